@@ -1,0 +1,77 @@
+//! The library's one error type. Each message is one line in lower case that names the file, the row or key, what was
+//! expected, and what to do. The exit codes of the command line are derived here.
+
+use std::path::PathBuf;
+
+/// Result of every fallible function of the library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong, sorted by who can mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An argument is wrong, or arguments do not fit together or the model.
+    #[error("{0}")]
+    Argument(String),
+    /// A file was read, but its content is not what it should be.
+    #[error("{}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, what was expected, what to do.
+        problem: String,
+    },
+    /// An input file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A result could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A download failed.
+    #[error("{0}")]
+    Hub(String),
+    /// A loss, gradient or activation is NaN or infinite.
+    #[error("{0}")]
+    NotFinite(String),
+    /// The user interrupted; what was reached is saved.
+    #[error("interrupted")]
+    Interrupted,
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// A malformed input file.
+    pub fn malformed(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
+        Self::Malformed { path: path.into(), problem: problem.into() }
+    }
+
+    /// An input file that could not be read.
+    pub fn read(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Read { path: path.into(), source }
+    }
+
+    /// An output file that could not be written.
+    pub fn write(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Write { path: path.into(), source }
+    }
+
+    /// The exit code for this error: 2 where the arguments or the input are wrong, 130 when interrupted, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Argument(_) | Self::Malformed { .. } | Self::Read { .. } => 2,
+            Self::Interrupted => 130,
+            Self::Write { .. } | Self::Hub(_) | Self::NotFinite(_) | Self::Tensor(_) => 1,
+        }
+    }
+}
