@@ -1,1 +1,440 @@
-//! stub
+//! Training one steering vector: config, step, epoch, observer. Writes no file and prints nothing: the observer does.
+
+use std::time::Instant;
+
+use candle_core::Tensor;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::activations::{Activations, Entry};
+use crate::batch::{Batch, PairRows};
+use crate::loss::{Loss, bidirectional_dpo, log_sigmoid, margin};
+use crate::model::Model;
+use crate::ops::head::Gradient;
+use crate::optim::{AdamW, Schedule, Scheduler, clip_grad_norm, l2_norm};
+use crate::tokens::EncodedPair;
+use crate::vector::Positions;
+use crate::{Error, Result};
+
+/// How the direction of a step is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// −1 or +1, one a step: algorithm 1.
+    Sign,
+    /// Uniform in \[−1, 1\], one a step.
+    Uniform,
+    /// Both signs of every batch, their losses averaged.
+    Both,
+}
+
+/// Settings of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// Block whose output is steered, 0-based.
+    pub layer: usize,
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Stop after this many steps.
+    pub max_steps: Option<usize>,
+    /// Epochs that the schedule spans, where not those of the run.
+    pub schedule_epochs: Option<usize>,
+    /// Pairs a step.
+    pub batch_size: usize,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Strength of the preference.
+    pub beta: f64,
+    /// How directions are drawn.
+    pub direction: Direction,
+    /// Gradient norm above which it is scaled down.
+    pub max_grad_norm: Option<f64>,
+    /// Where the vector is added.
+    pub positions: Positions,
+    /// Decoupled decay, a factor of the learning rate.
+    pub weight_decay: f64,
+    /// Steps of the linear warmup.
+    pub warmup_steps: usize,
+    /// Fall of the learning rate after it.
+    pub scheduler: Scheduler,
+    /// Seed of shuffles and directions.
+    pub seed: u64,
+}
+
+impl TrainConfig {
+    /// Steps of one pass over `pairs` pairs.
+    pub fn steps_per_epoch(&self, pairs: usize) -> usize {
+        pairs.div_ceil(self.batch_size)
+    }
+
+    /// Steps of the run.
+    pub fn total_steps(&self, pairs: usize) -> usize {
+        let steps = self.epochs * self.steps_per_epoch(pairs);
+        self.max_steps.map_or(steps, |max| max.min(steps))
+    }
+
+    fn schedule(&self, pairs: usize) -> Schedule {
+        let total_steps = match self.schedule_epochs {
+            Some(epochs) => epochs * self.steps_per_epoch(pairs),
+            None => self.total_steps(pairs),
+        };
+        Schedule { scheduler: self.scheduler, lr: self.lr, warmup_steps: self.warmup_steps, total_steps }
+    }
+
+    fn check(&self, model: &Model) -> Result<()> {
+        let layers = model.num_blocks();
+        if self.layer >= layers {
+            return Err(Error::Argument(format!("layer {} out of range: model has {layers} layers", self.layer)));
+        }
+        if self.batch_size == 0 || self.epochs == 0 {
+            return Err(Error::Argument("batch size and epochs must be at least 1".into()));
+        }
+        Ok(())
+    }
+}
+
+/// One step: one line of `metrics.jsonl`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// From 1.
+    pub step: usize,
+    /// From 1.
+    pub epoch: usize,
+    /// Data set rows of the batch, in order.
+    pub rows: Vec<usize>,
+    /// Direction.
+    pub d: f64,
+    /// Mean of −log σ(d·margin).
+    pub loss: f64,
+    /// Mean margin before the direction is applied.
+    pub margin: f64,
+    /// Share of pairs with d·margin > 0.
+    pub accuracy: f64,
+    /// Learning rate of the step.
+    pub lr: f64,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Norm of v after the step.
+    pub vector_norm: f64,
+    /// Rows that went through the upper blocks.
+    pub tokens: usize,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// Margins on held-out pairs.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Heldout {
+    /// Mean margin at d = +1; positive is the right way.
+    pub positive_margin: f64,
+    /// Mean margin at d = −1; negative is the right way.
+    pub negative_margin: f64,
+    /// Share of pairs with a positive margin at d = +1.
+    pub positive_right: f64,
+    /// Share of pairs with a negative margin at d = −1.
+    pub negative_right: f64,
+    /// Mean of −log σ(d·margin) over both directions: what the best epoch is chosen by.
+    pub loss: f64,
+}
+
+/// The end of an epoch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// From 1.
+    pub epoch: usize,
+    /// Steps so far.
+    pub step: usize,
+    /// Margins on the held-out pairs, if there are any.
+    pub heldout: Option<Heldout>,
+    /// Whether this is the best epoch so far.
+    pub best: bool,
+}
+
+/// Where the time went, seconds.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Timings {
+    /// Blocks 0..=L and the reference pass, once a pair.
+    pub cache_s: f64,
+    /// Upper blocks and head, forward.
+    pub forward_s: f64,
+    /// Gradient of v.
+    pub backward_s: f64,
+    /// Held-out scoring.
+    pub eval_s: f64,
+    /// Everything else of the training loop.
+    pub other_s: f64,
+}
+
+/// What a run reports to. Each method may end the run with an error.
+pub trait Observer {
+    /// `done` of `total` pairs are cached.
+    fn cached(&mut self, done: usize, total: usize) -> Result<()>;
+    /// A step is done.
+    fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()>;
+    /// An epoch is done; `v (H)` is the vector now.
+    fn epoch(&mut self, record: &EpochRecord, v: &[f32]) -> Result<()>;
+    /// Whether the user wants to stop; asked after every step.
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// A finished or stopped run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The vector: the best epoch's where held-out pairs were given, else the last. `(H)`
+    pub v: Vec<f32>,
+    /// Steps done.
+    pub steps: usize,
+    /// Loss of the last step.
+    pub final_loss: f64,
+    /// Mean margin of the last step, times its direction.
+    pub final_margin: f64,
+    /// Epoch of `v`, where held-out pairs chose it.
+    pub best_epoch: Option<usize>,
+    /// Held-out margins of `v`.
+    pub heldout: Option<Heldout>,
+    /// Where the time went.
+    pub timings: Timings,
+    /// Bytes of cached residuals.
+    pub cache_bytes: usize,
+    /// Why the run ended early: `v` is then the last good state.
+    pub stopped: Option<Error>,
+}
+
+/// Learns a vector.
+///
+/// # Errors
+/// The configuration does not fit the model, a reference log-probability is not finite, a tensor operation or the observer
+/// fails. An interruption and a loss that is not finite are no errors but `Outcome::stopped`.
+pub fn train(
+    model: &Model,
+    pairs: &[EncodedPair],
+    heldout: Option<&[EncodedPair]>,
+    config: &TrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    config.check(model)?;
+    let started = Instant::now();
+    let total_pairs = pairs.len() + heldout.map_or(0, <[_]>::len);
+    let train_set = Activations::compute(model, pairs, config.layer, |done, _| observer.cached(done, total_pairs))?;
+    let heldout = heldout
+        .map(|heldout| {
+            Activations::compute(model, heldout, config.layer, |done, _| observer.cached(pairs.len() + done, total_pairs))
+        })
+        .transpose()?;
+    let cache_s = started.elapsed().as_secs_f64();
+
+    let started = Instant::now();
+    let mut trainer = Trainer::new(model, config, &train_set);
+    trainer.timings.cache_s = cache_s;
+    let mut best: Option<(usize, Heldout, Vec<f32>)> = None;
+    let mut stopped = None;
+    let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+    let mut order: Vec<usize> = (0..pairs.len()).collect();
+    let total_steps = config.total_steps(pairs.len());
+    'epochs: for epoch in 1..=config.epochs {
+        order.shuffle(&mut rng);
+        for batch in order.chunks(config.batch_size) {
+            if trainer.steps == total_steps {
+                break;
+            }
+            let d = config.direction.draw(&mut rng);
+            match trainer.step(batch, d, epoch) {
+                Ok(record) => observer.step(&record, total_steps)?,
+                Err(error @ Error::NotFinite(_)) => stopped = Some(error),
+                Err(error) => return Err(error),
+            }
+            if stopped.is_none() && observer.interrupted() {
+                stopped = Some(Error::Interrupted);
+            }
+            if stopped.is_some() {
+                break 'epochs;
+            }
+        }
+        let heldout = heldout.as_ref().map(|set| trainer.evaluate(set)).transpose()?;
+        let is_best = heldout.is_some_and(|now| best.as_ref().is_none_or(|(_, best, _)| now.loss < best.loss));
+        observer.epoch(&EpochRecord { epoch, step: trainer.steps, heldout, best: is_best }, &trainer.v)?;
+        if let Some(heldout) = heldout.filter(|_| is_best) {
+            best = Some((epoch, heldout, trainer.v.clone()));
+        }
+        if trainer.steps == total_steps {
+            break;
+        }
+    }
+    let mut timings = trainer.timings;
+    timings.other_s = started.elapsed().as_secs_f64() - timings.forward_s - timings.backward_s - timings.eval_s;
+    let (best_epoch, heldout, v) = match best {
+        Some((epoch, heldout, v)) => (Some(epoch), Some(heldout), v),
+        None => (None, None, trainer.v),
+    };
+    Ok(Outcome {
+        v,
+        steps: trainer.steps,
+        final_loss: trainer.last_loss,
+        final_margin: trainer.last_margin,
+        best_epoch,
+        heldout,
+        timings,
+        cache_bytes: train_set.cache_bytes(),
+        stopped,
+    })
+}
+
+impl Direction {
+    /// The factor of one step; for [`Direction::Both`] it is +1, the other sign is taken in the same step.
+    fn draw(self, rng: &mut ChaCha8Rng) -> f64 {
+        match self {
+            Self::Sign => {
+                if rng.random::<bool>() {
+                    1.0
+                } else {
+                    -1.0
+                }
+            }
+            Self::Uniform => rng.random_range(-1.0..=1.0),
+            Self::Both => 1.0,
+        }
+    }
+}
+
+/// The state of a run: one call of [`Trainer::step`] a step.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    model: &'a Model,
+    config: &'a TrainConfig,
+    data: &'a Activations,
+    schedule: Schedule,
+    optimiser: AdamW,
+    /// The vector. `(H)`
+    pub v: Vec<f32>,
+    /// Gradient of the last step, before clipping. `(H)`
+    pub gradient: Vec<f32>,
+    /// Steps done.
+    pub steps: usize,
+    last_loss: f64,
+    last_margin: f64,
+    timings: Timings,
+}
+
+impl<'a> Trainer<'a> {
+    /// v = 0.
+    pub fn new(model: &'a Model, config: &'a TrainConfig, data: &'a Activations) -> Self {
+        let hidden = model.config.hidden_size;
+        Self {
+            model,
+            config,
+            data,
+            schedule: config.schedule(data.entries.len()),
+            optimiser: AdamW::new(hidden, config.weight_decay),
+            v: vec![0.0; hidden],
+            gradient: vec![0.0; hidden],
+            steps: 0,
+            last_loss: f64::NAN,
+            last_margin: f64::NAN,
+            timings: Timings::default(),
+        }
+    }
+
+    /// One step on the entries at `batch`, in direction `d`.
+    ///
+    /// # Errors
+    /// The loss or the gradient is not finite (v is left as it was), or a tensor operation fails.
+    pub fn step(&mut self, batch: &[usize], d: f64, epoch: usize) -> Result<StepRecord> {
+        let started = Instant::now();
+        let entries: Vec<&Entry> = batch.iter().map(|index| &self.data.entries[*index]).collect();
+        let rows: Vec<usize> = entries.iter().map(|entry| entry.rows.row).collect();
+        let (mut loss, mut gradient, tokens) = self.loss_and_gradient(&entries, d)?;
+        if self.config.direction == Direction::Both {
+            let (opposite, opposite_gradient, _) = self.loss_and_gradient(&entries, -d)?;
+            loss.value = (loss.value + opposite.value) / 2.0;
+            gradient.iter_mut().zip(&opposite_gradient).for_each(|(g, o)| *g = (*g + o) / 2.0);
+        }
+        self.check_finite(&loss, &gradient, &rows)?;
+        self.gradient.clone_from(&gradient);
+        let lr = self.schedule.at(self.steps);
+        let grad_norm = clip_grad_norm(&mut gradient, self.config.max_grad_norm);
+        self.optimiser.step(&mut self.v, &gradient, lr);
+        self.steps += 1;
+        let margin = mean(loss.margins.iter().copied());
+        (self.last_loss, self.last_margin) = (loss.value, d * margin);
+        Ok(StepRecord {
+            step: self.steps,
+            epoch,
+            rows,
+            d,
+            loss: loss.value,
+            margin,
+            accuracy: mean(loss.margins.iter().map(|m| f64::from(d * m > 0.0))),
+            lr,
+            grad_norm,
+            vector_norm: l2_norm(&self.v),
+            tokens,
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Margins at d = ±1 on held-out pairs.
+    pub fn evaluate(&mut self, heldout: &Activations) -> Result<Heldout> {
+        let started = Instant::now();
+        let margins = |d: f32| -> Result<Vec<f64>> {
+            let v = Tensor::from_iter(self.v.iter().map(|x| d * x), self.model.device())?;
+            let scores = heldout.score(self.model, &v, self.config.positions)?;
+            let beta = self.config.beta;
+            Ok(scores.iter().zip(&heldout.entries).map(|(score, entry)| margin(beta, *score, entry.reference)).collect())
+        };
+        let (positive, negative) = (margins(1.0)?, margins(-1.0)?);
+        self.timings.eval_s += started.elapsed().as_secs_f64();
+        let losses = positive.iter().map(|m| -log_sigmoid(*m)).chain(negative.iter().map(|m| -log_sigmoid(-m)));
+        Ok(Heldout {
+            positive_margin: mean(positive.iter().copied()),
+            negative_margin: mean(negative.iter().copied()),
+            positive_right: mean(positive.iter().map(|m| f64::from(*m > 0.0))),
+            negative_right: mean(negative.iter().map(|m| f64::from(*m < 0.0))),
+            loss: mean(losses),
+        })
+    }
+
+    /// Loss, its gradient at v, and the rows computed.
+    fn loss_and_gradient(&mut self, entries: &[&Entry], d: f64) -> Result<(Loss, Vec<f32>, usize)> {
+        let started = Instant::now();
+        let rows: Vec<&PairRows> = entries.iter().map(|entry| &entry.rows).collect();
+        let batch = Batch::new(self.model, &rows, self.config.positions)?;
+        let residuals: Vec<&Tensor> = entries.iter().map(|entry| &entry.residual).collect();
+        let shift = Tensor::from_iter(self.v.iter().map(|x| d as f32 * x), self.model.device())?;
+        let residual = batch.steer(&Tensor::cat(&residuals, 0)?, &shift)?; // (T, H)
+        let pass = batch.upper(&residual, self.data.layer, Gradient::Wanted)?;
+        let reference: Vec<_> = entries.iter().map(|entry| entry.reference).collect();
+        let loss = bidirectional_dpo(self.config.beta, d, &pass.log_probs, &reference);
+        self.timings.forward_s += started.elapsed().as_secs_f64();
+
+        let started = Instant::now();
+        let mut gradient = batch.vjp(pass, &loss.gradients)?;
+        gradient.iter_mut().for_each(|g| *g *= d as f32);
+        self.timings.backward_s += started.elapsed().as_secs_f64();
+        Ok((loss, gradient, batch.rows()))
+    }
+
+    fn check_finite(&self, loss: &Loss, gradient: &[f32], rows: &[usize]) -> Result<()> {
+        let step = self.steps + 1;
+        if let Some(bad) = loss.margins.iter().position(|margin| !margin.is_finite()) {
+            return Err(Error::NotFinite(format!(
+                "step {step}: the margin of row {} is not finite; lower --lr or use --dtype f32",
+                rows[bad]
+            )));
+        }
+        if !loss.value.is_finite() || gradient.iter().any(|g| !g.is_finite()) {
+            return Err(Error::NotFinite(format!(
+                "step {step}: the gradient of rows {rows:?} is not finite; lower --lr or use --dtype f32"
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
+    sum / count as f64
+}

@@ -1,5 +1,172 @@
-//! The decoder of the Llama family. Knows nothing of steering.
+//! The decoder of the Llama family: embed, run blocks, head. Knows nothing of steering: steering is an argument between
+//! two runs, `run(0..=L)`, add, `run(L+1..)`. The same forward serves training, scoring and generation.
 
+pub mod block;
+pub mod cache;
 pub mod config;
+pub mod layout;
 pub mod resolve;
 pub mod weights;
+
+use std::ops::Range;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::Result;
+use crate::ops::head::{self, Gradient, LogProbs, Prediction};
+use crate::ops::linear::Linear;
+use crate::ops::norm;
+use crate::ops::rope::Rope;
+use block::{Block, Plan, Saved, Selection};
+use cache::KvCache;
+use config::Config;
+use layout::Layout;
+use weights::Weights;
+
+/// A frozen decoder on one device.
+#[derive(Debug)]
+pub struct Model {
+    /// Its shape.
+    pub config: Config,
+    embed_tokens: Tensor, // (V, H)
+    blocks: Vec<Block>,
+    norm: Tensor, // (H)
+    lm_head: Linear,
+    rope: Rope,
+    dtype: DType,
+    device: Device,
+}
+
+impl Model {
+    /// Reads every weight, converted to `dtype`, to `device`.
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape than `config` says.
+    pub fn load(weights: &Weights, config: Config, dtype: DType, device: &Device) -> Result<Self> {
+        let (h, vocab) = (config.hidden_size, config.vocab_size);
+        let embed_tokens = weights.load("model.embed_tokens.weight", &[vocab, h], dtype, device)?;
+        let unembedding = match config.tie_word_embeddings {
+            true => embed_tokens.clone(),
+            false => weights.load("lm_head.weight", &[vocab, h], dtype, device)?,
+        };
+        let blocks =
+            (0..config.num_hidden_layers).map(|i| Block::load(weights, &config, i, dtype, device)).collect::<Result<_>>()?;
+        let norm = weights.load("model.norm.weight", &[h], dtype, device)?;
+        let rope = Rope::new(config.head_dim, config.rope_theta, &config.rope_scaling);
+        let lm_head = Linear { weight: unembedding, bias: None };
+        Ok(Self { config, embed_tokens, blocks, norm, lm_head, rope, dtype, device: device.clone() })
+    }
+
+    /// Where it lives.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Dtype of weights and activations.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Number of blocks.
+    pub fn num_blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether a sequence of `length` tokens can share its beginning's rows with a sequence of another length.
+    pub fn can_share_prefix(&self, length: usize) -> bool {
+        !self.rope.depends_on_length(length)
+    }
+
+    /// Embeddings of tokens. `(T,)` → `(T, H)`.
+    pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+        Ok(self.embed_tokens.index_select(&Tensor::new(ids, &self.device)?, 0)?)
+    }
+
+    /// A layout's plan on this model's device.
+    pub fn plan(&self, layout: &Layout) -> Result<Plan> {
+        Plan::new(layout, &self.rope, &self.device)
+    }
+
+    /// Runs some blocks. `x (T, H)` → `(T, H)`.
+    pub fn run(&self, blocks: Range<usize>, x: &Tensor, plan: &Plan) -> Result<Tensor> {
+        let mut x = x.clone();
+        for block in &self.blocks[blocks] {
+            x = block.forward(&x, plan, None, None)?.0;
+        }
+        Ok(x)
+    }
+
+    /// Runs some blocks on new rows of cached sequences. `x (T, H)` → `(T, H)`.
+    pub fn run_cached(&self, blocks: Range<usize>, x: &Tensor, plan: &Plan, cache: &mut KvCache) -> Result<Tensor> {
+        let mut x = x.clone();
+        for index in blocks {
+            x = self.blocks[index].forward(&x, plan, None, Some(cache.block(index)))?.0;
+        }
+        Ok(x)
+    }
+
+    /// Runs the blocks from `first` to the end; the last yields the selected rows alone. `x (T, H)` → `(Q, H)` and, per
+    /// block, what [`Model::vjp_to_end`] needs, kept only if asked for.
+    pub fn run_to_end(
+        &self,
+        first: usize,
+        x: &Tensor,
+        plan: &Plan,
+        selection: &Selection,
+        gradient: Gradient,
+    ) -> Result<(Tensor, Vec<Saved>)> {
+        let mut saved = Vec::new();
+        let mut x = x.clone();
+        let Some(last) = self.blocks.len().checked_sub(1).filter(|last| first <= *last) else {
+            return Ok((selection.of(&x)?, saved));
+        };
+        for index in first..=last {
+            let selection = (index == last).then_some(selection);
+            let (y, kept) = self.blocks[index].forward(&x, plan, selection, None)?;
+            x = y;
+            if gradient == Gradient::Wanted {
+                saved.push(kept);
+            }
+        }
+        Ok((x, saved))
+    }
+
+    /// Gradient of the input of [`Model::run_to_end`]. `dy (Q, H)` → `(T, H)`. Takes what was saved, to free it on the way.
+    pub fn vjp_to_end(
+        &self,
+        mut saved: Vec<Saved>,
+        plan: &Plan,
+        selection: &Selection,
+        rows: usize,
+        dy: &Tensor,
+    ) -> Result<Tensor> {
+        if saved.is_empty() {
+            return selection.scatter(dy, rows);
+        }
+        let mut dx = dy.clone();
+        for (index, block) in self.blocks.iter().enumerate().rev() {
+            let Some(kept) = saved.pop() else { break };
+            let selection = (index + 1 == self.blocks.len()).then_some(selection);
+            dx = block.vjp(&kept, plan, selection, &dx)?;
+        }
+        Ok(dx)
+    }
+
+    /// Log-probabilities of tokens, from the residual after the last block. `x (Q, H)`.
+    pub fn log_probs(&self, x: &Tensor, predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
+        let normed = norm::forward(x, &self.norm, self.config.rms_norm_eps)?;
+        head::forward(&normed, &self.lm_head.weight, predictions, gradient)
+    }
+
+    /// Gradient of the residual after the last block, given those of the log-probabilities. → `(Q, H)`.
+    pub fn log_probs_vjp(&self, x: &Tensor, saved: &LogProbs, predictions: &[Prediction], gradients: &[f32]) -> Result<Tensor> {
+        let d_normed = head::vjp(saved, &self.lm_head.weight, predictions, gradients)?;
+        norm::vjp(x, &self.norm, self.config.rms_norm_eps, &d_normed)
+    }
+
+    /// Logits of every row, f32. `x (T, H)` after the last block → `(T, V)`.
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        let normed = norm::forward(x, &self.norm, self.config.rms_norm_eps)?;
+        Ok(self.lm_head.forward(&normed)?.to_dtype(DType::F32)?)
+    }
+}

@@ -1,0 +1,228 @@
+//! One decoder block: x + attention(norm(x)), then + mlp(norm(·)). `forward` returns what `vjp` needs beside its output;
+//! who wants no gradient drops it.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::cache::LayerCache;
+use super::config::Config;
+use super::layout::Layout;
+use super::weights::Weights;
+use crate::Result;
+use crate::ops::attention::{Attention, Segment};
+use crate::ops::linear::Linear;
+use crate::ops::rope::{Angles, Rope};
+use crate::ops::{norm, rope, swiglu};
+
+/// Weights of a block; field names are the checkpoint's, fused projections joined by their parts' order.
+#[derive(Debug, Clone)]
+pub struct Block {
+    input_layernorm: Tensor,          // (H)
+    qkv_proj: Linear,                 // ((N + 2K)·D, H)
+    q_norm: Option<Tensor>,           // (D)
+    k_norm: Option<Tensor>,           // (D)
+    o_proj: Linear,                   // (H, N·D)
+    post_attention_layernorm: Tensor, // (H)
+    gate_up_proj: Linear,             // (2I, H)
+    down_proj: Linear,                // (H, I)
+    attention: Attention,
+    eps: f64,
+}
+
+/// Rows of one pass as the blocks need them: made once, used by every block.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    segments: Vec<Segment>,
+    angles: Angles,
+    inverse: Angles,
+}
+
+/// The rows that are queries in a block whose other rows nobody reads.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    segments: Vec<Segment>,
+    rows: Tensor, // (Q,) u32
+    angles: Angles,
+    inverse: Angles,
+}
+
+/// What [`Block::vjp`] needs of the forward pass.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    x: Tensor,               // (T, H)
+    qk: Option<[Tensor; 2]>, // before q_norm and k_norm: (Q, N·D), (T, K·D)
+    q: Tensor,               // (Q, N·D)
+    k: Tensor,               // (T, K·D)
+    v: Tensor,               // (T, K·D)
+    middle: Tensor,          // (Q, H)
+    gate_up: Tensor,         // (Q, 2I)
+}
+
+impl Plan {
+    /// Positions and runs of `layout` as tensors on `device`.
+    pub fn new(layout: &Layout, rope: &Rope, device: &Device) -> Result<Self> {
+        let angles = Angles::new(rope, &layout.positions, &layout.lengths, device)?;
+        Ok(Self { segments: layout.segments.clone(), inverse: angles.inverse()?, angles })
+    }
+
+    /// The plan's selection of `rows` (ascending) of the same layout, and the rows that it yields: each run's from its
+    /// first wanted row to its last.
+    pub fn select(&self, layout: &Layout, rows: &[usize], device: &Device) -> Result<(Selection, Vec<usize>)> {
+        let (segments, rows) = layout.select(rows);
+        let index = Tensor::from_iter(rows.iter().map(|row| *row as u32), device)?;
+        let selection =
+            Selection { segments, angles: self.angles.select(&index)?, inverse: self.inverse.select(&index)?, rows: index };
+        Ok((selection, rows))
+    }
+}
+
+impl Selection {
+    /// The selected rows. `(T, ·)` → `(Q, ·)`.
+    pub fn of(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.index_select(&self.rows, 0)?)
+    }
+
+    /// The selected rows back in their places, zero elsewhere. `(Q, ·)` → `(T, ·)`.
+    pub fn scatter(&self, x: &Tensor, rows: usize) -> Result<Tensor> {
+        let (_, width) = x.dims2()?;
+        Ok(Tensor::zeros((rows, width), x.dtype(), x.device())?.index_add(&self.rows, x, 0)?)
+    }
+}
+
+impl Block {
+    /// Reads block `index`.
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape than `config` says.
+    pub fn load(weights: &Weights, config: &Config, index: usize, dtype: DType, device: &Device) -> Result<Self> {
+        let (h, d, inner) = (config.hidden_size, config.head_dim, config.intermediate_size);
+        let (q_rows, kv_rows) = (config.num_attention_heads * d, config.num_key_value_heads * d);
+        let prefix = format!("model.layers.{index}");
+        let vector = |name: &str, len| weights.load(&format!("{prefix}.{name}.weight"), &[len], dtype, device);
+        let joined = |parts: &[(&str, usize)], inputs: usize, bias: bool| -> Result<Linear> {
+            let load = |suffix: &str, shape: fn(usize, usize) -> Vec<usize>| -> Result<Tensor> {
+                let tensors: Vec<Tensor> = parts
+                    .iter()
+                    .map(|(name, rows)| {
+                        weights.load(&format!("{prefix}.{name}.{suffix}"), &shape(*rows, inputs), dtype, device)
+                    })
+                    .collect::<Result<_>>()?;
+                Ok(if let [single] = tensors.as_slice() { single.clone() } else { Tensor::cat(&tensors, 0)? })
+            };
+            let weight = load("weight", |rows, inputs| vec![rows, inputs])?;
+            let bias = bias.then(|| load("bias", |rows, _| vec![rows])).transpose()?;
+            Ok(Linear { weight, bias })
+        };
+        let qkv = [("self_attn.q_proj", q_rows), ("self_attn.k_proj", kv_rows), ("self_attn.v_proj", kv_rows)];
+        Ok(Self {
+            input_layernorm: vector("input_layernorm", h)?,
+            qkv_proj: joined(&qkv, h, config.qkv_bias)?,
+            q_norm: config.qk_norm.then(|| vector("self_attn.q_norm", d)).transpose()?,
+            k_norm: config.qk_norm.then(|| vector("self_attn.k_norm", d)).transpose()?,
+            o_proj: joined(&[("self_attn.o_proj", h)], q_rows, config.o_bias)?,
+            post_attention_layernorm: vector("post_attention_layernorm", h)?,
+            gate_up_proj: joined(&[("mlp.gate_proj", inner), ("mlp.up_proj", inner)], h, config.mlp_bias)?,
+            down_proj: joined(&[("mlp.down_proj", h)], inner, config.mlp_bias)?,
+            attention: Attention {
+                heads: config.num_attention_heads,
+                kv_heads: config.num_key_value_heads,
+                head_dim: d,
+                sliding_window: config.sliding_window.filter(|_| config.sliding_layers.get(index).copied().unwrap_or(false)),
+            },
+            eps: config.rms_norm_eps,
+        })
+    }
+
+    /// `x (T, H)` → `(T, H)`, or `(Q, H)` at the selected rows. With a cache, the new keys and values are written to it and
+    /// the segments count its rows.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        plan: &Plan,
+        selection: Option<&Selection>,
+        cache: Option<&mut LayerCache>,
+    ) -> Result<(Tensor, Saved)> {
+        let (segments, q_angles) = match selection {
+            Some(selection) => (&selection.segments, &selection.angles),
+            None => (&plan.segments, &plan.angles),
+        };
+        let normed = norm::forward(x, &self.input_layernorm, self.eps)?;
+        let qkv = self.qkv_proj.forward(&normed)?; // (T, (N + 2K)·D)
+        let (q, k, v) = self.split(&qkv, selection)?;
+        let qk = self.q_norm.is_some().then(|| [q.clone(), k.clone()]);
+        let q = rope::forward(&self.norm_heads(&q, self.q_norm.as_ref())?, q_angles)?;
+        let k = rope::forward(&self.norm_heads(&k, self.k_norm.as_ref())?, &plan.angles)?;
+        let attended = match cache {
+            None => self.attention.forward(&q, &k, &v, segments)?,
+            Some(cache) => {
+                for segment in &plan.segments {
+                    cache.write(&k, &v, segment.queries.start, segment.own.clone())?;
+                }
+                self.attention.forward(&q, &cache.k, &cache.v, segments)?
+            }
+        };
+        let residual = match selection {
+            Some(selection) => selection.of(x)?,
+            None => x.clone(),
+        };
+        let middle = (residual + self.o_proj.forward(&attended)?)?; // (Q, H)
+        let normed = norm::forward(&middle, &self.post_attention_layernorm, self.eps)?;
+        let gate_up = self.gate_up_proj.forward(&normed)?; // (Q, 2I)
+        let y = (&middle + self.down_proj.forward(&swiglu::forward(&gate_up)?)?)?;
+        Ok((y, Saved { x: x.clone(), qk, q, k, v, middle, gate_up }))
+    }
+
+    /// Gradient of the block's input, given that of its output. `dy (Q, H)` → `(T, H)`.
+    pub fn vjp(&self, saved: &Saved, plan: &Plan, selection: Option<&Selection>, dy: &Tensor) -> Result<Tensor> {
+        let (segments, q_inverse) = match selection {
+            Some(selection) => (&selection.segments, &selection.inverse),
+            None => (&plan.segments, &plan.inverse),
+        };
+        let d_gate_up = swiglu::vjp(&saved.gate_up, &self.down_proj.vjp(dy)?)?;
+        let d_normed = self.gate_up_proj.vjp(&d_gate_up)?;
+        let d_middle = (dy + norm::vjp(&saved.middle, &self.post_attention_layernorm, self.eps, &d_normed)?)?;
+
+        let d_attended = self.o_proj.vjp(&d_middle)?;
+        let gradients = self.attention.vjp(&saved.q, &saved.k, &saved.v, segments, &d_attended)?;
+        let (q_before, k_before) = match &saved.qk {
+            Some([q, k]) => (Some(q), Some(k)),
+            None => (None, None),
+        };
+        let dq = self.norm_heads_vjp(q_before, self.q_norm.as_ref(), &rope::forward(&gradients.q, q_inverse)?)?;
+        let dk = self.norm_heads_vjp(k_before, self.k_norm.as_ref(), &rope::forward(&gradients.k, &plan.inverse)?)?;
+        let (rows, _) = saved.x.dims2()?;
+        let (dq, d_middle) = match selection {
+            Some(selection) => (selection.scatter(&dq, rows)?, selection.scatter(&d_middle, rows)?),
+            None => (dq, d_middle),
+        };
+        let d_qkv = Tensor::cat(&[dq, dk, gradients.v], 1)?;
+        let d_normed = self.qkv_proj.vjp(&d_qkv)?;
+        let dx = norm::vjp(&saved.x, &self.input_layernorm, self.eps, &d_normed)?;
+        Ok((d_middle + dx)?)
+    }
+
+    /// q at the selected rows, k and v at all.
+    fn split(&self, qkv: &Tensor, selection: Option<&Selection>) -> Result<(Tensor, Tensor, Tensor)> {
+        let d = self.attention.head_dim;
+        let (q_width, kv_width) = (self.attention.heads * d, self.attention.kv_heads * d);
+        let q = qkv.narrow(1, 0, q_width)?.contiguous()?;
+        let q = match selection {
+            Some(selection) => selection.of(&q)?,
+            None => q,
+        };
+        let k = qkv.narrow(1, q_width, kv_width)?.contiguous()?;
+        let v = qkv.narrow(1, q_width + kv_width, kv_width)?.contiguous()?;
+        Ok((q, k, v))
+    }
+
+    fn norm_heads(&self, x: &Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
+        let Some(weight) = weight else { return Ok(x.clone()) };
+        let heads = x.reshape(((), self.attention.head_dim))?;
+        Ok(norm::forward(&heads, weight, self.eps)?.reshape(x.shape())?)
+    }
+
+    fn norm_heads_vjp(&self, x: Option<&Tensor>, weight: Option<&Tensor>, dy: &Tensor) -> Result<Tensor> {
+        let (Some(x), Some(weight)) = (x, weight) else { return Ok(dy.clone()) };
+        let heads = |t: &Tensor| t.reshape(((), self.attention.head_dim));
+        Ok(norm::vjp(&heads(x)?, weight, self.eps, &heads(dy)?)?.reshape(dy.shape())?)
+    }
+}

@@ -1,0 +1,129 @@
+//! How sequences lie in one flat `(T, H)` residual: no padding, and rows that two sequences share stand once.
+
+use std::ops::Range;
+
+use crate::ops::attention::Segment;
+
+/// Rows of a pass, which of them see which, and where each is in its sequence.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Position of each row in its sequence. `(T,)`
+    pub positions: Vec<usize>,
+    /// Tokens of the sequence that each row belongs to. `(T,)`
+    pub lengths: Vec<usize>,
+    /// Runs of rows; together they hold every row once.
+    pub segments: Vec<Segment>,
+}
+
+/// Two sequences with a common beginning, in tokens. The last token of each is no row, since nothing is predicted from it,
+/// but counts in its sequence's length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fork {
+    /// Tokens that both begin with; may be 0.
+    pub shared: usize,
+    /// Further tokens of the first.
+    pub first: usize,
+    /// Further tokens of the second.
+    pub second: usize,
+}
+
+impl Fork {
+    /// Rows that it takes.
+    pub fn rows(&self) -> usize {
+        self.shared + self.first + self.second
+    }
+}
+
+impl Layout {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.positions.len()
+    }
+
+    /// Adds one sequence of `len` tokens.
+    pub fn push_sequence(&mut self, len: usize) {
+        self.push_run(len, 0..0, len);
+    }
+
+    /// Adds two sequences that share their beginning: `[shared | first | second]`.
+    pub fn push_fork(&mut self, fork: &Fork) {
+        let start = self.rows();
+        let shared = start..start + fork.shared;
+        let length = |branch| fork.shared + branch + 1;
+        self.push_run(fork.shared, 0..0, length(fork.first.max(fork.second)));
+        self.push_run(fork.first, shared.clone(), length(fork.first));
+        self.push_run(fork.second, shared, length(fork.second));
+    }
+
+    /// The rows that continue cached sequences: branch `b` of `tokens` new rows sees the cache's rows
+    /// `starts[b]..starts[b] + past`. Key rows are counted in the cache.
+    pub fn continuing(starts: &[usize], past: usize, tokens: usize) -> Self {
+        let mut layout = Self::default();
+        for (branch, start) in starts.iter().enumerate() {
+            layout.positions.extend(past..past + tokens);
+            layout.lengths.extend(std::iter::repeat_n(past + tokens, tokens));
+            layout.segments.push(Segment {
+                queries: branch * tokens..(branch + 1) * tokens,
+                context: *start..start + past,
+                own: start + past..start + past + tokens,
+            });
+        }
+        layout
+    }
+
+    fn push_run(&mut self, len: usize, context: Range<usize>, length: usize) {
+        let start = self.rows();
+        if len == 0 {
+            return;
+        }
+        self.positions.extend(context.len()..context.len() + len);
+        self.lengths.extend(std::iter::repeat_n(length, len));
+        self.segments.push(Segment { queries: start..start + len, context, own: start..start + len });
+    }
+
+    /// The same runs with queries at `rows` alone (ascending): what a last block needs whose other rows nobody reads.
+    /// A run's queries then reach from the first of its rows to its end. Also returns those query rows.
+    pub(crate) fn select(&self, rows: &[usize]) -> (Vec<Segment>, Vec<usize>) {
+        let mut query_rows = Vec::with_capacity(rows.len());
+        let segments = self.segments.iter().map(|segment| {
+            let first = rows.iter().copied().find(|row| segment.queries.contains(row)).unwrap_or(segment.queries.end);
+            let last = rows.iter().rev().copied().find(|row| segment.queries.contains(row)).map_or(first, |row| row + 1);
+            let queries = query_rows.len()..query_rows.len() + (last - first);
+            query_rows.extend(first..last);
+            // Rows of the run behind the last query are seen by nobody: leave them out of `own`.
+            let own = segment.own.start..segment.own.end - (segment.queries.end - last);
+            Segment { queries, context: segment.context.clone(), own }
+        });
+        (segments.collect(), query_rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fork_shares_its_prompt_and_keeps_its_branches_apart() {
+        let mut layout = Layout::default();
+        layout.push_sequence(2);
+        layout.push_fork(&Fork { shared: 3, first: 2, second: 1 });
+        assert_eq!(layout.positions, [0, 1, 0, 1, 2, 3, 4, 3]);
+        assert_eq!(layout.lengths, [2, 2, 6, 6, 6, 6, 6, 5]);
+        assert_eq!(layout.segments[2], Segment { queries: 5..7, context: 2..5, own: 5..7 });
+        assert_eq!(layout.segments[3], Segment { queries: 7..8, context: 2..5, own: 7..8 });
+        assert_eq!(layout.segments[3].visible(0, None), 0..4);
+        assert_eq!(layout.segments[2].visible(1, Some(2)), 3..5);
+    }
+
+    #[test]
+    fn selected_queries_keep_their_keys() {
+        let mut layout = Layout::default();
+        layout.push_fork(&Fork { shared: 3, first: 2, second: 2 });
+        let (segments, rows) = layout.select(&[2, 3, 5, 6]);
+        assert_eq!(rows, [2, 3, 5, 6]);
+        assert_eq!(segments[0], Segment { queries: 0..1, context: 0..0, own: 0..3 });
+        assert_eq!(segments[1], Segment { queries: 1..2, context: 0..3, own: 3..4 });
+        assert_eq!(segments[1].visible(0, None), 0..4);
+        assert_eq!(segments[2], Segment { queries: 2..4, context: 0..3, own: 5..7 });
+    }
+}

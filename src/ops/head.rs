@@ -1,0 +1,174 @@
+//! Log-probabilities of chosen tokens through the unembedding, a tile of the vocabulary at a time: [rows × V] is never
+//! held, and one pass gives both the log-probability and what its gradient needs.
+//!
+//! For logits z = W·h, d log p(t)/dh = W\[t\] − Σᵥ p(v)·W\[v\]. The sum does not depend on t or on the gradient from above,
+//! so it is taken in the same pass as the log-sum-exp and kept (H numbers a row).
+
+use candle_core::{D, DType, Tensor};
+use rayon::prelude::*;
+
+use super::host::{self, HostSlice, Into, Matrix};
+use crate::Result;
+
+/// Vocabulary rows a tile: the tile of logits and that of the weight stay in the cache.
+const TILE: usize = 2048;
+
+/// A token whose log-probability is wanted, and the row that predicts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prediction {
+    /// Row of the hidden states.
+    pub row: usize,
+    /// Token id.
+    pub target: u32,
+}
+
+/// Whether [`forward`] also prepares [`vjp`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gradient {
+    /// Keep the expected unembedding of every row.
+    Wanted,
+    /// Log-probabilities alone: half the work.
+    NotWanted,
+}
+
+/// What [`forward`] gives.
+#[derive(Debug, Clone)]
+pub struct LogProbs {
+    /// log p of each prediction, nats.
+    pub log_probs: Vec<f32>,
+    /// Σᵥ p(v)·W\[v\] of each row, f32. `(R, H)`
+    expected: Option<Tensor>,
+}
+
+/// `hidden (R, H)` after the final norm, `weight (V, H)`.
+pub fn forward(hidden: &Tensor, weight: &Tensor, predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
+    if host::is_host_f32(hidden) {
+        return forward_host(hidden, weight, predictions, gradient);
+    }
+    let (rows, width) = hidden.dims2()?;
+    let chunk = (64 << 20) / (4 * weight.dim(0)?).max(1) + 1;
+    let mut log_probs = vec![0f32; predictions.len()];
+    let mut expected = Vec::new();
+    for start in (0..rows).step_by(chunk) {
+        let len = chunk.min(rows - start);
+        let h = hidden.narrow(0, start, len)?;
+        let wide = weight.to_dtype(if h.device().is_cpu() { DType::F32 } else { h.dtype() })?;
+        let logits = h.to_dtype(wide.dtype())?.contiguous()?.matmul(&wide.t()?)?.to_dtype(DType::F32)?; // (R, V)
+        let log_p = candle_nn::ops::log_softmax(&logits, D::Minus1)?;
+        gather(&log_p, start..start + len, predictions, &mut log_probs)?;
+        if gradient == Gradient::Wanted {
+            expected.push(log_p.exp()?.to_dtype(wide.dtype())?.matmul(&wide)?.to_dtype(DType::F32)?);
+        }
+    }
+    let expected = match gradient {
+        Gradient::NotWanted => None,
+        Gradient::Wanted if expected.is_empty() => Some(Tensor::zeros((0, width), DType::F32, hidden.device())?),
+        Gradient::Wanted => Some(Tensor::cat(&expected, 0)?),
+    };
+    Ok(LogProbs { log_probs, expected })
+}
+
+/// Gradient of the hidden states, given that of each prediction's log-probability. → `(R, H)` in the weight's dtype:
+/// Σ g·(W\[target\] − expected\[row\]).
+pub fn vjp(saved: &LogProbs, weight: &Tensor, predictions: &[Prediction], gradients: &[f32]) -> Result<Tensor> {
+    let Some(expected) = &saved.expected else {
+        return Err(candle_core::Error::msg("the head's forward pass kept nothing for a gradient").into());
+    };
+    let (rows, _) = expected.dims2()?;
+    let device = weight.device();
+    let mut by_row = vec![0f32; rows];
+    for (prediction, g) in predictions.iter().zip(gradients) {
+        by_row[prediction.row] -= g;
+    }
+    let pulled = expected.broadcast_mul(&Tensor::from_vec(by_row, (rows, 1), device)?)?;
+    let targets = Tensor::from_iter(predictions.iter().map(|p| p.target), device)?;
+    let at_rows = Tensor::from_iter(predictions.iter().map(|p| p.row as u32), device)?;
+    let g = Tensor::from_slice(gradients, (gradients.len(), 1), device)?;
+    let pushed = weight.index_select(&targets, 0)?.to_dtype(DType::F32)?.broadcast_mul(&g)?;
+    Ok(pulled.index_add(&at_rows, &pushed, 0)?.to_dtype(weight.dtype())?)
+}
+
+fn gather(log_p: &Tensor, rows: std::ops::Range<usize>, predictions: &[Prediction], out: &mut [f32]) -> Result<()> {
+    let here: Vec<usize> = (0..predictions.len()).filter(|i| rows.contains(&predictions[*i].row)).collect();
+    if here.is_empty() {
+        return Ok(());
+    }
+    let (_, vocab) = log_p.dims2()?;
+    let flat = here.iter().map(|i| ((predictions[*i].row - rows.start) * vocab) as u32 + predictions[*i].target);
+    let index = Tensor::from_iter(flat, log_p.device())?;
+    let values = log_p.flatten_all()?.index_select(&index, 0)?.to_vec1::<f32>()?;
+    for (i, value) in here.into_iter().zip(values) {
+        out[i] = value;
+    }
+    Ok(())
+}
+
+/// One row's running log-sum-exp over the tiles seen so far.
+#[derive(Clone, Copy)]
+struct Running {
+    max: f32,
+    sum: f32,
+}
+
+fn forward_host(hidden: &Tensor, weight: &Tensor, predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
+    let ((rows, width), (vocab, _)) = (hidden.dims2()?, weight.dims2()?);
+    let hidden = hidden.contiguous()?;
+    let (hidden, weight) = (HostSlice::new(&hidden)?, HostSlice::new(weight)?);
+    let h = Matrix::new(&hidden, rows, width, width);
+    let mut running = vec![Running { max: f32::NEG_INFINITY, sum: 0.0 }; rows];
+    let mut target_logits = vec![0f32; predictions.len()];
+    let mut expected = vec![0f32; if gradient == Gradient::Wanted { rows * width } else { 0 }];
+    let mut logits = vec![0f32; rows * TILE.min(vocab)];
+    for start in (0..vocab).step_by(TILE) {
+        let tile = TILE.min(vocab - start);
+        let w = Matrix::new(&weight[start * width..], tile, width, width);
+        let logits = &mut logits[..rows * tile];
+        host::matmul(logits, tile, Into::Overwrite, h, w.t(), host::all_threads());
+        for (prediction, logit) in predictions.iter().zip(&mut target_logits) {
+            if let Some(column) = (prediction.target as usize).checked_sub(start).filter(|column| *column < tile) {
+                *logit = logits[prediction.row * tile + column];
+            }
+        }
+        if gradient == Gradient::Wanted {
+            let rows = logits.par_chunks_mut(tile).zip(&mut running).zip(expected.par_chunks_mut(width));
+            rows.for_each(|((logits, running), expected)| {
+                let shrink = absorb(logits, running);
+                if shrink != 1.0 {
+                    expected.iter_mut().for_each(|x| *x *= shrink);
+                }
+            });
+            let p = Matrix::new(logits, rows_of(logits, tile), tile, tile);
+            host::matmul(&mut expected, width, Into::Add, p, w, host::all_threads());
+        } else {
+            logits.par_chunks_mut(tile).zip(&mut running).for_each(|(logits, running)| {
+                absorb(logits, running);
+            });
+        }
+    }
+    for (row, running) in expected.chunks_exact_mut(width).zip(&running) {
+        row.iter_mut().for_each(|x| *x /= running.sum);
+    }
+    let log_probs =
+        predictions.iter().zip(target_logits).map(|(p, z)| z - running[p.row].max - running[p.row].sum.ln()).collect();
+    let expected = (gradient == Gradient::Wanted).then(|| host::tensor(expected, (rows, width))).transpose()?;
+    Ok(LogProbs { log_probs, expected })
+}
+
+fn rows_of(logits: &[f32], tile: usize) -> usize {
+    logits.len() / tile
+}
+
+/// Takes a tile into the running sum; turns its logits into exp(z − max). Returns the factor by which what was summed
+/// before must shrink.
+fn absorb(logits: &mut [f32], running: &mut Running) -> f32 {
+    host::vectorised(
+        #[inline(always)]
+        || {
+            let max = running.max.max(host::max(logits));
+            let shrink = if running.max == max { 1.0 } else { host::exp(running.max - max) };
+            running.sum = running.sum * shrink + host::exp_sum(logits, max);
+            running.max = max;
+            shrink
+        },
+    )
+}

@@ -1,0 +1,330 @@
+//! What the fused CPU bodies share: tensors as slices, matrix products on slices, and vectorised row kernels.
+//! Not an op by itself.
+
+use std::ops::{Deref, Range};
+
+use candle_core::{CpuStorage, DType, Device, Storage, StorageRef, Tensor};
+use gemm::Parallelism;
+use pulp::{Arch, Simd, WithSimd};
+
+use crate::Result;
+
+/// Whether the fused bodies can take this tensor.
+pub fn is_host_f32(t: &Tensor) -> bool {
+    t.device().is_cpu() && t.dtype() == DType::F32
+}
+
+/// A contiguous f32 CPU tensor, borrowed as a slice.
+pub struct HostSlice<'a> {
+    storage: StorageRef<'a>,
+    range: Range<usize>,
+}
+
+impl<'a> HostSlice<'a> {
+    /// Borrows `t`, which must be contiguous.
+    pub fn new(t: &'a Tensor) -> candle_core::Result<Self> {
+        let (storage, layout) = t.storage_and_layout();
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            candle_core::bail!("expected a contiguous tensor, found strides {:?}", layout.stride())
+        };
+        match &*storage {
+            Storage::Cpu(CpuStorage::F32(_)) => Ok(Self { storage, range: start..end }),
+            _ => candle_core::bail!("expected an f32 tensor on the cpu, found {:?}", t.dtype()),
+        }
+    }
+}
+
+impl Deref for HostSlice<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(data)) => &data[self.range.clone()],
+            // `new` admits nothing else.
+            _ => &[],
+        }
+    }
+}
+
+/// A CPU tensor that takes ownership of `data`.
+pub fn tensor(data: Vec<f32>, shape: impl candle_core::shape::ShapeWithOneHole) -> Result<Tensor> {
+    Ok(Tensor::from_vec(data, shape, &Device::Cpu)?)
+}
+
+/// A strided view of a matrix inside a slice: element (i, j) is at `i * row_stride + j * col_stride`.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows of `cols` elements, `row_stride` apart.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(rows == 0 || cols == 0 || (rows - 1) * row_stride + cols <= data.len());
+        Self { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transposed view.
+    pub fn t(self) -> Self {
+        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+}
+
+/// Whether [`matmul`] adds to what the destination holds.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Into {
+    /// The destination is overwritten.
+    Overwrite,
+    /// The product is added to the destination.
+    Add,
+}
+
+/// `dst (m, n; rows row_stride apart) = [dst +] a (m, k) · b (k, n)`.
+pub fn matmul(dst: &mut [f32], row_stride: usize, into: Into, a: Matrix, b: Matrix, parallelism: Parallelism) {
+    assert_eq!(a.cols, b.rows);
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(n <= row_stride || m == 1);
+    assert!((m - 1) * row_stride + n <= dst.len());
+    // SAFETY: `Matrix::new` and the asserts above keep every element that the strides reach inside its slice; `dst` is
+    // borrowed mutably, so it overlaps neither operand.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            dst.as_mut_ptr(),
+            1,
+            row_stride as isize,
+            into == Into::Add,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        )
+    }
+}
+
+/// All threads of the pool, for a product that nothing else runs beside.
+pub fn all_threads() -> Parallelism {
+    match rayon::current_num_threads() {
+        1 => Parallelism::None,
+        n => Parallelism::Rayon(n),
+    }
+}
+
+/// Runs `body` compiled for the widest vector instructions of this machine. `body` must be `#[inline(always)]`.
+#[inline(always)]
+pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(body)
+}
+
+const LANES: usize = 16;
+
+/// Σ a·b in sixteen partial sums: the same order whatever the machine's vector width.
+#[inline(always)]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for i in 0..LANES {
+            sums[i] = x[i].mul_add(y[i], sums[i]);
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+/// Σ a·b·c, as [`dot`].
+#[inline(always)]
+pub fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let (c_chunks, c_rest) = c.as_chunks::<LANES>();
+    for ((x, y), z) in a_chunks.iter().zip(b_chunks).zip(c_chunks) {
+        for i in 0..LANES {
+            sums[i] = (x[i] * y[i]).mul_add(z[i], sums[i]);
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).zip(c_rest).map(|((x, y), z)| x * y * z).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+/// Largest element; −∞ of nothing.
+#[inline(always)]
+pub fn max(a: &[f32]) -> f32 {
+    let mut maxima = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = a.as_chunks::<LANES>();
+    for x in chunks {
+        for i in 0..LANES {
+            maxima[i] = if x[i] > maxima[i] { x[i] } else { maxima[i] };
+        }
+    }
+    maxima.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &x| m.max(x))
+}
+
+/// Replaces each x by exp(x − shift) and returns their sum.
+#[inline(always)]
+pub fn exp_sum(a: &mut [f32], shift: f32) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (chunks, rest) = a.as_chunks_mut::<LANES>();
+    for x in chunks {
+        for i in 0..LANES {
+            x[i] = exp(x[i] - shift);
+            sums[i] += x[i];
+        }
+    }
+    let mut total = sums.iter().sum::<f32>();
+    for x in rest {
+        *x = exp(*x - shift);
+        total += *x;
+    }
+    total
+}
+
+/// e^x within 2 units in the last place, without a branch, so that loops over it vectorise: x = n·ln 2 + r, e^r by the
+/// degree-6 polynomial of Cephes' `expf`. NaN stays NaN; below −87.3 the result is 0 or the smallest normal number.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    const LN2_HI: f32 = 0.693_359_4;
+    const LN2_LO: f32 = -2.121_944_4e-4;
+    let clamped = if x < -87.336_54 { -87.336_54 } else { x };
+    let clamped = if clamped > 88.722_83 { 88.722_83 } else { clamped };
+    let n = (clamped * std::f32::consts::LOG2_E).round_ties_even();
+    let r = n.mul_add(-LN2_LO, n.mul_add(-LN2_HI, clamped));
+    let mut p = 1.987_569_1e-4f32;
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = p.mul_add(r, c);
+    }
+    let p = (p * r).mul_add(r, r) + 1.0;
+    // 2^n in two factors, since n reaches 128.
+    let half = (n * 0.5).floor();
+    let scaled = p * power_of_two(half) * power_of_two(n - half);
+    if x < -87.336_54 { 0.0 } else { scaled }
+}
+
+#[inline(always)]
+fn power_of_two(n: f32) -> f32 {
+    // In range for every n that `exp` passes; NaN casts to 0 and meets a NaN polynomial.
+    f32::from_bits((((n as i32) + 127) << 23) as u32)
+}
+
+/// 1 / (1 + e^−x).
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// `y[r] += a · x[r]` for a slice.
+#[inline(always)]
+pub fn axpy(y: &mut [f32], a: f32, x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = a.mul_add(*x, *y);
+    }
+}
+
+/// Products of up to [`MAX_ROWS`] rows with every row of a weight, each weight row read once. The order of additions of
+/// one result does not depend on how many rows there are, so that a row's result is the same alone and in a batch.
+pub struct RowProducts<'a, const M: usize> {
+    /// Left rows. `(M, K)`
+    pub x: &'a [f32],
+    /// Weight rows. `(n, K)`
+    pub w: &'a [f32],
+    /// Row length.
+    pub k: usize,
+    /// Results, `M` rows of `n`. `(n, M)`
+    pub out: &'a mut [f32],
+}
+
+/// The most rows that one pass over the weight serves.
+pub const MAX_ROWS: usize = 12;
+
+impl<const M: usize> WithSimd for RowProducts<'_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, w, k, out } = self;
+        let rows: [&[f32]; M] = std::array::from_fn(|m| &x[m * k..(m + 1) * k]);
+        let mut weights = w.chunks_exact(2 * k);
+        let mut outs = out.chunks_exact_mut(2 * M);
+        for (pair, out) in weights.by_ref().zip(outs.by_ref()) {
+            let (w0, w1) = pair.split_at(k);
+            row_products(simd, &rows, &[w0, w1], out);
+        }
+        if !weights.remainder().is_empty() {
+            row_products(simd, &rows, &[weights.remainder()], outs.into_remainder());
+        }
+    }
+}
+
+#[inline(always)]
+fn row_products<S: Simd, const M: usize, const O: usize>(simd: S, x: &[&[f32]; M], w: &[&[f32]; O], out: &mut [f32]) {
+    let x = x.map(|row| S::as_simd_f32s(row));
+    let w = w.map(|row| S::as_simd_f32s(row));
+    let mut sums = [[simd.splat_f32s(0.0); M]; O];
+    let vectors = w[0].0.len();
+    for i in 0..vectors {
+        for o in 0..O {
+            let weight = w[o].0[i];
+            for m in 0..M {
+                sums[o][m] = simd.mul_add_f32s(weight, x[m].0[i], sums[o][m]);
+            }
+        }
+    }
+    for o in 0..O {
+        for m in 0..M {
+            let tail: f32 = w[o].1.iter().zip(x[m].1).map(|(w, x)| w * x).sum();
+            out[o * M + m] = simd.reduce_sum_f32s(sums[o][m]) + tail;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_agrees_with_the_standard_library_over_its_range() {
+        let mut worst = 0f64;
+        for i in -870_000..=880_000 {
+            let x = i as f32 * 1e-4;
+            let expected = (x as f64).exp();
+            worst = worst.max((exp(x) as f64 / expected - 1.0).abs());
+        }
+        assert!(worst < 2.5e-7, "relative error {worst}");
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(-1e4), 0.0);
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(88.7).is_finite());
+    }
+
+    #[test]
+    fn dot_max_and_exp_sum_cover_the_rest_after_full_lanes() {
+        let a: Vec<f32> = (0..37).map(|i| i as f32 * 0.1 - 2.0).collect();
+        let b: Vec<f32> = (0..37).map(|i| 1.0 - i as f32 * 0.05).collect();
+        let expected: f64 = a.iter().zip(&b).map(|(x, y)| *x as f64 * *y as f64).sum();
+        assert!((dot(&a, &b) as f64 - expected).abs() < 1e-5);
+        assert_eq!(max(&a), 1.6);
+        let mut e = a.clone();
+        let total: f64 = a.iter().map(|x| (*x as f64 - 1.0).exp()).sum();
+        assert!((exp_sum(&mut e, 1.0) as f64 - total).abs() < 1e-5);
+    }
+}

@@ -1,0 +1,85 @@
+//! RMSNorm: y = x / √(mean(x²) + eps) · w, statistics in f32. Not LayerNorm: no mean, no bias.
+
+use candle_core::{D, DType, Tensor};
+use rayon::prelude::*;
+
+use super::host::{self, HostSlice};
+use crate::Result;
+
+/// Normalises each row. `x (T, H)`, `weight (H)` → `(T, H)` in x's dtype.
+pub fn forward(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    if host::is_host_f32(x) {
+        return forward_host(x, weight, eps as f32);
+    }
+    let wide = x.to_dtype(DType::F32)?;
+    let scale = inverse_rms(&wide, eps)?;
+    let normed = wide.broadcast_mul(&scale)?.to_dtype(x.dtype())?;
+    Ok(normed.broadcast_mul(weight)?)
+}
+
+/// Gradient of x. `x (T, H)`, `dy (T, H)` → `(T, H)`:
+/// with r the inverse root and g = w·dy, dx = r·g − x·r³/H · Σ x·g.
+pub fn vjp(x: &Tensor, weight: &Tensor, eps: f64, dy: &Tensor) -> Result<Tensor> {
+    if host::is_host_f32(x) {
+        return vjp_host(x, weight, eps as f32, dy);
+    }
+    let (_, hidden) = x.dims2()?;
+    let wide = x.to_dtype(DType::F32)?;
+    let scale = inverse_rms(&wide, eps)?;
+    let g = dy.to_dtype(DType::F32)?.broadcast_mul(&weight.to_dtype(DType::F32)?)?;
+    let projection = (&wide * &g)?.sum_keepdim(D::Minus1)?;
+    let back = ((scale.powf(3.0)? * projection)? / hidden as f64)?;
+    let dx = (g.broadcast_mul(&scale)? - wide.broadcast_mul(&back)?)?;
+    Ok(dx.to_dtype(x.dtype())?)
+}
+
+fn inverse_rms(x: &Tensor, eps: f64) -> Result<Tensor> {
+    let hidden = x.dim(D::Minus1)?;
+    Ok((((x.sqr()?.sum_keepdim(D::Minus1)? / hidden as f64)? + eps)?.sqrt()?).recip()?)
+}
+
+fn forward_host(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+    let (rows, hidden) = x.dims2()?;
+    let x = x.contiguous()?;
+    let (x, w) = (HostSlice::new(&x)?, HostSlice::new(weight)?);
+    let (x, w) = (&*x, &*w);
+    let mut y = vec![0f32; rows * hidden];
+    y.par_chunks_mut(hidden).zip(x.par_chunks(hidden)).for_each(|(y, x)| {
+        host::vectorised(
+            #[inline(always)]
+            || {
+                let r = inverse_rms_row(x, eps);
+                for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                    *y = x * r * w;
+                }
+            },
+        )
+    });
+    host::tensor(y, (rows, hidden))
+}
+
+fn vjp_host(x: &Tensor, weight: &Tensor, eps: f32, dy: &Tensor) -> Result<Tensor> {
+    let (rows, hidden) = x.dims2()?;
+    let (x, dy) = (x.contiguous()?, dy.contiguous()?);
+    let (x, w, dy) = (HostSlice::new(&x)?, HostSlice::new(weight)?, HostSlice::new(&dy)?);
+    let (x, w, dy) = (&*x, &*w, &*dy);
+    let mut dx = vec![0f32; rows * hidden];
+    dx.par_chunks_mut(hidden).zip(x.par_chunks(hidden)).zip(dy.par_chunks(hidden)).for_each(|((dx, x), dy)| {
+        host::vectorised(
+            #[inline(always)]
+            || {
+                let r = inverse_rms_row(x, eps);
+                let back = r * r * r / hidden as f32 * host::dot3(x, w, dy);
+                for (((dx, x), w), dy) in dx.iter_mut().zip(x).zip(w).zip(dy) {
+                    *dx = r * w * dy - back * x;
+                }
+            },
+        )
+    });
+    host::tensor(dx, (rows, hidden))
+}
+
+#[inline(always)]
+fn inverse_rms_row(x: &[f32], eps: f32) -> f32 {
+    1.0 / (host::dot(x, x) / x.len() as f32 + eps).sqrt()
+}

@@ -1,0 +1,149 @@
+//! Rotary position embedding, half-split form: (x₁, x₂) → (x₁·cos − x₂·sin, x₂·cos + x₁·sin). A rotation, so its vjp is
+//! the rotation by the opposite angle. Tables for every kind of frequency scaling that [`RopeScaling`] names.
+
+use candle_core::{D, DType, Device, Tensor};
+use rayon::prelude::*;
+
+use super::host::{self, HostSlice};
+use crate::Result;
+use crate::model::config::RopeScaling;
+
+/// Angles of one pass, in f32. `(T, D/2)` each.
+#[derive(Debug, Clone)]
+pub struct Angles {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Angles {
+    /// Angles for tokens at `positions`, each in a sequence of `lengths` tokens (dynamic scaling depends on it).
+    pub fn new(rope: &Rope, positions: &[usize], lengths: &[usize], device: &Device) -> Result<Self> {
+        let half = rope.head_dim / 2;
+        let (mut cos, mut sin) = (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
+        for (&position, &length) in positions.iter().zip(lengths) {
+            for frequency in rope.frequencies(length).iter() {
+                let angle = position as f32 * frequency;
+                cos.push(angle.cos());
+                sin.push(angle.sin());
+            }
+        }
+        let shape = (positions.len(), half);
+        Ok(Self { cos: Tensor::from_vec(cos, shape, device)?, sin: Tensor::from_vec(sin, shape, device)? })
+    }
+
+    /// The opposite rotation: what the gradient passes through.
+    pub fn inverse(&self) -> Result<Self> {
+        Ok(Self { cos: self.cos.clone(), sin: self.sin.neg()? })
+    }
+
+    /// The angles of some rows.
+    pub fn select(&self, rows: &Tensor) -> Result<Self> {
+        Ok(Self { cos: self.cos.index_select(rows, 0)?, sin: self.sin.index_select(rows, 0)? })
+    }
+}
+
+/// Rotates every head. `x (T, heads·D)` → the same shape.
+pub fn forward(x: &Tensor, angles: &Angles) -> Result<Tensor> {
+    let (rows, width) = x.dims2()?;
+    let (_, half) = angles.cos.dims2()?;
+    if host::is_host_f32(x) {
+        return forward_host(x, angles, half);
+    }
+    let heads = width / (2 * half);
+    let wide = x.to_dtype(DType::F32)?.reshape((rows, heads, 2 * half))?;
+    let (x1, x2) = (wide.narrow(2, 0, half)?, wide.narrow(2, half, half)?);
+    let (cos, sin) = (angles.cos.unsqueeze(1)?, angles.sin.unsqueeze(1)?);
+    let y1 = (x1.broadcast_mul(&cos)? - x2.broadcast_mul(&sin)?)?;
+    let y2 = (x2.broadcast_mul(&cos)? + x1.broadcast_mul(&sin)?)?;
+    Ok(Tensor::cat(&[y1, y2], D::Minus1)?.reshape((rows, width))?.to_dtype(x.dtype())?)
+}
+
+fn forward_host(x: &Tensor, angles: &Angles, half: usize) -> Result<Tensor> {
+    let (rows, width) = x.dims2()?;
+    let x = x.contiguous()?;
+    let (x, cos, sin) = (HostSlice::new(&x)?, HostSlice::new(&angles.cos)?, HostSlice::new(&angles.sin)?);
+    let (x, cos, sin) = (&*x, &*cos, &*sin);
+    let mut y = vec![0f32; rows * width];
+    let angles = cos.par_chunks(half).zip(sin.par_chunks(half));
+    y.par_chunks_mut(width).zip(x.par_chunks(width)).zip(angles).for_each(|((y, x), (cos, sin))| {
+        host::vectorised(
+            #[inline(always)]
+            || {
+                for (y, x) in y.chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half)) {
+                    let (y1, y2) = y.split_at_mut(half);
+                    let (x1, x2) = x.split_at(half);
+                    for i in 0..half {
+                        y1[i] = x1[i] * cos[i] - x2[i] * sin[i];
+                        y2[i] = x2[i] * cos[i] + x1[i] * sin[i];
+                    }
+                }
+            },
+        )
+    });
+    host::tensor(y, (rows, width))
+}
+
+/// The model's rotary frequencies.
+#[derive(Debug, Clone)]
+pub struct Rope {
+    head_dim: usize,
+    theta: f64,
+    scaling: RopeScaling,
+    /// One a pair of dimensions, for every scaling but the dynamic one past its trained context. `(D/2,)`
+    frequencies: Vec<f32>,
+}
+
+impl Rope {
+    /// Frequencies θ^(−2i/D), scaled.
+    pub fn new(head_dim: usize, theta: f64, scaling: &RopeScaling) -> Self {
+        let plain = plain_frequencies(head_dim, theta);
+        let frequencies = match scaling {
+            RopeScaling::None | RopeScaling::Dynamic { .. } => plain,
+            RopeScaling::Linear { factor } => plain.iter().map(|f| (*f as f64 / factor) as f32).collect(),
+            RopeScaling::Factors(factors) => plain.iter().zip(factors).map(|(f, by)| f / by).collect(),
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => plain
+                .iter()
+                .map(|f| {
+                    llama3(*f as f64, *factor, *low_freq_factor, *high_freq_factor, *original_max_position_embeddings as f64)
+                        as f32
+                })
+                .collect(),
+        };
+        Self { head_dim, theta, scaling: scaling.clone(), frequencies }
+    }
+
+    /// Whether the frequencies of a sequence of `length` tokens depend on its length.
+    pub fn depends_on_length(&self, length: usize) -> bool {
+        matches!(self.scaling, RopeScaling::Dynamic { original_max_position_embeddings: trained, .. } if length > trained)
+    }
+
+    /// Frequencies in a sequence of `length` tokens. Past the trained context, dynamic scaling stretches the base:
+    /// θ·(factor·length/trained − (factor − 1))^(D/(D−2)), as transformers has it.
+    fn frequencies(&self, length: usize) -> std::borrow::Cow<'_, [f32]> {
+        match self.scaling {
+            RopeScaling::Dynamic { factor, original_max_position_embeddings: trained } if length > trained => {
+                let stretch = factor * length as f64 / trained as f64 - (factor - 1.0);
+                let d = self.head_dim as f64;
+                plain_frequencies(self.head_dim, self.theta * stretch.powf(d / (d - 2.0))).into()
+            }
+            _ => self.frequencies.as_slice().into(),
+        }
+    }
+}
+
+fn plain_frequencies(head_dim: usize, theta: f64) -> Vec<f32> {
+    (0..head_dim).step_by(2).map(|i| theta.powf(-(i as f64) / head_dim as f64) as f32).collect()
+}
+
+/// Llama 3.1's scaling: long wavelengths divided by `factor`, short ones kept, a linear blend between.
+fn llama3(frequency: f64, factor: f64, low: f64, high: f64, context: f64) -> f64 {
+    let wavelength = 2.0 * std::f64::consts::PI / frequency;
+    if wavelength > context / low {
+        return frequency / factor;
+    }
+    if wavelength < context / high {
+        return frequency;
+    }
+    let smooth = (context / wavelength - low) / (high - low);
+    (1.0 - smooth) * frequency / factor + smooth * frequency
+}

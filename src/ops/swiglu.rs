@@ -1,0 +1,82 @@
+//! SwiGLU: y = silu(gate) · up, gate and up side by side in one matrix, as their fused projection gives them.
+
+use candle_core::{D, DType, Tensor};
+use rayon::prelude::*;
+
+use super::host::{self, HostSlice};
+use crate::Result;
+
+/// `gate_up (T, 2I)`, gate first → `(T, I)`.
+pub fn forward(gate_up: &Tensor) -> Result<Tensor> {
+    if host::is_host_f32(gate_up) {
+        return forward_host(gate_up);
+    }
+    let (gate, up) = halves(gate_up)?;
+    Ok((gate.silu()? * up)?)
+}
+
+/// Gradient of gate and up. `gate_up (T, 2I)`, `dy (T, I)` → `(T, 2I)`:
+/// with s = σ(gate), d gate = dy·up·s·(1 + gate·(1 − s)), d up = dy·gate·s.
+pub fn vjp(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    if host::is_host_f32(gate_up) {
+        return vjp_host(gate_up, dy);
+    }
+    let (gate, up) = halves(&gate_up.to_dtype(DType::F32)?)?;
+    let dy = dy.to_dtype(DType::F32)?;
+    let s = (gate.neg()?.exp()? + 1.0)?.recip()?;
+    let slope = ((&gate * s.affine(-1.0, 1.0)?)? + 1.0)?;
+    let d_gate = (((&dy * up)? * &s)? * slope)?;
+    let d_up = ((dy * gate)? * s)?;
+    Ok(Tensor::cat(&[d_gate, d_up], D::Minus1)?.to_dtype(gate_up.dtype())?)
+}
+
+fn halves(gate_up: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (_, double) = gate_up.dims2()?;
+    let width = double / 2;
+    Ok((gate_up.narrow(1, 0, width)?, gate_up.narrow(1, width, width)?))
+}
+
+fn forward_host(gate_up: &Tensor) -> Result<Tensor> {
+    let (rows, double) = gate_up.dims2()?;
+    let width = double / 2;
+    let gate_up = gate_up.contiguous()?;
+    let gate_up = HostSlice::new(&gate_up)?;
+    let gate_up = &*gate_up;
+    let mut y = vec![0f32; rows * width];
+    y.par_chunks_mut(width).zip(gate_up.par_chunks(double)).for_each(|(y, row)| {
+        host::vectorised(
+            #[inline(always)]
+            || {
+                let (gate, up) = row.split_at(width);
+                for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
+                    *y = g * host::sigmoid(*g) * u;
+                }
+            },
+        )
+    });
+    host::tensor(y, (rows, width))
+}
+
+fn vjp_host(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let (rows, double) = gate_up.dims2()?;
+    let width = double / 2;
+    let (gate_up, dy) = (gate_up.contiguous()?, dy.contiguous()?);
+    let (gate_up, dy) = (HostSlice::new(&gate_up)?, HostSlice::new(&dy)?);
+    let (gate_up, dy) = (&*gate_up, &*dy);
+    let mut dx = vec![0f32; rows * double];
+    dx.par_chunks_mut(double).zip(gate_up.par_chunks(double)).zip(dy.par_chunks(width)).for_each(|((dx, row), dy)| {
+        host::vectorised(
+            #[inline(always)]
+            || {
+                let (gate, up) = row.split_at(width);
+                let (d_gate, d_up) = dx.split_at_mut(width);
+                for ((((dg, du), g), u), dy) in d_gate.iter_mut().zip(d_up).zip(gate).zip(up).zip(dy) {
+                    let s = host::sigmoid(*g);
+                    *dg = dy * u * s * (1.0 + g * (1.0 - s));
+                    *du = dy * g * s;
+                }
+            },
+        )
+    });
+    host::tensor(dx, (rows, double))
+}
