@@ -43,8 +43,18 @@ pub struct LogProbs {
 /// `hidden (R, H)` after the final norm, `weight (V, H)`.
 pub fn forward(hidden: &Tensor, weight: &Tensor, predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
     if host::is_host_f32(hidden) {
-        return forward_host(hidden, weight, predictions, gradient);
+        forward_host(hidden, weight, predictions, gradient)
+    } else {
+        forward_composed(hidden, weight, predictions, gradient)
     }
+}
+
+pub(super) fn forward_composed(
+    hidden: &Tensor,
+    weight: &Tensor,
+    predictions: &[Prediction],
+    gradient: Gradient,
+) -> Result<LogProbs> {
     let (rows, width) = hidden.dims2()?;
     let chunk = (64 << 20) / (4 * weight.dim(0)?).max(1) + 1;
     let mut log_probs = vec![0f32; predictions.len()];

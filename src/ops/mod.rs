@@ -11,3 +11,6 @@ pub mod linear;
 pub mod norm;
 pub mod rope;
 pub mod swiglu;
+
+#[cfg(test)]
+mod tests;

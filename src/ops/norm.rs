@@ -8,9 +8,10 @@ use crate::Result;
 
 /// Normalises each row. `x (T, H)`, `weight (H)` → `(T, H)` in x's dtype.
 pub fn forward(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    if host::is_host_f32(x) {
-        return forward_host(x, weight, eps as f32);
-    }
+    if host::is_host_f32(x) { forward_host(x, weight, eps as f32) } else { forward_composed(x, weight, eps) }
+}
+
+pub(super) fn forward_composed(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let wide = x.to_dtype(DType::F32)?;
     let scale = inverse_rms(&wide, eps)?;
     let normed = wide.broadcast_mul(&scale)?.to_dtype(x.dtype())?;
@@ -20,9 +21,10 @@ pub fn forward(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 /// Gradient of x. `x (T, H)`, `dy (T, H)` → `(T, H)`:
 /// with r the inverse root and g = w·dy, dx = r·g − x·r³/H · Σ x·g.
 pub fn vjp(x: &Tensor, weight: &Tensor, eps: f64, dy: &Tensor) -> Result<Tensor> {
-    if host::is_host_f32(x) {
-        return vjp_host(x, weight, eps as f32, dy);
-    }
+    if host::is_host_f32(x) { vjp_host(x, weight, eps as f32, dy) } else { vjp_composed(x, weight, eps, dy) }
+}
+
+pub(super) fn vjp_composed(x: &Tensor, weight: &Tensor, eps: f64, dy: &Tensor) -> Result<Tensor> {
     let (_, hidden) = x.dims2()?;
     let wide = x.to_dtype(DType::F32)?;
     let scale = inverse_rms(&wide, eps)?;

@@ -44,11 +44,11 @@ impl Angles {
 
 /// Rotates every head. `x (T, heads·D)` → the same shape.
 pub fn forward(x: &Tensor, angles: &Angles) -> Result<Tensor> {
-    let (rows, width) = x.dims2()?;
-    let (_, half) = angles.cos.dims2()?;
-    if host::is_host_f32(x) {
-        return forward_host(x, angles, half);
-    }
+    if host::is_host_f32(x) { forward_host(x, angles) } else { forward_composed(x, angles) }
+}
+
+pub(super) fn forward_composed(x: &Tensor, angles: &Angles) -> Result<Tensor> {
+    let ((rows, width), (_, half)) = (x.dims2()?, angles.cos.dims2()?);
     let heads = width / (2 * half);
     let wide = x.to_dtype(DType::F32)?.reshape((rows, heads, 2 * half))?;
     let (x1, x2) = (wide.narrow(2, 0, half)?, wide.narrow(2, half, half)?);
@@ -58,8 +58,8 @@ pub fn forward(x: &Tensor, angles: &Angles) -> Result<Tensor> {
     Ok(Tensor::cat(&[y1, y2], D::Minus1)?.reshape((rows, width))?.to_dtype(x.dtype())?)
 }
 
-fn forward_host(x: &Tensor, angles: &Angles, half: usize) -> Result<Tensor> {
-    let (rows, width) = x.dims2()?;
+fn forward_host(x: &Tensor, angles: &Angles) -> Result<Tensor> {
+    let ((rows, width), (_, half)) = (x.dims2()?, angles.cos.dims2()?);
     let x = x.contiguous()?;
     let (x, cos, sin) = (HostSlice::new(&x)?, HostSlice::new(&angles.cos)?, HostSlice::new(&angles.sin)?);
     let (x, cos, sin) = (&*x, &*cos, &*sin);

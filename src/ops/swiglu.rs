@@ -8,9 +8,10 @@ use crate::Result;
 
 /// `gate_up (T, 2I)`, gate first → `(T, I)`.
 pub fn forward(gate_up: &Tensor) -> Result<Tensor> {
-    if host::is_host_f32(gate_up) {
-        return forward_host(gate_up);
-    }
+    if host::is_host_f32(gate_up) { forward_host(gate_up) } else { forward_composed(gate_up) }
+}
+
+pub(super) fn forward_composed(gate_up: &Tensor) -> Result<Tensor> {
     let (gate, up) = halves(gate_up)?;
     Ok((gate.silu()? * up)?)
 }
@@ -18,9 +19,10 @@ pub fn forward(gate_up: &Tensor) -> Result<Tensor> {
 /// Gradient of gate and up. `gate_up (T, 2I)`, `dy (T, I)` → `(T, 2I)`:
 /// with s = σ(gate), d gate = dy·up·s·(1 + gate·(1 − s)), d up = dy·gate·s.
 pub fn vjp(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    if host::is_host_f32(gate_up) {
-        return vjp_host(gate_up, dy);
-    }
+    if host::is_host_f32(gate_up) { vjp_host(gate_up, dy) } else { vjp_composed(gate_up, dy) }
+}
+
+pub(super) fn vjp_composed(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (gate, up) = halves(&gate_up.to_dtype(DType::F32)?)?;
     let dy = dy.to_dtype(DType::F32)?;
     let s = (gate.neg()?.exp()? + 1.0)?.recip()?;

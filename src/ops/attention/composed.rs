@@ -14,7 +14,7 @@ struct Heads {
 }
 
 impl Attention {
-    pub(super) fn forward_composed(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment]) -> Result<Tensor> {
+    pub(in crate::ops) fn forward_composed(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment]) -> Result<Tensor> {
         let mut outputs = Vec::with_capacity(segments.len());
         let mut order = Vec::with_capacity(segments.len());
         for segment in segments.iter().filter(|s| !s.queries.is_empty()) {
@@ -29,7 +29,7 @@ impl Attention {
         Ok(Tensor::cat(&sorted, 0)?)
     }
 
-    pub(super) fn vjp_composed(
+    pub(in crate::ops) fn vjp_composed(
         &self,
         q: &Tensor,
         k: &Tensor,

@@ -29,7 +29,7 @@ struct TaskGradients {
 }
 
 impl Attention {
-    pub(super) fn forward_fused(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment]) -> Result<Tensor> {
+    pub(in crate::ops) fn forward_fused(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment]) -> Result<Tensor> {
         let (rows, width) = q.dims2()?;
         let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
         let (q, k, v) = (HostSlice::new(&q)?, HostSlice::new(&k)?, HostSlice::new(&v)?);
@@ -43,7 +43,14 @@ impl Attention {
         host::tensor(y, (rows, width))
     }
 
-    pub(super) fn vjp_fused(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment], dy: &Tensor) -> Result<Gradients> {
+    pub(in crate::ops) fn vjp_fused(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        segments: &[Segment],
+        dy: &Tensor,
+    ) -> Result<Gradients> {
         let ((q_rows, q_width), (k_rows, k_width)) = (q.dims2()?, k.dims2()?);
         let (q, k, v, dy) = (q.contiguous()?, k.contiguous()?, v.contiguous()?, dy.contiguous()?);
         let (q, k, v, dy) = (HostSlice::new(&q)?, HostSlice::new(&k)?, HostSlice::new(&v)?, HostSlice::new(&dy)?);

@@ -1,0 +1,238 @@
+//! Every op against finite differences (in both bodies), against candle's differentiable composition, and its fused body
+//! against the composed one, on small odd shapes.
+
+use candle_core::{D, DType, Device, Tensor, Var};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::attention::{Attention, Gradients, Segment};
+use super::head::{self, Gradient, Prediction};
+use super::linear::Linear;
+use super::rope::{self, Angles, Rope};
+use super::{norm, swiglu};
+use crate::Result;
+use crate::model::config::RopeScaling;
+use crate::model::layout::{Fork, Layout};
+
+const CPU: Device = Device::Cpu;
+
+fn random(seed: u64, shape: &[usize]) -> Tensor {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let data: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
+    Tensor::from_vec(data, shape, &CPU).unwrap()
+}
+
+fn dot(a: &Tensor, b: &Tensor) -> f64 {
+    let product = (a.to_dtype(DType::F64).unwrap() * b.to_dtype(DType::F64).unwrap()).unwrap();
+    product.sum_all().unwrap().to_scalar::<f64>().unwrap()
+}
+
+fn assert_close(a: &Tensor, b: &Tensor, tolerance: f64, what: &str) {
+    assert_eq!(a.dims(), b.dims(), "{what}");
+    let difference = (a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap();
+    let largest = difference.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f64>().unwrap();
+    assert!(largest < tolerance, "{what}: differs by {largest}");
+}
+
+/// ⟨f(x + εu) − f(x − εu), dy⟩ / 2ε equals ⟨vjp, u⟩ along several directions u.
+fn assert_finite_differences(f: impl Fn(&Tensor) -> Result<Tensor>, x: &Tensor, dy: &Tensor, dx: &Tensor, what: &str) {
+    for seed in 100..104 {
+        let u = random(seed, x.dims());
+        let eps = 1e-2;
+        let at = |by: f64| dot(&f(&(x + (&u * by).unwrap()).unwrap()).unwrap(), dy);
+        // Richardson's extrapolation takes the error of the central difference from ε² to ε⁴.
+        let central = |eps: f64| (at(eps) - at(-eps)) / (2.0 * eps);
+        let numeric = (4.0 * central(eps / 2.0) - central(eps)) / 3.0;
+        let analytic = dot(dx, &u);
+        let scale = (dot(dx, dx) * dot(&u, &u)).sqrt();
+        assert!((numeric - analytic).abs() < 2e-3 * scale, "{what}: numeric {numeric}, analytic {analytic}");
+    }
+}
+
+/// The gradient that candle's tape gives.
+fn tape(f: impl Fn(&Tensor) -> Tensor, x: &Tensor, dy: &Tensor) -> Tensor {
+    let x = Var::from_tensor(x).unwrap();
+    let loss = (f(x.as_tensor()) * dy).unwrap().sum_all().unwrap();
+    loss.backward().unwrap().get(&x).unwrap().clone()
+}
+
+#[test]
+fn rms_norm_has_the_right_value_and_gradient() {
+    let (x, w, dy) = (random(1, &[5, 37]), random(2, &[37]), random(3, &[5, 37]));
+    let expected = |x: &Tensor| candle_nn::ops::rms_norm_slow(x, &w, 1e-3).unwrap();
+    assert_close(&norm::forward(&x, &w, 1e-3).unwrap(), &expected(&x), 1e-6, "fused");
+    assert_close(&norm::forward_composed(&x, &w, 1e-3).unwrap(), &expected(&x), 1e-6, "composed");
+    let by_tape = tape(expected, &x, &dy);
+    let fused = norm::vjp(&x, &w, 1e-3, &dy).unwrap();
+    assert_close(&fused, &by_tape, 1e-5, "fused vjp");
+    assert_close(&norm::vjp_composed(&x, &w, 1e-3, &dy).unwrap(), &by_tape, 1e-5, "composed vjp");
+    assert_finite_differences(|x| norm::forward(x, &w, 1e-3), &x, &dy, &fused, "rms norm");
+}
+
+#[test]
+fn swiglu_has_the_right_value_and_gradient() {
+    let (x, dy) = ((random(1, &[5, 38]) * 4.0).unwrap(), random(3, &[5, 19]));
+    let expected = |x: &Tensor| {
+        let (gate, up) = (x.narrow(1, 0, 19).unwrap(), x.narrow(1, 19, 19).unwrap());
+        (gate.silu().unwrap() * up).unwrap()
+    };
+    assert_close(&swiglu::forward(&x).unwrap(), &expected(&x), 1e-6, "fused");
+    assert_close(&swiglu::forward_composed(&x).unwrap(), &expected(&x), 1e-6, "composed");
+    let by_tape = tape(expected, &x, &dy);
+    let fused = swiglu::vjp(&x, &dy).unwrap();
+    assert_close(&fused, &by_tape, 1e-5, "fused vjp");
+    assert_close(&swiglu::vjp_composed(&x, &dy).unwrap(), &by_tape, 1e-5, "composed vjp");
+    assert_finite_differences(swiglu::forward, &x, &dy, &fused, "swiglu");
+}
+
+#[test]
+fn linear_agrees_for_few_rows_many_rows_and_with_bias() {
+    for (rows, inputs, outputs) in [(1, 37, 23), (3, 64, 50), (5, 33, 7), (12, 40, 9), (13, 33, 35), (40, 70, 31)] {
+        let (weight, x, dy) = (random(1, &[outputs, inputs]), random(2, &[rows, inputs]), random(3, &[rows, outputs]));
+        for bias in [None, Some(random(4, &[outputs]))] {
+            let linear = Linear { weight: weight.clone(), bias };
+            let expected = |x: &Tensor| {
+                let y = x.matmul(&weight.t().unwrap()).unwrap();
+                linear.bias.as_ref().map_or(y.clone(), |bias| y.broadcast_add(bias).unwrap())
+            };
+            assert_close(&linear.forward(&x).unwrap(), &expected(&x), 1e-4, "linear");
+            let dx = linear.vjp(&dy).unwrap();
+            assert_close(&dx, &tape(expected, &x, &dy), 1e-4, "linear vjp");
+            assert_finite_differences(|x| linear.forward(x), &x, &dy, &dx, "linear");
+        }
+    }
+}
+
+#[test]
+fn a_row_of_a_small_product_has_the_same_bits_alone_and_in_a_batch() {
+    let linear = Linear { weight: random(1, &[67, 301]), bias: None };
+    let x = random(2, &[12, 301]);
+    for rows in 1..=12 {
+        let batch = linear.forward(&x.narrow(0, 0, rows).unwrap()).unwrap().to_vec2::<f32>().unwrap();
+        for (row, values) in batch.iter().enumerate() {
+            let alone = linear.forward(&x.narrow(0, row, 1).unwrap()).unwrap().to_vec2::<f32>().unwrap();
+            assert_eq!(values, &alone[0]);
+        }
+    }
+}
+
+#[test]
+fn rope_rotates_as_candle_does_and_its_gradient_is_the_inverse() {
+    let (heads, dim, positions) = (3, 10, [0, 1, 2, 5, 9]);
+    let rope = Rope::new(dim, 100.0, &RopeScaling::None);
+    let angles = Angles::new(&rope, &positions, &[10; 5], &CPU).unwrap();
+    let (x, dy) = (random(1, &[5, heads * dim]), random(2, &[5, heads * dim]));
+    let angle = |f: fn(f32) -> f32| {
+        let values = positions.iter().flat_map(|p| (0..5).map(move |i| f(*p as f32 * 100f32.powf(-(i as f32) / 5.0))));
+        Tensor::from_iter(values, &CPU).unwrap().reshape((5, 5)).unwrap()
+    };
+    let (cos, sin) = (angle(f32::cos), angle(f32::sin));
+    let expected = |x: &Tensor| {
+        let by_head = x.reshape((1, 5, heads, dim)).unwrap().transpose(1, 2).unwrap().contiguous().unwrap();
+        let y = candle_nn::rotary_emb::rope_slow(&by_head, &cos, &sin).unwrap();
+        y.transpose(1, 2).unwrap().reshape((5, heads * dim)).unwrap()
+    };
+    assert_close(&rope::forward(&x, &angles).unwrap(), &expected(&x), 1e-5, "fused");
+    assert_close(&rope::forward_composed(&x, &angles).unwrap(), &expected(&x), 1e-5, "composed");
+    let dx = rope::forward(&dy, &angles.inverse().unwrap()).unwrap();
+    assert_close(&dx, &tape(expected, &x, &dy), 1e-5, "vjp");
+    assert_finite_differences(|x| rope::forward(x, &angles), &x, &dy, &dx, "rope");
+}
+
+fn two_forks() -> Layout {
+    let mut layout = Layout::default();
+    layout.push_fork(&Fork { shared: 7, first: 6, second: 3 });
+    layout.push_fork(&Fork { shared: 5, first: 1, second: 9 });
+    layout
+}
+
+/// Attention by the definition: softmax over the visible keys, from candle's differentiable ops.
+fn attention_by_definition(shape: &Attention, q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment]) -> Tensor {
+    let d = shape.head_dim;
+    let mut rows: Vec<Option<Tensor>> = vec![None; q.dim(0).unwrap()];
+    for segment in segments {
+        let keys: Vec<usize> = segment.context.clone().chain(segment.own.clone()).collect();
+        for (i, row) in segment.queries.clone().enumerate() {
+            let visible: Vec<u32> = keys[segment.visible(i, shape.sliding_window)].iter().map(|key| *key as u32).collect();
+            let visible = Tensor::new(visible, &CPU).unwrap();
+            let heads = (0..shape.heads).map(|head| {
+                let kv = head / (shape.heads / shape.kv_heads);
+                let q = q.narrow(0, row, 1).unwrap().narrow(1, head * d, d).unwrap();
+                let of = |t: &Tensor| t.index_select(&visible, 0).unwrap().narrow(1, kv * d, d).unwrap();
+                let scores = (q.matmul(&of(k).t().unwrap()).unwrap() / (d as f64).sqrt()).unwrap();
+                candle_nn::ops::softmax(&scores, D::Minus1).unwrap().matmul(&of(v)).unwrap()
+            });
+            rows[row] = Some(Tensor::cat(&heads.collect::<Vec<_>>(), 1).unwrap());
+        }
+    }
+    Tensor::cat(&rows.into_iter().flatten().collect::<Vec<_>>(), 0).unwrap()
+}
+
+#[test]
+fn attention_has_the_right_value_and_gradients() {
+    let layout = two_forks();
+    let wanted: Vec<usize> = vec![6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30];
+    let (selected, selected_rows) = layout.select(&wanted);
+    assert_eq!(selected_rows, wanted);
+    for (heads, kv_heads) in [(4, 4), (6, 2), (3, 1)] {
+        for sliding_window in [None, Some(4)] {
+            for (segments, queries) in [(&layout.segments, layout.rows()), (&selected, wanted.len())] {
+                let shape = Attention { heads, kv_heads, head_dim: 6, sliding_window };
+                let q = (random(1, &[queries, heads * 6]) * 3.0).unwrap();
+                let (k, v) = (random(2, &[31, kv_heads * 6]), random(3, &[31, kv_heads * 6]));
+                let dy = random(4, &[queries, heads * 6]);
+                check_attention(&shape, [&q, &k, &v], segments, &dy);
+            }
+        }
+    }
+}
+
+fn check_attention(shape: &Attention, [q, k, v]: [&Tensor; 3], segments: &[Segment], dy: &Tensor) {
+    let expected = attention_by_definition(shape, q, k, v, segments);
+    assert_close(&shape.forward_fused(q, k, v, segments).unwrap(), &expected, 1e-5, "fused");
+    assert_close(&shape.forward_composed(q, k, v, segments).unwrap(), &expected, 1e-5, "composed");
+    let by_tape = Gradients {
+        q: tape(|q| attention_by_definition(shape, q, k, v, segments), q, dy),
+        k: tape(|k| attention_by_definition(shape, q, k, v, segments), k, dy),
+        v: tape(|v| attention_by_definition(shape, q, k, v, segments), v, dy),
+    };
+    let fused = shape.vjp_fused(q, k, v, segments, dy).unwrap();
+    let composed = shape.vjp_composed(q, k, v, segments, dy).unwrap();
+    for (gradients, what) in [(&fused, "fused"), (&composed, "composed")] {
+        assert_close(&gradients.q, &by_tape.q, 1e-5, what);
+        assert_close(&gradients.k, &by_tape.k, 1e-5, what);
+        assert_close(&gradients.v, &by_tape.v, 1e-5, what);
+    }
+    assert_finite_differences(|q| shape.forward_fused(q, k, v, segments), q, dy, &fused.q, "dq");
+    assert_finite_differences(|k| shape.forward_fused(q, k, v, segments), k, dy, &fused.k, "dk");
+    assert_finite_differences(|v| shape.forward_fused(q, k, v, segments), v, dy, &fused.v, "dv");
+}
+
+#[test]
+fn the_head_has_the_right_log_probs_and_gradient_across_tiles() {
+    let (rows, hidden, vocab) = (5, 12, 4500); // two full tiles and a part
+    let (h, w) = (random(1, &[rows, hidden]), (random(2, &[vocab, hidden]) * 2.0).unwrap());
+    let predictions = [(0, 7), (0, 4499), (1, 2047), (2, 2048), (4, 0)].map(|(row, target)| Prediction { row, target });
+    let expected = |h: &Tensor| {
+        let log_p = candle_nn::ops::log_softmax(&h.matmul(&w.t().unwrap()).unwrap(), D::Minus1).unwrap();
+        let index: Vec<u32> = predictions.iter().map(|p| (p.row * vocab) as u32 + p.target).collect();
+        log_p.flatten_all().unwrap().index_select(&Tensor::new(index, &CPU).unwrap(), 0).unwrap()
+    };
+    let dy = random(3, &[predictions.len()]);
+    let gradients = dy.to_vec1::<f32>().unwrap();
+    let by_tape = tape(expected, &h, &dy);
+    let value = |h: &Tensor| -> Result<Tensor> {
+        let log_probs = head::forward(h, &w, &predictions, Gradient::NotWanted)?.log_probs;
+        Ok(Tensor::new(log_probs, &CPU)?)
+    };
+    for body in [head::forward, head::forward_composed] {
+        let saved = body(&h, &w, &predictions, Gradient::Wanted).unwrap();
+        assert_close(&Tensor::new(saved.log_probs.clone(), &CPU).unwrap(), &expected(&h), 1e-4, "log-probs");
+        assert_close(&value(&h).unwrap(), &expected(&h), 1e-4, "log-probs alone");
+        let dh = head::vjp(&saved, &w, &predictions, &gradients).unwrap();
+        assert_close(&dh, &by_tape, 1e-4, "head vjp");
+        assert_finite_differences(value, &h, &dy, &dh, "head");
+    }
+    let without = head::forward(&h, &w, &predictions, Gradient::NotWanted).unwrap();
+    assert!(head::vjp(&without, &w, &predictions, &gradients).is_err());
+}

@@ -1,0 +1,164 @@
+//! The authors' own trainer, recorded on the real small model: reference log-probabilities, 48 training steps, and steered
+//! generation. Rows and signs are injected as that run had them.
+
+use std::collections::BTreeMap;
+
+use bipo::activations::Activations;
+use bipo::generate::{GenerateOptions, generate, next_token_logits};
+use bipo::model::Model;
+use bipo::optim::Scheduler;
+use bipo::tokens::{EncodedPair, EncodedResponse};
+use bipo::train::{Direction, TrainConfig, Trainer};
+use bipo::vector::Positions;
+use candle_core::{Device, Tensor};
+use serde_json::Value;
+
+use crate::common::{self, ids};
+
+fn recorded_pairs() -> (Vec<EncodedPair>, Vec<[f64; 2]>) {
+    let recorded = common::golden_json("pairs64.json");
+    let pairs = recorded.as_array().unwrap().iter().map(|pair| {
+        let prompt = ids(&pair["prompt_ids"]);
+        let response = |key: &str| EncodedResponse { ids: [prompt.clone(), ids(&pair[key])].concat(), start: prompt.len() };
+        let reference = [pair["ref_chosen_logp"].as_f64().unwrap(), pair["ref_rejected_logp"].as_f64().unwrap()];
+        let row = pair["row"].as_u64().unwrap() as usize;
+        (EncodedPair { row, chosen: response("chosen_ids"), rejected: response("rejected_ids") }, reference)
+    });
+    pairs.unzip()
+}
+
+fn recorded_config(config: &Value) -> TrainConfig {
+    TrainConfig {
+        layer: config["layer"].as_u64().unwrap() as usize,
+        epochs: 3,
+        max_steps: None,
+        schedule_epochs: None,
+        batch_size: 4,
+        lr: config["lr"].as_f64().unwrap(),
+        beta: config["beta"].as_f64().unwrap(),
+        direction: Direction::Sign,
+        max_grad_norm: None,
+        positions: Positions::All,
+        weight_decay: config["wd"].as_f64().unwrap(),
+        warmup_steps: config["warmup"].as_u64().unwrap() as usize,
+        scheduler: Scheduler::Cosine,
+        seed: 0,
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| *a as f64 * *b as f64).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+fn norm(a: &[f32]) -> f64 {
+    a.iter().map(|x| (*x as f64).powi(2)).sum::<f64>().sqrt()
+}
+
+#[test]
+fn reference_log_probs_and_48_steps_equal_the_authors_trainer() {
+    let model: &Model = common::smollm2();
+    let (pairs, reference) = recorded_pairs();
+    let recorded = common::golden_json("train_wd05.json");
+    let tensors = candle_core::safetensors::load(common::golden("train_v.safetensors"), &Device::Cpu).unwrap();
+    let config = recorded_config(&recorded["config"]);
+
+    let data = Activations::compute(model, &pairs, config.layer, |_, _| Ok(())).unwrap();
+    for (entry, expected) in data.entries.iter().zip(&reference) {
+        for side in [0, 1] {
+            let difference = (entry.reference[side] - expected[side]).abs();
+            assert!(difference < 2e-3, "row {}: {:?} is not {expected:?}", entry.rows.row, entry.reference);
+        }
+    }
+
+    let mut trainer = Trainer::new(model, &config, &data);
+    let steps = recorded["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 48);
+    let row_of = |name: &str, step: usize| -> Vec<f32> { tensors[name].get(step).unwrap().to_vec1().unwrap() };
+    for (index, step) in steps.iter().enumerate() {
+        let rows: Vec<usize> = step["rows"].as_array().unwrap().iter().map(|r| r.as_u64().unwrap() as usize).collect();
+        let record = trainer.step(&rows, step["d"].as_f64().unwrap(), 1 + index / 16).unwrap();
+        let number = |key: &str| step[key].as_f64().unwrap();
+        assert!((record.loss - number("loss")).abs() < 2e-5, "step {index}: {} is not {}", record.loss, number("loss"));
+        assert!((record.lr - number("lr")).abs() < 1e-12, "step {index}: lr {}", record.lr);
+        let gradient_cosine = cosine(&trainer.gradient, &row_of("grad_at_step_wd05", index));
+        assert!(gradient_cosine >= 0.9999, "step {index}: gradient cosine {gradient_cosine}");
+    }
+    let expected = row_of("v_after_step_wd05", 47);
+    let (cosine, ratio) = (cosine(&trainer.v, &expected), norm(&trainer.v) / norm(&expected));
+    assert!(cosine >= 0.9999, "cosine of v {cosine}");
+    assert!((ratio - 1.0).abs() < 1e-3, "norm ratio of v {ratio}");
+}
+
+#[test]
+fn the_first_loss_is_ln_2() {
+    let model = common::smollm2();
+    let (pairs, _) = recorded_pairs();
+    let config = recorded_config(&common::golden_json("train_wd05.json")["config"]);
+    let data = Activations::compute(model, &pairs[..8], config.layer, |_, _| Ok(())).unwrap();
+    let record = Trainer::new(model, &config, &data).step(&[5, 0, 3, 7], -1.0, 1).unwrap();
+    assert!((record.loss - std::f64::consts::LN_2).abs() < 1e-6, "{}", record.loss);
+}
+
+#[test]
+fn steered_logits_and_greedy_tokens_equal_the_recorded_ones() {
+    let model = common::smollm2();
+    let recorded = common::golden_json("steer_parity.json");
+    let tensors = candle_core::safetensors::load(common::golden("steer_parity.safetensors"), &Device::Cpu).unwrap();
+    let layer = recorded["layer"].as_u64().unwrap() as usize;
+    let v: Vec<f32> = tensors["v_random_norm8"].to_vec1().unwrap();
+    let vectors = BTreeMap::from([(layer, v)]);
+    let cases = recorded["cases"].as_array().unwrap();
+    for (prompt, cases) in cases.chunks(3).enumerate() {
+        let prompt_ids = ids(&cases[0]["prompt_ids"]);
+        let magnitudes: Vec<f32> = cases.iter().map(|case| case["magnitude"].as_f64().unwrap() as f32).collect();
+        let options = common::greedy(32, &[2]);
+        let logits = next_token_logits(model, &prompt_ids, &vectors, &magnitudes, &options).unwrap();
+        let texts = generate(model, &prompt_ids, &vectors, &magnitudes, &options, &mut |_, _| Ok(())).unwrap();
+        for (branch, case) in cases.iter().enumerate() {
+            assert_eq!(ids(&case["prompt_ids"]), prompt_ids);
+            let name = format!("p{prompt}_m{:+}", magnitudes[branch]);
+            let expected: &Tensor = &tensors[&name];
+            let got = logits.get(branch).unwrap();
+            let difference = (&got - expected.flatten_all().unwrap()).unwrap().abs().unwrap().max(0).unwrap();
+            let difference = difference.to_scalar::<f32>().unwrap();
+            assert!(difference < 2e-2, "{name}: logits differ by {difference}");
+            let top = got.argmax(0).unwrap().to_scalar::<u32>().unwrap();
+            assert_eq!(top, ids(&case["top20_ids"])[0], "{name}: top token");
+            let near_tie = case["min_top2_gap"].as_f64().unwrap() < 0.02;
+            if !near_tie {
+                assert_eq!(texts[branch].token_ids, ids(&case["greedy32_ids"]), "{name}: greedy tokens");
+            }
+        }
+    }
+}
+
+fn options_for(positions: Positions) -> GenerateOptions {
+    GenerateOptions { positions, ..common::greedy(12, &[2]) }
+}
+
+#[test]
+fn magnitude_zero_is_bit_identical_to_no_vector_and_a_batch_to_single_runs() {
+    let model = common::smollm2();
+    let prompt = ids(&common::golden_json("steer_parity.json")["cases"][0]["prompt_ids"]);
+    let v: Vec<f32> = (0..model.config.hidden_size).map(|i| ((i * 37 % 101) as f32 - 50.0) / 100.0).collect();
+    let vectors = BTreeMap::from([(14, v)]);
+    for positions in [Positions::All, Positions::Prompt, Positions::Response] {
+        let options = options_for(positions);
+        let bits = |vectors: &BTreeMap<usize, Vec<f32>>, magnitudes: &[f32]| -> Vec<Vec<u32>> {
+            let logits = next_token_logits(model, &prompt, vectors, magnitudes, &options).unwrap();
+            logits.to_vec2::<f32>().unwrap().into_iter().map(|row| row.into_iter().map(f32::to_bits).collect()).collect()
+        };
+        let sweep = bits(&vectors, &[-2.0, 0.0, 2.0]);
+        assert_eq!(sweep[1], bits(&BTreeMap::new(), &[0.0])[0]);
+        assert_eq!(sweep[2], bits(&vectors, &[2.0])[0]);
+        let texts = |vectors: &BTreeMap<usize, Vec<f32>>, magnitudes: &[f32]| {
+            generate(model, &prompt, vectors, magnitudes, &options, &mut |_, _| Ok(())).unwrap()
+        };
+        let sweep = texts(&vectors, &[-2.0, 0.0, 2.0]);
+        assert_eq!(sweep[1].token_ids, texts(&BTreeMap::new(), &[0.0])[0].token_ids);
+        for (branch, magnitude) in [(0, -2.0), (2, 2.0)] {
+            assert_eq!(sweep[branch].token_ids, texts(&vectors, &[magnitude])[0].token_ids);
+        }
+    }
+}
