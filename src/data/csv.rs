@@ -1,0 +1,102 @@
+//! CSV with a header line, as RFC 4180 has it: quoted fields may hold commas, quotes and line ends; CRLF and LF both end a
+//! record; blank lines are no rows.
+
+use std::io::Read;
+use std::path::Path;
+
+use ::csv::{ReaderBuilder, StringRecord};
+use serde_json::Value;
+
+use super::format::{Record, Table};
+use crate::{Error, Result};
+
+/// Read after the text: a quote that nobody closed swallows it.
+const END: &str = "\u{0}end";
+
+pub(super) fn read(path: &Path, text: &str, limit: Option<usize>) -> Result<Table> {
+    let end = format!("\n{END}\n");
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes().chain(end.as_bytes()));
+    let mut records = reader.records().map(|record| {
+        let record = record.map_err(|error| Error::malformed(path, format!("not CSV: {error}")))?;
+        if record.iter().next_back().is_some_and(|field| field.ends_with(&end)) {
+            let line = line(&record);
+            return Err(Error::malformed(path, format!("line {line}: a quoted field begins here and never ends")));
+        }
+        Ok(record)
+    });
+
+    let header = match records.next() {
+        Some(header) => header?,
+        None => return Ok(Table { columns: Vec::new(), records: Vec::new() }),
+    };
+    let columns: Vec<String> = header.iter().map(str::to_string).collect();
+    let mut rows = Vec::new();
+    for record in records.take(limit.unwrap_or(usize::MAX)) {
+        let record = record?;
+        if record.len() == 1 && record.get(0) == Some(END) {
+            break;
+        }
+        if record.len() != columns.len() {
+            let (row, line, found, wanted) = (rows.len(), line(&record), record.len(), columns.len());
+            let problem = format!(
+                "row {row} (line {line}) has {found} fields, the header has {wanted}: quote fields that hold commas or line ends"
+            );
+            return Err(Error::malformed(path, problem));
+        }
+        rows.push(to_record(&columns, &record));
+    }
+    Ok(Table { columns, records: rows })
+}
+
+fn to_record(columns: &[String], record: &StringRecord) -> Record {
+    columns.iter().cloned().zip(record.iter().map(Value::from)).collect()
+}
+
+fn line(record: &StringRecord) -> u64 {
+    record.position().map_or(0, |position| position.line())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> Result<Table> {
+        read(Path::new("a.csv"), text, None)
+    }
+
+    fn cells(table: &Table) -> Vec<Vec<&str>> {
+        table.records.iter().map(|record| record.values().filter_map(Value::as_str).collect()).collect()
+    }
+
+    #[test]
+    fn quotes_commas_and_line_ends_inside_fields_are_kept() {
+        let table = table("q,a\r\n\"x, \"\"y\"\"\nz\", b \r\n\r\n1,2").unwrap();
+        assert_eq!(table.columns, ["q", "a"]);
+        assert_eq!(cells(&table), [["x, \"y\"\nz", " b "], ["1", "2"]]);
+    }
+
+    #[test]
+    fn wrong_number_of_fields_is_refused_with_row_and_line() {
+        let error = table("q,a\n\"x\ny\",1\nz\n").unwrap_err().to_string();
+        assert_eq!(error, "a.csv: row 1 (line 4) has 1 fields, the header has 2: quote fields that hold commas or line ends");
+    }
+
+    #[test]
+    fn unclosed_quote_is_refused_with_its_line() {
+        let error = table("q,a\n1,2\n3,\"4\n5,6\n").unwrap_err().to_string();
+        assert_eq!(error, "a.csv: line 3: a quoted field begins here and never ends");
+    }
+
+    #[test]
+    fn header_alone_has_no_rows() {
+        let table = table("q,a").unwrap();
+        assert_eq!(table.columns, ["q", "a"]);
+        assert!(table.records.is_empty());
+    }
+
+    #[test]
+    fn limit_stops_before_later_rows_are_looked_at() {
+        let table = read(Path::new("a.csv"), "q,a\n1,2\nbroken\n", Some(1)).unwrap();
+        assert_eq!(cells(&table), [["1", "2"]]);
+    }
+}

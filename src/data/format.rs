@@ -1,0 +1,119 @@
+//! From a file's bytes to a table of records. The extension says which format it is; without a known one, the content does.
+//! What the columns mean is not decided here.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::{csv, json, parquet};
+use crate::{Error, Result};
+
+/// One row, by column name.
+pub(super) type Record = Map<String, Value>;
+
+/// The rows of a file.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Column names as the file has them; of a JSON file every key that a row has.
+    pub(super) columns: Vec<String>,
+    pub(super) records: Vec<Record>,
+}
+
+/// Extensions that a data set's file can have.
+pub(super) const EXTENSIONS: [&str; 5] = ["parquet", "jsonl", "ndjson", "json", "csv"];
+
+/// Reads at most `limit` rows.
+pub(super) fn read(path: &Path, bytes: &[u8], limit: Option<usize>) -> Result<Table> {
+    if bytes.trim_ascii().is_empty() {
+        return Err(Error::malformed(path, "the file is empty: expected CSV, JSONL, JSON or Parquet"));
+    }
+    match Format::of(path, bytes) {
+        Format::Csv => csv::read(path, text(path, bytes)?, limit),
+        Format::Json => json::read(path, text(path, bytes)?, limit),
+        Format::Parquet => parquet::read(path, limit),
+        Format::Compressed => Err(Error::malformed(path, "the file is compressed: unpack it first")),
+    }
+}
+
+/// The file's extension in lower case, if it is one of [`EXTENSIONS`].
+pub(super) fn extension(path: &Path) -> Option<&'static str> {
+    let extension = path.extension()?.to_str()?;
+    EXTENSIONS.into_iter().find(|known| extension.eq_ignore_ascii_case(known))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Format {
+    Csv,
+    /// An array of objects, or one object a line.
+    Json,
+    Parquet,
+    Compressed,
+}
+
+impl Format {
+    fn of(path: &Path, bytes: &[u8]) -> Self {
+        match extension(path) {
+            Some("csv") => return Self::Csv,
+            Some("parquet") => return Self::Parquet,
+            Some(_) => return Self::Json,
+            None => {}
+        }
+        if bytes.starts_with(b"PAR1") {
+            return Self::Parquet;
+        }
+        // The first bytes of gzip, Zstandard and zip files.
+        if [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"PK\x03\x04"].iter().any(|magic| bytes.starts_with(magic)) {
+            return Self::Compressed;
+        }
+        match without_bom(bytes).trim_ascii_start().first() {
+            Some(b'[' | b'{') => Self::Json,
+            _ => Self::Csv,
+        }
+    }
+}
+
+fn without_bom(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+    let bytes = without_bom(bytes);
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
+        Error::malformed(path, format!("line {line} is not valid UTF-8: save the file as UTF-8"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extension_decides_before_content() {
+        assert_eq!(Format::of(Path::new("a.CSV"), b"[1]"), Format::Csv);
+        assert_eq!(Format::of(Path::new("a.jsonl"), b"x,y"), Format::Json);
+        assert_eq!(Format::of(Path::new("a.parquet"), b"x,y"), Format::Parquet);
+    }
+
+    #[test]
+    fn content_decides_without_a_known_extension() {
+        assert_eq!(Format::of(Path::new("a.txt"), b"\xef\xbb\xbf \n[{}]"), Format::Json);
+        assert_eq!(Format::of(Path::new("a"), b"{}"), Format::Json);
+        assert_eq!(Format::of(Path::new("a.data"), b"PAR1...."), Format::Parquet);
+        assert_eq!(Format::of(Path::new("a.tsv"), b"question,chosen"), Format::Csv);
+        assert_eq!(Format::of(Path::new("a.csv.gz"), b"\x1f\x8b\x08"), Format::Compressed);
+    }
+
+    #[test]
+    fn broken_utf8_is_refused_with_its_line() {
+        let error = read(Path::new("a.csv"), b"question,chosen\nx,y\nz,\xff\n", None).unwrap_err().to_string();
+        assert_eq!(error, "a.csv: line 3 is not valid UTF-8: save the file as UTF-8");
+    }
+
+    #[test]
+    fn empty_file_is_refused() {
+        let error = read(Path::new("a.csv"), b" \r\n", None).unwrap_err().to_string();
+        assert_eq!(error, "a.csv: the file is empty: expected CSV, JSONL, JSON or Parquet");
+    }
+}

@@ -1,0 +1,240 @@
+//! Data sets on the Hugging Face hub: which files of a repository make up a split, and fetching them through the hub's own
+//! cache. Nothing is read here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, Repo, RepoType};
+
+use super::format;
+use crate::{Error, Result};
+
+const DEFAULT_REVISION: &str = "main";
+const DEFAULT_SPLIT: &str = "train";
+
+/// Whether the network is off: by the flag, or by the hub's own variable.
+pub(super) fn is_offline(flag: bool) -> bool {
+    let set = |value: String| !matches!(value.trim().to_lowercase().as_str(), "" | "0" | "false" | "no" | "off");
+    flag || std::env::var("HF_HUB_OFFLINE").is_ok_and(set)
+}
+
+/// The files of a split, in order: `part` is a file of the repository, a split or `config/split`; by default `train`.
+pub(super) fn files(repo: &str, revision: Option<&str>, part: Option<&str>, offline: bool) -> Result<Vec<PathBuf>> {
+    let revision = revision.unwrap_or(DEFAULT_REVISION);
+    let name = || Repo::with_revision(repo.to_string(), RepoType::Dataset, revision.to_string());
+    let file = part.filter(|part| format::extension(Path::new(part)).is_some());
+    if offline {
+        return cached(&Cache::from_env(), name(), file, part);
+    }
+
+    let mut api = ApiBuilder::from_env();
+    if let Some(token) = std::env::var("HF_TOKEN").ok().filter(|token| !token.trim().is_empty()) {
+        api = api.with_token(Some(token.trim().to_string()));
+    }
+    let api = api.build().map_err(|error| explain(repo, revision, None, &error))?.repo(name());
+    let wanted = match file {
+        Some(file) => vec![file.to_string()],
+        None => {
+            let listing = api.info().map_err(|error| explain(repo, revision, None, &error))?;
+            let names: Vec<String> = listing.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
+            select(repo, &names, part)?
+        }
+    };
+    wanted.iter().map(|file| fetch(&api, repo, revision, file)).collect()
+}
+
+fn fetch(api: &ApiRepo, repo: &str, revision: &str, file: &str) -> Result<PathBuf> {
+    api.get(file).map_err(|error| explain(repo, revision, Some(file), &error))
+}
+
+/// The same from the hub's cache alone.
+fn cached(cache: &Cache, repo: Repo, file: Option<&str>, part: Option<&str>) -> Result<Vec<PathBuf>> {
+    let name = repo.folder_name().trim_start_matches("datasets--").replacen("--", "/", 1);
+    let absent = || {
+        let what = part.map(|part| format!(":{part}")).unwrap_or_default();
+        Error::Hub(format!("hf:{name}{what} is not in the hub's cache and the network is off: run once online"))
+    };
+    let folder = cache.path().join(repo.folder_name());
+    let cache = cache.repo(repo.clone());
+    if let Some(file) = file {
+        return Ok(vec![cache.get(file).ok_or_else(absent)?]);
+    }
+    let commit = std::fs::read_to_string(folder.join("refs").join(repo.revision())).map_err(|_| absent())?;
+    let snapshot = cache.pointer_path(commit.trim());
+    let mut names = Vec::new();
+    list(&snapshot, &snapshot, &mut names);
+    if names.is_empty() {
+        return Err(absent());
+    }
+    Ok(select(&name, &names, part)?.into_iter().map(|file| snapshot.join(file)).collect())
+}
+
+fn list(root: &Path, dir: &Path, names: &mut Vec<String>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            list(root, &path, names);
+        } else if let Some(name) = path.strip_prefix(root).ok().and_then(Path::to_str) {
+            names.push(name.replace('\\', "/"));
+        }
+    }
+}
+
+/// The files of one split among all files of a repository.
+fn select(repo: &str, names: &[String], part: Option<&str>) -> Result<Vec<String>> {
+    let mut splits: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for name in names.iter().filter(|name| is_data(name)) {
+        splits.entry(split_of(name)).or_default().push(name);
+    }
+    if splits.is_empty() {
+        let known = format::EXTENSIONS.join(", ");
+        return Err(Error::Argument(format!("hf:{repo} has no data files: expected {known}")));
+    }
+    let wanted = part.unwrap_or(DEFAULT_SPLIT);
+    let exact = |split: &str| split == wanted || split.ends_with(&format!("/{wanted}"));
+    let mut found: Vec<&str> = splits.keys().copied().filter(|split| exact(split)).collect();
+    if found.is_empty() && part.is_none() && splits.len() == 1 {
+        found.extend(splits.keys());
+    }
+    match found.as_slice() {
+        [split] => {
+            let mut files: Vec<String> = splits.get(split).into_iter().flatten().map(ToString::to_string).collect();
+            files.sort();
+            Ok(files)
+        }
+        [] => Err(Error::Argument(format!(
+            "hf:{repo} has no split {wanted}: write hf:{repo}:SPLIT with one of {}",
+            choices(splits.keys())
+        ))),
+        several => Err(Error::Argument(format!(
+            "hf:{repo} has split {wanted} more than once: write hf:{repo}:SPLIT with one of {}",
+            choices(several.iter())
+        ))),
+    }
+}
+
+fn choices<'a>(splits: impl Iterator<Item = &'a &'a str>) -> String {
+    const SHOWN: usize = 12;
+    let splits: Vec<&str> = splits.copied().collect();
+    let more = if splits.len() > SHOWN { ", …" } else { "" };
+    format!("{}{more}", splits.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", "))
+}
+
+fn is_data(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    format::extension(Path::new(name)).is_some() && !["dataset_infos.json", "dataset_dict.json", "state.json"].contains(&file)
+}
+
+/// `data/train-00000-of-00002-1f3e.parquet` and `default/train/0000.parquet` are of `data/train` and `default/train`; a
+/// file without such numbers is a split by itself.
+fn split_of(name: &str) -> &str {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let (folder, file) = stem.rsplit_once('/').unwrap_or(("", stem));
+    if !folder.is_empty() && file.len() == 4 && file.bytes().all(|byte| byte.is_ascii_digit()) {
+        return folder;
+    }
+    let Some((before, _)) = stem.rsplit_once("-of-") else { return stem };
+    match before.rsplit_once('-') {
+        Some((split, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => split,
+        _ => stem,
+    }
+}
+
+fn explain(repo: &str, revision: &str, file: Option<&str>, error: &ApiError) -> Error {
+    let what = match file {
+        Some(file) => format!("{file} of data set {repo} at {revision}"),
+        None => format!("data set {repo} at {revision}"),
+    };
+    let mut error = error;
+    while let ApiError::TooManyRetries(inner) = error {
+        error = inner;
+    }
+    if let ApiError::RequestError(request) = error
+        && let ureq::Error::StatusCode(status) = **request
+    {
+        let page = format!("https://huggingface.co/datasets/{repo}");
+        match status {
+            404 => return Error::Argument(format!("the hub has no {what}: compare {page}")),
+            401 | 403 => {
+                return Error::Argument(format!(
+                    "the hub refuses {what}: check the name; for a private or gated one accept its terms at {page} and set HF_TOKEN"
+                ));
+            }
+            _ => {}
+        }
+    }
+    Error::Hub(format!("cannot fetch {what}: {error}; with the file at hand, give its path instead"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pick(names: &[&str], part: Option<&str>) -> Result<Vec<String>, String> {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        select("a/b", &names, part).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn shards_of_the_train_split_are_taken_in_order() {
+        let names = [
+            "README.md",
+            "data/train-00001-of-00002-9a3f.parquet",
+            "data/train-00000-of-00002-1b2c.parquet",
+            "data/test-00000-of-00001.parquet",
+            "dataset_infos.json",
+        ];
+        let train = ["data/train-00000-of-00002-1b2c.parquet", "data/train-00001-of-00002-9a3f.parquet"];
+        assert_eq!(pick(&names, None).unwrap(), train);
+        assert_eq!(pick(&names, Some("test")).unwrap(), ["data/test-00000-of-00001.parquet"]);
+    }
+
+    #[test]
+    fn numbered_files_belong_to_their_folder() {
+        let names = ["default/train/0000.parquet", "default/train/0001.parquet", "default/test/0000.parquet"];
+        assert_eq!(pick(&names, None).unwrap(), names[..2]);
+    }
+
+    #[test]
+    fn only_split_is_taken_whatever_its_name() {
+        assert_eq!(pick(&["pairs.jsonl", ".gitattributes"], None).unwrap(), ["pairs.jsonl"]);
+    }
+
+    #[test]
+    fn ambiguous_and_unknown_splits_list_the_choices() {
+        let names = ["en/train.csv", "de/train.csv", "de/test.csv"];
+        assert_eq!(
+            pick(&names, None).unwrap_err(),
+            "hf:a/b has split train more than once: write hf:a/b:SPLIT with one of de/train, en/train"
+        );
+        assert_eq!(pick(&names, Some("de/train")).unwrap(), ["de/train.csv"]);
+        assert_eq!(
+            pick(&names, Some("dev")).unwrap_err(),
+            "hf:a/b has no split dev: write hf:a/b:SPLIT with one of de/test, de/train, en/train"
+        );
+        assert!(pick(&["README.md"], None).unwrap_err().starts_with("hf:a/b has no data files"));
+    }
+
+    #[test]
+    fn offline_finds_what_the_cache_has_and_refuses_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(dir.path().to_path_buf());
+        let repo = || Repo::new("own-er/na-me".to_string(), RepoType::Dataset);
+        let error = cached(&cache, repo(), None, None).unwrap_err().to_string();
+        assert_eq!(error, "hf:own-er/na-me is not in the hub's cache and the network is off: run once online");
+
+        let folder = dir.path().join("datasets--own-er--na-me");
+        std::fs::create_dir_all(folder.join("refs")).unwrap();
+        std::fs::create_dir_all(folder.join("snapshots/abc/data")).unwrap();
+        std::fs::write(folder.join("refs/main"), "abc").unwrap();
+        let file = folder.join("snapshots/abc/data/train-00000-of-00001.parquet");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(cached(&cache, repo(), None, None).unwrap(), std::slice::from_ref(&file));
+        let name = Some("data/train-00000-of-00001.parquet");
+        assert_eq!(cached(&cache, repo(), name, name).unwrap(), [file]);
+        let name = Some("data/test.parquet");
+        let error = cached(&cache, repo(), name, name).unwrap_err().to_string();
+        assert!(error.starts_with("hf:own-er/na-me:data/test.parquet is not in the hub's cache"), "{error}");
+    }
+}

@@ -1,0 +1,119 @@
+//! JSON: an array of objects, or one object a line (JSONL). Which of the two is seen from the first character.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::format::{Record, Table};
+use crate::{Error, Result};
+
+pub(super) fn read(path: &Path, text: &str, limit: Option<usize>) -> Result<Table> {
+    let limit = limit.unwrap_or(usize::MAX);
+    let records = match text.trim_start().starts_with('[') {
+        true => array(path, text, limit),
+        false => lines(path, text, limit),
+    }?;
+    let mut columns: Vec<String> = Vec::new();
+    for key in records.iter().flat_map(Record::keys) {
+        if !columns.contains(key) {
+            columns.push(key.clone());
+        }
+    }
+    Ok(Table { columns, records })
+}
+
+fn array(path: &Path, text: &str, limit: usize) -> Result<Vec<Record>> {
+    let values: Vec<Value> = serde_json::from_str(text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Error::malformed(path, format!("line {line}, column {column}: broken JSON array: {}", reason(&error)))
+    })?;
+    let rows = values.into_iter().take(limit).enumerate();
+    rows.map(|(row, value)| object(path, value, || format!("row {row}"))).collect()
+}
+
+fn lines(path: &Path, text: &str, limit: usize) -> Result<Vec<Record>> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let records = lines.take(limit).map(|(index, line)| {
+        let number = index + 1;
+        let value = serde_json::from_str(line).map_err(|error| broken_line(path, text, number, &error))?;
+        object(path, value, || format!("line {number}"))
+    });
+    records.collect()
+}
+
+fn broken_line(path: &Path, text: &str, number: usize, error: &serde_json::Error) -> Error {
+    let problem = match serde_json::from_str::<Value>(text) {
+        Ok(value) => format!("the file is {}: expected an array of objects, or one object a line", kind(&value)),
+        Err(_) => format!("line {number}, column {}: broken JSON: {}", error.column(), reason(error)),
+    };
+    Error::malformed(path, problem)
+}
+
+fn object(path: &Path, value: Value, place: impl Fn() -> String) -> Result<Record> {
+    match value {
+        Value::Object(record) => Ok(record),
+        other => Err(Error::malformed(path, format!("{} is {}: expected an object", place(), kind(&other)))),
+    }
+}
+
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "one object",
+    }
+}
+
+/// serde's message without the position that it ends in: in a JSONL file its line is always 1.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or(&text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        read(Path::new("a.jsonl"), text, None).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn array_and_lines_give_the_same_records() {
+        let array = read(Path::new("a.json"), "[{\"q\": \"x\"},\n {\"a\": \"\\u00e9\"}]", None).unwrap();
+        let lines = read(Path::new("a.json"), "{\"q\": \"x\"}\r\n\n{\"a\": \"\\u00e9\"}", None).unwrap();
+        assert_eq!(array.records, lines.records);
+        assert_eq!(array.columns, ["q", "a"]);
+        assert_eq!(array.records.len(), 2);
+        assert_eq!(array.records[1]["a"], "é");
+    }
+
+    #[test]
+    fn broken_line_is_refused_with_its_number() {
+        assert_eq!(error("{\"q\": 1}\n\n{\"q\": }\n"), "a.jsonl: line 3, column 7: broken JSON: expected value");
+        assert!(error("question,chosen\n").starts_with("a.jsonl: line 1, column 1: broken JSON"));
+    }
+
+    #[test]
+    fn broken_array_is_refused_with_line_and_column() {
+        assert_eq!(error("[{\"q\": 1},\n{\"q\": 2}"), "a.jsonl: line 2, column 8: broken JSON array: EOF while parsing a list");
+    }
+
+    #[test]
+    fn other_shapes_than_objects_are_refused() {
+        assert_eq!(error("[{}, 3]"), "a.jsonl: row 1 is a number: expected an object");
+        assert_eq!(error("{}\n[]\n"), "a.jsonl: line 2 is a list: expected an object");
+        assert_eq!(
+            error("{\n \"data\": []\n}"),
+            "a.jsonl: the file is one object: expected an array of objects, or one object a line"
+        );
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_without_overflow() {
+        assert!(error(&"[".repeat(100_000)).contains("recursion limit"));
+    }
+}

@@ -1,0 +1,184 @@
+//! Parquet through the record API: the columns that a pair can need are read, the others are left alone.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::panic::{self, UnwindSafe};
+use std::path::Path;
+use std::sync::Once;
+
+use ::parquet::basic::{Compression, ConvertedType, Type as Physical};
+use ::parquet::errors::ParquetError;
+use ::parquet::file::metadata::ParquetMetaData;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::schema::types::{Type, TypePtr};
+use serde_json::Value;
+
+use super::format::{Record, Table};
+use super::rows;
+use crate::{Error, Result};
+
+pub(super) fn read(path: &Path, limit: Option<usize>) -> Result<Table> {
+    let file = File::open(path).map_err(|error| Error::read(path, error))?;
+    let table = catch_panic(|| read_table(file, limit));
+    let table = table.unwrap_or_else(|| Err("the file is damaged: fetch or write it again".to_string()));
+    table.map_err(|problem| Error::malformed(path, problem))
+}
+
+/// None where `read` panicked, which is not printed: of the bytes of a small file, about one in a hundred reaches an
+/// assertion of the decoder when it is damaged.
+fn catch_panic<T>(read: impl FnOnce() -> T + UnwindSafe) -> Option<T> {
+    thread_local! {
+        static QUIET: Cell<bool> = const { Cell::new(false) };
+    }
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                print(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = panic::catch_unwind(read);
+    QUIET.set(false);
+    result.ok()
+}
+
+fn read_table(file: File, limit: Option<usize>) -> Result<Table, String> {
+    let reader = SerializedFileReader::new(file).map_err(|error| format!("not a Parquet file: {}", first_line(&error)))?;
+    let schema = reader.metadata().file_metadata().schema();
+    let columns = schema.get_fields().iter().map(|field| field.name().to_string()).collect();
+    let wanted: Vec<TypePtr> = schema.get_fields().iter().filter(|field| rows::can_use(field.name())).cloned().collect();
+    if wanted.is_empty() {
+        return Ok(Table { columns, records: Vec::new() });
+    }
+    for field in &wanted {
+        check_type(field.name(), field)?;
+    }
+    check_codecs(reader.metadata(), &wanted)?;
+
+    let projection = Type::group_type_builder(schema.name()).with_fields(wanted).build();
+    let projection = projection.map_err(|error| first_line(&error))?;
+    let rows = reader.get_row_iter(Some(projection)).map_err(|error| first_line(&error))?;
+    let records = rows.take(limit.unwrap_or(usize::MAX)).enumerate().map(|(row, record)| {
+        let record = record.map_err(|error| format!("row {row} cannot be read: {}", first_line(&error)))?;
+        match record.to_json_value() {
+            Value::Object(record) => Ok(record),
+            _ => Err(format!("row {row} is no record")),
+        }
+    });
+    let records = records.collect::<Result<Vec<Record>, String>>()?;
+    Ok(Table { columns, records })
+}
+
+/// Text in columns of raw bytes would be taken for something else without a word.
+fn check_type(column: &str, field: &Type) -> Result<(), String> {
+    if field.is_group() {
+        return field.get_fields().iter().try_for_each(|field| check_type(column, field));
+    }
+    let binary = matches!(field.get_physical_type(), Physical::BYTE_ARRAY | Physical::FIXED_LEN_BYTE_ARRAY);
+    if binary && field.get_basic_info().converted_type() != ConvertedType::UTF8 {
+        return Err(format!("column {column} holds binary data: write it as a string column"));
+    }
+    Ok(())
+}
+
+fn check_codecs(metadata: &ParquetMetaData, wanted: &[TypePtr]) -> Result<(), String> {
+    for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+        let name = column.column_path().parts().first().map(String::as_str).unwrap_or_default();
+        let known = matches!(column.compression(), Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_));
+        if !known && wanted.iter().any(|field| field.name() == name) {
+            let codec = column.compression();
+            return Err(format!(
+                "column {name} is compressed with {codec}: write the file with snappy, zstd or no compression"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn first_line(error: &ParquetError) -> String {
+    let text = error.to_string();
+    // The decoder prints every byte of a text that is not UTF-8.
+    if text.contains("Error reading BYTE_ARRAY as String") {
+        return "a text is not valid UTF-8".to_string();
+    }
+    text.lines().next().unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// Written by pyarrow: tests/fixtures/data/make.py.
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data").join(name)
+    }
+
+    fn problem(name: &str) -> String {
+        match read(&fixture(name), None).unwrap_err() {
+            Error::Malformed { problem, .. } => problem,
+            other => panic!("unexpected {other}"),
+        }
+    }
+
+    #[test]
+    fn snappy_and_zstd_and_uncompressed_files_give_the_same_rows() {
+        let plain = read(&fixture("plain-none.parquet"), None).unwrap();
+        assert_eq!(plain.columns, ["id", "question", "matching", "not_matching"]);
+        assert_eq!(plain.records.len(), 3);
+        assert_eq!(plain.records[2]["question"], " Ünïcode, \"quoted\"\nand two lines? ");
+        assert_eq!(plain.records[1]["matching"], Value::Null);
+        assert!(!plain.records[0].contains_key("id"));
+        for name in ["plain-snappy.parquet", "plain-zstd.parquet"] {
+            assert_eq!(read(&fixture(name), None).unwrap().records, plain.records, "{name}");
+        }
+    }
+
+    #[test]
+    fn limit_counts_rows_over_row_groups() {
+        assert_eq!(read(&fixture("plain-zstd.parquet"), Some(2)).unwrap().records.len(), 2);
+    }
+
+    #[test]
+    fn codec_that_is_not_built_in_is_named() {
+        assert_eq!(
+            problem("plain-gzip.parquet"),
+            "column question is compressed with GZIP(GzipLevel(6)): write the file with snappy, zstd or no compression"
+        );
+    }
+
+    #[test]
+    fn binary_columns_are_refused() {
+        assert_eq!(problem("binary.parquet"), "column question holds binary data: write it as a string column");
+    }
+
+    #[test]
+    fn truncated_and_foreign_files_are_refused() {
+        let bytes = std::fs::read(fixture("plain-none.parquet")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cut.parquet");
+        for length in [0, 3, 20, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            let error = read(&path, None).unwrap_err();
+            assert!(matches!(error, Error::Malformed { .. }), "{length}: {error}");
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic() {
+        let bytes = std::fs::read(fixture("plain-snappy.parquet")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("flipped.parquet");
+        for index in (0..bytes.len()).step_by(7) {
+            let mut bytes = bytes.clone();
+            bytes[index] ^= 0x55;
+            std::fs::write(&path, &bytes).unwrap();
+            // Many bytes carry nothing that a reader checks: the call returns, whatever it finds.
+            let _ = read(&path, None);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Published data sets by name: those of the paper come from its authors' repository and are kept in bipo's cache
+//! directory, TruthfulQA comes from the hub.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::format::Table;
+use super::rows::Layout;
+use super::{csv, hub};
+use crate::cache_dir::cache_dir;
+use crate::{Error, Result};
+
+/// A data set that is downloaded when it is first used.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Published {
+    /// What to write in place of a path.
+    pub name: &'static str,
+    /// One line for help texts.
+    pub description: &'static str,
+    origin: Origin,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Origin {
+    /// `data/{name}/train.csv` in the repository of the paper's authors.
+    Authors,
+    Hub {
+        repo: &'static str,
+        file: &'static str,
+    },
+}
+
+/// Every published set that has a name.
+pub fn published() -> &'static [Published] {
+    PUBLISHED
+}
+
+const PUBLISHED: &[Published] = &[
+    Published {
+        name: "truthfulqa",
+        description: "TruthfulQA: the best answer against incorrect ones",
+        origin: Origin::Hub { repo: "truthfulqa/truthful_qa", file: "generation/validation-00000-of-00001.parquet" },
+    },
+    Published { name: "power-seeking", description: "the BiPO paper's power-seeking pairs", origin: Origin::Authors },
+    Published { name: "wealth-seeking", description: "the BiPO paper's wealth-seeking pairs", origin: Origin::Authors },
+    Published { name: "hallucination", description: "the BiPO paper's hallucination pairs", origin: Origin::Authors },
+];
+
+/// One commit, so that a name always means the same bytes.
+const AUTHORS_FILES: &str = "https://raw.githubusercontent.com/CaoYuanpu/BiPO/a577418426088a51c2bc6d8d7251554f896e4298/data";
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+impl Published {
+    /// The data set's file, downloaded unless it is there.
+    pub(super) fn file(&self, offline: bool) -> Result<PathBuf> {
+        match self.origin {
+            Origin::Authors => self.authors_file(&cache_dir()?.join("datasets"), offline),
+            Origin::Hub { repo, file } => {
+                let mut files = hub::files(repo, None, Some(file), offline)?;
+                files.pop().ok_or_else(|| Error::Hub(format!("{repo} has no {file}")))
+            }
+        }
+    }
+
+    fn authors_file(&self, dir: &Path, offline: bool) -> Result<PathBuf> {
+        let path = dir.join(format!("{}.csv", self.name));
+        if path.is_file() {
+            return Ok(path);
+        }
+        let url = format!("{AUTHORS_FILES}/{}/train.csv", self.name);
+        if offline {
+            let (name, path) = (self.name, path.display());
+            return Err(Error::Hub(format!(
+                "data set {name} is not in the cache and the network is off: run once online, or save {url} as {path}"
+            )));
+        }
+        let bytes = download(&url)?;
+        check(&bytes).map_err(|problem| Error::Hub(format!("{url} is not the data set, is a proxy in between? {problem}")))?;
+        keep(dir, &path, &bytes).map_err(|error| Error::write(&path, error))?;
+        Ok(path)
+    }
+}
+
+fn download(url: &str) -> Result<Vec<u8>> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build().into();
+    let response = agent.get(url).call().and_then(|mut response| response.body_mut().read_to_vec());
+    response.map_err(|error| Error::Hub(format!("cannot download {url}: {error}")))
+}
+
+/// What a proxy or a login page sends instead must not stay in the cache.
+fn check(bytes: &[u8]) -> Result<(), String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let table: Table = csv::read(Path::new("download"), text, None).map_err(|error| error.to_string())?;
+    Layout::of(&table).map(|_| ())
+}
+
+fn keep(dir: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn power_seeking() -> &'static Published {
+        published().iter().find(|set| set.name == "power-seeking").unwrap()
+    }
+
+    #[test]
+    fn offline_without_a_cached_file_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = power_seeking().authors_file(dir.path(), true).unwrap_err();
+        assert!(matches!(error, Error::Hub(_)));
+        let text = error.to_string();
+        assert!(
+            text.starts_with("data set power-seeking is not in the cache and the network is off: run once online"),
+            "{text}"
+        );
+        assert!(text.contains("/data/power-seeking/train.csv as "), "{text}");
+        assert!(!text.contains('\n'));
+    }
+
+    #[test]
+    fn kept_file_is_found_again_without_the_network() {
+        let dir = tempfile::tempdir().unwrap();
+        let datasets = dir.path().join("datasets");
+        let path = datasets.join("power-seeking.csv");
+        keep(&datasets, &path, b"question,matching,not_matching\n").unwrap();
+        assert_eq!(power_seeking().authors_file(&datasets, true).unwrap(), path);
+        assert_eq!(std::fs::read_dir(&datasets).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn page_instead_of_a_data_set_is_not_kept() {
+        assert!(check(b"<!DOCTYPE html>\n<html>, please log in</html>").is_err());
+        assert_eq!(check(b"question,matching,not_matching\nq,a,b\n"), Ok(()));
+    }
+}

@@ -1,0 +1,160 @@
+//! From records to pairs: which column is which, and what makes a row unusable.
+
+use serde_json::Value;
+
+use super::format::{Record, Table};
+use super::{Pair, TruthfulPairs, conversation, truthfulqa};
+
+/// Names of each column; where a file has several of them, the first counts.
+const PROMPT: [&str; 2] = ["question", "prompt"];
+const CHOSEN: [&str; 3] = ["matching", "chosen", "answer_matching_behavior"];
+const REJECTED: [&str; 3] = ["not_matching", "rejected", "answer_not_matching_behavior"];
+const WANTED: &str = "expected question or prompt, matching or chosen, and not_matching or rejected";
+
+/// What the columns of a file mean.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// A question or conversation and two responses; without a prompt the responses are whole conversations.
+    Pairs { prompt: Option<String>, chosen: String, rejected: String },
+    /// TruthfulQA's own files.
+    Truthful(truthfulqa::Columns),
+}
+
+impl Layout {
+    /// Finds the columns; the error says which are missing and which were found.
+    pub(super) fn of(table: &Table) -> Result<Self, String> {
+        let columns = &table.columns;
+        let prompt = find_any(columns, &PROMPT)?;
+        let chosen = find_any(columns, &CHOSEN)?;
+        let rejected = find_any(columns, &REJECTED)?;
+        if chosen.is_none()
+            && rejected.is_none()
+            && let Some(columns) = truthfulqa::Columns::of(columns)?
+        {
+            return Ok(Self::Truthful(columns));
+        }
+        // Without any row the names alone have to do.
+        let conversations = || table.records.first().is_some_and(|row| CHOSEN.iter().any(|&name| cell(row, name).is_array()));
+        let mut missing = Vec::new();
+        if prompt.is_none() && !conversations() {
+            missing.push(PROMPT.join("|"));
+        }
+        match (chosen, rejected) {
+            (Some(chosen), Some(rejected)) if missing.is_empty() => Ok(Self::Pairs { prompt, chosen, rejected }),
+            (chosen, rejected) => {
+                missing.extend(chosen.is_none().then(|| "matching|chosen".to_string()));
+                missing.extend(rejected.is_none().then(|| "not_matching|rejected".to_string()));
+                let found = if columns.is_empty() { "none".to_string() } else { columns.join(", ") };
+                Err(format!("no column {}; found {found}; {WANTED}", missing.join(", ")))
+            }
+        }
+    }
+
+    /// The pairs of one row, or why it gives none.
+    pub(super) fn pairs(&self, row: usize, record: &Record, which: TruthfulPairs) -> Vec<Result<Pair, String>> {
+        match self {
+            Self::Pairs { prompt, chosen, rejected } => {
+                let prompt = prompt.as_deref().map_or(&Value::Null, |prompt| cell(record, prompt));
+                vec![conversation::pair(row, prompt, cell(record, chosen), cell(record, rejected))]
+            }
+            Self::Truthful(columns) => columns.pairs(row, record, which),
+        }
+    }
+}
+
+/// Whether a column of this name can be part of a pair.
+pub(super) fn can_use(name: &str) -> bool {
+    let name = plain(name);
+    let known = [&PROMPT[..], &CHOSEN, &REJECTED, &truthfulqa::NAMES].concat();
+    known.contains(&name.as_str())
+}
+
+/// The cell of a column; a key that a JSON row lacks is null.
+pub(super) fn cell<'a>(record: &'a Record, column: &str) -> &'a Value {
+    record.get(column).unwrap_or(&Value::Null)
+}
+
+fn find_any(columns: &[String], names: &[&str]) -> Result<Option<String>, String> {
+    for name in names {
+        if let Some(column) = find(columns, name)? {
+            return Ok(Some(column));
+        }
+    }
+    Ok(None)
+}
+
+/// The column of this name, letter case aside and with spaces for underscores; an exact match wins.
+pub(super) fn find(columns: &[String], name: &str) -> Result<Option<String>, String> {
+    let exact: Vec<&String> = columns.iter().filter(|column| *column == name).collect();
+    let found = match exact.is_empty() {
+        true => columns.iter().filter(|column| plain(column) == name).collect(),
+        false => exact,
+    };
+    match found.as_slice() {
+        [] => Ok(None),
+        [column] => Ok(Some(column.to_string())),
+        [column, ..] => Err(format!("column {column} is there {} times: expected once", found.len())),
+    }
+}
+
+fn plain(name: &str) -> String {
+    name.trim().to_lowercase().replace(' ', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn layout(columns: &[&str], row: Value) -> Result<Layout, String> {
+        let columns = columns.iter().map(|column| column.to_string()).collect();
+        Layout::of(&Table { columns, records: row.as_object().cloned().into_iter().collect() })
+    }
+
+    #[test]
+    fn each_name_of_a_column_is_found() {
+        for (prompt, chosen, rejected) in [
+            ("question", "matching", "not_matching"),
+            ("prompt", "chosen", "rejected"),
+            ("Question", "answer_matching_behavior", "answer_not_matching_behavior"),
+        ] {
+            let expected = Layout::Pairs { prompt: Some(prompt.into()), chosen: chosen.into(), rejected: rejected.into() };
+            assert_eq!(layout(&["id", rejected, chosen, prompt], json!({})), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn missing_columns_are_named_with_those_found() {
+        assert_eq!(
+            layout(&["question", "A", "B"], json!({"question": "x"})).unwrap_err(),
+            "no column matching|chosen, not_matching|rejected; found question, A, B; expected question or prompt, matching or \
+             chosen, and not_matching or rejected"
+        );
+        let error = layout(&["chosen", "rejected"], json!({"chosen": "x", "rejected": "y"})).unwrap_err();
+        assert!(error.starts_with("no column question|prompt; found chosen, rejected;"), "{error}");
+    }
+
+    #[test]
+    fn column_that_is_there_twice_is_refused() {
+        assert_eq!(
+            layout(&["question", "chosen", "chosen", "rejected"], json!({})).unwrap_err(),
+            "column chosen is there 2 times: expected once"
+        );
+    }
+
+    #[test]
+    fn conversations_need_no_prompt_column() {
+        let row = json!({"chosen": [], "rejected": []});
+        let expected = Layout::Pairs { prompt: None, chosen: "chosen".into(), rejected: "rejected".into() };
+        assert_eq!(layout(&["chosen", "rejected"], row), Ok(expected));
+    }
+
+    #[test]
+    fn truthfulqa_is_recognised_by_its_columns() {
+        let csv = ["Type", "Category", "Question", "Best Answer", "Correct Answers", "Incorrect Answers", "Source"];
+        assert!(matches!(layout(&csv, json!({})), Ok(Layout::Truthful(_))));
+        let parquet = ["type", "category", "question", "best_answer", "correct_answers", "incorrect_answers", "source"];
+        assert!(matches!(layout(&parquet, json!({})), Ok(Layout::Truthful(_))));
+    }
+}

@@ -1,0 +1,231 @@
+//! Where a data set comes from, as the user writes it: a path, a name, or `hf:owner/name[@revision][:split or file]`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::format;
+use super::hub;
+use super::{Bundled, Published, bundled, published};
+use crate::{Error, Result};
+
+/// The bundled set that is used when none is named.
+pub const DEFAULT_DATASET: &str = "cheerful";
+
+const HUB_PREFIX: &str = "hf:";
+
+/// Where a data set comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Compiled into the program.
+    Bundled(&'static Bundled),
+    /// A file.
+    File(PathBuf),
+    /// A repository of the Hugging Face hub.
+    Hub {
+        /// `owner/name`.
+        repo: String,
+        /// A branch, tag or commit; `main` where there is none.
+        revision: Option<String>,
+        /// A split, `config/split` or a file of the repository; `train` where there is none.
+        part: Option<String>,
+    },
+    /// Known by name, downloaded when first used.
+    Published(&'static Published),
+}
+
+impl Source {
+    /// Reads what the user wrote. A file that exists goes before a name.
+    pub fn parse(text: &str) -> Result<Self> {
+        let path = Path::new(text);
+        if path.exists() && !path.is_dir() {
+            return Ok(Self::File(path.to_path_buf()));
+        }
+        if let Some(rest) = text.strip_prefix(HUB_PREFIX) {
+            return parse_hub(text, rest);
+        }
+        if let Some(set) = bundled().iter().find(|set| set.name == text) {
+            return Ok(Self::Bundled(set));
+        }
+        if let Some(set) = published().iter().find(|set| set.name == text) {
+            return Ok(Self::Published(set));
+        }
+        Err(Error::Argument(unknown(text, path)))
+    }
+
+    /// What identifies the data set in metadata: no folder of this machine.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.file_name().map_or_else(|| self.to_string(), |name| name.to_string_lossy().into_owned()),
+            _ => self.to_string(),
+        }
+    }
+
+    /// The files to read, downloaded where they have to be.
+    pub(super) fn files(&self, offline: bool) -> Result<Vec<Input>> {
+        let paths = match self {
+            Self::Bundled(set) => return Ok(vec![Input::Text(PathBuf::from(format!("{}.csv", set.name)), set.csv)]),
+            Self::File(path) => vec![path.clone()],
+            Self::Published(set) => vec![set.file(offline)?],
+            Self::Hub { repo, revision, part } => hub::files(repo, revision.as_deref(), part.as_deref(), offline)?,
+        };
+        Ok(paths.into_iter().map(Input::File).collect())
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bundled(set) => f.write_str(set.name),
+            Self::Published(set) => f.write_str(set.name),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Hub { repo, revision, part } => {
+                write!(f, "{HUB_PREFIX}{repo}")?;
+                revision.as_ref().map_or(Ok(()), |revision| write!(f, "@{revision}"))?;
+                part.as_ref().map_or(Ok(()), |part| write!(f, ":{part}"))
+            }
+        }
+    }
+}
+
+/// A file, or what stands for one.
+pub(super) enum Input {
+    Text(PathBuf, &'static str),
+    File(PathBuf),
+}
+
+impl Input {
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Text(path, _) | Self::File(path) => path,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> Result<Cow<'static, [u8]>> {
+        match self {
+            Self::Text(_, text) => Ok(Cow::Borrowed(text.as_bytes())),
+            Self::File(path) => std::fs::read(path).map(Cow::Owned).map_err(|error| Error::read(path, error)),
+        }
+    }
+}
+
+fn parse_hub(text: &str, rest: &str) -> Result<Source> {
+    let wrong = || Error::Argument(format!("{text} is not a hub data set: expected hf:owner/name[@revision][:split or file]"));
+    let (name, part) = rest.split_once(':').map_or((rest, None), |(name, part)| (name, Some(part)));
+    let (repo, revision) = name.split_once('@').map_or((name, None), |(repo, revision)| (repo, Some(revision)));
+    // Both become parts of a path in the cache.
+    let is_relative = |path: &str| path.split('/').all(|step| !step.is_empty() && step != "." && step != "..");
+    if !is_repo(repo) || ![revision, part].into_iter().flatten().all(is_relative) {
+        return Err(wrong());
+    }
+    Ok(Source::Hub { repo: repo.to_string(), revision: revision.map(String::from), part: part.map(String::from) })
+}
+
+fn is_repo(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let is_known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !name.is_empty() && !name.starts_with('.') && name.chars().all(is_known)
+    };
+    text.split_once('/').is_some_and(|(owner, name)| is_name(owner) && is_name(name))
+}
+
+fn unknown(text: &str, path: &Path) -> String {
+    if path.is_dir() {
+        return format!("{text} is a directory: expected a CSV, JSONL, JSON or Parquet file");
+    }
+    let has_extension = format::extension(path).is_some();
+    if is_repo(text) && !has_extension {
+        return format!("no such file: {text}; for a data set of the hub write {HUB_PREFIX}{text}");
+    }
+    if text.contains(['/', '\\']) || has_extension {
+        return format!("no such file: {text}");
+    }
+    let names: Vec<&str> = bundled().iter().map(|set| set.name).chain(published().iter().map(|set| set.name)).collect();
+    let closest = names.iter().map(|name| (strsim::damerau_levenshtein(&text.to_lowercase(), name), name)).min();
+    let hint = match closest {
+        Some((distance, name)) if distance <= 1 + name.len() / 4 => format!(", did you mean {name}?"),
+        _ => ":".to_string(),
+    };
+    format!("no data set {text:?}{hint} expected a file, {HUB_PREFIX}owner/name, or one of {}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> String {
+        match Source::parse(text).unwrap_err() {
+            Error::Argument(problem) => problem,
+            other => panic!("unexpected {other}"),
+        }
+    }
+
+    #[test]
+    fn names_and_files_and_hub_repositories_are_told_apart() {
+        assert!(matches!(Source::parse("cheerful").unwrap(), Source::Bundled(set) if set.name == "cheerful"));
+        assert!(matches!(Source::parse("truthfulqa").unwrap(), Source::Published(set) if set.name == "truthfulqa"));
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        assert_eq!(Source::parse(file).unwrap(), Source::File(PathBuf::from(file)));
+        assert!(matches!(Source::parse(DEFAULT_DATASET).unwrap(), Source::Bundled(_)));
+    }
+
+    #[test]
+    fn hub_repositories_have_revision_and_part() {
+        let hub = |repo: &str, revision: Option<&str>, part: Option<&str>| Source::Hub {
+            repo: repo.to_string(),
+            revision: revision.map(String::from),
+            part: part.map(String::from),
+        };
+        for (text, source) in [
+            ("hf:a/b", hub("a/b", None, None)),
+            ("hf:a/b.c@refs/pr/1", hub("a/b.c", Some("refs/pr/1"), None)),
+            ("hf:a/b:test", hub("a/b", None, Some("test"))),
+            ("hf:a/b@v1:data/x.csv", hub("a/b", Some("v1"), Some("data/x.csv"))),
+        ] {
+            assert_eq!(Source::parse(text).unwrap(), source);
+            assert_eq!(source.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn malformed_hub_names_are_refused() {
+        for text in [
+            "hf:",
+            "hf:b",
+            "hf:a/",
+            "hf:a/b/c",
+            "hf:a/b@",
+            "hf:a/b:",
+            "hf:a/b:../x.csv",
+            "hf:a/b@../../x",
+            "hf:a/..",
+            "hf:a/b:/etc",
+        ] {
+            assert_eq!(
+                problem(text),
+                format!("{text} is not a hub data set: expected hf:owner/name[@revision][:split or file]")
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_name_lists_the_known_ones_and_the_closest() {
+        assert_eq!(
+            problem("cherful"),
+            "no data set \"cherful\", did you mean cheerful? expected a file, hf:owner/name, or one of cheerful, \
+             cheerful-heldout, formal, formal-heldout, concise, concise-heldout, truthfulqa, power-seeking, wealth-seeking, \
+             hallucination"
+        );
+        assert!(problem("TruthfulQA").contains("did you mean truthfulqa?"));
+        assert!(!problem("something else").contains("did you mean"));
+    }
+
+    #[test]
+    fn missing_files_and_directories_are_said_to_be_so() {
+        assert_eq!(problem("nowhere.csv"), "no such file: nowhere.csv");
+        assert_eq!(problem("./nowhere/x"), "no such file: ./nowhere/x");
+        assert_eq!(problem("owner/name"), "no such file: owner/name; for a data set of the hub write hf:owner/name");
+        let dir = env!("CARGO_MANIFEST_DIR");
+        assert_eq!(problem(dir), format!("{dir} is a directory: expected a CSV, JSONL, JSON or Parquet file"));
+    }
+}
