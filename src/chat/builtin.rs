@@ -2,14 +2,8 @@
 //! with. Models whose tokenizer has a template of its own use that one instead.
 
 /// Name and source of each.
-pub const TEMPLATES: &[(&str, &str)] = &[
-    ("llama-2", LLAMA_2),
-    ("mistral", MISTRAL),
-    ("zephyr", ZEPHYR),
-    ("chatml", CHATML),
-    ("vicuna", VICUNA),
-    ("plain", PLAIN),
-];
+pub const TEMPLATES: &[(&str, &str)] =
+    &[("llama-2", LLAMA_2), ("mistral", MISTRAL), ("zephyr", ZEPHYR), ("chatml", CHATML), ("vicuna", VICUNA), ("plain", PLAIN)];
 
 /// The template of that name.
 pub fn source(name: &str) -> Option<&'static str> {

@@ -74,8 +74,9 @@ impl ChatTemplate {
     /// A template from a Jinja file.
     pub fn from_file(path: &Path, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
-        let source = String::from_utf8(bytes)
-            .map_err(|_| Error::malformed(path, "not UTF-8 text: a chat template is a Jinja file, or one of the built-in names"))?;
+        let source = String::from_utf8(bytes).map_err(|_| {
+            Error::malformed(path, "not UTF-8 text: a chat template is a Jinja file, or one of the built-in names")
+        })?;
         Self::from_source(&path.display().to_string(), &source, bos_token, eos_token)
     }
 

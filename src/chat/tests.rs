@@ -159,9 +159,11 @@ fn unknown_names_and_broken_files_are_refused() {
 fn the_template_is_found_in_a_tokenizer_config() {
     let text = serde_json::json!({"chat_template": "T"});
     assert_eq!(chat_template_of(&text).as_deref(), Some("T"));
-    let list = serde_json::json!({"chat_template": [{"name": "tool_use", "template": "U"}, {"name": "default", "template": "T"}]});
+    let list =
+        serde_json::json!({"chat_template": [{"name": "tool_use", "template": "U"}, {"name": "default", "template": "T"}]});
     assert_eq!(chat_template_of(&list).as_deref(), Some("T"));
-    for without in [serde_json::json!({}), serde_json::json!({"chat_template": null}), serde_json::json!({"chat_template": []})] {
+    for without in [serde_json::json!({}), serde_json::json!({"chat_template": null}), serde_json::json!({"chat_template": []})]
+    {
         assert_eq!(chat_template_of(&without), None);
     }
 }
