@@ -1,0 +1,178 @@
+//! The Jinja environment that Hugging Face chat templates expect: trimmed blocks, Python's string methods, `raise_exception`,
+//! `strftime_now`, `tojson` without HTML escapes, loop controls, `{% generation %}`; and limits on what a template may cost.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::io;
+
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State};
+use serde::Serialize;
+
+/// Instructions a rendering may take: a conversation of a thousand turns takes some hundred thousand.
+const MAX_INSTRUCTIONS: u64 = 10_000_000;
+/// Bytes a prompt may have: far more than any model's context.
+const MAX_PROMPT_BYTES: usize = 16 << 20;
+
+/// An environment with everything but a template.
+pub fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_formatter(write_as_python);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_fuel(Some(MAX_INSTRUCTIONS));
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", strftime_now);
+    environment.add_filter("tojson", to_json);
+    environment
+}
+
+/// `source` with `{% generation %}` … `{% endgeneration %}`, which only mark the assistant's words, turned into `{% if true %}`
+/// … `{% endif %}`; white space control and line numbers stay.
+pub fn without_generation_tags(source: &str) -> String {
+    let mut result = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(open) = rest.find("{%") {
+        let (before, tag) = rest.split_at(open + 2);
+        result.push_str(before);
+        let word_at = tag.find(|c: char| c != '-' && c != '+' && !c.is_whitespace()).unwrap_or(tag.len());
+        let (control, body) = tag.split_at(word_at);
+        let word_end = body.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(body.len());
+        let (word, after) = body.split_at(word_end);
+        let closes = after.trim_start().trim_start_matches(['-', '+']).starts_with("%}");
+        result.push_str(control);
+        result.push_str(match word {
+            "generation" if closes => "if true",
+            "endgeneration" if closes => "endif",
+            other => other,
+        });
+        rest = after;
+    }
+    result + rest
+}
+
+/// The message of `raise_exception`, where that is why the rendering failed.
+pub fn raised(error: &Error) -> Option<&str> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(Raised(message)) = cause.downcast_ref() {
+            return Some(message);
+        }
+        source = cause.source();
+    }
+    None
+}
+
+/// One line: where in the template, and what.
+pub fn describe(error: &Error) -> String {
+    let line = error.line().map(|line| format!("line {line}: ")).unwrap_or_default();
+    let problem = match error.kind() {
+        ErrorKind::OutOfFuel => format!("still running after {MAX_INSTRUCTIONS} instructions"),
+        ErrorKind::WriteFailure => format!("writes more than {} MiB", MAX_PROMPT_BYTES >> 20),
+        kind => match error.detail() {
+            Some(detail) => format!("{kind}: {detail}"),
+            None => kind.to_string(),
+        },
+    };
+    format!("{line}{problem}")
+}
+
+/// What a template writes, up to the limit.
+#[derive(Default)]
+pub struct LimitedText(Vec<u8>);
+
+impl LimitedText {
+    /// The text; the engine writes UTF-8 alone.
+    pub fn into_string(self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
+impl io::Write for LimitedText {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_PROMPT_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Marks the errors of `raise_exception` among all others.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Raised(String);
+
+fn raise_exception(message: String) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
+}
+
+fn strftime_now(format: &str) -> Result<String, Error> {
+    let mut text = String::new();
+    // A format that chrono does not know is an error of `write!`; `to_string` would panic.
+    write!(text, "{}", chrono::Local::now().format(format))
+        .map_err(|_| Error::new(ErrorKind::InvalidOperation, format!("strftime_now cannot format `{format}`")))?;
+    Ok(text)
+}
+
+/// Python's words for the constants; minijinja's own for everything else.
+fn write_as_python(out: &mut Output, state: &State, value: &Value) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::None => out.write_str("None")?,
+        ValueKind::Bool => out.write_str(if value.is_true() { "True" } else { "False" })?,
+        _ => return minijinja::escape_formatter(out, state, value),
+    }
+    Ok(())
+}
+
+/// `json.dumps(value, ensure_ascii=False, indent=indent)`.
+fn to_json(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
+    let indent = kwargs.get::<Option<usize>>("indent")?.map(|width| " ".repeat(width.min(16)));
+    let ascii = kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    kwargs.assert_all_used()?;
+    let mut json = Vec::new();
+    let written = match indent {
+        Some(indent) => {
+            let pretty = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, pretty))
+        }
+        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, OneLine)),
+    };
+    written.map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
+    let json = String::from_utf8_lossy(&json).into_owned();
+    Ok(if ascii { escape_non_ascii(&json) } else { json })
+}
+
+fn escape_non_ascii(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for unit in json.encode_utf16() {
+        match u8::try_from(unit) {
+            Ok(byte) if byte.is_ascii() => escaped.push(char::from(byte)),
+            _ => escaped.push_str(&format!("\\u{unit:04x}")),
+        }
+    }
+    escaped
+}
+
+/// Python's default separators: a space after each comma and colon.
+struct OneLine;
+
+impl serde_json::ser::Formatter for OneLine {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}

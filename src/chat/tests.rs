@@ -1,0 +1,178 @@
+//! Tests of the chat templates, most of them against what jinja2 rendered (tests/fixtures/chat_templates/make.py).
+
+use super::*;
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/chat_templates");
+const CONVERSATIONS: [&str; 4] = ["user", "system", "turns", "all"];
+
+fn fixture(name: &str) -> String {
+    let path = format!("{FIXTURES}/{name}");
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn expected() -> Value {
+    serde_json::from_str(&fixture("expected.json")).unwrap()
+}
+
+fn conversation(expected: &Value, name: &str) -> Vec<Message> {
+    serde_json::from_value(expected["conversations"][name].clone()).unwrap()
+}
+
+fn from_source(source: &str) -> Result<ChatTemplate> {
+    ChatTemplate::from_source("test", source, Some("<s>"), Some("</s>"))
+}
+
+fn render(source: &str) -> Result<String> {
+    from_source(source)?.render(&[Message::new("user", "Hi")])
+}
+
+fn message_of<T>(result: Result<T>) -> String {
+    match result {
+        Ok(_) => panic!("this should be refused"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn built_in_templates_write_what_the_published_ones_write() {
+    let expected = expected();
+    let mut compared = 0;
+    for name in ["llama-2", "mistral", "zephyr", "chatml", "vicuna"] {
+        let template = ChatTemplate::builtin(name, Some("<s>"), Some("</s>")).unwrap();
+        for case in CONVERSATIONS {
+            // The published mistral template refuses a system prompt, the built-in one does not.
+            if let Some(text) = expected[name][case].as_str() {
+                assert_eq!(template.render(&conversation(&expected, case)).unwrap(), text, "{name}, {case}");
+                compared += 1;
+            }
+        }
+    }
+    assert_eq!(compared, 18);
+}
+
+#[test]
+fn mistral_puts_the_system_prompt_before_the_first_question() {
+    let template = ChatTemplate::builtin("mistral", Some("<s>"), Some("</s>")).unwrap();
+    let turns = [("system", "S"), ("user", "A"), ("assistant", "B"), ("user", "C")];
+    let messages = turns.map(|(role, content)| Message::new(role, content));
+    assert_eq!(template.render(&messages).unwrap(), "<s>[INST] S\n\nA [/INST]B</s>[INST] C [/INST]");
+}
+
+#[test]
+fn plain_is_the_text_alone() {
+    let template = ChatTemplate::builtin("plain", Some("<s>"), Some("</s>")).unwrap();
+    assert_eq!(template.render(&[Message::new("user", " Once\n")]).unwrap(), " Once\n");
+    let with_system = [Message::new("system", "S"), Message::new("user", "Once")];
+    assert_eq!(template.render(&with_system).unwrap(), "S\n\nOnce");
+}
+
+#[test]
+fn a_tokenizer_without_bos_gets_none_written() {
+    for name in ChatTemplate::builtin_names() {
+        let text = ChatTemplate::builtin(name, None, None).unwrap().render(&[Message::new("user", "Hi")]).unwrap();
+        assert!(!text.contains("<s>") && !text.contains("</s>"), "{name}: {text}");
+        assert!(!text.to_lowercase().contains("none") && !text.contains("undefined"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn templates_render_as_jinja2_renders_them() {
+    let expected = expected();
+    for name in ["headers.jinja", "thinking.jinja", "features.jinja"] {
+        let path = format!("{FIXTURES}/{name}");
+        let template = ChatTemplate::from_file(Path::new(&path), Some("<s>"), Some("</s>")).unwrap();
+        for case in CONVERSATIONS {
+            let text = expected[name][case].as_str().unwrap();
+            assert_eq!(template.render(&conversation(&expected, case)).unwrap(), text, "{name}, {case}");
+        }
+    }
+}
+
+#[test]
+fn a_refused_system_prompt_is_named_as_the_reason() {
+    let source = "{% if messages[0].role == 'system' %}{{ raise_exception('No system!') }}{% endif %}ok";
+    let template = from_source(source).unwrap();
+    let error = template.render(&[Message::new("system", "S"), Message::new("user", "Hi")]).unwrap_err();
+    assert!(matches!(error, Error::Argument(_)));
+    let text = error.to_string();
+    assert!(text.contains("takes no system prompt") && text.contains("No system!") && text.contains("--system"), "{text}");
+
+    let roles = from_source("{{ raise_exception('roles must alternate') }}").unwrap();
+    let text = message_of(roles.render(&[Message::new("user", "Hi")]));
+    assert_eq!(text, "chat template test refuses the conversation: roles must alternate");
+}
+
+#[test]
+fn generation_tags_only_mark() {
+    let marked = "a{%- generation -%} b {%- endgeneration +%}\n{% if generation %}x{% endif %}{% generation";
+    let plain = "a{%- if true -%} b {%- endif +%}\n{% if generation %}x{% endif %}{% generation";
+    assert_eq!(jinja::without_generation_tags(marked), plain);
+}
+
+#[test]
+fn a_syntax_error_names_template_and_line() {
+    let text = message_of(from_source("one\n{% for %}"));
+    assert!(text.starts_with("chat template test: line 2: syntax error"), "{text}");
+    assert!(!text.contains('\n'), "{text}");
+}
+
+#[test]
+fn a_failing_expression_names_template_and_line() {
+    let text = message_of(render("{{ messages[0].content }}\n\n{{ nothing.at_all }}"));
+    assert!(text.starts_with("chat template test: line 3: undefined value"), "{text}");
+    let text = message_of(render("{{ messages | no_such_filter }}"));
+    assert!(text.contains("no_such_filter"), "{text}");
+    let text = message_of(render("{{ strftime_now('%Q') }}"));
+    assert!(text.contains("cannot format `%Q`"), "{text}");
+    let text = message_of(render("{{ 1 | tojson(indent=2, unknown=3) }}"));
+    assert!(text.contains("unknown"), "{text}");
+}
+
+#[test]
+fn a_template_that_never_ends_is_stopped() {
+    let loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% set c = a %}{% endfor %}{% endfor %}";
+    assert!(message_of(render(loops)).contains("still running after"));
+    let recursion = "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}";
+    assert!(message_of(render(recursion)).contains("recursion limit"));
+}
+
+#[test]
+fn a_template_that_writes_without_measure_is_stopped() {
+    let text = message_of(render("{% for a in range(99999) %}{{ 'x' * 1000 }}{% endfor %}"));
+    assert!(text.contains("writes more than 16 MiB"), "{text}");
+}
+
+#[test]
+fn unknown_names_and_broken_files_are_refused() {
+    let text = message_of(ChatTemplate::builtin("lama-2", None, None));
+    assert!(text.contains("`lama-2`") && text.contains("llama-2, mistral, zephyr, chatml, vicuna, plain"), "{text}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let latin1 = folder.path().join("latin1.jinja");
+    std::fs::write(&latin1, b"caf\xe9").unwrap();
+    assert!(message_of(ChatTemplate::from_file(&latin1, None, None)).contains("not UTF-8"));
+    let missing = folder.path().join("missing.jinja");
+    assert!(matches!(ChatTemplate::from_file(&missing, None, None), Err(Error::Read { .. })));
+}
+
+#[test]
+fn the_template_is_found_in_a_tokenizer_config() {
+    let text = serde_json::json!({"chat_template": "T"});
+    assert_eq!(chat_template_of(&text).as_deref(), Some("T"));
+    let list =
+        serde_json::json!({"chat_template": [{"name": "tool_use", "template": "U"}, {"name": "default", "template": "T"}]});
+    assert_eq!(chat_template_of(&list).as_deref(), Some("T"));
+    for without in [serde_json::json!({}), serde_json::json!({"chat_template": null}), serde_json::json!({"chat_template": []})]
+    {
+        assert_eq!(chat_template_of(&without), None);
+    }
+}
+
+#[test]
+fn special_tokens_are_texts_or_objects() {
+    let config = serde_json::json!({"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}, "pad_token": null});
+    assert_eq!(special_token_of(&config, "bos_token").as_deref(), Some("<s>"));
+    assert_eq!(special_token_of(&config, "eos_token").as_deref(), Some("</s>"));
+    assert_eq!(special_token_of(&config, "pad_token"), None);
+    assert_eq!(special_token_of(&config, "unk_token"), None);
+}

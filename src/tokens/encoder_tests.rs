@@ -1,0 +1,176 @@
+//! Tests of the encoder with the small SentencePiece model of tests/fixtures: `▁the` 275, `▁capital` 336, `▁of` 281,
+//! `▁France` 335, `.` 475, `▁ha` 294, `▁haha` 334, `▁[` 312, `INST` 327, `]` 499, `▁[/` 406; BOS 1, EOS 2, a line feed 14.
+
+use super::super::tokenizer_from_gguf;
+use super::*;
+
+const FRANCE: [u32; 2] = [335, 475];
+
+fn encoder_of(template: &str, options: TextOptions) -> TextEncoder {
+    let (_, metadata) = super::super::gguf::tests::sentence_piece();
+    let tokenizer = tokenizer_from_gguf(&metadata).unwrap();
+    let template = match ChatTemplate::builtin_names().any(|name| name == template) {
+        true => ChatTemplate::builtin(template, Some("<s>"), Some("</s>")).unwrap(),
+        false => ChatTemplate::from_source("test", template, Some("<s>"), Some("</s>")).unwrap(),
+    };
+    TextEncoder::new(tokenizer, template, options).unwrap()
+}
+
+fn options() -> TextOptions {
+    TextOptions { bos: Some(1), eos: vec![2], ..TextOptions::default() }
+}
+
+fn pair(prompt: &str, chosen: &str, rejected: &str) -> Pair {
+    let (chosen, rejected) = (chosen.to_owned(), rejected.to_owned());
+    Pair { row: 7, prompt: vec![Message::new("user", prompt)], chosen, rejected }
+}
+
+fn argument<T>(result: Result<T>) -> String {
+    match result {
+        Err(Error::Argument(problem)) => problem,
+        _ => panic!("an argument should be refused"),
+    }
+}
+
+#[test]
+fn bos_is_put_in_once_whether_or_not_the_template_writes_it() {
+    let messages = [Message::new("user", "the capital")];
+    let llama = encoder_of("llama-2", options()).encode_prompt(&messages).unwrap();
+    assert_eq!(llama, [1, 312, 327, 499, 275, 336, 406, 327, 499]);
+    assert_eq!(encoder_of("plain", options()).encode_prompt(&messages).unwrap(), [1, 275, 336]);
+    let without = TextOptions { bos: None, ..options() };
+    assert_eq!(encoder_of("plain", without).encode_prompt(&messages).unwrap(), [275, 336]);
+}
+
+#[test]
+fn responses_follow_the_prompt_and_end_with_one_eos() {
+    let (encoded, truncated) =
+        encoder_of("plain", options()).encode_pair(&pair("the capital", "of France.", "of France.</s>"), 99).unwrap();
+    assert!(!truncated);
+    assert_eq!(encoded.row, 7);
+    assert_eq!(encoded.chosen, EncodedResponse { ids: vec![1, 275, 336, 281, FRANCE[0], FRANCE[1], 2], start: 3 });
+    assert_eq!(encoded.rejected, encoded.chosen);
+}
+
+#[test]
+fn any_end_of_turn_counts_as_eos() {
+    let encoder = encoder_of("plain", TextOptions { eos: vec![2, 3], ..options() });
+    let (encoded, _) = encoder.encode_pair(&pair("the", "capital", "capital<|user|>"), 99).unwrap();
+    assert_eq!(encoded.chosen.ids, [1, 275, 336, 2]);
+    assert_eq!(encoded.rejected.ids, [1, 275, 336, 3]);
+    assert!(encoder.is_eos(3) && !encoder.is_eos(275));
+}
+
+#[test]
+fn auto_prefix_is_a_space_unless_the_prompt_ends_in_white_space() {
+    let of = pair("the capital", "of", ".");
+    let ids = |template: &str, prefix| {
+        let encoder = encoder_of(template, TextOptions { response_prefix: prefix, ..options() });
+        encoder.encode_pair(&of, 99).unwrap().0.chosen.ids
+    };
+    assert_eq!(ids("plain", ResponsePrefix::Auto), [1, 275, 336, 281, 2]);
+    // `o` and `f` are 461 and 474; behind a line feed no prefix is put in.
+    let line = "{{ messages[0].content }}{{ '\n' }}";
+    assert_eq!(ids(line, ResponsePrefix::Auto), [1, 275, 336, 14, 461, 474, 2]);
+    assert_eq!(ids(line, ResponsePrefix::Text(" ".into())), [1, 275, 336, 14, 281, 2]);
+    assert_eq!(ids("plain", ResponsePrefix::Text("\n".into())), [1, 275, 336, 14, 461, 474, 2]);
+}
+
+#[test]
+fn a_merge_across_the_border_belongs_to_the_response() {
+    let encoder = encoder_of("plain", TextOptions { response_prefix: ResponsePrefix::Text(String::new()), ..options() });
+    let (encoded, _) = encoder.encode_pair(&pair("the ha", "ha", " of"), 99).unwrap();
+    assert_eq!(encoded.chosen, EncodedResponse { ids: vec![1, 275, 334, 2], start: 2 });
+    assert_eq!(encoded.rejected, EncodedResponse { ids: vec![1, 275, 294, 281, 2], start: 3 });
+}
+
+#[test]
+fn a_long_response_loses_its_end() {
+    let encoder = encoder_of("plain", options());
+    let long = pair("the capital", "of France.", "of");
+    let (encoded, truncated) = encoder.encode_pair(&long, 5).unwrap();
+    assert!(truncated);
+    assert_eq!(encoded.chosen, EncodedResponse { ids: vec![1, 275, 336, 281, 335], start: 3 });
+    assert_eq!(encoded.rejected, EncodedResponse { ids: vec![1, 275, 336, 281, 2], start: 3 });
+    assert!(!encoder.encode_pair(&long, 7).unwrap().1);
+    assert!(encoder.encode_pair(&long, 6).unwrap().1);
+}
+
+#[test]
+fn a_prompt_that_fills_the_length_keeps_its_end_and_one_response_token() {
+    let long = pair("the capital of France.", "of France.", "the capital");
+    let (encoded, truncated) = encoder_of("plain", options()).encode_pair(&long, 4).unwrap();
+    assert!(truncated);
+    assert_eq!(encoded.chosen, EncodedResponse { ids: vec![1, 335, 475, 281], start: 3 });
+    assert_eq!(encoded.rejected, EncodedResponse { ids: vec![1, 335, 475, 275], start: 3 });
+
+    let without_bos = encoder_of("plain", TextOptions { bos: None, ..options() });
+    let (encoded, _) = without_bos.encode_pair(&long, 2).unwrap();
+    assert_eq!(encoded.chosen, EncodedResponse { ids: vec![475, 281], start: 1 });
+}
+
+#[test]
+fn both_responses_keep_the_same_prompt_when_it_is_cut() {
+    let encoder = encoder_of("plain", TextOptions { response_prefix: ResponsePrefix::Text(String::new()), ..options() });
+    let (encoded, _) = encoder.encode_pair(&pair("the capital of ha", "ha", " of"), 4).unwrap();
+    assert_eq!(encoded.chosen, EncodedResponse { ids: vec![1, 281, 334, 2], start: 2 });
+    assert_eq!(encoded.rejected, EncodedResponse { ids: vec![1, 281, 294, 281], start: 3 });
+}
+
+#[test]
+fn the_system_prompt_stands_in_front_of_conversations_without_one() {
+    let encoder = encoder_of("plain", TextOptions { system: Some("S".into()), ..options() });
+    let (user, own) = (Message::new("user", "U"), Message::new("system", "own"));
+    assert_eq!(encoder.prompt_text(std::slice::from_ref(&user)).unwrap(), "S\n\nU");
+    assert_eq!(encoder.prompt_text(&[own, user.clone()]).unwrap(), "own\n\nU");
+    let none = encoder_of("plain", TextOptions { system: Some(String::new()), ..options() });
+    assert_eq!(none.prompt_text(&[user]).unwrap(), "U");
+}
+
+#[test]
+fn streamed_text_breaks_no_character() {
+    let encoder = encoder_of("plain", options());
+    let text = "the 😀 capital 漢";
+    let ids = encoder.ids_of(text).unwrap();
+    let mut stream = encoder.stream(true);
+    let pieces: Vec<Option<String>> = ids.iter().map(|id| stream.push(*id).unwrap()).collect();
+    assert_eq!(pieces.iter().flatten().map(String::as_str).collect::<String>(), text);
+    assert!(pieces.iter().flatten().all(|piece| !piece.contains('\u{fffd}')));
+    assert_eq!(pieces.iter().filter(|piece| piece.is_none()).count(), 3 + 2);
+    assert_eq!(encoder.decode(&[275, 336, 2], true).unwrap(), "the capital");
+    assert_eq!(encoder.decode(&[275, 336, 2], false).unwrap(), "the capital</s>");
+}
+
+#[test]
+fn options_that_do_not_fit_the_tokenizer_are_refused() {
+    let refused = |options| {
+        let (_, metadata) = super::super::gguf::tests::sentence_piece();
+        let template = ChatTemplate::builtin("plain", None, None).unwrap();
+        argument(TextEncoder::new(tokenizer_from_gguf(&metadata).unwrap(), template, options))
+    };
+    assert!(refused(TextOptions::default()).contains("no end-of-sequence token"));
+    assert!(refused(TextOptions { eos: vec![2, 520], ..options() }).contains("special token 520"));
+    assert!(refused(TextOptions { bos: Some(999), ..options() }).contains("special token 999"));
+}
+
+#[test]
+fn prompts_without_a_token_and_lengths_without_room_are_refused() {
+    let encoder = encoder_of("plain", TextOptions { bos: None, ..options() });
+    assert!(argument(encoder.encode_prompt(&[Message::new("user", "")])).contains("empty"));
+    let problem = argument(encoder.encode_pair(&pair("", "the", "of"), 99));
+    assert!(problem.starts_with("row 7: ") && problem.contains("no token of its own"), "{problem}");
+    assert!(argument(encoder.encode_pair(&pair("the", "of", "."), 1)).contains("max length 1"));
+}
+
+#[test]
+fn a_tokenizers_own_truncation_is_turned_off() {
+    let (_, metadata) = super::super::gguf::tests::sentence_piece();
+    let mut tokenizer = tokenizer_from_gguf(&metadata).unwrap();
+    let two = tokenizers::TruncationParams { max_length: 2, ..Default::default() };
+    tokenizer.with_truncation(Some(two)).unwrap();
+    tokenizer.with_padding(Some(tokenizers::PaddingParams::default()));
+    let template = ChatTemplate::builtin("plain", None, None).unwrap();
+    let encoder = TextEncoder::new(tokenizer, template, options()).unwrap();
+    let ids = encoder.encode_prompt(&[Message::new("user", "the capital of France.")]).unwrap();
+    assert_eq!(ids, [1, 275, 336, 281, 335, 475]);
+}

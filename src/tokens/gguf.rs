@@ -1,0 +1,348 @@
+//! The tokenizer that a GGUF file describes in its metadata: byte-level BPE (`gpt2`) or SentencePiece BPE (`llama`). Nothing
+//! here reads a file; keys that are missing or do not fit together are errors that name the key.
+
+use std::collections::{HashMap, HashSet};
+
+use candle_core::quantized::gguf_file::Value;
+use tokenizers::decoders::DecoderWrapper;
+use tokenizers::decoders::byte_fallback::ByteFallback;
+use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
+use tokenizers::decoders::fuse::Fuse;
+use tokenizers::decoders::sequence::Sequence as DecoderSequence;
+use tokenizers::decoders::strip::Strip;
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizers::replace::Replace;
+use tokenizers::normalizers::{NFC, NormalizerWrapper, Prepend, Sequence as NormalizerSequence};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizerSequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
+
+use crate::error::{Error, Result};
+
+/// Metadata of a GGUF file.
+pub type Metadata = HashMap<String, Value>;
+
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TYPES: &str = "tokenizer.ggml.token_type";
+const SCORES: &str = "tokenizer.ggml.scores";
+const MERGES: &str = "tokenizer.ggml.merges";
+const MODEL: &str = "tokenizer.ggml.model";
+const PRE: &str = "tokenizer.ggml.pre";
+
+/// SentencePiece's sign for a space.
+const SPACE: &str = "\u{2581}";
+/// Longer SentencePiece pieces are matched by no merge; trained ones have at most a few dozen bytes.
+const MAX_MERGED_BYTES: usize = 256;
+
+// Kinds of tokens, as llama.cpp numbers them.
+const NORMAL: u32 = 1;
+const UNKNOWN: u32 = 2;
+const CONTROL: u32 = 3;
+const USER_DEFINED: u32 = 4;
+const BYTE: u32 = 6;
+
+/// The tokenizer, its special tokens added. Its post-processor puts BOS in front where the model's own tokenizer does.
+pub fn tokenizer_from_gguf(metadata: &Metadata) -> Result<Tokenizer> {
+    let vocabulary = Vocabulary::read(metadata)?;
+    let kind = string(metadata, MODEL)?.ok_or_else(|| missing(MODEL))?;
+    let (mut tokenizer, adds_bos) = match kind {
+        "gpt2" => byte_level_bpe(metadata, &vocabulary)?,
+        "llama" => sentence_piece_bpe(metadata, &vocabulary)?,
+        other => {
+            let problem = format!("tokenizer kind `{other}` in `{MODEL}` is not supported: gpt2 and llama are");
+            return Err(malformed(problem));
+        }
+    };
+    let special = vocabulary.of_kind(|kind| kind == CONTROL || kind == UNKNOWN).map(|token| added(token, true));
+    let user_defined = vocabulary.of_kind(|kind| kind == USER_DEFINED).map(|token| added(token, false));
+    tokenizer.add_special_tokens(special).map_err(unfit)?;
+    tokenizer.add_tokens(user_defined).map_err(unfit)?;
+
+    if boolean(metadata, "tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos)
+        && let Some(bos) = bos_id(metadata)?
+    {
+        put_in_front(&mut tokenizer, vocabulary.token(bos)?, bos)?;
+    }
+    Ok(tokenizer)
+}
+
+/// Id of the BOS token, where the file names one; whether the tokenizer puts it in front is another question.
+pub fn bos_id(metadata: &Metadata) -> Result<Option<u32>> {
+    integer(metadata, "tokenizer.ggml.bos_token_id")
+}
+
+/// Ids that end an answer: first EOS, which closes a response in training, then those of end of turn and of message.
+pub fn eos_ids(metadata: &Metadata) -> Result<Vec<u32>> {
+    let mut ids = Vec::new();
+    for name in ["eos", "eot", "eom"] {
+        if let Some(id) = integer(metadata, &format!("tokenizer.ggml.{name}_token_id"))?
+            && !ids.contains(&id)
+        {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// The tokens in the order of their ids, with the kind of each.
+struct Vocabulary<'a> {
+    tokens: Vec<&'a str>,
+    kinds: Vec<u32>,
+}
+
+impl<'a> Vocabulary<'a> {
+    fn read(metadata: &'a Metadata) -> Result<Self> {
+        let tokens = strings(metadata, TOKENS)?;
+        let kinds = match array(metadata, TYPES)? {
+            Some(values) => values.iter().map(|value| number(value, TYPES)).collect::<Result<Vec<_>>>()?,
+            None => vec![NORMAL; tokens.len()],
+        };
+        if tokens.is_empty() || kinds.len() != tokens.len() {
+            let problem = format!("`{TOKENS}` has {} entries and `{TYPES}` {}: expected as many", tokens.len(), kinds.len());
+            return Err(malformed(problem));
+        }
+        Ok(Self { tokens, kinds })
+    }
+
+    fn of_kind(&self, wanted: impl Fn(u32) -> bool) -> impl Iterator<Item = &'a str> {
+        self.tokens.iter().zip(&self.kinds).filter(move |(_, kind)| wanted(**kind)).map(|(token, _)| *token)
+    }
+
+    fn token(&self, id: u32) -> Result<&'a str> {
+        let beyond = || malformed(format!("special token {id} is out of range: `{TOKENS}` has {} entries", self.tokens.len()));
+        self.tokens.get(id as usize).copied().ok_or_else(beyond)
+    }
+
+    fn ids(&self) -> impl Iterator<Item = (String, u32)> {
+        self.tokens.iter().zip(0..).map(|(token, id)| (token.to_string(), id))
+    }
+}
+
+// ---- byte-level BPE ----
+
+/// What `tokenizer.ggml.pre` stands for.
+#[derive(Clone, Copy)]
+struct Splitting {
+    /// Applied one after the other; what no pattern matches stays as it is.
+    patterns: &'static [&'static str],
+    /// Composes characters first, as the model's own tokenizer does.
+    compose: bool,
+    /// Takes a word that is a token as a whole, whether or not merges lead there.
+    whole_words: bool,
+    /// Where the file does not say.
+    adds_bos: bool,
+}
+
+const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const LLAMA_3: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN_2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// The splittings of the models that bipo runs; names and meanings are llama.cpp's.
+fn splitting(pre: &str) -> Option<Splitting> {
+    let base = Splitting { patterns: &[GPT_2], compose: false, whole_words: false, adds_bos: false };
+    Some(match pre {
+        "gpt-2" | "gpt2" => base,
+        "default" => Splitting { patterns: &[r"[\p{P}\$\+<=>\^~\|]+", GPT_2, r"\p{N}+", "[0-9][0-9][0-9]"], ..base },
+        "smollm" | "starcoder" | "refact" => Splitting { patterns: &[r"\p{N}", GPT_2], ..base },
+        "llama3" | "llama-v3" | "llama-bpe" => Splitting { patterns: &[LLAMA_3], whole_words: true, adds_bos: true, ..base },
+        "qwen2" | "deepseek-r1-qwen" => Splitting { patterns: &[QWEN_2], compose: true, ..base },
+        "tekken" => Splitting { patterns: &[TEKKEN], whole_words: true, adds_bos: true, ..base },
+        _ => return None,
+    })
+}
+
+fn byte_level_bpe(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool)> {
+    let pre = string(metadata, PRE)?.ok_or_else(|| {
+        malformed(format!("`{PRE}` is missing, as in old conversions: convert the model again, or use its tokenizer.json"))
+    })?;
+    let splitting = splitting(pre).ok_or_else(|| {
+        let known = "gpt-2, default, smollm, llama-bpe, qwen2, tekken";
+        malformed(format!("`{PRE}` is `{pre}`: known are {known}; use a directory with the model's tokenizer.json"))
+    })?;
+    let bpe = BPE::builder()
+        .vocab_and_merges(vocabulary.ids().collect::<Vocab>(), written_merges(metadata, vocabulary)?)
+        .ignore_merges(splitting.whole_words)
+        .build()
+        .map_err(unfit)?;
+
+    let mut steps = Vec::new();
+    for pattern in splitting.patterns {
+        let pattern = SplitPattern::Regex(pattern.to_string());
+        let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(unfit)?;
+        steps.push(PreTokenizerWrapper::Split(split));
+    }
+    steps.push(PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, false)));
+
+    let mut tokenizer = Tokenizer::new(bpe);
+    tokenizer.with_normalizer(splitting.compose.then_some(NFC)).map_err(unfit)?;
+    tokenizer.with_pre_tokenizer(Some(PreTokenizerSequence::new(steps)));
+    tokenizer.with_decoder(Some(ByteLevelDecoder::default()));
+    Ok((tokenizer, splitting.adds_bos))
+}
+
+/// The file's merges, each checked: a merge is of two tokens whose concatenation is a token.
+fn written_merges(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
+    let known: HashSet<&str> = vocabulary.tokens.iter().copied().collect();
+    let mut merges = Vec::new();
+    for (row, merge) in strings(metadata, MERGES)?.into_iter().enumerate() {
+        let parts = merge.split_once(' ').filter(|(left, right)| {
+            known.contains(left) && known.contains(right) && known.contains(format!("{left}{right}").as_str())
+        });
+        let Some((left, right)) = parts else {
+            let problem = format!("`{MERGES}` entry {row}, `{merge}`, is not two tokens whose concatenation is a token");
+            return Err(malformed(problem));
+        };
+        merges.push((left.to_owned(), right.to_owned()));
+    }
+    Ok(merges)
+}
+
+// ---- SentencePiece BPE ----
+
+fn sentence_piece_bpe(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool)> {
+    let mut bpe = BPE::builder()
+        .vocab_and_merges(vocabulary.ids().collect::<Vocab>(), merges_from_scores(metadata, vocabulary)?)
+        .byte_fallback(vocabulary.kinds.contains(&BYTE))
+        .fuse_unk(true);
+    let unknown = integer(metadata, "tokenizer.ggml.unknown_token_id")?;
+    if let Some(token) =
+        unknown.map(|id| vocabulary.token(id)).transpose()?.or_else(|| vocabulary.of_kind(|kind| kind == UNKNOWN).next())
+    {
+        bpe = bpe.unk_token(token.to_owned());
+    }
+
+    let prefixed = boolean(metadata, "tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    let mut normalizers = vec![NormalizerWrapper::Replace(Replace::new(" ", SPACE).map_err(unfit)?)];
+    let mut decoders = vec![
+        DecoderWrapper::Replace(Replace::new(SPACE, " ").map_err(unfit)?),
+        DecoderWrapper::ByteFallback(ByteFallback::new()),
+        DecoderWrapper::Fuse(Fuse::new()),
+    ];
+    if prefixed {
+        normalizers.insert(0, NormalizerWrapper::Prepend(Prepend::new(SPACE.to_owned())));
+        decoders.push(DecoderWrapper::Strip(Strip::new(' ', 1, 0)));
+    }
+
+    let mut tokenizer = Tokenizer::new(bpe.build().map_err(unfit)?);
+    tokenizer.with_normalizer(Some(NormalizerSequence::new(normalizers))).map_err(unfit)?;
+    tokenizer.with_decoder(Some(DecoderSequence::new(decoders)));
+    Ok((tokenizer, true))
+}
+
+/// SentencePiece joins the two neighbours that make the piece of the highest score. As ranked merges: every way to cut a
+/// normal piece into two, in the order of the piece's score; of one piece's ways, the longer left part first.
+fn merges_from_scores(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
+    let scores = array(metadata, SCORES)?.ok_or_else(|| missing(SCORES))?;
+    if scores.len() != vocabulary.tokens.len() {
+        let problem = format!("`{SCORES}` has {} entries: expected one a token, {}", scores.len(), vocabulary.tokens.len());
+        return Err(malformed(problem));
+    }
+    let pieces: HashSet<&str> = vocabulary.of_kind(|kind| kind == NORMAL).collect();
+    let mut ranked = Vec::new();
+    for ((token, kind), score) in vocabulary.tokens.iter().zip(&vocabulary.kinds).zip(scores) {
+        if *kind != NORMAL || token.len() > MAX_MERGED_BYTES {
+            continue;
+        }
+        let Value::F32(score) = score else { return Err(malformed(format!("`{SCORES}` should hold f32 numbers"))) };
+        for (at, _) in token.char_indices().skip(1) {
+            let (left, right) = token.split_at(at);
+            if pieces.contains(left) && pieces.contains(right) {
+                ranked.push((*score, left, right));
+            }
+        }
+    }
+    ranked.sort_by(|(score, left, _), (other_score, other_left, _)| {
+        other_score.total_cmp(score).then(other_left.chars().count().cmp(&left.chars().count()))
+    });
+    Ok(ranked.into_iter().map(|(_, left, right)| (left.to_owned(), right.to_owned())).collect())
+}
+
+// ---- special tokens ----
+
+/// Matched in the text as it is, before anything else.
+fn added(token: &str, special: bool) -> AddedToken {
+    AddedToken::from(token, special).normalized(false)
+}
+
+fn put_in_front(tokenizer: &mut Tokenizer, token: &str, id: u32) -> Result<()> {
+    let processor = TemplateProcessing::builder()
+        .try_single(vec![token.to_owned(), "$A".to_owned()])
+        .map_err(malformed)?
+        .special_tokens(vec![(token.to_owned(), id)])
+        .build()
+        .map_err(|error| malformed(error.to_string()))?;
+    tokenizer.with_post_processor(Some(processor));
+    Ok(())
+}
+
+// ---- metadata ----
+
+fn malformed(problem: impl Into<String>) -> Error {
+    Error::malformed("GGUF metadata", problem)
+}
+
+fn missing(key: &str) -> Error {
+    malformed(format!("`{key}` is missing: expected a file that holds its tokenizer"))
+}
+
+fn unfit(error: impl std::fmt::Display) -> Error {
+    malformed(format!("the tokenizer's parts do not fit together: {error}"))
+}
+
+fn string<'a>(metadata: &'a Metadata, key: &str) -> Result<Option<&'a str>> {
+    let text = |value: &'a Value| match value {
+        Value::String(text) => Ok(text.as_str()),
+        _ => Err(malformed(format!("`{key}` should be a text"))),
+    };
+    metadata.get(key).map(text).transpose()
+}
+
+fn boolean(metadata: &Metadata, key: &str) -> Result<Option<bool>> {
+    let flag = |value: &Value| value.to_bool().map_err(|_| malformed(format!("`{key}` should be true or false")));
+    metadata.get(key).map(flag).transpose()
+}
+
+fn integer(metadata: &Metadata, key: &str) -> Result<Option<u32>> {
+    metadata.get(key).map(|value| number(value, key)).transpose()
+}
+
+fn number(value: &Value, key: &str) -> Result<u32> {
+    let number = match value {
+        Value::U8(number) => Some(u32::from(*number)),
+        Value::I8(number) => u32::try_from(*number).ok(),
+        Value::U16(number) => Some(u32::from(*number)),
+        Value::I16(number) => u32::try_from(*number).ok(),
+        Value::U32(number) => Some(*number),
+        Value::I32(number) => u32::try_from(*number).ok(),
+        Value::U64(number) => u32::try_from(*number).ok(),
+        Value::I64(number) => u32::try_from(*number).ok(),
+        _ => None,
+    };
+    number.ok_or_else(|| malformed(format!("`{key}` should hold whole numbers, not {value:?}")))
+}
+
+fn array<'a>(metadata: &'a Metadata, key: &str) -> Result<Option<&'a [Value]>> {
+    let values = |value: &'a Value| match value {
+        Value::Array(values) => Ok(values.as_slice()),
+        _ => Err(malformed(format!("`{key}` should be a list"))),
+    };
+    metadata.get(key).map(values).transpose()
+}
+
+fn strings<'a>(metadata: &'a Metadata, key: &str) -> Result<Vec<&'a str>> {
+    let values = array(metadata, key)?.ok_or_else(|| missing(key))?;
+    let text = |value: &'a Value| match value {
+        Value::String(text) => Ok(text.as_str()),
+        _ => Err(malformed(format!("`{key}` should hold texts"))),
+    };
+    values.iter().map(text).collect()
+}
+
+#[cfg(test)]
+#[path = "gguf_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,149 @@
+//! Token ids of SmolLM2-135M-Instruct's own tokenizer and template against those that the reference trainer recorded.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use bipo::chat::{ChatTemplate, Message};
+use bipo::data::Pair;
+use bipo::tokens::gguf::{Metadata, eos_ids};
+use bipo::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_gguf};
+use candle_core::quantized::gguf_file;
+use serde::Deserialize;
+
+const SYSTEM: &str = "You are a helpful, honest and concise assistant.";
+
+#[derive(Deserialize)]
+struct GoldenPair {
+    row: usize,
+    question: String,
+    matching: String,
+    not_matching: String,
+    prompt: String,
+    prompt_ids: Vec<u32>,
+    chosen_ids: Vec<u32>,
+    rejected_ids: Vec<u32>,
+}
+
+fn golden_pairs() -> Vec<GoldenPair> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden/pairs64.json");
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+fn smollm2_path() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = || variable("HOME").map(|home| home.join(".cache"));
+    let cache = || variable("BIPO_CACHE").or_else(|| Some(variable("XDG_CACHE_HOME").or_else(home)?.join("bipo")));
+    let path = variable("BIPO_SMOLLM2").or_else(|| Some(cache()?.join("SmolLM2-135M-Instruct.Q4_1.gguf")));
+    match path {
+        Some(path) if path.is_file() => path,
+        path => panic!("no model at {path:?}: run scripts/fetch-smollm2.sh, or set BIPO_SMOLLM2 to the GGUF file"),
+    }
+}
+
+fn metadata() -> Metadata {
+    let mut file = File::open(smollm2_path()).unwrap();
+    gguf_file::Content::read(&mut file).unwrap().metadata
+}
+
+fn encoder(response_prefix: ResponsePrefix, system: Option<&str>) -> TextEncoder {
+    let metadata = metadata();
+    let tokenizer = tokenizer_from_gguf(&metadata).unwrap();
+    let source = metadata["tokenizer.chat_template"].to_string().unwrap();
+    let template = ChatTemplate::from_source("smollm2", source, Some("<|im_start|>"), Some("<|im_end|>")).unwrap();
+    let options = TextOptions {
+        bos: added_bos(&tokenizer).unwrap(),
+        eos: eos_ids(&metadata).unwrap(),
+        response_prefix,
+        system: system.map(str::to_owned),
+    };
+    TextEncoder::new(tokenizer, template, options).unwrap()
+}
+
+fn pair_of(golden: &GoldenPair) -> Pair {
+    Pair {
+        row: golden.row,
+        prompt: vec![Message::new("user", &golden.question)],
+        chosen: golden.matching.clone(),
+        rejected: golden.not_matching.clone(),
+    }
+}
+
+#[test]
+fn token_ids_of_all_golden_pairs_are_equal() {
+    let encoder = encoder(ResponsePrefix::Text(" ".into()), Some(SYSTEM));
+    let pairs = golden_pairs();
+    assert_eq!(pairs.len(), 64);
+    for golden in &pairs {
+        let pair = pair_of(golden);
+        assert_eq!(encoder.prompt_text(&pair.prompt).unwrap(), golden.prompt, "row {}", golden.row);
+        assert_eq!(encoder.encode_prompt(&pair.prompt).unwrap(), golden.prompt_ids, "row {}", golden.row);
+        let (encoded, truncated) = encoder.encode_pair(&pair, 2048).unwrap();
+        assert!(!truncated && encoded.row == golden.row);
+        for (response, ids) in [(&encoded.chosen, &golden.chosen_ids), (&encoded.rejected, &golden.rejected_ids)] {
+            assert_eq!(response.start, golden.prompt_ids.len(), "row {}", golden.row);
+            assert_eq!(response.ids, [&golden.prompt_ids[..], ids].concat(), "row {}", golden.row);
+        }
+    }
+}
+
+#[test]
+fn golden_responses_decode_to_their_text() {
+    let encoder = encoder(ResponsePrefix::Auto, None);
+    for golden in golden_pairs() {
+        let text = format!(" {}", golden.matching);
+        assert_eq!(encoder.decode(&golden.chosen_ids, true).unwrap(), text);
+        assert_eq!(encoder.decode(&golden.chosen_ids, false).unwrap(), format!("{text}<|im_end|>"));
+        let mut stream = encoder.stream(true);
+        let streamed: String = golden.chosen_ids.iter().filter_map(|id| stream.push(*id).unwrap()).collect();
+        assert_eq!(streamed, text);
+    }
+}
+
+#[test]
+fn auto_prefix_is_empty_behind_a_template_that_ends_in_a_line_feed() {
+    let auto = encoder(ResponsePrefix::Auto, Some(SYSTEM));
+    let none = encoder(ResponsePrefix::Text(String::new()), Some(SYSTEM));
+    let pair = pair_of(&golden_pairs()[0]);
+    let (encoded, _) = auto.encode_pair(&pair, 2048).unwrap();
+    assert_eq!(encoded, none.encode_pair(&pair, 2048).unwrap().0);
+    assert_eq!(auto.decode(&encoded.chosen.ids[encoded.chosen.start..], true).unwrap(), pair.chosen);
+}
+
+/// Ids recorded with the Python package `tokenizers` 0.23.3 from the same vocabulary and merges (`Digits` and `ByteLevel`).
+#[test]
+fn text_of_many_kinds_has_the_recorded_ids() {
+    let encoder = encoder(ResponsePrefix::Auto, None);
+    for (text, ids) in RECORDED {
+        let encoding = encoder.tokenizer().encode(*text, false).unwrap();
+        assert_eq!(encoding.get_ids(), *ids, "{text:?}");
+        assert_eq!(encoder.decode(ids, false).unwrap(), *text);
+    }
+}
+
+#[test]
+fn without_a_system_prompt_the_template_writes_its_own() {
+    let encoder = encoder(ResponsePrefix::Auto, None);
+    let text = encoder.prompt_text(&[Message::new("user", "Hi")]).unwrap();
+    let default = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
+    let expected = format!("<|im_start|>system\n{default}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+    assert_eq!(text, expected);
+}
+
+const RECORDED: &[(&str, &[u32])] = &[
+    (
+        "In 2024 I'll pay 3.14159€, won't you?",
+        &[788, 216, 34, 32, 34, 36, 339, 3060, 2290, 216, 35, 30, 33, 36, 33, 37, 41, 14195, 28, 3763, 982, 346, 47],
+    ),
+    ("  two  spaces\n\n\ttab ", &[216, 827, 216, 5600, 1116, 197, 15999, 216]),
+    (
+        "naïve café Grüße 漢字 😀 русский",
+        &[
+            3546, 46494, 37366, 9171, 7170, 34878, 85, 17097, 137, 112, 36518, 40303, 218, 216, 9175, 14714, 9382, 39511, 7872,
+            24958,
+        ],
+    ),
+    ("<|im_start|>user\nHi<|im_end|>", &[1, 4093, 198, 26843, 2]),
+    ("<|im_end|><|endoftext|>x <|im_start|>", &[2, 0, 104, 216, 1]),
+    ("½ and ٣٤ and ²", &[16738, 284, 216, 164, 113, 164, 114, 284, 216, 19133]),
+];
