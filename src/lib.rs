@@ -25,6 +25,7 @@
 //! intermediate size, `V` vocabulary, `M` magnitudes.
 
 pub mod activations;
+pub mod cache_dir;
 pub mod chat;
 pub mod data;
 pub mod error;
