@@ -5,7 +5,11 @@ pub mod block;
 pub mod cache;
 pub mod config;
 pub mod layout;
+mod gguf;
+mod hub;
+pub mod presets;
 pub mod resolve;
+pub mod token_ids;
 pub mod weights;
 
 use std::ops::Range;

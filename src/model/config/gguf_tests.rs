@@ -1,0 +1,148 @@
+//! Metadata as llama.cpp's converter writes it, and broken metadata.
+
+use super::*;
+use Value::{Array, Bool, F32, String as Text, U32};
+
+/// SmolLM2-135M-Instruct's own metadata.
+fn smollm2() -> HashMap<String, Value> {
+    let text = |value: &str| Text(value.to_owned());
+    [
+        ("general.architecture", text("llama")),
+        ("llama.block_count", U32(30)),
+        ("llama.context_length", U32(8192)),
+        ("llama.embedding_length", U32(576)),
+        ("llama.feed_forward_length", U32(1536)),
+        ("llama.attention.head_count", U32(9)),
+        ("llama.attention.head_count_kv", U32(3)),
+        ("llama.rope.freq_base", F32(100_000.0)),
+        ("llama.attention.layer_norm_rms_epsilon", F32(1e-5)),
+        ("llama.vocab_size", U32(49152)),
+        ("llama.rope.dimension_count", U32(64)),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+fn qwen(arch: &str) -> HashMap<String, Value> {
+    let renamed = |(key, value): (String, Value)| (key.replace("llama.", &format!("{arch}.")), value);
+    let mut metadata: HashMap<_, _> = smollm2().into_iter().map(renamed).collect();
+    metadata.insert("general.architecture".to_owned(), Text(arch.to_owned()));
+    metadata.remove(&format!("{arch}.rope.dimension_count"));
+    metadata
+}
+
+fn parse(metadata: &HashMap<String, Value>, tensors: &[&str]) -> Result<Config> {
+    let shape = |name: &str| match name {
+        "token_embd.weight" => Some(vec![49152, 576]),
+        name => tensors.contains(&name).then(|| vec![1]),
+    };
+    Config::from_gguf(metadata, shape, Path::new("m.gguf"))
+}
+
+fn with(mut metadata: HashMap<String, Value>, key: &str, value: Option<Value>) -> HashMap<String, Value> {
+    metadata.remove(key);
+    metadata.extend(value.map(|value| (key.to_owned(), value)));
+    metadata
+}
+
+#[track_caller]
+fn refused(metadata: &HashMap<String, Value>, words: &[&str]) {
+    let error = parse(metadata, &[]).unwrap_err();
+    assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
+    let message = error.to_string();
+    for word in ["m.gguf: "].iter().chain(words) {
+        assert!(message.contains(word), "{message} lacks {word}");
+    }
+}
+
+#[test]
+fn smollm2_reads_as_its_config_json_says() {
+    let config = parse(&smollm2(), &[]).unwrap();
+    let json = r#"{"model_type": "llama", "hidden_size": 576, "intermediate_size": 1536, "max_position_embeddings": 8192,
+        "num_attention_heads": 9, "num_hidden_layers": 30, "num_key_value_heads": 3, "rms_norm_eps": 1e-05,
+        "rope_theta": 100000, "tie_word_embeddings": true, "vocab_size": 49152}"#;
+    let mut expected = Config::from_json(json, Path::new("config.json")).unwrap();
+    assert!((config.rms_norm_eps - 1e-5).abs() < 1e-12);
+    expected.rms_norm_eps = config.rms_norm_eps; // stored as f32
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn tensors_that_are_there_set_biases_norms_and_the_untied_head() {
+    let config = parse(&qwen("qwen2"), &["blk.0.attn_q.bias", "output.weight"]).unwrap();
+    assert!(config.qkv_bias && !config.o_bias && !config.qk_norm && !config.tie_word_embeddings);
+    let config = parse(&qwen("qwen3"), &["blk.0.attn_q_norm.weight"]).unwrap();
+    assert!(config.qk_norm && !config.qkv_bias && config.tie_word_embeddings);
+    assert_eq!(config.model_type, "qwen3");
+    let config = parse(&smollm2(), &["blk.0.attn_output.bias", "blk.0.ffn_down.bias"]).unwrap();
+    assert!(config.o_bias && config.mlp_bias);
+}
+
+#[test]
+fn an_explicit_key_length_is_the_head_width() {
+    let mut metadata = with(qwen("qwen3"), "qwen3.attention.key_length", Some(U32(128)));
+    metadata.insert("qwen3.attention.value_length".to_owned(), U32(128));
+    assert_eq!(parse(&metadata, &[]).unwrap().head_dim, 128);
+    refused(&with(metadata, "qwen3.attention.value_length", Some(U32(64))), &["qwen3.attention.value_length", "128"]);
+}
+
+#[test]
+fn a_list_that_repeats_one_number_is_that_number() {
+    let key = "llama.attention.head_count_kv";
+    let metadata = with(smollm2(), key, Some(Array(vec![U32(3); 30])));
+    assert_eq!(parse(&metadata, &[]).unwrap().num_key_value_heads, 3);
+    refused(&with(smollm2(), key, Some(Array(vec![U32(3), U32(9)]))), &[key]);
+    refused(&with(smollm2(), key, Some(Array(vec![]))), &[key]);
+    assert_eq!(parse(&with(smollm2(), key, None), &[]).unwrap().num_key_value_heads, 9);
+}
+
+#[test]
+fn rope_scaling_is_linear_none_or_refused_by_name() {
+    let kind = |kind: &str| with(smollm2(), "llama.rope.scaling.type", Some(Text(kind.to_owned())));
+    let linear = with(kind("linear"), "llama.rope.scaling.factor", Some(F32(4.0)));
+    assert_eq!(parse(&linear, &[]).unwrap().rope_scaling, RopeScaling::Linear { factor: 4.0 });
+    let legacy = with(smollm2(), "llama.rope.scale_linear", Some(F32(2.0)));
+    assert_eq!(parse(&legacy, &[]).unwrap().rope_scaling, RopeScaling::Linear { factor: 2.0 });
+    assert_eq!(parse(&kind("none"), &[]).unwrap().rope_scaling, RopeScaling::None);
+    refused(&kind("yarn"), &["yarn", "llama.rope.scaling.type"]);
+    refused(&kind("linear"), &["missing key", "llama.rope.scaling.factor"]);
+    refused(&with(smollm2(), "llama.rope.dimension_count", Some(U32(32))), &["llama.rope.dimension_count"]);
+}
+
+#[test]
+fn a_sliding_window_covers_every_block_of_llama_and_mistral() {
+    let metadata = with(smollm2(), "llama.attention.sliding_window", Some(U32(4096)));
+    let config = parse(&metadata, &[]).unwrap();
+    assert_eq!((config.sliding_window, config.sliding_layers), (Some(4096), vec![true; 30]));
+    refused(&with(qwen("qwen2"), "qwen2.attention.sliding_window", Some(U32(4096))), &["qwen2.attention.sliding_window"]);
+}
+
+#[test]
+fn another_architecture_is_named_and_the_supported_ones_listed() {
+    refused(&with(smollm2(), "general.architecture", Some(Text("gemma3".to_owned()))), &["gemma3", "llama, mistral, qwen2"]);
+    refused(&with(smollm2(), "llama.expert_count", Some(U32(8))), &["mixture of experts"]);
+    assert!(parse(&with(smollm2(), "llama.expert_count", Some(U32(0))), &[]).is_ok());
+}
+
+#[test]
+fn a_missing_zero_or_wrong_value_is_refused_with_its_key() {
+    for key in ["block_count", "embedding_length", "feed_forward_length", "attention.head_count", "context_length"] {
+        let key = format!("llama.{key}");
+        refused(&with(smollm2(), &key, None), &["missing key", &key]);
+        for value in [U32(0), U32(u32::MAX), F32(1.0), Bool(true), Text("30".to_owned())] {
+            refused(&with(smollm2(), &key, Some(value)), &[&key]);
+        }
+    }
+    refused(&with(smollm2(), "general.architecture", None), &["missing key `general.architecture`"]);
+    refused(&with(smollm2(), "general.architecture", Some(U32(1))), &["general.architecture", "a string"]);
+    refused(&with(smollm2(), "llama.attention.layer_norm_rms_epsilon", None), &["layer_norm_rms_epsilon"]);
+    refused(&with(smollm2(), "llama.attention.layer_norm_rms_epsilon", Some(F32(f32::NAN))), &["rms_norm_eps NaN"]);
+    refused(&with(smollm2(), "llama.rope.freq_base", Some(F32(f32::INFINITY))), &["rope_theta inf"]);
+    refused(&with(smollm2(), "llama.attention.head_count_kv", Some(U32(2))), &["9", "2"]);
+}
+
+#[test]
+fn a_file_without_an_embedding_is_refused() {
+    let error = Config::from_gguf(&smollm2(), |_| None, Path::new("m.gguf")).unwrap_err();
+    assert!(error.to_string().contains("token_embd.weight"), "{error}");
+}

@@ -1,0 +1,252 @@
+//! `config.json` as published for each family, and broken ones. Expected numbers are the models' own, or the defaults of
+//! `transformers`' configuration classes.
+
+use super::*;
+
+const LLAMA_2: &str = r#"{
+  "architectures": ["LlamaForCausalLM"], "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 4096,
+  "initializer_range": 0.02, "intermediate_size": 11008, "max_position_embeddings": 4096, "model_type": "llama",
+  "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 32, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+  "rope_scaling": null, "tie_word_embeddings": false, "torch_dtype": "float16", "use_cache": true, "vocab_size": 32000
+}"#;
+
+const LLAMA_3_2: &str = r#"{
+  "architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 128000,
+  "eos_token_id": [128001, 128008, 128009], "head_dim": 64, "hidden_act": "silu", "hidden_size": 2048,
+  "intermediate_size": 8192, "max_position_embeddings": 131072, "mlp_bias": false, "model_type": "llama",
+  "num_attention_heads": 32, "num_hidden_layers": 16, "num_key_value_heads": 8, "rms_norm_eps": 1e-05,
+  "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+    "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+  "rope_theta": 500000.0, "tie_word_embeddings": true, "vocab_size": 128256
+}"#;
+
+const MISTRAL_V01: &str = r#"{
+  "architectures": ["MistralForCausalLM"], "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 4096,
+  "intermediate_size": 14336, "max_position_embeddings": 32768, "model_type": "mistral", "num_attention_heads": 32,
+  "num_hidden_layers": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "sliding_window": 4096,
+  "tie_word_embeddings": false, "vocab_size": 32000
+}"#;
+
+const QWEN_2_5: &str = r#"{
+  "architectures": ["Qwen2ForCausalLM"], "bos_token_id": 151643, "eos_token_id": 151645, "hidden_act": "silu",
+  "hidden_size": 896, "intermediate_size": 4864, "max_position_embeddings": 32768, "max_window_layers": 21,
+  "model_type": "qwen2", "num_attention_heads": 14, "num_hidden_layers": 24, "num_key_value_heads": 2, "rms_norm_eps": 1e-06,
+  "rope_theta": 1000000.0, "sliding_window": 32768, "tie_word_embeddings": true, "use_sliding_window": false,
+  "vocab_size": 151936
+}"#;
+
+const QWEN_3: &str = r#"{
+  "architectures": ["Qwen3ForCausalLM"], "attention_bias": false, "bos_token_id": 151643, "eos_token_id": 151645,
+  "head_dim": 128, "hidden_act": "silu", "hidden_size": 1024, "intermediate_size": 3072, "max_position_embeddings": 40960,
+  "max_window_layers": 28, "model_type": "qwen3", "num_attention_heads": 16, "num_hidden_layers": 28,
+  "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1000000, "sliding_window": null,
+  "tie_word_embeddings": true, "use_sliding_window": false, "vocab_size": 151936
+}"#;
+
+fn parse(text: &str) -> Result<Config> {
+    Config::from_json(text, Path::new("m/config.json"))
+}
+
+/// The text with some keys set to JSON values, or removed with an empty one.
+fn with(text: &str, changes: &[(&str, &str)]) -> String {
+    let mut map = parse_object(text, Path::new("")).unwrap();
+    for (key, value) in changes {
+        map.remove(*key);
+        if !value.is_empty() {
+            map.insert((*key).to_owned(), serde_json::from_str(value).unwrap());
+        }
+    }
+    serde_json::to_string(&map).unwrap()
+}
+
+#[track_caller]
+fn refused(text: &str, words: &[&str]) {
+    let error = parse(text).unwrap_err();
+    assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
+    let message = error.to_string();
+    assert!(message.starts_with("m/config.json: ") && !message.contains('\n'), "{message}");
+    for word in words {
+        assert!(message.contains(word), "{message} lacks {word}");
+    }
+}
+
+#[test]
+fn llama_2_has_a_head_for_each_key_and_no_scaling() {
+    let expected = Config {
+        model_type: "llama".to_owned(),
+        hidden_size: 4096,
+        intermediate_size: 11008,
+        vocab_size: 32000,
+        num_hidden_layers: 32,
+        num_attention_heads: 32,
+        num_key_value_heads: 32,
+        head_dim: 128,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        rope_scaling: RopeScaling::None,
+        max_position_embeddings: 4096,
+        sliding_window: None,
+        sliding_layers: vec![false; 32],
+        tie_word_embeddings: false,
+        qkv_bias: false,
+        o_bias: false,
+        mlp_bias: false,
+        qk_norm: false,
+    };
+    assert_eq!(parse(LLAMA_2).unwrap(), expected);
+}
+
+#[test]
+fn llama_defaults_are_those_of_transformers() {
+    let keys = ["num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings", "rope_scaling"];
+    let config = parse(&with(LLAMA_2, &keys.map(|key| (key, "")))).unwrap();
+    assert_eq!((config.num_key_value_heads, config.max_position_embeddings, config.rms_norm_eps), (32, 2048, 1e-6));
+    assert!(!config.tie_word_embeddings);
+}
+
+#[test]
+fn llama_biases_follow_their_two_keys() {
+    let config = parse(&with(LLAMA_2, &[("attention_bias", "true")])).unwrap();
+    assert!(config.qkv_bias && config.o_bias && !config.mlp_bias);
+    let config = parse(&with(LLAMA_2, &[("mlp_bias", "true")])).unwrap();
+    assert!(!config.qkv_bias && !config.o_bias && config.mlp_bias);
+}
+
+#[test]
+fn llama_3_2_scales_by_wavelength() {
+    let config = parse(LLAMA_3_2).unwrap();
+    let scaling = RopeScaling::Llama3 {
+        factor: 32.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 8192,
+    };
+    assert_eq!((config.rope_theta, config.rope_scaling), (500_000.0, scaling));
+    assert_eq!((config.head_dim, config.num_key_value_heads, config.tie_word_embeddings), (64, 8, true));
+}
+
+#[test]
+fn the_newer_rope_parameters_mean_the_same_as_the_older_keys() {
+    let newer = r#"{"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 8192,
+        "rope_type": "llama3", "rope_theta": 500000.0}"#;
+    let text = with(LLAMA_3_2, &[("rope_scaling", ""), ("rope_theta", ""), ("rope_parameters", newer)]);
+    assert_eq!(parse(&text).unwrap(), parse(LLAMA_3_2).unwrap());
+    let plain = r#"{"rope_theta": 1000000.0, "rope_type": "default"}"#;
+    let config = parse(&with(MISTRAL_V01, &[("rope_theta", ""), ("rope_parameters", plain)])).unwrap();
+    assert_eq!((config.rope_theta, config.rope_scaling), (1e6, RopeScaling::None));
+}
+
+#[test]
+fn linear_and_dynamic_scaling_are_read_under_either_name_of_the_kind() {
+    let config = parse(&with(LLAMA_2, &[("rope_scaling", r#"{"type": "linear", "factor": 4.0}"#)])).unwrap();
+    assert_eq!(config.rope_scaling, RopeScaling::Linear { factor: 4.0 });
+    let config = parse(&with(LLAMA_2, &[("rope_scaling", r#"{"rope_type": "dynamic", "factor": 2}"#)])).unwrap();
+    assert_eq!(config.rope_scaling, RopeScaling::Dynamic { factor: 2.0, original_max_position_embeddings: 4096 });
+}
+
+#[test]
+fn scaling_of_another_kind_is_refused_by_name() {
+    for kind in ["yarn", "longrope", "proportional"] {
+        let scaling = format!(r#"{{"rope_type": "{kind}", "factor": 4.0}}"#);
+        refused(&with(QWEN_2_5, &[("rope_scaling", &scaling)]), &[kind, "llama3"]);
+    }
+    refused(&with(LLAMA_2, &[("partial_rotary_factor", "0.5")]), &["partial_rotary_factor 0.5"]);
+}
+
+#[test]
+fn broken_scaling_names_its_key() {
+    refused(&with(LLAMA_2, &[("rope_scaling", r#"{"type": "linear"}"#)]), &["`factor`"]);
+    refused(&with(LLAMA_2, &[("rope_scaling", r#"{"type": "linear", "factor": 0}"#)]), &["`factor` 0"]);
+    refused(&with(LLAMA_2, &[("rope_scaling", r#"{"type": "linear", "factor": "2"}"#)]), &["`factor`", "a number"]);
+    refused(&with(LLAMA_2, &[("rope_scaling", r#"{"rope_type": "llama3", "factor": 8}"#)]), &["low_freq_factor"]);
+    let equal = r#"{"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}"#;
+    refused(&with(LLAMA_2, &[("rope_scaling", equal)]), &["low_freq_factor", "high_freq_factor"]);
+    refused(&with(LLAMA_2, &[("rope_scaling", "4")]), &["rope_scaling", "an object"]);
+}
+
+#[test]
+fn mistral_uses_its_window_in_every_block_unless_it_is_null() {
+    let config = parse(MISTRAL_V01).unwrap();
+    assert_eq!((config.sliding_window, config.sliding_layers), (Some(4096), vec![true; 32]));
+    let config = parse(&with(MISTRAL_V01, &[("sliding_window", "null")])).unwrap();
+    assert_eq!((config.sliding_window, config.sliding_layers), (None, vec![false; 32]));
+    let absent = ["sliding_window", "num_key_value_heads", "max_position_embeddings"].map(|key| (key, ""));
+    let config = parse(&with(MISTRAL_V01, &absent)).unwrap();
+    assert_eq!((config.sliding_window, config.num_key_value_heads, config.max_position_embeddings), (Some(4096), 8, 131_072));
+}
+
+#[test]
+fn qwen_2_5_has_biases_on_queries_keys_and_values_alone() {
+    let config = parse(QWEN_2_5).unwrap();
+    assert!(config.qkv_bias && !config.o_bias && !config.mlp_bias && !config.qk_norm && config.tie_word_embeddings);
+    assert_eq!((config.head_dim, config.num_key_value_heads, config.rms_norm_eps), (64, 2, 1e-6));
+    assert_eq!((config.sliding_window, config.sliding_layers), (None, vec![false; 24]));
+}
+
+#[test]
+fn qwen_slides_above_max_window_layers_or_where_layer_types_says() {
+    let config = parse(&with(QWEN_2_5, &[("use_sliding_window", "true")])).unwrap();
+    let expected: Vec<_> = (0..24).map(|layer| layer >= 21).collect();
+    assert_eq!((config.sliding_window, config.sliding_layers), (Some(32768), expected));
+    let types = r#"["full_attention", "sliding_attention", "full_attention"]"#;
+    let three = [("use_sliding_window", "true"), ("num_hidden_layers", "3"), ("layer_types", types)];
+    assert_eq!(parse(&with(QWEN_2_5, &three)).unwrap().sliding_layers, [false, true, false]);
+    refused(&with(QWEN_2_5, &[three[0], three[2]]), &["layer_types has 3", "24"]);
+    refused(&with(QWEN_2_5, &[three[0], ("layer_types", r#"["chunked_attention"]"#)]), &["layer_types", "chunked_attention"]);
+}
+
+#[test]
+fn qwen_3_has_norms_on_queries_and_keys_and_its_own_head_width() {
+    let config = parse(QWEN_3).unwrap();
+    assert!(config.qk_norm && !config.qkv_bias && !config.o_bias);
+    assert_eq!((config.head_dim, config.hidden_size / config.num_attention_heads), (128, 64));
+    assert_eq!(parse(&with(QWEN_3, &[("head_dim", "")])).unwrap().head_dim, 128);
+    let config = parse(&with(QWEN_3, &[("attention_bias", "true")])).unwrap();
+    assert!(config.qkv_bias && config.o_bias);
+}
+
+#[test]
+fn another_architecture_is_named_and_the_supported_ones_listed() {
+    for model_type in ["gpt2", "gemma2", "qwen3_moe", "mixtral"] {
+        let text = format!(r#"{{"model_type": "{model_type}", "n_embd": 768}}"#);
+        refused(&text, &[model_type, "llama, mistral, qwen2, qwen3"]);
+    }
+}
+
+#[test]
+fn what_would_run_wrongly_is_refused() {
+    refused(&with(LLAMA_2, &[("hidden_act", r#""gelu""#)]), &["hidden_act", "gelu", "silu"]);
+    refused(&with(LLAMA_2, &[("quantization_config", r#"{"quant_method": "gptq", "bits": 4}"#)]), &["gptq"]);
+}
+
+#[test]
+fn a_missing_key_is_named() {
+    for key in ["model_type", "hidden_size", "intermediate_size", "vocab_size", "num_hidden_layers", "num_attention_heads"] {
+        refused(&with(LLAMA_2, &[(key, "")]), &["missing key", key]);
+        refused(&with(LLAMA_2, &[(key, "null")]), &["missing key", key]);
+    }
+}
+
+#[test]
+fn impossible_sizes_are_refused() {
+    for key in ["hidden_size", "intermediate_size", "vocab_size", "num_hidden_layers", "num_attention_heads", "head_dim"] {
+        for value in ["0", "-1", "1.5", "\"4096\"", "99999999999999999999", "1000000000000", "[]"] {
+            refused(&with(LLAMA_2, &[(key, value)]), &[key, "a whole number"]);
+        }
+    }
+    refused(&with(LLAMA_2, &[("num_hidden_layers", "16777216")]), &["16777216 blocks"]);
+    refused(&with(LLAMA_2, &[("num_attention_heads", "33")]), &["hidden_size 4096", "33"]);
+    refused(&with(LLAMA_2, &[("num_key_value_heads", "5")]), &["num_key_value_heads", "32", "5"]);
+    refused(&with(LLAMA_2, &[("head_dim", "63")]), &["head_dim 63 is odd"]);
+    refused(&with(LLAMA_2, &[("rms_norm_eps", "0")]), &["rms_norm_eps 0"]);
+    refused(&with(LLAMA_2, &[("rope_theta", "-1")]), &["rope_theta -1"]);
+    refused(&with(MISTRAL_V01, &[("sliding_window", "0")]), &["sliding_window"]);
+}
+
+#[test]
+fn text_that_is_no_json_object_is_refused() {
+    refused("", &["broken JSON"]);
+    refused("{\"hidden_size\": ", &["broken JSON"]);
+    refused("{\"rms_norm_eps\": NaN}", &["broken JSON"]);
+    refused("[1, 2]", &["a JSON object"]);
+}

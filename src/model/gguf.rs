@@ -1,0 +1,295 @@
+//! Reads a GGUF file safely: candle parses it, this file refuses beforehand what would make it panic or allocate without bound,
+//! and afterwards what points past the end of the file. Tensor names and layouts stay as the file has them.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
+use candle_core::{Device, Tensor};
+
+use super::weights::{git_lfs_pointer, reason};
+use crate::error::{Error, Result};
+
+/// Array elements of all metadata together: candle holds 32 bytes for each.
+const MAX_ELEMENTS: u64 = 1 << 24;
+
+/// Arrays of arrays of arrays: nothing writes more.
+const MAX_DEPTH: usize = 4;
+
+/// An open GGUF file: its header, and where to read tensors.
+pub(super) struct Gguf {
+    pub path: PathBuf,
+    content: Content,
+}
+
+impl Gguf {
+    pub fn open(path: &Path) -> Result<Self> {
+        let read = |source| Error::read(path, source);
+        let file = File::open(path).map_err(read)?;
+        let length = file.metadata().map_err(read)?.len();
+        let mut reader = BufReader::with_capacity(1 << 16, file);
+        check_metadata(&mut reader, length).map_err(|problem| Error::malformed(path, problem))?;
+        reader.seek(SeekFrom::Start(0)).map_err(read)?;
+        let content = Content::read(&mut reader).map_err(|error| Error::malformed(path, header_problem(&error)))?;
+        check_extents(&content, length).map_err(|problem| Error::malformed(path, problem))?;
+        let metadata = Metadata::new(&content.metadata, path);
+        if let Some(parts @ 2..) = metadata.size("split.count")? {
+            let problem = format!("one of {parts} parts: join them first (llama-gguf-split --merge) and give the whole file");
+            return Err(Error::malformed(path, problem));
+        }
+        Ok(Self { path: path.to_path_buf(), content })
+    }
+
+    pub fn metadata(&self) -> &HashMap<String, Value> {
+        &self.content.metadata
+    }
+
+    /// Shape by GGUF name, outermost dimension first.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.content.tensor_infos.get(name).map(|info| info.shape.dims())
+    }
+
+    /// Reads and dequantises one tensor: f32, on the CPU. The file is opened anew, so that threads can read at once.
+    pub fn load(&self, name: &str) -> Result<Tensor> {
+        let mut file = File::open(&self.path).map_err(|source| Error::read(&self.path, source))?;
+        let tensor = self.content.tensor(&mut file, name, &Device::Cpu).and_then(|tensor| tensor.dequantize(&Device::Cpu));
+        tensor.map_err(|error| Error::malformed(&self.path, format!("tensor `{name}`: {}", reason(&error))))
+    }
+}
+
+fn header_problem(error: &candle_core::Error) -> String {
+    let reason = reason(error);
+    if reason.contains("unknown dtype") {
+        return format!("{reason}: expected F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K");
+    }
+    format!("cannot be read as GGUF: {reason}")
+}
+
+/// Each tensor must lie inside the file. Names the one that ends last.
+fn check_extents(content: &Content, length: u64) -> Result<(), String> {
+    let end = |info: &TensorInfo| {
+        let dims = info.shape.dims().iter();
+        let elements = dims.copied().try_fold(1usize, usize::checked_mul)? as u64;
+        let bytes = (elements / info.ggml_dtype.block_size() as u64).checked_mul(info.ggml_dtype.type_size() as u64)?;
+        content.tensor_data_offset.checked_add(info.offset)?.checked_add(bytes)
+    };
+    let ends = content.tensor_infos.iter().map(|(name, info)| (end(info).unwrap_or(u64::MAX), name));
+    match ends.max() {
+        Some((end, name)) if end > length => {
+            Err(format!("tensor `{name}` ends past the file's {length} bytes: it is truncated or broken; download it again"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Walks over the metadata without keeping it. candle would divide by an alignment of zero, and trusts the lengths of arrays.
+fn check_metadata(reader: &mut BufReader<File>, length: u64) -> Result<(), String> {
+    let mut head = Vec::new();
+    reader.by_ref().take(8).read_to_end(&mut head).map_err(|error| error.to_string())?;
+    let [b'G', b'G', b'U', b'F', version @ ..] = head.as_slice() else {
+        return Err(git_lfs_pointer(&head).unwrap_or("not a GGUF file: it does not begin with `GGUF`").to_owned());
+    };
+    let version = version.try_into().map(u32::from_le_bytes).map_err(|_| TRUNCATED)?;
+    if !(1..=3).contains(&version) {
+        return Err(format!("GGUF version {version} is not supported: expected 1, 2 or 3"));
+    }
+    let mut walk = Walk { reader, remaining: length.saturating_sub(8), version, elements: 0 };
+    let _tensors = walk.length()?;
+    for _ in 0..walk.length()? {
+        let key = walk.key()?;
+        let kind = walk.u32()?;
+        if key == b"general.alignment" {
+            walk.alignment(kind)?;
+        } else {
+            walk.skip_value(kind, 0)?;
+        }
+    }
+    Ok(())
+}
+
+const TRUNCATED: &str = "the header ends early: the file is truncated or broken; download it again";
+
+struct Walk<'a> {
+    reader: &'a mut BufReader<File>,
+    remaining: u64,
+    version: u32,
+    elements: u64,
+}
+
+impl Walk<'_> {
+    fn take(&mut self, bytes: u64) -> Result<(), String> {
+        self.remaining = self.remaining.checked_sub(bytes).ok_or(TRUNCATED)?;
+        Ok(())
+    }
+
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        self.take(N as u64)?;
+        let mut bytes = [0; N];
+        self.reader.read_exact(&mut bytes).map_err(|error| error.to_string())?;
+        Ok(bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, String> {
+        self.bytes().map(u32::from_le_bytes)
+    }
+
+    /// A count: 32 bits in the first version of the format, 64 since.
+    fn length(&mut self) -> Result<u64, String> {
+        if self.version == 1 { self.u32().map(u64::from) } else { self.bytes().map(u64::from_le_bytes) }
+    }
+
+    fn skip(&mut self, bytes: u64) -> Result<(), String> {
+        self.take(bytes)?;
+        let bytes = i64::try_from(bytes).map_err(|_| TRUNCATED)?;
+        self.reader.seek_relative(bytes).map_err(|error| error.to_string())
+    }
+
+    /// The key of an entry; one longer than any that matters here comes back empty.
+    fn key(&mut self) -> Result<Vec<u8>, String> {
+        let length = self.length()?;
+        if length > 256 {
+            self.skip(length)?;
+            return Ok(Vec::new());
+        }
+        self.take(length)?;
+        let mut key = vec![0; length as usize];
+        self.reader.read_exact(&mut key).map_err(|error| error.to_string())?;
+        // candle strips trailing zeros too.
+        while key.last() == Some(&0) {
+            key.pop();
+        }
+        Ok(key)
+    }
+
+    fn alignment(&mut self, kind: u32) -> Result<(), String> {
+        let size = fixed_size(kind).ok_or("key `general.alignment`: expected a number")?;
+        let mut zero = true;
+        for _ in 0..size {
+            zero &= self.bytes::<1>()? == [0];
+        }
+        if zero { Err("key `general.alignment`: expected a positive number, found 0".to_owned()) } else { Ok(()) }
+    }
+
+    fn skip_value(&mut self, kind: u32, depth: usize) -> Result<(), String> {
+        if let Some(size) = fixed_size(kind) {
+            return self.skip(size);
+        }
+        match kind {
+            8 => {
+                let length = self.length()?;
+                self.skip(length)
+            }
+            9 if depth < MAX_DEPTH => {
+                let kind = self.u32()?;
+                let count = self.length()?;
+                self.elements = self.elements.saturating_add(count);
+                if self.elements > MAX_ELEMENTS {
+                    return Err(format!("more than {MAX_ELEMENTS} elements in arrays of metadata: the file is broken"));
+                }
+                if let Some(size) = fixed_size(kind) {
+                    return self.skip(count.saturating_mul(size));
+                }
+                (0..count).try_for_each(|_| self.skip_value(kind, depth + 1))
+            }
+            _ => Err(format!("metadata of unknown type {kind}: the file is broken")),
+        }
+    }
+}
+
+/// Bytes of a metadata value of this type, where they are fixed.
+fn fixed_size(kind: u32) -> Option<u64> {
+    match kind {
+        0 | 1 | 7 => Some(1),
+        2 | 3 => Some(2),
+        4..=6 => Some(4),
+        10..=12 => Some(8),
+        _ => None,
+    }
+}
+
+/// Metadata by key, with errors that name the file and the key.
+#[derive(Clone, Copy)]
+pub(super) struct Metadata<'a> {
+    map: &'a HashMap<String, Value>,
+    pub path: &'a Path,
+}
+
+impl<'a> Metadata<'a> {
+    pub fn new(map: &'a HashMap<String, Value>, path: &'a Path) -> Self {
+        Self { map, path }
+    }
+
+    pub fn contains(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
+    pub fn text(&self, key: &str) -> Result<Option<&'a str>> {
+        match self.map.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.wrong(key, "a string")),
+        }
+    }
+
+    pub fn required_text(&self, key: &str) -> Result<&'a str> {
+        self.text(key)?.ok_or_else(|| Error::malformed(self.path, format!("missing key `{key}`")))
+    }
+
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        match self.map.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(self.wrong(key, "true or false")),
+        }
+    }
+
+    /// A whole number, or a list that repeats one (some writers give a value for each block).
+    pub fn size(&self, key: &str) -> Result<Option<usize>> {
+        let Some(value) = self.map.get(key) else { return Ok(None) };
+        let size = match value {
+            Value::Array(values) => {
+                let first = values.first().and_then(whole);
+                first.filter(|_| values.iter().all(|value| whole(value) == first))
+            }
+            value => whole(value),
+        };
+        size.map(Some).ok_or_else(|| self.wrong(key, "a whole number, the same for every block"))
+    }
+
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        match self.map.get(key) {
+            None => Ok(None),
+            Some(Value::F32(value)) => Ok(Some(f64::from(*value))),
+            Some(Value::F64(value)) => Ok(Some(*value)),
+            Some(value) => whole(value).map(|value| Some(value as f64)).ok_or_else(|| self.wrong(key, "a number")),
+        }
+    }
+
+    /// The length of a list.
+    pub fn count(&self, key: &str) -> Option<usize> {
+        match self.map.get(key) {
+            Some(Value::Array(values)) => Some(values.len()),
+            _ => None,
+        }
+    }
+
+    pub fn wrong(&self, key: &str, expected: &str) -> Error {
+        Error::malformed(self.path, format!("key `{key}`: expected {expected}"))
+    }
+}
+
+fn whole(value: &Value) -> Option<usize> {
+    match *value {
+        Value::U8(value) => Some(value.into()),
+        Value::U16(value) => Some(value.into()),
+        Value::U32(value) => value.try_into().ok(),
+        Value::U64(value) => value.try_into().ok(),
+        Value::I8(value) => value.try_into().ok(),
+        Value::I16(value) => value.try_into().ok(),
+        Value::I32(value) => value.try_into().ok(),
+        Value::I64(value) => value.try_into().ok(),
+        _ => None,
+    }
+}

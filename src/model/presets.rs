@@ -1,0 +1,113 @@
+//! Models that have a short name, and what suits them: where to steer and how fast to learn. Data only.
+
+/// A known model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Preset {
+    /// Short name for `--model`.
+    pub alias: &'static str,
+    /// Repository on the hub.
+    pub repo: &'static str,
+    /// Number of decoder blocks.
+    pub num_hidden_layers: usize,
+    /// Layer to steer.
+    pub layer: usize,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Built-in chat template for when the tokenizer has none of its own.
+    pub template: Option<&'static str>,
+}
+
+/// Every preset. Layers and learning rates of `llama-2` and `mistral` are the paper's (arXiv 2406.00045, appendix); others are
+/// at 0.45 of the depth, with a rate that grows as the model shrinks.
+pub const PRESETS: [Preset; 10] = [
+    preset("smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct", 30, 14, 1e-2, Some("chatml")),
+    preset("smollm2-360m", "HuggingFaceTB/SmolLM2-360M-Instruct", 32, 14, 1e-2, Some("chatml")),
+    preset("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B-Instruct", 24, 10, 5e-3, Some("chatml")),
+    preset("tinyllama", "TinyLlama/TinyLlama-1.1B-Chat-v1.0", 22, 9, 5e-3, Some("zephyr")),
+    preset("llama-3.2-1b", "meta-llama/Llama-3.2-1B-Instruct", 16, 7, 5e-3, None),
+    preset("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B-Instruct", 24, 10, 1e-2, Some("chatml")),
+    preset("qwen3-0.6b", "Qwen/Qwen3-0.6B", 28, 12, 1e-2, Some("chatml")),
+    preset("llama-2", "meta-llama/Llama-2-7b-chat-hf", 32, 15, 5e-4, Some("llama-2")),
+    preset("vicuna", "lmsys/vicuna-7b-v1.5", 32, 15, 5e-4, Some("vicuna")),
+    preset("mistral", "mistralai/Mistral-7B-Instruct-v0.2", 32, 13, 5e-4, Some("mistral")),
+];
+
+const fn preset(
+    alias: &'static str,
+    repo: &'static str,
+    num_hidden_layers: usize,
+    layer: usize,
+    lr: f64,
+    template: Option<&'static str>,
+) -> Preset {
+    Preset { alias, repo, num_hidden_layers, layer, lr, template }
+}
+
+/// The preset of a model by its alias, its repository (with or without owner), or a GGUF file made from it
+/// (`SmolLM2-135M-Instruct.Q4_1.gguf`). Letter case does not matter.
+pub fn find(model: &str) -> Option<&'static Preset> {
+    let model = model.to_ascii_lowercase();
+    PRESETS.iter().find(|preset| {
+        let repo = preset.repo.to_ascii_lowercase();
+        let name = repo.rsplit('/').next().unwrap_or(&repo);
+        model == preset.alias || model == repo || model == name || is_gguf_of(&model, name)
+    })
+}
+
+/// Whether a file is a model's name, then at most a type such as `Q4_K_M`, `IQ4_XS` or `f16`, then `.gguf`.
+fn is_gguf_of(file: &str, name: &str) -> bool {
+    let Some(rest) = file.strip_suffix(".gguf").and_then(|stem| stem.strip_prefix(name)) else { return false };
+    let kind = rest.strip_prefix(['.', '-']).unwrap_or(rest);
+    let digits = kind.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
+    let letters = kind.strip_suffix(digits).unwrap_or_default();
+    rest.is_empty() || matches!(letters, "q" | "iq" | "f" | "bf") && digits.starts_with(|digit: char| digit.is_ascii_digit())
+}
+
+/// Layer to steer of a model without a preset: ⌊0.45 × blocks⌋.
+pub fn default_layer(num_hidden_layers: usize) -> usize {
+    num_hidden_layers * 45 / 100
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preset_is_found_by_alias_repository_folder_and_gguf_file() {
+        for name in [
+            "smollm2",
+            "HuggingFaceTB/SmolLM2-135M-Instruct",
+            "SmolLM2-135M-Instruct",
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+            "smollm2-135m-instruct-q8_0.gguf",
+            "SmolLM2-135M-Instruct-F16.gguf",
+            "SmolLM2-135M-Instruct.gguf",
+        ] {
+            assert_eq!(find(name).map(|preset| preset.alias), Some("smollm2"), "{name}");
+        }
+    }
+
+    #[test]
+    fn another_model_whose_name_begins_alike_has_no_preset() {
+        for name in
+            ["Qwen3-0.6B-Base", "Qwen3-0.6B-Base.gguf", "qwen3-0.6b-base-q8_0.gguf", "Mistral-7B-Instruct-v0.21.gguf", "x"]
+        {
+            assert_eq!(find(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_preset_steers_a_layer_that_exists_and_aliases_differ() {
+        for (index, preset) in PRESETS.iter().enumerate() {
+            assert!(preset.layer < preset.num_hidden_layers, "{}", preset.alias);
+            assert!(PRESETS.iter().skip(index + 1).all(|other| other.alias != preset.alias && other.repo != preset.repo));
+        }
+        assert_eq!(find("llama-2").map(|preset| (preset.layer, preset.lr)), Some((15, 5e-4)));
+        assert_eq!(find("mistral").map(|preset| (preset.layer, preset.lr)), Some((13, 5e-4)));
+    }
+
+    #[test]
+    fn the_default_layer_is_the_floor_of_0_45_of_the_depth() {
+        assert_eq!([22, 28, 32, 80].map(default_layer), [9, 12, 14, 36]);
+    }
+}
