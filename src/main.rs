@@ -1,3 +1,24 @@
 //! The `bipo` program: parse, run, print the error chain, exit code.
 
-fn main() {}
+mod args;
+mod commands;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match commands::run(args::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            let library_error = error.chain().find_map(|cause| cause.downcast_ref::<bipo::Error>());
+            ExitCode::from(library_error.map_or(1, bipo::Error::exit_code))
+        }
+    }
+}

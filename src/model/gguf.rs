@@ -19,7 +19,7 @@ const MAX_ELEMENTS: u64 = 1 << 24;
 const MAX_DEPTH: usize = 4;
 
 /// An open GGUF file: its header, and where to read tensors.
-pub(super) struct Gguf {
+pub(crate) struct Gguf {
     pub path: PathBuf,
     content: Content,
 }
@@ -44,6 +44,11 @@ impl Gguf {
 
     pub fn metadata(&self) -> &HashMap<String, Value> {
         &self.content.metadata
+    }
+
+    /// Names of all tensors, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.content.tensor_infos.keys().map(String::as_str)
     }
 
     /// Shape by GGUF name, outermost dimension first.

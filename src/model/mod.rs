@@ -4,9 +4,9 @@
 pub mod block;
 pub mod cache;
 pub mod config;
-pub mod layout;
-mod gguf;
+pub(crate) mod gguf;
 mod hub;
+pub mod layout;
 pub mod presets;
 pub mod resolve;
 pub mod token_ids;

@@ -68,6 +68,17 @@ pub fn default_layer(num_hidden_layers: usize) -> usize {
     num_hidden_layers * 45 / 100
 }
 
+/// The learning rate of a model without a preset: the paper's for models as wide as its 7B ones, more for narrower ones,
+/// whose vectors must grow as far in as few steps.
+pub fn default_lr(hidden_size: usize) -> f64 {
+    match hidden_size {
+        4096.. => 5e-4,
+        2048.. => 2e-3,
+        1024.. => 5e-3,
+        _ => 1e-2,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -73,7 +73,7 @@ const SMOLLM2_GGUF: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 /// that holds a `config.json` hides an alias. Downloads what the hub's cache does not hold, unless `offline` (or
 /// `HF_HUB_OFFLINE`) says no.
 pub fn resolve(model: &str, options: &ResolveOptions) -> Result<ModelFiles> {
-    resolve_with(model, cache_dir().as_deref(), || Hub::from_env(options))
+    resolve_with(model, cache_dir().ok().as_deref(), || Hub::from_env(options))
 }
 
 fn resolve_with(model: &str, cache: Option<&Path>, hub: impl FnOnce() -> Result<Hub>) -> Result<ModelFiles> {

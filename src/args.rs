@@ -1,0 +1,296 @@
+//! All of clap: what the user may write, and its conversion into the library's settings. No work is done here.
+
+use std::path::PathBuf;
+
+use bipo::Error;
+use bipo::data::TruthfulPairs;
+use bipo::magnitudes::Magnitudes;
+use bipo::optim::Scheduler;
+use bipo::tokens::ResponsePrefix;
+use bipo::train::Direction;
+use bipo::vector::Positions;
+use candle_core::DType;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Personalise a frozen large language model with one steering vector.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Learn a steering vector from pairs of responses.
+    #[command(
+        after_help = "Examples:\n  bipo train\n  bipo train --model mistral --layer 13 --dataset pairs.csv --output-dir out/"
+    )]
+    Train(Box<TrainArgs>),
+    /// Generate text at a sweep of magnitudes.
+    #[command(
+        after_help = "Examples:\n  bipo steer --prompt \"How was your day?\"\n  bipo steer --vector out/steering_vector.safetensors --magnitudes -2..2:0.5 --prompts questions.txt --json"
+    )]
+    Steer(Box<SteerArgs>),
+}
+
+/// What every command that loads a model takes.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// Choose the model: an alias, a hub id owner/name[@revision], a local directory, or a .gguf file.
+    #[arg(long, default_value = "smollm2")]
+    pub model: String,
+    /// Choose where to compute: auto, cpu, cuda[:N] or metal.
+    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda[:N]|metal")]
+    pub device: String,
+    /// Set the type of weights and activations [auto: f32 on the CPU, bf16 elsewhere].
+    #[arg(long, default_value = "auto")]
+    pub dtype: DTypeArg,
+    /// Set the system prompt; "" for none [default: none].
+    #[arg(long)]
+    pub system: Option<String>,
+    /// Choose the chat template: auto (the tokenizer's own), a built-in name, or a Jinja file.
+    #[arg(long, default_value = "auto")]
+    pub template: String,
+    /// Never touch the network (also HF_HUB_OFFLINE=1).
+    #[arg(long)]
+    pub offline: bool,
+    /// Use this many threads [default: all cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Print a machine-readable result on standard output, and nothing else there.
+    #[arg(long)]
+    pub json: bool,
+    /// Say more on standard error.
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum DTypeArg {
+    Auto,
+    F32,
+    Bf16,
+    F16,
+}
+
+impl DTypeArg {
+    /// The dtype on a device of this kind.
+    pub fn resolve(self, on_cpu: bool) -> DType {
+        match self {
+            Self::Auto if on_cpu => DType::F32,
+            Self::Auto | Self::Bf16 => DType::BF16,
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Choose the pairs: a CSV, JSONL, JSON or Parquet file, a bundled or published set's name, or hf:owner/name.
+    #[arg(long, default_value = bipo::data::DEFAULT_DATASET)]
+    pub dataset: String,
+    /// Score these pairs after each epoch, and keep the best epoch's vector [default: none].
+    #[arg(long, value_name = "DATASET")]
+    pub eval_dataset: Option<String>,
+    /// Steer the output of this block, 0-based [default: by model; Llama-2 15, Mistral 13, else 0.45 of the depth].
+    #[arg(long)]
+    pub layer: Option<usize>,
+    /// Pass over the data this many times.
+    #[arg(long, default_value_t = 5, value_parser = positive)]
+    pub epochs: usize,
+    /// Stop after this many steps [default: none].
+    #[arg(long, value_parser = positive)]
+    pub max_steps: Option<usize>,
+    /// Span the learning-rate schedule over this many epochs [default: those of the run].
+    #[arg(long, value_parser = positive)]
+    pub schedule_epochs: Option<usize>,
+    /// Take this many pairs a step.
+    #[arg(long, default_value_t = 4, value_parser = positive)]
+    pub batch_size: usize,
+    /// Set the peak learning rate [default: by model; 5e-4 for the paper's 7B models].
+    #[arg(long, value_parser = positive_number)]
+    pub lr: Option<f64>,
+    /// Set the strength of the preference.
+    #[arg(long, default_value_t = 0.1, value_parser = positive_number)]
+    pub beta: f64,
+    /// Draw the direction of a step: one sign, uniform in [-1, 1], or both signs of every batch.
+    #[arg(long, default_value = "sign")]
+    pub direction: DirectionArg,
+    /// Scale gradients down to this norm.
+    #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
+    pub max_grad_norm: f64,
+    /// Add the vector at these positions: all, prompt or response.
+    #[arg(long, default_value = "all")]
+    pub positions: Positions,
+    /// Put this text between prompt and response; auto is a space unless the template ends in white space.
+    #[arg(long, default_value = "auto", value_name = "auto|TEXT")]
+    pub response_prefix: String,
+    /// Set the decoupled weight decay.
+    #[arg(long, default_value_t = 0.05, value_parser = not_negative)]
+    pub weight_decay: f64,
+    /// Raise the learning rate from 0 over this many steps.
+    #[arg(long, default_value_t = 100)]
+    pub warmup_steps: usize,
+    /// Lower the learning rate after the warmup along this curve.
+    #[arg(long, default_value = "cosine")]
+    pub scheduler: SchedulerArg,
+    /// Seed shuffles and directions.
+    #[arg(long, default_value_t = 11)]
+    pub seed: u64,
+    /// Truncate longer pairs to this many tokens.
+    #[arg(long, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
+    pub max_length: usize,
+    /// Use the first N rows only [default: all].
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub limit: Option<usize>,
+    /// Refuse a data set with a row that would be skipped.
+    #[arg(long)]
+    pub strict: bool,
+    /// Pair TruthfulQA's best answer with all of its incorrect ones, or with the first.
+    #[arg(long, default_value = "all")]
+    pub pairs: PairsArg,
+    /// Write the vector, metrics.jsonl and config.json to this directory.
+    #[arg(long, default_value = "bipo_output", value_name = "DIR")]
+    pub output_dir: PathBuf,
+    /// Generate a short sweep when done.
+    #[arg(long)]
+    pub test_generation: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum DirectionArg {
+    Sign,
+    Uniform,
+    Both,
+}
+
+impl From<DirectionArg> for Direction {
+    fn from(arg: DirectionArg) -> Self {
+        match arg {
+            DirectionArg::Sign => Self::Sign,
+            DirectionArg::Uniform => Self::Uniform,
+            DirectionArg::Both => Self::Both,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SchedulerArg {
+    Cosine,
+    Linear,
+    Constant,
+}
+
+impl From<SchedulerArg> for Scheduler {
+    fn from(arg: SchedulerArg) -> Self {
+        match arg {
+            SchedulerArg::Cosine => Self::Cosine,
+            SchedulerArg::Linear => Self::Linear,
+            SchedulerArg::Constant => Self::Constant,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum PairsArg {
+    All,
+    First,
+}
+
+impl From<PairsArg> for TruthfulPairs {
+    fn from(arg: PairsArg) -> Self {
+        match arg {
+            PairsArg::All => Self::All,
+            PairsArg::First => Self::First,
+        }
+    }
+}
+
+/// `--response-prefix` as the encoder wants it.
+pub fn response_prefix(text: &str) -> ResponsePrefix {
+    match text {
+        "auto" => ResponsePrefix::Auto,
+        text => ResponsePrefix::Text(text.to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct SteerArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Add this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
+    #[arg(long, value_name = "FILE[:SCALE]")]
+    pub vector: Vec<String>,
+    /// Steer the output of this block instead of the file's.
+    #[arg(long)]
+    pub layer: Option<usize>,
+    /// Generate at these factors: a list -2,0,2 or a range -2..2:0.5.
+    #[arg(long, default_value = "-2,0,2", allow_hyphen_values = true, value_name = "LIST")]
+    pub magnitudes: Magnitudes,
+    /// Answer this prompt; repeat for several.
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Vec<String>,
+    /// Answer each line of this file, or of standard input (-).
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// Generate at most this many tokens.
+    #[arg(long, default_value_t = 128, value_parser = positive)]
+    pub max_new_tokens: usize,
+    /// Sample at this temperature; 0 takes the likeliest token.
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
+    pub temperature: f64,
+    /// Sample from the likeliest tokens up to this probability [default: all].
+    #[arg(long, value_parser = probability)]
+    pub top_p: Option<f64>,
+    /// Sample from this many of the likeliest tokens [default: all].
+    #[arg(long, value_parser = positive)]
+    pub top_k: Option<usize>,
+    /// Divide the logits of tokens seen before; 1 is none.
+    #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
+    pub repeat_penalty: f64,
+    /// Seed the sampler.
+    #[arg(long, default_value_t = 11)]
+    pub seed: u64,
+    /// Write the result, as JSON, to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number above 0".into())
+}
+
+fn number(text: &str, expected: &str, fits: fn(f64) -> bool) -> Result<f64, String> {
+    text.parse().ok().filter(|x: &f64| x.is_finite() && fits(*x)).ok_or_else(|| format!("expected {expected}"))
+}
+
+fn positive_number(text: &str) -> Result<f64, String> {
+    number(text, "a number above 0", |x| x > 0.0)
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    number(text, "a number of at least 0", |x| x >= 0.0)
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    number(text, "a number above 0, at most 1", |x| x > 0.0 && x <= 1.0)
+}
+
+/// Splits `FILE[:SCALE]`; a file whose own name ends so wins.
+pub fn vector_and_scale(text: &str) -> Result<(PathBuf, f32), Error> {
+    let whole = PathBuf::from(text);
+    match text.rsplit_once(':') {
+        Some((file, scale)) if !whole.exists() => match scale.parse::<f32>() {
+            Ok(scale) if scale.is_finite() => Ok((file.into(), scale)),
+            _ => Err(Error::Argument(format!("--vector {text}: no such file, and {scale:?} is not a scale"))),
+        },
+        _ => Ok((whole, 1.0)),
+    }
+}

@@ -1,0 +1,147 @@
+//! A model ready to use: its files found, its text encoder made, then its weights loaded.
+
+use std::path::Path;
+use std::time::Instant;
+
+use bipo::chat::{ChatTemplate, chat_template_of};
+use bipo::model::Model;
+use bipo::model::config::Config;
+use bipo::model::presets::{self, Preset};
+use bipo::model::resolve::{Checkpoint, ModelFiles, ResolveOptions, resolve};
+use bipo::model::token_ids::TokenIds;
+use bipo::model::weights::Weights;
+use bipo::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_gguf};
+use bipo::{Error, Result};
+use candle_core::Device;
+use tokenizers::Tokenizer;
+
+use crate::args::ModelArgs;
+use crate::output::Log;
+
+/// A model before its weights are read: what can be checked cheaply is here.
+pub struct Opened {
+    pub files: ModelFiles,
+    pub config: Config,
+    pub encoder: TextEncoder,
+    pub tokens: TokenIds,
+    pub preset: Option<&'static Preset>,
+    pub device: Device,
+    weights: Weights,
+}
+
+impl Opened {
+    /// Finds and opens the model that the arguments name.
+    pub fn new(args: &ModelArgs, response_prefix: ResponsePrefix, log: Log) -> Result<Self> {
+        let device = device(&args.device)?;
+        let files = resolve(&args.model, &ResolveOptions { offline: args.offline, quiet: args.quiet })?;
+        let weights = Weights::open(&files.checkpoint)?;
+        let config = Config::load(&files.checkpoint, &weights)?;
+        let tokenizer = tokenizer(&files.checkpoint, &weights)?;
+        let tokens = TokenIds::load(&files.checkpoint, &weights, |token| tokenizer.token_to_id(token))?;
+        let preset = presets::find(&args.model).or_else(|| presets::find(&files.name));
+        let bos = added_bos(&tokenizer)?.or(tokens.bos);
+        let template = template(args, &files, &weights, &tokenizer, (bos, tokens.eos.first().copied()), preset, log)?;
+        let options = TextOptions { bos, eos: tokens.eos.clone(), response_prefix, system: args.system.clone() };
+        let encoder = TextEncoder::new(tokenizer, template, options)?;
+        Ok(Self { files, config, encoder, tokens, preset, device, weights })
+    }
+
+    /// Reads the weights. Returns the model and the seconds that it took.
+    pub fn load(&self, args: &ModelArgs, log: Log) -> Result<(Model, f64)> {
+        let started = Instant::now();
+        let dtype = args.dtype.resolve(self.device.is_cpu());
+        let model = Model::load(&self.weights, self.config.clone(), dtype, &self.device)?;
+        let load_s = started.elapsed().as_secs_f64();
+        let (layers, hidden) = (model.num_blocks(), model.config.hidden_size);
+        log.info(format!("{}: {layers} layers, hidden size {hidden}, {dtype:?}, loaded in {load_s:.1} s", self.files.name));
+        Ok((model, load_s))
+    }
+}
+
+fn device(name: &str) -> Result<Device> {
+    let ordinal = |text: &str| -> Result<usize> {
+        text.parse().map_err(|_| Error::Argument(format!("--device {name}: expected cuda:N with a number N")))
+    };
+    match name.split_once(':').unwrap_or((name, "0")) {
+        ("cpu", _) => Ok(Device::Cpu),
+        ("cuda", n) => cuda(ordinal(n)?),
+        ("metal", n) => metal(ordinal(n)?),
+        ("auto", _) if cfg!(feature = "cuda") => cuda(0),
+        ("auto", _) if cfg!(feature = "metal") => metal(0),
+        ("auto", _) => Ok(Device::Cpu),
+        _ => Err(Error::Argument(format!("--device {name}: expected auto, cpu, cuda[:N] or metal"))),
+    }
+}
+
+fn cuda(ordinal: usize) -> Result<Device> {
+    if !cfg!(feature = "cuda") {
+        return Err(Error::Argument(
+            "this bipo is built for the CPU: build it with --features cuda, or use --device cpu".into(),
+        ));
+    }
+    let unusable = |e| Error::Argument(format!("cuda:{ordinal} cannot be used ({e}): check the driver, or use --device cpu"));
+    Device::new_cuda(ordinal).map_err(unusable)
+}
+
+fn metal(ordinal: usize) -> Result<Device> {
+    if !cfg!(feature = "metal") {
+        return Err(Error::Argument(
+            "this bipo is built without Metal: build it with --features metal, or use --device cpu".into(),
+        ));
+    }
+    Device::new_metal(ordinal).map_err(|e| Error::Argument(format!("metal cannot be used ({e}): use --device cpu")))
+}
+
+fn tokenizer(checkpoint: &Checkpoint, weights: &Weights) -> Result<Tokenizer> {
+    let from_file = |path: &Path| {
+        Tokenizer::from_file(path).map_err(|error| Error::malformed(path, format!("not a tokenizer that can be read: {error}")))
+    };
+    match (checkpoint, weights.gguf_metadata()) {
+        (Checkpoint::Safetensors { tokenizer, .. }, _) => from_file(tokenizer),
+        (Checkpoint::Gguf { tokenizer: Some(path), .. }, _) => from_file(path),
+        (Checkpoint::Gguf { .. }, Some(metadata)) => tokenizer_from_gguf(metadata),
+        (Checkpoint::Gguf { path, .. }, None) => Err(Error::malformed(path, "not opened as a GGUF file")),
+    }
+}
+
+fn template(
+    args: &ModelArgs,
+    files: &ModelFiles,
+    weights: &Weights,
+    tokenizer: &Tokenizer,
+    (bos, eos): (Option<u32>, Option<u32>),
+    preset: Option<&Preset>,
+    log: Log,
+) -> Result<ChatTemplate> {
+    let text_of = |id: Option<u32>| id.and_then(|id| tokenizer.id_to_token(id));
+    let (bos, eos) = (text_of(bos), text_of(eos));
+    let (bos, eos) = (bos.as_deref(), eos.as_deref());
+    if args.template != "auto" {
+        let path = Path::new(&args.template);
+        return if path.is_file() {
+            ChatTemplate::from_file(path, bos, eos)
+        } else {
+            ChatTemplate::builtin(&args.template, bos, eos)
+        };
+    }
+    match &files.checkpoint {
+        Checkpoint::Gguf { .. } => {
+            let source = weights.gguf_metadata().and_then(|metadata| metadata.get("tokenizer.chat_template"));
+            if let Some(source) = source.and_then(|value| value.to_string().ok()) {
+                return ChatTemplate::from_source(&files.name, source, bos, eos);
+            }
+        }
+        Checkpoint::Safetensors { chat_template: Some(path), .. } => return ChatTemplate::from_file(path, bos, eos),
+        Checkpoint::Safetensors { tokenizer_config: Some(path), .. } => {
+            let text = std::fs::read_to_string(path).map_err(|source| Error::read(path, source))?;
+            let value = serde_json::from_str(&text).map_err(|error| Error::malformed(path, error.to_string()))?;
+            if let Some(source) = chat_template_of(&value) {
+                return ChatTemplate::from_source(&files.name, &source, bos, eos);
+            }
+        }
+        Checkpoint::Safetensors { .. } => {}
+    }
+    let name = preset.and_then(|preset| preset.template).unwrap_or("plain");
+    log.warn(format!("{} has no chat template of its own: using {name} (choose one with --template)", files.name));
+    ChatTemplate::builtin(name, bos, eos)
+}

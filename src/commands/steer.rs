@@ -1,0 +1,283 @@
+//! `bipo steer`: reads vectors and prompts, generates every magnitude of a prompt in one batch, shows them side by side.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bipo::chat::Message;
+use bipo::files::write_atomic;
+use bipo::generate::{FinishReason, GenerateOptions, Generation, generate};
+use bipo::model::Model;
+use bipo::tokens::{ResponsePrefix, TextEncoder};
+use bipo::vector::{Positions, SteeringVector};
+use bipo::{Error, Result};
+use serde::Serialize;
+use serde_json::json;
+
+use super::session::Opened;
+use super::train::VECTOR_FILE;
+use crate::args::{SteerArgs, vector_and_scale};
+use crate::output::{self, Log};
+
+/// The least width of a column in characters; narrower terminals get one text below the other.
+const NARROWEST_COLUMN: usize = 28;
+
+pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
+    let log = Log::new(args.model.verbose, args.model.quiet);
+    let vector = read_vectors(args)?;
+    let prompts = read_prompts(args)?;
+    let opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+    vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
+    let positions = vector.metadata.positions;
+    let options = GenerateOptions {
+        temperature: args.temperature,
+        top_p: args.top_p,
+        top_k: args.top_k,
+        repeat_penalty: args.repeat_penalty as f32,
+        seed: args.seed,
+        ..greedy(args.max_new_tokens, &opened, positions)
+    };
+    check_prompts(&opened, &prompts)?;
+    let (model, _) = opened.load(&args.model, log)?;
+    let magnitudes = args.magnitudes.as_slice();
+    let streams = magnitudes.len() == 1 && !args.model.json && output::terminal_width().is_some();
+    let mut all = Vec::new();
+    for prompt in &prompts {
+        let texts = if streams {
+            Texts::stream(&model, &opened.encoder, prompt, &vector.layers, magnitudes, &options)?
+        } else {
+            Texts::generate(&model, &opened.encoder, prompt, &vector.layers, magnitudes, &options)?
+        };
+        if !streams && !args.model.json {
+            output::result(&texts.to_text())?;
+        }
+        all.extend(texts.results());
+    }
+    let results = json!({"schema_version": 1, "results": all});
+    if args.model.json {
+        output::json(&results)?;
+    }
+    if let Some(path) = &args.output {
+        write_atomic(path, format!("{results:#}\n").as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Greedy decoding of up to `max_new_tokens`.
+pub fn greedy(max_new_tokens: usize, opened: &Opened, positions: Positions) -> GenerateOptions {
+    GenerateOptions {
+        max_new_tokens,
+        temperature: 0.0,
+        top_p: None,
+        top_k: None,
+        repeat_penalty: 1.0,
+        seed: 0,
+        eos: opened.tokens.eos.clone(),
+        positions,
+    }
+}
+
+fn read_vectors(args: &SteerArgs) -> Result<SteeringVector> {
+    let named: Vec<(PathBuf, f32)> = args.vector.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
+    let last_run = Path::new("bipo_output").join(VECTOR_FILE);
+    if named.is_empty() && !last_run.exists() {
+        let problem = format!("no vector at {}: run `bipo train` first, or give --vector FILE", last_run.display());
+        return Err(Error::Argument(problem));
+    }
+    let named = if named.is_empty() { vec![(last_run, 1.0)] } else { named };
+    let mut sum: Option<SteeringVector> = None;
+    for (path, scale) in named {
+        let mut vector = SteeringVector::read(&path, args.layer)?;
+        match &mut sum {
+            Some(sum) => sum.add(&vector, scale)?,
+            None => {
+                vector.scale(scale);
+                sum = Some(vector);
+            }
+        }
+    }
+    sum.ok_or_else(|| Error::Argument("no vector given".into()))
+}
+
+fn read_prompts(args: &SteerArgs) -> Result<Vec<String>> {
+    let Some(path) = &args.prompts else {
+        return match args.prompt.is_empty() {
+            true => Err(Error::Argument("no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)".into())),
+            false => Ok(args.prompt.clone()),
+        };
+    };
+    let mut bytes = Vec::new();
+    let read = match path.to_str() {
+        Some("-") => std::io::stdin().read_to_end(&mut bytes),
+        _ => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
+    };
+    read.map_err(|source| Error::read(path, source))?;
+    let text = String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: expected one prompt a line"))?;
+    let prompts: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+    if prompts.is_empty() {
+        return Err(Error::malformed(path, "no prompt in it: expected one a line"));
+    }
+    Ok(prompts)
+}
+
+/// Refuses a prompt that fills the context before the weights are read.
+fn check_prompts(opened: &Opened, prompts: &[String]) -> Result<()> {
+    let context = opened.config.max_position_embeddings;
+    for prompt in prompts {
+        let tokens = opened.encoder.encode_prompt(&[Message::new("user", prompt)])?.len();
+        if tokens >= context {
+            let problem = format!("the prompt has {tokens} tokens, but the model's context is {context}: shorten it");
+            return Err(Error::Argument(problem));
+        }
+    }
+    Ok(())
+}
+
+/// One entry of `--json`.
+#[derive(Debug, Serialize)]
+pub struct TextResult {
+    prompt: String,
+    magnitude: f32,
+    text: String,
+    token_ids: Vec<u32>,
+    finish_reason: FinishReason,
+}
+
+/// All magnitudes of one prompt.
+pub struct Texts {
+    prompt: String,
+    generations: Vec<(Generation, String)>,
+}
+
+impl Texts {
+    pub fn generate(
+        model: &Model,
+        encoder: &TextEncoder,
+        prompt: &str,
+        vectors: &BTreeMap<usize, Vec<f32>>,
+        magnitudes: &[f32],
+        options: &GenerateOptions,
+    ) -> Result<Self> {
+        let ids = encoder.encode_prompt(&[Message::new("user", prompt)])?;
+        let generations = generate(model, &ids, vectors, magnitudes, options, &mut |_, _| Ok(()))?;
+        Self::decode(encoder, prompt, generations)
+    }
+
+    /// As [`Texts::generate`] for one magnitude, each token shown as it comes.
+    fn stream(
+        model: &Model,
+        encoder: &TextEncoder,
+        prompt: &str,
+        vectors: &BTreeMap<usize, Vec<f32>>,
+        magnitudes: &[f32],
+        options: &GenerateOptions,
+    ) -> anyhow::Result<Self> {
+        let ids = encoder.encode_prompt(&[Message::new("user", prompt)])?;
+        output::result(&format!("{}\n", console::style(prompt).bold()))?;
+        let mut stream = encoder.stream(true);
+        let mut show = |_: usize, token: u32| -> Result<()> {
+            match stream.push(token)? {
+                Some(text) => output::result(&text).map_err(|source| Error::write("standard output", source)),
+                None => Ok(()),
+            }
+        };
+        let generations = generate(model, &ids, vectors, magnitudes, options, &mut show)?;
+        output::result("\n\n")?;
+        Ok(Self::decode(encoder, prompt, generations)?)
+    }
+
+    fn decode(encoder: &TextEncoder, prompt: &str, generations: Vec<Generation>) -> Result<Self> {
+        let decode = |generation: Generation| {
+            let text = encoder.decode(&generation.token_ids, true)?;
+            Ok((generation, text))
+        };
+        let generations = generations.into_iter().map(decode).collect::<Result<_>>()?;
+        Ok(Self { prompt: prompt.to_owned(), generations })
+    }
+
+    fn results(self) -> impl Iterator<Item = TextResult> {
+        let prompt = self.prompt;
+        self.generations.into_iter().map(move |(generation, text)| TextResult {
+            prompt: prompt.clone(),
+            magnitude: generation.magnitude,
+            text,
+            token_ids: generation.token_ids,
+            finish_reason: generation.finish_reason,
+        })
+    }
+
+    /// In columns where the terminal has room, else one below the other.
+    pub fn to_text(&self) -> String {
+        let mut out = format!("{}\n\n", console::style(&self.prompt).bold());
+        let count = self.generations.len().max(1);
+        match output::terminal_width().map(|width| (width.saturating_sub(2 * (count - 1))) / count) {
+            Some(column) if count > 1 && column >= NARROWEST_COLUMN => out + &self.columns(column),
+            _ => {
+                for (generation, text) in &self.generations {
+                    out += &format!("{}\n{}\n\n", console::style(heading(generation)).cyan(), text.trim());
+                }
+                out
+            }
+        }
+    }
+
+    fn columns(&self, width: usize) -> String {
+        let columns: Vec<Vec<String>> = self
+            .generations
+            .iter()
+            .map(|(generation, text)| {
+                let mut lines = wrap(&heading(generation), width);
+                lines.push("─".repeat(width));
+                lines.extend(text.trim().lines().flat_map(|line| wrap(line, width)));
+                lines
+            })
+            .collect();
+        let height = columns.iter().map(Vec::len).max().unwrap_or(0);
+        let mut out = String::new();
+        for row in 0..height {
+            let cell = |column: &Vec<String>| {
+                let text = column.get(row).map_or("", String::as_str);
+                console::pad_str(text, width, console::Alignment::Left, None).into_owned()
+            };
+            let line: Vec<String> = columns.iter().map(cell).collect();
+            out += line.join("  ").trim_end();
+            out.push('\n');
+        }
+        out.push('\n');
+        out
+    }
+}
+
+fn heading(generation: &Generation) -> String {
+    let tokens = generation.token_ids.len();
+    format!("magnitude {:+}  dose {:.2}  {tokens} tokens", generation.magnitude, generation.dose)
+}
+
+/// Lines of at most `width` characters, broken at spaces where there are any.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let len = console::measure_text_width(word);
+        if used > 0 && used + 1 + len > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        let Some(line) = lines.last_mut() else { break };
+        if used > 0 {
+            line.push(' ');
+            used += 1;
+        }
+        line.push_str(word);
+        used += len;
+    }
+    lines.iter().flat_map(|line| split_long(line, width)).collect()
+}
+
+fn split_long(line: &str, width: usize) -> Vec<String> {
+    let characters: Vec<char> = line.chars().collect();
+    if characters.is_empty() {
+        return vec![String::new()];
+    }
+    characters.chunks(width).map(|part| part.iter().collect()).collect()
+}

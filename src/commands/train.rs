@@ -1,0 +1,301 @@
+//! `bipo train`: checks what is cheap, loads, trains, and writes the vector, its metrics and its settings.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use bipo::data::{self, Dataset, LoadOptions, Source};
+use bipo::files::write_atomic;
+use bipo::model::presets;
+use bipo::optim::l2_norm;
+use bipo::tokens::EncodedPair;
+use bipo::train::{EpochRecord, Observer, Outcome, StepRecord, TrainConfig};
+use bipo::vector::{Metadata, SteeringVector};
+use bipo::{Error, Result};
+use serde_json::{Value, json};
+
+use super::session::Opened;
+use super::steer::{self, Texts};
+use crate::args::{TrainArgs, response_prefix};
+use crate::output::{self, Log, Progress};
+
+/// What a run leaves in its output directory.
+pub const VECTOR_FILE: &str = "steering_vector.safetensors";
+
+/// The question of `--test-generation`.
+const TEST_PROMPT: &str = "How was your day?";
+
+pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
+    let log = Log::new(args.model.verbose, args.model.quiet);
+    let dataset = load_data(args, &args.dataset, args.limit, log)?;
+    let heldout = args.eval_dataset.as_ref().map(|name| load_data(args, name, None, log)).transpose()?;
+    let opened = Opened::new(&args.model, response_prefix(&args.response_prefix), log)?;
+    let config = config(args, &opened)?;
+    let started = Instant::now();
+    let pairs = encode(&opened, &dataset, args.max_length, log)?;
+    let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
+    let tokenize_s = started.elapsed().as_secs_f64();
+    prepare_directory(&args.output_dir)?;
+    let (model, load_s) = opened.load(&args.model, log)?;
+
+    let settings = settings(args, &config, &dataset, heldout.as_ref());
+    let vector_of = |v: &[f32], results: Value| vector(&opened, &config, v, &settings, results);
+    let total = config.total_steps(pairs.len());
+    log.info(format!(
+        "{}: {} pairs, {total} steps of {} at layer {}",
+        dataset.name,
+        pairs.len(),
+        config.batch_size,
+        config.layer
+    ));
+    write_atomic(&args.output_dir.join("config.json"), &pretty(&settings))?;
+    let mut reporter = Reporter::new(args, log, &vector_of)?;
+    let outcome = bipo::train::train(&model, &pairs, heldout_pairs.as_deref(), &config, &mut reporter)?;
+    reporter.finish();
+
+    let path = args.output_dir.join(VECTOR_FILE);
+    vector_of(&outcome.v, results(&outcome)).write(&path)?;
+    report(args, log, &path, &outcome, dataset.skipped.len(), (load_s, tokenize_s))?;
+    if let Some(error) = outcome.stopped {
+        log.info(format!("what was reached after {} steps is saved in {}", outcome.steps, path.display()));
+        return Err(error.into());
+    }
+    if args.test_generation && !args.model.json {
+        let vectors = [(config.layer, outcome.v)].into();
+        let options = steer::greedy(48, &opened, config.positions);
+        let texts = Texts::generate(&model, &opened.encoder, TEST_PROMPT, &vectors, &[-2.0, 0.0, 2.0], &options)?;
+        output::result(&texts.to_text())?;
+    }
+    Ok(())
+}
+
+fn load_data(args: &TrainArgs, name: &str, limit: Option<usize>, log: Log) -> Result<Dataset> {
+    let options = LoadOptions { limit, strict: args.strict, pairs: args.pairs.into(), offline: args.model.offline };
+    let dataset = data::load(&Source::parse(name)?, &options)?;
+    for skipped in &dataset.skipped {
+        log.warn(format!("{}: row {} skipped: {}", dataset.name, skipped.row, skipped.reason));
+    }
+    Ok(dataset)
+}
+
+fn config(args: &TrainArgs, opened: &Opened) -> Result<TrainConfig> {
+    let layers = opened.config.num_hidden_layers;
+    let default_layer = || opened.preset.map_or_else(|| presets::default_layer(layers), |preset| preset.layer);
+    let layer = args.layer.unwrap_or_else(default_layer);
+    if layer >= layers {
+        return Err(Error::Argument(format!("layer {layer} out of range: model has {layers} layers")));
+    }
+    let default_lr = || opened.preset.map_or_else(|| presets::default_lr(opened.config.hidden_size), |preset| preset.lr);
+    Ok(TrainConfig {
+        layer,
+        epochs: args.epochs,
+        max_steps: args.max_steps,
+        schedule_epochs: args.schedule_epochs,
+        batch_size: args.batch_size,
+        lr: args.lr.unwrap_or_else(default_lr),
+        beta: args.beta,
+        direction: args.direction.into(),
+        max_grad_norm: Some(args.max_grad_norm),
+        positions: args.positions,
+        weight_decay: args.weight_decay,
+        warmup_steps: args.warmup_steps,
+        scheduler: args.scheduler.into(),
+        seed: args.seed,
+    })
+}
+
+fn encode(opened: &Opened, dataset: &Dataset, max_length: usize, log: Log) -> Result<Vec<EncodedPair>> {
+    let context = opened.config.max_position_embeddings;
+    let mut truncated = 0;
+    let pairs: Vec<EncodedPair> = dataset
+        .pairs
+        .iter()
+        .map(|pair| {
+            let (pair, cut) = opened.encoder.encode_pair(pair, max_length.min(context))?;
+            truncated += usize::from(cut);
+            Ok(pair)
+        })
+        .collect::<Result<_>>()?;
+    if truncated > 0 {
+        log.warn(format!("{}: {truncated} pairs truncated to {} tokens", dataset.name, max_length.min(context)));
+    }
+    Ok(pairs)
+}
+
+/// Makes the directory and tries it, before anything costly.
+fn prepare_directory(dir: &Path) -> Result<()> {
+    let unusable = |error: std::io::Error| Error::Argument(format!("cannot write to --output-dir {}: {error}", dir.display()));
+    std::fs::create_dir_all(dir).map_err(unusable)?;
+    tempfile::tempfile_in(dir).map_err(unusable)?;
+    Ok(())
+}
+
+/// Every setting that the result depends on; no path of this machine but the names.
+fn settings(args: &TrainArgs, config: &TrainConfig, dataset: &Dataset, heldout: Option<&Dataset>) -> Value {
+    let mut settings = json!(config);
+    let named = |set: &Dataset| json!({"name": set.name, "sha256": set.sha256, "pairs": set.pairs.len(), "skipped_rows": set.skipped.len()});
+    settings["dataset"] = named(dataset);
+    settings["eval_dataset"] = heldout.map_or(Value::Null, named);
+    settings["limit"] = json!(args.limit);
+    settings["max_length"] = json!(args.max_length);
+    settings["model"] = json!(args.model.model);
+    settings["dtype"] = json!(format!("{:?}", args.model.dtype).to_lowercase());
+    settings["system"] = json!(args.model.system);
+    settings["template"] = json!(args.model.template);
+    settings["response_prefix"] = json!(args.response_prefix);
+    settings
+}
+
+fn results(outcome: &Outcome) -> Value {
+    json!({
+        "steps": outcome.steps,
+        "final_loss": outcome.final_loss,
+        "final_margin": outcome.final_margin,
+        "best_epoch": outcome.best_epoch,
+        "heldout": outcome.heldout,
+    })
+}
+
+fn vector(opened: &Opened, config: &TrainConfig, v: &[f32], settings: &Value, results: Value) -> SteeringVector {
+    let mut training = settings.clone();
+    if let (Value::Object(training), Value::Object(results)) = (&mut training, results) {
+        training.extend(results);
+    }
+    SteeringVector {
+        layers: [(config.layer, v.to_vec())].into(),
+        metadata: Metadata {
+            base_model: Some(opened.files.name.clone()),
+            model_type: Some(opened.config.model_type.clone()),
+            num_hidden_layers: Some(opened.config.num_hidden_layers),
+            positions: config.positions,
+            training: Some(training),
+        },
+    }
+}
+
+fn pretty(value: &Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
+}
+
+fn report(
+    args: &TrainArgs,
+    log: Log,
+    path: &Path,
+    outcome: &Outcome,
+    skipped: usize,
+    (load_s, tokenize_s): (f64, f64),
+) -> anyhow::Result<()> {
+    let norm = l2_norm(&outcome.v);
+    let mut timings = json!({"load_s": load_s, "tokenize_s": tokenize_s});
+    if let (Value::Object(timings), Value::Object(more)) = (&mut timings, json!(outcome.timings)) {
+        timings.extend(more);
+    }
+    log.detail(format!("time: {timings}; cache of {:.1} MB", outcome.cache_bytes as f64 / 1e6));
+    if args.model.json {
+        return Ok(output::json(&json!({
+            "schema_version": 1, "vector": path, "steps": outcome.steps, "final_loss": outcome.final_loss,
+            "final_margin": outcome.final_margin, "vector_norm": norm, "skipped_rows": skipped, "timings": timings,
+        }))?);
+    }
+    let mut text = format!("{}\n", path.display());
+    text +=
+        &format!("steps {}  loss {:.4}  margin {:+.4}  |v| {norm:.3}", outcome.steps, outcome.final_loss, outcome.final_margin);
+    if skipped > 0 {
+        text += &format!("  skipped rows {skipped}");
+    }
+    if let (Some(epoch), Some(heldout)) = (outcome.best_epoch, outcome.heldout) {
+        text += &format!(
+            "\nheld out, best epoch {epoch}: margin {:+.4} at +1 ({:.0} % right), {:+.4} at -1 ({:.0} % right)",
+            heldout.positive_margin,
+            100.0 * heldout.positive_right,
+            heldout.negative_margin,
+            100.0 * heldout.negative_right
+        );
+    }
+    text += &format!(
+        "\ntry it: bipo steer --model {} --vector {} --magnitudes -2,0,2 --prompt \"{TEST_PROMPT}\"\n",
+        args.model.model,
+        path.display()
+    );
+    Ok(output::result(&text)?)
+}
+
+/// Writes each step and epoch as it comes and shows progress.
+struct Reporter<'a> {
+    log: Log,
+    output_dir: PathBuf,
+    metrics: File,
+    vector_of: &'a dyn Fn(&[f32], Value) -> SteeringVector,
+    cache_progress: Option<Progress>,
+    step_progress: Option<Progress>,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl<'a> Reporter<'a> {
+    fn new(args: &TrainArgs, log: Log, vector_of: &'a dyn Fn(&[f32], Value) -> SteeringVector) -> anyhow::Result<Self> {
+        let path = args.output_dir.join("metrics.jsonl");
+        let metrics = File::create(&path).map_err(|source| Error::write(&path, source))?;
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = interrupted.clone();
+        ctrlc::set_handler(move || {
+            // The second time at once: the first waits for the end of a step.
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+        })?;
+        let output_dir = args.output_dir.clone();
+        Ok(Self { log, output_dir, metrics, vector_of, cache_progress: None, step_progress: None, interrupted })
+    }
+
+    fn finish(&self) {
+        self.step_progress.iter().chain(&self.cache_progress).for_each(Progress::finish);
+    }
+}
+
+impl Observer for Reporter<'_> {
+    fn cached(&mut self, done: usize, total: usize) -> Result<()> {
+        let log = self.log;
+        let progress = self.cache_progress.get_or_insert_with(|| log.progress("caching", total));
+        progress.set(done, String::new);
+        if done == total {
+            progress.finish();
+        }
+        if self.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()> {
+        let line = format!("{}\n", json!(record));
+        let written = self.metrics.write_all(line.as_bytes());
+        written.map_err(|source| Error::write(self.output_dir.join("metrics.jsonl"), source))?;
+        let log = self.log;
+        let progress = self.step_progress.get_or_insert_with(|| log.progress("training", total_steps));
+        progress.set(record.step, || {
+            format!("loss {:.4}  margin {:+.4}  lr {:.1e}", record.loss, record.d * record.margin, record.lr)
+        });
+        Ok(())
+    }
+
+    fn epoch(&mut self, record: &EpochRecord, v: &[f32]) -> Result<()> {
+        let path = self.output_dir.join(format!("steering_vector-epoch-{:02}.safetensors", record.epoch));
+        (self.vector_of)(v, json!({"epoch": record.epoch, "steps": record.step, "heldout": record.heldout})).write(&path)?;
+        if let Some(heldout) = record.heldout {
+            self.log.info(format!(
+                "epoch {}: held out {:+.4} at +1 ({:.0} % right), {:+.4} at -1 ({:.0} % right){}",
+                record.epoch,
+                heldout.positive_margin,
+                100.0 * heldout.positive_right,
+                heldout.negative_margin,
+                100.0 * heldout.negative_right,
+                if record.best { ", the best so far" } else { "" }
+            ));
+        }
+        Ok(())
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
+    }
+}

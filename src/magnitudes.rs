@@ -1,0 +1,84 @@
+//! The list of magnitudes of a sweep: `-2,0,2` or a range `-2..2:0.5`, both ends included.
+
+use std::str::FromStr;
+
+use crate::Error;
+
+/// Factors on the vector, in the order given; at least one, all finite.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Magnitudes(Vec<f32>);
+
+/// The most that one sweep takes: each is a branch with its own cache.
+const MOST: usize = 1000;
+
+impl Magnitudes {
+    /// The factors.
+    pub fn as_slice(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl FromStr for Magnitudes {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut values = Vec::new();
+        for part in text.split(',') {
+            match part.split_once("..") {
+                Some((first, rest)) => values.extend(range(text, first, rest)?),
+                None => values.push(number(text, part)? as f32),
+            }
+        }
+        match values.len() {
+            0..=MOST => Ok(Self(values)),
+            count => Err(Error::Argument(format!("magnitudes {text:?}: {count} are more than {MOST}"))),
+        }
+    }
+}
+
+fn range(text: &str, first: &str, rest: &str) -> Result<Vec<f32>, Error> {
+    let (last, step) = rest.split_once(':').unwrap_or((rest, "1"));
+    let (first, last, step) = (number(text, first)?, number(text, last)?, number(text, step)?);
+    let steps = (last - first) / step;
+    if step == 0.0 || steps < 0.0 {
+        return Err(Error::Argument(format!("magnitudes {text:?}: a step of {step} does not lead from {first} to {last}")));
+    }
+    if steps > MOST as f64 {
+        return Err(Error::Argument(format!("magnitudes {text:?}: more than {MOST}; use a larger step")));
+    }
+    // Multiples of the step, not a running sum: no drift. The end counts if rounding alone keeps it out.
+    let count = (steps + 1e-6).floor() as usize;
+    Ok((0..=count).map(|i| (first + i as f64 * step) as f32).collect())
+}
+
+fn number(text: &str, part: &str) -> Result<f64, Error> {
+    let expected = || Error::Argument(format!("magnitudes {text:?}: {part:?} is not a number; expected -2,0,2 or -2..2:0.5"));
+    part.trim().parse::<f64>().ok().filter(|value| (*value as f32).is_finite()).ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Vec<f32> {
+        text.parse::<Magnitudes>().unwrap().as_slice().to_vec()
+    }
+
+    #[test]
+    fn lists_and_ranges_are_read() {
+        assert_eq!(parse("-2,0,2"), [-2.0, 0.0, 2.0]);
+        assert_eq!(parse("-2.0, -1.0"), [-2.0, -1.0]);
+        assert_eq!(parse("-2..2:0.5"), [-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0]);
+        assert_eq!(parse("0..0.3:0.1"), [0.0, 0.1, 0.2, 0.3]);
+        assert_eq!(parse("2..-2:-2"), [2.0, 0.0, -2.0]);
+        assert_eq!(parse("-1..1"), [-1.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn what_is_no_magnitude_is_refused() {
+        for text in ["", "a", "1,,2", "1..", "nan", "inf", "1e39", "0..2:0", "0..2:-1", "0..1:1e-9", "1..2..3"] {
+            let error = text.parse::<Magnitudes>().unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{text}");
+        }
+    }
+}

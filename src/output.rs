@@ -1,0 +1,144 @@
+//! The terminal: results on stdout as text or JSON, everything else on stderr. The only module that writes to either.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+/// How much goes to stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+/// Writes text to stdout at once.
+pub fn result(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes one JSON value and a line feed to stdout.
+pub fn json(value: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_string(value)?;
+    text.push('\n');
+    result(&text)
+}
+
+/// Whether stdout is a terminal, and how wide.
+pub fn terminal_width() -> Option<usize> {
+    io::stdout().is_terminal().then(|| console::Term::stdout().size().1 as usize)
+}
+
+/// Stderr for one command.
+#[derive(Debug, Clone, Copy)]
+pub struct Log {
+    verbosity: Verbosity,
+}
+
+impl Log {
+    pub fn new(verbose: bool, quiet: bool) -> Self {
+        let verbosity = match (verbose, quiet) {
+            (_, true) => Verbosity::Quiet,
+            (true, _) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        };
+        Self { verbosity }
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.verbosity == Verbosity::Quiet
+    }
+
+    /// A line for everybody but `-q`.
+    pub fn info(&self, line: impl AsRef<str>) {
+        self.write(Verbosity::Normal, line.as_ref());
+    }
+
+    /// A line for `-v`.
+    pub fn detail(&self, line: impl AsRef<str>) {
+        self.write(Verbosity::Verbose, line.as_ref());
+    }
+
+    /// A line that begins with `warning:`.
+    pub fn warn(&self, line: impl AsRef<str>) {
+        self.write(Verbosity::Normal, &format!("warning: {}", line.as_ref()));
+    }
+
+    fn write(&self, level: Verbosity, line: &str) {
+        if self.verbosity >= level {
+            // Nothing can be done about a closed stderr.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+
+    /// A progress bar on a terminal; elsewhere a line at each tenth.
+    pub fn progress(&self, name: &'static str, total: usize) -> Progress {
+        let on_terminal = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let bar = (on_terminal && !self.is_quiet()).then(|| {
+            let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg} {eta}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_prefix(name);
+            bar
+        });
+        Progress { log: *self, name, total, bar, tenth: 0, started: Instant::now() }
+    }
+}
+
+/// One task's progress.
+#[derive(Debug)]
+pub struct Progress {
+    log: Log,
+    name: &'static str,
+    total: usize,
+    bar: Option<ProgressBar>,
+    tenth: usize,
+    started: Instant,
+}
+
+impl Progress {
+    /// `done` of the total are done.
+    pub fn set(&mut self, done: usize, message: impl FnOnce() -> String) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done as u64);
+            bar.set_message(message());
+            return;
+        }
+        let tenth = 10 * done / self.total.max(1);
+        if tenth > self.tenth && !self.log.is_quiet() {
+            self.tenth = tenth;
+            let left = self.started.elapsed().as_secs_f64() * (self.total - done) as f64 / done.max(1) as f64;
+            let left = Duration::from_secs_f64(left).as_secs();
+            self.log.info(format!("{} {done}/{}  {}  {left}s left", self.name, self.total, message()));
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Whether the reader of stdout has gone.
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}
+
+/// Prints the one line of an error.
+pub fn error(error: &anyhow::Error) {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // A transparent wrapper repeats its source.
+        if !line.ends_with(&cause) {
+            line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
+        }
+    }
+    let line = line.lines().next().unwrap_or_default().to_owned();
+    let _ = writeln!(io::stderr(), "error: {line}");
+}

@@ -1,0 +1,27 @@
+//! GGUF control vectors of llama.cpp and repeng: f32 tensors `direction.N` of `[hidden]`, N the steered block.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{Metadata, SteeringVector};
+use crate::model::gguf::Gguf;
+use crate::{Error, Result};
+
+pub(super) fn read(path: &Path) -> Result<SteeringVector> {
+    let file = Gguf::open(path)?;
+    let architecture = file.metadata().get("general.architecture").and_then(|value| value.to_string().ok());
+    if architecture.map(String::as_str) != Some("controlvector") {
+        let found = architecture.map_or("none", String::as_str);
+        return Err(Error::malformed(path, format!("general.architecture is {found:?}, expected \"controlvector\"")));
+    }
+    let mut layers = BTreeMap::new();
+    for name in file.names() {
+        let Some(layer) = name.strip_prefix("direction.").and_then(|layer| layer.parse::<usize>().ok()) else {
+            return Err(Error::malformed(path, format!("tensor {name:?}: expected direction.N alone")));
+        };
+        let v = file.load(name)?.flatten_all()?.to_vec1::<f32>()?;
+        layers.insert(layer, v);
+    }
+    let hint = file.metadata().get("controlvector.model_hint").and_then(|value| value.to_string().ok());
+    Ok(SteeringVector { layers, metadata: Metadata { model_type: hint.cloned(), ..Metadata::default() } })
+}

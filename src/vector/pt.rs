@@ -1,0 +1,113 @@
+//! The Python scripts' `.pt` files: a bare tensor, a Parameter, or a dict with `v` and `config`. The pickle is read as
+//! data: a few constructors are recognised by name, nothing is ever called.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+use candle_core::pickle::{Object, Stack};
+
+use super::{Metadata, SteeringVector};
+use crate::{Error, Result};
+
+/// Where a tensor lies in the archive.
+struct Stored {
+    class: String,
+    key: String,
+    offset: usize,
+    len: usize,
+    stride: usize,
+}
+
+pub(super) fn legacy(path: &Path) -> Error {
+    Error::malformed(
+        path,
+        "not a zip archive: it is broken, or of PyTorch's legacy format; load it in Python and save it again with torch.save",
+    )
+}
+
+pub(super) fn read(path: &Path, bytes: &[u8], layer: Option<usize>) -> Result<SteeringVector> {
+    let broken = |problem: String| Error::malformed(path, format!("not a .pt file that bipo reads: {problem}"));
+    let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| broken(error.to_string()))?;
+    let mut names = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned()));
+    let pickle = names.find(|name| name.ends_with("/data.pkl") || name == "data.pkl");
+    let pickle = pickle.ok_or_else(|| broken("no data.pkl inside".into()))?;
+    drop(names);
+    let folder = pickle.trim_end_matches("data.pkl").to_owned();
+    let mut entry = |name: &str| -> Result<Vec<u8>> {
+        let file = archive.by_name(name).map_err(|error| broken(format!("{name}: {error}")))?;
+        let mut data = Vec::new();
+        file.take(super::LARGEST_FILE).read_to_end(&mut data).map_err(|error| broken(format!("{name}: {error}")))?;
+        Ok(data)
+    };
+    let object = unpickle(&entry(&pickle)?).map_err(|error| broken(error.to_string()))?;
+    let tensor = match &object {
+        Object::Dict(_) => value(&object, "v").ok_or_else(|| broken("its dict has no key \"v\"".into()))?,
+        other => other,
+    };
+    let stored = stored(tensor).ok_or_else(|| broken("expected one tensor of rank 1, or a dict with \"v\"".into()))?;
+    let data = entry(&format!("{folder}data/{}", stored.key))?;
+    let v = floats(&stored, &data).ok_or_else(|| broken("its tensor reaches past its storage, or is no float".into()))?;
+    let layer = layer.or_else(|| value(&object, "config").and_then(layer_of)).or_else(|| layer_of(&object));
+    let layer = layer.ok_or_else(|| Error::malformed(path, "does not say which layer it steers: give --layer"))?;
+    Ok(SteeringVector { layers: BTreeMap::from([(layer, v)]), metadata: Metadata::default() })
+}
+
+fn unpickle(data: &[u8]) -> candle_core::Result<Object> {
+    let mut stack = Stack::empty();
+    stack.read_loop(&mut std::io::BufReader::new(data))?;
+    stack.finalize()
+}
+
+fn value<'a>(object: &'a Object, key: &str) -> Option<&'a Object> {
+    let Object::Dict(entries) = object else { return None };
+    entries.iter().find(|(name, _)| matches!(name, Object::Unicode(name) if name == key)).map(|(_, value)| value)
+}
+
+fn layer_of(config: &Object) -> Option<usize> {
+    ["layer_idx", "layer"].iter().find_map(|key| value(config, key)).and_then(integer)
+}
+
+fn integer(object: &Object) -> Option<usize> {
+    match object {
+        Object::Int(i) => usize::try_from(*i).ok(),
+        Object::Long(i) => usize::try_from(*i).ok(),
+        _ => None,
+    }
+}
+
+/// `_rebuild_tensor_v2(storage, offset, size, stride, …)`, perhaps inside `_rebuild_parameter`.
+fn stored(object: &Object) -> Option<Stored> {
+    let Object::Reduce { callable, args } = object else { return None };
+    let (Object::Class { class_name, .. }, Object::Tuple(args)) = (callable.as_ref(), args.as_ref()) else { return None };
+    match (class_name.as_str(), args.as_slice()) {
+        ("_rebuild_parameter", [inner, ..]) => stored(inner),
+        ("_rebuild_tensor_v2", [Object::PersistentLoad(id), offset, Object::Tuple(size), Object::Tuple(stride), ..]) => {
+            let Object::Tuple(id) = id.as_ref() else { return None };
+            let [_, Object::Class { class_name, .. }, Object::Unicode(key), ..] = id.as_slice() else { return None };
+            let axes: Option<Vec<(usize, usize)>> =
+                size.iter().zip(stride).map(|(n, s)| Some((integer(n)?, integer(s)?))).collect();
+            let long: Vec<(usize, usize)> = axes?.into_iter().filter(|(n, _)| *n != 1).collect();
+            let [(len, stride)] = long.as_slice() else { return None };
+            Some(Stored { class: class_name.clone(), key: key.clone(), offset: integer(offset)?, len: *len, stride: *stride })
+        }
+        _ => None,
+    }
+}
+
+fn floats(stored: &Stored, data: &[u8]) -> Option<Vec<f32>> {
+    let (size, decode): (usize, fn(&[u8]) -> f32) = match stored.class.as_str() {
+        "FloatStorage" => (4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+        "HalfStorage" => (2, |b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()),
+        "BFloat16Storage" => (2, |b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()),
+        _ => return None,
+    };
+    if stored.len > data.len() {
+        return None;
+    }
+    let element = |i: usize| {
+        let start = stored.offset.checked_add(i.checked_mul(stored.stride)?)?.checked_mul(size)?;
+        data.get(start..start.checked_add(size)?).map(decode)
+    };
+    (0..stored.len).map(element).collect()
+}
