@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 
 use bipo::generate::GenerateOptions;
 use bipo::model::Model;
-use bipo::model::config::*;
+use bipo::model::config::Config;
+use bipo::model::resolve::Checkpoint;
 use bipo::model::weights::Weights;
 use bipo::vector::Positions;
 use candle_core::{DType, Device};
@@ -39,30 +40,19 @@ pub fn greedy(max_new_tokens: usize, eos: &[u32]) -> GenerateOptions {
     }
 }
 
+/// Where the real small model is: `BIPO_SMOLLM2`, or bipo's cache directory.
+pub fn smollm2_path() -> PathBuf {
+    let cached = || bipo::cache_dir::cache_dir().unwrap().join("SmolLM2-135M-Instruct.Q4_1.gguf");
+    let path = std::env::var_os("BIPO_SMOLLM2").map_or_else(cached, PathBuf::from);
+    assert!(path.is_file(), "{} is not there: run scripts/fetch-smollm2.sh first", path.display());
+    path
+}
+
 static SMOLLM2: LazyLock<Model> = LazyLock::new(|| {
-    let w = Weights::tmp("/tmp/smollm2.gguf");
-    let c = Config {
-        model_type: "llama".into(),
-        hidden_size: 576,
-        intermediate_size: 1536,
-        vocab_size: 49152,
-        num_hidden_layers: 30,
-        num_attention_heads: 9,
-        num_key_value_heads: 3,
-        head_dim: 64,
-        rms_norm_eps: 1e-5,
-        rope_theta: 100000.0,
-        rope_scaling: RopeScaling::None,
-        max_position_embeddings: 8192,
-        sliding_window: None,
-        sliding_layers: vec![false; 30],
-        tie_word_embeddings: true,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
-    };
-    Model::load(&w, c, DType::F32, &Device::Cpu).unwrap()
+    let checkpoint = Checkpoint::Gguf { path: smollm2_path(), tokenizer: None };
+    let weights = Weights::open(&checkpoint).unwrap();
+    let config = Config::load(&checkpoint, &weights).unwrap();
+    Model::load(&weights, config, DType::F32, &Device::Cpu).unwrap()
 });
 
 /// SmolLM2-135M-Instruct in f32.

@@ -1,7 +1,7 @@
 //! Token ids of SmolLM2-135M-Instruct's own tokenizer and template against those that the reference trainer recorded.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bipo::chat::{ChatTemplate, Message};
 use bipo::data::Pair;
@@ -9,6 +9,8 @@ use bipo::tokens::gguf::{Metadata, eos_ids};
 use bipo::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_gguf};
 use candle_core::quantized::gguf_file;
 use serde::Deserialize;
+
+use crate::common;
 
 const SYSTEM: &str = "You are a helpful, honest and concise assistant.";
 
@@ -30,19 +32,8 @@ fn golden_pairs() -> Vec<GoldenPair> {
     serde_json::from_slice(&bytes).unwrap()
 }
 
-fn smollm2_path() -> PathBuf {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home = || variable("HOME").map(|home| home.join(".cache"));
-    let cache = || variable("BIPO_CACHE").or_else(|| Some(variable("XDG_CACHE_HOME").or_else(home)?.join("bipo")));
-    let path = variable("BIPO_SMOLLM2").or_else(|| Some(cache()?.join("SmolLM2-135M-Instruct.Q4_1.gguf")));
-    match path {
-        Some(path) if path.is_file() => path,
-        path => panic!("no model at {path:?}: run scripts/fetch-smollm2.sh, or set BIPO_SMOLLM2 to the GGUF file"),
-    }
-}
-
 fn metadata() -> Metadata {
-    let mut file = File::open(smollm2_path()).unwrap();
+    let mut file = File::open(common::smollm2_path()).unwrap();
     gguf_file::Content::read(&mut file).unwrap().metadata
 }
 

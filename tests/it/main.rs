@@ -1,4 +1,7 @@
 //! The integration tests, one binary.
 
+mod architectures;
+mod cli;
 mod common;
+mod golden_tokens;
 mod golden_training;

@@ -1,0 +1,314 @@
+//! The program itself on a tiny model: what it writes, that it repeats its bytes, that every flag does something, and what
+//! it says of bad input.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use bipo::vector::SteeringVector;
+use serde_json::Value;
+
+fn fixture(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).to_str().unwrap().to_owned()
+}
+
+const ROWS: &str = "question,matching,not_matching\n\
+    How was it?,It was good.,It was bad.\nWhere to?,To the sea.,Nowhere at all.\nWhy?,Because.,Never mind that.\n\
+    Who is it?,A friend.,No one.\nWhat now?,We sing.,We wait and wait.\n";
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("pairs.csv"), ROWS).unwrap();
+        Self(dir)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn bipo(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_bipo"))
+            .args(args)
+            .current_dir(self.0.path())
+            .env("HF_HUB_OFFLINE", "1")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// A short run into `out`.
+    fn train(&self, out: &str, more: &[&str]) -> Output {
+        let model = fixture("llama");
+        let defaults = [
+            ["--model", &model],
+            ["--dataset", "pairs.csv"],
+            ["--output-dir", out],
+            ["--epochs", "2"],
+            ["--batch-size", "2"],
+            ["--warmup-steps", "1"],
+            ["--lr", "0.05"],
+            ["--layer", "1"],
+        ];
+        let kept = defaults.iter().filter(|[flag, _]| !more.contains(flag)).flatten().copied();
+        let args: Vec<&str> = ["train"].into_iter().chain(kept).chain(more.iter().copied()).collect();
+        self.bipo(&args)
+    }
+
+    fn vector(&self, out: &str) -> Vec<u8> {
+        fs::read(self.path(out).join("steering_vector.safetensors")).unwrap()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn assert_ok(output: &Output) {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn training_writes_what_it_promises_and_repeats_its_bytes() {
+    let place = Place::new();
+    assert_ok(&place.train("a", &[]));
+    assert_ok(&place.train("b", &["--threads", "1"]));
+    assert_eq!(place.vector("a"), place.vector("b"));
+    for epoch in ["01", "02"] {
+        assert!(place.path("a").join(format!("steering_vector-epoch-{epoch}.safetensors")).exists());
+    }
+    let lines = fs::read_to_string(place.path("a/metrics.jsonl")).unwrap();
+    let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records.len(), 6);
+    assert!((records[0]["loss"].as_f64().unwrap() - std::f64::consts::LN_2).abs() < 1e-6);
+    assert_eq!(records[0]["lr"], 0.0);
+    let keys = "step epoch rows d loss margin accuracy lr grad_norm vector_norm tokens seconds";
+    for key in keys.split(' ') {
+        assert!(records[5].get(key).is_some(), "{key}");
+    }
+    let mut rows: Vec<u64> =
+        records[..3].iter().flat_map(|r| r["rows"].as_array().unwrap()).map(|r| r.as_u64().unwrap()).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [0, 1, 2, 3, 4]);
+    let vector = SteeringVector::read(&place.path("a/steering_vector.safetensors"), None).unwrap();
+    assert_eq!(vector.layers.keys().collect::<Vec<_>>(), [&1]);
+    let training = vector.metadata.training.unwrap();
+    assert_eq!((&training["steps"], &training["seed"]), (&6.into(), &11.into()));
+    assert_eq!(training["dataset"]["sha256"].as_str().unwrap().len(), 64);
+    assert!(place.path("a/config.json").exists());
+}
+
+#[test]
+fn every_setting_has_an_effect() {
+    let place = Place::new();
+    assert_ok(&place.train("base", &[]));
+    let settings: [&[&str]; 17] = [
+        &["--epochs", "1"],
+        &["--max-steps", "4"],
+        &["--schedule-epochs", "9"],
+        &["--batch-size", "3"],
+        &["--lr", "0.01"],
+        &["--beta", "0.5"],
+        &["--direction", "uniform"],
+        &["--direction", "both"],
+        &["--positions", "response"],
+        &["--positions", "prompt"],
+        &["--weight-decay", "0.9"],
+        &["--warmup-steps", "3"],
+        &["--scheduler", "linear"],
+        &["--scheduler", "constant"],
+        &["--seed", "12"],
+        &["--layer", "0"],
+        &["--limit", "4"],
+    ];
+    let texts: [&[&str]; 6] = [
+        &["--system", "Be brief."],
+        &["--template", "plain"],
+        &["--response-prefix", "~"],
+        &["--max-length", "12"],
+        &["--max-grad-norm", "1e-7"],
+        &["--dtype", "bf16"],
+    ];
+    for (index, flags) in settings.iter().chain(&texts).enumerate() {
+        let out = format!("out{index}");
+        assert_ok(&place.train(&out, flags));
+        let read = |dir: &str| SteeringVector::read(&place.path(dir).join("steering_vector.safetensors"), None).unwrap().layers;
+        assert_ne!(read(&out), read("base"), "{flags:?} changes nothing");
+    }
+}
+
+#[test]
+fn held_out_pairs_choose_the_best_epoch() {
+    let place = Place::new();
+    let output = place.train("out", &["--eval-dataset", "pairs.csv", "--epochs", "3"]);
+    assert_ok(&output);
+    let read = |name: &str| SteeringVector::read(&place.path("out").join(name), None).unwrap();
+    let best = read("steering_vector.safetensors");
+    let training = best.metadata.training.unwrap();
+    let epoch = training["best_epoch"].as_u64().unwrap();
+    assert_eq!(best.layers, read(&format!("steering_vector-epoch-{epoch:02}.safetensors")).layers);
+    let losses: Vec<f64> = (1..=3)
+        .map(|epoch| read(&format!("steering_vector-epoch-{epoch:02}.safetensors")).metadata.training.unwrap())
+        .map(|training| training["heldout"]["loss"].as_f64().unwrap())
+        .collect();
+    let lowest = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    assert_eq!(losses[epoch as usize - 1], lowest);
+}
+
+#[test]
+fn json_alone_is_on_stdout() {
+    let place = Place::new();
+    let trained = place.train("out", &["--json"]);
+    assert_ok(&trained);
+    let value: Value = serde_json::from_slice(&trained.stdout).unwrap();
+    for key in ["vector", "steps", "final_loss", "final_margin", "vector_norm", "skipped_rows", "timings"] {
+        assert!(value.get(key).is_some(), "{key}");
+    }
+    assert_eq!(value["schema_version"], 1);
+    let model = fixture("llama");
+    let args = ["steer", "--model", &model, "--vector", "out/steering_vector.safetensors", "--json", "--max-new-tokens", "5"];
+    let steered = place.bipo(&[&args[..], &["--magnitudes", "-2.0,-1.0", "--prompt", "Hello", "--prompt", "Bye"]].concat());
+    assert_ok(&steered);
+    let value: Value = serde_json::from_slice(&steered.stdout).unwrap();
+    let results = value["results"].as_array().unwrap();
+    let order: Vec<(&str, f64)> =
+        results.iter().map(|r| (r["prompt"].as_str().unwrap(), r["magnitude"].as_f64().unwrap())).collect();
+    assert_eq!(order, [("Hello", -2.0), ("Hello", -1.0), ("Bye", -2.0), ("Bye", -1.0)]);
+    for result in results {
+        assert!(result["text"].is_string() && result["token_ids"].is_array());
+        assert!(["stop", "length"].contains(&result["finish_reason"].as_str().unwrap()));
+    }
+}
+
+#[test]
+fn vectors_add_up_and_scales_apply() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    let model = fixture("llama");
+    let file = "out/steering_vector.safetensors";
+    let steer = |vectors: &[&str], magnitude: &str| -> Vec<u8> {
+        let mut args = vec!["steer", "--model", &model, "--json", "--max-new-tokens", "8", "--prompt", "Hello"];
+        args.extend(["--magnitudes", magnitude]);
+        args.extend(vectors.iter().flat_map(|v| ["--vector", v]));
+        let output = place.bipo(&args);
+        assert_ok(&output);
+        let mut value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        value["results"][0]["magnitude"] = Value::Null;
+        value.to_string().into_bytes()
+    };
+    let doubled = format!("{file}:200");
+    assert_eq!(steer(&[&doubled], "1"), steer(&[file], "200"));
+    let (plus, minus) = (format!("{file}:100"), format!("{file}:-100"));
+    assert_eq!(steer(&[&plus, &minus], "1"), steer(&[file], "0"));
+    assert_ne!(steer(&[&doubled], "1"), steer(&[file], "0"));
+}
+
+#[test]
+fn broken_rows_are_reported_and_skipped_or_refused() {
+    let place = Place::new();
+    fs::write(place.path("gaps.csv"), format!("{ROWS},empty question,x\nQ,same,same\n")).unwrap();
+    let output = place.train("out", &["--dataset", "gaps.csv"]);
+    assert_ok(&output);
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("row 5 skipped") && stderr.contains("row 6 skipped"), "{stderr}");
+    assert!(text(&output.stdout).contains("skipped rows 2"));
+    let strict = place.train("strict", &["--dataset", "gaps.csv", "--strict"]);
+    assert_eq!(strict.status.code(), Some(2));
+    assert!(!place.path("strict").exists());
+}
+
+/// A copy of the tiny model with one file replaced.
+fn broken_model(place: &Place, name: &str, file: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) -> String {
+    let dir = place.path(name);
+    fs::create_dir(&dir).unwrap();
+    for entry in fs::read_dir(fixture("llama")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+    }
+    fs::write(dir.join(file), change(fs::read(dir.join(file)).unwrap())).unwrap();
+    dir.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn bad_input_gives_one_line_exit_code_2_and_no_output() {
+    let place = Place::new();
+    let write = |name: &str, bytes: &[u8]| fs::write(place.path(name), bytes).unwrap();
+    write("empty.csv", b"question,matching,not_matching\n");
+    write("columns.csv", b"query,yes,no\na,b,c\n");
+    write("broken.jsonl", b"{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n{oops\n");
+    write("latin.csv", b"question,matching,not_matching\ncaf\xe9?,b,c\n");
+    write("short.gguf", b"GGUF\x03\x00");
+    write("a_file", b"");
+    write("wide.pt", &fs::read(fixture("vectors/bare.pt")).unwrap());
+    let edit = |from: &'static str, to: &'static str| move |bytes: Vec<u8>| text(&bytes).replace(from, to).into_bytes();
+    let no_key = broken_model(&place, "no_key", "config.json", edit("\"num_hidden_layers\"", "\"layers\""));
+    let other = broken_model(&place, "other", "config.json", edit("\"llama\"", "\"gpt_neox\""));
+    let shape = broken_model(&place, "shape", "config.json", edit("\"intermediate_size\": 40", "\"intermediate_size\": 44"));
+    let cut = broken_model(&place, "cut", "model.safetensors", |bytes| bytes[..bytes.len() - 9].to_vec());
+    let train: [(&[&str], &str); 16] = [
+        (&["--model", "no-such-alias"], "no-such-alias"),
+        (&["--model", "./nowhere.gguf"], "nowhere.gguf"),
+        (&["--model", "short.gguf"], "short.gguf"),
+        (&["--model", &no_key], "num_hidden_layers"),
+        (&["--model", &other], "gpt_neox"),
+        (&["--model", &shape], "gate_proj"),
+        (&["--model", &cut], "model.safetensors"),
+        (&["--layer", "3"], "layer 3 out of range: model has 3 layers"),
+        (&["--dataset", "empty.csv"], "empty.csv"),
+        (&["--dataset", "columns.csv"], "query"),
+        (&["--dataset", "broken.jsonl"], "line 2"),
+        (&["--dataset", "latin.csv"], "UTF-8"),
+        (&["--dataset", "nowhere.csv"], "nowhere.csv"),
+        (&["--output-dir", "a_file/out"], "a_file/out"),
+        (&["--template", "no-such-template"], "no-such-template"),
+        (&["--device", "gpu"], "--device gpu"),
+    ];
+    for (flags, expected) in train {
+        assert_refused(&place.train("out", flags), flags, expected);
+        assert!(!place.path("out/steering_vector.safetensors").exists(), "{flags:?} wrote a vector");
+    }
+    let model = fixture("llama");
+    let long = "word ".repeat(600);
+    let vector = ["--vector", "wide.pt", "--layer", "1"];
+    let steer: [(Vec<&str>, &str); 6] = [
+        ([&vector[..], &["--prompt", "a"]].concat(), "hidden size 4, but the model has 32"),
+        (vec!["--vector", "wide.pt", "--prompt", "a"], "--layer"),
+        (vec!["--vector", "nowhere.safetensors", "--prompt", "a"], "nowhere.safetensors"),
+        (vec!["--magnitudes", "1,two", "--prompt", "a"], "two"),
+        (vec!["--prompt", "a"], "bipo train"),
+        ([&vector[..], &[]].concat(), "--prompt"),
+    ];
+    for (flags, expected) in steer {
+        assert_refused(&place.bipo(&[&["steer", "--model", &model][..], &flags].concat()), &flags, expected);
+    }
+    assert_ok(&place.train("out", &[]));
+    let flags = ["--vector", "out/steering_vector.safetensors", "--prompt", &long];
+    assert_refused(&place.bipo(&[&["steer", "--model", &model][..], &flags].concat()), &["long prompt"], "context is 512");
+}
+
+fn assert_refused(output: &Output, flags: &[&str], expected: &str) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{flags:?}: {stderr}");
+    assert!(stderr.contains(expected), "{flags:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{flags:?}");
+    let errors = stderr.lines().filter(|line| line.starts_with("error:")).count();
+    assert_eq!(errors, 1, "{flags:?}: {stderr}");
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bipo"))
+        .args(["steer", "--model", &fixture("llama"), "--vector", "out/steering_vector.safetensors"])
+        .args(["--prompt", "Hello", "--max-new-tokens", "5"])
+        .current_dir(place.0.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
