@@ -55,7 +55,8 @@ pub struct Generation {
     pub token_ids: Vec<u32>,
     /// Why it ended.
     pub finish_reason: FinishReason,
-    /// ‖m·v‖ over the mean norm of the residual at the lowest steered layer, over the prompt; 0 without a vector.
+    /// ‖m·v‖/‖h‖ at the lowest steered layer, the median over the prompt's tokens (the first token's residual is often
+    /// hundreds of times longer than the others'); 0 without a vector.
     pub dose: f64,
 }
 
@@ -74,7 +75,7 @@ pub fn generate(
 ) -> Result<Vec<Generation>> {
     let mut sweep = Sweep::start(model, prompt_ids, vectors, magnitudes, options)?;
     let mut samplers: Vec<Sampler> = magnitudes.iter().map(|_| Sampler::new(prompt_ids, options)).collect();
-    let mut results = sweep.unstarted();
+    let mut results = sweep.unstarted()?;
     let mut alive: Vec<usize> = (0..magnitudes.len()).collect();
     let limit = options.max_new_tokens.min(model.config.max_position_embeddings - prompt_ids.len());
     let mut logits = sweep.prompt_logits()?; // (M, V)
@@ -161,20 +162,22 @@ impl<'a> Sweep<'a> {
     }
 
     /// One empty result a branch, its dose measured on the prompt's residual.
-    fn unstarted(&self) -> Vec<Generation> {
-        let mean_norm = self.mean_residual_norm().unwrap_or(f64::NAN);
+    fn unstarted(&self) -> Result<Vec<Generation>> {
+        let residual_norm = self.median_residual_norm()?;
         let empty = |magnitude: &f32| Generation {
             magnitude: *magnitude,
             token_ids: Vec::new(),
             finish_reason: FinishReason::Length,
-            dose: f64::from(magnitude.abs()) * self.vector_norm / mean_norm,
+            dose: f64::from(magnitude.abs()) * self.vector_norm / residual_norm,
         };
-        self.magnitudes.iter().map(empty).collect()
+        Ok(self.magnitudes.iter().map(empty).collect())
     }
 
-    fn mean_residual_norm(&self) -> Result<f64> {
+    fn median_residual_norm(&self) -> Result<f64> {
         let norms = self.prompt_residual.to_dtype(DType::F32)?.sqr()?.sum(1)?.sqrt()?;
-        Ok(f64::from(norms.mean_all()?.to_scalar::<f32>()?))
+        let mut norms: Vec<f32> = norms.to_vec1()?;
+        norms.sort_unstable_by(f32::total_cmp);
+        Ok(f64::from(norms[norms.len() / 2]))
     }
 
     /// Logits after the prompt, a branch at a time, so that each is computed as if it were alone. → `(M, V)`

@@ -127,18 +127,16 @@ fn encode(opened: &Opened, dataset: &Dataset, max_length: usize, log: Log) -> Re
 
 /// Makes the directory and tries it, before anything costly.
 fn prepare_directory(dir: &Path) -> Result<()> {
-    let unusable = |error: std::io::Error| Error::Argument(format!("cannot write to --output-dir {}: {error}", dir.display()));
-    std::fs::create_dir_all(dir).map_err(unusable)?;
-    tempfile::tempfile_in(dir).map_err(unusable)?;
+    let made = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir));
+    made.map_err(|error| Error::Argument(format!("cannot write to --output-dir {}: {error}", dir.display())))?;
     Ok(())
 }
 
 /// Every setting that the result depends on; no path of this machine but the names.
 fn settings(args: &TrainArgs, config: &TrainConfig, dataset: &Dataset, heldout: Option<&Dataset>) -> Value {
     let mut settings = json!(config);
-    let named = |set: &Dataset| json!({"name": set.name, "sha256": set.sha256, "pairs": set.pairs.len(), "skipped_rows": set.skipped.len()});
-    settings["dataset"] = named(dataset);
-    settings["eval_dataset"] = heldout.map_or(Value::Null, named);
+    settings["dataset"] = describe(dataset);
+    settings["eval_dataset"] = heldout.map_or(Value::Null, describe);
     settings["limit"] = json!(args.limit);
     settings["max_length"] = json!(args.max_length);
     settings["model"] = json!(args.model.model);
@@ -147,6 +145,10 @@ fn settings(args: &TrainArgs, config: &TrainConfig, dataset: &Dataset, heldout: 
     settings["template"] = json!(args.model.template);
     settings["response_prefix"] = json!(args.response_prefix);
     settings
+}
+
+fn describe(set: &Dataset) -> Value {
+    json!({"name": set.name, "sha256": set.sha256, "pairs": set.pairs.len(), "skipped_rows": set.skipped.len()})
 }
 
 fn results(outcome: &Outcome) -> Value {

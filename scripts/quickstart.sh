@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# From a fresh clone to steered text: builds bipo, fetches SmolLM2-135M (92 MB), trains on the bundled pairs, sweeps -2, 0, 2.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export BIPO_CACHE="${BIPO_CACHE:-$PWD/target/bipo-cache}"
+cargo build --release
+scripts/fetch-smollm2.sh >/dev/null
+target/release/bipo train --offline --eval-dataset cheerful-heldout --output-dir bipo_output
+target/release/bipo steer --offline --magnitudes -2,0,2 --max-new-tokens 60 --prompt "How was your day?"
