@@ -41,7 +41,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     prepare_directory(&args.output_dir)?;
     let (model, load_s) = opened.load(&args.model, log)?;
 
-    let settings = settings(args, &config, &dataset, heldout.as_ref());
+    let settings = settings(args, &opened, &config, &dataset, heldout.as_ref());
     let vector_of = |v: &[f32], results: Value| vector(&opened, &config, v, &settings, results);
     let total = config.total_steps(pairs.len());
     log.info(format!(
@@ -132,14 +132,14 @@ fn prepare_directory(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Every setting that the result depends on; no path of this machine but the names.
-fn settings(args: &TrainArgs, config: &TrainConfig, dataset: &Dataset, heldout: Option<&Dataset>) -> Value {
+/// Every setting that the result depends on: names, not paths.
+fn settings(args: &TrainArgs, opened: &Opened, config: &TrainConfig, dataset: &Dataset, heldout: Option<&Dataset>) -> Value {
     let mut settings = json!(config);
     settings["dataset"] = describe(dataset);
     settings["eval_dataset"] = heldout.map_or(Value::Null, describe);
     settings["limit"] = json!(args.limit);
     settings["max_length"] = json!(args.max_length);
-    settings["model"] = json!(args.model.model);
+    settings["model"] = json!(opened.files.name);
     settings["dtype"] = json!(format!("{:?}", args.model.dtype).to_lowercase());
     settings["system"] = json!(args.model.system);
     settings["template"] = json!(args.model.template);

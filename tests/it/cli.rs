@@ -219,6 +219,40 @@ fn broken_rows_are_reported_and_skipped_or_refused() {
     assert!(!place.path("strict").exists());
 }
 
+#[test]
+fn a_loss_that_is_not_finite_stops_with_step_and_row_and_keeps_the_last_good_vector() {
+    let place = Place::new();
+    let output = place.train("out", &["--lr", "1e38", "--weight-decay", "0", "--max-grad-norm", "1e9"]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("not finite") && stderr.contains(" of row"), "{stderr}");
+    let vector = SteeringVector::read(&place.path("out/steering_vector.safetensors"), None).unwrap();
+    let reached = vector.metadata.training.unwrap()["steps"].as_u64().unwrap();
+    assert!(stderr.contains(&format!("error: step {}:", reached + 1)), "{reached}: {stderr}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_what_was_reached_and_exits_130() {
+    let place = Place::new();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bipo"))
+        .args(["train", "--model", &fixture("llama"), "--dataset", "pairs.csv", "--epochs", "1000000", "--output-dir", "out"])
+        .current_dir(place.0.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let metrics = place.path("out/metrics.jsonl");
+    while fs::read(&metrics).map_or(0, |bytes| bytes.len()) < 1000 {
+        assert!(child.try_wait().unwrap().is_none(), "ended before the interrupt");
+        std::thread::yield_now();
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let vector = SteeringVector::read(&place.path("out/steering_vector.safetensors"), None).unwrap();
+    assert!(vector.metadata.training.unwrap()["steps"].as_u64().unwrap() > 1);
+}
+
 /// A copy of the tiny model with one file replaced.
 fn broken_model(place: &Place, name: &str, file: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) -> String {
     let dir = place.path(name);
