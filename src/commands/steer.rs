@@ -42,12 +42,9 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let magnitudes = args.magnitudes.as_slice();
     let streams = magnitudes.len() == 1 && !args.model.json && output::terminal_width().is_some();
     let mut all = Vec::new();
+    let sweep = Sweep { model: &model, encoder: &opened.encoder, vectors: &vector.layers, magnitudes, options: &options };
     for prompt in &prompts {
-        let texts = if streams {
-            Texts::stream(&model, &opened.encoder, prompt, &vector.layers, magnitudes, &options)?
-        } else {
-            Texts::generate(&model, &opened.encoder, prompt, &vector.layers, magnitudes, &options)?
-        };
+        let texts = if streams { sweep.stream(prompt)? } else { sweep.generate(prompt, &mut |_, _| Ok(()))? };
         if !streams && !args.model.json {
             output::result(&texts.to_text())?;
         }
@@ -143,6 +140,41 @@ pub struct TextResult {
     finish_reason: FinishReason,
 }
 
+/// What every prompt of a command is answered with.
+pub struct Sweep<'a> {
+    pub model: &'a Model,
+    pub encoder: &'a TextEncoder,
+    pub vectors: &'a BTreeMap<usize, Vec<f32>>,
+    pub magnitudes: &'a [f32],
+    pub options: &'a GenerateOptions,
+}
+
+impl Sweep<'_> {
+    /// All magnitudes of a prompt; `on_token` gets the branch and each token as it comes.
+    pub fn generate(&self, prompt: &str, on_token: &mut dyn FnMut(usize, u32) -> Result<()>) -> Result<Texts> {
+        let ids = self.encoder.encode_prompt(&[Message::new("user", prompt)])?;
+        let generations = generate(self.model, &ids, self.vectors, self.magnitudes, self.options, on_token)?;
+        let decode = |generation: Generation| {
+            let text = self.encoder.decode(&generation.token_ids, true)?;
+            Ok((generation, text))
+        };
+        let generations = generations.into_iter().map(decode).collect::<Result<_>>()?;
+        Ok(Texts { prompt: prompt.to_owned(), generations })
+    }
+
+    /// As [`Sweep::generate`] for one magnitude, each token shown as it comes.
+    fn stream(&self, prompt: &str) -> anyhow::Result<Texts> {
+        output::result(&format!("{}\n", console::style(prompt).bold()))?;
+        let mut stream = self.encoder.stream(true);
+        let texts = self.generate(prompt, &mut |_, token| match stream.push(token)? {
+            Some(text) => output::result(&text).map_err(|source| Error::write("standard output", source)),
+            None => Ok(()),
+        })?;
+        output::result("\n\n")?;
+        Ok(texts)
+    }
+}
+
 /// All magnitudes of one prompt.
 pub struct Texts {
     prompt: String,
@@ -150,51 +182,6 @@ pub struct Texts {
 }
 
 impl Texts {
-    pub fn generate(
-        model: &Model,
-        encoder: &TextEncoder,
-        prompt: &str,
-        vectors: &BTreeMap<usize, Vec<f32>>,
-        magnitudes: &[f32],
-        options: &GenerateOptions,
-    ) -> Result<Self> {
-        let ids = encoder.encode_prompt(&[Message::new("user", prompt)])?;
-        let generations = generate(model, &ids, vectors, magnitudes, options, &mut |_, _| Ok(()))?;
-        Self::decode(encoder, prompt, generations)
-    }
-
-    /// As [`Texts::generate`] for one magnitude, each token shown as it comes.
-    fn stream(
-        model: &Model,
-        encoder: &TextEncoder,
-        prompt: &str,
-        vectors: &BTreeMap<usize, Vec<f32>>,
-        magnitudes: &[f32],
-        options: &GenerateOptions,
-    ) -> anyhow::Result<Self> {
-        let ids = encoder.encode_prompt(&[Message::new("user", prompt)])?;
-        output::result(&format!("{}\n", console::style(prompt).bold()))?;
-        let mut stream = encoder.stream(true);
-        let mut show = |_: usize, token: u32| -> Result<()> {
-            match stream.push(token)? {
-                Some(text) => output::result(&text).map_err(|source| Error::write("standard output", source)),
-                None => Ok(()),
-            }
-        };
-        let generations = generate(model, &ids, vectors, magnitudes, options, &mut show)?;
-        output::result("\n\n")?;
-        Ok(Self::decode(encoder, prompt, generations)?)
-    }
-
-    fn decode(encoder: &TextEncoder, prompt: &str, generations: Vec<Generation>) -> Result<Self> {
-        let decode = |generation: Generation| {
-            let text = encoder.decode(&generation.token_ids, true)?;
-            Ok((generation, text))
-        };
-        let generations = generations.into_iter().map(decode).collect::<Result<_>>()?;
-        Ok(Self { prompt: prompt.to_owned(), generations })
-    }
-
     fn results(self) -> impl Iterator<Item = TextResult> {
         let prompt = self.prompt;
         self.generations.into_iter().map(move |(generation, text)| TextResult {

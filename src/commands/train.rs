@@ -18,7 +18,7 @@ use bipo::{Error, Result};
 use serde_json::{Value, json};
 
 use super::session::Opened;
-use super::steer::{self, Texts};
+use super::steer::{self, Sweep};
 use crate::args::{TrainArgs, response_prefix};
 use crate::output::{self, Log, Progress};
 
@@ -66,8 +66,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     if args.test_generation && !args.model.json {
         let vectors = [(config.layer, outcome.v)].into();
         let options = steer::greedy(48, &opened, config.positions);
-        let texts = Texts::generate(&model, &opened.encoder, TEST_PROMPT, &vectors, &[-2.0, 0.0, 2.0], &options)?;
-        output::result(&texts.to_text())?;
+        let magnitudes = &[-2.0, 0.0, 2.0];
+        let sweep = Sweep { model: &model, encoder: &opened.encoder, vectors: &vectors, magnitudes, options: &options };
+        output::result(&sweep.generate(TEST_PROMPT, &mut |_, _| Ok(()))?.to_text())?;
     }
     Ok(())
 }
