@@ -16,11 +16,19 @@ pub(super) fn read(path: &Path) -> Result<SteeringVector> {
     }
     let mut layers = BTreeMap::new();
     for name in file.names() {
-        let Some(layer) = name.strip_prefix("direction.").and_then(|layer| layer.parse::<usize>().ok()) else {
-            return Err(Error::malformed(path, format!("tensor {name:?}: expected direction.N alone")));
+        // llama.cpp refuses direction.0, so a file that has it was made for other rules.
+        let layer = name.strip_prefix("direction.").and_then(|layer| layer.parse::<usize>().ok()).filter(|layer| *layer > 0);
+        let Some(layer) = layer else {
+            return Err(Error::malformed(path, format!("tensor {name:?}: expected direction.N alone, N from 1")));
         };
-        let v = file.load(name)?.flatten_all()?.to_vec1::<f32>()?;
-        layers.insert(layer, v);
+        let shape = file.shape(name).unwrap_or_default();
+        if shape.len() != 1 {
+            return Err(Error::malformed(path, format!("tensor {name:?} has shape {shape:?}, expected [hidden]")));
+        }
+        let v = file.load(name)?.to_vec1::<f32>()?;
+        if layers.insert(layer, v).is_some() {
+            return Err(Error::malformed(path, format!("two tensors for layer {layer}")));
+        }
     }
     let hint = file.metadata().get("controlvector.model_hint").and_then(|value| value.to_string().ok());
     Ok(SteeringVector { layers, metadata: Metadata { model_type: hint.cloned(), ..Metadata::default() } })

@@ -40,7 +40,7 @@ pub(super) fn read(path: &Path, bytes: &[u8], layer: Option<usize>) -> Result<St
         file.take(super::LARGEST_FILE).read_to_end(&mut data).map_err(|error| broken(format!("{name}: {error}")))?;
         Ok(data)
     };
-    let object = unpickle(&entry(&pickle)?).map_err(|error| broken(error.to_string()))?;
+    let object = unpickle(&entry(&pickle)?).map_err(broken)?;
     let tensor = match &object {
         Object::Dict(_) => value(&object, "v").ok_or_else(|| broken("its dict has no key \"v\"".into()))?,
         other => other,
@@ -53,10 +53,57 @@ pub(super) fn read(path: &Path, bytes: &[u8], layer: Option<usize>) -> Result<St
     Ok(SteeringVector { layers: BTreeMap::from([(layer, v)]), metadata: Metadata::default() })
 }
 
-fn unpickle(data: &[u8]) -> candle_core::Result<Object> {
+/// A vector's pickle has some hundred bytes. candle nests its objects in boxes and clones a memo entry at each use, so that a
+/// hostile pickle would exhaust the stack or the memory; within these limits it cannot.
+const MAX_PICKLE_BYTES: usize = 16 << 10;
+const MAX_NODES: usize = 1024;
+const MAX_DEPTH: usize = 32;
+
+/// candle's unpickler, one operation at a time. Classes are names here: nothing is ever called.
+fn unpickle(data: &[u8]) -> Result<Object, String> {
+    if data.len() > MAX_PICKLE_BYTES {
+        return Err(TOO_MUCH.into());
+    }
+    let mut rest = data;
     let mut stack = Stack::empty();
-    stack.read_loop(&mut std::io::BufReader::new(data))?;
-    stack.finalize()
+    loop {
+        match rest {
+            // BINUNICODE allocates the length that it reads, before it reads the text.
+            [b'X', a, b, c, d, text @ ..] if u32::from_le_bytes([*a, *b, *c, *d]) as usize > text.len() => {
+                return Err("a string is longer than its file".into());
+            }
+            // LONG1 shifts by eight bits a byte, however many there are.
+            [0x8a, bytes, ..] if *bytes > 8 => return Err("a number has more than 64 bits".into()),
+            _ => {}
+        }
+        let done = stack.read(&mut rest).map_err(|error| error.to_string())?;
+        if let Some(top) = stack.stack().last() {
+            measure(top, 0, &mut 0)?;
+        }
+        if done {
+            return stack.finalize().map_err(|error| error.to_string());
+        }
+    }
+}
+
+const TOO_MUCH: &str = "it holds more than a steering vector; expected one tensor of rank 1, or a dict with \"v\"";
+
+fn measure(object: &Object, depth: usize, nodes: &mut usize) -> Result<(), String> {
+    *nodes += 1;
+    if depth > MAX_DEPTH || *nodes > MAX_NODES {
+        return Err(TOO_MUCH.into());
+    }
+    let mut inner = |object| measure(object, depth + 1, nodes);
+    match object {
+        Object::Tuple(items) | Object::List(items) => items.iter().try_for_each(inner),
+        Object::Dict(items) => items.iter().flat_map(|(key, value)| [key, value]).try_for_each(inner),
+        Object::Reduce { callable, args } | Object::Build { callable, args } => {
+            inner(callable)?;
+            inner(args)
+        }
+        Object::PersistentLoad(id) => inner(id),
+        _ => Ok(()),
+    }
 }
 
 fn value<'a>(object: &'a Object, key: &str) -> Option<&'a Object> {

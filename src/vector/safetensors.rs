@@ -95,6 +95,10 @@ fn read_own(path: &Path, tensors: &SafeTensors, strings: &std::collections::Hash
         }
         out.insert(layer, v);
     }
+    if out.len() != tensors.len() {
+        let names = tensors.names().join(", ");
+        return Err(Error::malformed(path, format!("metadata lists layers {:?}, but its tensors are {names}", out.keys())));
+    }
     let training = strings.get("training").map(|text| serde_json::from_str(text).map_err(|_| bad("training", text)));
     let metadata = Metadata {
         base_model: strings.get("base_model").cloned(),

@@ -70,12 +70,22 @@ fn a_vector_that_is_not_finite_is_refused() {
 }
 
 #[test]
-fn the_authors_file_has_the_published_norm_and_needs_a_layer() {
+fn a_bare_tensor_needs_a_layer() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vectors/bare.pt");
     let error = SteeringVector::read(&path, None).unwrap_err().to_string();
     assert!(error.contains("--layer"), "{error}");
     let vector = SteeringVector::read(&path, Some(2)).unwrap();
     assert_eq!(vector.layers[&2], [1.0, -2.0, 0.5, 3.0]);
+}
+
+#[test]
+#[ignore = "needs the authors' vector in ../shared/data"]
+fn the_authors_vector_has_the_published_norm() {
+    let name = "../shared/data/vectors/power-seeking_mistral_vec_ep5_layer13.pt";
+    let vector = SteeringVector::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name), Some(13)).unwrap();
+    assert_eq!(vector.hidden_size(), 4096);
+    let norm = vector.layers[&13].iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt();
+    assert!((norm - 1.36).abs() < 0.005, "{norm}");
 }
 
 #[test]
@@ -123,4 +133,115 @@ fn a_model_of_another_size_or_depth_is_refused() {
     assert!(example().check_model(4, 4).unwrap_err().to_string().contains("hidden size 3, but the model has 4"));
     let error = example().check_model(3, 3).unwrap_err().to_string();
     assert_eq!(error, "layer 3 out of range: model has 3 layers");
+}
+
+/// A `torch.save` archive with this pickle, opcodes as `python -m pickletools` lists them, and a storage of one f32.
+fn archive(object: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let pickle = [b"\x80\x02", object, b"."].concat();
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in [("v/data.pkl", pickle.as_slice()), ("v/data/0", &1.0_f32.to_le_bytes())] {
+        zip.start_file(name, stored).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+#[test]
+fn hostile_pickles_end_in_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let refusal = |object: &[u8]| {
+        let error = SteeringVector::read(&written(&dir, "v.pt", &archive(object)), Some(1)).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        error.to_string()
+    };
+    for nested in [10_000, 1_000_000] {
+        assert!(refusal(&[b")".to_vec(), vec![0x85; nested]].concat()).contains("more than a steering vector"));
+    }
+    // Each step holds the last object twice: 2^60 nodes.
+    let doubling = [b")q\x00".to_vec(), b"h\x00h\x00\x86q\x00".repeat(60)].concat();
+    assert!(refusal(&doubling).contains("more than a steering vector"));
+    assert!(refusal(b"X\xff\xff\xff\xff").contains("longer than its file"));
+    assert!(refusal(b"\x8a\xff").contains("64 bits"));
+    for object in [&b"R"[..], b"\x85", b"h\x07", b"s", b"u", b"t", b"Q", b"(((", b"\xfe", b""] {
+        refusal(object);
+    }
+}
+
+#[test]
+fn a_pickle_that_calls_a_function_is_refused_and_calls_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let called = dir.path().join("called");
+    let command = format!("touch {}", called.display());
+    let text = [&b"X"[..], &(command.len() as u32).to_le_bytes(), command.as_bytes()].concat();
+    let object = [&b"cos\nsystem\n("[..], &text, b"tR"].concat();
+    assert!(SteeringVector::read(&written(&dir, "v.pt", &archive(&object)), Some(1)).is_err());
+    assert!(!called.exists());
+}
+
+#[test]
+fn every_shorter_torch_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vectors/bare.pt")).unwrap();
+    for len in (0..whole.len()).step_by(7) {
+        let path = written(&dir, "v.pt", &whole[..len]);
+        assert_eq!(SteeringVector::read(&path, Some(1)).unwrap_err().exit_code(), 2, "{len} bytes");
+    }
+}
+
+#[test]
+fn metadata_that_disagrees_with_the_tensors_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = safetensors::to_bytes(&example());
+    let end = bytes.len() - 2 * 3 * size_of::<f32>();
+    let header = std::str::from_utf8(&bytes[8..end]).unwrap().trim_end();
+    for (from, to, expected) in [
+        (r#""format_version":"1""#, r#""format_version":"2""#, "newer bipo"),
+        (r#""hidden_size":"3""#, r#""hidden_size":"4""#, "metadata says 4"),
+        (r#""layers":"[1,3]""#, r#""layers":"[1]""#, "lists layers [1]"),
+        (r#""layers":"[1,3]""#, r#""layers":"[1,2]""#, "layer.2"),
+        (r#""layers":"[1,3]""#, r#""no_layers":"[]""#, "\"layers\" is missing"),
+        (r#""positions":"response""#, r#""positions":"some""#, "positions"),
+    ] {
+        let header = header.replace(from, to);
+        let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &bytes[end..]].concat();
+        let error = SteeringVector::read(&written(&dir, "v.safetensors", &file), None).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+}
+
+/// A GGUF control vector with one f32 tensor of zeros, laid out by hand after the format's specification.
+fn control_vector(name: &str, dims: &[u64]) -> Vec<u8> {
+    let string = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let mut bytes = [&b"GGUF"[..], &3_u32.to_le_bytes(), &1_u64.to_le_bytes(), &1_u64.to_le_bytes()].concat();
+    bytes.extend([string("general.architecture"), 8_u32.to_le_bytes().to_vec(), string("controlvector")].concat());
+    bytes.extend([string(name), (dims.len() as u32).to_le_bytes().to_vec()].concat());
+    dims.iter().for_each(|dim| bytes.extend(dim.to_le_bytes()));
+    bytes.extend([0_u32.to_le_bytes().to_vec(), 0_u64.to_le_bytes().to_vec()].concat());
+    bytes.resize(bytes.len().next_multiple_of(32) + 16, 0);
+    bytes
+}
+
+#[test]
+fn control_vectors_that_llama_cpp_would_refuse_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |bytes: &[u8]| SteeringVector::read(&written(&dir, "v.gguf", bytes), None);
+    let whole = control_vector("direction.1", &[4]);
+    assert_eq!(read(&whole).unwrap().layers[&1], [0.0; 4]);
+    for (name, dims, expected) in [
+        ("direction.0", &[4_u64][..], "N from 1"),
+        ("blk.1.attn_q.weight", &[4], "direction.N"),
+        ("direction.1", &[2, 2], "[2, 2]"),
+        ("direction.1", &[1 << 62], "truncated"),
+        ("direction.1", &[u64::MAX], "truncated"),
+    ] {
+        let error = read(&control_vector(name, dims)).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+    for len in 0..whole.len() {
+        assert_eq!(read(&whole[..len]).unwrap_err().exit_code(), 2, "{len} bytes");
+    }
 }
