@@ -48,7 +48,12 @@ fn range(text: &str, first: &str, rest: &str) -> Result<Vec<f32>, Error> {
     }
     // Multiples of the step, not a running sum: no drift. The end counts if rounding alone keeps it out.
     let count = (steps + 1e-6).floor() as usize;
-    Ok((0..=count).map(|i| (first + i as f64 * step) as f32).collect())
+    // A sum that cancels leaves a rest (-0.3 + 3 * 0.1 is 5.6e-17), but magnitude 0 is exactly no vector.
+    let value = |i: usize| match first + i as f64 * step {
+        rest if rest.abs() < step.abs() * 1e-6 => 0.0,
+        value => value as f32,
+    };
+    Ok((0..=count).map(value).collect())
 }
 
 fn number(text: &str, part: &str) -> Result<f64, Error> {
@@ -72,6 +77,15 @@ mod tests {
         assert_eq!(parse("0..0.3:0.1"), [0.0, 0.1, 0.2, 0.3]);
         assert_eq!(parse("2..-2:-2"), [2.0, 0.0, -2.0]);
         assert_eq!(parse("-1..1"), [-1.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn a_range_through_zero_has_an_exact_zero_and_no_drift() {
+        assert_eq!(parse("-0.3..0.3:0.1")[3].to_bits(), 0);
+        assert_eq!(parse("0.3..-0.3:-0.1")[3].to_bits(), 0);
+        for (i, m) in parse("-2..2:0.1").into_iter().enumerate() {
+            assert_eq!(m, format!("{}e-1", i as i32 - 20).parse::<f32>().unwrap());
+        }
     }
 
     #[test]
