@@ -47,7 +47,7 @@ pub struct ModelArgs {
     #[arg(long, default_value = "auto")]
     pub dtype: DTypeArg,
     /// Set the system prompt; "" for none [default: none].
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub system: Option<String>,
     /// Choose the chat template: auto (the tokenizer's own), a built-in name, or a Jinja file.
     #[arg(long, default_value = "auto")]
@@ -130,7 +130,7 @@ pub struct TrainArgs {
     #[arg(long, default_value = "all")]
     pub positions: Positions,
     /// Put this text between prompt and response; auto is a space unless the template ends in white space.
-    #[arg(long, default_value = "auto", value_name = "auto|TEXT")]
+    #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
     pub response_prefix: String,
     /// Set the decoupled weight decay.
     #[arg(long, default_value_t = 0.05, value_parser = not_negative)]
@@ -235,7 +235,7 @@ pub struct SteerArgs {
     #[arg(long, default_value = "-2,0,2", allow_hyphen_values = true, value_name = "LIST")]
     pub magnitudes: Magnitudes,
     /// Answer this prompt; repeat for several.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
     /// Answer each line of this file, or of standard input (-).
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]

@@ -12,24 +12,28 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         _ => Path::new("."),
     };
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".bipo-").tempfile_in(dir)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".bipo-");
+        if let Some(permissions) = permissions() {
+            builder.permissions(permissions);
+        }
+        let mut file = builder.tempfile_in(dir)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
-        make_readable(file.as_file())?;
         file.persist(path)?;
         Ok(())
     };
     write().map_err(|source| Error::write(path, source))
 }
 
-/// Temporary files are private; results have the mode of any new file.
+/// Temporary files are private; results have the mode of any new file, so the umask applies.
 #[cfg(unix)]
-fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
+fn permissions() -> Option<std::fs::Permissions> {
     use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+    Some(std::fs::Permissions::from_mode(0o666))
 }
 
 #[cfg(not(unix))]
-fn make_readable(_: &std::fs::File) -> std::io::Result<()> {
-    Ok(())
+fn permissions() -> Option<std::fs::Permissions> {
+    None
 }

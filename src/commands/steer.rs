@@ -42,20 +42,26 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let magnitudes = args.magnitudes.as_slice();
     let streams = magnitudes.len() == 1 && !args.model.json && output::terminal_width().is_some();
     let mut all = Vec::new();
+    let mut shown = Ok(());
     let sweep = Sweep { model: &model, encoder: &opened.encoder, vectors: &vector.layers, magnitudes, options: &options };
     for prompt in &prompts {
         let texts = if streams { sweep.stream(prompt)? } else { sweep.generate(prompt, &mut |_, _| Ok(()))? };
-        if !streams && !args.model.json {
-            output::result(&texts.to_text())?;
+        if !streams && !args.model.json && shown.is_ok() {
+            shown = output::result(&texts.to_text());
+        }
+        // With a file to write, a reader that has gone is no reason to stop.
+        if shown.is_err() && args.output.is_none() {
+            break;
         }
         all.extend(texts.results());
     }
     let results = json!({"schema_version": 1, "results": all});
-    if args.model.json {
-        output::json(&results)?;
-    }
     if let Some(path) = &args.output {
         write_atomic(path, format!("{results:#}\n").as_bytes())?;
+    }
+    shown?;
+    if args.model.json {
+        output::json(&results)?;
     }
     Ok(())
 }

@@ -346,3 +346,64 @@ fn a_closed_pipe_is_no_failure() {
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn a_closed_pipe_does_not_keep_the_output_file_from_being_written() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    for (name, flags) in [("text.json", &[][..]), ("json.json", &["--json"])] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_bipo"))
+            .args(["steer", "--model", &fixture("llama"), "--vector", "out/steering_vector.safetensors"])
+            .args(["--prompt", "Hello", "--prompt", "Why?", "--max-new-tokens", "5", "--magnitudes", "0,1"])
+            .args(["--output", name])
+            .args(flags)
+            .current_dir(place.0.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        assert!(child.wait().unwrap().success());
+        let written: Value = serde_json::from_slice(&fs::read(place.path(name)).unwrap()).unwrap();
+        assert_eq!(written["results"].as_array().unwrap().len(), 4);
+    }
+}
+
+#[test]
+fn values_that_begin_with_a_minus_sign_parse() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    let output = place.bipo(&[
+        "steer",
+        "--model",
+        &fixture("llama"),
+        "--vector",
+        "out/steering_vector.safetensors:-1",
+        "--magnitudes",
+        "-0.2..0.1:0.1",
+        "--system",
+        "- be brief",
+        "--prompt",
+        "-5 degrees?",
+        "--max-new-tokens",
+        "2",
+        "--json",
+    ]);
+    assert_ok(&output);
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let results = value["results"].as_array().unwrap();
+    assert_eq!(results[0]["prompt"], "-5 degrees?");
+    let magnitudes: Vec<f64> = results.iter().map(|result| result["magnitude"].as_f64().unwrap()).collect();
+    assert_eq!(magnitudes.len(), 4);
+    assert_eq!(magnitudes[2].to_bits(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_run_is_refused_where_the_directory_is_a_file_and_leaves_the_file_alone() {
+    let place = Place::new();
+    fs::write(place.path("out"), "kept").unwrap();
+    let output = place.train("out", &[]);
+    assert_refused(&output, &["--output-dir"], "--output-dir out");
+    assert_eq!(fs::read_to_string(place.path("out")).unwrap(), "kept");
+}
