@@ -47,7 +47,7 @@ if [ ! -f "$work/$version/complete" ]; then
     built=$(release "$bins/_nlcBuildMetadata.json")
     source=$(release "$work/$version/source/package/llama/llama.cpp.info.json")
     [ -n "$built" ] && [ "$built" = "$source" ] || fail "library is of release '$built', headers of '$source'"
-    git clone --quiet --bare "$work/$version/source/package/llama/gitRelease.bundle" "$work/$version/release.git"
+    git -c advice.defaultBranchName=false clone --quiet --bare "$work/$version/source/package/llama/gitRelease.bundle" "$work/$version/release.git"
     git --git-dir "$work/$version/release.git" archive HEAD include ggml/include | tar x -C "$headers"
     echo "$built" >"$work/$version/complete"
 fi

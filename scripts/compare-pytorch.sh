@@ -4,8 +4,8 @@
 #
 # usage: scripts/compare-pytorch.sh [-e VENV] [-m MODEL.gguf] [-d DATASET.csv] [-- FLAGS OF compare_pytorch.py]
 #   -e  virtual environment, made if it is not there (default target/compare-venv). One that can already import torch,
-#       transformers, gguf and accelerate is used as it is: on Linux, pip's default torch brings CUDA along (5 GB), so put
-#       PyTorch's CPU build there first to save that.
+#       transformers, gguf and accelerate is used as it is: on Linux, pip's default torch brings gigabytes of CUDA
+#       libraries along, so put PyTorch's CPU build there first to save that.
 #   -m  model (default: what scripts/fetch-smollm2.sh fetches)
 #   -d  dataset (default data/cheerful-train.csv)
 set -euo pipefail
