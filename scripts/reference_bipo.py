@@ -22,7 +22,7 @@ To steer, m*v is added in the same place while the model generates; a sweep does
 What it does not do is what bipo is for: here the blocks below L, the whole reference and the logits of the prompt are
 computed again at every step although v cannot change them.
 
-Examples (SmolLM2 as GGUF: scripts/fetch-smollm2.sh; needs torch, transformers, safetensors, gguf):
+Examples (SmolLM2 as GGUF: scripts/fetch-smollm2.sh; needs torch, transformers, accelerate, safetensors, gguf):
 
   python scripts/reference_bipo.py --model smollm2.gguf --dataset data/cheerful-train.csv --layer 14 \\
       --max-steps 20 --lr 0.01 --out v.safetensors --metrics metrics.jsonl
@@ -78,10 +78,8 @@ def train(args):
     pairs = read_pairs(args, tokenizer)
     plan = replayed_plan(args.replay) if args.replay else drawn_plan(sorted(pairs), args)
     steps_per_epoch = -(-len(pairs) // args.batch_size)
-    schedule_steps = args.schedule_epochs * steps_per_epoch if args.schedule_epochs else len(plan)
     plan = plan[: args.max_steps]
-    if args.schedule_epochs is None:
-        schedule_steps = len(plan)
+    schedule_steps = args.schedule_epochs * steps_per_epoch if args.schedule_epochs else len(plan)
 
     v = torch.nn.Parameter(torch.zeros(policy.config.hidden_size))
     optimizer = torch.optim.AdamW([v], lr=args.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=args.weight_decay)
@@ -279,7 +277,7 @@ def read_pairs(args, tokenizer):
 
 
 def prompt_text(tokenizer, prompt, system):
-    messages = [{"role": "system", "content": system}] if system is not None else []
+    messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": prompt})
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 

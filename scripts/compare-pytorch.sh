@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Compares bipo with the plain PyTorch reference (scripts/reference_bipo.py): SmolLM2-135M, layer 14, the first 200 rows of a
+# CSV, batch 4, f32, 2 threads, 5 epochs; then a sweep of five magnitudes. Prints a table. The machine should be idle.
+#
+# usage: scripts/compare-pytorch.sh [-e VENV] [-m MODEL.gguf] [-d DATASET.csv] [-- FLAGS OF compare_pytorch.py]
+#   -e  virtual environment, made if it is not there (default target/compare-venv). One that can already import torch,
+#       transformers, gguf and accelerate is used as it is: on Linux, pip's default torch brings gigabytes of CUDA
+#       libraries along, so put PyTorch's CPU build there first to save that.
+#   -m  model (default: what scripts/fetch-smollm2.sh fetches)
+#   -d  dataset (default data/cheerful-train.csv)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=${CARGO_TARGET_DIR:-target}/compare-venv
+model=
+dataset=data/cheerful-train.csv
+while getopts e:m:d:h option; do
+    case $option in
+        e) venv=$OPTARG ;;
+        m) model=$OPTARG ;;
+        d) dataset=$OPTARG ;;
+        *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    esac
+done
+shift $((OPTIND - 1))
+
+[ -f "$dataset" ] || { echo "compare-pytorch: no such file: $dataset" >&2; exit 2; }
+[ -n "$model" ] || model=$(sh scripts/fetch-smollm2.sh)
+
+[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+if ! "$venv/bin/python" -c 'import torch, transformers, safetensors, gguf, accelerate' 2>/dev/null; then
+    "$venv/bin/pip" install --quiet torch transformers safetensors gguf accelerate numpy >&2
+fi
+cargo build --release --quiet
+
+"$venv/bin/python" scripts/compare_pytorch.py --bipo "${CARGO_TARGET_DIR:-target}/release/bipo" \
+    --python "$venv/bin/python" --model "$model" --dataset "$dataset" \
+    --work-dir "${CARGO_TARGET_DIR:-target}/compare-pytorch" "$@"

@@ -1,0 +1,139 @@
+/* A sweep of magnitudes with llama.cpp, to compare `bipo steer` with: one control vector, one magnitude after another.
+ *
+ * llama.cpp keeps one control vector a context, so magnitudes cannot share a batch. The vector is added to the output of
+ * the 0-based block LAYER at every position (LAYER >= 1; llama.cpp has none for block 0). Greedy; stops at the end of turn.
+ * The prompt is taken as it is, chat template applied by the caller. Prints one line of JSON.
+ *
+ * usage: llamacpp_sweep BACKENDS_DIR MODEL.gguf V.f32 LAYER MAGNITUDES PROMPT_TEXT MAX_NEW_TOKENS THREADS
+ *   V.f32: the vector as raw little-endian f32; MAGNITUDES: -2,-1,0,1,2
+ * Build: scripts/compare-llamacpp.sh, which takes the headers from the release that the library was built from.
+ */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "ggml-backend.h"
+#include "llama.h"
+
+enum { MAX_TOKENS = 8192 };
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void fail(const char *message, const char *what) {
+    fprintf(stderr, "llamacpp_sweep: %s: %s\n", message, what);
+    exit(1);
+}
+
+static void quiet(enum ggml_log_level level, const char *text, void *unused) {
+    (void)unused;
+    if (level == GGML_LOG_LEVEL_ERROR) fputs(text, stderr);
+}
+
+static llama_token argmax(const float *logits, int count) {
+    int best = 0;
+    for (int i = 1; i < count; i++)
+        if (logits[i] > logits[best]) best = i;
+    return best;
+}
+
+/* Adds magnitude * v after block `layer`. The library's buffer begins at block 1. */
+static void set_vector(struct llama_context *context, const float *v, int hidden, int layers, int layer, float magnitude) {
+    size_t length = (size_t)hidden * (size_t)(layers - 1);
+    float *buffer = calloc(length, sizeof(float));
+    if (!buffer) fail("out of memory", "control vector");
+    for (int i = 0; i < hidden; i++) buffer[(size_t)(layer - 1) * (size_t)hidden + (size_t)i] = magnitude * v[i];
+    if (llama_set_adapter_cvec(context, buffer, length, hidden, layer, layer) != 0)
+        fail("llama_set_adapter_cvec failed", "control vector");
+    free(buffer);
+}
+
+/* Decodes greedily; prints one result and returns how many tokens it has. */
+static int generate(struct llama_context *context, const struct llama_vocab *vocab, llama_token *prompt, int prompt_tokens,
+                    int max_new_tokens, float magnitude, double set_s) {
+    llama_token tokens[MAX_TOKENS];
+    int count = 0, words = llama_vocab_n_tokens(vocab);
+    double begun = now(), first_s = 0.0;
+    struct llama_batch batch = llama_batch_get_one(prompt, prompt_tokens);
+    while (count < max_new_tokens) {
+        if (llama_decode(context, batch) != 0) fail("llama_decode failed", "batch");
+        tokens[count] = argmax(llama_get_logits_ith(context, -1), words);
+        if (count == 0) first_s = now() - begun;
+        batch = llama_batch_get_one(&tokens[count], 1);
+        if (llama_vocab_is_eog(vocab, tokens[count++])) break;
+    }
+    double seconds = now() - begun;
+    printf("{\"magnitude\":%g,\"seconds\":%.4f,\"set_vector_s\":%.4f,\"first_token_s\":%.4f,\"tokens\":%d,", magnitude,
+           seconds, set_s, first_s, count);
+    printf("\"tokens_per_s\":%.2f,\"token_ids\":[", count / seconds);
+    for (int i = 0; i < count; i++) printf("%s%d", i ? "," : "", tokens[i]);
+    printf("]}");
+    return count;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 9) fail("expected 8 arguments", "see the head of llamacpp_sweep.c");
+    int layer = atoi(argv[4]), max_new_tokens = atoi(argv[7]), threads = atoi(argv[8]);
+    if (max_new_tokens < 1 || max_new_tokens > MAX_TOKENS) fail("expected 1 to 8192 tokens", argv[7]);
+    if (threads < 1) fail("expected at least 1 thread", argv[8]);
+
+    double started = now();
+    llama_log_set(quiet, NULL);
+    ggml_backend_load_all_from_path(argv[1]);
+    llama_backend_init();
+    struct llama_model_params model_params = llama_model_default_params();
+    model_params.n_gpu_layers = 0;
+    struct llama_model *model = llama_model_load_from_file(argv[2], model_params);
+    if (!model) fail("cannot load the model", argv[2]);
+    const struct llama_vocab *vocab = llama_model_get_vocab(model);
+    int hidden = llama_model_n_embd(model), layers = llama_model_n_layer(model);
+    if (layer < 1 || layer >= layers) fail("expected a layer from 1 to the last block", argv[4]);
+
+    float *v = malloc((size_t)hidden * sizeof(float));
+    FILE *file = fopen(argv[3], "rb");
+    if (!v || !file || fread(v, sizeof(float), (size_t)hidden, file) != (size_t)hidden || fgetc(file) != EOF)
+        fail("expected as many f32 as the model has hidden units", argv[3]);
+    fclose(file);
+
+    static llama_token prompt[MAX_TOKENS];
+    int prompt_tokens = llama_tokenize(vocab, argv[6], (int)strlen(argv[6]), prompt, MAX_TOKENS, false, true);
+    if (prompt_tokens < 1) fail("cannot tokenise the prompt", argv[6]);
+
+    struct llama_context_params params = llama_context_default_params();
+    params.n_ctx = (uint32_t)(prompt_tokens + max_new_tokens);
+    params.n_batch = params.n_ctx;
+    params.n_threads = params.n_threads_batch = threads;
+    struct llama_context *context = llama_init_from_model(model, params);
+    if (!context) fail("cannot make a context", argv[2]);
+
+    printf("{\"load_s\":%.4f,\"prompt_tokens\":%d,\"threads\":%d,\"results\":[", now() - started, prompt_tokens, threads);
+    double sweep_started = now();
+    int total = 0;
+    for (char *next = argv[5]; *next;) {
+        char *end;
+        float magnitude = strtof(next, &end);
+        if (end == next) fail("expected numbers separated by commas", argv[5]);
+        if (next != argv[5]) putchar(',');
+        double begun = now();
+        llama_memory_clear(llama_get_memory(context), true);
+        set_vector(context, v, hidden, layers, layer, magnitude);
+        total += generate(context, vocab, prompt, prompt_tokens, max_new_tokens, magnitude, now() - begun);
+        next = *end == ',' ? end + 1 : end;
+    }
+    double sweep_s = now() - sweep_started;
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    printf("],\"sweep_s\":%.4f,\"tokens\":%d,\"tokens_per_s\":%.2f,\"peak_rss_mib\":%.1f}\n", sweep_s, total,
+           total / sweep_s, (double)usage.ru_maxrss / 1024.0);
+    free(v);
+    llama_free(context);
+    llama_model_free(model);
+    llama_backend_free();
+    return 0;
+}

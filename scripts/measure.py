@@ -1,0 +1,48 @@
+"""Run a command and measure it; print results as a table. Shared by the two comparisons; standard library only."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+
+class Measured:
+    """What a command printed as JSON, its wall time in seconds and its peak resident memory in MiB."""
+
+    def __init__(self, output, wall_s, peak_mib):
+        self.output, self.wall_s, self.peak_mib = output, wall_s, peak_mib
+
+
+def measured_run(command, log):
+    """Runs a command that prints one JSON value on standard output; its standard error goes to the file `log`."""
+    command = [str(part) for part in command]
+    print("$", " ".join(command), file=sys.stderr)
+    started = time.perf_counter()
+    with open(log, "wb") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    wall_s = time.perf_counter() - started
+    if process.returncode != 0:
+        tail = open(log, encoding="utf-8", errors="replace").read()[-2000:]
+        sys.exit(f"{tail}\n{command[0]} failed with exit code {process.returncode}; its messages are in {log}")
+    unit = 1024 * 1024 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    return Measured(json.loads(output), wall_s, usage.ru_maxrss / unit)
+
+
+def print_table(head, rows):
+    rows = [[str(cell) for cell in row] for row in [head, *rows]]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    for number, row in enumerate(rows):
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+        print("| " + " | ".join(cells) + " |")
+        if number == 0:
+            print("|" + "|".join("-" * (width + 1) + (":" if i else "-") for i, width in enumerate(widths)) + "|")
+
+
+def warn_if_busy():
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"warning: load average is {load:.1f}: other programs are running, the times will not mean much", file=sys.stderr)
+    return load
