@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bipo::chat::Message;
 use bipo::files::write_atomic;
-use bipo::generate::{FinishReason, GenerateOptions, Generation, generate};
+use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 use bipo::model::Model;
 use bipo::tokens::{ResponsePrefix, TextEncoder};
 use bipo::vector::{Positions, SteeringVector};
@@ -26,7 +26,8 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     let vector = read_vectors(args)?;
     let prompts = read_prompts(args)?;
-    let opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+    let mut opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+    opened.encoder.tell_spans(vector.metadata.spans);
     vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
@@ -37,7 +38,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         seed: args.seed,
         ..greedy(args.max_new_tokens, &opened, positions)
     };
-    check_prompts(&opened, &prompts)?;
+    check_prompts(&opened, &prompts, positions)?;
     let (model, _) = opened.load(&args.model, log)?;
     let magnitudes = args.magnitudes.as_slice();
     let streams = magnitudes.len() == 1 && !args.model.json && output::terminal_width().is_some();
@@ -91,6 +92,9 @@ fn read_vectors(args: &SteerArgs) -> Result<SteeringVector> {
     let mut sum: Option<SteeringVector> = None;
     for (path, scale) in named {
         let mut vector = SteeringVector::read(&path, args.layer)?;
+        let (positions, spans) = (vector.metadata.positions, vector.metadata.spans);
+        vector.metadata.positions = args.positions.unwrap_or(positions);
+        vector.metadata.spans = args.spans.or(spans.filter(|_| args.positions.is_none()));
         match &mut sum {
             Some(sum) => sum.add(&vector, scale)?,
             None => {
@@ -99,7 +103,9 @@ fn read_vectors(args: &SteerArgs) -> Result<SteeringVector> {
             }
         }
     }
-    sum.ok_or_else(|| Error::Argument("no vector given".into()))
+    let sum = sum.ok_or_else(|| Error::Argument("no vector given".into()))?;
+    sum.metadata.positions.check(sum.metadata.spans)?;
+    Ok(sum)
 }
 
 fn read_prompts(args: &SteerArgs) -> Result<Vec<String>> {
@@ -123,14 +129,19 @@ fn read_prompts(args: &SteerArgs) -> Result<Vec<String>> {
     Ok(prompts)
 }
 
-/// Refuses a prompt that fills the context before the weights are read.
-fn check_prompts(opened: &Opened, prompts: &[String]) -> Result<()> {
+/// Refuses a prompt that fills the context, or that a vector cannot reach, before the weights are read.
+fn check_prompts(opened: &Opened, prompts: &[String], positions: Positions) -> Result<()> {
     let context = opened.config.max_position_embeddings;
     for prompt in prompts {
-        let tokens = opened.encoder.encode_prompt(&[Message::new("user", prompt)])?.len();
+        let encoded = opened.encoder.encode_prompt(&[Message::new("user", prompt)])?;
+        let tokens = encoded.ids.len();
         if tokens >= context {
             let problem = format!("the prompt has {tokens} tokens, but the model's context is {context}: shorten it");
             return Err(Error::Argument(problem));
+        }
+        if !Prompt::from(&encoded).is_steered(positions) {
+            let problem = "no token of the prompt or after it would be steered: choose other --positions or --spans";
+            return Err(Error::Argument(problem.into()));
         }
     }
     Ok(())
@@ -158,8 +169,8 @@ pub struct Sweep<'a> {
 impl Sweep<'_> {
     /// All magnitudes of a prompt; `on_token` gets the branch and each token as it comes.
     pub fn generate(&self, prompt: &str, on_token: &mut dyn FnMut(usize, u32) -> Result<()>) -> Result<Texts> {
-        let ids = self.encoder.encode_prompt(&[Message::new("user", prompt)])?;
-        let generations = generate(self.model, &ids, self.vectors, self.magnitudes, self.options, on_token)?;
+        let encoded = self.encoder.encode_prompt(&[Message::new("user", prompt)])?;
+        let generations = generate(self.model, &encoded, self.vectors, self.magnitudes, self.options, on_token)?;
         let decode = |generation: Generation| {
             let text = self.encoder.decode(&generation.token_ids, true)?;
             Ok((generation, text))

@@ -5,60 +5,10 @@ mod pt;
 mod safetensors;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::positions::{Positions, Spans};
 use crate::{Error, Result};
-
-/// Where a vector is added.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Positions {
-    /// At every token of prompt and response.
-    #[default]
-    All,
-    /// At the prompt's tokens alone.
-    Prompt,
-    /// At the response's tokens alone.
-    Response,
-}
-
-impl Positions {
-    /// Whether the vector is added at a token of the response (or of the prompt).
-    pub fn includes(self, response: bool) -> bool {
-        match self {
-            Self::All => true,
-            Self::Prompt => !response,
-            Self::Response => response,
-        }
-    }
-}
-
-impl fmt::Display for Positions {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::All => "all",
-            Self::Prompt => "prompt",
-            Self::Response => "response",
-        })
-    }
-}
-
-impl FromStr for Positions {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "all" => Ok(Self::All),
-            "prompt" => Ok(Self::Prompt),
-            "response" => Ok(Self::Response),
-            _ => Err(Error::Argument(format!("positions {text:?}: expected all, prompt or response"))),
-        }
-    }
-}
 
 /// What is known of a vector beside its numbers; a foreign file leaves most of it out.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -71,6 +21,8 @@ pub struct Metadata {
     pub num_hidden_layers: Option<usize>,
     /// Where it is added.
     pub positions: Positions,
+    /// Whose words it is added at; anybody's and the template's where none.
+    pub spans: Option<Spans>,
     /// How it was trained.
     pub training: Option<serde_json::Value>,
 }
@@ -115,7 +67,7 @@ impl SteeringVector {
     /// Adds `scale` times another vector, layer by layer.
     ///
     /// # Errors
-    /// Hidden sizes or positions differ.
+    /// Hidden sizes, positions or spans differ.
     pub fn add(&mut self, other: &Self, scale: f32) -> Result<()> {
         let (a, b) = (self.hidden_size(), other.hidden_size());
         if a != b {
@@ -124,6 +76,11 @@ impl SteeringVector {
         let (a, b) = (self.metadata.positions, other.metadata.positions);
         if a != b {
             return Err(Error::Argument(format!("a vector for positions {a} and one for {b} do not add up")));
+        }
+        let name = |spans: Option<Spans>| spans.map_or("no spans".to_owned(), |spans| format!("spans {spans}"));
+        let (a, b) = (self.metadata.spans, other.metadata.spans);
+        if a != b {
+            return Err(Error::Argument(format!("a vector for {} and one for {} do not add up", name(a), name(b))));
         }
         for (layer, v) in &other.layers {
             let sum = self.layers.entry(*layer).or_insert_with(|| vec![0.0; v.len()]);

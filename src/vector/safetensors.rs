@@ -37,6 +37,7 @@ fn metadata(vector: &SteeringVector) -> BTreeMap<&'static str, String> {
         ("positions", known.positions.to_string()),
         ("bipo_version", env!("CARGO_PKG_VERSION").to_owned()),
     ]);
+    out.extend(known.spans.map(|spans| ("spans", spans.to_string())));
     out.extend(known.base_model.clone().map(|name| ("base_model", name)));
     out.extend(known.model_type.clone().map(|name| ("model_type", name)));
     out.extend(known.num_hidden_layers.map(|n| ("num_hidden_layers", n.to_string())));
@@ -105,6 +106,7 @@ fn read_own(path: &Path, tensors: &SafeTensors, strings: &std::collections::Hash
         model_type: strings.get("model_type").cloned(),
         num_hidden_layers: strings.contains_key("num_hidden_layers").then(|| number("num_hidden_layers")).transpose()?,
         positions: get("positions")?.parse().map_err(|_| bad("positions", &strings["positions"]))?,
+        spans: strings.get("spans").map(|text| text.parse().map_err(|_| bad("spans", text))).transpose()?,
         training: training.transpose()?,
     };
     Ok(SteeringVector { layers: out, metadata })

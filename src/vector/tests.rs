@@ -15,6 +15,7 @@ fn example() -> SteeringVector {
         model_type: Some("llama".into()),
         num_hidden_layers: Some(4),
         positions: Positions::Response,
+        spans: Some(Spans::Assistant),
         training: Some(json!({"lr": 5e-4, "seed": 11})),
     };
     SteeringVector { layers: BTreeMap::from([(1, vec![1.0, -2.0, 0.5]), (3, vec![0.25, 0.0, 4.0])]), metadata }
@@ -39,7 +40,7 @@ fn a_vector_is_read_as_it_was_written_and_its_bytes_repeat() {
     let (_, header) = ::safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let strings = header.metadata().as_ref().unwrap();
     assert_eq!(strings["layers"], "[1,3]");
-    assert_eq!(strings["positions"], "response");
+    assert_eq!((strings["positions"].as_str(), strings["spans"].as_str()), ("response", "assistant"));
     assert_eq!(strings["hidden_size"], "3");
 }
 
@@ -128,6 +129,16 @@ fn vectors_add_up_layer_by_layer() {
 }
 
 #[test]
+fn vectors_for_other_tokens_do_not_add_up() {
+    let (mut sum, mut other) = (example(), example());
+    other.metadata.spans = None;
+    let error = sum.add(&other, 1.0).unwrap_err().to_string();
+    assert_eq!(error, "a vector for spans assistant and one for no spans do not add up");
+    other.metadata.positions = Positions::Last;
+    assert!(sum.add(&other, 1.0).unwrap_err().to_string().contains("positions response and one for last"));
+}
+
+#[test]
 fn a_model_of_another_size_or_depth_is_refused() {
     assert!(example().check_model(3, 4).is_ok());
     assert!(example().check_model(4, 4).unwrap_err().to_string().contains("hidden size 3, but the model has 4"));
@@ -203,6 +214,7 @@ fn metadata_that_disagrees_with_the_tensors_is_refused() {
         (r#""layers":"[1,3]""#, r#""layers":"[1,2]""#, "layer.2"),
         (r#""layers":"[1,3]""#, r#""no_layers":"[]""#, "\"layers\" is missing"),
         (r#""positions":"response""#, r#""positions":"some""#, "positions"),
+        (r#""spans":"assistant""#, r#""spans":"system""#, "spans"),
     ] {
         let header = header.replace(from, to);
         let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &bytes[end..]].concat();
