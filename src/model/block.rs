@@ -6,11 +6,12 @@ use candle_core::{DType, Device, Tensor};
 use super::cache::LayerCache;
 use super::config::Config;
 use super::layout::Layout;
-use super::weights::Weights;
+use super::weights::{Hold, Weights};
 use crate::Result;
 use crate::ops::attention::{Attention, Segment};
 use crate::ops::linear::Linear;
 use crate::ops::rope::{Angles, Rope};
+use crate::ops::weight::Weight;
 use crate::ops::{norm, rope, swiglu};
 
 /// Weights of a block; field names are the checkpoint's, fused projections joined by their parts' order.
@@ -26,6 +27,19 @@ pub struct Block {
     down_proj: Linear,                // (H, I)
     attention: Attention,
     eps: f64,
+}
+
+/// Where and in which types a model is loaded.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Dtype of the matrices, where they are not left as their file has them.
+    pub weights: DType,
+    /// Dtype of everything else.
+    pub activations: DType,
+    /// How matrices are held.
+    pub hold: Hold,
+    /// Where.
+    pub device: Device,
 }
 
 /// Rows of one pass as the blocks need them: made once, used by every block.
@@ -93,33 +107,28 @@ impl Block {
     ///
     /// # Errors
     /// A tensor is missing or has another shape than `config` says.
-    pub fn load(weights: &Weights, config: &Config, index: usize, dtype: DType, device: &Device) -> Result<Self> {
+    pub fn load(weights: &Weights, config: &Config, index: usize, held: &Held) -> Result<Self> {
         let (h, d, inner) = (config.hidden_size, config.head_dim, config.intermediate_size);
         let (q_rows, kv_rows) = (config.num_attention_heads * d, config.num_key_value_heads * d);
         let prefix = format!("model.layers.{index}");
-        let vector = |name: &str, len| weights.load(&format!("{prefix}.{name}.weight"), &[len], dtype, device);
+        let vector = |name: &str, len| weights.load(&format!("{prefix}.{name}"), &[len], held.activations, &held.device);
         let joined = |parts: &[(&str, usize)], inputs: usize, bias: bool| -> Result<Linear> {
-            let load = |suffix: &str, shape: fn(usize, usize) -> Vec<usize>| -> Result<Tensor> {
-                let tensors: Vec<Tensor> = parts
-                    .iter()
-                    .map(|(name, rows)| {
-                        weights.load(&format!("{prefix}.{name}.{suffix}"), &shape(*rows, inputs), dtype, device)
-                    })
-                    .collect::<Result<_>>()?;
-                Ok(if let [single] = tensors.as_slice() { single.clone() } else { Tensor::cat(&tensors, 0)? })
+            let matrix = |(name, rows): &(&str, usize)| {
+                weights.matrix(&format!("{prefix}.{name}.weight"), [*rows, inputs], held.weights, &held.device, held.hold)
             };
-            let weight = load("weight", |rows, inputs| vec![rows, inputs])?;
-            let bias = bias.then(|| load("bias", |rows, _| vec![rows])).transpose()?;
-            Ok(Linear { weight, bias })
+            let weight = Weight::stack(parts.iter().map(matrix).collect::<Result<_>>()?)?;
+            let biases = |(name, rows): &(&str, usize)| vector(&format!("{name}.bias"), *rows);
+            let bias = bias.then(|| parts.iter().map(biases).collect::<Result<Vec<_>>>()).transpose()?;
+            Ok(Linear { weight, bias: bias.map(|parts| Tensor::cat(&parts, 0)).transpose()? })
         };
         let qkv = [("self_attn.q_proj", q_rows), ("self_attn.k_proj", kv_rows), ("self_attn.v_proj", kv_rows)];
         Ok(Self {
-            input_layernorm: vector("input_layernorm", h)?,
+            input_layernorm: vector("input_layernorm.weight", h)?,
             qkv_proj: joined(&qkv, h, config.qkv_bias)?,
-            q_norm: config.qk_norm.then(|| vector("self_attn.q_norm", d)).transpose()?,
-            k_norm: config.qk_norm.then(|| vector("self_attn.k_norm", d)).transpose()?,
+            q_norm: config.qk_norm.then(|| vector("self_attn.q_norm.weight", d)).transpose()?,
+            k_norm: config.qk_norm.then(|| vector("self_attn.k_norm.weight", d)).transpose()?,
             o_proj: joined(&[("self_attn.o_proj", h)], q_rows, config.o_bias)?,
-            post_attention_layernorm: vector("post_attention_layernorm", h)?,
+            post_attention_layernorm: vector("post_attention_layernorm.weight", h)?,
             gate_up_proj: joined(&[("mlp.gate_proj", inner), ("mlp.up_proj", inner)], h, config.mlp_bias)?,
             down_proj: joined(&[("mlp.down_proj", h)], inner, config.mlp_bias)?,
             attention: Attention {
@@ -130,6 +139,11 @@ impl Block {
             },
             eps: config.rms_norm_eps,
         })
+    }
+
+    /// Its matrices.
+    pub(super) fn weights(&self) -> impl Iterator<Item = &Weight> {
+        [&self.qkv_proj, &self.o_proj, &self.gate_up_proj, &self.down_proj].map(|linear| &linear.weight).into_iter()
     }
 
     /// `x (T, H)` → `(T, H)`, or `(Q, H)` at the selected rows. With a cache, the new keys and values are written to it and
@@ -164,10 +178,10 @@ impl Block {
             Some(selection) => selection.of(x)?,
             None => x.clone(),
         };
-        let middle = (residual + self.o_proj.forward(&attended)?)?; // (Q, H)
+        let middle = self.o_proj.forward_onto(&residual, &attended)?; // (Q, H)
         let normed = norm::forward(&middle, &self.post_attention_layernorm, self.eps)?;
         let gate_up = self.gate_up_proj.forward(&normed)?; // (Q, 2I)
-        let y = (&middle + self.down_proj.forward(&swiglu::forward(&gate_up)?)?)?;
+        let y = self.down_proj.forward_onto(&middle, &swiglu::forward(&gate_up)?)?;
         Ok((y, Saved { x: x.clone(), qk, q, k, v, middle, gate_up }))
     }
 

@@ -4,13 +4,17 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 use candle_core::{Device, Tensor};
+use memmap2::Mmap;
 
-use super::weights::{git_lfs_pointer, reason};
+use super::weights::{git_lfs_pointer, map_file, reason};
 use crate::error::{Error, Result};
+use crate::ops::encoding::Encoding;
 
 /// Array elements of all metadata together: candle holds 32 bytes for each.
 const MAX_ELEMENTS: u64 = 1 << 24;
@@ -21,6 +25,7 @@ const MAX_DEPTH: usize = 4;
 /// An open GGUF file: its header, and where to read tensors.
 pub(crate) struct Gguf {
     pub path: PathBuf,
+    pub map: Arc<Mmap>,
     content: Content,
 }
 
@@ -39,7 +44,7 @@ impl Gguf {
             let problem = format!("one of {parts} parts: join them first (llama-gguf-split --merge) and give the whole file");
             return Err(Error::malformed(path, problem));
         }
-        Ok(Self { path: path.to_path_buf(), content })
+        Ok(Self { path: path.to_path_buf(), map: Arc::new(map_file(path)?), content })
     }
 
     pub fn metadata(&self) -> &HashMap<String, Value> {
@@ -56,11 +61,27 @@ impl Gguf {
         self.content.tensor_infos.get(name).map(|info| info.shape.dims())
     }
 
-    /// Reads and dequantises one tensor: f32, on the CPU. The file is opened anew, so that threads can read at once.
+    /// Decodes one tensor: f32, on the CPU.
     pub fn load(&self, name: &str) -> Result<Tensor> {
-        let mut file = File::open(&self.path).map_err(|source| Error::read(&self.path, source))?;
-        let tensor = self.content.tensor(&mut file, name, &Device::Cpu).and_then(|tensor| tensor.dequantize(&Device::Cpu));
-        tensor.map_err(|error| Error::malformed(&self.path, format!("tensor `{name}`: {}", reason(&error))))
+        let (encoding, range) = self.place(name)?;
+        let shape = self.shape(name).unwrap_or_default();
+        let elements = shape.iter().product();
+        if encoding.row_bytes(elements) != Some(range.len()) {
+            return Err(Error::malformed(&self.path, format!("tensor `{name}`: {elements} elements are not whole blocks")));
+        }
+        let mut data = vec![0f32; elements];
+        encoding.decode(&self.map[range], &mut data);
+        Ok(Tensor::from_vec(data, shape, &Device::Cpu)?)
+    }
+
+    /// How a tensor is encoded and which bytes of the file hold it, by its GGUF name.
+    pub fn place(&self, name: &str) -> Result<(Encoding, Range<usize>)> {
+        let info = self.content.tensor_infos.get(name);
+        let info = info.ok_or_else(|| Error::malformed(&self.path, format!("missing tensor `{name}`")))?;
+        let start = self.content.tensor_data_offset.saturating_add(info.offset);
+        let end = end_of(&self.content, info).filter(|end| *end <= self.map.len() as u64);
+        let end = end.ok_or_else(|| Error::malformed(&self.path, format!("tensor `{name}` ends past the file's end")))?;
+        Ok((info.ggml_dtype.into(), start as usize..end as usize))
     }
 }
 
@@ -74,19 +95,20 @@ fn header_problem(error: &candle_core::Error) -> String {
 
 /// Each tensor must lie inside the file. Names the one that ends last.
 fn check_extents(content: &Content, length: u64) -> Result<(), String> {
-    let end = |info: &TensorInfo| {
-        let dims = info.shape.dims().iter();
-        let elements = dims.copied().try_fold(1usize, usize::checked_mul)? as u64;
-        let bytes = (elements / info.ggml_dtype.block_size() as u64).checked_mul(info.ggml_dtype.type_size() as u64)?;
-        content.tensor_data_offset.checked_add(info.offset)?.checked_add(bytes)
-    };
-    let ends = content.tensor_infos.iter().map(|(name, info)| (end(info).unwrap_or(u64::MAX), name));
+    let ends = content.tensor_infos.iter().map(|(name, info)| (end_of(content, info).unwrap_or(u64::MAX), name));
     match ends.max() {
         Some((end, name)) if end > length => {
             Err(format!("tensor `{name}` ends past the file's {length} bytes: it is truncated or broken; download it again"))
         }
         _ => Ok(()),
     }
+}
+
+/// Where a tensor's bytes end in the file.
+fn end_of(content: &Content, info: &TensorInfo) -> Option<u64> {
+    let elements = info.shape.dims().iter().copied().try_fold(1usize, usize::checked_mul)? as u64;
+    let bytes = (elements / info.ggml_dtype.block_size() as u64).checked_mul(info.ggml_dtype.type_size() as u64)?;
+    content.tensor_data_offset.checked_add(info.offset)?.checked_add(bytes)
 }
 
 /// Walks over the metadata without keeping it. candle would divide by an alignment of zero, and trusts the lengths of arrays.

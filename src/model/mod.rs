@@ -21,18 +21,19 @@ use crate::ops::head::{self, Gradient, LogProbs, Prediction};
 use crate::ops::linear::Linear;
 use crate::ops::norm;
 use crate::ops::rope::Rope;
-use block::{Block, Plan, Saved, Selection};
+use crate::ops::weight::Weight;
+use block::{Block, Held, Plan, Saved, Selection};
 use cache::KvCache;
 use config::Config;
 use layout::Layout;
-use weights::Weights;
+use weights::{Hold, Weights};
 
 /// A frozen decoder on one device.
 #[derive(Debug)]
 pub struct Model {
     /// Its shape.
     pub config: Config,
-    embed_tokens: Tensor, // (V, H)
+    embed_tokens: Weight, // (V, H)
     blocks: Vec<Block>,
     norm: Tensor, // (H)
     lm_head: Linear,
@@ -42,23 +43,43 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads every weight, converted to `dtype`, to `device`.
+    /// Loads every weight in `dtype`: on the CPU dense, elsewhere as tensors of `device`.
+    ///
+    /// # Errors
+    /// As [`Model::load_as`].
+    pub fn load(weights: &Weights, config: Config, dtype: DType, device: &Device) -> Result<Self> {
+        let hold = if device.is_cpu() { Hold::Dense } else { Hold::Tensors };
+        Self::load_as(weights, config, dtype, device, hold)
+    }
+
+    /// Loads a model whose matrices are held as `hold` says. On the CPU activations are f32 but with [`Hold::Tensors`], where
+    /// they have `dtype` as everywhere else.
     ///
     /// # Errors
     /// A tensor is missing or has another shape than `config` says.
-    pub fn load(weights: &Weights, config: Config, dtype: DType, device: &Device) -> Result<Self> {
+    pub fn load_as(weights: &Weights, config: Config, dtype: DType, device: &Device, hold: Hold) -> Result<Self> {
+        let activations = if hold == Hold::Tensors { dtype } else { DType::F32 };
+        let held = Held { weights: dtype, activations, hold, device: device.clone() };
         let (h, vocab) = (config.hidden_size, config.vocab_size);
-        let embed_tokens = weights.load("model.embed_tokens.weight", &[vocab, h], dtype, device)?;
+        let matrix = |name: &str| weights.matrix(name, [vocab, h], dtype, device, hold);
+        let embed_tokens = matrix("model.embed_tokens.weight")?;
         let unembedding = match config.tie_word_embeddings {
             true => embed_tokens.clone(),
-            false => weights.load("lm_head.weight", &[vocab, h], dtype, device)?,
+            false => matrix("lm_head.weight")?,
         };
-        let blocks =
-            (0..config.num_hidden_layers).map(|i| Block::load(weights, &config, i, dtype, device)).collect::<Result<_>>()?;
-        let norm = weights.load("model.norm.weight", &[h], dtype, device)?;
+        let blocks = (0..config.num_hidden_layers).map(|i| Block::load(weights, &config, i, &held)).collect::<Result<_>>()?;
+        let norm = weights.load("model.norm.weight", &[h], activations, device)?;
         let rope = Rope::new(config.head_dim, config.rope_theta, &config.rope_scaling);
         let lm_head = Linear { weight: unembedding, bias: None };
-        Ok(Self { config, embed_tokens, blocks, norm, lm_head, rope, dtype, device: device.clone() })
+        Ok(Self { config, embed_tokens, blocks, norm, lm_head, rope, dtype: activations, device: device.clone() })
+    }
+
+    /// Bytes of its matrices in memory, and in mapped files.
+    pub fn weight_bytes(&self) -> (usize, usize) {
+        let blocks = self.blocks.iter().flat_map(Block::weights);
+        let head = (!self.config.tie_word_embeddings).then_some(&self.lm_head.weight);
+        let all = blocks.chain(head).chain([&self.embed_tokens]).map(Weight::memory);
+        all.fold((0, 0), |sum, weight| (sum.0 + weight.0, sum.1 + weight.1))
     }
 
     /// Where it lives.
@@ -66,7 +87,7 @@ impl Model {
         &self.device
     }
 
-    /// Dtype of weights and activations.
+    /// Dtype of activations.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -83,7 +104,7 @@ impl Model {
 
     /// Embeddings of tokens. `(T,)` → `(T, H)`.
     pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        Ok(self.embed_tokens.index_select(&Tensor::new(ids, &self.device)?, 0)?)
+        self.embed_tokens.rows(ids, self.dtype, &self.device)
     }
 
     /// A layout's plan on this model's device.
@@ -195,7 +216,7 @@ impl Model {
 
     /// Gradient of the residual after the last block, given those of the log-probabilities. → `(Q, H)`.
     pub fn log_probs_vjp(&self, x: &Tensor, saved: &LogProbs, predictions: &[Prediction], gradients: &[f32]) -> Result<Tensor> {
-        let d_normed = head::vjp(saved, &self.lm_head.weight, predictions, gradients)?;
+        let d_normed = head::vjp(saved, &self.lm_head.weight, predictions, gradients, self.dtype)?;
         norm::vjp(x, &self.norm, self.config.rms_norm_eps, &d_normed)
     }
 

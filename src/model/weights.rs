@@ -1,19 +1,35 @@
-//! One tensor of a checkpoint at a time, by its Hugging Face name, in the layout and type that the decoder wants. Safetensors
-//! shards are memory-mapped; GGUF tensors are read and dequantised when asked for. Keeps no tensor itself.
+//! One tensor of a checkpoint at a time, by its Hugging Face name, in the layout and type that the decoder wants: read and
+//! converted, or left where it is, in the memory-mapped file. Keeps no tensor itself.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::quantized::gguf_file::Value;
-use candle_core::safetensors::{Load, MmapedSafetensors};
 use candle_core::{DType, Device, Tensor};
-use safetensors::{Dtype, SafeTensorError};
+use memmap2::Mmap;
+use rayon::prelude::*;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::gguf::{Gguf, Metadata};
 use super::resolve::Checkpoint;
 use crate::error::{Error, Result};
+use crate::ops::encoding::Encoding;
+use crate::ops::weight::{Bytes, HostWeight, RowOrder, Weight};
+
+/// Where the frozen matrices of a model are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// In memory, in the model's dtype; mapped where the file has them so. On the CPU.
+    Dense,
+    /// In the mapped file, as it has them, decoded whenever they are used. On the CPU.
+    Stored,
+    /// As candle's tensors: on any device.
+    Tensors,
+}
 
 /// The open weights of a checkpoint.
 pub struct Weights(Source);
@@ -25,7 +41,19 @@ enum Source {
 
 struct Shard {
     path: PathBuf,
-    tensors: MmapedSafetensors,
+    map: Arc<Mmap>,
+    tensors: HashMap<String, (Dtype, Vec<usize>, Range<usize>)>,
+}
+
+/// A tensor's place in its file.
+struct Stored<'a> {
+    path: &'a Path,
+    name: String,
+    shape: Vec<usize>,
+    encoding: Encoding,
+    order: RowOrder,
+    map: &'a Arc<Mmap>,
+    range: Range<usize>,
 }
 
 impl Weights {
@@ -39,7 +67,7 @@ impl Weights {
         let mut shard_of = HashMap::new();
         for (index, path) in paths.iter().enumerate() {
             let shard = Shard::open(path)?;
-            shard_of.extend(shard.tensors.tensors().into_iter().map(|(name, _)| (name, index)));
+            shard_of.extend(shard.tensors.keys().map(|name| (name.clone(), index)));
             shards.push(shard);
         }
         Ok(Self(Source::Shards { shards, shard_of }))
@@ -55,15 +83,44 @@ impl Weights {
 
     /// Loads a tensor that must have this shape, in `dtype` on `device`. Queries and keys come in the half-split rotary order of
     /// Hugging Face, also from GGUF files that interleave them.
+    ///
+    /// # Errors
+    /// It is missing, has another shape or a type that holds no weights, or cannot be read.
     pub fn load(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+        Ok(self.stored(name, shape)?.read()?.to_dtype(dtype)?.to_device(device)?)
+    }
+
+    /// A matrix that must have this shape, held as `hold` says. `(O, I)`
+    ///
+    /// # Errors
+    /// As [`Weights::load`].
+    pub fn matrix(&self, name: &str, shape: [usize; 2], dtype: DType, device: &Device, hold: Hold) -> Result<Weight> {
+        if hold == Hold::Tensors {
+            return self.load(name, &shape, dtype, device).map(Weight::Tensor);
+        }
+        let stored = self.stored(name, &shape)?;
+        if hold == Hold::Stored || (Encoding::of_dtype(dtype) == Some(stored.encoding) && stored.order == RowOrder::Plain) {
+            let bytes = Bytes::Mapped(stored.map.clone(), stored.range.clone());
+            return HostWeight::encoded(bytes, stored.encoding, shape[1], stored.order).map(Weight::Host);
+        }
+        let tensor = stored.read()?;
+        let host = match dtype {
+            DType::F32 => HostWeight::dense(tensor)?,
+            DType::BF16 => owned(Encoding::Bf16, &tensor, shape, |x| half::bf16::from_f32(x).to_le_bytes())?,
+            _ => owned(Encoding::F16, &tensor, shape, |x| half::f16::from_f32(x).to_le_bytes())?,
+        };
+        Ok(Weight::Host(host))
+    }
+
+    fn stored(&self, name: &str, shape: &[usize]) -> Result<Stored<'_>> {
         match &self.0 {
             Source::Shards { shards, shard_of } => {
                 let Some(shard) = shard_of.get(name).and_then(|&index| shards.get(index)) else {
                     return Err(Error::malformed(self.path(), format!("missing tensor `{name}`, expected shape {shape:?}")));
                 };
-                shard.load(name, shape, dtype, device)
+                shard.stored(name, shape)
             }
-            Source::Gguf(file) => load_gguf(file, name, shape, dtype, device),
+            Source::Gguf(file) => stored_in_gguf(file, name, shape),
         }
     }
 
@@ -103,38 +160,102 @@ impl Shard {
         if let Some(problem) = git_lfs_pointer(&head) {
             return Err(Error::malformed(path, problem));
         }
-        // SAFETY: a memory map is sound while nobody changes the file; weights are written once, by a download.
-        let tensors = unsafe { MmapedSafetensors::new(path) };
-        let tensors = tensors.map_err(|error| Error::malformed(path, safetensors_problem(&error)))?;
-        Ok(Self { path: path.to_path_buf(), tensors })
+        let map = map_file(path)?;
+        let problem = |error| Error::malformed(path, safetensors_problem(&error));
+        let parsed = SafeTensors::deserialize(&map).map_err(problem)?;
+        let start = map.as_ptr() as usize;
+        let entry = |(name, view): (String, safetensors::tensor::TensorView)| {
+            let from = view.data().as_ptr() as usize - start;
+            (name, (view.dtype(), view.shape().to_vec(), from..from + view.data().len()))
+        };
+        let tensors = parsed.tensors().into_iter().map(entry).collect();
+        Ok(Self { path: path.to_path_buf(), tensors, map: Arc::new(map) })
     }
 
-    fn load(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
-        let view = self.tensors.get(name)?;
-        check_shape(&self.path, name, shape, view.shape())?;
-        if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            let problem = format!("tensor `{name}`: expected F32, F16 or BF16, found {:?}", view.dtype());
-            return Err(Error::malformed(&self.path, problem));
-        }
-        Ok(view.load(device)?.to_dtype(dtype)?)
+    fn stored(&self, name: &str, shape: &[usize]) -> Result<Stored<'_>> {
+        let Some((dtype, found, range)) = self.tensors.get(name) else {
+            return Err(Error::malformed(&self.path, format!("missing tensor `{name}`, expected shape {shape:?}")));
+        };
+        check_shape(&self.path, name, shape, found)?;
+        let encoding = match dtype {
+            Dtype::F32 => Encoding::F32,
+            Dtype::F16 => Encoding::F16,
+            Dtype::BF16 => Encoding::Bf16,
+            other => {
+                let problem = format!("tensor `{name}`: expected F32, F16 or BF16, found {other:?}");
+                return Err(Error::malformed(&self.path, problem));
+            }
+        };
+        Ok(Stored {
+            path: &self.path,
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            encoding,
+            order: RowOrder::Plain,
+            map: &self.map,
+            range: range.clone(),
+        })
     }
 }
 
-fn load_gguf(file: &Gguf, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+/// Maps a file for reading.
+pub(super) fn map_file(path: &Path) -> Result<Mmap> {
+    let file = File::open(path).map_err(|source| Error::read(path, source))?;
+    // SAFETY: a memory map is sound while nobody changes the file; weights are written once, by a download.
+    unsafe { Mmap::map(&file) }.map_err(|source| Error::read(path, source))
+}
+
+impl Stored<'_> {
+    /// The tensor in memory, f32 on the CPU. The file is read, not the map: what is converted need not stay mapped.
+    fn read(&self) -> Result<Tensor> {
+        let failed = |source| Error::read(self.path, source);
+        let mut bytes = vec![0; self.range.len()];
+        let mut file = File::open(self.path).map_err(failed)?;
+        file.seek(SeekFrom::Start(self.range.start as u64)).and_then(|_| file.read_exact(&mut bytes)).map_err(failed)?;
+        let (rows, cols) = match self.shape.as_slice() {
+            [rows, cols] => (*rows, *cols),
+            [rows] if self.order != RowOrder::Plain => (*rows, 1),
+            shape => (1, shape.iter().product()),
+        };
+        let row_bytes = self.encoding.row_bytes(cols).filter(|row_bytes| row_bytes.checked_mul(rows) == Some(bytes.len()));
+        let Some(row_bytes) = row_bytes else {
+            let (name, encoding, length) = (&self.name, self.encoding, bytes.len());
+            let problem = format!("tensor `{name}`: {length} bytes in {encoding:?} are not {rows} rows of {cols} elements");
+            return Err(Error::malformed(self.path, problem));
+        };
+        let mut data = vec![0f32; rows * cols];
+        data.par_chunks_mut(cols.max(1)).enumerate().with_min_len(64).for_each(|(row, out)| {
+            let at = self.order.stored(row, rows) * row_bytes;
+            self.encoding.decode(&bytes[at..at + row_bytes], out);
+        });
+        Ok(Tensor::from_vec(data, self.shape.as_slice(), &Device::Cpu)?)
+    }
+}
+
+/// A matrix converted to a type of two bytes.
+fn owned(encoding: Encoding, tensor: &Tensor, shape: [usize; 2], to: fn(f32) -> [u8; 2]) -> Result<HostWeight> {
+    let floats = tensor.flatten_all()?.to_vec1::<f32>()?;
+    let bytes = floats.into_iter().flat_map(to).collect();
+    HostWeight::encoded(Bytes::Owned(bytes), encoding, shape[1], RowOrder::Plain)
+}
+
+fn stored_in_gguf<'a>(file: &'a Gguf, name: &str, shape: &[usize]) -> Result<Stored<'a>> {
     let stored = gguf_name(name).and_then(|stored| file.shape(&stored).map(|found| (stored, found)));
     let Some((stored, found)) = stored else {
         let stored = gguf_name(name).unwrap_or_else(|| name.to_owned());
         return Err(Error::malformed(&file.path, format!("missing tensor `{stored}`, expected shape {shape:?}")));
     };
     check_shape(&file.path, &stored, shape, found)?;
-    let tensor = file.load(&stored)?;
-    let tensor = match interleaved_heads(file, name)? {
-        Some(heads) => half_split(&tensor, heads).map_err(|error| {
-            Error::malformed(&file.path, format!("tensor `{stored}`: cannot be split into {heads} heads: {}", reason(&error)))
-        })?,
-        None => tensor,
+    let order = match interleaved_heads(file, name)? {
+        Some(heads) if heads == 0 || !shape[0].is_multiple_of(2 * heads) => {
+            let problem = format!("tensor `{stored}`: {} rows cannot be split into {heads} heads", shape[0]);
+            return Err(Error::malformed(&file.path, problem));
+        }
+        Some(heads) => RowOrder::Interleaved { heads },
+        None => RowOrder::Plain,
     };
-    Ok(tensor.to_dtype(dtype)?.to_device(device)?)
+    let (encoding, range) = file.place(&stored)?;
+    Ok(Stored { path: &file.path, name: stored, shape: shape.to_vec(), encoding, order, map: &file.map, range })
 }
 
 fn check_shape(path: &Path, name: &str, expected: &[usize], found: &[usize]) -> Result<()> {
@@ -190,30 +311,20 @@ fn interleaved_heads(file: &Gguf, name: &str) -> Result<Option<usize>> {
     Ok(None)
 }
 
-/// Undoes the interleaving of rotary pairs: row 2i + j of each head becomes row j·D/2 + i.
-fn half_split(tensor: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
-    let dims = tensor.dims();
-    let pairs = tensor.reshape((heads, (), 2, dims.iter().skip(1).product::<usize>()))?; // (N, D/2, 2, in)
-    pairs.transpose(1, 2)?.contiguous()?.reshape(dims)
-}
-
 /// What to say of a file that is a stand-in for the weights, as a clone without Git LFS leaves it.
 pub(super) fn git_lfs_pointer(head: &[u8]) -> Option<&'static str> {
     head.starts_with(b"version ").then_some("a Git LFS pointer, not the weights: run `git lfs pull` in its folder")
 }
 
-fn safetensors_problem(error: &candle_core::Error) -> String {
-    match innermost(error) {
-        candle_core::Error::SafeTensor(error) => match error {
-            SafeTensorError::MetadataIncompleteBuffer | SafeTensorError::InvalidHeaderLength => {
-                "the file's length is not what its header says: it is truncated or broken; download it again".to_owned()
-            }
-            SafeTensorError::HeaderTooSmall | SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeader(_) => {
-                format!("not a safetensors file: {error}")
-            }
-            other => format!("broken safetensors header: {other}"),
-        },
-        _ => format!("cannot be read as safetensors: {}", reason(error)),
+fn safetensors_problem(error: &SafeTensorError) -> String {
+    match error {
+        SafeTensorError::MetadataIncompleteBuffer | SafeTensorError::InvalidHeaderLength => {
+            "the file's length is not what its header says: it is truncated or broken; download it again".to_owned()
+        }
+        SafeTensorError::HeaderTooSmall | SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeader(_) => {
+            format!("not a safetensors file: {error}")
+        }
+        other => format!("broken safetensors header: {other}"),
     }
 }
 

@@ -8,10 +8,14 @@ use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
 
 use super::host::{self, HostSlice, Into, Matrix};
+use super::weight::{Rows, Weight};
 use crate::Result;
 
 /// Vocabulary rows a tile: the tile of logits and that of the weight stay in the cache.
 const TILE: usize = 2048;
+
+/// Elements of a tile of the weight: fewer rows where they are long.
+const TILE_ELEMENTS: usize = 2 << 20;
 
 /// A token whose log-probability is wanted, and the row that predicts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +45,11 @@ pub struct LogProbs {
 }
 
 /// `hidden (R, H)` after the final norm, `weight (V, H)`.
-pub fn forward(hidden: &Tensor, weight: &Tensor, predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
-    if host::is_host_f32(hidden) {
-        forward_host(hidden, weight, predictions, gradient)
-    } else {
-        forward_composed(hidden, weight, predictions, gradient)
+pub fn forward(hidden: &Tensor, weight: &Weight, predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
+    match weight {
+        _ if host::is_host_f32(hidden) && weight.is_host() => forward_host(hidden, weight, predictions, gradient),
+        Weight::Tensor(weight) => forward_composed(hidden, weight, predictions, gradient),
+        Weight::Host(_) => Err(candle_core::Error::msg("weights on the CPU take f32 activations on the CPU").into()),
     }
 }
 
@@ -78,24 +82,24 @@ pub(super) fn forward_composed(
     Ok(LogProbs { log_probs, expected })
 }
 
-/// Gradient of the hidden states, given that of each prediction's log-probability. → `(R, H)` in the weight's dtype:
+/// Gradient of the hidden states, given that of each prediction's log-probability. → `(R, H)` in `dtype`, theirs:
 /// Σ g·(W\[target\] − expected\[row\]).
-pub fn vjp(saved: &LogProbs, weight: &Tensor, predictions: &[Prediction], gradients: &[f32]) -> Result<Tensor> {
+pub fn vjp(saved: &LogProbs, weight: &Weight, predictions: &[Prediction], gradients: &[f32], dtype: DType) -> Result<Tensor> {
     let Some(expected) = &saved.expected else {
         return Err(candle_core::Error::msg("the head's forward pass kept nothing for a gradient").into());
     };
     let (rows, _) = expected.dims2()?;
-    let device = weight.device();
+    let device = expected.device();
     let mut by_row = vec![0f32; rows];
     for (prediction, g) in predictions.iter().zip(gradients) {
         by_row[prediction.row] -= g;
     }
     let pulled = expected.broadcast_mul(&Tensor::from_vec(by_row, (rows, 1), device)?)?;
-    let targets = Tensor::from_iter(predictions.iter().map(|p| p.target), device)?;
+    let targets: Vec<u32> = predictions.iter().map(|p| p.target).collect();
     let at_rows = Tensor::from_iter(predictions.iter().map(|p| p.row as u32), device)?;
     let g = Tensor::from_slice(gradients, (gradients.len(), 1), device)?;
-    let pushed = weight.index_select(&targets, 0)?.to_dtype(DType::F32)?.broadcast_mul(&g)?;
-    Ok(pulled.index_add(&at_rows, &pushed, 0)?.to_dtype(weight.dtype())?)
+    let pushed = weight.rows(&targets, DType::F32, device)?.broadcast_mul(&g)?;
+    Ok(pulled.index_add(&at_rows, &pushed, 0)?.to_dtype(dtype)?)
 }
 
 fn gather(log_p: &Tensor, rows: std::ops::Range<usize>, predictions: &[Prediction], out: &mut [f32]) -> Result<()> {
@@ -120,18 +124,18 @@ struct Running {
     sum: f32,
 }
 
-fn forward_host(hidden: &Tensor, weight: &Tensor, predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
-    let ((rows, width), (vocab, _)) = (hidden.dims2()?, weight.dims2()?);
+fn forward_host(hidden: &Tensor, weight: &Weight, predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
+    let (rows, width) = hidden.dims2()?;
     let hidden = hidden.contiguous()?;
-    let (hidden, weight) = (HostSlice::new(&hidden)?, HostSlice::new(weight)?);
+    let hidden = HostSlice::new(&hidden)?;
     let h = Matrix::new(&hidden, rows, width, width);
     let mut running = vec![Running { max: f32::NEG_INFINITY, sum: 0.0 }; rows];
     let mut target_logits = vec![0f32; predictions.len()];
     let mut expected = vec![0f32; if gradient == Gradient::Wanted { rows * width } else { 0 }];
-    let mut logits = vec![0f32; rows * TILE.min(vocab)];
-    for start in (0..vocab).step_by(TILE) {
-        let tile = TILE.min(vocab - start);
-        let w = Matrix::new(&weight[start * width..], tile, width, width);
+    let mut logits = Vec::new();
+    let each_tile = |start: usize, tile_weight: &[f32], tile: usize| {
+        let w = Matrix::new(tile_weight, tile, width, width);
+        logits.resize(rows * TILE, 0.0);
         let logits = &mut logits[..rows * tile];
         host::matmul(logits, tile, Into::Overwrite, h, w.t(), host::all_threads());
         for (prediction, logit) in predictions.iter().zip(&mut target_logits) {
@@ -154,7 +158,8 @@ fn forward_host(hidden: &Tensor, weight: &Tensor, predictions: &[Prediction], gr
                 absorb(logits, running);
             });
         }
-    }
+    };
+    weight.with_parts(|parts| for_each_tile(parts, each_tile))?;
     for (row, running) in expected.chunks_exact_mut(width).zip(&running) {
         row.iter_mut().for_each(|x| *x /= running.sum);
     }
@@ -162,6 +167,28 @@ fn forward_host(hidden: &Tensor, weight: &Tensor, predictions: &[Prediction], gr
         predictions.iter().zip(target_logits).map(|(p, z)| z - running[p.row].max - running[p.row].sum.ln()).collect();
     let expected = (gradient == Gradient::Wanted).then(|| host::tensor(expected, (rows, width))).transpose()?;
     Ok(LogProbs { log_probs, expected })
+}
+
+/// Calls `f` with the first row, the elements and the number of rows of each tile of the vocabulary.
+fn for_each_tile(parts: &[Rows], mut f: impl FnMut(usize, &[f32], usize)) {
+    let mut first = 0;
+    let mut decoded = Vec::new();
+    for part in parts {
+        let most = (TILE_ELEMENTS / part.cols).clamp(1, TILE);
+        for start in (0..part.rows).step_by(most) {
+            let tile = most.min(part.rows - start);
+            let elements = match part.floats() {
+                Some(floats) => &floats[start * part.cols..][..tile * part.cols],
+                None => {
+                    decoded.resize(tile * part.cols, 0.0);
+                    part.decode(start..start + tile, &mut decoded);
+                    &decoded
+                }
+            };
+            f(first, elements, tile);
+            first += tile;
+        }
+    }
 }
 
 fn rows_of(logits: &[f32], tile: usize) -> usize {

@@ -3,58 +3,122 @@
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
+use super::encoding;
 use super::host::{self, HostSlice, Into, MAX_ROWS, Matrix, RowProducts};
+use super::weight::{Rows, Weight};
 use crate::Result;
 
 /// A frozen projection.
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// `(O, I)`
-    pub weight: Tensor,
+    pub weight: Weight,
     /// `(O,)`
     pub bias: Option<Tensor>,
 }
 
+/// Elements of an encoded weight that are decoded at a time for products of many rows: 8 MiB of f32.
+const DECODED: usize = 2 << 20;
+
 impl Linear {
     /// `x (T, I)` → `(T, O)`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = product(x, &self.weight)?;
+        self.with_bias(match on_host(&self.weight, x) {
+            true => product(x, &self.weight, None)?,
+            false => matmul_wide(x, &self.tensor()?.t()?)?,
+        })
+    }
+
+    /// `residual (T, O)` + [`Linear::forward`].
+    pub fn forward_onto(&self, residual: &Tensor, x: &Tensor) -> Result<Tensor> {
+        self.with_bias(match on_host(&self.weight, x) {
+            true => product(x, &self.weight, Some(residual))?,
+            false => (residual + matmul_wide(x, &self.tensor()?.t()?)?)?,
+        })
+    }
+
+    /// Gradient of x. `dy (T, O)` → `(T, I)`.
+    pub fn vjp(&self, dy: &Tensor) -> Result<Tensor> {
+        if !on_host(&self.weight, dy) {
+            return matmul_wide(dy, self.tensor()?);
+        }
+        let ((rows, outputs), (_, cols)) = (dy.dims2()?, self.weight.dims()?);
+        let dy = dy.contiguous()?;
+        let dy = HostSlice::new(&dy)?;
+        let mut dx = vec![0f32; rows * cols];
+        self.weight.with_parts(|parts| {
+            for_each_block(parts, |first, block, block_rows| {
+                let dy = Matrix::new(dy.get(first..).unwrap_or_default(), rows, block_rows, outputs);
+                let w = Matrix::new(block, block_rows, cols, cols);
+                let into = if first == 0 { Into::Overwrite } else { Into::Add };
+                host::matmul(&mut dx, cols, into, dy, w, host::all_threads());
+            });
+        })?;
+        host::tensor(dx, (rows, cols))
+    }
+
+    fn with_bias(&self, y: Tensor) -> Result<Tensor> {
         match &self.bias {
             Some(bias) => Ok(y.broadcast_add(bias)?),
             None => Ok(y),
         }
     }
 
-    /// Gradient of x. `dy (T, O)` → `(T, I)`.
-    pub fn vjp(&self, dy: &Tensor) -> Result<Tensor> {
-        if !host::is_host_f32(dy) {
-            return matmul_wide(dy, &self.weight);
+    fn tensor(&self) -> Result<&Tensor> {
+        match &self.weight {
+            Weight::Tensor(tensor) => Ok(tensor),
+            Weight::Host(_) => Err(candle_core::Error::msg("weights on the CPU take f32 activations on the CPU").into()),
         }
-        let ((rows, inner), (_, cols)) = (dy.dims2()?, self.weight.dims2()?);
-        let dy = dy.contiguous()?;
-        let (dy, w) = (HostSlice::new(&dy)?, HostSlice::new(&self.weight)?);
-        let mut dx = vec![0f32; rows * cols];
-        let (dy, w) = (Matrix::new(&dy, rows, inner, inner), Matrix::new(&w, inner, cols, cols));
-        host::matmul(&mut dx, cols, Into::Overwrite, dy, w, host::all_threads());
-        host::tensor(dx, (rows, cols))
     }
 }
 
-/// x·Wᵀ. `x (T, I)`, `w (O, I)` → `(T, O)`.
-fn product(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    if !host::is_host_f32(x) {
-        return matmul_wide(x, &w.t()?);
-    }
-    let ((rows, inner), (cols, _)) = (x.dims2()?, w.dims2()?);
+fn on_host(weight: &Weight, x: &Tensor) -> bool {
+    host::is_host_f32(x) && weight.is_host()
+}
+
+/// \[residual +\] x·Wᵀ. `x (T, I)`, `w (O, I)` → `(T, O)`.
+fn product(x: &Tensor, w: &Weight, residual: Option<&Tensor>) -> Result<Tensor> {
+    let ((rows, inner), (cols, _)) = (x.dims2()?, w.dims()?);
     let x = x.contiguous()?;
-    let (x, w) = (HostSlice::new(&x)?, HostSlice::new(w)?);
-    if rows <= MAX_ROWS {
-        return host::tensor(few_rows(&x, &w, rows, inner), (rows, cols));
-    }
-    let mut y = vec![0f32; rows * cols];
-    let (x, w) = (Matrix::new(&x, rows, inner, inner), Matrix::new(&w, cols, inner, inner));
-    host::matmul(&mut y, cols, Into::Overwrite, x, w.t(), host::all_threads());
+    let x = HostSlice::new(&x)?;
+    let (mut y, into) = match residual {
+        Some(residual) => (residual.flatten_all()?.to_vec1::<f32>()?, Into::Add),
+        None => (vec![0f32; rows * cols], Into::Overwrite),
+    };
+    w.with_parts(|parts| {
+        if rows <= MAX_ROWS {
+            return few_rows(&x, parts, rows, &mut y);
+        }
+        let x = Matrix::new(&x, rows, inner, inner);
+        for_each_block(parts, |first, block, block_rows| {
+            let w = Matrix::new(block, block_rows, inner, inner);
+            host::matmul(&mut y[first..], cols, into, x, w.t(), host::all_threads());
+        });
+    })?;
     host::tensor(y, (rows, cols))
+}
+
+/// Calls `f` with the first row, the elements and the number of rows of blocks that make up `parts`: whole parts where they
+/// are f32, some decoded rows at a time where not.
+pub(super) fn for_each_block(parts: &[Rows], mut f: impl FnMut(usize, &[f32], usize)) {
+    let mut first = 0;
+    let mut decoded = Vec::new();
+    for part in parts {
+        if let Some(floats) = part.floats() {
+            f(first, floats, part.rows);
+            first += part.rows;
+            continue;
+        }
+        let most = (DECODED / part.cols).max(1);
+        for start in (0..part.rows).step_by(most) {
+            let rows = most.min(part.rows - start);
+            decoded.resize(most * part.cols, 0.0);
+            let block = &mut decoded[..rows * part.cols];
+            part.decode(start..start + rows, block);
+            f(first, block, rows);
+            first += rows;
+        }
+    }
 }
 
 /// candle's product; bf16 on the CPU, which candle does not multiply, through f32.
@@ -66,28 +130,33 @@ fn matmul_wide(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(a.contiguous()?.matmul(b)?)
 }
 
-/// A few rows: bound by reading the weight, so that is done once, by all threads. `(rows, inner)` → `(rows, outputs)`.
-fn few_rows(x: &[f32], w: &[f32], rows: usize, inner: usize) -> Vec<f32> {
-    let outputs = w.len() / inner;
+/// A few rows: bound by reading the weight, so that is done once, by all threads. Adds to `y (rows, outputs)`.
+fn few_rows(x: &[f32], parts: &[Rows], rows: usize, y: &mut [f32]) {
+    let outputs: usize = parts.iter().map(|part| part.rows).sum();
+    let most = outputs.div_ceil(4 * rayon::current_num_threads()).max(16);
     let mut by_output = vec![0f32; outputs * rows];
-    let chunk = outputs.div_ceil(4 * rayon::current_num_threads()).max(16);
-    by_output
-        .par_chunks_mut(chunk * rows)
-        .zip(w.par_chunks(chunk * inner))
-        .for_each(|(out, w)| few_rows_chunk(x, w, rows, inner, out));
-    if rows == 1 {
-        return by_output;
-    }
-    let mut y = vec![0f32; outputs * rows];
-    for (o, column) in by_output.chunks_exact(rows).enumerate() {
-        for (m, value) in column.iter().enumerate() {
-            y[m * outputs + o] = *value;
+    let mut tasks = Vec::new();
+    let mut rest = by_output.as_mut_slice();
+    for part in parts {
+        for start in (0..part.rows).step_by(most) {
+            let len = most.min(part.rows - start);
+            let (out, later) = rest.split_at_mut(len * rows);
+            tasks.push((part, start, out));
+            rest = later;
         }
     }
-    y
+    tasks.into_par_iter().for_each(|(part, start, out)| match part.floats() {
+        Some(w) => few_rows_dense(x, &w[start * part.cols..][..out.len() / rows * part.cols], rows, part.cols, out),
+        None => encoding::few_rows(part.encoding(), x, rows, |row| part.row(start + row), out),
+    });
+    for (o, column) in by_output.chunks_exact(rows).enumerate() {
+        for (m, value) in column.iter().enumerate() {
+            y[m * outputs + o] += *value;
+        }
+    }
 }
 
-fn few_rows_chunk(x: &[f32], w: &[f32], rows: usize, k: usize, out: &mut [f32]) {
+fn few_rows_dense(x: &[f32], w: &[f32], rows: usize, k: usize, out: &mut [f32]) {
     let arch = pulp::Arch::new();
     match rows {
         1 => arch.dispatch(RowProducts::<1> { x, w, k, out }),

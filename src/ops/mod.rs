@@ -5,12 +5,14 @@
 //! own ops. Both are proved against finite differences and against candle's differentiable twins.
 
 pub mod attention;
+pub mod encoding;
 pub mod head;
 pub(crate) mod host;
 pub mod linear;
 pub mod norm;
 pub mod rope;
 pub mod swiglu;
+pub mod weight;
 
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,17 @@
 //! Every op against finite differences (in both bodies), against candle's differentiable composition, and its fused body
 //! against the composed one, on small odd shapes.
 
+use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{D, DType, Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::attention::{Attention, Gradients, Segment};
+use super::encoding::Encoding;
 use super::head::{self, Gradient, Prediction};
 use super::linear::Linear;
 use super::rope::{self, Angles, Rope};
+use super::weight::{Bytes, HostWeight, RowOrder, Weight};
 use super::{norm, swiglu};
 use crate::Result;
 use crate::model::config::RopeScaling;
@@ -90,7 +93,7 @@ fn linear_agrees_for_few_rows_many_rows_and_with_bias() {
     for (rows, inputs, outputs) in [(1, 37, 23), (3, 64, 50), (5, 33, 7), (12, 40, 9), (13, 33, 35), (40, 70, 31)] {
         let (weight, x, dy) = (random(1, &[outputs, inputs]), random(2, &[rows, inputs]), random(3, &[rows, outputs]));
         for bias in [None, Some(random(4, &[outputs]))] {
-            let linear = Linear { weight: weight.clone(), bias };
+            let linear = Linear { weight: weight.clone().into(), bias };
             let expected = |x: &Tensor| {
                 let y = x.matmul(&weight.t().unwrap()).unwrap();
                 linear.bias.as_ref().map_or(y.clone(), |bias| y.broadcast_add(bias).unwrap())
@@ -105,7 +108,7 @@ fn linear_agrees_for_few_rows_many_rows_and_with_bias() {
 
 #[test]
 fn a_row_of_a_small_product_has_the_same_bits_alone_and_in_a_batch() {
-    let linear = Linear { weight: random(1, &[67, 301]), bias: None };
+    let linear = Linear { weight: random(1, &[67, 301]).into(), bias: None };
     let x = random(2, &[12, 301]);
     for rows in 1..=12 {
         let batch = linear.forward(&x.narrow(0, 0, rows).unwrap()).unwrap().to_vec2::<f32>().unwrap();
@@ -212,6 +215,7 @@ fn check_attention(shape: &Attention, [q, k, v]: [&Tensor; 3], segments: &[Segme
 fn the_head_has_the_right_log_probs_and_gradient_across_tiles() {
     let (rows, hidden, vocab) = (5, 12, 4500); // two full tiles and a part
     let (h, w) = (random(1, &[rows, hidden]), (random(2, &[vocab, hidden]) * 2.0).unwrap());
+    let held = Weight::from(w.clone());
     let predictions = [(0, 7), (0, 4499), (1, 2047), (2, 2048), (4, 0)].map(|(row, target)| Prediction { row, target });
     let expected = |h: &Tensor| {
         let log_p = candle_nn::ops::log_softmax(&h.matmul(&w.t().unwrap()).unwrap(), D::Minus1).unwrap();
@@ -222,17 +226,80 @@ fn the_head_has_the_right_log_probs_and_gradient_across_tiles() {
     let gradients = dy.to_vec1::<f32>().unwrap();
     let by_tape = tape(expected, &h, &dy);
     let value = |h: &Tensor| -> Result<Tensor> {
-        let log_probs = head::forward(h, &w, &predictions, Gradient::NotWanted)?.log_probs;
+        let log_probs = head::forward(h, &held, &predictions, Gradient::NotWanted)?.log_probs;
         Ok(Tensor::new(log_probs, &CPU)?)
     };
-    for body in [head::forward, head::forward_composed] {
-        let saved = body(&h, &w, &predictions, Gradient::Wanted).unwrap();
+    let composed = head::forward_composed(&h, &w, &predictions, Gradient::Wanted).unwrap();
+    for saved in [head::forward(&h, &held, &predictions, Gradient::Wanted).unwrap(), composed] {
         assert_close(&Tensor::new(saved.log_probs.clone(), &CPU).unwrap(), &expected(&h), 1e-4, "log-probs");
         assert_close(&value(&h).unwrap(), &expected(&h), 1e-4, "log-probs alone");
-        let dh = head::vjp(&saved, &w, &predictions, &gradients).unwrap();
+        let dh = head::vjp(&saved, &held, &predictions, &gradients, DType::F32).unwrap();
         assert_close(&dh, &by_tape, 1e-4, "head vjp");
         assert_finite_differences(value, &h, &dy, &dh, "head");
     }
-    let without = head::forward(&h, &w, &predictions, Gradient::NotWanted).unwrap();
-    assert!(head::vjp(&without, &w, &predictions, &gradients).is_err());
+    let without = head::forward(&h, &held, &predictions, Gradient::NotWanted).unwrap();
+    assert!(head::vjp(&without, &held, &predictions, &gradients, DType::F32).is_err());
+}
+
+/// Rows of `cols` f32 numbers as a matrix in the encoding of a file, and the numbers that it holds.
+fn encoded(weight: &Tensor, dtype: GgmlDType, order: RowOrder) -> (Weight, Tensor) {
+    let (rows, cols) = weight.dims2().unwrap();
+    let quantised = QTensor::quantize(weight, dtype).unwrap();
+    let bytes = Bytes::Owned(quantised.data().unwrap().as_ref().into());
+    let decoded = quantised.dequantize(&CPU).unwrap();
+    let index: Vec<u32> = (0..rows).map(|row| order.stored(row, rows) as u32).collect();
+    let wanted = decoded.index_select(&Tensor::new(index, &CPU).unwrap(), 0).unwrap();
+    (Weight::Host(HostWeight::encoded(bytes, Encoding::from(dtype), cols, order).unwrap()), wanted)
+}
+
+#[test]
+fn products_with_encoded_weights_are_those_with_their_decoded_numbers() {
+    let interleaved = RowOrder::Interleaved { heads: 3 };
+    for dtype in [GgmlDType::F32, GgmlDType::F16, GgmlDType::BF16, GgmlDType::Q4_1, GgmlDType::Q8_0] {
+        let (top, top_numbers) = encoded(&random(1, &[24, 64]), dtype, interleaved);
+        let (bottom, bottom_numbers) = encoded(&random(2, &[7, 64]), GgmlDType::Q4_0, RowOrder::Plain);
+        let held = Linear { weight: Weight::stack(vec![top, bottom]).unwrap(), bias: Some(random(3, &[31])) };
+        let numbers = Tensor::cat(&[top_numbers, bottom_numbers], 0).unwrap();
+        let dense = Linear { weight: numbers.clone().into(), bias: held.bias.clone() };
+        for rows in [1, 5, 12, 13, 40] {
+            let (x, residual, dy) = (random(4, &[rows, 64]), random(5, &[rows, 31]), random(6, &[rows, 31]));
+            assert_close(&held.forward(&x).unwrap(), &dense.forward(&x).unwrap(), 2e-5, "forward");
+            let onto = held.forward_onto(&residual, &x).unwrap();
+            assert_close(&onto, &(residual + dense.forward(&x).unwrap()).unwrap(), 2e-5, "forward onto");
+            assert_close(&held.vjp(&dy).unwrap(), &dense.vjp(&dy).unwrap(), 2e-5, "vjp");
+        }
+        let ids = [30, 0, 23, 24];
+        let rows = held.weight.rows(&ids, DType::F32, &CPU).unwrap();
+        assert_close(&rows, &numbers.index_select(&Tensor::new(&ids, &CPU).unwrap(), 0).unwrap(), 1e-9, "rows");
+    }
+}
+
+#[test]
+fn a_row_of_an_encoded_product_has_the_same_bits_alone_and_in_a_batch() {
+    let (weight, _) = encoded(&random(1, &[67, 320]), GgmlDType::Q4_1, RowOrder::Plain);
+    let linear = Linear { weight, bias: None };
+    let x = random(2, &[12, 320]);
+    for rows in 1..=12 {
+        let batch = linear.forward(&x.narrow(0, 0, rows).unwrap()).unwrap().to_vec2::<f32>().unwrap();
+        for (row, values) in batch.iter().enumerate() {
+            let alone = linear.forward(&x.narrow(0, row, 1).unwrap()).unwrap().to_vec2::<f32>().unwrap();
+            assert_eq!(values, &alone[0]);
+        }
+    }
+}
+
+#[test]
+fn the_head_of_an_encoded_weight_is_that_of_its_decoded_numbers() {
+    let (held, numbers) = encoded(&random(2, &[2500, 32]), GgmlDType::Q8_0, RowOrder::Plain);
+    let h = (random(1, &[3, 32]) * 3.0).unwrap();
+    let predictions = [(0, 7), (1, 2499), (2, 2048)].map(|(row, target)| Prediction { row, target });
+    let [ours, expected] =
+        [&held, &numbers.into()].map(|weight| head::forward(&h, weight, &predictions, Gradient::Wanted).unwrap());
+    for (a, b) in ours.log_probs.iter().zip(&expected.log_probs) {
+        assert!((a - b).abs() < 1e-5, "{a} is not {b}");
+    }
+    let gradients = [1.0, -2.0, 0.5];
+    let ours = head::vjp(&ours, &held, &predictions, &gradients, DType::F32).unwrap();
+    let expected = head::vjp(&expected, &held, &predictions, &gradients, DType::F32).unwrap();
+    assert_close(&ours, &expected, 1e-5, "head vjp");
 }

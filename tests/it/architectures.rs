@@ -13,7 +13,7 @@ use bipo::model::Model;
 use bipo::model::config::Config;
 use bipo::model::layout::Layout;
 use bipo::model::resolve::Checkpoint;
-use bipo::model::weights::Weights;
+use bipo::model::weights::{Hold, Weights};
 use bipo::ops::head::Gradient;
 use bipo::positions::{Positions, Spans};
 use bipo::tokens::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
@@ -29,6 +29,10 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn load(name: &str, dtype: DType) -> Model {
+    load_as(name, dtype, Hold::Dense)
+}
+
+fn load_as(name: &str, dtype: DType, hold: Hold) -> Model {
     let dir = folder(name);
     let mut shards: Vec<PathBuf> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     shards.retain(|path| {
@@ -45,7 +49,7 @@ fn load(name: &str, dtype: DType) -> Model {
     };
     let weights = Weights::open(&checkpoint).unwrap();
     let config = Config::load(&checkpoint, &weights).unwrap();
-    Model::load(&weights, config, dtype, &Device::Cpu).unwrap()
+    Model::load_as(&weights, config, dtype, &Device::Cpu, hold).unwrap()
 }
 
 struct Recorded(std::collections::HashMap<String, Tensor>);
@@ -432,11 +436,33 @@ fn the_negative_direction_equals_swapped_responses_with_the_vector_negated() {
     }
 }
 
+/// A file of bf16 numbers gives the same results mapped, widened and as candle's tensors.
+#[test]
+fn weights_left_in_their_file_give_the_results_of_those_in_memory() {
+    for name in ["llama-tied-bf16", "llama", "qwen3"] {
+        let models = [Hold::Dense, Hold::Stored, Hold::Tensors].map(|hold| load_as(name, DType::F32, hold));
+        let v = some_vector(models[0].config.hidden_size, 2);
+        let [dense, stored, tensors] = models.each_ref().map(|model| {
+            let data = compute(model, &pairs(model, 5), 0, Positions::All);
+            loss_at(model, &data, &0.into(), &v, 1.0)
+        });
+        for (loss, gradient) in [stored, tensors] {
+            assert!((loss - dense.0).abs() < 1e-6, "{name}: {loss} is not {}", dense.0);
+            for (a, b) in gradient.iter().zip(&dense.1) {
+                assert!((a - b).abs() < 1e-5, "{name}: {a} is not {b}");
+            }
+        }
+        let (in_memory, mapped) = models[1].weight_bytes();
+        assert!(in_memory == 0 && mapped > 0, "{name}: {in_memory} bytes copied");
+    }
+}
+
 #[test]
 fn half_precision_runs_and_stays_near_f32() {
     let recorded = Recorded::of("llama");
-    for (dtype, tolerance) in [(DType::F16, 0.05), (DType::BF16, 0.5)] {
-        let (model, exact) = (load("llama", dtype), load("llama", DType::F32));
+    let kinds = [Hold::Tensors, Hold::Dense].map(|hold| [(DType::F16, 0.05, hold), (DType::BF16, 0.5, hold)]);
+    for (dtype, tolerance, hold) in kinds.concat() {
+        let (model, exact) = (load_as("llama", dtype, hold), load("llama", DType::F32));
         let data = |model: &Model| compute(model, &[recorded_pair(&recorded)], 1, Positions::All);
         let (rough, exact_data) = (data(&model), data(&exact));
         for side in [0, 1] {
