@@ -56,7 +56,7 @@ pub struct ModelArgs {
     /// Never touch the network (also HF_HUB_OFFLINE=1).
     #[arg(long)]
     pub offline: bool,
-    /// Use this many threads [default: all cores].
+    /// Use this many threads [default: one a physical core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     /// Print a machine-readable result on standard output, and nothing else there.

@@ -1,5 +1,6 @@
 //! The `bipo` program: parse, run, print the error chain, exit code.
 
+mod allocator;
 mod args;
 mod commands;
 mod output;
@@ -8,10 +9,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::keep_freed_pages();
     match commands::run(args::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,

@@ -21,8 +21,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 fn use_threads(args: &ModelArgs) -> anyhow::Result<()> {
-    let threads = args.threads.map_or_else(std::thread::available_parallelism, |n| {
-        Ok(std::num::NonZero::<u16>::new(n).map_or(std::num::NonZero::<usize>::MIN, Into::into))
-    })?;
-    Ok(rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?)
+    // Two threads of one core share its vector units: more threads than cores gain nothing.
+    let cores = || num_cpus::get_physical().min(num_cpus::get());
+    let threads = args.threads.map_or_else(cores, usize::from);
+    Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?)
 }

@@ -1,6 +1,8 @@
 //! One decoder block: x + attention(norm(x)), then + mlp(norm(·)). `forward` returns what `vjp` needs beside its output;
 //! who wants no gradient drops it.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::cache::LayerCache;
@@ -161,10 +163,16 @@ impl Block {
         };
         let normed = norm::forward(x, &self.input_layernorm, self.eps)?;
         let qkv = self.qkv_proj.forward(&normed)?; // (T, (N + 2K)·D)
-        let (q, k, v) = self.split(&qkv, selection)?;
-        let qk = self.q_norm.is_some().then(|| [q.clone(), k.clone()]);
-        let q = rope::forward(&self.norm_heads(&q, self.q_norm.as_ref())?, q_angles)?;
-        let k = rope::forward(&self.norm_heads(&k, self.k_norm.as_ref())?, &plan.angles)?;
+        let d = self.attention.head_dim;
+        let (q_width, kv_width) = (self.attention.heads * d, self.attention.kv_heads * d);
+        let q_rows = match selection {
+            Some(selection) => selection.of(&qkv)?,
+            None => qkv.clone(),
+        };
+        let (q_before, q) = self.rotated(&q_rows, 0..q_width, self.q_norm.as_ref(), q_angles)?;
+        let (k_before, k) = self.rotated(&qkv, q_width..q_width + kv_width, self.k_norm.as_ref(), &plan.angles)?;
+        let qk = q_before.zip(k_before).map(|(q, k)| [q, k]);
+        let v = qkv.narrow(1, q_width + kv_width, kv_width)?.contiguous()?;
         let attended = match cache {
             None => self.attention.forward(&q, &k, &v, segments)?,
             Some(cache) => {
@@ -193,7 +201,7 @@ impl Block {
         };
         let d_gate_up = swiglu::vjp(&saved.gate_up, &self.down_proj.vjp(dy)?)?;
         let d_normed = self.gate_up_proj.vjp(&d_gate_up)?;
-        let d_middle = (dy + norm::vjp(&saved.middle, &self.post_attention_layernorm, self.eps, &d_normed)?)?;
+        let d_middle = norm::vjp_onto(dy, &saved.middle, &self.post_attention_layernorm, self.eps, &d_normed)?;
 
         let d_attended = self.o_proj.vjp(&d_middle)?;
         let gradients = self.attention.vjp(&saved.q, &saved.k, &saved.v, segments, &d_attended)?;
@@ -210,22 +218,23 @@ impl Block {
         };
         let d_qkv = Tensor::cat(&[dq, dk, gradients.v], 1)?;
         let d_normed = self.qkv_proj.vjp(&d_qkv)?;
-        let dx = norm::vjp(&saved.x, &self.input_layernorm, self.eps, &d_normed)?;
-        Ok((d_middle + dx)?)
+        norm::vjp_onto(&d_middle, &saved.x, &self.input_layernorm, self.eps, &d_normed)
     }
 
-    /// q at the selected rows, k and v at all.
-    fn split(&self, qkv: &Tensor, selection: Option<&Selection>) -> Result<(Tensor, Tensor, Tensor)> {
-        let d = self.attention.head_dim;
-        let (q_width, kv_width) = (self.attention.heads * d, self.attention.kv_heads * d);
-        let q = qkv.narrow(1, 0, q_width)?.contiguous()?;
-        let q = match selection {
-            Some(selection) => selection.of(&q)?,
-            None => q,
-        };
-        let k = qkv.narrow(1, q_width, kv_width)?.contiguous()?;
-        let v = qkv.narrow(1, q_width + kv_width, kv_width)?.contiguous()?;
-        Ok((q, k, v))
+    /// The heads in some columns, normalised where the architecture does so, and rotated; also what was there before the norm.
+    fn rotated(
+        &self,
+        qkv: &Tensor,
+        columns: Range<usize>,
+        weight: Option<&Tensor>,
+        angles: &Angles,
+    ) -> Result<(Option<Tensor>, Tensor)> {
+        if weight.is_none() {
+            return Ok((None, rope::forward_columns(qkv, columns, angles)?));
+        }
+        let before = qkv.narrow(1, columns.start, columns.len())?.contiguous()?;
+        let rotated = rope::forward(&self.norm_heads(&before, weight)?, angles)?;
+        Ok((Some(before), rotated))
     }
 
     fn norm_heads(&self, x: &Tensor, weight: Option<&Tensor>) -> Result<Tensor> {

@@ -21,7 +21,15 @@ pub(super) fn forward_composed(x: &Tensor, weight: &Tensor, eps: f64) -> Result<
 /// Gradient of x. `x (T, H)`, `dy (T, H)` → `(T, H)`:
 /// with r the inverse root and g = w·dy, dx = r·g − x·r³/H · Σ x·g.
 pub fn vjp(x: &Tensor, weight: &Tensor, eps: f64, dy: &Tensor) -> Result<Tensor> {
-    if host::is_host_f32(x) { vjp_host(x, weight, eps as f32, dy) } else { vjp_composed(x, weight, eps, dy) }
+    if host::is_host_f32(x) { vjp_host(x, weight, eps as f32, dy, None) } else { vjp_composed(x, weight, eps, dy) }
+}
+
+/// `residual (T, H)` + [`vjp`]: the gradient that arrives by the branch around the norm is added in the same pass.
+pub fn vjp_onto(residual: &Tensor, x: &Tensor, weight: &Tensor, eps: f64, dy: &Tensor) -> Result<Tensor> {
+    match host::is_host_f32(x) {
+        true => vjp_host(x, weight, eps as f32, dy, Some(residual)),
+        false => Ok((residual + vjp_composed(x, weight, eps, dy)?)?),
+    }
 }
 
 pub(super) fn vjp_composed(x: &Tensor, weight: &Tensor, eps: f64, dy: &Tensor) -> Result<Tensor> {
@@ -60,12 +68,15 @@ fn forward_host(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     host::tensor(y, (rows, hidden))
 }
 
-fn vjp_host(x: &Tensor, weight: &Tensor, eps: f32, dy: &Tensor) -> Result<Tensor> {
+fn vjp_host(x: &Tensor, weight: &Tensor, eps: f32, dy: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
     let (rows, hidden) = x.dims2()?;
     let (x, dy) = (x.contiguous()?, dy.contiguous()?);
     let (x, w, dy) = (HostSlice::new(&x)?, HostSlice::new(weight)?, HostSlice::new(&dy)?);
     let (x, w, dy) = (&*x, &*w, &*dy);
-    let mut dx = vec![0f32; rows * hidden];
+    let mut dx = match residual {
+        Some(residual) => residual.flatten_all()?.to_vec1::<f32>()?,
+        None => vec![0f32; rows * hidden],
+    };
     dx.par_chunks_mut(hidden).zip(x.par_chunks(hidden)).zip(dy.par_chunks(hidden)).for_each(|((dx, x), dy)| {
         host::vectorised(
             #[inline(always)]
@@ -73,7 +84,7 @@ fn vjp_host(x: &Tensor, weight: &Tensor, eps: f32, dy: &Tensor) -> Result<Tensor
                 let r = inverse_rms_row(x, eps);
                 let back = r * r * r / hidden as f32 * host::dot3(x, w, dy);
                 for (((dx, x), w), dy) in dx.iter_mut().zip(x).zip(w).zip(dy) {
-                    *dx = r * w * dy - back * x;
+                    *dx += r * w * dy - back * x;
                 }
             },
         )

@@ -1,6 +1,8 @@
 //! Rotary position embedding, half-split form: (x₁, x₂) → (x₁·cos − x₂·sin, x₂·cos + x₁·sin). A rotation, so its vjp is
 //! the rotation by the opposite angle. Tables for every kind of frequency scaling that [`RopeScaling`] names.
 
+use std::ops::Range;
+
 use candle_core::{D, DType, Device, Tensor};
 use rayon::prelude::*;
 
@@ -44,7 +46,16 @@ impl Angles {
 
 /// Rotates every head. `x (T, heads·D)` → the same shape.
 pub fn forward(x: &Tensor, angles: &Angles) -> Result<Tensor> {
-    if host::is_host_f32(x) { forward_host(x, angles) } else { forward_composed(x, angles) }
+    let (_, width) = x.dims2()?;
+    forward_columns(x, 0..width, angles)
+}
+
+/// Rotates the heads that lie in some columns. `x (T, ·)` → `(T, columns)`.
+pub fn forward_columns(x: &Tensor, columns: Range<usize>, angles: &Angles) -> Result<Tensor> {
+    match host::is_host_f32(x) {
+        true => forward_host(x, columns, angles),
+        false => forward_composed(&x.narrow(1, columns.start, columns.len())?, angles),
+    }
 }
 
 pub(super) fn forward_composed(x: &Tensor, angles: &Angles) -> Result<Tensor> {
@@ -58,18 +69,18 @@ pub(super) fn forward_composed(x: &Tensor, angles: &Angles) -> Result<Tensor> {
     Ok(Tensor::cat(&[y1, y2], D::Minus1)?.reshape((rows, width))?.to_dtype(x.dtype())?)
 }
 
-fn forward_host(x: &Tensor, angles: &Angles) -> Result<Tensor> {
-    let ((rows, width), (_, half)) = (x.dims2()?, angles.cos.dims2()?);
+fn forward_host(x: &Tensor, columns: Range<usize>, angles: &Angles) -> Result<Tensor> {
+    let ((rows, stride), (_, half)) = (x.dims2()?, angles.cos.dims2()?);
     let x = x.contiguous()?;
     let (x, cos, sin) = (HostSlice::new(&x)?, HostSlice::new(&angles.cos)?, HostSlice::new(&angles.sin)?);
     let (x, cos, sin) = (&*x, &*cos, &*sin);
-    let mut y = vec![0f32; rows * width];
+    let mut y = vec![0f32; rows * columns.len()];
     let angles = cos.par_chunks(half).zip(sin.par_chunks(half));
-    y.par_chunks_mut(width).zip(x.par_chunks(width)).zip(angles).for_each(|((y, x), (cos, sin))| {
+    y.par_chunks_mut(columns.len()).zip(x.par_chunks(stride)).zip(angles).for_each(|((y, x), (cos, sin))| {
         host::vectorised(
             #[inline(always)]
             || {
-                for (y, x) in y.chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half)) {
+                for (y, x) in y.chunks_exact_mut(2 * half).zip(x[columns.clone()].chunks_exact(2 * half)) {
                     let (y1, y2) = y.split_at_mut(half);
                     let (x1, x2) = x.split_at(half);
                     for i in 0..half {
@@ -80,7 +91,7 @@ fn forward_host(x: &Tensor, angles: &Angles) -> Result<Tensor> {
             },
         )
     });
-    host::tensor(y, (rows, width))
+    host::tensor(y, (rows, columns.len()))
 }
 
 /// The model's rotary frequencies.

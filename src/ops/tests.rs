@@ -70,6 +70,9 @@ fn rms_norm_has_the_right_value_and_gradient() {
     assert_close(&fused, &by_tape, 1e-5, "fused vjp");
     assert_close(&norm::vjp_composed(&x, &w, 1e-3, &dy).unwrap(), &by_tape, 1e-5, "composed vjp");
     assert_finite_differences(|x| norm::forward(x, &w, 1e-3), &x, &dy, &fused, "rms norm");
+    let residual = random(4, &[5, 37]);
+    let onto = norm::vjp_onto(&residual, &x, &w, 1e-3, &dy).unwrap();
+    assert_close(&onto, &(residual + by_tape).unwrap(), 1e-5, "vjp onto a residual");
 }
 
 #[test]
