@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bipo::Error;
+use bipo::bytes::Bytes;
 use bipo::data::TruthfulPairs;
 use bipo::layers::LayerList;
 use bipo::magnitudes::Magnitudes;
@@ -168,6 +169,10 @@ pub struct TrainArgs {
     /// Pair TruthfulQA's best answer with all of its incorrect ones, or with the first.
     #[arg(long, default_value = "all")]
     pub pairs: PairsArg,
+    /// Keep this much of the activation cache in memory, the rest in a temporary file in the output directory, as 2GB
+    /// or 500MiB [default: a quarter of the machine's memory].
+    #[arg(long, value_name = "SIZE")]
+    pub cache_memory: Option<Bytes>,
     /// Write the vector, metrics.jsonl and config.json to this directory.
     #[arg(long, default_value = "bipo_output", value_name = "DIR")]
     pub output_dir: PathBuf,

@@ -1,13 +1,15 @@
 //! Some pairs as one pass through the upper blocks: response log-probabilities and their gradient at the residual.
 //! Knows neither loss nor optimiser.
 
+use std::ops::Range;
+
 use candle_core::{DType, Tensor};
 
 use crate::Result;
 use crate::layers::Layers;
 use crate::loss::PairLogProbs;
 use crate::model::Model;
-use crate::model::block::{Plan, Saved, Selection};
+use crate::model::block::{FrozenKeys, Plan, Saved, Selection};
 use crate::model::layout::{Fork, Layout};
 use crate::ops::head::{Gradient, LogProbs, Prediction};
 use crate::positions::{Place, Positions};
@@ -27,6 +29,9 @@ pub struct PairRows {
     predictions: [Vec<Prediction>; 2],
     /// Whether a vector is added at each row. `(T,)`
     steered: Vec<bool>,
+    /// How many rows at the beginning of the shared, chosen and rejected ones come before every steered row that they are
+    /// in a sequence with: nothing that is added changes them.
+    frozen: [usize; 3],
 }
 
 impl PairRows {
@@ -63,27 +68,69 @@ impl PairRows {
             steered.extend((shared..side.ids.len() - 1).map(|token| is_steered(side, token)));
         }
         let ids = [&pair.chosen.ids[..shared], tails[0], tails[1]].concat();
-        Self { row: pair.row, fork, ids, predictions, steered }
+        let frozen = frozen(&fork, &steered);
+        Self { row: pair.row, fork, ids, predictions, steered, frozen }
     }
 
     /// Whether a vector is added at any of its rows.
     pub fn is_steered(&self) -> bool {
         self.steered.contains(&true)
     }
+
+    /// Rows that nothing added can change, ascending; not all of them: one at least is live.
+    pub fn frozen_rows(&self) -> impl Iterator<Item = usize> {
+        let runs = runs(&self.fork).into_iter().zip(self.frozen);
+        runs.flat_map(|(run, frozen)| run.start..run.start + frozen)
+    }
+
+    /// The other rows, ascending.
+    pub fn live_rows(&self) -> impl Iterator<Item = usize> {
+        let runs = runs(&self.fork).into_iter().zip(self.frozen);
+        runs.flat_map(|(run, frozen)| run.start + frozen..run.end)
+    }
+
+    /// Makes every row live.
+    pub fn thaw(&mut self) {
+        self.frozen = [0; 3];
+    }
+}
+
+/// The shared, chosen and rejected rows.
+fn runs(fork: &Fork) -> [Range<usize>; 3] {
+    let (first, second) = (fork.shared, fork.shared + fork.first);
+    [0..first, first..second, second..fork.rows()]
+}
+
+fn frozen(fork: &Fork, steered: &[bool]) -> [usize; 3] {
+    let before_steered = |run: Range<usize>| steered[run].iter().take_while(|steered| !**steered).count();
+    let [shared, first, second] = runs(fork);
+    let mut frozen = [before_steered(shared.clone()), 0, 0];
+    if frozen[0] == shared.len() {
+        frozen = [frozen[0], before_steered(first), before_steered(second)];
+    }
+    // A pass without a row would be a case of its own.
+    if frozen.iter().sum::<usize>() == fork.rows() {
+        frozen.iter_mut().rev().find(|frozen| **frozen > 0).into_iter().for_each(|frozen| *frozen -= 1);
+    }
+    frozen
 }
 
 /// Pairs laid out for one pass.
 #[derive(Debug)]
 pub struct Batch<'m> {
     model: &'m Model,
-    layout: Layout,
     plan: Plan,
     selection: Selection,
     predictions: Vec<Prediction>,
     /// Pair and side of each prediction.
     owners: Vec<(usize, usize)>,
-    pairs: usize,
-    /// 1 where the vector is added, 0 elsewhere. `(T, 1)` f32
+    /// Whether each prediction is made from a frozen row: those of a whole pass alone are.
+    from_frozen: Vec<bool>,
+    /// Log-probabilities of what is not predicted in this pass.
+    constants: Vec<PairLogProbs>,
+    /// Frozen rows, in a whole pass. `(frozen,)`
+    frozen_rows: Vec<u32>,
+    /// 1 where the vector is added, 0 elsewhere. `(R, 1)` f32
     steered: Tensor,
 }
 
@@ -107,6 +154,40 @@ impl Shift {
     }
 }
 
+/// What the unsteered model gives.
+#[derive(Debug)]
+pub struct Reference {
+    /// Summed log-probabilities of each pair's responses.
+    pub log_probs: Vec<PairLogProbs>,
+    /// What of them is predicted from frozen rows.
+    pub constants: Vec<PairLogProbs>,
+    /// Keys and values of the frozen rows in each block above the layer, `(frozen, K·D)` each; empty without such rows.
+    pub keys: Vec<[Tensor; 2]>,
+}
+
+/// Which rows of some pairs a pass computes.
+struct Rows {
+    /// Where all of them lie.
+    layout: Layout,
+    /// First row of each pair.
+    starts: Vec<usize>,
+    /// Those that are computed, ascending.
+    rows: Vec<usize>,
+}
+
+impl Rows {
+    fn of(pairs: &[&PairRows], rows_of: impl Fn(&PairRows) -> Vec<usize>) -> Self {
+        let mut all = Self { layout: Layout::default(), starts: Vec::new(), rows: Vec::new() };
+        for pair in pairs {
+            let start = all.layout.rows();
+            all.layout.push_fork(&pair.fork);
+            all.starts.push(start);
+            all.rows.extend(rows_of(pair).into_iter().map(|row| start + row));
+        }
+        all
+    }
+}
+
 /// A pass through the upper blocks.
 #[derive(Debug)]
 pub struct Pass {
@@ -121,36 +202,64 @@ pub struct Pass {
 }
 
 impl<'m> Batch<'m> {
-    /// Lays out `pairs` one after another.
+    /// Lays out `pairs` one after another, with every row.
     pub fn new(model: &'m Model, pairs: &[&PairRows]) -> Result<Self> {
-        let mut layout = Layout::default();
-        let (mut predictions, mut owners, mut steered) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, pair) in pairs.iter().enumerate() {
-            let start = layout.rows();
-            layout.push_fork(&pair.fork);
+        let rows = Rows::of(pairs, |pair| (0..pair.fork.rows()).collect());
+        let plan = model.plan(&rows.layout)?;
+        Self::with_plan(model, pairs, rows, plan, vec![[0.0; 2]; pairs.len()])
+    }
+
+    /// Lays out the live rows of `pairs` alone. `constants` are the log-probabilities that the others contribute, `frozen`
+    /// their keys and values, pair by pair.
+    pub fn live(model: &'m Model, pairs: &[&PairRows], constants: &[PairLogProbs], frozen: FrozenKeys) -> Result<Self> {
+        let rows = Rows::of(pairs, |pair| pair.live_rows().collect());
+        let plan = match rows.rows.len() == rows.layout.rows() {
+            true => model.plan(&rows.layout)?,
+            false => model.plan_rows(&rows.layout, &rows.rows, frozen)?,
+        };
+        Self::with_plan(model, pairs, rows, plan, constants.to_vec())
+    }
+
+    fn with_plan(model: &'m Model, pairs: &[&PairRows], rows: Rows, plan: Plan, constants: Vec<PairLogProbs>) -> Result<Self> {
+        let (mut predictions, mut owners) = (Vec::new(), Vec::new());
+        for (index, (pair, start)) in pairs.iter().zip(&rows.starts).enumerate() {
             for (side, side_predictions) in pair.predictions.iter().enumerate() {
-                predictions.extend(side_predictions.iter().map(|p| Prediction { row: start + p.row, ..*p }));
-                owners.extend(std::iter::repeat_n((index, side), side_predictions.len()));
+                let moved = side_predictions.iter().map(|p| Prediction { row: start + p.row, ..*p });
+                let before = predictions.len();
+                predictions.extend(moved.filter(|p| rows.rows.binary_search(&p.row).is_ok()));
+                owners.extend(std::iter::repeat_n((index, side), predictions.len() - before));
             }
-            steered.extend(pair.steered.iter().map(|steered| f32::from(*steered)));
         }
-        let plan = model.plan(&layout)?;
+        let frozen_rows: Vec<usize> =
+            pairs.iter().zip(&rows.starts).flat_map(|(pair, start)| pair.frozen_rows().map(move |row| start + row)).collect();
+        let from_frozen = predictions.iter().map(|p| frozen_rows.binary_search(&p.row).is_ok()).collect();
         let mut wanted: Vec<usize> = predictions.iter().map(|p| p.row).collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let (selection, rows) = plan.select(&layout, &wanted, model.device())?;
-        let mut place = vec![0; layout.rows()];
-        for (at, row) in rows.iter().enumerate() {
+        let (selection, selected) = plan.select(&rows.layout, &wanted, model.device())?;
+        let mut place = vec![0; rows.layout.rows()];
+        for (at, row) in selected.iter().enumerate() {
             place[*row] = at;
         }
         predictions.iter_mut().for_each(|p| p.row = place[p.row]);
-        let steered = Tensor::from_vec(steered, (layout.rows(), 1), model.device())?;
-        Ok(Self { model, layout, plan, selection, predictions, owners, pairs: pairs.len(), steered })
+        let all_steered: Vec<bool> = pairs.iter().flat_map(|pair| pair.steered.iter().copied()).collect();
+        let steered: Vec<f32> = rows.rows.iter().map(|row| f32::from(all_steered[*row])).collect();
+        Ok(Self {
+            model,
+            plan,
+            selection,
+            predictions,
+            owners,
+            from_frozen,
+            constants,
+            frozen_rows: frozen_rows.into_iter().map(|row| row as u32).collect(),
+            steered: Tensor::from_vec(steered, (rows.rows.len(), 1), model.device())?,
+        })
     }
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.layout.rows()
+        self.steered.elem_count()
     }
 
     /// The residual after block `layer`: the embeddings of `ids` through the lower blocks. → `(T, H)`
@@ -158,10 +267,42 @@ impl<'m> Batch<'m> {
         self.model.run(0..layer + 1, &self.model.embed(ids)?, &self.plan)
     }
 
-    /// Runs the blocks above `layer` and the head, adding each shift on the way. `residual (T, H)` is the output of block
+    /// Runs the blocks above `layer` and the head with nothing added. `residual (T, H)` is the output of block `layer`; the
+    /// pass must be one of every row.
+    pub fn reference(&self, residual: &Tensor, layer: usize) -> Result<Reference> {
+        let frozen = Tensor::new(self.frozen_rows.as_slice(), residual.device())?;
+        let mut keys = Vec::new();
+        let mut keep = |saved: Vec<Saved>| -> Result<()> {
+            for block in saved.iter().filter(|_| !self.frozen_rows.is_empty()) {
+                let [k, v] = block.keys_and_values();
+                keys.push([k.index_select(&frozen, 0)?, v.index_select(&frozen, 0)?]);
+            }
+            Ok(())
+        };
+        let last = self.model.num_blocks() - 1;
+        let mut x = residual.clone();
+        for index in layer + 1..last {
+            let (y, saved) = self.model.run_saving(index..index + 1, &x, &self.plan, Gradient::Wanted)?;
+            keep(saved)?;
+            x = y;
+        }
+        let (x, saved) = self.model.run_to_end(last.max(layer + 1), &x, &self.plan, &self.selection, Gradient::Wanted)?;
+        keep(saved)?;
+        let head = self.model.log_probs(&x, &self.predictions, Gradient::NotWanted)?;
+        let (mut log_probs, mut constants) = (self.constants.clone(), self.constants.clone());
+        for (((pair, side), log_prob), from_frozen) in self.owners.iter().zip(&head.log_probs).zip(&self.from_frozen) {
+            log_probs[*pair][*side] += *log_prob as f64;
+            if *from_frozen {
+                constants[*pair][*side] += *log_prob as f64;
+            }
+        }
+        Ok(Reference { log_probs, constants, keys })
+    }
+
+    /// Runs the blocks above `layer` and the head, adding each shift on the way. `residual (R, H)` is the output of block
     /// `layer`; the shifts' layers ascend, none lower.
     pub fn upper(&self, residual: &Tensor, layer: usize, shifts: &[Shift], gradient: Gradient) -> Result<Pass> {
-        let mut x = residual.clone(); // (T, H) after block next − 1
+        let mut x = residual.clone(); // (R, H) after block next − 1
         let mut next = layer + 1;
         let mut steered = Vec::with_capacity(shifts.len());
         for shift in shifts {
@@ -172,7 +313,7 @@ impl<'m> Batch<'m> {
         }
         let (residual, saved) = self.model.run_to_end(next, &x, &self.plan, &self.selection, gradient)?;
         let head = self.model.log_probs(&residual, &self.predictions, gradient)?;
-        let mut log_probs = vec![[0.0; 2]; self.pairs];
+        let mut log_probs = self.constants.clone();
         for ((pair, side), log_prob) in self.owners.iter().zip(&head.log_probs) {
             log_probs[*pair][*side] += *log_prob as f64;
         }
@@ -195,9 +336,9 @@ impl<'m> Batch<'m> {
         Ok(by_layer.concat())
     }
 
-    /// The residual with `v` added at the steered rows, the sum taken in f32. `residual (T, H)`, `v (H)` f32.
+    /// The residual with `v` added at the steered rows, the sum taken in f32. `residual (R, H)`, `v (H)` f32.
     fn steer(&self, residual: &Tensor, v: &Tensor) -> Result<Tensor> {
-        let shift = self.steered.matmul(&v.unsqueeze(0)?)?; // (T, H)
+        let shift = self.steered.matmul(&v.unsqueeze(0)?)?; // (R, H)
         Ok((residual.to_dtype(DType::F32)? + shift)?.to_dtype(residual.dtype())?)
     }
 }

@@ -26,6 +26,7 @@
 
 pub mod activations;
 pub mod batch;
+pub mod bytes;
 pub mod cache_dir;
 pub mod chat;
 pub mod data;

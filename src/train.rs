@@ -2,14 +2,13 @@
 
 use std::time::Instant;
 
-use candle_core::Tensor;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::activations::{Activations, Entry};
-use crate::batch::{Batch, PairRows, Shift};
+use crate::activations::{Activations, CacheOptions, CachePlan, CacheSize, Entry};
+use crate::batch::Shift;
 use crate::layers::Layers;
 use crate::loss::{Loss, bidirectional_dpo, log_sigmoid, margin};
 use crate::model::Model;
@@ -65,6 +64,9 @@ pub struct TrainConfig {
     /// Where the vectors start, one behind the other, lowest layer first; at zero where none. `(layers·H)`
     #[serde(skip)]
     pub init: Option<Vec<f32>>,
+    /// Where the cache lies; the result does not depend on it.
+    #[serde(skip)]
+    pub cache: CacheOptions,
 }
 
 impl TrainConfig {
@@ -123,7 +125,7 @@ pub struct StepRecord {
     pub grad_norm: f64,
     /// Norm of v after the step, all layers together.
     pub vector_norm: f64,
-    /// Rows that went through the upper blocks.
+    /// Rows that went through the upper blocks; those that no vector changes are in the cache.
     pub tokens: usize,
     /// Wall time.
     pub seconds: f64,
@@ -174,6 +176,8 @@ pub struct Timings {
 
 /// What a run reports to. Each method may end the run with an error.
 pub trait Observer {
+    /// What the cache will take, before anything is computed.
+    fn cache_size(&mut self, size: &CacheSize) -> Result<()>;
     /// `done` of `total` pairs are cached.
     fn cached(&mut self, done: usize, total: usize) -> Result<()>;
     /// A step is done.
@@ -203,7 +207,7 @@ pub struct Outcome {
     pub heldout: Option<Heldout>,
     /// Where the time went.
     pub timings: Timings,
-    /// Bytes of cached residuals.
+    /// Bytes of the activation cache, in memory and in a file.
     pub cache_bytes: usize,
     /// Why the run ended early: `v` is then the last good state.
     pub stopped: Option<Error>,
@@ -223,15 +227,13 @@ pub fn train(
 ) -> Result<Outcome> {
     config.check(model)?;
     let started = Instant::now();
-    let total_pairs = pairs.len() + heldout.map_or(0, <[_]>::len);
-    let (layer, positions) = (config.layers.lowest(), config.positions);
-    let train_set = Activations::compute(model, pairs, layer, positions, |done, _| observer.cached(done, total_pairs))?;
-    let heldout = heldout
-        .map(|heldout| {
-            let on_progress = |done: usize, _: usize| observer.cached(pairs.len() + done, total_pairs);
-            Activations::compute(model, heldout, layer, positions, on_progress)
-        })
-        .transpose()?;
+    let sets: Vec<&[EncodedPair]> = [Some(pairs), heldout].into_iter().flatten().collect();
+    let plan = CachePlan::new(model, &sets, config.layers.lowest(), config.positions, &config.cache)?;
+    let cache_bytes = plan.size().total().0 as usize;
+    observer.cache_size(plan.size())?;
+    let mut sets = plan.compute(|done, total| observer.cached(done, total))?;
+    let train_set = sets.remove(0);
+    let heldout = sets.pop();
     let cache_s = started.elapsed().as_secs_f64();
 
     let started = Instant::now();
@@ -285,7 +287,7 @@ pub fn train(
         best_epoch,
         heldout,
         timings,
-        cache_bytes: train_set.cache_bytes(),
+        cache_bytes,
         stopped,
     })
 }
@@ -410,10 +412,7 @@ impl<'a> Trainer<'a> {
     /// Loss, its gradient at v, and the rows computed.
     fn loss_and_gradient(&mut self, entries: &[&Entry], d: f64) -> Result<(Loss, Vec<f32>, usize)> {
         let started = Instant::now();
-        let rows: Vec<&PairRows> = entries.iter().map(|entry| &entry.rows).collect();
-        let batch = Batch::new(self.model, &rows)?;
-        let residuals: Vec<&Tensor> = entries.iter().map(|entry| &entry.residual).collect();
-        let residual = Tensor::cat(&residuals, 0)?; // (T, H)
+        let (batch, residual) = self.data.batch(self.model, entries)?; // residual (R, H)
         let pass = batch.upper(&residual, self.data.layer, &self.shifts(d as f32)?, Gradient::Wanted)?;
         let reference: Vec<_> = entries.iter().map(|entry| entry.reference).collect();
         let loss = bidirectional_dpo(self.config.beta, d, &pass.log_probs, &reference);

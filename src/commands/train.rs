@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use bipo::activations::{CacheOptions, CacheSize};
 use bipo::data::{self, Dataset, LoadOptions, Source};
 use bipo::files::{sha256, write_atomic};
 use bipo::layers::Layers;
@@ -164,7 +165,13 @@ fn config(args: &TrainArgs, opened: &Opened, init: Option<&Init>, log: Log) -> R
         scheduler: args.scheduler.into(),
         seed: args.seed,
         init: start,
+        cache: cache_options(args),
     })
+}
+
+fn cache_options(args: &TrainArgs) -> CacheOptions {
+    let memory = args.cache_memory.unwrap_or_else(|| CacheOptions::default().memory);
+    CacheOptions { memory, spill_dir: args.output_dir.clone() }
 }
 
 fn encode(opened: &Opened, dataset: &Dataset, max_length: usize, log: Log) -> Result<Vec<EncodedPair>> {
@@ -327,6 +334,11 @@ impl<'a> Reporter<'a> {
 }
 
 impl Observer for Reporter<'_> {
+    fn cache_size(&mut self, size: &CacheSize) -> Result<()> {
+        self.log.info(size.to_string());
+        Ok(())
+    }
+
     fn cached(&mut self, done: usize, total: usize) -> Result<()> {
         let log = self.log;
         let progress = self.cache_progress.get_or_insert_with(|| log.progress("caching", total));

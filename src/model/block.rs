@@ -29,6 +29,7 @@ pub struct Block {
     down_proj: Linear,                // (H, I)
     attention: Attention,
     eps: f64,
+    index: usize,
 }
 
 /// Where and in which types a model is loaded.
@@ -50,6 +51,38 @@ pub struct Plan {
     segments: Vec<Segment>,
     angles: Angles,
     inverse: Angles,
+    frozen: Option<Frozen>,
+}
+
+/// Rows that are not in a pass but seen by it.
+#[derive(Debug, Clone)]
+struct Frozen {
+    keys: FrozenKeys,
+    /// The rows of the pass, of all rows. `(R,)` u32
+    live: Tensor,
+    live_rows: Vec<usize>,
+    /// Where each row is in the frozen rows followed by those of the pass. `(T,)` u32
+    order: Tensor,
+}
+
+/// Keys, rotated, and values of rows that were computed before, for each block from one on. `(frozen, K·D)` each.
+#[derive(Debug, Clone)]
+pub struct FrozenKeys {
+    first: usize,
+    blocks: Vec<[Tensor; 2]>,
+}
+
+impl FrozenKeys {
+    /// Those of some sequences, one after the other, `(blocks, 2, rows, K·D)` each; the first is of block `first`.
+    pub fn new(first: usize, sequences: &[Tensor]) -> Result<Self> {
+        let count = sequences.first().map_or(Ok(0), |sequence| sequence.dim(0))?;
+        let of = |block: usize, which: usize| -> Result<Tensor> {
+            let parts: Vec<Tensor> = sequences.iter().map(|s| s.get(block)?.get(which)).collect::<candle_core::Result<_>>()?;
+            Ok(Tensor::cat(&parts, 0)?)
+        };
+        let blocks = (0..count).map(|block| Ok([of(block, 0)?, of(block, 1)?])).collect::<Result<_>>()?;
+        Ok(Self { first, blocks })
+    }
 }
 
 /// The rows that are queries in a block whose other rows nobody reads.
@@ -77,17 +110,63 @@ impl Plan {
     /// Positions and runs of `layout` as tensors on `device`.
     pub fn new(layout: &Layout, rope: &Rope, device: &Device) -> Result<Self> {
         let angles = Angles::new(rope, &layout.positions, &layout.lengths, device)?;
-        Ok(Self { segments: layout.segments.clone(), inverse: angles.inverse()?, angles })
+        Ok(Self { segments: layout.segments.clone(), inverse: angles.inverse()?, angles, frozen: None })
+    }
+
+    /// Some rows of `layout` alone (ascending; of each run those at its end): the others are seen through their keys and
+    /// values.
+    pub fn of_rows(layout: &Layout, rows: &[usize], keys: FrozenKeys, rope: &Rope, device: &Device) -> Result<Self> {
+        let of_rows = |values: &[usize]| -> Vec<usize> { rows.iter().map(|row| values[*row]).collect() };
+        let angles = Angles::new(rope, &of_rows(&layout.positions), &of_rows(&layout.lengths), device)?;
+        let (segments, queries) = layout.select(rows);
+        debug_assert_eq!(queries, rows);
+        let frozen_count = layout.rows() - rows.len();
+        let (mut frozen, mut live) = (0..frozen_count, frozen_count..);
+        let place = |row: usize| if rows.binary_search(&row).is_ok() { live.next() } else { frozen.next() };
+        let order = Tensor::from_iter((0..layout.rows()).filter_map(place).map(|at| at as u32), device)?;
+        let live = Tensor::from_iter(rows.iter().map(|row| *row as u32), device)?;
+        let frozen = Some(Frozen { keys, live, live_rows: rows.to_vec(), order });
+        Ok(Self { segments, inverse: angles.inverse()?, angles, frozen })
+    }
+
+    /// Keys or values of all rows, given those of the rows of the pass. `(R, K·D)` → `(T, K·D)`; `which` is 0 for keys, 1 for
+    /// values.
+    fn with_frozen(&self, block: usize, which: usize, of_pass: Tensor) -> Result<Tensor> {
+        let Some(frozen) = &self.frozen else { return Ok(of_pass) };
+        let known = block.checked_sub(frozen.keys.first).and_then(|at| frozen.keys.blocks.get(at));
+        let Some(known) = known else {
+            return Err(candle_core::Error::msg(format!("no keys of the frozen rows in block {block}")).into());
+        };
+        Ok(Tensor::cat(&[&known[which], &of_pass], 0)?.index_select(&frozen.order, 0)?)
+    }
+
+    /// The rows of the pass. `(T, ·)` → `(R, ·)`.
+    fn of_pass(&self, of_all: Tensor) -> Result<Tensor> {
+        match &self.frozen {
+            Some(frozen) => Ok(of_all.index_select(&frozen.live, 0)?),
+            None => Ok(of_all),
+        }
     }
 
     /// The plan's selection of `rows` (ascending) of the same layout, and the rows that it yields: each run's from its
     /// first wanted row to its last.
     pub fn select(&self, layout: &Layout, rows: &[usize], device: &Device) -> Result<(Selection, Vec<usize>)> {
         let (segments, rows) = layout.select(rows);
-        let index = Tensor::from_iter(rows.iter().map(|row| *row as u32), device)?;
+        let place = |row: &usize| match &self.frozen {
+            Some(frozen) => frozen.live_rows.binary_search(row).unwrap_or_else(|at| at),
+            None => *row,
+        };
+        let index = Tensor::from_iter(rows.iter().map(|row| place(row) as u32), device)?;
         let selection =
             Selection { segments, angles: self.angles.select(&index)?, inverse: self.inverse.select(&index)?, rows: index };
         Ok((selection, rows))
+    }
+}
+
+impl Saved {
+    /// Keys, rotated, and values of every row that the block saw. `(T, K·D)` each
+    pub fn keys_and_values(&self) -> [&Tensor; 2] {
+        [&self.k, &self.v]
     }
 }
 
@@ -140,6 +219,7 @@ impl Block {
                 sliding_window: config.sliding_window.filter(|_| config.sliding_layers.get(index).copied().unwrap_or(false)),
             },
             eps: config.rms_norm_eps,
+            index,
         })
     }
 
@@ -173,6 +253,7 @@ impl Block {
         let (k_before, k) = self.rotated(&qkv, q_width..q_width + kv_width, self.k_norm.as_ref(), &plan.angles)?;
         let qk = q_before.zip(k_before).map(|(q, k)| [q, k]);
         let v = qkv.narrow(1, q_width + kv_width, kv_width)?.contiguous()?;
+        let (k, v) = (plan.with_frozen(self.index, 0, k)?, plan.with_frozen(self.index, 1, v)?);
         let attended = match cache {
             None => self.attention.forward(&q, &k, &v, segments)?,
             Some(cache) => {
@@ -210,13 +291,14 @@ impl Block {
             None => (None, None),
         };
         let dq = self.norm_heads_vjp(q_before, self.q_norm.as_ref(), &rope::forward(&gradients.q, q_inverse)?)?;
-        let dk = self.norm_heads_vjp(k_before, self.k_norm.as_ref(), &rope::forward(&gradients.k, &plan.inverse)?)?;
+        let dk = rope::forward(&plan.of_pass(gradients.k)?, &plan.inverse)?;
+        let dk = self.norm_heads_vjp(k_before, self.k_norm.as_ref(), &dk)?;
         let (rows, _) = saved.x.dims2()?;
         let (dq, d_middle) = match selection {
             Some(selection) => (selection.scatter(&dq, rows)?, selection.scatter(&d_middle, rows)?),
             None => (dq, d_middle),
         };
-        let d_qkv = Tensor::cat(&[dq, dk, gradients.v], 1)?;
+        let d_qkv = Tensor::cat(&[dq, dk, plan.of_pass(gradients.v)?], 1)?;
         let d_normed = self.qkv_proj.vjp(&d_qkv)?;
         norm::vjp_onto(&d_middle, &saved.x, &self.input_layernorm, self.eps, &d_normed)
     }

@@ -22,7 +22,7 @@ use crate::ops::linear::Linear;
 use crate::ops::norm;
 use crate::ops::rope::Rope;
 use crate::ops::weight::Weight;
-use block::{Block, Held, Plan, Saved, Selection};
+use block::{Block, FrozenKeys, Held, Plan, Saved, Selection};
 use cache::KvCache;
 use config::Config;
 use layout::Layout;
@@ -110,6 +110,11 @@ impl Model {
     /// A layout's plan on this model's device.
     pub fn plan(&self, layout: &Layout) -> Result<Plan> {
         Plan::new(layout, &self.rope, &self.device)
+    }
+
+    /// The plan of some rows of a layout (ascending; of each run those at its end), given the others' keys and values.
+    pub fn plan_rows(&self, layout: &Layout, rows: &[usize], frozen: FrozenKeys) -> Result<Plan> {
+        Plan::of_rows(layout, rows, frozen, &self.rope, &self.device)
     }
 
     /// Runs some blocks. `x (T, H)` → `(T, H)`.

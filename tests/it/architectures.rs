@@ -199,17 +199,25 @@ fn log_prob_of(logits: &Tensor, response: &EncodedResponse) -> f64 {
 }
 
 fn compute(model: &Model, pairs: &[EncodedPair], layer: usize, positions: Positions) -> Activations {
-    Activations::compute(model, pairs, layer, positions, |_, _| Ok(())).unwrap()
+    Activations::compute(model, pairs, layer, positions).unwrap()
 }
 
 /// Loss of all pairs with d·v added at `layers`, and its gradient at v.
 fn loss_at(model: &Model, data: &Activations, layers: &Layers, v: &[f32], d: f64) -> (f64, Vec<f32>) {
-    let rows: Vec<&PairRows> = data.entries.iter().map(|entry| &entry.rows).collect();
-    let batch = Batch::new(model, &rows).unwrap();
-    let residuals: Vec<&Tensor> = data.entries.iter().map(|entry| &entry.residual).collect();
-    let residual = Tensor::cat(&residuals, 0).unwrap();
+    let (batch, residual) = data.batch(model, &data.entries.iter().collect::<Vec<_>>()).unwrap();
+    loss_of(model, data, (&batch, &residual), layers, v, d)
+}
+
+fn loss_of(
+    model: &Model,
+    data: &Activations,
+    (batch, residual): (&Batch, &Tensor),
+    layers: &Layers,
+    v: &[f32],
+    d: f64,
+) -> (f64, Vec<f32>) {
     let shifts = Shift::all(layers, v, d as f32, model).unwrap();
-    let pass = batch.upper(&residual, data.layer, &shifts, Gradient::Wanted).unwrap();
+    let pass = batch.upper(residual, data.layer, &shifts, Gradient::Wanted).unwrap();
     let reference: Vec<_> = data.entries.iter().map(|entry| entry.reference).collect();
     let loss = bidirectional_dpo(0.5, d, &pass.log_probs, &reference);
     let gradient = batch.vjp(pass, &loss.gradients).unwrap().into_iter().map(|g| d as f32 * g).collect();
@@ -357,6 +365,43 @@ fn assert_gradient(model: &Model, data: &Activations, layers: &Layers, d: f64, w
     let size = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     let error = (numeric - analytic).abs() / (size(&gradient) * size(&u)).max(1e-3);
     assert!(error < 2e-3, "{what}: {numeric} is not {analytic}");
+}
+
+#[test]
+fn prompts_computed_once_equal_prompts_computed_at_each_step() {
+    let mut spared = BTreeMap::new();
+    for name in ARCHITECTURES {
+        let model = load(name, DType::F32);
+        for layers in layer_sets(&model) {
+            for (positions, spans) in rules() {
+                let data = compute(&model, &pairs_in_spans(&model, 5, spans), layers.lowest(), positions);
+                let v = some_vector(layers.as_slice().len() * model.config.hidden_size, 5);
+                let (loss, gradient) = loss_at(&model, &data, &layers, &v, -1.0);
+                let whole = whole_loss_at(&model, &data, &layers, &v, -1.0);
+                let what = format!("{name}, layers {layers}, {positions}, {spans:?}");
+                assert!((loss - whole.0).abs() < 1e-5, "{what}: loss {loss} is not {}", whole.0);
+                let size = whole.1.iter().fold(0f32, |size, g| size.max(g.abs()));
+                let worst = gradient.iter().zip(&whole.1).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
+                assert!(worst < 1e-4 * size.max(0.1), "{what}: gradient differs by {worst} of {size}");
+                let rows = |count: fn(&PairRows) -> usize| data.entries.iter().map(|entry| count(&entry.rows)).sum::<usize>();
+                let (live, all) = (rows(|rows| rows.live_rows().count()), rows(|rows| rows.fork.rows()));
+                spared.insert((positions.to_string(), spans.is_none()), all - live);
+            }
+        }
+    }
+    // By the lengths that `pairs` gives its prompts: 3, 4, 5, 6 and 3 tokens.
+    assert_eq!(spared[&("response".to_owned(), true)], 21);
+    assert_eq!(spared[&("last".to_owned(), true)], 21 - 5);
+    assert_eq!(spared[&("all".to_owned(), true)], 0);
+}
+
+/// As [`loss_at`], every row computed anew.
+fn whole_loss_at(model: &Model, data: &Activations, layers: &Layers, v: &[f32], d: f64) -> (f64, Vec<f32>) {
+    let rows: Vec<&PairRows> = data.entries.iter().map(|entry| &entry.rows).collect();
+    let batch = Batch::new(model, &rows).unwrap();
+    let ids: Vec<u32> = rows.iter().flat_map(|rows| rows.ids.iter().copied()).collect();
+    let residual = batch.lower(&ids, data.layer).unwrap();
+    loss_of(model, data, (&batch, &residual), layers, v, d)
 }
 
 #[test]

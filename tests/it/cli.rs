@@ -228,6 +228,40 @@ fn where_a_vector_is_added_is_kept_with_it_and_can_be_said_anew() {
 }
 
 #[test]
+fn a_cache_in_a_file_gives_the_same_bytes_as_one_in_memory_and_its_size_is_said_before() {
+    let place = Place::new();
+    for (positions, has_keys) in [("all", false), ("response", true)] {
+        let flags = ["--positions", positions, "--eval-dataset", "pairs.csv"];
+        let memory = place.train("memory", &flags);
+        let file = place.train("file", &[&flags[..], &["--cache-memory", "0"]].concat());
+        // Room for some of the pairs.
+        let both = place.train("both", &[&flags[..], &["--cache-memory", "3kB"]].concat());
+        for output in [&memory, &file, &both] {
+            assert_ok(output);
+        }
+        assert_eq!(place.vector("memory"), place.vector("file"), "{positions}");
+        assert_eq!(place.vector("memory"), place.vector("both"), "{positions}");
+        let line = |output: &Output| {
+            let stderr = text(&output.stderr);
+            let lines: Vec<&str> = stderr.lines().collect();
+            let at = lines.iter().position(|line| line.starts_with("activation cache: 10 pairs")).unwrap();
+            assert!(lines[at + 1].starts_with("caching"), "{stderr}");
+            lines[at].to_owned()
+        };
+        // Each epoch takes every pair of the one set once; the other set has the same rows. 32 numbers of 4 bytes a row.
+        let metrics = fs::read_to_string(place.path("memory/metrics.jsonl")).unwrap();
+        let epoch =
+            metrics.lines().take(3).map(|line| serde_json::from_str::<Value>(line).unwrap()["tokens"].as_u64().unwrap());
+        let residuals = format!("residuals {:.1} kB", (2 * 32 * 4 * epoch.sum::<u64>()) as f64 / 1000.0);
+        assert!(line(&memory).contains(&residuals), "{} has no {residuals}", line(&memory));
+        assert!(line(&memory).ends_with("in memory") && line(&file).ends_with("in a temporary file in file"));
+        assert_eq!(line(&memory).contains("keys and values"), has_keys, "{}", line(&memory));
+        let left: Vec<_> = fs::read_dir(place.path("file")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 5, "{left:?}");
+    }
+}
+
+#[test]
 fn held_out_pairs_choose_the_best_epoch() {
     let place = Place::new();
     let output = place.train("out", &["--eval-dataset", "pairs.csv", "--epochs", "3"]);
@@ -370,7 +404,7 @@ fn bad_input_gives_one_line_exit_code_2_and_no_output() {
     let shape = broken_model(&place, "shape", "config.json", edit("\"intermediate_size\": 40", "\"intermediate_size\": 44"));
     let cut = broken_model(&place, "cut", "model.safetensors", |bytes| bytes[..bytes.len() - 9].to_vec());
     write("upper.jinja", b"{{ messages[0].content | upper }}");
-    let train: [(&[&str], &str); 23] = [
+    let train: [(&[&str], &str); 24] = [
         (&["--model", "no-such-alias"], "no-such-alias"),
         (&["--model", "./nowhere.gguf"], "nowhere.gguf"),
         (&["--model", "short.gguf"], "short.gguf"),
@@ -386,6 +420,7 @@ fn bad_input_gives_one_line_exit_code_2_and_no_output() {
         (&["--spans", "system"], "expected user or assistant"),
         (&["--spans", "user", "--template", "upper.jinja"], "does not write the messages' texts as they are"),
         (&["--init", "nowhere.safetensors"], "nowhere.safetensors"),
+        (&["--cache-memory", "2 parsecs"], "as 2GB or 500MiB"),
         (&["--dataset", "empty.csv"], "empty.csv"),
         (&["--dataset", "columns.csv"], "query"),
         (&["--dataset", "broken.jsonl"], "line 2"),

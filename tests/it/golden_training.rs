@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bipo::activations::Activations;
+use bipo::activations::{Activations, CacheOptions};
 use bipo::generate::{GenerateOptions, generate, next_token_logits};
 use bipo::model::Model;
 use bipo::optim::Scheduler;
@@ -49,6 +49,7 @@ fn recorded_config(config: &Value) -> TrainConfig {
         scheduler: Scheduler::Cosine,
         seed: 0,
         init: None,
+        cache: CacheOptions::default(),
     }
 }
 
@@ -70,7 +71,7 @@ fn reference_log_probs_and_48_steps_equal_the_authors_trainer() {
     let tensors = candle_core::safetensors::load(common::golden("train_v.safetensors"), &Device::Cpu).unwrap();
     let config = recorded_config(&recorded["config"]);
 
-    let data = Activations::compute(model, &pairs, config.layers.lowest(), config.positions, |_, _| Ok(())).unwrap();
+    let data = Activations::compute(model, &pairs, config.layers.lowest(), config.positions).unwrap();
     for (entry, expected) in data.entries.iter().zip(&reference) {
         for side in [0, 1] {
             let difference = (entry.reference[side] - expected[side]).abs();
@@ -103,7 +104,7 @@ fn the_first_loss_is_ln_2() {
     let model = common::smollm2();
     let (pairs, _) = recorded_pairs();
     let config = recorded_config(&common::golden_json("train_wd05.json")["config"]);
-    let data = Activations::compute(model, &pairs[..8], config.layers.lowest(), config.positions, |_, _| Ok(())).unwrap();
+    let data = Activations::compute(model, &pairs[..8], config.layers.lowest(), config.positions).unwrap();
     let record = Trainer::new(model, &config, &data).step(&[5, 0, 3, 7], -1.0, 1).unwrap();
     assert!((record.loss - std::f64::consts::LN_2).abs() < 1e-6, "{}", record.loss);
 }

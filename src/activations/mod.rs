@@ -1,0 +1,195 @@
+//! What never changes in a run, computed once a pair: the residual after block L, the lowest that is steered, and the
+//! reference log-probabilities. The reference pass is the policy's pass with nothing added. Of the rows before every
+//! steered one, as a prompt's where only responses are steered, nothing above L changes either: their keys and values take
+//! the residual's place, and the predictions made from them are constants.
+
+mod plan;
+mod store;
+
+use candle_core::Tensor;
+
+use crate::batch::{Batch, PairRows, Shift};
+use crate::loss::PairLogProbs;
+use crate::model::Model;
+use crate::model::block::FrozenKeys;
+use crate::ops::head::Gradient;
+use crate::positions::Positions;
+use crate::tokens::EncodedPair;
+use crate::{Error, Result};
+
+pub use plan::{CacheOptions, CacheSize, Reuse};
+use store::{Store, StoreWriter, Stored};
+
+/// Rows of one pass while the cache is made: enough to keep the matrix products busy.
+const ROWS_A_PASS: usize = 768;
+
+/// One pair.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its rows.
+    pub rows: PairRows,
+    /// Log-probabilities of its responses under the unsteered model.
+    pub reference: PairLogProbs,
+    /// What the frozen rows contribute to any policy's log-probabilities.
+    constant: PairLogProbs,
+    /// Residual of the live rows after block L, model dtype. `(live, H)`
+    residual: Stored,
+    /// Keys and values of the frozen rows in the blocks above, model dtype. `(blocks, 2, frozen, K·D)`
+    keys: Option<Stored>,
+}
+
+/// All pairs of a data set at one layer.
+#[derive(Debug, Clone)]
+pub struct Activations {
+    /// The lowest steered layer L.
+    pub layer: usize,
+    /// In the order of the pairs.
+    pub entries: Vec<Entry>,
+    store: Store,
+}
+
+/// Pairs laid out, and what caching them takes.
+#[derive(Debug)]
+pub struct CachePlan<'m> {
+    model: &'m Model,
+    layer: usize,
+    sets: Vec<Vec<PairRows>>,
+    options: CacheOptions,
+    size: CacheSize,
+}
+
+impl<'m> CachePlan<'m> {
+    /// Vectors will be added from `layer` on, at `positions`.
+    ///
+    /// # Errors
+    /// No row of a set is steered, or what does not fit in memory does not fit in the file system either.
+    pub fn new(
+        model: &'m Model,
+        sets: &[&[EncodedPair]],
+        layer: usize,
+        positions: Positions,
+        options: &CacheOptions,
+    ) -> Result<Self> {
+        let (sets, size) = plan::plan(model, sets, layer, positions, options)?;
+        Ok(Self { model, layer, sets, options: options.clone(), size })
+    }
+
+    /// What the cache takes.
+    pub fn size(&self) -> &CacheSize {
+        &self.size
+    }
+
+    /// Runs every pair once through the whole model. `on_progress` gets the number of pairs done and of all.
+    ///
+    /// # Errors
+    /// A log-probability is not finite (names the row), the file cannot be written, or `on_progress` fails.
+    pub fn compute(self, mut on_progress: impl FnMut(usize, usize) -> Result<()>) -> Result<Vec<Activations>> {
+        let mut writer = StoreWriter::new(self.options.memory.0, &self.options.spill_dir);
+        let mut done = 0;
+        on_progress(0, self.size.pairs)?;
+        let mut computed = Vec::with_capacity(self.sets.len());
+        for rows in &self.sets {
+            let mut entries: Vec<Entry> = Vec::with_capacity(rows.len());
+            while entries.len() < rows.len() {
+                let group = next_group(&rows[entries.len()..]);
+                entries.extend(compute_group(self.model, group, self.layer, &mut writer)?);
+                done += group.len();
+                on_progress(done, self.size.pairs)?;
+            }
+            computed.push(entries);
+        }
+        let store = writer.finish()?;
+        let activations = |entries| Activations { layer: self.layer, entries, store: store.clone() };
+        Ok(computed.into_iter().map(activations).collect())
+    }
+}
+
+impl Activations {
+    /// One set of pairs, all in memory.
+    ///
+    /// # Errors
+    /// As [`CachePlan::new`] and [`CachePlan::compute`].
+    pub fn compute(model: &Model, pairs: &[EncodedPair], layer: usize, positions: Positions) -> Result<Self> {
+        let options = CacheOptions { memory: crate::bytes::Bytes(u64::MAX), ..CacheOptions::default() };
+        let mut sets = CachePlan::new(model, &[pairs], layer, positions, &options)?.compute(|_, _| Ok(()))?;
+        Ok(sets.remove(0))
+    }
+
+    /// Some entries as one pass through the upper blocks, and the residual that it begins with. `(live, H)`
+    pub fn batch<'m>(&self, model: &'m Model, entries: &[&Entry]) -> Result<(Batch<'m>, Tensor)> {
+        let rows: Vec<&PairRows> = entries.iter().map(|entry| &entry.rows).collect();
+        let get = |stored: &Stored| self.store.get(stored, model.device());
+        let keys: Vec<Tensor> = entries.iter().filter_map(|entry| entry.keys.as_ref()).map(get).collect::<Result<_>>()?;
+        let residuals: Vec<Tensor> = entries.iter().map(|entry| get(&entry.residual)).collect::<Result<_>>()?;
+        let constants: Vec<PairLogProbs> = entries.iter().map(|entry| entry.constant).collect();
+        let batch = Batch::live(model, &rows, &constants, FrozenKeys::new(self.layer + 1, &keys)?)?;
+        Ok((batch, Tensor::cat(&residuals, 0)?))
+    }
+
+    /// Log-probabilities of the responses of all entries with the shifts added, a few pairs a pass.
+    pub fn score(&self, model: &Model, shifts: &[Shift]) -> Result<Vec<PairLogProbs>> {
+        let mut scores = Vec::with_capacity(self.entries.len());
+        let mut rest = self.entries.as_slice();
+        while !rest.is_empty() {
+            let (group, later) = rest.split_at(group_len(rest.iter().map(|entry| entry.rows.live_rows().count())));
+            let (batch, residual) = self.batch(model, &group.iter().collect::<Vec<_>>())?;
+            scores.extend(batch.upper(&residual, self.layer, shifts, Gradient::NotWanted)?.log_probs);
+            rest = later;
+        }
+        Ok(scores)
+    }
+}
+
+fn next_group(rows: &[PairRows]) -> &[PairRows] {
+    &rows[..group_len(rows.iter().map(|pair| pair.fork.rows()))]
+}
+
+/// How many of the first pairs fit one pass; at least one.
+fn group_len(rows: impl Iterator<Item = usize>) -> usize {
+    let mut sum = 0;
+    let fitting = rows.take_while(|rows| {
+        sum += rows;
+        sum <= ROWS_A_PASS
+    });
+    fitting.count().max(1)
+}
+
+fn compute_group(model: &Model, group: &[PairRows], layer: usize, writer: &mut StoreWriter) -> Result<Vec<Entry>> {
+    let batch = Batch::new(model, &group.iter().collect::<Vec<_>>())?;
+    let ids: Vec<u32> = group.iter().flat_map(|pair| pair.ids.iter().copied()).collect();
+    let residual = batch.lower(&ids, layer)?;
+    let reference = batch.reference(&residual, layer)?;
+    let (mut start, mut frozen_start) = (0, 0);
+    let mut entries = Vec::with_capacity(group.len());
+    for (index, rows) in group.iter().enumerate() {
+        let log_probs = reference.log_probs[index];
+        if !log_probs.iter().all(|log_prob| log_prob.is_finite()) {
+            let row = rows.row;
+            let problem = "the unsteered model's log-probability is not finite; try --dtype f32";
+            return Err(Error::NotFinite(format!("row {row}: {problem}")));
+        }
+        let live = Tensor::from_iter(rows.live_rows().map(|row| (start + row) as u32), model.device())?;
+        let frozen = rows.frozen_rows().count();
+        let keys = match reference.keys.is_empty() || frozen == 0 {
+            true => None,
+            false => Some(writer.put(pack(&reference.keys, frozen_start, frozen)?)?),
+        };
+        entries.push(Entry {
+            rows: rows.clone(),
+            reference: log_probs,
+            constant: reference.constants[index],
+            residual: writer.put(residual.index_select(&live, 0)?)?,
+            keys,
+        });
+        start += rows.fork.rows();
+        frozen_start += frozen;
+    }
+    Ok(entries)
+}
+
+/// Some rows of each block's keys and values. → `(blocks, 2, len, K·D)`
+fn pack(keys: &[[Tensor; 2]], start: usize, len: usize) -> Result<Tensor> {
+    let narrowed: Vec<Tensor> = keys.iter().flatten().map(|t| t.narrow(0, start, len)).collect::<candle_core::Result<_>>()?;
+    let (_, width) = narrowed[0].dims2()?;
+    Ok(Tensor::stack(&narrowed, 0)?.reshape((keys.len(), 2, len, width))?)
+}

@@ -1,0 +1,196 @@
+//! What the cache will take, counted from shapes before anything is computed, and the decisions that follow: what goes to a
+//! file, and whether the rows before every steered one are kept as keys and values.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::store::free_space;
+use crate::batch::PairRows;
+use crate::bytes::{Bytes, total_memory};
+use crate::model::Model;
+use crate::positions::Positions;
+use crate::tokens::EncodedPair;
+use crate::{Error, Result};
+
+/// Limits of the cache.
+#[derive(Debug, Clone)]
+pub struct CacheOptions {
+    /// What may stay in memory; the rest goes to a file.
+    pub memory: Bytes,
+    /// Where the file is made.
+    pub spill_dir: PathBuf,
+}
+
+impl Default for CacheOptions {
+    /// A quarter of the machine's memory (1 GiB where it is not known), and the system's directory for temporary files.
+    fn default() -> Self {
+        let memory = total_memory().map_or(1 << 30, |total| total.0 / 4);
+        Self { memory: Bytes(memory), spill_dir: std::env::temp_dir() }
+    }
+}
+
+/// Rows that no vector can change, before every steered one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// There are none, or so few that computing them costs little.
+    Few,
+    /// Their keys and values in the blocks above are cached, and they are computed once.
+    Cached,
+    /// Their keys and values would take this much, for which there is no room: they are computed at each step.
+    NoRoom(Bytes),
+}
+
+/// What a cache takes.
+#[derive(Debug, Clone)]
+pub struct CacheSize {
+    /// Pairs.
+    pub pairs: usize,
+    /// Rows of them, and those of the rows that are computed at each step.
+    pub rows: usize,
+    /// Rows that go through the upper blocks at each step.
+    pub live_rows: usize,
+    /// Residuals after the lowest steered block.
+    pub residuals: Bytes,
+    /// Keys and values of the other rows.
+    pub keys: Bytes,
+    /// What becomes of the rows that never change.
+    pub reuse: Reuse,
+    /// What of it all goes to a file.
+    pub spilled: Bytes,
+    /// Where that file is.
+    pub spill_dir: PathBuf,
+}
+
+impl CacheSize {
+    /// All bytes.
+    pub fn total(&self) -> Bytes {
+        Bytes(self.residuals.0 + self.keys.0)
+    }
+}
+
+impl fmt::Display for CacheSize {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "activation cache: {} pairs, residuals {}", self.pairs, self.residuals)?;
+        match self.reuse {
+            Reuse::Few => {}
+            Reuse::Cached => {
+                let once = self.rows - self.live_rows;
+                write!(f, ", keys and values {} ({once} of {} tokens are computed once)", self.keys, self.rows)?;
+            }
+            Reuse::NoRoom(keys) => write!(f, " (no room for {keys} of keys and values: prompts are computed at each step)")?,
+        }
+        match self.spilled {
+            Bytes(0) => write!(f, ", in memory"),
+            spilled => write!(f, ", {spilled} of it in a temporary file in {}", self.spill_dir.display()),
+        }
+    }
+}
+
+/// The share of rows from which on it is worth keeping their keys and values.
+const WORTHWHILE: f64 = 0.1;
+
+/// Lays out each set of pairs; what is frozen in the rows then is what will be cached.
+pub(super) fn plan(
+    model: &Model,
+    sets: &[&[EncodedPair]],
+    layer: usize,
+    positions: Positions,
+    options: &CacheOptions,
+) -> Result<(Vec<Vec<PairRows>>, CacheSize)> {
+    let lay_out = |pairs: &&[EncodedPair]| pairs.iter().map(|pair| PairRows::new(pair, model, positions)).collect();
+    let mut sets: Vec<Vec<PairRows>> = sets.iter().map(lay_out).collect();
+    for set in &sets {
+        if !set.iter().any(PairRows::is_steered) {
+            let problem = "no token of any pair would be steered: choose other --positions or --spans";
+            return Err(Error::Argument(problem.into()));
+        }
+    }
+    let room = Room {
+        memory: options.memory.0,
+        // Reading keys back beats computing them on a processor; a faster device would wait for them.
+        keys_on_disk: model.device().is_cpu(),
+        disk: free_space(&options.spill_dir).unwrap_or(u64::MAX),
+    };
+    let row_bytes = RowBytes::of(model, layer);
+    let rows = sets.iter().flatten();
+    let (count, live) = rows.fold((0, 0), |(count, live), pair| (count + pair.fork.rows(), live + pair.live_rows().count()));
+    let reuse = room.reuse(count, live, &row_bytes);
+    if reuse != Reuse::Cached {
+        sets.iter_mut().flatten().for_each(PairRows::thaw);
+    }
+    let live_rows = if reuse == Reuse::Cached { live } else { count };
+    let mut size = CacheSize {
+        pairs: sets.iter().map(Vec::len).sum(),
+        rows: count,
+        live_rows,
+        residuals: Bytes(live_rows as u64 * row_bytes.residual),
+        keys: Bytes((count - live_rows) as u64 * row_bytes.keys),
+        reuse,
+        spilled: Bytes(0),
+        spill_dir: options.spill_dir.clone(),
+    };
+    size.spilled = Bytes(size.total().0.saturating_sub(room.memory));
+    if size.spilled.0 > room.disk {
+        let (needed, free) = (size.spilled, Bytes(room.disk));
+        let problem = format!(
+            "the activation cache takes {needed} beyond --cache-memory {}, but {free} are free there: free some space or raise \
+             --cache-memory",
+            options.memory
+        );
+        return Err(Error::write(&options.spill_dir, std::io::Error::new(std::io::ErrorKind::StorageFull, problem)));
+    }
+    Ok((sets, size))
+}
+
+/// What one row takes.
+struct RowBytes {
+    residual: u64,
+    keys: u64,
+}
+
+impl RowBytes {
+    fn of(model: &Model, layer: usize) -> Self {
+        let (config, width) = (&model.config, model.dtype().size_in_bytes());
+        let blocks = model.num_blocks() - layer - 1;
+        let keys = 2 * config.num_key_value_heads * config.head_dim;
+        Self { residual: (config.hidden_size * width) as u64, keys: (blocks * keys * width) as u64 }
+    }
+}
+
+struct Room {
+    memory: u64,
+    keys_on_disk: bool,
+    disk: u64,
+}
+
+impl Room {
+    fn reuse(&self, rows: usize, live: usize, row_bytes: &RowBytes) -> Reuse {
+        let frozen = rows - live;
+        if (frozen as f64) < WORTHWHILE * rows as f64 {
+            return Reuse::Few;
+        }
+        let keys = frozen as u64 * row_bytes.keys;
+        let spilled = (keys + live as u64 * row_bytes.residual).saturating_sub(self.memory);
+        match spilled == 0 || (self.keys_on_disk && spilled <= self.disk) {
+            true => Reuse::Cached,
+            false => Reuse::NoRoom(Bytes(keys)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_kept_where_they_save_enough_and_there_is_room() {
+        let row_bytes = RowBytes { residual: 10, keys: 100 };
+        let reuse = |memory, keys_on_disk, disk, live| Room { memory, keys_on_disk, disk }.reuse(100, live, &row_bytes);
+        assert_eq!(reuse(u64::MAX, true, 0, 95), Reuse::Few);
+        // 60 frozen rows: 6000 bytes of keys and values beside 400 of residuals.
+        assert_eq!(reuse(6400, true, 0, 40), Reuse::Cached);
+        assert_eq!(reuse(6399, true, 0, 40), Reuse::NoRoom(Bytes(6000)));
+        assert_eq!(reuse(6399, true, 1, 40), Reuse::Cached);
+        assert_eq!(reuse(6399, false, u64::MAX, 40), Reuse::NoRoom(Bytes(6000)));
+    }
+}

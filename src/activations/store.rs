@@ -1,0 +1,146 @@
+//! Where the cached tensors lie: in memory up to a limit, the rest in a temporary file that is mapped into memory once it is
+//! written. The file has no name: it goes with the process, however that ends.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Shape, Tensor};
+use memmap2::Mmap;
+use safetensors::View;
+
+use crate::{Error, Result};
+
+/// A cached tensor.
+#[derive(Debug, Clone)]
+pub(super) enum Stored {
+    Memory(Tensor),
+    Spilled { start: usize, shape: Shape, dtype: DType },
+}
+
+/// Takes tensors in.
+#[derive(Debug)]
+pub(super) struct StoreWriter {
+    memory_left: u64,
+    spill_dir: PathBuf,
+    spill: Option<BufWriter<File>>,
+    spilled: usize,
+}
+
+impl StoreWriter {
+    /// Up to `memory` bytes stay in memory; a file in `spill_dir` takes the rest.
+    pub fn new(memory: u64, spill_dir: &Path) -> Self {
+        Self { memory_left: memory, spill_dir: spill_dir.to_owned(), spill: None, spilled: 0 }
+    }
+
+    /// Keeps a tensor.
+    pub fn put(&mut self, tensor: Tensor) -> Result<Stored> {
+        let bytes = (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+        if bytes <= self.memory_left {
+            self.memory_left -= bytes;
+            return Ok(Stored::Memory(tensor));
+        }
+        // The first that does not fit ends it: what comes after is not searched for smaller pieces.
+        self.memory_left = 0;
+        let tensor = tensor.to_device(&Device::Cpu)?;
+        let start = self.spilled;
+        let data: Cow<[u8]> = View::data(&tensor);
+        self.write(&data).map_err(|error| failed(&self.spill_dir, &error))?;
+        self.spilled += data.len();
+        Ok(Stored::Spilled { start, shape: tensor.shape().clone(), dtype: tensor.dtype() })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let spill = match &mut self.spill {
+            Some(spill) => spill,
+            none => none.insert(BufWriter::new(tempfile::tempfile_in(&self.spill_dir)?)),
+        };
+        spill.write_all(bytes)
+    }
+
+    /// What was put, for reading.
+    pub fn finish(self) -> Result<Store> {
+        let Some(spill) = self.spill else { return Ok(Store { map: None }) };
+        let mapped = spill.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| {
+            // SAFETY: the file has no name and only this process had it open, so nobody writes to it or cuts it short.
+            unsafe { Mmap::map(&file) }
+        });
+        Ok(Store { map: Some(Arc::new(mapped.map_err(|error| failed(&self.spill_dir, &error))?)) })
+    }
+}
+
+fn failed(dir: &Path, error: &std::io::Error) -> Error {
+    let problem = format!("the activation cache's temporary file: {error}; free some space or raise --cache-memory");
+    Error::write(dir, std::io::Error::new(error.kind(), problem))
+}
+
+/// Gives tensors back.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    map: Option<Arc<Mmap>>,
+}
+
+impl Store {
+    /// The tensor, on `device`.
+    pub fn get(&self, stored: &Stored, device: &Device) -> Result<Tensor> {
+        match stored {
+            Stored::Memory(tensor) => Ok(tensor.clone()),
+            Stored::Spilled { start, shape, dtype } => {
+                let len = shape.elem_count() * dtype.size_in_bytes();
+                let bytes = self.map.as_ref().and_then(|map| map.get(*start..start + len));
+                let bytes = bytes.ok_or_else(|| candle_core::Error::msg("the activation cache's file is too short"))?;
+                Ok(Tensor::from_raw_buffer(bytes, *dtype, shape.dims(), device)?)
+            }
+        }
+    }
+}
+
+/// Bytes that a user may still write to the file system of `dir`; unknown where the system does not say.
+pub(super) fn free_space(dir: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::fs::statvfs(dir).ok().map(|system| system.f_bavail.saturating_mul(system.f_frsize));
+    #[cfg(not(unix))]
+    return None;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spilled_tensors_come_back_bit_by_bit_in_every_dtype() {
+        let dir = tempfile::tempdir().unwrap();
+        let values = [1.0f32, -0.0, f32::MIN_POSITIVE, 3.5e7, -1.0 / 3.0, 65504.0];
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            let tensor = |rows: usize| {
+                let data: Vec<f32> = values.iter().cycle().take(rows * 3).copied().collect();
+                Tensor::from_vec(data, (rows, 3), &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+            };
+            let mut writer = StoreWriter::new((6 * dtype.size_in_bytes()) as u64, dir.path());
+            let stored: Vec<Stored> = [2, 3, 1].map(|rows| writer.put(tensor(rows)).unwrap()).into();
+            assert!(matches!(stored[..], [Stored::Memory(_), Stored::Spilled { .. }, Stored::Spilled { .. }]));
+            let store = writer.finish().unwrap();
+            for (stored, rows) in stored.iter().zip([2, 3, 1]) {
+                let (back, expected) = (store.get(stored, &Device::Cpu).unwrap(), tensor(rows));
+                assert_eq!(back.dtype(), dtype);
+                let bits = |t: &Tensor| t.to_dtype(DType::F32).unwrap().to_vec2::<f32>().unwrap().concat();
+                let (back, expected) = (bits(&back), bits(&expected));
+                assert!(back.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
+            }
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the file has no name");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_to_is_one_clear_error() {
+        let nowhere = Path::new("/nowhere/at/all");
+        let mut writer = StoreWriter::new(0, nowhere);
+        let error = writer.put(Tensor::new(&[1f32], &Device::Cpu).unwrap()).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().starts_with("cannot write /nowhere/at/all: the activation cache's"), "{error}");
+        assert!(error.to_string().contains("--cache-memory"));
+        assert_eq!(free_space(nowhere), None);
+    }
+}

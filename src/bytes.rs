@@ -1,0 +1,97 @@
+//! Amounts of memory as a user writes and reads them: `2GB`, `500MiB`, `0`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Error, Result};
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+const UNITS: [(&str, u64); 9] = [
+    ("B", 1),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+];
+
+impl FromStr for Bytes {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let expected = || Error::Argument(format!("size {text:?}: expected a number and a unit, as 2GB or 500MiB"));
+        let text = text.trim();
+        let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(unit_at);
+        let number: f64 = number.trim().parse().map_err(|_| expected())?;
+        let known = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|(_, bytes)| *bytes);
+        let bytes = match (known, unit) {
+            (Some(bytes), _) => number * bytes as f64,
+            (None, "") => number,
+            _ => return Err(expected()),
+        };
+        if (0.0..=u64::MAX as f64 / 2.0).contains(&bytes) { Ok(Self(bytes as u64)) } else { Err(expected()) }
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (name, bytes) = UNITS[1..5].iter().rev().find(|(_, bytes)| self.0 >= *bytes).unwrap_or(&UNITS[0]);
+        let decimals = if *bytes == 1 { 0 } else { 1 };
+        write!(f, "{:.decimals$} {name}", self.0 as f64 / *bytes as f64)
+    }
+}
+
+/// The memory of this machine, or of the container that limits it; unknown elsewhere than on Linux.
+pub fn total_memory() -> Option<Bytes> {
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    let total = machine_memory()?;
+    Some(Bytes(limit.map_or(total, |limit: u64| limit.min(total))))
+}
+
+#[cfg(target_os = "linux")]
+fn machine_memory() -> Option<u64> {
+    let info = rustix::system::sysinfo();
+    Some(info.totalram as u64 * u64::from(info.mem_unit))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn machine_memory() -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_both_kinds_of_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("2GB", 2_000_000_000),
+            ("1.5 gb", 1_500_000_000),
+            ("500MiB", 524_288_000),
+            ("7kb", 7000),
+            ("3 KiB", 3072),
+            ("12345", 12345),
+            ("1TB", 1_000_000_000_000),
+        ] {
+            assert_eq!(text.parse::<Bytes>().unwrap(), Bytes(bytes), "{text}");
+        }
+        for text in ["", "GB", "-1GB", "2XB", "nan", "inf GB", "1e30TB", "2GB2"] {
+            assert_eq!(text.parse::<Bytes>().unwrap_err().exit_code(), 2, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_written_in_the_largest_unit_that_fits() {
+        let written = [0, 999, 1_000, 24_150_000, 2_000_000_000, 5_600_000_000_000].map(|bytes| Bytes(bytes).to_string());
+        assert_eq!(written, ["0 B", "999 B", "1.0 kB", "24.1 MB", "2.0 GB", "5.6 TB"]);
+    }
+}
