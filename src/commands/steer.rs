@@ -9,7 +9,7 @@ use bipo::files::write_atomic;
 use bipo::generate::{FinishReason, GenerateOptions, Generation, generate};
 use bipo::model::Model;
 use bipo::tokens::{ResponsePrefix, TextEncoder};
-use bipo::vector::{Positions, SteeringVector};
+use bipo::vector::{CombineOptions, Input, Positions, SteeringVector, VectorFile, combine};
 use bipo::{Error, Result};
 use serde::Serialize;
 use serde_json::json;
@@ -28,6 +28,9 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let prompts = read_prompts(args)?;
     let opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
     vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
+    if let Some(note) = vector.transfer_note(&opened.files.name) {
+        log.info(format!("note: {note}"));
+    }
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
         temperature: args.temperature,
@@ -88,18 +91,15 @@ fn read_vectors(args: &SteerArgs) -> Result<SteeringVector> {
         return Err(Error::Argument(problem));
     }
     let named = if named.is_empty() { vec![(last_run, 1.0)] } else { named };
-    let mut sum: Option<SteeringVector> = None;
-    for (path, scale) in named {
-        let mut vector = SteeringVector::read(&path, args.layer)?;
-        match &mut sum {
-            Some(sum) => sum.add(&vector, scale)?,
-            None => {
-                vector.scale(scale);
-                sum = Some(vector);
-            }
+    let read = |(path, scale): (PathBuf, f32)| -> Result<Input> {
+        let mut input = Input::new(VectorFile::read(&path)?, scale, |file| file.at(args.layer))?;
+        if args.layer.is_some() {
+            // The user says where it belongs in this model, whatever the depth of its own.
+            input.vector.metadata.num_hidden_layers = None;
         }
-    }
-    sum.ok_or_else(|| Error::Argument("no vector given".into()))
+        Ok(input)
+    };
+    combine(named.into_iter().map(read).collect::<Result<_>>()?, &CombineOptions::default())
 }
 
 fn read_prompts(args: &SteerArgs) -> Result<Vec<String>> {

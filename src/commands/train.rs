@@ -175,6 +175,7 @@ fn vector(opened: &Opened, config: &TrainConfig, v: &[f32], settings: &Value, re
             num_hidden_layers: Some(opened.config.num_hidden_layers),
             positions: config.positions,
             training: Some(training),
+            ..Metadata::default()
         },
     }
 }
