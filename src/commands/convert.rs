@@ -58,12 +58,17 @@ fn read_inputs(args: &ConvertArgs, named: &[(PathBuf, f32)], log: Log) -> Result
             format!("--layer {layer}: every input says its layer already; convert the one to be moved by itself first");
         return Err(Error::Argument(problem));
     }
-    let weights = named.iter().map(|(_, weight)| *weight);
     let place = |file: VectorFile| if all_say { file.at(args.layer) } else { file.or_at(args.layer) };
-    let inputs =
-        files.into_iter().zip(weights).map(|(file, weight)| Input::new(file, weight, place)).collect::<Result<Vec<_>>>()?;
-    if let (Some(layer), true) = (args.layer, all_say) {
-        log.info(format!("note: {} says its own layer; it is moved to layer {layer}", args.inputs[0]));
+    let mut inputs = Vec::new();
+    for (file, (path, weight)) in files.into_iter().zip(named) {
+        let own = file.clone().or_at(args.layer)?;
+        let input = Input::new(file, *weight, place)?;
+        if let (Some(from), Some(to)) = (own.layers.keys().next(), args.layer)
+            && input.vector.layers != own.layers
+        {
+            log.info(format!("note: {} steers layer {from}; it is moved to layer {to}", path.display()));
+        }
+        inputs.push(input);
     }
     let reports = described.into_iter().zip(&inputs).map(|((file, format, _), input)| InputReport {
         file,
@@ -91,7 +96,7 @@ fn warn(vector: &SteeringVector, format: Format, encoded: &Encoded, args: &Conve
         };
         log.warn(format!("{output}: {} cannot hold {lost}{layer}", format.name()));
     }
-    if let Some(caveat) = format.caveat(vector) {
+    for caveat in format.caveats(vector) {
         log.warn(format!("{output}: {caveat}"));
     }
     if vector.norm() == 0.0 {

@@ -24,13 +24,10 @@ const NARROWEST_COLUMN: usize = 28;
 
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
-    let vector = read_vectors(args)?;
+    let vector = read_vectors(&args.vector, args.layer)?;
     let prompts = read_prompts(args)?;
     let opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
-    vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
-    if let Some(note) = vector.transfer_note(&opened.files.name) {
-        log.info(format!("note: {note}"));
-    }
+    check_vector(&vector, &opened, log)?;
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
         temperature: args.temperature,
@@ -83,8 +80,9 @@ pub fn greedy(max_new_tokens: usize, opened: &Opened, positions: Positions) -> G
     }
 }
 
-fn read_vectors(args: &SteerArgs) -> Result<SteeringVector> {
-    let named: Vec<(PathBuf, f32)> = args.vector.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
+/// Reads `FILE[:SCALE]` each, or the last run's vector where none is given, and adds them up. `layer` overrides the files'.
+pub fn read_vectors(vectors: &[String], layer: Option<usize>) -> Result<SteeringVector> {
+    let named: Vec<(PathBuf, f32)> = vectors.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
     let last_run = Path::new("bipo_output").join(VECTOR_FILE);
     if named.is_empty() && !last_run.exists() {
         let problem = format!("no vector at {}: run `bipo train` first, or give --vector FILE", last_run.display());
@@ -92,14 +90,23 @@ fn read_vectors(args: &SteerArgs) -> Result<SteeringVector> {
     }
     let named = if named.is_empty() { vec![(last_run, 1.0)] } else { named };
     let read = |(path, scale): (PathBuf, f32)| -> Result<Input> {
-        let mut input = Input::new(VectorFile::read(&path)?, scale, |file| file.at(args.layer))?;
-        if args.layer.is_some() {
+        let mut input = Input::new(VectorFile::read(&path)?, scale, |file| file.at(layer))?;
+        if layer.is_some() {
             // The user says where it belongs in this model, whatever the depth of its own.
             input.vector.metadata.num_hidden_layers = None;
         }
         Ok(input)
     };
     combine(named.into_iter().map(read).collect::<Result<_>>()?, &CombineOptions::default())
+}
+
+/// Refuses a vector that does not fit the model, and says where it was trained if that was elsewhere.
+pub fn check_vector(vector: &SteeringVector, opened: &Opened, log: Log) -> Result<()> {
+    vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
+    if let Some(note) = vector.transfer_note(&opened.files.name) {
+        log.info(format!("note: {note}"));
+    }
+    Ok(())
 }
 
 fn read_prompts(args: &SteerArgs) -> Result<Vec<String>> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::json::UNKNOWN_MODEL_TYPE;
 use super::{Metadata, Positions, SteeringVector, gguf, json, numpy, pt, pt_writer, safetensors};
 use crate::{Error, Result};
 
@@ -58,18 +59,26 @@ impl Format {
         Self::ALL.iter().find(|(format, _)| *format == self).map_or("", |(_, name)| name)
     }
 
-    /// Where the program that the format belongs to would do something else than bipo, though the file is right.
-    pub fn caveat(self, vector: &SteeringVector) -> Option<&'static str> {
-        match self {
-            Self::Gguf if vector.metadata.positions != Positions::default() => {
-                Some("llama.cpp adds the vector at every position; the position rule is kept in a key for bipo alone")
-            }
-            Self::Gguf if vector.metadata.model_type.is_none() => {
-                Some("the model type is not known: controlvector.model_hint is \"unknown\"")
-            }
-            Self::Svec => Some("activation-steering adds direction N to the input of block N, bipo to its output"),
-            _ => None,
-        }
+    /// Where the program that the format belongs to will do something else than bipo, though the file is right.
+    pub fn caveats(self, vector: &SteeringVector) -> Vec<String> {
+        let Metadata { model_type, positions, .. } = &vector.metadata;
+        let ruled = *positions != Positions::default();
+        let unknown = model_type.is_none();
+        let caveats = match self {
+            Self::Gguf => vec![
+                (
+                    ruled,
+                    format!("llama.cpp adds it at every position; that bipo adds it at {positions} is kept for bipo alone"),
+                ),
+                (unknown, format!("the model type is not known: controlvector.model_hint is {UNKNOWN_MODEL_TYPE:?}")),
+            ],
+            Self::Svec => vec![
+                (true, "activation-steering adds direction N to the input of block N, bipo to its output".to_owned()),
+                (unknown, format!("the model type is not known: model_type is {UNKNOWN_MODEL_TYPE:?}")),
+            ],
+            _ => Vec::new(),
+        };
+        caveats.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text).collect()
     }
 
     /// Metadata keys of the vector that a file of this format cannot hold.

@@ -114,6 +114,33 @@ fn what_is_no_vector_of_a_blocks_output_is_refused_with_the_reason() {
 }
 
 #[test]
+fn prose_in_foreign_metadata_is_no_module() {
+    let mut header = json!({"v": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}});
+    let mut read = |note: &str| {
+        header["__metadata__"] = json!({"note": note});
+        let header = header.to_string();
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &1.5_f32.to_le_bytes()].concat();
+        decode(&bytes, "v.safetensors").and_then(|file| file.at(Some(1)))
+    };
+    for note in ["my_project, all layers", "an mlp probe", "model.layers[3]"] {
+        assert_eq!(read(note).unwrap().layers[&1], [1.5], "{note}");
+    }
+    for note in ["model.layers.3.self_attn", "['model.layers[3].mlp.act_fn']", "model.layers.3.input_layernorm"] {
+        assert!(read(note).is_err(), "{note}");
+    }
+}
+
+#[test]
+fn caveats_are_told_where_they_apply() {
+    let all = |name: &str, vector: &SteeringVector| Format::of(Path::new(name)).unwrap().caveats(vector).join("; ");
+    let (known, bare) = (example(&[1]), SteeringVector { metadata: Metadata::default(), ..example(&[1]) });
+    assert!(all("v.gguf", &known).contains("adds it at prompt") && !all("v.gguf", &known).contains("model type"));
+    assert_eq!(all("v.gguf", &bare), "the model type is not known: controlvector.model_hint is \"unknown\"");
+    assert!(all("v.svec", &bare).contains("input of block N") && all("v.svec", &bare).contains("model type"));
+    assert_eq!(all("v.json", &known) + &all("v.npy", &known), "");
+}
+
+#[test]
 fn formats_that_hold_metadata_give_back_the_same_vector() {
     let vector = example(&[1, 13]);
     for name in ["v.safetensors", "v.gguf", "v.json"] {

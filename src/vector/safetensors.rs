@@ -48,7 +48,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Vectors, Metadata)> {
         return read_own(path, &tensors, &strings);
     }
     let names = tensors.names();
-    refuse_modules(path, names.iter().copied().chain(strings.values().map(String::as_str)))?;
+    refuse_modules(path, &names, &strings)?;
     let placed: Option<Vec<(usize, &str)>> = names.iter().map(|name| Some((layer_of(name)?, *name))).collect();
     let vector = |name: &str| floats(path, name, &tensors.tensor(name).map_err(broken)?);
     let vectors = match (placed, names.as_slice()) {
@@ -66,17 +66,18 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Vectors, Metadata)> {
 }
 
 /// Programs that hook any module (psyctl) name it in the tensor or in the metadata.
-fn refuse_modules<'a>(path: &Path, mut texts: impl Iterator<Item = &'a str>) -> Result<()> {
-    let inside = |text: &str| ["mlp", "self_attn", "_proj", "layernorm"].iter().any(|module| text.contains(module));
-    let Some(text) = texts.find(|text| inside(text)) else { return Ok(()) };
+fn refuse_modules(path: &Path, names: &[&str], strings: &HashMap<String, String>) -> Result<()> {
+    let part = |c: char| !c.is_alphanumeric() && c != '_';
+    let module = |word: &str| ["mlp", "attn", "_proj", "norm"].iter().any(|end| word.ends_with(end));
+    let inside = |text: &&str| text.split(part).any(module);
+    // Metadata may be prose.
+    let values = strings.values().map(String::as_str).filter(|text| text.contains("layers"));
+    let Some(text) = names.iter().copied().chain(values).find(inside) else { return Ok(()) };
     let shown: String = text.chars().take(80).collect();
-    Err(Error::malformed(
-        path,
-        format!(
-            "{shown:?} is the output of a module inside a block, not of the block: bipo adds vectors to blocks' outputs alone, so \
-             extract it at the block itself"
-        ),
-    ))
+    let problem = format!(
+        "{shown:?} is the output of a module inside a block, but bipo adds vectors to blocks' outputs: extract it at the block"
+    );
+    Err(Error::malformed(path, problem))
 }
 
 fn read_own(path: &Path, tensors: &SafeTensors, strings: &HashMap<String, String>) -> Result<(Vectors, Metadata)> {
