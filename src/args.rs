@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use bipo::Error;
 use bipo::data::TruthfulPairs;
+use bipo::layers::LayerList;
 use bipo::magnitudes::Magnitudes;
 use bipo::optim::Scheduler;
+use bipo::positions::{Positions, Spans};
 use bipo::tokens::ResponsePrefix;
 use bipo::train::Direction;
-use bipo::vector::Positions;
 use candle_core::DType;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -109,6 +110,12 @@ pub struct TrainArgs {
     /// Steer the output of this block, 0-based [default: by model; Llama-2 15, Mistral 13, else 0.45 of the depth].
     #[arg(long)]
     pub layer: Option<usize>,
+    /// Steer the outputs of these blocks, each by a vector of its own, learned together: 10,13,16 or 10-16 or all.
+    #[arg(long, value_name = "LIST", conflicts_with = "layer")]
+    pub layers: Option<LayerList>,
+    /// Continue from this vector; its layers must be the run's, which they are by default [default: start at zero].
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
     /// Pass over the data this many times.
     #[arg(long, default_value_t = 5, value_parser = positive)]
     pub epochs: usize,
@@ -133,9 +140,14 @@ pub struct TrainArgs {
     /// Scale gradients down to this norm.
     #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
     pub max_grad_norm: f64,
-    /// Add the vector at these positions: all, prompt or response.
-    #[arg(long, default_value = "all")]
+    /// Add the vector at these tokens: all, prompt, response, or last (the prompt's last token alone, the one that
+    /// predicts the response's first).
+    #[arg(long, default_value = "all", value_name = "all|prompt|response|last")]
     pub positions: Positions,
+    /// Add it at tokens of this role's messages alone, without the chat template's own; a response is the assistant's
+    /// [default: at any].
+    #[arg(long, value_name = "user|assistant")]
+    pub spans: Option<Spans>,
     /// Put this text between prompt and response; auto is a space unless the template ends in white space.
     #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
     pub response_prefix: String,
@@ -238,6 +250,14 @@ pub struct SteerArgs {
     /// Steer the output of this block instead of the file's.
     #[arg(long)]
     pub layer: Option<usize>,
+    /// Add the vector at these tokens, whatever its file says: all, prompt, response (what is generated), or last (the
+    /// prompt's last token alone) [default: the file's].
+    #[arg(long, value_name = "all|prompt|response|last")]
+    pub positions: Option<Positions>,
+    /// Add it at tokens of this role's messages alone; what is generated is the assistant's [default: the file's, or any
+    /// where --positions is given].
+    #[arg(long, value_name = "user|assistant")]
+    pub spans: Option<Spans>,
     /// Generate at these factors: a list -2,0,2 or a range -2..2:0.5.
     #[arg(long, default_value = "-2,0,2", allow_hyphen_values = true, value_name = "LIST")]
     pub magnitudes: Magnitudes,

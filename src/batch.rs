@@ -4,13 +4,14 @@
 use candle_core::{DType, Tensor};
 
 use crate::Result;
+use crate::layers::Layers;
 use crate::loss::PairLogProbs;
 use crate::model::Model;
 use crate::model::block::{Plan, Saved, Selection};
 use crate::model::layout::{Fork, Layout};
 use crate::ops::head::{Gradient, LogProbs, Prediction};
-use crate::tokens::EncodedPair;
-use crate::vector::Positions;
+use crate::positions::{Place, Positions};
+use crate::tokens::{EncodedPair, EncodedResponse};
 
 /// A pair as rows `[shared | chosen | rejected]`. The last token of each response is predicted but predicts nothing, so
 /// it has no row.
@@ -24,20 +25,30 @@ pub struct PairRows {
     pub ids: Vec<u32>,
     /// Response tokens with the rows that predict them: chosen, rejected.
     predictions: [Vec<Prediction>; 2],
-    /// Whether each row is one of a response. `(T,)`
-    is_response: Vec<bool>,
+    /// Whether a vector is added at each row. `(T,)`
+    steered: Vec<bool>,
 }
 
 impl PairRows {
-    /// Lays out a pair; its prompt is shared where the two token sequences agree and the model allows it.
-    pub fn new(pair: &EncodedPair, model: &Model) -> Self {
+    /// Lays out a pair; its prompt is shared where the two token sequences agree and the model allows it. A vector is added
+    /// at `positions`, within the pair's spans.
+    pub fn new(pair: &EncodedPair, model: &Model, positions: Positions) -> Self {
         let sides = [&pair.chosen, &pair.rejected];
+        let is_steered = |side: &EncodedResponse, token: usize| {
+            let in_spans = side.in_spans.as_ref().is_none_or(|in_spans| in_spans[token]);
+            in_spans && positions.includes(Place::of(token, side.start))
+        };
         let longest = sides.iter().map(|side| side.ids.len()).max().unwrap_or(0);
-        let agree = pair.chosen.ids.iter().zip(&pair.rejected.ids).take_while(|(a, b)| a == b).count();
         let shared = match model.can_share_prefix(longest) {
-            true => sides.iter().map(|side| side.start.min(side.ids.len() - 1)).fold(agree, usize::min),
+            true => sides.iter().map(|side| side.start.min(side.ids.len() - 1)).fold(usize::MAX, usize::min),
             false => 0,
         };
+        // Where the prompts' last tokens differ, as after a merge across the border, one token can be steered on one side alone.
+        let agrees = |token: &usize| {
+            let [a, b] = sides.map(|side| (side.ids[*token], is_steered(side, *token)));
+            a == b
+        };
+        let shared = (0..shared).take_while(agrees).count();
         let tails = sides.map(|side| &side.ids[shared..side.ids.len() - 1]);
         let fork = Fork { shared, first: tails[0].len(), second: tails[1].len() };
         let starts = [shared, shared + fork.first];
@@ -47,12 +58,17 @@ impl PairRows {
             let tokens = side.start..side.ids.len();
             tokens.map(|token| Prediction { row: row_of(token - 1), target: side.ids[token] }).collect()
         });
-        let mut is_response = vec![false; shared];
+        let mut steered: Vec<bool> = (0..shared).map(|token| is_steered(sides[0], token)).collect();
         for side in sides {
-            is_response.extend((shared..side.ids.len() - 1).map(|token| token >= side.start));
+            steered.extend((shared..side.ids.len() - 1).map(|token| is_steered(side, token)));
         }
         let ids = [&pair.chosen.ids[..shared], tails[0], tails[1]].concat();
-        Self { row: pair.row, fork, ids, predictions, is_response }
+        Self { row: pair.row, fork, ids, predictions, steered }
+    }
+
+    /// Whether a vector is added at any of its rows.
+    pub fn is_steered(&self) -> bool {
+        self.steered.contains(&true)
     }
 }
 
@@ -71,19 +87,42 @@ pub struct Batch<'m> {
     steered: Tensor,
 }
 
+/// What is added to the output of one block at the steered rows.
+#[derive(Debug, Clone)]
+pub struct Shift {
+    /// The block.
+    pub layer: usize,
+    /// A vector times its factor, f32. `(H)`
+    pub v: Tensor,
+}
+
+impl Shift {
+    /// `factor` times the vectors that lie one behind the other in `v (layers·H)`, one for each of `layers`.
+    pub fn all(layers: &Layers, v: &[f32], factor: f32, model: &Model) -> Result<Vec<Self>> {
+        let vectors = layers.as_slice().iter().zip(v.chunks_exact(model.config.hidden_size));
+        let shift = |(layer, v): (&usize, &[f32])| -> Result<Self> {
+            Ok(Self { layer: *layer, v: Tensor::from_iter(v.iter().map(|x| factor * x), model.device())? })
+        };
+        vectors.map(shift).collect()
+    }
+}
+
 /// A pass through the upper blocks.
 #[derive(Debug)]
 pub struct Pass {
     /// Summed log-probabilities of each pair's responses.
     pub log_probs: Vec<PairLogProbs>,
     residual: Tensor,
+    /// Steered layers, ascending, each with what the blocks between the one before and it saved.
+    steered: Vec<(usize, Vec<Saved>)>,
+    /// What the blocks above all of them saved.
     saved: Vec<Saved>,
     head: LogProbs,
 }
 
 impl<'m> Batch<'m> {
-    /// Lays out `pairs` one after another; the vector will be added at `positions`.
-    pub fn new(model: &'m Model, pairs: &[&PairRows], positions: Positions) -> Result<Self> {
+    /// Lays out `pairs` one after another.
+    pub fn new(model: &'m Model, pairs: &[&PairRows]) -> Result<Self> {
         let mut layout = Layout::default();
         let (mut predictions, mut owners, mut steered) = (Vec::new(), Vec::new(), Vec::new());
         for (index, pair) in pairs.iter().enumerate() {
@@ -93,7 +132,7 @@ impl<'m> Batch<'m> {
                 predictions.extend(side_predictions.iter().map(|p| Prediction { row: start + p.row, ..*p }));
                 owners.extend(std::iter::repeat_n((index, side), side_predictions.len()));
             }
-            steered.extend(pair.is_response.iter().map(|response| f32::from(positions.includes(*response))));
+            steered.extend(pair.steered.iter().map(|steered| f32::from(*steered)));
         }
         let plan = model.plan(&layout)?;
         let mut wanted: Vec<usize> = predictions.iter().map(|p| p.row).collect();
@@ -119,29 +158,46 @@ impl<'m> Batch<'m> {
         self.model.run(0..layer + 1, &self.model.embed(ids)?, &self.plan)
     }
 
-    /// The residual with `v` added at the steered rows, the sum taken in f32. `residual (T, H)`, `v (H)` f32.
-    pub fn steer(&self, residual: &Tensor, v: &Tensor) -> Result<Tensor> {
-        let shift = self.steered.matmul(&v.unsqueeze(0)?)?; // (T, H)
-        Ok((residual.to_dtype(DType::F32)? + shift)?.to_dtype(residual.dtype())?)
-    }
-
-    /// Runs the blocks above `layer` and the head.
-    pub fn upper(&self, residual: &Tensor, layer: usize, gradient: Gradient) -> Result<Pass> {
-        let (residual, saved) = self.model.run_to_end(layer + 1, residual, &self.plan, &self.selection, gradient)?;
+    /// Runs the blocks above `layer` and the head, adding each shift on the way. `residual (T, H)` is the output of block
+    /// `layer`; the shifts' layers ascend, none lower.
+    pub fn upper(&self, residual: &Tensor, layer: usize, shifts: &[Shift], gradient: Gradient) -> Result<Pass> {
+        let mut x = residual.clone(); // (T, H) after block next − 1
+        let mut next = layer + 1;
+        let mut steered = Vec::with_capacity(shifts.len());
+        for shift in shifts {
+            let (y, saved) = self.model.run_saving(next..shift.layer + 1, &x, &self.plan, gradient)?;
+            x = self.steer(&y, &shift.v)?;
+            next = shift.layer + 1;
+            steered.push((shift.layer, saved));
+        }
+        let (residual, saved) = self.model.run_to_end(next, &x, &self.plan, &self.selection, gradient)?;
         let head = self.model.log_probs(&residual, &self.predictions, gradient)?;
         let mut log_probs = vec![[0.0; 2]; self.pairs];
         for ((pair, side), log_prob) in self.owners.iter().zip(&head.log_probs) {
             log_probs[*pair][*side] += *log_prob as f64;
         }
-        Ok(Pass { log_probs, residual, saved, head })
+        Ok(Pass { log_probs, residual, steered, saved, head })
     }
 
-    /// Gradient of a vector added at the steered rows, given those of the responses' log-probabilities. → `(H)` f32.
+    /// Gradients of the vectors added, given those of the responses' log-probabilities, one behind the other.
+    /// → `(layers·H)` f32.
     pub fn vjp(&self, pass: Pass, gradients: &[PairLogProbs]) -> Result<Vec<f32>> {
         let by_token: Vec<f32> = self.owners.iter().map(|(pair, side)| gradients[*pair][*side] as f32).collect();
         let dy = self.model.log_probs_vjp(&pass.residual, &pass.head, &self.predictions, &by_token)?;
-        let dx = self.model.vjp_to_end(pass.saved, &self.plan, &self.selection, self.rows(), &dy)?;
-        let dv = self.steered.t()?.matmul(&dx.to_dtype(DType::F32)?)?; // (1, H)
-        Ok(dv.flatten_all()?.to_vec1()?)
+        let mut dx = self.model.vjp_to_end(pass.saved, &self.plan, &self.selection, self.rows(), &dy)?;
+        let mut by_layer = Vec::with_capacity(pass.steered.len());
+        for (layer, saved) in pass.steered.into_iter().rev() {
+            let dv = self.steered.t()?.matmul(&dx.to_dtype(DType::F32)?)?; // (1, H)
+            by_layer.push(dv.flatten_all()?.to_vec1::<f32>()?);
+            dx = self.model.vjp(layer + 1, saved, &self.plan, &dx)?;
+        }
+        by_layer.reverse();
+        Ok(by_layer.concat())
+    }
+
+    /// The residual with `v` added at the steered rows, the sum taken in f32. `residual (T, H)`, `v (H)` f32.
+    fn steer(&self, residual: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let shift = self.steered.matmul(&v.unsqueeze(0)?)?; // (T, H)
+        Ok((residual.to_dtype(DType::F32)? + shift)?.to_dtype(residual.dtype())?)
     }
 }

@@ -1,7 +1,11 @@
-//! Writing a file so that nobody ever sees half of it: a temporary name beside it, flushed to disk, then renamed.
+//! Writing a file so that nobody ever sees half of it: a temporary name beside it, flushed to disk, then renamed. And what
+//! identifies one that was read.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+
+use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
@@ -24,6 +28,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         Ok(())
     };
     write().map_err(|source| Error::write(path, source))
+}
+
+/// SHA-256 of a file in hex.
+pub fn sha256(path: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    let hashed = File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hash));
+    hashed.map_err(|source| Error::read(path, source))?;
+    Ok(format!("{:x}", hash.finalize()))
 }
 
 /// Temporary files are private; results have the mode of any new file, so the umask applies.

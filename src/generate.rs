@@ -12,7 +12,8 @@ use crate::model::Model;
 use crate::model::cache::KvCache;
 use crate::model::layout::Layout;
 use crate::optim::l2_norm;
-use crate::vector::Positions;
+use crate::positions::{Place, Positions};
+use crate::tokens::{EncodedPrompt, PromptSpans};
 use crate::{Error, Result};
 
 /// How tokens are chosen and when to stop.
@@ -60,20 +61,66 @@ pub struct Generation {
     pub dose: f64,
 }
 
+/// What to continue: a prompt's tokens, and which of them, and of those generated, spans hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Prompt<'a> {
+    ids: &'a [u32],
+    spans: Option<&'a PromptSpans>,
+}
+
+impl<'a> From<&'a [u32]> for Prompt<'a> {
+    fn from(ids: &'a [u32]) -> Self {
+        Self { ids, spans: None }
+    }
+}
+
+impl<'a> From<&'a Vec<u32>> for Prompt<'a> {
+    fn from(ids: &'a Vec<u32>) -> Self {
+        ids.as_slice().into()
+    }
+}
+
+impl<'a> From<&'a EncodedPrompt> for Prompt<'a> {
+    fn from(prompt: &'a EncodedPrompt) -> Self {
+        Self { ids: &prompt.ids, spans: prompt.spans.as_ref() }
+    }
+}
+
+impl Prompt<'_> {
+    /// Whether vectors are added at each of its tokens.
+    fn steered(&self, positions: Positions) -> Vec<bool> {
+        let in_spans = |token: usize| self.spans.is_none_or(|spans| spans.prompt[token]);
+        let tokens = 0..self.ids.len();
+        tokens.map(|token| in_spans(token) && positions.includes(Place::of(token, self.ids.len()))).collect()
+    }
+
+    /// Whether a vector at `positions` is added at any token, of the prompt or generated.
+    pub fn is_steered(&self, positions: Positions) -> bool {
+        self.steers_generated(positions) || self.steered(positions).contains(&true)
+    }
+
+    /// Whether they are added at generated tokens.
+    fn steers_generated(&self, positions: Positions) -> bool {
+        self.spans.is_none_or(|spans| spans.generated) && positions.includes(Place::Response)
+    }
+}
+
 /// Generates one text a magnitude. `vectors` maps a layer to what is added, times the magnitude, to its output, `(H)`.
 /// `on_token` gets the branch and each token as it comes.
 ///
 /// # Errors
 /// The prompt is empty or fills the context, a vector does not fit the model, logits are not finite, or `on_token` fails.
-pub fn generate(
+pub fn generate<'a>(
     model: &Model,
-    prompt_ids: &[u32],
+    prompt: impl Into<Prompt<'a>>,
     vectors: &BTreeMap<usize, Vec<f32>>,
     magnitudes: &[f32],
     options: &GenerateOptions,
     on_token: &mut dyn FnMut(usize, u32) -> Result<()>,
 ) -> Result<Vec<Generation>> {
-    let mut sweep = Sweep::start(model, prompt_ids, vectors, magnitudes, options)?;
+    let prompt = prompt.into();
+    let prompt_ids = prompt.ids;
+    let mut sweep = Sweep::start(model, prompt, vectors, magnitudes, options)?;
     let mut samplers: Vec<Sampler> = magnitudes.iter().map(|_| Sampler::new(prompt_ids, options)).collect();
     let mut results = sweep.unstarted()?;
     let mut alive: Vec<usize> = (0..magnitudes.len()).collect();
@@ -105,14 +152,14 @@ pub fn generate(
 ///
 /// # Errors
 /// As [`generate`].
-pub fn next_token_logits(
+pub fn next_token_logits<'a>(
     model: &Model,
-    prompt_ids: &[u32],
+    prompt: impl Into<Prompt<'a>>,
     vectors: &BTreeMap<usize, Vec<f32>>,
     magnitudes: &[f32],
     options: &GenerateOptions,
 ) -> Result<Tensor> {
-    Sweep::start(model, prompt_ids, vectors, magnitudes, options)?.prompt_logits()
+    Sweep::start(model, prompt.into(), vectors, magnitudes, options)?.prompt_logits()
 }
 
 /// Branches of one prompt with their cache.
@@ -120,7 +167,9 @@ struct Sweep<'a> {
     model: &'a Model,
     vectors: Vec<(usize, Tensor)>, // (1, H) f32 each, layers ascending
     magnitudes: &'a [f32],
-    positions: Positions,
+    /// Whether the vectors are added at each token of the prompt, and at those generated.
+    steered_prompt: Vec<bool>,
+    steers_generated: bool,
     /// First block that the vectors can change.
     split: usize,
     cache: KvCache,
@@ -132,11 +181,12 @@ struct Sweep<'a> {
 impl<'a> Sweep<'a> {
     fn start(
         model: &'a Model,
-        prompt_ids: &[u32],
+        prompt: Prompt,
         vectors: &BTreeMap<usize, Vec<f32>>,
         magnitudes: &'a [f32],
         options: &GenerateOptions,
     ) -> Result<Self> {
+        let prompt_ids = prompt.ids;
         check(model, prompt_ids, vectors)?;
         let split = vectors.keys().next().map_or(model.num_blocks(), |layer| layer + 1);
         let limit = options.max_new_tokens.min(model.config.max_position_embeddings - prompt_ids.len());
@@ -152,7 +202,8 @@ impl<'a> Sweep<'a> {
             model,
             vectors: vectors.iter().map(to_device).collect::<Result<_>>()?,
             magnitudes,
-            positions: options.positions,
+            steered_prompt: prompt.steered(options.positions),
+            steers_generated: prompt.steers_generated(options.positions),
             split,
             cache,
             prompt_residual,
@@ -185,8 +236,9 @@ impl<'a> Sweep<'a> {
         let mut last = Vec::with_capacity(self.magnitudes.len());
         for branch in 0..self.magnitudes.len() {
             let layout = Layout::continuing(&[self.cache.start(branch)], 0, self.tokens);
-            let factor = if self.positions.includes(false) { self.magnitudes[branch] } else { 0.0 };
-            let x = self.upper(self.prompt_residual.clone(), &layout, &vec![factor; self.tokens])?;
+            let factor = |steered: &bool| if *steered { self.magnitudes[branch] } else { 0.0 };
+            let factors: Vec<f32> = self.steered_prompt.iter().map(factor).collect();
+            let x = self.upper(self.prompt_residual.clone(), &layout, &factors)?;
             last.push(x.narrow(0, self.tokens - 1, 1)?);
         }
         self.model.logits(&Tensor::cat(&last, 0)?)
@@ -198,8 +250,8 @@ impl<'a> Sweep<'a> {
         let layout = Layout::continuing(&starts, self.tokens, 1);
         let x = self.model.embed(ids)?;
         let x = self.model.run_cached(0..self.split, &x, &self.model.plan(&layout)?, &mut self.cache)?;
-        let steered = self.positions.includes(true);
-        let factors: Vec<f32> = branches.iter().map(|branch| if steered { self.magnitudes[*branch] } else { 0.0 }).collect();
+        let factor = |branch: &usize| if self.steers_generated { self.magnitudes[*branch] } else { 0.0 };
+        let factors: Vec<f32> = branches.iter().map(factor).collect();
         let x = self.upper(x, &layout, &factors)?;
         self.tokens += 1;
         self.model.logits(&x)

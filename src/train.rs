@@ -1,4 +1,4 @@
-//! Training one steering vector: config, step, epoch, observer. Writes no file and prints nothing: the observer does.
+//! Training one steering vector a layer: config, step, epoch, observer. Writes no file and prints nothing: the observer does.
 
 use std::time::Instant;
 
@@ -9,13 +9,14 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::activations::{Activations, Entry};
-use crate::batch::{Batch, PairRows};
+use crate::batch::{Batch, PairRows, Shift};
+use crate::layers::Layers;
 use crate::loss::{Loss, bidirectional_dpo, log_sigmoid, margin};
 use crate::model::Model;
 use crate::ops::head::Gradient;
 use crate::optim::{AdamW, Schedule, Scheduler, clip_grad_norm, l2_norm};
+use crate::positions::Positions;
 use crate::tokens::EncodedPair;
-use crate::vector::Positions;
 use crate::{Error, Result};
 
 /// How the direction of a step is drawn.
@@ -33,8 +34,8 @@ pub enum Direction {
 /// Settings of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TrainConfig {
-    /// Block whose output is steered, 0-based.
-    pub layer: usize,
+    /// Blocks whose outputs are steered, each by a vector of its own; all are learned together.
+    pub layers: Layers,
     /// Passes over the data.
     pub epochs: usize,
     /// Stop after this many steps.
@@ -61,6 +62,9 @@ pub struct TrainConfig {
     pub scheduler: Scheduler,
     /// Seed of shuffles and directions.
     pub seed: u64,
+    /// Where the vectors start, one behind the other, lowest layer first; at zero where none. `(layers·H)`
+    #[serde(skip)]
+    pub init: Option<Vec<f32>>,
 }
 
 impl TrainConfig {
@@ -84,9 +88,10 @@ impl TrainConfig {
     }
 
     fn check(&self, model: &Model) -> Result<()> {
-        let layers = model.num_blocks();
-        if self.layer >= layers {
-            return Err(Error::Argument(format!("layer {} out of range: model has {layers} layers", self.layer)));
+        self.layers.check(model.num_blocks())?;
+        let expected = self.layers.as_slice().len() * model.config.hidden_size;
+        if let Some(found) = self.init.as_ref().map(Vec::len).filter(|found| *found != expected) {
+            return Err(Error::Argument(format!("the vectors to start from have {found} elements, expected {expected}")));
         }
         if self.batch_size == 0 || self.epochs == 0 {
             return Err(Error::Argument("batch size and epochs must be at least 1".into()));
@@ -114,9 +119,9 @@ pub struct StepRecord {
     pub accuracy: f64,
     /// Learning rate of the step.
     pub lr: f64,
-    /// Norm of the gradient before clipping.
+    /// Norm of the gradient before clipping, all layers together.
     pub grad_norm: f64,
-    /// Norm of v after the step.
+    /// Norm of v after the step, all layers together.
     pub vector_norm: f64,
     /// Rows that went through the upper blocks.
     pub tokens: usize,
@@ -173,7 +178,7 @@ pub trait Observer {
     fn cached(&mut self, done: usize, total: usize) -> Result<()>;
     /// A step is done.
     fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()>;
-    /// An epoch is done; `v (H)` is the vector now.
+    /// An epoch is done; `v (layers·H)` are the vectors now.
     fn epoch(&mut self, record: &EpochRecord, v: &[f32]) -> Result<()>;
     /// Whether the user wants to stop; asked after every step.
     fn interrupted(&self) -> bool {
@@ -184,7 +189,7 @@ pub trait Observer {
 /// A finished or stopped run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The vector: the best epoch's where held-out pairs were given, else the last. `(H)`
+    /// The vectors, lowest layer first: the best epoch's where held-out pairs were given, else the last. `(layers·H)`
     pub v: Vec<f32>,
     /// Steps done.
     pub steps: usize,
@@ -219,10 +224,12 @@ pub fn train(
     config.check(model)?;
     let started = Instant::now();
     let total_pairs = pairs.len() + heldout.map_or(0, <[_]>::len);
-    let train_set = Activations::compute(model, pairs, config.layer, |done, _| observer.cached(done, total_pairs))?;
+    let (layer, positions) = (config.layers.lowest(), config.positions);
+    let train_set = Activations::compute(model, pairs, layer, positions, |done, _| observer.cached(done, total_pairs))?;
     let heldout = heldout
         .map(|heldout| {
-            Activations::compute(model, heldout, config.layer, |done, _| observer.cached(pairs.len() + done, total_pairs))
+            let on_progress = |done: usize, _: usize| observer.cached(pairs.len() + done, total_pairs);
+            Activations::compute(model, heldout, layer, positions, on_progress)
         })
         .transpose()?;
     let cache_s = started.elapsed().as_secs_f64();
@@ -308,9 +315,9 @@ pub struct Trainer<'a> {
     data: &'a Activations,
     schedule: Schedule,
     optimiser: AdamW,
-    /// The vector. `(H)`
+    /// The vectors, one behind the other, lowest layer first. `(layers·H)`
     pub v: Vec<f32>,
-    /// Gradient of the last step, before clipping. `(H)`
+    /// Gradient of the last step, before clipping. `(layers·H)`
     pub gradient: Vec<f32>,
     /// Steps done.
     pub steps: usize,
@@ -320,17 +327,17 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// v = 0.
+    /// v where the config starts it; no step done.
     pub fn new(model: &'a Model, config: &'a TrainConfig, data: &'a Activations) -> Self {
-        let hidden = model.config.hidden_size;
+        let len = config.layers.as_slice().len() * model.config.hidden_size;
         Self {
             model,
             config,
             data,
             schedule: config.schedule(data.entries.len()),
-            optimiser: AdamW::new(hidden, config.weight_decay),
-            v: vec![0.0; hidden],
-            gradient: vec![0.0; hidden],
+            optimiser: AdamW::new(len, config.weight_decay),
+            v: config.init.clone().unwrap_or_else(|| vec![0.0; len]),
+            gradient: vec![0.0; len],
             steps: 0,
             last_loss: f64::NAN,
             last_margin: f64::NAN,
@@ -380,8 +387,7 @@ impl<'a> Trainer<'a> {
     pub fn evaluate(&mut self, heldout: &Activations) -> Result<Heldout> {
         let started = Instant::now();
         let margins = |d: f32| -> Result<Vec<f64>> {
-            let v = Tensor::from_iter(self.v.iter().map(|x| d * x), self.model.device())?;
-            let scores = heldout.score(self.model, &v, self.config.positions)?;
+            let scores = heldout.score(self.model, &self.shifts(d)?)?;
             let beta = self.config.beta;
             Ok(scores.iter().zip(&heldout.entries).map(|(score, entry)| margin(beta, *score, entry.reference)).collect())
         };
@@ -397,15 +403,18 @@ impl<'a> Trainer<'a> {
         })
     }
 
+    fn shifts(&self, d: f32) -> Result<Vec<Shift>> {
+        Shift::all(&self.config.layers, &self.v, d, self.model)
+    }
+
     /// Loss, its gradient at v, and the rows computed.
     fn loss_and_gradient(&mut self, entries: &[&Entry], d: f64) -> Result<(Loss, Vec<f32>, usize)> {
         let started = Instant::now();
         let rows: Vec<&PairRows> = entries.iter().map(|entry| &entry.rows).collect();
-        let batch = Batch::new(self.model, &rows, self.config.positions)?;
+        let batch = Batch::new(self.model, &rows)?;
         let residuals: Vec<&Tensor> = entries.iter().map(|entry| &entry.residual).collect();
-        let shift = Tensor::from_iter(self.v.iter().map(|x| d as f32 * x), self.model.device())?;
-        let residual = batch.steer(&Tensor::cat(&residuals, 0)?, &shift)?; // (T, H)
-        let pass = batch.upper(&residual, self.data.layer, Gradient::Wanted)?;
+        let residual = Tensor::cat(&residuals, 0)?; // (T, H)
+        let pass = batch.upper(&residual, self.data.layer, &self.shifts(d as f32)?, Gradient::Wanted)?;
         let reference: Vec<_> = entries.iter().map(|entry| entry.reference).collect();
         let loss = bidirectional_dpo(self.config.beta, d, &pass.log_probs, &reference);
         self.timings.forward_s += started.elapsed().as_secs_f64();

@@ -3,6 +3,9 @@
 
 mod builtin;
 mod jinja;
+mod spans;
+
+pub use spans::Content;
 
 use std::path::Path;
 
@@ -106,6 +109,38 @@ impl ChatTemplate {
         } else {
             format!("chat template {} refuses the conversation: {refusal}", self.name)
         }))
+    }
+
+    /// As [`ChatTemplate::render`], with the place of each content in the text, in the order of the text; no place where no
+    /// message is of `role`.
+    ///
+    /// # Errors
+    /// As `render`; or the template changes a content by more than the white space at its ends, leaves one of `role` out, or
+    /// renders other words around it than around a stand-in.
+    pub fn render_with_contents(&self, messages: &[Message], role: &str) -> Result<(String, Vec<Content>)> {
+        let text = self.render(messages)?;
+        if messages.iter().all(|message| message.role != role) {
+            return Ok((text, Vec::new()));
+        }
+        let located = match self.try_render(&spans::marked(messages)) {
+            Ok(marked) => spans::locate(&text, &marked, messages),
+            Err(_) => None,
+        };
+        let Some(contents) = located else {
+            return Err(Error::Argument(format!(
+                "chat template {} does not write the messages' texts as they are, so those of the {role} cannot be told apart: \
+                 leave --spans out, or choose another --template",
+                self.name
+            )));
+        };
+        let is_missing = |index: usize| !contents.iter().any(|content| content.message == index);
+        match (0..messages.len()).find(|index| messages[*index].role == role && is_missing(*index)) {
+            Some(index) => Err(Error::Argument(format!(
+                "chat template {} leaves message {index} of the {role} out: leave --spans out, or choose another --template",
+                self.name
+            ))),
+            None => Ok((text, contents)),
+        }
     }
 
     fn try_render(&self, messages: &[Message]) -> Result<String, minijinja::Error> {

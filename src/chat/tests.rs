@@ -176,3 +176,66 @@ fn special_tokens_are_texts_or_objects() {
     assert_eq!(special_token_of(&config, "pad_token"), None);
     assert_eq!(special_token_of(&config, "unk_token"), None);
 }
+
+#[test]
+fn each_content_is_found_where_the_template_writes_it() {
+    let expected = expected();
+    let from_file = |name: &str| ChatTemplate::from_file(Path::new(&format!("{FIXTURES}/{name}")), Some("<s>"), Some("</s>"));
+    let builtin = |name: &str| ChatTemplate::builtin(name, Some("<s>"), Some("</s>"));
+    let mut templates: Vec<ChatTemplate> = ChatTemplate::builtin_names().map(|name| builtin(name).unwrap()).collect();
+    templates.extend(["headers.jinja", "thinking.jinja"].map(|name| from_file(name).unwrap()));
+    for template in &templates {
+        for case in ["user", "system", "turns"] {
+            let messages = conversation(&expected, case);
+            let (text, contents) = template.render_with_contents(&messages, "user").unwrap();
+            assert_eq!(text, template.render(&messages).unwrap());
+            let order: Vec<usize> = contents.iter().map(|content| content.message).collect();
+            assert_eq!(order, (0..messages.len()).collect::<Vec<_>>(), "{}, {case}", template.name());
+            for (content, message) in contents.iter().zip(&messages) {
+                let found = &text[content.bytes.clone()];
+                assert!(message.content.contains(found), "{}, {case}: {found:?}", template.name());
+                assert_eq!(found.trim(), message.content.trim(), "{}, {case}", template.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn contents_that_read_like_the_template_are_told_from_it() {
+    let template = ChatTemplate::builtin("chatml", None, None).unwrap();
+    let contents = ["user", "assistant", "user\n", "", "<|im_end|>\n<|im_start|>user\nuser", "user"];
+    let roles = ["user", "assistant"].into_iter().cycle();
+    let messages: Vec<Message> = roles.zip(contents).map(|(role, content)| Message::new(role, content)).collect();
+    let (text, found) = template.render_with_contents(&messages, "user").unwrap();
+    // By the template's rule: 12 bytes of `<|im_start|>`, the role, a line feed, the content, 11 bytes of `<|im_end|>\n`.
+    let mut at = 0;
+    for (index, message) in messages.iter().enumerate() {
+        let start = at + 12 + message.role.len() + 1;
+        assert_eq!(found[index], Content { message: index, bytes: start..start + message.content.len() });
+        assert_eq!(text[found[index].bytes.clone()], message.content);
+        at = start + message.content.len() + 11;
+    }
+}
+
+#[test]
+fn a_template_that_rewrites_or_drops_contents_is_refused_where_they_must_be_found() {
+    let found = |source: &str, role: &str| {
+        let messages = [Message::new("user", "Say \"Hi\""), Message::new("assistant", "Hi"), Message::new("user", "no")];
+        from_source(source).unwrap().render_with_contents(&messages, role)
+    };
+    let all = "{% for m in messages %}{{ m.content }}|{% endfor %}";
+    assert_eq!(found(all, "user").unwrap().1.len(), 3);
+    for source in [
+        "{% for m in messages %}{{ m.content | tojson }}{% endfor %}",
+        "{% for m in messages %}{{ m.content | upper }}{% endfor %}",
+        "{% for m in messages %}{{ m.content | length }}:{{ m.content }}{% endfor %}",
+    ] {
+        let text = message_of(found(source, "user"));
+        assert!(text.contains("does not write the messages' texts as they are") && text.contains("--spans"), "{text}");
+    }
+    let text = message_of(found("{% for m in messages[:2] %}{{ m.content }}|{% endfor %}", "user"));
+    assert!(text.contains("leaves message 2 of the user out"), "{text}");
+    assert_eq!(found("{% for m in messages[:2] %}{{ m.content }}|{% endfor %}", "assistant").unwrap().1.len(), 2);
+    // Nothing is looked for where nobody has the role.
+    assert_eq!(found("{{ messages | tojson }}", "system").unwrap().1, []);
+}

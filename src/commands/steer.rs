@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bipo::chat::Message;
 use bipo::files::write_atomic;
-use bipo::generate::{FinishReason, GenerateOptions, Generation, generate};
+use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 use bipo::model::Model;
 use bipo::tokens::{ResponsePrefix, TextEncoder};
 use bipo::vector::{CombineOptions, Input, Positions, SteeringVector, VectorFile, combine};
@@ -24,9 +24,10 @@ const NARROWEST_COLUMN: usize = 28;
 
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
-    let vector = read_vectors(&args.vector, args.layer)?;
+    let vector = read_vector(args)?;
     let prompts = read_prompts(args)?;
-    let opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+    let mut opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+    opened.encoder.tell_spans(vector.metadata.spans);
     check_vector(&vector, &opened, log)?;
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
@@ -37,7 +38,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         seed: args.seed,
         ..greedy(args.max_new_tokens, &opened, positions)
     };
-    check_prompts(&opened, &prompts)?;
+    check_prompts(&opened, &prompts, positions)?;
     let (model, _) = opened.load(&args.model, log)?;
     let magnitudes = args.magnitudes.as_slice();
     let streams = magnitudes.len() == 1 && !args.model.json && output::terminal_width().is_some();
@@ -80,8 +81,19 @@ pub fn greedy(max_new_tokens: usize, opened: &Opened, positions: Positions) -> G
     }
 }
 
-/// Reads `FILE[:SCALE]` each, or the last run's vector where none is given, and adds them up. `layer` overrides the files'.
-pub fn read_vectors(vectors: &[String], layer: Option<usize>) -> Result<SteeringVector> {
+fn read_vector(args: &SteerArgs) -> Result<SteeringVector> {
+    let mut inputs = read_inputs(&args.vector, args.layer)?;
+    for known in inputs.iter_mut().map(|input| &mut input.vector.metadata) {
+        known.spans = args.spans.or(known.spans.filter(|_| args.positions.is_none()));
+        known.positions = args.positions.unwrap_or(known.positions);
+    }
+    let vector = combine(inputs, &CombineOptions::default())?;
+    vector.metadata.positions.check(vector.metadata.spans)?;
+    Ok(vector)
+}
+
+/// Reads `FILE[:SCALE]` each, or the last run's vector where none is given. `layer` overrides the files'.
+pub fn read_inputs(vectors: &[String], layer: Option<usize>) -> Result<Vec<Input>> {
     let named: Vec<(PathBuf, f32)> = vectors.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
     let last_run = Path::new("bipo_output").join(VECTOR_FILE);
     if named.is_empty() && !last_run.exists() {
@@ -97,7 +109,7 @@ pub fn read_vectors(vectors: &[String], layer: Option<usize>) -> Result<Steering
         }
         Ok(input)
     };
-    combine(named.into_iter().map(read).collect::<Result<_>>()?, &CombineOptions::default())
+    named.into_iter().map(read).collect()
 }
 
 /// Refuses a vector that does not fit the model, and says where it was trained if that was elsewhere.
@@ -130,14 +142,19 @@ fn read_prompts(args: &SteerArgs) -> Result<Vec<String>> {
     Ok(prompts)
 }
 
-/// Refuses a prompt that fills the context before the weights are read.
-fn check_prompts(opened: &Opened, prompts: &[String]) -> Result<()> {
+/// Refuses a prompt that fills the context, or that a vector cannot reach, before the weights are read.
+fn check_prompts(opened: &Opened, prompts: &[String], positions: Positions) -> Result<()> {
     let context = opened.config.max_position_embeddings;
     for prompt in prompts {
-        let tokens = opened.encoder.encode_prompt(&[Message::new("user", prompt)])?.len();
+        let encoded = opened.encoder.encode_prompt(&[Message::new("user", prompt)])?;
+        let tokens = encoded.ids.len();
         if tokens >= context {
             let problem = format!("the prompt has {tokens} tokens, but the model's context is {context}: shorten it");
             return Err(Error::Argument(problem));
+        }
+        if !Prompt::from(&encoded).is_steered(positions) {
+            let problem = "no token of the prompt or after it would be steered: choose other --positions or --spans";
+            return Err(Error::Argument(problem.into()));
         }
     }
     Ok(())
@@ -165,8 +182,8 @@ pub struct Sweep<'a> {
 impl Sweep<'_> {
     /// All magnitudes of a prompt; `on_token` gets the branch and each token as it comes.
     pub fn generate(&self, prompt: &str, on_token: &mut dyn FnMut(usize, u32) -> Result<()>) -> Result<Texts> {
-        let ids = self.encoder.encode_prompt(&[Message::new("user", prompt)])?;
-        let generations = generate(self.model, &ids, self.vectors, self.magnitudes, self.options, on_token)?;
+        let encoded = self.encoder.encode_prompt(&[Message::new("user", prompt)])?;
+        let generations = generate(self.model, &encoded, self.vectors, self.magnitudes, self.options, on_token)?;
         let decode = |generation: Generation| {
             let text = self.encoder.decode(&generation.token_ids, true)?;
             Ok((generation, text))

@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bipo::data::{self, Dataset, LoadOptions, Source};
-use bipo::files::write_atomic;
+use bipo::files::{sha256, write_atomic};
+use bipo::layers::Layers;
 use bipo::model::presets;
 use bipo::optim::l2_norm;
+use bipo::positions::Spans;
 use bipo::tokens::EncodedPair;
 use bipo::train::{EpochRecord, Observer, Outcome, StepRecord, TrainConfig};
 use bipo::vector::{Metadata, SteeringVector};
@@ -30,10 +32,13 @@ const TEST_PROMPT: &str = "How was your day?";
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
+    args.positions.check(args.spans)?;
+    let init = args.init.as_ref().map(|path| Init::read(path, args.layer)).transpose()?;
     let dataset = load_data(args, &args.dataset, args.limit, log)?;
     let heldout = args.eval_dataset.as_ref().map(|name| load_data(args, name, None, log)).transpose()?;
-    let opened = Opened::new(&args.model, response_prefix(&args.response_prefix), log)?;
-    let config = config(args, &opened)?;
+    let mut opened = Opened::new(&args.model, response_prefix(&args.response_prefix), log)?;
+    opened.encoder.tell_spans(args.spans);
+    let config = config(args, &opened, init.as_ref(), log)?;
     let started = Instant::now();
     let pairs = encode(&opened, &dataset, args.max_length, log)?;
     let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
@@ -41,15 +46,16 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     prepare_directory(&args.output_dir)?;
     let (model, load_s) = opened.load(&args.model, log)?;
 
-    let settings = settings(args, &opened, &config, &dataset, heldout.as_ref());
-    let vector_of = |v: &[f32], results: Value| vector(&opened, &config, v, &settings, results);
+    let mut settings = settings(args, &opened, &config, &dataset, heldout.as_ref());
+    settings["init"] = init.as_ref().map_or(Value::Null, |init| json!({"name": init.name, "sha256": init.sha256}));
+    let vector_of = |v: &[f32], results: Value| vector(&opened, &config, args.spans, v, &settings, results);
     let total = config.total_steps(pairs.len());
     log.info(format!(
         "{}: {} pairs, {total} steps of {} at layer {}",
         dataset.name,
         pairs.len(),
         config.batch_size,
-        config.layer
+        config.layers
     ));
     write_atomic(&args.output_dir.join("config.json"), &pretty(&settings))?;
     let mut reporter = Reporter::new(args, log, &vector_of)?;
@@ -64,7 +70,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         return Err(error.into());
     }
     if args.test_generation && !args.model.json {
-        let vectors = [(config.layer, outcome.v)].into();
+        let vectors = config.layers.split(&outcome.v);
         let options = steer::greedy(48, &opened, config.positions);
         let magnitudes = &[-2.0, 0.0, 2.0];
         let sweep = Sweep { model: &model, encoder: &opened.encoder, vectors: &vectors, magnitudes, options: &options };
@@ -82,16 +88,68 @@ fn load_data(args: &TrainArgs, name: &str, limit: Option<usize>, log: Log) -> Re
     Ok(dataset)
 }
 
-fn config(args: &TrainArgs, opened: &Opened) -> Result<TrainConfig> {
-    let layers = opened.config.num_hidden_layers;
-    let default_layer = || opened.preset.map_or_else(|| presets::default_layer(layers), |preset| preset.layer);
-    let layer = args.layer.unwrap_or_else(default_layer);
-    if layer >= layers {
-        return Err(Error::Argument(format!("layer {layer} out of range: model has {layers} layers")));
+/// A vector that a run continues from.
+struct Init {
+    path: PathBuf,
+    name: String,
+    sha256: String,
+    vector: SteeringVector,
+}
+
+impl Init {
+    /// `layer` is that of a file which does not say its own.
+    fn read(path: &Path, layer: Option<usize>) -> Result<Self> {
+        let vector = match SteeringVector::read(path, None) {
+            Err(Error::Malformed { .. }) if layer.is_some() => SteeringVector::read(path, layer)?,
+            read => read?,
+        };
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Ok(Self { path: path.to_owned(), name, sha256: sha256(path)?, vector })
+    }
+
+    fn layers(&self) -> Result<Layers> {
+        self.vector.layers.keys().copied().collect::<Vec<_>>().try_into()
+    }
+
+    /// Its vectors one behind the other.
+    fn start(&self, layers: &Layers, opened: &Opened) -> Result<Vec<f32>> {
+        let own = self.layers()?;
+        if own != *layers {
+            let path = self.path.display();
+            return Err(Error::Argument(format!(
+                "--init {path} steers layer {own}, but the run layer {layers}: they must match"
+            )));
+        }
+        self.vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
+        Ok(self.vector.layers.values().flatten().copied().collect())
+    }
+}
+
+/// The layers that are named, else those of `--init`, else the model's preset.
+fn layers(args: &TrainArgs, opened: &Opened, init: Option<&Init>) -> Result<Layers> {
+    let num_blocks = opened.config.num_hidden_layers;
+    let preset = || opened.preset.map_or_else(|| presets::default_layer(num_blocks), |preset| preset.layer);
+    let layers = match (&args.layers, args.layer, init) {
+        (Some(list), _, _) => list.of(num_blocks)?,
+        (None, Some(layer), _) => layer.into(),
+        (None, None, Some(init)) => init.layers()?,
+        (None, None, None) => preset().into(),
+    };
+    layers.check(num_blocks)?;
+    Ok(layers)
+}
+
+fn config(args: &TrainArgs, opened: &Opened, init: Option<&Init>, log: Log) -> Result<TrainConfig> {
+    let layers = layers(args, opened, init)?;
+    let start = init.map(|init| init.start(&layers, opened)).transpose()?;
+    if let Some(init) =
+        init.filter(|init| (init.vector.metadata.positions, init.vector.metadata.spans) != (args.positions, args.spans))
+    {
+        log.warn(format!("{} was trained at other --positions or --spans than this run's", init.path.display()));
     }
     let default_lr = || opened.preset.map_or_else(|| presets::default_lr(opened.config.hidden_size), |preset| preset.lr);
     Ok(TrainConfig {
-        layer,
+        layers,
         epochs: args.epochs,
         max_steps: args.max_steps,
         schedule_epochs: args.schedule_epochs,
@@ -105,6 +163,7 @@ fn config(args: &TrainArgs, opened: &Opened) -> Result<TrainConfig> {
         warmup_steps: args.warmup_steps,
         scheduler: args.scheduler.into(),
         seed: args.seed,
+        init: start,
     })
 }
 
@@ -145,6 +204,7 @@ fn settings(args: &TrainArgs, opened: &Opened, config: &TrainConfig, dataset: &D
     settings["system"] = json!(args.model.system);
     settings["template"] = json!(args.model.template);
     settings["response_prefix"] = json!(args.response_prefix);
+    settings["spans"] = json!(args.spans);
     settings
 }
 
@@ -162,18 +222,26 @@ fn results(outcome: &Outcome) -> Value {
     })
 }
 
-fn vector(opened: &Opened, config: &TrainConfig, v: &[f32], settings: &Value, results: Value) -> SteeringVector {
+fn vector(
+    opened: &Opened,
+    config: &TrainConfig,
+    spans: Option<Spans>,
+    v: &[f32],
+    settings: &Value,
+    results: Value,
+) -> SteeringVector {
     let mut training = settings.clone();
     if let (Value::Object(training), Value::Object(results)) = (&mut training, results) {
         training.extend(results);
     }
     SteeringVector {
-        layers: [(config.layer, v.to_vec())].into(),
+        layers: config.layers.split(v),
         metadata: Metadata {
             base_model: Some(opened.files.name.clone()),
             model_type: Some(opened.config.model_type.clone()),
             num_hidden_layers: Some(opened.config.num_hidden_layers),
             positions: config.positions,
+            spans,
             training: Some(training),
             ..Metadata::default()
         },

@@ -109,6 +109,37 @@ impl Model {
         Ok(x)
     }
 
+    /// Runs some blocks. `x (T, H)` → `(T, H)` and, per block, what [`Model::vjp`] needs, kept only if asked for.
+    pub fn run_saving(
+        &self,
+        blocks: Range<usize>,
+        x: &Tensor,
+        plan: &Plan,
+        gradient: Gradient,
+    ) -> Result<(Tensor, Vec<Saved>)> {
+        let mut saved = Vec::new();
+        let mut x = x.clone();
+        for block in &self.blocks[blocks] {
+            let (y, kept) = block.forward(&x, plan, None, None)?;
+            x = y;
+            if gradient == Gradient::Wanted {
+                saved.push(kept);
+            }
+        }
+        Ok((x, saved))
+    }
+
+    /// Gradient of the input of [`Model::run_saving`], given that of its output; `end` is the end of its blocks.
+    /// `dy (T, H)` → `(T, H)`. Takes what was saved, to free it on the way.
+    pub fn vjp(&self, end: usize, mut saved: Vec<Saved>, plan: &Plan, dy: &Tensor) -> Result<Tensor> {
+        let mut dx = dy.clone();
+        for block in self.blocks[..end].iter().rev() {
+            let Some(kept) = saved.pop() else { break };
+            dx = block.vjp(&kept, plan, None, &dx)?;
+        }
+        Ok(dx)
+    }
+
     /// Runs the blocks from `first` to the end; the last yields the selected rows alone. `x (T, H)` → `(Q, H)` and, per
     /// block, what [`Model::vjp_to_end`] needs, kept only if asked for.
     pub fn run_to_end(

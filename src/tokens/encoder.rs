@@ -2,6 +2,7 @@
 //! the prompt's own tokens end, BOS in front once, EOS behind once, longer pairs truncated.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::ModelWrapper;
@@ -10,10 +11,11 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{DecodeStream, Tokenizer};
 
-use super::{EncodedPair, EncodedResponse};
+use super::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
 use crate::chat::{ChatTemplate, Message};
 use crate::data::Pair;
 use crate::error::{Error, Result};
+use crate::positions::Spans;
 
 /// What stands between the prompt and the response's own text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,7 +46,14 @@ pub struct TextEncoder {
     tokenizer: Tokenizer,
     template: ChatTemplate,
     options: TextOptions,
+    spans: Option<Spans>,
     eos: u32,
+}
+
+/// A rendered prompt, and the bytes of it that are in the encoder's spans.
+struct PromptText {
+    text: String,
+    spans: Vec<Range<usize>>,
 }
 
 impl TextEncoder {
@@ -60,17 +69,30 @@ impl TextEncoder {
         }
         tokenizer.with_truncation(None).map_err(failed)?;
         tokenizer.with_padding(None);
-        Ok(Self { tokenizer, template, options, eos })
+        Ok(Self { tokenizer, template, options, spans: None, eos })
     }
 
-    /// Ids of the rendered conversation, up to the place where the answer begins. `(T,)`
-    pub fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        let mut ids = self.ids_of(&self.prompt_text(messages)?)?;
-        self.put_bos_in_front(&mut ids);
+    /// From now on tells which tokens are in `spans`. A token that holds a byte of a content is in it, even where it begins
+    /// in the template's text before.
+    pub fn tell_spans(&mut self, spans: Option<Spans>) {
+        self.spans = spans;
+        if spans.is_some() {
+            // It would add no token here, but cuts white space off the tokens' offsets.
+            self.tokenizer.with_post_processor(None::<PostProcessorWrapper>);
+        }
+    }
+
+    /// The rendered conversation, up to the place where the answer begins.
+    pub fn encode_prompt(&self, messages: &[Message]) -> Result<EncodedPrompt> {
+        let prompt = self.rendered(messages)?;
+        let (mut ids, mut in_spans) = self.ids_and_spans(&prompt.text, &prompt.spans)?;
+        self.put_bos_in_front(&mut ids, &mut in_spans);
         if ids.is_empty() {
             return Err(Error::Argument("the prompt is empty: expected at least one token".into()));
         }
-        Ok(ids)
+        let spans = self.spans.zip(in_spans);
+        let spans = spans.map(|(spans, prompt)| PromptSpans { prompt, generated: spans.includes_response() });
+        Ok(EncodedPrompt { ids, spans })
     }
 
     /// Both responses of a pair behind their prompt, and whether either was truncated to `max_length` tokens.
@@ -87,7 +109,7 @@ impl TextEncoder {
             Error::Argument(problem) => Error::Argument(format!("row {}: {problem}", pair.row)),
             other => other,
         };
-        let prompt = self.prompt_text(&pair.prompt).map_err(in_row)?;
+        let prompt = self.rendered(&pair.prompt).map_err(in_row)?;
         let mut chosen = self.encode_response(&prompt, &pair.chosen).map_err(in_row)?;
         let mut rejected = self.encode_response(&prompt, &pair.rejected).map_err(in_row)?;
 
@@ -123,41 +145,60 @@ impl TextEncoder {
 
     /// The rendered conversation, the system prompt in front where it has none of its own.
     pub fn prompt_text(&self, messages: &[Message]) -> Result<String> {
+        self.template.render(&self.with_system(messages))
+    }
+
+    fn rendered(&self, messages: &[Message]) -> Result<PromptText> {
+        let messages = self.with_system(messages);
+        let Some(spans) = self.spans else {
+            return Ok(PromptText { text: self.template.render(&messages)?, spans: Vec::new() });
+        };
+        let role = spans.to_string();
+        let (text, contents) = self.template.render_with_contents(&messages, &role)?;
+        let of_role = contents.into_iter().filter(|content| messages[content.message].role == role);
+        Ok(PromptText { text, spans: of_role.map(|content| content.bytes).collect() })
+    }
+
+    fn with_system<'a>(&self, messages: &'a [Message]) -> Cow<'a, [Message]> {
         let has_system = messages.first().is_some_and(Message::is_system);
-        let messages = match self.options.system.as_deref() {
+        match self.options.system.as_deref() {
             Some(system) if !system.is_empty() && !has_system => {
                 let system = std::iter::once(Message::new("system", system));
                 Cow::Owned(system.chain(messages.iter().cloned()).collect::<Vec<_>>())
             }
             _ => Cow::Borrowed(messages),
-        };
-        self.template.render(&messages)
+        }
     }
 
-    fn encode_response(&self, prompt: &str, response: &str) -> Result<EncodedResponse> {
+    fn encode_response(&self, prompt: &PromptText, response: &str) -> Result<EncodedResponse> {
+        let PromptText { text, spans } = prompt;
         let prefix = match &self.options.response_prefix {
-            ResponsePrefix::Auto if prompt.ends_with(char::is_whitespace) => "",
+            ResponsePrefix::Auto if text.ends_with(char::is_whitespace) => "",
             ResponsePrefix::Auto => " ",
-            ResponsePrefix::Text(text) => text,
+            ResponsePrefix::Text(prefix) => prefix,
         };
-        let prompt_ids = self.ids_of(prompt)?;
-        let mut ids = self.ids_of(&format!("{prompt}{prefix}{response}"))?;
+        let prompt_ids = self.ids_of(text)?;
+        let (mut ids, mut in_spans) = self.ids_and_spans(&format!("{text}{prefix}{response}"), spans)?;
         // A merge across the border belongs to the response: the rule of the reference, and of trl.
         let mut start = prompt_ids.len();
         if !ids.starts_with(&prompt_ids) {
             start = start.saturating_sub(1);
         }
-        start += usize::from(self.put_bos_in_front(&mut ids));
+        start += usize::from(self.put_bos_in_front(&mut ids, &mut in_spans));
         if ids.last().is_none_or(|id| !self.is_eos(*id)) {
             ids.push(self.eos);
         }
         start = start.min(ids.len() - 1);
+        if let Some((spans, in_spans)) = self.spans.zip(in_spans.as_mut()) {
+            in_spans.truncate(start);
+            in_spans.resize(ids.len(), spans.includes_response());
+        }
         if start == 0 {
             return Err(Error::Argument(
                 "the prompt has no token of its own before the response: expected at least one".into(),
             ));
         }
-        Ok(EncodedResponse { ids, start })
+        Ok(EncodedResponse { ids, start, in_spans })
     }
 
     /// Whether anything was cut: `excess` tokens of the prompt's beginning, then what is beyond `max_length`.
@@ -168,9 +209,11 @@ impl TextEncoder {
             let cut = excess.min(response.start - 1);
             let from = keep.min(response.start - cut);
             response.ids.drain(from..from + cut);
+            response.in_spans.iter_mut().for_each(|in_spans| drop(in_spans.drain(from..from + cut)));
             response.start -= cut;
         }
         response.ids.truncate(max_length);
+        response.in_spans.iter_mut().for_each(|in_spans| in_spans.truncate(max_length));
         response.ids.len() < before
     }
 
@@ -178,10 +221,22 @@ impl TextEncoder {
         Ok(self.tokenizer.encode_fast(text, false).map_err(failed)?.get_ids().to_vec())
     }
 
-    fn put_bos_in_front(&self, ids: &mut Vec<u32>) -> bool {
+    /// Ids of `text`, and whether each is in the encoder's spans, of which these are the bytes.
+    fn ids_and_spans(&self, text: &str, spans: &[Range<usize>]) -> Result<(Vec<u32>, Option<Vec<bool>>)> {
+        if self.spans.is_none() {
+            return Ok((self.ids_of(text)?, None));
+        }
+        let encoding = self.tokenizer.encode(text, false).map_err(failed)?;
+        let in_spans = |(start, end): &(usize, usize)| spans.iter().any(|span| *start < span.end && span.start < *end);
+        Ok((encoding.get_ids().to_vec(), Some(encoding.get_offsets().iter().map(in_spans).collect())))
+    }
+
+    /// Whether BOS was not there yet.
+    fn put_bos_in_front(&self, ids: &mut Vec<u32>, in_spans: &mut Option<Vec<bool>>) -> bool {
         match self.options.bos {
             Some(bos) if ids.first() != Some(&bos) => {
                 ids.insert(0, bos);
+                in_spans.iter_mut().for_each(|in_spans| in_spans.insert(0, false));
                 true
             }
             _ => false,

@@ -25,6 +25,10 @@ fn pair(prompt: &str, chosen: &str, rejected: &str) -> Pair {
     Pair { row: 7, prompt: vec![Message::new("user", prompt)], chosen, rejected }
 }
 
+fn response(ids: Vec<u32>, start: usize) -> EncodedResponse {
+    EncodedResponse { ids, start, in_spans: None }
+}
+
 fn argument<T>(result: Result<T>) -> String {
     match result {
         Err(Error::Argument(problem)) => problem,
@@ -35,11 +39,11 @@ fn argument<T>(result: Result<T>) -> String {
 #[test]
 fn bos_is_put_in_once_whether_or_not_the_template_writes_it() {
     let messages = [Message::new("user", "the capital")];
-    let llama = encoder_of("llama-2", options()).encode_prompt(&messages).unwrap();
+    let llama = encoder_of("llama-2", options()).encode_prompt(&messages).unwrap().ids;
     assert_eq!(llama, [1, 312, 327, 499, 275, 336, 406, 327, 499]);
-    assert_eq!(encoder_of("plain", options()).encode_prompt(&messages).unwrap(), [1, 275, 336]);
+    assert_eq!(encoder_of("plain", options()).encode_prompt(&messages).unwrap().ids, [1, 275, 336]);
     let without = TextOptions { bos: None, ..options() };
-    assert_eq!(encoder_of("plain", without).encode_prompt(&messages).unwrap(), [275, 336]);
+    assert_eq!(encoder_of("plain", without).encode_prompt(&messages).unwrap().ids, [275, 336]);
 }
 
 #[test]
@@ -48,7 +52,7 @@ fn responses_follow_the_prompt_and_end_with_one_eos() {
         encoder_of("plain", options()).encode_pair(&pair("the capital", "of France.", "of France.</s>"), 99).unwrap();
     assert!(!truncated);
     assert_eq!(encoded.row, 7);
-    assert_eq!(encoded.chosen, EncodedResponse { ids: vec![1, 275, 336, 281, FRANCE[0], FRANCE[1], 2], start: 3 });
+    assert_eq!(encoded.chosen, response(vec![1, 275, 336, 281, FRANCE[0], FRANCE[1], 2], 3));
     assert_eq!(encoded.rejected, encoded.chosen);
 }
 
@@ -80,8 +84,8 @@ fn auto_prefix_is_a_space_unless_the_prompt_ends_in_white_space() {
 fn a_merge_across_the_border_belongs_to_the_response() {
     let encoder = encoder_of("plain", TextOptions { response_prefix: ResponsePrefix::Text(String::new()), ..options() });
     let (encoded, _) = encoder.encode_pair(&pair("the ha", "ha", " of"), 99).unwrap();
-    assert_eq!(encoded.chosen, EncodedResponse { ids: vec![1, 275, 334, 2], start: 2 });
-    assert_eq!(encoded.rejected, EncodedResponse { ids: vec![1, 275, 294, 281, 2], start: 3 });
+    assert_eq!(encoded.chosen, response(vec![1, 275, 334, 2], 2));
+    assert_eq!(encoded.rejected, response(vec![1, 275, 294, 281, 2], 3));
 }
 
 #[test]
@@ -90,8 +94,8 @@ fn a_long_response_loses_its_end() {
     let long = pair("the capital", "of France.", "of");
     let (encoded, truncated) = encoder.encode_pair(&long, 5).unwrap();
     assert!(truncated);
-    assert_eq!(encoded.chosen, EncodedResponse { ids: vec![1, 275, 336, 281, 335], start: 3 });
-    assert_eq!(encoded.rejected, EncodedResponse { ids: vec![1, 275, 336, 281, 2], start: 3 });
+    assert_eq!(encoded.chosen, response(vec![1, 275, 336, 281, 335], 3));
+    assert_eq!(encoded.rejected, response(vec![1, 275, 336, 281, 2], 3));
     assert!(!encoder.encode_pair(&long, 7).unwrap().1);
     assert!(encoder.encode_pair(&long, 6).unwrap().1);
 }
@@ -101,20 +105,20 @@ fn a_prompt_that_fills_the_length_keeps_its_end_and_one_response_token() {
     let long = pair("the capital of France.", "of France.", "the capital");
     let (encoded, truncated) = encoder_of("plain", options()).encode_pair(&long, 4).unwrap();
     assert!(truncated);
-    assert_eq!(encoded.chosen, EncodedResponse { ids: vec![1, 335, 475, 281], start: 3 });
-    assert_eq!(encoded.rejected, EncodedResponse { ids: vec![1, 335, 475, 275], start: 3 });
+    assert_eq!(encoded.chosen, response(vec![1, 335, 475, 281], 3));
+    assert_eq!(encoded.rejected, response(vec![1, 335, 475, 275], 3));
 
     let without_bos = encoder_of("plain", TextOptions { bos: None, ..options() });
     let (encoded, _) = without_bos.encode_pair(&long, 2).unwrap();
-    assert_eq!(encoded.chosen, EncodedResponse { ids: vec![475, 281], start: 1 });
+    assert_eq!(encoded.chosen, response(vec![475, 281], 1));
 }
 
 #[test]
 fn both_responses_keep_the_same_prompt_when_it_is_cut() {
     let encoder = encoder_of("plain", TextOptions { response_prefix: ResponsePrefix::Text(String::new()), ..options() });
     let (encoded, _) = encoder.encode_pair(&pair("the capital of ha", "ha", " of"), 4).unwrap();
-    assert_eq!(encoded.chosen, EncodedResponse { ids: vec![1, 281, 334, 2], start: 2 });
-    assert_eq!(encoded.rejected, EncodedResponse { ids: vec![1, 281, 294, 281], start: 3 });
+    assert_eq!(encoded.chosen, response(vec![1, 281, 334, 2], 2));
+    assert_eq!(encoded.rejected, response(vec![1, 281, 294, 281], 3));
 }
 
 #[test]
@@ -171,6 +175,63 @@ fn a_tokenizers_own_truncation_is_turned_off() {
     tokenizer.with_padding(Some(tokenizers::PaddingParams::default()));
     let template = ChatTemplate::builtin("plain", None, None).unwrap();
     let encoder = TextEncoder::new(tokenizer, template, options()).unwrap();
-    let ids = encoder.encode_prompt(&[Message::new("user", "the capital of France.")]).unwrap();
+    let ids = encoder.encode_prompt(&[Message::new("user", "the capital of France.")]).unwrap().ids;
     assert_eq!(ids, [1, 275, 336, 281, 335, 475]);
+}
+
+fn telling(template: &str, options: TextOptions, spans: Spans) -> TextEncoder {
+    let mut encoder = encoder_of(template, options);
+    encoder.tell_spans(Some(spans));
+    encoder
+}
+
+/// The tokens that a mask picks, and all of them.
+fn picked(encoder: &TextEncoder, messages: &[Message]) -> (Vec<u32>, Vec<u32>) {
+    let EncodedPrompt { ids, spans } = encoder.encode_prompt(messages).unwrap();
+    let mask = spans.unwrap().prompt;
+    assert_eq!(mask.len(), ids.len());
+    (ids.iter().zip(&mask).filter(|(_, picked)| **picked).map(|(id, _)| *id).collect(), ids)
+}
+
+#[test]
+fn spans_hold_the_tokens_of_their_role_in_every_turn_and_no_other() {
+    let turns =
+        [("user", "the capital"), ("assistant", "of France."), ("user", "INST ]"), ("assistant", "the"), ("user", "of")];
+    let messages = turns.map(|(role, content)| Message::new(role, content));
+    let (user, all) = picked(&telling("llama-2", options(), Spans::User), &messages);
+    let inst = [312, 327, 499];
+    // `▁INST` and `▁]` are several tokens each; the template's own `INST` and `]` are not among those picked.
+    let instruction = encoder_of("plain", TextOptions { bos: None, ..options() });
+    let words = instruction.encode_prompt(&messages[2..3]).unwrap().ids;
+    assert!(all.starts_with(&[&[1][..], &inst, &[275, 336]].concat()));
+    assert_eq!(user, [&[275, 336][..], &words, &[281]].concat());
+    let (assistant, _) = picked(&telling("llama-2", options(), Spans::Assistant), &messages);
+    assert_eq!(assistant, [281, 335, 475, 275]);
+    assert_eq!(encoder_of("llama-2", options()).encode_prompt(&messages).unwrap(), EncodedPrompt { ids: all, spans: None });
+}
+
+#[test]
+fn a_system_prompt_is_nobodys_span() {
+    let with_system = TextOptions { system: Some("of France.".into()), ..options() };
+    let (user, all) = picked(&telling("llama-2", with_system, Spans::User), &[Message::new("user", " the capital \n")]);
+    assert_eq!(user.iter().filter(|id| FRANCE.contains(id)).count(), 0);
+    assert_eq!(all.iter().filter(|id| FRANCE.contains(id)).count(), 2);
+    assert!(user.ends_with(&[275, 336]), "{user:?}");
+}
+
+#[test]
+fn a_response_is_the_assistants_and_truncation_cuts_the_spans_with_the_tokens() {
+    let long = pair("the capital of France.", "of France.", "the capital");
+    for (max_length, mask) in [(99, [0, 1, 1, 1, 1, 1, 0, 0, 0, 0].as_slice()), (4, &[0, 1, 1, 0])] {
+        let user = telling("plain", options(), Spans::User).encode_pair(&long, max_length).unwrap().0.chosen;
+        let assistant = telling("plain", options(), Spans::Assistant).encode_pair(&long, max_length).unwrap().0.chosen;
+        let plain = encoder_of("plain", options()).encode_pair(&long, max_length).unwrap().0.chosen;
+        assert_eq!((&user.ids, user.start, plain.in_spans), (&plain.ids, plain.start, None));
+        assert_eq!(user.in_spans.unwrap(), mask.iter().map(|bit| *bit == 1).collect::<Vec<_>>());
+        let start = assistant.start;
+        assert_eq!(assistant.in_spans.unwrap(), (0..plain.ids.len()).map(|at| at >= start).collect::<Vec<_>>());
+    }
+    let prompt = [Message::new("user", "the")];
+    let generated = |spans| telling("plain", options(), spans).encode_prompt(&prompt).unwrap().spans.unwrap().generated;
+    assert!(generated(Spans::Assistant) && !generated(Spans::User));
 }

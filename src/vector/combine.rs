@@ -22,9 +22,13 @@ pub struct Input {
 
 impl Input {
     /// A file whose layer is settled by `place`, one of [`VectorFile::at`] and [`VectorFile::or_at`].
+    ///
+    /// # Errors
+    /// `place` fails, or an element is not finite.
     pub fn new(file: VectorFile, weight: f32, place: impl FnOnce(VectorFile) -> Result<SteeringVector>) -> Result<Self> {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let sha256 = file.sha256.clone();
+        file.check_finite()?;
         Ok(Self { file: name, sha256, vector: place(file)?, weight })
     }
 
@@ -56,7 +60,7 @@ pub struct CombineOptions {
 /// keeps what all of them agree on.
 ///
 /// # Errors
-/// There is no input; hidden sizes, depths or positions differ; nothing is left of an input; the sum is not finite.
+/// There is no input; hidden sizes, depths, positions or spans differ; nothing is left of an input; the sum is not finite.
 pub fn combine(inputs: Vec<Input>, options: &CombineOptions) -> Result<SteeringVector> {
     check(&inputs, &options.orthogonal_to)?;
     if let ([Input { vector, weight: 1.0, .. }], false, []) =
@@ -101,10 +105,10 @@ fn check(inputs: &[Input], orthogonal_to: &[Input]) -> Result<()> {
         return Err(Error::Argument(problem));
     }
     for other in inputs {
-        let (a, b) = (first.vector.metadata.positions, other.vector.metadata.positions);
+        let (a, b) = (where_added(&first.vector.metadata), where_added(&other.vector.metadata));
         if a != b {
             let (file_a, file_b) = (&first.file, &other.file);
-            return Err(Error::Argument(format!("{file_a} is for positions {a}, {file_b} for {b}: they do not add up")));
+            return Err(Error::Argument(format!("{file_a} is for {a}, {file_b} for {b}: they do not add up")));
         }
     }
     for other in orthogonal_to {
@@ -117,6 +121,11 @@ fn check(inputs: &[Input], orthogonal_to: &[Input]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn where_added(known: &Metadata) -> String {
+    let spans = known.spans.map_or("no spans".to_owned(), |spans| format!("spans {spans}"));
+    format!("positions {} and {spans}", known.positions)
 }
 
 /// What lies below this share of a vector's norm is rounding.
@@ -188,6 +197,7 @@ fn metadata(inputs: &[Input], options: &CombineOptions) -> Metadata {
         model_type: agreed(all().map(|known| known.model_type.clone())),
         num_hidden_layers: all().find_map(|known| known.num_hidden_layers),
         positions: all().next().map(|known| known.positions).unwrap_or_default(),
+        spans: all().next().and_then(|known| known.spans),
         training: None,
         combination: Some(Combination {
             normalize: options.normalize,

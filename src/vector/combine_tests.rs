@@ -91,15 +91,16 @@ fn the_result_records_its_parts_and_keeps_what_they_agree_on() {
             model_type: Some("llama".into()),
             num_hidden_layers: Some(8),
             positions: Positions::Response,
+            spans: Some(Spans::Assistant),
             training: Some(base.into()),
             combination: None,
         };
         input
     };
-    let Metadata { base_model, model_type, num_hidden_layers, positions, training, combination } =
+    let Metadata { base_model, model_type, num_hidden_layers, positions, spans, training, combination } =
         combine(vec![known("x"), known("y")], &options(true, &["c"])).unwrap().metadata;
     assert_eq!((base_model, model_type.as_deref(), num_hidden_layers), (None, Some("llama"), Some(8)));
-    assert_eq!((positions, training), (Positions::Response, None));
+    assert_eq!((positions, spans, training), (Positions::Response, Some(Spans::Assistant), None));
     let combination = combination.unwrap();
     assert!(combination.normalize);
     let parts: Vec<(&str, f32, Option<&str>)> =
@@ -134,6 +135,7 @@ fn what_does_not_add_up_is_refused() {
     let depths = vec![with(|known| known.num_hidden_layers = Some(4)), a(), with(|known| known.num_hidden_layers = Some(6))];
     assert!(refusal(depths, &plain).contains("a model of 4 layers"));
     assert!(refusal(vec![a(), with(|known| known.positions = Positions::Prompt)], &plain).contains("for positions all"));
+    assert!(refusal(vec![a(), with(|known| known.spans = Some(Spans::User))], &plain).contains("and spans user"));
     let to = |other: Input| CombineOptions { normalize: false, orthogonal_to: vec![other] };
     assert!(refusal(vec![a()], &to(wide())).contains("hidden size"));
     assert!(refusal(vec![a()], &to(a())).contains("nothing is left of layer 1"));

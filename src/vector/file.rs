@@ -61,15 +61,12 @@ impl Format {
 
     /// Where the program that the format belongs to will do something else than bipo, though the file is right.
     pub fn caveats(self, vector: &SteeringVector) -> Vec<String> {
-        let Metadata { model_type, positions, .. } = &vector.metadata;
-        let ruled = *positions != Positions::default();
+        let Metadata { model_type, positions, spans, .. } = &vector.metadata;
+        let ruled = *positions != Positions::default() || spans.is_some();
         let unknown = model_type.is_none();
         let caveats = match self {
             Self::Gguf => vec![
-                (
-                    ruled,
-                    format!("llama.cpp adds it at every position; that bipo adds it at {positions} is kept for bipo alone"),
-                ),
+                (ruled, "llama.cpp adds it at every position; where bipo adds it is kept for bipo alone".to_owned()),
                 (unknown, format!("the model type is not known: controlvector.model_hint is {UNKNOWN_MODEL_TYPE:?}")),
             ],
             Self::Svec => vec![
@@ -83,7 +80,7 @@ impl Format {
 
     /// Metadata keys of the vector that a file of this format cannot hold.
     fn lost(self, vector: &SteeringVector) -> Vec<&'static str> {
-        let Metadata { base_model, model_type, num_hidden_layers, positions, training, combination } = &vector.metadata;
+        let Metadata { base_model, model_type, num_hidden_layers, positions, spans, training, combination } = &vector.metadata;
         let bare = matches!(self, Self::Pt | Self::Npy);
         let keys = [
             ("layer", bare),
@@ -91,6 +88,7 @@ impl Format {
             ("base_model", base_model.is_some()),
             ("num_hidden_layers", num_hidden_layers.is_some()),
             ("positions", *positions != Positions::default()),
+            ("spans", spans.is_some()),
             ("training", training.is_some()),
             ("combination", combination.is_some()),
         ];
@@ -229,29 +227,47 @@ impl VectorFile {
 
     fn check(&self) -> Result<()> {
         let malformed = |problem: String| Err(Error::malformed(&self.path, problem));
-        let named: Vec<(String, &Vec<f32>)> = match &self.vectors {
-            Vectors::Unplaced(v) => vec![("the vector".to_owned(), v)],
-            Vectors::Placed(layers) => layers.iter().map(|(layer, v)| (format!("layer {layer}"), v)).collect(),
-        };
-        let hidden = named.first().map_or(0, |(_, v)| v.len());
+        let hidden = self.named().next().map_or(0, |(_, v)| v.len());
         if hidden == 0 {
             return malformed("holds no vector".to_owned());
         }
-        for (name, v) in named {
-            if v.len() != hidden {
-                return malformed(format!("{name} has {} elements, another has {hidden}", v.len()));
-            }
-            if let Some(index) = v.iter().position(|x| !x.is_finite()) {
-                return malformed(format!("{name} has an element that is not finite (index {index}): expected f32 numbers"));
-            }
+        if let Some((name, v)) = self.named().find(|(_, v)| v.len() != hidden) {
+            return malformed(format!("{name} has {} elements, another has {hidden}", v.len()));
         }
-        match (&self.vectors, self.metadata.num_hidden_layers) {
-            (Vectors::Placed(layers), Some(depth)) => match layers.keys().next_back() {
-                Some(layer) if *layer >= depth => malformed(format!("steers layer {layer} of a model of {depth} layers")),
-                _ => Ok(()),
-            },
+        let last = match &self.vectors {
+            Vectors::Placed(layers) => layers.keys().next_back(),
+            Vectors::Unplaced(_) => None,
+        };
+        match (last, self.metadata.num_hidden_layers) {
+            (Some(layer), Some(depth)) if *layer >= depth => {
+                malformed(format!("steers layer {layer} of a model of {depth} layers"))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Refuses a file that a model cannot be steered with.
+    ///
+    /// # Errors
+    /// An element is NaN or infinite; names its layer and index.
+    pub fn check_finite(&self) -> Result<()> {
+        for (name, v) in self.named() {
+            if let Some(index) = v.iter().position(|x| !x.is_finite()) {
+                let problem = format!("{name} has an element that is not finite (index {index}): expected f32 numbers");
+                return Err(Error::malformed(&self.path, problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each vector, with what a message calls it.
+    fn named(&self) -> impl Iterator<Item = (String, &Vec<f32>)> {
+        let (placed, unplaced) = match &self.vectors {
+            Vectors::Placed(layers) => (Some(layers), None),
+            Vectors::Unplaced(v) => (None, Some(v)),
+        };
+        let placed = placed.into_iter().flatten().map(|(layer, v)| (format!("layer {layer}"), v));
+        placed.chain(unplaced.map(|v| ("the vector".to_owned(), v)))
     }
 }
 

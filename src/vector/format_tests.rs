@@ -34,6 +34,7 @@ fn example(layers: &[usize]) -> SteeringVector {
         model_type: Some("llama".into()),
         num_hidden_layers: Some(32),
         positions: Positions::Prompt,
+        spans: Some(Spans::User),
         training: Some(json!({"lr": 5e-4, "dataset": {"name": "formal"}})),
         combination: Some(Combination { normalize: true, parts: vec![part], orthogonal_to: Vec::new() }),
     };
@@ -134,7 +135,7 @@ fn prose_in_foreign_metadata_is_no_module() {
 fn caveats_are_told_where_they_apply() {
     let all = |name: &str, vector: &SteeringVector| Format::of(Path::new(name)).unwrap().caveats(vector).join("; ");
     let (known, bare) = (example(&[1]), SteeringVector { metadata: Metadata::default(), ..example(&[1]) });
-    assert!(all("v.gguf", &known).contains("adds it at prompt") && !all("v.gguf", &known).contains("model type"));
+    assert!(all("v.gguf", &known).contains("adds it at every position") && !all("v.gguf", &known).contains("model type"));
     assert_eq!(all("v.gguf", &bare), "the model type is not known: controlvector.model_hint is \"unknown\"");
     assert!(all("v.svec", &bare).contains("input of block N") && all("v.svec", &bare).contains("model type"));
     assert_eq!(all("v.json", &known) + &all("v.npy", &known), "");
@@ -154,7 +155,7 @@ fn formats_that_hold_metadata_give_back_the_same_vector() {
 #[test]
 fn formats_that_lose_metadata_keep_the_numbers_and_say_what_is_lost() {
     let vector = example(&[13]);
-    let known = ["base_model", "num_hidden_layers", "positions", "training", "combination"];
+    let known = ["base_model", "num_hidden_layers", "positions", "spans", "training", "combination"];
     for (name, first) in [("v.svec", &[][..]), ("v.pt", &["layer", "model_type"]), ("v.npy", &["layer", "model_type"])] {
         let Encoded { bytes, lost } = encode(&vector, name).unwrap();
         assert_eq!(lost, [first, &known].concat(), "{name}");
@@ -303,13 +304,14 @@ fn broken_json_is_refused_with_what_is_wrong() {
         (r#"{"format":"bipo","format_version":1,"layers":{"1":[1],"2":[1,2]}}"#, "layer 2 has 2 elements, another has 1"),
         (r#"{"format":"bipo","format_version":1,"hidden_size":3,"layers":{"1":[1]}}"#, "hidden_size"),
         (r#"{"format":"bipo","format_version":1,"positions":"x","layers":{"1":[1]}}"#, "positions"),
+        (r#"{"format":"bipo","format_version":1,"spans":"x","layers":{"1":[1]}}"#, "key \"spans\" is \"x\""),
         (r#"{"format":"bipo","format_version":1,"num_hidden_layers":2,"layers":{"2":[1]}}"#, "layer 2 of a model of 2 layers"),
         (r#"{"format":"bipo","format_version":1,"combination":{"parts":1},"layers":{"2":[1]}}"#, "invalid type"),
         (r#"{"model_type":"llama","directions":{"-1":[1]}}"#, "key \"-1\""),
         (r#"{"model_type":"llama","directions":{}}"#, "holds no vector"),
         (r#"{"model_type":"llama","directions":{"1":[1]},"layers":{}}"#, "expected \"format\": \"bipo\""),
     ] {
-        let error = decode(text.as_bytes(), "v.json").unwrap_err();
+        let error = decode(text.as_bytes(), "v.json").and_then(|file| file.check_finite()).unwrap_err();
         assert!(error.to_string().contains(expected), "{text:.80}: {error}");
         assert_eq!(error.to_string().lines().count(), 1);
         assert_eq!(error.exit_code(), 2);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,8 @@ struct Own<'a> {
     num_hidden_layers: Option<usize>,
     positions: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    spans: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     training: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     combination: Option<&'a Combination>,
@@ -58,6 +61,7 @@ pub(super) fn to_bytes(vector: &SteeringVector) -> Vec<u8> {
         hidden_size: vector.hidden_size(),
         num_hidden_layers: known.num_hidden_layers,
         positions: known.positions.to_string(),
+        spans: known.spans.map(|spans| spans.to_string()),
         training: known.training.as_ref(),
         combination: known.combination.as_ref(),
         layers: widened(vector),
@@ -101,6 +105,7 @@ struct Document {
     hidden_size: Option<usize>,
     num_hidden_layers: Option<usize>,
     positions: Option<String>,
+    spans: Option<String>,
     training: Option<Value>,
     combination: Option<Combination>,
     layers: Option<Layers>,
@@ -129,12 +134,8 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metad
                 base_model: document.base_model,
                 model_type: document.model_type,
                 num_hidden_layers: document.num_hidden_layers,
-                positions: document
-                    .positions
-                    .map(|text| text.parse())
-                    .transpose()
-                    .map_err(|_| Error::malformed(path, "key \"positions\": expected a position rule that this bipo knows"))?
-                    .unwrap_or_default(),
+                positions: parsed(path, "positions", document.positions)?.unwrap_or_default(),
+                spans: parsed(path, "spans", document.spans)?,
                 training: document.training,
                 combination: document.combination,
             };
@@ -145,6 +146,12 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metad
             "not a steering vector in JSON: expected \"format\": \"bipo\" with \"layers\", an .svec with \"directions\", or a list of numbers",
         )),
     }
+}
+
+/// A value that is a word; none where the key is missing.
+fn parsed<T: FromStr>(path: &Path, key: &str, text: Option<String>) -> Result<Option<T>> {
+    let unknown = |text: &str| Error::malformed(path, format!("key {key:?} is {text:.60?}, which this bipo does not know"));
+    text.map(|text| text.parse().map_err(|_| unknown(&text))).transpose()
 }
 
 /// Numbers by layer, each layer once.

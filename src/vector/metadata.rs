@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Positions;
+use super::{Positions, Spans};
 use crate::{Error, Result};
 
 /// What is known of a vector beside its numbers; a foreign file leaves most of it out.
@@ -20,6 +20,8 @@ pub struct Metadata {
     pub num_hidden_layers: Option<usize>,
     /// Where it is added.
     pub positions: Positions,
+    /// Whose words it is added at; anybody's and the template's where none.
+    pub spans: Option<Spans>,
     /// How it was trained.
     pub training: Option<serde_json::Value>,
     /// The vectors that it was made of.
@@ -82,6 +84,7 @@ impl Metadata {
             ("positions", self.positions.to_string()),
             ("bipo_version", env!("CARGO_PKG_VERSION").to_owned()),
         ]);
+        out.extend(self.spans.map(|spans| ("spans", spans.to_string())));
         out.extend(self.base_model.clone().map(|name| ("base_model", name)));
         out.extend(self.model_type.clone().map(|name| ("model_type", name)));
         out.extend(self.num_hidden_layers.map(|n| ("num_hidden_layers", n.to_string())));
@@ -107,6 +110,7 @@ impl Metadata {
             model_type: get("model_type").map(str::to_owned),
             num_hidden_layers: depth.transpose()?,
             positions: required("positions")?.parse().map_err(|_| bad("positions", "a position rule that this bipo knows"))?,
+            spans: get("spans").map(|text| text.parse().map_err(|_| bad("spans", "user or assistant"))).transpose()?,
             training: get("training").map(|text| from_json(text).ok_or_else(|| bad("training", "JSON"))).transpose()?,
             combination: get("combination")
                 .map(|text| from_json(text).ok_or_else(|| bad("combination", "JSON with normalize and parts")))

@@ -12,64 +12,14 @@ mod pt_writer;
 mod safetensors;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
 
 pub use combine::{CombineOptions, Input, combine};
 pub use file::{Encoded, Format, VectorFile};
 pub use metadata::{Combination, Metadata, Part};
 
+pub use crate::positions::{Positions, Spans};
 use crate::{Error, Result};
-
-/// Where a vector is added.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Positions {
-    /// At every token of prompt and response.
-    #[default]
-    All,
-    /// At the prompt's tokens alone.
-    Prompt,
-    /// At the response's tokens alone.
-    Response,
-}
-
-impl Positions {
-    /// Whether the vector is added at a token of the response (or of the prompt).
-    pub fn includes(self, response: bool) -> bool {
-        match self {
-            Self::All => true,
-            Self::Prompt => !response,
-            Self::Response => response,
-        }
-    }
-}
-
-impl fmt::Display for Positions {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::All => "all",
-            Self::Prompt => "prompt",
-            Self::Response => "response",
-        })
-    }
-}
-
-impl FromStr for Positions {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "all" => Ok(Self::All),
-            "prompt" => Ok(Self::Prompt),
-            "response" => Ok(Self::Response),
-            _ => Err(Error::Argument(format!("positions {text:?}: expected all, prompt or response"))),
-        }
-    }
-}
 
 /// One vector a steered layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,8 +35,16 @@ impl SteeringVector {
     /// or overrides which layer a file with one vector steers.
     ///
     /// # Errors
-    /// The file cannot be read, is of another kind, broken, or does not say its layer and `layer` does not either.
+    /// The file cannot be read, is of another kind, broken, or does not say its layer and `layer` does not either; an element is
+    /// not finite.
     pub fn read(path: &Path, layer: Option<usize>) -> Result<Self> {
+        let file = VectorFile::read(path)?;
+        file.check_finite()?;
+        file.at(layer)
+    }
+
+    /// As [`SteeringVector::read`], but elements may be NaN or infinite: to look at a file, not to steer with it.
+    pub fn read_any(path: &Path, layer: Option<usize>) -> Result<Self> {
         VectorFile::read(path)?.at(layer)
     }
 

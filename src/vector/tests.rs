@@ -15,6 +15,7 @@ fn example() -> SteeringVector {
         model_type: Some("llama".into()),
         num_hidden_layers: Some(4),
         positions: Positions::Response,
+        spans: Some(Spans::Assistant),
         training: Some(json!({"lr": 5e-4, "seed": 11})),
         combination: None,
     };
@@ -40,7 +41,7 @@ fn a_vector_is_read_as_it_was_written_and_its_bytes_repeat() {
     let (_, header) = ::safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let strings = header.metadata().as_ref().unwrap();
     assert_eq!(strings["layers"], "[1,3]");
-    assert_eq!(strings["positions"], "response");
+    assert_eq!((strings["positions"].as_str(), strings["spans"].as_str()), ("response", "assistant"));
     assert_eq!(strings["hidden_size"], "3");
 }
 
@@ -211,6 +212,7 @@ fn metadata_that_disagrees_with_the_tensors_is_refused() {
         (r#""layers":"[1,3]""#, r#""layers":"[1,2]""#, "layer.2"),
         (r#""layers":"[1,3]""#, r#""no_layers":"[]""#, "\"layers\" is missing"),
         (r#""positions":"response""#, r#""positions":"some""#, "positions"),
+        (r#""spans":"assistant""#, r#""spans":"system""#, "spans"),
     ] {
         let header = header.replace(from, to);
         let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &bytes[end..]].concat();

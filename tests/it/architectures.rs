@@ -1,12 +1,13 @@
 //! Tiny random models of every supported architecture against what `transformers` computed from the same files, and the
-//! properties that must hold on each: prompt sharing, packing, gradients, directions.
+//! properties that must hold on each: prompt sharing, packing, gradients, directions, layers and positions.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bipo::activations::Activations;
-use bipo::batch::{Batch, PairRows};
-use bipo::generate::generate;
+use bipo::batch::{Batch, PairRows, Shift};
+use bipo::generate::{GenerateOptions, generate, next_token_logits};
+use bipo::layers::Layers;
 use bipo::loss::bidirectional_dpo;
 use bipo::model::Model;
 use bipo::model::config::Config;
@@ -14,8 +15,8 @@ use bipo::model::layout::Layout;
 use bipo::model::resolve::Checkpoint;
 use bipo::model::weights::Weights;
 use bipo::ops::head::Gradient;
-use bipo::tokens::{EncodedPair, EncodedResponse};
-use bipo::vector::Positions;
+use bipo::positions::{Positions, Spans};
+use bipo::tokens::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
 use candle_core::{DType, Device, Tensor};
 
 use crate::common;
@@ -120,18 +121,21 @@ fn recorded_pair(recorded: &Recorded) -> EncodedPair {
     let ids = recorded.ids("input_ids");
     let start = ids.len() - 5;
     let other = [&ids[..start], &[ids[0], ids[2], ids[1]]].concat();
-    EncodedPair { row: 0, chosen: EncodedResponse { ids, start }, rejected: EncodedResponse { ids: other, start } }
+    let response = |ids| EncodedResponse { ids, start, in_spans: None };
+    EncodedPair { row: 0, chosen: response(ids), rejected: response(other) }
 }
 
 #[test]
 fn response_log_prob_and_its_gradient_agree_with_autograd() {
     for name in ARCHITECTURES {
         let (model, recorded) = (load(name, DType::F32), Recorded::of(name));
-        let rows = PairRows::new(&recorded_pair(&recorded), &model);
+        let rows = PairRows::new(&recorded_pair(&recorded), &model, Positions::All);
         assert_eq!(rows.fork.shared == 0, name == "llama-dynamic", "{name}: prompt sharing");
-        let batch = Batch::new(&model, &[&rows], Positions::All).unwrap();
+        let batch = Batch::new(&model, &[&rows]).unwrap();
         let residual = batch.lower(&rows.ids, recorded.layer()).unwrap();
-        let pass = batch.upper(&residual, recorded.layer(), Gradient::Wanted).unwrap();
+        let zero = vec![0.0; model.config.hidden_size];
+        let shifts = Shift::all(&recorded.layer().into(), &zero, 1.0, &model).unwrap();
+        let pass = batch.upper(&residual, recorded.layer(), &shifts, Gradient::Wanted).unwrap();
         let expected = f64::from(recorded.floats("response_logprob")[0]);
         assert!((pass.log_probs[0][0] - expected).abs() < 1e-4, "{name}: {} is not {expected}", pass.log_probs[0][0]);
         let gradient = batch.vjp(pass, &[[1.0, 0.0]]).unwrap();
@@ -147,6 +151,7 @@ fn pairs(model: &Model, count: usize) -> Vec<EncodedPair> {
     let response = |prompt: &[u32], seed: usize, len: usize| EncodedResponse {
         ids: prompt.iter().copied().chain((0..len).map(|i| token(seed * 31 + i))).collect(),
         start: prompt.len(),
+        in_spans: None,
     };
     let pair = |row: usize| {
         let prompt: Vec<u32> = (0..3 + row % 4).map(|i| token(row * 17 + i)).collect();
@@ -164,9 +169,9 @@ fn sharing_the_prompt_and_packing_pairs_equal_separate_sequences() {
     for name in ["llama", "mistral", "qwen2", "qwen3"] {
         let model = load(name, DType::F32);
         let pairs = pairs(&model, 6);
-        let together = Activations::compute(&model, &pairs, 0, |_, _| Ok(())).unwrap();
+        let together = compute(&model, &pairs, 0, Positions::All);
         for (entry, pair) in together.entries.iter().zip(&pairs) {
-            let alone = Activations::compute(&model, std::slice::from_ref(pair), 0, |_, _| Ok(())).unwrap();
+            let alone = compute(&model, std::slice::from_ref(pair), 0, Positions::All);
             for (side, response) in [&pair.chosen, &pair.rejected].into_iter().enumerate() {
                 let separate = separate_log_prob(&model, response);
                 assert!((entry.reference[side] - separate).abs() < 1e-4, "{name}: shared and separate");
@@ -181,22 +186,137 @@ fn separate_log_prob(model: &Model, response: &EncodedResponse) -> f64 {
     layout.push_sequence(response.ids.len());
     let x = model.embed(&response.ids).unwrap();
     let x = model.run(0..model.num_blocks(), &x, &model.plan(&layout).unwrap()).unwrap();
-    let log_p = candle_nn::ops::log_softmax(&model.logits(&x).unwrap(), 1).unwrap().to_vec2::<f32>().unwrap();
+    log_prob_of(&model.logits(&x).unwrap(), response)
+}
+
+fn log_prob_of(logits: &Tensor, response: &EncodedResponse) -> f64 {
+    let log_p = candle_nn::ops::log_softmax(logits, 1).unwrap().to_vec2::<f32>().unwrap();
     (response.start..response.ids.len()).map(|at| f64::from(log_p[at - 1][response.ids[at] as usize])).sum()
 }
 
-/// Loss of all pairs at d·v, and its gradient at v.
-fn loss_at(model: &Model, data: &Activations, v: &[f32], d: f64, positions: Positions) -> (f64, Vec<f32>) {
+fn compute(model: &Model, pairs: &[EncodedPair], layer: usize, positions: Positions) -> Activations {
+    Activations::compute(model, pairs, layer, positions, |_, _| Ok(())).unwrap()
+}
+
+/// Loss of all pairs with d·v added at `layers`, and its gradient at v.
+fn loss_at(model: &Model, data: &Activations, layers: &Layers, v: &[f32], d: f64) -> (f64, Vec<f32>) {
     let rows: Vec<&PairRows> = data.entries.iter().map(|entry| &entry.rows).collect();
-    let batch = Batch::new(model, &rows, positions).unwrap();
+    let batch = Batch::new(model, &rows).unwrap();
     let residuals: Vec<&Tensor> = data.entries.iter().map(|entry| &entry.residual).collect();
-    let shift = Tensor::from_iter(v.iter().map(|x| d as f32 * x), &Device::Cpu).unwrap();
-    let residual = batch.steer(&Tensor::cat(&residuals, 0).unwrap(), &shift).unwrap();
-    let pass = batch.upper(&residual, data.layer, Gradient::Wanted).unwrap();
+    let residual = Tensor::cat(&residuals, 0).unwrap();
+    let shifts = Shift::all(layers, v, d as f32, model).unwrap();
+    let pass = batch.upper(&residual, data.layer, &shifts, Gradient::Wanted).unwrap();
     let reference: Vec<_> = data.entries.iter().map(|entry| entry.reference).collect();
     let loss = bidirectional_dpo(0.5, d, &pass.log_probs, &reference);
     let gradient = batch.vjp(pass, &loss.gradients).unwrap().into_iter().map(|g| d as f32 * g).collect();
     (loss.value, gradient)
+}
+
+/// Which layers of a model are steered in turn: the first, the last, and all together.
+fn layer_sets(model: &Model) -> [Layers; 3] {
+    let count = model.num_blocks();
+    [0.into(), (count - 1).into(), (0..count).collect::<Vec<_>>().try_into().unwrap()]
+}
+
+/// Every rule on positions and spans that leaves a token.
+fn rules() -> Vec<(Positions, Option<Spans>)> {
+    let positions = [Positions::All, Positions::Prompt, Positions::Response, Positions::Last];
+    let spans = [None, Some(Spans::User), Some(Spans::Assistant)];
+    let all = positions.into_iter().flat_map(|positions| spans.map(|spans| (positions, spans)));
+    all.filter(|(positions, spans)| positions.check(*spans).is_ok()).collect()
+}
+
+/// As if a prompt's tokens were by turns the template's, the user's and the assistant's.
+fn is_in_spans(token: usize, start: usize, spans: Spans) -> bool {
+    match spans {
+        Spans::User => token < start && token % 3 == 1,
+        Spans::Assistant => token >= start || token % 3 == 2,
+    }
+}
+
+/// The rules by their definition.
+fn is_steered(token: usize, start: usize, (positions, spans): (Positions, Option<Spans>)) -> bool {
+    let here = match positions {
+        Positions::All => true,
+        Positions::Prompt => token < start,
+        Positions::Response => token >= start,
+        Positions::Last => token == start - 1,
+    };
+    here && spans.is_none_or(|spans| is_in_spans(token, start, spans))
+}
+
+fn pairs_in_spans(model: &Model, count: usize, spans: Option<Spans>) -> Vec<EncodedPair> {
+    let mut pairs = pairs(model, count);
+    for response in pairs.iter_mut().flat_map(|pair| [&mut pair.chosen, &mut pair.rejected]) {
+        let tokens = 0..response.ids.len();
+        let in_spans = |spans| tokens.map(|token| is_in_spans(token, response.start, spans)).collect();
+        response.in_spans = spans.map(in_spans);
+    }
+    pairs
+}
+
+/// Logits of one sequence by the slow way: every block on every token, `v` added where the rules say.
+fn logits_by_definition(
+    model: &Model,
+    ids: &[u32],
+    start: usize,
+    vectors: &BTreeMap<usize, Vec<f32>>,
+    rules: (Positions, Option<Spans>),
+) -> Tensor {
+    let mut layout = Layout::default();
+    layout.push_sequence(ids.len());
+    let plan = model.plan(&layout).unwrap();
+    let mut x = model.embed(ids).unwrap();
+    for block in 0..model.num_blocks() {
+        x = model.run(block..block + 1, &x, &plan).unwrap();
+        if let Some(v) = vectors.get(&block) {
+            let mut rows = x.to_vec2::<f32>().unwrap();
+            for (_, row) in rows.iter_mut().enumerate().filter(|(token, _)| is_steered(*token, start, rules)) {
+                row.iter_mut().zip(v).for_each(|(x, v)| *x += v);
+            }
+            x = Tensor::new(rows, &Device::Cpu).unwrap();
+        }
+    }
+    model.logits(&x).unwrap()
+}
+
+#[test]
+fn vectors_are_added_at_the_tokens_and_layers_that_the_rules_name() {
+    for name in ["llama", "llama-dynamic", "mistral", "qwen3"] {
+        let model = load(name, DType::F32);
+        for layers in layer_sets(&model) {
+            let v = some_vector(layers.as_slice().len() * model.config.hidden_size, 5);
+            for rules in rules() {
+                let pairs = pairs_in_spans(&model, 4, rules.1);
+                let data = compute(&model, &pairs, layers.lowest(), rules.0);
+                let scores = data.score(&model, &Shift::all(&layers, &v, 1.0, &model).unwrap()).unwrap();
+                for (pair, score) in pairs.iter().zip(scores) {
+                    for (response, score) in [&pair.chosen, &pair.rejected].into_iter().zip(score) {
+                        let logits = logits_by_definition(&model, &response.ids, response.start, &layers.split(&v), rules);
+                        let expected = log_prob_of(&logits, response);
+                        assert!((score - expected).abs() < 2e-4, "{name}, {layers}, {rules:?}: {score} is not {expected}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_last_prompt_token_is_steered_on_its_own_side_where_a_merge_moves_the_border() {
+    let model = load("llama", DType::F32);
+    let response = |ids: &[u32], start| EncodedResponse { ids: ids.to_vec(), start, in_spans: None };
+    let pair = EncodedPair { row: 0, chosen: response(&[1, 9, 30, 8], 2), rejected: response(&[1, 9, 20, 40, 7, 5], 3) };
+    let v = some_vector(model.config.hidden_size, 5);
+    let layers = Layers::from(1);
+    for positions in [Positions::Last, Positions::Prompt, Positions::Response] {
+        let data = compute(&model, std::slice::from_ref(&pair), 1, positions);
+        let scores = data.score(&model, &Shift::all(&layers, &v, 1.0, &model).unwrap()).unwrap();
+        for (response, score) in [&pair.chosen, &pair.rejected].into_iter().zip(scores[0]) {
+            let steered = logits_by_definition(&model, &response.ids, response.start, &layers.split(&v), (positions, None));
+            assert!((score - log_prob_of(&steered, response)).abs() < 1e-4, "{positions}");
+        }
+    }
 }
 
 fn some_vector(len: usize, seed: usize) -> Vec<f32> {
@@ -207,24 +327,85 @@ fn some_vector(len: usize, seed: usize) -> Vec<f32> {
 fn the_gradient_of_the_whole_loss_agrees_with_finite_differences() {
     for name in ARCHITECTURES {
         let model = load(name, DType::F32);
-        let hidden = model.config.hidden_size;
-        for layer in [0, model.num_blocks() - 1] {
-            let data = Activations::compute(&model, &pairs(&model, 5), layer, |_, _| Ok(())).unwrap();
-            for (positions, d) in [(Positions::All, 1.0), (Positions::Prompt, -1.0), (Positions::Response, 0.4)] {
-                let v = some_vector(hidden, 5);
-                let (_, gradient) = loss_at(&model, &data, &v, d, positions);
-                let u = some_vector(hidden, 11);
-                let at = |by: f32| {
-                    let moved: Vec<f32> = v.iter().zip(&u).map(|(v, u)| v + by * u).collect();
-                    loss_at(&model, &data, &moved, d, positions).0
-                };
-                let central = |eps: f32| (at(eps) - at(-eps)) / (2.0 * f64::from(eps));
-                let numeric = (4.0 * central(5e-3) - central(1e-2)) / 3.0;
-                let analytic: f64 = gradient.iter().zip(&u).map(|(g, u)| f64::from(*g) * f64::from(*u)).sum();
-                let size = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-                let error = (numeric - analytic).abs() / (size(&gradient) * size(&u)).max(1e-3);
-                assert!(error < 2e-3, "{name}, layer {layer}, {positions}: {numeric} is not {analytic}");
+        for layers in layer_sets(&model) {
+            for ((positions, spans), d) in rules().into_iter().zip([1.0, -1.0, 0.4].into_iter().cycle()) {
+                let data = compute(&model, &pairs_in_spans(&model, 5, spans), layers.lowest(), positions);
+                let what = format!("{name}, layers {layers}, {positions}, {spans:?}");
+                assert_gradient(&model, &data, &layers, d, &what);
             }
+        }
+    }
+}
+
+/// Along a random direction of all layers together, by Richardson's extrapolation of the central difference.
+fn assert_gradient(model: &Model, data: &Activations, layers: &Layers, d: f64, what: &str) {
+    let len = layers.as_slice().len() * model.config.hidden_size;
+    let (v, u) = (some_vector(len, 5), some_vector(len, 11));
+    let (_, gradient) = loss_at(model, data, layers, &v, d);
+    assert_eq!(gradient.len(), len);
+    let at = |by: f32| {
+        let moved: Vec<f32> = v.iter().zip(&u).map(|(v, u)| v + by * u).collect();
+        loss_at(model, data, layers, &moved, d).0
+    };
+    let central = |eps: f32| (at(eps) - at(-eps)) / (2.0 * f64::from(eps));
+    let numeric = (4.0 * central(5e-3) - central(1e-2)) / 3.0;
+    let analytic: f64 = gradient.iter().zip(&u).map(|(g, u)| f64::from(*g) * f64::from(*u)).sum();
+    let size = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    let error = (numeric - analytic).abs() / (size(&gradient) * size(&u)).max(1e-3);
+    assert!(error < 2e-3, "{what}: {numeric} is not {analytic}");
+}
+
+#[test]
+fn a_second_layer_at_zero_leaves_the_loss_and_the_firsts_gradient_as_they_are() {
+    let model = load("llama", DType::F32);
+    let hidden = model.config.hidden_size;
+    let data = compute(&model, &pairs(&model, 5), 0, Positions::All);
+    let v = some_vector(hidden, 3);
+    let (loss, gradient) = loss_at(&model, &data, &0.into(), &v, -1.0);
+    let both = Layers::try_from(vec![0, 1]).unwrap();
+    let (joint_loss, joint_gradient) = loss_at(&model, &data, &both, &[&v[..], &vec![0.0; hidden]].concat(), -1.0);
+    assert_eq!(loss, joint_loss);
+    assert_eq!(gradient, joint_gradient[..hidden]);
+    assert!(joint_gradient[hidden..].iter().any(|g| g.abs() > 1e-3));
+}
+
+#[test]
+fn a_sweep_at_any_layers_and_positions_equals_single_runs_and_full_passes() {
+    for name in ["llama", "mistral", "qwen3"] {
+        let model = load(name, DType::F32);
+        let ids = Recorded::of(name).ids("input_ids");
+        for layers in layer_sets(&model) {
+            let v = some_vector(layers.as_slice().len() * model.config.hidden_size, 7);
+            for (positions, spans) in rules() {
+                let prompt_spans = |spans: Spans| PromptSpans {
+                    prompt: (0..ids.len()).map(|token| is_in_spans(token, ids.len(), spans)).collect(),
+                    generated: spans == Spans::Assistant,
+                };
+                let prompt = EncodedPrompt { ids: ids.clone(), spans: spans.map(prompt_spans) };
+                assert_sweep(&model, &prompt, &layers.split(&v), (positions, spans));
+            }
+        }
+    }
+}
+
+fn assert_sweep(model: &Model, prompt: &EncodedPrompt, vectors: &BTreeMap<usize, Vec<f32>>, rules: (Positions, Option<Spans>)) {
+    let options = GenerateOptions { positions: rules.0, ..common::greedy(6, &[]) };
+    let magnitudes = [-1.0, 0.0, 1.5];
+    let logits = next_token_logits(model, prompt, vectors, &magnitudes, &options).unwrap();
+    let sweep = generate(model, prompt, vectors, &magnitudes, &options, &mut |_, _| Ok(())).unwrap();
+    for (branch, magnitude) in magnitudes.into_iter().enumerate() {
+        let single = generate(model, prompt, vectors, &[magnitude], &options, &mut |_, _| Ok(())).unwrap();
+        assert_eq!(sweep[branch].token_ids, single[0].token_ids, "{rules:?} at {magnitude}");
+        let scaled = vectors.iter().map(|(layer, v)| (*layer, v.iter().map(|x| magnitude * x).collect())).collect();
+        let whole = [&prompt.ids[..], &single[0].token_ids].concat();
+        let expected = logits_by_definition(model, &whole, prompt.ids.len(), &scaled, rules);
+        let at = |token: usize| expected.get(token).unwrap();
+        let worst = difference(&logits.get(branch).unwrap(), &at(prompt.ids.len() - 1));
+        assert!(worst < 2e-4, "{rules:?} at {magnitude}: logits differ by {worst}");
+        for (index, token) in single[0].token_ids.iter().enumerate() {
+            let row = at(prompt.ids.len() - 1 + index).to_vec1::<f32>().unwrap();
+            let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            assert!(best - row[*token as usize] < 1e-3, "{rules:?} at {magnitude}: token {index} is not the likeliest");
         }
     }
 }
@@ -240,8 +421,8 @@ fn the_negative_direction_equals_swapped_responses_with_the_vector_negated() {
     let v = some_vector(model.config.hidden_size, 3);
     let negated: Vec<f32> = v.iter().map(|x| -x).collect();
     let loss_of = |pairs: &[EncodedPair], v: &[f32], d: f64| {
-        let data = Activations::compute(&model, pairs, 1, |_, _| Ok(())).unwrap();
-        loss_at(&model, &data, v, d, Positions::All)
+        let data = compute(&model, pairs, 1, Positions::All);
+        loss_at(&model, &data, &1.into(), v, d)
     };
     let (loss, gradient) = loss_of(&pairs, &v, -1.0);
     let (swapped_loss, swapped_gradient) = loss_of(&swapped, &negated, 1.0);
@@ -256,15 +437,15 @@ fn half_precision_runs_and_stays_near_f32() {
     let recorded = Recorded::of("llama");
     for (dtype, tolerance) in [(DType::F16, 0.05), (DType::BF16, 0.5)] {
         let (model, exact) = (load("llama", dtype), load("llama", DType::F32));
-        let data = |model: &Model| Activations::compute(model, &[recorded_pair(&recorded)], 1, |_, _| Ok(())).unwrap();
+        let data = |model: &Model| compute(model, &[recorded_pair(&recorded)], 1, Positions::All);
         let (rough, exact_data) = (data(&model), data(&exact));
         for side in [0, 1] {
             let error = (rough.entries[0].reference[side] - exact_data.entries[0].reference[side]).abs();
             assert!(error < tolerance, "{dtype:?}: log-prob differs by {error}");
         }
         let v = some_vector(model.config.hidden_size, 2);
-        let (_, gradient) = loss_at(&model, &rough, &v, 1.0, Positions::All);
-        let (_, expected) = loss_at(&exact, &exact_data, &v, 1.0, Positions::All);
+        let (_, gradient) = loss_at(&model, &rough, &1.into(), &v, 1.0);
+        let (_, expected) = loss_at(&exact, &exact_data, &1.into(), &v, 1.0);
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
         let cosine = dot(&gradient, &expected) / (dot(&gradient, &gradient) * dot(&expected, &expected)).sqrt();
         assert!(cosine > 0.99, "{dtype:?}: gradient cosine {cosine}");

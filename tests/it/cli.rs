@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use bipo::positions::{Positions, Spans};
 use bipo::vector::SteeringVector;
 use serde_json::Value;
 
@@ -52,7 +53,8 @@ impl Place {
             ["--lr", "0.05"],
             ["--layer", "1"],
         ];
-        let kept = defaults.iter().filter(|[flag, _]| !more.contains(flag)).flatten().copied();
+        let is_given = |flag: &&str| more.contains(flag) || (*flag == "--layer" && more.contains(&"--layers"));
+        let kept = defaults.iter().filter(|[flag, _]| !is_given(flag)).flatten().copied();
         let args: Vec<&str> = ["train"].into_iter().chain(kept).chain(more.iter().copied()).collect();
         self.bipo(&args)
     }
@@ -104,7 +106,8 @@ fn training_writes_what_it_promises_and_repeats_its_bytes() {
 fn every_setting_has_an_effect() {
     let place = Place::new();
     assert_ok(&place.train("base", &[]));
-    let settings: [&[&str]; 17] = [
+    assert_ok(&place.train("start", &["--seed", "3"]));
+    let settings: [&[&str]; 22] = [
         &["--epochs", "1"],
         &["--max-steps", "4"],
         &["--schedule-epochs", "9"],
@@ -115,6 +118,11 @@ fn every_setting_has_an_effect() {
         &["--direction", "both"],
         &["--positions", "response"],
         &["--positions", "prompt"],
+        &["--positions", "last"],
+        &["--spans", "user"],
+        &["--spans", "assistant"],
+        &["--layers", "0,1"],
+        &["--init", "start/steering_vector.safetensors"],
         &["--weight-decay", "0.9"],
         &["--warmup-steps", "3"],
         &["--scheduler", "linear"],
@@ -136,6 +144,86 @@ fn every_setting_has_an_effect() {
         assert_ok(&place.train(&out, flags));
         let read = |dir: &str| SteeringVector::read(&place.path(dir).join("steering_vector.safetensors"), None).unwrap().layers;
         assert_ne!(read(&out), read("base"), "{flags:?} changes nothing");
+    }
+}
+
+#[test]
+fn each_of_several_layers_gets_a_vector_and_one_layer_named_either_way_gives_the_same_bytes() {
+    let place = Place::new();
+    assert_ok(&place.train("flag", &[]));
+    assert_ok(&place.train("list", &["--layers", "1"]));
+    assert_eq!(place.vector("flag"), place.vector("list"));
+    for (layers, expected) in [("0,2", &[0, 2][..]), ("0-1", &[0, 1]), ("all", &[0, 1, 2])] {
+        assert_ok(&place.train("several", &["--layers", layers]));
+        let vector = SteeringVector::read(&place.path("several/steering_vector.safetensors"), None).unwrap();
+        assert_eq!(vector.layers.keys().copied().collect::<Vec<_>>(), expected);
+        assert!(vector.layers.values().all(|v| v.len() == 32 && v.iter().any(|x| x.abs() > 1e-3)));
+        assert_eq!(vector.metadata.training.unwrap()["layers"], Value::from(expected));
+        let lines = fs::read_to_string(place.path("several/metrics.jsonl")).unwrap();
+        let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+        let norm = vector.layers.values().flatten().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        assert!((last["vector_norm"].as_f64().unwrap() - norm).abs() < 1e-6);
+    }
+    let args = ["--vector", "several/steering_vector.safetensors", "--prompt", "Hello", "--max-new-tokens", "3"];
+    assert_ok(&place.bipo(&[&["steer", "--model", &fixture("llama")][..], &args].concat()));
+}
+
+#[test]
+fn a_run_continues_from_a_vector_and_says_from_which() {
+    let place = Place::new();
+    assert_ok(&place.train("first", &[]));
+    let start = "first/steering_vector.safetensors";
+    // The first step of the warmup has rate 0: v stays where it starts.
+    assert_ok(&place.train("second", &["--init", start, "--max-steps", "1"]));
+    let read = |dir: &str| SteeringVector::read(&place.path(dir).join("steering_vector.safetensors"), None).unwrap();
+    let (first, second) = (read("first"), read("second"));
+    assert_eq!(first.layers, second.layers);
+    let init = &second.metadata.training.unwrap()["init"];
+    assert_eq!(init["name"], "steering_vector.safetensors");
+    assert_eq!(init["sha256"], bipo::files::sha256(&place.path(start)).unwrap());
+    let refused = place.train("third", &["--init", start, "--layer", "0"]);
+    assert_refused(&refused, &["--init"], "steers layer 1, but the run layer 0");
+    fs::write(place.path("bare.pt"), fs::read(fixture("vectors/bare.pt")).unwrap()).unwrap();
+    let refused = place.train("third", &["--init", "bare.pt"]);
+    assert_refused(&refused, &["--init"], "hidden size 4, but the model has 32");
+    assert!(!place.path("third").exists());
+}
+
+#[test]
+fn where_a_vector_is_added_is_kept_with_it_and_can_be_said_anew() {
+    let place = Place::new();
+    let model = fixture("llama");
+    // Long enough to change a text.
+    let flags = ["--positions", "prompt", "--spans", "user", "--lr", "2", "--weight-decay", "0", "--max-grad-norm", "1e9"];
+    assert_ok(&place.train("out", &flags));
+    let file = "out/steering_vector.safetensors";
+    let metadata = SteeringVector::read(&place.path(file), None).unwrap().metadata;
+    assert_eq!((metadata.positions, metadata.spans), (Positions::Prompt, Some(Spans::User)));
+    assert_eq!(metadata.training.unwrap()["spans"], "user");
+    let text = |flags: &[&str]| {
+        let args = ["steer", "--model", &model, "--vector", file, "--magnitudes", "3", "--max-new-tokens", "16", "--json"];
+        let output = place.bipo(&[&args[..], &["--prompt", "What is it?"], flags].concat());
+        assert_ok(&output);
+        output.stdout
+    };
+    let own = text(&[]);
+    assert_eq!(own, text(&["--positions", "prompt", "--spans", "user"]));
+    for flags in [
+        &["--positions", "all"][..],
+        &["--positions", "response"],
+        &["--positions", "last"],
+        &["--positions", "prompt"],
+        &["--spans", "assistant", "--positions", "all"],
+    ] {
+        assert_ne!(own, text(flags), "{flags:?} changes nothing");
+    }
+    assert_eq!(text(&["--positions", "response"]), text(&["--spans", "assistant", "--positions", "all"]));
+    let args = ["steer", "--model", &model, "--vector", file, "--prompt", "a"];
+    for (flags, expected) in [
+        (["--positions", "last", "--spans", "user"], "leaves no token"),
+        (["--positions", "prompt", "--spans", "assistant"], "no token of the prompt or after it"),
+    ] {
+        assert_refused(&place.bipo(&[&args[..], &flags].concat()), &flags, expected);
     }
 }
 
@@ -281,7 +369,8 @@ fn bad_input_gives_one_line_exit_code_2_and_no_output() {
     let other = broken_model(&place, "other", "config.json", edit("\"llama\"", "\"gpt_neox\""));
     let shape = broken_model(&place, "shape", "config.json", edit("\"intermediate_size\": 40", "\"intermediate_size\": 44"));
     let cut = broken_model(&place, "cut", "model.safetensors", |bytes| bytes[..bytes.len() - 9].to_vec());
-    let train: [(&[&str], &str); 16] = [
+    write("upper.jinja", b"{{ messages[0].content | upper }}");
+    let train: [(&[&str], &str); 23] = [
         (&["--model", "no-such-alias"], "no-such-alias"),
         (&["--model", "./nowhere.gguf"], "nowhere.gguf"),
         (&["--model", "short.gguf"], "short.gguf"),
@@ -290,6 +379,13 @@ fn bad_input_gives_one_line_exit_code_2_and_no_output() {
         (&["--model", &shape], "gate_proj"),
         (&["--model", &cut], "model.safetensors"),
         (&["--layer", "3"], "layer 3 out of range: model has 3 layers"),
+        (&["--layer", "1", "--layers", "0"], "--layers"),
+        (&["--layers", "0,9"], "layer 9 out of range: model has 3 layers"),
+        (&["--positions", "response", "--spans", "user"], "leaves no token"),
+        (&["--positions", "prompt", "--spans", "assistant"], "no token of any pair would be steered"),
+        (&["--spans", "system"], "expected user or assistant"),
+        (&["--spans", "user", "--template", "upper.jinja"], "does not write the messages' texts as they are"),
+        (&["--init", "nowhere.safetensors"], "nowhere.safetensors"),
         (&["--dataset", "empty.csv"], "empty.csv"),
         (&["--dataset", "columns.csv"], "query"),
         (&["--dataset", "broken.jsonl"], "line 2"),

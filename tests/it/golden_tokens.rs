@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bipo::chat::{ChatTemplate, Message};
 use bipo::data::Pair;
+use bipo::positions::Spans;
 use bipo::tokens::gguf::{Metadata, eos_ids};
 use bipo::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_gguf};
 use candle_core::quantized::gguf_file;
@@ -69,7 +70,7 @@ fn token_ids_of_all_golden_pairs_are_equal() {
     for golden in &pairs {
         let pair = pair_of(golden);
         assert_eq!(encoder.prompt_text(&pair.prompt).unwrap(), golden.prompt, "row {}", golden.row);
-        assert_eq!(encoder.encode_prompt(&pair.prompt).unwrap(), golden.prompt_ids, "row {}", golden.row);
+        assert_eq!(encoder.encode_prompt(&pair.prompt).unwrap().ids, golden.prompt_ids, "row {}", golden.row);
         let (encoded, truncated) = encoder.encode_pair(&pair, 2048).unwrap();
         assert!(!truncated && encoded.row == golden.row);
         for (response, ids) in [(&encoded.chosen, &golden.chosen_ids), (&encoded.rejected, &golden.rejected_ids)] {
@@ -122,6 +123,23 @@ fn without_a_system_prompt_the_template_writes_its_own() {
     let default = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
     let expected = format!("<|im_start|>system\n{default}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
     assert_eq!(text, expected);
+}
+
+/// The special tokens around a content end where it begins, so that its tokens read as it does. The template's line feed
+/// comes along where the tokenizer makes one token of it and the content's first space.
+#[test]
+fn the_users_tokens_read_as_what_the_user_said() {
+    let mut encoder = encoder(ResponsePrefix::Auto, None);
+    encoder.tell_spans(Some(Spans::User));
+    for (text, _) in RECORDED.iter().filter(|(text, _)| !text.contains("<|")) {
+        let turns = [("user", *text), ("assistant", "user"), ("user", "user\nHi ")];
+        let prompt = encoder.encode_prompt(&turns.map(|(role, content)| Message::new(role, content))).unwrap();
+        let mask = prompt.spans.unwrap().prompt;
+        let tokens = prompt.ids.iter().zip(&mask).filter(|(_, picked)| **picked).map(|(id, _)| *id);
+        let read = encoder.decode(&tokens.collect::<Vec<_>>(), false).unwrap();
+        let before = if text.starts_with(' ') { "\n" } else { "" };
+        assert_eq!(read, format!("{before}{text}user\nHi "), "{text:?}");
+    }
 }
 
 const RECORDED: &[(&str, &[u32])] = &[

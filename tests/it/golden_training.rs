@@ -8,9 +8,9 @@ use bipo::activations::Activations;
 use bipo::generate::{GenerateOptions, generate, next_token_logits};
 use bipo::model::Model;
 use bipo::optim::Scheduler;
+use bipo::positions::Positions;
 use bipo::tokens::{EncodedPair, EncodedResponse};
 use bipo::train::{Direction, TrainConfig, Trainer};
-use bipo::vector::Positions;
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 
@@ -20,7 +20,11 @@ fn recorded_pairs() -> (Vec<EncodedPair>, Vec<[f64; 2]>) {
     let recorded = common::golden_json("pairs64.json");
     let pairs = recorded.as_array().unwrap().iter().map(|pair| {
         let prompt = ids(&pair["prompt_ids"]);
-        let response = |key: &str| EncodedResponse { ids: [prompt.clone(), ids(&pair[key])].concat(), start: prompt.len() };
+        let response = |key: &str| EncodedResponse {
+            ids: [prompt.clone(), ids(&pair[key])].concat(),
+            start: prompt.len(),
+            in_spans: None,
+        };
         let reference = [pair["ref_chosen_logp"].as_f64().unwrap(), pair["ref_rejected_logp"].as_f64().unwrap()];
         let row = pair["row"].as_u64().unwrap() as usize;
         (EncodedPair { row, chosen: response("chosen_ids"), rejected: response("rejected_ids") }, reference)
@@ -30,7 +34,7 @@ fn recorded_pairs() -> (Vec<EncodedPair>, Vec<[f64; 2]>) {
 
 fn recorded_config(config: &Value) -> TrainConfig {
     TrainConfig {
-        layer: config["layer"].as_u64().unwrap() as usize,
+        layers: (config["layer"].as_u64().unwrap() as usize).into(),
         epochs: 3,
         max_steps: None,
         schedule_epochs: None,
@@ -44,6 +48,7 @@ fn recorded_config(config: &Value) -> TrainConfig {
         warmup_steps: config["warmup"].as_u64().unwrap() as usize,
         scheduler: Scheduler::Cosine,
         seed: 0,
+        init: None,
     }
 }
 
@@ -65,7 +70,7 @@ fn reference_log_probs_and_48_steps_equal_the_authors_trainer() {
     let tensors = candle_core::safetensors::load(common::golden("train_v.safetensors"), &Device::Cpu).unwrap();
     let config = recorded_config(&recorded["config"]);
 
-    let data = Activations::compute(model, &pairs, config.layer, |_, _| Ok(())).unwrap();
+    let data = Activations::compute(model, &pairs, config.layers.lowest(), config.positions, |_, _| Ok(())).unwrap();
     for (entry, expected) in data.entries.iter().zip(&reference) {
         for side in [0, 1] {
             let difference = (entry.reference[side] - expected[side]).abs();
@@ -98,7 +103,7 @@ fn the_first_loss_is_ln_2() {
     let model = common::smollm2();
     let (pairs, _) = recorded_pairs();
     let config = recorded_config(&common::golden_json("train_wd05.json")["config"]);
-    let data = Activations::compute(model, &pairs[..8], config.layer, |_, _| Ok(())).unwrap();
+    let data = Activations::compute(model, &pairs[..8], config.layers.lowest(), config.positions, |_, _| Ok(())).unwrap();
     let record = Trainer::new(model, &config, &data).step(&[5, 0, 3, 7], -1.0, 1).unwrap();
     assert!((record.loss - std::f64::consts::LN_2).abs() < 1e-6, "{}", record.loss);
 }
@@ -180,7 +185,7 @@ fn magnitude_zero_is_bit_identical_to_no_vector_and_a_batch_to_single_runs() {
     let prompt: Vec<u32> = (0..31).map(|i| 300 + 97 * i).collect();
     let v: Vec<f32> = (0..model.config.hidden_size).map(|i| ((i * 37 % 101) as f32 - 50.0) / 100.0).collect();
     let vectors = BTreeMap::from([(14, v)]);
-    for positions in [Positions::All, Positions::Prompt, Positions::Response] {
+    for positions in [Positions::All, Positions::Prompt, Positions::Response, Positions::Last] {
         let options = options_for(positions);
         let bits = |vectors: &BTreeMap<usize, Vec<f32>>, magnitudes: &[f32]| -> Vec<Vec<u32>> {
             let logits = next_token_logits(model, &prompt, vectors, magnitudes, &options).unwrap();

@@ -1,0 +1,162 @@
+//! The layers that a run steers: `13`, `10,13,16`, `10-16` or `all`. One vector is learned for each.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Steered layers, 0-based: at least one, ascending, each once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<usize>", into = "Vec<usize>")]
+pub struct Layers(Vec<usize>);
+
+impl Layers {
+    /// The lowest: the first block whose output changes.
+    pub fn lowest(&self) -> usize {
+        self.0[0]
+    }
+
+    /// All of them.
+    pub fn as_slice(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// Checks that a model of `num_blocks` blocks has them.
+    ///
+    /// # Errors
+    /// The highest is not below `num_blocks`.
+    pub fn check(&self, num_blocks: usize) -> Result<()> {
+        match self.0.last() {
+            Some(layer) if *layer >= num_blocks => {
+                Err(Error::Argument(format!("layer {layer} out of range: model has {num_blocks} layers")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes vectors that lie one behind the other apart. `v (layers·H)` → `(H)` each.
+    pub fn split(&self, v: &[f32]) -> BTreeMap<usize, Vec<f32>> {
+        let hidden = v.len() / self.0.len();
+        self.0.iter().copied().zip(v.chunks_exact(hidden.max(1)).map(<[f32]>::to_vec)).collect()
+    }
+}
+
+impl From<usize> for Layers {
+    fn from(layer: usize) -> Self {
+        Self(vec![layer])
+    }
+}
+
+impl TryFrom<Vec<usize>> for Layers {
+    type Error = Error;
+
+    fn try_from(mut layers: Vec<usize>) -> Result<Self> {
+        layers.sort_unstable();
+        if layers.is_empty() {
+            return Err(Error::Argument("no layer given: expected at least one".into()));
+        }
+        match layers.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(Error::Argument(format!("layer {} is named twice", pair[0]))),
+            None => Ok(Self(layers)),
+        }
+    }
+}
+
+impl From<Layers> for Vec<usize> {
+    fn from(layers: Layers) -> Self {
+        layers.0
+    }
+}
+
+impl fmt::Display for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let names: Vec<String> = self.0.iter().map(usize::to_string).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
+/// What a user may write: some layers, or all that the model has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LayerList {
+    /// Every layer.
+    All,
+    /// These.
+    These(Layers),
+}
+
+/// More than any model has; keeps a range from filling the memory.
+const HIGHEST: usize = 9999;
+
+impl LayerList {
+    /// The layers, in a model of `num_blocks` blocks.
+    ///
+    /// # Errors
+    /// One of them is not below `num_blocks`.
+    pub fn of(&self, num_blocks: usize) -> Result<Layers> {
+        match self {
+            Self::All => Layers::try_from((0..num_blocks).collect::<Vec<_>>()),
+            Self::These(layers) => layers.check(num_blocks).map(|()| layers.clone()),
+        }
+    }
+}
+
+impl FromStr for LayerList {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let mut layers = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (number(text, first)?, number(text, last)?);
+            if first > last {
+                return Err(Error::Argument(format!("layers {text:?}: {first} is above {last}")));
+            }
+            layers.extend(first..=last);
+        }
+        Ok(Self::These(layers.try_into()?))
+    }
+}
+
+fn number(text: &str, part: &str) -> Result<usize> {
+    let expected = || Error::Argument(format!("layers {text:?}: {part:?} is no layer; expected 10,13,16 or 10-16 or all"));
+    part.trim().parse().ok().filter(|layer| *layer <= HIGHEST).ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Vec<usize> {
+        text.parse::<LayerList>().unwrap().of(32).unwrap().into()
+    }
+
+    #[test]
+    fn lists_ranges_and_all_are_read() {
+        assert_eq!(parse("13"), [13]);
+        assert_eq!(parse("16, 10,13"), [10, 13, 16]);
+        assert_eq!(parse("10-13"), [10, 11, 12, 13]);
+        assert_eq!(parse("31,2-4"), [2, 3, 4, 31]);
+        assert_eq!(parse("all"), (0..32).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_names_no_layers_is_refused() {
+        for text in ["", "a", "-1", "1,", "3-1", "1-", "2,2", "1-3,2", "0-99999999999", "12345"] {
+            assert_eq!(text.parse::<LayerList>().unwrap_err().exit_code(), 2, "{text}");
+        }
+        let error = "31,32".parse::<LayerList>().unwrap().of(32).unwrap_err();
+        assert_eq!(error.to_string(), "layer 32 out of range: model has 32 layers");
+    }
+
+    #[test]
+    fn vectors_are_taken_apart_layer_by_layer() {
+        let layers = Layers::try_from(vec![5, 2]).unwrap();
+        assert_eq!(layers.split(&[1.0, 2.0, 3.0, 4.0]), BTreeMap::from([(2, vec![1.0, 2.0]), (5, vec![3.0, 4.0])]));
+    }
+}

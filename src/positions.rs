@@ -1,0 +1,171 @@
+//! Which tokens a vector is added at: a rule on the token's place (`--positions`) and one on whose words it belongs to
+//! (`--spans`). Both must hold. How the words are found in a prompt is the business of `tokens`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Where a vector is added.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Positions {
+    /// At every token of prompt and response.
+    #[default]
+    All,
+    /// At the prompt's tokens alone.
+    Prompt,
+    /// At the response's tokens alone.
+    Response,
+    /// At the last token of the prompt alone: the one that predicts the response's first.
+    Last,
+}
+
+/// Where a token stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the prompt, before its last token.
+    Prompt,
+    /// The prompt's last token.
+    LastOfPrompt,
+    /// In the response; every generated token.
+    Response,
+}
+
+impl Place {
+    /// The place of token `index` of a sequence whose response begins at `start`.
+    pub fn of(index: usize, start: usize) -> Self {
+        match index {
+            _ if index >= start => Self::Response,
+            _ if index + 1 == start => Self::LastOfPrompt,
+            _ => Self::Prompt,
+        }
+    }
+}
+
+impl Positions {
+    /// Whether the vector is added at a token of this place.
+    pub fn includes(self, place: Place) -> bool {
+        match self {
+            Self::All => true,
+            Self::Prompt => place != Place::Response,
+            Self::Response => place == Place::Response,
+            Self::Last => place == Place::LastOfPrompt,
+        }
+    }
+
+    /// Checks that some token can satisfy both rules.
+    ///
+    /// # Errors
+    /// None can: the response is never the user's, the prompt's last token is the template's.
+    pub fn check(self, spans: Option<Spans>) -> Result<()> {
+        match (self, spans) {
+            (Self::Response, Some(Spans::User)) | (Self::Last, Some(_)) => Err(Error::Argument(format!(
+                "--positions {self} with --spans {} leaves no token: take one of the two",
+                spans.map_or(String::new(), |spans| spans.to_string())
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Positions {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "all",
+            Self::Prompt => "prompt",
+            Self::Response => "response",
+            Self::Last => "last",
+        })
+    }
+}
+
+impl FromStr for Positions {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "all" => Ok(Self::All),
+            "prompt" => Ok(Self::Prompt),
+            "response" => Ok(Self::Response),
+            "last" => Ok(Self::Last),
+            _ => Err(Error::Argument(format!("positions {text:?}: expected all, prompt, response or last"))),
+        }
+    }
+}
+
+/// Whose words a vector is added at: the content of that role's messages, as the chat template renders them, without the
+/// template's own tokens. A response and what is generated are the assistant's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spans {
+    /// The user's, in every turn of the prompt.
+    User,
+    /// The assistant's: earlier turns of the prompt, and the response.
+    Assistant,
+}
+
+impl Spans {
+    /// Whether a response's tokens, and generated ones, are in these spans.
+    pub fn includes_response(self) -> bool {
+        self == Self::Assistant
+    }
+}
+
+impl fmt::Display for Spans {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        })
+    }
+}
+
+impl FromStr for Spans {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "user" => Ok(Self::User),
+            "assistant" => Ok(Self::Assistant),
+            _ => Err(Error::Argument(format!("spans {text:?}: expected user or assistant"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_includes_its_places_and_no_other() {
+        let places = [Place::of(0, 2), Place::of(1, 2), Place::of(2, 2), Place::of(7, 2)];
+        assert_eq!(places, [Place::Prompt, Place::LastOfPrompt, Place::Response, Place::Response]);
+        for (rule, expected) in [
+            (Positions::All, [true, true, true, true]),
+            (Positions::Prompt, [true, true, false, false]),
+            (Positions::Response, [false, false, true, true]),
+            (Positions::Last, [false, true, false, false]),
+        ] {
+            assert_eq!(places.map(|place| rule.includes(place)), expected, "{rule}");
+            assert_eq!(rule.to_string().parse::<Positions>().unwrap(), rule);
+        }
+        assert!("first".parse::<Positions>().is_err() && "system".parse::<Spans>().is_err());
+    }
+
+    #[test]
+    fn rules_that_leave_no_token_are_refused() {
+        for (positions, spans) in
+            [(Positions::Response, Spans::User), (Positions::Last, Spans::User), (Positions::Last, Spans::Assistant)]
+        {
+            let error = positions.check(Some(spans)).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("--positions {positions} with --spans {spans} leaves no token: take one of the two")
+            );
+        }
+        assert!(Positions::Last.check(None).is_ok() && Positions::Prompt.check(Some(Spans::Assistant)).is_ok());
+    }
+}
