@@ -50,37 +50,28 @@ fn check_output(args: &ConvertArgs) -> Result<()> {
 
 fn read_inputs(args: &ConvertArgs, named: &[(PathBuf, f32)], log: Log) -> Result<(Vec<Input>, Vec<InputReport>)> {
     let files = named.iter().map(|(path, _)| VectorFile::read(path)).collect::<Result<Vec<_>>>()?;
-    let described: Vec<(PathBuf, Format, bool)> =
-        files.iter().map(|file| (file.path.clone(), file.format, file.says_layer())).collect();
-    let all_say = described.iter().all(|(_, _, says)| *says);
+    let all_say = files.iter().all(|file| !file.layers().is_empty());
     if let (Some(layer), true, 2..) = (args.layer, all_say, files.len()) {
         let problem =
             format!("--layer {layer}: every input says its layer already; convert the one to be moved by itself first");
         return Err(Error::Argument(problem));
     }
     let place = |file: VectorFile| if all_say { file.at(args.layer) } else { file.or_at(args.layer) };
-    let mut inputs = Vec::new();
-    for (file, (path, weight)) in files.into_iter().zip(named) {
-        let own = file.clone().or_at(args.layer)?;
+    let (mut inputs, mut reports) = (Vec::new(), Vec::new());
+    for (file, (_, weight)) in files.into_iter().zip(named) {
+        let (path, format, said) = (file.path.clone(), file.format, file.layers());
         let input = Input::new(file, *weight, place)?;
-        if let (Some(from), Some(to)) = (own.layers.keys().next(), args.layer)
-            && input.vector.layers != own.layers
+        let layers: Vec<usize> = input.vector.layers.keys().copied().collect();
+        let norm = input.vector.norm();
+        let name = path.display();
+        if let ([from], [to]) = (said.as_slice(), layers.as_slice())
+            && from != to
         {
-            log.info(format!("note: {} steers layer {from}; it is moved to layer {to}", path.display()));
+            log.info(format!("note: {name} steers layer {from}; it is moved to layer {to}"));
         }
+        log.detail(format!("{name}: {}, layers {layers:?}, |v| {norm:.4}, weight {weight}", format.name()));
+        reports.push(InputReport { file: path, format, weight: *weight, layers, norm });
         inputs.push(input);
-    }
-    let reports = described.into_iter().zip(&inputs).map(|((file, format, _), input)| InputReport {
-        file,
-        format,
-        weight: input.weight,
-        layers: input.vector.layers.keys().copied().collect(),
-        norm: input.vector.norm(),
-    });
-    let reports: Vec<InputReport> = reports.collect();
-    for InputReport { file, format, weight, layers, norm } in &reports {
-        let (file, format) = (file.display(), format.name());
-        log.detail(format!("{file}: {format}, layers {layers:?}, |v| {norm:.4}, weight {weight}"));
     }
     Ok((inputs, reports))
 }

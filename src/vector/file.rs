@@ -186,9 +186,12 @@ impl VectorFile {
         Ok(file)
     }
 
-    /// Whether the file itself says which layers it steers.
-    pub fn says_layer(&self) -> bool {
-        matches!(self.vectors, Vectors::Placed(_))
+    /// The layers that the file itself says it steers; none where it does not say.
+    pub fn layers(&self) -> Vec<usize> {
+        match &self.vectors {
+            Vectors::Placed(layers) => layers.keys().copied().collect(),
+            Vectors::Unplaced(_) => Vec::new(),
+        }
     }
 
     /// The vector, a single one moved to `layer` if that is given.
@@ -234,11 +237,7 @@ impl VectorFile {
         if let Some((name, v)) = self.named().find(|(_, v)| v.len() != hidden) {
             return malformed(format!("{name} has {} elements, another has {hidden}", v.len()));
         }
-        let last = match &self.vectors {
-            Vectors::Placed(layers) => layers.keys().next_back(),
-            Vectors::Unplaced(_) => None,
-        };
-        match (last, self.metadata.num_hidden_layers) {
+        match (self.layers().last(), self.metadata.num_hidden_layers) {
             (Some(layer), Some(depth)) if *layer >= depth => {
                 malformed(format!("steers layer {layer} of a model of {depth} layers"))
             }

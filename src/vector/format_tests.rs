@@ -75,7 +75,7 @@ fn files_of_other_programs_are_read() {
     ];
     for (name, format) in unplaced {
         let file = VectorFile::read(&fixture(name)).unwrap();
-        assert_eq!((file.format, file.says_layer()), (format, false), "{name}");
+        assert_eq!((file.format, file.layers()), (format, Vec::new()), "{name}");
         assert!(file.clone().at(None).unwrap_err().to_string().contains("give --layer"), "{name}");
         assert_eq!(file.at(Some(7)).unwrap().layers, BTreeMap::from([(7, V.to_vec())]), "{name}");
     }
@@ -87,7 +87,7 @@ fn files_of_other_programs_are_read() {
     ];
     for (name, format, layers, model_type) in placed {
         let file = VectorFile::read(&fixture(name)).unwrap();
-        assert_eq!((file.format, file.says_layer()), (format, true), "{name}");
+        assert_eq!((file.format, file.layers()), (format, layers.iter().map(|(layer, _)| *layer).collect()), "{name}");
         let vector = file.or_at(Some(9)).unwrap();
         assert_eq!(vector.layers, layers.into_iter().collect(), "{name}");
         assert_eq!(vector.metadata, Metadata { model_type: model_type.map(str::to_owned), ..Metadata::default() }, "{name}");
@@ -160,7 +160,7 @@ fn formats_that_lose_metadata_keep_the_numbers_and_say_what_is_lost() {
         let Encoded { bytes, lost } = encode(&vector, name).unwrap();
         assert_eq!(lost, [first, &known].concat(), "{name}");
         let file = decode(&bytes, name).unwrap();
-        assert_eq!(file.says_layer(), name == "v.svec");
+        assert_eq!(file.layers().is_empty(), name != "v.svec");
         assert_eq!(file.or_at(Some(13)).unwrap().layers, vector.layers, "{name}");
         assert_eq!(encode(&vector, name).unwrap().bytes, bytes, "{name}");
     }
