@@ -34,6 +34,13 @@ pub enum Command {
         after_help = "Examples:\n  bipo steer --prompt \"How was your day?\"\n  bipo steer --vector out/steering_vector.safetensors --magnitudes -2..2:0.5 --prompts questions.txt --json"
     )]
     Steer(Box<SteerArgs>),
+    /// Change a vector's format, or add several vectors up.
+    ///
+    /// The output's extension names its format: .safetensors, .pt, .gguf (llama.cpp), .svec, .npy or .json.
+    #[command(
+        after_help = "Examples:\n  bipo convert bipo_output/steering_vector.safetensors vector.gguf\n  bipo convert formal.safetensors:1 concise.safetensors:-0.5 both.safetensors --normalize"
+    )]
+    Convert(Box<ConvertArgs>),
 }
 
 /// What every command that loads a model takes.
@@ -288,6 +295,37 @@ pub struct SteerArgs {
     pub output: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// Read these vectors, in any format, and add them up, each times WEIGHT [default: 1].
+    #[arg(required = true, value_name = "IN[:WEIGHT]")]
+    pub inputs: Vec<String>,
+    /// Write this file.
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// Say which layer the vector of an input that does not say so steers; move a single input there.
+    #[arg(long)]
+    pub layer: Option<usize>,
+    /// Bring each input to norm 1, all of its layers together, before its weight is applied.
+    #[arg(long)]
+    pub normalize: bool,
+    /// Take the component along this vector out of each input, layer by layer; repeat for several.
+    #[arg(long, value_name = "FILE")]
+    pub orthogonal_to: Vec<PathBuf>,
+    /// Replace OUT if it exists.
+    #[arg(long)]
+    pub force: bool,
+    /// Print a machine-readable result on standard output, and nothing else there.
+    #[arg(long)]
+    pub json: bool,
+    /// Say more on standard error.
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
 fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number above 0".into())
 }
@@ -314,7 +352,9 @@ pub fn vector_and_scale(text: &str) -> Result<(PathBuf, f32), Error> {
     match text.rsplit_once(':') {
         Some((file, scale)) if !whole.exists() => match scale.parse::<f32>() {
             Ok(scale) if scale.is_finite() => Ok((file.into(), scale)),
-            _ => Err(Error::Argument(format!("--vector {text}: no such file, and {scale:?} is not a scale"))),
+            _ => Err(Error::Argument(format!(
+                "{text}: no such file, and {scale:?} is not a factor; expected FILE or FILE:FACTOR"
+            ))),
         },
         _ => Ok((whole, 1.0)),
     }

@@ -1,5 +1,6 @@
 //! The commands: glue between arguments, the library and the terminal.
 
+mod convert;
 mod session;
 mod steer;
 mod train;
@@ -17,6 +18,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             use_threads(&args.model)?;
             steer::run(&args)
         }
+        Command::Convert(args) => convert::run(&args),
     }
 }
 

@@ -9,7 +9,7 @@ use bipo::files::write_atomic;
 use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 use bipo::model::Model;
 use bipo::tokens::{ResponsePrefix, TextEncoder};
-use bipo::vector::{Positions, SteeringVector};
+use bipo::vector::{CombineOptions, Input, Positions, SteeringVector, VectorFile, combine};
 use bipo::{Error, Result};
 use serde::Serialize;
 use serde_json::json;
@@ -24,11 +24,11 @@ const NARROWEST_COLUMN: usize = 28;
 
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
-    let vector = read_vectors(args)?;
+    let vector = read_vector(args)?;
     let prompts = read_prompts(args)?;
     let mut opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
     opened.encoder.tell_spans(vector.metadata.spans);
-    vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
+    check_vector(&vector, &opened, log)?;
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
         temperature: args.temperature,
@@ -81,31 +81,44 @@ pub fn greedy(max_new_tokens: usize, opened: &Opened, positions: Positions) -> G
     }
 }
 
-fn read_vectors(args: &SteerArgs) -> Result<SteeringVector> {
-    let named: Vec<(PathBuf, f32)> = args.vector.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
+fn read_vector(args: &SteerArgs) -> Result<SteeringVector> {
+    let mut inputs = read_inputs(&args.vector, args.layer)?;
+    for known in inputs.iter_mut().map(|input| &mut input.vector.metadata) {
+        known.spans = args.spans.or(known.spans.filter(|_| args.positions.is_none()));
+        known.positions = args.positions.unwrap_or(known.positions);
+    }
+    let vector = combine(inputs, &CombineOptions::default())?;
+    vector.metadata.positions.check(vector.metadata.spans)?;
+    Ok(vector)
+}
+
+/// Reads `FILE[:SCALE]` each, or the last run's vector where none is given. `layer` overrides the files'.
+pub fn read_inputs(vectors: &[String], layer: Option<usize>) -> Result<Vec<Input>> {
+    let named: Vec<(PathBuf, f32)> = vectors.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
     let last_run = Path::new("bipo_output").join(VECTOR_FILE);
     if named.is_empty() && !last_run.exists() {
         let problem = format!("no vector at {}: run `bipo train` first, or give --vector FILE", last_run.display());
         return Err(Error::Argument(problem));
     }
     let named = if named.is_empty() { vec![(last_run, 1.0)] } else { named };
-    let mut sum: Option<SteeringVector> = None;
-    for (path, scale) in named {
-        let mut vector = SteeringVector::read(&path, args.layer)?;
-        let (positions, spans) = (vector.metadata.positions, vector.metadata.spans);
-        vector.metadata.positions = args.positions.unwrap_or(positions);
-        vector.metadata.spans = args.spans.or(spans.filter(|_| args.positions.is_none()));
-        match &mut sum {
-            Some(sum) => sum.add(&vector, scale)?,
-            None => {
-                vector.scale(scale);
-                sum = Some(vector);
-            }
+    let read = |(path, scale): (PathBuf, f32)| -> Result<Input> {
+        let mut input = Input::new(VectorFile::read(&path)?, scale, |file| file.at(layer))?;
+        if layer.is_some() {
+            // The user says where it belongs in this model, whatever the depth of its own.
+            input.vector.metadata.num_hidden_layers = None;
         }
+        Ok(input)
+    };
+    named.into_iter().map(read).collect()
+}
+
+/// Refuses a vector that does not fit the model, and says where it was trained if that was elsewhere.
+pub fn check_vector(vector: &SteeringVector, opened: &Opened, log: Log) -> Result<()> {
+    vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
+    if let Some(note) = vector.transfer_note(&opened.files.name) {
+        log.info(format!("note: {note}"));
     }
-    let sum = sum.ok_or_else(|| Error::Argument("no vector given".into()))?;
-    sum.metadata.positions.check(sum.metadata.spans)?;
-    Ok(sum)
+    Ok(())
 }
 
 fn read_prompts(args: &SteerArgs) -> Result<Vec<String>> {

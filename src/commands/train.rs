@@ -250,6 +250,7 @@ fn vector(
             positions: config.positions,
             spans,
             training: Some(training),
+            ..Metadata::default()
         },
     }
 }

@@ -1,18 +1,58 @@
-//! GGUF control vectors of llama.cpp and repeng: f32 tensors `direction.N` of `[hidden]`, N the steered block.
+//! GGUF control vectors of llama.cpp and repeng: f32 tensors `direction.N` of `[hidden]`, N the steered block. llama.cpp
+//! refuses other tensors, so what bipo knows beside goes into keys `bipo.…`, which it skips.
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::path::Path;
 
+use candle_core::quantized::gguf_file::{self, Value};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
+
+use super::file::Vectors;
+use super::json::UNKNOWN_MODEL_TYPE;
 use super::{Metadata, SteeringVector};
 use crate::model::gguf::Gguf;
 use crate::{Error, Result};
 
-pub(super) fn read(path: &Path) -> Result<SteeringVector> {
+const ARCHITECTURE: &str = "controlvector";
+const MODEL_HINT: &str = "controlvector.model_hint";
+const LAYER_COUNT: &str = "controlvector.layer_count";
+
+pub(super) fn to_bytes(vector: &SteeringVector, path: &Path) -> Result<Vec<u8>> {
+    if vector.layers.contains_key(&0) {
+        return Err(Error::Argument(format!(
+            "{}: layer 0 cannot be expressed in a GGUF control vector, whose directions begin at block 1: write another format",
+            path.display()
+        )));
+    }
+    let hint = vector.metadata.model_type.as_deref().unwrap_or(UNKNOWN_MODEL_TYPE);
+    let mut keys = vec![
+        ("general.architecture".to_owned(), Value::String(ARCHITECTURE.into())),
+        (MODEL_HINT.to_owned(), Value::String(hint.into())),
+        (LAYER_COUNT.to_owned(), Value::U32(vector.layers.len() as u32)),
+    ];
+    // The hint says the model type already.
+    let strings = vector.metadata.to_strings().into_iter().filter(|(key, _)| *key != "model_type");
+    keys.extend(strings.map(|(key, value)| (format!("bipo.{key}"), Value::String(value))));
+    let keys: Vec<(&str, &Value)> = keys.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    let mut tensors = Vec::new();
+    for (layer, v) in &vector.layers {
+        let tensor = Tensor::new(v.as_slice(), &Device::Cpu)?;
+        tensors.push((format!("direction.{layer}"), QTensor::quantize(&tensor, GgmlDType::F32)?));
+    }
+    let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let mut out = Cursor::new(Vec::new());
+    gguf_file::write(&mut out, &keys, &tensors)?;
+    Ok(out.into_inner())
+}
+
+pub(super) fn read(path: &Path) -> Result<(Vectors, Metadata)> {
     let file = Gguf::open(path)?;
-    let architecture = file.metadata().get("general.architecture").and_then(|value| value.to_string().ok());
-    if architecture.map(String::as_str) != Some("controlvector") {
-        let found = architecture.map_or("none", String::as_str);
-        return Err(Error::malformed(path, format!("general.architecture is {found:?}, expected \"controlvector\"")));
+    let text = |key: &str| file.metadata().get(key).and_then(|value| value.to_string().ok()).map(String::as_str);
+    let architecture = text("general.architecture").unwrap_or("none");
+    if architecture != ARCHITECTURE {
+        return Err(Error::malformed(path, format!("general.architecture is {architecture:?}, expected {ARCHITECTURE:?}")));
     }
     let mut layers = BTreeMap::new();
     for name in file.names() {
@@ -30,6 +70,8 @@ pub(super) fn read(path: &Path) -> Result<SteeringVector> {
             return Err(Error::malformed(path, format!("two tensors for layer {layer}")));
         }
     }
-    let hint = file.metadata().get("controlvector.model_hint").and_then(|value| value.to_string().ok());
-    Ok(SteeringVector { layers, metadata: Metadata { model_type: hint.cloned(), ..Metadata::default() } })
+    let own = |key: &str| text(&format!("bipo.{key}"));
+    let known = own("format_version").map(|_| Metadata::from_strings(path, own)).transpose()?;
+    let model_type = text(MODEL_HINT).filter(|hint| *hint != UNKNOWN_MODEL_TYPE).map(str::to_owned);
+    Ok((Vectors::Placed(layers), Metadata { model_type, ..known.unwrap_or_default() }))
 }

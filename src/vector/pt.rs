@@ -7,7 +7,8 @@ use std::path::Path;
 
 use candle_core::pickle::{Object, Stack};
 
-use super::{Metadata, SteeringVector};
+use super::Metadata;
+use super::file::{LARGEST_FILE, Vectors};
 use crate::{Error, Result};
 
 /// Where a tensor lies in the archive.
@@ -22,11 +23,11 @@ struct Stored {
 pub(super) fn legacy(path: &Path) -> Error {
     Error::malformed(
         path,
-        "not a zip archive: it is broken, or of PyTorch's legacy format; load it in Python and save it again with torch.save",
+        "not a zip archive: it is broken, a bare pickle, or of PyTorch's legacy format; load it in Python and save it again with torch.save",
     )
 }
 
-pub(super) fn read(path: &Path, bytes: &[u8], layer: Option<usize>) -> Result<SteeringVector> {
+pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Vectors, Metadata)> {
     let broken = |problem: String| Error::malformed(path, format!("not a .pt file that bipo reads: {problem}"));
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| broken(error.to_string()))?;
     let mut names = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned()));
@@ -34,12 +35,16 @@ pub(super) fn read(path: &Path, bytes: &[u8], layer: Option<usize>) -> Result<St
     let pickle = pickle.ok_or_else(|| broken("no data.pkl inside".into()))?;
     drop(names);
     let folder = pickle.trim_end_matches("data.pkl").to_owned();
+    let has_byteorder = archive.index_for_name(&format!("{folder}byteorder")).is_some();
     let mut entry = |name: &str| -> Result<Vec<u8>> {
         let file = archive.by_name(name).map_err(|error| broken(format!("{name}: {error}")))?;
         let mut data = Vec::new();
-        file.take(super::LARGEST_FILE).read_to_end(&mut data).map_err(|error| broken(format!("{name}: {error}")))?;
+        file.take(LARGEST_FILE).read_to_end(&mut data).map_err(|error| broken(format!("{name}: {error}")))?;
         Ok(data)
     };
+    if has_byteorder && entry(&format!("{folder}byteorder"))? != b"little" {
+        return Err(broken("its numbers are big endian: save it on a little endian machine".into()));
+    }
     let object = unpickle(&entry(&pickle)?).map_err(broken)?;
     let tensor = match &object {
         Object::Dict(_) => value(&object, "v").ok_or_else(|| broken("its dict has no key \"v\"".into()))?,
@@ -48,9 +53,12 @@ pub(super) fn read(path: &Path, bytes: &[u8], layer: Option<usize>) -> Result<St
     let stored = stored(tensor).ok_or_else(|| broken("expected one tensor of rank 1, or a dict with \"v\"".into()))?;
     let data = entry(&format!("{folder}data/{}", stored.key))?;
     let v = floats(&stored, &data).ok_or_else(|| broken("its tensor reaches past its storage, or is no float".into()))?;
-    let layer = layer.or_else(|| value(&object, "config").and_then(layer_of)).or_else(|| layer_of(&object));
-    let layer = layer.ok_or_else(|| Error::malformed(path, "does not say which layer it steers: give --layer"))?;
-    Ok(SteeringVector { layers: BTreeMap::from([(layer, v)]), metadata: Metadata::default() })
+    let layer = value(&object, "config").and_then(layer_of).or_else(|| layer_of(&object));
+    let vectors = match layer {
+        Some(layer) => Vectors::Placed(BTreeMap::from([(layer, v)])),
+        None => Vectors::Unplaced(v),
+    };
+    Ok((vectors, Metadata::default()))
 }
 
 /// A vector's pickle has some hundred bytes. candle nests its objects in boxes and clones a memo entry at each use, so that a
@@ -145,6 +153,7 @@ fn stored(object: &Object) -> Option<Stored> {
 fn floats(stored: &Stored, data: &[u8]) -> Option<Vec<f32>> {
     let (size, decode): (usize, fn(&[u8]) -> f32) = match stored.class.as_str() {
         "FloatStorage" => (4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+        "DoubleStorage" => (8, |b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32),
         "HalfStorage" => (2, |b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()),
         "BFloat16Storage" => (2, |b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()),
         _ => return None,

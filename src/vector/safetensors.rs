@@ -1,13 +1,14 @@
 //! bipo's own format: a safetensors file with one f32 tensor `layer.{L}` of `[hidden]` a layer and string metadata. The
 //! header is written here, sorted, since the crate's serializer keeps metadata in a hash map and would not repeat its bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 
+use super::file::Vectors;
 use super::{Metadata, SteeringVector};
 use crate::{Error, Result};
 
@@ -26,28 +27,19 @@ pub(super) fn to_bytes(vector: &SteeringVector) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
 }
 
+/// Strings in a fixed order.
 fn metadata(vector: &SteeringVector) -> BTreeMap<&'static str, String> {
-    let known = &vector.metadata;
     let layers: Vec<usize> = vector.layers.keys().copied().collect();
-    let mut out = BTreeMap::from([
-        ("format", "bipo".to_owned()),
-        ("format_version", "1".to_owned()),
-        ("hidden_size", vector.hidden_size().to_string()),
-        ("layers", json!(layers).to_string()),
-        ("positions", known.positions.to_string()),
-        ("bipo_version", env!("CARGO_PKG_VERSION").to_owned()),
-    ]);
-    out.extend(known.spans.map(|spans| ("spans", spans.to_string())));
-    out.extend(known.base_model.clone().map(|name| ("base_model", name)));
-    out.extend(known.model_type.clone().map(|name| ("model_type", name)));
-    out.extend(known.num_hidden_layers.map(|n| ("num_hidden_layers", n.to_string())));
-    out.extend(known.training.as_ref().map(|training| ("training", training.to_string())));
+    let mut out = vector.metadata.to_strings();
+    out.insert("format", "bipo".to_owned());
+    out.insert("hidden_size", vector.hidden_size().to_string());
+    out.insert("layers", json!(layers).to_string());
     out
 }
 
-pub(super) fn read(path: &Path, bytes: &[u8], layer: Option<usize>) -> Result<SteeringVector> {
+pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Vectors, Metadata)> {
     let broken = |error: safetensors::SafeTensorError| {
-        Error::malformed(path, format!("not a steering vector that bipo reads (safetensors, .pt, GGUF): {error}"))
+        Error::malformed(path, format!("not a safetensors file that bipo reads: {error}; is it truncated?"))
     };
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
     let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
@@ -56,34 +48,43 @@ pub(super) fn read(path: &Path, bytes: &[u8], layer: Option<usize>) -> Result<St
         return read_own(path, &tensors, &strings);
     }
     let names = tensors.names();
-    let [name] = names.as_slice() else {
-        return Err(Error::malformed(path, format!("holds {} tensors, none a steering vector of bipo", names.len())));
+    refuse_modules(path, &names, &strings)?;
+    let placed: Option<Vec<(usize, &str)>> = names.iter().map(|name| Some((layer_of(name)?, *name))).collect();
+    let vector = |name: &str| floats(path, name, &tensors.tensor(name).map_err(broken)?);
+    let vectors = match (placed, names.as_slice()) {
+        (Some(placed), [_, ..]) => {
+            Vectors::Placed(placed.into_iter().map(|(layer, name)| Ok((layer, vector(name)?))).collect::<Result<_>>()?)
+        }
+        (_, [name]) => Vectors::Unplaced(vector(name)?),
+        (_, names) => {
+            let count = names.len();
+            let problem = format!("holds {count} tensors, none a steering vector: expected layer.N alone, or one tensor");
+            return Err(Error::malformed(path, problem));
+        }
     };
-    if name.contains("mlp") || name.contains("self_attn") {
-        let problem = format!("{name:?} is added inside a block, not to its output: bipo cannot steer with it");
-        return Err(Error::malformed(path, problem));
-    }
-    let Some(layer) = layer.or_else(|| layer_of(name)) else {
-        return Err(Error::malformed(path, "does not say which layer it steers: give --layer"));
-    };
-    let v = floats(path, name, &tensors.tensor(name).map_err(broken)?)?;
-    Ok(SteeringVector { layers: BTreeMap::from([(layer, v)]), metadata: Metadata::default() })
+    Ok((vectors, Metadata::default()))
 }
 
-fn read_own(path: &Path, tensors: &SafeTensors, strings: &std::collections::HashMap<String, String>) -> Result<SteeringVector> {
-    let missing = |key: &str| Error::malformed(path, format!("metadata key {key:?} is missing"));
-    let get = |key: &str| strings.get(key).ok_or_else(|| missing(key));
-    let version = get("format_version")?;
-    if version != "1" {
-        let problem = format!("format_version {version:?}, but this bipo reads 1: use a newer bipo");
-        return Err(Error::malformed(path, problem));
-    }
+/// Programs that hook any module (psyctl) name it in the tensor or in the metadata.
+fn refuse_modules(path: &Path, names: &[&str], strings: &HashMap<String, String>) -> Result<()> {
+    let part = |c: char| !c.is_alphanumeric() && c != '_';
+    let module = |word: &str| ["mlp", "attn", "_proj", "norm"].iter().any(|end| word.ends_with(end));
+    let inside = |text: &&str| text.split(part).any(module);
+    // Metadata may be prose.
+    let values = strings.values().map(String::as_str).filter(|text| text.contains("layers"));
+    let Some(text) = names.iter().copied().chain(values).find(inside) else { return Ok(()) };
+    let shown: String = text.chars().take(80).collect();
+    let problem = format!(
+        "{shown:?} is the output of a module inside a block, but bipo adds vectors to blocks' outputs: extract it at the block"
+    );
+    Err(Error::malformed(path, problem))
+}
+
+fn read_own(path: &Path, tensors: &SafeTensors, strings: &HashMap<String, String>) -> Result<(Vectors, Metadata)> {
+    let metadata = Metadata::from_strings(path, |key| strings.get(key).map(String::as_str))?;
+    let get = |key: &str| strings.get(key).ok_or_else(|| Error::malformed(path, format!("metadata key {key:?} is missing")));
     let bad = |key: &str, value: &str| Error::malformed(path, format!("metadata key {key:?} is {value:?}"));
-    let number = |key: &str| -> Result<usize> {
-        let value = get(key)?;
-        value.parse().map_err(|_| bad(key, value))
-    };
-    let hidden = number("hidden_size")?;
+    let hidden: usize = get("hidden_size")?.parse().map_err(|_| bad("hidden_size", &strings["hidden_size"]))?;
     let layers: Vec<usize> = serde_json::from_str(get("layers")?).map_err(|_| bad("layers", &strings["layers"]))?;
     let mut out = BTreeMap::new();
     for layer in layers {
@@ -100,16 +101,7 @@ fn read_own(path: &Path, tensors: &SafeTensors, strings: &std::collections::Hash
         let names = tensors.names().join(", ");
         return Err(Error::malformed(path, format!("metadata lists layers {:?}, but its tensors are {names}", out.keys())));
     }
-    let training = strings.get("training").map(|text| serde_json::from_str(text).map_err(|_| bad("training", text)));
-    let metadata = Metadata {
-        base_model: strings.get("base_model").cloned(),
-        model_type: strings.get("model_type").cloned(),
-        num_hidden_layers: strings.contains_key("num_hidden_layers").then(|| number("num_hidden_layers")).transpose()?,
-        positions: get("positions")?.parse().map_err(|_| bad("positions", &strings["positions"]))?,
-        spans: strings.get("spans").map(|text| text.parse().map_err(|_| bad("spans", text))).transpose()?,
-        training: training.transpose()?,
-    };
-    Ok(SteeringVector { layers: out, metadata })
+    Ok((Vectors::Placed(out), metadata))
 }
 
 fn layer_of(name: &str) -> Option<usize> {

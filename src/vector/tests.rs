@@ -17,6 +17,7 @@ fn example() -> SteeringVector {
         positions: Positions::Response,
         spans: Some(Spans::Assistant),
         training: Some(json!({"lr": 5e-4, "seed": 11})),
+        combination: None,
     };
     SteeringVector { layers: BTreeMap::from([(1, vec![1.0, -2.0, 0.5]), (3, vec![0.25, 0.0, 4.0])]), metadata }
 }
@@ -117,33 +118,30 @@ fn a_control_vector_keeps_its_layers() {
 }
 
 #[test]
-fn vectors_add_up_layer_by_layer() {
-    let mut sum = example();
-    let mut other = example();
-    other.layers.remove(&1);
-    sum.add(&other, -2.0).unwrap();
-    assert_eq!(sum.layers[&1], [1.0, -2.0, 0.5]);
-    assert_eq!(sum.layers[&3], [-0.25, 0.0, -4.0]);
-    other.layers = BTreeMap::from([(0, vec![1.0])]);
-    assert!(sum.add(&other, 1.0).is_err());
-}
-
-#[test]
-fn vectors_for_other_tokens_do_not_add_up() {
-    let (mut sum, mut other) = (example(), example());
-    other.metadata.spans = None;
-    let error = sum.add(&other, 1.0).unwrap_err().to_string();
-    assert_eq!(error, "a vector for spans assistant and one for no spans do not add up");
-    other.metadata.positions = Positions::Last;
-    assert!(sum.add(&other, 1.0).unwrap_err().to_string().contains("positions response and one for last"));
-}
-
-#[test]
-fn a_model_of_another_size_or_depth_is_refused() {
+fn a_model_of_another_size_or_depth_is_refused_by_name() {
     assert!(example().check_model(3, 4).is_ok());
     assert!(example().check_model(4, 4).unwrap_err().to_string().contains("hidden size 3, but the model has 4"));
     let error = example().check_model(3, 3).unwrap_err().to_string();
     assert_eq!(error, "layer 3 out of range: model has 3 layers");
+    let error = example().check_model(3, 5).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the vector is for a model of 4 layers (owner/name), but this one has 5: say with --layer where it belongs"
+    );
+    assert_eq!(error.exit_code(), 2);
+    let mut unknown = example();
+    unknown.metadata.num_hidden_layers = None;
+    assert!(unknown.check_model(3, 5).is_ok());
+}
+
+#[test]
+fn a_transfer_is_noted_with_both_names_and_the_vectors_own_model_is_not() {
+    let note = example().transfer_note("owner/fine-tune").unwrap();
+    assert!(note.contains("owner/name") && note.contains("owner/fine-tune"), "{note}");
+    assert_eq!(example().transfer_note("owner/name"), None);
+    let mut foreign = example();
+    foreign.metadata.base_model = None;
+    assert_eq!(foreign.transfer_note("owner/name"), None);
 }
 
 /// A `torch.save` archive with this pickle, opcodes as `python -m pickletools` lists them, and a storage of one f32.

@@ -3,5 +3,6 @@
 mod architectures;
 mod cli;
 mod common;
+mod convert;
 mod golden_tokens;
 mod golden_training;

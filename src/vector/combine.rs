@@ -1,0 +1,214 @@
+//! Makes one vector of several: out = Σ wᵢ·n(p(vᵢ)), layer by layer in f64, where p projects directions out (Gram-Schmidt) and n
+//! brings what is left to norm 1, if asked for. `bipo convert` writes the result, `bipo steer` uses it at once.
+
+use std::collections::BTreeMap;
+
+use super::file::{VectorFile, list};
+use super::{Combination, Metadata, Part, SteeringVector};
+use crate::{Error, Result};
+
+/// A vector to be added up, and where it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// Name of its file, without the directory.
+    pub file: String,
+    /// Hash of its file.
+    pub sha256: String,
+    /// What was read.
+    pub vector: SteeringVector,
+    /// The factor on it.
+    pub weight: f32,
+}
+
+impl Input {
+    /// A file whose layer is settled by `place`, one of [`VectorFile::at`] and [`VectorFile::or_at`].
+    ///
+    /// # Errors
+    /// `place` fails, or an element is not finite.
+    pub fn new(file: VectorFile, weight: f32, place: impl FnOnce(VectorFile) -> Result<SteeringVector>) -> Result<Self> {
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let sha256 = file.sha256.clone();
+        file.check_finite()?;
+        Ok(Self { file: name, sha256, vector: place(file)?, weight })
+    }
+
+    fn part(&self) -> Part {
+        let Metadata { base_model, training, combination, .. } = self.vector.metadata.clone();
+        Part {
+            file: self.file.clone(),
+            sha256: self.sha256.clone(),
+            weight: self.weight,
+            layers: self.vector.layers.keys().copied().collect(),
+            norm: self.vector.norm(),
+            base_model,
+            training,
+            combination,
+        }
+    }
+}
+
+/// What happens to each input before its weight is applied.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CombineOptions {
+    /// Bring it to norm 1, all of its layers together: one with a layer has norm 1 there, one with several keeps their ratios.
+    pub normalize: bool,
+    /// Take its components along these vectors away, in each layer that they have; weights do not matter.
+    pub orthogonal_to: Vec<Input>,
+}
+
+/// Adds inputs up. One input of weight 1 without options comes back as it is; else the result's metadata records its parts, and
+/// keeps what all of them agree on.
+///
+/// # Errors
+/// There is no input; hidden sizes, depths, positions or spans differ; nothing is left of an input; the sum is not finite.
+pub fn combine(inputs: Vec<Input>, options: &CombineOptions) -> Result<SteeringVector> {
+    check(&inputs, &options.orthogonal_to)?;
+    if let ([Input { vector, weight: 1.0, .. }], false, []) =
+        (inputs.as_slice(), options.normalize, options.orthogonal_to.as_slice())
+    {
+        return Ok(vector.clone());
+    }
+    let basis = basis(&options.orthogonal_to);
+    let mut sum: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for input in &inputs {
+        let contribution = contribution(input, &basis, options)?;
+        for (layer, v) in contribution {
+            let sum = sum.entry(layer).or_insert_with(|| vec![0.0; v.len()]);
+            sum.iter_mut().zip(v).for_each(|(sum, x)| *sum += x);
+        }
+    }
+    let layers: BTreeMap<usize, Vec<f32>> =
+        sum.into_iter().map(|(layer, v)| (layer, v.into_iter().map(|x| x as f32).collect())).collect();
+    if let Some((layer, _)) = layers.iter().find(|(_, v)| v.iter().any(|x| !x.is_finite())) {
+        return Err(Error::Argument(format!("the sum is not finite at layer {layer}: use smaller weights")));
+    }
+    Ok(SteeringVector { layers, metadata: metadata(&inputs, options) })
+}
+
+fn check(inputs: &[Input], orthogonal_to: &[Input]) -> Result<()> {
+    let [first, ..] = inputs else { return Err(Error::Argument("no vector given".into())) };
+    for other in inputs.iter().chain(orthogonal_to) {
+        let (a, b) = (&first.file, &other.file);
+        let (hidden_a, hidden_b) = (first.vector.hidden_size(), other.vector.hidden_size());
+        if hidden_a != hidden_b {
+            let problem = format!("{a} has hidden size {hidden_a}, {b} has {hidden_b}: vectors of two sizes do not add up");
+            return Err(Error::Argument(problem));
+        }
+    }
+    // Depths need not be known.
+    let mut deep = inputs.iter().chain(orthogonal_to).filter_map(|i| Some((&i.file, i.vector.metadata.num_hidden_layers?)));
+    if let Some((a, depth_a)) = deep.next()
+        && let Some((b, depth_b)) = deep.find(|(_, depth)| *depth != depth_a)
+    {
+        let problem =
+            format!("{a} is for a model of {depth_a} layers, {b} for one of {depth_b}: their layers do not correspond");
+        return Err(Error::Argument(problem));
+    }
+    for other in inputs {
+        let (a, b) = (where_added(&first.vector.metadata), where_added(&other.vector.metadata));
+        if a != b {
+            let (file_a, file_b) = (&first.file, &other.file);
+            return Err(Error::Argument(format!("{file_a} is for {a}, {file_b} for {b}: they do not add up")));
+        }
+    }
+    for other in orthogonal_to {
+        let shared = |input: &Input| input.vector.layers.keys().any(|layer| other.vector.layers.contains_key(layer));
+        if !inputs.iter().any(shared) {
+            let (file, layers) = (&other.file, list(other.vector.layers.keys()));
+            return Err(Error::Argument(format!(
+                "{file} has layers {layers}, of which no input has one: there is nothing to make orthogonal"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn where_added(known: &Metadata) -> String {
+    let spans = known.spans.map_or("no spans".to_owned(), |spans| format!("spans {spans}"));
+    format!("positions {} and {spans}", known.positions)
+}
+
+/// What lies below this share of a vector's norm is rounding.
+const NEGLIGIBLE: f64 = 1e-6;
+
+/// Orthonormal vectors by layer that span what is to be projected out.
+fn basis(orthogonal_to: &[Input]) -> BTreeMap<usize, Vec<Vec<f64>>> {
+    let mut basis: BTreeMap<usize, Vec<Vec<f64>>> = BTreeMap::new();
+    for (layer, v) in orthogonal_to.iter().flat_map(|input| &input.vector.layers) {
+        let known = basis.entry(*layer).or_default();
+        let v: Vec<f64> = v.iter().copied().map(f64::from).collect();
+        let rest = rest_of(&v, known);
+        let length = norm(&rest);
+        // One that depends on those before adds nothing.
+        if length > NEGLIGIBLE * norm(&v) {
+            known.push(rest.into_iter().map(|x| x / length).collect());
+        }
+    }
+    basis
+}
+
+/// `v (H)` without its components along orthonormal vectors. Twice: the first pass leaves rounding of the size of `v`.
+fn rest_of(v: &[f64], orthonormal: &[Vec<f64>]) -> Vec<f64> {
+    let mut rest = v.to_vec();
+    for unit in orthonormal.iter().chain(orthonormal) {
+        let along: f64 = rest.iter().zip(unit).map(|(x, u)| x * u).sum();
+        rest.iter_mut().zip(unit).for_each(|(x, u)| *x -= along * u);
+    }
+    rest
+}
+
+fn norm(v: &[f64]) -> f64 {
+    v.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// What one input adds, by layer.
+fn contribution(
+    input: &Input,
+    basis: &BTreeMap<usize, Vec<Vec<f64>>>,
+    options: &CombineOptions,
+) -> Result<BTreeMap<usize, Vec<f64>>> {
+    let mut out = BTreeMap::new();
+    for (layer, v) in &input.vector.layers {
+        let v: Vec<f64> = v.iter().copied().map(f64::from).collect();
+        let rest = basis.get(layer).map_or_else(|| v.clone(), |known| rest_of(&v, known));
+        if norm(&v) > 0.0 && norm(&rest) <= NEGLIGIBLE * norm(&v) {
+            let file = &input.file;
+            let problem = format!("{file}: nothing is left of layer {layer} once it is made orthogonal to the others");
+            return Err(Error::Argument(problem));
+        }
+        out.insert(*layer, rest);
+    }
+    let mut factor = f64::from(input.weight);
+    if options.normalize {
+        let length = norm(&out.values().flatten().copied().collect::<Vec<_>>());
+        if length == 0.0 {
+            return Err(Error::Argument(format!("{}: is zero and cannot be brought to norm 1", input.file)));
+        }
+        factor /= length;
+    }
+    out.values_mut().flatten().for_each(|x| *x *= factor);
+    Ok(out)
+}
+
+fn metadata(inputs: &[Input], options: &CombineOptions) -> Metadata {
+    let all = || inputs.iter().map(|input| &input.vector.metadata);
+    Metadata {
+        base_model: agreed(all().map(|known| known.base_model.clone())),
+        model_type: agreed(all().map(|known| known.model_type.clone())),
+        num_hidden_layers: all().find_map(|known| known.num_hidden_layers),
+        positions: all().next().map(|known| known.positions).unwrap_or_default(),
+        spans: all().next().and_then(|known| known.spans),
+        training: None,
+        combination: Some(Combination {
+            normalize: options.normalize,
+            parts: inputs.iter().map(Input::part).collect(),
+            orthogonal_to: options.orthogonal_to.iter().map(Input::part).collect(),
+        }),
+    }
+}
+
+/// What all say who say anything.
+fn agreed(mut said: impl Iterator<Item = Option<String>> + Clone) -> Option<String> {
+    let first = said.clone().flatten().next()?;
+    said.all(|other| other.is_none_or(|other| other == first)).then_some(first)
+}

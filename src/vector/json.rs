@@ -1,0 +1,189 @@
+//! JSON: all that bipo knows of a vector with its numbers by layer, IBM activation-steering's `.svec`, or a bare list of
+//! numbers. Numbers are written as the f64 that equals them, so that every reader gets the same f32 back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::file::{Format, Vectors};
+use super::metadata::{Combination, check_version};
+use super::{Metadata, SteeringVector};
+use crate::{Error, Result};
+
+/// More layers than any model has.
+const MAX_LAYERS: usize = 4096;
+
+/// What is written to a `.svec` where nothing is known: so does the program that reads it, for methods without a variance.
+const NO_VARIANCE: f64 = 1.0;
+
+#[derive(Serialize)]
+struct Own<'a> {
+    format: &'static str,
+    format_version: u32,
+    bipo_version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base_model: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_type: Option<&'a str>,
+    hidden_size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    num_hidden_layers: Option<usize>,
+    positions: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spans: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    training: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    combination: Option<&'a Combination>,
+    layers: BTreeMap<usize, Vec<f64>>,
+}
+
+#[derive(Serialize)]
+struct Svec<'a> {
+    model_type: &'a str,
+    directions: BTreeMap<usize, Vec<f64>>,
+    explained_variances: BTreeMap<usize, f64>,
+}
+
+pub(super) fn to_bytes(vector: &SteeringVector) -> Vec<u8> {
+    let known = &vector.metadata;
+    lines(&Own {
+        format: "bipo",
+        format_version: 1,
+        bipo_version: env!("CARGO_PKG_VERSION"),
+        base_model: known.base_model.as_deref(),
+        model_type: known.model_type.as_deref(),
+        hidden_size: vector.hidden_size(),
+        num_hidden_layers: known.num_hidden_layers,
+        positions: known.positions.to_string(),
+        spans: known.spans.map(|spans| spans.to_string()),
+        training: known.training.as_ref(),
+        combination: known.combination.as_ref(),
+        layers: widened(vector),
+    })
+}
+
+pub(super) fn to_svec(vector: &SteeringVector) -> Vec<u8> {
+    lines(&Svec {
+        model_type: vector.metadata.model_type.as_deref().unwrap_or(UNKNOWN_MODEL_TYPE),
+        directions: widened(vector),
+        explained_variances: vector.layers.keys().map(|layer| (*layer, NO_VARIANCE)).collect(),
+    })
+}
+
+/// Stands for the model type in formats that demand one.
+pub(super) const UNKNOWN_MODEL_TYPE: &str = "unknown";
+
+fn widened(vector: &SteeringVector) -> BTreeMap<usize, Vec<f64>> {
+    vector.layers.iter().map(|(layer, v)| (*layer, v.iter().copied().map(f64::from).collect())).collect()
+}
+
+fn lines(document: &impl Serialize) -> Vec<u8> {
+    // Structs of strings, numbers and maps with keys that are numbers always serialise.
+    let mut bytes = serde_json::to_vec(document).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Whether the first character is one that such a file begins with.
+pub(super) fn is_json(bytes: &[u8]) -> bool {
+    matches!(bytes.trim_ascii_start(), [b'{' | b'[', ..])
+}
+
+/// Any of the three kinds; keys that are not known are skipped.
+#[derive(Deserialize)]
+struct Document {
+    format: Option<String>,
+    format_version: Option<u32>,
+    base_model: Option<String>,
+    model_type: Option<String>,
+    hidden_size: Option<usize>,
+    num_hidden_layers: Option<usize>,
+    positions: Option<String>,
+    spans: Option<String>,
+    training: Option<Value>,
+    combination: Option<Combination>,
+    layers: Option<Layers>,
+    directions: Option<Layers>,
+}
+
+pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metadata))> {
+    let broken = |error: serde_json::Error| Error::malformed(path, format!("not a steering vector in JSON: {error}"));
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        let v: Vec<f32> = serde_json::from_slice(bytes).map_err(broken)?;
+        return Ok((Format::Json, (Vectors::Unplaced(v), Metadata::default())));
+    }
+    let document: Document = serde_json::from_slice(bytes).map_err(broken)?;
+    match (document.layers, document.directions) {
+        (None, Some(Layers(directions))) => {
+            let model_type = document.model_type.filter(|name| name != UNKNOWN_MODEL_TYPE);
+            Ok((Format::Svec, (Vectors::Placed(directions), Metadata { model_type, ..Metadata::default() })))
+        }
+        (Some(Layers(layers)), None) if document.format.as_deref() == Some("bipo") => {
+            check_version(path, &document.format_version.map(|version| version.to_string()).unwrap_or_default())?;
+            let hidden = layers.values().next().map_or(0, Vec::len);
+            if document.hidden_size.is_some_and(|stated| stated != hidden) {
+                return Err(Error::malformed(path, format!("hidden_size does not agree with the {hidden} numbers of a layer")));
+            }
+            let metadata = Metadata {
+                base_model: document.base_model,
+                model_type: document.model_type,
+                num_hidden_layers: document.num_hidden_layers,
+                positions: parsed(path, "positions", document.positions)?.unwrap_or_default(),
+                spans: parsed(path, "spans", document.spans)?,
+                training: document.training,
+                combination: document.combination,
+            };
+            Ok((Format::Json, (Vectors::Placed(layers), metadata)))
+        }
+        _ => Err(Error::malformed(
+            path,
+            "not a steering vector in JSON: expected \"format\": \"bipo\" with \"layers\", an .svec with \"directions\", or a list of numbers",
+        )),
+    }
+}
+
+/// A value that is a word; none where the key is missing.
+fn parsed<T: FromStr>(path: &Path, key: &str, text: Option<String>) -> Result<Option<T>> {
+    let unknown = |text: &str| Error::malformed(path, format!("key {key:?} is {text:.60?}, which this bipo does not know"));
+    text.map(|text| text.parse().map_err(|_| unknown(&text))).transpose()
+}
+
+/// Numbers by layer, each layer once.
+struct Layers(BTreeMap<usize, Vec<f32>>);
+
+impl<'de> Deserialize<'de> for Layers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(LayersVisitor)
+    }
+}
+
+struct LayersVisitor;
+
+impl<'de> Visitor<'de> for LayersVisitor {
+    type Value = Layers;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object of layer numbers with a list of numbers each")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Layers, A::Error> {
+        let mut layers = BTreeMap::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let layer = key.parse().map_err(|_| A::Error::custom(format!("key {key:?}: expected a layer's number")))?;
+            let v: Vec<f32> = map.next_value()?;
+            if layers.insert(layer, v).is_some() {
+                return Err(A::Error::custom(format!("layer {layer} comes twice")));
+            }
+            if layers.len() > MAX_LAYERS {
+                return Err(A::Error::custom(format!("more than {MAX_LAYERS} layers")));
+            }
+        }
+        Ok(Layers(layers))
+    }
+}

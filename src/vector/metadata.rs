@@ -1,0 +1,133 @@
+//! What is known of a vector beside its numbers, as the strings that a safetensors or GGUF header holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Positions, Spans};
+use crate::{Error, Result};
+
+/// What is known of a vector beside its numbers; a foreign file leaves most of it out.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metadata {
+    /// Model that it was trained on.
+    pub base_model: Option<String>,
+    /// The model's `model_type`.
+    pub model_type: Option<String>,
+    /// The model's number of blocks.
+    pub num_hidden_layers: Option<usize>,
+    /// Where it is added.
+    pub positions: Positions,
+    /// Whose words it is added at; anybody's and the template's where none.
+    pub spans: Option<Spans>,
+    /// How it was trained.
+    pub training: Option<serde_json::Value>,
+    /// The vectors that it was made of.
+    pub combination: Option<Combination>,
+}
+
+/// How a vector was made of others.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Combination {
+    /// Whether each part was brought to norm 1 before its weight was applied.
+    pub normalize: bool,
+    /// What was added up.
+    pub parts: Vec<Part>,
+    /// What was projected out of each part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orthogonal_to: Vec<Part>,
+}
+
+/// One file of a combination.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its name, without the directory.
+    pub file: String,
+    /// Hash of the file.
+    pub sha256: String,
+    /// The factor on it.
+    pub weight: f32,
+    /// The layers that it steers.
+    pub layers: Vec<usize>,
+    /// Its norm as it was read, all layers together.
+    pub norm: f64,
+    /// As in [`Metadata`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_model: Option<String>,
+    /// As in [`Metadata`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<serde_json::Value>,
+    /// As in [`Metadata`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub combination: Option<Combination>,
+}
+
+impl Combination {
+    pub(super) fn collect_base_models<'a>(&'a self, names: &mut BTreeSet<&'a str>) {
+        for part in &self.parts {
+            names.extend(part.base_model.as_deref());
+            part.combination.iter().for_each(|inner| inner.collect_base_models(names));
+        }
+    }
+}
+
+/// The most that JSON inside a header may take: parsed, it takes many times that.
+const MAX_JSON_BYTES: usize = 1 << 20;
+
+impl Metadata {
+    /// What is known, by key, in a fixed order.
+    pub(super) fn to_strings(&self) -> BTreeMap<&'static str, String> {
+        let mut out = BTreeMap::from([
+            ("format_version", "1".to_owned()),
+            ("positions", self.positions.to_string()),
+            ("bipo_version", env!("CARGO_PKG_VERSION").to_owned()),
+        ]);
+        out.extend(self.spans.map(|spans| ("spans", spans.to_string())));
+        out.extend(self.base_model.clone().map(|name| ("base_model", name)));
+        out.extend(self.model_type.clone().map(|name| ("model_type", name)));
+        out.extend(self.num_hidden_layers.map(|n| ("num_hidden_layers", n.to_string())));
+        out.extend(self.training.as_ref().map(|training| ("training", training.to_string())));
+        out.extend(self.combination.as_ref().map(|combination| ("combination", json!(combination).to_string())));
+        out
+    }
+
+    /// The way back from [`Metadata::to_strings`].
+    ///
+    /// # Errors
+    /// The version is another, `positions` is missing, or a value is not what it should be; names the file and the key.
+    pub(super) fn from_strings<'a>(path: &Path, get: impl Fn(&str) -> Option<&'a str>) -> Result<Self> {
+        let required = |key: &str| get(key).ok_or_else(|| Error::malformed(path, format!("metadata key {key:?} is missing")));
+        check_version(path, required("format_version")?)?;
+        let bad = |key: &str, expected: &str| {
+            let value: String = get(key).unwrap_or_default().chars().take(60).collect();
+            Error::malformed(path, format!("metadata key {key:?} is {value:?}, expected {expected}"))
+        };
+        let depth = get("num_hidden_layers").map(|n| n.parse().map_err(|_| bad("num_hidden_layers", "a whole number")));
+        Ok(Self {
+            base_model: get("base_model").map(str::to_owned),
+            model_type: get("model_type").map(str::to_owned),
+            num_hidden_layers: depth.transpose()?,
+            positions: required("positions")?.parse().map_err(|_| bad("positions", "a position rule that this bipo knows"))?,
+            spans: get("spans").map(|text| text.parse().map_err(|_| bad("spans", "user or assistant"))).transpose()?,
+            training: get("training").map(|text| from_json(text).ok_or_else(|| bad("training", "JSON"))).transpose()?,
+            combination: get("combination")
+                .map(|text| from_json(text).ok_or_else(|| bad("combination", "JSON with normalize and parts")))
+                .transpose()?,
+        })
+    }
+}
+
+/// Refuses a file that a later bipo wrote by other rules.
+pub(super) fn check_version(path: &Path, version: &str) -> Result<()> {
+    if version == "1" {
+        return Ok(());
+    }
+    let problem = format!("format_version {version:?}, but this bipo reads 1: use a newer bipo");
+    Err(Error::malformed(path, problem))
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+    (text.len() <= MAX_JSON_BYTES).then(|| serde_json::from_str(text).ok()).flatten()
+}
