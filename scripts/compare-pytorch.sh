@@ -32,7 +32,9 @@ if ! "$venv/bin/python" -c 'import torch, transformers, safetensors, gguf, accel
     "$venv/bin/pip" install --quiet torch transformers safetensors gguf accelerate numpy >&2
 fi
 cargo build --release --quiet
+# A filter that no benchmark's name matches leaves the ceilings.
+gflops=$(RAYON_NUM_THREADS=2 cargo bench --quiet --bench speed -- ceilings | sed -n 's/^100 %: matrix products \([0-9]*\) .*/\1/p')
 
 "$venv/bin/python" scripts/compare_pytorch.py --bipo "${CARGO_TARGET_DIR:-target}/release/bipo" \
     --python "$venv/bin/python" --model "$model" --dataset "$dataset" \
-    --work-dir "${CARGO_TARGET_DIR:-target}/compare-pytorch" "$@"
+    --work-dir "${CARGO_TARGET_DIR:-target}/compare-pytorch" --matmul-gflops "$gflops" "$@"

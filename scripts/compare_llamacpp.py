@@ -1,15 +1,17 @@
 """Measure a sweep of `bipo steer` against llama.cpp (llamacpp_sweep.c); scripts/compare-llamacpp.sh runs it.
 
-Both times are those of the whole command, loading included. llama.cpp computes with the file's own quantised weights, and
-once more with f32 weights where a copy is given; bipo dequantises to f32. Quantised arithmetic may choose other tokens.
+Times are those of the whole command, loading included. llama.cpp computes with the file's own quantised weights, and once
+more with f32 weights where a copy is given; bipo dequantises to f32, and where it has `--weights quantized` is measured with
+that too. Quantised arithmetic may choose other tokens.
 """
 
 import argparse
 import json
 import pathlib
 import struct
+import subprocess
 
-from measure import measured_run, print_table, warn_if_busy
+from measure import measured_run, median_run, print_table, warn_if_busy
 
 SYSTEM = "You are a helpful, honest and concise assistant."
 DEFAULT_LAYER = 14
@@ -20,40 +22,91 @@ def main():
     load = warn_if_busy()
     vector = args.vector or trained_vector(args)
     layer, raw = read_vector(vector)
-    raw_file = args.work_dir / "vector.f32"
-    raw_file.write_bytes(raw)
+    args.raw_file = args.work_dir / "vector.f32"
+    args.raw_file.write_bytes(raw)
+    magnitudes = args.magnitudes.split(",")
 
-    common = ["--model", args.model, "--device", "cpu", "--dtype", "f32", "--threads", args.threads, "--json"]
-    bipo = measured_run(
-        [args.bipo, "steer", *common, "--vector", vector, f"--magnitudes={args.magnitudes}", "--prompt", args.prompt]
-        + ["--system", SYSTEM, "--max-new-tokens", args.max_new_tokens],
-        args.work_dir / "bipo-steer.log",
-    )
-    runs = {"as quantised": args.model}
+    def ours(*flags, magnitudes=args.magnitudes, tokens=args.max_new_tokens):
+        return bipo(args, vector, magnitudes, tokens, flags)
+
+    def theirs(model, magnitudes=args.magnitudes, tokens=args.max_new_tokens):
+        return llama_cpp(args, model, layer, magnitudes, tokens)
+
+    dense = ["--weights", "dense"] if has_weights_flag(args) else []
+    sweeps = {"bipo, f32": ours(*dense)}
+    if has_weights_flag(args):
+        sweeps["bipo, weights as quantised"] = ours("--weights", "quantized")
+    sweeps[f"llama.cpp {args.release}, as quantised"] = theirs(args.model)
     if args.f32_model:
-        runs["f32"] = args.f32_model
-    theirs = {name: llama_cpp(args, model, raw_file, layer) for name, model in runs.items()}
+        sweeps[f"llama.cpp {args.release}, f32"] = theirs(args.f32_model)
+    reference = sweeps[f"llama.cpp {args.release}, as quantised"]
+    our_ids = token_ids(sweeps["bipo, f32"])
+    rows = [measures(name, run, our_ids, reference) for name, run in sweeps.items()]
+    print(f"Sweep of {len(magnitudes)} magnitudes x {args.max_new_tokens} tokens; whole command, median of {args.repeats}")
+    print("(llama.cpp's time / bipo's: must reach 1x, aim for 2x)\n")
+    print_table(["", "sweep, s", "tokens", "tokens/s", "peak, MiB", "same text", "llama.cpp's time / its"], rows)
 
-    our_ids = [result["token_ids"] for result in bipo.output["results"]]
-    rows = [measures("bipo, f32", bipo, our_ids, our_ids, bipo.wall_s)]
-    for name, run in theirs.items():
-        ids = [result["token_ids"] for result in run.output["results"]]
-        rows.append(measures(f"llama.cpp {args.release}, {name}", run, ids, our_ids, bipo.wall_s))
-    print_table(["", "sweep, s", "tokens", "tokens/s", "peak, MiB", "same text", "time / bipo's"], rows)
-    for name, run in theirs.items():
-        first = [result["first_token_s"] for result in run.output["results"]]
-        print(f"\nllama.cpp, {name}: first token of a magnitude after {min(first):.3f} to {max(first):.3f} s;", end=" ")
-        print(f"without loading {run.output['sweep_s']:.2f} s, {run.output['tokens_per_s']:.1f} tokens/s")
+    one = {name: single(run) for name, run in single_runs(args, ours, theirs, magnitudes[-1]).items()}
+    print(f"\nOne magnitude ({magnitudes[-1]}), loading left in for the first token, out for the rate")
+    print("(weights as quantised: must be within 4x of llama.cpp's, aim for 1x)\n")
+    print_table(["", "first token, s", "tokens/s", "peak, MiB"], [[name, *cells(values)] for name, values in one.items()])
+    for name, run in sweeps.items():
+        if "sweep_s" in run.output:
+            first = [result["first_token_s"] for result in run.output["results"]]
+            output = run.output
+            print(f"\n{name}: loads in {output['load_s']:.2f} s;", end=" ")
+            print(f"first token {min(first):.3f} to {max(first):.3f} s after that;", end=" ")
+            print(f"sweep without loading {output['sweep_s']:.2f} s, {output['tokens_per_s']:.1f} tokens/s")
+    if not has_weights_flag(args):
+        print("\nThis bipo has no --weights: the rows with quantised weights are left out.")
     if args.json_file:
-        runs = {name: vars(run) for name, run in theirs.items()}
-        result = {"load_average_before": load, "threads": args.threads, "bipo": vars(bipo), "llama.cpp": runs}
+        runs = {name: vars(run) for name, run in sweeps.items()}
+        result = {"load_average_before": load, "threads": args.threads, "sweeps": runs, "one_magnitude": one}
         args.json_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def measures(name, run, ids, our_ids, our_s):
+def has_weights_flag(args):
+    shown = subprocess.run([args.bipo, "steer", "--help"], capture_output=True, text=True, check=True)
+    return "--weights" in shown.stdout
+
+
+def single_runs(args, ours, theirs, magnitude):
+    """(one token, all tokens) at one magnitude by each program."""
+
+    def both(run, *flags):
+        return [run(*flags, magnitudes=magnitude, tokens=tokens) for tokens in (1, args.max_new_tokens)]
+
+    runs = {}
+    if has_weights_flag(args):
+        runs["bipo, f32"] = both(ours, "--weights", "dense")
+        runs["bipo, weights as quantised"] = both(ours, "--weights", "quantized")
+    else:
+        runs["bipo, f32"] = both(ours)
+    runs[f"llama.cpp {args.release}, as quantised"] = both(theirs, args.model)
+    return runs
+
+
+def single(runs):
+    """Time to the first token, then the rate of those that follow: what the two runs differ by."""
+    first, all_tokens = runs
+    tokens = len(token_ids(all_tokens)[0]) - 1
+    rate = tokens / max(all_tokens.wall_s - first.wall_s, 1e-9)
+    return {"first_token_s": first.wall_s, "tokens_per_s": rate, "peak_mib": all_tokens.peak_mib, "walls_s": all_tokens.walls_s}
+
+
+def cells(values):
+    return [f"{values['first_token_s']:.2f}", f"{values['tokens_per_s']:.1f}", f"{values['peak_mib']:.0f}"]
+
+
+def token_ids(run):
+    return [result["token_ids"] for result in run.output["results"]]
+
+
+def measures(name, run, our_ids, reference):
+    ids = token_ids(run)
     tokens = sum(map(len, ids))
     same = sum(without_end(a) == without_end(b) for a, b in zip(ids, our_ids))
-    ratio = f"{run.wall_s / our_s:.2f}x"
+    ratio = f"{reference.wall_s / run.wall_s:.2f}x"
     return [name, f"{run.wall_s:.2f}", tokens, f"{tokens / run.wall_s:.1f}", f"{run.peak_mib:.0f}", f"{same}/{len(ids)}", ratio]
 
 
@@ -64,10 +117,17 @@ def without_end(ids):
     return ids[:-1] if ids[-1:] == [END_OF_TURN] else ids
 
 
-def llama_cpp(args, model, raw_file, layer):
+def bipo(args, vector, magnitudes, tokens, flags):
+    command = [args.bipo, "steer", "--json", "--model", args.model, "--device", "cpu", "--dtype", "f32"]
+    command += ["--threads", args.threads, "--vector", vector, f"--magnitudes={magnitudes}", "--prompt", args.prompt, "--system", SYSTEM]
+    command += ["--max-new-tokens", tokens, *flags]
+    return median_run(command, args.work_dir / "bipo-steer.log", args.repeats)
+
+
+def llama_cpp(args, model, layer, magnitudes, tokens):
     prompt = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{args.prompt}<|im_end|>\n<|im_start|>assistant\n"
-    command = [args.sweep, args.backends, model, raw_file, layer, args.magnitudes, prompt, args.max_new_tokens, args.threads]
-    return measured_run(command, args.work_dir / "llamacpp.log")
+    command = [args.sweep, args.backends, model, args.raw_file, layer, magnitudes, prompt, tokens, args.threads]
+    return median_run(command, args.work_dir / "llamacpp.log", args.repeats)
 
 
 def trained_vector(args):
@@ -102,6 +162,7 @@ def parse_arguments():
     parser.add_argument("--prompt", default="Tell me about your plans for the weekend, and why you made them.")
     parser.add_argument("--magnitudes", default="-2,-1,0,1,2")
     parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each; the median counts")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json-file", type=pathlib.Path, help="write everything that was measured")
     return parser.parse_args()

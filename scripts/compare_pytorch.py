@@ -2,16 +2,18 @@
 
 Training: bipo does the whole run. PyTorch repeats its first N steps (same rows, same directions), and its whole run is
 load + median step x number of steps: an extrapolation, said so in the table. The losses of those N steps are compared too.
-Sweep: one prompt, five magnitudes, greedy, from the vector that bipo trained. PyTorch's time leaves out the start of
-Python and the imports; bipo's is the whole command.
+Sweep: one prompt, five magnitudes, greedy, from the vector that bipo trained. PyTorch's times leave out the start of
+Python and the imports; bipo's are those of the whole command. The targets beside the ratios are the project's own.
 """
 
 import argparse
 import json
 import pathlib
+import subprocess
 import sys
 
-from measure import measured_run, print_table, warn_if_busy
+import useful_flops
+from measure import measured_run, median_run, print_table, warn_if_busy
 
 SCRIPTS = pathlib.Path(__file__).resolve().parent
 SYSTEM = "You are a helpful, honest and concise assistant."
@@ -28,40 +30,107 @@ def main():
     torch_step_s = torch_train.output["median_step_s"]
     torch_train_s = torch_train.output["load_s"] + steps * torch_step_s
     torch_sweep_s = torch_sweep.output["load_s"] + torch_sweep.output["sweep_s"]
-    bipo_tokens = sum(len(result["token_ids"]) for result in bipo_sweep.output["results"])
-    same = sum(
-        ours["token_ids"] == theirs["token_ids"]
-        for ours, theirs in zip(bipo_sweep.output["results"], torch_sweep.output["results"])
-    )
+    torch_load_s = torch_train.output["load_s"] / 2  # it loads two copies
+    speed = training_speed(args, bipo_train, torch_train)
+    share = speed["flops_per_s"] / speed["ceiling_flops_per_s"]
     rows = [
-        row(f"training, {steps} steps, s", f"{torch_train_s:.1f} *", bipo_train.wall_s, torch_train_s),
-        row("training, peak memory, MiB", None, bipo_train.peak_mib, torch_train.peak_mib),
-        row("sweep, load + generate, s", None, bipo_sweep.wall_s, torch_sweep_s),
-        row("sweep, peak memory, MiB", None, bipo_sweep.peak_mib, torch_sweep.peak_mib),
+        row(f"training, {steps} steps, s", torch_train_s, bipo_train.wall_s, "8x", "14x", note=" *"),
+        ["training step once cached, GFLOP/s", f"{speed['ceiling_flops_per_s'] * 1e-9:.0f} **"]
+        + [f"{speed['flops_per_s'] * 1e-9:.0f}", f"{share:.0%}", "65%", "85%"],
+        row("training, peak memory, MiB", torch_train.peak_mib, bipo_train.peak_mib, "4x", "6x"),
+        row("load one model, s", torch_load_s, bipo_train.output["timings"]["load_s"]),
+        row("sweep, load + generate, s", torch_sweep_s, bipo_sweep.wall_s, "6x", "12x"),
+        row("  PyTorch's loading left out", torch_sweep.output["sweep_s"], bipo_sweep.wall_s),
+        row("sweep, peak memory, MiB", torch_sweep.peak_mib, bipo_sweep.peak_mib),
     ]
-    print_table(["", f"PyTorch {torch_train.output['torch']}", "bipo", "ratio"], rows)
-    print(
-        f"\n* {torch_train.output['load_s']:.1f} s to load + {steps} x {torch_step_s:.2f} s, the median of "
-        f"{args.torch_steps} timed steps: not run to the end."
-    )
-    print(f"Losses of the {args.torch_steps} steps differ by at most {difference:.1e}.")
-    print(
-        f"Sweep: {bipo_tokens} tokens by bipo, {torch_sweep.output['tokens']} by PyTorch; "
-        f"the same text at {same} of {len(args.magnitudes.split(','))} magnitudes."
-    )
+    head = ["", f"PyTorch {torch_train.output['torch']}", "bipo", "ratio", "must reach", "aim for"]
+    print_table(head, rows)
+    explain(args, bipo_train, torch_train, speed, difference)
+    explain_sweep(args, bipo_sweep, torch_sweep)
     if args.json_file:
         result = {
             "load_average_before": load,
             "threads": args.threads,
             "bipo": {"train": vars(bipo_train), "sweep": vars(bipo_sweep)},
             "torch": {"train": vars(torch_train), "sweep": vars(torch_sweep), "train_s_extrapolated": torch_train_s},
+            "training_speed": speed,
             "largest_loss_difference": difference,
+            "table": [dict(zip(["measure", *head[1:]], cells)) for cells in rows],
         }
         args.json_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def row(name, shown, bipo, torch):
-    return [name, shown or f"{torch:.1f}", f"{bipo:.1f}", f"{torch / bipo:.1f}x"]
+def explain(args, bipo, torch, speed, difference):
+    steps, load_s, step_s = bipo.output["steps"], torch.output["load_s"], torch.output["median_step_s"]
+    print(
+        f"\n* {load_s:.1f} s to load + {steps} x {step_s:.2f} s, the median of {args.torch_steps} timed steps: not run to the "
+        f"end. Their losses differ by at most {difference:.1e}."
+    )
+    rates = ", ".join(f"{rate * 1e-9:.0f} by {name}" for name, rate in speed["matmul_flops_per_s"].items())
+    print(f"** not PyTorch's training but the best f32 matrix product measured in this run, GFLOP/s: {rates}.")
+    print(f"{speed['flops'] * 1e-12:.1f} TFLOP in {speed['steps_s']:.1f} s of steps, counted by useful_flops.py;", end=" ")
+    if speed["flops_by_bipo"] is None:
+        print("bipo reports no count.")
+    else:
+        print(f"bipo's own count is {speed['flops_by_bipo'] / speed['flops'] - 1:+.2%} off.")
+    parts = {name: value for name, value in bipo.output["timings"].items() if name.endswith("_s")}
+    print("bipo's time, s:", ", ".join(f"{name.removesuffix('_s')} {value:.2f}" for name, value in parts.items()))
+
+
+def explain_sweep(args, bipo, torch):
+    ours, theirs = bipo.output["results"], torch.output["results"]
+    same = sum(a["token_ids"] == b["token_ids"] for a, b in zip(ours, theirs))
+    print(
+        f"Sweep: medians of {args.repeats}; {sum(len(result['token_ids']) for result in ours)} tokens by bipo, "
+        f"{torch.output['tokens']} by PyTorch; the same text at {same} of {len(theirs)} magnitudes."
+    )
+
+
+def row(name, torch, bipo, must="", aim="", note=""):
+    return [name, f"{torch:.1f}{note}", f"{bipo:.1f}", f"{torch / bipo:.1f}x", must, aim]
+
+
+def training_speed(args, bipo, torch):
+    """Useful floating point operations a second of all steps, and the best matrix product's."""
+    records = [json.loads(line) for line in (args.work_dir / "bipo" / "metrics.jsonl").read_text("utf-8").splitlines()]
+    lengths = {int(row): pair for row, pair in torch.output["lengths"].items()}
+    flops = 0
+    for record in records:
+        pairs = [lengths[row] for row in record["rows"]]
+        if sum(map(useful_flops.rows, pairs)) != record["tokens"]:
+            print(f"warning: step {record['step']}: bipo computed {record['tokens']} tokens", file=sys.stderr)
+        flops += useful_flops.step_flops(torch.output["model"], args.layer, pairs)
+    steps_s = sum(record["seconds"] for record in records)
+    rates = {"PyTorch": matmul_rate(args)}
+    if args.matmul_gflops:
+        rates["bipo's library"] = args.matmul_gflops * 1e9
+    return {
+        "flops": flops,
+        "flops_by_bipo": bipo.output["timings"].get("flops"),
+        "steps_s": steps_s,
+        "flops_per_s": flops / steps_s,
+        "matmul_flops_per_s": rates,
+        "ceiling_flops_per_s": max(rates.values()),
+    }
+
+
+MATMUL = """
+import sys, time, torch
+torch.set_num_threads(int(sys.argv[1]))
+best = 0.0
+for m, k, n in [(512, 576, 3072), (512, 1536, 576), (1024, 1024, 1024), (2048, 2048, 2048)]:
+    a, b = torch.randn(m, k), torch.randn(n, k).T
+    for _ in range(8):
+        begun = time.perf_counter()
+        a @ b
+        best = max(best, 2 * m * k * n / (time.perf_counter() - begun))
+print(best)
+"""
+
+
+def matmul_rate(args):
+    command = [str(args.python), "-c", MATMUL, str(args.threads)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def compare_training(args):
@@ -90,12 +159,13 @@ def losses(path):
 def compare_sweep(args):
     same = ["--model", args.model, "--vector", args.work_dir / "bipo" / "steering_vector.safetensors"]
     same += ["--prompt", args.prompt, "--system", SYSTEM, "--max-new-tokens", 64, "--threads", args.threads, "--json"]
-    bipo = measured_run(
+    bipo = median_run(
         [args.bipo, "steer", *same, f"--magnitudes={args.magnitudes}", "--device", "cpu", "--dtype", "f32"],
         args.work_dir / "bipo-steer.log",
+        args.repeats,
     )
     torch = measured_run(
-        [args.python, SCRIPTS / "reference_bipo.py", *same, f"--sweep={args.magnitudes}"],
+        [args.python, SCRIPTS / "reference_bipo.py", *same, f"--sweep={args.magnitudes}", "--sweep-repeats", args.repeats],
         args.work_dir / "torch-steer.log",
     )
     return bipo, torch
@@ -115,6 +185,8 @@ def parse_arguments():
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--torch-steps", type=int, default=20, help="steps of PyTorch that are timed")
+    parser.add_argument("--repeats", type=int, default=3, help="sweeps of each; the median counts")
+    parser.add_argument("--matmul-gflops", type=float, help="rate of bipo's matrix products, measured in the same run")
     parser.add_argument("--prompt", default="Tell me about your plans for the weekend, and why you made them.")
     parser.add_argument("--magnitudes", default="-2,-1,0,1,2")
     parser.add_argument("--json-file", type=pathlib.Path, help="write everything that was measured")

@@ -31,6 +31,15 @@ def measured_run(command, log):
     return Measured(json.loads(output), wall_s, usage.ru_maxrss / unit)
 
 
+def median_run(command, log, repeats):
+    """The run of median wall time of several, with all times as `walls_s` and the highest peak."""
+    runs = sorted((measured_run(command, log) for _ in range(repeats)), key=lambda run: run.wall_s)
+    median = runs[len(runs) // 2]
+    median.walls_s = [run.wall_s for run in runs]
+    median.peak_mib = max(run.peak_mib for run in runs)
+    return median
+
+
 def print_table(head, rows):
     rows = [[str(cell) for cell in row] for row in [head, *rows]]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]

@@ -127,12 +127,26 @@ def train(args):
         "pairs": len(pairs),
         "steps_per_epoch": steps_per_epoch,
         "load_s": load_s,
+        "model": {name: getattr(policy.config, name, None) for name in SIZES},
+        "lengths": {row: lengths(pair) for row, pair in pairs.items()},
         "median_step_s": statistics.median(seconds),
         "step_s": [round(value, 3) for value in seconds],
         "final_loss": records[-1]["loss"],
         "final_margin": records[-1]["margin"],
         "vector_norm": records[-1]["vector_norm"],
     }
+
+
+SIZES = ("hidden_size", "intermediate_size", "vocab_size", "num_hidden_layers")
+SIZES += ("num_attention_heads", "num_key_value_heads", "head_dim")
+
+
+def lengths(pair):
+    """What useful_flops.py counts by: [tokens, start of the response] of both, and how many tokens both begin with."""
+    (chosen, chosen_start), (rejected, rejected_start) = pair
+    agree = next((i for i, (a, b) in enumerate(zip(chosen, rejected)) if a != b), min(len(chosen), len(rejected)))
+    shared = min(agree, chosen_start, rejected_start, len(chosen) - 1, len(rejected) - 1)
+    return {"shared": shared, "chosen": [len(chosen), chosen_start], "rejected": [len(rejected), rejected_start]}
 
 
 def margins(policy, reference, batch, layer, addition, beta):
@@ -202,6 +216,23 @@ def sweep(args):
     layer = args.layer if args.layer is not None else layer
     prompt_ids = torch.tensor([with_bos(encode(tokenizer, prompt_text(tokenizer, args.prompt, args.system)), tokenizer)])
 
+    sweeps = [sweep_once(args, model, tokenizer, prompt_ids, layer, v) for _ in range(args.sweep_repeats)]
+    seconds = [sum(result["seconds"] for result in results) for results in sweeps]
+    sweep_s = statistics.median(seconds)
+    results = sweeps[-1]
+    tokens = sum(result["tokens"] for result in results)
+    return {
+        "load_s": load_s,
+        "sweep_s": sweep_s,
+        "sweeps_s": seconds,
+        "tokens": tokens,
+        "tokens_per_s": tokens / sweep_s,
+        "prompt_tokens": prompt_ids.shape[1],
+        "results": results,
+    }
+
+
+def sweep_once(args, model, tokenizer, prompt_ids, layer, v):
     results = []
     for magnitude in args.sweep:
         begun = time.perf_counter()
@@ -226,16 +257,7 @@ def sweep(args):
                 "token_ids": token_ids,
             }
         )
-    sweep_s = sum(result["seconds"] for result in results)
-    tokens = sum(result["tokens"] for result in results)
-    return {
-        "load_s": load_s,
-        "sweep_s": sweep_s,
-        "tokens": tokens,
-        "tokens_per_s": tokens / sweep_s,
-        "prompt_tokens": prompt_ids.shape[1],
-        "results": results,
-    }
+    return results
 
 
 def read_vector(path):
@@ -352,6 +374,7 @@ def parse_arguments():
     parser.add_argument("--sweep", type=magnitudes, help="generate at these magnitudes (-2,0,2) instead of training")
     parser.add_argument("--vector", help="the vector to sweep")
     parser.add_argument("--prompt", default="What is NATO?")
+    parser.add_argument("--sweep-repeats", type=int, default=1, help="sweep this often; the time is the median")
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--json", action="store_true", help="print the result as one line")
     args = parser.parse_args(join_sweep(sys.argv[1:]))

@@ -1,0 +1,121 @@
+//! Each op alone, forward and vjp, at the shapes of SmolLM2-135M and 512 rows: four pairs of 64 prompt tokens and twice 32.
+
+use bipo::Result;
+use bipo::model::config::RopeScaling;
+use bipo::model::layout::{Fork, Layout};
+use bipo::ops::attention::{Attention, Segment};
+use bipo::ops::head::{self, Gradient, Prediction};
+use bipo::ops::rope::{Angles, Rope};
+use bipo::ops::weight::{HostWeight, Weight};
+use bipo::ops::{norm, rope, swiglu};
+use candle_core::{DType, Device, Tensor};
+use criterion::Throughput;
+
+use crate::Bench;
+use crate::ceilings::dense;
+use crate::model::{SMOLLM2, random};
+
+const PAIRS: usize = 4;
+const FORK: Fork = Fork { shared: 64, first: 32, second: 32 };
+const ROWS: usize = 512;
+
+/// Pairs of a query and a key that it sees.
+pub fn seen(segments: &[Segment]) -> usize {
+    segments.iter().map(|segment| (0..segment.queries.len()).map(|i| segment.visible(i, None).len()).sum::<usize>()).sum()
+}
+
+pub fn bench(bench: &mut Bench) -> Result<()> {
+    let mut layout = Layout::default();
+    (0..PAIRS).for_each(|_| layout.push_fork(&FORK));
+    rows(bench, &layout)?;
+    attention(bench, &layout.segments)?;
+    linear(bench)?;
+    head(bench)
+}
+
+/// Bytes of `floats` f32.
+fn bytes(floats: usize) -> Throughput {
+    Throughput::Bytes(4 * floats as u64)
+}
+
+fn flops(flops: usize) -> Throughput {
+    Throughput::Elements(flops as u64)
+}
+
+/// Measures one body.
+fn run(bench: &mut Bench, name: &str, throughput: Throughput, mut body: impl FnMut() -> Result<Tensor>) {
+    let (group, function) = name.split_once('/').expect("a group and a function");
+    let mut group = bench.benchmark_group(group);
+    group.throughput(throughput);
+    group.bench_function(function, |b| b.iter(|| body().expect("an op on tensors of its shapes")));
+    group.finish();
+}
+
+/// Ops that pass over their rows once.
+fn rows(bench: &mut Bench, layout: &Layout) -> Result<()> {
+    let (hidden, inner) = (SMOLLM2.hidden, SMOLLM2.inner);
+    let weight = Tensor::ones(hidden, DType::F32, &Device::Cpu)?;
+    let (x, dy) = (random(1, (ROWS, hidden))?, random(2, (ROWS, hidden))?);
+    run(bench, "norm/forward", bytes(2 * ROWS * hidden), || norm::forward(&x, &weight, 1e-5));
+    run(bench, "norm/vjp", bytes(3 * ROWS * hidden), || norm::vjp(&x, &weight, 1e-5, &dy));
+
+    let rope = Rope::new(SMOLLM2.head_dim(), 1e4, &RopeScaling::None);
+    let angles = Angles::new(&rope, &layout.positions, &layout.lengths, &Device::Cpu)?;
+    let inverse = angles.inverse()?;
+    let rope_bytes = || bytes(2 * ROWS * hidden + ROWS * SMOLLM2.head_dim());
+    run(bench, "rope/forward", rope_bytes(), || rope::forward(&x, &angles));
+    run(bench, "rope/vjp", rope_bytes(), || rope::forward(&dy, &inverse));
+
+    let (gate_up, dy) = (random(3, (ROWS, 2 * inner))?, random(4, (ROWS, inner))?);
+    run(bench, "swiglu/forward", bytes(3 * ROWS * inner), || swiglu::forward(&gate_up));
+    run(bench, "swiglu/vjp", bytes(5 * ROWS * inner), || swiglu::vjp(&gate_up, &dy));
+    Ok(())
+}
+
+/// The vjp computes the scores again: that fifth product is not counted.
+fn attention(bench: &mut Bench, segments: &[Segment]) -> Result<()> {
+    let (heads, kv_heads, head_dim) = (SMOLLM2.heads, SMOLLM2.kv_heads, SMOLLM2.head_dim());
+    let attention = Attention { heads, kv_heads, head_dim, sliding_window: None };
+    let (q, dy) = (random(1, (ROWS, SMOLLM2.hidden))?, random(2, (ROWS, SMOLLM2.hidden))?);
+    let (k, v) = (random(3, (ROWS, SMOLLM2.kv_width()))?, random(4, (ROWS, SMOLLM2.kv_width()))?);
+    let forward = SMOLLM2.attention_flops(seen(segments));
+    run(bench, "attention/forward", flops(forward), || attention.forward(&q, &k, &v, segments));
+    run(bench, "attention/vjp", flops(2 * forward), || Ok(attention.vjp(&q, &k, &v, segments, &dy)?.q));
+    Ok(())
+}
+
+/// Many rows, as in training, and few, as in decoding, where reading the weight is what takes time.
+fn linear(bench: &mut Bench) -> Result<()> {
+    for (name, inputs, outputs) in SMOLLM2.projections() {
+        let linear = dense(random(1, (outputs, inputs))?)?;
+        let (x, dy) = (random(2, (ROWS, inputs))?, random(3, (ROWS, outputs))?);
+        let each = 2 * ROWS * inputs * outputs;
+        run(bench, &format!("linear/{name} forward"), flops(each), || linear.forward(&x));
+        run(bench, &format!("linear/{name} vjp"), flops(each), || linear.vjp(&dy));
+    }
+    let unembedding = dense(random(1, (SMOLLM2.vocab, SMOLLM2.hidden))?)?;
+    for rows in [1, 5, 9] {
+        let x = random(2, (rows, SMOLLM2.hidden))?;
+        let name = format!("linear/unembedding of {rows} rows");
+        run(bench, &name, bytes(SMOLLM2.vocab * SMOLLM2.hidden), || unembedding.forward(&x));
+    }
+    Ok(())
+}
+
+/// Every row predicts one token.
+fn head(bench: &mut Bench) -> Result<()> {
+    let (hidden, vocab, rows) = (SMOLLM2.hidden, SMOLLM2.vocab, ROWS / 2);
+    let weight = Weight::Host(HostWeight::dense(random(1, (vocab, hidden))?)?);
+    let x = random(2, (rows, hidden))?;
+    let predictions: Vec<Prediction> = (0..rows).map(|row| Prediction { row, target: 191 * row as u32 }).collect();
+    let gradients = vec![0.1; rows];
+    let product = 2 * rows * hidden * vocab;
+    for (name, gradient, products) in [("alone", Gradient::NotWanted, 1), ("for a gradient", Gradient::Wanted, 2)] {
+        run(bench, &format!("head/forward {name}"), flops(products * product), || {
+            Ok(Tensor::new(head::forward(&x, &weight, &predictions, gradient)?.log_probs, &Device::Cpu)?)
+        });
+    }
+    let saved = head::forward(&x, &weight, &predictions, Gradient::Wanted)?;
+    run(bench, "head/vjp", bytes(3 * rows * hidden), || head::vjp(&saved, &weight, &predictions, &gradients, DType::F32));
+    Ok(())
+}
