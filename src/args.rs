@@ -55,6 +55,10 @@ pub struct ModelArgs {
     /// Set the type of weights and activations [auto: f32 on the CPU, bf16 elsewhere].
     #[arg(long, default_value = "auto")]
     pub dtype: DTypeArg,
+    /// Hold the weights on the CPU dense, in their dtype, or as their file has them, decoded when used
+    /// [auto: dense where that takes at most half of the memory].
+    #[arg(long, default_value = "auto")]
+    pub weights: WeightsArg,
     /// Set the system prompt; "" for none [default: none].
     #[arg(long, allow_hyphen_values = true)]
     pub system: Option<String>,
@@ -96,6 +100,13 @@ impl DTypeArg {
             Self::F16 => DType::F16,
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WeightsArg {
+    Auto,
+    Dense,
+    Quantized,
 }
 
 #[derive(Debug, Args)]

@@ -320,6 +320,17 @@ impl<'m> Batch<'m> {
         Ok(Pass { log_probs, residual, steered, saved, head })
     }
 
+    /// Floating-point operations that the blocks above `layer` and the head need, forward and back.
+    pub fn flops(&self, layer: usize) -> u64 {
+        let pass = crate::flops::Pass {
+            blocks: self.model.num_blocks() - layer - 1,
+            rows: self.rows(),
+            segments: self.plan.segments(),
+            selected: self.selection.segments(),
+        };
+        pass.forward(&self.model.config) + pass.backward(&self.model.config)
+    }
+
     /// Gradients of the vectors added, given those of the responses' log-probabilities, one behind the other.
     /// → `(layers·H)` f32.
     pub fn vjp(&self, pass: Pass, gradients: &[PairLogProbs]) -> Result<Vec<f32>> {

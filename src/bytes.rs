@@ -66,6 +66,14 @@ fn machine_memory() -> Option<u64> {
     None
 }
 
+/// The most memory that this process has had resident, mapped files included; unknown elsewhere than on Linux.
+pub fn peak_memory() -> Option<Bytes> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(Bytes(kib << 10))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

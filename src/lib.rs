@@ -32,6 +32,7 @@ pub mod chat;
 pub mod data;
 pub mod error;
 pub mod files;
+pub mod flops;
 pub mod generate;
 pub mod layers;
 pub mod loss;

@@ -159,7 +159,7 @@ pub struct EpochRecord {
     pub best: bool,
 }
 
-/// Where the time went, seconds.
+/// Where the time went, seconds, and what the steps did in it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Timings {
     /// Blocks 0..=L and the reference pass, once a pair.
@@ -172,6 +172,17 @@ pub struct Timings {
     pub eval_s: f64,
     /// Everything else of the training loop.
     pub other_s: f64,
+    /// Rows that went through the upper blocks in all steps.
+    pub tokens: u64,
+    /// Floating-point operations that these needed, forward and back, counted from the shapes.
+    pub flops: u64,
+}
+
+impl Timings {
+    /// Seconds of all steps.
+    pub fn step_s(&self) -> f64 {
+        self.forward_s + self.backward_s
+    }
 }
 
 /// What a run reports to. Each method may end the run with an error.
@@ -422,6 +433,8 @@ impl<'a> Trainer<'a> {
         let mut gradient = batch.vjp(pass, &loss.gradients)?;
         gradient.iter_mut().for_each(|g| *g *= d as f32);
         self.timings.backward_s += started.elapsed().as_secs_f64();
+        self.timings.tokens += batch.rows() as u64;
+        self.timings.flops += batch.flops(self.data.layer);
         Ok((loss, gradient, batch.rows()))
     }
 

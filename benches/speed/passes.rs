@@ -4,7 +4,7 @@
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
-use bipo::activations::Activations;
+use bipo::activations::{Activations, CacheOptions};
 use bipo::generate::{GenerateOptions, generate};
 use bipo::model::Model;
 use bipo::model::layout::Layout;
@@ -37,7 +37,7 @@ fn training_step(bench: &mut Bench, model: &LazyCell<Model, impl FnOnce() -> Mod
     let config = config();
     let data = LazyCell::new(|| {
         let pairs: Vec<EncodedPair> = (0..PAIRS).map(pair).collect();
-        Activations::compute(model, &pairs, LAYER, config.positions, |_, _| Ok(())).expect("activations of valid tokens")
+        Activations::compute(model, &pairs, LAYER, config.positions).expect("activations of valid tokens")
     });
     let mut group = bench.benchmark_group("training step");
     group.throughput(Throughput::Elements(step_flops() as u64));
@@ -95,6 +95,7 @@ fn config() -> TrainConfig {
         scheduler: Scheduler::Constant,
         seed: 11,
         init: None,
+        cache: CacheOptions::default(),
     }
 }
 

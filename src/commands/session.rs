@@ -3,19 +3,20 @@
 use std::path::Path;
 use std::time::Instant;
 
+use bipo::bytes::{Bytes, total_memory};
 use bipo::chat::{ChatTemplate, chat_template_of};
 use bipo::model::Model;
 use bipo::model::config::Config;
 use bipo::model::presets::{self, Preset};
 use bipo::model::resolve::{Checkpoint, ModelFiles, ResolveOptions, resolve};
 use bipo::model::token_ids::TokenIds;
-use bipo::model::weights::Weights;
+use bipo::model::weights::{Hold, Weights};
 use bipo::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_gguf};
 use bipo::{Error, Result};
-use candle_core::Device;
+use candle_core::{DType, Device};
 use tokenizers::Tokenizer;
 
-use crate::args::ModelArgs;
+use crate::args::{ModelArgs, WeightsArg};
 use crate::output::Log;
 
 /// A model before its weights are read: what can be checked cheaply is here.
@@ -46,15 +47,42 @@ impl Opened {
         Ok(Self { files, config, encoder, tokens, preset, device, weights })
     }
 
-    /// Reads the weights. Returns the model and the seconds that it took.
+    /// Reads or maps the weights. Returns the model and the seconds that it took.
     pub fn load(&self, args: &ModelArgs, log: Log) -> Result<(Model, f64)> {
         let started = Instant::now();
         let dtype = args.dtype.resolve(self.device.is_cpu());
-        let model = Model::load(&self.weights, self.config.clone(), dtype, &self.device)?;
+        let hold = self.hold(args.weights, dtype)?;
+        let model = Model::load_as(&self.weights, self.config.clone(), dtype, &self.device, hold)?;
         let load_s = started.elapsed().as_secs_f64();
         let (layers, hidden) = (model.num_blocks(), model.config.hidden_size);
-        log.info(format!("{}: {layers} layers, hidden size {hidden}, {dtype:?}, loaded in {load_s:.1} s", self.files.name));
+        let kind = if hold == Hold::Stored { "as stored".into() } else { format!("{dtype:?}") };
+        let (in_memory, mapped) = model.weight_bytes();
+        let (in_memory, mapped) = (Bytes(in_memory as u64), Bytes(mapped as u64));
+        let place = if mapped.0 > 0 { format!(" {mapped} mapped,") } else { String::new() };
+        log.info(format!(
+            "{}: {layers} layers, hidden size {hidden}, weights {kind}, {in_memory} in memory,{place} loaded in {load_s:.1} s",
+            self.files.name
+        ));
         Ok((model, load_s))
+    }
+
+    /// How the matrices are held. Those of a type that the file does not have are converted, which takes their size.
+    fn hold(&self, wanted: WeightsArg, dtype: DType) -> Result<Hold> {
+        if !self.device.is_cpu() {
+            return match wanted {
+                WeightsArg::Quantized => {
+                    Err(Error::Argument("--weights quantized needs --device cpu: other devices multiply dense weights".into()))
+                }
+                WeightsArg::Auto | WeightsArg::Dense => Ok(Hold::Tensors),
+            };
+        }
+        let dense = self.config.matrix_elements().saturating_mul(dtype.size_in_bytes() as u64);
+        let fits = total_memory().is_none_or(|memory| dense <= memory.0 / 2);
+        Ok(match wanted {
+            WeightsArg::Quantized => Hold::Stored,
+            WeightsArg::Auto if !fits => Hold::Stored,
+            WeightsArg::Auto | WeightsArg::Dense => Hold::Dense,
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bipo::activations::{CacheOptions, CacheSize};
+use bipo::bytes::peak_memory;
 use bipo::data::{self, Dataset, LoadOptions, Source};
 use bipo::files::{sha256, write_atomic};
 use bipo::layers::Layers;
@@ -15,7 +16,7 @@ use bipo::model::presets;
 use bipo::optim::l2_norm;
 use bipo::positions::Spans;
 use bipo::tokens::EncodedPair;
-use bipo::train::{EpochRecord, Observer, Outcome, StepRecord, TrainConfig};
+use bipo::train::{EpochRecord, Observer, Outcome, StepRecord, Timings, TrainConfig};
 use bipo::vector::{Metadata, SteeringVector};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
@@ -268,11 +269,13 @@ fn report(
     (load_s, tokenize_s): (f64, f64),
 ) -> anyhow::Result<()> {
     let norm = l2_norm(&outcome.v);
-    let mut timings = json!({"load_s": load_s, "tokenize_s": tokenize_s});
+    let steps_s = outcome.timings.step_s();
+    let mut timings = json!({"load_s": load_s, "tokenize_s": tokenize_s, "step_s": steps_s, "cache_bytes": outcome.cache_bytes,
+        "peak_memory_bytes": peak_memory().map(|peak| peak.0)});
     if let (Value::Object(timings), Value::Object(more)) = (&mut timings, json!(outcome.timings)) {
         timings.extend(more);
     }
-    log.detail(format!("time: {timings}; cache of {:.1} MB", outcome.cache_bytes as f64 / 1e6));
+    log.detail(times(&outcome.timings, load_s, tokenize_s));
     if args.model.json {
         return Ok(output::json(&json!({
             "schema_version": 1, "vector": path, "steps": outcome.steps, "final_loss": outcome.final_loss,
@@ -300,6 +303,24 @@ fn report(
         path.display()
     );
     Ok(output::result(&text)?)
+}
+
+/// Where the time went, in words.
+fn times(t: &Timings, load_s: f64, tokenize_s: f64) -> String {
+    let parts = [
+        ("load", load_s),
+        ("tokenise", tokenize_s),
+        ("cache", t.cache_s),
+        ("forward", t.forward_s),
+        ("backward", t.backward_s),
+        ("held out", t.eval_s),
+        ("other", t.other_s),
+    ];
+    let parts: Vec<String> = parts.iter().map(|(name, seconds)| format!("{name} {seconds:.2} s")).collect();
+    let rate = |count: u64| count as f64 / t.step_s().max(f64::MIN_POSITIVE);
+    let peak = peak_memory().map_or(String::new(), |peak| format!(", peak memory {peak}"));
+    let (tokens, gflops) = (rate(t.tokens), rate(t.flops) / 1e9);
+    format!("time: {}\nsteps: {tokens:.0} tokens/s, {gflops:.1} GFLOP/s of useful work{peak}", parts.join(", "))
 }
 
 /// Writes each step and epoch as it comes and shows progress.

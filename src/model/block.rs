@@ -107,6 +107,11 @@ pub struct Saved {
 }
 
 impl Plan {
+    /// Runs of rows.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
     /// Positions and runs of `layout` as tensors on `device`.
     pub fn new(layout: &Layout, rope: &Rope, device: &Device) -> Result<Self> {
         let angles = Angles::new(rope, &layout.positions, &layout.lengths, device)?;
@@ -171,6 +176,11 @@ impl Saved {
 }
 
 impl Selection {
+    /// Runs of the selected rows.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
     /// The selected rows. `(T, ·)` → `(Q, ·)`.
     pub fn of(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.index_select(&self.rows, 0)?)

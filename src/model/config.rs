@@ -99,6 +99,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// Elements of all matrices together.
+    pub fn matrix_elements(&self) -> u64 {
+        let wide = |n: usize| n as u64;
+        let heads = wide(2 * (self.num_attention_heads + self.num_key_value_heads)) * wide(self.head_dim);
+        let block = wide(self.hidden_size) * (heads + 3 * wide(self.intermediate_size));
+        let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
+        wide(self.num_hidden_layers) * block + embeddings * wide(self.vocab_size) * wide(self.hidden_size)
+    }
+
     /// Reads the configuration of a checkpoint whose weights are open: `config.json`, or the GGUF file's metadata.
     pub fn load(checkpoint: &Checkpoint, weights: &Weights) -> Result<Self> {
         let path = match checkpoint {

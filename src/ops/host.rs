@@ -85,21 +85,43 @@ pub enum Into {
 
 /// `dst (m, n; rows row_stride apart) = [dst +] a (m, k) · b (k, n)`.
 pub fn matmul(dst: &mut [f32], row_stride: usize, into: Into, a: Matrix, b: Matrix, parallelism: Parallelism) {
-    assert_eq!(a.cols, b.rows);
-    let (m, n, k) = (a.rows, b.cols, a.cols);
+    let (m, n) = (a.rows, b.cols);
     if m == 0 || n == 0 {
         return;
     }
     assert!(n <= row_stride || m == 1);
     assert!((m - 1) * row_stride + n <= dst.len());
-    // SAFETY: `Matrix::new` and the asserts above keep every element that the strides reach inside its slice; `dst` is
-    // borrowed mutably, so it overlaps neither operand.
+    // SAFETY: the asserts keep every element that the strides reach inside `dst`, which is borrowed mutably, so it overlaps
+    // neither operand.
+    unsafe { gemm_into(dst.as_mut_ptr(), row_stride, into, a, b, parallelism) }
+}
+
+/// a (m, k) · b (k, n) in new memory, by all threads. → `(m, n)`
+pub fn product(a: Matrix, b: Matrix) -> Vec<f32> {
+    let len = a.rows * b.cols;
+    let mut dst = Vec::with_capacity(len);
+    if len > 0 {
+        // SAFETY: the capacity is m rows of n elements, `n` apart. Overwriting reads none of them and writes all.
+        unsafe {
+            gemm_into(dst.as_mut_ptr(), b.cols, Into::Overwrite, a, b, all_threads());
+            dst.set_len(len);
+        }
+    }
+    dst
+}
+
+/// # Safety
+/// `dst` must be valid for writes of `a.rows` rows of `b.cols` elements `row_stride` apart (`row_stride` no less than
+/// `b.cols`), initialised for [`Into::Add`], and overlap neither operand.
+unsafe fn gemm_into(dst: *mut f32, row_stride: usize, into: Into, a: Matrix, b: Matrix, parallelism: Parallelism) {
+    assert_eq!(a.cols, b.rows);
+    // SAFETY: the caller answers for `dst`; `Matrix::new` keeps what the strides of the operands reach inside their slices.
     unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
-            dst.as_mut_ptr(),
+            a.rows,
+            b.cols,
+            a.cols,
+            dst,
             1,
             row_stride as isize,
             into == Into::Add,

@@ -45,14 +45,19 @@ impl Linear {
         let ((rows, outputs), (_, cols)) = (dy.dims2()?, self.weight.dims()?);
         let dy = dy.contiguous()?;
         let dy = HostSlice::new(&dy)?;
-        let mut dx = vec![0f32; rows * cols];
-        self.weight.with_parts(|parts| {
+        let dx = self.weight.with_parts(|parts| {
+            if let Some(floats) = single(parts) {
+                let w = Matrix::new(floats, outputs, cols, cols);
+                return host::product(Matrix::new(&dy, rows, outputs, outputs), w);
+            }
+            let mut dx = vec![0f32; rows * cols];
             for_each_block(parts, |first, block, block_rows| {
                 let dy = Matrix::new(dy.get(first..).unwrap_or_default(), rows, block_rows, outputs);
                 let w = Matrix::new(block, block_rows, cols, cols);
                 let into = if first == 0 { Into::Overwrite } else { Into::Add };
                 host::matmul(&mut dx, cols, into, dy, w, host::all_threads());
             });
+            dx
         })?;
         host::tensor(dx, (rows, cols))
     }
@@ -81,26 +86,35 @@ fn product(x: &Tensor, w: &Weight, residual: Option<&Tensor>) -> Result<Tensor> 
     let ((rows, inner), (cols, _)) = (x.dims2()?, w.dims()?);
     let x = x.contiguous()?;
     let x = HostSlice::new(&x)?;
-    let (mut y, into) = match residual {
-        Some(residual) => (residual.flatten_all()?.to_vec1::<f32>()?, Into::Add),
-        None => (vec![0f32; rows * cols], Into::Overwrite),
-    };
-    w.with_parts(|parts| {
-        if rows <= MAX_ROWS {
-            return few_rows(&x, parts, rows, &mut y);
+    let residual = residual.map(|residual| residual.flatten_all()?.to_vec1::<f32>()).transpose()?;
+    let y = w.with_parts(|parts| {
+        let matrix = Matrix::new(&x, rows, inner, inner);
+        if let (Some(floats), None) = (single(parts).filter(|_| rows > MAX_ROWS), &residual) {
+            return host::product(matrix, Matrix::new(floats, cols, inner, inner).t());
         }
-        let x = Matrix::new(&x, rows, inner, inner);
+        let into = if residual.is_some() { Into::Add } else { Into::Overwrite };
+        let mut y = residual.unwrap_or_else(|| vec![0f32; rows * cols]);
+        if rows <= MAX_ROWS {
+            few_rows(&x, parts, rows, &mut y);
+            return y;
+        }
         for_each_block(parts, |first, block, block_rows| {
             let w = Matrix::new(block, block_rows, inner, inner);
-            host::matmul(&mut y[first..], cols, into, x, w.t(), host::all_threads());
+            host::matmul(&mut y[first..], cols, into, matrix, w.t(), host::all_threads());
         });
+        y
     })?;
     host::tensor(y, (rows, cols))
 }
 
+/// The elements of a matrix that is one part and f32.
+fn single<'a>(parts: &[Rows<'a>]) -> Option<&'a [f32]> {
+    if let [part] = parts { part.floats() } else { None }
+}
+
 /// Calls `f` with the first row, the elements and the number of rows of blocks that make up `parts`: whole parts where they
 /// are f32, some decoded rows at a time where not.
-pub(super) fn for_each_block(parts: &[Rows], mut f: impl FnMut(usize, &[f32], usize)) {
+fn for_each_block(parts: &[Rows], mut f: impl FnMut(usize, &[f32], usize)) {
     let mut first = 0;
     let mut decoded = Vec::new();
     for part in parts {
