@@ -5,6 +5,7 @@
 //! own ops. Both are proved against finite differences and against candle's differentiable twins.
 
 pub mod attention;
+pub mod encoding;
 pub mod head;
 pub(crate) mod host;
 pub mod linear;
