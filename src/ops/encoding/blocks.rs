@@ -111,7 +111,7 @@ pub fn q8_1(block: &[u8; 36], out: &mut [f32; 32]) {
 #[inline(always)]
 pub fn q8_k(block: &[u8; 292], out: &mut [f32; SUPER]) {
     let d = f32::from_le_bytes([block[0], block[1], block[2], block[3]]);
-    signed_bytes(part::<_, SUPER>(block, 4), d, out);
+    signed_bytes(part::<_, _, SUPER>(block, 4), d, out);
 }
 
 #[inline(always)]
@@ -123,8 +123,8 @@ fn signed_bytes<const N: usize>(q: &[u8; N], d: f32, out: &mut [f32; N]) {
 
 /// `LEN` elements of an array, from `at` on.
 #[inline(always)]
-fn part<const N: usize, const LEN: usize>(bytes: &[u8; N], at: usize) -> &[u8; LEN] {
-    bytes[at..].first_chunk().expect("the range has this length")
+fn part<T, const N: usize, const LEN: usize>(array: &[T; N], at: usize) -> &[T; LEN] {
+    array[at..].first_chunk().expect("the range has this length")
 }
 
 /// Sixteen scales (low nibble) and minima (high), two bits an element in four planes of a half, d, d of the minima.
@@ -137,8 +137,7 @@ pub fn q2_k(block: &[u8; 84], out: &mut [f32; SUPER]) {
     for (half, out) in out.as_chunks_mut::<128>().0.iter_mut().enumerate() {
         for side in 0..2 {
             let q: &[u8; 16] = part(block, 16 + 32 * half + 16 * side);
-            let (d, min): (&[f32; 8], &[f32; 8]) =
-                (d[8 * half..].first_chunk().unwrap(), min[8 * half..].first_chunk().unwrap());
+            let (d, min): (&[f32; 8], &[f32; 8]) = (part(&d, 8 * half), part(&min, 8 * half));
             for j in 0..16 {
                 let q = q[j] as u32;
                 out[16 * side + j] = d[side] * (q & 3) as i32 as f32 - min[side];
@@ -159,7 +158,7 @@ pub fn q3_k(block: &[u8; 110], out: &mut [f32; SUPER]) {
         for side in 0..2 {
             let q: &[u8; 16] = part(block, 32 + 32 * half + 16 * side);
             let third: &[u8; 16] = part(block, 16 * side);
-            let d: &[f32; 8] = d[8 * half..].first_chunk().unwrap();
+            let d: &[f32; 8] = part(&d, 8 * half);
             for j in 0..16 {
                 let (q, third) = (q[j] as u32, third[j] as u32 >> (4 * half));
                 out[16 * side + j] = d[side] * ((q & 3 | (third & 1) << 2) as i32 - 4) as f32;
@@ -237,13 +236,13 @@ pub fn q5_k(block: &[u8; 176], out: &mut [f32; SUPER]) {
 #[inline(always)]
 pub fn q6_k(block: &[u8; 210], out: &mut [f32; SUPER]) {
     let d = f16([block[208], block[209]]);
-    let d = part::<_, 16>(block, 192).map(|s| d * s as i8 as f32);
+    let d = part::<_, _, 16>(block, 192).map(|s| d * s as i8 as f32);
     for (half, out) in out.as_chunks_mut::<128>().0.iter_mut().enumerate() {
         for side in 0..2 {
             let first: &[u8; 16] = part(block, 64 * half + 16 * side);
             let second: &[u8; 16] = part(block, 64 * half + 32 + 16 * side);
             let upper: &[u8; 16] = part(block, 128 + 32 * half + 16 * side);
-            let d: &[f32; 8] = d[8 * half..].first_chunk().unwrap();
+            let d: &[f32; 8] = part(&d, 8 * half);
             for j in 0..16 {
                 let (first, second, upper) = (first[j] as u32, second[j] as u32, upper[j] as u32);
                 out[16 * side + j] = d[side] * ((first & 15 | upper << 4 & 48) as i32 - 32) as f32;

@@ -144,12 +144,23 @@ const PAIRS: usize = 4;
 ///
 /// Panics when `rows` is 0 or more than [`MAX_ROWS`], and when a weight row is not K elements long.
 pub fn few_rows<'w>(encoding: Encoding, x: &[f32], rows: usize, weight_row: impl Fn(usize) -> &'w [u8], out: &mut [f32]) {
+    assert!(x.len().is_multiple_of(rows) && out.len().is_multiple_of(rows));
     let arch = Arch::new();
-    macro_rules! each_count { ($($m:literal)*) => { match rows {
-        $($m => arch.dispatch(Products::<$m, _> { encoding, x, weight_row, out }),)*
+    match rows {
+        1 => arch.dispatch(Products::<1, _> { encoding, x, weight_row, out }),
+        2 => arch.dispatch(Products::<2, _> { encoding, x, weight_row, out }),
+        3 => arch.dispatch(Products::<3, _> { encoding, x, weight_row, out }),
+        4 => arch.dispatch(Products::<4, _> { encoding, x, weight_row, out }),
+        5 => arch.dispatch(Products::<5, _> { encoding, x, weight_row, out }),
+        6 => arch.dispatch(Products::<6, _> { encoding, x, weight_row, out }),
+        7 => arch.dispatch(Products::<7, _> { encoding, x, weight_row, out }),
+        8 => arch.dispatch(Products::<8, _> { encoding, x, weight_row, out }),
+        9 => arch.dispatch(Products::<9, _> { encoding, x, weight_row, out }),
+        10 => arch.dispatch(Products::<10, _> { encoding, x, weight_row, out }),
+        11 => arch.dispatch(Products::<11, _> { encoding, x, weight_row, out }),
+        12 => arch.dispatch(Products::<12, _> { encoding, x, weight_row, out }),
         _ => panic!("{rows} rows, expected 1 to {MAX_ROWS}"),
-    } } }
-    each_count!(1 2 3 4 5 6 7 8 9 10 11 12)
+    }
 }
 
 struct Products<'a, const M: usize, F> {
@@ -243,91 +254,4 @@ impl<const M: usize> Lines<M> {
 }
 
 #[cfg(test)]
-mod tests {
-    use candle_core::quantized::{GgmlDType, QTensor};
-    use candle_core::{Device, Tensor};
-    use rand::{Rng, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-
-    use super::*;
-
-    const ALL: [GgmlDType; 14] = [
-        GgmlDType::F32,
-        GgmlDType::F16,
-        GgmlDType::BF16,
-        GgmlDType::Q4_0,
-        GgmlDType::Q4_1,
-        GgmlDType::Q5_0,
-        GgmlDType::Q5_1,
-        GgmlDType::Q8_0,
-        GgmlDType::Q2K,
-        GgmlDType::Q3K,
-        GgmlDType::Q4K,
-        GgmlDType::Q5K,
-        GgmlDType::Q6K,
-        GgmlDType::Q8K,
-    ];
-
-    fn random(seed: u64, len: usize) -> Vec<f32> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        (0..len).map(|_| rng.random_range(-2.0..2.0)).collect()
-    }
-
-    #[test]
-    fn decoded_blocks_have_the_bits_of_candles() {
-        for dtype in ALL {
-            let weight = Tensor::from_vec(random(1, 8 * 768), (8, 768), &Device::Cpu).unwrap();
-            let quantised = QTensor::quantize(&weight, dtype).unwrap();
-            let expected: Vec<f32> = quantised.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-            let mut ours = vec![0f32; 8 * 768];
-            Encoding::from(dtype).decode(&quantised.data().unwrap(), &mut ours);
-            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&ours), bits(&expected), "{dtype:?}");
-        }
-    }
-
-    #[test]
-    fn halves_have_the_values_of_every_bit_pattern() {
-        for bits in 0..=u16::MAX {
-            let mut ours = [0f32; 2];
-            Encoding::F16.decode(&bits.to_le_bytes(), &mut ours[..1]);
-            Encoding::Bf16.decode(&bits.to_le_bytes(), &mut ours[1..]);
-            let expected = [half::f16::from_bits(bits).to_f32(), half::bf16::from_bits(bits).to_f32()];
-            for (ours, expected) in ours.iter().zip(expected) {
-                assert!(ours.to_bits() == expected.to_bits() || (ours.is_nan() && expected.is_nan()), "{bits:#x}");
-            }
-        }
-    }
-
-    #[test]
-    fn products_of_a_few_rows_agree_with_decoded_ones() {
-        for (dtype, k) in ALL.map(|dtype| (dtype, 768)).into_iter().chain([(GgmlDType::F16, 37), (GgmlDType::F32, 530)]) {
-            let encoding = Encoding::from(dtype);
-            let outputs = 9;
-            let weight = Tensor::from_vec(random(2, outputs * k), (outputs, k), &Device::Cpu).unwrap();
-            let quantised = QTensor::quantize(&weight, dtype).unwrap();
-            let bytes = quantised.data().unwrap();
-            let mut w = vec![0f32; outputs * k];
-            encoding.decode(&bytes, &mut w);
-            for rows in [1, 4, 12] {
-                let x = random(3, rows * k);
-                let mut out = vec![0f32; outputs * rows];
-                let row_bytes = encoding.row_bytes(k).unwrap();
-                few_rows(encoding, &x, rows, |row| &bytes[row * row_bytes..][..row_bytes], &mut out);
-                for (i, value) in out.iter().enumerate() {
-                    let (o, m) = (i / rows, i % rows);
-                    let products = w[o * k..][..k].iter().zip(&x[m * k..][..k]).map(|(w, x)| *w as f64 * *x as f64);
-                    let expected: f64 = products.sum();
-                    assert!((f64::from(*value) - expected).abs() < 1e-3, "{dtype:?}, {rows} rows: {value} is not {expected}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_row_must_be_whole_blocks() {
-        assert_eq!(Encoding::Q4_1.row_bytes(64), Some(40));
-        assert_eq!(Encoding::Q4_1.row_bytes(63), None);
-        assert_eq!(Encoding::Q6K.row_bytes(512), Some(420));
-    }
-}
+mod tests;
