@@ -142,7 +142,7 @@ const PAIRS: usize = 4;
 /// `out (N, rows)`. Each weight row is decoded once. The order of additions of one result does not depend on how many rows
 /// there are, so that a row's results have the same bits alone and in a batch.
 ///
-/// Panics when `rows` is 0 or more than [`MAX_ROWS`], and when a weight row is not K elements long.
+/// Panics when `rows` is 0 or more than `MAX_ROWS`, and when a weight row is not K elements long.
 pub fn few_rows<'w>(encoding: Encoding, x: &[f32], rows: usize, weight_row: impl Fn(usize) -> &'w [u8], out: &mut [f32]) {
     assert!(x.len().is_multiple_of(rows) && out.len().is_multiple_of(rows));
     let arch = Arch::new();
