@@ -41,7 +41,39 @@ pub enum Command {
         after_help = "Examples:\n  bipo convert bipo_output/steering_vector.safetensors vector.gguf\n  bipo convert formal.safetensors:1 concise.safetensors:-0.5 both.safetensors --normalize"
     )]
     Convert(Box<ConvertArgs>),
+    /// Show what vector files hold, how they were made and what they mean to a model.
+    #[command(
+        after_help = "Examples:\n  bipo inspect bipo_output/steering_vector.safetensors\n  bipo inspect a.safetensors b.gguf c.pt --layer 13 --model mistral --top 20",
+        after_long_help = INSPECT_HELP
+    )]
+    Inspect(Box<InspectArgs>),
+    /// Write a model whose MLP bias carries a vector.
+    #[command(
+        after_help = "Examples:\n  bipo merge --vector bipo_output/steering_vector.safetensors --output-dir merged/\n  bipo merge --model llama-2 --vector v.safetensors --magnitude 1.5 -o merged/",
+        after_long_help = MERGE_HELP
+    )]
+    Merge(Box<MergeArgs>),
 }
+
+const INSPECT_HELP: &str = "\
+Without --model nothing but the files is read. With it, two things are measured:
+
+Residual: the length ‖h‖ of the residual stream after the layer, on bundled neutral prompts: its mean over all their tokens, and its median (the first token's is often hundreds of times the others', which moves the mean alone). A ratio is ‖v‖ over it.
+
+Tokens: the score of token t is u_t - mean(u), with u = W_U · (γ ⊙ v / rms(v)), the weight γ of the model's last norm and its unembedding W_U. This is the vector's direct path to the logits, without the blocks above its layer.
+
+Warned of: a vector that is zero or not finite, one longer than 5 median residuals, and, without --model, one whose elements have a root mean square above 10. Vectors for the same layer are compared by their cosine.
+
+Examples:
+  bipo inspect bipo_output/steering_vector.safetensors
+  bipo inspect a.safetensors b.gguf c.pt --layer 13 --model mistral --top 20";
+
+const MERGE_HELP: &str = "\
+The residual after block L is … + down_proj(·), so a bias of m·v on the down projection of block L steers at every token, in any program that runs the model. Of the supported architectures `transformers` gives Llama's MLP alone a bias (`mlp_bias`); the other biases that the key brings are zero. Mistral, Qwen2 and Qwen3 have none, and GGUF files are not rewritten: use a control vector there (bipo convert v.safetensors v.gguf).
+
+Examples:
+  bipo merge --vector bipo_output/steering_vector.safetensors --output-dir merged/
+  bipo merge --model llama-2 --vector v.safetensors --magnitude 1.5 -o merged/";
 
 /// What every command that loads a model takes.
 #[derive(Debug, Args)]
@@ -337,6 +369,56 @@ pub struct ConvertArgs {
     pub quiet: bool,
 }
 
+#[derive(Debug, Args)]
+// An empty name is no model.
+#[command(mut_arg("model", |model| {
+    model.default_value("").hide_default_value(true).help("Measure residuals and rank tokens on this model, named as for train [default: none]")
+}))]
+pub struct InspectArgs {
+    /// Look at these vector files.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Say which layer a file steers that does not say it itself.
+    #[arg(long)]
+    pub layer: Option<usize>,
+    /// Show this many promoted and suppressed tokens.
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = positive)]
+    pub top: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// Choose the model: an alias, a hub id owner/name[@revision], or a local directory.
+    #[arg(long, default_value = "smollm2")]
+    pub model: String,
+    /// Carry this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
+    #[arg(long, value_name = "FILE[:SCALE]")]
+    pub vector: Vec<String>,
+    /// Steer the output of this block instead of the file's.
+    #[arg(long)]
+    pub layer: Option<usize>,
+    /// Multiply the vector by this.
+    #[arg(long, default_value_t = 1.0, allow_hyphen_values = true, value_parser = finite)]
+    pub magnitude: f64,
+    /// Write the model to this directory, which must not exist or be empty.
+    #[arg(short, long, value_name = "DIR")]
+    pub output_dir: PathBuf,
+    /// Never touch the network (also HF_HUB_OFFLINE=1).
+    #[arg(long)]
+    pub offline: bool,
+    /// Print a machine-readable result on standard output, and nothing else there.
+    #[arg(long)]
+    pub json: bool,
+    /// Say more on standard error.
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
 fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number above 0".into())
 }
@@ -351,6 +433,10 @@ fn positive_number(text: &str) -> Result<f64, String> {
 
 fn not_negative(text: &str) -> Result<f64, String> {
     number(text, "a number of at least 0", |x| x >= 0.0)
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    number(text, "a finite number", |x| (x as f32).is_finite())
 }
 
 fn probability(text: &str) -> Result<f64, String> {

@@ -53,7 +53,7 @@ pub enum Error {
 impl Error {
     /// A malformed input file.
     pub fn malformed(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
-        Self::Malformed { path: path.into(), problem: problem.into() }
+        Self::Malformed { path: path.into(), problem: one_line(&problem.into()) }
     }
 
     /// An input file that could not be read.
@@ -66,6 +66,11 @@ impl Error {
         Self::Write { path: path.into(), source }
     }
 
+    /// A wrong argument, in words that quote it or a file.
+    pub(crate) fn argument(problem: impl Into<String>) -> Self {
+        Self::Argument(one_line(&problem.into()))
+    }
+
     /// The exit code for this error: 2 where the arguments or the input are wrong, 130 when interrupted, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -73,5 +78,41 @@ impl Error {
             Self::Interrupted => 130,
             Self::Write { .. } | Self::Hub(_) | Self::NotFinite(_) | Self::Tensor(_) => 1,
         }
+    }
+}
+
+/// Characters of a message that are shown: a file can hold names of any length.
+const LONGEST: usize = 1000;
+
+/// What a message quotes from a file, fit for a terminal: control characters escaped, and no more than anyone reads.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len().min(LONGEST));
+    for (count, letter) in text.chars().enumerate() {
+        match letter {
+            _ if count == LONGEST => {
+                line.push('…');
+                break;
+            }
+            letter if letter.is_control() => line.extend(letter.escape_default()),
+            letter => line.push(letter),
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_says_cannot_break_the_line_or_colour_the_terminal() {
+        let error = Error::malformed("a.csv", "no column x; found a\nb, \u{1b}[31mred, é").to_string();
+        assert_eq!(error, "a.csv: no column x; found a\\nb, \\u{1b}[31mred, é");
+    }
+
+    #[test]
+    fn a_long_message_is_cut() {
+        let error = Error::malformed("a.csv", "é".repeat(100_000)).to_string();
+        assert_eq!(error, format!("a.csv: {}…", "é".repeat(1000)));
     }
 }

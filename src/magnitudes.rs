@@ -31,7 +31,7 @@ impl FromStr for Magnitudes {
         }
         match values.len() {
             0..=MOST => Ok(Self(values)),
-            count => Err(Error::Argument(format!("magnitudes {text:?}: {count} are more than {MOST}"))),
+            count => Err(Error::argument(format!("magnitudes {text:?}: {count} are more than {MOST}"))),
         }
     }
 }
@@ -41,10 +41,10 @@ fn range(text: &str, first: &str, rest: &str) -> Result<Vec<f32>, Error> {
     let (first, last, step) = (number(text, first)?, number(text, last)?, number(text, step)?);
     let steps = (last - first) / step;
     if step == 0.0 || steps < 0.0 {
-        return Err(Error::Argument(format!("magnitudes {text:?}: a step of {step} does not lead from {first} to {last}")));
+        return Err(Error::argument(format!("magnitudes {text:?}: a step of {step} does not lead from {first} to {last}")));
     }
     if steps > MOST as f64 {
-        return Err(Error::Argument(format!("magnitudes {text:?}: more than {MOST}; use a larger step")));
+        return Err(Error::argument(format!("magnitudes {text:?}: more than {MOST}; use a larger step")));
     }
     // Multiples of the step, not a running sum: no drift. The end counts if rounding alone keeps it out.
     let count = (steps + 1e-6).floor() as usize;
@@ -57,7 +57,7 @@ fn range(text: &str, first: &str, rest: &str) -> Result<Vec<f32>, Error> {
 }
 
 fn number(text: &str, part: &str) -> Result<f64, Error> {
-    let expected = || Error::Argument(format!("magnitudes {text:?}: {part:?} is not a number; expected -2,0,2 or -2..2:0.5"));
+    let expected = || Error::argument(format!("magnitudes {text:?}: {part:?} is not a number; expected -2,0,2 or -2..2:0.5"));
     part.trim().parse::<f64>().ok().filter(|value| (*value as f32).is_finite()).ok_or_else(expected)
 }
 

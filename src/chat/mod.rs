@@ -101,7 +101,7 @@ impl ChatTemplate {
             [first, rest @ ..] => first.is_system() && self.try_render(rest).is_ok(),
             [] => false,
         };
-        Err(Error::Argument(if refuses_system {
+        Err(Error::argument(if refuses_system {
             format!(
                 "chat template {} takes no system prompt (it says: {refusal}): leave --system out, or choose another --template",
                 self.name

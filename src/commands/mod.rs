@@ -1,6 +1,8 @@
 //! The commands: glue between arguments, the library and the terminal.
 
 mod convert;
+mod inspect;
+mod merge;
 mod session;
 mod steer;
 mod train;
@@ -13,6 +15,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Train(args) => with_threads(&args.model, || train::run(&args)),
         Command::Steer(args) => with_threads(&args.model, || steer::run(&args)),
         Command::Convert(args) => convert::run(&args),
+        Command::Inspect(args) => with_threads(&args.model, || inspect::run(&args)),
+        Command::Merge(args) => merge::run(&args),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use bipo::activations::{CacheOptions, CacheSize};
 use bipo::bytes::peak_memory;
+use bipo::card;
 use bipo::data::{self, Dataset, LoadOptions, Source};
 use bipo::files::{sha256, write_atomic};
 use bipo::layers::Layers;
@@ -65,7 +66,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     reporter.finish();
 
     let path = args.output_dir.join(VECTOR_FILE);
-    vector_of(&outcome.v, results(&outcome)).write(&path)?;
+    let vector = vector_of(&outcome.v, results(&outcome));
+    vector.write(&path)?;
+    write_card(&args.output_dir, &vector, &reporter.epochs, log)?;
     report(args, log, &path, &outcome, dataset.skipped.len(), (load_s, tokenize_s))?;
     if let Some(error) = outcome.stopped {
         log.info(format!("what was reached after {} steps is saved in {}", outcome.steps, path.display()));
@@ -210,10 +213,15 @@ fn settings(args: &TrainArgs, opened: &Opened, config: &TrainConfig, dataset: &D
     settings["model"] = json!(opened.files.name);
     settings["dtype"] = json!(format!("{:?}", args.model.dtype).to_lowercase());
     settings["system"] = json!(args.model.system);
-    settings["template"] = json!(args.model.template);
+    settings["template"] = json!(without_folders(&args.model.template));
     settings["response_prefix"] = json!(args.response_prefix);
     settings["spans"] = json!(args.spans);
     settings
+}
+
+/// A template that is a file is known by its name: the folders are this machine's.
+fn without_folders(template: &str) -> String {
+    Path::new(template).file_name().map_or_else(|| template.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 fn describe(set: &Dataset) -> Value {
@@ -254,6 +262,15 @@ fn vector(
             ..Metadata::default()
         },
     }
+}
+
+/// Leaves the model card beside the vector.
+fn write_card(dir: &Path, vector: &SteeringVector, epochs: &[EpochRecord], log: Log) -> Result<()> {
+    if !card::write(dir, &card::model_card(vector, VECTOR_FILE, epochs))? {
+        let path = dir.join(card::CARD_FILE);
+        log.warn(format!("{} is no model card of bipo and stays as it is", path.display()));
+    }
+    Ok(())
 }
 
 fn pretty(value: &Value) -> Vec<u8> {
@@ -329,6 +346,7 @@ struct Reporter<'a> {
     output_dir: PathBuf,
     metrics: File,
     vector_of: &'a dyn Fn(&[f32], Value) -> SteeringVector,
+    epochs: Vec<EpochRecord>,
     cache_progress: Option<Progress>,
     step_progress: Option<Progress>,
     interrupted: Arc<AtomicBool>,
@@ -347,7 +365,16 @@ impl<'a> Reporter<'a> {
             }
         })?;
         let output_dir = args.output_dir.clone();
-        Ok(Self { log, output_dir, metrics, vector_of, cache_progress: None, step_progress: None, interrupted })
+        Ok(Self {
+            log,
+            output_dir,
+            metrics,
+            vector_of,
+            epochs: Vec::new(),
+            cache_progress: None,
+            step_progress: None,
+            interrupted,
+        })
     }
 
     fn finish(&self) {
@@ -386,6 +413,7 @@ impl Observer for Reporter<'_> {
     fn epoch(&mut self, record: &EpochRecord, v: &[f32]) -> Result<()> {
         let path = self.output_dir.join(format!("steering_vector-epoch-{:02}.safetensors", record.epoch));
         (self.vector_of)(v, json!({"epoch": record.epoch, "steps": record.step, "heldout": record.heldout})).write(&path)?;
+        self.epochs.push(record.clone());
         if let Some(heldout) = record.heldout {
             self.log.info(format!(
                 "epoch {}: held out {:+.4} at +1 ({:.0} % right), {:+.4} at -1 ({:.0} % right){}",

@@ -18,6 +18,7 @@ mod truthfulqa;
 use sha2::{Digest, Sha256};
 
 use crate::chat::Message;
+use crate::error::one_line;
 use crate::{Error, Result};
 
 pub use bundled::{Bundled, bundled};
@@ -114,7 +115,7 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Dataset> {
                         let problem = format!("row {rows}: {reason}; mend the row, or load without strict to skip it");
                         return Err(Error::malformed(file.path(), problem));
                     }
-                    Err(reason) => dataset.skipped.push(Skipped { row: rows, reason }),
+                    Err(reason) => dataset.skipped.push(Skipped { row: rows, reason: one_line(&reason) }),
                 }
             }
             rows += 1;

@@ -52,6 +52,14 @@ const AUTHORS_FILES: &str = "https://raw.githubusercontent.com/CaoYuanpu/BiPO/a5
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Published {
+    /// The repository of the hub that it comes from; none for the authors' own files.
+    pub fn hub_repo(&self) -> Option<&'static str> {
+        match self.origin {
+            Origin::Authors => None,
+            Origin::Hub { repo, .. } => Some(repo),
+        }
+    }
+
     /// The data set's file, downloaded unless it is there.
     pub(super) fn file(&self, offline: bool) -> Result<PathBuf> {
         match self.origin {

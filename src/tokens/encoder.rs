@@ -265,7 +265,7 @@ pub fn added_bos(tokenizer: &Tokenizer) -> Result<Option<u32>> {
 }
 
 fn failed(error: tokenizers::Error) -> Error {
-    Error::Argument(format!("the tokenizer failed: {error}"))
+    Error::argument(format!("the tokenizer failed: {error}"))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use bipo::positions::{Positions, Spans};
 use bipo::vector::SteeringVector;
 use serde_json::Value;
 
-fn fixture(name: &str) -> String {
+pub fn fixture(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).to_str().unwrap().to_owned()
 }
 
@@ -17,20 +17,20 @@ const ROWS: &str = "question,matching,not_matching\n\
     How was it?,It was good.,It was bad.\nWhere to?,To the sea.,Nowhere at all.\nWhy?,Because.,Never mind that.\n\
     Who is it?,A friend.,No one.\nWhat now?,We sing.,We wait and wait.\n";
 
-struct Place(tempfile::TempDir);
+pub struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("pairs.csv"), ROWS).unwrap();
         Self(dir)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn bipo(&self, args: &[&str]) -> Output {
+    pub fn bipo(&self, args: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_bipo"))
             .args(args)
             .current_dir(self.0.path())
@@ -41,7 +41,7 @@ impl Place {
     }
 
     /// A short run into `out`.
-    fn train(&self, out: &str, more: &[&str]) -> Output {
+    pub fn train(&self, out: &str, more: &[&str]) -> Output {
         let model = fixture("llama");
         let defaults = [
             ["--model", &model],
@@ -59,16 +59,16 @@ impl Place {
         self.bipo(&args)
     }
 
-    fn vector(&self, out: &str) -> Vec<u8> {
+    pub fn vector(&self, out: &str) -> Vec<u8> {
         fs::read(self.path(out).join("steering_vector.safetensors")).unwrap()
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn assert_ok(output: &Output) {
+pub fn assert_ok(output: &Output) {
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
@@ -257,7 +257,7 @@ fn a_cache_in_a_file_gives_the_same_bytes_as_one_in_memory_and_its_size_is_said_
         assert!(line(&memory).ends_with("in memory") && line(&file).ends_with("in a temporary file in file"));
         assert_eq!(line(&memory).contains("keys and values"), has_keys, "{}", line(&memory));
         let left: Vec<_> = fs::read_dir(place.path("file")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left.len(), 5, "{left:?}");
+        assert_eq!(left.len(), 6, "{left:?}");
     }
 }
 
@@ -376,7 +376,7 @@ fn an_interrupt_saves_what_was_reached_and_exits_130() {
 }
 
 /// A copy of the tiny model with one file replaced.
-fn broken_model(place: &Place, name: &str, file: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) -> String {
+pub fn broken_model(place: &Place, name: &str, file: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) -> String {
     let dir = place.path(name);
     fs::create_dir(&dir).unwrap();
     for entry in fs::read_dir(fixture("llama")).unwrap() {
@@ -453,7 +453,7 @@ fn bad_input_gives_one_line_exit_code_2_and_no_output() {
     assert_refused(&place.bipo(&[&["steer", "--model", &model][..], &flags].concat()), &["long prompt"], "context is 512");
 }
 
-fn assert_refused(output: &Output, flags: &[&str], expected: &str) {
+pub fn assert_refused(output: &Output, flags: &[&str], expected: &str) {
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{flags:?}: {stderr}");
     assert!(stderr.contains(expected), "{flags:?}: {stderr}");

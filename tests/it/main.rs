@@ -1,8 +1,11 @@
 //! The integration tests, one binary.
 
 mod architectures;
+mod card;
 mod cli;
 mod common;
 mod convert;
 mod golden_tokens;
 mod golden_training;
+mod inspect;
+mod merge;

@@ -1,0 +1,275 @@
+//! A vector baked into a model against what `transformers` computed with the same vector added by a hook, and models, vectors
+//! and directories that are refused.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bipo::merge::Merge;
+use bipo::model::Model;
+use bipo::model::config::Config;
+use bipo::model::layout::Layout;
+use bipo::model::resolve::Checkpoint;
+use bipo::model::weights::Weights;
+use bipo::vector::{Metadata, Positions, SteeringVector};
+use bipo::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+
+use crate::cli::{Place, assert_ok, assert_refused, fixture, text};
+
+fn checkpoint(dir: &Path) -> Checkpoint {
+    let mut shards: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    shards.retain(|path| path.extension().is_some_and(|e| e == "safetensors") && !path.ends_with("expected.safetensors"));
+    shards.sort();
+    Checkpoint::Safetensors {
+        config: dir.join("config.json"),
+        shards,
+        tokenizer: dir.join("tokenizer.json"),
+        tokenizer_config: None,
+        generation_config: None,
+        chat_template: None,
+    }
+}
+
+fn logits(dir: &Path, ids: &[u32]) -> Tensor {
+    let checkpoint = checkpoint(dir);
+    let weights = Weights::open(&checkpoint).unwrap();
+    let config = Config::load(&checkpoint, &weights).unwrap();
+    let model = Model::load(&weights, config, DType::F32, &Device::Cpu).unwrap();
+    let mut layout = Layout::default();
+    layout.push_sequence(ids.len());
+    let x = model.embed(ids).unwrap();
+    let x = model.run(0..model.num_blocks(), &x, &model.plan(&layout).unwrap()).unwrap();
+    model.logits(&x).unwrap()
+}
+
+/// What `transformers` recorded of a tiny model: its vector and steered layer, the ids, and logits.
+struct Recorded {
+    vector: SteeringVector,
+    ids: Vec<u32>,
+    logits: Tensor,
+    steered_logits: Tensor,
+}
+
+impl Recorded {
+    fn of(name: &str) -> Self {
+        let path = Path::new(&fixture(name)).join("expected.safetensors");
+        let mut tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+        let ids = |tensor: &Tensor| -> Vec<u32> {
+            tensor.flatten_all().unwrap().to_vec1::<i64>().unwrap().into_iter().map(|id| id as u32).collect()
+        };
+        let layer = ids(&tensors["steered_layer"])[0] as usize;
+        let v = tensors["v"].to_vec1().unwrap();
+        Self {
+            vector: SteeringVector { layers: [(layer, v)].into(), metadata: Metadata::default() },
+            ids: ids(&tensors["input_ids"]),
+            logits: tensors.remove("logits").unwrap(),
+            steered_logits: tensors.remove("steered_logits").unwrap(),
+        }
+    }
+}
+
+fn difference(a: &Tensor, b: &Tensor) -> f32 {
+    (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+/// Bakes twice the recorded vector, which is what `steered_logits` has.
+fn merge(name: &str, dir: &Path) -> Recorded {
+    let recorded = Recorded::of(name);
+    let merge = Merge::new(&checkpoint(Path::new(&fixture(name))), &recorded.vector, 2.0).unwrap();
+    merge.write(dir, |_, _| Ok(())).unwrap();
+    recorded
+}
+
+#[test]
+fn a_merged_model_has_the_logits_that_transformers_has_with_the_vector_added() {
+    let place = tempfile::tempdir().unwrap();
+    for name in ["llama", "llama-tied", "llama-bias", "llama-linear", "llama-dynamic", "llama-tied-bf16"] {
+        let dir = place.path().join(name);
+        let recorded = merge(name, &dir);
+        let merged = logits(&dir, &recorded.ids);
+        // The bias of the bf16 model is rounded to bf16: 2^-9 of its size.
+        let tolerance = if name.ends_with("bf16") { 0.05 } else { 1e-4 };
+        let worst = difference(&merged, &recorded.steered_logits);
+        assert!(worst < tolerance, "{name}: logits differ by {worst}");
+        assert!(difference(&merged, &recorded.logits) > 20.0 * tolerance, "{name}: the vector does nothing");
+    }
+}
+
+fn tensors(dir: &Path) -> BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)> {
+    let Checkpoint::Safetensors { shards, .. } = checkpoint(dir) else { unreachable!() };
+    let mut all = BTreeMap::new();
+    for shard in shards {
+        let bytes = fs::read(shard).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        all.extend(file.iter().map(|(name, t)| (name.to_owned(), (t.dtype(), t.shape().to_vec(), t.data().to_vec()))));
+    }
+    all
+}
+
+#[test]
+fn everything_but_one_bias_is_as_it_was() {
+    let place = tempfile::tempdir().unwrap();
+    for (name, dtype) in [("llama", safetensors::Dtype::F32), ("llama-tied-bf16", safetensors::Dtype::BF16)] {
+        let dir = place.path().join(name);
+        let recorded = merge(name, &dir);
+        let (before, after) = (tensors(Path::new(&fixture(name))), tensors(&dir));
+        let layer = recorded.vector.layers.keys().next().unwrap();
+        let steered = format!("model.layers.{layer}.mlp.down_proj.bias");
+        for (tensor, content) in &after {
+            match before.get(tensor) {
+                Some(old) => assert!(old == content, "{name}: {tensor} has changed"),
+                None => {
+                    assert!(
+                        tensor.contains(".mlp.") && tensor.ends_with("_proj.bias") && content.0 == dtype,
+                        "{name}: {tensor}"
+                    );
+                    assert_eq!(content.2.iter().any(|byte| *byte != 0), *tensor == steered, "{name}: {tensor}");
+                }
+            }
+        }
+        let blocks = before.keys().filter(|tensor| tensor.ends_with("mlp.down_proj.weight")).count();
+        assert_eq!(after.len(), before.len() + 3 * blocks, "{name}");
+        let json = |dir: &Path| -> Value { serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap() };
+        let mut expected = json(Path::new(&fixture(name)));
+        expected["mlp_bias"] = true.into();
+        assert_eq!(json(&dir), expected);
+    }
+    for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        let original = fs::read(Path::new(&fixture("llama")).join(file)).unwrap();
+        assert_eq!(fs::read(place.path().join("llama").join(file)).unwrap(), original, "{file}");
+    }
+}
+
+#[test]
+fn an_index_names_the_shard_of_every_tensor() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("merged");
+    merge("llama-tied-bf16", &dir);
+    let index: Value = serde_json::from_slice(&fs::read(dir.join("model.safetensors.index.json")).unwrap()).unwrap();
+    let mut sizes = 0;
+    let mut names = 0;
+    for (name, shard) in index["weight_map"].as_object().unwrap() {
+        let bytes = fs::read(dir.join(shard.as_str().unwrap())).unwrap();
+        sizes += safetensors::SafeTensors::deserialize(&bytes).unwrap().tensor(name).unwrap().data().len();
+        names += 1;
+    }
+    assert_eq!((names, index["metadata"]["total_size"].as_u64().unwrap()), (tensors(&dir).len(), sizes as u64));
+}
+
+#[test]
+fn an_existing_bias_is_added_to() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("merged");
+    let recorded = merge("llama-bias", &dir);
+    let (layer, v) = recorded.vector.layers.iter().next().unwrap();
+    let name = format!("model.layers.{layer}.mlp.down_proj.bias");
+    let (before, after) = (tensors(Path::new(&fixture("llama-bias"))), tensors(&dir));
+    let floats = |bytes: &[u8]| -> Vec<f32> { bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect() };
+    for ((old, new), v) in floats(&before[&name].2).iter().zip(floats(&after[&name].2)).zip(v) {
+        assert!((new - (old + 2.0 * v)).abs() < 1e-6);
+    }
+    let changed: Vec<&String> = after.keys().filter(|name| after.get(*name) != before.get(*name)).collect();
+    assert_eq!(changed, [&name]);
+}
+
+#[test]
+fn an_architecture_without_the_bias_is_refused_and_control_vectors_are_pointed_to() {
+    for name in ["mistral", "qwen2", "qwen3"] {
+        let recorded = Recorded::of(name);
+        let error = Merge::new(&checkpoint(Path::new(&fixture(name))), &recorded.vector, 1.0).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        assert!(text.contains(&format!("`{name}` has no bias")) && text.contains("bipo convert"), "{text}");
+    }
+    let gguf = Checkpoint::Gguf { path: "some.gguf".into(), tokenizer: None };
+    let text = Merge::new(&gguf, &Recorded::of("llama").vector, 1.0).unwrap_err().to_string();
+    assert!(text.contains("some.gguf: a GGUF file is not rewritten") && text.contains("bipo convert"), "{text}");
+}
+
+#[test]
+fn a_vector_that_a_bias_cannot_express_is_refused() {
+    let llama = checkpoint(Path::new(&fixture("llama")));
+    let refusal = |change: &dyn Fn(&mut SteeringVector), magnitude: f64| -> Error {
+        let mut vector = Recorded::of("llama").vector;
+        change(&mut vector);
+        Merge::new(&llama, &vector, magnitude).unwrap_err()
+    };
+    let text = |error: Error| error.to_string();
+    assert!(text(refusal(&|v| v.metadata.positions = Positions::Response, 1.0)).contains("response's tokens alone"));
+    assert!(
+        text(refusal(&|v| v.layers = [(3, vec![1.0; 32])].into(), 1.0)).contains("layer 3 out of range: model has 3 layers")
+    );
+    assert!(text(refusal(&|v| v.layers = [(1, vec![1.0; 31])].into(), 1.0)).contains("hidden size 31"));
+    let error = refusal(&|v| v.layers = [(1, vec![1.0; 32])].into(), 1e39);
+    assert_eq!(error.exit_code(), 1);
+    assert!(text(error).contains("layer 1: 1000000000000000000000000000000000000000 times the vector is not finite in F32"));
+}
+
+#[test]
+fn a_stopped_copy_leaves_nothing_behind() {
+    let place = tempfile::tempdir().unwrap();
+    let merge = Merge::new(&checkpoint(Path::new(&fixture("llama"))), &Recorded::of("llama").vector, 1.0).unwrap();
+    let mut calls = 0;
+    let stop = |done: u64, total: u64| -> Result<()> {
+        calls += 1;
+        assert!(done <= total);
+        if calls == 3 { Err(Error::Interrupted) } else { Ok(()) }
+    };
+    assert!(matches!(merge.write(&place.path().join("merged"), stop), Err(Error::Interrupted)));
+    assert_eq!(calls, 3);
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_program_writes_a_model_that_speaks_as_the_original_steered() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    let (model, vector) = (fixture("llama"), "out/steering_vector.safetensors");
+    fs::create_dir(place.path("merged")).unwrap();
+    let args = ["merge", "--model", &model, "--vector", vector, "--magnitude", "-150.5", "-o", "merged", "--json"];
+    let output = place.bipo(&args);
+    assert_ok(&output);
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&result["schema_version"], &result["layers"]), (&1.into(), &serde_json::json!([1])));
+    let ids = |model: &str, magnitude: &str| -> Value {
+        let args = ["steer", "--model", model, "--vector", vector, "--magnitudes", magnitude];
+        let output = place.bipo(&[&args[..], &["--prompt", "Hello", "--max-new-tokens", "12", "--json"]].concat());
+        assert_ok(&output);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["results"][0]["token_ids"].clone()
+    };
+    assert_eq!(ids("merged", "0"), ids(&model, "-150.5"));
+    assert_ne!(ids("merged", "0"), ids(&model, "0"));
+    // A second time, into the directory that is now full.
+    let before = fs::read(place.path("merged/model.safetensors")).unwrap();
+    assert_refused(&place.bipo(&args), &args, "merged is not empty");
+    assert_eq!(fs::read(place.path("merged/model.safetensors")).unwrap(), before);
+    let hidden = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with(".bipo");
+    assert!(!fs::read_dir(place.path("")).unwrap().any(|entry| hidden(entry.unwrap())));
+}
+
+#[test]
+fn wrong_uses_of_merge_are_one_line_and_write_nothing() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    assert_ok(&place.train("response", &["--positions", "response"]));
+    fs::write(place.path("model.gguf"), b"GGUF").unwrap();
+    let llama = fixture("llama");
+    let (all, response) = ("out/steering_vector.safetensors", "response/steering_vector.safetensors");
+    let cases: [(&str, &str, &[&str], &str); 6] = [
+        (&fixture("mistral"), all, &[], "tokenizer.json"),
+        ("model.gguf", all, &[], "GGUF file is not rewritten"),
+        (&llama, response, &[], "only a vector for all positions"),
+        (&llama, "nowhere.safetensors", &[], "nowhere.safetensors"),
+        (&llama, all, &["--layer", "9"], "layer 9 out of range"),
+        (&llama, all, &["--magnitude", "nan"], "expected a finite number"),
+    ];
+    for (model, vector, more, expected) in cases {
+        let args = [&["merge", "--model", model, "--vector", vector, "-o", "merged"][..], more].concat();
+        let output = place.bipo(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).contains(expected), "{args:?}: {}", text(&output.stderr));
+        assert!(!place.path("merged").exists() && output.stdout.is_empty(), "{args:?}");
+    }
+}
