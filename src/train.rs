@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::activations::{Activations, CacheOptions, CachePlan, CacheSize, Entry};
+use crate::activations::{Activations, CacheOptions, CachePlan, Entry};
 use crate::batch::Shift;
 use crate::layers::Layers;
 use crate::loss::{Loss, bidirectional_dpo, log_sigmoid, margin};
@@ -187,8 +187,6 @@ impl Timings {
 
 /// What a run reports to. Each method may end the run with an error.
 pub trait Observer {
-    /// What the cache will take, before anything is computed.
-    fn cache_size(&mut self, size: &CacheSize) -> Result<()>;
     /// `done` of `total` pairs are cached.
     fn cached(&mut self, done: usize, total: usize) -> Result<()>;
     /// A step is done.
@@ -224,24 +222,29 @@ pub struct Outcome {
     pub stopped: Option<Error>,
 }
 
-/// Learns a vector.
+/// Checks a run before anything is computed or written, and says what its cache takes: the plan that [`train`] follows.
 ///
 /// # Errors
-/// The configuration does not fit the model, a reference log-probability is not finite, a tensor operation or the observer
-/// fails. An interruption and a loss that is not finite are no errors but `Outcome::stopped`.
-pub fn train(
-    model: &Model,
+/// The configuration does not fit the model, no token would be steered, or the cache fits neither memory nor disk.
+pub fn plan<'m>(
+    model: &'m Model,
     pairs: &[EncodedPair],
     heldout: Option<&[EncodedPair]>,
     config: &TrainConfig,
-    observer: &mut dyn Observer,
-) -> Result<Outcome> {
+) -> Result<CachePlan<'m>> {
     config.check(model)?;
-    let started = Instant::now();
     let sets: Vec<&[EncodedPair]> = [Some(pairs), heldout].into_iter().flatten().collect();
-    let plan = CachePlan::new(model, &sets, config.layers.lowest(), config.positions, &config.cache)?;
+    CachePlan::new(model, &sets, config.layers.lowest(), config.positions, &config.cache)
+}
+
+/// Learns a vector a layer, as `config` says, from what [`plan`] laid out for the same `config`.
+///
+/// # Errors
+/// A reference log-probability is not finite, a tensor operation or the observer fails. An interruption and a loss that is
+/// not finite are no errors but `Outcome::stopped`.
+pub fn train(model: &Model, plan: CachePlan, config: &TrainConfig, observer: &mut dyn Observer) -> Result<Outcome> {
+    let started = Instant::now();
     let cache_bytes = plan.size().total().0 as usize;
-    observer.cache_size(plan.size())?;
     let mut sets = plan.compute(|done, total| observer.cached(done, total))?;
     let train_set = sets.remove(0);
     let heldout = sets.pop();
@@ -253,8 +256,8 @@ pub fn train(
     let mut best: Option<(usize, Heldout, Vec<f32>)> = None;
     let mut stopped = None;
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-    let mut order: Vec<usize> = (0..pairs.len()).collect();
-    let total_steps = config.total_steps(pairs.len());
+    let mut order: Vec<usize> = (0..train_set.entries.len()).collect();
+    let total_steps = config.total_steps(order.len());
     'epochs: for epoch in 1..=config.epochs {
         order.shuffle(&mut rng);
         for batch in order.chunks(config.batch_size) {

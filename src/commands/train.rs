@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use bipo::activations::{CacheOptions, CacheSize};
+use bipo::activations::CacheOptions;
 use bipo::bytes::peak_memory;
 use bipo::card;
 use bipo::data::{self, Dataset, LoadOptions, Source};
@@ -48,6 +48,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let tokenize_s = started.elapsed().as_secs_f64();
     prepare_directory(&args.output_dir)?;
     let (model, load_s) = opened.load(&args.model, log)?;
+    let plan = bipo::train::plan(&model, &pairs, heldout_pairs.as_deref(), &config)?;
 
     let mut settings = settings(args, &opened, &config, &dataset, heldout.as_ref());
     settings["init"] = init.as_ref().map_or(Value::Null, |init| json!({"name": init.name, "sha256": init.sha256}));
@@ -60,9 +61,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         config.batch_size,
         config.layers
     ));
+    log.info(plan.size().to_string());
     write_atomic(&args.output_dir.join("config.json"), &pretty(&settings))?;
     let mut reporter = Reporter::new(args, log, &vector_of)?;
-    let outcome = bipo::train::train(&model, &pairs, heldout_pairs.as_deref(), &config, &mut reporter)?;
+    let outcome = bipo::train::train(&model, plan, &config, &mut reporter)?;
     reporter.finish();
 
     let path = args.output_dir.join(VECTOR_FILE);
@@ -383,11 +385,6 @@ impl<'a> Reporter<'a> {
 }
 
 impl Observer for Reporter<'_> {
-    fn cache_size(&mut self, size: &CacheSize) -> Result<()> {
-        self.log.info(size.to_string());
-        Ok(())
-    }
-
     fn cached(&mut self, done: usize, total: usize) -> Result<()> {
         let log = self.log;
         let progress = self.cache_progress.get_or_insert_with(|| log.progress("caching", total));
