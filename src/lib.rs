@@ -43,6 +43,7 @@ pub mod merge;
 pub mod model;
 pub mod ops;
 pub mod optim;
+mod panics;
 pub mod positions;
 pub mod tokens;
 pub mod train;

@@ -11,7 +11,7 @@ use bipo::model::presets::{self, Preset};
 use bipo::model::resolve::{Checkpoint, ModelFiles, ResolveOptions, resolve};
 use bipo::model::token_ids::TokenIds;
 use bipo::model::weights::{Hold, Weights};
-use bipo::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_gguf};
+use bipo::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_file, tokenizer_from_gguf};
 use bipo::{Error, Result};
 use candle_core::{DType, Device};
 use tokenizers::Tokenizer;
@@ -121,12 +121,9 @@ fn metal(ordinal: usize) -> Result<Device> {
 }
 
 fn tokenizer(checkpoint: &Checkpoint, weights: &Weights) -> Result<Tokenizer> {
-    let from_file = |path: &Path| {
-        Tokenizer::from_file(path).map_err(|error| Error::malformed(path, format!("not a tokenizer that can be read: {error}")))
-    };
     match (checkpoint, weights.gguf_metadata()) {
-        (Checkpoint::Safetensors { tokenizer, .. }, _) => from_file(tokenizer),
-        (Checkpoint::Gguf { tokenizer: Some(path), .. }, _) => from_file(path),
+        (Checkpoint::Safetensors { tokenizer, .. }, _) => tokenizer_from_file(tokenizer),
+        (Checkpoint::Gguf { tokenizer: Some(path), .. }, _) => tokenizer_from_file(path),
         (Checkpoint::Gguf { .. }, Some(metadata)) => tokenizer_from_gguf(metadata),
         (Checkpoint::Gguf { path, .. }, None) => Err(Error::malformed(path, "not opened as a GGUF file")),
     }

@@ -1,10 +1,7 @@
 //! Parquet through the record API: the columns that a pair can need are read, the others are left alone.
 
-use std::cell::Cell;
 use std::fs::File;
-use std::panic::{self, UnwindSafe};
 use std::path::Path;
-use std::sync::Once;
 
 use ::parquet::basic::{Compression, ConvertedType, Type as Physical};
 use ::parquet::errors::ParquetError;
@@ -15,34 +12,15 @@ use serde_json::Value;
 
 use super::format::{Record, Table};
 use super::rows;
+use crate::panics::caught;
 use crate::{Error, Result};
 
 pub(super) fn read(path: &Path, limit: Option<usize>) -> Result<Table> {
     let file = File::open(path).map_err(|error| Error::read(path, error))?;
-    let table = catch_panic(|| read_table(file, limit));
+    // Of the bytes of a small file, about one in a hundred reaches an assertion of the decoder when it is damaged.
+    let table = caught(|| read_table(file, limit));
     let table = table.unwrap_or_else(|| Err("the file is damaged: fetch or write it again".to_string()));
     table.map_err(|problem| Error::malformed(path, problem))
-}
-
-/// None where `read` panicked, which is not printed: of the bytes of a small file, about one in a hundred reaches an
-/// assertion of the decoder when it is damaged.
-fn catch_panic<T>(read: impl FnOnce() -> T + UnwindSafe) -> Option<T> {
-    thread_local! {
-        static QUIET: Cell<bool> = const { Cell::new(false) };
-    }
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let print = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                print(info);
-            }
-        }));
-    });
-    QUIET.set(true);
-    let result = panic::catch_unwind(read);
-    QUIET.set(false);
-    result.ok()
 }
 
 fn read_table(file: File, limit: Option<usize>) -> Result<Table, String> {

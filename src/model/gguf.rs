@@ -93,8 +93,11 @@ fn header_problem(error: &candle_core::Error) -> String {
     format!("cannot be read as GGUF: {reason}")
 }
 
-/// Each tensor must lie inside the file. Names the one that ends last.
+/// Each tensor must have elements and lie inside the file. Names the one that ends last.
 fn check_extents(content: &Content, length: u64) -> Result<(), String> {
+    if let Some((name, info)) = content.tensor_infos.iter().find(|(_, info)| info.shape.dims().contains(&0)) {
+        return Err(format!("tensor `{name}` of shape {:?} has no elements: the file is broken", info.shape.dims()));
+    }
     let ends = content.tensor_infos.iter().map(|(name, info)| (end_of(content, info).unwrap_or(u64::MAX), name));
     match ends.max() {
         Some((end, name)) if end > length => {

@@ -8,7 +8,7 @@ use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
 
 use super::host::{self, HostSlice, Into, Matrix};
-use super::weight::{Rows, Weight};
+use super::weight::{Weight, for_each_block};
 use crate::Result;
 
 /// Vocabulary rows a tile: the tile of logits and that of the weight stay in the cache.
@@ -159,7 +159,8 @@ fn forward_host(hidden: &Tensor, weight: &Weight, predictions: &[Prediction], gr
             });
         }
     };
-    weight.with_parts(|parts| for_each_tile(parts, each_tile))?;
+    let most = (TILE_ELEMENTS / width.max(1)).min(TILE);
+    weight.with_parts(|parts| for_each_block(parts, |_| most, each_tile))?;
     for (row, running) in expected.chunks_exact_mut(width).zip(&running) {
         row.iter_mut().for_each(|x| *x /= running.sum);
     }
@@ -167,28 +168,6 @@ fn forward_host(hidden: &Tensor, weight: &Weight, predictions: &[Prediction], gr
         predictions.iter().zip(target_logits).map(|(p, z)| z - running[p.row].max - running[p.row].sum.ln()).collect();
     let expected = (gradient == Gradient::Wanted).then(|| host::tensor(expected, (rows, width))).transpose()?;
     Ok(LogProbs { log_probs, expected })
-}
-
-/// Calls `f` with the first row, the elements and the number of rows of each tile of the vocabulary.
-fn for_each_tile(parts: &[Rows], mut f: impl FnMut(usize, &[f32], usize)) {
-    let mut first = 0;
-    let mut decoded = Vec::new();
-    for part in parts {
-        let most = (TILE_ELEMENTS / part.cols).clamp(1, TILE);
-        for start in (0..part.rows).step_by(most) {
-            let tile = most.min(part.rows - start);
-            let elements = match part.floats() {
-                Some(floats) => &floats[start * part.cols..][..tile * part.cols],
-                None => {
-                    decoded.resize(tile * part.cols, 0.0);
-                    part.decode(start..start + tile, &mut decoded);
-                    &decoded
-                }
-            };
-            f(first, elements, tile);
-            first += tile;
-        }
-    }
 }
 
 fn rows_of(logits: &[f32], tile: usize) -> usize {

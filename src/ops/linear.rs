@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::encoding;
 use super::host::{self, HostSlice, Into, MAX_ROWS, Matrix, RowProducts};
-use super::weight::{Rows, Weight};
+use super::weight::{Rows, Weight, for_each_block};
 use crate::Result;
 
 /// A frozen projection.
@@ -51,7 +51,7 @@ impl Linear {
                 return host::product(Matrix::new(&dy, rows, outputs, outputs), w);
             }
             let mut dx = vec![0f32; rows * cols];
-            for_each_block(parts, |first, block, block_rows| {
+            for_each_block(parts, rows_at_a_time, |first, block, block_rows| {
                 let dy = Matrix::new(dy.get(first..).unwrap_or_default(), rows, block_rows, outputs);
                 let w = Matrix::new(block, block_rows, cols, cols);
                 let into = if first == 0 { Into::Overwrite } else { Into::Add };
@@ -98,7 +98,7 @@ fn product(x: &Tensor, w: &Weight, residual: Option<&Tensor>) -> Result<Tensor> 
             few_rows(&x, parts, rows, &mut y);
             return y;
         }
-        for_each_block(parts, |first, block, block_rows| {
+        for_each_block(parts, rows_at_a_time, |first, block, block_rows| {
             let w = Matrix::new(block, block_rows, inner, inner);
             host::matmul(&mut y[first..], cols, into, matrix, w.t(), host::all_threads());
         });
@@ -112,27 +112,9 @@ fn single<'a>(parts: &[Rows<'a>]) -> Option<&'a [f32]> {
     if let [part] = parts { part.floats() } else { None }
 }
 
-/// Calls `f` with the first row, the elements and the number of rows of blocks that make up `parts`: whole parts where they
-/// are f32, some decoded rows at a time where not.
-fn for_each_block(parts: &[Rows], mut f: impl FnMut(usize, &[f32], usize)) {
-    let mut first = 0;
-    let mut decoded = Vec::new();
-    for part in parts {
-        if let Some(floats) = part.floats() {
-            f(first, floats, part.rows);
-            first += part.rows;
-            continue;
-        }
-        let most = (DECODED / part.cols).max(1);
-        for start in (0..part.rows).step_by(most) {
-            let rows = most.min(part.rows - start);
-            decoded.resize(most * part.cols, 0.0);
-            let block = &mut decoded[..rows * part.cols];
-            part.decode(start..start + rows, block);
-            f(first, block, rows);
-            first += rows;
-        }
-    }
+/// Rows of a block: all of them where they are f32, else as many as are decoded at a time.
+fn rows_at_a_time(part: &Rows) -> usize {
+    if part.floats().is_some() { part.rows } else { DECODED / part.cols }
 }
 
 /// candle's product; bf16 on the CPU, which candle does not multiply, through f32.

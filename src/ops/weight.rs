@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::encoding::Encoding;
 use super::host::{self, HostSlice};
-use crate::Result;
+use crate::{Error, Result};
 
 /// A frozen matrix. Clones share their memory.
 #[derive(Debug, Clone)]
@@ -143,7 +143,15 @@ impl Weight {
     }
 
     /// Some rows as a tensor of `dtype` on `device`. → `(ids, I)`
+    ///
+    /// # Errors
+    /// There is no such row.
     pub fn rows(&self, ids: &[u32], dtype: DType, device: &Device) -> Result<Tensor> {
+        let (rows, _) = self.dims()?;
+        if let Some(id) = ids.iter().find(|id| **id as usize >= rows) {
+            let problem = format!("token {id} out of range: model has {rows} tokens; the tokenizer is another model's");
+            return Err(Error::Argument(problem));
+        }
         match self {
             Self::Tensor(tensor) => Ok(tensor.index_select(&Tensor::new(ids, tensor.device())?, 0)?.to_dtype(dtype)?),
             Self::Host(host) => {
@@ -292,7 +300,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// One row of stacked parts as f32; zeros past the end.
+/// One row of stacked parts as f32. The row must be there.
 fn decode_row(parts: &[Rows], mut index: usize, out: &mut [f32]) {
     for part in parts {
         if index < part.rows {
@@ -300,7 +308,29 @@ fn decode_row(parts: &[Rows], mut index: usize, out: &mut [f32]) {
         }
         index -= part.rows;
     }
-    out.fill(0.0);
+}
+
+/// Calls `f` with the first row, the elements and the number of rows of blocks that make up `parts`, at most `most` of a
+/// part's rows at a time. Rows that are not f32 in memory are decoded for it.
+pub(crate) fn for_each_block(parts: &[Rows], most: impl Fn(&Rows) -> usize, mut f: impl FnMut(usize, &[f32], usize)) {
+    let mut first = 0;
+    let mut decoded = Vec::new();
+    for part in parts {
+        let most = most(part).max(1);
+        for start in (0..part.rows).step_by(most) {
+            let rows = most.min(part.rows - start);
+            let elements = match part.floats() {
+                Some(floats) => &floats[start * part.cols..][..rows * part.cols],
+                None => {
+                    decoded.resize(rows * part.cols, 0.0);
+                    part.decode(start..start + rows, &mut decoded);
+                    &decoded
+                }
+            };
+            f(first, elements, rows);
+            first += rows;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -324,6 +354,8 @@ mod tests {
         assert_eq!(stacked.dims().unwrap(), (3, 4));
         let rows = stacked.rows(&[2, 0], DType::F32, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!(rows, [[8.0, 9.0, 10.0, 11.0], [0.0, 1.0, 2.0, 3.0]]);
+        let beyond = stacked.rows(&[3], DType::F32, &Device::Cpu).unwrap_err();
+        assert!(beyond.to_string().contains("token 3 out of range: model has 3 tokens"), "{beyond}");
         assert!(HostWeight::encoded(bytes(0..6), Encoding::F32, 4, RowOrder::Plain).is_err());
     }
 }

@@ -7,6 +7,24 @@ pub mod gguf;
 pub use encoder::{ResponsePrefix, TextEncoder, TextOptions, TokenStream, added_bos};
 pub use gguf::tokenizer_from_gguf;
 
+use std::path::Path;
+
+use tokenizers::Tokenizer;
+
+use crate::panics::caught;
+use crate::{Error, Result};
+
+/// Reads a `tokenizer.json`.
+///
+/// # Errors
+/// The file cannot be read, or is none that the crate `tokenizers` reads.
+pub fn tokenizer_from_file(path: &Path) -> Result<Tokenizer> {
+    let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
+    // The crate panics where the decoder is no JSON object that it knows.
+    let tokenizer = caught(|| Tokenizer::from_bytes(&bytes)).unwrap_or_else(|| Err("a part of it is of no known kind".into()));
+    tokenizer.map_err(|error| Error::malformed(path, format!("not a tokenizer that can be read: {error}")))
+}
+
 /// A prompt, up to the place where the answer begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedPrompt {
@@ -45,4 +63,25 @@ pub struct EncodedPair {
     pub chosen: EncodedResponse,
     /// The response that shows the opposite.
     pub rejected: EncodedResponse,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tokenizer_with_a_broken_decoder_is_refused() {
+        let text = std::fs::read_to_string("tests/fixtures/llama/tokenizer.json").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        let begin = text.find("\"decoder\"").unwrap() + 10;
+        for (end, broken) in [(text.len(), ": {nonsense"), (begin + 20, ""), (begin, "")] {
+            std::fs::write(&path, format!("{}{broken}", &text[..end.min(begin)])).unwrap();
+            let error = tokenizer_from_file(&path).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains("not a tokenizer"), "{error}");
+        }
+        std::fs::write(&path, &text).unwrap();
+        assert!(tokenizer_from_file(&path).is_ok());
+    }
 }

@@ -244,6 +244,7 @@ fn control_vectors_that_llama_cpp_would_refuse_are_refused() {
         ("direction.0", &[4_u64][..], "N from 1"),
         ("blk.1.attn_q.weight", &[4], "direction.N"),
         ("direction.1", &[2, 2], "[2, 2]"),
+        ("direction.1", &[0], "no elements"),
         ("direction.1", &[1 << 62], "truncated"),
         ("direction.1", &[u64::MAX], "truncated"),
     ] {
