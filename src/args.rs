@@ -76,6 +76,20 @@ Examples:
   bipo merge --model llama-2 --vector v.safetensors --magnitude 1.5 -o merged/";
 
 /// What every command that loads a model takes.
+/// What a command that loads no model takes to say how it reports.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Print a machine-readable result on standard output, and nothing else there.
+    #[arg(long)]
+    pub json: bool,
+    /// Say more on standard error.
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct ModelArgs {
     /// Choose the model: an alias, a hub id owner/name[@revision], a local directory, or a .gguf file.
@@ -358,15 +372,8 @@ pub struct ConvertArgs {
     /// Replace OUT if it exists.
     #[arg(long)]
     pub force: bool,
-    /// Print a machine-readable result on standard output, and nothing else there.
-    #[arg(long)]
-    pub json: bool,
-    /// Say more on standard error.
-    #[arg(short, long, conflicts_with = "quiet")]
-    pub verbose: bool,
-    /// Say nothing on standard error but errors.
-    #[arg(short, long)]
-    pub quiet: bool,
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 #[derive(Debug, Args)]
@@ -408,15 +415,8 @@ pub struct MergeArgs {
     /// Never touch the network (also HF_HUB_OFFLINE=1).
     #[arg(long)]
     pub offline: bool,
-    /// Print a machine-readable result on standard output, and nothing else there.
-    #[arg(long)]
-    pub json: bool,
-    /// Say more on standard error.
-    #[arg(short, long, conflicts_with = "quiet")]
-    pub verbose: bool,
-    /// Say nothing on standard error but errors.
-    #[arg(short, long)]
-    pub quiet: bool,
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 fn positive(text: &str) -> Result<usize, String> {

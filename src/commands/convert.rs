@@ -12,7 +12,7 @@ use crate::args::{ConvertArgs, vector_and_scale};
 use crate::output::{self, Log};
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
-    let log = Log::new(args.verbose, args.quiet);
+    let log = Log::new(args.report.verbose, args.report.quiet);
     let format = Format::of(&args.output)?;
     let named: Vec<(PathBuf, f32)> = args.inputs.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
     check_output(args)?;
@@ -33,7 +33,7 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
         inputs: described,
         lost: encoded.lost,
     };
-    if args.json { Ok(output::json(&report)?) } else { Ok(output::result(&report.to_text())?) }
+    if args.report.json { Ok(output::json(&report)?) } else { Ok(output::result(&report.to_text())?) }
 }
 
 /// Refuses to replace a file that the user may have forgotten to follow with an output.

@@ -14,9 +14,9 @@ use crate::args::MergeArgs;
 use crate::output::{self, Log};
 
 pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
-    let log = Log::new(args.verbose, args.quiet);
+    let log = Log::new(args.report.verbose, args.report.quiet);
     let vector = combine(read_inputs(&args.vector, args.layer)?, &CombineOptions::default())?;
-    let files = resolve(&args.model, &ResolveOptions { offline: args.offline, quiet: args.quiet })?;
+    let files = resolve(&args.model, &ResolveOptions { offline: args.offline, quiet: args.report.quiet })?;
     let merge = Merge::new(&files.checkpoint, &vector, args.magnitude)?;
     log.detail(format!("{}: a bias at layers {:?} of {}", files.name, merge.layers, args.output_dir.display()));
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -29,7 +29,7 @@ pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
         if interrupted.load(Ordering::SeqCst) { Err(Error::Interrupted) } else { Ok(()) }
     })?;
     progress.finish();
-    if args.json {
+    if args.report.json {
         return Ok(output::json(&json!({
             "schema_version": 1, "model": args.output_dir, "base_model": files.name, "layers": layers,
             "magnitude": args.magnitude, "bytes": bytes,
