@@ -9,3 +9,4 @@ mod golden_tokens;
 mod golden_training;
 mod inspect;
 mod merge;
+mod quantised;
