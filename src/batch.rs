@@ -77,6 +77,11 @@ impl PairRows {
         self.steered.contains(&true)
     }
 
+    /// Whether nothing added can change `row`.
+    fn is_frozen(&self, row: usize) -> bool {
+        runs(&self.fork).iter().zip(self.frozen).any(|(run, frozen)| (run.start..run.start + frozen).contains(&row))
+    }
+
     /// Rows that nothing added can change, ascending; not all of them: one at least is live.
     pub fn frozen_rows(&self) -> impl Iterator<Item = usize> {
         let runs = runs(&self.fork).into_iter().zip(self.frozen);
@@ -115,10 +120,11 @@ fn frozen(fork: &Fork, steered: &[bool]) -> [usize; 3] {
     frozen
 }
 
-/// Pairs laid out for one pass.
+/// Pairs laid out for one pass. What all their sequences begin with, such as a template's header, stands once.
 #[derive(Debug)]
 pub struct Batch<'m> {
     model: &'m Model,
+    rows: Rows,
     plan: Plan,
     selection: Selection,
     predictions: Vec<Prediction>,
@@ -128,7 +134,7 @@ pub struct Batch<'m> {
     from_frozen: Vec<bool>,
     /// Log-probabilities of what is not predicted in this pass.
     constants: Vec<PairLogProbs>,
-    /// Frozen rows, in a whole pass. `(frozen,)`
+    /// Frozen rows pair by pair, in a whole pass. `(frozen,)`
     frozen_rows: Vec<u32>,
     /// 1 where the vector is added, 0 elsewhere. `(R, 1)` f32
     steered: Tensor,
@@ -165,27 +171,57 @@ pub struct Reference {
     pub keys: Vec<[Tensor; 2]>,
 }
 
-/// Which rows of some pairs a pass computes.
+/// Where the rows of some pairs lie in a pass, and which of them it computes.
+#[derive(Debug)]
 struct Rows {
     /// Where all of them lie.
     layout: Layout,
-    /// First row of each pair.
+    /// Rows that every pair begins with; they stand once, in front.
+    prefix: usize,
+    /// Where each pair goes on behind the prefix.
     starts: Vec<usize>,
     /// Those that are computed, ascending.
-    rows: Vec<usize>,
+    computed: Vec<usize>,
 }
 
 impl Rows {
-    fn of(pairs: &[&PairRows], rows_of: impl Fn(&PairRows) -> Vec<usize>) -> Self {
-        let mut all = Self { layout: Layout::default(), starts: Vec::new(), rows: Vec::new() };
-        for pair in pairs {
-            let start = all.layout.rows();
-            all.layout.push_fork(&pair.fork);
-            all.starts.push(start);
-            all.rows.extend(rows_of(pair).into_iter().map(|row| start + row));
-        }
-        all
+    /// Every row.
+    fn all(pairs: &[&PairRows]) -> Self {
+        let prefix = common_prefix(pairs);
+        let forks: Vec<Fork> = pairs.iter().map(|pair| pair.fork).collect();
+        let mut layout = Layout::default();
+        let starts = layout.push_forks(prefix, &forks);
+        Self { prefix, starts, computed: (0..layout.rows()).collect(), layout }
     }
+
+    /// The live rows. Pairs with frozen ones stand one behind the other: what they share is frozen, but for a few rows.
+    fn live(pairs: &[&PairRows]) -> Self {
+        if pairs.iter().all(|pair| pair.frozen == [0; 3]) {
+            return Self::all(pairs);
+        }
+        let mut rows = Self { layout: Layout::default(), prefix: 0, starts: Vec::new(), computed: Vec::new() };
+        for pair in pairs {
+            let start = rows.layout.rows();
+            rows.layout.push_fork(&pair.fork);
+            rows.starts.push(start);
+            rows.computed.extend(pair.live_rows().map(|row| start + row));
+        }
+        rows
+    }
+
+    /// Where a pair's row lies.
+    fn place(&self, pair: usize, row: usize) -> usize {
+        if row < self.prefix { row } else { self.starts[pair] + row - self.prefix }
+    }
+}
+
+/// How many rows at their beginning some pairs have in common.
+fn common_prefix(pairs: &[&PairRows]) -> usize {
+    let Some((first, others)) = pairs.split_first().filter(|(_, others)| !others.is_empty()) else { return 0 };
+    let shared = pairs.iter().map(|pair| pair.fork.shared).min().unwrap_or(0);
+    let agree =
+        |row: &usize| others.iter().all(|pair| (pair.ids[*row], pair.steered[*row]) == (first.ids[*row], first.steered[*row]));
+    (0..shared).take_while(agree).count()
 }
 
 /// A pass through the upper blocks.
@@ -202,9 +238,9 @@ pub struct Pass {
 }
 
 impl<'m> Batch<'m> {
-    /// Lays out `pairs` one after another, with every row.
+    /// Lays out `pairs`, with every row.
     pub fn new(model: &'m Model, pairs: &[&PairRows]) -> Result<Self> {
-        let rows = Rows::of(pairs, |pair| (0..pair.fork.rows()).collect());
+        let rows = Rows::all(pairs);
         let plan = model.plan(&rows.layout)?;
         Self::with_plan(model, pairs, rows, plan, vec![[0.0; 2]; pairs.len()])
     }
@@ -212,27 +248,33 @@ impl<'m> Batch<'m> {
     /// Lays out the live rows of `pairs` alone. `constants` are the log-probabilities that the others contribute, `frozen`
     /// their keys and values, pair by pair.
     pub fn live(model: &'m Model, pairs: &[&PairRows], constants: &[PairLogProbs], frozen: FrozenKeys) -> Result<Self> {
-        let rows = Rows::of(pairs, |pair| pair.live_rows().collect());
-        let plan = match rows.rows.len() == rows.layout.rows() {
+        let rows = Rows::live(pairs);
+        let plan = match rows.computed.len() == rows.layout.rows() {
             true => model.plan(&rows.layout)?,
-            false => model.plan_rows(&rows.layout, &rows.rows, frozen)?,
+            false => model.plan_rows(&rows.layout, &rows.computed, frozen)?,
         };
         Self::with_plan(model, pairs, rows, plan, constants.to_vec())
     }
 
     fn with_plan(model: &'m Model, pairs: &[&PairRows], rows: Rows, plan: Plan, constants: Vec<PairLogProbs>) -> Result<Self> {
-        let (mut predictions, mut owners) = (Vec::new(), Vec::new());
-        for (index, (pair, start)) in pairs.iter().zip(&rows.starts).enumerate() {
+        let (mut predictions, mut owners, mut from_frozen) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut frozen_rows, mut steered) = (Vec::new(), vec![0f32; rows.layout.rows()]);
+        for (index, pair) in pairs.iter().enumerate() {
             for (side, side_predictions) in pair.predictions.iter().enumerate() {
-                let moved = side_predictions.iter().map(|p| Prediction { row: start + p.row, ..*p });
-                let before = predictions.len();
-                predictions.extend(moved.filter(|p| rows.rows.binary_search(&p.row).is_ok()));
-                owners.extend(std::iter::repeat_n((index, side), predictions.len() - before));
+                for prediction in side_predictions {
+                    let row = rows.place(index, prediction.row);
+                    if rows.computed.binary_search(&row).is_ok() {
+                        predictions.push(Prediction { row, ..*prediction });
+                        owners.push((index, side));
+                        from_frozen.push(pair.is_frozen(prediction.row));
+                    }
+                }
+            }
+            frozen_rows.extend(pair.frozen_rows().map(|row| rows.place(index, row) as u32));
+            for (row, is_steered) in pair.steered.iter().enumerate() {
+                steered[rows.place(index, row)] = f32::from(*is_steered);
             }
         }
-        let frozen_rows: Vec<usize> =
-            pairs.iter().zip(&rows.starts).flat_map(|(pair, start)| pair.frozen_rows().map(move |row| start + row)).collect();
-        let from_frozen = predictions.iter().map(|p| frozen_rows.binary_search(&p.row).is_ok()).collect();
         let mut wanted: Vec<usize> = predictions.iter().map(|p| p.row).collect();
         wanted.sort_unstable();
         wanted.dedup();
@@ -242,19 +284,32 @@ impl<'m> Batch<'m> {
             place[*row] = at;
         }
         predictions.iter_mut().for_each(|p| p.row = place[p.row]);
-        let all_steered: Vec<bool> = pairs.iter().flat_map(|pair| pair.steered.iter().copied()).collect();
-        let steered: Vec<f32> = rows.rows.iter().map(|row| f32::from(all_steered[*row])).collect();
-        Ok(Self {
-            model,
-            plan,
-            selection,
-            predictions,
-            owners,
-            from_frozen,
-            constants,
-            frozen_rows: frozen_rows.into_iter().map(|row| row as u32).collect(),
-            steered: Tensor::from_vec(steered, (rows.rows.len(), 1), model.device())?,
-        })
+        let steered = Tensor::from_iter(rows.computed.iter().map(|row| steered[*row]), model.device())?.unsqueeze(1)?;
+        Ok(Self { model, rows, plan, selection, predictions, owners, from_frozen, constants, frozen_rows, steered })
+    }
+
+    /// Input token of each row, of a pass of every row. `(T,)`
+    pub fn ids(&self, pairs: &[&PairRows]) -> Vec<u32> {
+        let mut ids = vec![0; self.rows.layout.rows()];
+        for (index, pair) in pairs.iter().enumerate() {
+            pair.ids.iter().enumerate().for_each(|(row, id)| ids[self.rows.place(index, row)] = *id);
+        }
+        ids
+    }
+
+    /// Where the live rows of pair `index` lie, in a pass of every row.
+    pub fn places_of_live(&self, index: usize, pair: &PairRows) -> Vec<u32> {
+        pair.live_rows().map(|row| self.rows.place(index, row) as u32).collect()
+    }
+
+    /// The residual of a pass of the live rows, given that of each pair's. `(live, H)` each → `(R, H)`
+    pub fn join(&self, residuals: &[Tensor]) -> Result<Tensor> {
+        let behind_prefix = |(index, residual): (usize, &Tensor)| -> Result<Tensor> {
+            let known = if index == 0 { 0 } else { self.rows.prefix };
+            Ok(residual.narrow(0, known, residual.dim(0)? - known)?)
+        };
+        let parts: Vec<Tensor> = residuals.iter().enumerate().map(behind_prefix).collect::<Result<_>>()?;
+        Ok(Tensor::cat(&parts, 0)?)
     }
 
     /// Number of rows.

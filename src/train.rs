@@ -342,6 +342,18 @@ pub struct Trainer<'a> {
     timings: Timings,
 }
 
+/// Some pairs in one direction.
+struct BatchLoss {
+    /// Mean of −log σ(d·margin).
+    loss: f64,
+    /// Margin of each pair, before the direction is applied.
+    margins: Vec<f64>,
+    /// Of the loss, at v. `(layers·H)`
+    gradient: Vec<f32>,
+    /// Rows that went through the upper blocks.
+    rows: usize,
+}
+
 impl<'a> Trainer<'a> {
     /// v where the config starts it; no step done.
     pub fn new(model: &'a Model, config: &'a TrainConfig, data: &'a Activations) -> Self {
@@ -369,28 +381,28 @@ impl<'a> Trainer<'a> {
         let started = Instant::now();
         let entries: Vec<&Entry> = batch.iter().map(|index| &self.data.entries[*index]).collect();
         let rows: Vec<usize> = entries.iter().map(|entry| entry.rows.row).collect();
-        let (mut loss, mut gradient, tokens) = self.loss_and_gradient(&entries, d)?;
+        let BatchLoss { mut loss, margins, mut gradient, rows: tokens } = self.loss_and_gradient(&entries, d)?;
         if self.config.direction == Direction::Both {
-            let (opposite, opposite_gradient, _) = self.loss_and_gradient(&entries, -d)?;
-            loss.value = (loss.value + opposite.value) / 2.0;
-            gradient.iter_mut().zip(&opposite_gradient).for_each(|(g, o)| *g = (*g + o) / 2.0);
+            let opposite = self.loss_and_gradient(&entries, -d)?;
+            loss = (loss + opposite.loss) / 2.0;
+            gradient.iter_mut().zip(&opposite.gradient).for_each(|(g, o)| *g = (*g + o) / 2.0);
         }
-        self.check_finite(&loss, &gradient, &rows)?;
+        self.check_finite(loss, &margins, &gradient, &rows)?;
         self.gradient.clone_from(&gradient);
         let lr = self.schedule.at(self.steps);
         let grad_norm = clip_grad_norm(&mut gradient, self.config.max_grad_norm);
         self.optimiser.step(&mut self.v, &gradient, lr);
         self.steps += 1;
-        let margin = mean(loss.margins.iter().copied());
-        (self.last_loss, self.last_margin) = (loss.value, d * margin);
+        let margin = mean(margins.iter().copied());
+        (self.last_loss, self.last_margin) = (loss, d * margin);
         Ok(StepRecord {
             step: self.steps,
             epoch,
             rows,
             d,
-            loss: loss.value,
+            loss,
             margin,
-            accuracy: mean(loss.margins.iter().map(|m| f64::from(d * m > 0.0))),
+            accuracy: mean(margins.iter().map(|m| f64::from(d * m > 0.0))),
             lr,
             grad_norm,
             vector_norm: l2_norm(&self.v),
@@ -423,39 +435,62 @@ impl<'a> Trainer<'a> {
         Shift::all(&self.config.layers, &self.v, d, self.model)
     }
 
-    /// Loss, its gradient at v, and the rows computed.
-    fn loss_and_gradient(&mut self, entries: &[&Entry], d: f64) -> Result<(Loss, Vec<f32>, usize)> {
+    /// All pairs in one pass, or in several where one would save too much for its gradient.
+    fn loss_and_gradient(&mut self, entries: &[&Entry], d: f64) -> Result<BatchLoss> {
+        let mut whole = BatchLoss { loss: 0.0, margins: Vec::new(), gradient: vec![0.0; self.v.len()], rows: 0 };
+        let passes = passes(self.model, entries, self.data.layer);
+        for group in entries.chunks(entries.len().div_ceil(passes)) {
+            let part = self.pass(group, d)?;
+            let share = group.len() as f64 / entries.len() as f64;
+            whole.loss += share * part.loss;
+            whole.margins.extend(part.margins);
+            whole.gradient.iter_mut().zip(&part.gradient).for_each(|(sum, g)| *sum += share as f32 * g);
+            whole.rows += part.rows;
+        }
+        Ok(whole)
+    }
+
+    fn pass(&mut self, entries: &[&Entry], d: f64) -> Result<BatchLoss> {
         let started = Instant::now();
         let (batch, residual) = self.data.batch(self.model, entries)?; // residual (R, H)
         let pass = batch.upper(&residual, self.data.layer, &self.shifts(d as f32)?, Gradient::Wanted)?;
         let reference: Vec<_> = entries.iter().map(|entry| entry.reference).collect();
-        let loss = bidirectional_dpo(self.config.beta, d, &pass.log_probs, &reference);
+        let Loss { value, margins, gradients } = bidirectional_dpo(self.config.beta, d, &pass.log_probs, &reference);
         self.timings.forward_s += started.elapsed().as_secs_f64();
 
         let started = Instant::now();
-        let mut gradient = batch.vjp(pass, &loss.gradients)?;
+        let mut gradient = batch.vjp(pass, &gradients)?;
         gradient.iter_mut().for_each(|g| *g *= d as f32);
         self.timings.backward_s += started.elapsed().as_secs_f64();
         self.timings.tokens += batch.rows() as u64;
         self.timings.flops += batch.flops(self.data.layer);
-        Ok((loss, gradient, batch.rows()))
+        Ok(BatchLoss { loss: value, margins, gradient, rows: batch.rows() })
     }
 
-    fn check_finite(&self, loss: &Loss, gradient: &[f32], rows: &[usize]) -> Result<()> {
+    fn check_finite(&self, loss: f64, margins: &[f64], gradient: &[f32], rows: &[usize]) -> Result<()> {
         let step = self.steps + 1;
-        if let Some(bad) = loss.margins.iter().position(|margin| !margin.is_finite()) {
+        if let Some(bad) = margins.iter().position(|margin| !margin.is_finite()) {
             return Err(Error::NotFinite(format!(
                 "step {step}: the margin of row {} is not finite; lower --lr or use --dtype f32",
                 rows[bad]
             )));
         }
-        if !loss.value.is_finite() || gradient.iter().any(|g| !g.is_finite()) {
+        if !loss.is_finite() || gradient.iter().any(|g| !g.is_finite()) {
             return Err(Error::NotFinite(format!(
                 "step {step}: the gradient of rows {rows:?} is not finite; lower --lr or use --dtype f32"
             )));
         }
         Ok(())
     }
+}
+
+/// How many passes a batch takes, so that what each saves for its gradient stays under a quarter of the weights, or 32 MiB
+/// where that is more: a step never needs much beside the model, however large the batch.
+fn passes(model: &Model, entries: &[&Entry], layer: usize) -> usize {
+    let (in_memory, mapped) = model.weight_bytes();
+    let limit = ((in_memory + mapped) / 4).max(32 << 20);
+    let rows: usize = entries.iter().map(|entry| entry.rows.live_rows().count()).sum();
+    (rows * model.saved_bytes_a_row(layer + 1)).div_ceil(limit).clamp(1, entries.len())
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {

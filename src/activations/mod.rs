@@ -123,7 +123,8 @@ impl Activations {
         let residuals: Vec<Tensor> = entries.iter().map(|entry| get(&entry.residual)).collect::<Result<_>>()?;
         let constants: Vec<PairLogProbs> = entries.iter().map(|entry| entry.constant).collect();
         let batch = Batch::live(model, &rows, &constants, FrozenKeys::new(self.layer + 1, &keys)?)?;
-        Ok((batch, Tensor::cat(&residuals, 0)?))
+        let residual = batch.join(&residuals)?;
+        Ok((batch, residual))
     }
 
     /// Log-probabilities of the responses of all entries with the shifts added, a few pairs a pass.
@@ -155,11 +156,11 @@ fn group_len(rows: impl Iterator<Item = usize>) -> usize {
 }
 
 fn compute_group(model: &Model, group: &[PairRows], layer: usize, writer: &mut StoreWriter) -> Result<Vec<Entry>> {
-    let batch = Batch::new(model, &group.iter().collect::<Vec<_>>())?;
-    let ids: Vec<u32> = group.iter().flat_map(|pair| pair.ids.iter().copied()).collect();
-    let residual = batch.lower(&ids, layer)?;
+    let pairs: Vec<&PairRows> = group.iter().collect();
+    let batch = Batch::new(model, &pairs)?;
+    let residual = batch.lower(&batch.ids(&pairs), layer)?;
     let reference = batch.reference(&residual, layer)?;
-    let (mut start, mut frozen_start) = (0, 0);
+    let mut frozen_start = 0;
     let mut entries = Vec::with_capacity(group.len());
     for (index, rows) in group.iter().enumerate() {
         let log_probs = reference.log_probs[index];
@@ -168,7 +169,7 @@ fn compute_group(model: &Model, group: &[PairRows], layer: usize, writer: &mut S
             let problem = "the unsteered model's log-probability is not finite; try --dtype f32";
             return Err(Error::NotFinite(format!("row {row}: {problem}")));
         }
-        let live = Tensor::from_iter(rows.live_rows().map(|row| (start + row) as u32), model.device())?;
+        let live = Tensor::new(batch.places_of_live(index, rows), model.device())?;
         let frozen = rows.frozen_rows().count();
         let keys = match reference.keys.is_empty() || frozen == 0 {
             true => None,
@@ -181,7 +182,6 @@ fn compute_group(model: &Model, group: &[PairRows], layer: usize, writer: &mut S
             residual: writer.put(residual.index_select(&live, 0)?)?,
             keys,
         });
-        start += rows.fork.rows();
         frozen_start += frozen;
     }
     Ok(entries)

@@ -32,6 +32,11 @@ impl Fork {
     pub fn rows(&self) -> usize {
         self.shared + self.first + self.second
     }
+
+    /// Tokens of the longer sequence.
+    fn longest(&self) -> usize {
+        self.shared + self.first.max(self.second) + 1
+    }
 }
 
 impl Layout {
@@ -42,17 +47,28 @@ impl Layout {
 
     /// Adds one sequence of `len` tokens.
     pub fn push_sequence(&mut self, len: usize) {
-        self.push_run(len, 0..0, len);
+        self.push_run(len, [0..0, 0..0], len);
     }
 
     /// Adds two sequences that share their beginning: `[shared | first | second]`.
     pub fn push_fork(&mut self, fork: &Fork) {
-        let start = self.rows();
-        let shared = start..start + fork.shared;
-        let length = |branch| fork.shared + branch + 1;
-        self.push_run(fork.shared, 0..0, length(fork.first.max(fork.second)));
-        self.push_run(fork.first, shared.clone(), length(fork.first));
-        self.push_run(fork.second, shared, length(fork.second));
+        self.push_forks(0, std::slice::from_ref(fork));
+    }
+
+    /// Adds forks whose first `prefix` tokens are the same: `[prefix | shared | first | second | shared | …]`, where each
+    /// fork's shared rows go on behind the prefix. Returns where each fork does.
+    pub fn push_forks(&mut self, prefix: usize, forks: &[Fork]) -> Vec<usize> {
+        let longest = forks.iter().map(Fork::longest).max().unwrap_or(0);
+        let common = self.push_run(prefix, [0..0, 0..0], longest);
+        let mut push = |fork: &Fork| {
+            let length = |branch| fork.shared + branch + 1;
+            let shared = self.push_run(fork.shared - prefix, [common.clone(), 0..0], fork.longest());
+            let context = [common.clone(), shared.clone()];
+            self.push_run(fork.first, context.clone(), length(fork.first));
+            self.push_run(fork.second, context, length(fork.second));
+            shared.start
+        };
+        forks.iter().map(&mut push).collect()
     }
 
     /// The rows that continue cached sequences: branch `b` of `tokens` new rows sees the cache's rows
@@ -64,21 +80,23 @@ impl Layout {
             layout.lengths.extend(std::iter::repeat_n(past + tokens, tokens));
             layout.segments.push(Segment {
                 queries: branch * tokens..(branch + 1) * tokens,
-                context: *start..start + past,
+                context: [0..0, *start..start + past],
                 own: start + past..start + past + tokens,
             });
         }
         layout
     }
 
-    fn push_run(&mut self, len: usize, context: Range<usize>, length: usize) {
-        let start = self.rows();
-        if len == 0 {
-            return;
-        }
-        self.positions.extend(context.len()..context.len() + len);
+    /// Adds `len` rows that go on behind `context`. Returns them.
+    fn push_run(&mut self, len: usize, context: [Range<usize>; 2], length: usize) -> Range<usize> {
+        let rows = self.rows()..self.rows() + len;
+        let past: usize = context.iter().map(Range::len).sum();
+        self.positions.extend(past..past + len);
         self.lengths.extend(std::iter::repeat_n(length, len));
-        self.segments.push(Segment { queries: start..start + len, context, own: start..start + len });
+        if len > 0 {
+            self.segments.push(Segment { queries: rows.clone(), context, own: rows.clone() });
+        }
+        rows
     }
 
     /// The same runs with queries at `rows` alone (ascending): what a last block needs whose other rows nobody reads.
@@ -109,10 +127,28 @@ mod tests {
         layout.push_fork(&Fork { shared: 3, first: 2, second: 1 });
         assert_eq!(layout.positions, [0, 1, 0, 1, 2, 3, 4, 3]);
         assert_eq!(layout.lengths, [2, 2, 6, 6, 6, 6, 6, 5]);
-        assert_eq!(layout.segments[2], Segment { queries: 5..7, context: 2..5, own: 5..7 });
-        assert_eq!(layout.segments[3], Segment { queries: 7..8, context: 2..5, own: 7..8 });
+        assert_eq!(layout.segments[2], Segment { queries: 5..7, context: [2..2, 2..5], own: 5..7 });
+        assert_eq!(layout.segments[3], Segment { queries: 7..8, context: [2..2, 2..5], own: 7..8 });
         assert_eq!(layout.segments[3].visible(0, None), 0..4);
         assert_eq!(layout.segments[2].visible(1, Some(2)), 3..5);
+    }
+
+    #[test]
+    fn forks_share_their_common_prefix() {
+        let mut layout = Layout::default();
+        let forks = [Fork { shared: 3, first: 2, second: 1 }, Fork { shared: 2, first: 1, second: 0 }];
+        layout.push_forks(2, &forks);
+        assert_eq!(layout.positions, [0, 1, 2, 3, 4, 3, 2]);
+        let segment = |own: Range<usize>, context| Segment { queries: own.clone(), context, own };
+        let expected = [
+            segment(0..2, [0..0, 0..0]),
+            segment(2..3, [0..2, 0..0]),
+            segment(3..5, [0..2, 2..3]),
+            segment(5..6, [0..2, 2..3]),
+            segment(6..7, [0..2, 6..6]),
+        ];
+        assert_eq!(layout.segments, expected);
+        assert_eq!(layout.segments[3].key_rows().collect::<Vec<_>>(), [0, 1, 2, 5]);
     }
 
     #[test]
@@ -121,9 +157,9 @@ mod tests {
         layout.push_fork(&Fork { shared: 3, first: 2, second: 2 });
         let (segments, rows) = layout.select(&[2, 3, 5, 6]);
         assert_eq!(rows, [2, 3, 5, 6]);
-        assert_eq!(segments[0], Segment { queries: 0..1, context: 0..0, own: 0..3 });
-        assert_eq!(segments[1], Segment { queries: 1..2, context: 0..3, own: 3..4 });
+        assert_eq!(segments[0], Segment { queries: 0..1, context: [0..0, 0..0], own: 0..3 });
+        assert_eq!(segments[1], Segment { queries: 1..2, context: [0..0, 0..3], own: 3..4 });
         assert_eq!(segments[1].visible(0, None), 0..4);
-        assert_eq!(segments[2], Segment { queries: 2..4, context: 0..3, own: 5..7 });
+        assert_eq!(segments[2], Segment { queries: 2..4, context: [0..0, 0..3], own: 5..7 });
     }
 }

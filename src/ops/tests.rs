@@ -145,10 +145,9 @@ fn rope_rotates_as_candle_does_and_its_gradient_is_the_inverse() {
     assert_finite_differences(|x| rope::forward(x, &angles), &x, &dy, &dx, "rope");
 }
 
-fn two_forks() -> Layout {
+fn two_forks(prefix: usize) -> Layout {
     let mut layout = Layout::default();
-    layout.push_fork(&Fork { shared: 7, first: 6, second: 3 });
-    layout.push_fork(&Fork { shared: 5, first: 1, second: 9 });
+    layout.push_forks(prefix, &[Fork { shared: 7, first: 6, second: 3 }, Fork { shared: 5 + prefix, first: 1, second: 9 }]);
     layout
 }
 
@@ -157,7 +156,7 @@ fn attention_by_definition(shape: &Attention, q: &Tensor, k: &Tensor, v: &Tensor
     let d = shape.head_dim;
     let mut rows: Vec<Option<Tensor>> = vec![None; q.dim(0).unwrap()];
     for segment in segments {
-        let keys: Vec<usize> = segment.context.clone().chain(segment.own.clone()).collect();
+        let keys: Vec<usize> = segment.key_rows().collect();
         for (i, row) in segment.queries.clone().enumerate() {
             let visible: Vec<u32> = keys[segment.visible(i, shape.sliding_window)].iter().map(|key| *key as u32).collect();
             let visible = Tensor::new(visible, &CPU).unwrap();
@@ -176,18 +175,20 @@ fn attention_by_definition(shape: &Attention, q: &Tensor, k: &Tensor, v: &Tensor
 
 #[test]
 fn attention_has_the_right_value_and_gradients() {
-    let layout = two_forks();
     let wanted: Vec<usize> = vec![6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30];
-    let (selected, selected_rows) = layout.select(&wanted);
-    assert_eq!(selected_rows, wanted);
-    for (heads, kv_heads) in [(4, 4), (6, 2), (3, 1)] {
-        for sliding_window in [None, Some(4)] {
-            for (segments, queries) in [(&layout.segments, layout.rows()), (&selected, wanted.len())] {
-                let shape = Attention { heads, kv_heads, head_dim: 6, sliding_window };
-                let q = (random(1, &[queries, heads * 6]) * 3.0).unwrap();
-                let (k, v) = (random(2, &[31, kv_heads * 6]), random(3, &[31, kv_heads * 6]));
-                let dy = random(4, &[queries, heads * 6]);
-                check_attention(&shape, [&q, &k, &v], segments, &dy);
+    for layout in [two_forks(0), two_forks(3)] {
+        let (selected, selected_rows) = layout.select(&wanted);
+        assert_eq!(selected_rows, wanted);
+        assert_eq!(layout.rows(), 31);
+        for (heads, kv_heads) in [(4, 4), (6, 2), (3, 1)] {
+            for sliding_window in [None, Some(4)] {
+                for (segments, queries) in [(&layout.segments, layout.rows()), (&selected, wanted.len())] {
+                    let shape = Attention { heads, kv_heads, head_dim: 6, sliding_window };
+                    let q = (random(1, &[queries, heads * 6]) * 3.0).unwrap();
+                    let (k, v) = (random(2, &[31, kv_heads * 6]), random(3, &[31, kv_heads * 6]));
+                    let dy = random(4, &[queries, heads * 6]);
+                    check_attention(&shape, [&q, &k, &v], segments, &dy);
+                }
             }
         }
     }

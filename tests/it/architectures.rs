@@ -149,6 +149,9 @@ fn response_log_prob_and_its_gradient_agree_with_autograd() {
     }
 }
 
+/// Tokens that every prompt of [`pairs`] begins with.
+const HEADER: usize = 2;
+
 fn pairs(model: &Model, count: usize) -> Vec<EncodedPair> {
     let vocab = model.config.vocab_size as u32;
     let token = |i: usize| 3 + (i as u32 * 7919 + 13) % (vocab - 3);
@@ -158,7 +161,8 @@ fn pairs(model: &Model, count: usize) -> Vec<EncodedPair> {
         in_spans: None,
     };
     let pair = |row: usize| {
-        let prompt: Vec<u32> = (0..3 + row % 4).map(|i| token(row * 17 + i)).collect();
+        let question = (0..1 + row % 4).map(|i| token(row * 17 + i));
+        let prompt: Vec<u32> = (0..HEADER).map(|i| token(5 + i)).chain(question).collect();
         EncodedPair {
             row,
             chosen: response(&prompt, row + 1, 1 + row % 5),
@@ -200,6 +204,31 @@ fn log_prob_of(logits: &Tensor, response: &EncodedResponse) -> f64 {
 
 fn compute(model: &Model, pairs: &[EncodedPair], layer: usize, positions: Positions) -> Activations {
     Activations::compute(model, pairs, layer, positions).unwrap()
+}
+
+#[test]
+fn what_all_pairs_begin_with_stands_once_and_changes_neither_loss_nor_gradient() {
+    for name in ["llama", "mistral", "qwen3"] {
+        let model = load(name, DType::F32);
+        let pairs = pairs(&model, 5);
+        let data = compute(&model, &pairs, 0, Positions::All);
+        let rows: usize = data.entries.iter().map(|entry| entry.rows.fork.rows()).sum();
+        let (batch, _) = data.batch(&model, &data.entries.iter().collect::<Vec<_>>()).unwrap();
+        assert_eq!(batch.rows(), rows - 4 * HEADER);
+        let v = some_vector(model.config.hidden_size, 5);
+        let (loss, gradient) = loss_at(&model, &data, &0.into(), &v, -1.0);
+        let (mut mean_loss, mut mean_gradient) = (0.0, vec![0f32; v.len()]);
+        for pair in &pairs {
+            let alone = compute(&model, std::slice::from_ref(pair), 0, Positions::All);
+            let (loss, gradient) = loss_at(&model, &alone, &0.into(), &v, -1.0);
+            mean_loss += loss / 5.0;
+            mean_gradient.iter_mut().zip(&gradient).for_each(|(mean, g)| *mean += g / 5.0);
+        }
+        assert!((loss - mean_loss).abs() < 1e-5, "{name}: {loss} is not {mean_loss}");
+        let size = mean_gradient.iter().fold(0f32, |size, g| size.max(g.abs()));
+        let worst = gradient.iter().zip(&mean_gradient).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
+        assert!(worst < 1e-5 * size.max(1.0), "{name}: gradient differs by {worst} of {size}");
+    }
 }
 
 /// Loss of all pairs with d·v added at `layers`, and its gradient at v.
@@ -399,8 +428,7 @@ fn prompts_computed_once_equal_prompts_computed_at_each_step() {
 fn whole_loss_at(model: &Model, data: &Activations, layers: &Layers, v: &[f32], d: f64) -> (f64, Vec<f32>) {
     let rows: Vec<&PairRows> = data.entries.iter().map(|entry| &entry.rows).collect();
     let batch = Batch::new(model, &rows).unwrap();
-    let ids: Vec<u32> = rows.iter().flat_map(|rows| rows.ids.iter().copied()).collect();
-    let residual = batch.lower(&ids, data.layer).unwrap();
+    let residual = batch.lower(&batch.ids(&rows), data.layer).unwrap();
     loss_of(model, data, (&batch, &residual), layers, v, d)
 }
 

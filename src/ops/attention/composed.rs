@@ -56,7 +56,7 @@ impl Attention {
             let dq = matmul(&ds, &k)?.transpose(0, 1)?.reshape((rows, self.heads * self.head_dim))?;
             let dk = matmul(&ds.transpose(1, 2)?, &q)?; // (N, S, D)
             gradients.q = add_rows(&gradients.q, segment.queries.clone().collect(), &dq)?;
-            let keys: Vec<usize> = segment.context.clone().chain(segment.own.clone()).collect();
+            let keys: Vec<usize> = segment.key_rows().collect();
             gradients.k = add_rows(&gradients.k, keys.clone(), &self.sum_groups(&dk)?)?;
             gradients.v = add_rows(&gradients.v, keys, &self.sum_groups(&dv)?)?;
         }
@@ -80,11 +80,8 @@ impl Attention {
 
     /// `(T, K·D)` → `(N, S, D)`.
     fn keys_of(&self, rows: &Tensor, segment: &Segment) -> Result<Tensor> {
-        let own = rows.narrow(0, segment.own.start, segment.own.len())?;
-        let rows = match segment.context.len() {
-            0 => own,
-            n => Tensor::cat(&[rows.narrow(0, segment.context.start, n)?, own], 0)?,
-        };
+        let runs = segment.key_runs().map(|run| rows.narrow(0, run.start, run.len()));
+        let rows = Tensor::cat(&runs.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
         let s = segment.keys();
         let heads = rows.reshape((s, self.kv_heads, self.head_dim))?.transpose(0, 1)?.unsqueeze(1)?;
         let shape = (self.kv_heads, self.group(), s, self.head_dim);

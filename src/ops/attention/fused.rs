@@ -1,4 +1,5 @@
-//! Attention on f32 slices of the CPU: one task a segment and key-value head, scores of one head at a time.
+//! Attention on f32 slices of the CPU: one task a segment and key-value head. The keys and values that it sees are laid side
+//! by side once, for all query heads that share them; as many of these heads as fit the processor's cache go through one product.
 
 use std::ops::Range;
 
@@ -13,6 +14,9 @@ use crate::ops::host::{self, HostSlice, Into, Matrix};
 /// Up to this many queries, products by rows beat packed ones.
 const FEW_QUERIES: usize = 4;
 
+/// Scores that one product makes, at most, where one head does not have more: 1 MiB of them.
+const SCORES: usize = 1 << 18;
+
 /// The slices of q, k and v with their widths.
 struct Inputs<'a> {
     shape: &'a Attention,
@@ -21,11 +25,11 @@ struct Inputs<'a> {
     v: &'a [f32],
 }
 
-/// Results of one task, for its queries, heads of the group outermost.
+/// Results of one task.
 struct TaskGradients {
-    dq: Vec<f32>,      // (G, Q, D)
-    dk: [Vec<f32>; 2], // context, own: (S, D) each
-    dv: [Vec<f32>; 2], // likewise
+    dq: Vec<f32>, // (G, Q, D)
+    dk: Vec<f32>, // (S, D)
+    dv: Vec<f32>, // (S, D)
 }
 
 impl Attention {
@@ -62,10 +66,8 @@ impl Attention {
         // Serial, in the order of the tasks: the same sums whatever the number of threads.
         for ((segment, kv_head), part) in tasks.iter().zip(parts) {
             self.scatter_heads(&mut dq, segment.queries.clone(), *kv_head, &part.dq);
-            for (rows, i) in [(segment.context.clone(), 0), (segment.own.clone(), 1)] {
-                self.add_key_rows(&mut dk, rows.clone(), *kv_head, &part.dk[i]);
-                self.add_key_rows(&mut dv, rows, *kv_head, &part.dv[i]);
-            }
+            self.add_key_rows(&mut dk, segment, *kv_head, &part.dk);
+            self.add_key_rows(&mut dv, segment, *kv_head, &part.dv);
         }
         Ok(Gradients {
             q: host::tensor(dq, (q_rows, q_width))?,
@@ -90,10 +92,10 @@ impl Attention {
         }
     }
 
-    /// Adds `(S, D)` to columns of rows of `(·, K·D)`.
-    fn add_key_rows(&self, y: &mut [f32], rows: Range<usize>, kv_head: usize, part: &[f32]) {
+    /// Adds `(S, D)` to columns of the rows of `(·, K·D)` that a segment sees.
+    fn add_key_rows(&self, y: &mut [f32], segment: &Segment, kv_head: usize, part: &[f32]) {
         let (d, width) = (self.head_dim, self.kv_heads * self.head_dim);
-        for (row, values) in rows.zip(part.chunks_exact(d)) {
+        for (row, values) in segment.key_rows().zip(part.chunks_exact(d)) {
             for (y, x) in y[row * width + kv_head * d..][..d].iter_mut().zip(values) {
                 *y += x;
             }
@@ -104,78 +106,116 @@ impl Attention {
 impl<'a> Inputs<'a> {
     /// `(G, Q, D)`.
     fn forward(&self, segment: &Segment, kv_head: usize) -> Vec<f32> {
-        let (d, queries) = (self.shape.head_dim, segment.queries.len());
-        let mut y = vec![0f32; self.shape.group() * queries * d];
-        let mut scores = vec![0f32; queries * segment.keys()];
-        for (g, y) in y.chunks_exact_mut(queries * d).enumerate() {
-            let head = kv_head * self.shape.group() + g;
-            self.probabilities(segment, kv_head, head, &mut scores);
-            if queries <= FEW_QUERIES {
-                self.weigh_rows(segment, kv_head, &scores, y);
-                continue;
-            }
-            for (columns, v, into) in self.key_blocks(self.v, segment, kv_head) {
-                let p = Matrix::new(&scores[columns.start..], queries, columns.len(), segment.keys());
-                host::matmul(y, d, into, p, v, Parallelism::None);
-            }
+        if segment.queries.len() <= FEW_QUERIES {
+            return self.forward_by_rows(segment, kv_head);
+        }
+        let (d, keys) = (self.shape.head_dim, segment.keys());
+        let (k, v) = (self.keys(self.k, segment, kv_head), self.keys(self.v, segment, kv_head));
+        let mut y = vec![0f32; self.shape.group() * segment.queries.len() * d];
+        let mut p = Vec::new();
+        for heads in self.groups_of_heads(segment) {
+            let q = self.queries(self.q, segment, kv_head, heads.clone());
+            self.probabilities(segment, &q, &k, &mut p);
+            let (rows, y) = (q.len() / d, &mut y[heads.start * segment.queries.len() * d..]);
+            let (p, v) = (Matrix::new(&p, rows, keys, keys), Matrix::new(&v, keys, d, d));
+            host::matmul(y, d, Into::Overwrite, p, v, Parallelism::None);
         }
         y
     }
 
     fn vjp(&self, segment: &Segment, kv_head: usize, dy: &[f32]) -> TaskGradients {
-        let (d, queries, keys) = (self.shape.head_dim, segment.queries.len(), segment.keys());
-        let empty = || [vec![0f32; segment.context.len() * d], vec![0f32; segment.own.len() * d]];
-        let mut out = TaskGradients { dq: vec![0f32; self.shape.group() * queries * d], dk: empty(), dv: empty() };
-        let (mut p, mut ds) = (vec![0f32; queries * keys], vec![0f32; queries * keys]);
-        for (g, dq) in out.dq.chunks_exact_mut(queries * d).enumerate() {
-            let head = kv_head * self.shape.group() + g;
-            self.probabilities(segment, kv_head, head, &mut p);
-            let (q, dy) = (self.queries(self.q, segment, head), self.queries(dy, segment, head));
-            for (i, (columns, v, _)) in self.key_blocks(self.v, segment, kv_head).into_iter().enumerate() {
-                // dP = dO·Vᵀ, dV += Pᵀ·dO
-                host::matmul(&mut ds[columns.start..], keys, Into::Overwrite, dy, v.t(), Parallelism::None);
-                let p = Matrix::new(&p[columns.start..], queries, columns.len(), keys);
-                host::matmul(&mut out.dv[i], d, Into::Add, p.t(), dy, Parallelism::None);
-            }
+        let (d, keys, queries) = (self.shape.head_dim, segment.keys(), segment.queries.len());
+        let (k, v) = (self.keys(self.k, segment, kv_head), self.keys(self.v, segment, kv_head));
+        let (k_matrix, v_matrix) = (Matrix::new(&k, keys, d, d), Matrix::new(&v, keys, d, d));
+        let mut out = TaskGradients {
+            dq: vec![0f32; self.shape.group() * queries * d],
+            dk: vec![0f32; keys * d],
+            dv: vec![0f32; keys * d],
+        };
+        let (mut p, mut ds) = (Vec::new(), Vec::new());
+        for heads in self.groups_of_heads(segment) {
+            let (q, dy) =
+                (self.queries(self.q, segment, kv_head, heads.clone()), self.queries(dy, segment, kv_head, heads.clone()));
+            let rows = q.len() / d;
+            let (q_matrix, dy) = (Matrix::new(&q, rows, d, d), Matrix::new(&dy, rows, d, d));
+            self.probabilities(segment, &q, &k, &mut p);
+            // dP = dO·Vᵀ, dV += Pᵀ·dO
+            ds.resize(rows * keys, 0.0);
+            host::matmul(&mut ds, keys, Into::Overwrite, dy, v_matrix.t(), Parallelism::None);
+            host::matmul(&mut out.dv, d, Into::Add, Matrix::new(&p, rows, keys, keys).t(), dy, Parallelism::None);
             softmax_vjp(&p, &mut ds, keys, self.shape.scale() as f32);
-            for (i, (columns, k, into)) in self.key_blocks(self.k, segment, kv_head).into_iter().enumerate() {
-                // dQ = dS·K, dK += dSᵀ·Q
-                let ds = Matrix::new(&ds[columns.start..], queries, columns.len(), keys);
-                host::matmul(dq, d, into, ds, k, Parallelism::None);
-                host::matmul(&mut out.dk[i], d, Into::Add, ds.t(), q, Parallelism::None);
-            }
+            // dQ = dS·K, dK += dSᵀ·Q
+            let (ds, dq) = (Matrix::new(&ds, rows, keys, keys), &mut out.dq[heads.start * queries * d..]);
+            host::matmul(dq, d, Into::Overwrite, ds, k_matrix, Parallelism::None);
+            host::matmul(&mut out.dk, d, Into::Add, ds.t(), q_matrix, Parallelism::None);
         }
         out
     }
 
-    /// softmax of the scaled scores of one head, 0 where a key is not seen. `(Q, S)`
-    fn probabilities(&self, segment: &Segment, kv_head: usize, head: usize, scores: &mut [f32]) {
-        let keys = segment.keys();
-        if segment.queries.len() <= FEW_QUERIES {
-            self.scores_by_rows(segment, kv_head, head, scores);
-        } else {
-            let q = self.queries(self.q, segment, head);
-            for (columns, k, _) in self.key_blocks(self.k, segment, kv_head) {
-                host::matmul(&mut scores[columns.start..], keys, Into::Overwrite, q, k.t(), Parallelism::None);
-            }
+    /// softmax of the scaled scores of some heads' queries `q (G·Q, D)`, 0 where a key is not seen. → `(G·Q, S)`
+    fn probabilities(&self, segment: &Segment, q: &[f32], k: &[f32], scores: &mut Vec<f32>) {
+        let (d, keys) = (self.shape.head_dim, segment.keys());
+        let rows = q.len() / d;
+        scores.resize(rows * keys, 0.0);
+        let (q, k) = (Matrix::new(q, rows, d, d), Matrix::new(k, keys, d, d));
+        host::matmul(scores, keys, Into::Overwrite, q, k.t(), Parallelism::None);
+        for head in scores.chunks_exact_mut(segment.queries.len() * keys) {
+            self.softmax(segment, head);
         }
-        let scale = self.shape.scale() as f32;
-        for (i, row) in scores.chunks_exact_mut(keys).enumerate() {
-            let visible = segment.visible(i, self.shape.sliding_window);
-            softmax_row(row, visible, scale);
+    }
+
+    /// One head's scores `(Q, S)`, scaled, through a softmax over the keys that each query sees.
+    fn softmax(&self, segment: &Segment, scores: &mut [f32]) {
+        for (i, row) in scores.chunks_exact_mut(segment.keys()).enumerate() {
+            softmax_row(row, segment.visible(i, self.shape.sliding_window), self.shape.scale() as f32);
         }
+    }
+
+    /// Heads of a group that go through one product.
+    fn groups_of_heads(&self, segment: &Segment) -> impl Iterator<Item = Range<usize>> {
+        let group = self.shape.group();
+        let at_once = (SCORES / (segment.queries.len() * segment.keys()).max(1)).clamp(1, group);
+        (0..group).step_by(at_once).map(move |start| start..(start + at_once).min(group))
+    }
+
+    /// Keys or values that a segment sees, side by side. `(S, D)`
+    fn keys(&self, rows: &[f32], segment: &Segment, kv_head: usize) -> Vec<f32> {
+        let (d, _, width) = self.widths();
+        segment.key_rows().flat_map(|row| &rows[row * width + kv_head * d..][..d]).copied().collect()
+    }
+
+    /// A segment's rows of some heads of a group, heads outermost. `(G·Q, D)`
+    fn queries(&self, rows: &[f32], segment: &Segment, kv_head: usize, heads: Range<usize>) -> Vec<f32> {
+        let (d, width, _) = self.widths();
+        let mut gathered = Vec::with_capacity(heads.len() * segment.queries.len() * d);
+        for head in heads {
+            let column = (kv_head * self.shape.group() + head) * d;
+            segment.queries.clone().for_each(|row| gathered.extend_from_slice(&rows[row * width + column..][..d]));
+        }
+        gathered
+    }
+
+    /// [`Inputs::forward`] without a copy of keys and values: they are read once a head.
+    fn forward_by_rows(&self, segment: &Segment, kv_head: usize) -> Vec<f32> {
+        let (d, queries) = (self.shape.head_dim, segment.queries.len());
+        let mut y = vec![0f32; self.shape.group() * queries * d];
+        let mut scores = vec![0f32; queries * segment.keys()];
+        for (g, y) in y.chunks_exact_mut(queries * d).enumerate() {
+            self.scores_by_rows(segment, kv_head, kv_head * self.shape.group() + g, &mut scores);
+            self.softmax(segment, &mut scores);
+            self.weigh_rows(segment, kv_head, &scores, y);
+        }
+        y
     }
 
     fn scores_by_rows(&self, segment: &Segment, kv_head: usize, head: usize, scores: &mut [f32]) {
         let (d, width, k_width) = self.widths();
-        let keys = segment.keys();
-        for (row, scores) in segment.queries.clone().zip(scores.chunks_exact_mut(keys)) {
+        for (row, scores) in segment.queries.clone().zip(scores.chunks_exact_mut(segment.keys())) {
             let q = &self.q[row * width + head * d..][..d];
-            let k_rows = segment.context.clone().chain(segment.own.clone());
             host::vectorised(
                 #[inline(always)]
                 || {
-                    for (k_row, score) in k_rows.zip(scores) {
+                    for (k_row, score) in segment.key_rows().zip(scores) {
                         *score = host::dot(q, &self.k[k_row * k_width + kv_head * d..][..d]);
                     }
                 },
@@ -186,11 +226,10 @@ impl<'a> Inputs<'a> {
     fn weigh_rows(&self, segment: &Segment, kv_head: usize, p: &[f32], y: &mut [f32]) {
         let (d, _, k_width) = self.widths();
         for (p, y) in p.chunks_exact(segment.keys()).zip(y.chunks_exact_mut(d)) {
-            let k_rows = segment.context.clone().chain(segment.own.clone());
             host::vectorised(
                 #[inline(always)]
                 || {
-                    for (k_row, p) in k_rows.zip(p) {
+                    for (k_row, p) in segment.key_rows().zip(p) {
                         host::axpy(y, *p, &self.v[k_row * k_width + kv_head * d..][..d]);
                     }
                 },
@@ -201,29 +240,6 @@ impl<'a> Inputs<'a> {
     fn widths(&self) -> (usize, usize, usize) {
         let d = self.shape.head_dim;
         (d, self.shape.heads * d, self.shape.kv_heads * d)
-    }
-
-    /// One head's rows of a segment's queries. `(Q, D)`
-    fn queries<'b>(&self, rows: &'b [f32], segment: &Segment, head: usize) -> Matrix<'b> {
-        let (d, width, _) = self.widths();
-        let start = (segment.queries.start * width + head * d).min(rows.len());
-        Matrix::new(&rows[start..], segment.queries.len(), d, width)
-    }
-
-    /// Context and own rows of keys or values: columns of the scores, the matrix `(S, D)`, and whether a product over keys
-    /// begins or goes on with this block.
-    fn key_blocks<'b>(&self, rows: &'b [f32], segment: &Segment, kv_head: usize) -> [(Range<usize>, Matrix<'b>, Into); 2] {
-        let (d, _, width) = self.widths();
-        let block = |range: &Range<usize>| {
-            let start = (range.start * width + kv_head * d).min(rows.len());
-            Matrix::new(&rows[start..], range.len(), d, width)
-        };
-        let context = segment.context.len();
-        let own_into = if context == 0 { Into::Overwrite } else { Into::Add };
-        [
-            (0..context, block(&segment.context), if context == 0 { Into::Add } else { Into::Overwrite }),
-            (context..segment.keys(), block(&segment.own), own_into),
-        ]
     }
 }
 

@@ -19,8 +19,8 @@ use crate::Result;
 pub struct Segment {
     /// Rows of q.
     pub queries: Range<usize>,
-    /// Rows of k and v that come before `own` in the sequence; may be empty.
-    pub context: Range<usize>,
+    /// Rows of k and v that come before `own` in the sequence, in two runs; either may be empty.
+    pub context: [Range<usize>; 2],
     /// Rows of k and v of the run itself.
     pub own: Range<usize>,
 }
@@ -28,7 +28,17 @@ pub struct Segment {
 impl Segment {
     /// Keys that some query sees.
     pub fn keys(&self) -> usize {
-        self.context.len() + self.own.len()
+        self.key_runs().map(|run| run.len()).sum()
+    }
+
+    /// Runs of rows of k and v that some query sees, in the order of the sequence.
+    pub fn key_runs(&self) -> impl Iterator<Item = Range<usize>> {
+        self.context.iter().chain([&self.own]).cloned()
+    }
+
+    /// Rows of k and v that some query sees, in the order of the sequence.
+    pub fn key_rows(&self) -> impl Iterator<Item = usize> {
+        self.key_runs().flatten()
     }
 
     /// Keys, counted along context and own, that query `i` of the run sees.
