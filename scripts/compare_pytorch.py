@@ -97,7 +97,7 @@ def training_speed(args, bipo, torch):
     flops = 0
     for record in records:
         pairs = [lengths[row] for row in record["rows"]]
-        if sum(map(useful_flops.rows, pairs)) != record["tokens"]:
+        if useful_flops.step_rows(pairs) != record["tokens"]:
             print(f"warning: step {record['step']}: bipo computed {record['tokens']} tokens", file=sys.stderr)
         flops += useful_flops.step_flops(torch.output["model"], args.layer, pairs)
     steps_s = sum(record["seconds"] for record in records)

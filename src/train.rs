@@ -484,11 +484,11 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// How many passes a batch takes, so that what each saves for its gradient stays under a quarter of the weights, or 32 MiB
+/// How many passes a batch takes, so that what each saves for its gradient stays under a third of the weights, or 32 MiB
 /// where that is more: a step never needs much beside the model, however large the batch.
 fn passes(model: &Model, entries: &[&Entry], layer: usize) -> usize {
     let (in_memory, mapped) = model.weight_bytes();
-    let limit = ((in_memory + mapped) / 4).max(32 << 20);
+    let limit = ((in_memory + mapped) / 3).max(32 << 20);
     let rows: usize = entries.iter().map(|entry| entry.rows.live_rows().count()).sum();
     (rows * model.saved_bytes_a_row(layer + 1)).div_ceil(limit).clamp(1, entries.len())
 }

@@ -181,7 +181,9 @@ impl<'a> Inputs<'a> {
     /// Keys or values that a segment sees, side by side. `(S, D)`
     fn keys(&self, rows: &[f32], segment: &Segment, kv_head: usize) -> Vec<f32> {
         let (d, _, width) = self.widths();
-        segment.key_rows().flat_map(|row| &rows[row * width + kv_head * d..][..d]).copied().collect()
+        let mut gathered = Vec::with_capacity(segment.keys() * d);
+        segment.key_rows().for_each(|row| gathered.extend_from_slice(&rows[row * width + kv_head * d..][..d]));
+        gathered
     }
 
     /// A segment's rows of some heads of a group, heads outermost. `(G·Q, D)`
