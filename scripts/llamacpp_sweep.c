@@ -4,8 +4,9 @@
  * the 0-based block LAYER at every position (LAYER >= 1; llama.cpp has none for block 0). Greedy; stops at the end of turn.
  * The prompt is taken as it is, chat template applied by the caller. Prints one line of JSON.
  *
- * usage: llamacpp_sweep BACKENDS_DIR MODEL.gguf V.f32 LAYER MAGNITUDES PROMPT_TEXT MAX_NEW_TOKENS THREADS
- *   V.f32: the vector as raw little-endian f32; MAGNITUDES: -2,-1,0,1,2
+ * usage: llamacpp_sweep BACKENDS_DIR MODEL.gguf V LAYER MAGNITUDES PROMPT_TEXT MAX_NEW_TOKENS THREADS
+ *   V: the vector as raw little-endian f32, or a GGUF control vector, read as llama.cpp's own programs do (LAYER is then
+ *   not used: its tensors name their layers); MAGNITUDES: -2,-1,0,1,2
  * Build: scripts/compare-llamacpp.sh, which takes the headers from the release that the library was built from.
  */
 #include <stdbool.h>
@@ -16,6 +17,8 @@
 #include <time.h>
 
 #include "ggml-backend.h"
+#include "ggml.h"
+#include "gguf.h"
 #include "llama.h"
 
 enum { MAX_TOKENS = 8192 };
@@ -43,15 +46,58 @@ static llama_token argmax(const float *logits, int count) {
     return best;
 }
 
-/* Adds magnitude * v after block `layer`. The library's buffer begins at block 1. */
-static void set_vector(struct llama_context *context, const float *v, int hidden, int layers, int layer, float magnitude) {
-    size_t length = (size_t)hidden * (size_t)(layers - 1);
-    float *buffer = calloc(length, sizeof(float));
-    if (!buffer) fail("out of memory", "control vector");
-    for (int i = 0; i < hidden; i++) buffer[(size_t)(layer - 1) * (size_t)hidden + (size_t)i] = magnitude * v[i];
-    if (llama_set_adapter_cvec(context, buffer, length, hidden, layer, layer) != 0)
+/* What llama_set_adapter_cvec takes: one vector a block from block 1 on. */
+struct control_vector {
+    float *data;
+    size_t length;
+    int hidden, layers;
+};
+
+static float *block(struct control_vector *v, int layer) {
+    if (layer < 1 || layer >= v->layers) fail("expected a layer from 1 to the last block", "control vector");
+    return v->data + (size_t)(layer - 1) * (size_t)v->hidden;
+}
+
+static void read_raw(const char *path, int layer, struct control_vector *v) {
+    FILE *file = fopen(path, "rb");
+    size_t hidden = (size_t)v->hidden;
+    if (!file || fread(block(v, layer), sizeof(float), hidden, file) != hidden || fgetc(file) != EOF)
+        fail("expected as many f32 as the model has hidden units", path);
+    fclose(file);
+}
+
+/* As llama.cpp's common_control_vector_load: every tensor is a `direction.N` of f32, added after block N. */
+static void read_gguf(const char *path, struct control_vector *v) {
+    struct ggml_context *tensors = NULL;
+    struct gguf_init_params params = {.no_alloc = false, .ctx = &tensors};
+    struct gguf_context *file = gguf_init_from_file(path, params);
+    if (!file) fail("llama.cpp cannot read the control vector", path);
+    for (int64_t i = 0; i < gguf_get_n_tensors(file); i++) {
+        const char *name = gguf_get_tensor_name(file, i);
+        struct ggml_tensor *tensor = ggml_get_tensor(tensors, name);
+        int layer = 0;
+        if (sscanf(name, "direction.%d", &layer) != 1) fail("not a direction", name);
+        if (tensor->type != GGML_TYPE_F32 || ggml_n_dims(tensor) != 1 || tensor->ne[0] != v->hidden)
+            fail("expected one f32 vector of the hidden size", name);
+        memcpy(block(v, layer), tensor->data, (size_t)v->hidden * sizeof(float));
+    }
+    gguf_free(file);
+    ggml_free(tensors);
+}
+
+static bool is_gguf(const char *path) {
+    size_t length = strlen(path);
+    return length > 5 && strcmp(path + length - 5, ".gguf") == 0;
+}
+
+/* Adds magnitude * v. */
+static void set_vector(struct llama_context *context, const struct control_vector *v, float magnitude) {
+    float *scaled = malloc(v->length * sizeof(float));
+    if (!scaled) fail("out of memory", "control vector");
+    for (size_t i = 0; i < v->length; i++) scaled[i] = magnitude * v->data[i];
+    if (llama_set_adapter_cvec(context, scaled, v->length, v->hidden, 1, v->layers - 1) != 0)
         fail("llama_set_adapter_cvec failed", "control vector");
-    free(buffer);
+    free(scaled);
 }
 
 /* Decodes greedily; prints one result and returns how many tokens it has. */
@@ -92,14 +138,14 @@ int main(int argc, char **argv) {
     struct llama_model *model = llama_model_load_from_file(argv[2], model_params);
     if (!model) fail("cannot load the model", argv[2]);
     const struct llama_vocab *vocab = llama_model_get_vocab(model);
-    int hidden = llama_model_n_embd(model), layers = llama_model_n_layer(model);
-    if (layer < 1 || layer >= layers) fail("expected a layer from 1 to the last block", argv[4]);
-
-    float *v = malloc((size_t)hidden * sizeof(float));
-    FILE *file = fopen(argv[3], "rb");
-    if (!v || !file || fread(v, sizeof(float), (size_t)hidden, file) != (size_t)hidden || fgetc(file) != EOF)
-        fail("expected as many f32 as the model has hidden units", argv[3]);
-    fclose(file);
+    struct control_vector v = {.hidden = llama_model_n_embd(model), .layers = llama_model_n_layer(model)};
+    v.length = (size_t)v.hidden * (size_t)(v.layers - 1);
+    v.data = calloc(v.length, sizeof(float));
+    if (!v.data) fail("out of memory", "control vector");
+    if (is_gguf(argv[3]))
+        read_gguf(argv[3], &v);
+    else
+        read_raw(argv[3], layer, &v);
 
     static llama_token prompt[MAX_TOKENS];
     int prompt_tokens = llama_tokenize(vocab, argv[6], (int)strlen(argv[6]), prompt, MAX_TOKENS, false, true);
@@ -122,7 +168,7 @@ int main(int argc, char **argv) {
         if (next != argv[5]) putchar(',');
         double begun = now();
         llama_memory_clear(llama_get_memory(context), true);
-        set_vector(context, v, hidden, layers, layer, magnitude);
+        set_vector(context, &v, magnitude);
         total += generate(context, vocab, prompt, prompt_tokens, max_new_tokens, magnitude, now() - begun);
         next = *end == ',' ? end + 1 : end;
     }
@@ -131,7 +177,7 @@ int main(int argc, char **argv) {
     getrusage(RUSAGE_SELF, &usage);
     printf("],\"sweep_s\":%.4f,\"tokens\":%d,\"tokens_per_s\":%.2f,\"peak_rss_mib\":%.1f}\n", sweep_s, total,
            total / sweep_s, (double)usage.ru_maxrss / 1024.0);
-    free(v);
+    free(v.data);
     llama_free(context);
     llama_model_free(model);
     llama_backend_free();

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Proves in the other programs that bipo's vectors work there: llama.cpp (a GGUF control vector), transformers (the hook of the
+# README), torch (`.pt` both ways). With SmolLM2-135M and a vector from a short run. Linux on x86-64, about 5 minutes.
+#
+# usage: scripts/test-interop.sh [-e VENV] [-m MODEL.gguf]
+#   -e  virtual environment with torch, transformers, gguf and accelerate, made if it is not there
+#       (default target/compare-venv, as scripts/compare-pytorch.sh)
+#   -m  model (default: what scripts/fetch-smollm2.sh fetches)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=${CARGO_TARGET_DIR:-target}
+venv=$target/compare-venv
+model=
+while getopts e:m:h option; do
+    case $option in
+        e) venv=$OPTARG ;;
+        m) model=$OPTARG ;;
+        *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    esac
+done
+
+[ -n "$model" ] || model=$(sh scripts/fetch-smollm2.sh)
+[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+if ! "$venv/bin/python" -c 'import torch, transformers, safetensors, gguf, accelerate' 2>/dev/null; then
+    "$venv/bin/pip" install --quiet torch transformers safetensors gguf accelerate numpy >&2
+fi
+llamacpp=$(scripts/fetch-llamacpp.sh)
+cargo build --release --quiet
+work=$target/test-interop
+mkdir -p "$work"
+[ -f "$work/model-f32.gguf" ] || "$venv/bin/python" scripts/gguf_to_f32.py "$model" "$work/model-f32.gguf"
+
+"$venv/bin/python" scripts/test_interop.py --bipo "$target/release/bipo" --llamacpp "$llamacpp" --model "$model" \
+    --f32-model "$work/model-f32.gguf" --work-dir "$work"
