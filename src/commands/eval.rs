@@ -160,6 +160,7 @@ impl Inputs {
             bos: added_bos(opened.encoder.tokenizer())?,
             prompts: &self.prompts,
             max_length: args.max_length.min(opened.config.max_position_embeddings),
+            context: opened.config.max_position_embeddings,
         })
     }
 }

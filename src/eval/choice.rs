@@ -20,17 +20,18 @@ fn couples(answers: usize) -> impl Iterator<Item = [usize; 2]> {
 /// The answers of all questions, two a pair; with an odd number the last stands twice.
 ///
 /// # Errors
-/// A prompt cannot be rendered, or does not fit `max_length` with an answer.
-pub fn encode(encoder: &TextEncoder, set: &QuestionSet, max_length: usize) -> Result<Vec<EncodedPair>> {
+/// A prompt cannot be rendered, or does not fit the `context` with an answer.
+pub fn encode(encoder: &TextEncoder, set: &QuestionSet, context: usize) -> Result<Vec<EncodedPair>> {
     let pairs = set.questions.iter().flat_map(|question| couples(question.answers.len()).map(move |couple| (question, couple)));
     let encode = |(question, couple): (&Question, [usize; 2])| {
         let row = question.row;
         let [chosen, rejected] = couple.map(|answer| question.answers[answer].clone());
         let prompt = vec![Message::new("user", &question.prompt)];
-        let (mut pair, is_truncated) = encoder.encode_pair(&Pair { row, prompt, chosen, rejected }, max_length)?;
+        let (mut pair, is_truncated) = encoder.encode_pair(&Pair { row, prompt, chosen, rejected }, context)?;
         if is_truncated {
             let name = &set.name;
-            let problem = format!("{name}: row {row}: question and answer take more than {max_length} tokens: shorten them");
+            let problem =
+                format!("{name}: row {row}: question and answer take more than the model's {context} tokens: shorten them");
             return Err(Error::Argument(problem));
         }
         drop_end(encoder, &mut pair.chosen);

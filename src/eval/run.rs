@@ -34,8 +34,10 @@ pub struct Material<'a> {
     pub bos: Option<u32>,
     /// What is answered, to see whether answers repeat themselves.
     pub prompts: &'a [String],
-    /// Longest sequence in tokens.
+    /// Longest pair in tokens.
     pub max_length: usize,
+    /// Longest question with its answer in tokens: the model's context.
+    pub context: usize,
 }
 
 /// The material as token ids, for one subject.
@@ -68,7 +70,7 @@ impl Material<'_> {
         }
         let prompt = |text: &String| encoder.encode_prompt(&[Message::new("user", text)]);
         let prompts = self.prompts.iter().map(prompt).collect::<Result<_>>()?;
-        let answers = self.questions.iter().map(|set| choice::encode(encoder, set, self.max_length)).collect::<Result<_>>()?;
+        let answers = self.questions.iter().map(|set| choice::encode(encoder, set, self.context)).collect::<Result<_>>()?;
         Ok(Encoded { pairs, truncated, answers, text, prompts })
     }
 }
