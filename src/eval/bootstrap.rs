@@ -3,6 +3,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::Serialize;
 
 /// A value, and the interval that holds 95 % of its bootstrap distribution.
@@ -50,9 +51,13 @@ impl Bootstrap {
         if parts.is_empty() {
             return None;
         }
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        let resample = |_| ratio((0..parts.len()).map(|_| parts[rng.random_range(0..parts.len())]));
-        let mut drawn: Vec<f64> = (0..self.resamples).map(resample).collect();
+        // A stream a resample: the draws are the same however many threads take them.
+        let resample = |stream: usize| {
+            let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+            rng.set_stream(stream as u64);
+            ratio((0..parts.len()).map(|_| parts[rng.random_range(0..parts.len())]))
+        };
+        let mut drawn: Vec<f64> = (0..self.resamples).into_par_iter().map(resample).collect();
         drawn.sort_unstable_by(f64::total_cmp);
         Some(Estimate { value: ratio(parts.iter().copied()), low: quantile(&drawn, 0.025), high: quantile(&drawn, 0.975) })
     }

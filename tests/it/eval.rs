@@ -277,7 +277,7 @@ fn every_flag_of_eval_has_an_effect() {
         &["--positions", "response"],
         &["--limit", "2"],
         &["--response-prefix", "  "],
-        &["--max-length", "40"],
+        &["--max-length", "10"],
         &["--spans", "user"],
         &["--beta", "0.5"],
         &["--text", "text.txt"],
