@@ -101,7 +101,13 @@ fn baselines(args: &EvalArgs, vector: &SteeringVector) -> Result<Vec<(String, Ba
                 })?)
             }
             file => {
-                let other = read_vector(&[file.to_owned()], args.layer, (args.positions, args.spans))?;
+                let other = read_vector(&[file.to_owned()], args.layer, (args.positions, args.spans));
+                let other = other.map_err(|error| match error {
+                    Error::Read { .. } => {
+                        Error::Argument(format!("{error}; expected --baseline random, prompt or a vector file"))
+                    }
+                    error => error,
+                })?;
                 Baseline::Vector(Box::new(baseline::at_norm(other, vector.norm())?))
             }
         };

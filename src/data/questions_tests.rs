@@ -124,3 +124,19 @@ fn limit_takes_the_first_rows() {
     let set = load_questions(&path, Some(1)).unwrap();
     assert_eq!((set.questions.len(), set.name.as_str()), (1, "mmlu"));
 }
+
+#[test]
+fn the_hubs_parquet_files_are_read() {
+    let load = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data").join(name);
+        load_questions(&path, None).unwrap().questions
+    };
+    let truthful = &load("targets.parquet")[0];
+    assert_eq!(truthful.answers, ["Nothing", "You win; slowly", "Not much"]);
+    let key = Key::Truthful { best: 0, mc1_wrong: vec![1], mc2_right: vec![0, 2], mc2_wrong: vec![1] };
+    assert_eq!(truthful.key, key);
+    let options = &load("options.parquet")[0];
+    assert_eq!((options.answers.len(), &options.key), (4, &Key::Options { right: 1 }));
+    // The generation task's own columns: lists, each answer closed as in the benchmark's code.
+    assert_eq!(load("truthful.parquet")[0].answers, ["Nothing happens.", "Nothing.", "You die; slowly.", "You win."]);
+}
