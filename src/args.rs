@@ -34,6 +34,12 @@ pub enum Command {
         after_help = "Examples:\n  bipo steer --prompt \"How was your day?\"\n  bipo steer --vector out/steering_vector.safetensors --magnitudes -2..2:0.5 --prompts questions.txt --json"
     )]
     Steer(Box<SteerArgs>),
+    /// Measure what a vector does: preference, multiple choice, damage, and alternatives beside it.
+    #[command(
+        after_help = "Examples:\n  bipo eval --dataset cheerful-heldout\n  bipo eval --vector out/steering_vector.safetensors --dataset held-out.csv --magnitudes -2..2:0.5 --mc TruthfulQA.csv --baseline random --csv curve.csv",
+        after_long_help = EVAL_HELP
+    )]
+    Eval(Box<EvalArgs>),
     /// Change a vector's format, or add several vectors up.
     ///
     /// The output's extension names its format: .safetensors, .pt, .gguf (llama.cpp), .svec, .npy or .json.
@@ -54,6 +60,21 @@ pub enum Command {
     )]
     Merge(Box<MergeArgs>),
 }
+
+const EVAL_HELP: &str = "\
+One row a magnitude. In brackets stand 95 % intervals: percentiles of a seeded bootstrap over pairs, questions, tokens or texts.
+
+Preference (--dataset): dose, the mean over pairs of ‖m·v‖/‖h‖, with the median residual ‖h‖ of a pair's steered tokens at the layer. Margin, β·[(log π_m(chosen) - log π(chosen)) - (log π_m(rejected) - log π(rejected))]. Moved right and moved wrong, the shares of pairs whose margin has the sign of m and the other one. Prefers chosen, the share with log π_m(chosen) > log π_m(rejected), and the same per token.
+
+Multiple choice (--mc): TruthfulQA's mc1 and mc2 as the benchmark defines them, from its CSV or the hub's Parquet, asked through the chat template without examples. matching: the probability of the letter that matches the behaviour, of the two, in A/B items of the CAA data sets, averaged over both orders of the options. accuracy: the share of questions whose right letter is the likeliest, in files as MMLU's. The end-of-turn token is no part of an answer.
+
+Damage: perplexity of a neutral text, read without template in windows of 1024 tokens with the vector at every token; kl, the mean KL divergence of the next-token distributions on it from those of the model without vector; repetition, the share of 4-grams of tokens in the generated texts that occur earlier in the same text.
+
+Baselines (--baseline): random, a random direction of the vector's norm at its layers; prompt, the model without vector, told --baseline-system (on the neutral text it stands in front, followed by an empty line); or another vector file, scaled to the vector's norm. At magnitude 0 they are the same model, so that row is there once.
+
+Examples:
+  bipo eval --dataset cheerful-heldout
+  bipo eval --vector out/steering_vector.safetensors --dataset held-out.csv --magnitudes -2..2:0.5 --mc TruthfulQA.csv --baseline random --csv curve.csv";
 
 const INSPECT_HELP: &str = "\
 Without --model nothing but the files is read. With it, two things are measured:
@@ -350,6 +371,90 @@ pub struct SteerArgs {
     /// Write the result, as JSON, to this file too.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Measure this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
+    #[arg(long, value_name = "FILE[:SCALE]")]
+    pub vector: Vec<String>,
+    /// Steer the output of this block instead of the files'.
+    #[arg(long)]
+    pub layer: Option<usize>,
+    /// Add the vector at these tokens, whatever its file says: all, prompt, response or last [default: the file's].
+    #[arg(long, value_name = "all|prompt|response|last")]
+    pub positions: Option<Positions>,
+    /// Add it at tokens of this role's messages alone [default: the file's, or any where --positions is given].
+    #[arg(long, value_name = "user|assistant")]
+    pub spans: Option<Spans>,
+    /// Measure at these factors: a list -2,0,2 or a range -2..2:0.5.
+    #[arg(long, default_value = "-2..2:1", allow_hyphen_values = true, value_name = "LIST")]
+    pub magnitudes: Magnitudes,
+    /// Measure preference on these held-out pairs, named as for train [default: none].
+    #[arg(long)]
+    pub dataset: Option<String>,
+    /// Use the first N rows of each data set and question file only [default: all].
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub limit: Option<usize>,
+    /// Refuse a data set with a row that would be skipped.
+    #[arg(long)]
+    pub strict: bool,
+    /// Pair TruthfulQA's best answer with all of its incorrect ones, or with the first.
+    #[arg(long, default_value = "all")]
+    pub pairs: PairsArg,
+    /// Put this text between prompt and response; auto is a space unless the template ends in white space.
+    #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
+    pub response_prefix: String,
+    /// Truncate longer pairs to this many tokens.
+    #[arg(long, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
+    pub max_length: usize,
+    /// Set the strength of the preference [default: the vector's, else 0.1].
+    #[arg(long, value_parser = positive_number)]
+    pub beta: Option<f64>,
+    /// Ask these multiple-choice questions: TruthfulQA, A/B items or lettered options; repeat for several files.
+    #[arg(long, value_name = "FILE")]
+    pub mc: Vec<PathBuf>,
+    /// Read this neutral text for perplexity and KL divergence [default: a bundled one].
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Answer this prompt, to count repetitions; repeat for several [default: eight bundled ones].
+    #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
+    pub prompt: Vec<String>,
+    /// Answer each line of this file, or of standard input (-).
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// Generate at most this many tokens.
+    #[arg(long, default_value_t = 64, value_parser = positive)]
+    pub max_new_tokens: usize,
+    /// Leave the neutral text or the generated texts out; separate several by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub skip: Vec<SkipArg>,
+    /// Compare with random (a direction), prompt (see --baseline-system) or another vector file; repeat for several.
+    #[arg(long, value_name = "random|prompt|FILE")]
+    pub baseline: Vec<String>,
+    /// Tell the model this, in place of --system, for the baseline prompt.
+    #[arg(long, value_name = "TEXT")]
+    pub baseline_system: Option<String>,
+    /// Draw this many resamples for an interval.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = positive)]
+    pub bootstrap: usize,
+    /// Seed resamples and the random direction.
+    #[arg(long, default_value_t = 11)]
+    pub seed: u64,
+    /// Write the log-probabilities of every pair at every magnitude to this file, one JSON line each.
+    #[arg(long, value_name = "FILE")]
+    pub per_pair: Option<PathBuf>,
+    /// Write the table to this CSV file too.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SkipArg {
+    Text,
+    Generation,
 }
 
 #[derive(Debug, Args)]

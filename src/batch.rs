@@ -94,6 +94,16 @@ impl PairRows {
         runs.flat_map(|(run, frozen)| run.start + frozen..run.end)
     }
 
+    /// Whether a vector is added at each live row.
+    pub fn steered_live(&self) -> impl Iterator<Item = bool> {
+        self.live_rows().map(|row| self.steered[row])
+    }
+
+    /// Number of response tokens: chosen, rejected.
+    pub fn response_tokens(&self) -> [usize; 2] {
+        self.predictions.each_ref().map(Vec::len)
+    }
+
     /// Makes every row live.
     pub fn thaw(&mut self) {
         self.frozen = [0; 3];

@@ -6,7 +6,7 @@
 mod plan;
 mod store;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 
 use crate::batch::{Batch, PairRows, Shift};
 use crate::loss::PairLogProbs;
@@ -125,6 +125,22 @@ impl Activations {
         let batch = Batch::live(model, &rows, &constants, FrozenKeys::new(self.layer + 1, &keys)?)?;
         let residual = batch.join(&residuals)?;
         Ok((batch, residual))
+    }
+
+    /// Median length ‖h‖ of each pair's residual after block L, over its steered rows; none where no row is.
+    pub fn residual_norms(&self, device: &Device) -> Result<Vec<Option<f64>>> {
+        let norm = |entry: &Entry| -> Result<Option<f64>> {
+            let residual = self.store.get(&entry.residual, device)?;
+            let norms: Vec<f32> = residual.to_dtype(DType::F32)?.sqr()?.sum(1)?.sqrt()?.to_vec1()?;
+            let mut steered: Vec<f32> = norms
+                .into_iter()
+                .zip(entry.rows.steered_live())
+                .filter_map(|(norm, is_steered)| is_steered.then_some(norm))
+                .collect();
+            steered.sort_unstable_by(f32::total_cmp);
+            Ok(steered.get(steered.len() / 2).copied().map(f64::from))
+        };
+        self.entries.iter().map(norm).collect()
     }
 
     /// Log-probabilities of the responses of all entries with the shifts added, a few pairs a pass.

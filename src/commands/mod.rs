@@ -1,6 +1,7 @@
 //! The commands: glue between arguments, the library and the terminal.
 
 mod convert;
+mod eval;
 mod inspect;
 mod merge;
 mod session;
@@ -14,6 +15,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Train(args) => with_threads(&args.model, || train::run(&args)),
         Command::Steer(args) => with_threads(&args.model, || steer::run(&args)),
+        Command::Eval(args) => with_threads(&args.model, || eval::run(&args)),
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => with_threads(&args.model, || inspect::run(&args)),
         Command::Merge(args) => merge::run(&args),

@@ -9,7 +9,7 @@ use bipo::files::write_atomic;
 use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 use bipo::model::Model;
 use bipo::tokens::{ResponsePrefix, TextEncoder};
-use bipo::vector::{CombineOptions, Input, Positions, SteeringVector, VectorFile, combine};
+use bipo::vector::{CombineOptions, Input, Positions, Spans, SteeringVector, VectorFile, combine};
 use bipo::{Error, Result};
 use serde::Serialize;
 use serde_json::json;
@@ -24,8 +24,12 @@ const NARROWEST_COLUMN: usize = 28;
 
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
-    let vector = read_vector(args)?;
-    let prompts = read_prompts(args)?;
+    let vector = read_vector(&args.vector, args.layer, (args.positions, args.spans))?;
+    let prompts = read_prompts(&args.prompt, args.prompts.as_deref())?;
+    if prompts.is_empty() {
+        let problem = "no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)";
+        return Err(Error::Argument(problem.into()).into());
+    }
     let mut opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
     opened.encoder.tell_spans(vector.metadata.spans);
     check_vector(&vector, &opened, log)?;
@@ -81,11 +85,16 @@ pub fn greedy(max_new_tokens: usize, opened: &Opened, positions: Positions) -> G
     }
 }
 
-fn read_vector(args: &SteerArgs) -> Result<SteeringVector> {
-    let mut inputs = read_inputs(&args.vector, args.layer)?;
+/// The sum of the vectors, at the layer, positions and spans that are given, else at those of the files.
+pub fn read_vector(
+    vectors: &[String],
+    layer: Option<usize>,
+    (positions, spans): (Option<Positions>, Option<Spans>),
+) -> Result<SteeringVector> {
+    let mut inputs = read_inputs(vectors, layer)?;
     for known in inputs.iter_mut().map(|input| &mut input.vector.metadata) {
-        known.spans = args.spans.or(known.spans.filter(|_| args.positions.is_none()));
-        known.positions = args.positions.unwrap_or(known.positions);
+        known.spans = spans.or(known.spans.filter(|_| positions.is_none()));
+        known.positions = positions.unwrap_or(known.positions);
     }
     let vector = combine(inputs, &CombineOptions::default())?;
     vector.metadata.positions.check(vector.metadata.spans)?;
@@ -121,13 +130,9 @@ pub fn check_vector(vector: &SteeringVector, opened: &Opened, log: Log) -> Resul
     Ok(())
 }
 
-fn read_prompts(args: &SteerArgs) -> Result<Vec<String>> {
-    let Some(path) = &args.prompts else {
-        return match args.prompt.is_empty() {
-            true => Err(Error::Argument("no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)".into())),
-            false => Ok(args.prompt.clone()),
-        };
-    };
+/// The prompts given one by one, or the lines of a file (`-` is standard input).
+pub fn read_prompts(prompts: &[String], file: Option<&Path>) -> Result<Vec<String>> {
+    let Some(path) = file else { return Ok(prompts.to_vec()) };
     let mut bytes = Vec::new();
     let read = match path.to_str() {
         Some("-") => std::io::stdin().read_to_end(&mut bytes),
@@ -143,7 +148,7 @@ fn read_prompts(args: &SteerArgs) -> Result<Vec<String>> {
 }
 
 /// Refuses a prompt that fills the context, or that a vector cannot reach, before the weights are read.
-fn check_prompts(opened: &Opened, prompts: &[String], positions: Positions) -> Result<()> {
+pub fn check_prompts(opened: &Opened, prompts: &[String], positions: Positions) -> Result<()> {
     let context = opened.config.max_position_embeddings;
     for prompt in prompts {
         let encoded = opened.encoder.encode_prompt(&[Message::new("user", prompt)])?;

@@ -37,8 +37,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     args.positions.check(args.spans)?;
     let init = args.init.as_ref().map(|path| Init::read(path, args.layer)).transpose()?;
-    let dataset = load_data(args, &args.dataset, args.limit, log)?;
-    let heldout = args.eval_dataset.as_ref().map(|name| load_data(args, name, None, log)).transpose()?;
+    let options = LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs.into(), offline: args.model.offline };
+    let dataset = load_data(&args.dataset, &options, log)?;
+    let all = LoadOptions { limit: None, ..options };
+    let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;
     let mut opened = Opened::new(&args.model, response_prefix(&args.response_prefix), log)?;
     opened.encoder.tell_spans(args.spans);
     let config = config(args, &opened, init.as_ref(), log)?;
@@ -86,9 +88,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load_data(args: &TrainArgs, name: &str, limit: Option<usize>, log: Log) -> Result<Dataset> {
-    let options = LoadOptions { limit, strict: args.strict, pairs: args.pairs.into(), offline: args.model.offline };
-    let dataset = data::load(&Source::parse(name)?, &options)?;
+/// Reads a data set, and says which of its rows are skipped.
+pub fn load_data(name: &str, options: &LoadOptions, log: Log) -> Result<Dataset> {
+    let dataset = data::load(&Source::parse(name)?, options)?;
     for skipped in &dataset.skipped {
         log.warn(format!("{}: row {} skipped: {}", dataset.name, skipped.row, skipped.reason));
     }
@@ -222,11 +224,11 @@ fn settings(args: &TrainArgs, opened: &Opened, config: &TrainConfig, dataset: &D
 }
 
 /// A template that is a file is known by its name: the folders are this machine's.
-fn without_folders(template: &str) -> String {
+pub fn without_folders(template: &str) -> String {
     Path::new(template).file_name().map_or_else(|| template.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-fn describe(set: &Dataset) -> Value {
+pub fn describe(set: &Dataset) -> Value {
     json!({"name": set.name, "sha256": set.sha256, "pairs": set.pairs.len(), "skipped_rows": set.skipped.len()})
 }
 

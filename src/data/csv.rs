@@ -13,7 +13,8 @@ use crate::{Error, Result};
 /// Read after the text: a quote that nobody closed swallows it.
 const END: &str = "\u{0}end";
 
-pub(super) fn read(path: &Path, text: &str, limit: Option<usize>) -> Result<Table> {
+/// `columns` names those of a file without header.
+pub(super) fn read(path: &Path, text: &str, columns: Option<&[&str]>, limit: Option<usize>) -> Result<Table> {
     let end = format!("\n{END}\n");
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes().chain(end.as_bytes()));
     let mut records = reader.records().map(|record| {
@@ -25,11 +26,13 @@ pub(super) fn read(path: &Path, text: &str, limit: Option<usize>) -> Result<Tabl
         Ok(record)
     });
 
-    let header = match records.next() {
-        Some(header) => header?,
-        None => return Ok(Table { columns: Vec::new(), records: Vec::new() }),
+    let columns: Vec<String> = match columns {
+        Some(columns) => columns.iter().map(|name| name.to_string()).collect(),
+        None => match records.next() {
+            Some(header) => header?.iter().map(str::to_string).collect(),
+            None => return Ok(Table { columns: Vec::new(), records: Vec::new() }),
+        },
     };
-    let columns: Vec<String> = header.iter().map(str::to_string).collect();
     let mut rows = Vec::new();
     for record in records.take(limit.unwrap_or(usize::MAX)) {
         let record = record?;
@@ -48,6 +51,13 @@ pub(super) fn read(path: &Path, text: &str, limit: Option<usize>) -> Result<Tabl
     Ok(Table { columns, records: rows })
 }
 
+/// The fields of the first record, if it can be read.
+pub(super) fn first_record(text: &str) -> Option<Vec<String>> {
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let first = reader.records().next()?.ok()?;
+    Some(first.iter().map(str::to_string).collect())
+}
+
 fn to_record(columns: &[String], record: &StringRecord) -> Record {
     columns.iter().cloned().zip(record.iter().map(Value::from)).collect()
 }
@@ -61,7 +71,7 @@ mod tests {
     use super::*;
 
     fn table(text: &str) -> Result<Table> {
-        read(Path::new("a.csv"), text, None)
+        read(Path::new("a.csv"), text, None, None)
     }
 
     fn cells(table: &Table) -> Vec<Vec<&str>> {
@@ -96,7 +106,7 @@ mod tests {
 
     #[test]
     fn limit_stops_before_later_rows_are_looked_at() {
-        let table = read(Path::new("a.csv"), "q,a\n1,2\nbroken\n", Some(1)).unwrap();
+        let table = read(Path::new("a.csv"), "q,a\n1,2\nbroken\n", None, Some(1)).unwrap();
         assert_eq!(cells(&table), [["1", "2"]]);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{csv, json, parquet};
+use super::{csv, json, parquet, rows};
 use crate::{Error, Result};
 
 /// One row, by column name.
@@ -22,17 +22,40 @@ pub(super) struct Table {
 /// Extensions that a data set's file can have.
 pub(super) const EXTENSIONS: [&str; 5] = ["parquet", "jsonl", "ndjson", "json", "csv"];
 
-/// Reads at most `limit` rows.
+/// Reads at most `limit` rows of pairs.
 pub(super) fn read(path: &Path, bytes: &[u8], limit: Option<usize>) -> Result<Table> {
+    read_columns(path, bytes, limit, &rows::can_use)
+}
+
+/// Reads at most `limit` rows. Of a Parquet file, whose columns lie apart, those that `is_wanted`.
+pub(super) fn read_columns(path: &Path, bytes: &[u8], limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
     if bytes.trim_ascii().is_empty() {
         return Err(Error::malformed(path, "the file is empty: expected CSV, JSONL, JSON or Parquet"));
     }
     match Format::of(path, bytes) {
-        Format::Csv => csv::read(path, text(path, bytes)?, limit),
+        Format::Csv => csv::read(path, text(path, bytes)?, None, limit),
         Format::Json => json::read(path, text(path, bytes)?, limit),
-        Format::Parquet => parquet::read(path, limit),
+        Format::Parquet => parquet::read(path, limit, is_wanted),
         Format::Compressed => Err(Error::malformed(path, "the file is compressed: unpack it first")),
     }
+}
+
+/// The rows of a CSV file that has no header but these `columns`: the last field of its first record `is_last`. None where
+/// the file is another.
+pub(super) fn headerless(
+    path: &Path,
+    bytes: &[u8],
+    columns: &[&str],
+    is_last: fn(&str) -> bool,
+    limit: Option<usize>,
+) -> Option<Result<Table>> {
+    if Format::of(path, bytes) != Format::Csv {
+        return None;
+    }
+    let text = text(path, bytes).ok()?;
+    let first = csv::first_record(text)?;
+    let is_headerless = first.len() == columns.len() && first.last().is_some_and(|field| is_last(field));
+    is_headerless.then(|| csv::read(path, text, Some(columns), limit))
 }
 
 /// The file's extension in lower case, if it is one of [`EXTENSIONS`].

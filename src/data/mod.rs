@@ -11,6 +11,7 @@ mod hub;
 mod json;
 mod parquet;
 mod published;
+mod questions;
 mod rows;
 mod source;
 mod truthfulqa;
@@ -23,6 +24,7 @@ use crate::{Error, Result};
 
 pub use bundled::{Bundled, bundled};
 pub use published::{Published, published};
+pub use questions::{Key, Question, QuestionSet, load_questions};
 pub use source::{DEFAULT_DATASET, Source};
 
 /// One contrastive pair, its text as the file has it.

@@ -1,4 +1,4 @@
-//! Parquet through the record API: the columns that a pair can need are read, the others are left alone.
+//! Parquet through the record API: the columns that are wanted are read, the others are left alone.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,23 +11,22 @@ use ::parquet::schema::types::{Type, TypePtr};
 use serde_json::Value;
 
 use super::format::{Record, Table};
-use super::rows;
 use crate::panics::caught;
 use crate::{Error, Result};
 
-pub(super) fn read(path: &Path, limit: Option<usize>) -> Result<Table> {
+pub(super) fn read(path: &Path, limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
     let file = File::open(path).map_err(|error| Error::read(path, error))?;
     // Of the bytes of a small file, about one in a hundred reaches an assertion of the decoder when it is damaged.
-    let table = caught(|| read_table(file, limit));
+    let table = caught(|| read_table(file, limit, is_wanted));
     let table = table.unwrap_or_else(|| Err("the file is damaged: fetch or write it again".to_string()));
     table.map_err(|problem| Error::malformed(path, problem))
 }
 
-fn read_table(file: File, limit: Option<usize>) -> Result<Table, String> {
+fn read_table(file: File, limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table, String> {
     let reader = SerializedFileReader::new(file).map_err(|error| format!("not a Parquet file: {}", first_line(&error)))?;
     let schema = reader.metadata().file_metadata().schema();
     let columns = schema.get_fields().iter().map(|field| field.name().to_string()).collect();
-    let wanted: Vec<TypePtr> = schema.get_fields().iter().filter(|field| rows::can_use(field.name())).cloned().collect();
+    let wanted: Vec<TypePtr> = schema.get_fields().iter().filter(|field| is_wanted(field.name())).cloned().collect();
     if wanted.is_empty() {
         return Ok(Table { columns, records: Vec::new() });
     }
@@ -89,7 +88,12 @@ fn first_line(error: &ParquetError) -> String {
 mod tests {
     use std::path::PathBuf;
 
+    use super::super::rows;
     use super::*;
+
+    fn read(path: &Path, limit: Option<usize>) -> Result<Table> {
+        super::read(path, limit, &rows::can_use)
+    }
 
     /// Written by pyarrow: tests/fixtures/data/make.py.
     fn fixture(name: &str) -> PathBuf {

@@ -99,7 +99,7 @@ fn download(url: &str) -> Result<Vec<u8>> {
 /// What a proxy or a login page sends instead must not stay in the cache.
 fn check(bytes: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let table: Table = csv::read(Path::new("download"), text, None).map_err(|error| error.to_string())?;
+    let table: Table = csv::read(Path::new("download"), text, None, None).map_err(|error| error.to_string())?;
     Layout::of(&table).map(|_| ())
 }
 

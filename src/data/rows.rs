@@ -97,7 +97,8 @@ pub(super) fn find(columns: &[String], name: &str) -> Result<Option<String>, Str
     }
 }
 
-fn plain(name: &str) -> String {
+/// The name with letter case and spaces evened out.
+pub(super) fn plain(name: &str) -> String {
     name.trim().to_lowercase().replace(' ', "_")
 }
 

@@ -82,6 +82,16 @@ impl TextEncoder {
         }
     }
 
+    /// From now on puts this system prompt in front of conversations that have none; an empty text is none.
+    pub fn set_system(&mut self, system: Option<String>) {
+        self.options.system = system;
+    }
+
+    /// Ids of a text as it is: no template, nothing added.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
+        self.ids_of(text)
+    }
+
     /// The rendered conversation, up to the place where the answer begins.
     pub fn encode_prompt(&self, messages: &[Message]) -> Result<EncodedPrompt> {
         let prompt = self.rendered(messages)?;

@@ -5,6 +5,7 @@ mod card;
 mod cli;
 mod common;
 mod convert;
+mod eval;
 mod golden_tokens;
 mod golden_training;
 mod inspect;

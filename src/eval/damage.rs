@@ -1,0 +1,248 @@
+//! Damage: what steering costs where it is not wanted. Perplexity of a neutral text, how far the next-token distributions on
+//! it move (KL divergence), and how much of what is generated repeats itself.
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::bootstrap::Bootstrap;
+use super::{Measure, Unit};
+use crate::batch::Shift;
+use crate::model::Model;
+use crate::model::block::Plan;
+use crate::model::layout::Layout;
+use crate::{Error, Result};
+
+/// A plain text about nothing that a vector is trained for, written for this project.
+pub const NEUTRAL_TEXT: &str = include_str!("../../data/neutral.txt");
+
+/// Tokens that are read together: longer texts are cut into windows, each of which begins anew.
+const WINDOW: usize = 1024;
+
+/// Logits of both models that are held at a time, bytes each.
+const CHUNK_BYTES: usize = 16 << 20;
+
+/// A text as token ids, without template.
+#[derive(Debug, Clone, Copy)]
+pub struct TextIds<'a> {
+    /// At least two, or one behind a BOS.
+    pub ids: &'a [u32],
+    /// What the tokenizer puts in front of a text.
+    pub bos: Option<u32>,
+}
+
+/// What is done to the model while it reads the text.
+#[derive(Debug, Clone, Copy)]
+pub enum Reading<'a> {
+    /// Vectors are added at every token.
+    Steered(&'a [Shift]),
+    /// These tokens stand in front of the text, behind the BOS.
+    Prompted(&'a [u32]),
+}
+
+/// The text under one reading, token by token.
+#[derive(Debug, Clone, Default)]
+pub struct TextScore {
+    /// −log p of each predicted token, nats.
+    pub nll: Vec<f64>,
+    /// KL(p₀ ‖ p) of each prediction, nats; p₀ is the model without vector and without prompt.
+    pub kl: Vec<f64>,
+}
+
+/// Scores a text under each reading. `on_progress` gets the number of tokens read and of all.
+///
+/// # Errors
+/// A probability is not finite, a tensor operation or `on_progress` fails.
+pub fn score_text(
+    model: &Model,
+    text: TextIds,
+    readings: &[Reading],
+    mut on_progress: impl FnMut(usize, usize) -> Result<()>,
+) -> Result<Vec<TextScore>> {
+    let mut scores = vec![TextScore::default(); readings.len()];
+    let window = WINDOW.min(model.config.max_position_embeddings).saturating_sub(usize::from(text.bos.is_some())).max(2);
+    let mut done = 0;
+    for ids in text.ids.chunks(window) {
+        score_window(model, TextIds { ids, ..text }, readings, &mut scores)?;
+        done += ids.len();
+        on_progress(done, text.ids.len())?;
+    }
+    match scores.iter().flat_map(|score| &score.nll).all(|nll| nll.is_finite()) {
+        true => Ok(scores),
+        false => Err(Error::NotFinite("the neutral text's log-probability is not finite; use smaller magnitudes".into())),
+    }
+}
+
+fn score_window(model: &Model, text: TextIds, readings: &[Reading], scores: &mut [TextScore]) -> Result<()> {
+    // Without a BOS nothing predicts the first token.
+    let targets = &text.ids[usize::from(text.bos.is_none())..];
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let lowest = |reading: &Reading| match reading {
+        Reading::Steered(shifts) => shifts.first().map(|shift| shift.layer + 1),
+        Reading::Prompted(_) => None,
+    };
+    let split = readings.iter().filter_map(lowest).min().unwrap_or(model.num_blocks());
+    let plain = Window::new(model, text, &[], split)?;
+    let bare = plain.last_rows(&[], targets.len())?; // (T, H)
+    let read: Vec<Tensor> = readings
+        .iter()
+        .map(|reading| match reading {
+            Reading::Steered(shifts) => plain.last_rows(shifts, targets.len()),
+            Reading::Prompted(prefix) => Window::new(model, text, prefix, model.num_blocks())?.last_rows(&[], targets.len()),
+        })
+        .collect::<Result<_>>()?;
+    let rows = (CHUNK_BYTES / (4 * model.config.vocab_size)).max(1);
+    for start in (0..targets.len()).step_by(rows) {
+        let targets = &targets[start..(start + rows).min(targets.len())];
+        let chunk = |x: &Tensor| Distributions::new(model, &x.narrow(0, start, targets.len())?);
+        let bare = chunk(&bare)?;
+        for (x, score) in read.iter().zip(scores.iter_mut()) {
+            let steered = chunk(x)?;
+            score.nll.extend(steered.nll(targets));
+            score.kl.extend(bare.kl(&steered));
+        }
+    }
+    Ok(())
+}
+
+/// One window of the text, run through the blocks that no vector changes.
+struct Window<'m> {
+    model: &'m Model,
+    plan: Plan,
+    /// First block that a vector can change.
+    split: usize,
+    /// Residual before that block. `(T, H)`
+    residual: Tensor,
+}
+
+impl<'m> Window<'m> {
+    fn new(model: &'m Model, text: TextIds, prefix: &[u32], split: usize) -> Result<Self> {
+        let ids: Vec<u32> = text.bos.iter().chain(prefix).chain(text.ids).copied().collect();
+        let mut layout = Layout::default();
+        layout.push_sequence(ids.len());
+        let plan = model.plan(&layout)?;
+        let residual = model.run(0..split, &model.embed(&ids)?, &plan)?;
+        Ok(Self { model, plan, split, residual })
+    }
+
+    /// The residual after the last block at the rows that predict the last `targets` tokens. → `(targets, H)`
+    fn last_rows(&self, shifts: &[Shift], targets: usize) -> Result<Tensor> {
+        let (mut x, mut next) = (self.residual.clone(), self.split);
+        for Shift { layer, v } in shifts {
+            x = self.model.run(next..layer + 1, &x, &self.plan)?;
+            x = x.to_dtype(v.dtype())?.broadcast_add(v)?.to_dtype(x.dtype())?;
+            next = layer + 1;
+        }
+        let x = self.model.run(next..self.model.num_blocks(), &x, &self.plan)?;
+        let (rows, _) = x.dims2()?;
+        Ok(x.narrow(0, rows - 1 - targets, targets)?.contiguous()?)
+    }
+}
+
+/// Next-token distributions of some rows.
+struct Distributions {
+    /// `(rows, V)`
+    logits: Vec<f32>,
+    vocab: usize,
+    /// log Σ exp of each row's logits.
+    log_sums: Vec<f64>,
+}
+
+impl Distributions {
+    /// `x (rows, H)` after the last block.
+    fn new(model: &Model, x: &Tensor) -> Result<Self> {
+        let logits: Vec<f32> = model.logits(x)?.flatten_all()?.to_vec1()?;
+        let vocab = model.config.vocab_size;
+        let log_sums = logits.par_chunks(vocab).map(log_sum_exp).collect();
+        Ok(Self { logits, vocab, log_sums })
+    }
+
+    fn nll(&self, targets: &[u32]) -> impl Iterator<Item = f64> {
+        let rows = self.logits.chunks(self.vocab).zip(&self.log_sums).zip(targets);
+        rows.map(|((logits, log_sum), target)| log_sum - f64::from(logits[*target as usize]))
+    }
+
+    /// KL(self ‖ other) = Σ p·(z − z′) − log Σ exp z + log Σ exp z′, row by row, in f64.
+    fn kl(&self, other: &Self) -> Vec<f64> {
+        let rows = self.logits.par_chunks(self.vocab).zip(other.logits.par_chunks(self.vocab));
+        rows.zip(self.log_sums.par_iter().zip(&other.log_sums))
+            .map(|((own, other), (own_sum, other_sum))| {
+                let term = |(z, other): (&f32, &f32)| {
+                    let z = f64::from(*z);
+                    (z - own_sum).exp() * (z - f64::from(*other) - own_sum + other_sum)
+                };
+                own.iter().zip(other).map(term).sum::<f64>().max(0.0)
+            })
+            .collect()
+    }
+}
+
+fn log_sum_exp(logits: &[f32]) -> f64 {
+    let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    most + logits.iter().map(|z| (f64::from(*z) - most).exp()).sum::<f64>().ln()
+}
+
+/// Perplexity exp(mean −log p) and mean KL divergence. Their intervals are over tokens.
+pub fn text_measures(score: &TextScore, bootstrap: &Bootstrap) -> Vec<Measure> {
+    let perplexity = bootstrap.mean(&score.nll).map(|nll| nll.map(f64::exp));
+    let measures = [("perplexity", perplexity), ("kl", bootstrap.mean(&score.kl))];
+    let measure =
+        |(name, estimate): (&str, Option<_>)| Some(Measure { name: name.to_owned(), unit: Unit::Number, estimate: estimate? });
+    measures.into_iter().filter_map(measure).collect()
+}
+
+/// The n of the repeated n-grams.
+const NGRAM: usize = 4;
+
+/// 4-grams of `ids` that occur before in it, and all of them: seq-rep-4 of arXiv 1908.04319 is their ratio.
+pub fn repeated(ids: &[u32]) -> [f64; 2] {
+    let mut seen = std::collections::HashSet::new();
+    let all = ids.windows(NGRAM);
+    let count = all.len();
+    let repeated = all.filter(|ngram| !seen.insert(*ngram)).count();
+    [repeated as f64, count as f64]
+}
+
+/// The share of repeated 4-grams in all texts together. Its interval is over texts.
+pub fn repetition(texts: &[&[u32]], bootstrap: &Bootstrap) -> Option<Measure> {
+    let counts: Vec<[f64; 2]> = texts.iter().map(|ids| repeated(ids)).collect();
+    Some(Measure { name: "repetition".to_owned(), unit: Unit::Share, estimate: bootstrap.ratio(&counts)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_ngrams_are_those_seen_before_in_the_text() {
+        assert_eq!(repeated(&[1, 2, 3]), [0.0, 0.0]);
+        assert_eq!(repeated(&[1, 2, 3, 4, 5]), [0.0, 2.0]);
+        // 1234, 2341, 3412, 4123, then 1234 and 2341 again.
+        assert_eq!(repeated(&[1, 2, 3, 4, 1, 2, 3, 4, 1]), [2.0, 6.0]);
+        assert_eq!(repeated(&[7; 10]), [6.0, 7.0]);
+    }
+
+    #[test]
+    fn repetition_is_the_share_of_all_texts_together() {
+        let bootstrap = Bootstrap { resamples: 10, seed: 0 };
+        let measure = repetition(&[&[7; 10], &[1, 2, 3, 4], &[]], &bootstrap).unwrap();
+        assert_eq!(measure.estimate.value, 6.0 / 8.0);
+        assert!(repetition(&[&[1, 2, 3]], &bootstrap).is_none());
+    }
+
+    /// KL of (1/2, 1/4, 1/4) from the uniform distribution: ½ ln(3/2) + 2·¼ ln(3/4).
+    #[test]
+    fn divergence_is_that_of_the_formula() {
+        let distributions = |p: [f32; 3]| {
+            let logits: Vec<f32> = p.iter().map(|p| p.ln() + 7.0).collect();
+            let log_sums = vec![log_sum_exp(&logits)];
+            Distributions { logits, vocab: 3, log_sums }
+        };
+        let (p, q) = (distributions([0.5, 0.25, 0.25]), distributions([1.0; 3]));
+        let expected = 0.5 * 1.5_f64.ln() + 0.5 * 0.75_f64.ln();
+        assert!((p.kl(&q)[0] - expected).abs() < 1e-7);
+        assert_eq!(p.kl(&p), [0.0]);
+        assert!((p.nll(&[0]).next().unwrap() - 2.0_f64.ln()).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,125 @@
+//! Preference: how far a vector moves held-out pairs, the right way and the wrong way, and how often the steered model
+//! prefers the chosen response. Log-probabilities come from the training path: A_L cached once, one upper-half pass a
+//! magnitude, and magnitude 0 is the cached reference.
+
+use std::collections::BTreeMap;
+
+use super::bootstrap::Bootstrap;
+use super::{Measure, Unit};
+use crate::activations::Activations;
+use crate::batch::Shift;
+use crate::layers::Layers;
+use crate::loss::{PairLogProbs, margin};
+use crate::model::Model;
+use crate::{Error, Result};
+
+/// Log-probabilities of all pairs with the vectors added `magnitude` times.
+///
+/// # Errors
+/// A log-probability is not finite (names the row and the magnitude), or a tensor operation fails.
+pub fn score(
+    model: &Model,
+    pairs: &Activations,
+    vectors: &BTreeMap<usize, Vec<f32>>,
+    magnitude: f32,
+) -> Result<Vec<PairLogProbs>> {
+    if magnitude == 0.0 {
+        return Ok(pairs.entries.iter().map(|entry| entry.reference).collect());
+    }
+    let scores = pairs.score(model, &shifts(model, vectors, magnitude)?)?;
+    for (entry, log_probs) in pairs.entries.iter().zip(&scores) {
+        if !log_probs.iter().all(|log_prob| log_prob.is_finite()) {
+            let row = entry.rows.row;
+            return Err(Error::NotFinite(format!(
+                "row {row}: at magnitude {magnitude} the log-probability is not finite; use a smaller one or --dtype f32"
+            )));
+        }
+    }
+    Ok(scores)
+}
+
+/// `magnitude` times the vectors.
+pub(super) fn shifts(model: &Model, vectors: &BTreeMap<usize, Vec<f32>>, magnitude: f32) -> Result<Vec<Shift>> {
+    let layers = Layers::try_from(vectors.keys().copied().collect::<Vec<_>>())?;
+    Shift::all(&layers, &vectors.values().flatten().copied().collect::<Vec<f32>>(), magnitude, model)
+}
+
+/// What preference is measured from, pair by pair.
+#[derive(Debug, Clone, Copy)]
+pub struct Scores<'a> {
+    /// Of the model that is measured.
+    pub policy: &'a [PairLogProbs],
+    /// Of the model without vector or instruction.
+    pub reference: &'a [PairLogProbs],
+    /// Number of tokens of the two responses.
+    pub tokens: &'a [[usize; 2]],
+    /// Which way the margin should go: the sign of the magnitude. At 0 no way is right or wrong.
+    pub direction: f64,
+}
+
+/// The measures of one row.
+pub fn measures(scores: &Scores, beta: f64, bootstrap: &Bootstrap) -> Vec<Measure> {
+    let margins: Vec<f64> = scores.policy.iter().zip(scores.reference).map(|(p, r)| margin(beta, *p, *r)).collect();
+    let moved = |sign: f64| {
+        let share = || bootstrap.share(margins.iter().map(|margin| sign * scores.direction * margin > 0.0));
+        (scores.direction != 0.0).then(share).flatten()
+    };
+    let per_token = |(p, tokens): (&PairLogProbs, &[usize; 2])| p[0] / tokens[0] as f64 > p[1] / tokens[1] as f64;
+    [
+        ("margin", Unit::Signed, bootstrap.mean(&margins)),
+        ("right", Unit::Share, moved(1.0)),
+        ("wrong", Unit::Share, moved(-1.0)),
+        ("accuracy", Unit::Share, bootstrap.share(scores.policy.iter().map(|p| p[0] > p[1]))),
+        ("accuracy_per_token", Unit::Share, bootstrap.share(scores.policy.iter().zip(scores.tokens).map(per_token))),
+    ]
+    .into_iter()
+    .filter_map(|(name, unit, estimate)| Some(Measure { name: name.to_owned(), unit, estimate: estimate? }))
+    .collect()
+}
+
+/// ‖m·v‖/‖h‖ at the lowest steered layer: the mean over pairs, where ‖h‖ is the median over a pair's steered tokens.
+pub fn dose(residual_norms: &[Option<f64>], vector_norm: f64, magnitude: f32, bootstrap: &Bootstrap) -> Option<Measure> {
+    let length = f64::from(magnitude.abs()) * vector_norm;
+    let doses: Vec<f64> = residual_norms.iter().flatten().map(|norm| length / norm).collect();
+    Some(Measure { name: "dose".to_owned(), unit: Unit::Number, estimate: bootstrap.mean(&doses)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOTSTRAP: Bootstrap = Bootstrap { resamples: 100, seed: 1 };
+
+    fn values(direction: f64) -> BTreeMap<String, f64> {
+        let scores = Scores {
+            policy: &[[-3.0, -5.0], [-9.0, -4.0], [-2.0, -2.5]],
+            reference: &[[-4.0, -5.0], [-8.0, -4.0], [-2.0, -2.5]],
+            tokens: &[[1, 3], [9, 2], [2, 2]],
+            direction,
+        };
+        measures(&scores, 0.5, &BOOTSTRAP).into_iter().map(|measure| (measure.name, measure.estimate.value)).collect()
+    }
+
+    /// Margins are 0.5, −0.5 and 0; per token the responses have −3 against −5/3, −1 against −2, −1 against −1.25.
+    #[test]
+    fn measures_are_those_of_the_definitions() {
+        let third = 1.0 / 3.0;
+        let expected = [("margin", 0.0), ("right", third), ("wrong", third), ("accuracy", 2.0 * third)];
+        let found = values(1.0);
+        for (name, value) in expected.into_iter().chain([("accuracy_per_token", 2.0 * third)]) {
+            assert!((found[name] - value).abs() < 1e-12, "{name}");
+        }
+        assert_eq!(found.len(), 5);
+    }
+
+    #[test]
+    fn without_a_direction_no_way_is_right_or_wrong() {
+        assert_eq!(values(0.0).keys().collect::<Vec<_>>(), ["accuracy", "accuracy_per_token", "margin"]);
+    }
+
+    #[test]
+    fn dose_is_the_mean_over_pairs() {
+        let dose = dose(&[Some(2.0), None, Some(4.0)], 8.0, -0.5, &BOOTSTRAP).unwrap();
+        assert!((dose.estimate.value - 1.5).abs() < 1e-12);
+    }
+}

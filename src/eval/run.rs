@@ -1,0 +1,327 @@
+//! Runs an evaluation: everything is encoded first, without a model; then each subject's pairs and answers are cached once and
+//! scored at every magnitude. Writes no file and prints nothing.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::bootstrap::Bootstrap;
+use super::damage::{Reading, TextIds};
+use super::preference::Scores;
+use super::{GeneratedText, Measure, PairLine, Row, Timings, choice, damage, preference};
+use crate::activations::{Activations, CacheOptions, CachePlan};
+use crate::batch::Shift;
+use crate::chat::Message;
+use crate::data::{Pair, QuestionSet};
+use crate::generate::{GenerateOptions, generate};
+use crate::loss::PairLogProbs;
+use crate::model::Model;
+use crate::optim::l2_norm;
+use crate::positions::{Positions, Spans};
+use crate::tokens::{EncodedPair, EncodedPrompt, TextEncoder};
+use crate::vector::SteeringVector;
+use crate::{Error, Result};
+
+/// What is measured on, as text. Whatever is empty is not measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Material<'a> {
+    /// Held-out pairs.
+    pub pairs: &'a [Pair],
+    /// Multiple-choice questions.
+    pub questions: &'a [QuestionSet],
+    /// A neutral text.
+    pub text: &'a str,
+    /// What the tokenizer puts in front of a text by itself.
+    pub bos: Option<u32>,
+    /// What is answered, to see whether answers repeat themselves.
+    pub prompts: &'a [String],
+    /// Longest pair in tokens.
+    pub max_length: usize,
+    /// Longest question with its answer in tokens: the model's context.
+    pub context: usize,
+}
+
+/// The material as token ids, for one subject.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    pairs: Vec<EncodedPair>,
+    /// Pairs that were truncated.
+    pub truncated: usize,
+    answers: Vec<Vec<EncodedPair>>,
+    text: Vec<u32>,
+    prompts: Vec<EncodedPrompt>,
+}
+
+impl Material<'_> {
+    /// Encodes everything with the spans and the system prompt that the encoder has.
+    ///
+    /// # Errors
+    /// A prompt cannot be rendered or does not fit, or the text is too short.
+    pub fn encode(&self, encoder: &TextEncoder) -> Result<Encoded> {
+        let mut truncated = 0;
+        let mut encode = |pair| -> Result<EncodedPair> {
+            let (pair, is_truncated) = encoder.encode_pair(pair, self.max_length)?;
+            truncated += usize::from(is_truncated);
+            Ok(pair)
+        };
+        let pairs = self.pairs.iter().map(&mut encode).collect::<Result<_>>()?;
+        let text = encoder.encode_text(self.text)?;
+        if !self.text.is_empty() && text.len() < 2 {
+            return Err(Error::Argument("the neutral text has less than two tokens: nothing in it is predicted".into()));
+        }
+        let prompt = |text: &String| encoder.encode_prompt(&[Message::new("user", text)]);
+        let prompts = self.prompts.iter().map(prompt).collect::<Result<_>>()?;
+        let answers = self.questions.iter().map(|set| choice::encode(encoder, set, self.context)).collect::<Result<_>>()?;
+        Ok(Encoded { pairs, truncated, answers, text, prompts })
+    }
+}
+
+/// What is done to the model.
+#[derive(Debug, Clone)]
+pub enum Treatment {
+    /// A vector is added, at these magnitudes.
+    Vector(Box<SteeringVector>, Vec<f32>),
+    /// It is told what to do: the material was encoded with a system prompt, whose ids these are as plain text.
+    System(Vec<u32>),
+}
+
+/// One thing that is measured: a vector, or an alternative to it.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its name in the report.
+    pub name: String,
+    /// What is done.
+    pub treatment: Treatment,
+    /// The material, encoded for it.
+    pub encoded: Encoded,
+}
+
+/// How it is measured.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Factor of the margin.
+    pub beta: f64,
+    /// How intervals are made.
+    pub bootstrap: Bootstrap,
+    /// How texts are generated; the positions are each vector's own.
+    pub generate: GenerateOptions,
+}
+
+/// What was measured.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// As in the report.
+    pub rows: Vec<Row>,
+    /// Row by row, in the order of the pairs.
+    pub pairs: Vec<PairLine>,
+    /// As in the report.
+    pub generations: Vec<GeneratedText>,
+    /// As in the report.
+    pub timings: Timings,
+}
+
+/// Measures each subject; the first must be a vector, whose reference margins are relative to. `on_progress` gets the name of
+/// a part of the work, and how much of it is done.
+///
+/// # Errors
+/// A number is not finite, a vector reaches no token, or `on_progress` fails.
+pub fn evaluate(
+    model: &Model,
+    encoder: &TextEncoder,
+    material: &Material,
+    subjects: &[Subject],
+    settings: &Settings,
+    on_progress: &mut dyn FnMut(&'static str, usize, usize) -> Result<()>,
+) -> Result<Outcome> {
+    let outcome = Outcome::default();
+    let mut run = Run { model, encoder, material, settings, on_progress, cached: None, reference: Vec::new(), outcome };
+    for subject in subjects {
+        let rows = match &subject.treatment {
+            Treatment::Vector(vector, magnitudes) => run.vector(subject, vector, magnitudes)?,
+            Treatment::System(system) => vec![run.prompted(subject, system)?],
+        };
+        run.outcome.rows.extend(rows);
+    }
+    let timings = &mut run.outcome.timings;
+    timings.pairs_per_s = (timings.scored_pairs > 0).then(|| timings.scored_pairs as f64 / timings.score_s);
+    Ok(run.outcome)
+}
+
+/// What a cache depends on, beside the material.
+type Place = (usize, Positions, Option<Spans>);
+
+struct Run<'a> {
+    model: &'a Model,
+    encoder: &'a TextEncoder,
+    material: &'a Material<'a>,
+    settings: &'a Settings,
+    on_progress: &'a mut dyn FnMut(&'static str, usize, usize) -> Result<()>,
+    /// Pairs, if any, then each question file: kept for the next vector at the same place.
+    cached: Option<(Place, Vec<Activations>)>,
+    /// Log-probabilities of the pairs without vector or instruction.
+    reference: Vec<PairLogProbs>,
+    outcome: Outcome,
+}
+
+impl Run<'_> {
+    fn vector(&mut self, subject: &Subject, vector: &SteeringVector, magnitudes: &[f32]) -> Result<Vec<Row>> {
+        let lowest = vector.layers.keys().next().copied().unwrap_or_default();
+        let place = (lowest, vector.metadata.positions, vector.metadata.spans);
+        let caches = self.caches(&subject.encoded, place)?;
+        let row = |magnitude: &f32| Row { subject: subject.name.clone(), magnitude: Some(*magnitude), measures: Vec::new() };
+        let mut rows: Vec<Row> = magnitudes.iter().map(row).collect();
+        let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
+        if let Some(pairs) = pairs.first() {
+            self.preference(pairs, vector, &mut rows)?;
+        }
+        for (index, answers) in answers.iter().enumerate() {
+            let started = Instant::now();
+            for (row, (at, magnitude)) in rows.iter_mut().zip(magnitudes.iter().enumerate()) {
+                let scores = preference::score(self.model, answers, &vector.layers, *magnitude)?;
+                row.measures.extend(choice::measures(&self.material.questions[index], &scores, &self.settings.bootstrap));
+                (self.on_progress)("questions", at + 1, magnitudes.len())?;
+            }
+            self.outcome.timings.choice_s += started.elapsed().as_secs_f64();
+        }
+        self.cached = Some((place, caches));
+        let shifts: Vec<Vec<Shift>> = magnitudes
+            .iter()
+            .map(|magnitude| preference::shifts(self.model, &vector.layers, *magnitude))
+            .collect::<Result<_>>()?;
+        let readings: Vec<Reading> = shifts.iter().map(|shifts| Reading::Steered(shifts)).collect();
+        self.text(subject, &readings, &mut rows)?;
+        self.generate(subject, &vector.layers, vector.metadata.positions, &mut rows)?;
+        Ok(rows)
+    }
+
+    /// The pairs and answers at one place: those of the last vector if that was added at the same.
+    fn caches(&mut self, encoded: &Encoded, place: Place) -> Result<Vec<Activations>> {
+        if let Some((_, caches)) = self.cached.take().filter(|(cached, _)| *cached == place) {
+            return Ok(caches);
+        }
+        let started = Instant::now();
+        let pairs = (!encoded.pairs.is_empty()).then_some(&encoded.pairs);
+        let sets: Vec<&[EncodedPair]> = pairs.into_iter().chain(&encoded.answers).map(Vec::as_slice).collect();
+        let (layer, positions, _) = place;
+        let plan = CachePlan::new(self.model, &sets, layer, positions, &CacheOptions::default())?;
+        let caches = plan.compute(|done, total| (self.on_progress)("cache", done, total))?;
+        self.outcome.timings.cache_s += started.elapsed().as_secs_f64();
+        Ok(caches)
+    }
+
+    fn preference(&mut self, pairs: &Activations, vector: &SteeringVector, rows: &mut [Row]) -> Result<()> {
+        let reference = preference::score(self.model, pairs, &vector.layers, 0.0)?;
+        if self.reference.is_empty() {
+            self.reference = reference;
+        }
+        let norms = pairs.residual_norms(self.model.device())?;
+        let vector_norm = vector.layers.values().next().map_or(0.0, |v| l2_norm(v));
+        let started = Instant::now();
+        let total = rows.len();
+        for (at, row) in rows.iter_mut().enumerate() {
+            let magnitude = row.magnitude.unwrap_or_default();
+            let scores = preference::score(self.model, pairs, &vector.layers, magnitude)?;
+            self.outcome.timings.scored_pairs += if magnitude == 0.0 { 0 } else { scores.len() };
+            let bootstrap = &self.settings.bootstrap;
+            row.measures.extend(preference::dose(&norms, vector_norm, magnitude, bootstrap));
+            let direction = if magnitude == 0.0 { 0.0 } else { f64::from(magnitude.signum()) };
+            self.compare(pairs, &scores, direction, row);
+            (self.on_progress)("pairs", at + 1, total)?;
+        }
+        self.outcome.timings.score_s += started.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Adds the measures of some scores to their row, and their lines to the outcome.
+    fn compare(&mut self, pairs: &Activations, policy: &[PairLogProbs], direction: f64, row: &mut Row) {
+        let tokens: Vec<[usize; 2]> = pairs.entries.iter().map(|entry| entry.rows.response_tokens()).collect();
+        let scores = Scores { policy, reference: &self.reference, tokens: &tokens, direction };
+        row.measures.extend(preference::measures(&scores, self.settings.beta, &self.settings.bootstrap));
+        let baseline = (!self.outcome.rows.is_empty()).then(|| row.subject.clone());
+        let lines = pairs.entries.iter().zip(policy).zip(&tokens).map(|((entry, log_probs), tokens)| PairLine {
+            baseline: baseline.clone(),
+            row: entry.rows.row,
+            magnitude: row.magnitude,
+            chosen_logprob: log_probs[0],
+            rejected_logprob: log_probs[1],
+            chosen_tokens: tokens[0],
+            rejected_tokens: tokens[1],
+        });
+        self.outcome.pairs.extend(lines);
+    }
+
+    /// The model without vector, told what to do: the reference pass is all it takes.
+    fn prompted(&mut self, subject: &Subject, system: &[u32]) -> Result<Row> {
+        self.cached = None;
+        let place = (self.model.num_blocks() - 1, Positions::All, None);
+        let caches = self.caches(&subject.encoded, place)?;
+        let mut row = Row { subject: subject.name.clone(), magnitude: None, measures: Vec::new() };
+        let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
+        let none = BTreeMap::new();
+        if let Some(pairs) = pairs.first() {
+            let scores = preference::score(self.model, pairs, &none, 0.0)?;
+            self.compare(pairs, &scores, 1.0, &mut row);
+        }
+        for (set, answers) in self.material.questions.iter().zip(answers) {
+            let scores = preference::score(self.model, answers, &none, 0.0)?;
+            row.measures.extend(choice::measures(set, &scores, &self.settings.bootstrap));
+        }
+        let rows = std::slice::from_mut(&mut row);
+        self.text(subject, &[Reading::Prompted(system)], rows)?;
+        self.generate(subject, &none, Positions::All, rows)?;
+        Ok(row)
+    }
+
+    fn text(&mut self, subject: &Subject, readings: &[Reading], rows: &mut [Row]) -> Result<()> {
+        if subject.encoded.text.is_empty() || readings.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let text = TextIds { ids: &subject.encoded.text, bos: self.material.bos };
+        let progress = |done, total| (self.on_progress)("text", done, total);
+        for (row, score) in rows.iter_mut().zip(damage::score_text(self.model, text, readings, progress)?) {
+            row.measures.extend(damage::text_measures(&score, &self.settings.bootstrap));
+        }
+        self.outcome.timings.text_s += started.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    fn generate(
+        &mut self,
+        subject: &Subject,
+        vectors: &BTreeMap<usize, Vec<f32>>,
+        positions: Positions,
+        rows: &mut [Row],
+    ) -> Result<()> {
+        let prompts = &subject.encoded.prompts;
+        if prompts.is_empty() || rows.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let options = GenerateOptions { positions, ..self.settings.generate.clone() };
+        let magnitudes: Vec<f32> = rows.iter().map(|row| row.magnitude.unwrap_or_default()).collect();
+        let mut by_row: Vec<Vec<(Vec<u32>, GeneratedText)>> = rows.iter().map(|_| Vec::new()).collect();
+        for (at, (encoded, prompt)) in prompts.iter().zip(self.material.prompts).enumerate() {
+            let texts = generate(self.model, encoded, vectors, &magnitudes, &options, &mut |_, _| Ok(()))?;
+            for ((row, texts), generation) in rows.iter().zip(&mut by_row).zip(texts) {
+                let text = GeneratedText {
+                    subject: row.subject.clone(),
+                    magnitude: row.magnitude,
+                    prompt: prompt.clone(),
+                    text: self.encoder.decode(&generation.token_ids, true)?,
+                    finish_reason: generation.finish_reason,
+                };
+                let mut ids = generation.token_ids;
+                ids.retain(|id| !self.encoder.is_eos(*id));
+                texts.push((ids, text));
+            }
+            (self.on_progress)("texts", at + 1, prompts.len())?;
+        }
+        for (row, texts) in rows.iter_mut().zip(by_row) {
+            let ids: Vec<&[u32]> = texts.iter().map(|(ids, _)| ids.as_slice()).collect();
+            row.measures.extend::<Option<Measure>>(damage::repetition(&ids, &self.settings.bootstrap));
+            self.outcome.generations.extend(texts.into_iter().map(|(_, text)| text));
+        }
+        self.outcome.timings.generate_s += started.elapsed().as_secs_f64();
+        Ok(())
+    }
+}

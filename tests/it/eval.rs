@@ -1,0 +1,345 @@
+//! `bipo eval`: on the real small model against numbers that transformers gave (tests/fixtures/eval.py), and on a tiny one for
+//! what it writes, what every flag changes and what it says of bad input.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use bipo::vector::{Metadata, SteeringVector};
+use serde_json::Value;
+
+use crate::cli::{Place, assert_ok, fixture, text};
+use crate::common;
+
+/// A short run on the tiny model, with a vector that was trained there.
+fn trained() -> Place {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    place
+}
+
+fn eval(place: &Place, more: &[&str]) -> std::process::Output {
+    let model = fixture("llama");
+    let vector = "out/steering_vector.safetensors";
+    let given = ["eval", "--quiet", "--model", &model, "--vector", vector];
+    let tokens: &[&str] = if more.contains(&"--max-new-tokens") { &[] } else { &["--max-new-tokens", "8"] };
+    place.bipo(&[&given, tokens, more].concat())
+}
+
+fn report(place: &Place, more: &[&str]) -> Value {
+    let output = eval(place, &[&["--json"], more].concat());
+    assert_ok(&output);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn assert_close(found: &Value, expected: f64, tolerance: f64, what: &str) {
+    let found = found.as_f64().unwrap_or_else(|| panic!("{what} is missing"));
+    assert!((found - expected).abs() <= tolerance * expected.abs().max(1.0), "{what}: {found}, expected {expected}");
+}
+
+/// The vector of tests/fixtures/eval.py.
+fn write_sine(path: &Path, layer: usize) {
+    let v = (0..576).map(|i| (0.6 * (0.37 * f64::from(i) + 1.0).sin()) as f32).collect();
+    SteeringVector { layers: BTreeMap::from([(layer, v)]), metadata: Metadata::default() }.write(path).unwrap();
+}
+
+#[test]
+fn measures_of_the_real_model_are_those_of_transformers() {
+    let expected: Value = serde_json::from_slice(&fs::read(fixture("eval.json")).unwrap()).unwrap();
+    let place = Place::new();
+    write_sine(&place.path("sine.safetensors"), expected["layer"].as_u64().unwrap() as usize);
+    let file = |name: &str| fixture(&format!("eval/{name}"));
+    let model = common::smollm2_path();
+    let output = place.bipo(&[
+        "eval",
+        "--quiet",
+        "--json",
+        "--model",
+        model.to_str().unwrap(),
+        "--vector",
+        "sine.safetensors",
+        "--magnitudes",
+        "-1,0,0.5,2",
+        "--dataset",
+        &file("pairs.csv"),
+        "--mc",
+        &file("truthful.csv"),
+        "--mc",
+        &file("letters.json"),
+        "--mc",
+        &file("options.csv"),
+        "--text",
+        &file("text.txt"),
+        "--skip",
+        "generation",
+        "--per-pair",
+        "pairs.jsonl",
+        "--baseline",
+        "prompt",
+        "--baseline-system",
+        "You answer like an old sailor.",
+        "--bootstrap",
+        "10",
+    ]);
+    assert_ok(&output);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let lines = fs::read_to_string(place.path("pairs.jsonl")).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut recorded = expected["rows"].as_array().unwrap().clone();
+    recorded.push(expected["prompted"].clone());
+    let reference = recorded.iter().find(|row| row["magnitude"] == 0.0).unwrap()["pairs"].clone();
+    assert_eq!(report["rows"].as_array().unwrap().len(), recorded.len());
+    for ((row, expected), lines) in report["rows"].as_array().unwrap().iter().zip(&recorded).zip(lines.chunks(6)) {
+        assert_eq!(row["magnitude"], expected["magnitude"]);
+        let m = row["magnitude"].as_f64();
+        let measure = |name: &str| &row["measures"][name]["value"];
+        let (mut margins, mut prefers, mut per_token) = (Vec::new(), Vec::new(), Vec::new());
+        for ((pair, reference), line) in
+            expected["pairs"].as_array().unwrap().iter().zip(reference.as_array().unwrap()).zip(lines)
+        {
+            let side = |pair: &Value, side: usize| (pair[side][0].as_f64().unwrap(), pair[side][1].as_f64().unwrap());
+            let ((chosen, chosen_tokens), (rejected, rejected_tokens)) = (side(pair, 0), side(pair, 1));
+            assert_close(&line["chosen_logprob"], chosen, 2e-5, "chosen");
+            assert_close(&line["rejected_logprob"], rejected, 2e-5, "rejected");
+            assert_eq!(line["chosen_tokens"].as_f64(), Some(chosen_tokens));
+            assert_eq!(line["rejected_tokens"].as_f64(), Some(rejected_tokens));
+            assert_eq!(line["magnitude"], row["magnitude"]);
+            margins.push(0.1 * ((chosen - side(reference, 0).0) - (rejected - side(reference, 1).0)));
+            prefers.push(f64::from(chosen > rejected));
+            per_token.push(f64::from(chosen / chosen_tokens > rejected / rejected_tokens));
+        }
+        assert_close(measure("margin"), mean(&margins), 1e-4, "margin");
+        assert_close(measure("accuracy"), mean(&prefers), 1e-9, "accuracy");
+        assert_close(measure("accuracy_per_token"), mean(&per_token), 1e-9, "accuracy per token");
+        if m != Some(0.0) {
+            let sign = m.unwrap_or(1.0).signum();
+            let right: Vec<f64> = margins.iter().map(|margin| f64::from(sign * margin > 0.0)).collect();
+            assert_close(measure("right"), mean(&right), 1e-9, "right");
+            assert_close(measure("wrong"), 1.0 - mean(&right), 1e-9, "wrong");
+        }
+        assert_close(measure("truthful.mc1"), mean(&numbers(&expected["mc1"])), 1e-9, "mc1");
+        assert_close(measure("truthful.mc2"), mean(&numbers(&expected["mc2"])), 2e-5, "mc2");
+        assert_close(measure("letters.matching"), mean(&numbers(&expected["matching"])), 2e-5, "matching");
+        assert_close(measure("options.accuracy"), mean(&numbers(&expected["accuracy"])), 1e-9, "four-way accuracy");
+        assert_close(measure("perplexity"), expected["perplexity"].as_f64().unwrap(), 2e-5, "perplexity");
+        assert_close(measure("kl"), expected["kl"].as_f64().unwrap(), 2e-5, "kl");
+        if let Some(m) = m {
+            let norm = expected_norm(&report);
+            let doses: Vec<f64> = numbers(&recorded_norms()).iter().map(|h| m.abs() * norm / h).collect();
+            assert_close(measure("dose"), mean(&doses), 1e-4, "dose");
+        }
+    }
+}
+
+fn expected_norm(report: &Value) -> f64 {
+    report["settings"]["subjects"][0]["norm"].as_f64().unwrap()
+}
+
+fn recorded_norms() -> Value {
+    let expected: Value = serde_json::from_slice(&fs::read(fixture("eval.json")).unwrap()).unwrap();
+    expected["residual_norms"].clone()
+}
+
+#[test]
+fn one_table_has_the_vector_and_its_baselines() {
+    let place = trained();
+    assert_ok(&place.train("other", &["--seed", "5", "--lr", "0.2"]));
+    let report = report(
+        &place,
+        &[
+            "--dataset",
+            "pairs.csv",
+            "--magnitudes",
+            "-1,0,1",
+            "--baseline",
+            "random",
+            "--baseline",
+            "prompt",
+            "--baseline-system",
+            "Be kind.",
+            "--baseline",
+            "other/steering_vector.safetensors",
+            "--csv",
+            "t.csv",
+            "--per-pair",
+            "p.jsonl",
+            "--mc",
+            &fixture("eval/options.csv"),
+        ],
+    );
+    assert_eq!(report["schema_version"], 1);
+    let rows = report["rows"].as_array().unwrap();
+    let found: Vec<(&str, Option<f64>)> =
+        rows.iter().map(|row| (row["subject"].as_str().unwrap(), row["magnitude"].as_f64())).collect();
+    let other = "other/steering_vector.safetensors";
+    let expected = [
+        ("vector", Some(-1.0)),
+        ("vector", Some(0.0)),
+        ("vector", Some(1.0)),
+        ("random", Some(-1.0)),
+        ("random", Some(1.0)),
+        ("prompt", None),
+        (other, Some(-1.0)),
+        (other, Some(1.0)),
+    ];
+    assert_eq!(found, expected);
+    let subjects = report["settings"]["subjects"].as_array().unwrap();
+    let norms: Vec<f64> = subjects.iter().filter_map(|subject| subject["norm"].as_f64()).collect();
+    assert!(norms.len() == 3 && norms.iter().all(|norm| (norm / norms[0] - 1.0).abs() < 1e-5), "{norms:?}");
+    for name in ["margin", "accuracy", "accuracy_per_token", "perplexity", "kl", "repetition", "options.accuracy"] {
+        for row in rows {
+            let measure = &row["measures"][name];
+            let [value, low, high] = ["value", "low", "high"].map(|part| measure[part].as_f64().unwrap());
+            assert!(low <= value + 1e-12 && value <= high + 1e-12, "{name}: {measure}");
+        }
+    }
+    assert_eq!(rows[1]["measures"]["margin"]["value"], 0.0);
+    assert_eq!(rows[1]["measures"]["kl"]["value"], 0.0);
+    assert!(rows[1]["measures"].get("right").is_none() && rows[5]["measures"].get("dose").is_none());
+    let table = fs::read_to_string(place.path("t.csv")).unwrap();
+    assert_eq!(table.lines().count(), 1 + expected.len());
+    let lines = fs::read_to_string(place.path("p.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 5 * expected.len());
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    let keys: Vec<&String> = first.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["row", "magnitude", "chosen_logprob", "rejected_logprob", "chosen_tokens", "rejected_tokens"]);
+    assert_eq!(report["generations"].as_array().unwrap().len(), 8 * expected.len());
+}
+
+/// A vector's opposite at m is the vector at −m; and a vector read twice adds up.
+#[test]
+fn scaled_vectors_are_other_magnitudes() {
+    let place = trained();
+    let all = ["--dataset", "pairs.csv", "--skip", "generation", "--magnitudes"];
+    let plain = report(&place, &[&all[..], &["-2,4"]].concat());
+    let model = fixture("llama");
+    let scaled = "out/steering_vector.safetensors:-1";
+    let other = place.bipo(&[
+        "eval",
+        "--quiet",
+        "--json",
+        "--model",
+        &model,
+        "--vector",
+        scaled,
+        "--vector",
+        scaled,
+        "--dataset",
+        "pairs.csv",
+        "--skip",
+        "generation",
+        "--magnitudes",
+        "1,-2",
+    ]);
+    assert_ok(&other);
+    let other: Value = serde_json::from_slice(&other.stdout).unwrap();
+    for (a, b) in plain["rows"].as_array().unwrap().iter().zip(other["rows"].as_array().unwrap()) {
+        for name in ["margin", "accuracy", "perplexity", "kl", "dose"] {
+            assert_close(&b["measures"][name]["value"], a["measures"][name]["value"].as_f64().unwrap(), 1e-5, name);
+        }
+    }
+}
+
+#[test]
+fn the_same_command_gives_the_same_numbers() {
+    let place = trained();
+    let run = |name: &str, threads: &str| {
+        let args = ["--dataset", "pairs.csv", "--baseline", "random", "--threads", threads, "--csv", name];
+        assert_ok(&eval(&place, &args));
+        fs::read(place.path(name)).unwrap()
+    };
+    assert_eq!(run("a.csv", "2"), run("b.csv", "1"));
+}
+
+#[test]
+fn every_flag_of_eval_has_an_effect() {
+    let place = trained();
+    let mc = fixture("eval/letters.json");
+    fs::write(place.path("text.txt"), "A river flows to the sea and a road to the town.\n").unwrap();
+    let rows = |more: &[&str]| {
+        let flags = ["--dataset", "pairs.csv", "--mc", &mc, "--baseline", "random", "--magnitudes", "1", "--bootstrap", "50"];
+        let kept: Vec<&str> =
+            flags.chunks(2).filter(|pair| !more.contains(&pair[0])).flatten().copied().chain(more.iter().copied()).collect();
+        let report = report(&place, &kept);
+        // A tiny model's texts rarely repeat themselves, however long.
+        [report["rows"].clone(), report["generations"].clone()]
+    };
+    let base = rows(&[]);
+    let settings: [&[&str]; 18] = [
+        &["--magnitudes", "1.5"],
+        &["--layer", "0"],
+        &["--positions", "response"],
+        &["--limit", "2"],
+        &["--response-prefix", "  "],
+        &["--max-length", "10"],
+        &["--spans", "user"],
+        &["--beta", "0.5"],
+        &["--text", "text.txt"],
+        &["--prompt", "aaaa"],
+        &["--max-new-tokens", "30"],
+        &["--skip", "text"],
+        &["--skip", "generation"],
+        &["--bootstrap", "51"],
+        &["--seed", "12"],
+        &["--system", "Be brief."],
+        &["--mc", &fixture("eval/options.csv")],
+        &["--template", "plain"],
+    ];
+    for setting in settings {
+        assert_ne!(rows(setting), base, "{setting:?}");
+    }
+}
+
+#[test]
+fn text_is_a_table_and_says_how_fast_it_was() {
+    let place = trained();
+    let model = fixture("llama");
+    let args = ["eval", "--model", &model, "--dataset", "pairs.csv", "--magnitudes", "-1..1", "--max-new-tokens", "8"];
+    let output = place.bipo(&[&args[..], &["--vector", "out/steering_vector.safetensors"]].concat());
+    assert_ok(&output);
+    let (shown, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(shown.starts_with("Preference") && shown.contains("\nDamage") && shown.contains("perplexity"), "{shown}");
+    assert_eq!(shown.lines().filter(|line| line.starts_with("vector")).count(), 6);
+    assert!(said.contains("10 pairs through the upper blocks in") && said.contains("pairs/s"), "{said}");
+}
+
+#[test]
+fn bad_input_of_eval_is_refused_before_the_model_is_loaded() {
+    let place = trained();
+    fs::write(
+        place.path("ab.json"),
+        r#"[{"question": "q", "answer_matching_behavior": "(A)", "answer_not_matching_behavior": "(B)"}]"#,
+    )
+    .unwrap();
+    fs::write(place.path("empty.txt"), " \n").unwrap();
+    let cases: [(&[&str], &str); 10] = [
+        (&["--dataset", "nowhere.csv"], "no such file: nowhere.csv"),
+        (&["--mc", "pairs.csv"], "no multiple-choice columns; found question, matching, not_matching"),
+        (&["--mc", "ab.json"], "ab.json: row 0: the question has no"),
+        (&["--text", "empty.txt"], "empty.txt: the file is empty"),
+        (&["--baseline", "prompt"], "give --baseline-system TEXT"),
+        (&["--baseline-system", "x"], "--baseline-system is for --baseline prompt"),
+        (
+            &["--baseline", "rndom"],
+            "cannot read rndom: No such file or directory (os error 2); expected --baseline random, prompt or",
+        ),
+        (&["--per-pair", "p.jsonl"], "--per-pair needs pairs: give --dataset"),
+        (&["--csv", "no/dir/t.csv"], "--csv no/dir/t.csv: expected a file in a directory that exists"),
+        (&["--skip", "text,generation"], "nothing to measure"),
+    ];
+    for (args, expected) in cases {
+        let output = eval(&place, args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains(expected) && said.lines().count() == 1, "{args:?}: {said}");
+        assert!(output.stdout.is_empty());
+    }
+}
