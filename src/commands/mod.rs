@@ -1,8 +1,11 @@
 //! The commands: glue between arguments, the library and the terminal.
 
+mod caa;
 mod convert;
 mod inspect;
+mod layers;
 mod merge;
+mod run;
 mod session;
 mod steer;
 mod train;
@@ -12,7 +15,8 @@ use crate::args::{Cli, Command, ModelArgs};
 /// Runs what was asked for.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::Train(args) => with_threads(&args.model, || train::run(&args)),
+        Command::Train(args) => with_threads(&args.run.model, || train::run(&args)),
+        Command::Layers(args) => with_threads(&args.run.model, || layers::run(&args)),
         Command::Steer(args) => with_threads(&args.model, || steer::run(&args)),
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => with_threads(&args.model, || inspect::run(&args)),

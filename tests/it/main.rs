@@ -1,6 +1,7 @@
 //! The integration tests, one binary.
 
 mod architectures;
+mod baselines;
 mod card;
 mod cli;
 mod common;
