@@ -33,6 +33,7 @@ pub mod card;
 pub mod chat;
 pub mod data;
 pub mod error;
+pub mod eval;
 pub mod files;
 pub mod flops;
 pub mod generate;

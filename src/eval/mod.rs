@@ -1,0 +1,3 @@
+//! What a vector does, measured.
+
+pub mod judge;
