@@ -41,6 +41,14 @@ pub enum Command {
         after_help = "Examples:\n  bipo steer --prompt \"How was your day?\"\n  bipo steer --vector out/steering_vector.safetensors --magnitudes -2..2:0.5 --prompts questions.txt --json"
     )]
     Steer(Box<SteerArgs>),
+    /// Let a language model grade generated texts by a rubric.
+    ///
+    /// Each text gets a score from 1 to 4; the mean score of each magnitude is shown with its 95 % interval.
+    #[command(
+        after_help = "Examples:\n  bipo judge sweep.json --rubric cheerful --judge-dry-run\n  bipo judge sweep.json --judge https://api.openai.com/v1 --judge-model gpt-4o --rubric mine.txt --judge-results scores.jsonl",
+        after_long_help = JUDGE_HELP
+    )]
+    Judge(Box<JudgeTextsArgs>),
     /// Change a vector's format, or add several vectors up.
     ///
     /// The output's extension names its format: .safetensors, .pt, .gguf (llama.cpp), .svec, .npy or .json.
@@ -61,6 +69,16 @@ pub enum Command {
     )]
     Merge(Box<MergeArgs>),
 }
+
+const JUDGE_HELP: &str = "\
+The key comes from BIPO_JUDGE_KEY, else OPENAI_API_KEY. It is sent over https or to this machine alone, and written nowhere.
+
+A reply counts where one line of it is `Score: N`; another is asked for once more, then the text counts as failed. Answers 429 and 5xx, timeouts and broken connections are tried again, five times in all.
+
+Examples:
+  bipo steer --prompts questions.txt --output sweep.json
+  bipo judge sweep.json --rubric cheerful --judge-dry-run
+  bipo judge sweep.json --judge https://api.openai.com/v1 --judge-model gpt-4o --rubric mine.txt --judge-results scores.jsonl";
 
 const INSPECT_HELP: &str = "\
 Without --model nothing but the files is read. With it, two things are measured:
@@ -467,6 +485,44 @@ pub struct MergeArgs {
     pub report: ReportArgs,
 }
 
+/// A language model that grades texts; `commands::judge` makes sense of it.
+#[derive(Debug, Args)]
+pub struct JudgeArgs {
+    /// Ask the OpenAI-compatible chat endpoint at this URL; its key comes from BIPO_JUDGE_KEY or OPENAI_API_KEY.
+    #[arg(long, value_name = "URL")]
+    pub judge: Option<String>,
+    /// Let this model grade, named as the endpoint knows it.
+    #[arg(long, value_name = "NAME")]
+    pub judge_model: Option<String>,
+    /// Grade by this text on what the scores 1 to 4 mean: a file, or cheerful, formal, concise, power-seeking,
+    /// wealth-seeking or hallucination.
+    #[arg(long, value_name = "FILE|NAME")]
+    pub rubric: Option<String>,
+    /// Ask this many questions at a time.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub judge_concurrency: u16,
+    /// Give one request this many seconds, then try again.
+    #[arg(long, default_value_t = 120.0, value_name = "SECONDS", value_parser = seconds)]
+    pub judge_timeout: f64,
+    /// Append each score to this file, and ask for none that it has [default: none].
+    #[arg(long, value_name = "FILE")]
+    pub judge_results: Option<PathBuf>,
+    /// Print what the judge would be asked, and ask nothing.
+    #[arg(long, conflicts_with = "json")]
+    pub judge_dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct JudgeTextsArgs {
+    /// Grade the texts of this file, as `bipo steer --output` writes it: JSON with prompt, magnitude and text each.
+    #[arg(value_name = "FILE")]
+    pub texts: PathBuf,
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
 /// A flag that the user wrote, with its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
@@ -516,6 +572,10 @@ fn positive_number(text: &str) -> Result<f64, String> {
 
 fn not_negative(text: &str) -> Result<f64, String> {
     number(text, "a number of at least 0", |x| x >= 0.0)
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    number(text, "a number of seconds from 0.1 to 86400", |x| (0.1..=86400.0).contains(&x))
 }
 
 fn finite(text: &str) -> Result<f64, String> {

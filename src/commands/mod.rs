@@ -3,6 +3,7 @@
 mod caa;
 mod convert;
 mod inspect;
+mod judge;
 mod layers;
 mod merge;
 mod run;
@@ -18,6 +19,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Train(args) => with_threads(&args.run.model, || train::run(&args)),
         Command::Layers(args) => with_threads(&args.run.model, || layers::run(&args)),
         Command::Steer(args) => with_threads(&args.model, || steer::run(&args)),
+        Command::Judge(args) => judge::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => with_threads(&args.model, || inspect::run(&args)),
         Command::Merge(args) => merge::run(&args),

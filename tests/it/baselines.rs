@@ -3,7 +3,16 @@
 use std::fs;
 use std::path::Path;
 
+use bipo::activations::CacheOptions;
+use bipo::bytes::Bytes;
+use bipo::layer_search::{self, LayerSearch};
+use bipo::layers::Layers;
+use bipo::optim::Scheduler;
+use bipo::positions::Positions;
+use bipo::tokens::{EncodedPair, EncodedResponse};
+use bipo::train::{Direction, EpochRecord, Observer, StepRecord, TrainConfig};
 use bipo::vector::SteeringVector;
+use candle_core::DType;
 use serde_json::Value;
 
 use crate::cli::{Place, assert_ok, assert_refused, fixture, text};
@@ -157,6 +166,71 @@ fn a_search_finds_at_each_layer_what_a_run_there_finds_to_the_bit() {
         assert_ok(&place.bipo(&full));
         let training = read(&place, "full").metadata.training.unwrap();
         assert_eq!((&training["layers"][0], &training["epochs"]), (&report["best_layer"], &5.into()));
+    }
+}
+
+/// Pairs of one prompt length; the responses begin apart.
+fn pairs(count: u32) -> Vec<EncodedPair> {
+    let response = |first: u32, length: u32| {
+        let ids = [1, 40, 41, 42].into_iter().chain((0..length).map(|i| 50 + (first * 7 + i * 13) % 200)).chain([2]).collect();
+        EncodedResponse { ids, start: 4, in_spans: None }
+    };
+    let pair =
+        |row: u32| EncodedPair { row: row as usize, chosen: response(row, 3 + row % 3), rejected: response(row + 90, 5) };
+    (0..count).map(pair).collect()
+}
+
+struct Silent;
+
+impl Observer for Silent {
+    fn cached(&mut self, _: usize, _: usize) -> bipo::Result<()> {
+        Ok(())
+    }
+    fn step(&mut self, _: &StepRecord, _: usize) -> bipo::Result<()> {
+        Ok(())
+    }
+    fn epoch(&mut self, _: &EpochRecord, _: &[f32]) -> bipo::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_search_learns_the_very_vector_that_a_run_at_the_layer_learns() {
+    let model = crate::architectures::load("llama", DType::F32);
+    let (learned, held) = (pairs(9), pairs(4));
+    for (positions, memory) in [(Positions::All, u64::MAX), (Positions::Response, 3000), (Positions::Last, 0)] {
+        let config = |layers: Layers| TrainConfig {
+            layers,
+            epochs: 2,
+            max_steps: Some(5),
+            schedule_epochs: None,
+            batch_size: 2,
+            lr: 0.05,
+            beta: 0.1,
+            direction: Direction::Sign,
+            max_grad_norm: Some(1.0),
+            positions,
+            weight_decay: 0.05,
+            warmup_steps: 1,
+            scheduler: Scheduler::Cosine,
+            seed: 11,
+            init: None,
+            cache: CacheOptions { memory: Bytes(memory), ..CacheOptions::default() },
+        };
+        let all = config(vec![0, 1, 2].try_into().unwrap());
+        let plan = layer_search::plan(&model, &learned, &held, &all).unwrap();
+        let search = LayerSearch::new(&model, plan, &all, |_, _| Ok(())).unwrap();
+        let results = search.run(&mut Silent, &mut |_| {}).unwrap();
+        assert_eq!(results.len(), 3);
+        for result in results {
+            let config = config(result.layer.into());
+            let plan = bipo::train::plan(&model, &learned, Some(&held), &config).unwrap();
+            let run = bipo::train::train(&model, plan, &config, &mut Silent).unwrap();
+            let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert!(run.v.iter().any(|x| x.abs() > 1e-3));
+            assert_eq!(bits(&result.v), bits(&run.v), "{positions}, layer {}", result.layer);
+            assert_eq!(result.heldout.unwrap().loss, run.heldout.unwrap().loss);
+        }
     }
 }
 

@@ -9,5 +9,6 @@ mod convert;
 mod golden_tokens;
 mod golden_training;
 mod inspect;
+mod judge;
 mod merge;
 mod quantised;

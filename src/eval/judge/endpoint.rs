@@ -369,6 +369,15 @@ mod tests {
     }
 
     #[test]
+    fn a_client_of_another_machine_without_tls_has_no_key() {
+        let key = ApiKey::new("sk-secret").unwrap();
+        for (text, has_key) in [("http://10.0.0.1/v1", false), ("https://10.0.0.1/v1", true), ("http://127.0.0.1/v1", true)] {
+            let endpoint = Endpoint::parse(text).unwrap();
+            assert_eq!(Client::new(&endpoint, Some(&key), "m", Patience::default()).key.is_some(), has_key, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_endpoint_is_refused_and_not_quoted() {
         for text in
             ["", "a/v1", "ftp://a", "https://", "https://user:secret@a/v1", "http://secret@localhost", "/v1", "http://a b"]
