@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bipo::Error;
 use bipo::bytes::Bytes;
+use bipo::caa::CaaPositions;
 use bipo::data::TruthfulPairs;
 use bipo::layers::LayerList;
 use bipo::magnitudes::Magnitudes;
@@ -12,7 +13,8 @@ use bipo::positions::{Positions, Spans};
 use bipo::tokens::ResponsePrefix;
 use bipo::train::Direction;
 use candle_core::DType;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 /// Personalise a frozen large language model with one steering vector.
 #[derive(Debug, Parser)]
@@ -29,6 +31,11 @@ pub enum Command {
         after_help = "Examples:\n  bipo train\n  bipo train --model mistral --layer 13 --dataset pairs.csv --output-dir out/"
     )]
     Train(Box<TrainArgs>),
+    /// Find the layer to steer: short runs at each, ranked by held-out pairs.
+    #[command(
+        after_help = "Examples:\n  bipo layers --layers 8..20 --dataset cheerful --eval-dataset cheerful-heldout\n  bipo layers --model mistral --layers 10,13,16 --dataset pairs.csv --max-steps 100 --json"
+    )]
+    Layers(Box<LayersArgs>),
     /// Generate text at a sweep of magnitudes.
     #[command(
         after_help = "Examples:\n  bipo steer --prompt \"How was your day?\"\n  bipo steer --vector out/steering_vector.safetensors --magnitudes -2..2:0.5 --prompts questions.txt --json"
@@ -40,6 +47,14 @@ pub enum Command {
         after_long_help = EVAL_HELP
     )]
     Eval(Box<EvalArgs>),
+    /// Let a language model grade generated texts by a rubric.
+    ///
+    /// Each text gets a score from 1 to 4; the mean score of each magnitude is shown with its 95 % interval.
+    #[command(
+        after_help = "Examples:\n  bipo judge sweep.json --rubric cheerful --judge-dry-run\n  bipo judge sweep.json --judge https://api.openai.com/v1 --judge-model gpt-4o --rubric mine.txt --judge-results scores.jsonl",
+        after_long_help = JUDGE_HELP
+    )]
+    Judge(Box<JudgeTextsArgs>),
     /// Change a vector's format, or add several vectors up.
     ///
     /// The output's extension names its format: .safetensors, .pt, .gguf (llama.cpp), .svec, .npy or .json.
@@ -75,6 +90,15 @@ Baselines (--baseline): random, a random direction of the vector's norm at its l
 Examples:
   bipo eval --dataset cheerful-heldout
   bipo eval --vector out/steering_vector.safetensors --dataset held-out.csv --magnitudes -2..2:0.5 --mc TruthfulQA.csv --baseline random --csv curve.csv";
+const JUDGE_HELP: &str = "\
+The key comes from BIPO_JUDGE_KEY, else OPENAI_API_KEY. It is sent over https or to this machine alone, and written nowhere.
+
+A reply counts where one line of it is `Score: N`; another is asked for once more, then the text counts as failed. Answers 429 and 5xx, timeouts and broken connections are tried again, five times in all.
+
+Examples:
+  bipo steer --prompts questions.txt --output sweep.json
+  bipo judge sweep.json --rubric cheerful --judge-dry-run
+  bipo judge sweep.json --judge https://api.openai.com/v1 --judge-model gpt-4o --rubric mine.txt --judge-results scores.jsonl";
 
 const INSPECT_HELP: &str = "\
 Without --model nothing but the files is read. With it, two things are measured:
@@ -179,6 +203,62 @@ pub enum WeightsArg {
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     #[command(flatten)]
+    pub run: RunArgs,
+    /// Steer the output of this block, 0-based [default: by model; Llama-2 15, Mistral 13, else 0.45 of the depth].
+    #[arg(long)]
+    pub layer: Option<usize>,
+    /// Steer the outputs of these blocks, each by a vector of its own, learned together: 10,13,16 or 10..16 or all.
+    #[arg(long, value_name = "LIST", conflicts_with = "layer")]
+    pub layers: Option<LayerList>,
+    /// Learn the vector (bipo), or take the mean difference of activations instead (caa, arXiv 2312.06681), which takes
+    /// none of the optimiser's flags.
+    #[arg(long, default_value = "bipo")]
+    pub method: MethodArg,
+    /// With --method caa, compare activations at these tokens of the responses: response (the mean of all but the end of
+    /// turn) or last (the one before it) [default: response].
+    #[arg(long, value_name = "response|last")]
+    pub caa_positions: Option<CaaPositions>,
+    /// Continue from this vector; its layers must be the run's, which they are by default [default: start at zero].
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
+    /// Write the vector, metrics.jsonl and config.json to this directory.
+    #[arg(long, default_value = "bipo_output", value_name = "DIR")]
+    pub output_dir: PathBuf,
+    /// Generate a short sweep when done.
+    #[arg(long)]
+    pub test_generation: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MethodArg {
+    Bipo,
+    Caa,
+}
+
+#[derive(Debug, Args)]
+// Short runs; the cache of all candidates has no output directory to go to.
+#[command(
+    mut_arg("epochs", |arg| arg.default_value("1")),
+    mut_arg("max_steps", |arg| arg.default_value("50")),
+    mut_arg("warmup_steps", |arg| arg.default_value("10")),
+    mut_arg("eval_dataset", |arg| arg.help("Rank by these pairs [default: a fifth of the dataset, drawn with the seed]")),
+    mut_arg("cache_memory", |arg| arg.help(
+        "Keep this much of the candidates' activations in memory, the rest in a temporary file in the system's directory for \
+         such (TMPDIR), as 2GB or 500MiB [default: a quarter of the machine's memory]"
+    ))
+)]
+pub struct LayersArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Try each of these blocks by itself: 8..20 or 8,10,12 or all [default: the middle half].
+    #[arg(long, value_name = "LIST")]
+    pub layers: Option<LayerList>,
+}
+
+/// The data and the settings of a run, whatever it is for.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
     pub model: ModelArgs,
     /// Choose the pairs: a CSV, JSONL, JSON or Parquet file, a bundled or published set's name, or hf:owner/name.
     #[arg(long, default_value = bipo::data::DEFAULT_DATASET)]
@@ -186,15 +266,6 @@ pub struct TrainArgs {
     /// Score these pairs after each epoch, and keep the best epoch's vector [default: none].
     #[arg(long, value_name = "DATASET")]
     pub eval_dataset: Option<String>,
-    /// Steer the output of this block, 0-based [default: by model; Llama-2 15, Mistral 13, else 0.45 of the depth].
-    #[arg(long)]
-    pub layer: Option<usize>,
-    /// Steer the outputs of these blocks, each by a vector of its own, learned together: 10,13,16 or 10-16 or all.
-    #[arg(long, value_name = "LIST", conflicts_with = "layer")]
-    pub layers: Option<LayerList>,
-    /// Continue from this vector; its layers must be the run's, which they are by default [default: start at zero].
-    #[arg(long, value_name = "FILE")]
-    pub init: Option<PathBuf>,
     /// Pass over the data this many times.
     #[arg(long, default_value_t = 5, value_parser = positive)]
     pub epochs: usize,
@@ -258,12 +329,6 @@ pub struct TrainArgs {
     /// or 500MiB [default: a quarter of the machine's memory].
     #[arg(long, value_name = "SIZE")]
     pub cache_memory: Option<Bytes>,
-    /// Write the vector, metrics.jsonl and config.json to this directory.
-    #[arg(long, default_value = "bipo_output", value_name = "DIR")]
-    pub output_dir: PathBuf,
-    /// Generate a short sweep when done.
-    #[arg(long)]
-    pub test_generation: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -524,6 +589,79 @@ pub struct MergeArgs {
     pub report: ReportArgs,
 }
 
+/// A language model that grades texts; `commands::judge` makes sense of it.
+#[derive(Debug, Args)]
+pub struct JudgeArgs {
+    /// Ask the OpenAI-compatible chat endpoint at this URL; its key comes from BIPO_JUDGE_KEY or OPENAI_API_KEY.
+    #[arg(long, value_name = "URL")]
+    pub judge: Option<String>,
+    /// Let this model grade, named as the endpoint knows it.
+    #[arg(long, value_name = "NAME")]
+    pub judge_model: Option<String>,
+    /// Grade by this text on what the scores 1 to 4 mean: a file, or cheerful, formal, concise, power-seeking,
+    /// wealth-seeking or hallucination.
+    #[arg(long, value_name = "FILE|NAME")]
+    pub rubric: Option<String>,
+    /// Ask this many questions at a time.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub judge_concurrency: u16,
+    /// Give one request this many seconds, then try again.
+    #[arg(long, default_value_t = 120.0, value_name = "SECONDS", value_parser = seconds)]
+    pub judge_timeout: f64,
+    /// Append each score to this file, and ask for none that it has [default: none].
+    #[arg(long, value_name = "FILE")]
+    pub judge_results: Option<PathBuf>,
+    /// Print what the judge would be asked, and ask nothing.
+    #[arg(long, conflicts_with = "json")]
+    pub judge_dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct JudgeTextsArgs {
+    /// Grade the texts of this file, as `bipo steer --output` writes it: JSON with prompt, magnitude and text each.
+    #[arg(value_name = "FILE")]
+    pub texts: PathBuf,
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// A flag that the user wrote, with its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// `--max-steps`.
+    pub flag: String,
+    /// None where the flag takes none.
+    pub values: Vec<String>,
+}
+
+/// The flags of the subcommand that the program was started with, as the user wrote them, without what was left to its
+/// default.
+pub fn given() -> Vec<Given> {
+    given_in(&Cli::command().get_matches())
+}
+
+fn given_in(matches: &ArgMatches) -> Vec<Given> {
+    let cli = Cli::command();
+    let Some((command, matches)) = matches.subcommand().and_then(|(name, matches)| Some((cli.find_subcommand(name)?, matches)))
+    else {
+        return Vec::new();
+    };
+    let arguments = command.get_arguments().filter_map(|argument| Some((argument, argument.get_long()?)));
+    let given = arguments.filter(|(argument, _)| {
+        let id = argument.get_id().as_str();
+        matches.try_contains_id(id).unwrap_or(false) && matches.value_source(id) == Some(ValueSource::CommandLine)
+    });
+    let with_values = |(argument, long): (&clap::Arg, &str)| {
+        let raw = matches.get_raw(argument.get_id().as_str()).into_iter().flatten();
+        let takes_values = argument.get_action().takes_values();
+        let values = raw.filter(|_| takes_values).map(|value| value.to_string_lossy().into_owned()).collect();
+        Given { flag: format!("--{long}"), values }
+    };
+    given.map(with_values).collect()
+}
+
 fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number above 0".into())
 }
@@ -538,6 +676,10 @@ fn positive_number(text: &str) -> Result<f64, String> {
 
 fn not_negative(text: &str) -> Result<f64, String> {
     number(text, "a number of at least 0", |x| x >= 0.0)
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    number(text, "a number of seconds from 0.1 to 86400", |x| (0.1..=86400.0).contains(&x))
 }
 
 fn finite(text: &str) -> Result<f64, String> {
@@ -559,5 +701,29 @@ pub fn vector_and_scale(text: &str) -> Result<(PathBuf, f32), Error> {
             ))),
         },
         _ => Ok((whole, 1.0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_given_when_the_user_wrote_them() {
+        let words = ["bipo", "layers", "--dataset", "a b.csv", "-q", "--strict", "--system", "", "--epochs", "1"];
+        let matches = Cli::command().try_get_matches_from(words).unwrap();
+        let given: Vec<(String, Vec<String>)> =
+            given_in(&matches).into_iter().map(|given| (given.flag, given.values)).collect();
+        let expected = [
+            ("--dataset", vec!["a b.csv"]),
+            ("--epochs", vec!["1"]),
+            ("--quiet", vec![]),
+            ("--strict", vec![]),
+            ("--system", vec![""]),
+        ];
+        let mut given: Vec<(&str, Vec<&str>)> =
+            given.iter().map(|(flag, values)| (flag.as_str(), values.iter().map(String::as_str).collect())).collect();
+        given.sort();
+        assert_eq!(given, expected);
     }
 }

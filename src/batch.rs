@@ -104,6 +104,13 @@ impl PairRows {
         self.predictions.each_ref().map(Vec::len)
     }
 
+    /// Rows of a response's own tokens, ascending: 0 is the chosen one, 1 the rejected. Its last token, which predicts
+    /// nothing, has none.
+    pub fn response_rows(&self, side: usize) -> impl Iterator<Item = usize> {
+        // The first prediction is made from the prompt's last token.
+        self.predictions[side].iter().skip(1).map(|prediction| prediction.row)
+    }
+
     /// Makes every row live.
     pub fn thaw(&mut self) {
         self.frozen = [0; 3];
@@ -177,8 +184,11 @@ pub struct Reference {
     pub log_probs: Vec<PairLogProbs>,
     /// What of them is predicted from frozen rows.
     pub constants: Vec<PairLogProbs>,
-    /// Keys and values of the frozen rows in each block above the layer, `(frozen, K·D)` each; empty without such rows.
+    /// Keys and values of the frozen rows in each block above the lowest layer, `(frozen, K·D)` each; empty without such
+    /// rows.
     pub keys: Vec<[Tensor; 2]>,
+    /// The residual after each layer that was asked for. `(T, H)` each
+    pub residuals: Vec<Tensor>,
 }
 
 /// Where the rows of some pairs lie in a pass, and which of them it computes.
@@ -332,9 +342,9 @@ impl<'m> Batch<'m> {
         self.model.run(0..layer + 1, &self.model.embed(ids)?, &self.plan)
     }
 
-    /// Runs the blocks above `layer` and the head with nothing added. `residual (T, H)` is the output of block `layer`; the
-    /// pass must be one of every row.
-    pub fn reference(&self, residual: &Tensor, layer: usize) -> Result<Reference> {
+    /// Runs the blocks above the lowest of `layers` and the head with nothing added, and keeps the residual after each of
+    /// them. `residual (T, H)` is the output of that lowest one; the pass must be one of every row.
+    pub fn reference(&self, residual: &Tensor, layers: &Layers) -> Result<Reference> {
         let frozen = Tensor::new(self.frozen_rows.as_slice(), residual.device())?;
         let mut keys = Vec::new();
         let mut keep = |saved: Vec<Saved>| -> Result<()> {
@@ -344,12 +354,20 @@ impl<'m> Batch<'m> {
             }
             Ok(())
         };
-        let last = self.model.num_blocks() - 1;
+        let (layer, last) = (layers.lowest(), self.model.num_blocks() - 1);
+        let mut residuals = vec![residual.clone()];
         let mut x = residual.clone();
         for index in layer + 1..last {
             let (y, saved) = self.model.run_saving(index..index + 1, &x, &self.plan, Gradient::Wanted)?;
             keep(saved)?;
             x = y;
+            if layers.as_slice().contains(&index) {
+                residuals.push(x.clone());
+            }
+        }
+        if layer < last && layers.highest() == last {
+            // The head needs some of its rows alone.
+            residuals.push(self.model.run(last..last + 1, &x, &self.plan)?);
         }
         let (x, saved) = self.model.run_to_end(last.max(layer + 1), &x, &self.plan, &self.selection, Gradient::Wanted)?;
         keep(saved)?;
@@ -361,7 +379,7 @@ impl<'m> Batch<'m> {
                 constants[*pair][*side] += *log_prob as f64;
             }
         }
-        Ok(Reference { log_probs, constants, keys })
+        Ok(Reference { log_probs, constants, keys, residuals })
     }
 
     /// Runs the blocks above `layer` and the head, adding each shift on the way. `residual (R, H)` is the output of block

@@ -23,7 +23,7 @@ pub const CARD_FILE: &str = "README.md";
 const LIBRARY: &str = "library_name: bipo";
 
 /// Keys of `training` that are outcomes, not settings.
-const OUTCOMES: [&str; 6] = ["steps", "final_loss", "final_margin", "best_epoch", "heldout", "epoch"];
+const OUTCOMES: [&str; 7] = ["steps", "final_loss", "final_margin", "best_epoch", "heldout", "epoch", "compared_pairs"];
 
 /// Writes a card into `dir`. A README.md that is no card of bipo stays as it is. Returns whether it was written.
 ///
@@ -56,9 +56,14 @@ pub fn model_card(vector: &SteeringVector, file: &str, epochs: &[EpochRecord]) -
     out += &usage(vector, &base, file);
     out += &results(training, epochs);
     out += &settings_table(training);
-    out += &contents(vector, file);
-    out += CITATION;
+    out += &contents(vector, file, training);
+    out += if is_caa(training) { CAA_CITATION } else { CITATION };
     out
+}
+
+/// Whether the vector is a mean difference of activations, not learned.
+fn is_caa(training: &Value) -> bool {
+    training.get("method").and_then(Value::as_str) == Some("caa")
 }
 
 /// What the base model is called, and where the hub has it.
@@ -106,7 +111,8 @@ fn metadata_block(base: &Base, training: &Value) -> String {
     if let Some(repo) = dataset_repo(training) {
         out += &format!("datasets:\n- {}\n", yaml(&repo));
     }
-    out + "tags:\n- bipo\n- steering-vector\n- activation-steering\n- preference-optimization\n---\n\n"
+    let method = if is_caa(training) { "contrastive-activation-addition" } else { "preference-optimization" };
+    out + &format!("tags:\n- bipo\n- steering-vector\n- activation-steering\n- {method}\n---\n\n")
 }
 
 /// A YAML scalar: JSON's double-quoted form is YAML's, for what is not surely plain.
@@ -140,12 +146,29 @@ fn introduction(vector: &SteeringVector, base: &Base, training: &Value) -> Strin
     format!(
         "# Steering vector for {}{title}\n\n{vectors} of {} numbers for {}, whose weights stay as they are. {them}, times a \
          magnitude that you choose, to {blocks} (0-based), {}. A positive magnitude amplifies {behaviour}, a negative one \
-         suppresses it, 0 is the untouched model. Learned by bi-directional preference optimisation \
-         ([BiPO, arXiv 2406.00045](https://arxiv.org/abs/2406.00045)).\n\n",
+         suppresses it, 0 is the untouched model. {}\n\n",
         markdown(short),
         vector.hidden_size(),
         base.link(),
         positions(vector.metadata.positions),
+        method(training),
+    )
+}
+
+/// Where the numbers come from.
+fn method(training: &Value) -> String {
+    if !is_caa(training) {
+        return "Learned by bi-directional preference optimisation \
+                ([BiPO, arXiv 2406.00045](https://arxiv.org/abs/2406.00045))."
+            .to_owned();
+    }
+    let place = match training.get("caa_positions").and_then(Value::as_str) {
+        Some("last") => "at the last token of each before its end of turn",
+        _ => "averaged over the tokens of each before its end of turn",
+    };
+    format!(
+        "It was not learned: it is the mean difference of the model's activations there between chosen and rejected responses, \
+         {place} (contrastive activation addition, [CAA, arXiv 2312.06681](https://arxiv.org/abs/2312.06681))."
     )
 }
 
@@ -194,12 +217,15 @@ fn usage(vector: &SteeringVector, base: &Base, file: &str) -> String {
 }
 
 /// An argument of a POSIX shell.
-fn shell(text: &str) -> String {
+pub fn shell(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
     if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 fn results(training: &Value, epochs: &[EpochRecord]) -> String {
+    if is_caa(training) {
+        return caa_results(training);
+    }
     let outcome = outcome_line(training);
     let rows: Vec<(&EpochRecord, Heldout)> = epochs.iter().filter_map(|epoch| Some((epoch, epoch.heldout?))).collect();
     if outcome.is_empty() && rows.is_empty() {
@@ -209,8 +235,9 @@ fn results(training: &Value, epochs: &[EpochRecord]) -> String {
         true => "## Results\n\n".to_owned(),
         false => format!("## Results\n\nTraining ended with {outcome} (of the last batch). "),
     };
-    out += "The margin is β·[(log π_d(chosen) − log π(chosen)) − (log π_d(rejected) − log π(rejected))]: how far the vector, at \
-            direction d, moves the model towards the chosen response.\n\n";
+    out += &format!(
+        "The margin is {MARGIN}: how far the vector, at direction d, moves the model towards the chosen response.\n\n"
+    );
     if rows.is_empty() {
         return out + "No held-out pairs were scored.\n\n";
     }
@@ -238,6 +265,22 @@ fn results(training: &Value, epochs: &[EpochRecord]) -> String {
     out + "\n"
 }
 
+fn caa_results(training: &Value) -> String {
+    let heldout = training.get("heldout").and_then(|heldout| serde_json::from_value::<Heldout>(heldout.clone()).ok());
+    let Some(heldout) = heldout else { return String::new() };
+    format!(
+        "## Results\n\nOn held-out pairs ({}) the mean margin is {:+.4} at direction +1 (positive for {:.0} % of the pairs) and \
+         {:+.4} at −1 (negative for {:.0} %), with margin = {MARGIN}.\n\n",
+        markdown(&training.get("eval_dataset").map(dataset).unwrap_or_default()),
+        heldout.positive_margin,
+        100.0 * heldout.positive_right,
+        heldout.negative_margin,
+        100.0 * heldout.negative_right,
+    )
+}
+
+const MARGIN: &str = "β·[(log π_d(chosen) − log π(chosen)) − (log π_d(rejected) − log π(rejected))]";
+
 fn settings_table(training: &Value) -> String {
     let mut rows = settings(training);
     for key in ["dataset", "eval_dataset"] {
@@ -250,18 +293,22 @@ fn settings_table(training: &Value) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let mut out = "## Training\n\n| setting | value |\n|---|---|\n".to_owned();
+    let title = if is_caa(training) { "Settings" } else { "Training" };
+    let mut out = format!("## {title}\n\n| setting | value |\n|---|---|\n");
     rows.iter().for_each(|(name, value)| {
         let _ = writeln!(out, "| {} | {} |", markdown(name), markdown(value));
     });
     out + "\n"
 }
 
-fn contents(vector: &SteeringVector, file: &str) -> String {
+fn contents(vector: &SteeringVector, file: &str, training: &Value) -> String {
     let mut out = format!("## Files\n\n`{file}` holds f32 tensors and these settings as metadata:\n\n");
     out += "| tensor | shape | norm |\n|---|--:|--:|\n";
     for (layer, v) in &vector.layers {
         let _ = writeln!(out, "| `layer.{layer}` | {} | {:.4} |", v.len(), l2_norm(v));
+    }
+    if is_caa(training) {
+        return out + "\n`config.json` holds the settings. Nothing was trained, so `metrics.jsonl` is empty.\n\n";
     }
     out + "\n`steering_vector-epoch-NN.safetensors` is the vector after each epoch, `metrics.jsonl` has a line a step, \
            `config.json` the settings.\n\n"
@@ -269,6 +316,9 @@ fn contents(vector: &SteeringVector, file: &str) -> String {
 
 const CITATION: &str = "## Citation\n\nCao et al., *Personalized Steering of Large Language Models: Versatile Steering Vectors \
                         Through Bi-directional Preference Optimization*, NeurIPS 2024, arXiv 2406.00045.\n";
+
+const CAA_CITATION: &str = "## Citation\n\nRimsky et al., *Steering Llama 2 via Contrastive Activation Addition*, ACL 2024, \
+                            arXiv 2312.06681.\n";
 
 /// The settings of a vector's `training` metadata in its order: names for people, values on one line. Data sets and outcomes
 /// are not among them, see [`dataset`] and [`outcome_line`].

@@ -39,6 +39,9 @@ pub enum Error {
     /// A download failed.
     #[error("{0}")]
     Hub(String),
+    /// A judge could not be asked.
+    #[error("the judge at {0}")]
+    Judge(String),
     /// A loss, gradient or activation is NaN or infinite.
     #[error("{0}")]
     NotFinite(String),
@@ -76,7 +79,7 @@ impl Error {
         match self {
             Self::Argument(_) | Self::Malformed { .. } | Self::Read { .. } => 2,
             Self::Interrupted => 130,
-            Self::Write { .. } | Self::Hub(_) | Self::NotFinite(_) | Self::Tensor(_) => 1,
+            Self::Write { .. } | Self::Hub(_) | Self::Judge(_) | Self::NotFinite(_) | Self::Tensor(_) => 1,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The layers that a run steers: `13`, `10,13,16`, `10-16` or `all`. One vector is learned for each.
+//! The layers that a run steers: `13`, `10,13,16`, `10..16`, `10-16` or `all`. One vector is learned for each.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +17,11 @@ impl Layers {
     /// The lowest: the first block whose output changes.
     pub fn lowest(&self) -> usize {
         self.0[0]
+    }
+
+    /// The highest.
+    pub fn highest(&self) -> usize {
+        self.0[self.0.len() - 1]
     }
 
     /// All of them.
@@ -112,7 +117,9 @@ impl FromStr for LayerList {
         }
         let mut layers = Vec::new();
         for part in text.split(',') {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            // Both ends are included, as in a range of magnitudes.
+            let range = part.split_once("..").or_else(|| part.split_once('-'));
+            let (first, last) = range.unwrap_or((part, part));
             let (first, last) = (number(text, first)?, number(text, last)?);
             if first > last {
                 return Err(Error::Argument(format!("layers {text:?}: {first} is above {last}")));
@@ -124,7 +131,7 @@ impl FromStr for LayerList {
 }
 
 fn number(text: &str, part: &str) -> Result<usize> {
-    let expected = || Error::Argument(format!("layers {text:?}: {part:?} is no layer; expected 10,13,16 or 10-16 or all"));
+    let expected = || Error::Argument(format!("layers {text:?}: {part:?} is no layer; expected 10,13,16 or 10..16 or all"));
     part.trim().parse().ok().filter(|layer| *layer <= HIGHEST).ok_or_else(expected)
 }
 
@@ -141,13 +148,17 @@ mod tests {
         assert_eq!(parse("13"), [13]);
         assert_eq!(parse("16, 10,13"), [10, 13, 16]);
         assert_eq!(parse("10-13"), [10, 11, 12, 13]);
+        assert_eq!(parse("10..13"), [10, 11, 12, 13]);
+        assert_eq!(parse("2 .. 3,30"), [2, 3, 30]);
         assert_eq!(parse("31,2-4"), [2, 3, 4, 31]);
         assert_eq!(parse("all"), (0..32).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_names_no_layers_is_refused() {
-        for text in ["", "a", "-1", "1,", "3-1", "1-", "2,2", "1-3,2", "0-99999999999", "12345"] {
+        for text in
+            ["", "a", "-1", "1,", "3-1", "1-", "2,2", "1-3,2", "0-99999999999", "12345", "..", "3..", "..3", "1..2..3", "4..2"]
+        {
             assert_eq!(text.parse::<LayerList>().unwrap_err().exit_code(), 2, "{text}");
         }
         let error = "31,32".parse::<LayerList>().unwrap().of(32).unwrap_err();

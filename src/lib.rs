@@ -27,6 +27,7 @@
 pub mod activations;
 pub mod batch;
 pub mod bytes;
+pub mod caa;
 pub mod cache_dir;
 pub mod card;
 pub mod chat;
@@ -36,6 +37,7 @@ pub mod eval;
 pub mod files;
 pub mod flops;
 pub mod generate;
+pub mod layer_search;
 pub mod layers;
 pub mod lens;
 pub mod loss;

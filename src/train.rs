@@ -246,17 +246,32 @@ pub fn train(model: &Model, plan: CachePlan, config: &TrainConfig, observer: &mu
     let started = Instant::now();
     let cache_bytes = plan.size().total().0 as usize;
     let mut sets = plan.compute(|done, total| observer.cached(done, total))?;
-    let train_set = sets.remove(0);
+    let data = sets.remove(0);
     let heldout = sets.pop();
     let cache_s = started.elapsed().as_secs_f64();
+    let mut outcome = train_on(model, &data, heldout.as_ref(), config, observer)?;
+    outcome.timings.cache_s = cache_s;
+    outcome.cache_bytes = cache_bytes;
+    Ok(outcome)
+}
 
+/// As [`train`] on what is cached already; its outcome knows nothing of the cache.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_on(
+    model: &Model,
+    data: &Activations,
+    heldout: Option<&Activations>,
+    config: &TrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
     let started = Instant::now();
-    let mut trainer = Trainer::new(model, config, &train_set);
-    trainer.timings.cache_s = cache_s;
+    let mut trainer = Trainer::new(model, config, data);
     let mut best: Option<(usize, Heldout, Vec<f32>)> = None;
     let mut stopped = None;
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-    let mut order: Vec<usize> = (0..train_set.entries.len()).collect();
+    let mut order: Vec<usize> = (0..data.entries.len()).collect();
     let total_steps = config.total_steps(order.len());
     'epochs: for epoch in 1..=config.epochs {
         order.shuffle(&mut rng);
@@ -277,7 +292,7 @@ pub fn train(model: &Model, plan: CachePlan, config: &TrainConfig, observer: &mu
                 break 'epochs;
             }
         }
-        let heldout = heldout.as_ref().map(|set| trainer.evaluate(set)).transpose()?;
+        let heldout = heldout.map(|set| trainer.evaluate(set)).transpose()?;
         let is_best = heldout.is_some_and(|now| best.as_ref().is_none_or(|(_, best, _)| now.loss < best.loss));
         observer.epoch(&EpochRecord { epoch, step: trainer.steps, heldout, best: is_best }, &trainer.v)?;
         if let Some(heldout) = heldout.filter(|_| is_best) {
@@ -301,7 +316,7 @@ pub fn train(model: &Model, plan: CachePlan, config: &TrainConfig, observer: &mu
         best_epoch,
         heldout,
         timings,
-        cache_bytes,
+        cache_bytes: 0,
         stopped,
     })
 }

@@ -1,5 +1,5 @@
-//! What never changes in a run, computed once a pair: the residual after block L, the lowest that is steered, and the
-//! reference log-probabilities. The reference pass is the policy's pass with nothing added. Of the rows before every
+//! What never changes in a run, computed once a pair: the residual after block L, the lowest that is steered (or after each
+//! of several candidates for it, all from one pass), and the reference log-probabilities. The reference pass is the policy's pass with nothing added. Of the rows before every
 //! steered one, as a prompt's where only responses are steered, nothing above L changes either: their keys and values take
 //! the residual's place, and the predictions made from them are constants.
 
@@ -8,7 +8,8 @@ mod store;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::batch::{Batch, PairRows, Shift};
+use crate::batch::{Batch, PairRows, Reference, Shift};
+use crate::layers::Layers;
 use crate::loss::PairLogProbs;
 use crate::model::Model;
 use crate::model::block::FrozenKeys;
@@ -34,7 +35,8 @@ pub struct Entry {
     constant: PairLogProbs,
     /// Residual of the live rows after block L, model dtype. `(live, H)`
     residual: Stored,
-    /// Keys and values of the frozen rows in the blocks above, model dtype. `(blocks, 2, frozen, K·D)`
+    /// Keys and values of the frozen rows in the blocks from `Activations::keys_from` on, model dtype.
+    /// `(blocks, 2, frozen, K·D)`
     keys: Option<Stored>,
 }
 
@@ -45,6 +47,8 @@ pub struct Activations {
     pub layer: usize,
     /// In the order of the pairs.
     pub entries: Vec<Entry>,
+    /// The block that the entries' keys begin with: candidates for L share those of the lowest.
+    keys_from: usize,
     store: Store,
 }
 
@@ -52,7 +56,7 @@ pub struct Activations {
 #[derive(Debug)]
 pub struct CachePlan<'m> {
     model: &'m Model,
-    layer: usize,
+    layers: Layers,
     sets: Vec<Vec<PairRows>>,
     options: CacheOptions,
     size: CacheSize,
@@ -70,8 +74,29 @@ impl<'m> CachePlan<'m> {
         positions: Positions,
         options: &CacheOptions,
     ) -> Result<Self> {
-        let (sets, size) = plan::plan(model, sets, layer, positions, options)?;
-        Ok(Self { model, layer, sets, options: options.clone(), size })
+        Self::at_each(model, sets, layer.into(), positions, options)
+    }
+
+    /// As [`CachePlan::new`] for each of `layers` as the first that is steered: [`CachePlan::compute_each`] makes their
+    /// activations in one pass.
+    ///
+    /// # Errors
+    /// As [`CachePlan::new`].
+    pub fn at_each(
+        model: &'m Model,
+        sets: &[&[EncodedPair]],
+        layers: Layers,
+        positions: Positions,
+        options: &CacheOptions,
+    ) -> Result<Self> {
+        layers.check(model.num_blocks())?;
+        let (sets, size) = plan::plan(model, sets, &layers, positions, options)?;
+        Ok(Self { model, layers, sets, options: options.clone(), size })
+    }
+
+    /// The layers, ascending.
+    pub fn layers(&self) -> &Layers {
+        &self.layers
     }
 
     /// What the cache takes.
@@ -79,28 +104,46 @@ impl<'m> CachePlan<'m> {
         &self.size
     }
 
-    /// Runs every pair once through the whole model. `on_progress` gets the number of pairs done and of all.
+    /// Runs every pair once through the whole model. `on_progress` gets the number of pairs done and of all. → by set, at
+    /// the lowest layer.
     ///
     /// # Errors
     /// A log-probability is not finite (names the row), the file cannot be written, or `on_progress` fails.
-    pub fn compute(self, mut on_progress: impl FnMut(usize, usize) -> Result<()>) -> Result<Vec<Activations>> {
+    pub fn compute(self, on_progress: impl FnMut(usize, usize) -> Result<()>) -> Result<Vec<Activations>> {
+        Ok(self.compute_each(on_progress)?.swap_remove(0))
+    }
+
+    /// As [`CachePlan::compute`] for every layer. → by layer, ascending, then by set.
+    ///
+    /// # Errors
+    /// As [`CachePlan::compute`].
+    pub fn compute_each(self, mut on_progress: impl FnMut(usize, usize) -> Result<()>) -> Result<Vec<Vec<Activations>>> {
         let mut writer = StoreWriter::new(self.options.memory.0, &self.options.spill_dir);
         let mut done = 0;
         on_progress(0, self.size.pairs)?;
-        let mut computed = Vec::with_capacity(self.sets.len());
-        for rows in &self.sets {
-            let mut entries: Vec<Entry> = Vec::with_capacity(rows.len());
-            while entries.len() < rows.len() {
-                let group = next_group(&rows[entries.len()..]);
-                entries.extend(compute_group(self.model, group, self.layer, &mut writer)?);
+        let mut computed: Vec<Vec<Vec<Entry>>> = vec![Vec::new(); self.layers.as_slice().len()];
+        for mut rows in self.sets.iter().map(Vec::as_slice) {
+            computed.iter_mut().for_each(|sets| sets.push(Vec::with_capacity(rows.len())));
+            while !rows.is_empty() {
+                let (group, later) = rows.split_at(group_len(rows.iter().map(|pair| pair.fork.rows())));
+                let by_layer = compute_group(self.model, group, &self.layers, &mut writer)?;
+                for (sets, entries) in computed.iter_mut().zip(by_layer) {
+                    if let Some(set) = sets.last_mut() {
+                        set.extend(entries);
+                    }
+                }
+                rows = later;
                 done += group.len();
                 on_progress(done, self.size.pairs)?;
             }
-            computed.push(entries);
         }
         let store = writer.finish()?;
-        let activations = |entries| Activations { layer: self.layer, entries, store: store.clone() };
-        Ok(computed.into_iter().map(activations).collect())
+        let keys_from = self.layers.lowest() + 1;
+        let at = |(layer, sets): (&usize, Vec<Vec<Entry>>)| {
+            let activations = |entries| Activations { layer: *layer, entries, keys_from, store: store.clone() };
+            sets.into_iter().map(activations).collect()
+        };
+        Ok(self.layers.as_slice().iter().zip(computed).map(at).collect())
     }
 }
 
@@ -118,9 +161,13 @@ impl Activations {
     /// Some entries as one pass through the upper blocks, and the residual that it begins with. `(live, H)`
     pub fn batch<'m>(&self, model: &'m Model, entries: &[&Entry]) -> Result<(Batch<'m>, Tensor)> {
         let rows: Vec<&PairRows> = entries.iter().map(|entry| &entry.rows).collect();
-        let get = |stored: &Stored| self.store.get(stored, model.device());
-        let keys: Vec<Tensor> = entries.iter().filter_map(|entry| entry.keys.as_ref()).map(get).collect::<Result<_>>()?;
-        let residuals: Vec<Tensor> = entries.iter().map(|entry| get(&entry.residual)).collect::<Result<_>>()?;
+        let below = self.layer + 1 - self.keys_from;
+        let keys = |stored: &Stored| -> Result<Tensor> {
+            let keys = self.store.get(stored, model.device())?;
+            Ok(keys.narrow(0, below, keys.dim(0)? - below)?)
+        };
+        let keys: Vec<Tensor> = entries.iter().filter_map(|entry| entry.keys.as_ref()).map(keys).collect::<Result<_>>()?;
+        let residuals: Vec<Tensor> = entries.iter().map(|entry| self.residual(entry, model.device())).collect::<Result<_>>()?;
         let constants: Vec<PairLogProbs> = entries.iter().map(|entry| entry.constant).collect();
         let batch = Batch::live(model, &rows, &constants, FrozenKeys::new(self.layer + 1, &keys)?)?;
         let residual = batch.join(&residuals)?;
@@ -143,6 +190,11 @@ impl Activations {
         self.entries.iter().map(norm).collect()
     }
 
+    /// The residual of an entry's live rows after block L, in the model's dtype. → `(live, H)`
+    pub fn residual(&self, entry: &Entry, device: &Device) -> Result<Tensor> {
+        self.store.get(&entry.residual, device)
+    }
+
     /// Log-probabilities of the responses of all entries with the shifts added, a few pairs a pass.
     pub fn score(&self, model: &Model, shifts: &[Shift]) -> Result<Vec<PairLogProbs>> {
         let mut scores = Vec::with_capacity(self.entries.len());
@@ -157,10 +209,6 @@ impl Activations {
     }
 }
 
-fn next_group(rows: &[PairRows]) -> &[PairRows] {
-    &rows[..group_len(rows.iter().map(|pair| pair.fork.rows()))]
-}
-
 /// How many of the first pairs fit one pass; at least one.
 fn group_len(rows: impl Iterator<Item = usize>) -> usize {
     let mut sum = 0;
@@ -171,36 +219,58 @@ fn group_len(rows: impl Iterator<Item = usize>) -> usize {
     fitting.count().max(1)
 }
 
-fn compute_group(model: &Model, group: &[PairRows], layer: usize, writer: &mut StoreWriter) -> Result<Vec<Entry>> {
+/// Entries of some pairs, by layer.
+fn compute_group(model: &Model, group: &[PairRows], layers: &Layers, writer: &mut StoreWriter) -> Result<Vec<Vec<Entry>>> {
     let pairs: Vec<&PairRows> = group.iter().collect();
     let batch = Batch::new(model, &pairs)?;
-    let residual = batch.lower(&batch.ids(&pairs), layer)?;
-    let reference = batch.reference(&residual, layer)?;
-    let mut frozen_start = 0;
-    let mut entries = Vec::with_capacity(group.len());
-    for (index, rows) in group.iter().enumerate() {
-        let log_probs = reference.log_probs[index];
-        if !log_probs.iter().all(|log_prob| log_prob.is_finite()) {
-            let row = rows.row;
-            let problem = "the unsteered model's log-probability is not finite; try --dtype f32";
-            return Err(Error::NotFinite(format!("row {row}: {problem}")));
+    let reference = batch.reference(&batch.lower(&batch.ids(&pairs), layers.lowest())?, layers)?;
+    check_finite(group, &reference)?;
+    let keys = keys_of(group, &reference, writer)?;
+    let last = model.num_blocks() - 1;
+    let entries = |(layer, residual): (&usize, &Tensor)| -> Result<Vec<Entry>> {
+        // A run that steers the last block scores the whole block's output: to the bit, that is another product.
+        let own = (*layer == last && layers.lowest() < last).then(|| batch.reference(residual, &last.into())).transpose()?;
+        let scores = own.as_ref().unwrap_or(&reference);
+        let mut entries = Vec::with_capacity(group.len());
+        for (index, rows) in group.iter().enumerate() {
+            let live = Tensor::new(batch.places_of_live(index, rows), model.device())?;
+            entries.push(Entry {
+                rows: rows.clone(),
+                reference: scores.log_probs[index],
+                constant: scores.constants[index],
+                residual: writer.put(residual.index_select(&live, 0)?)?,
+                keys: keys[index].clone().filter(|_| *layer < last),
+            });
         }
-        let live = Tensor::new(batch.places_of_live(index, rows), model.device())?;
-        let frozen = rows.frozen_rows().count();
-        let keys = match reference.keys.is_empty() || frozen == 0 {
-            true => None,
-            false => Some(writer.put(pack(&reference.keys, frozen_start, frozen)?)?),
-        };
-        entries.push(Entry {
-            rows: rows.clone(),
-            reference: log_probs,
-            constant: reference.constants[index],
-            residual: writer.put(residual.index_select(&live, 0)?)?,
-            keys,
-        });
-        frozen_start += frozen;
+        Ok(entries)
+    };
+    layers.as_slice().iter().zip(&reference.residuals).map(entries).collect()
+}
+
+fn check_finite(group: &[PairRows], reference: &Reference) -> Result<()> {
+    let is_finite = |log_probs: &PairLogProbs| log_probs.iter().all(|log_prob| log_prob.is_finite());
+    match reference.log_probs.iter().position(|log_probs| !is_finite(log_probs)) {
+        Some(index) => {
+            let row = group[index].row;
+            let problem = "the unsteered model's log-probability is not finite; try --dtype f32";
+            Err(Error::NotFinite(format!("row {row}: {problem}")))
+        }
+        None => Ok(()),
     }
-    Ok(entries)
+}
+
+/// Keeps the keys and values of each pair's frozen rows.
+fn keys_of(group: &[PairRows], reference: &Reference, writer: &mut StoreWriter) -> Result<Vec<Option<Stored>>> {
+    let mut start = 0;
+    let keep = |rows: &PairRows| -> Result<Option<Stored>> {
+        let (first, count) = (start, rows.frozen_rows().count());
+        start += count;
+        match reference.keys.is_empty() || count == 0 {
+            true => Ok(None),
+            false => Ok(Some(writer.put(pack(&reference.keys, first, count)?)?)),
+        }
+    };
+    group.iter().map(keep).collect()
 }
 
 /// Some rows of each block's keys and values. → `(blocks, 2, len, K·D)`

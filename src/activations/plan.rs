@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::store::free_space;
 use crate::batch::PairRows;
 use crate::bytes::{Bytes, total_memory};
+use crate::layers::Layers;
 use crate::model::Model;
 use crate::positions::Positions;
 use crate::tokens::EncodedPair;
@@ -49,7 +50,9 @@ pub struct CacheSize {
     pub rows: usize,
     /// Rows that go through the upper blocks at each step.
     pub live_rows: usize,
-    /// Residuals after the lowest steered block.
+    /// Layers whose residuals are kept.
+    pub layers: usize,
+    /// Residuals after each of them.
     pub residuals: Bytes,
     /// Keys and values of the other rows.
     pub keys: Bytes,
@@ -70,7 +73,8 @@ impl CacheSize {
 
 impl fmt::Display for CacheSize {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "activation cache: {} pairs, residuals {}", self.pairs, self.residuals)?;
+        let of_layers = if self.layers > 1 { format!(" of {} layers", self.layers) } else { String::new() };
+        write!(f, "activation cache: {} pairs, residuals{of_layers} {}", self.pairs, self.residuals)?;
         match self.reuse {
             Reuse::Few => {}
             Reuse::Cached => {
@@ -93,7 +97,7 @@ const WORTHWHILE: f64 = 0.1;
 pub(super) fn plan(
     model: &Model,
     sets: &[&[EncodedPair]],
-    layer: usize,
+    layers: &Layers,
     positions: Positions,
     options: &CacheOptions,
 ) -> Result<(Vec<Vec<PairRows>>, CacheSize)> {
@@ -111,7 +115,7 @@ pub(super) fn plan(
         keys_on_disk: model.device().is_cpu(),
         disk: free_space(&options.spill_dir).unwrap_or(u64::MAX),
     };
-    let row_bytes = RowBytes::of(model, layer);
+    let row_bytes = RowBytes::of(model, layers);
     let rows = sets.iter().flatten();
     let (count, live) = rows.fold((0, 0), |(count, live), pair| (count + pair.fork.rows(), live + pair.live_rows().count()));
     let reuse = room.reuse(count, live, &row_bytes);
@@ -123,6 +127,7 @@ pub(super) fn plan(
         pairs: sets.iter().map(Vec::len).sum(),
         rows: count,
         live_rows,
+        layers: layers.as_slice().len(),
         residuals: Bytes(live_rows as u64 * row_bytes.residual),
         keys: Bytes((count - live_rows) as u64 * row_bytes.keys),
         reuse,
@@ -144,16 +149,19 @@ pub(super) fn plan(
 
 /// What one row takes.
 struct RowBytes {
+    /// At all layers.
     residual: u64,
+    /// Those of the lowest layer serve all.
     keys: u64,
 }
 
 impl RowBytes {
-    fn of(model: &Model, layer: usize) -> Self {
+    fn of(model: &Model, layers: &Layers) -> Self {
         let (config, width) = (&model.config, model.dtype().size_in_bytes());
-        let blocks = model.num_blocks() - layer - 1;
+        let blocks = model.num_blocks() - layers.lowest() - 1;
         let keys = 2 * config.num_key_value_heads * config.head_dim;
-        Self { residual: (config.hidden_size * width) as u64, keys: (blocks * keys * width) as u64 }
+        let residual = layers.as_slice().len() * config.hidden_size * width;
+        Self { residual: residual as u64, keys: (blocks * keys * width) as u64 }
     }
 }
 

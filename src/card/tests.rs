@@ -164,3 +164,28 @@ fn a_vector_without_metadata_has_a_card_all_the_same() {
     assert!(card.contains("# Steering vector for MODEL\n") && card.contains("One steering vector of 1 numbers for its model"));
     assert!(!card.contains("## Results") && !card.contains("## Training"));
 }
+
+#[test]
+fn a_mean_difference_says_that_it_was_not_learned_and_cites_its_own_paper() {
+    let mut vector = example();
+    vector.metadata.training = Some(json!({
+        "method": "caa", "caa_positions": "last", "dataset": {"name": "formal", "sha256": "ab12", "pairs": 200},
+        "eval_dataset": {"name": "formal-heldout", "sha256": "cd34", "pairs": 48}, "compared_pairs": 199,
+        "heldout": epoch(1, 0.25).heldout,
+    }));
+    let card = model_card(&vector, "v.safetensors", &[]);
+    assert!(block(&card).ends_with("- activation-steering\n- contrastive-activation-addition"));
+    for expected in [
+        "It was not learned: it is the mean difference",
+        "at the last token of each before its end of turn",
+        "https://arxiv.org/abs/2312.06681",
+        "the mean margin is +0.2500 at direction +1 (positive for 75 % of the pairs) and -0.2500 at −1",
+        "| caa positions | last |",
+        "Steering Llama 2 via Contrastive Activation Addition",
+    ] {
+        assert!(card.contains(expected), "no {expected} in {card}");
+    }
+    for other in ["2406.00045", "epoch-NN", "compared pairs"] {
+        assert!(!card.contains(other), "{other} in {card}");
+    }
+}

@@ -14,9 +14,10 @@ use bipo::vector::SteeringVector;
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
+use super::run::load_data;
 use super::session::Opened;
 use super::steer::{check_prompts, check_vector, greedy, read_prompts, read_vector};
-use super::train::{describe, load_data, without_folders};
+use super::train::{describe, without_folders};
 use crate::args::{EvalArgs, SkipArg, response_prefix};
 use crate::output::{self, Log, Progress};
 

@@ -1,9 +1,13 @@
 //! The commands: glue between arguments, the library and the terminal.
 
+mod caa;
 mod convert;
 mod eval;
 mod inspect;
+mod judge;
+mod layers;
 mod merge;
+mod run;
 mod session;
 mod steer;
 mod train;
@@ -13,9 +17,11 @@ use crate::args::{Cli, Command, ModelArgs};
 /// Runs what was asked for.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::Train(args) => with_threads(&args.model, || train::run(&args)),
+        Command::Train(args) => with_threads(&args.run.model, || train::run(&args)),
+        Command::Layers(args) => with_threads(&args.run.model, || layers::run(&args)),
         Command::Steer(args) => with_threads(&args.model, || steer::run(&args)),
         Command::Eval(args) => with_threads(&args.model, || eval::run(&args)),
+        Command::Judge(args) => judge::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => with_threads(&args.model, || inspect::run(&args)),
         Command::Merge(args) => merge::run(&args),

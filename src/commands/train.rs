@@ -5,26 +5,24 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
-use bipo::activations::CacheOptions;
 use bipo::bytes::peak_memory;
 use bipo::card;
-use bipo::data::{self, Dataset, LoadOptions, Source};
+use bipo::data::Dataset;
 use bipo::files::{sha256, write_atomic};
 use bipo::layers::Layers;
-use bipo::model::presets;
+use bipo::model::{Model, presets};
 use bipo::optim::l2_norm;
 use bipo::positions::Spans;
-use bipo::tokens::EncodedPair;
-use bipo::train::{EpochRecord, Observer, Outcome, StepRecord, Timings, TrainConfig};
+use bipo::train::{EpochRecord, Heldout, Observer, Outcome, StepRecord, Timings, TrainConfig};
 use bipo::vector::{Metadata, SteeringVector};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
+use super::run::{self, Prepared};
 use super::session::Opened;
 use super::steer::{self, Sweep};
-use crate::args::{TrainArgs, response_prefix};
+use crate::args::{MethodArg, RunArgs, TrainArgs};
 use crate::output::{self, Log, Progress};
 
 /// What a run leaves in its output directory.
@@ -34,27 +32,24 @@ pub const VECTOR_FILE: &str = "steering_vector.safetensors";
 const TEST_PROMPT: &str = "How was your day?";
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
-    let log = Log::new(args.model.verbose, args.model.quiet);
-    args.positions.check(args.spans)?;
+    if args.method == MethodArg::Caa {
+        return super::caa::run(args);
+    }
+    if args.caa_positions.is_some() {
+        return Err(Error::Argument("--caa-positions has no effect here: it needs --method caa".into()).into());
+    }
+    let log = Log::new(args.run.model.verbose, args.run.model.quiet);
     let init = args.init.as_ref().map(|path| Init::read(path, args.layer)).transpose()?;
-    let options = LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs.into(), offline: args.model.offline };
-    let dataset = load_data(&args.dataset, &options, log)?;
-    let all = LoadOptions { limit: None, ..options };
-    let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;
-    let mut opened = Opened::new(&args.model, response_prefix(&args.response_prefix), log)?;
-    opened.encoder.tell_spans(args.spans);
+    let Prepared { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } = Prepared::new(&args.run, log)?;
     let config = config(args, &opened, init.as_ref(), log)?;
-    let started = Instant::now();
-    let pairs = encode(&opened, &dataset, args.max_length, log)?;
-    let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
-    let tokenize_s = started.elapsed().as_secs_f64();
     prepare_directory(&args.output_dir)?;
-    let (model, load_s) = opened.load(&args.model, log)?;
+    let (model, load_s) = opened.load(&args.run.model, log)?;
     let plan = bipo::train::plan(&model, &pairs, heldout_pairs.as_deref(), &config)?;
 
-    let mut settings = settings(args, &opened, &config, &dataset, heldout.as_ref());
+    let mut settings = settings(&args.run, &opened, &config, &dataset, heldout.as_ref());
+    settings["method"] = json!("bipo");
     settings["init"] = init.as_ref().map_or(Value::Null, |init| json!({"name": init.name, "sha256": init.sha256}));
-    let vector_of = |v: &[f32], results: Value| vector(&opened, &config, args.spans, v, &settings, results);
+    let vector_of = |v: &[f32], results: Value| vector(&opened, &config, args.run.spans, v, &settings, results);
     let total = config.total_steps(pairs.len());
     log.info(format!(
         "{}: {} pairs, {total} steps of {} at layer {}",
@@ -78,23 +73,18 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         log.info(format!("what was reached after {} steps is saved in {}", outcome.steps, path.display()));
         return Err(error.into());
     }
-    if args.test_generation && !args.model.json {
-        let vectors = config.layers.split(&outcome.v);
-        let options = steer::greedy(48, &opened, config.positions);
-        let magnitudes = &[-2.0, 0.0, 2.0];
-        let sweep = Sweep { model: &model, encoder: &opened.encoder, vectors: &vectors, magnitudes, options: &options };
-        output::result(&sweep.generate(TEST_PROMPT, &mut |_, _| Ok(()))?.to_text())?;
-    }
-    Ok(())
+    test_generation(args, &opened, &model, &vector)
 }
 
-/// Reads a data set, and says which of its rows are skipped.
-pub fn load_data(name: &str, options: &LoadOptions, log: Log) -> Result<Dataset> {
-    let dataset = data::load(&Source::parse(name)?, options)?;
-    for skipped in &dataset.skipped {
-        log.warn(format!("{}: row {} skipped: {}", dataset.name, skipped.row, skipped.reason));
+/// A short sweep, where it was asked for.
+pub fn test_generation(args: &TrainArgs, opened: &Opened, model: &Model, vector: &SteeringVector) -> anyhow::Result<()> {
+    if !args.test_generation || args.run.model.json {
+        return Ok(());
     }
-    Ok(dataset)
+    let options = steer::greedy(48, opened, vector.metadata.positions);
+    let magnitudes = &[-2.0, 0.0, 2.0];
+    let sweep = Sweep { model, encoder: &opened.encoder, vectors: &vector.layers, magnitudes, options: &options };
+    Ok(output::result(&sweep.generate(TEST_PROMPT, &mut |_, _| Ok(()))?.to_text())?)
 }
 
 /// A vector that a run continues from.
@@ -136,79 +126,41 @@ impl Init {
 
 /// The layers that are named, else those of `--init`, else the model's preset.
 fn layers(args: &TrainArgs, opened: &Opened, init: Option<&Init>) -> Result<Layers> {
+    match init {
+        Some(init) if args.layers.is_none() && args.layer.is_none() => init.layers(),
+        _ => named_layers(args, opened),
+    }
+}
+
+/// The layers that are named, else the model's preset.
+pub fn named_layers(args: &TrainArgs, opened: &Opened) -> Result<Layers> {
     let num_blocks = opened.config.num_hidden_layers;
     let preset = || opened.preset.map_or_else(|| presets::default_layer(num_blocks), |preset| preset.layer);
-    let layers = match (&args.layers, args.layer, init) {
-        (Some(list), _, _) => list.of(num_blocks)?,
-        (None, Some(layer), _) => layer.into(),
-        (None, None, Some(init)) => init.layers()?,
-        (None, None, None) => preset().into(),
-    };
-    layers.check(num_blocks)?;
-    Ok(layers)
+    match &args.layers {
+        Some(list) => list.of(num_blocks),
+        None => Ok(args.layer.unwrap_or_else(preset).into()),
+    }
 }
 
 fn config(args: &TrainArgs, opened: &Opened, init: Option<&Init>, log: Log) -> Result<TrainConfig> {
     let layers = layers(args, opened, init)?;
     let start = init.map(|init| init.start(&layers, opened)).transpose()?;
-    if let Some(init) =
-        init.filter(|init| (init.vector.metadata.positions, init.vector.metadata.spans) != (args.positions, args.spans))
-    {
+    let here = (args.run.positions, args.run.spans);
+    if let Some(init) = init.filter(|init| (init.vector.metadata.positions, init.vector.metadata.spans) != here) {
         log.warn(format!("{} was trained at other --positions or --spans than this run's", init.path.display()));
     }
-    let default_lr = || opened.preset.map_or_else(|| presets::default_lr(opened.config.hidden_size), |preset| preset.lr);
-    Ok(TrainConfig {
-        layers,
-        epochs: args.epochs,
-        max_steps: args.max_steps,
-        schedule_epochs: args.schedule_epochs,
-        batch_size: args.batch_size,
-        lr: args.lr.unwrap_or_else(default_lr),
-        beta: args.beta,
-        direction: args.direction.into(),
-        max_grad_norm: Some(args.max_grad_norm),
-        positions: args.positions,
-        weight_decay: args.weight_decay,
-        warmup_steps: args.warmup_steps,
-        scheduler: args.scheduler.into(),
-        seed: args.seed,
-        init: start,
-        cache: cache_options(args),
-    })
-}
-
-fn cache_options(args: &TrainArgs) -> CacheOptions {
-    let memory = args.cache_memory.unwrap_or_else(|| CacheOptions::default().memory);
-    CacheOptions { memory, spill_dir: args.output_dir.clone() }
-}
-
-fn encode(opened: &Opened, dataset: &Dataset, max_length: usize, log: Log) -> Result<Vec<EncodedPair>> {
-    let context = opened.config.max_position_embeddings;
-    let mut truncated = 0;
-    let pairs: Vec<EncodedPair> = dataset
-        .pairs
-        .iter()
-        .map(|pair| {
-            let (pair, cut) = opened.encoder.encode_pair(pair, max_length.min(context))?;
-            truncated += usize::from(cut);
-            Ok(pair)
-        })
-        .collect::<Result<_>>()?;
-    if truncated > 0 {
-        log.warn(format!("{}: {truncated} pairs truncated to {} tokens", dataset.name, max_length.min(context)));
-    }
-    Ok(pairs)
+    run::config(&args.run, opened, layers, start, args.output_dir.clone())
 }
 
 /// Makes the directory and tries it, before anything costly.
-fn prepare_directory(dir: &Path) -> Result<()> {
+pub fn prepare_directory(dir: &Path) -> Result<()> {
     let made = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir));
     made.map_err(|error| Error::Argument(format!("cannot write to --output-dir {}: {error}", dir.display())))?;
     Ok(())
 }
 
 /// Every setting that the result depends on: names, not paths.
-fn settings(args: &TrainArgs, opened: &Opened, config: &TrainConfig, dataset: &Dataset, heldout: Option<&Dataset>) -> Value {
+pub fn settings(args: &RunArgs, opened: &Opened, config: &TrainConfig, dataset: &Dataset, heldout: Option<&Dataset>) -> Value {
     let mut settings = json!(config);
     settings["dataset"] = describe(dataset);
     settings["eval_dataset"] = heldout.map_or(Value::Null, describe);
@@ -242,7 +194,7 @@ fn results(outcome: &Outcome) -> Value {
     })
 }
 
-fn vector(
+pub fn vector(
     opened: &Opened,
     config: &TrainConfig,
     spans: Option<Spans>,
@@ -269,7 +221,7 @@ fn vector(
 }
 
 /// Leaves the model card beside the vector.
-fn write_card(dir: &Path, vector: &SteeringVector, epochs: &[EpochRecord], log: Log) -> Result<()> {
+pub fn write_card(dir: &Path, vector: &SteeringVector, epochs: &[EpochRecord], log: Log) -> Result<()> {
     if !card::write(dir, &card::model_card(vector, VECTOR_FILE, epochs))? {
         let path = dir.join(card::CARD_FILE);
         log.warn(format!("{} is no model card of bipo and stays as it is", path.display()));
@@ -277,7 +229,7 @@ fn write_card(dir: &Path, vector: &SteeringVector, epochs: &[EpochRecord], log: 
     Ok(())
 }
 
-fn pretty(value: &Value) -> Vec<u8> {
+pub fn pretty(value: &Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
 }
 
@@ -297,9 +249,9 @@ fn report(
         timings.extend(more);
     }
     log.detail(times(&outcome.timings, load_s, tokenize_s));
-    if args.model.json {
+    if args.run.model.json {
         return Ok(output::json(&json!({
-            "schema_version": 1, "vector": path, "steps": outcome.steps, "final_loss": outcome.final_loss,
+            "schema_version": 1, "method": "bipo", "vector": path, "steps": outcome.steps, "final_loss": outcome.final_loss,
             "final_margin": outcome.final_margin, "vector_norm": norm, "skipped_rows": skipped, "timings": timings,
         }))?);
     }
@@ -310,20 +262,30 @@ fn report(
         text += &format!("  skipped rows {skipped}");
     }
     if let (Some(epoch), Some(heldout)) = (outcome.best_epoch, outcome.heldout) {
-        text += &format!(
-            "\nheld out, best epoch {epoch}: margin {:+.4} at +1 ({:.0} % right), {:+.4} at -1 ({:.0} % right)",
-            heldout.positive_margin,
-            100.0 * heldout.positive_right,
-            heldout.negative_margin,
-            100.0 * heldout.negative_right
-        );
+        text += &format!("\nheld out, best epoch {epoch}: {}", margins(&heldout));
     }
-    text += &format!(
-        "\ntry it: bipo steer --model {} --vector {} --magnitudes -2,0,2 --prompt \"{TEST_PROMPT}\"\n",
-        args.model.model,
-        path.display()
-    );
+    text += &try_it(args, path);
     Ok(output::result(&text)?)
+}
+
+/// Held-out margins in words.
+pub fn margins(heldout: &Heldout) -> String {
+    format!(
+        "margin {:+.4} at +1 ({:.0} % right), {:+.4} at -1 ({:.0} % right)",
+        heldout.positive_margin,
+        100.0 * heldout.positive_right,
+        heldout.negative_margin,
+        100.0 * heldout.negative_right
+    )
+}
+
+/// The command line that comes next.
+pub fn try_it(args: &TrainArgs, path: &Path) -> String {
+    format!(
+        "\ntry it: bipo steer --model {} --vector {} --magnitudes -2,0,2 --prompt \"{TEST_PROMPT}\"\n",
+        args.run.model.model,
+        path.display()
+    )
 }
 
 /// Where the time went, in words.
@@ -344,6 +306,19 @@ fn times(t: &Timings, load_s: f64, tokenize_s: f64) -> String {
     format!("time: {}\nsteps: {tokens:.0} tokens/s, {gflops:.1} GFLOP/s of useful work{peak}", parts.join(", "))
 }
 
+/// A flag that SIGINT and SIGTERM raise.
+pub fn interrupt_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = interrupted.clone();
+    ctrlc::set_handler(move || {
+        // The second time at once: the first waits for the end of a step.
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    })?;
+    Ok(interrupted)
+}
+
 /// Writes each step and epoch as it comes and shows progress.
 struct Reporter<'a> {
     log: Log,
@@ -360,14 +335,7 @@ impl<'a> Reporter<'a> {
     fn new(args: &TrainArgs, log: Log, vector_of: &'a dyn Fn(&[f32], Value) -> SteeringVector) -> anyhow::Result<Self> {
         let path = args.output_dir.join("metrics.jsonl");
         let metrics = File::create(&path).map_err(|source| Error::write(&path, source))?;
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = interrupted.clone();
-        ctrlc::set_handler(move || {
-            // The second time at once: the first waits for the end of a step.
-            if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-        })?;
+        let interrupted = interrupt_flag()?;
         let output_dir = args.output_dir.clone();
         Ok(Self {
             log,
@@ -414,15 +382,8 @@ impl Observer for Reporter<'_> {
         (self.vector_of)(v, json!({"epoch": record.epoch, "steps": record.step, "heldout": record.heldout})).write(&path)?;
         self.epochs.push(record.clone());
         if let Some(heldout) = record.heldout {
-            self.log.info(format!(
-                "epoch {}: held out {:+.4} at +1 ({:.0} % right), {:+.4} at -1 ({:.0} % right){}",
-                record.epoch,
-                heldout.positive_margin,
-                100.0 * heldout.positive_right,
-                heldout.negative_margin,
-                100.0 * heldout.negative_right,
-                if record.best { ", the best so far" } else { "" }
-            ));
+            let best = if record.best { ", the best so far" } else { "" };
+            self.log.info(format!("epoch {}: held out {}{best}", record.epoch, margins(&heldout)));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ pub mod baseline;
 pub mod bootstrap;
 pub mod choice;
 pub mod damage;
+pub mod judge;
 pub mod preference;
 mod run;
 mod table;

@@ -28,7 +28,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-fn load(name: &str, dtype: DType) -> Model {
+pub fn load(name: &str, dtype: DType) -> Model {
     load_as(name, dtype, Hold::Dense)
 }
 

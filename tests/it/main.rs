@@ -1,6 +1,7 @@
 //! The integration tests, one binary.
 
 mod architectures;
+mod baselines;
 mod card;
 mod cli;
 mod common;
@@ -9,5 +10,6 @@ mod eval;
 mod golden_tokens;
 mod golden_training;
 mod inspect;
+mod judge;
 mod merge;
 mod quantised;

@@ -1,0 +1,103 @@
+//! What every command that trains begins with: pairs read and encoded for an opened model, and the settings of the run.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use bipo::Result;
+use bipo::activations::CacheOptions;
+use bipo::data::{self, Dataset, LoadOptions, Source};
+use bipo::layers::Layers;
+use bipo::model::presets;
+use bipo::tokens::EncodedPair;
+use bipo::train::TrainConfig;
+
+use super::session::Opened;
+use crate::args::{RunArgs, response_prefix};
+use crate::output::Log;
+
+/// A model before its weights are read, and its pairs.
+pub struct Prepared {
+    pub opened: Opened,
+    pub dataset: Dataset,
+    pub heldout: Option<Dataset>,
+    pub pairs: Vec<EncodedPair>,
+    pub heldout_pairs: Option<Vec<EncodedPair>>,
+    pub tokenize_s: f64,
+}
+
+impl Prepared {
+    /// Everything that can be checked before the weights are loaded.
+    pub fn new(args: &RunArgs, log: Log) -> Result<Self> {
+        args.positions.check(args.spans)?;
+        let options =
+            LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs.into(), offline: args.model.offline };
+        let dataset = load_data(&args.dataset, &options, log)?;
+        let all = LoadOptions { limit: None, ..options };
+        let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;
+        let mut opened = Opened::new(&args.model, response_prefix(&args.response_prefix), log)?;
+        opened.encoder.tell_spans(args.spans);
+        let started = Instant::now();
+        let pairs = encode(&opened, &dataset, args.max_length, log)?;
+        let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
+        Ok(Self { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s: started.elapsed().as_secs_f64() })
+    }
+}
+
+/// Reads a data set, and says which of its rows are skipped.
+pub fn load_data(name: &str, options: &LoadOptions, log: Log) -> Result<Dataset> {
+    let dataset = data::load(&Source::parse(name)?, options)?;
+    for skipped in &dataset.skipped {
+        log.warn(format!("{}: row {} skipped: {}", dataset.name, skipped.row, skipped.reason));
+    }
+    Ok(dataset)
+}
+
+/// The pairs of a data set; says how many are truncated.
+fn encode(opened: &Opened, dataset: &Dataset, max_length: usize, log: Log) -> Result<Vec<EncodedPair>> {
+    let context = opened.config.max_position_embeddings;
+    let mut truncated = 0;
+    let pairs: Vec<EncodedPair> = dataset
+        .pairs
+        .iter()
+        .map(|pair| {
+            let (pair, cut) = opened.encoder.encode_pair(pair, max_length.min(context))?;
+            truncated += usize::from(cut);
+            Ok(pair)
+        })
+        .collect::<Result<_>>()?;
+    if truncated > 0 {
+        log.warn(format!("{}: {truncated} pairs truncated to {} tokens", dataset.name, max_length.min(context)));
+    }
+    Ok(pairs)
+}
+
+/// The run's settings; its cache goes to `spill_dir` where it does not fit.
+pub fn config(
+    args: &RunArgs,
+    opened: &Opened,
+    layers: Layers,
+    init: Option<Vec<f32>>,
+    spill_dir: PathBuf,
+) -> Result<TrainConfig> {
+    layers.check(opened.config.num_hidden_layers)?;
+    let default_lr = || opened.preset.map_or_else(|| presets::default_lr(opened.config.hidden_size), |preset| preset.lr);
+    let memory = args.cache_memory.unwrap_or_else(|| CacheOptions::default().memory);
+    Ok(TrainConfig {
+        layers,
+        epochs: args.epochs,
+        max_steps: args.max_steps,
+        schedule_epochs: args.schedule_epochs,
+        batch_size: args.batch_size,
+        lr: args.lr.unwrap_or_else(default_lr),
+        beta: args.beta,
+        direction: args.direction.into(),
+        max_grad_norm: Some(args.max_grad_norm),
+        positions: args.positions,
+        weight_decay: args.weight_decay,
+        warmup_steps: args.warmup_steps,
+        scheduler: args.scheduler.into(),
+        seed: args.seed,
+        init,
+        cache: CacheOptions { memory, spill_dir },
+    })
+}

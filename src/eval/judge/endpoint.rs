@@ -1,0 +1,407 @@
+//! The judge's side of the wire: where it is, the key to it, one question with its retries. Knows nothing of scores.
+//!
+//! The key comes from the environment, goes into one header over TLS or to this machine, and is taken out of whatever the
+//! server sends back before anybody sees it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use ureq::http::{Uri, header};
+
+use crate::chat::Message;
+use crate::error::one_line;
+use crate::{Error, Result};
+
+/// Variables that may hold the key; the first that is set counts.
+pub const KEY_VARIABLES: [&str; 2] = ["BIPO_JUDGE_KEY", "OPENAI_API_KEY"];
+
+/// More than any reply of one line needs, thoughts included.
+const LONGEST_REPLY: u64 = 1 << 20;
+
+/// Characters of a server's words that a message quotes.
+const LONGEST_QUOTE: usize = 200;
+
+/// A secret: neither printed nor serialised.
+#[derive(Clone)]
+pub struct ApiKey(String);
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("ApiKey(***)")
+    }
+}
+
+impl ApiKey {
+    /// The key from the environment; none where no variable is set.
+    ///
+    /// # Errors
+    /// It has characters that a header cannot have.
+    pub fn from_env() -> Result<Option<Self>> {
+        let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let Some(name) = KEY_VARIABLES.iter().find(|name| set(name)) else { return Ok(None) };
+        let value = std::env::var(name).unwrap_or_default();
+        Self::new(value.trim())
+            .map(Some)
+            .map_err(|_| Error::Argument(format!("{name} is not a key: expected visible ASCII characters without spaces")))
+    }
+
+    /// A key.
+    ///
+    /// # Errors
+    /// It is empty or has characters that a header cannot have.
+    pub fn new(value: &str) -> Result<Self> {
+        match !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic()) {
+            true => Ok(Self(value.to_owned())),
+            false => Err(Error::Argument("not a key: expected visible ASCII characters without spaces".into())),
+        }
+    }
+}
+
+/// Where a judge answers: `…/v1/chat/completions`. Shown without its query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    url: String,
+    is_local: bool,
+    is_encrypted: bool,
+}
+
+impl Endpoint {
+    /// Reads a URL: a server, its `…/v1`, or the endpoint itself.
+    ///
+    /// # Errors
+    /// It is no http or https URL, or holds a user name or password.
+    pub fn parse(text: &str) -> Result<Self> {
+        // It may hold a secret: not quoted.
+        let wrong = |problem: &str| Error::Argument(format!("--judge {problem}: expected a URL as https://host/v1"));
+        let uri: Uri = text.parse().map_err(|_| wrong("is no URL"))?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(wrong("has no http:// or https:// in front"));
+        };
+        if !matches!(scheme, "http" | "https") || authority.host().is_empty() {
+            return Err(wrong("is no http or https URL"));
+        }
+        if authority.as_str().contains('@') {
+            return Err(wrong("holds a user name; a key belongs in BIPO_JUDGE_KEY"));
+        }
+        let path = match uri.path().trim_end_matches('/') {
+            "" => "/v1/chat/completions".to_owned(),
+            path if path.ends_with("/chat/completions") => path.to_owned(),
+            path => format!("{path}/chat/completions"),
+        };
+        let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let is_loopback = |host: &str| host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        Ok(Self {
+            url: format!("{scheme}://{authority}{path}{query}"),
+            is_local: host.eq_ignore_ascii_case("localhost") || is_loopback(host),
+            is_encrypted: scheme == "https",
+        })
+    }
+
+    /// Whether a key may go there.
+    pub fn takes_key(&self) -> bool {
+        self.is_encrypted || self.is_local
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.url.split('?').next().unwrap_or_default())
+    }
+}
+
+/// How long to wait, and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For one request, from connecting to the last byte.
+    pub timeout: Duration,
+    /// Requests for one question before it is given up.
+    pub attempts: u32,
+    /// Before the second; doubled each time after.
+    pub first_wait: Duration,
+    /// The longest wait, also where the server asks for one.
+    pub longest_wait: Duration,
+}
+
+impl Default for Patience {
+    /// Two minutes, five attempts, waits of 1, 2, 4 and 8 seconds, two minutes where the server asks for them.
+    fn default() -> Self {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        Self { timeout: minutes(2), attempts: 5, first_wait: Duration::from_secs(1), longest_wait: minutes(2) }
+    }
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// This question was refused.
+    Refused(String),
+    /// Attempts were used up.
+    GaveUp(String),
+    /// No question will be answered.
+    Hopeless(String),
+    /// Another question was hopeless.
+    Stopped,
+}
+
+/// What one request came to, if not to a reply.
+enum Trouble {
+    Final(Failure),
+    Passing { problem: String, wait: Option<Duration> },
+}
+
+/// Asks one judge.
+#[derive(Debug)]
+pub(super) struct Client<'a> {
+    agent: ureq::Agent,
+    endpoint: &'a Endpoint,
+    key: Option<&'a ApiKey>,
+    model: &'a str,
+    patience: Patience,
+    /// Some models take no temperature but their own.
+    takes_temperature: AtomicBool,
+}
+
+impl<'a> Client<'a> {
+    pub fn new(endpoint: &'a Endpoint, key: Option<&'a ApiKey>, model: &'a str, patience: Patience) -> Self {
+        // A redirect could lead the text, or a question without its key, anywhere.
+        let mut config =
+            ureq::Agent::config_builder().timeout_global(Some(patience.timeout)).http_status_as_error(false).max_redirects(0);
+        if endpoint.is_local {
+            config = config.proxy(None);
+        }
+        let key = key.filter(|_| endpoint.takes_key());
+        let takes_temperature = AtomicBool::new(true);
+        Self { agent: config.build().into(), endpoint, key, model, patience, takes_temperature }
+    }
+
+    /// The judge's words; or what is wrong with them, where they are no chat completion. Ends early once `stop` is set.
+    pub fn ask(&self, messages: &[Message], stop: &AtomicBool) -> Result<Result<String, String>, Failure> {
+        let mut attempt = 1;
+        loop {
+            if stop.load(Ordering::SeqCst) {
+                return Err(Failure::Stopped);
+            }
+            let (problem, wait) = match self.once(messages) {
+                Ok(reply) => return Ok(reply),
+                Err(Trouble::Final(failure)) => return Err(failure),
+                Err(Trouble::Passing { problem, wait }) => (problem, wait),
+            };
+            let wait = wait.unwrap_or_else(|| self.backoff(attempt));
+            if attempt >= self.patience.attempts || wait > self.patience.longest_wait {
+                return Err(Failure::GaveUp(format!("{problem} (attempt {attempt})")));
+            }
+            sleep(wait, stop);
+            attempt += 1;
+        }
+    }
+
+    fn backoff(&self, attempt: u32) -> Duration {
+        self.patience.first_wait.saturating_mul(1 << (attempt - 1).min(20)).min(self.patience.longest_wait)
+    }
+
+    /// One request.
+    fn once(&self, messages: &[Message]) -> Result<Result<String, String>, Trouble> {
+        let takes_temperature = self.takes_temperature.load(Ordering::SeqCst);
+        let body = request(self.model, messages, takes_temperature).to_string();
+        let mut request = self.agent.post(&self.endpoint.url).header(header::CONTENT_TYPE, "application/json");
+        if let Some(ApiKey(key)) = self.key {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+        }
+        let mut response = request.send(body).map_err(|error| self.broken(&error))?;
+        let status = response.status().as_u16();
+        let retry_after =
+            response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
+        let body = match response.body_mut().with_config().limit(LONGEST_REPLY).read_to_vec() {
+            Err(ureq::Error::BodyExceedsLimit(limit)) => return Ok(Err(format!("a reply of more than {limit} bytes"))),
+            body => body.map_err(|error| self.broken(&error))?,
+        };
+        match status {
+            200 => Ok(content(&body).map_err(|problem| self.clean(&problem))),
+            400 if takes_temperature && String::from_utf8_lossy(&body).contains("temperature") => {
+                self.takes_temperature.store(false, Ordering::SeqCst);
+                self.once(messages)
+            }
+            408 | 425 | 429 | 500.. => Err(Trouble::Passing { problem: self.answered(status, &body), wait: retry_after }),
+            401 | 403 => {
+                let key = match self.key {
+                    Some(_) => "is the key right?",
+                    None if self.endpoint.takes_key() => "set BIPO_JUDGE_KEY",
+                    None => "a key is sent over https or to this machine alone",
+                };
+                Err(Trouble::Final(Failure::Hopeless(format!("{}; {key}", self.answered(status, &body)))))
+            }
+            404 | 405 | 300..400 => Err(Trouble::Final(Failure::Hopeless(format!(
+                "{}; are the URL and --judge-model right?",
+                self.answered(status, &body)
+            )))),
+            _ => Err(Trouble::Final(Failure::Refused(self.answered(status, &body)))),
+        }
+    }
+
+    fn broken(&self, error: &ureq::Error) -> Trouble {
+        let problem = match error {
+            ureq::Error::Timeout(_) => format!("{} gave no answer in {:?}", self.endpoint, self.patience.timeout),
+            ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                format!("{} broke its answer off", self.endpoint)
+            }
+            error => self.clean(&format!("{} cannot be asked: {error}", self.endpoint)),
+        };
+        Trouble::Passing { problem, wait: None }
+    }
+
+    /// A status with the server's own words.
+    fn answered(&self, status: u16, body: &[u8]) -> String {
+        let text = String::from_utf8_lossy(body);
+        let value: Option<Value> = serde_json::from_str(&text).ok();
+        let message = value.as_ref().and_then(|value| value["error"]["message"].as_str().or(value["error"].as_str()));
+        let words = self.clean(message.unwrap_or(&text));
+        format!("{} answered {status}{}{words}", self.endpoint, if words.is_empty() { "" } else { ": " })
+    }
+
+    /// What a server said, fit to be shown: without the key, on one line, not too long.
+    pub fn clean(&self, text: &str) -> String {
+        let mut text = text.trim().to_owned();
+        if let Some(ApiKey(key)) = self.key {
+            let escaped = Value::from(key.as_str()).to_string();
+            text = text.replace(key, "***").replace(escaped.trim_matches('"'), "***");
+        }
+        let cut: String = text.chars().take(LONGEST_QUOTE).collect();
+        one_line(&cut) + if cut.len() < text.len() { "…" } else { "" }
+    }
+}
+
+/// The body of a request.
+pub(super) fn request(model: &str, messages: &[Message], takes_temperature: bool) -> Value {
+    let messages: Vec<Value> =
+        messages.iter().map(|message| json!({"role": message.role, "content": message.content})).collect();
+    let mut body = json!({"model": model, "messages": messages});
+    if takes_temperature {
+        body["temperature"] = json!(0);
+    }
+    body
+}
+
+/// The words of a chat completion.
+fn content(body: &[u8]) -> Result<String, String> {
+    #[derive(Deserialize)]
+    struct Completion {
+        choices: Vec<Choice>,
+    }
+    #[derive(Deserialize)]
+    struct Choice {
+        message: Reply,
+    }
+    #[derive(Deserialize)]
+    struct Reply {
+        content: Option<String>,
+    }
+    let garbage = |_| format!("no chat completion: {}", String::from_utf8_lossy(body));
+    let completion: Completion = serde_json::from_slice(body).map_err(garbage)?;
+    let first = completion.choices.into_iter().next();
+    first.and_then(|choice| choice.message.content).ok_or_else(|| "a reply without text".to_owned())
+}
+
+/// Seconds, or a date.
+fn retry_after(value: &str) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = chrono::DateTime::parse_from_rfc2822(value.trim()).ok()?;
+    (date.to_utc() - chrono::Utc::now()).to_std().ok()
+}
+
+/// Waits, but not longer than the run goes on.
+fn sleep(wait: Duration, stop: &AtomicBool) {
+    let started = Instant::now();
+    while !stop.load(Ordering::SeqCst) {
+        let left = wait.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_its_v1_and_the_endpoint_itself_name_the_same_place() {
+        let url = |text: &str| Endpoint::parse(text).unwrap().url;
+        for text in
+            ["http://a:8000", "http://a:8000/", "http://a:8000/v1", "http://a:8000/v1/", "http://a:8000/v1/chat/completions"]
+        {
+            assert_eq!(url(text), "http://a:8000/v1/chat/completions");
+        }
+        assert_eq!(url("https://a/openai/x"), "https://a/openai/x/chat/completions");
+        let with_query = Endpoint::parse("https://a/v1/chat/completions?api-version=1").unwrap();
+        assert_eq!(with_query.url, "https://a/v1/chat/completions?api-version=1");
+        assert_eq!(with_query.to_string(), "https://a/v1/chat/completions");
+    }
+
+    #[test]
+    fn a_key_goes_over_tls_or_to_this_machine_alone() {
+        for text in [
+            "https://a/v1",
+            "http://localhost:1/v1",
+            "http://LOCALHOST",
+            "http://127.0.0.1:8000",
+            "http://127.9.9.9",
+            "http://[::1]:80/v1",
+        ] {
+            assert!(Endpoint::parse(text).unwrap().takes_key(), "{text}");
+        }
+        for text in [
+            "http://a",
+            "http://10.0.0.1:8000/v1",
+            "http://localhost.example.org",
+            "http://127.0.0.1.example.org",
+            "http://[2001:db8::1]",
+        ] {
+            assert!(!Endpoint::parse(text).unwrap().takes_key(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_client_of_another_machine_without_tls_has_no_key() {
+        let key = ApiKey::new("sk-secret").unwrap();
+        for (text, has_key) in [("http://10.0.0.1/v1", false), ("https://10.0.0.1/v1", true), ("http://127.0.0.1/v1", true)] {
+            let endpoint = Endpoint::parse(text).unwrap();
+            assert_eq!(Client::new(&endpoint, Some(&key), "m", Patience::default()).key.is_some(), has_key, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused_and_not_quoted() {
+        for text in
+            ["", "a/v1", "ftp://a", "https://", "https://user:secret@a/v1", "http://secret@localhost", "/v1", "http://a b"]
+        {
+            let error = Endpoint::parse(text).unwrap_err();
+            assert!(error.exit_code() == 2 && !error.to_string().contains("secret"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_visible_characters_and_prints_as_stars() {
+        assert_eq!(format!("{:?}", ApiKey::new("sk-secret").unwrap()), "ApiKey(***)");
+        for text in ["", "a b", "a\nb", "clé"] {
+            assert!(!ApiKey::new(text).unwrap_err().to_string().contains(text) || text.is_empty(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_seconds_or_a_date() {
+        assert_eq!(retry_after(" 7 "), Some(Duration::from_secs(7)));
+        for text in ["-1", "soon", "", "1.5", "Wed, 21 Oct 2015 07:28:00 GMT"] {
+            assert_eq!(retry_after(text), None, "{text}");
+        }
+        let later = (chrono::Utc::now() + chrono::TimeDelta::seconds(100)).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        assert!((98..=100).contains(&retry_after(&later).unwrap().as_secs()));
+    }
+}

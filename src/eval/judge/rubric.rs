@@ -1,0 +1,95 @@
+//! What a judge grades by: a text with the meaning of the scores 1 to 4, from a file or compiled in.
+
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// A rubric and what it is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rubric {
+    /// A bundled name, or the name of a file.
+    pub name: String,
+    /// What the judge is told.
+    pub text: String,
+}
+
+const BUNDLED: [(&str, &str); 6] = [
+    ("cheerful", include_str!("../../../data/rubrics/cheerful.txt")),
+    ("formal", include_str!("../../../data/rubrics/formal.txt")),
+    ("concise", include_str!("../../../data/rubrics/concise.txt")),
+    ("power-seeking", include_str!("../../../data/rubrics/power-seeking.txt")),
+    ("wealth-seeking", include_str!("../../../data/rubrics/wealth-seeking.txt")),
+    ("hallucination", include_str!("../../../data/rubrics/hallucination.txt")),
+];
+
+/// A rubric is paid for with every request.
+const LONGEST: usize = 32 << 10;
+
+impl Rubric {
+    /// Reads what the user wrote: a file, or a bundled name. A file that exists goes before a name.
+    ///
+    /// # Errors
+    /// There is neither, or the file is empty, no text, or longer than 32 KiB.
+    pub fn read(file_or_name: &str) -> Result<Self> {
+        let path = Path::new(file_or_name);
+        if !path.exists() {
+            let names: Vec<&str> = BUNDLED.iter().map(|(name, _)| *name).collect();
+            let found = BUNDLED.iter().find(|(name, _)| *name == file_or_name);
+            let unknown = || Error::argument(format!("no rubric {file_or_name:?}: expected a file, or {}", names.join(", ")));
+            return found.map(|(name, text)| Self::new(name, text)).ok_or_else(unknown);
+        }
+        let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
+        if bytes.len() > LONGEST {
+            let problem = format!("{} bytes, but a rubric may have {LONGEST}: it is sent with every request", bytes.len());
+            return Err(Error::malformed(path, problem));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: expected a rubric"))?;
+        if text.trim().is_empty() {
+            return Err(Error::malformed(path, "empty: expected a rubric that says what the scores 1 to 4 mean"));
+        }
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Ok(Self::new(&name, &text))
+    }
+
+    fn new(name: &str, text: &str) -> Self {
+        Self { name: name.to_owned(), text: text.trim().to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bundled_rubrics_explain_each_score_and_files_go_before_them() {
+        for (name, _) in BUNDLED {
+            let rubric = Rubric::read(name).unwrap();
+            assert_eq!(rubric.name, name);
+            for score in 1..=4 {
+                assert_eq!(rubric.text.matches(&format!("\n{score}: ")).count(), 1, "{name}, {score}");
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine.txt");
+        std::fs::write(&path, " 1: no\n4: yes\n").unwrap();
+        let expected = Rubric { name: "mine.txt".into(), text: "1: no\n4: yes".into() };
+        assert_eq!(Rubric::read(path.to_str().unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_no_rubric_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = "x".repeat(LONGEST + 1);
+        let files: [(&[u8], &str); 3] =
+            [(b" \n", "empty"), (b"caf\xe9", "not UTF-8"), (long.as_bytes(), "sent with every request")];
+        for (bytes, expected) in files {
+            let path = dir.path().join("rubric.txt");
+            std::fs::write(&path, bytes).unwrap();
+            let error = Rubric::read(path.to_str().unwrap()).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(expected), "{error}");
+        }
+        let error = Rubric::read("cheerfull").unwrap_err().to_string();
+        assert!(error.contains("expected a file, or cheerful, formal"), "{error}");
+        assert_eq!(Rubric::read(dir.path().to_str().unwrap()).unwrap_err().exit_code(), 2);
+    }
+}

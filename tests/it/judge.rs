@@ -1,0 +1,132 @@
+//! `bipo judge` with a judge on the loopback interface: the table, the file of scores, and where the key goes.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Output};
+use std::sync::mpsc::{Receiver, channel};
+
+use serde_json::{Value, json};
+
+use crate::cli::{Place, assert_ok, assert_refused, text};
+
+/// Answers each request with the score that its text names, or with a status; sends what it was asked.
+fn server(status: u16) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(&stream);
+            let mut request = String::new();
+            while reader.read_line(&mut request).is_ok_and(|read| read > 2) {}
+            let length =
+                request.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+            let mut body = vec![0; length.unwrap().parse().unwrap()];
+            reader.read_exact(&mut body).unwrap();
+            request += &String::from_utf8(body).unwrap();
+            let score = request.split("grade me ").nth(1).and_then(|rest| rest.get(..1)).unwrap_or("?").to_owned();
+            let key = request.lines().find(|line| line.to_lowercase().starts_with("authorization")).unwrap_or("").to_owned();
+            let reply = json!({"choices": [{"message": {"content": format!("Score: {score}")}}], "key": key}).to_string();
+            sender.send(request).unwrap();
+            let _ =
+                write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{reply}", reply.len());
+        }
+    });
+    (url, receiver)
+}
+
+fn place() -> Place {
+    let place = Place::new();
+    let of = |magnitude: f32, score: &str| json!({"prompt": "Why?", "magnitude": magnitude, "text": format!("grade me {score}"), "token_ids": [1], "finish_reason": "stop"});
+    let results = [of(-1.0, "1"), of(-1.0, "2"), of(2.0, "4"), of(2.0, "4"), of(2.0, "x")];
+    fs::write(place.path("sweep.json"), json!({"schema_version": 1, "results": results}).to_string()).unwrap();
+    place
+}
+
+fn judge(place: &Place, key: Option<(&str, &str)>, flags: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bipo"));
+    command.args(["judge", "sweep.json"]).args(flags).current_dir(place.path(""));
+    command.env_remove("BIPO_JUDGE_KEY").env_remove("OPENAI_API_KEY").envs(key);
+    command.output().unwrap()
+}
+
+#[test]
+fn each_magnitude_has_its_mean_and_a_second_run_asks_for_the_failed_alone() {
+    let (place, (url, asked)) = (place(), server(200));
+    let flags = ["--judge", &url, "--judge-model", "grader", "--rubric", "cheerful", "--judge-results", "scores.jsonl"];
+    let output = judge(&place, None, &flags);
+    assert_ok(&output);
+    let lines: Vec<String> =
+        text(&output.stdout).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    // s/√2 = 0.5, t(1) = 12.706
+    assert_eq!(lines[3..], ["-1 1.50 -4.85 to 7.85 2 0", "+2 4.00 4.00 to 4.00 2 1"]);
+    assert!(
+        text(&output.stderr).contains("1 of 5 texts have no score, the first: no score: Score: x"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(asked.try_iter().count(), 5, "one text twice for two magnitudes, one twice for its garbage");
+    let again = judge(&place, None, &[&flags[..], &["--json"]].concat());
+    assert_ok(&again);
+    let report: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!((&report["schema_version"], &report["failures"], &report["resumed"]), (&1.into(), &1.into(), &4.into()));
+    assert_eq!(report["verdicts"][0]["score"], 1);
+    assert_eq!(report["verdicts"][4]["score"], Value::Null);
+    assert!(asked.try_iter().all(|request| request.contains("grade me x")));
+}
+
+#[test]
+fn the_key_of_the_environment_is_sent_and_never_written() {
+    for (variable, status) in
+        [("BIPO_JUDGE_KEY", 200), ("OPENAI_API_KEY", 200), ("BIPO_JUDGE_KEY", 400), ("BIPO_JUDGE_KEY", 401)]
+    {
+        let (place, (url, asked)) = (place(), server(status));
+        let flags = ["--judge", &url, "--judge-model", "grader", "--rubric", "formal", "--judge-results", "scores.jsonl", "-v"];
+        let output = judge(&place, Some((variable, "sk-topsecret")), &flags);
+        assert_eq!(output.status.code(), Some(i32::from(status == 401)), "{}", text(&output.stderr));
+        let requests: Vec<String> = asked.try_iter().collect();
+        assert!(!requests.is_empty() && requests.iter().all(|request| request.contains("Bearer sk-topsecret")));
+        let mut seen = vec![text(&output.stdout), text(&output.stderr)];
+        seen.extend(fs::read_dir(place.path("")).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap()));
+        assert!(seen.iter().all(|text| !text.contains("topsecret")), "{seen:?}");
+    }
+    let place = place();
+    let flags = ["--judge", "http://judge.invalid/v1", "--judge-model", "m", "--rubric", "cheerful", "--judge-timeout", "0.1"];
+    let output = judge(&place, Some(("BIPO_JUDGE_KEY", "bad key")), &flags);
+    assert_refused(&output, &flags, "BIPO_JUDGE_KEY is not a key");
+    assert!(!text(&output.stderr).contains("bad key"));
+}
+
+#[test]
+fn a_dry_run_prints_each_question_once_and_needs_no_judge() {
+    let place = place();
+    let output = judge(&place, None, &["--rubric", "cheerful", "--judge-dry-run"]);
+    assert_ok(&output);
+    let printed = text(&output.stdout);
+    assert!(printed.starts_with("4 questions to MODEL, nothing is asked\n"), "{printed}");
+    assert_eq!(printed.matches("<answer>\ngrade me 4\n</answer>").count(), 1);
+    assert_eq!(printed.matches("Grade how cheerful the answer is.").count(), 4);
+}
+
+#[test]
+fn what_a_judge_lacks_is_said_before_anything_is_asked() {
+    let place = place();
+    fs::write(place.path("other.json"), "{\"results\": 3}").unwrap();
+    for (flags, expected) in [
+        (&[][..], "no judge: give --judge URL"),
+        (&["--rubric", "cheerful"], "--judge URL or --judge-dry-run beside --rubric"),
+        (&["--judge-results", "a"], "beside --judge-results"),
+        (&["--judge-dry-run"], "--rubric FILE or NAME beside --judge-dry-run"),
+        (&["--judge", "http://localhost", "--rubric", "formal"], "--judge-model NAME beside --judge"),
+        (&["--judge", "http://localhost", "--judge-model", "m"], "--rubric FILE or NAME beside --judge"),
+        (&["--judge", "localhost:80/v1", "--judge-model", "m", "--rubric", "formal"], "https://host/v1"),
+        (&["--judge-dry-run", "--rubric", "sad"], "no rubric \"sad\": expected a file, or cheerful"),
+        (&["--judge-dry-run", "--rubric", "formal", "--json"], "--json"),
+        (&["--judge-dry-run", "--rubric", "formal", "--judge-concurrency", "0"], "--judge-concurrency"),
+    ] {
+        assert_refused(&judge(&place, None, flags), flags, expected);
+    }
+    let flags = ["judge", "other.json", "--rubric", "formal", "--judge-dry-run"];
+    assert_refused(&place.bipo(&flags), &flags, "other.json: expected JSON with results");
+}
