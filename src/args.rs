@@ -239,7 +239,7 @@ pub enum MethodArg {
 // Short runs; the cache of all candidates has no output directory to go to.
 #[command(
     mut_arg("epochs", |arg| arg.default_value("1")),
-    mut_arg("max_steps", |arg| arg.default_value("50")),
+    mut_arg("max_steps", |arg| arg.default_value("50").help("Stop after this many steps")),
     mut_arg("warmup_steps", |arg| arg.default_value("10")),
     mut_arg("eval_dataset", |arg| arg.help("Rank by these pairs [default: a fifth of the dataset, drawn with the seed]")),
     mut_arg("cache_memory", |arg| arg.help(
