@@ -183,7 +183,8 @@ fn sharing_the_prompt_and_packing_pairs_equal_separate_sequences() {
             for (side, response) in [&pair.chosen, &pair.rejected].into_iter().enumerate() {
                 let separate = separate_log_prob(&model, response);
                 assert!((entry.reference[side] - separate).abs() < 1e-4, "{name}: shared and separate");
-                assert!((entry.reference[side] - alone.entries[0].reference[side]).abs() < 1e-5, "{name}: packed and alone");
+                let (packed, alone) = (entry.reference[side], alone.entries[0].reference[side]);
+                assert!((packed - alone).abs() < 1e-6 * alone.abs().max(10.0), "{name}: {packed} packed, {alone} alone");
             }
         }
     }

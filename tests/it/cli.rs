@@ -231,7 +231,7 @@ fn where_a_vector_is_added_is_kept_with_it_and_can_be_said_anew() {
 fn a_cache_in_a_file_gives_the_same_bytes_as_one_in_memory_and_its_size_is_said_before() {
     let place = Place::new();
     for (positions, has_keys) in [("all", false), ("response", true)] {
-        let flags = ["--positions", positions, "--eval-dataset", "pairs.csv"];
+        let flags = ["--positions", positions, "--eval-dataset", "pairs.csv", "--batch-size", "1"];
         let memory = place.train("memory", &flags);
         let file = place.train("file", &[&flags[..], &["--cache-memory", "0"]].concat());
         // Room for some of the pairs.
@@ -248,10 +248,11 @@ fn a_cache_in_a_file_gives_the_same_bytes_as_one_in_memory_and_its_size_is_said_
             assert!(lines[at + 1].starts_with("caching"), "{stderr}");
             lines[at].to_owned()
         };
-        // Each epoch takes every pair of the one set once; the other set has the same rows. 32 numbers of 4 bytes a row.
+        // Each epoch takes every pair of the one set once, alone, so that it shares no row with another; the other set has the
+        // same rows. 32 numbers of 4 bytes a row.
         let metrics = fs::read_to_string(place.path("memory/metrics.jsonl")).unwrap();
         let epoch =
-            metrics.lines().take(3).map(|line| serde_json::from_str::<Value>(line).unwrap()["tokens"].as_u64().unwrap());
+            metrics.lines().take(5).map(|line| serde_json::from_str::<Value>(line).unwrap()["tokens"].as_u64().unwrap());
         let residuals = format!("residuals {:.1} kB", (2 * 32 * 4 * epoch.sum::<u64>()) as f64 / 1000.0);
         assert!(line(&memory).contains(&residuals), "{} has no {residuals}", line(&memory));
         assert!(line(&memory).ends_with("in memory") && line(&file).ends_with("in a temporary file in file"));
