@@ -1,0 +1,176 @@
+"""Write the first corpus of every fuzz target to fuzz/corpus: small files that are right, from the tests' fixtures and made
+here, so that mutations begin deep inside the parsers. Needs numpy, and the package gguf for the models; run from anywhere.
+"""
+
+import json
+import pathlib
+import struct
+
+import gguf
+import numpy
+
+ROOT = pathlib.Path(__file__).resolve().parent
+FIXTURES = ROOT.parent / "tests" / "fixtures"
+
+
+def write(target, name, data):
+    folder = ROOT / "corpus" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"seed-{name}").write_bytes(data if isinstance(data, bytes) else data.encode())
+
+
+def copy(target, *patterns):
+    for pattern in patterns:
+        for path in sorted(FIXTURES.glob(pattern)):
+            write(target, f"{path.parent.name}-{path.name}", path.read_bytes())
+
+
+def datasets():
+    rows = [{"question": "What is NATO?", "matching": "An alliance.", "not_matching": "A dance."}] * 3
+    chat = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+    answer = {"role": "assistant", "content": "Yes \u00e9"}
+    chats = [
+        {"prompt": chat, "chosen": [answer], "rejected": [answer | {"content": "No"}]},
+        {"chosen": chat + [answer], "rejected": chat + [answer | {"content": "No"}]},
+    ]
+    truthful = {"Question": "Why?", "Best Answer": "So", "Correct Answers": "So; a", "Incorrect Answers": "b; c; d", "Type": "x"}
+    for name, table in {"plain": rows, "chat": chats[:1], "whole": chats[1:], "truthful": [truthful], "none": []}.items():
+        write("dataset_json", f"{name}.json", json.dumps(table, indent=1))
+        write("dataset_json", f"{name}.jsonl", "\n".join(map(json.dumps, table)) + "\n")
+    quoted = '"a ""b"", c\r\nd"'
+    write("dataset_csv", "plain", "question,matching,not_matching\nWhat?,this,that\n\nWhy?,so,no\n")
+    write("dataset_csv", "quoted", f"\ufeffPrompt,id,Chosen,Rejected\r\n{quoted},1,{quoted},x\r\n")
+    write("dataset_csv", "truthful", ",".join(truthful) + "\n" + ",".join(truthful.values()) + "\n")
+    copy("dataset_parquet", "data/*.parquet")
+
+
+def templates():
+    copy("chat_template", "chat_templates/*.jinja")
+    config = json.loads((FIXTURES / "llama/tokenizer_config.json").read_text())
+    if isinstance(config.get("chat_template"), str):
+        write("chat_template", "llama", config["chat_template"])
+    methods = "strip lstrip rstrip upper lower title capitalize splitlines".split()
+    calls = "".join(f"{{{{ m.content.{method}() }}}}" for method in methods)
+    write("chat_template", "methods", f"{{% for m in messages %}}{calls}{{% endfor %}}{{{{ 'a-b'.replace('-', 'c').split('b')|join }}}}")
+    write(
+        "chat_template",
+        "state",
+        "{%- set ns = namespace(s='') %}{%- for m in messages if not m.role == 'system' %}{% set ns.s = ns.s ~ m['content'][::-1] + bos_token %}"
+        "{%- if loop.last and loop.index0 % 2 == 1 %}{% break %}{% endif %}{% endfor %}{{- ns.s|trim|upper|tojson(indent=2) }}",
+    )
+    write("chat_template", "macro", "{% macro f(x, n=2) %}<{{ x * n }}>{% endmacro %}{{ f(messages[0]['role']) }}{{ strftime_now('%d %b %Y') }}")
+    write("chat_template", "filters", "{{ messages|map(attribute='role')|unique|join(', ')|indent(4) }}{{ '%05d %s'|format(3, 'x') }}{{ range(3)|list|length }}")
+    write("chat_template", "refuses", "{% if messages[0].role == 'system' %}{{ raise_exception('no system prompt') }}{% endif %}{% generation %}x{% endgeneration %}")
+
+
+def vectors():
+    for target, patterns in {
+        "vector_pt": ["vectors/*.pt"],
+        "vector_safetensors": ["vectors/*.safetensors"],
+        "vector_gguf": ["vectors/*.gguf"],
+        "vector_json": ["vectors/*.json", "vectors/*.svec"],
+        "vector_npy": ["vectors/*.npy"],
+    }.items():
+        copy(target, *patterns)
+    known = {"format": "bipo", "format_version": "1", "positions": "all", "spans": "user", "base_model": "owner/name"}
+    known |= {"model_type": "llama", "num_hidden_layers": "4", "hidden_size": "4", "layers": "[1, 2]", "bipo_version": "0.1.0"}
+    known |= {"training": '{"lr": 0.1}', "combination": '{"normalize": true, "parts": [], "orthogonal_to": []}'}
+    header = {"__metadata__": known}
+    for place, layer in enumerate([1, 2]):
+        header[f"layer.{layer}"] = {"dtype": "F32", "shape": [4], "data_offsets": [16 * place, 16 * place + 16]}
+    write("vector_safetensors", "own", safetensors(header, numpy.arange(8, dtype="<f4").tobytes()))
+    own = {"format": "bipo", "format_version": 1, "hidden_size": 2, "num_hidden_layers": 4, "positions": "prompt"}
+    write("vector_json", "own", json.dumps(own | {"training": {"steps": 3}, "layers": {"1": [0.5, -1e-9], "3": [1, 2]}}))
+    writer = gguf_file("controlvector", "vector_gguf", "own")
+    for key, value in known.items():
+        writer.add_string(f"bipo.{key}", value)
+    for layer in [1, 2]:
+        writer.add_tensor(f"direction.{layer}", numpy.arange(4, dtype=numpy.float32))
+    close(writer)
+
+
+def safetensors(header, data):
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def gguf_file(architecture, target, name):
+    (ROOT / "corpus" / target).mkdir(parents=True, exist_ok=True)
+    return gguf.GGUFWriter(ROOT / "corpus" / target / f"seed-{name}", architecture)
+
+
+def close(writer):
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def models():
+    copy("model_config", "*/config.json", "*/generation_config.json", "*/tokenizer_config.json")
+    named = {"chat_template": [{"name": "default", "template": "x"}], "bos_token": {"content": "<s>"}, "eos_token": "</s>"}
+    write("model_config", "named", json.dumps(named))
+    scaled = json.loads((FIXTURES / "llama/config.json").read_text())
+    llama_3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    write("model_config", "llama-3", json.dumps(scaled | {"rope_scaling": llama_3 | {"original_max_position_embeddings": 64}}))
+
+    header = {"__metadata__": {"format": "pt"}}
+    data = b""
+    for name, kind, size in [("model.norm.weight", "BF16", 2), ("model.embed_tokens.weight", "F32", 4), ("lm_head.weight", "F16", 2)]:
+        header[name] = {"dtype": kind, "shape": [4], "data_offsets": [len(data), len(data) + 4 * size]}
+        data += bytes(4 * size)
+    write("model_safetensors", "three", safetensors(header, data))
+
+    copy("tokenizer_json", "*/tokenizer.json")
+    pieces = json.loads((FIXTURES / "sentencepiece/tiny.json").read_text())
+    pieces = {key: pieces[key][:300] for key in ["tokens", "scores", "types"]}
+    model("llama", pieces["tokens"], pieces["types"], scores=pieces["scores"])
+    letters = [chr(code) for code in range(33, 127)]
+    for pre in ["smollm", "llama-bpe", "qwen2", "tekken", "default"]:
+        tokens = letters + ["He", "ll", "Hell", "<|end|>"]
+        model("gpt2", tokens, [1] * (len(tokens) - 1) + [3], pre=pre, merges=["H e", "l l", "He ll"])
+
+
+def model(kind, tokens, types, scores=None, pre=None, merges=None):
+    writer = gguf_file("llama", "model_gguf", f"{kind}-{pre}")
+    writer.add_block_count(1)
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(32)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(1)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(1e4)
+    writer.add_tokenizer_model(kind)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    if scores:
+        writer.add_token_scores(scores)
+    if pre:
+        writer.add_tokenizer_pre(pre)
+        writer.add_token_merges(merges)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_bos_token(True)
+    writer.add_chat_template("{{ messages[0].content }}")
+    writer.add_tensor("output_norm.weight", numpy.ones(32, dtype=numpy.float32))
+    writer.add_tensor("rope_freqs.weight", numpy.ones(8, dtype=numpy.float32))
+    # A vocabulary's shape alone counts; one row in place of all keeps the file small.
+    writer.add_tensor("token_embd.weight", numpy.zeros((1, 32), dtype=numpy.float16))
+    close(writer)
+
+
+def arguments():
+    for index, text in enumerate(
+        ["-2,0,2", "-2..2:0.5", "2..-2:-1e0", " 1.5, .5", "13", "10,13,16", "10-16,3", "all", "2GB", "500 MiB", "1.5kb", "prompt"]
+        + ["last", "user", "assistant", "cheerful", "hf:owner/name@main:train/x.csv", "truthfulqa", "./data/x.csv"]
+    ):
+        write("arguments", str(index), text)
+
+
+if __name__ == "__main__":
+    datasets()
+    templates()
+    vectors()
+    models()
+    arguments()

@@ -1,0 +1,12 @@
+//! A chat template in Jinja: compiled, and rendered with a conversation.
+#![no_main]
+
+use bipo::chat::{ChatTemplate, Message};
+
+libfuzzer_sys::fuzz_target!(|source: &str| {
+    let Ok(template) = ChatTemplate::from_source("input", source, Some("<s>"), None) else { return };
+    let turns = [("system", "Be brief."), ("user", " What is NATO?\n"), ("assistant", "An alliance."), ("user", "Why é?")];
+    let messages = turns.map(|(role, content)| Message::new(role, content));
+    let _ = template.render(&messages);
+    let _ = template.render_with_contents(&messages[1..], "user");
+});

@@ -1,0 +1,19 @@
+//! A model's `config.json`, `generation_config.json` and `tokenizer_config.json`: the same bytes as each of them.
+#![no_main]
+
+use std::path::Path;
+
+use bipo::chat::{chat_template_of, special_token_of};
+use bipo::model::config::Config;
+use bipo::model::token_ids::TokenIds;
+
+libfuzzer_sys::fuzz_target!(|text: &str| {
+    let path = Path::new("config.json");
+    if let Ok(config) = Config::from_json(text, path) {
+        config.matrix_elements();
+    }
+    let _ = TokenIds::from_json([(); 3].map(|()| Some((text.to_owned(), path))), |token| u32::try_from(token.len()).ok());
+    if let Some((template, value)) = bipo_fuzz::json(text).map(|value| (chat_template_of(&value), value)) {
+        let _ = (template, special_token_of(&value, "bos_token"));
+    }
+});

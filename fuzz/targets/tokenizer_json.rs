@@ -1,0 +1,8 @@
+//! A model's `tokenizer.json`, which must then encode.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    if let Ok(tokenizer) = bipo::tokens::tokenizer_from_file(&bipo_fuzz::file("tokenizer.json", data)) {
+        bipo_fuzz::encode(&tokenizer);
+    }
+});

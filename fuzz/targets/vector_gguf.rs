@@ -1,0 +1,6 @@
+//! A GGUF control vector.
+#![no_main]
+
+use libfuzzer_sys::{Corpus, fuzz_target};
+
+fuzz_target!(|data: &[u8]| -> Corpus { bipo_fuzz::vector(data, |data| data.starts_with(b"GGUF")) });
