@@ -9,8 +9,10 @@ use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State};
 use serde::Serialize;
 
+use super::bounded::Failure;
+
 /// Instructions a rendering may take: a conversation of a thousand turns takes some hundred thousand.
-const MAX_INSTRUCTIONS: u64 = 10_000_000;
+const MAX_INSTRUCTIONS: u64 = 2_000_000;
 /// Bytes a prompt may have: far more than any model's context.
 const MAX_PROMPT_BYTES: usize = 16 << 20;
 
@@ -21,7 +23,7 @@ pub fn environment() -> Environment<'static> {
     environment.set_lstrip_blocks(true);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_formatter(write_as_python);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(python_method);
     environment.set_fuel(Some(MAX_INSTRUCTIONS));
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
@@ -102,6 +104,27 @@ impl io::Write for LimitedText {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A rendering that ended without a result, as the engine's own errors.
+pub fn failed(failure: Failure) -> Error {
+    let problem = match failure {
+        Failure::Exhausted(problem) => problem,
+        Failure::Panicked => "an expression that the engine cannot evaluate".to_owned(),
+        Failure::NoThread(reason) => format!("no thread to render it: {reason}"),
+    };
+    Error::new(ErrorKind::InvalidOperation, problem)
+}
+
+/// Python's methods of strings, lists and dicts.
+fn python_method(state: &State, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
+    // The crate's own looks for the empty text for ever; Python finds it around every character.
+    if let ("count", Some(text), [sought]) = (method, value.as_str(), arguments)
+        && sought.as_str() == Some("")
+    {
+        return Ok(Value::from(text.chars().count() + 1));
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments)
 }
 
 /// Marks the errors of `raise_exception` among all others.

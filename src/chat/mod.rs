@@ -1,6 +1,7 @@
 //! Chat templates: a conversation turned into the prompt's text, by the tokenizer's own Jinja template, a built-in one or a
 //! file. What the text becomes as token ids is the business of `tokens`.
 
+mod bounded;
 mod builtin;
 mod jinja;
 mod spans;
@@ -8,6 +9,7 @@ mod spans;
 pub use spans::Content;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use minijinja::{Environment, context};
 use serde::{Deserialize, Serialize};
@@ -40,7 +42,7 @@ impl Message {
 #[derive(Debug)]
 pub struct ChatTemplate {
     name: String,
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     bos_token: Option<String>,
     eos_token: Option<String>,
 }
@@ -63,12 +65,13 @@ impl ChatTemplate {
     /// A template from its Jinja text; `name` is what errors call it.
     pub fn from_source(name: &str, source: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
         let mut environment = jinja::environment();
-        environment
-            .add_template_owned(name.to_owned(), jinja::without_generation_tags(source))
+        let (key, source) = (name.to_owned(), jinja::without_generation_tags(source));
+        let environment = bounded::run(move || environment.add_template_owned(key, source).map(|()| environment))
+            .unwrap_or_else(|failure| Err(jinja::failed(failure)))
             .map_err(|error| Error::malformed(format!("chat template {name}"), jinja::describe(&error)))?;
         Ok(Self {
             name: name.to_owned(),
-            environment,
+            environment: Arc::new(environment),
             bos_token: bos_token.map(str::to_owned),
             eos_token: eos_token.map(str::to_owned),
         })
@@ -151,9 +154,13 @@ impl ChatTemplate {
             documents => (),
             ..self.special_tokens()
         };
-        let mut prompt = jinja::LimitedText::default();
-        self.environment.get_template(&self.name)?.render_captured_to(context, &mut prompt)?;
-        Ok(prompt.into_string())
+        let (name, environment) = (self.name.clone(), Arc::clone(&self.environment));
+        let render = move || -> Result<String, minijinja::Error> {
+            let mut prompt = jinja::LimitedText::default();
+            environment.get_template(&name)?.render_captured_to(context, &mut prompt)?;
+            Ok(prompt.into_string())
+        };
+        bounded::run(render).unwrap_or_else(|failure| Err(jinja::failed(failure)))
     }
 
     /// Only the tokens that exist: templates ask `bos_token is defined`.

@@ -143,6 +143,39 @@ fn a_template_that_writes_without_measure_is_stopped() {
 }
 
 #[test]
+fn a_template_whose_values_grow_without_measure_is_stopped() {
+    let doubles = "{% set ns = namespace(s='xx') %}{% for i in range(29) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}";
+    assert!(message_of(render(doubles)).contains("takes more than 512 MiB of memory"));
+    // Lists of the same list twice: small in memory, 2^32 long when compared.
+    let shared = "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(32) %}\
+        {% set ns.a = [ns.a, ns.a] %}{% set ns.b = [ns.b, ns.b] %}{% endfor %}{{ ns.a == ns.b }}";
+    assert!(message_of(render(shared)).contains("still running after 2 s"));
+}
+
+#[test]
+fn deeply_nested_values_are_written_and_dropped() {
+    let nests = "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor %}done";
+    assert_eq!(render(nests).unwrap(), "done");
+    let deepest =
+        nests.replace("{% set ns.l", "{% for j in range(99) %}{% set ns.l").replace("{% endfor %}", "{% endfor %}{% endfor %}");
+    assert!(message_of(render(&deepest)).contains("still running after"));
+}
+
+#[test]
+fn numbers_that_panic_inside_the_engine_are_refused() {
+    for absurd in ["{{ [1] | batch(9223372036854775807) }}", "{{ 'x' | indent(9223372036854775807) }}"] {
+        let text = message_of(render(absurd));
+        assert!(text.contains("cannot evaluate"), "{text}");
+    }
+}
+
+#[test]
+fn the_empty_text_is_counted_as_python_does() {
+    // Python: 'aé'.count('') == 3, 'banana'.count('an') == 2
+    assert_eq!(render("{{ 'aé'.count('') }}, {{ 'banana'.count('an') }}").unwrap(), "3, 2");
+}
+
+#[test]
 fn unknown_names_and_broken_files_are_refused() {
     let text = message_of(ChatTemplate::builtin("lama-2", None, None));
     assert!(text.contains("`lama-2`") && text.contains("llama-2, mistral, zephyr, chatml, vicuna, plain"), "{text}");
