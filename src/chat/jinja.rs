@@ -10,6 +10,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State};
 use serde::Serialize;
 
 use super::bounded::Failure;
+use super::limits;
 
 /// Instructions a rendering may take: a conversation of a thousand turns takes some hundred thousand.
 const MAX_INSTRUCTIONS: u64 = 2_000_000;
@@ -28,6 +29,9 @@ pub fn environment() -> Environment<'static> {
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", to_json);
+    // Drop what a failing template held in its own thread, whose stack has room.
+    environment.set_debug(false);
+    limits::guard(&mut environment);
     environment
 }
 
@@ -123,6 +127,9 @@ fn python_method(state: &State, value: &Value, method: &str, arguments: &[Value]
         && sought.as_str() == Some("")
     {
         return Ok(Value::from(text.chars().count() + 1));
+    }
+    if let ("format", Some(text)) = (method, value.as_str()) {
+        limits::check_format(text)?;
     }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments)
 }

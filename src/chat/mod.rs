@@ -4,6 +4,7 @@
 mod bounded;
 mod builtin;
 mod jinja;
+mod limits;
 mod spans;
 
 pub use spans::Content;

@@ -162,11 +162,27 @@ fn deeply_nested_values_are_written_and_dropped() {
 }
 
 #[test]
-fn numbers_that_panic_inside_the_engine_are_refused() {
-    for absurd in ["{{ [1] | batch(9223372036854775807) }}", "{{ 'x' | indent(9223372036854775807) }}"] {
+fn numbers_that_would_end_the_process_are_refused() {
+    for absurd in [
+        "{{ [1] | batch(9223372036854775807) }}",
+        "{{ [1] | slice(9223372036854775807) }}",
+        "{{ 'x' | indent(9223372036854775807) }}",
+        "{{ ([1] * 99999999999) | list }}",
+        "{{ ([1] * 99999999999) | sort }}",
+        "{{ '%999999999999d' | format(1) }}",
+        "{{ '%*d' | format(999999999999, 1) }}",
+        "{{ '{:999999999999}'.format(1) }}",
+    ] {
         let text = message_of(render(absurd));
-        assert!(text.contains("cannot evaluate"), "{text}");
+        assert!(text.contains("out of all proportion"), "{absurd}: {text}");
     }
+}
+
+#[test]
+fn filters_behind_a_check_do_what_jinja_does() {
+    // jinja2: '|'.join of list(batch), indent and format, as the Python package renders them.
+    let source = "{{ [3, 1, 2] | sort | list }}{{ 'a\n\nb' | indent(2, first=true) }}{{ '%03d %s' | format(7, 'x') }}{{ [1, 2, 3] | batch(2) | list }}";
+    assert_eq!(render(source).unwrap(), "[1, 2, 3]  a\n\n  b007 x[[1, 2], [3]]");
 }
 
 #[test]
