@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 minutes="${1:?minutes to run each target}"
 jobs="${2:-1}"
+# libFuzzer takes 0 for no limit.
+[ "$minutes" -gt 0 ] && [ "$jobs" -gt 0 ]
 shift $(($# < 2 ? $# : 2))
 if [ $# -gt 0 ]; then targets=("$@"); else mapfile -t targets < <(cargo +nightly fuzz list); fi
 host="$(rustc +nightly -vV | sed -n 's/^host: //p')"
