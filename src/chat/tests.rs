@@ -145,7 +145,9 @@ fn a_template_that_writes_without_measure_is_stopped() {
 #[test]
 fn a_template_whose_values_grow_without_measure_is_stopped() {
     let doubles = "{% set ns = namespace(s='xx') %}{% for i in range(29) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}";
-    assert!(message_of(render(doubles)).contains("takes more than 512 MiB of memory"));
+    // A slow machine reaches the other limit first.
+    let text = message_of(render(doubles));
+    assert!(text.contains("takes more than 512 MiB of memory") || text.contains("still running after 2 s"), "{text}");
     // Lists of the same list twice: small in memory, 2^32 long when compared.
     let shared = "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(32) %}\
         {% set ns.a = [ns.a, ns.a] %}{% set ns.b = [ns.b, ns.b] %}{% endfor %}{{ ns.a == ns.b }}";

@@ -338,8 +338,8 @@ fn innermost(error: &candle_core::Error) -> &candle_core::Error {
     }
 }
 
-/// The first line of the innermost error.
-pub(super) fn reason(error: &candle_core::Error) -> String {
+/// The first line of the innermost error: the whole holds a backtrace where `RUST_BACKTRACE` is set.
+pub(crate) fn reason(error: &candle_core::Error) -> String {
     innermost(error).to_string().lines().next().unwrap_or_default().to_owned()
 }
 
