@@ -44,6 +44,20 @@ def datasets():
     copy("dataset_parquet", "data/*.parquet")
 
 
+def questions():
+    copy("questions", "eval/*.csv", "eval/*.json", "data/options.parquet", "data/targets.parquet", "data/truthful.parquet")
+    targets = {"choices": ["a", "b"], "labels": [1, 0]}
+    rows = {
+        "targets": {"question": "q", "mc1_targets": targets, "mc2_targets": targets},
+        "choices": {"question": "q", "choices": ["a", "b", "c"], "answer": 1},
+        "letters": {"question": "q\n (A) x\n (B) y", "answer_matching_behavior": "(A)", "answer_not_matching_behavior": "(B)"},
+    }
+    for name, row in rows.items():
+        write("questions", f"{name}.json", json.dumps([row, row], indent=1))
+        write("questions", f"{name}.jsonl", json.dumps(row) + "\n")
+    write("questions", "headerless", "Why?,a,b,c,d,C\nWhy not?,a,b,c,d,A\n")
+
+
 def templates():
     copy("chat_template", "chat_templates/*.jinja")
     config = json.loads((FIXTURES / "llama/tokenizer_config.json").read_text())
@@ -164,12 +178,14 @@ def arguments():
     for index, text in enumerate(
         ["-2,0,2", "-2..2:0.5", "2..-2:-1e0", " 1.5, .5", "13", "10,13,16", "10-16,3", "all", "2GB", "500 MiB", "1.5kb", "prompt"]
         + ["last", "user", "assistant", "cheerful", "hf:owner/name@main:train/x.csv", "truthfulqa", "./data/x.csv"]
+        + ["https://host:80/v1", "http://[::1]:8080", "So.\nScore: 3"]
     ):
         write("arguments", str(index), text)
 
 
 if __name__ == "__main__":
     datasets()
+    questions()
     templates()
     vectors()
     models()

@@ -1,8 +1,9 @@
-//! Values of the command line: magnitudes, layers, positions, spans, sizes and data sets.
+//! Values of the command line: magnitudes, layers, positions, spans, sizes, data sets and a judge's address; a judge's reply.
 #![no_main]
 
 use bipo::bytes::Bytes;
 use bipo::data::Source;
+use bipo::eval::judge::{Endpoint, parse_score};
 use bipo::layers::LayerList;
 use bipo::magnitudes::Magnitudes;
 use bipo::positions::{Positions, Spans};
@@ -18,5 +19,9 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     if let Ok(bytes) = text.parse::<Bytes>() {
         assert!(!bytes.to_string().is_empty());
     }
+    if let Ok(endpoint) = Endpoint::parse(text) {
+        endpoint.takes_key();
+    }
+    assert!(parse_score(text).is_none_or(|score| (1..=4).contains(&score)));
     let _ = (text.parse::<Positions>(), text.parse::<Spans>(), Source::parse(text));
 });

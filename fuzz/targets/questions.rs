@@ -1,0 +1,20 @@
+//! Multiple-choice questions in CSV, JSON or Parquet, whichever the content says: what `bipo eval` reads.
+#![no_main]
+
+use bipo::data::{Key, load_questions};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let path = bipo_fuzz::file("input", data);
+    let _ = load_questions(&path, Some(2));
+    let Ok(set) = load_questions(&path, None) else { return };
+    for question in &set.questions {
+        let named = match &question.key {
+            Key::Truthful { best, mc1_wrong, mc2_right, mc2_wrong } => {
+                [&[*best], mc1_wrong.as_slice(), mc2_right, mc2_wrong].concat()
+            }
+            Key::Letters { matching } => vec![*matching],
+            Key::Options { right } => vec![*right],
+        };
+        assert!(named.iter().all(|answer| *answer < question.answers.len()), "{question:?}");
+    }
+});
