@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes llama.cpp ready for scripts/compare-llamacpp.sh and scripts/test-interop.sh, and prints the folder: llamacpp_sweep
-# (compiled from scripts/llamacpp_sweep.c), bins/ with the libraries, release. Linux on x86-64.
+# (compiled from scripts/llamacpp_sweep.c and llamacpp_vector.cpp), bins/ with the libraries, release. Linux on x86-64.
 #
 # Nothing of llama.cpp is compiled: the library is the prebuilt one in the npm package @node-llama-cpp/linux-x64, the headers
 # come from the release in node-llama-cpp of the same version, and the script stops if the two name different releases.
@@ -12,7 +12,7 @@ version=${NODE_LLAMA_CPP_VERSION:-3.22.1}
 folder=${CARGO_TARGET_DIR:-target}/llamacpp/$version
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
-if [ ! -f "$folder/release" ]; then
+if [ ! -f "$folder/release" ] || [ ! -f "$folder/headers/common/common.h" ]; then
     rm -rf "${folder:?}"/*
     mkdir -p "$folder/lib" "$folder/source" "$folder/headers"
     for package in "@node-llama-cpp/linux-x64" node-llama-cpp; do
@@ -26,12 +26,14 @@ if [ ! -f "$folder/release" ]; then
     source=$(release "$folder/source/package/llama/llama.cpp.info.json")
     [ -n "$built" ] && [ "$built" = "$source" ] || fail "library is of release '$built', headers of '$source'"
     git -c init.defaultBranch=main clone --quiet --bare "$folder/source/package/llama/gitRelease.bundle" "$folder/release.git"
-    git --git-dir "$folder/release.git" archive HEAD include ggml/include | tar x -C "$folder/headers"
+    git --git-dir "$folder/release.git" archive HEAD include ggml/include common/common.h | tar x -C "$folder/headers"
     echo "$built" >"$folder/release"
 fi
 
 bins=$folder/bins
-libraries=("$bins"/libllama.*so "$bins"/libggml.*so "$bins/libggml-base.so")
-"${CC:-cc}" -std=gnu11 -O2 -Wall -Wextra -o "$folder/llamacpp_sweep" scripts/llamacpp_sweep.c -I"$folder/headers/include" \
-    -I"$folder/headers/ggml/include" "${libraries[@]}" -Wl,-rpath,"$bins"
+includes=(-I"$folder/headers/include" -I"$folder/headers/ggml/include" -I"$folder/headers/common")
+libraries=("$bins/libllama-common.so" "$bins"/libllama.*so "$bins"/libggml.*so "$bins/libggml-base.so")
+"${CC:-cc}" -std=gnu11 -O2 -Wall -Wextra "${includes[@]}" -c scripts/llamacpp_sweep.c -o "$folder/llamacpp_sweep.o"
+"${CXX:-c++}" -std=c++17 -O2 -Wall -Wextra "${includes[@]}" -o "$folder/llamacpp_sweep" scripts/llamacpp_vector.cpp \
+    "$folder/llamacpp_sweep.o" "${libraries[@]}" -Wl,-rpath,"$bins"
 echo "$folder"

@@ -5,9 +5,9 @@
  * The prompt is taken as it is, chat template applied by the caller. Prints one line of JSON.
  *
  * usage: llamacpp_sweep BACKENDS_DIR MODEL.gguf V LAYER MAGNITUDES PROMPT_TEXT MAX_NEW_TOKENS THREADS
- *   V: the vector as raw little-endian f32, or a GGUF control vector, read as llama.cpp's own programs do (LAYER is then
- *   not used: its tensors name their layers); MAGNITUDES: -2,-1,0,1,2
- * Build: scripts/compare-llamacpp.sh, which takes the headers from the release that the library was built from.
+ *   V: the vector as raw little-endian f32, or a GGUF control vector, which llama.cpp's own function reads
+ *   (llamacpp_vector.cpp; LAYER is then not used: its tensors name their layers); MAGNITUDES: -2,-1,0,1,2
+ * Build: scripts/fetch-llamacpp.sh, which takes the headers from the release that the library was built from.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -17,8 +17,6 @@
 #include <time.h>
 
 #include "ggml-backend.h"
-#include "ggml.h"
-#include "gguf.h"
 #include "llama.h"
 
 enum { MAX_TOKENS = 8192 };
@@ -66,23 +64,11 @@ static void read_raw(const char *path, int layer, struct control_vector *v) {
     fclose(file);
 }
 
-/* As llama.cpp's common_control_vector_load: every tensor is a `direction.N` of f32, added after block N. */
+int llamacpp_read_control_vector(const char *path, float *data, size_t length); /* llamacpp_vector.cpp */
+
 static void read_gguf(const char *path, struct control_vector *v) {
-    struct ggml_context *tensors = NULL;
-    struct gguf_init_params params = {.no_alloc = false, .ctx = &tensors};
-    struct gguf_context *file = gguf_init_from_file(path, params);
-    if (!file) fail("llama.cpp cannot read the control vector", path);
-    for (int64_t i = 0; i < gguf_get_n_tensors(file); i++) {
-        const char *name = gguf_get_tensor_name(file, i);
-        struct ggml_tensor *tensor = ggml_get_tensor(tensors, name);
-        int layer = 0;
-        if (sscanf(name, "direction.%d", &layer) != 1) fail("not a direction", name);
-        if (tensor->type != GGML_TYPE_F32 || ggml_n_dims(tensor) != 1 || tensor->ne[0] != v->hidden)
-            fail("expected one f32 vector of the hidden size", name);
-        memcpy(block(v, layer), tensor->data, (size_t)v->hidden * sizeof(float));
-    }
-    gguf_free(file);
-    ggml_free(tensors);
+    if (llamacpp_read_control_vector(path, v->data, v->length) != v->hidden)
+        fail("llama.cpp does not read it as a control vector of this model", path);
 }
 
 static bool is_gguf(const char *path) {

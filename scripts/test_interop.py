@@ -1,11 +1,13 @@
 """Prove in llama.cpp, transformers and torch that bipo's vectors work there; scripts/test-interop.sh runs it.
 
 Prints one line a proof and exits with 1 if one fails. All programs compute in f32 with the same dequantised weights. Greedy
-texts must be equal token by token; where a sum in another order chooses another token, the two candidates must have been a
-near-tie: their logits, by transformers, differ by less than NEAR_TIE.
+texts must be equal token by token, the end of the turn included; where a sum in another order chooses another token, that must
+have been a near-tie: by transformers, neither candidate's logit is NEAR_TIE or more below the largest.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import pathlib
 import re
@@ -13,6 +15,7 @@ import struct
 import subprocess
 import sys
 
+import numpy
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -38,6 +41,7 @@ def main():
     check_effect(ours)
     check_transformers(model, tokenizer, steer, vector, ours)
     check_llama_cpp(args, vector, ours, tokenizer, Logits(model, steer, vector))
+    check_card(args, model, tokenizer, vector)
     check_pt(args, vector)
     sys.exit(1 if failures else 0)
 
@@ -122,21 +126,20 @@ def check_transformers(model, tokenizer, steer, vector, ours):
 
 
 def compare(theirs, ours, prompt_ids, magnitude, logits, ties):
-    """Notes by how much two candidates differed where the texts part."""
-    at = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), None)
-    if at is None and abs(len(theirs) - len(ours)) <= 1:  # a program may or may not report the end of the turn
+    """Notes, where the texts part, how far the worse of the two candidates is below the best token."""
+    if theirs == ours:
         return
+    at = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), None)
     if at is None:
         ties.append(float("inf"))
         return
     after = logits.after(prompt_ids + ours[:at], magnitude)
-    ties.append(abs(float(after[theirs[at]] - after[ours[at]])))
+    ties.append(float(after.max() - torch.minimum(after[theirs[at]], after[ours[at]])))
 
 
 def report_texts(program, count, ties):
-    worst = f", the others part at logits {max(ties):.1e} apart or less" if ties else ""
-    passed = all(tie < NEAR_TIE for tie in ties)
-    report(passed, f"{program}: {count - len(ties)} of {count} greedy texts of up to {TOKENS} tokens are bipo's{worst}")
+    worst = f", the others part where logits are {max(ties):.1e} apart or less" if ties else ""
+    report(all(tie < NEAR_TIE for tie in ties), f"{program}: {count - len(ties)} of {count} greedy texts of up to {TOKENS} tokens are bipo's{worst}")
 
 
 def encode(tokenizer, prompt):
@@ -163,42 +166,68 @@ def check_llama_cpp(args, vector, ours, tokenizer, logits):
     report_texts(f"llama.cpp {release} with the converted control vector", len(ours), ties)
 
 
+def check_card(args, model, tokenizer, vector):
+    """Runs the model card's example with the names of model and vector changed, and nothing else."""
+    folder = args.work_dir / "model"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    card = (vector.parent / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    code = re.sub(r'from_pretrained\(".*?"\)', lambda _: f"from_pretrained({str(folder)!r})", code)
+    code = code.replace(f'"{vector.name}"', repr(str(vector)))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    prompt, magnitude, tokens = "How was your day?", 2, 64
+    assert all(part in code for part in [f'"content": "{prompt}"', f", {magnitude}.0)", f"max_new_tokens={tokens}"]), code
+    command = [args.bipo, "steer", "--json", "--quiet", "--model", args.f32_model, "--vector", vector, "--device", "cpu"]
+    command += [f"--magnitudes={magnitude}", "--max-new-tokens", tokens, "--prompt", prompt]
+    (result,) = json.loads(run(*command).stdout)["results"]
+    text = printed.getvalue().split("<|im_start|>assistant\n")[-1].removesuffix("\n").removesuffix("<|im_end|>")
+    report(text == result["text"], f"the card's example in transformers prints bipo's text ({len(text)} characters)")
+
+
 def check_pt(args, vector):
     values = tensor_of(vector)
     ours = args.work_dir / "vector.pt"
     ours.unlink(missing_ok=True)
     run(args.bipo, "convert", vector, ours)
     loaded = torch.load(ours, weights_only=True)
-    loaded = loaded if isinstance(loaded, torch.Tensor) else loaded["v"]
-    report(torch.equal(loaded.flatten(), values), "torch.load(weights_only=True) gives the numbers of the converted .pt")
-    dictionary = {"v": values, "config": {"layer_idx": LAYER}}
+    same = loaded.dtype == torch.float32 and torch.equal(loaded, values)
+    report(same, f"torch.load(weights_only=True) gives the {len(values)} f32 of the converted .pt")
     kinds = {
         "bare tensor": values,
-        "parameter": torch.nn.Parameter(values),
+        "dict with v and config": {"v": values, "config": {"layer_idx": LAYER}},
+        "Parameter": torch.nn.Parameter(values),
         "tensor that requires a gradient": values.clone().requires_grad_(),
-        "one row of a matrix": torch.stack([values, 2 * values])[0],
-        "bfloat16": values.to(torch.bfloat16),
-        "dict with v and config": dictionary,
+        "half": values.half(),
+        "bfloat16": values.bfloat16(),
+        "double": values.double(),
+        "one column of a matrix": torch.stack([2 * values, values], dim=1)[:, 1],
+        "one row, shape [1, hidden]": values[None],
     }
+    path = args.work_dir / "foreign.pt"
     for name, value in kinds.items():
-        path = args.work_dir / "foreign.pt"
         torch.save(value, path)
-        tensor = value["v"] if isinstance(value, dict) else value
-        check_norm(args, path, float(tensor.detach().float().norm()), name)
-    legacy = args.work_dir / "legacy.pt"
-    torch.save(values, legacy, _use_new_zipfile_serialization=False)
-    refusal = run(args.bipo, "inspect", legacy, code=2).stderr.strip()
-    report("\n" not in refusal and "legacy" in refusal, f"a legacy .pt is refused: {refusal.removeprefix(str(legacy))}")
-    authors = pathlib.Path("../shared/data/vectors/power-seeking_mistral_vec_ep5_layer13.pt")
-    if authors.exists():
-        check_norm(args, authors, float(torch.load(authors, weights_only=True).float().norm()), "the authors' own vector")
+        tensor, layer = (value["v"], LAYER) if isinstance(value, dict) else (value, None)
+        check_inspected(args, path, tensor, layer, name)
+    torch.save(values, path, _use_new_zipfile_serialization=False)
+    refusal = run(args.bipo, "inspect", path, code=2).stderr.strip()
+    report("\n" not in refusal and "legacy" in refusal, f"legacy .pt is refused with exit code 2: {refusal.split(': ', 2)[-1]}")
+    for authors in sorted(pathlib.Path("../shared/data/vectors").glob("*.pt")):
+        check_inspected(args, authors, torch.load(authors, weights_only=True), None, f"the authors' {authors.name}")
 
 
-def check_norm(args, path, expected, name):
-    layers = json.loads(run(args.bipo, "inspect", "--json", path).stdout)
-    (found,) = re.findall(r'"norm":\s*([0-9.eE+-]+)', json.dumps(layers))
-    passed = abs(float(found) - expected) < 1e-5 * expected
-    report(passed, f".pt of torch, {name}: norm {float(found):.4f}, by torch {expected:.4f}")
+def check_inspected(args, path, tensor, layer, name):
+    """bipo sees torch's norm and the layer, and converts to torch's numbers."""
+    expected = float(tensor.detach().double().norm())
+    (vector,) = json.loads(run(args.bipo, "inspect", "--json", path).stdout)["vectors"]
+    (found,) = vector["layers"]
+    passed = abs(found["norm"] - expected) < 1e-6 * expected and found["layer"] == layer
+    converted = args.work_dir / "converted.npy"
+    run(args.bipo, "convert", "--force", "--quiet", "--layer", LAYER, path, converted)
+    passed = passed and (numpy.load(converted) == tensor.detach().float().flatten().numpy()).all()
+    report(passed, f".pt of torch, {name}: norm {found['norm']:.6f}, by torch {expected:.6f}; the same {tensor.numel()} numbers")
 
 
 def tensor_of(path):
