@@ -523,13 +523,12 @@ pub enum SkipArg {
 }
 
 #[derive(Debug, Args)]
+// One list for inputs and output: with two, clap takes the name before a flag for OUT in `convert IN --normalize OUT`.
+#[command(override_usage = "bipo convert [OPTIONS] <IN[:WEIGHT]>... <OUT>")]
 pub struct ConvertArgs {
-    /// Read these vectors, in any format, and add them up, each times WEIGHT [default: 1].
-    #[arg(required = true, value_name = "IN[:WEIGHT]")]
-    pub inputs: Vec<String>,
-    /// Write this file.
-    #[arg(value_name = "OUT")]
-    pub output: PathBuf,
+    /// Read these vectors, in any format, and add them up, each times WEIGHT [default: 1]; write the last file, OUT.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<String>,
     /// Say which layer the vector of an input that does not say so steers; move a single input there.
     #[arg(long)]
     pub layer: Option<usize>,

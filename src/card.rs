@@ -11,6 +11,7 @@ use crate::data::published;
 use crate::files::write_atomic;
 use crate::model::presets;
 use crate::optim::l2_norm;
+use crate::positions::in_words;
 use crate::train::{EpochRecord, Heldout};
 use crate::vector::{Positions, SteeringVector};
 
@@ -145,12 +146,12 @@ fn introduction(vector: &SteeringVector, base: &Base, training: &Value) -> Strin
     };
     format!(
         "# Steering vector for {}{title}\n\n{vectors} of {} numbers for {}, whose weights stay as they are. {them}, times a \
-         magnitude that you choose, to {blocks} (0-based), {}. A positive magnitude amplifies {behaviour}, a negative one \
+         magnitude that you choose, to {blocks} (0-based), at {}. A positive magnitude amplifies {behaviour}, a negative one \
          suppresses it, 0 is the untouched model. {}\n\n",
         markdown(short),
         vector.hidden_size(),
         base.link(),
-        positions(vector.metadata.positions),
+        in_words(vector.metadata.positions, vector.metadata.spans),
         method(training),
     )
 }
@@ -170,13 +171,6 @@ fn method(training: &Value) -> String {
         "It was not learned: it is the mean difference of the model's activations there between chosen and rejected responses, \
          {place} (contrastive activation addition, [CAA, arXiv 2312.06681](https://arxiv.org/abs/2312.06681))."
     )
-}
-
-fn positions(positions: Positions) -> String {
-    match positions {
-        Positions::All => "at every token of prompt and response".to_owned(),
-        other => format!("at the tokens of the {other} alone"),
-    }
 }
 
 /// `10, 13 and 16`.
@@ -209,9 +203,10 @@ fn usage(vector: &SteeringVector, base: &Base, file: &str) -> String {
              llama-cli -m MODEL.gguf --control-vector-scaled {gguf}:2 -p \"How was your day?\"\n```\n\n"
         ),
     };
-    if vector.metadata.positions != Positions::All {
-        let only = vector.metadata.positions;
-        out += &format!("The vector was made for the tokens of the {only}: the hook and llama.cpp add it at every token.\n\n");
+    let (positions, spans) = (vector.metadata.positions, vector.metadata.spans);
+    if positions != Positions::All || spans.is_some() {
+        let only = in_words(positions, spans);
+        out += &format!("The vector was made for {only}: the hook and llama.cpp add it at every token.\n\n");
     }
     out
 }

@@ -15,7 +15,8 @@ use serde_json::{Map, Value, json};
 use crate::model::config::Config;
 use crate::model::resolve::Checkpoint;
 use crate::model::weights::Weights;
-use crate::vector::{Positions, SteeringVector};
+use crate::positions::{Positions, in_words};
+use crate::vector::SteeringVector;
 use crate::{Error, Result};
 
 /// The model types whose MLP may have a bias in `transformers`: the key `mlp_bias` of `LlamaConfig`. The MLPs of
@@ -88,12 +89,13 @@ impl Merge {
             return Err(no_bias(config_path, &format!("the MLP of model type `{}` has no bias", config.model_type)));
         }
         vector.check_model(config.hidden_size, config.num_hidden_layers)?;
-        if vector.metadata.positions != Positions::All {
-            return Err(Error::Argument(format!(
-                "the vector is added at the {}'s tokens alone, but a bias acts at every token: only a vector for all positions \
-                 can be merged",
-                vector.metadata.positions
-            )));
+        let (positions, spans) = (vector.metadata.positions, vector.metadata.spans);
+        if positions != Positions::All || spans.is_some() {
+            let only = in_words(positions, spans);
+            let problem = format!(
+                "the vector is added at {only}, but a bias acts at every token: only a vector for all positions can be merged"
+            );
+            return Err(Error::Argument(problem));
         }
         Weights::open(checkpoint)?;
         let mut merge = Self {

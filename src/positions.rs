@@ -135,6 +135,21 @@ impl FromStr for Spans {
     }
 }
 
+/// Where a vector with these rules is added, in words.
+pub fn in_words(positions: Positions, spans: Option<Spans>) -> String {
+    let tokens = match positions {
+        Positions::All => "all tokens of prompt and response",
+        Positions::Prompt => "the prompt's tokens alone",
+        Positions::Response => "the response's tokens alone",
+        Positions::Last => "the prompt's last token alone",
+    };
+    match (positions, spans) {
+        (_, None) => tokens.to_owned(),
+        (Positions::All, Some(spans)) => format!("the words of the {spans}'s messages alone"),
+        (_, Some(spans)) => format!("{tokens}, where they are words of the {spans}'s messages"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

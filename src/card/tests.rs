@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::vector::Metadata;
+use crate::vector::{Metadata, Spans};
 
 fn example() -> SteeringVector {
     let training = json!({
@@ -128,7 +128,10 @@ fn what_other_programs_cannot_do_is_said() {
     let mut vector = example();
     assert!(card(&vector).contains("--control-vector-scaled v.gguf:2"));
     vector.metadata.positions = Positions::Response;
-    assert!(card(&vector).contains("the hook and llama.cpp add it at every token"));
+    assert!(card(&vector).contains("made for the response's tokens alone: the hook and llama.cpp add it at every token"));
+    (vector.metadata.positions, vector.metadata.spans) = (Positions::All, Some(Spans::User));
+    assert!(card(&vector).contains("(0-based), at the words of the user's messages alone. "), "{}", card(&vector));
+    assert!(card(&vector).contains("made for the words of the user's messages alone: the hook and llama.cpp add it at every"));
     vector.layers = [(0, vec![1.0, 0.0])].into();
     assert!(
         !card(&vector).contains("--control-vector") && card(&vector).contains("cannot add a vector to the output of block 0")

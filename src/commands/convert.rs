@@ -13,20 +13,21 @@ use crate::output::{self, Log};
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     let log = Log::new(args.report.verbose, args.report.quiet);
-    let format = Format::of(&args.output)?;
-    let named: Vec<(PathBuf, f32)> = args.inputs.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
-    check_output(args)?;
+    let (output, inputs) = output_and_inputs(&args.files)?;
+    let format = Format::of(output)?;
+    let named: Vec<(PathBuf, f32)> = inputs.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
+    check_output(output, args.force)?;
     let (inputs, described) = read_inputs(args, &named, log)?;
     let orthogonal_to =
         args.orthogonal_to.iter().map(|path| Input::new(VectorFile::read(path)?, 1.0, |file| file.or_at(args.layer)));
     let options = CombineOptions { normalize: args.normalize, orthogonal_to: orthogonal_to.collect::<Result<_>>()? };
     let vector = combine(inputs, &options)?;
-    let encoded = vector.encode(format, &args.output)?;
-    warn(&vector, format, &encoded, args, log);
-    write_atomic(&args.output, &encoded.bytes)?;
+    let encoded = vector.encode(format, output)?;
+    warn(&vector, format, &encoded, output, log);
+    write_atomic(output, &encoded.bytes)?;
     let report = Report {
         schema_version: 1,
-        output: &args.output,
+        output,
         format,
         hidden_size: vector.hidden_size(),
         layers: vector.layers.iter().map(|(layer, v)| LayerReport { layer: *layer, norm: l2_norm(v) }).collect(),
@@ -36,10 +37,16 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     if args.report.json { Ok(output::json(&report)?) } else { Ok(output::result(&report.to_text())?) }
 }
 
+fn output_and_inputs(files: &[String]) -> Result<(&Path, &[String])> {
+    match files.split_last() {
+        Some((output, inputs)) if !inputs.is_empty() => Ok((Path::new(output), inputs)),
+        _ => Err(Error::Argument("expected the files to read and then the file to write: bipo convert IN OUT".into())),
+    }
+}
+
 /// Refuses to replace a file that the user may have forgotten to follow with an output.
-fn check_output(args: &ConvertArgs) -> Result<()> {
-    let path = &args.output;
-    if !args.force && path.symlink_metadata().is_ok() {
+fn check_output(path: &Path, force: bool) -> Result<()> {
+    if !force && path.symlink_metadata().is_ok() {
         let name = path.display();
         let problem =
             format!("{name} exists, and the last argument is the output: name a new file, or replace it with --force");
@@ -77,8 +84,8 @@ fn read_inputs(args: &ConvertArgs, named: &[(PathBuf, f32)], log: Log) -> Result
 }
 
 /// Says what the reader of the file will not know.
-fn warn(vector: &SteeringVector, format: Format, encoded: &Encoded, args: &ConvertArgs, log: Log) {
-    let output = args.output.display();
+fn warn(vector: &SteeringVector, format: Format, encoded: &Encoded, output: &Path, log: Log) {
+    let output = output.display();
     if !encoded.lost.is_empty() {
         let lost = encoded.lost.join(", ");
         let layer = match vector.layers.keys().next() {

@@ -11,7 +11,7 @@ use bipo::model::Model;
 use bipo::model::presets;
 use bipo::optim::l2_norm;
 use bipo::tokens::{ResponsePrefix, TextEncoder};
-use bipo::vector::{Positions, SteeringVector};
+use bipo::vector::{Combination, Format, Positions, Spans, SteeringVector};
 use bipo::{Error, Result};
 use serde::Serialize;
 
@@ -69,7 +69,9 @@ struct VectorReport {
     num_hidden_layers: Option<usize>,
     hidden_size: usize,
     positions: Positions,
+    spans: Option<Spans>,
     training: Option<serde_json::Value>,
+    combination: Option<Combination>,
     layers: Vec<LayerReport>,
     warnings: Vec<String>,
 }
@@ -154,7 +156,9 @@ impl VectorFile {
             num_hidden_layers: metadata.num_hidden_layers,
             hidden_size: self.vector.hidden_size(),
             positions: metadata.positions,
+            spans: metadata.spans,
             training: metadata.training.clone(),
+            combination: metadata.combination.clone(),
             layers,
             warnings,
         })
@@ -176,6 +180,7 @@ fn format_of(path: &Path) -> Result<&'static str> {
         [b'G', b'G', b'U', b'F', ..] => "GGUF control vector",
         [b'P', b'K', 3, 4, ..] => "PyTorch .pt",
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => "NumPy .npy",
+        [b'{' | b'[', ..] if bipo::vector::VectorFile::read(path)?.format == Format::Svec => "IBM .svec",
         [b'{' | b'[', ..] => "JSON",
         head if is_own(head) => "bipo safetensors",
         _ => "safetensors of another program",

@@ -157,6 +157,9 @@ fn inputs_are_added_up_by_weight_and_recorded() {
     assert_eq!(combination.parts[1].sha256, sha256("b.safetensors"));
     assert_eq!(combination.parts[1].base_model.as_deref(), Some("fine-tune"));
     assert_eq!((c.metadata.base_model, c.metadata.num_hidden_layers), (None, Some(3)));
+    let inspected = place.bipo(&["inspect", "c.safetensors"]);
+    let text = String::from_utf8(inspected.stdout).unwrap();
+    assert!(text.contains("made of     a.safetensors × 1.5, b.safetensors × -0.5\n"), "{text}");
     // The record outlives another format.
     place.convert(&["c.safetensors", "c.gguf"]);
     assert_eq!(place.read("c.gguf").metadata.combination.unwrap(), combination);
@@ -170,7 +173,8 @@ fn normalize_and_orthogonal_to_have_their_effect() {
     b.write(&place.path("b.safetensors")).unwrap();
     place.convert(&["a.safetensors:3", "unit.safetensors", "--normalize"]);
     assert!((place.read("unit.safetensors").norm() - 3.0).abs() < 1e-6);
-    place.convert(&["a.safetensors", "rest.safetensors", "--orthogonal-to", "b.safetensors"]);
+    // Flags may stand anywhere, before the output too.
+    place.convert(&["a.safetensors", "--orthogonal-to", "b.safetensors", "rest.safetensors"]);
     let rest = place.read("rest.safetensors");
     let sum: f64 = rest.layers[&1].iter().map(|x| f64::from(*x)).sum();
     assert!(sum.abs() < 1e-5 && rest.norm() > 1.0, "{sum}");
@@ -215,7 +219,8 @@ fn a_refusal_writes_nothing_and_existing_files_stay() {
         (&["broken.json", "x.npy"], "broken.json: not a steering vector in JSON: invalid type"),
         (&["v.safetensors", "x.npy", "--orthogonal-to", "nowhere.npy"], "nowhere.npy"),
         (&["v.safetensors:1e38", "v.safetensors:3e38", "x.npy"], "not finite"),
-        (&["v.safetensors"], "required"),
+        (&["v.safetensors"], "expected the files to read and then the file to write"),
+        (&[], "required"),
     ] {
         place.refused(&[&["convert"], args].concat(), expected);
         assert_eq!(before, (place.names(), fs::read(place.path("w.safetensors")).unwrap()), "{args:?}");

@@ -11,7 +11,7 @@ use bipo::model::config::Config;
 use bipo::model::layout::Layout;
 use bipo::model::resolve::Checkpoint;
 use bipo::model::weights::Weights;
-use bipo::vector::{Metadata, Positions, SteeringVector};
+use bipo::vector::{Metadata, Positions, Spans, SteeringVector};
 use bipo::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
@@ -198,6 +198,7 @@ fn a_vector_that_a_bias_cannot_express_is_refused() {
     };
     let text = |error: Error| error.to_string();
     assert!(text(refusal(&|v| v.metadata.positions = Positions::Response, 1.0)).contains("response's tokens alone"));
+    assert!(text(refusal(&|v| v.metadata.spans = Some(Spans::User), 1.0)).contains("the words of the user's messages alone"));
     assert!(
         text(refusal(&|v| v.layers = [(3, vec![1.0; 32])].into(), 1.0)).contains("layer 3 out of range: model has 3 layers")
     );

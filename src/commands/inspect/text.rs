@@ -1,7 +1,8 @@
 //! The text view of an inspection: one block a file, tables aligned, then the cosines.
 
 use bipo::card;
-use bipo::vector::Positions;
+use bipo::positions::in_words;
+use bipo::vector::{Combination, Part};
 use console::{Alignment, measure_text_width, pad_str};
 use serde_json::Value;
 
@@ -70,17 +71,16 @@ impl VectorReport {
         let shape: Vec<String> = [self.model_type.clone(), blocks].into_iter().flatten().collect();
         let shape = if shape.is_empty() { String::new() } else { format!(" ({})", shape.join(", ")) };
         let base_model = self.base_model.as_deref().unwrap_or("not in the file");
-        let positions = match self.positions {
-            Positions::All => "all tokens of prompt and response".to_owned(),
-            positions => format!("the {positions}'s tokens alone"),
-        };
         let mut facts = vec![
             ("format", self.format.to_owned()),
             ("base model", format!("{base_model}{shape}, hidden size {}", self.hidden_size)),
-            ("added to", positions),
+            ("added to", in_words(self.positions, self.spans)),
         ];
         if let Some(training) = &self.training {
             facts.extend(trained(training));
+        }
+        if let Some(combination) = &self.combination {
+            facts.push(("made of", parts(combination)));
         }
         facts
     }
@@ -103,6 +103,20 @@ impl VectorReport {
         }
         table(&rows)
     }
+}
+
+/// `formal.safetensors × 1, concise.safetensors × -0.5, each brought to norm 1`
+fn parts(combination: &Combination) -> String {
+    let mut parts: Vec<String> =
+        combination.parts.iter().map(|Part { file, weight, .. }| format!("{file} × {weight}")).collect();
+    if combination.normalize {
+        parts.push("each brought to norm 1".to_owned());
+    }
+    let without: Vec<&str> = combination.orthogonal_to.iter().map(|part| part.file.as_str()).collect();
+    if !without.is_empty() {
+        parts.push(format!("orthogonal to {}", without.join(" and ")));
+    }
+    parts.join(", ")
 }
 
 /// How it was trained, from the metadata.
