@@ -2,6 +2,7 @@
 //! brings what is left to norm 1, if asked for. `bipo convert` writes the result, `bipo steer` uses it at once.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::file::{VectorFile, list};
 use super::{Combination, Metadata, Part, SteeringVector};
@@ -10,7 +11,7 @@ use crate::{Error, Result};
 /// A vector to be added up, and where it came from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {
-    /// Name of its file, without the directory.
+    /// Its file, as messages name it: runs in different directories give their vectors the same file name.
     pub file: String,
     /// Hash of its file.
     pub sha256: String,
@@ -26,7 +27,7 @@ impl Input {
     /// # Errors
     /// `place` fails, or an element is not finite.
     pub fn new(file: VectorFile, weight: f32, place: impl FnOnce(VectorFile) -> Result<SteeringVector>) -> Result<Self> {
-        let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = file.path.display().to_string();
         let sha256 = file.sha256.clone();
         file.check_finite()?;
         Ok(Self { file: name, sha256, vector: place(file)?, weight })
@@ -35,7 +36,7 @@ impl Input {
     fn part(&self) -> Part {
         let Metadata { base_model, training, combination, .. } = self.vector.metadata.clone();
         Part {
-            file: self.file.clone(),
+            file: Path::new(&self.file).file_name().unwrap_or_default().to_string_lossy().into_owned(),
             sha256: self.sha256.clone(),
             weight: self.weight,
             layers: self.vector.layers.keys().copied().collect(),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use bipo::vector::{Metadata, SteeringVector};
+use bipo::vector::{Metadata, Positions, SteeringVector};
 use serde_json::Value;
 
 fn fixture(name: &str) -> String {
@@ -197,6 +197,17 @@ fn layer_is_for_the_input_that_does_not_say_it() {
     place.refused(&["convert", &one, "x.safetensors"], "does not say which layer it steers: give --layer");
     place.refused(&["convert", &several, "x.safetensors", "--layer", "7"], "--layer cannot move several");
     place.refused(&["convert", &several, &several, "x.npy", "--layer", "7"], "every input says its layer already");
+}
+
+#[test]
+fn a_message_tells_files_of_one_name_in_two_directories_apart() {
+    let place = Place::new();
+    for (folder, positions) in [("one", Positions::All), ("two", Positions::Last)] {
+        fs::create_dir(place.path(folder)).unwrap();
+        place.vector(&format!("{folder}/v.safetensors"), &[1], Metadata { positions, ..Metadata::default() });
+    }
+    let expected = "one/v.safetensors is for positions all and no spans, two/v.safetensors for positions last";
+    place.refused(&["convert", "one/v.safetensors", "two/v.safetensors", "x.npy"], expected);
 }
 
 #[test]
