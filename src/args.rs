@@ -38,7 +38,7 @@ pub enum Command {
     Layers(Box<LayersArgs>),
     /// Generate text at a sweep of magnitudes.
     #[command(
-        after_help = "Examples:\n  bipo steer --prompt \"How was your day?\"\n  bipo steer --vector out/steering_vector.safetensors --magnitudes -2..2:0.5 --prompts questions.txt --json"
+        after_help = "Examples:\n  bipo steer --prompt \"How was your day?\"\n  bipo steer --vector out/steering_vector.safetensors --magnitudes -2..2:0.5 --prompts questions.txt --json\n  bipo steer --prompt \"How was your day?\" --report sweep.html"
     )]
     Steer(Box<SteerArgs>),
     /// Measure what a vector does: preference, multiple choice, damage, and alternatives beside it.
@@ -221,7 +221,7 @@ pub struct TrainArgs {
     /// Continue from this vector; its layers must be the run's, which they are by default [default: start at zero].
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
-    /// Write the vector, metrics.jsonl and config.json to this directory.
+    /// Write the vector, metrics.jsonl, config.json, the training curve and a model card to this directory.
     #[arg(long, default_value = "bipo_output", value_name = "DIR")]
     pub output_dir: PathBuf,
     /// Generate a short sweep when done.
@@ -436,6 +436,9 @@ pub struct SteerArgs {
     /// Write the result, as JSON, to this file too.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Write a self-contained HTML page to this file too: the texts side by side, settings, and the command.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ use crate::files::write_atomic;
 use crate::model::presets;
 use crate::optim::l2_norm;
 use crate::positions::in_words;
+use crate::report::shell::quote;
 use crate::train::{EpochRecord, Heldout};
 use crate::vector::{Positions, SteeringVector};
 
@@ -47,15 +48,15 @@ fn is_card(text: &str) -> bool {
     block.is_some_and(|(block, _)| block.lines().any(|line| line == LIBRARY))
 }
 
-/// The card of the vector in `file` (a name beside the card). `epochs` are the run's, in order; those with held-out margins
-/// make a table.
-pub fn model_card(vector: &SteeringVector, file: &str, epochs: &[EpochRecord]) -> String {
+/// The card of the vector in `file` (a name beside the card, as is `curve`, the picture of the run if there is one). `epochs`
+/// are the run's, in order; those with held-out margins make a table.
+pub fn model_card(vector: &SteeringVector, file: &str, epochs: &[EpochRecord], curve: Option<&str>) -> String {
     let training = vector.metadata.training.as_ref().unwrap_or(&Value::Null);
     let base = Base::of(vector);
     let mut out = metadata_block(&base, training);
     out += &introduction(vector, &base, training);
     out += &usage(vector, &base, file);
-    out += &results(training, epochs);
+    out += &results(training, epochs, curve);
     out += &settings_table(training);
     out += &contents(vector, file, training);
     out += if is_caa(training) { CAA_CITATION } else { CITATION };
@@ -184,7 +185,7 @@ fn layer_list(vector: &SteeringVector) -> String {
 
 fn usage(vector: &SteeringVector, base: &Base, file: &str) -> String {
     let (model, file_py) = (Value::from(base.id()), Value::from(file));
-    let (model_sh, file_sh) = (shell(base.id()), shell(file));
+    let (model_sh, file_sh) = (quote(base.id()), quote(file));
     let mut out = format!(
         "## Use\n\nWith `bipo`:\n\n```sh\nbipo steer --model {model_sh} --vector {file_sh} --magnitudes -2,0,2 \
          --prompt \"How was your day?\"\n```\n\nWith `transformers`:\n\n```python\n{HOOK}\n\n\
@@ -194,7 +195,7 @@ fn usage(vector: &SteeringVector, base: &Base, file: &str) -> String {
          prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors=\"pt\", return_dict=True)\n\
          print(tokenizer.decode(model.generate(**prompt, max_new_tokens=64, do_sample=False)[0]))\n```\n\n"
     );
-    let gguf = shell(&Path::new(file).with_extension("gguf").to_string_lossy());
+    let gguf = quote(&Path::new(file).with_extension("gguf").to_string_lossy());
     out += &match vector.layers.contains_key(&0) {
         true => "llama.cpp cannot add a vector to the output of block 0.\n\n".to_owned(),
         false => format!(
@@ -211,13 +212,7 @@ fn usage(vector: &SteeringVector, base: &Base, file: &str) -> String {
     out
 }
 
-/// An argument of a POSIX shell.
-pub fn shell(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
-    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
-fn results(training: &Value, epochs: &[EpochRecord]) -> String {
+fn results(training: &Value, epochs: &[EpochRecord], curve: Option<&str>) -> String {
     if is_caa(training) {
         return caa_results(training);
     }
@@ -226,6 +221,7 @@ fn results(training: &Value, epochs: &[EpochRecord]) -> String {
     if outcome.is_empty() && rows.is_empty() {
         return String::new();
     }
+    let curve = curve.map_or(String::new(), |file| format!("![Loss, margin and norm of the vector at each step]({file})\n\n"));
     let mut out = match outcome.is_empty() {
         true => "## Results\n\n".to_owned(),
         false => format!("## Results\n\nTraining ended with {outcome} (of the last batch). "),
@@ -233,6 +229,7 @@ fn results(training: &Value, epochs: &[EpochRecord]) -> String {
     out += &format!(
         "The margin is {MARGIN}: how far the vector, at direction d, moves the model towards the chosen response.\n\n"
     );
+    out += &curve;
     if rows.is_empty() {
         return out + "No held-out pairs were scored.\n\n";
     }
@@ -306,7 +303,7 @@ fn contents(vector: &SteeringVector, file: &str, training: &Value) -> String {
         return out + "\n`config.json` holds the settings. Nothing was trained, so `metrics.jsonl` is empty.\n\n";
     }
     out + "\n`steering_vector-epoch-NN.safetensors` is the vector after each epoch, `metrics.jsonl` has a line a step, \
-           `config.json` the settings.\n\n"
+           `training.svg` and `training.png` its curve, `config.json` the settings.\n\n"
 }
 
 const CITATION: &str = "## Citation\n\nCao et al., *Personalized Steering of Large Language Models: Versatile Steering Vectors \

@@ -45,6 +45,9 @@ pub enum Error {
     /// A loss, gradient or activation is NaN or infinite.
     #[error("{0}")]
     NotFinite(String),
+    /// A picture could not be drawn.
+    #[error("cannot draw: {0}")]
+    Draw(String),
     /// The user interrupted; what was reached is saved.
     #[error("interrupted")]
     Interrupted,
@@ -79,7 +82,7 @@ impl Error {
         match self {
             Self::Argument(_) | Self::Malformed { .. } | Self::Read { .. } => 2,
             Self::Interrupted => 130,
-            Self::Write { .. } | Self::Hub(_) | Self::Judge(_) | Self::NotFinite(_) | Self::Tensor(_) => 1,
+            Self::Write { .. } | Self::Hub(_) | Self::Judge(_) | Self::NotFinite(_) | Self::Draw(_) | Self::Tensor(_) => 1,
         }
     }
 }

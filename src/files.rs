@@ -30,6 +30,17 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|source| Error::write(path, source))
 }
 
+/// Refuses a path that cannot become a file: cheap to know before anything costly.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let problem = match (path.is_dir(), folder.is_dir()) {
+        (true, _) => "it is a directory: name a file".to_owned(),
+        (_, false) => format!("{} is no directory: make it first", folder.display()),
+        (false, true) => return Ok(()),
+    };
+    Err(Error::Argument(format!("cannot write {}: {problem}", path.display())))
+}
+
 /// SHA-256 of a file in hex.
 pub fn sha256(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();

@@ -48,6 +48,7 @@ pub mod ops;
 pub mod optim;
 mod panics;
 pub mod positions;
+pub mod report;
 pub mod tokens;
 pub mod train;
 pub mod vector;

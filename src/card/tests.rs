@@ -32,7 +32,7 @@ fn epoch(epoch: usize, margin: f64) -> EpochRecord {
 }
 
 fn card(vector: &SteeringVector) -> String {
-    model_card(vector, "v.safetensors", &[epoch(1, 0.25), epoch(2, 0.5)])
+    model_card(vector, "v.safetensors", &[epoch(1, 0.25), epoch(2, 0.5)], Some("training.png"))
 }
 
 /// The lines between the two `---`.
@@ -85,7 +85,8 @@ fn held_out_margins_make_a_row_an_epoch_and_the_kept_one_is_marked() {
     assert!(card.contains("| 2 (kept) | 50 | +0.5000 | 75 % | -0.5000 | 50 % | 0.6000 |\n"), "{card}");
     assert!(card.contains("50 steps, loss 0.5000, margin +0.2500"));
     assert!(card.contains("formal-heldout, 48 pairs"));
-    let bare = model_card(&example(), "v.safetensors", &[]);
+    let bare = model_card(&example(), "v.safetensors", &[], None);
+    assert!(card.contains("![Loss, margin and norm of the vector at each step](training.png)\n") && !bare.contains("!["));
     assert!(bare.contains("No held-out pairs were scored") && !bare.contains("| epoch |"));
 }
 
@@ -156,14 +157,14 @@ fn a_foreign_readme_is_left_alone_and_a_card_is_replaced() {
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("# My project"));
     std::fs::remove_file(&path).unwrap();
     assert!(write(dir.path(), &card(&example())).unwrap());
-    assert!(write(dir.path(), &model_card(&example(), "w.safetensors", &[])).unwrap());
+    assert!(write(dir.path(), &model_card(&example(), "w.safetensors", &[], None)).unwrap());
     assert!(std::fs::read_to_string(&path).unwrap().contains("w.safetensors"));
 }
 
 #[test]
 fn a_vector_without_metadata_has_a_card_all_the_same() {
     let vector = SteeringVector { layers: [(5, vec![1.0])].into(), metadata: Metadata::default() };
-    let card = model_card(&vector, "v.safetensors", &[]);
+    let card = model_card(&vector, "v.safetensors", &[], None);
     assert!(card.contains("# Steering vector for MODEL\n") && card.contains("One steering vector of 1 numbers for its model"));
     assert!(!card.contains("## Results") && !card.contains("## Training"));
 }
@@ -176,7 +177,7 @@ fn a_mean_difference_says_that_it_was_not_learned_and_cites_its_own_paper() {
         "eval_dataset": {"name": "formal-heldout", "sha256": "cd34", "pairs": 48}, "compared_pairs": 199,
         "heldout": epoch(1, 0.25).heldout,
     }));
-    let card = model_card(&vector, "v.safetensors", &[]);
+    let card = model_card(&vector, "v.safetensors", &[], None);
     assert!(block(&card).ends_with("- activation-steering\n- contrastive-activation-addition"));
     for expected in [
         "It was not learned: it is the mean difference",

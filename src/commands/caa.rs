@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::run::{self, Prepared};
 use super::train::{
-    VECTOR_FILE, interrupt_flag, margins, named_layers, prepare_directory, pretty, settings, test_generation, try_it, vector,
-    write_card,
+    VECTOR_FILE, interrupt_flag, margins, named_layers, prepare_directory, pretty, remove_curve, settings, test_generation,
+    try_it, vector, write_card,
 };
 use crate::args::{TrainArgs, given};
 use crate::output::{self, Log};
@@ -78,7 +78,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let results = json!({"compared_pairs": used, "heldout": measured});
     let vector = vector(&opened, &config, args.run.spans, &v, &settings, results);
     vector.write(&path)?;
-    write_card(&args.output_dir, &vector, &[], log)?;
+    remove_curve(&args.output_dir);
+    write_card(&args.output_dir, &vector, &[], None, log)?;
 
     if args.run.model.json {
         output::json(&json!({

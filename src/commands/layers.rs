@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bipo::activations::CacheOptions;
-use bipo::card::shell;
 use bipo::layer_search::{self, LayerResult, LayerSearch, hold_out, middle_layers};
+use bipo::report::shell::quote;
 use bipo::train::{EpochRecord, Observer, StepRecord};
 use bipo::{Error, Result};
 use serde::Serialize;
@@ -143,8 +143,8 @@ fn train_command(given: &[Given], layer: usize) -> String {
             true => words.push(flag.clone()),
             // A value of its own word could pass for a flag where it begins with a minus sign.
             false => words.extend(values.iter().map(|value| match value.starts_with('-') {
-                true => format!("{flag}={}", shell(value)),
-                false => format!("{flag} {}", shell(value)),
+                true => format!("{flag}={}", quote(value)),
+                false => format!("{flag} {}", quote(value)),
             })),
         }
     }

@@ -7,6 +7,7 @@ mod inspect;
 mod judge;
 mod layers;
 mod merge;
+mod page;
 mod run;
 mod session;
 mod steer;

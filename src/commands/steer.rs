@@ -5,15 +5,17 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bipo::chat::Message;
-use bipo::files::write_atomic;
+use bipo::files::{check_writable, write_atomic};
 use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 use bipo::model::Model;
+use bipo::report::{Answer, Block, Generations, Page, Section};
 use bipo::tokens::{ResponsePrefix, TextEncoder};
 use bipo::vector::{CombineOptions, Input, Positions, Spans, SteeringVector, VectorFile, combine};
 use bipo::{Error, Result};
 use serde::Serialize;
 use serde_json::json;
 
+use super::page;
 use super::session::Opened;
 use super::train::VECTOR_FILE;
 use crate::args::{SteerArgs, vector_and_scale};
@@ -24,7 +26,10 @@ const NARROWEST_COLUMN: usize = 28;
 
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
-    let vector = read_vector(&args.vector, args.layer, (args.positions, args.spans))?;
+    args.report.iter().chain(&args.output).try_for_each(|path| check_writable(path))?;
+    let inputs = read_inputs(&args.vector, args.layer)?;
+    let vector_settings = page::vector_settings(&inputs);
+    let vector = settle(inputs, (args.positions, args.spans))?;
     let prompts = read_prompts(&args.prompt, args.prompts.as_deref())?;
     if prompts.is_empty() {
         let problem = "no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)";
@@ -46,7 +51,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let (model, _) = opened.load(&args.model, log)?;
     let magnitudes = args.magnitudes.as_slice();
     let streams = magnitudes.len() == 1 && !args.model.json && output::terminal_width().is_some();
-    let mut all = Vec::new();
+    let (mut all, mut generations) = (Vec::new(), Vec::new());
     let mut shown = Ok(());
     let sweep = Sweep { model: &model, encoder: &opened.encoder, vectors: &vector.layers, magnitudes, options: &options };
     for prompt in &prompts {
@@ -55,20 +60,59 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
             shown = output::result(&texts.to_text());
         }
         // With a file to write, a reader that has gone is no reason to stop.
-        if shown.is_err() && args.output.is_none() {
+        if shown.is_err() && args.output.is_none() && args.report.is_none() {
             break;
         }
+        generations.push(Block::Generations(texts.for_page()));
         all.extend(texts.results());
     }
     let results = json!({"schema_version": 1, "results": all});
     if let Some(path) = &args.output {
         write_atomic(path, format!("{results:#}\n").as_bytes())?;
     }
+    let written = args.report.as_ref().map_or(Ok(()), |path| {
+        let settings = [page::model_settings(&args.model, &opened), vector_settings, settings(args, &vector)].concat();
+        report(args, &opened.files.name, settings, generations).write(path)
+    });
     shown?;
     if args.model.json {
         output::json(&results)?;
     }
-    Ok(())
+    // Last, so that a page that cannot be written takes no result with it.
+    Ok(written?)
+}
+
+fn settings(args: &SteerArgs, vector: &SteeringVector) -> Vec<(String, String)> {
+    let magnitudes: Vec<String> = args.magnitudes.as_slice().iter().map(f32::to_string).collect();
+    let setting = |name: &str, value: String| Some((name.to_owned(), value));
+    let sampling = match args.temperature {
+        0.0 => "greedy".to_owned(),
+        temperature => format!("temperature {temperature}"),
+    };
+    let all = [
+        setting("positions", vector.metadata.positions.to_string()),
+        vector.metadata.spans.and_then(|spans| setting("spans", spans.to_string())),
+        setting("magnitudes", magnitudes.join(", ")),
+        setting("decoding", sampling),
+        args.top_p.and_then(|p| setting("top p", p.to_string())),
+        args.top_k.and_then(|k| setting("top k", k.to_string())),
+        (args.repeat_penalty != 1.0).then(|| ("repeat penalty".to_owned(), args.repeat_penalty.to_string())),
+        setting("new tokens", format!("at most {}", args.max_new_tokens)),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn report(args: &SteerArgs, model: &str, settings: Vec<(String, String)>, generations: Vec<Block>) -> Page {
+    let (prompts, magnitudes) = (generations.len(), args.magnitudes.as_slice().len());
+    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    Page {
+        title: format!("{model}, steered"),
+        summary: format!("{} at {} of one steering vector.", plural(prompts, "prompt"), plural(magnitudes, "magnitude")),
+        command: page::command_line(),
+        seed: Some(args.seed),
+        settings,
+        sections: vec![Section::new("Generations", generations)],
+    }
 }
 
 /// Greedy decoding of up to `max_new_tokens`.
@@ -85,13 +129,15 @@ pub fn greedy(max_new_tokens: usize, opened: &Opened, positions: Positions) -> G
     }
 }
 
+/// Where a vector is added, as the user says.
+type Places = (Option<Positions>, Option<Spans>);
+
 /// The sum of the vectors, at the layer, positions and spans that are given, else at those of the files.
-pub fn read_vector(
-    vectors: &[String],
-    layer: Option<usize>,
-    (positions, spans): (Option<Positions>, Option<Spans>),
-) -> Result<SteeringVector> {
-    let mut inputs = read_inputs(vectors, layer)?;
+pub fn read_vector(vectors: &[String], layer: Option<usize>, places: Places) -> Result<SteeringVector> {
+    settle(read_inputs(vectors, layer)?, places)
+}
+
+fn settle(mut inputs: Vec<Input>, (positions, spans): Places) -> Result<SteeringVector> {
     for known in inputs.iter_mut().map(|input| &mut input.vector.metadata) {
         known.spans = spans.or(known.spans.filter(|_| positions.is_none()));
         known.positions = positions.unwrap_or(known.positions);
@@ -217,6 +263,19 @@ pub struct Texts {
 }
 
 impl Texts {
+    /// As a page shows them.
+    pub fn for_page(&self) -> Generations {
+        let answer = |(generation, text): &(Generation, String)| {
+            let end = match generation.finish_reason {
+                FinishReason::Stop => "",
+                FinishReason::Length => ", cut",
+            };
+            let note = format!("{} tokens{end} · dose {:.2}", generation.token_ids.len(), generation.dose);
+            Answer { magnitude: f64::from(generation.magnitude), text: text.clone(), note }
+        };
+        Generations { prompt: self.prompt.clone(), answers: self.generations.iter().map(answer).collect() }
+    }
+
     fn results(self) -> impl Iterator<Item = TextResult> {
         let prompt = self.prompt;
         self.generations.into_iter().map(move |(generation, text)| TextResult {

@@ -14,6 +14,7 @@ use bipo::layers::Layers;
 use bipo::model::{Model, presets};
 use bipo::optim::l2_norm;
 use bipo::positions::Spans;
+use bipo::report::curves;
 use bipo::train::{EpochRecord, Heldout, Observer, Outcome, StepRecord, Timings, TrainConfig};
 use bipo::vector::{Metadata, SteeringVector};
 use bipo::{Error, Result};
@@ -27,6 +28,9 @@ use crate::output::{self, Log, Progress};
 
 /// What a run leaves in its output directory.
 pub const VECTOR_FILE: &str = "steering_vector.safetensors";
+
+/// The picture of the run, beside the vector.
+const CURVE: &str = "training.png";
 
 /// The question of `--test-generation`.
 const TEST_PROMPT: &str = "How was your day?";
@@ -67,7 +71,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let path = args.output_dir.join(VECTOR_FILE);
     let vector = vector_of(&outcome.v, results(&outcome));
     vector.write(&path)?;
-    write_card(&args.output_dir, &vector, &reporter.epochs, log)?;
+    let curve = draw_curve(&args.output_dir, &reporter, log);
+    write_card(&args.output_dir, &vector, &reporter.epochs, curve, log)?;
     report(args, log, &path, &outcome, dataset.skipped.len(), (load_s, tokenize_s))?;
     if let Some(error) = outcome.stopped {
         log.info(format!("what was reached after {} steps is saved in {}", outcome.steps, path.display()));
@@ -220,9 +225,27 @@ pub fn vector(
     }
 }
 
+/// Leaves the training curve beside the vector, as SVG too. Returns the name of the picture, none where it could not be
+/// drawn: the vector is saved, so that is no reason to fail.
+fn draw_curve(dir: &Path, reporter: &Reporter, log: Log) -> Option<&'static str> {
+    remove_curve(dir);
+    let chart = curves::training(&reporter.steps, &reporter.epochs);
+    let path = dir.join(CURVE);
+    let drawn = chart.write(&path.with_extension("svg")).and_then(|()| chart.write(&path));
+    drawn.map_err(|error| log.warn(format!("no training curve: {error}"))).ok().map(|()| CURVE)
+}
+
+/// Takes the curve of an earlier run away: it would pass for this vector's.
+pub fn remove_curve(dir: &Path) {
+    for extension in ["svg", "png"] {
+        // Most often there is none; what cannot be removed cannot be helped.
+        let _ = std::fs::remove_file(dir.join(CURVE).with_extension(extension));
+    }
+}
+
 /// Leaves the model card beside the vector.
-pub fn write_card(dir: &Path, vector: &SteeringVector, epochs: &[EpochRecord], log: Log) -> Result<()> {
-    if !card::write(dir, &card::model_card(vector, VECTOR_FILE, epochs))? {
+pub fn write_card(dir: &Path, vector: &SteeringVector, epochs: &[EpochRecord], curve: Option<&str>, log: Log) -> Result<()> {
+    if !card::write(dir, &card::model_card(vector, VECTOR_FILE, epochs, curve))? {
         let path = dir.join(card::CARD_FILE);
         log.warn(format!("{} is no model card of bipo and stays as it is", path.display()));
     }
@@ -325,6 +348,7 @@ struct Reporter<'a> {
     output_dir: PathBuf,
     metrics: File,
     vector_of: &'a dyn Fn(&[f32], Value) -> SteeringVector,
+    steps: Vec<StepRecord>,
     epochs: Vec<EpochRecord>,
     cache_progress: Option<Progress>,
     step_progress: Option<Progress>,
@@ -342,6 +366,7 @@ impl<'a> Reporter<'a> {
             output_dir,
             metrics,
             vector_of,
+            steps: Vec::new(),
             epochs: Vec::new(),
             cache_progress: None,
             step_progress: None,
@@ -369,6 +394,7 @@ impl Observer for Reporter<'_> {
         let line = format!("{}\n", json!(record));
         let written = self.metrics.write_all(line.as_bytes());
         written.map_err(|source| Error::write(self.output_dir.join("metrics.jsonl"), source))?;
+        self.steps.push(record.clone());
         let log = self.log;
         let progress = self.step_progress.get_or_insert_with(|| log.progress("training", total_steps));
         progress.set(record.step, || {

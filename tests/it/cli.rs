@@ -258,7 +258,7 @@ fn a_cache_in_a_file_gives_the_same_bytes_as_one_in_memory_and_its_size_is_said_
         assert!(line(&memory).ends_with("in memory") && line(&file).ends_with("in a temporary file in file"));
         assert_eq!(line(&memory).contains("keys and values"), has_keys, "{}", line(&memory));
         let left: Vec<_> = fs::read_dir(place.path("file")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left.len(), 6, "{left:?}");
+        assert_eq!(left.len(), 8, "{left:?}");
     }
 }
 

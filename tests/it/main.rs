@@ -13,3 +13,4 @@ mod inspect;
 mod judge;
 mod merge;
 mod quantised;
+mod report;

@@ -1,0 +1,34 @@
+//! Command lines that paste into a POSIX shell.
+
+/// An argument as the shell must read it to get `text`.
+pub fn quote(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | ',' | '+' | '@' | '%');
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// A program and its arguments as one line, or several where an argument has line feeds.
+pub fn command_line<T: AsRef<str>>(program: &str, arguments: impl IntoIterator<Item = T>) -> String {
+    let arguments = arguments.into_iter().map(|argument| quote(argument.as_ref()));
+    std::iter::once(quote(program)).chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_what_a_person_would_write() {
+        let line = command_line("bipo", ["steer", "--magnitudes", "-2,0,2", "--prompt", "How was your day?"]);
+        assert_eq!(line, "bipo steer --magnitudes -2,0,2 --prompt 'How was your day?'");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_shell_reads_back_what_was_meant() {
+        let hostile = ["", "it's", "$HOME `id` \"x\" \\", "a\nb", "~", "{a,b}", "*", "x;y", "=z", "#", "!1", "é 漢"];
+        let line = command_line("printf", ["%s\\0"].into_iter().chain(hostile));
+        let output = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+        let read: Vec<String> = String::from_utf8(output.stdout).unwrap().split('\0').map(str::to_owned).collect();
+        assert_eq!(read[..hostile.len()], hostile);
+    }
+}

@@ -1,0 +1,251 @@
+//! Pages and charts: what `bipo steer --report` writes, and the pictures of a run. The tests that open a page need Chromium
+//! (`BIPO_CHROMIUM` names another program than `chromium`) and fail where it is missing.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use bipo::report::{Answer, Block, Cell, Chart, Estimate, Generations, Page, Panel, Section, Series, Table, Theme, curves};
+use serde_json::Value;
+
+use crate::cli::{Place, assert_ok, assert_refused, fixture, text};
+
+const HOSTILE: &str =
+    "</p><script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\"> & 'it';\u{1b}[31m";
+
+/// Every kind of block, each with a hostile text.
+fn page() -> Page {
+    let effect: Vec<Estimate> =
+        (-4..=4).map(|i| f64::from(i) / 2.0).map(|m| Estimate::new(m, 1.5 * m).between(1.5 * m - 0.4, 1.5 * m + 0.4)).collect();
+    let damage: Vec<Estimate> = effect.iter().map(|e| Estimate::new(e.x, 12.0 * e.x.powi(2).exp())).collect();
+    let panels = vec![
+        Panel::new("margin").series(Series::estimates("BiPO", &effect)).series(Series::estimates(HOSTILE, &damage)),
+        Panel::new("perplexity").log().series(Series::estimates("BiPO", &damage)),
+    ];
+    let layers: Vec<Estimate> = (8..=20).map(|l| Estimate::new(f64::from(l), f64::from(l % 7)).between(0.0, 7.0)).collect();
+    let table = Table {
+        caption: HOSTILE.into(),
+        columns: vec!["magnitude".into(), "margin".into(), HOSTILE.into()],
+        rows: vec![vec![Cell::signed(-1.0, None, 1), Cell::between(0.5, (-0.25, 0.75), 2), Cell::text(HOSTILE)]],
+        best: Some(0),
+    };
+    let answers = [-2.0, 0.0, 2.0].map(|magnitude| Answer { magnitude, text: HOSTILE.into(), note: HOSTILE.into() });
+    Page {
+        title: format!("Report {HOSTILE}"),
+        summary: HOSTILE.into(),
+        command: "bipo steer --prompt 'it'\\''s'".into(),
+        seed: Some(11),
+        settings: vec![("model".into(), HOSTILE.into())],
+        sections: vec![
+            Section::new(HOSTILE, vec![Block::Text(HOSTILE.into()), Block::Chart(curves::dose_response("Dose", panels))]),
+            Section::new("Layers", vec![Block::Chart(curves::layer_profile("score", &layers, 13)), Block::Table(table)]),
+            Section::new("Texts", vec![Block::Generations(Generations { prompt: HOSTILE.into(), answers: answers.to_vec() })]),
+        ],
+    }
+}
+
+/// What Chromium made of a page.
+struct Opened {
+    dom: String,
+    /// Lines of the console.
+    console: Vec<String>,
+    /// What the page, not the browser, asked for beyond its own file.
+    requests: Vec<String>,
+}
+
+/// Opens a file in a Chromium of its own.
+fn open(file: &Path, flags: &[&str]) -> Opened {
+    let profile = tempfile::tempdir().unwrap();
+    let net_log = profile.path().join("net.json");
+    let program = std::env::var("BIPO_CHROMIUM").unwrap_or_else(|_| "chromium".into());
+    let common = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
+                  --disable-component-update --disable-sync --enable-logging=stderr --dump-dom";
+    let output = Command::new(&program)
+        .args(common.split_whitespace())
+        .args(flags)
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("--log-net-log={}", net_log.display()))
+        .arg(format!("file://{}", file.display()))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}: install Chromium (Debian: apt-get install chromium)"));
+    assert_ok(&output);
+    let log: Value = serde_json::from_slice(&fs::read(net_log).unwrap()).unwrap();
+    let start = &log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"];
+    let jobs = log["events"].as_array().unwrap().iter().filter(|event| &event["type"] == start).map(|event| &event["params"]);
+    // What the browser asks for by itself has no page as its initiator.
+    let of_page = jobs.filter(|job| job["initiator"] != "not an origin");
+    // The end of a job is an event of the same type, without a URL.
+    let of_page = of_page.filter_map(|job| job["url"].as_str().map(str::to_owned));
+    let requests = of_page.filter(|url| !url.starts_with("file:") && !url.starts_with("data:")).collect();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let console = stderr.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect();
+    Opened { dom: String::from_utf8_lossy(&output.stdout).into_owned(), console, requests }
+}
+
+fn assert_alone(opened: &Opened) {
+    assert!(opened.console.is_empty(), "{:?}", opened.console);
+    assert!(opened.requests.is_empty(), "{:?}", opened.requests);
+}
+
+/// A short run's vector, and the page of a sweep with it.
+fn steer_report(place: &Place, more: &[&str]) -> std::process::Output {
+    assert_ok(&place.train("out", &[]));
+    let model = fixture("llama");
+    let args = ["steer", "--model", &model, "--vector", "out/steering_vector.safetensors", "--max-new-tokens", "6"];
+    place.bipo(&[&args[..], &["--prompt", HOSTILE.trim_end_matches("\u{1b}[31m"), "--report", "page.html"], more].concat())
+}
+
+#[test]
+fn the_page_of_a_sweep_has_its_texts_settings_seed_and_a_command_that_makes_it_again() {
+    let place = Place::new();
+    let output = steer_report(&place, &["--json", "--magnitudes", "-1,0.1", "--seed", "42"]);
+    assert_ok(&output);
+    let page = fs::read_to_string(place.path("page.html")).unwrap();
+    let results: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(results["results"].as_array().unwrap().len(), 2);
+    for part in
+        ["<header>−1</header>", "<header>+0.1</header>", "<strong>42</strong>", "out/steering_vector.safetensors", "norm"]
+    {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("<script") && !page.contains("<img"), "{page}");
+    assert!(page.contains("default-src 'none'"));
+    // The command of the page, read by a shell, makes the same page.
+    let command = page.split("<code>").nth(1).unwrap().split("</code>").next().unwrap();
+    let unescape = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+    let command = unescape.iter().fold(command.to_owned(), |text, (from, to)| text.replace(from, to));
+    fs::remove_file(place.path("page.html")).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_bipo")).parent().unwrap();
+    let again = Command::new("sh")
+        .args(["-c", &command])
+        .current_dir(place.path(""))
+        .env("PATH", program)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_ok(&again);
+    assert_eq!(fs::read_to_string(place.path("page.html")).unwrap(), page);
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_refused_before_the_model_is_read() {
+    let place = Place::new();
+    fs::create_dir(place.path("folder")).unwrap();
+    for (path, expected) in [("nowhere/page.html", "nowhere is no directory: make it first"), ("folder", "it is a directory")] {
+        let args = ["steer", "--model", "no/such-model", "--prompt", "a", "--report", path];
+        assert_refused(&place.bipo(&args), &["--report", path], expected);
+    }
+}
+
+#[test]
+fn a_run_leaves_its_curve_as_svg_and_png_and_in_its_card() {
+    let place = Place::new();
+    assert_ok(&place.train("a", &["--eval-dataset", "pairs.csv"]));
+    assert_ok(&place.train("b", &["--eval-dataset", "pairs.csv"]));
+    let svg = fs::read_to_string(place.path("a/training.svg")).unwrap();
+    for part in ["<svg ", "loss", "margin", "norm of the vector", "held out, d = +1", "step", "ln 2"] {
+        assert!(svg.contains(part), "{part}: {svg}");
+    }
+    let png = fs::read(place.path("a/training.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"));
+    let size = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+    assert_eq!(size(16), 2 * 680, "two pixels to a CSS pixel");
+    assert_eq!(png, fs::read(place.path("b/training.png")).unwrap());
+    let card = fs::read_to_string(place.path("a/README.md")).unwrap();
+    assert!(card.contains("](training.png)\n"), "{card}");
+}
+
+#[test]
+fn a_curve_that_cannot_be_written_loses_neither_vector_nor_card() {
+    let place = Place::new();
+    fs::create_dir_all(place.path("out/training.svg/full")).unwrap();
+    let output = place.train("out", &[]);
+    assert_ok(&output);
+    assert!(
+        text(&output.stderr).contains("warning: no training curve: cannot write out/training.svg"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(!place.vector("out").is_empty());
+    assert!(!fs::read_to_string(place.path("out/README.md")).unwrap().contains("training.png)"));
+}
+
+#[test]
+fn charts_of_nothing_of_one_point_and_of_what_is_not_finite_are_drawn() {
+    let values = [f64::NAN, f64::INFINITY, 0.0, -1.0, 1e308, -1e308, 1e-300, 5.0];
+    let points = |count: usize| -> Vec<Estimate> {
+        values[..count].iter().enumerate().map(|(x, y)| Estimate::new(x as f64, *y).between(*y, f64::NAN)).collect()
+    };
+    for count in 0..=values.len() {
+        for panel in [Panel::new("y"), Panel::new("y").log(), Panel::new("y").mark(f64::NAN, "m").reference(f64::NAN, "r")] {
+            let chart = Chart::new("t", "x").panel(panel.series(Series::estimates("s", &points(count))));
+            let whole = Chart { x_whole: true, ..chart.clone() };
+            for chart in [chart, whole] {
+                let svg = chart.to_svg(Theme::Light).unwrap();
+                assert!(!svg.contains("NaN") && !svg.contains("inf"), "{count}: {svg}");
+                assert!(chart.to_png(Theme::Dark).unwrap().len() > 1000);
+            }
+        }
+    }
+    for (low, spread) in [0.0, 1.0, -1e6].into_iter().flat_map(|low| [1e-12, 1e-5, 1.0, 1e9, 1e99].map(|spread| (low, spread)))
+    {
+        let ends = [Estimate::new(0.0, low), Estimate::new(spread, low + spread)];
+        for panel in [Panel::new("y"), Panel::new("y").log()] {
+            let svg = Chart::new("t", "x").panel(panel.series(Series::estimates("s", &ends))).to_svg(Theme::Light).unwrap();
+            assert!((7..40).contains(&svg.matches("<text").count()), "{low} {spread}: {svg}");
+        }
+    }
+    assert!(Chart::default().to_svg(Theme::Page).is_ok());
+    assert!(curves::training(&[], &[]).to_png(Theme::Light).is_ok());
+}
+
+#[test]
+fn a_chart_is_written_by_its_extension() {
+    let place = Place::new();
+    let chart = Chart::new("t", "x").panel(Panel::new("y").series(Series::estimates("s", &[Estimate::new(0.0, 1.0)])));
+    chart.write(&place.path("a.svg")).unwrap();
+    chart.write(&place.path("a.png")).unwrap();
+    let error = chart.write(&place.path("a.pdf")).unwrap_err();
+    assert!(error.to_string().ends_with("a chart's file ends in .svg or .png") && error.exit_code() == 2, "{error}");
+    assert!(!place.path("a.pdf").exists());
+}
+
+#[test]
+fn a_browser_shows_hostile_texts_asks_for_nothing_and_logs_nothing() {
+    let place = Place::new();
+    let page = page();
+    page.write(&place.path("page.html")).unwrap();
+    for scheme in ["--blink-settings=preferredColorScheme=0", "--blink-settings=preferredColorScheme=1"] {
+        let opened = open(&place.path("page.html"), &[scheme]);
+        assert_alone(&opened);
+        let dom = &opened.dom;
+        assert!(!dom.contains("<script") && !dom.contains("<img") && dom.contains("<title>Report"), "{dom}");
+        let shown = dom.matches("&lt;/p&gt;&lt;script&gt;document.title = 'taken'&lt;/script&gt;").count();
+        // Title twice, summary, setting, heading, paragraph, legend, caption, column, cell, prompt, three texts with notes.
+        assert_eq!(shown, 17, "{dom}");
+        assert_eq!(dom.matches("<svg").count(), 2);
+    }
+}
+
+#[test]
+fn a_browser_shows_the_page_of_a_real_sweep() {
+    let place = Place::new();
+    assert_ok(&steer_report(&place, &["--magnitudes", "-2..2:0.5"]));
+    let opened = open(&place.path("page.html"), &[]);
+    assert_alone(&opened);
+    assert_eq!(opened.dom.matches("<article").count(), 9);
+    assert!(opened.dom.contains("<h2>Reproduce</h2>") && opened.dom.contains("bipo steer --model"));
+}
+
+#[test]
+fn no_part_of_a_page_is_wider_than_a_phone() {
+    let place = Place::new();
+    page().write(&place.path("page.html")).unwrap();
+    let measure = "<!DOCTYPE html><iframe id=f src=page.html style='border:0;width:360px;height:800px'></iframe><script>
+        f.onload = () => { const page = f.contentDocument.documentElement;
+        document.title = 'too wide by ' + (page.scrollWidth - page.clientWidth) }</script>";
+    fs::write(place.path("phone.html"), measure).unwrap();
+    let opened = open(&place.path("phone.html"), &["--allow-file-access-from-files"]);
+    assert!(opened.dom.contains("<title>too wide by 0</title>"), "{}", opened.dom);
+}
