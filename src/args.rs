@@ -253,6 +253,9 @@ pub struct LayersArgs {
     /// Try each of these blocks by itself: 8..20 or 8,10,12 or all [default: the middle half].
     #[arg(long, value_name = "LIST")]
     pub layers: Option<LayerList>,
+    /// Draw each layer's held-out loss into this file, .svg or .png; repeat for both.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Vec<PathBuf>,
 }
 
 /// The data and the settings of a run, whatever it is for.
@@ -517,6 +520,14 @@ pub struct EvalArgs {
     /// Write the table to this CSV file too.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
+    /// Draw effect and damage against magnitude into this file, .svg or .png; repeat for both.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Vec<PathBuf>,
+    /// Write settings, tables, curves and texts to this file too, as one web page that needs no other.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Judge")]
+    pub judge: JudgeArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

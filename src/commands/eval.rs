@@ -6,17 +6,23 @@ use std::path::Path;
 use bipo::data::{Dataset, LoadOptions, QuestionSet, load_questions};
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::damage::NEUTRAL_TEXT;
-use bipo::eval::{Encoded, Material, Outcome, PairLine, Report, Settings, Subject, Treatment, baseline, evaluate};
-use bipo::files::write_atomic;
+use bipo::eval::judge::Generation;
+use bipo::eval::{
+    Encoded, GeneratedText, Material, Outcome, PairLine, Report, Settings, Subject, Treatment, baseline, evaluate,
+};
+use bipo::files::{check_writable, write_atomic};
 use bipo::lens::NEUTRAL_PROMPTS;
+use bipo::report::{Chart, Page};
 use bipo::tokens::added_bos;
 use bipo::vector::SteeringVector;
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
+use super::judge::Judge;
+use super::page;
 use super::run::load_data;
 use super::session::Opened;
-use super::steer::{check_prompts, check_vector, greedy, read_prompts, read_vector};
+use super::steer::{check_prompts, check_vector, greedy, read_inputs, read_prompts, read_vector, settle};
 use super::train::{describe, without_folders};
 use crate::args::{EvalArgs, SkipArg, response_prefix};
 use crate::output::{self, Log, Progress};
@@ -27,7 +33,13 @@ const DEFAULT_BETA: f64 = 0.1;
 pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     check_outputs(args)?;
-    let vector = read_vector(&args.vector, args.layer, (args.positions, args.spans))?;
+    let judge = Judge::new(&args.judge, log)?;
+    if judge.is_some() && args.skip.contains(&SkipArg::Generation) {
+        return Err(Error::Argument("--skip generation leaves a judge nothing to grade: leave one of them out".into()).into());
+    }
+    let vectors = read_inputs(&args.vector, args.layer)?;
+    let vector_settings = page::vector_settings(&vectors);
+    let vector = settle(vectors, (args.positions, args.spans))?;
     let baselines = baselines(args, &vector)?;
     let inputs = Inputs::read(args, log)?;
     let mut opened = Opened::new(&args.model, response_prefix(&args.response_prefix), log)?;
@@ -55,28 +67,84 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     }
     say_times(&outcome, log);
     let Outcome { rows, generations, timings, .. } = outcome;
-    let settings = described(args, &opened, &inputs, &subjects, &settings);
-    let report = Report { schema_version: 1, settings, rows, generations, timings };
+    let described = described(args, &opened, &inputs, &subjects, &settings);
+    let mut report = Report { schema_version: 1, settings: described, rows, generations, timings };
+    // What was measured is shown whatever becomes of the judge.
+    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, &settings.bootstrap, log));
     if let Some(path) = &args.csv {
         write_atomic(path, &report.to_csv()?)?;
     }
+    args.plot.iter().try_for_each(|path| report.chart().write(path))?;
+    let page = args.report.as_ref().map(|path| {
+        let settings = [page::model_settings(&args.model, &opened), vector_settings, for_page(args, &inputs, &settings)];
+        (page(args, &opened.files.name, settings.concat(), &report), path)
+    });
+    page.map_or(Ok(()), |(page, path)| page.write(path))?;
     match args.model.json {
         true => output::json(&report)?,
         false => output::result(&report.to_text())?,
     }
+    judged
+}
+
+/// Adds a judge's scores to the report.
+fn grade(judge: &Judge, report: &mut Report, bootstrap: &Bootstrap, log: Log) -> anyhow::Result<()> {
+    let generation = |text: &GeneratedText| Generation {
+        prompt: text.prompt.clone(),
+        magnitude: text.magnitude.unwrap_or_default(),
+        text: text.text.clone(),
+    };
+    let generations: Vec<Generation> = report.generations.iter().map(generation).collect();
+    if let Some(judged) = judge.grade(&generations, log)? {
+        report.settings["judge"] = json!({"model": judged.judge_model, "rubric": judged.rubric});
+        report.add_scores(&judged.verdicts, bootstrap);
+    }
     Ok(())
+}
+
+fn page(args: &EvalArgs, model: &str, settings: Vec<(String, String)>, report: &Report) -> Page {
+    let subjects = match args.baseline.as_slice() {
+        [] => String::new(),
+        baselines => format!(", beside {}", baselines.join(", ")),
+    };
+    Page {
+        title: format!("{model}: what a steering vector does"),
+        summary: format!("Measured at magnitudes {}{subjects}.", magnitudes(args)),
+        command: page::command_line(),
+        seed: Some(args.seed),
+        settings,
+        sections: report.sections(),
+    }
+}
+
+fn magnitudes(args: &EvalArgs) -> String {
+    args.magnitudes.as_slice().iter().map(f32::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What the numbers depend on beside model and vector, in words.
+fn for_page(args: &EvalArgs, inputs: &Inputs, settings: &Settings) -> Vec<(String, String)> {
+    let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let questions: Vec<String> =
+        inputs.questions.iter().map(|set| format!("{} ({} prompts)", set.name, set.questions.len())).collect();
+    let text = args.text.as_deref().map_or(Some("bundled".to_owned()), file_name);
+    let all = [
+        ("held-out pairs", inputs.dataset.as_ref().map(|set| format!("{}, {} pairs", set.name, set.pairs.len()))),
+        ("beta", inputs.dataset.as_ref().map(|_| settings.beta.to_string())),
+        ("questions", (!questions.is_empty()).then(|| questions.join(", "))),
+        ("neutral text", text.filter(|_| !inputs.text.is_empty())),
+        ("new tokens", (!inputs.prompts.is_empty()).then(|| format!("at most {}, greedy", args.max_new_tokens))),
+        ("baseline's instruction", args.baseline_system.clone()),
+        ("judge", args.judge.judge_model.clone().filter(|_| args.judge.judge.is_some())),
+        ("rubric", args.judge.rubric.clone().and_then(|rubric| file_name(Path::new(&rubric)))),
+        ("intervals", Some(format!("95 %, bootstrap of {} resamples", args.bootstrap))),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// Refuses what could not be written in the end.
 fn check_outputs(args: &EvalArgs) -> Result<()> {
-    for (flag, path) in [("--csv", &args.csv), ("--per-pair", &args.per_pair)] {
-        let Some(path) = path else { continue };
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !dir.is_dir() || path.is_dir() {
-            let (path, dir) = (path.display(), dir.display());
-            return Err(Error::Argument(format!("{flag} {path}: expected a file in a directory that exists, not {dir}")));
-        }
-    }
+    [&args.csv, &args.per_pair, &args.report].into_iter().flatten().try_for_each(|path| check_writable(path))?;
+    args.plot.iter().try_for_each(|path| Chart::check_path(path))?;
     if args.per_pair.is_some() && args.dataset.is_none() {
         return Err(Error::Argument("--per-pair needs pairs: give --dataset".into()));
     }

@@ -1,12 +1,14 @@
 //! `bipo layers`: short runs at each candidate from one pass over the data, a table of them by held-out loss, and the
 //! command line that trains the winner.
 
+use std::f64::consts::LN_2;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bipo::activations::CacheOptions;
 use bipo::layer_search::{self, LayerResult, LayerSearch, hold_out, middle_layers};
 use bipo::report::shell::quote;
+use bipo::report::{Chart, Estimate, curves};
 use bipo::train::{EpochRecord, Observer, StepRecord};
 use bipo::{Error, Result};
 use serde::Serialize;
@@ -17,11 +19,12 @@ use crate::args::{Given, LayersArgs, given};
 use crate::output::{self, Log, Progress};
 
 /// What a run in full does not take over from the short ones, nor from this command.
-const OWN: [&str; 8] =
-    ["--layers", "--epochs", "--max-steps", "--schedule-epochs", "--warmup-steps", "--json", "--verbose", "--quiet"];
+const OWN: [&str; 9] =
+    ["--layers", "--plot", "--epochs", "--max-steps", "--schedule-epochs", "--warmup-steps", "--json", "--verbose", "--quiet"];
 
 pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
+    args.plot.iter().try_for_each(|path| Chart::check_path(path))?;
     let Prepared { opened, dataset, heldout, pairs, heldout_pairs, .. } = Prepared::new(&args.run, log)?;
     let num_blocks = opened.config.num_hidden_layers;
     let layers = args.layers.as_ref().map_or_else(|| middle_layers(num_blocks), |list| list.of(num_blocks))?;
@@ -68,13 +71,14 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
         command: winner.map(|best| train_command(&given(), best.layer)),
         layers: results,
     };
-    if winner_loss(&report).is_some_and(|loss| loss >= std::f64::consts::LN_2) {
+    if winner_loss(&report).is_some_and(|loss| loss >= LN_2) {
         log.warn("no layer does better than no vector on the held-out pairs: take more --max-steps, or look at the data");
     }
     match args.run.model.json {
         true => output::json(&report)?,
         false => output::result(&report.to_text())?,
     }
+    args.plot.iter().try_for_each(|path| report.chart().write(path))?;
     let failure = || Error::NotFinite("every candidate failed; lower --lr or use --dtype f32".into());
     report.best_layer.map(|_| ()).ok_or_else(|| failure().into())
 }
@@ -102,6 +106,16 @@ struct Report {
 }
 
 impl Report {
+    /// Held-out loss by layer; a run that failed has no point.
+    fn chart(&self) -> Chart {
+        let at = |result: &LayerResult| Some(Estimate::new(result.layer as f64, result.heldout.as_ref()?.loss));
+        let mut losses: Vec<Estimate> = self.layers.iter().filter_map(at).collect();
+        losses.sort_by(|a, b| a.x.total_cmp(&b.x));
+        let mut chart = curves::layer_profile("held-out loss, lower is better", &losses, self.best_layer);
+        chart.panels = chart.panels.into_iter().map(|panel| panel.reference(LN_2, "no vector")).collect();
+        chart
+    }
+
     fn to_text(&self) -> String {
         let mut text = format!("held out: {}\n\n", self.heldout);
         text += "layer      loss  margin at +1  right  margin at -1  right     |v|  seconds\n";

@@ -137,7 +137,8 @@ pub fn read_vector(vectors: &[String], layer: Option<usize>, places: Places) -> 
     settle(read_inputs(vectors, layer)?, places)
 }
 
-fn settle(mut inputs: Vec<Input>, (positions, spans): Places) -> Result<SteeringVector> {
+/// The sum of what was read, added where the user says, else where the files say.
+pub fn settle(mut inputs: Vec<Input>, (positions, spans): Places) -> Result<SteeringVector> {
     for known in inputs.iter_mut().map(|input| &mut input.vector.metadata) {
         known.spans = spans.or(known.spans.filter(|_| positions.is_none()));
         known.positions = positions.unwrap_or(known.positions);
@@ -271,9 +272,13 @@ impl Texts {
                 FinishReason::Length => ", cut",
             };
             let note = format!("{} tokens{end} · dose {:.2}", generation.token_ids.len(), generation.dose);
-            Answer { magnitude: f64::from(generation.magnitude), text: text.clone(), note }
+            Answer { magnitude: Some(generation.magnitude.into()), text: text.clone(), note }
         };
-        Generations { prompt: self.prompt.clone(), answers: self.generations.iter().map(answer).collect() }
+        Generations {
+            prompt: self.prompt.clone(),
+            subject: String::new(),
+            answers: self.generations.iter().map(answer).collect(),
+        }
     }
 
     fn results(self) -> impl Iterator<Item = TextResult> {

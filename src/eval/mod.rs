@@ -7,6 +7,7 @@ pub mod bootstrap;
 pub mod choice;
 pub mod damage;
 pub mod judge;
+mod picture;
 pub mod preference;
 mod run;
 mod table;
@@ -80,6 +81,9 @@ pub struct GeneratedText {
     pub text: String,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// What a judge gave it, 1 to 4; none where there was no judge, or it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge_score: Option<u8>,
 }
 
 /// Log-probabilities of one pair in one row: a line of `--per-pair`.

@@ -309,6 +309,7 @@ impl Run<'_> {
                     prompt: prompt.clone(),
                     text: self.encoder.decode(&generation.token_ids, true)?,
                     finish_reason: generation.finish_reason,
+                    judge_score: None,
                 };
                 let mut ids = generation.token_ids;
                 ids.retain(|id| !self.encoder.is_eos(*id));

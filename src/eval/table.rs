@@ -3,7 +3,11 @@
 use super::{Measure, Report, Row, Unit};
 use crate::{Error, Result};
 
-/// Measures of held-out pairs, with their headings; those of question files have a point in their name; the rest is damage.
+/// The judge's mean score.
+pub(super) const JUDGE: &str = "judge";
+
+/// Measures of held-out pairs, with their headings; those of question files have a point in their name; what is neither of them
+/// nor the judge's is damage.
 const PREFERENCE: [(&str, &str); 6] = [
     ("dose", "dose"),
     ("margin", "margin"),
@@ -16,14 +20,18 @@ const PREFERENCE: [(&str, &str); 6] = [
 impl Report {
     /// Tables of values, each with its 95 % interval.
     pub fn to_text(&self) -> String {
-        let names = self.names();
+        let tables: Vec<String> = self.groups().iter().map(|(title, names)| self.table(title, names)).collect();
+        tables.join("\n")
+    }
+
+    /// Titles of what was measured, each with the names of its measures.
+    pub(super) fn groups(&self) -> Vec<(&'static str, Vec<&str>)> {
         let is_preference = |name: &&str| PREFERENCE.iter().any(|(known, _)| known == name);
-        let (preference, others): (Vec<&str>, Vec<&str>) = names.into_iter().partition(is_preference);
-        let (choice, damage): (Vec<&str>, Vec<&str>) = others.into_iter().partition(|name| name.contains('.'));
-        let tables = [("Preference", preference), ("Multiple choice", choice), ("Damage", damage)];
-        let shown: Vec<String> =
-            tables.iter().filter(|(_, names)| !names.is_empty()).map(|(title, names)| self.table(title, names)).collect();
-        shown.join("\n")
+        let (preference, others): (Vec<&str>, Vec<&str>) = self.names().into_iter().partition(is_preference);
+        let (choice, others): (Vec<&str>, Vec<&str>) = others.into_iter().partition(|name| name.contains('.'));
+        let (judge, damage): (Vec<&str>, Vec<&str>) = others.into_iter().partition(|name| *name == JUDGE);
+        let groups = [("Preference", preference), ("Multiple choice", choice), ("Judge", judge), ("Damage", damage)];
+        groups.into_iter().filter(|(_, names)| !names.is_empty()).collect()
     }
 
     /// One line a row: subject, magnitude, then value, low and high of each measure; empty where it was not taken.
@@ -62,11 +70,8 @@ impl Report {
     }
 
     fn table(&self, title: &str, names: &[&str]) -> String {
-        let heading = |name: &&str| {
-            let known = PREFERENCE.iter().find(|(known, _)| known == name);
-            known.map_or_else(|| name.to_string(), |(_, heading)| heading.to_string())
-        };
-        let mut lines = vec![[title, "m"].map(String::from).into_iter().chain(names.iter().map(heading)).collect::<Vec<_>>()];
+        let headings = names.iter().map(|name| heading(name).to_owned());
+        let mut lines = vec![[title, "m"].map(String::from).into_iter().chain(headings).collect::<Vec<_>>()];
         for row in &self.rows {
             let magnitude = row.magnitude.map_or_else(|| "-".to_owned(), signed_magnitude);
             let cells = names.iter().map(|name| row.get(name).map_or_else(|| "-".to_owned(), |measure| cell(row, measure)));
@@ -76,17 +81,28 @@ impl Report {
     }
 }
 
-fn signed_magnitude(magnitude: f32) -> String {
+/// What a measure is called above its column.
+pub(super) fn heading(name: &str) -> &str {
+    PREFERENCE.iter().find(|(known, _)| *known == name).map_or(name, |(_, heading)| heading)
+}
+
+pub(super) fn signed_magnitude(magnitude: f32) -> String {
     if magnitude == 0.0 { "0".to_owned() } else { format!("{magnitude:+}") }
 }
 
-fn cell(row: &Row, Measure { name, unit, estimate }: &Measure) -> String {
+fn cell(row: &Row, measure: &Measure) -> String {
+    match parts(row, measure) {
+        (value, None) => value,
+        (value, Some((low, high))) => format!("{value} [{low}, {high}]"),
+    }
+}
+
+/// The value and the ends of its interval as they are shown.
+pub(super) fn parts(row: &Row, Measure { name, unit, estimate }: &Measure) -> (String, Option<(String, String)>) {
     let [value, low, high] = [estimate.value, estimate.low, estimate.high];
     // The same at every draw: the dose's interval says little, a margin of 0 at magnitude 0 nothing.
-    if name == "dose" || (row.magnitude == Some(0.0) && low == high) {
-        return number(value, *unit);
-    }
-    format!("{} [{}, {}]", number(value, *unit), bound(low, *unit), bound(high, *unit))
+    let is_constant = name == "dose" || (row.magnitude == Some(0.0) && low == high);
+    (number(value, *unit), (!is_constant).then(|| (bound(low, *unit), bound(high, *unit))))
 }
 
 fn number(x: f64, unit: Unit) -> String {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::{Theme, draw, png};
-use crate::files::write_atomic;
+use crate::files::{check_writable, write_atomic};
 use crate::{Error, Result};
 
 /// Panels above one another over one x axis.
@@ -132,12 +132,36 @@ impl Chart {
     /// # Errors
     /// Another extension, or the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let bytes = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("svg") => self.to_svg(Theme::Light)?.into_bytes(),
-            Some("png") => self.to_png(Theme::Light)?,
-            _ => return Err(Error::Argument(format!("{}: a chart's file ends in .svg or .png", path.display()))),
+        let bytes = match Format::of(path)? {
+            Format::Svg => self.to_svg(Theme::Light)?.into_bytes(),
+            Format::Png => self.to_png(Theme::Light)?,
         };
         write_atomic(path, &bytes)
+    }
+
+    /// Refuses a path that no chart can be written to: cheap to know before anything costly.
+    ///
+    /// # Errors
+    /// Another extension, or a folder that does not exist.
+    pub fn check_path(path: &Path) -> Result<()> {
+        Format::of(path)?;
+        check_writable(path)
+    }
+}
+
+/// What the extension of a chart's file says.
+enum Format {
+    Svg,
+    Png,
+}
+
+impl Format {
+    fn of(path: &Path) -> Result<Self> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("svg") => Ok(Self::Svg),
+            Some("png") => Ok(Self::Png),
+            _ => Err(Error::Argument(format!("{}: a chart's file ends in .svg or .png", path.display()))),
+        }
     }
 }
 

@@ -48,14 +48,19 @@ pub fn dose_response(title: impl Into<String>, panels: Vec<Panel>) -> Chart {
     Chart { panels, ..Chart::new(title, "magnitude") }
 }
 
-/// A score for each layer, and which of them wins.
-pub fn layer_profile(score: impl Into<String>, layers: &[Estimate], winner: usize) -> Chart {
+/// A score for each layer, and which of them wins, if one does.
+pub fn layer_profile(score: impl Into<String>, layers: &[Estimate], winner: Option<usize>) -> Chart {
     let line = Series::new("", Style::Faint, layers.iter().map(|layer| (layer.x, layer.value)).collect()).hue(NEGATIVE);
-    let bars =
-        |wins: bool| -> Vec<Estimate> { layers.iter().copied().filter(|layer| (layer.x == winner as f64) == wins).collect() };
+    let bars = |wins: bool| -> Vec<Estimate> {
+        layers.iter().copied().filter(|layer| winner.is_some_and(|winner| layer.x == winner as f64) == wins).collect()
+    };
     let others = Series::estimates("", &bars(false)).style(Style::Bars).hue(NEGATIVE);
     let best = Series::estimates("", &bars(true)).style(Style::Bars).hue(POSITIVE);
-    let panel = Panel::new(score).series(line).series(others).series(best).mark(winner as f64, format!("layer {winner}"));
+    let panel = Panel::new(score).series(line).series(others).series(best);
+    let panel = match winner {
+        Some(winner) => panel.mark(winner as f64, format!("layer {winner}")),
+        None => panel,
+    };
     Chart { x_whole: true, ..Chart::new("Score of each layer", "layer").panel(panel) }
 }
 

@@ -11,6 +11,8 @@ use super::ticks::minus;
 pub struct Generations {
     /// The prompt.
     pub prompt: String,
+    /// What was steered with, small beside the prompt; empty where a page has but one vector.
+    pub subject: String,
     /// One a magnitude, in the order in which they are shown.
     pub answers: Vec<Answer>,
 }
@@ -18,8 +20,8 @@ pub struct Generations {
 /// What was generated at one magnitude.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answer {
-    /// The factor on the vector.
-    pub magnitude: f64,
+    /// The factor on the vector; none where there is none.
+    pub magnitude: Option<f64>,
     /// The text.
     pub text: String,
     /// What is known of it, small below it: its length, a score.
@@ -35,7 +37,7 @@ pub(super) struct Colours {
 impl Colours {
     /// For everything that a page shows.
     pub(super) fn of<'a>(all: impl Iterator<Item = &'a Generations>) -> Self {
-        let sizes = all.flat_map(|generations| &generations.answers).map(|answer| answer.magnitude.abs());
+        let sizes = all.flat_map(|generations| &generations.answers).filter_map(|answer| Some(answer.magnitude?.abs()));
         Self { largest: sizes.filter(|size| size.is_finite()).fold(0.0, f64::max) }
     }
 
@@ -64,8 +66,13 @@ impl Colours {
 impl Generations {
     pub(super) fn html(&self, colours: Colours) -> String {
         let columns = self.answers.len().max(1);
+        let subject = match self.subject.is_empty() {
+            true => String::new(),
+            false => format!(" <span>{}</span>", escape(&self.subject)),
+        };
         let mut out = format!(
-            "<section class=\"prompt\"><h3><span>Prompt</span> <bdi>{}</bdi></h3>\n<div class=\"answers\" style=\"--columns:{columns}\">\n",
+            "<section class=\"prompt\"><h3><span>Prompt</span> <bdi>{}</bdi>{subject}</h3>\n<div class=\"answers\" \
+             style=\"--columns:{columns}\">\n",
             escape(&self.prompt)
         );
         for answer in &self.answers {
@@ -76,8 +83,8 @@ impl Generations {
             let _ = writeln!(
                 out,
                 "<article {}><header>{}</header><p dir=\"auto\">{}</p>{note}</article>",
-                colours.attributes(answer.magnitude),
-                signed(answer.magnitude),
+                colours.attributes(answer.magnitude.unwrap_or_default()),
+                answer.magnitude.map_or_else(|| "no vector".to_owned(), signed),
                 escape(answer.text.trim())
             );
         }
@@ -97,8 +104,9 @@ mod tests {
 
     #[test]
     fn colours_grow_with_the_magnitude_of_either_sign() {
-        let answer = |magnitude| Answer { magnitude, ..Answer::default() };
-        let texts = Generations { prompt: "p".into(), answers: vec![answer(-1.0), answer(0.0), answer(2.0)] };
+        let answer = |magnitude| Answer { magnitude: Some(magnitude), ..Answer::default() };
+        let answers = vec![answer(-1.0), answer(0.0), answer(2.0)];
+        let texts = Generations { prompt: "p".into(), answers, ..Generations::default() };
         let html = texts.html(Colours::of([&texts].into_iter()));
         for attributes in [
             "class=\"answer negative\" style=\"--strength:50%\"><header>−1</header>",
@@ -111,8 +119,9 @@ mod tests {
 
     #[test]
     fn what_a_model_writes_is_no_markup() {
-        let answer = Answer { magnitude: f64::NAN, text: "</p><script>alert(1)</script>".into(), note: "<b>".into() };
-        let texts = Generations { prompt: "<img src=x onerror=alert(1)>".into(), answers: vec![answer] };
+        let answer = Answer { magnitude: Some(f64::NAN), text: "</p><script>alert(1)</script>".into(), note: "<b>".into() };
+        let markup = "<img src=x onerror=alert(1)>";
+        let texts = Generations { prompt: markup.into(), subject: markup.into(), answers: vec![answer] };
         let html = texts.html(Colours::of([&texts].into_iter()));
         assert!(!html.contains("<script") && !html.contains("<img") && !html.contains("<b>"), "{html}");
         assert!(html.contains("&lt;/p&gt;&lt;script&gt;alert(1)&lt;/script&gt;"));

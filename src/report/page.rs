@@ -135,8 +135,12 @@ impl Section {
                     let _ = writeln!(out, "<p>{}</p>", escape(text));
                 }
                 Block::Chart(chart) => {
-                    let (svg, title) = (chart.to_svg(Theme::Page)?, escape(&chart.title));
-                    let _ = writeln!(out, "<figure><figcaption>{title}</figcaption><div class=\"scroll\">{svg}</div></figure>");
+                    let svg = chart.to_svg(Theme::Page)?;
+                    let caption = match chart.title.is_empty() {
+                        true => String::new(),
+                        false => format!("<figcaption>{}</figcaption>", escape(&chart.title)),
+                    };
+                    let _ = writeln!(out, "<figure>{caption}<div class=\"scroll\">{svg}</div></figure>");
                 }
                 Block::Table(table) => out += &table.html(),
                 Block::Generations(generations) => out += &generations.html(colours),

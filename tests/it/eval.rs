@@ -320,7 +320,7 @@ fn bad_input_of_eval_is_refused_before_the_model_is_loaded() {
     )
     .unwrap();
     fs::write(place.path("empty.txt"), " \n").unwrap();
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 12] = [
         (&["--dataset", "nowhere.csv"], "no such file: nowhere.csv"),
         (&["--mc", "pairs.csv"], "no multiple-choice columns; found question, matching, not_matching"),
         (&["--mc", "ab.json"], "ab.json: row 0: the question has no"),
@@ -332,7 +332,9 @@ fn bad_input_of_eval_is_refused_before_the_model_is_loaded() {
             "cannot read rndom: No such file or directory (os error 2); expected --baseline random, prompt or",
         ),
         (&["--per-pair", "p.jsonl"], "--per-pair needs pairs: give --dataset"),
-        (&["--csv", "no/dir/t.csv"], "--csv no/dir/t.csv: expected a file in a directory that exists"),
+        (&["--csv", "no/dir/t.csv"], "cannot write no/dir/t.csv: no/dir is no directory: make it first"),
+        (&["--plot", "no/curve.svg"], "cannot write no/curve.svg: no is no directory: make it first"),
+        (&["--plot", "curve.pdf"], "curve.pdf: a chart's file ends in .svg or .png"),
         (&["--skip", "text,generation"], "nothing to measure"),
     ];
     for (args, expected) in cases {

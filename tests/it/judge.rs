@@ -130,3 +130,45 @@ fn what_a_judge_lacks_is_said_before_anything_is_asked() {
     let flags = ["judge", "other.json", "--rubric", "formal", "--judge-dry-run"];
     assert_refused(&place.bipo(&flags), &flags, "other.json: expected JSON with results");
 }
+
+#[test]
+fn an_evaluation_has_a_judges_mean_beside_its_other_measures_and_loses_none_to_a_judge_that_refuses() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    let model = crate::cli::fixture("llama");
+    let eval = |flags: &[&str]| {
+        let common = ["eval", "--model", &model, "--vector", "out/steering_vector.safetensors", "--skip", "text"];
+        let texts = ["--magnitudes=-1,1", "--max-new-tokens", "4", "--prompt", "grade me 1", "--prompt", "grade me 4"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bipo"));
+        command.args(common).args(texts).args(flags).current_dir(place.path(""));
+        command.env_remove("BIPO_JUDGE_KEY").env_remove("OPENAI_API_KEY").output().unwrap()
+    };
+    let (url, _asked) = server(200);
+    let judge = |url| ["--judge", url, "--judge-model", "grader", "--rubric", "formal"];
+    let output = eval(&[&judge(&url)[..], &["--json", "--csv", "table.csv", "--report", "page.html"]].concat());
+    assert_ok(&output);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for row in report["rows"].as_array().unwrap() {
+        assert_eq!(row["measures"]["judge"]["value"], 2.5, "{row}");
+    }
+    let scores: Vec<&Value> = report["generations"].as_array().unwrap().iter().map(|text| &text["judge_score"]).collect();
+    assert_eq!(scores, [1, 4, 1, 4]);
+    assert_eq!(report["settings"]["judge"], json!({"model": "grader", "rubric": "formal"}));
+    assert!(
+        fs::read_to_string(place.path("table.csv")).unwrap().lines().next().unwrap().contains(",judge,judge_low,judge_high")
+    );
+    let page = fs::read_to_string(place.path("page.html")).unwrap();
+    assert!(page.contains("<h2>Judge</h2>") && page.contains("judge: 4 of 4"), "{page}");
+
+    let (url, _asked) = server(401);
+    let output = eval(&judge(&url));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("repetition") && !text(&output.stdout).contains("judge"), "{}", text(&output.stdout));
+    assert_eq!(text(&output.stderr).lines().filter(|line| line.starts_with("error:")).count(), 1);
+
+    let output = eval(&["--rubric", "formal", "--judge-dry-run"]);
+    assert_ok(&output);
+    assert!(text(&output.stdout).contains("questions to MODEL") && text(&output.stdout).contains("repetition"));
+    let output = eval(&[&judge(&url)[..], &["--skip", "generation", "--mc", "none.csv"]].concat());
+    assert_refused(&output, &["--judge", "--skip"], "--skip generation leaves a judge nothing to grade");
+}

@@ -29,7 +29,8 @@ fn page() -> Page {
         rows: vec![vec![Cell::signed(-1.0, None, 1), Cell::between(0.5, (-0.25, 0.75), 2), Cell::text(HOSTILE)]],
         best: Some(0),
     };
-    let answers = [-2.0, 0.0, 2.0].map(|magnitude| Answer { magnitude, text: HOSTILE.into(), note: HOSTILE.into() });
+    let answers =
+        [Some(-2.0), Some(0.0), None].map(|magnitude| Answer { magnitude, text: HOSTILE.into(), note: HOSTILE.into() });
     Page {
         title: format!("Report {HOSTILE}"),
         summary: HOSTILE.into(),
@@ -38,8 +39,15 @@ fn page() -> Page {
         settings: vec![("model".into(), HOSTILE.into())],
         sections: vec![
             Section::new(HOSTILE, vec![Block::Text(HOSTILE.into()), Block::Chart(curves::dose_response("Dose", panels))]),
-            Section::new("Layers", vec![Block::Chart(curves::layer_profile("score", &layers, 13)), Block::Table(table)]),
-            Section::new("Texts", vec![Block::Generations(Generations { prompt: HOSTILE.into(), answers: answers.to_vec() })]),
+            Section::new("Layers", vec![Block::Chart(curves::layer_profile("score", &layers, Some(13))), Block::Table(table)]),
+            Section::new(
+                "Texts",
+                vec![Block::Generations(Generations {
+                    prompt: HOSTILE.into(),
+                    subject: HOSTILE.into(),
+                    answers: answers.to_vec(),
+                })],
+            ),
         ],
     }
 }
@@ -117,7 +125,7 @@ fn the_page_of_a_sweep_has_its_texts_settings_seed_and_a_command_that_makes_it_a
     let command = unescape.iter().fold(command.to_owned(), |text, (from, to)| text.replace(from, to));
     fs::remove_file(place.path("page.html")).unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_bipo")).parent().unwrap();
-    let again = Command::new("sh")
+    let again = Command::new("/bin/sh")
         .args(["-c", &command])
         .current_dir(place.path(""))
         .env("PATH", program)
@@ -211,6 +219,68 @@ fn a_chart_is_written_by_its_extension() {
     assert!(!place.path("a.pdf").exists());
 }
 
+/// An evaluation's page and pictures, with a vector, a direction and an instruction beside it.
+fn eval_report(place: &Place) {
+    assert_ok(&place.train("out", &[]));
+    fs::write(place.path("mc.csv"), "question,A,B,C,D,answer\none?,a,b,c,d,A\ntwo?,a,b,c,d,B\n").unwrap();
+    let model = fixture("llama");
+    let args = ["eval", "--model", &model, "--vector", "out/steering_vector.safetensors", "--dataset", "pairs.csv"];
+    let texts = ["--magnitudes=-2..2:1", "--max-new-tokens", "4", "--prompt", "a <b> c", "--prompt", "d", "--mc", "mc.csv"];
+    let beside = ["--baseline", "random", "--baseline", "prompt", "--baseline-system", "Be <i>brief</i>."];
+    let files = ["--report", "page.html", "--plot", "curve.svg", "--plot", "curve.png"];
+    assert_ok(&place.bipo(&[&args[..], &texts, &beside, &files].concat()));
+}
+
+#[test]
+fn the_page_of_an_evaluation_has_every_table_curve_and_text() {
+    let place = Place::new();
+    eval_report(&place);
+    let page = fs::read_to_string(place.path("page.html")).unwrap();
+    for title in ["Preference", "Multiple choice", "Damage", "Generations", "Settings", "Reproduce"] {
+        assert!(page.contains(&format!("<h2>{title}</h2>")), "{title}: {page}");
+    }
+    // Five rows of the vector, four of the direction, one of the instruction, in each of three tables.
+    assert_eq!(page.matches("<tr>").count() - page.matches("<thead><tr>").count(), 3 * 10);
+    assert_eq!(page.matches("<svg").count(), 3);
+    assert_eq!(page.matches("<article").count(), 2 * 10);
+    assert_eq!(page.matches("<header>no vector</header>").count(), 2);
+    assert!(page.contains("<bdi>a &lt;b&gt; c</bdi> <span>random</span>"), "{page}");
+    assert!(page.contains("Be &lt;i&gt;brief&lt;/i&gt;."));
+    let svg = fs::read_to_string(place.path("curve.svg")).unwrap();
+    for part in
+        ["margin", "moved right, %", "mc.accuracy, %", "perplexity", "kl", "repetition, %", "random", "prompt", "magnitude"]
+    {
+        assert!(svg.contains(part), "{part}: {svg}");
+    }
+    assert!(fs::read(place.path("curve.png")).unwrap().starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn layers_are_drawn_with_the_winner_pointed_out() {
+    let place = Place::new();
+    let model = fixture("llama");
+    let args = ["layers", "--model", &model, "--dataset", "pairs.csv", "--eval-dataset", "pairs.csv", "--max-steps", "2"];
+    let output = place.bipo(&[&args[..], &["--json", "--plot", "layers.svg"]].concat());
+    assert_ok(&output);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let svg = fs::read_to_string(place.path("layers.svg")).unwrap();
+    for part in ["held-out loss", "no vector", &format!("layer {}", report["best_layer"])] {
+        assert!(svg.contains(part), "{part}: {svg}");
+    }
+    let refused = place.bipo(&[&args[..], &["--plot", "layers.pdf"]].concat());
+    assert_refused(&refused, &["--plot", "layers.pdf"], "a chart's file ends in .svg or .png");
+}
+
+#[test]
+fn a_browser_shows_the_page_of_an_evaluation() {
+    let place = Place::new();
+    eval_report(&place);
+    let opened = open(&place.path("page.html"), &[]);
+    assert_alone(&opened);
+    assert_eq!(opened.dom.matches("<svg").count(), 3);
+    assert!(opened.dom.contains("bipo eval --model"));
+}
+
 #[test]
 fn a_browser_shows_hostile_texts_asks_for_nothing_and_logs_nothing() {
     let place = Place::new();
@@ -222,8 +292,8 @@ fn a_browser_shows_hostile_texts_asks_for_nothing_and_logs_nothing() {
         let dom = &opened.dom;
         assert!(!dom.contains("<script") && !dom.contains("<img") && dom.contains("<title>Report"), "{dom}");
         let shown = dom.matches("&lt;/p&gt;&lt;script&gt;document.title = 'taken'&lt;/script&gt;").count();
-        // Title twice, summary, setting, heading, paragraph, legend, caption, column, cell, prompt, three texts with notes.
-        assert_eq!(shown, 17, "{dom}");
+        // Title twice, summary, setting, heading, paragraph, legend, caption, column, cell, prompt, subject, three texts with notes.
+        assert_eq!(shown, 18, "{dom}");
         assert_eq!(dom.matches("<svg").count(), 2);
     }
 }
