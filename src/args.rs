@@ -83,7 +83,7 @@ Preference (--dataset): dose, the mean over pairs of ‖m·v‖/‖h‖, with th
 
 Multiple choice (--mc): TruthfulQA's mc1 and mc2 as the benchmark defines them, from its CSV or the hub's Parquet, asked through the chat template without examples. matching: the probability of the letter that matches the behaviour, of the two, in A/B items of the CAA data sets, averaged over both orders of the options. accuracy: the share of questions whose right letter is the likeliest, in files as MMLU's. The end-of-turn token is no part of an answer.
 
-Damage: perplexity of a neutral text, read without template in windows of 1024 tokens with the vector at every token; kl, the mean KL divergence of the next-token distributions on it from those of the model without vector; repetition, the share of 4-grams of tokens in the generated texts that occur earlier in the same text.
+Damage: perplexity of a neutral text, read without template in windows of 1024 tokens with the vector at every token; KL divergence (kl in files), the mean over its next-token distributions from those of the model without vector; repetition, the share of 4-grams of tokens in the generated texts that occur earlier in the same text.
 
 Baselines (--baseline): random, a random direction of the vector's norm at its layers; prompt, the model without vector, told --baseline-system (on the neutral text it stands in front, followed by an empty line); or another vector file, scaled to the vector's norm. At magnitude 0 they are the same model, so that row is there once.
 

@@ -118,7 +118,7 @@ fn page(args: &EvalArgs, model: &str, settings: Vec<(String, String)>, report: &
 }
 
 fn magnitudes(args: &EvalArgs) -> String {
-    args.magnitudes.as_slice().iter().map(f32::to_string).collect::<Vec<_>>().join(", ")
+    args.magnitudes.as_slice().iter().map(|magnitude| magnitude.to_string().replace('-', "−")).collect::<Vec<_>>().join(", ")
 }
 
 /// What the numbers depend on beside model and vector, in words.

@@ -83,7 +83,8 @@ impl Report {
 
 /// What a measure is called above its column.
 pub(super) fn heading(name: &str) -> &str {
-    PREFERENCE.iter().find(|(known, _)| *known == name).map_or(name, |(_, heading)| heading)
+    let known = PREFERENCE.iter().chain(&[("kl", "KL divergence")]);
+    known.into_iter().find(|(known, _)| *known == name).map_or(name, |(_, heading)| heading)
 }
 
 pub(super) fn signed_magnitude(magnitude: f32) -> String {

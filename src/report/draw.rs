@@ -179,10 +179,11 @@ fn widen((low, high): (f64, f64), by: f64) -> (f64, f64) {
 /// How wide a text is at most in the usual sans-serif fonts, which SVG leaves to the reader.
 fn width_of(text: &str, size: f64) -> f64 {
     let ems = text.chars().map(|c| match c {
-        'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ';' | '|' | '\'' | ' ' | 't' | 'f' | 'r' => 0.35,
-        'm' | 'w' | 'M' | 'W' | '—' | '+' | '−' | '=' | '<' | '>' | '±' => 0.85,
-        c if c.is_ascii_uppercase() => 0.7,
-        c if c.is_ascii() => 0.58,
+        'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ';' | '|' | '\'' | ' ' => 0.35,
+        't' | 'f' | 'r' => 0.42,
+        'm' | 'w' | 'M' | 'W' | '—' | '+' | '−' | '=' | '<' | '>' | '±' => 0.95,
+        c if c.is_ascii_uppercase() => 0.75,
+        c if c.is_ascii() => 0.62,
         c if c.is_alphabetic() && (c as u32) < 0x1100 => 0.65,
         _ => 1.0,
     });

@@ -247,9 +247,17 @@ fn the_page_of_an_evaluation_has_every_table_curve_and_text() {
     assert!(page.contains("<bdi>a &lt;b&gt; c</bdi> <span>random</span>"), "{page}");
     assert!(page.contains("Be &lt;i&gt;brief&lt;/i&gt;."));
     let svg = fs::read_to_string(place.path("curve.svg")).unwrap();
-    for part in
-        ["margin", "moved right, %", "mc.accuracy, %", "perplexity", "kl", "repetition, %", "random", "prompt", "magnitude"]
-    {
+    for part in [
+        "margin",
+        "moved right, %",
+        "mc.accuracy, %",
+        "perplexity",
+        "KL divergence",
+        "repetition, %",
+        "random",
+        "prompt",
+        "magnitude",
+    ] {
         assert!(svg.contains(part), "{part}: {svg}");
     }
     assert!(fs::read(place.path("curve.png")).unwrap().starts_with(b"\x89PNG"));
