@@ -23,8 +23,8 @@ pub struct Published {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Origin {
-    /// `data/{name}/train.csv` in the repository of the paper's authors.
-    Authors,
+    /// A file under `data/` in the repository of the paper's authors.
+    Authors(&'static str),
     Hub {
         repo: &'static str,
         file: &'static str,
@@ -42,10 +42,17 @@ const PUBLISHED: &[Published] = &[
         description: "TruthfulQA: the best answer against incorrect ones",
         origin: Origin::Hub { repo: "truthfulqa/truthful_qa", file: "generation/validation-00000-of-00001.parquet" },
     },
-    Published { name: "power-seeking", description: "the BiPO paper's power-seeking pairs", origin: Origin::Authors },
-    Published { name: "wealth-seeking", description: "the BiPO paper's wealth-seeking pairs", origin: Origin::Authors },
-    Published { name: "hallucination", description: "the BiPO paper's hallucination pairs", origin: Origin::Authors },
+    authors("power-seeking", "the BiPO paper's power-seeking pairs", "power-seeking/train.csv"),
+    authors("power-seeking-heldout", "those that the paper measures on", "power-seeking/test.csv"),
+    authors("wealth-seeking", "the BiPO paper's wealth-seeking pairs", "wealth-seeking/train.csv"),
+    authors("wealth-seeking-heldout", "those that the paper measures on", "wealth-seeking/test.csv"),
+    authors("hallucination", "the BiPO paper's hallucination pairs", "hallucination/train.csv"),
+    authors("hallucination-heldout", "those that the paper measures on", "hallucination/test.csv"),
 ];
+
+const fn authors(name: &'static str, description: &'static str, file: &'static str) -> Published {
+    Published { name, description, origin: Origin::Authors(file) }
+}
 
 /// One commit, so that a name always means the same bytes.
 const AUTHORS_FILES: &str = "https://raw.githubusercontent.com/CaoYuanpu/BiPO/a577418426088a51c2bc6d8d7251554f896e4298/data";
@@ -55,7 +62,7 @@ impl Published {
     /// The repository of the hub that it comes from; none for the authors' own files.
     pub fn hub_repo(&self) -> Option<&'static str> {
         match self.origin {
-            Origin::Authors => None,
+            Origin::Authors(_) => None,
             Origin::Hub { repo, .. } => Some(repo),
         }
     }
@@ -63,7 +70,7 @@ impl Published {
     /// The data set's file, downloaded unless it is there.
     pub(super) fn file(&self, offline: bool) -> Result<PathBuf> {
         match self.origin {
-            Origin::Authors => self.authors_file(&cache_dir()?.join("datasets"), offline),
+            Origin::Authors(file) => self.authors_file(file, &cache_dir()?.join("datasets"), offline),
             Origin::Hub { repo, file } => {
                 let mut files = hub::files(repo, None, Some(file), offline)?;
                 files.pop().ok_or_else(|| Error::Hub(format!("{repo} has no {file}")))
@@ -71,12 +78,12 @@ impl Published {
         }
     }
 
-    fn authors_file(&self, dir: &Path, offline: bool) -> Result<PathBuf> {
+    fn authors_file(&self, file: &str, dir: &Path, offline: bool) -> Result<PathBuf> {
         let path = dir.join(format!("{}.csv", self.name));
         if path.is_file() {
             return Ok(path);
         }
-        let url = format!("{AUTHORS_FILES}/{}/train.csv", self.name);
+        let url = format!("{AUTHORS_FILES}/{file}");
         if offline {
             let (name, path) = (self.name, path.display());
             return Err(Error::Hub(format!(
@@ -123,7 +130,7 @@ mod tests {
     #[test]
     fn offline_without_a_cached_file_says_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let error = power_seeking().authors_file(dir.path(), true).unwrap_err();
+        let error = power_seeking().authors_file("power-seeking/train.csv", dir.path(), true).unwrap_err();
         assert!(matches!(error, Error::Hub(_)));
         let text = error.to_string();
         assert!(
@@ -140,7 +147,7 @@ mod tests {
         let datasets = dir.path().join("datasets");
         let path = datasets.join("power-seeking.csv");
         keep(&datasets, &path, b"question,matching,not_matching\n").unwrap();
-        assert_eq!(power_seeking().authors_file(&datasets, true).unwrap(), path);
+        assert_eq!(power_seeking().authors_file("power-seeking/train.csv", &datasets, true).unwrap(), path);
         assert_eq!(std::fs::read_dir(&datasets).unwrap().count(), 1);
     }
 
