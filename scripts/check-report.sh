@@ -19,7 +19,7 @@ export BIPO_CACHE="${BIPO_CACHE:-$PWD/target/bipo-cache}"
 scripts/fetch-smollm2.sh >/dev/null
 cargo build --release --quiet
 bipo=target/release/bipo
-$bipo train --quiet --offline --eval-dataset cheerful-heldout --epochs 3 --output-dir "$dir/run" >/dev/null
+$bipo train --quiet --offline --eval-dataset cheerful-heldout --epochs 3 --output-dir "$dir/run" --overwrite >/dev/null
 $bipo steer --quiet --offline --vector "$dir/run/steering_vector.safetensors" --magnitudes -2..2:1 --max-new-tokens 60 \
   --prompt "How was your day?" --prompt "What do you think of <b>rain</b> & 'snow'?" --report "$dir/page.html" >/dev/null
 

@@ -133,7 +133,7 @@ def llama_cpp(args, model, layer, magnitudes, tokens):
 def trained_vector(args):
     command = [args.bipo, "train", "--model", args.model, "--layer", DEFAULT_LAYER, "--limit", 64, "--epochs", 1]
     command += ["--lr", 0.05, "--warmup-steps", 2, "--device", "cpu", "--threads", args.threads, "--json"]
-    measured_run([*command, "--output-dir", args.work_dir / "vector"], args.work_dir / "bipo-train.log")
+    measured_run([*command, "--output-dir", args.work_dir / "vector", "--overwrite"], args.work_dir / "bipo-train.log")
     return args.work_dir / "vector" / "steering_vector.safetensors"
 
 

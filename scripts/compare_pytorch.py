@@ -139,7 +139,7 @@ def compare_training(args):
     same += ["--epochs", args.epochs, "--batch-size", args.batch_size, "--lr", args.lr, "--warmup-steps", 100]
     same += ["--system", SYSTEM, "--threads", args.threads, "--json"]
     bipo = measured_run(
-        [args.bipo, "train", *same, "--device", "cpu", "--dtype", "f32", "--output-dir", run],
+        [args.bipo, "train", *same, "--device", "cpu", "--dtype", "f32", "--output-dir", run, "--overwrite"],
         args.work_dir / "bipo-train.log",
     )
     metrics = args.work_dir / "torch-metrics.jsonl"

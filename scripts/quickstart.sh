@@ -5,5 +5,5 @@ cd "$(dirname "$0")/.."
 export BIPO_CACHE="${BIPO_CACHE:-$PWD/target/bipo-cache}"
 cargo build --release
 scripts/fetch-smollm2.sh >/dev/null
-target/release/bipo train --offline --eval-dataset cheerful-heldout --output-dir bipo_output
+target/release/bipo train --offline --eval-dataset cheerful-heldout --output-dir bipo_output --overwrite
 target/release/bipo steer --offline --magnitudes -2,0,2 --max-new-tokens 60 --prompt "How was your day?"

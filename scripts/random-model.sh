@@ -24,7 +24,7 @@ for dtype in f32 f16 bf16; do
     model=$work/$dtype
     "$python" scripts/random_model.py --shape tiny --dtype "$dtype" "$model"
     "$bipo" train --quiet --offline --model "$model" --device cpu --layer 1 --limit 8 --batch-size 4 --max-steps 2 \
-        --warmup-steps 0 --output-dir "$work/run" --json >"$work/train.json"
+        --warmup-steps 0 --output-dir "$work/run" --overwrite --json >"$work/train.json"
     "$bipo" steer --quiet --offline --model "$model" --device cpu --vector "$work/run/steering_vector.safetensors" \
         --magnitudes -2,0,2 --max-new-tokens 4 --prompt "What is NATO?" --json >"$work/steer.json"
     "$python" - "$work" <<'PY' || fail "$dtype: bipo did not train or sweep as expected"

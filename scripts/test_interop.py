@@ -62,7 +62,7 @@ def run(*command, code=0):
 def trained_vector(args):
     out = args.work_dir / "vector"
     command = [args.bipo, "train", "--model", args.model, "--layer", LAYER, "--limit", 64, "--max-steps", 40, "--quiet"]
-    run(*command, "--lr", 0.05, "--warmup-steps", 2, "--device", "cpu", "--output-dir", out)
+    run(*command, "--lr", 0.05, "--warmup-steps", 2, "--device", "cpu", "--output-dir", out, "--overwrite")
     return out / "steering_vector.safetensors"
 
 

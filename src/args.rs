@@ -28,7 +28,7 @@ pub struct Cli {
 pub enum Command {
     /// Learn a steering vector from pairs of responses.
     #[command(
-        after_help = "Examples:\n  bipo train\n  bipo train --model mistral --layer 13 --dataset pairs.csv --output-dir out/"
+        after_help = "Examples:\n  bipo train\n  bipo train --model mistral --layer 13 --dataset pairs.csv --output-dir out/ --resume"
     )]
     Train(Box<TrainArgs>),
     /// Find the layer to steer: short runs at each, ranked by held-out pairs.
@@ -224,9 +224,29 @@ pub struct TrainArgs {
     /// Write the vector, metrics.jsonl, config.json, the training curve and a model card to this directory.
     #[arg(long, default_value = "bipo_output", value_name = "DIR")]
     pub output_dir: PathBuf,
+    /// Replace what an earlier run left in the output directory.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Continue the run in the output directory from its newest checkpoint, to the same bytes; begin at the first step where
+    /// there is none.
+    #[arg(long, conflicts_with = "overwrite")]
+    pub resume: bool,
+    /// Resume though settings are not those that the run was begun with; its data, layers, seed and model must be.
+    #[arg(long, conflicts_with = "overwrite")]
+    pub force_resume: bool,
+    /// Save the state of the run every N steps [default: after each epoch, and every 5 minutes].
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub checkpoint_every: Option<usize>,
     /// Generate a short sweep when done.
     #[arg(long)]
     pub test_generation: bool,
+}
+
+impl TrainArgs {
+    /// Whether the run goes on with what is in the output directory.
+    pub fn is_resumed(&self) -> bool {
+        self.resume || self.force_resume
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

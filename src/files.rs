@@ -6,33 +6,83 @@ use std::io::Write;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::{Error, Result};
 
 /// Replaces `path` by `bytes`; on an error the old file is as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
     let write = || -> std::io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".bipo-");
-        if let Some(permissions) = permissions() {
-            builder.permissions(permissions);
-        }
-        let mut file = builder.tempfile_in(dir)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
+        draft(folder(path), bytes)?.persist(path)?;
         Ok(())
     };
-    write().map_err(|source| Error::write(path, source))
+    write().map_err(|source| not_written(path, source))
+}
+
+/// Begins the name of every temporary file.
+const DRAFT: &str = ".bipo-";
+
+/// A file without its name yet, flushed to disk.
+pub(crate) fn draft(dir: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(DRAFT);
+    if let Some(permissions) = permissions() {
+        builder.permissions(permissions);
+    }
+    let mut file = builder.tempfile_in(dir)?;
+    // Tells `remove_abandoned` that its writer lives; a file system without locks has nothing to tell.
+    let _ = file.as_file().try_lock();
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+/// Removes temporary files whose writers died before they could: those that nobody has locked.
+pub fn remove_abandoned(dir: &Path) {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let drafts = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(DRAFT));
+    for path in drafts.map(|entry| entry.path()).filter(|path| path.is_file()) {
+        if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            // It is in nobody's way.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+/// An error of writing `path`, in words that say so where its directory is no more.
+pub(crate) fn not_written(path: &Path, source: std::io::Error) -> Error {
+    let dir = folder(path);
+    if source.kind() == std::io::ErrorKind::NotFound && !dir.is_dir() {
+        let problem = format!("the directory {} is no longer there", dir.display());
+        return Error::write(path, std::io::Error::new(source.kind(), problem));
+    }
+    Error::write(path, source)
+}
+
+/// Flushes the names in a directory to disk.
+pub(crate) fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    // Elsewhere a directory cannot be opened as a file.
+    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+}
+
+/// Removes a file, if it is there.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::write(path, source)),
+        _ => Ok(()),
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Refuses a path that cannot become a file: cheap to know before anything costly.
 pub fn check_writable(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder(path);
     let problem = match (path.is_dir(), folder.is_dir()) {
         (true, _) => "it is a directory: name a file".to_owned(),
         (_, false) => format!("{} is no directory: make it first", folder.display()),

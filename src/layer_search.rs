@@ -14,7 +14,7 @@ use crate::layers::Layers;
 use crate::model::Model;
 use crate::optim::l2_norm;
 use crate::tokens::EncodedPair;
-use crate::train::{Heldout, Observer, TrainConfig, train_on};
+use crate::train::{Heldout, Observer, TrainConfig, Trainer};
 use crate::{Error, Result};
 
 /// Checks a search before anything is computed, and says what the activations of all candidates take: `config.layers`, each
@@ -99,7 +99,7 @@ impl<'a> LayerSearch<'a> {
     fn one(&self, [pairs, heldout]: &[Activations; 2], observer: &mut dyn Observer) -> Result<LayerResult> {
         let started = Instant::now();
         let config = TrainConfig { layers: pairs.layer.into(), ..self.config.clone() };
-        let outcome = train_on(self.model, pairs, Some(heldout), &config, observer)?;
+        let outcome = Trainer::new(self.model, &config, pairs).run(Some(heldout), observer)?;
         if matches!(outcome.stopped, Some(Error::Interrupted)) {
             return Err(Error::Interrupted);
         }

@@ -31,6 +31,7 @@ pub mod caa;
 pub mod cache_dir;
 pub mod card;
 pub mod chat;
+pub mod checkpoint;
 pub mod data;
 pub mod error;
 pub mod eval;

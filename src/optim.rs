@@ -8,7 +8,8 @@ pub struct AdamW {
     first: Vec<f32>,
     second: Vec<f32>,
     steps: i32,
-    weight_decay: f64,
+    /// Decoupled decay, a factor of the learning rate.
+    pub weight_decay: f64,
 }
 
 const BETA1: f64 = 0.9;
@@ -19,6 +20,16 @@ impl AdamW {
     /// Moments of `len` zeros; betas 0.9 and 0.999, eps 1e-8.
     pub fn new(len: usize, weight_decay: f64) -> Self {
         Self { first: vec![0.0; len], second: vec![0.0; len], steps: 0, weight_decay }
+    }
+
+    /// After `steps` updates, with the moments that they led to; both of one length.
+    pub fn with_moments(first: Vec<f32>, second: Vec<f32>, steps: i32, weight_decay: f64) -> Self {
+        Self { first, second, steps, weight_decay }
+    }
+
+    /// First and second moment.
+    pub fn moments(&self) -> [&[f32]; 2] {
+        [&self.first, &self.second]
     }
 
     /// One update of `parameters` in place.

@@ -85,7 +85,7 @@ impl Log {
             bar.set_prefix(name);
             bar
         });
-        Progress { log: *self, name, total, bar, tenth: 0, started: Instant::now() }
+        Progress { log: *self, name, total, bar, tenth: 0, before: None, started: Instant::now() }
     }
 }
 
@@ -97,12 +97,22 @@ pub struct Progress {
     total: usize,
     bar: Option<ProgressBar>,
     tenth: usize,
+    /// What was done before this process began.
+    before: Option<usize>,
     started: Instant,
 }
 
 impl Progress {
     /// `done` of the total are done.
     pub fn set(&mut self, done: usize, message: impl FnOnce() -> String) {
+        let before = *self.before.get_or_insert_with(|| {
+            let before = done.saturating_sub(1);
+            self.bar.iter().for_each(|bar| {
+                bar.set_position(before as u64);
+                bar.reset_eta();
+            });
+            before
+        });
         if let Some(bar) = &self.bar {
             bar.set_position(done as u64);
             bar.set_message(message());
@@ -111,7 +121,7 @@ impl Progress {
         let tenth = 10 * done / self.total.max(1);
         if tenth > self.tenth && !self.log.is_quiet() {
             self.tenth = tenth;
-            let left = self.started.elapsed().as_secs_f64() * (self.total - done) as f64 / done.max(1) as f64;
+            let left = self.started.elapsed().as_secs_f64() * (self.total - done) as f64 / (done - before).max(1) as f64;
             let left = Duration::from_secs_f64(left).as_secs();
             self.log.info(format!("{} {done}/{}  {}  {left}s left", self.name, self.total, message()));
         }

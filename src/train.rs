@@ -1,9 +1,10 @@
 //! Training one steering vector a layer: config, step, epoch, observer. Writes no file and prints nothing: the observer does.
 
+mod state;
+
 use std::time::Instant;
 
-use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +14,12 @@ use crate::layers::Layers;
 use crate::loss::{Loss, bidirectional_dpo, log_sigmoid, margin};
 use crate::model::Model;
 use crate::ops::head::Gradient;
-use crate::optim::{AdamW, Schedule, Scheduler, clip_grad_norm, l2_norm};
+use crate::optim::{Schedule, Scheduler, clip_grad_norm, l2_norm};
 use crate::positions::Positions;
 use crate::tokens::EncodedPair;
 use crate::{Error, Result};
+
+pub use state::TrainState;
 
 /// How the direction of a step is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,6 +186,22 @@ impl Timings {
     pub fn step_s(&self) -> f64 {
         self.forward_s + self.backward_s
     }
+
+    /// What of the training loop is measured by itself.
+    fn measured_s(&self) -> f64 {
+        self.step_s() + self.eval_s
+    }
+}
+
+/// When a run offers its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// After a step.
+    Step,
+    /// After an epoch that is not the last.
+    Epoch,
+    /// The run ends early.
+    Stopped,
 }
 
 /// What a run reports to. Each method may end the run with an error.
@@ -193,6 +212,10 @@ pub trait Observer {
     fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()>;
     /// An epoch is done; `v (layers·H)` are the vectors now.
     fn epoch(&mut self, record: &EpochRecord, v: &[f32]) -> Result<()>;
+    /// The run can be continued from `state`.
+    fn checkpoint(&mut self, _state: &TrainState, _moment: Moment) -> Result<()> {
+        Ok(())
+    }
     /// Whether the user wants to stop; asked after every step.
     fn interrupted(&self) -> bool {
         false
@@ -214,6 +237,8 @@ pub struct Outcome {
     pub best_epoch: Option<usize>,
     /// Held-out margins of `v`.
     pub heldout: Option<Heldout>,
+    /// The epochs that were done, in order.
+    pub epochs: Vec<EpochRecord>,
     /// Where the time went.
     pub timings: Timings,
     /// Bytes of the activation cache, in memory and in a file.
@@ -237,88 +262,28 @@ pub fn plan<'m>(
     CachePlan::new(model, &sets, config.layers.lowest(), config.positions, &config.cache)
 }
 
-/// Learns a vector a layer, as `config` says, from what [`plan`] laid out for the same `config`.
+/// Learns a vector a layer, as `config` says, from what [`plan`] laid out for the same `config`. `state` is a new one, or
+/// one that an observer was offered: the outcome is the same.
 ///
 /// # Errors
-/// A reference log-probability is not finite, a tensor operation or the observer fails. An interruption and a loss that is
-/// not finite are no errors but `Outcome::stopped`.
-pub fn train(model: &Model, plan: CachePlan, config: &TrainConfig, observer: &mut dyn Observer) -> Result<Outcome> {
+/// The state is of another run, a reference log-probability is not finite, a tensor operation or the observer fails. An
+/// interruption and a loss that is not finite are no errors but `Outcome::stopped`.
+pub fn train(
+    model: &Model,
+    plan: CachePlan,
+    config: &TrainConfig,
+    mut state: TrainState,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
     let started = Instant::now();
     let cache_bytes = plan.size().total().0 as usize;
     let mut sets = plan.compute(|done, total| observer.cached(done, total))?;
     let data = sets.remove(0);
     let heldout = sets.pop();
-    let cache_s = started.elapsed().as_secs_f64();
-    let mut outcome = train_on(model, &data, heldout.as_ref(), config, observer)?;
-    outcome.timings.cache_s = cache_s;
+    state.timings.cache_s += started.elapsed().as_secs_f64();
+    let mut outcome = Trainer::from_state(model, config, &data, state)?.run(heldout.as_ref(), observer)?;
     outcome.cache_bytes = cache_bytes;
     Ok(outcome)
-}
-
-/// As [`train`] on what is cached already; its outcome knows nothing of the cache.
-///
-/// # Errors
-/// As [`train`].
-pub fn train_on(
-    model: &Model,
-    data: &Activations,
-    heldout: Option<&Activations>,
-    config: &TrainConfig,
-    observer: &mut dyn Observer,
-) -> Result<Outcome> {
-    let started = Instant::now();
-    let mut trainer = Trainer::new(model, config, data);
-    let mut best: Option<(usize, Heldout, Vec<f32>)> = None;
-    let mut stopped = None;
-    let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-    let mut order: Vec<usize> = (0..data.entries.len()).collect();
-    let total_steps = config.total_steps(order.len());
-    'epochs: for epoch in 1..=config.epochs {
-        order.shuffle(&mut rng);
-        for batch in order.chunks(config.batch_size) {
-            if trainer.steps == total_steps {
-                break;
-            }
-            let d = config.direction.draw(&mut rng);
-            match trainer.step(batch, d, epoch) {
-                Ok(record) => observer.step(&record, total_steps)?,
-                Err(error @ Error::NotFinite(_)) => stopped = Some(error),
-                Err(error) => return Err(error),
-            }
-            if stopped.is_none() && observer.interrupted() {
-                stopped = Some(Error::Interrupted);
-            }
-            if stopped.is_some() {
-                break 'epochs;
-            }
-        }
-        let heldout = heldout.map(|set| trainer.evaluate(set)).transpose()?;
-        let is_best = heldout.is_some_and(|now| best.as_ref().is_none_or(|(_, best, _)| now.loss < best.loss));
-        observer.epoch(&EpochRecord { epoch, step: trainer.steps, heldout, best: is_best }, &trainer.v)?;
-        if let Some(heldout) = heldout.filter(|_| is_best) {
-            best = Some((epoch, heldout, trainer.v.clone()));
-        }
-        if trainer.steps == total_steps {
-            break;
-        }
-    }
-    let mut timings = trainer.timings;
-    timings.other_s = started.elapsed().as_secs_f64() - timings.forward_s - timings.backward_s - timings.eval_s;
-    let (best_epoch, heldout, v) = match best {
-        Some((epoch, heldout, v)) => (Some(epoch), Some(heldout), v),
-        None => (None, None, trainer.v),
-    };
-    Ok(Outcome {
-        v,
-        steps: trainer.steps,
-        final_loss: trainer.last_loss,
-        final_margin: trainer.last_margin,
-        best_epoch,
-        heldout,
-        timings,
-        cache_bytes: 0,
-        stopped,
-    })
 }
 
 impl Direction {
@@ -338,23 +303,20 @@ impl Direction {
     }
 }
 
-/// The state of a run: one call of [`Trainer::step`] a step.
+/// A run: one call of [`Trainer::step`] a step, [`Trainer::run`] for all of them.
 #[derive(Debug)]
 pub struct Trainer<'a> {
     model: &'a Model,
     config: &'a TrainConfig,
     data: &'a Activations,
     schedule: Schedule,
-    optimiser: AdamW,
-    /// The vectors, one behind the other, lowest layer first. `(layers·H)`
-    pub v: Vec<f32>,
+    /// All that a step changes.
+    pub state: TrainState,
     /// Gradient of the last step, before clipping. `(layers·H)`
     pub gradient: Vec<f32>,
-    /// Steps done.
-    pub steps: usize,
-    last_loss: f64,
-    last_margin: f64,
-    timings: Timings,
+    started: Instant,
+    /// The state's, when this process began with it.
+    earlier: Timings,
 }
 
 /// Some pairs in one direction.
@@ -372,19 +334,123 @@ struct BatchLoss {
 impl<'a> Trainer<'a> {
     /// v where the config starts it; no step done.
     pub fn new(model: &'a Model, config: &'a TrainConfig, data: &'a Activations) -> Self {
-        let len = config.layers.as_slice().len() * model.config.hidden_size;
+        let state = TrainState::new(config, model.config.hidden_size, data.entries.len());
+        Self::with(model, config, data, state)
+    }
+
+    /// Continues from `state`.
+    ///
+    /// # Errors
+    /// It is the state of a run with other sizes.
+    pub fn from_state(model: &'a Model, config: &'a TrainConfig, data: &'a Activations, state: TrainState) -> Result<Self> {
+        state.check(config.layers.as_slice().len() * model.config.hidden_size, data.entries.len())?;
+        Ok(Self::with(model, config, data, state))
+    }
+
+    fn with(model: &'a Model, config: &'a TrainConfig, data: &'a Activations, mut state: TrainState) -> Self {
+        state.optimiser.weight_decay = config.weight_decay;
         Self {
             model,
             config,
             data,
             schedule: config.schedule(data.entries.len()),
-            optimiser: AdamW::new(len, config.weight_decay),
-            v: config.init.clone().unwrap_or_else(|| vec![0.0; len]),
-            gradient: vec![0.0; len],
-            steps: 0,
-            last_loss: f64::NAN,
-            last_margin: f64::NAN,
-            timings: Timings::default(),
+            gradient: vec![0.0; state.v.len()],
+            started: Instant::now(),
+            earlier: state.timings,
+            state,
+        }
+    }
+
+    /// All steps that are left; its outcome knows nothing of the cache.
+    ///
+    /// # Errors
+    /// As [`train`].
+    pub fn run(mut self, heldout: Option<&Activations>, observer: &mut dyn Observer) -> Result<Outcome> {
+        let total_steps = self.config.total_steps(self.data.entries.len());
+        let stopped = loop {
+            let stopped = self.epoch(total_steps, observer)?;
+            if stopped.is_some() {
+                break stopped;
+            }
+            self.end_epoch(heldout, observer)?;
+            if self.state.steps >= total_steps || self.state.epoch >= self.config.epochs {
+                break None;
+            }
+            self.state.next_epoch();
+            self.offer(Moment::Epoch, observer)?;
+        };
+        if stopped.is_some() {
+            self.offer(Moment::Stopped, observer)?;
+        }
+        self.count_time();
+        Ok(self.outcome(stopped))
+    }
+
+    /// The steps that are left of an epoch. Returns why it ended early, if it did: the state is then that of the last good
+    /// step.
+    fn epoch(&mut self, total_steps: usize, observer: &mut dyn Observer) -> Result<Option<Error>> {
+        while self.state.steps < total_steps {
+            let batch = self.state.batch(self.config.batch_size);
+            if batch.is_empty() {
+                break;
+            }
+            let mut rng = self.state.rng.clone();
+            let d = self.config.direction.draw(&mut rng);
+            match self.step(&batch, d, self.state.epoch) {
+                Ok(record) => {
+                    self.state.rng = rng;
+                    self.state.done += batch.len();
+                    observer.step(&record, total_steps)?;
+                }
+                Err(error @ Error::NotFinite(_)) => return Ok(Some(error)),
+                Err(error) => return Err(error),
+            }
+            if observer.interrupted() {
+                return Ok(Some(Error::Interrupted));
+            }
+            self.offer(Moment::Step, observer)?;
+        }
+        Ok(None)
+    }
+
+    fn end_epoch(&mut self, heldout: Option<&Activations>, observer: &mut dyn Observer) -> Result<()> {
+        let heldout = heldout.map(|set| self.evaluate(set)).transpose()?;
+        let is_better = |now: Heldout| self.state.best().is_none_or(|(_, best)| now.loss < best.loss);
+        let best = heldout.is_some_and(|now| now.loss.is_finite() && is_better(now));
+        let record = EpochRecord { epoch: self.state.epoch, step: self.state.steps, heldout, best };
+        observer.epoch(&record, &self.state.v)?;
+        self.state.epochs.push(record);
+        if best {
+            self.state.best_v = Some(self.state.v.clone());
+        }
+        Ok(())
+    }
+
+    fn offer(&mut self, moment: Moment, observer: &mut dyn Observer) -> Result<()> {
+        self.count_time();
+        observer.checkpoint(&self.state, moment)
+    }
+
+    fn count_time(&mut self) {
+        let timings = &mut self.state.timings;
+        let measured = timings.measured_s() - self.earlier.measured_s();
+        timings.other_s = self.earlier.other_s + self.started.elapsed().as_secs_f64() - measured;
+    }
+
+    fn outcome(self, stopped: Option<Error>) -> Outcome {
+        let best = self.state.best().map(|(record, heldout)| (record.epoch, heldout));
+        let TrainState { v, steps, last_loss, last_margin, epochs, best_v, timings, .. } = self.state;
+        Outcome {
+            v: best_v.unwrap_or(v),
+            steps,
+            final_loss: last_loss,
+            final_margin: last_margin,
+            best_epoch: best.map(|(epoch, _)| epoch),
+            heldout: best.map(|(_, heldout)| heldout),
+            epochs,
+            timings,
+            cache_bytes: 0,
+            stopped,
         }
     }
 
@@ -404,14 +470,15 @@ impl<'a> Trainer<'a> {
         }
         self.check_finite(loss, &margins, &gradient, &rows)?;
         self.gradient.clone_from(&gradient);
-        let lr = self.schedule.at(self.steps);
+        let lr = self.schedule.at(self.state.steps);
         let grad_norm = clip_grad_norm(&mut gradient, self.config.max_grad_norm);
-        self.optimiser.step(&mut self.v, &gradient, lr);
-        self.steps += 1;
+        let state = &mut self.state;
+        state.optimiser.step(&mut state.v, &gradient, lr);
+        state.steps += 1;
         let margin = mean(margins.iter().copied());
-        (self.last_loss, self.last_margin) = (loss, d * margin);
+        (state.last_loss, state.last_margin) = (loss, d * margin);
         Ok(StepRecord {
-            step: self.steps,
+            step: state.steps,
             epoch,
             rows,
             d,
@@ -420,7 +487,7 @@ impl<'a> Trainer<'a> {
             accuracy: mean(margins.iter().map(|m| f64::from(d * m > 0.0))),
             lr,
             grad_norm,
-            vector_norm: l2_norm(&self.v),
+            vector_norm: l2_norm(&state.v),
             tokens,
             seconds: started.elapsed().as_secs_f64(),
         })
@@ -435,7 +502,7 @@ impl<'a> Trainer<'a> {
             Ok(scores.iter().zip(&heldout.entries).map(|(score, entry)| margin(beta, *score, entry.reference)).collect())
         };
         let (positive, negative) = (margins(1.0)?, margins(-1.0)?);
-        self.timings.eval_s += started.elapsed().as_secs_f64();
+        self.state.timings.eval_s += started.elapsed().as_secs_f64();
         let losses = positive.iter().map(|m| -log_sigmoid(*m)).chain(negative.iter().map(|m| -log_sigmoid(-m)));
         Ok(Heldout {
             positive_margin: mean(positive.iter().copied()),
@@ -447,12 +514,12 @@ impl<'a> Trainer<'a> {
     }
 
     fn shifts(&self, d: f32) -> Result<Vec<Shift>> {
-        Shift::all(&self.config.layers, &self.v, d, self.model)
+        Shift::all(&self.config.layers, &self.state.v, d, self.model)
     }
 
     /// All pairs in one pass, or in several where one would save too much for its gradient.
     fn loss_and_gradient(&mut self, entries: &[&Entry], d: f64) -> Result<BatchLoss> {
-        let mut whole = BatchLoss { loss: 0.0, margins: Vec::new(), gradient: vec![0.0; self.v.len()], rows: 0 };
+        let mut whole = BatchLoss { loss: 0.0, margins: Vec::new(), gradient: vec![0.0; self.state.v.len()], rows: 0 };
         let passes = passes(self.model, entries, self.data.layer);
         for group in entries.chunks(entries.len().div_ceil(passes)) {
             let part = self.pass(group, d)?;
@@ -471,19 +538,19 @@ impl<'a> Trainer<'a> {
         let pass = batch.upper(&residual, self.data.layer, &self.shifts(d as f32)?, Gradient::Wanted)?;
         let reference: Vec<_> = entries.iter().map(|entry| entry.reference).collect();
         let Loss { value, margins, gradients } = bidirectional_dpo(self.config.beta, d, &pass.log_probs, &reference);
-        self.timings.forward_s += started.elapsed().as_secs_f64();
+        self.state.timings.forward_s += started.elapsed().as_secs_f64();
 
         let started = Instant::now();
         let mut gradient = batch.vjp(pass, &gradients)?;
         gradient.iter_mut().for_each(|g| *g *= d as f32);
-        self.timings.backward_s += started.elapsed().as_secs_f64();
-        self.timings.tokens += batch.rows() as u64;
-        self.timings.flops += batch.flops(self.data.layer);
+        self.state.timings.backward_s += started.elapsed().as_secs_f64();
+        self.state.timings.tokens += batch.rows() as u64;
+        self.state.timings.flops += batch.flops(self.data.layer);
         Ok(BatchLoss { loss: value, margins, gradient, rows: batch.rows() })
     }
 
     fn check_finite(&self, loss: f64, margins: &[f64], gradient: &[f32], rows: &[usize]) -> Result<()> {
-        let step = self.steps + 1;
+        let step = self.state.steps + 1;
         if let Some(bad) = margins.iter().position(|margin| !margin.is_finite()) {
             return Err(Error::NotFinite(format!(
                 "step {step}: the margin of row {} is not finite; lower --lr or use --dtype f32",

@@ -8,13 +8,16 @@ use bipo::train::{Heldout, TrainConfig, Trainer};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
+use super::output_dir::OutputDir;
 use super::run::{self, Prepared};
 use super::train::{
-    VECTOR_FILE, interrupt_flag, margins, named_layers, prepare_directory, pretty, remove_curve, settings, test_generation,
-    try_it, vector, write_card,
+    VECTOR_FILE, interrupt_flag, margins, named_layers, pretty, settings, test_generation, try_it, vector, write_card,
 };
 use crate::args::{TrainArgs, given};
 use crate::output::{self, Log};
+
+/// Flags that only a run of many steps has a use for.
+const STEPS: [&str; 3] = ["resume", "force_resume", "checkpoint_every"];
 
 /// Flags of the optimiser, and the settings that they set.
 const OPTIMISER: [&str; 12] = [
@@ -35,11 +38,12 @@ const OPTIMISER: [&str; 12] = [
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     refuse_optimiser(args)?;
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
+    let mut dir = OutputDir::claim(args, log)?;
     let at = args.caa_positions.unwrap_or_default();
     let Prepared { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } = Prepared::new(&args.run, log)?;
     let layers = named_layers(args, &opened)?;
     let mut config = run::config(&args.run, &opened, layers, None, args.output_dir.clone())?;
-    prepare_directory(&args.output_dir)?;
+    dir.make()?;
     let (model, load_s) = opened.load(&args.run.model, log)?;
     let sets: Vec<_> = [Some(&pairs), heldout_pairs.as_ref()].into_iter().flatten().map(Vec::as_slice).collect();
     let plan = CachePlan::at_each(&model, &sets, config.layers.clone(), config.positions, &config.cache)?;
@@ -71,6 +75,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     }
     settings["method"] = json!("caa");
     settings["caa_positions"] = json!(at);
+    dir.clear()?;
     write_atomic(&args.output_dir.join("config.json"), &pretty(&settings))?;
     // No step, no line; one of an earlier run would pass for this vector's.
     write_atomic(&args.output_dir.join("metrics.jsonl"), b"")?;
@@ -78,7 +83,6 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let results = json!({"compared_pairs": used, "heldout": measured});
     let vector = vector(&opened, &config, args.run.spans, &v, &settings, results);
     vector.write(&path)?;
-    remove_curve(&args.output_dir);
     write_card(&args.output_dir, &vector, &[], None, log)?;
 
     if args.run.model.json {
@@ -101,7 +105,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
 fn refuse_optimiser(args: &TrainArgs) -> Result<()> {
     let is_idle = |flag: &str| {
         let setting = flag.trim_start_matches('-').replace('-', "_");
-        OPTIMISER.contains(&setting.as_str()) || (setting == "beta" && args.run.eval_dataset.is_none())
+        [&OPTIMISER[..], &STEPS[..]].concat().contains(&setting.as_str())
+            || (setting == "beta" && args.run.eval_dataset.is_none())
     };
     let idle: Vec<String> = given().into_iter().map(|given| given.flag).filter(|flag| is_idle(flag)).collect();
     match idle.is_empty() {
@@ -109,7 +114,8 @@ fn refuse_optimiser(args: &TrainArgs) -> Result<()> {
         false => {
             let flags = idle.join(", ");
             Err(Error::Argument(format!(
-                "{flags}: no effect with --method caa, which takes a mean and learns nothing: leave out"
+                "{flags}: no effect with --method caa, which takes a mean, learns nothing and has nothing to resume: leave \
+                 out"
             )))
         }
     }

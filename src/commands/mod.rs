@@ -7,6 +7,8 @@ mod inspect;
 mod judge;
 mod layers;
 mod merge;
+mod metrics;
+mod output_dir;
 mod page;
 mod run;
 mod session;

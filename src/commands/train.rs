@@ -1,13 +1,13 @@
 //! `bipo train`: checks what is cheap, loads, trains, and writes the vector, its metrics and its settings.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bipo::bytes::peak_memory;
 use bipo::card;
+use bipo::checkpoint;
 use bipo::data::Dataset;
 use bipo::files::{sha256, write_atomic};
 use bipo::layers::Layers;
@@ -15,11 +15,14 @@ use bipo::model::{Model, presets};
 use bipo::optim::l2_norm;
 use bipo::positions::Spans;
 use bipo::report::curves;
-use bipo::train::{EpochRecord, Heldout, Observer, Outcome, StepRecord, Timings, TrainConfig};
+use bipo::tokens::{EncodedPair, fingerprint};
+use bipo::train::{EpochRecord, Heldout, Moment, Observer, Outcome, StepRecord, Timings, TrainConfig, TrainState};
 use bipo::vector::{Metadata, SteeringVector};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
+use super::metrics::Metrics;
+use super::output_dir::{OutputDir, Start};
 use super::run::{self, Prepared};
 use super::session::Opened;
 use super::steer::{self, Sweep};
@@ -43,16 +46,23 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         return Err(Error::Argument("--caa-positions has no effect here: it needs --method caa".into()).into());
     }
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
+    let mut dir = OutputDir::claim(args, log)?;
     let init = args.init.as_ref().map(|path| Init::read(path, args.layer)).transpose()?;
     let Prepared { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } = Prepared::new(&args.run, log)?;
     let config = config(args, &opened, init.as_ref(), log)?;
-    prepare_directory(&args.output_dir)?;
-    let (model, load_s) = opened.load(&args.run.model, log)?;
-    let plan = bipo::train::plan(&model, &pairs, heldout_pairs.as_deref(), &config)?;
-
     let mut settings = settings(&args.run, &opened, &config, &dataset, heldout.as_ref());
     settings["method"] = json!("bipo");
     settings["init"] = init.as_ref().map_or(Value::Null, |init| json!({"name": init.name, "sha256": init.sha256}));
+    let mut identity = identity(&settings, args, &opened, &pairs, heldout_pairs.as_deref());
+    dir.make()?;
+    let (state, is_new) = match dir.start(&mut identity, &mut settings)? {
+        Start::New => (TrainState::new(&config, opened.config.hidden_size, pairs.len()), true),
+        Start::Resumed(checkpoint) => (checkpoint.state, false),
+        Start::Finished(vector) => return report_finished(args, &vector),
+    };
+    let (model, load_s) = opened.load(&args.run.model, log)?;
+    let plan = bipo::train::plan(&model, &pairs, heldout_pairs.as_deref(), &config)?;
+
     let vector_of = |v: &[f32], results: Value| vector(&opened, &config, args.run.spans, v, &settings, results);
     let total = config.total_steps(pairs.len());
     log.info(format!(
@@ -63,22 +73,69 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         config.layers
     ));
     log.info(plan.size().to_string());
+    if is_new {
+        dir.clear()?;
+    }
+    // From here on the directory holds this run, unfinished.
+    checkpoint::write(&args.output_dir, &identity, &state)?;
     write_atomic(&args.output_dir.join("config.json"), &pretty(&settings))?;
-    let mut reporter = Reporter::new(args, log, &vector_of)?;
-    let outcome = bipo::train::train(&model, plan, &config, &mut reporter)?;
+    let mut reporter = Reporter::new(args, log, &vector_of, &identity, state.steps)?;
+    let outcome = bipo::train::train(&model, plan, &config, state, &mut reporter)?;
     reporter.finish();
 
     let path = args.output_dir.join(VECTOR_FILE);
     let vector = vector_of(&outcome.v, results(&outcome));
     vector.write(&path)?;
-    let curve = draw_curve(&args.output_dir, &reporter, log);
-    write_card(&args.output_dir, &vector, &reporter.epochs, curve, log)?;
+    let curve = draw_curve(&args.output_dir, &reporter.metrics.steps, &outcome.epochs, log);
+    write_card(&args.output_dir, &vector, &outcome.epochs, curve, log)?;
+    if outcome.stopped.is_none() {
+        checkpoint::remove(&args.output_dir)?;
+    }
     report(args, log, &path, &outcome, dataset.skipped.len(), (load_s, tokenize_s))?;
     if let Some(error) = outcome.stopped {
-        log.info(format!("what was reached after {} steps is saved in {}", outcome.steps, path.display()));
+        let how = if matches!(error, Error::Interrupted) { "--resume" } else { "--force-resume and another setting" };
+        let (steps, path) = (outcome.steps, path.display());
+        log.info(format!("what was reached after {steps} steps is saved in {path}; continue with {how}"));
         return Err(error.into());
     }
     test_generation(args, &opened, &model, &vector)
+}
+
+/// The settings, and all else that the bytes of a result depend on: what a checkpoint is compared by.
+fn identity(
+    settings: &Value,
+    args: &TrainArgs,
+    opened: &Opened,
+    pairs: &[EncodedPair],
+    heldout: Option<&[EncodedPair]>,
+) -> Value {
+    let mut identity = settings.clone();
+    let on_cpu = opened.device.is_cpu();
+    identity["dtype"] = json!(format!("{:?}", args.run.model.dtype.resolve(on_cpu)).to_lowercase());
+    identity["device"] = json!(if on_cpu { "cpu" } else { "gpu" });
+    identity["weights"] = json!(format!("{:?}", args.run.model.weights).to_lowercase());
+    identity["model_type"] = json!(opened.config.model_type);
+    identity["hidden_size"] = json!(opened.config.hidden_size);
+    identity["num_hidden_layers"] = json!(opened.config.num_hidden_layers);
+    identity["pairs_as_tokens"] = json!(fingerprint(pairs));
+    identity["eval_pairs_as_tokens"] = json!(heldout.map(fingerprint));
+    identity["bipo_version"] = json!(env!("CARGO_PKG_VERSION"));
+    identity
+}
+
+/// There is nothing to do, in one line.
+fn report_finished(args: &TrainArgs, vector: &SteeringVector) -> anyhow::Result<()> {
+    let training = vector.metadata.training.as_ref().unwrap_or(&Value::Null);
+    let path = args.output_dir.join(VECTOR_FILE);
+    if args.run.model.json {
+        return Ok(output::json(&json!({
+            "schema_version": 1, "method": "bipo", "vector": path, "steps": training["steps"],
+            "final_loss": training["final_loss"], "final_margin": training["final_margin"], "vector_norm": vector.norm(),
+            "skipped_rows": training["dataset"]["skipped_rows"], "timings": null,
+        }))?);
+    }
+    let outcome = card::outcome_line(training);
+    Ok(output::result(&format!("{} is finished, nothing to resume: {outcome}\n", path.display()))?)
 }
 
 /// A short sweep, where it was asked for.
@@ -157,13 +214,6 @@ fn config(args: &TrainArgs, opened: &Opened, init: Option<&Init>, log: Log) -> R
     run::config(&args.run, opened, layers, start, args.output_dir.clone())
 }
 
-/// Makes the directory and tries it, before anything costly.
-pub fn prepare_directory(dir: &Path) -> Result<()> {
-    let made = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir));
-    made.map_err(|error| Error::Argument(format!("cannot write to --output-dir {}: {error}", dir.display())))?;
-    Ok(())
-}
-
 /// Every setting that the result depends on: names, not paths.
 pub fn settings(args: &RunArgs, opened: &Opened, config: &TrainConfig, dataset: &Dataset, heldout: Option<&Dataset>) -> Value {
     let mut settings = json!(config);
@@ -227,9 +277,9 @@ pub fn vector(
 
 /// Leaves the training curve beside the vector, as SVG too. Returns the name of the picture, none where it could not be
 /// drawn: the vector is saved, so that is no reason to fail.
-fn draw_curve(dir: &Path, reporter: &Reporter, log: Log) -> Option<&'static str> {
+fn draw_curve(dir: &Path, steps: &[StepRecord], epochs: &[EpochRecord], log: Log) -> Option<&'static str> {
     remove_curve(dir);
-    let chart = curves::training(&reporter.steps, &reporter.epochs);
+    let chart = curves::training(steps, epochs);
     let path = dir.join(CURVE);
     let drawn = chart.write(&path.with_extension("svg")).and_then(|()| chart.write(&path));
     drawn.map_err(|error| log.warn(format!("no training curve: {error}"))).ok().map(|()| CURVE)
@@ -342,35 +392,53 @@ pub fn interrupt_flag() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(interrupted)
 }
 
-/// Writes each step and epoch as it comes and shows progress.
+/// How long a run goes without saving its state, where `--checkpoint-every` does not say.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
+
+/// Whether the state is to be saved now, `since` it was the last time.
+fn is_checkpoint_due(every: Option<usize>, moment: Moment, steps: usize, since: Duration) -> bool {
+    match (moment, every) {
+        (Moment::Stopped, _) => true,
+        (Moment::Step, Some(every)) => steps.is_multiple_of(every),
+        (Moment::Epoch, every) => every.is_none(),
+        (Moment::Step, None) => since >= CHECKPOINT_EVERY,
+    }
+}
+
+/// Writes each step, epoch and checkpoint as it comes and shows progress.
 struct Reporter<'a> {
     log: Log,
-    output_dir: PathBuf,
-    metrics: File,
+    output_dir: &'a Path,
+    metrics: Metrics,
     vector_of: &'a dyn Fn(&[f32], Value) -> SteeringVector,
-    steps: Vec<StepRecord>,
-    epochs: Vec<EpochRecord>,
+    settings: &'a Value,
+    checkpoint_every: Option<usize>,
+    saved: Instant,
     cache_progress: Option<Progress>,
     step_progress: Option<Progress>,
     interrupted: Arc<AtomicBool>,
 }
 
 impl<'a> Reporter<'a> {
-    fn new(args: &TrainArgs, log: Log, vector_of: &'a dyn Fn(&[f32], Value) -> SteeringVector) -> anyhow::Result<Self> {
-        let path = args.output_dir.join("metrics.jsonl");
-        let metrics = File::create(&path).map_err(|source| Error::write(&path, source))?;
-        let interrupted = interrupt_flag()?;
-        let output_dir = args.output_dir.clone();
+    /// Of a run that has done `steps` steps.
+    fn new(
+        args: &'a TrainArgs,
+        log: Log,
+        vector_of: &'a dyn Fn(&[f32], Value) -> SteeringVector,
+        settings: &'a Value,
+        steps: usize,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             log,
-            output_dir,
-            metrics,
+            output_dir: &args.output_dir,
+            metrics: Metrics::open(&args.output_dir, steps, log)?,
             vector_of,
-            steps: Vec::new(),
-            epochs: Vec::new(),
+            settings,
+            checkpoint_every: args.checkpoint_every,
+            saved: Instant::now(),
             cache_progress: None,
             step_progress: None,
-            interrupted,
+            interrupted: interrupt_flag()?,
         })
     }
 
@@ -391,10 +459,7 @@ impl Observer for Reporter<'_> {
     }
 
     fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()> {
-        let line = format!("{}\n", json!(record));
-        let written = self.metrics.write_all(line.as_bytes());
-        written.map_err(|source| Error::write(self.output_dir.join("metrics.jsonl"), source))?;
-        self.steps.push(record.clone());
+        self.metrics.push(record)?;
         let log = self.log;
         let progress = self.step_progress.get_or_insert_with(|| log.progress("training", total_steps));
         progress.set(record.step, || {
@@ -406,7 +471,6 @@ impl Observer for Reporter<'_> {
     fn epoch(&mut self, record: &EpochRecord, v: &[f32]) -> Result<()> {
         let path = self.output_dir.join(format!("steering_vector-epoch-{:02}.safetensors", record.epoch));
         (self.vector_of)(v, json!({"epoch": record.epoch, "steps": record.step, "heldout": record.heldout})).write(&path)?;
-        self.epochs.push(record.clone());
         if let Some(heldout) = record.heldout {
             let best = if record.best { ", the best so far" } else { "" };
             self.log.info(format!("epoch {}: held out {}{best}", record.epoch, margins(&heldout)));
@@ -414,7 +478,31 @@ impl Observer for Reporter<'_> {
         Ok(())
     }
 
+    fn checkpoint(&mut self, state: &TrainState, moment: Moment) -> Result<()> {
+        if is_checkpoint_due(self.checkpoint_every, moment, state.steps, self.saved.elapsed()) {
+            self.metrics.sync()?;
+            checkpoint::write(self.output_dir, self.settings, state)?;
+            self.saved = Instant::now();
+        }
+        Ok(())
+    }
+
     fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_is_saved_as_often_as_asked_or_by_epoch_and_clock_and_always_at_an_early_end() {
+        let due = |every, moment, steps, seconds| is_checkpoint_due(every, moment, steps, Duration::from_secs(seconds));
+        let by_step: Vec<usize> = (1..=9).filter(|steps| due(Some(3), Moment::Step, *steps, 999)).collect();
+        assert_eq!(by_step, [3, 6, 9]);
+        assert!(!due(Some(3), Moment::Epoch, 4, 999) && due(None, Moment::Epoch, 4, 0));
+        assert!(!due(None, Moment::Step, 4, 299) && due(None, Moment::Step, 4, 300));
+        assert!(due(Some(3), Moment::Stopped, 4, 0) && due(None, Moment::Stopped, 4, 0));
     }
 }

@@ -9,6 +9,7 @@ pub use gguf::tokenizer_from_gguf;
 
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
 use crate::panics::caught;
@@ -63,6 +64,21 @@ pub struct EncodedPair {
     pub chosen: EncodedResponse,
     /// The response that shows the opposite.
     pub rejected: EncodedResponse,
+}
+
+/// SHA-256 of all that a run sees of its pairs: ids, and where responses and spans are.
+pub fn fingerprint(pairs: &[EncodedPair]) -> String {
+    let mut hash = Sha256::new();
+    for pair in pairs {
+        hash.update((pair.row as u64).to_le_bytes());
+        for EncodedResponse { ids, start, in_spans } in [&pair.chosen, &pair.rejected] {
+            let spans = in_spans.as_deref().unwrap_or_default();
+            [ids.len(), *start, spans.len()].iter().for_each(|number| hash.update((*number as u64).to_le_bytes()));
+            ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
+            spans.iter().for_each(|is_in| hash.update([u8::from(*is_in)]));
+        }
+    }
+    format!("{:x}", hash.finalize())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use bipo::layers::Layers;
 use bipo::optim::Scheduler;
 use bipo::positions::Positions;
 use bipo::tokens::{EncodedPair, EncodedResponse};
-use bipo::train::{Direction, EpochRecord, Observer, StepRecord, TrainConfig};
+use bipo::train::{Direction, EpochRecord, Observer, StepRecord, TrainConfig, TrainState};
 use bipo::vector::SteeringVector;
 use candle_core::DType;
 use serde_json::Value;
@@ -54,7 +54,7 @@ fn mean_differences_equal_those_of_pytorch_at_every_layer_wherever_the_vector_is
         ("last", &["--caa-positions", "last"]),
         ("last", &["--caa-positions", "last", "--positions", "response"]),
     ] {
-        assert_ok(&caa(&place, "all", &[&["--layers", "all"][..], flags].concat()));
+        assert_ok(&caa(&place, "all", &[&["--layers", "all", "--overwrite"][..], flags].concat()));
         let vector = read(&place, "all");
         assert_eq!(vector.layers.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
         for (layer, v) in &vector.layers {
@@ -62,7 +62,7 @@ fn mean_differences_equal_those_of_pytorch_at_every_layer_wherever_the_vector_is
             assert!(distance < 2e-6, "{flags:?}, layer {layer}: {distance:e}");
         }
         // A layer by itself comes from a shorter pass: the same numbers.
-        assert_ok(&caa(&place, "one", &[&["--layer", "1"][..], flags].concat()));
+        assert_ok(&caa(&place, "one", &[&["--layer", "1", "--overwrite"][..], flags].concat()));
         assert_eq!(read(&place, "one").layers[&1], vector.layers[&1], "{flags:?}");
     }
 }
@@ -94,6 +94,8 @@ fn flags_that_a_mean_does_not_use_are_refused() {
         (&["--lr", "0.1", "--seed", "3"][..], "--lr, --seed: no effect with --method caa"),
         (&["--beta", "0.2"], "--beta: no effect"),
         (&["--epochs", "5"], "--epochs: no effect"),
+        (&["--resume"], "--resume: no effect with --method caa, which takes a mean, learns nothing and has nothing to resume"),
+        (&["--checkpoint-every", "5"], "--checkpoint-every: no effect"),
         (&["--init", "nowhere.safetensors"], "--init: no effect"),
         (&["--caa-positions", "first"], "expected response or last"),
         (&["--max-length", "2", "--eval-dataset", "pairs.csv"], "every pair has a response of one token"),
@@ -149,7 +151,7 @@ fn a_search_finds_at_each_layer_what_a_run_there_finds_to_the_bit() {
         assert_eq!(report["best_layer"], results[0]["layer"]);
         for result in results {
             let layer = result["layer"].to_string();
-            assert_ok(&place.train("run", &[&["--layer", &layer][..], &short].concat()));
+            assert_ok(&place.train("run", &[&["--layer", &layer, "--overwrite"][..], &short].concat()));
             let vector = read(&place, "run");
             let training = vector.metadata.training.clone().unwrap();
             for key in ["heldout", "steps", "final_loss", "final_margin"] {
@@ -162,7 +164,7 @@ fn a_search_finds_at_each_layer_what_a_run_there_finds_to_the_bit() {
         let expected = [&["bipo", "train"], &command[2..].iter().map(String::as_str).collect::<Vec<_>>()[..]].concat();
         assert_eq!(command, expected);
         assert!(command.contains(&"held out.csv".to_owned()) && !command.contains(&"--epochs".to_owned()), "{command:?}");
-        let full: Vec<&str> = command[1..].iter().map(String::as_str).chain(["--output-dir", "full"]).collect();
+        let full: Vec<&str> = command[1..].iter().map(String::as_str).chain(["--output-dir", "full", "--overwrite"]).collect();
         assert_ok(&place.bipo(&full));
         let training = read(&place, "full").metadata.training.unwrap();
         assert_eq!((&training["layers"][0], &training["epochs"]), (&report["best_layer"], &5.into()));
@@ -225,7 +227,8 @@ fn a_search_learns_the_very_vector_that_a_run_at_the_layer_learns() {
         for result in results {
             let config = config(result.layer.into());
             let plan = bipo::train::plan(&model, &learned, Some(&held), &config).unwrap();
-            let run = bipo::train::train(&model, plan, &config, &mut Silent).unwrap();
+            let start = TrainState::new(&config, model.config.hidden_size, learned.len());
+            let run = bipo::train::train(&model, plan, &config, start, &mut Silent).unwrap();
             let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert!(run.v.iter().any(|x| x.abs() > 1e-3));
             assert_eq!(bits(&result.v), bits(&run.v), "{positions}, layer {}", result.layer);

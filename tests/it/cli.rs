@@ -154,7 +154,7 @@ fn each_of_several_layers_gets_a_vector_and_one_layer_named_either_way_gives_the
     assert_ok(&place.train("list", &["--layers", "1"]));
     assert_eq!(place.vector("flag"), place.vector("list"));
     for (layers, expected) in [("0,2", &[0, 2][..]), ("0-1", &[0, 1]), ("all", &[0, 1, 2])] {
-        assert_ok(&place.train("several", &["--layers", layers]));
+        assert_ok(&place.train("several", &["--layers", layers, "--overwrite"]));
         let vector = SteeringVector::read(&place.path("several/steering_vector.safetensors"), None).unwrap();
         assert_eq!(vector.layers.keys().copied().collect::<Vec<_>>(), expected);
         assert!(vector.layers.values().all(|v| v.len() == 32 && v.iter().any(|x| x.abs() > 1e-3)));
@@ -231,7 +231,7 @@ fn where_a_vector_is_added_is_kept_with_it_and_can_be_said_anew() {
 fn a_cache_in_a_file_gives_the_same_bytes_as_one_in_memory_and_its_size_is_said_before() {
     let place = Place::new();
     for (positions, has_keys) in [("all", false), ("response", true)] {
-        let flags = ["--positions", positions, "--eval-dataset", "pairs.csv", "--batch-size", "1"];
+        let flags = ["--positions", positions, "--eval-dataset", "pairs.csv", "--batch-size", "1", "--overwrite"];
         let memory = place.train("memory", &flags);
         let file = place.train("file", &[&flags[..], &["--cache-memory", "0"]].concat());
         // Room for some of the pairs.

@@ -14,3 +14,4 @@ mod judge;
 mod merge;
 mod quantised;
 mod report;
+mod resume;

@@ -110,7 +110,7 @@ fn trained(model: &Model) -> Vec<f32> {
     for (batch, d) in [([0, 1], 1.0), ([2, 3], -1.0), ([1, 2], 1.0)] {
         trainer.step(&batch, d, 1).unwrap();
     }
-    trainer.v.clone()
+    trainer.state.v.clone()
 }
 
 #[test]

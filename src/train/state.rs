@@ -1,0 +1,90 @@
+//! All that the steps of a run change, in one struct: whoever continues from it computes the same bits as a run that never
+//! stopped. [`crate::checkpoint`] is its serialisation.
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use super::{EpochRecord, Heldout, Timings, TrainConfig};
+use crate::optim::AdamW;
+use crate::{Error, Result};
+
+/// A run between two steps.
+#[derive(Debug, Clone)]
+pub struct TrainState {
+    /// The vectors, one behind the other, lowest layer first. `(layers·H)`
+    pub v: Vec<f32>,
+    /// Moments of their gradient.
+    pub optimiser: AdamW,
+    /// Steps done.
+    pub steps: usize,
+    /// The epoch in progress, from 1.
+    pub epoch: usize,
+    /// Its pairs, shuffled.
+    pub order: Vec<usize>,
+    /// How many of them are done.
+    pub done: usize,
+    /// Draws shuffles and directions.
+    pub rng: ChaCha8Rng,
+    /// Loss of the last step; NaN before the first.
+    pub last_loss: f64,
+    /// Mean margin of the last step, times its direction; NaN before the first.
+    pub last_margin: f64,
+    /// The epochs that are done, in order.
+    pub epochs: Vec<EpochRecord>,
+    /// The vectors of the best of them, where held-out pairs choose. `(layers·H)`
+    pub best_v: Option<Vec<f32>>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+impl TrainState {
+    /// Before the first step of a run on `pairs` pairs: v where the config starts it.
+    pub fn new(config: &TrainConfig, hidden_size: usize, pairs: usize) -> Self {
+        let len = config.layers.as_slice().len() * hidden_size;
+        let mut state = Self {
+            v: config.init.clone().unwrap_or_else(|| vec![0.0; len]),
+            optimiser: AdamW::new(len, config.weight_decay),
+            steps: 0,
+            epoch: 0,
+            order: (0..pairs).collect(),
+            done: 0,
+            rng: ChaCha8Rng::seed_from_u64(config.seed),
+            last_loss: f64::NAN,
+            last_margin: f64::NAN,
+            epochs: Vec::new(),
+            best_v: None,
+            timings: Timings::default(),
+        };
+        state.next_epoch();
+        state
+    }
+
+    /// Begins the next epoch.
+    pub(super) fn next_epoch(&mut self) {
+        self.epoch += 1;
+        self.done = 0;
+        self.order.shuffle(&mut self.rng);
+    }
+
+    /// The pairs of the next step; empty at the end of the epoch.
+    pub(super) fn batch(&self, size: usize) -> Vec<usize> {
+        self.order[self.done..].iter().take(size).copied().collect()
+    }
+
+    /// The best epoch so far, where held-out pairs choose.
+    pub fn best(&self) -> Option<(&EpochRecord, Heldout)> {
+        self.epochs.iter().rev().find(|record| record.best).and_then(|record| Some((record, record.heldout?)))
+    }
+
+    /// Checks that the state is one of a run on `pairs` pairs with vectors of `len` numbers in all.
+    pub(super) fn check(&self, len: usize, pairs: usize) -> Result<()> {
+        if (self.v.len(), self.order.len()) == (len, pairs) {
+            return Ok(());
+        }
+        let (found_len, found_pairs) = (self.v.len(), self.order.len());
+        Err(Error::Argument(format!(
+            "the state to continue from has {found_len} numbers and {found_pairs} pairs, the run {len} and {pairs}"
+        )))
+    }
+}
