@@ -213,8 +213,8 @@ mod tests {
         assert_eq!(
             problem("cherful"),
             "no data set \"cherful\", did you mean cheerful? expected a file, hf:owner/name, or one of cheerful, \
-             cheerful-heldout, formal, formal-heldout, concise, concise-heldout, truthfulqa, power-seeking, wealth-seeking, \
-             hallucination"
+             cheerful-heldout, formal, formal-heldout, concise, concise-heldout, truthfulqa, power-seeking, \
+             power-seeking-heldout, wealth-seeking, wealth-seeking-heldout, hallucination, hallucination-heldout"
         );
         assert!(problem("TruthfulQA").contains("did you mean truthfulqa?"));
         assert!(!problem("something else").contains("did you mean"));
