@@ -1,6 +1,9 @@
 //! The allocator of the program: freed memory is kept. Every op of a pass allocates what the op before it has just freed; given
 //! back to the system, it would be mapped, cleared and faulted in again each time.
 
+// The allocator is C: its options are set through its own functions.
+#![allow(unsafe_code)]
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

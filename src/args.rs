@@ -13,8 +13,11 @@ use bipo::positions::{Positions, Spans};
 use bipo::tokens::ResponsePrefix;
 use bipo::train::Direction;
 use candle_core::DType;
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::output;
 
 /// Personalise a frozen large language model with one steering vector.
 #[derive(Debug, Parser)]
@@ -160,7 +163,7 @@ pub struct ModelArgs {
     #[arg(long)]
     pub offline: bool,
     /// Use this many threads [default: one a physical core].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub threads: Option<u16>,
     /// Print a machine-readable result on standard output, and nothing else there.
     #[arg(long)]
@@ -442,7 +445,7 @@ pub struct SteerArgs {
     #[arg(long, default_value_t = 128, value_parser = positive)]
     pub max_new_tokens: usize,
     /// Sample at this temperature; 0 takes the likeliest token.
-    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
+    #[arg(long, default_value_t = 0.0, value_parser = temperature)]
     pub temperature: f64,
     /// Sample from the likeliest tokens up to this probability [default: all].
     #[arg(long, value_parser = probability)]
@@ -529,7 +532,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "TEXT")]
     pub baseline_system: Option<String>,
     /// Draw this many resamples for an interval.
-    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = positive)]
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = resamples)]
     pub bootstrap: usize,
     /// Seed resamples and the random direction.
     #[arg(long, default_value_t = 11)]
@@ -660,6 +663,26 @@ pub struct JudgeTextsArgs {
     pub report: ReportArgs,
 }
 
+/// The command line; where it is none, says so in one line and ends the process.
+pub fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        let asks_for_help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+        if error.use_stderr() && !asks_for_help {
+            output::usage_error(&one_line(&error.to_string()));
+            std::process::exit(2);
+        }
+        error.exit()
+    })
+}
+
+/// What is wrong and what would be right, without the usage and the pointer to the help below.
+fn one_line(message: &str) -> String {
+    let lines = message.trim_start_matches("error: ").lines().map(str::trim);
+    let own = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let words: Vec<&str> = own.filter(|line| !line.is_empty()).collect();
+    format!("{} (see --help)", words.join("; ").replace(":;", ":"))
+}
+
 /// A flag that the user wrote, with its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
@@ -699,16 +722,22 @@ fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number above 0".into())
 }
 
+fn resamples(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1_000_000).contains(n)).ok_or_else(|| "expected a whole number from 1 to 1000000".into())
+}
+
 fn number(text: &str, expected: &str, fits: fn(f64) -> bool) -> Result<f64, String> {
-    text.parse().ok().filter(|x: &f64| x.is_finite() && fits(*x)).ok_or_else(|| format!("expected {expected}"))
+    // What is computed with is f32: there, no number may become infinite.
+    let finite = |x: &f64| (*x as f32).is_finite() && fits(*x);
+    text.parse().ok().filter(finite).ok_or_else(|| format!("expected {expected}"))
 }
 
 fn positive_number(text: &str) -> Result<f64, String> {
-    number(text, "a number above 0", |x| x > 0.0)
+    number(text, "a number above 0 and below 3.4e38", |x| x as f32 > 0.0)
 }
 
 fn not_negative(text: &str) -> Result<f64, String> {
-    number(text, "a number of at least 0", |x| x >= 0.0)
+    number(text, "a number of at least 0 and below 3.4e38", |x| x >= 0.0)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -716,11 +745,16 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 fn finite(text: &str) -> Result<f64, String> {
-    number(text, "a finite number", |x| (x as f32).is_finite())
+    number(text, "a finite number", |_| true)
 }
 
 fn probability(text: &str) -> Result<f64, String> {
-    number(text, "a number above 0, at most 1", |x| x > 0.0 && x <= 1.0)
+    number(text, "a number above 0, at most 1", |x| x as f32 > 0.0 && x <= 1.0)
+}
+
+/// Logits are divided by it: a smaller one would make them infinite.
+fn temperature(text: &str) -> Result<f64, String> {
+    number(text, "0, or a number from 0.000001 and below 3.4e38", |x| x == 0.0 || x >= 1e-6)
 }
 
 /// Splits `FILE[:SCALE]`; a file whose own name ends so wins.
@@ -740,6 +774,20 @@ pub fn vector_and_scale(text: &str) -> Result<(PathBuf, f32), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_command_line_is_told_in_one_line_with_what_would_be_right() {
+        let told = |words: &[&str]| one_line(&Cli::try_parse_from(words).unwrap_err().to_string());
+        assert_eq!(
+            told(&["bipo", "train", "--layr", "1"]),
+            "unexpected argument '--layr' found; tip: a similar argument exists: '--layer' (see --help)"
+        );
+        assert_eq!(told(&["bipo", "inspect"]), "the following required arguments were not provided: <FILE>... (see --help)");
+        assert_eq!(
+            told(&["bipo", "train", "--dtype", "f8"]),
+            "invalid value 'f8' for '--dtype <DTYPE>'; [possible values: auto, f32, bf16, f16] (see --help)"
+        );
+    }
 
     #[test]
     fn flags_are_given_when_the_user_wrote_them() {

@@ -66,17 +66,49 @@ fn machine_memory() -> Option<u64> {
     None
 }
 
+/// The memory that this process can still take: what the machine has free or can free, within the container's limit and the
+/// process's own; unknown elsewhere than on Linux.
+pub fn available_memory() -> Option<Bytes> {
+    let machine = kib(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
+    let limit = |text: String| text.trim().parse::<u64>().ok();
+    let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok();
+    let container = || -> Option<u64> {
+        let stat = read("memory.stat")?;
+        let held: u64 = stat.lines().find_map(|line| line.strip_prefix("anon "))?.trim().parse().ok()?;
+        Some(limit(read("memory.max")?)?.saturating_sub(held))
+    };
+    let own = || -> Option<u64> {
+        let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+        let most = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+        let most: u64 = most.split_whitespace().next()?.parse().ok()?;
+        Some(most.saturating_sub(kib(&std::fs::read_to_string("/proc/self/status").ok()?, "VmSize:")?))
+    };
+    [Some(machine), container(), own()].into_iter().flatten().min().map(Bytes)
+}
+
+/// A line of the system's tables, in bytes.
+fn kib(table: &str, name: &str) -> Option<u64> {
+    let line = table.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
 /// The most memory that this process has had resident, mapped files included; unknown elsewhere than on Linux.
 pub fn peak_memory() -> Option<Bytes> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(Bytes(kib << 10))
+    kib(&status, "VmHWM:").map(Bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_free_is_less_than_what_there_is() {
+        let (free, total) = (available_memory().unwrap(), total_memory().unwrap());
+        assert!(Bytes(0) < free && free < total, "{free} of {total}");
+    }
 
     #[test]
     fn sizes_are_read_in_both_kinds_of_units() {

@@ -42,6 +42,9 @@ pub enum Error {
     /// A judge could not be asked.
     #[error("the judge at {0}")]
     Judge(String),
+    /// A run takes more memory than there is.
+    #[error("{0}")]
+    Memory(String),
     /// A loss, gradient or activation is NaN or infinite.
     #[error("{0}")]
     NotFinite(String),
@@ -82,7 +85,8 @@ impl Error {
         match self {
             Self::Argument(_) | Self::Malformed { .. } | Self::Read { .. } => 2,
             Self::Interrupted => 130,
-            Self::Write { .. } | Self::Hub(_) | Self::Judge(_) | Self::NotFinite(_) | Self::Draw(_) | Self::Tensor(_) => 1,
+            Self::Write { .. } | Self::Hub(_) | Self::Judge(_) | Self::Memory(_) => 1,
+            Self::NotFinite(_) | Self::Draw(_) | Self::Tensor(_) => 1,
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Writing a file so that nobody ever sees half of it: a temporary name beside it, flushed to disk, then renamed. And what
-//! identifies one that was read.
+//! Writing a file so that nobody ever sees half of it: a temporary name beside it, flushed to disk, then renamed. Reading one
+//! that the user named, within limits. And what identifies one that was read.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Error as IoError, ErrorKind, Read, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -78,6 +78,47 @@ pub fn remove(path: &Path) -> Result<()> {
 
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The most that a text may take which a person writes, or a program for one model: a configuration, a template, prompts.
+pub const LARGEST_TEXT: u64 = 64 << 20;
+
+/// Opens a file to read it. Nothing else than a file: a pipe that nobody writes to would be waited for, and a device read for
+/// ever.
+///
+/// # Errors
+/// There is none, or it is a directory, a pipe or a device.
+pub fn open_input(path: &Path) -> Result<File> {
+    let read = |source| Error::read(path, source);
+    let kind = std::fs::metadata(path).map_err(read)?;
+    if !kind.is_file() {
+        let found = if kind.is_dir() { "a directory" } else { "a pipe or a device" };
+        return Err(read(IoError::new(ErrorKind::InvalidInput, format!("it is {found}: expected a file"))));
+    }
+    File::open(path).map_err(read)
+}
+
+/// The bytes of a file, at most `most` of them.
+///
+/// # Errors
+/// As [`open_input`]; or it has more.
+pub fn read_input(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // The size that the system tells may be another by now, and is none for some files.
+    open_input(path)?.take(most + 1).read_to_end(&mut bytes).map_err(|source| Error::read(path, source))?;
+    if bytes.len() as u64 > most {
+        return Err(Error::malformed(path, format!("more than {} MiB, too large for what is expected here", most >> 20)));
+    }
+    Ok(bytes)
+}
+
+/// The text of a file, at most [`LARGEST_TEXT`] of it.
+///
+/// # Errors
+/// As [`read_input`]; or it is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    let bytes = read_input(path, LARGEST_TEXT)?;
+    String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: save the file as UTF-8"))
 }
 
 /// Refuses a path that cannot become a file: cheap to know before anything costly.

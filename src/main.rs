@@ -7,11 +7,9 @@ mod output;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     allocator::keep_freed_pages();
-    match commands::run(args::Cli::parse()) {
+    match commands::run(args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

@@ -140,6 +140,19 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }
 
+/// Prints the one line of a command line that is none.
+pub fn usage_error(line: &str) {
+    say_error(line);
+}
+
+/// Characters of a message that are shown: arguments and names can be of any length.
+const LONGEST: usize = 1500;
+
+fn say_error(line: &str) {
+    let more = if line.chars().nth(LONGEST).is_some() { "…" } else { "" };
+    let _ = writeln!(io::stderr(), "error: {}{more}", line.chars().take(LONGEST).collect::<String>());
+}
+
 /// Prints the one line of an error.
 pub fn error(error: &anyhow::Error) {
     let mut line = String::new();
@@ -149,6 +162,5 @@ pub fn error(error: &anyhow::Error) {
             line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
         }
     }
-    let line = line.lines().next().unwrap_or_default().to_owned();
-    let _ = writeln!(io::stderr(), "error: {line}");
+    say_error(line.lines().next().unwrap_or_default());
 }

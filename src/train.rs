@@ -473,7 +473,12 @@ impl<'a> Trainer<'a> {
         let lr = self.schedule.at(self.state.steps);
         let grad_norm = clip_grad_norm(&mut gradient, self.config.max_grad_norm);
         let state = &mut self.state;
+        let before = (state.v.clone(), state.optimiser.clone());
         state.optimiser.step(&mut state.v, &gradient, lr);
+        if state.v.iter().any(|x| !x.is_finite()) {
+            (state.v, state.optimiser) = before;
+            return Err(Error::NotFinite(format!("step {}: the vector is not finite; lower --lr", state.steps + 1)));
+        }
         state.steps += 1;
         let margin = mean(margins.iter().copied());
         (state.last_loss, state.last_margin) = (loss, d * margin);

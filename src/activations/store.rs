@@ -1,6 +1,9 @@
 //! Where the cached tensors lie: in memory up to a limit, the rest in a temporary file that is mapped into memory once it is
 //! written. The file has no name: it goes with the process, however that ends.
 
+// A memory map of a file that nobody else can open.
+#![allow(unsafe_code)]
+
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufWriter, Write};

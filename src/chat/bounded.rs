@@ -9,11 +9,12 @@ use std::time::Duration;
 use crate::panics::caught;
 
 /// Templates take milliseconds. Counted in waits, so that the time in which the whole process is stopped does not count.
-const WAITS: u32 = 100;
-const WAIT: Duration = Duration::from_millis(20);
+const WAITS: u32 = 200;
+const WAIT: Duration = Duration::from_millis(5);
 
-/// Memory that the process may come to hold meanwhile.
-const MAX_GROWTH_BYTES: u64 = 512 << 20;
+/// Memory that the process may come to hold meanwhile. A text that doubles takes as much again, and half of it, before the next
+/// look.
+const MAX_GROWTH_BYTES: u64 = 256 << 20;
 
 /// Values are dropped and written recursively: room for the deepest list that the permitted instructions can nest. Only what
 /// is touched becomes memory.
@@ -36,11 +37,15 @@ pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Resu
     let thread = thread::Builder::new().name("chat template".into()).stack_size(STACK_BYTES);
     // Nobody receives once the caller has given up.
     let spawned = thread.spawn(move || sender.send(caught(work)).ok());
-    spawned.map_err(|error| Failure::NoThread(error.to_string()))?;
+    let spawned = spawned.map_err(|error| Failure::NoThread(error.to_string()))?;
     let before = anonymous_memory();
     for _ in 0..WAITS {
         match receiver.recv_timeout(WAIT) {
-            Ok(result) => return result.ok_or(Failure::Panicked),
+            Ok(result) => {
+                // Done but for its stack, which the next one need not find taken.
+                let _ = spawned.join();
+                return result.ok_or(Failure::Panicked);
+            }
             Err(RecvTimeoutError::Disconnected) => return Err(Failure::Panicked),
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -73,6 +78,7 @@ mod tests {
     fn work_without_end_is_left_behind() {
         let (_kept, never) = mpsc::channel::<()>();
         let failure = run(move || never.recv().is_ok()).unwrap_err();
-        assert_eq!(failure, Failure::Exhausted("still running after 2 s".into()));
+        // Other tests of this process can take the memory meanwhile.
+        assert!(matches!(failure, Failure::Exhausted(_)), "{failure:?}");
     }
 }

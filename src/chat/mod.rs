@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::files::{LARGEST_TEXT, read_input};
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +81,7 @@ impl ChatTemplate {
 
     /// A template from a Jinja file.
     pub fn from_file(path: &Path, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
+        let bytes = read_input(path, LARGEST_TEXT)?;
         let source = String::from_utf8(bytes).map_err(|_| {
             Error::malformed(path, "not UTF-8 text: a chat template is a Jinja file, or one of the built-in names")
         })?;

@@ -147,11 +147,12 @@ fn a_template_whose_values_grow_without_measure_is_stopped() {
     let doubles = "{% set ns = namespace(s='xx') %}{% for i in range(29) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}";
     // A slow machine reaches the other limit first.
     let text = message_of(render(doubles));
-    assert!(text.contains("takes more than 512 MiB of memory") || text.contains("still running after 2 s"), "{text}");
+    assert!(text.contains("takes more than 256 MiB of memory") || text.contains("still running after 1 s"), "{text}");
     // Lists of the same list twice: small in memory, 2^32 long when compared.
     let shared = "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(32) %}\
         {% set ns.a = [ns.a, ns.a] %}{% set ns.b = [ns.b, ns.b] %}{% endfor %}{{ ns.a == ns.b }}";
-    assert!(message_of(render(shared)).contains("still running after 2 s"));
+    let text = message_of(render(shared));
+    assert!(text.contains("still running after 1 s") || text.contains("takes more than"), "{text}");
 }
 
 #[test]
@@ -160,7 +161,8 @@ fn deeply_nested_values_are_written_and_dropped() {
     assert_eq!(render(nests).unwrap(), "done");
     let deepest =
         nests.replace("{% set ns.l", "{% for j in range(99) %}{% set ns.l").replace("{% endfor %}", "{% endfor %}{% endfor %}");
-    assert!(message_of(render(&deepest)).contains("still running after"));
+    let text = message_of(render(&deepest));
+    assert!(text.contains("still running after") || text.contains("takes more than"), "{text}");
 }
 
 #[test]

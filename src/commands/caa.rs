@@ -87,7 +87,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
 
     if args.run.model.json {
         output::json(&json!({
-            "schema_version": 1, "method": "caa", "vector": path, "steps": 0, "final_loss": null, "final_margin": null,
+            "schema_version": 1, "method": "caa", "vector": path.display().to_string(), "steps": 0, "final_loss": null, "final_margin": null,
             "vector_norm": l2_norm(&v), "compared_pairs": used, "heldout": measured, "skipped_rows": dataset.skipped.len(),
             "timings": {"load_s": load_s, "tokenize_s": tokenize_s, "cache_s": cache_s, "cache_bytes": cache_bytes},
         }))?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bipo::files::write_atomic;
+use bipo::files::{check_writable, write_atomic};
 use bipo::optim::l2_norm;
 use bipo::vector::{CombineOptions, Encoded, Format, Input, SteeringVector, VectorFile, combine};
 use bipo::{Error, Result};
@@ -16,6 +16,7 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     let (output, inputs) = output_and_inputs(&args.files)?;
     let format = Format::of(output)?;
     let named: Vec<(PathBuf, f32)> = inputs.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
+    check_writable(output)?;
     check_output(output, args.force)?;
     let (inputs, described) = read_inputs(args, &named, log)?;
     let orthogonal_to =
@@ -27,7 +28,7 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     write_atomic(output, &encoded.bytes)?;
     let report = Report {
         schema_version: 1,
-        output,
+        output: output.display().to_string(),
         format,
         hidden_size: vector.hidden_size(),
         layers: vector.layers.iter().map(|(layer, v)| LayerReport { layer: *layer, norm: l2_norm(v) }).collect(),
@@ -77,7 +78,7 @@ fn read_inputs(args: &ConvertArgs, named: &[(PathBuf, f32)], log: Log) -> Result
             log.info(format!("note: {name} steers layer {from}; it is moved to layer {to}"));
         }
         log.detail(format!("{name}: {}, layers {layers:?}, |v| {norm:.4}, weight {weight}", format.name()));
-        reports.push(InputReport { file: path, format, weight: *weight, layers, norm });
+        reports.push(InputReport { file: path.display().to_string(), format, weight: *weight, layers, norm });
         inputs.push(input);
     }
     Ok((inputs, reports))
@@ -103,9 +104,9 @@ fn warn(vector: &SteeringVector, format: Format, encoded: &Encoded, output: &Pat
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct Report {
     schema_version: u32,
-    output: &'a Path,
+    output: String,
     format: Format,
     hidden_size: usize,
     layers: Vec<LayerReport>,
@@ -121,16 +122,16 @@ struct LayerReport {
 
 #[derive(Serialize)]
 struct InputReport {
-    file: PathBuf,
+    file: String,
     format: Format,
     weight: f32,
     layers: Vec<usize>,
     norm: f64,
 }
 
-impl Report<'_> {
+impl Report {
     fn to_text(&self) -> String {
-        let mut text = format!("{}\n{}  hidden size {}\n", self.output.display(), self.format.name(), self.hidden_size);
+        let mut text = format!("{}\n{}  hidden size {}\n", self.output, self.format.name(), self.hidden_size);
         for LayerReport { layer, norm } in &self.layers {
             text += &format!("layer {layer}  |v| {norm:.4}\n");
         }

@@ -10,7 +10,7 @@ use bipo::eval::judge::Generation;
 use bipo::eval::{
     Encoded, GeneratedText, Material, Outcome, PairLine, Report, Settings, Subject, Treatment, baseline, evaluate,
 };
-use bipo::files::{check_writable, write_atomic};
+use bipo::files::{LARGEST_TEXT, check_writable, read_input, write_atomic};
 use bipo::lens::NEUTRAL_PROMPTS;
 use bipo::report::{Chart, Page};
 use bipo::tokens::added_bos;
@@ -241,7 +241,7 @@ impl Inputs {
 }
 
 fn read_text(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
+    let bytes = read_input(path, LARGEST_TEXT)?;
     let text = String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: expected plain text"))?;
     match text.trim().is_empty() {
         true => Err(Error::malformed(path, "the file is empty: expected plain text")),

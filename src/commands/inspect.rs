@@ -6,6 +6,7 @@ mod text;
 use std::path::{Path, PathBuf};
 
 use bipo::chat::Message;
+use bipo::files::open_input;
 use bipo::lens::{self, NEUTRAL_PROMPTS, ResidualNorm, TokenScore};
 use bipo::model::Model;
 use bipo::model::presets;
@@ -62,7 +63,7 @@ struct MeasuredOn {
 
 #[derive(Debug, Serialize)]
 struct VectorReport {
-    file: PathBuf,
+    file: String,
     format: &'static str,
     base_model: Option<String>,
     model_type: Option<String>,
@@ -149,7 +150,7 @@ impl VectorFile {
             warnings.push(format!("made for {made_for}, measured on {measured_on}"));
         }
         Ok(VectorReport {
-            file: self.path.clone(),
+            file: self.path.display().to_string(),
             format: self.format,
             base_model: metadata.base_model.clone(),
             model_type: metadata.model_type.clone(),
@@ -173,7 +174,7 @@ fn is_same_model(a: &str, b: &str) -> bool {
 fn format_of(path: &Path) -> Result<&'static str> {
     use std::io::Read;
     let mut head = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(1 << 20).read_to_end(&mut head));
+    let read = open_input(path)?.take(1 << 20).read_to_end(&mut head);
     read.map_err(|source| Error::read(path, source))?;
     let is_own = |head: &[u8]| head.windows(15).any(|bytes| bytes == br#""format":"bipo""#);
     Ok(match head.as_slice() {

@@ -4,12 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use bipo::eval::judge::{self, ApiKey, Endpoint, Generation, JudgeConfig, JudgeReport, KEY_VARIABLES, Patience, Rubric};
+use bipo::files::read_input;
 use bipo::{Error, Result};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::args::{JudgeArgs, JudgeTextsArgs};
 use crate::output::{self, Log};
+
+/// The most that a file of texts to grade may take.
+const LARGEST_SWEEP: u64 = 1 << 30;
 
 pub fn run(args: &JudgeTextsArgs) -> anyhow::Result<()> {
     let log = Log::new(args.report.verbose, args.report.quiet);
@@ -138,7 +142,7 @@ fn read_generations(path: &Path) -> Result<Vec<Generation>> {
         Steer { results: Vec<Generation> },
         List(Vec<Generation>),
     }
-    let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
+    let bytes = read_input(path, LARGEST_SWEEP)?;
     let expected = "expected JSON with results, as `bipo steer --output` writes it: prompt, magnitude and text each";
     let file: File = serde_json::from_slice(&bytes).map_err(|_| Error::malformed(path, expected))?;
     let (File::Steer { results } | File::List(results)) = file;

@@ -31,7 +31,7 @@ pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
     progress.finish();
     if args.report.json {
         return Ok(output::json(&json!({
-            "schema_version": 1, "model": args.output_dir, "base_model": files.name, "layers": layers,
+            "schema_version": 1, "model": args.output_dir.display().to_string(), "base_model": files.name, "layers": layers,
             "magnitude": args.magnitude, "bytes": bytes,
         }))?);
     }

@@ -6,6 +6,7 @@ mod eval;
 mod inspect;
 mod judge;
 mod layers;
+mod memory;
 mod merge;
 mod metrics;
 mod output_dir;

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use bipo::Result;
 use bipo::activations::CacheOptions;
 use bipo::data::{self, Dataset, LoadOptions, Source};
 use bipo::layers::Layers;
 use bipo::model::presets;
 use bipo::tokens::EncodedPair;
 use bipo::train::TrainConfig;
+use bipo::{Error, Result};
 
+use super::memory::Need;
 use super::session::Opened;
 use crate::args::{RunArgs, response_prefix};
 use crate::output::Log;
@@ -39,6 +40,8 @@ impl Prepared {
         let started = Instant::now();
         let pairs = encode(&opened, &dataset, args.max_length, log)?;
         let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
+        let cache_memory = args.cache_memory.unwrap_or_else(|| CacheOptions::default().memory);
+        opened.beside = Need::training(args, &opened, &pairs, cache_memory);
         Ok(Self { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s: started.elapsed().as_secs_f64() })
     }
 }
@@ -55,18 +58,29 @@ pub fn load_data(name: &str, options: &LoadOptions, log: Log) -> Result<Dataset>
 /// The pairs of a data set; says how many are truncated.
 fn encode(opened: &Opened, dataset: &Dataset, max_length: usize, log: Log) -> Result<Vec<EncodedPair>> {
     let context = opened.config.max_position_embeddings;
-    let mut truncated = 0;
-    let pairs: Vec<EncodedPair> = dataset
-        .pairs
-        .iter()
-        .map(|pair| {
-            let (pair, cut) = opened.encoder.encode_pair(pair, max_length.min(context))?;
-            truncated += usize::from(cut);
-            Ok(pair)
-        })
-        .collect::<Result<_>>()?;
+    let length = max_length.min(context);
+    let (mut truncated, mut equal) = (0, 0);
+    let mut pairs: Vec<EncodedPair> = Vec::with_capacity(dataset.pairs.len());
+    for pair in &dataset.pairs {
+        let (pair, cut) = opened.encoder.encode_pair(pair, length)?;
+        truncated += usize::from(cut);
+        // Nothing can be learned from it, but the optimiser would make a full step of what rounding leaves.
+        if pair.chosen.ids == pair.rejected.ids {
+            equal += 1;
+        } else {
+            pairs.push(pair);
+        }
+    }
     if truncated > 0 {
-        log.warn(format!("{}: {truncated} pairs truncated to {} tokens", dataset.name, max_length.min(context)));
+        log.warn(format!("{}: {truncated} pairs truncated to {length} tokens", dataset.name));
+    }
+    if pairs.is_empty() {
+        let problem =
+            format!("{}: both responses of every pair are the same {length} tokens: raise --max-length", dataset.name);
+        return Err(Error::Argument(problem));
+    }
+    if equal > 0 {
+        log.warn(format!("{}: {equal} pairs left out: both responses are the same {length} tokens", dataset.name));
     }
     Ok(pairs)
 }

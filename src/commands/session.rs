@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bipo::bytes::{Bytes, total_memory};
 use bipo::chat::{ChatTemplate, chat_template_of};
+use bipo::files::read_text;
 use bipo::model::Model;
 use bipo::model::config::Config;
 use bipo::model::presets::{self, Preset};
@@ -16,6 +17,7 @@ use bipo::{Error, Result};
 use candle_core::{DType, Device};
 use tokenizers::Tokenizer;
 
+use super::memory::Need;
 use crate::args::{ModelArgs, WeightsArg};
 use crate::output::Log;
 
@@ -27,6 +29,8 @@ pub struct Opened {
     pub tokens: TokenIds,
     pub preset: Option<&'static Preset>,
     pub device: Device,
+    /// What the command takes beside the weights.
+    pub beside: Need,
     weights: Weights,
 }
 
@@ -37,14 +41,17 @@ impl Opened {
         let files = resolve(&args.model, &ResolveOptions { offline: args.offline, quiet: args.quiet })?;
         let weights = Weights::open(&files.checkpoint)?;
         let config = Config::load(&files.checkpoint, &weights)?;
+        // Sizes that are not the weights' would be counted with below.
+        weights.check("model.embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;
         let tokenizer = tokenizer(&files.checkpoint, &weights)?;
         let tokens = TokenIds::load(&files.checkpoint, &weights, |token| tokenizer.token_to_id(token))?;
         let preset = presets::find(&args.model).or_else(|| presets::find(&files.name));
         let bos = added_bos(&tokenizer)?.or(tokens.bos);
         let template = template(args, &files, &weights, &tokenizer, (bos, tokens.eos.first().copied()), preset, log)?;
-        let options = TextOptions { bos, eos: tokens.eos.clone(), response_prefix, system: args.system.clone() };
+        let vocab_size = Some(config.vocab_size);
+        let options = TextOptions { bos, eos: tokens.eos.clone(), response_prefix, system: args.system.clone(), vocab_size };
         let encoder = TextEncoder::new(tokenizer, template, options)?;
-        Ok(Self { files, config, encoder, tokens, preset, device, weights })
+        Ok(Self { files, config, encoder, tokens, preset, device, beside: Need::default(), weights })
     }
 
     /// Reads or maps the weights. Returns the model and the seconds that it took.
@@ -52,6 +59,10 @@ impl Opened {
         let started = Instant::now();
         let dtype = args.dtype.resolve(self.device.is_cpu());
         let hold = self.hold(args.weights, dtype)?;
+        if self.device.is_cpu() {
+            let need = Need { weights: self.weights.converted_bytes(dtype, hold), ..self.beside };
+            need.check((hold == Hold::Dense).then_some("--weights quantized"))?;
+        }
         let model = Model::load_as(&self.weights, self.config.clone(), dtype, &self.device, hold)?;
         let load_s = started.elapsed().as_secs_f64();
         let (layers, hidden) = (model.num_blocks(), model.config.hidden_size);
@@ -158,7 +169,7 @@ fn template(
         }
         Checkpoint::Safetensors { chat_template: Some(path), .. } => return ChatTemplate::from_file(path, bos, eos),
         Checkpoint::Safetensors { tokenizer_config: Some(path), .. } => {
-            let text = std::fs::read_to_string(path).map_err(|source| Error::read(path, source))?;
+            let text = read_text(path)?;
             let value = serde_json::from_str(&text).map_err(|error| Error::malformed(path, error.to_string()))?;
             if let Some(source) = chat_template_of(&value) {
                 return ChatTemplate::from_source(&files.name, &source, bos, eos);

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bipo::chat::Message;
-use bipo::files::{check_writable, write_atomic};
+use bipo::files::{LARGEST_TEXT, check_writable, read_input, write_atomic};
 use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 use bipo::model::Model;
 use bipo::report::{Answer, Block, Generations, Page, Section};
@@ -183,7 +183,10 @@ pub fn read_prompts(prompts: &[String], file: Option<&Path>) -> Result<Vec<Strin
     let mut bytes = Vec::new();
     let read = match path.to_str() {
         Some("-") => std::io::stdin().read_to_end(&mut bytes),
-        _ => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
+        _ => {
+            bytes = read_input(path, LARGEST_TEXT)?;
+            Ok(0)
+        }
     };
     read.map_err(|source| Error::read(path, source))?;
     let text = String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: expected one prompt a line"))?;

@@ -324,7 +324,7 @@ fn report(
     log.detail(times(&outcome.timings, load_s, tokenize_s));
     if args.run.model.json {
         return Ok(output::json(&json!({
-            "schema_version": 1, "method": "bipo", "vector": path, "steps": outcome.steps, "final_loss": outcome.final_loss,
+            "schema_version": 1, "method": "bipo", "vector": path.display().to_string(), "steps": outcome.steps, "final_loss": outcome.final_loss,
             "final_margin": outcome.final_margin, "vector_norm": norm, "skipped_rows": skipped, "timings": timings,
         }))?);
     }

@@ -29,13 +29,13 @@ pub(super) fn read(path: &Path, bytes: &[u8], limit: Option<usize>) -> Result<Ta
 
 /// Reads at most `limit` rows. Of a Parquet file, whose columns lie apart, those that `is_wanted`.
 pub(super) fn read_columns(path: &Path, bytes: &[u8], limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
-    if bytes.trim_ascii().is_empty() {
+    if without_bom(bytes).trim_ascii().is_empty() {
         return Err(Error::malformed(path, "the file is empty: expected CSV, JSONL, JSON or Parquet"));
     }
     match Format::of(path, bytes) {
         Format::Csv => csv::read(path, text(path, bytes)?, None, limit),
         Format::Json => json::read(path, text(path, bytes)?, limit),
-        Format::Parquet => parquet::read(path, limit, is_wanted),
+        Format::Parquet => parquet::read(path, bytes, limit, is_wanted),
         Format::Compressed => Err(Error::malformed(path, "the file is compressed: unpack it first")),
     }
 }

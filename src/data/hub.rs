@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
+use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
+use indicatif::ProgressBar;
+
 use super::format;
+use crate::model::download::{Silence, patience, watched_by};
 use crate::{Error, Result};
 
 const DEFAULT_REVISION: &str = "main";
@@ -32,20 +35,39 @@ pub(super) fn files(repo: &str, revision: Option<&str>, part: Option<&str>, offl
     if let Some(token) = std::env::var("HF_TOKEN").ok().filter(|token| !token.trim().is_empty()) {
         api = api.with_token(Some(token.trim().to_string()));
     }
-    let api = api.build().map_err(|error| explain(repo, revision, None, &error))?.repo(name());
+    let api = api.build().map_err(|error| explain(repo, revision, None, &error))?;
+    let patience = patience()?;
     let wanted = match file {
         Some(file) => vec![file.to_string()],
         None => {
-            let listing = api.info().map_err(|error| explain(repo, revision, None, &error))?;
-            let names: Vec<String> = listing.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
+            let (api, name) = (api.clone(), name());
+            let listing = watched_by(patience, None, move |_| api.repo(name).info()).map_err(|why| silent(repo, why))?;
+            let listing = listing.map_err(|error| explain(repo, revision, None, &error))?;
+            let names = listing.siblings.into_iter().map(|sibling| sibling.rfilename);
+            // Each becomes part of a path in the cache.
+            let names: Vec<String> = names.filter(|name| stays_inside(name)).collect();
             select(repo, &names, part)?
         }
     };
-    wanted.iter().map(|file| fetch(&api, repo, revision, file)).collect()
+    let fetch = |file: &String| {
+        if let Some(path) = Cache::from_env().repo(name()).get(file) {
+            return Ok(path);
+        }
+        let (api, name, wanted) = (api.clone(), name(), file.clone());
+        let work = move |watched| api.repo(name).download_with_progress(&wanted, watched);
+        let fetched = watched_by(patience, Some(ProgressBar::new(0)), work).map_err(|why| silent(repo, why))?;
+        fetched.map_err(|error| explain(repo, revision, Some(file), &error))
+    };
+    wanted.iter().map(fetch).collect()
 }
 
-fn fetch(api: &ApiRepo, repo: &str, revision: &str, file: &str) -> Result<PathBuf> {
-    api.get(file).map_err(|error| explain(repo, revision, Some(file), &error))
+fn silent(repo: &str, why: Silence) -> Error {
+    let (Silence::Silent(reason) | Silence::Broken(reason)) = why;
+    Error::Hub(format!("cannot fetch data set {repo}: {reason}; with the file at hand, give its path instead"))
+}
+
+fn stays_inside(name: &str) -> bool {
+    name.split(['/', '\\']).all(|step| !step.is_empty() && step != "." && step != "..")
 }
 
 /// The same from the hub's cache alone.
@@ -174,6 +196,14 @@ mod tests {
     fn pick(names: &[&str], part: Option<&str>) -> Result<Vec<String>, String> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         select("a/b", &names, part).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn names_that_lead_out_of_the_cache_are_no_files() {
+        for name in ["../../x.csv", "data/../../x.csv", "/etc/x.csv", "a\\..\\x.csv"] {
+            assert!(!stays_inside(name), "{name}");
+        }
+        assert!(stays_inside("default/train/0000.parquet"));
     }
 
     #[test]

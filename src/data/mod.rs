@@ -9,6 +9,7 @@ mod csv;
 mod format;
 mod hub;
 mod json;
+mod pages;
 mod parquet;
 mod published;
 mod questions;

@@ -11,18 +11,25 @@ use ::parquet::schema::types::{Type, TypePtr};
 use serde_json::Value;
 
 use super::format::{Record, Table};
+use super::pages;
+use crate::files::open_input;
 use crate::panics::caught;
 use crate::{Error, Result};
 
-pub(super) fn read(path: &Path, limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
-    let file = File::open(path).map_err(|error| Error::read(path, error))?;
+/// Bytes that a file may unpack to, pages and texts each: this, or many times its own length where that is more.
+const UNPACKED: u64 = 256 << 20;
+const UNPACKED_TIMES: u64 = 50;
+
+/// `bytes` are those of the file at `path`.
+pub(super) fn read(path: &Path, bytes: &[u8], limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
+    let file = open_input(path)?;
     // Of the bytes of a small file, about one in a hundred reaches an assertion of the decoder when it is damaged.
-    let table = caught(|| read_table(file, limit, is_wanted));
+    let table = caught(|| read_table(file, bytes, limit, is_wanted));
     let table = table.unwrap_or_else(|| Err("the file is damaged: fetch or write it again".to_string()));
     table.map_err(|problem| Error::malformed(path, problem))
 }
 
-fn read_table(file: File, limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table, String> {
+fn read_table(file: File, bytes: &[u8], limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table, String> {
     let reader = SerializedFileReader::new(file).map_err(|error| format!("not a Parquet file: {}", first_line(&error)))?;
     let schema = reader.metadata().file_metadata().schema();
     let columns = schema.get_fields().iter().map(|field| field.name().to_string()).collect();
@@ -34,13 +41,20 @@ fn read_table(file: File, limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool
         check_type(field.name(), field)?;
     }
     check_codecs(reader.metadata(), &wanted)?;
+    let most = UNPACKED.max(UNPACKED_TIMES.saturating_mul(bytes.len() as u64));
+    check_pages(reader.metadata(), &wanted, bytes, most)?;
 
     let projection = Type::group_type_builder(schema.name()).with_fields(wanted).build();
     let projection = projection.map_err(|error| first_line(&error))?;
     let rows = reader.get_row_iter(Some(projection)).map_err(|error| first_line(&error))?;
+    let mut text_bytes = 0;
     let records = rows.take(limit.unwrap_or(usize::MAX)).enumerate().map(|(row, record)| {
         let record = record.map_err(|error| format!("row {row} cannot be read: {}", first_line(&error)))?;
-        match record.to_json_value() {
+        let record = record.to_json_value();
+        // A dictionary's entry is stored once, and can be meant by every row.
+        text_bytes += text_len(&record);
+        match record {
+            _ if text_bytes > most => Err(swollen(most)),
             Value::Object(record) => Ok(record),
             _ => Err(format!("row {row} is no record")),
         }
@@ -59,6 +73,31 @@ fn check_type(column: &str, field: &Type) -> Result<(), String> {
         return Err(format!("column {column} holds binary data: write it as a string column"));
     }
     Ok(())
+}
+
+/// The decoder allocates what a page says that it has.
+fn check_pages(metadata: &ParquetMetaData, wanted: &[TypePtr], bytes: &[u8], most: u64) -> Result<(), String> {
+    let mut sum = 0;
+    for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+        let name = column.column_path().parts().first().map(String::as_str).unwrap_or_default();
+        if wanted.iter().any(|field| field.name() == name) {
+            sum += pages::unpacked(bytes, column)?;
+        }
+    }
+    if sum > most { Err(swollen(most)) } else { Ok(()) }
+}
+
+fn swollen(most: u64) -> String {
+    format!("unpacks to more than {} MiB, out of all proportion to its length: is it damaged?", most >> 20)
+}
+
+fn text_len(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => text.len() as u64,
+        Value::Array(items) => items.iter().map(text_len).sum(),
+        Value::Object(items) => items.values().map(text_len).sum(),
+        _ => 0,
+    }
 }
 
 fn check_codecs(metadata: &ParquetMetaData, wanted: &[TypePtr]) -> Result<(), String> {
@@ -92,7 +131,7 @@ mod tests {
     use super::*;
 
     fn read(path: &Path, limit: Option<usize>) -> Result<Table> {
-        super::read(path, limit, &rows::can_use)
+        super::read(path, &std::fs::read(path).unwrap(), limit, &rows::can_use)
     }
 
     /// Written by pyarrow: tests/fixtures/data/make.py.

@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 use super::format::{self, Record, Table};
 use super::json::kind;
 use super::rows::{cell, find};
+use super::source::LARGEST_FILE;
+use crate::files::read_input;
 use crate::{Error, Result};
 
 /// One question with the answers whose log-probabilities are compared.
@@ -96,7 +98,7 @@ const COLUMNS: [&str; 14] = [
 /// # Errors
 /// The file cannot be read, has none of the known columns or no row, or a row cannot be used.
 pub fn load_questions(path: &Path, limit: Option<usize>) -> Result<QuestionSet> {
-    let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
+    let bytes = read_input(path, LARGEST_FILE)?;
     let is_wanted = |name: &str| COLUMNS.contains(&super::rows::plain(name).as_str());
     let table = match format::headerless(path, &bytes, &MMLU_COLUMNS, is_letter, limit) {
         Some(table) => table?,

@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use super::format;
 use super::hub;
 use super::{Bundled, Published, bundled, published};
+use crate::files::read_input;
 use crate::{Error, Result};
 
 /// The bundled set that is used when none is named.
 pub const DEFAULT_DATASET: &str = "cheerful";
+
+/// The most that a file of pairs may take: it is held in memory.
+pub(super) const LARGEST_FILE: u64 = 4 << 30;
 
 const HUB_PREFIX: &str = "hf:";
 
@@ -104,7 +108,7 @@ impl Input {
     pub(super) fn bytes(&self) -> Result<Cow<'static, [u8]>> {
         match self {
             Self::Text(_, text) => Ok(Cow::Borrowed(text.as_bytes())),
-            Self::File(path) => std::fs::read(path).map(Cow::Owned).map_err(|error| Error::read(path, error)),
+            Self::File(path) => read_input(path, LARGEST_FILE).map(Cow::Owned),
         }
     }
 }

@@ -13,6 +13,7 @@ pub(super) use json::{Object, parse_object};
 use super::resolve::Checkpoint;
 use super::weights::Weights;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 
 /// The values of `model_type` (`general.architecture` in GGUF files) that the decoder implements.
 pub const SUPPORTED: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
@@ -129,7 +130,7 @@ impl Config {
 
     /// Reads a `config.json`.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::read(path, source))?;
+        let text = read_text(path)?;
         Self::from_json(&text, path)
     }
 

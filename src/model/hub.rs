@@ -1,12 +1,14 @@
 //! Models on the Hugging Face hub, through hf-hub's cache: which files are needed, in which order, and what an error means for
 //! the user. What is already there is not fetched again; without a network the cache serves alone.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::config::Config;
+use super::download::{Fetch, patience};
 use super::resolve::{CONFIG, Checkpoint, INDEX, OPTIONAL, ResolveOptions, TOKENIZER, WEIGHTS, folder, read_index};
 use crate::error::{Error, Result};
 
@@ -57,11 +59,13 @@ pub(super) struct Hub {
     pub token: Option<String>,
     pub offline: bool,
     pub progress: bool,
+    /// A server that sends nothing for so long is given up.
+    pub patience: Duration,
 }
 
 impl Hub {
     /// From the variables that Hugging Face's own tools read: `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`,
-    /// `HF_HUB_OFFLINE`.
+    /// `HF_HUB_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT`.
     pub fn from_env(options: &ResolveOptions) -> Result<Self> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         // hf-hub panics where it finds no home.
@@ -77,6 +81,7 @@ impl Hub {
             token: set("HF_TOKEN").map(|token| token.trim().to_owned()).or_else(|| default.token()),
             offline: options.offline || offline,
             progress: !options.quiet,
+            patience: patience()?,
         })
     }
 
@@ -113,13 +118,14 @@ impl Hub {
 
     /// Downloads what is needed, small files first, and returns the folder of the snapshot.
     fn download(&self, id: &RepoId) -> Result<PathBuf, Failure> {
-        let api = self.api()?;
-        let repo = api.repo(id.as_repo());
-        let info = repo.info().map_err(|error| Failure::of(error, Step::Listing))?;
-        let snapshot = Cache::new(self.cache.clone()).repo(id.as_repo()).pointer_path(&info.sha);
-        let listed: Vec<_> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
+        let cache = || Cache::new(self.cache.clone()).repo(id.as_repo());
+        let (api, progress, patience) = (self.api()?, self.progress, self.patience);
+        let fetch = Fetch { api, repo: id.as_repo(), cache: cache(), progress, patience };
+        let (commit, listed) = fetch.listing()?;
+        let snapshot = cache().pointer_path(&commit);
+        let listed: Vec<_> = listed.iter().map(String::as_str).collect();
         let has = |name: &str| listed.contains(&name);
-        let get = |name: &str| get(&repo, &snapshot, name);
+        let get = |name: &str| fetch.get(&snapshot, name);
 
         if let Some(name) = [CONFIG, TOKENIZER].into_iter().find(|name| !has(name)) {
             return Err(Failure::Lacks(lacks(id, name, &listed)));
@@ -172,16 +178,6 @@ impl Hub {
     }
 }
 
-/// One file of the snapshot, downloaded unless it is there.
-fn get(repo: &ApiRepo, snapshot: &Path, name: &str) -> Result<PathBuf, Failure> {
-    let path = snapshot.join(name);
-    if path.exists() {
-        return Ok(path);
-    }
-    repo.download(name).map_err(|error| Failure::of(error, Step::File))?;
-    Ok(path)
-}
-
 /// What a repository without one of the needed files offers instead.
 fn lacks(id: &RepoId, name: &str, listed: &[&str]) -> String {
     let gguf: Vec<_> = listed.iter().filter(|name| name.ends_with(".gguf")).copied().collect();
@@ -197,13 +193,13 @@ fn lacks(id: &RepoId, name: &str, listed: &[&str]) -> String {
 
 /// What was asked of the hub: a denied listing is a repository that one may not know of, a denied file a licence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Listing,
     File,
 }
 
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     Unknown,
     Denied,
     Lacks(String),
@@ -213,7 +209,7 @@ enum Failure {
 }
 
 impl Failure {
-    fn of(error: ApiError, step: Step) -> Self {
+    pub fn of(error: ApiError, step: Step) -> Self {
         let error = match error {
             ApiError::TooManyRetries(inner) => return Self::of(*inner, step),
             ApiError::RequestError(error) => *error,

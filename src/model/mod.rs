@@ -4,6 +4,7 @@
 pub mod block;
 pub mod cache;
 pub mod config;
+pub(crate) mod download;
 pub(crate) mod gguf;
 mod hub;
 pub mod layout;

@@ -13,6 +13,7 @@ use super::hub::{Hub, RepoId};
 use super::presets::{self, PRESETS, Preset};
 use crate::cache_dir::cache_dir;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 
 /// How to resolve a model.
 #[derive(Debug, Clone, Copy, Default)]
@@ -163,7 +164,7 @@ fn advice_on_weights(path: &Path) -> String {
 
 /// The shards that an index names, in order.
 pub(super) fn read_index(path: &Path) -> Result<BTreeSet<String>> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::read(path, source))?;
+    let text = read_text(path)?;
     let root = parse_object(&text, path)?;
     let Some(Value::Object(map)) = root.get("weight_map") else {
         return Err(Error::malformed(path, "missing key `weight_map`: expected the shard of each tensor"));

@@ -12,6 +12,7 @@ use super::gguf::Metadata;
 use super::resolve::Checkpoint;
 use super::weights::Weights;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 
 /// Special token ids of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl TokenIds {
                 let mut texts = [const { None }; 3];
                 for (text, path) in texts.iter_mut().zip(files) {
                     let Some(path) = path else { continue };
-                    let content = std::fs::read_to_string(path).map_err(|source| Error::read(path, source))?;
+                    let content = read_text(path)?;
                     *text = Some((content, path.as_path()));
                 }
                 Self::from_json(texts, id_of)

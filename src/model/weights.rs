@@ -1,6 +1,9 @@
 //! One tensor of a checkpoint at a time, by its Hugging Face name, in the layout and type that the decoder wants: read and
 //! converted, or left where it is, in the memory-mapped file. Keeps no tensor itself.
 
+// Memory maps: nothing in the language keeps others from changing the file.
+#![allow(unsafe_code)]
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -87,7 +90,11 @@ impl Weights {
     /// # Errors
     /// It is missing, has another shape or a type that holds no weights, or cannot be read.
     pub fn load(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
-        Ok(self.stored(name, shape)?.read()?.to_dtype(dtype)?.to_device(device)?)
+        let tensor = self.stored(name, shape)?.read()?;
+        if dtype == DType::F16 {
+            self.check_f16(name, &tensor.flatten_all()?.to_vec1()?)?;
+        }
+        Ok(tensor.to_dtype(dtype)?.to_device(device)?)
     }
 
     /// A matrix that must have this shape, held as `hold` says. `(O, I)`
@@ -107,9 +114,55 @@ impl Weights {
         let host = match dtype {
             DType::F32 => HostWeight::dense(tensor)?,
             DType::BF16 => owned(Encoding::Bf16, &tensor, shape, |x| half::bf16::from_f32(x).to_le_bytes())?,
-            _ => owned(Encoding::F16, &tensor, shape, |x| half::f16::from_f32(x).to_le_bytes())?,
+            _ => {
+                self.check_f16(name, &tensor.flatten_all()?.to_vec1()?)?;
+                owned(Encoding::F16, &tensor, shape, |x| half::f16::from_f32(x).to_le_bytes())?
+            }
         };
         Ok(Weight::Host(host))
+    }
+
+    /// What f16 cannot hold would become infinite without a word.
+    fn check_f16(&self, name: &str, numbers: &[f32]) -> Result<()> {
+        match numbers.iter().find(|x| x.is_finite() && half::f16::from_f32(**x).is_infinite()) {
+            None => Ok(()),
+            Some(x) => Err(Error::NotFinite(format!(
+                "{}: tensor `{name}` holds {x:e}, but f16 ends at {}: use --dtype bf16 or f32",
+                self.path().display(),
+                half::f16::MAX
+            ))),
+        }
+    }
+
+    /// Refuses weights without this tensor in this shape.
+    ///
+    /// # Errors
+    /// It is missing, has another shape, or a type that holds no weights.
+    pub fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        self.stored(name, shape).map(|_| ())
+    }
+
+    /// Bytes that the file's matrices take in memory when they are held so on the CPU: those that do not stay mapped.
+    pub fn converted_bytes(&self, dtype: DType, hold: Hold) -> u64 {
+        if hold == Hold::Stored {
+            return 0;
+        }
+        let wide = |elements: &[usize]| elements.iter().fold(1_u64, |product, n| product.saturating_mul(*n as u64));
+        let stays = |stored: Option<Encoding>| hold == Hold::Dense && stored.is_some() && stored == Encoding::of_dtype(dtype);
+        let elements: u64 = match &self.0 {
+            Source::Shards { shards, .. } => {
+                let all = shards.iter().flat_map(|shard| shard.tensors.values());
+                all.filter(|(dtype, shape, _)| shape.len() > 1 && !stays(encoding(*dtype)))
+                    .map(|(_, shape, _)| wide(shape))
+                    .sum()
+            }
+            Source::Gguf(file) => {
+                let stored = |name: &&str| file.place(name).ok().map(|(encoding, _)| encoding);
+                let shapes = file.names().filter(|name| !stays(stored(name))).filter_map(|name| file.shape(name));
+                shapes.filter(|shape| shape.len() > 1).map(wide).sum()
+            }
+        };
+        elements.saturating_mul(dtype.size_in_bytes() as u64)
     }
 
     fn stored(&self, name: &str, shape: &[usize]) -> Result<Stored<'_>> {
@@ -177,14 +230,9 @@ impl Shard {
             return Err(Error::malformed(&self.path, format!("missing tensor `{name}`, expected shape {shape:?}")));
         };
         check_shape(&self.path, name, shape, found)?;
-        let encoding = match dtype {
-            Dtype::F32 => Encoding::F32,
-            Dtype::F16 => Encoding::F16,
-            Dtype::BF16 => Encoding::Bf16,
-            other => {
-                let problem = format!("tensor `{name}`: expected F32, F16 or BF16, found {other:?}");
-                return Err(Error::malformed(&self.path, problem));
-            }
+        let Some(encoding) = encoding(*dtype) else {
+            let problem = format!("tensor `{name}`: expected F32, F16 or BF16, found {dtype:?}");
+            return Err(Error::malformed(&self.path, problem));
         };
         Ok(Stored {
             path: &self.path,
@@ -195,6 +243,16 @@ impl Shard {
             map: &self.map,
             range: range.clone(),
         })
+    }
+}
+
+/// How a safetensors file has numbers of this type; none where they are no weights.
+fn encoding(dtype: Dtype) -> Option<Encoding> {
+    match dtype {
+        Dtype::F32 => Some(Encoding::F32),
+        Dtype::F16 => Some(Encoding::F16),
+        Dtype::BF16 => Some(Encoding::Bf16),
+        _ => None,
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the fused CPU bodies share: tensors as slices, matrix products on slices, and vectorised row kernels.
 //! Not an op by itself.
 
+// The matrix product takes pointers and strides.
+#![allow(unsafe_code)]
+
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, DType, Device, Storage, StorageRef, Tensor};

@@ -38,6 +38,8 @@ pub struct TextOptions {
     pub response_prefix: ResponsePrefix,
     /// Put in front of conversations that have no system prompt; an empty text is none.
     pub system: Option<String>,
+    /// Ids that the model has; any where it is not given.
+    pub vocab_size: Option<usize>,
 }
 
 /// A model's way from text to ids and back.
@@ -228,7 +230,7 @@ impl TextEncoder {
     }
 
     fn ids_of(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(self.tokenizer.encode_fast(text, false).map_err(failed)?.get_ids().to_vec())
+        self.known(self.tokenizer.encode_fast(text, false).map_err(failed)?.get_ids())
     }
 
     /// Ids of `text`, and whether each is in the encoder's spans, of which these are the bytes.
@@ -238,7 +240,19 @@ impl TextEncoder {
         }
         let encoding = self.tokenizer.encode(text, false).map_err(failed)?;
         let in_spans = |(start, end): &(usize, usize)| spans.iter().any(|span| *start < span.end && span.start < *end);
-        Ok((encoding.get_ids().to_vec(), Some(encoding.get_offsets().iter().map(in_spans).collect())))
+        Ok((self.known(encoding.get_ids())?, Some(encoding.get_offsets().iter().map(in_spans).collect())))
+    }
+
+    /// Ids that the model has.
+    fn known(&self, ids: &[u32]) -> Result<Vec<u32>> {
+        let vocab_size = self.options.vocab_size.unwrap_or(usize::MAX);
+        match ids.iter().find(|id| **id as usize >= vocab_size) {
+            None => Ok(ids.to_vec()),
+            Some(id) => Err(Error::argument(format!(
+                "the tokenizer gives the token {:?} the id {id}, but the model has {vocab_size} ids: is it another model's?",
+                self.tokenizer.id_to_token(*id).unwrap_or_default()
+            ))),
+        }
     }
 
     /// Whether BOS was not there yet.

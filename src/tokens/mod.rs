@@ -12,18 +12,26 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
+use crate::files::read_input;
 use crate::panics::caught;
 use crate::{Error, Result};
+
+/// The most that a `tokenizer.json` may take: those of 256k tokens have 35 MB.
+const LARGEST_TOKENIZER: u64 = 256 << 20;
 
 /// Reads a `tokenizer.json`.
 ///
 /// # Errors
 /// The file cannot be read, or is none that the crate `tokenizers` reads.
 pub fn tokenizer_from_file(path: &Path) -> Result<Tokenizer> {
-    let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
+    let bytes = read_input(path, LARGEST_TOKENIZER)?;
     // The crate panics where the decoder is no JSON object that it knows.
     let tokenizer = caught(|| Tokenizer::from_bytes(&bytes)).unwrap_or_else(|| Err("a part of it is of no known kind".into()));
-    tokenizer.map_err(|error| Error::malformed(path, format!("not a tokenizer that can be read: {error}")))
+    let mut tokenizer =
+        tokenizer.map_err(|error| Error::malformed(path, format!("not a tokenizer that can be read: {error}")))?;
+    // A file can ask for any length, and get it at the first text.
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
 }
 
 /// A prompt, up to the place where the answer begins.

@@ -1,7 +1,6 @@
 //! Vector files of every format: which one it is, what was read before its layer is settled, and what is lost in writing.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::json::UNKNOWN_MODEL_TYPE;
 use super::{Metadata, Positions, SteeringVector, gguf, json, numpy, pt, pt_writer, safetensors};
+use crate::files::open_input;
 use crate::{Error, Result};
 
 /// The formats that are read and written; docs/formats.md has what each holds.
@@ -275,11 +275,10 @@ pub(super) const LARGEST_FILE: u64 = 64 << 20;
 
 fn read_limited(path: &Path) -> Result<Vec<u8>> {
     let read = |source| Error::read(path, source);
-    let file = File::open(path).map_err(read)?;
+    let file = open_input(path)?;
     let size = file.metadata().map_err(read)?.len();
     let mut bytes = Vec::new();
     if size <= LARGEST_FILE {
-        // A device or a pipe has no size.
         file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(read)?;
     }
     if size > LARGEST_FILE || bytes.len() as u64 > LARGEST_FILE {

@@ -98,7 +98,10 @@ fn flags_that_a_mean_does_not_use_are_refused() {
         (&["--checkpoint-every", "5"], "--checkpoint-every: no effect"),
         (&["--init", "nowhere.safetensors"], "--init: no effect"),
         (&["--caa-positions", "first"], "expected response or last"),
-        (&["--max-length", "2", "--eval-dataset", "pairs.csv"], "every pair has a response of one token"),
+        (
+            &["--max-length", "2", "--response-prefix", "", "--eval-dataset", "pairs.csv"],
+            "every pair has a response of one token",
+        ),
     ] {
         assert_refused(&caa(&place, "out", flags), flags, expected);
         assert!(!place.path("out/steering_vector.safetensors").exists());

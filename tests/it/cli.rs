@@ -135,7 +135,7 @@ fn every_setting_has_an_effect() {
         &["--system", "Be brief."],
         &["--template", "plain"],
         &["--response-prefix", "~"],
-        &["--max-length", "12"],
+        &["--max-length", "28"],
         &["--max-grad-norm", "1e-7"],
         &["--dtype", "bf16"],
     ];

@@ -48,6 +48,7 @@ fn encoder(response_prefix: ResponsePrefix, system: Option<&str>) -> TextEncoder
         eos: eos_ids(&metadata).unwrap(),
         response_prefix,
         system: system.map(str::to_owned),
+        vocab_size: None,
     };
     TextEncoder::new(tokenizer, template, options).unwrap()
 }

@@ -2,16 +2,23 @@
 
 mod architectures;
 mod baselines;
+mod bytes;
 mod card;
 mod cli;
 mod common;
 mod convert;
 mod eval;
+// They need Linux: limits of a shell, links, pipes, /proc.
+#[cfg(target_os = "linux")]
+mod faults;
 mod golden_tokens;
 mod golden_training;
 mod inspect;
 mod judge;
+#[cfg(target_os = "linux")]
+mod malformed;
 mod merge;
 mod quantised;
 mod report;
 mod resume;
+mod stress;

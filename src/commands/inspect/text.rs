@@ -46,7 +46,7 @@ fn explanation(model: &MeasuredOn) -> String {
 impl VectorReport {
     fn to_text(&self, number: Option<usize>, model: Option<&MeasuredOn>) -> String {
         let number = number.map_or(String::new(), |number| format!("[{number}] "));
-        let mut out = format!("{number}{}\n", console::style(self.file.display()).bold());
+        let mut out = format!("{number}{}\n", console::style(&self.file).bold());
         for (name, value) in self.facts() {
             out += &pad_str(&format!("  {name}"), INDENT, Alignment::Left, None);
             out += wrapped(&value, INDENT).trim_start();
@@ -177,7 +177,7 @@ impl CosineMatrix {
         for (index, cosines) in self.vectors.iter().zip(&self.cosines) {
             let mut row = vec![format!("[{}]", index + 1)];
             row.extend(cosines.iter().map(|cosine| cosine.map_or("-".to_owned(), |cosine| format!("{cosine:+.3}"))));
-            row.push(vectors.get(*index).map_or(String::new(), |vector| vector.file.display().to_string()));
+            row.push(vectors.get(*index).map_or(String::new(), |vector| vector.file.clone()));
             rows.push(row);
         }
         format!("cosine, {layer}\n{}", table(&rows))

@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::read_input;
 use crate::{Error, Result};
+
+/// The most that the scores of a sweep may take.
+const LARGEST_FILE: u64 = 1 << 30;
 
 /// A line.
 #[derive(Debug, Serialize)]
@@ -41,10 +45,10 @@ pub(super) struct Results {
 impl Results {
     /// Opens or makes the file, and reads the scores that it has. A last line that was cut off is taken away.
     pub fn open(path: &Path) -> Result<(Self, HashMap<String, u8>)> {
-        let bytes = match std::fs::read(path) {
+        let bytes = match read_input(path, LARGEST_FILE) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(source) => return Err(Error::read(path, source)),
+            Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
         };
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let rest = &bytes[whole..];

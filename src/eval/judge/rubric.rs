@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::files::{LARGEST_TEXT, read_input};
 use crate::{Error, Result};
 
 /// A rubric and what it is called.
@@ -38,7 +39,7 @@ impl Rubric {
             let unknown = || Error::argument(format!("no rubric {file_or_name:?}: expected a file, or {}", names.join(", ")));
             return found.map(|(name, text)| Self::new(name, text)).ok_or_else(unknown);
         }
-        let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
+        let bytes = read_input(path, LARGEST_TEXT)?;
         if bytes.len() > LONGEST {
             let problem = format!("{} bytes, but a rubric may have {LONGEST}: it is sent with every request", bytes.len());
             return Err(Error::malformed(path, problem));
