@@ -105,7 +105,7 @@ fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     let every = points.len().div_ceil(MOST_POINTS).max(1);
     let last = points.len().saturating_sub(1);
-    points.into_iter().enumerate().filter(|(index, _)| (last - index) % every == 0).map(|(_, point)| point).collect()
+    points.into_iter().enumerate().filter(|(index, _)| (last - index).is_multiple_of(every)).map(|(_, point)| point).collect()
 }
 
 #[cfg(test)]

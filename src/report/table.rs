@@ -81,8 +81,8 @@ impl Table {
         out += "</tr></thead>\n<tbody>\n";
         for (number, row) in self.rows.iter().enumerate() {
             out += if self.best == Some(number) { "<tr class=\"best\">" } else { "<tr>" };
-            for index in 0..self.columns.len() {
-                out += &cell(row.get(index), has_interval[index]);
+            for (index, has_interval) in has_interval.iter().enumerate() {
+                out += &cell(row.get(index), *has_interval);
             }
             out += "</tr>\n";
         }

@@ -10,7 +10,7 @@ pub enum Theme {
     Light,
     /// On black, which it brings with it.
     Dark,
-    /// In a page that has [`variables`], on its background.
+    /// In a page, in its colours and on its background.
     Page,
 }
 

@@ -149,7 +149,7 @@ fn an_unreadable_cache_says_which_file_and_why() {
     };
     assert_fails(&run("BIPO_CACHE", "cache"), 1, &["--offline", "does not hold all of it"]);
     assert_fails(&run("HF_HOME", "home"), 1, &["--offline", "does not hold all of it"]);
-    fs::set_permissions(place.path("cache"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(place.path("cache"), Permissions::from_mode(0o000)).unwrap();
     assert_fails(&run("BIPO_CACHE", "cache"), 1, &["does not hold all of it"]);
     fs::set_permissions(place.path("cache"), Permissions::from_mode(0o700)).unwrap();
     // Online, where what is fetched has no place.

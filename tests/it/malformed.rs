@@ -24,6 +24,9 @@ const LONGEST: Duration = Duration::from_secs(2);
 const RESERVED_KIB: u64 = 1 << 19;
 const ADDRESS_SPACE_KIB: u64 = RESERVED_KIB + (1 << 20);
 
+/// Makes what is no file with bytes.
+type Arrange = Box<dyn Fn(&Path)>;
+
 /// A row of the table.
 pub struct Case {
     args: Vec<String>,
@@ -32,7 +35,7 @@ pub struct Case {
     files: Vec<(String, Vec<u8>)>,
     /// Copies the tiny model to `m`.
     with_model: bool,
-    arrange: Vec<Box<dyn Fn(&Path)>>,
+    arrange: Vec<Arrange>,
 }
 
 impl Case {

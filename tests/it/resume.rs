@@ -170,8 +170,7 @@ fn a_run_killed_at_twenty_random_moments_leaves_the_files_of_one_that_was_not() 
         assert!(found.broken.is_none(), "kill {kill}: {:?}", found.broken);
         steps.push(found.checkpoint.map_or(0, |checkpoint| checkpoint.state.steps));
     }
-    println!("checkpoints at steps {steps:?}, {while_writing} kills while a file was written");
-    assert!(steps.is_sorted() && steps[19] > 100, "{steps:?}");
+    assert!(steps.is_sorted() && steps[19] > 100, "{steps:?}, {while_writing} kills while a file was written");
     assert_ok(&train(&place, &[&epochs[..], &["--resume"]].concat()));
     assert_same(&place.path("out"), &files(&whole.path("out")));
 }
