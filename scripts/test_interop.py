@@ -169,6 +169,9 @@ def check_llama_cpp(args, vector, ours, tokenizer, logits):
 def check_card(args, model, tokenizer, vector):
     """Runs the model card's example with the names of model and vector changed, and nothing else."""
     folder = args.work_dir / "model"
+    # The weights are f32; transformers still takes a model that came from a GGUF file for a quantised one, and saves none.
+    model.hf_quantizer = None
+    del model.config.quantization_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     card = (vector.parent / "README.md").read_text("utf-8")
