@@ -2,6 +2,7 @@
 here, so that mutations begin deep inside the parsers. Needs numpy, and the package gguf for the models; run from anywhere.
 """
 
+import hashlib
 import json
 import pathlib
 import struct
@@ -174,6 +175,33 @@ def model(kind, tokens, types, scores=None, pre=None, merges=None):
     close(writer)
 
 
+def checkpoints():
+    def floats(code, *numbers):
+        return struct.pack(f"<{len(numbers)}{code}", *numbers)
+
+    tensors = {
+        "v": ("F32", [4], floats("f", 1, 2, 3, 4)),
+        "best_v": ("F32", [4], floats("f", 4, 3, 2, 1)),
+        "first_moment": ("F32", [4], floats("f", 0, 0, 1, 1)),
+        "second_moment": ("F32", [4], floats("f", 1, 1, 0, 0)),
+        "order": ("U64", [3], floats("Q", 2, 0, 1)),
+        "last": ("F64", [2], floats("d", 0.5, 0.1)),
+        "epochs": ("F64", [1, 8], floats("d", 3, 1, 1, 0.1, -0.1, 0.9, 0.8, 0.6)),
+    }
+    names = ["cache_s", "forward_s", "backward_s", "eval_s", "other_s", "tokens", "flops"]
+    state = {"format_version": 1, "steps": 4, "epoch": 2, "done": 1, "seed": [7] * 32, "words": 12}
+    state |= {"timings": dict.fromkeys(names, 0), "settings": {"lr": 0.1, "layers": [1]}}
+    text = json.dumps(state, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode())
+    header, data = {}, b""
+    for name, (dtype, shape, values) in tensors.items():
+        digest.update(f"\n{name} {len(values)}\n".encode() + values)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    header["__metadata__"] = {"state": text, "sha256": digest.hexdigest()}
+    write("checkpoint", "whole", safetensors(header, data))
+
+
 def arguments():
     for index, text in enumerate(
         ["-2,0,2", "-2..2:0.5", "2..-2:-1e0", " 1.5, .5", "13", "10,13,16", "10-16,3", "all", "2GB", "500 MiB", "1.5kb", "prompt"]
@@ -186,6 +214,7 @@ def arguments():
 if __name__ == "__main__":
     datasets()
     questions()
+    checkpoints()
     templates()
     vectors()
     models()

@@ -1,0 +1,16 @@
+//! A checkpoint of a run: as it is read, and with what stands behind its hash.
+#![no_main]
+
+use std::path::Path;
+
+use bipo::checkpoint::{from_bytes, from_bytes_of_any_hash};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let path = Path::new("checkpoint");
+    let _ = from_bytes(path, data);
+    if let Ok(checkpoint) = from_bytes_of_any_hash(path, data) {
+        let state = checkpoint.state;
+        assert!(state.order.len() >= state.done && state.epochs.len() + 1 == state.epoch && !state.v.is_empty());
+    }
+});
