@@ -280,6 +280,7 @@ fn layers_are_drawn_with_the_winner_pointed_out() {
 }
 
 #[test]
+#[ignore = "needs Chromium"]
 fn a_browser_shows_the_page_of_an_evaluation() {
     let place = Place::new();
     eval_report(&place);
@@ -290,6 +291,7 @@ fn a_browser_shows_the_page_of_an_evaluation() {
 }
 
 #[test]
+#[ignore = "needs Chromium"]
 fn a_browser_shows_hostile_texts_asks_for_nothing_and_logs_nothing() {
     let place = Place::new();
     let page = page();
@@ -307,6 +309,7 @@ fn a_browser_shows_hostile_texts_asks_for_nothing_and_logs_nothing() {
 }
 
 #[test]
+#[ignore = "needs Chromium"]
 fn a_browser_shows_the_page_of_a_real_sweep() {
     let place = Place::new();
     assert_ok(&steer_report(&place, &["--magnitudes", "-2..2:0.5"]));
@@ -317,6 +320,7 @@ fn a_browser_shows_the_page_of_a_real_sweep() {
 }
 
 #[test]
+#[ignore = "needs Chromium"]
 fn no_part_of_a_page_is_wider_than_a_phone() {
     let place = Place::new();
     page().write(&place.path("page.html")).unwrap();
