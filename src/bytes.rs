@@ -81,7 +81,7 @@ pub fn available_memory() -> Option<Bytes> {
         let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
         let most = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
         let most: u64 = most.split_whitespace().next()?.parse().ok()?;
-        Some(most.saturating_sub(kib(&std::fs::read_to_string("/proc/self/status").ok()?, "VmSize:")?))
+        Some(most.saturating_sub(own_memory("VmSize:")?))
     };
     [Some(machine), container(), own()].into_iter().flatten().min().map(Bytes)
 }
@@ -95,8 +95,12 @@ fn kib(table: &str, name: &str) -> Option<u64> {
 
 /// The most memory that this process has had resident, mapped files included; unknown elsewhere than on Linux.
 pub fn peak_memory() -> Option<Bytes> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    kib(&status, "VmHWM:").map(Bytes)
+    own_memory("VmHWM:").map(Bytes)
+}
+
+/// A line of this process's own table, in bytes; unknown elsewhere than on Linux.
+pub(crate) fn own_memory(name: &str) -> Option<u64> {
+    kib(&std::fs::read_to_string("/proc/self/status").ok()?, name)
 }
 
 #[cfg(test)]

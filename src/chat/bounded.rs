@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use crate::bytes::own_memory;
 use crate::panics::caught;
 
 /// Templates take milliseconds. Counted in waits, so that the time in which the whole process is stopped does not count.
@@ -58,10 +59,7 @@ pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Resu
 
 /// Resident memory but for mapped files; unknown elsewhere than on Linux.
 fn anonymous_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
+    own_memory("RssAnon:")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use bipo::eval::judge::Generation;
 use bipo::eval::{
     Encoded, GeneratedText, Material, Outcome, PairLine, Report, Settings, Subject, Treatment, baseline, evaluate,
 };
-use bipo::files::{LARGEST_TEXT, check_writable, read_input, write_atomic};
+use bipo::files::{check_writable, read_text, write_atomic};
 use bipo::lens::NEUTRAL_PROMPTS;
 use bipo::report::{Chart, Page};
 use bipo::tokens::added_bos;
@@ -123,7 +123,6 @@ fn magnitudes(args: &EvalArgs) -> String {
 
 /// What the numbers depend on beside model and vector, in words.
 fn for_page(args: &EvalArgs, inputs: &Inputs, settings: &Settings) -> Vec<(String, String)> {
-    let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let questions: Vec<String> =
         inputs.questions.iter().map(|set| format!("{} ({} prompts)", set.name, set.questions.len())).collect();
     let text = args.text.as_deref().map_or(Some("bundled".to_owned()), file_name);
@@ -209,7 +208,7 @@ impl Inputs {
         let text = match &args.text {
             _ if args.skip.contains(&SkipArg::Text) => String::new(),
             None => NEUTRAL_TEXT.to_owned(),
-            Some(path) => read_text(path)?,
+            Some(path) => neutral_text(path)?,
         };
         let prompts = match (args.skip.contains(&SkipArg::Generation), &args.prompts) {
             (true, _) => Vec::new(),
@@ -240,9 +239,8 @@ impl Inputs {
     }
 }
 
-fn read_text(path: &Path) -> Result<String> {
-    let bytes = read_input(path, LARGEST_TEXT)?;
-    let text = String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: expected plain text"))?;
+fn neutral_text(path: &Path) -> Result<String> {
+    let text = read_text(path)?;
     match text.trim().is_empty() {
         true => Err(Error::malformed(path, "the file is empty: expected plain text")),
         false => Ok(text.trim_end().to_owned()),
@@ -319,9 +317,12 @@ fn say_times(outcome: &Outcome, log: Log) {
     log.detail(format!("questions {:.1} s, text {:.1} s, generation {:.1} s", t.choice_s, t.text_s, t.generate_s));
 }
 
+fn file_name(path: &Path) -> Option<String> {
+    path.file_name().map(|name| name.to_string_lossy().into_owned())
+}
+
 /// Every setting that the numbers depend on.
 fn described(args: &EvalArgs, opened: &Opened, inputs: &Inputs, subjects: &[Subject], settings: &Settings) -> Value {
-    let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let subject = |subject: &Subject| match &subject.treatment {
         Treatment::Vector(vector, magnitudes) => json!({
             "name": subject.name, "norm": vector.norm(), "layers": vector.layers.keys().collect::<Vec<_>>(),

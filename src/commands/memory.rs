@@ -29,8 +29,7 @@ impl Need {
         let residuals = rows.iter().sum::<u64>().saturating_mul(wide(config.hidden_size) * 4);
         rows.sort_unstable_by(|a, b| b.cmp(a));
         let batch: u64 = rows.iter().take(args.batch_size).sum();
-        let heads = config.num_attention_heads + 2 * config.num_key_value_heads;
-        let row = 2 * config.hidden_size + heads * config.head_dim + 2 * config.intermediate_size;
+        let row = config.saved_numbers_a_row();
         let saved = batch.saturating_mul(4 * wide(row)).saturating_mul(wide(config.num_hidden_layers));
         // A larger batch goes through in several passes, none of which saves more.
         let most = (config.matrix_elements().saturating_mul(4) / 3).max(32 << 20);

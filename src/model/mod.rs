@@ -85,10 +85,7 @@ impl Model {
 
     /// Bytes that the blocks from `first` on save of each row for their gradient.
     pub fn saved_bytes_a_row(&self, first: usize) -> usize {
-        let config = &self.config;
-        let heads = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim;
-        let numbers = 2 * config.hidden_size + heads + 2 * config.intermediate_size;
-        self.blocks.len().saturating_sub(first) * numbers * self.dtype.size_in_bytes()
+        self.blocks.len().saturating_sub(first) * self.config.saved_numbers_a_row() * self.dtype.size_in_bytes()
     }
 
     /// Where it lives.
