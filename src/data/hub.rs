@@ -4,66 +4,58 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
-use indicatif::ProgressBar;
-
 use super::format;
-use crate::model::download::{Silence, patience, watched_by};
+use crate::model::hub::{Failure, Hub};
+use crate::model::resolve::ResolveOptions;
 use crate::{Error, Result};
 
 const DEFAULT_REVISION: &str = "main";
 const DEFAULT_SPLIT: &str = "train";
 
-/// Whether the network is off: by the flag, or by the hub's own variable.
-pub(super) fn is_offline(flag: bool) -> bool {
-    let set = |value: String| !matches!(value.trim().to_lowercase().as_str(), "" | "0" | "false" | "no" | "off");
-    flag || std::env::var("HF_HUB_OFFLINE").is_ok_and(set)
-}
-
-/// The files of a split, in order: `part` is a file of the repository, a split or `config/split`; by default `train`.
+/// The files of a split, in order: `part` is a file of the repository, a split or `config/split`; by default `train`. Where the
+/// hub cannot be reached, those that the cache has.
 pub(super) fn files(repo: &str, revision: Option<&str>, part: Option<&str>, offline: bool) -> Result<Vec<PathBuf>> {
     let revision = revision.unwrap_or(DEFAULT_REVISION);
-    let name = || Repo::with_revision(repo.to_string(), RepoType::Dataset, revision.to_string());
-    let file = part.filter(|part| format::extension(Path::new(part)).is_some());
-    if offline {
-        return cached(&Cache::from_env(), name(), file, part);
+    let named = Repo::with_revision(repo.to_string(), RepoType::Dataset, revision.to_string());
+    let hub = Hub::from_env(&ResolveOptions { offline, quiet: false })?;
+    let at_hand = || cached(&Cache::new(hub.cache.clone()), &named, part);
+    if hub.offline {
+        return at_hand();
     }
-
-    let mut api = ApiBuilder::from_env();
-    if let Some(token) = std::env::var("HF_TOKEN").ok().filter(|token| !token.trim().is_empty()) {
-        api = api.with_token(Some(token.trim().to_string()));
+    let failure = match download(&hub, &named, part) {
+        Ok(files) => return Ok(files),
+        Err(failure) => failure,
+    };
+    if let Some(files) = at_hand().ok().filter(|_| matches!(failure, Failure::Unreachable(_))) {
+        return Ok(files);
     }
-    let api = api.build().map_err(|error| explain(repo, revision, None, &error))?;
-    let patience = patience()?;
-    let wanted = match file {
-        Some(file) => vec![file.to_string()],
-        None => {
-            let (api, name) = (api.clone(), name());
-            let listing = watched_by(patience, None, move |_| api.repo(name).info()).map_err(|why| silent(repo, why))?;
-            let listing = listing.map_err(|error| explain(repo, revision, None, &error))?;
-            let names = listing.siblings.into_iter().map(|sibling| sibling.rfilename);
-            // Each becomes part of a path in the cache.
-            let names: Vec<String> = names.filter(|name| stays_inside(name)).collect();
-            select(repo, &names, part)?
+    let page = format!("{}/datasets/{repo}", hub.endpoint);
+    let what = format!("data set {repo} at {revision}");
+    Err(match failure {
+        Failure::Unknown => Error::Argument(format!("the hub has no {what}: compare {page}; a private one needs HF_TOKEN")),
+        Failure::Denied => Error::Argument(format!("the hub refuses {what}: accept its terms at {page}, and set HF_TOKEN")),
+        Failure::Unreachable(reason) | Failure::Failed(reason) => {
+            Error::Hub(format!("cannot fetch {what}: {reason}; with the file at hand, give its path instead"))
         }
-    };
-    let fetch = |file: &String| {
-        if let Some(path) = Cache::from_env().repo(name()).get(file) {
-            return Ok(path);
-        }
-        let (api, name, wanted) = (api.clone(), name(), file.clone());
-        let work = move |watched| api.repo(name).download_with_progress(&wanted, watched);
-        let fetched = watched_by(patience, Some(ProgressBar::new(0)), work).map_err(|why| silent(repo, why))?;
-        fetched.map_err(|error| explain(repo, revision, Some(file), &error))
-    };
-    wanted.iter().map(fetch).collect()
+        Failure::Lacks(problem) => Error::Argument(problem),
+        Failure::Other(error) => error,
+    })
 }
 
-fn silent(repo: &str, why: Silence) -> Error {
-    let (Silence::Silent(reason) | Silence::Broken(reason)) = why;
-    Error::Hub(format!("cannot fetch data set {repo}: {reason}; with the file at hand, give its path instead"))
+fn download(hub: &Hub, repo: &Repo, part: Option<&str>) -> Result<Vec<PathBuf>, Failure> {
+    let fetch = hub.open(repo.clone())?;
+    let (commit, mut names) = fetch.listing()?;
+    // Each becomes part of a path in the cache.
+    names.retain(|name| stays_inside(name));
+    let snapshot = fetch.cache.pointer_path(&commit);
+    let wanted = select(name_of(repo).as_str(), &names, part).map_err(Failure::Other)?;
+    wanted.iter().map(|file| fetch.get(&snapshot, file)).collect()
+}
+
+fn name_of(repo: &Repo) -> String {
+    repo.folder_name().trim_start_matches("datasets--").replacen("--", "/", 1)
 }
 
 fn stays_inside(name: &str) -> bool {
@@ -71,22 +63,20 @@ fn stays_inside(name: &str) -> bool {
 }
 
 /// The same from the hub's cache alone.
-fn cached(cache: &Cache, repo: Repo, file: Option<&str>, part: Option<&str>) -> Result<Vec<PathBuf>> {
-    let name = repo.folder_name().trim_start_matches("datasets--").replacen("--", "/", 1);
+fn cached(cache: &Cache, repo: &Repo, part: Option<&str>) -> Result<Vec<PathBuf>> {
+    let name = name_of(repo);
     let absent = || {
         let what = part.map(|part| format!(":{part}")).unwrap_or_default();
         Error::Hub(format!("hf:{name}{what} is not in the hub's cache and the network is off: run once online"))
     };
     let folder = cache.path().join(repo.folder_name());
-    let cache = cache.repo(repo.clone());
-    if let Some(file) = file {
-        return Ok(vec![cache.get(file).ok_or_else(absent)?]);
-    }
-    let commit = std::fs::read_to_string(folder.join("refs").join(repo.revision())).map_err(|_| absent())?;
-    let snapshot = cache.pointer_path(commit.trim());
+    let commit = std::fs::read_to_string(folder.join("refs").join(repo.revision()));
+    // A revision may be a commit by itself.
+    let commit = commit.as_deref().map_or(repo.revision(), str::trim);
+    let snapshot = cache.repo(repo.clone()).pointer_path(commit);
     let mut names = Vec::new();
     list(&snapshot, &snapshot, &mut names);
-    if names.is_empty() {
+    if names.is_empty() || part.is_some_and(|part| is_file(part) && !names.iter().any(|name| name == part)) {
         return Err(absent());
     }
     Ok(select(&name, &names, part)?.into_iter().map(|file| snapshot.join(file)).collect())
@@ -103,8 +93,13 @@ fn list(root: &Path, dir: &Path, names: &mut Vec<String>) {
     }
 }
 
-/// The files of one split among all files of a repository.
+/// The files of one split among all files of a repository, or the file that `part` names.
 fn select(repo: &str, names: &[String], part: Option<&str>) -> Result<Vec<String>> {
+    if let Some(file) = part.filter(|part| is_file(part)) {
+        let there = names.iter().any(|name| name == file);
+        let absent = || Error::Argument(format!("hf:{repo} has no file {file}: compare its page on the hub"));
+        return if there { Ok(vec![file.to_owned()]) } else { Err(absent()) };
+    }
     let mut splits: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for name in names.iter().filter(|name| is_data(name)) {
         splits.entry(split_of(name)).or_default().push(name);
@@ -143,9 +138,13 @@ fn choices<'a>(splits: impl Iterator<Item = &'a &'a str>) -> String {
     format!("{}{more}", splits.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", "))
 }
 
+fn is_file(part: &str) -> bool {
+    format::extension(Path::new(part)).is_some()
+}
+
 fn is_data(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
-    format::extension(Path::new(name)).is_some() && !["dataset_infos.json", "dataset_dict.json", "state.json"].contains(&file)
+    is_file(name) && !["dataset_infos.json", "dataset_dict.json", "state.json"].contains(&file)
 }
 
 /// `data/train-00000-of-00002-1f3e.parquet` and `default/train/0000.parquet` are of `data/train` and `default/train`; a
@@ -161,32 +160,6 @@ fn split_of(name: &str) -> &str {
         Some((split, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => split,
         _ => stem,
     }
-}
-
-fn explain(repo: &str, revision: &str, file: Option<&str>, error: &ApiError) -> Error {
-    let what = match file {
-        Some(file) => format!("{file} of data set {repo} at {revision}"),
-        None => format!("data set {repo} at {revision}"),
-    };
-    let mut error = error;
-    while let ApiError::TooManyRetries(inner) = error {
-        error = inner;
-    }
-    if let ApiError::RequestError(request) = error
-        && let ureq::Error::StatusCode(status) = **request
-    {
-        let page = format!("https://huggingface.co/datasets/{repo}");
-        match status {
-            404 => return Error::Argument(format!("the hub has no {what}: compare {page}")),
-            401 | 403 => {
-                return Error::Argument(format!(
-                    "the hub refuses {what}: check the name; for a private or gated one accept its terms at {page} and set HF_TOKEN"
-                ));
-            }
-            _ => {}
-        }
-    }
-    Error::Hub(format!("cannot fetch {what}: {error}; with the file at hand, give its path instead"))
 }
 
 #[cfg(test)]
@@ -251,7 +224,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::new(dir.path().to_path_buf());
         let repo = || Repo::new("own-er/na-me".to_string(), RepoType::Dataset);
-        let error = cached(&cache, repo(), None, None).unwrap_err().to_string();
+        let error = cached(&cache, &repo(), None).unwrap_err().to_string();
         assert_eq!(error, "hf:own-er/na-me is not in the hub's cache and the network is off: run once online");
 
         let folder = dir.path().join("datasets--own-er--na-me");
@@ -260,11 +233,11 @@ mod tests {
         std::fs::write(folder.join("refs/main"), "abc").unwrap();
         let file = folder.join("snapshots/abc/data/train-00000-of-00001.parquet");
         std::fs::write(&file, "").unwrap();
-        assert_eq!(cached(&cache, repo(), None, None).unwrap(), std::slice::from_ref(&file));
+        assert_eq!(cached(&cache, &repo(), None).unwrap(), std::slice::from_ref(&file));
         let name = Some("data/train-00000-of-00001.parquet");
-        assert_eq!(cached(&cache, repo(), name, name).unwrap(), [file]);
+        assert_eq!(cached(&cache, &repo(), name).unwrap(), [file]);
         let name = Some("data/test.parquet");
-        let error = cached(&cache, repo(), name, name).unwrap_err().to_string();
+        let error = cached(&cache, &repo(), name).unwrap_err().to_string();
         assert!(error.starts_with("hf:own-er/na-me:data/test.parquet is not in the hub's cache"), "{error}");
     }
 }

@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use crate::chat::Message;
 use crate::error::one_line;
+use crate::model::hub::is_offline;
 use crate::{Error, Result};
 
 pub use bundled::{Bundled, bundled};
@@ -96,7 +97,7 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Dataset> {
     let mut dataset = Dataset { name: source.name(), sha256: String::new(), pairs: Vec::new(), skipped: Vec::new() };
     let mut hash = Sha256::new();
     let mut rows = 0;
-    let files = source.files(hub::is_offline(options.offline))?;
+    let files = source.files(is_offline(options.offline))?;
     for file in &files {
         let bytes = file.bytes()?;
         hash.update(&bytes);

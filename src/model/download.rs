@@ -21,7 +21,7 @@ use crate::panics::caught;
 const PARTIAL: &str = "part";
 
 /// A repository that is being fetched.
-pub(super) struct Fetch {
+pub(crate) struct Fetch {
     pub api: Api,
     pub repo: Repo,
     pub cache: CacheRepo,
@@ -96,7 +96,7 @@ fn damage(blob: &Path, etag: &str, size: u64) -> Option<String> {
 }
 
 /// How long a server may be silent: `HF_HUB_DOWNLOAD_TIMEOUT` in seconds, or a minute.
-pub(crate) fn patience() -> Result<Duration, Error> {
+pub(super) fn patience() -> Result<Duration, Error> {
     let set = std::env::var("HF_HUB_DOWNLOAD_TIMEOUT").ok().filter(|seconds| !seconds.is_empty());
     match set.as_deref().map(str::parse) {
         None => Ok(Duration::from_secs(60)),
@@ -105,55 +105,36 @@ pub(crate) fn patience() -> Result<Duration, Error> {
     }
 }
 
-/// As [`watched_by`], for a model.
+/// What `work` returns, unless it shows no sign of life for `patience`; its thread then ends with the process.
 fn watched<T: Send + 'static>(
     patience: Duration,
     step: Step,
     work: impl FnOnce(Watched) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, Failure> {
-    match watched_by(patience, None, work) {
-        Ok(result) => result.map_err(|error| Failure::of(error, step)),
-        Err(Silence::Silent(reason)) => Err(Failure::Unreachable(reason)),
-        Err(Silence::Broken(reason)) => Err(Failure::Failed(reason)),
-    }
-}
-
-/// Why there is no answer.
-pub(crate) enum Silence {
-    Silent(String),
-    Broken(String),
-}
-
-/// What `work` returns, unless it shows no sign of life for `patience`; its thread then ends with the process.
-pub(crate) fn watched_by<T: Send + 'static>(
-    patience: Duration,
-    bar: Option<ProgressBar>,
-    work: impl FnOnce(Watched) -> Result<T, ApiError> + Send + 'static,
-) -> Result<Result<T, ApiError>, Silence> {
     let (sender, receiver) = mpsc::channel();
     let beats = Arc::new(AtomicU64::new(0));
-    let given = Watched { beats: beats.clone(), bar };
+    let given = Watched { beats: beats.clone(), bar: None };
     std::thread::spawn(move || sender.send(caught(|| work(given))).ok());
     let mut seen = 0;
     loop {
         match receiver.recv_timeout(patience) {
-            Ok(Some(result)) => return Ok(result),
+            Ok(Some(result)) => return result.map_err(|error| Failure::of(error, step)),
             Ok(None) | Err(RecvTimeoutError::Disconnected) => {
-                return Err(Silence::Broken("the cache in HF_HOME is in disorder, or the answer makes no sense".to_owned()));
+                return Err(Failure::Failed("the cache in HF_HOME is in disorder, or the answer makes no sense".to_owned()));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
         let now = beats.load(Ordering::Relaxed);
         if now == seen {
             let silence = patience.as_secs();
-            return Err(Silence::Silent(format!("no byte came for {silence} s; run again to go on where it stopped")));
+            return Err(Failure::Unreachable(format!("no byte came for {silence} s; run again to go on where it stopped")));
         }
         seen = now;
     }
 }
 
 /// Counts signs of life, and shows progress where it is wanted.
-pub(crate) struct Watched {
+struct Watched {
     beats: Arc<AtomicU64>,
     bar: Option<ProgressBar>,
 }

@@ -1,5 +1,5 @@
-//! Models on the Hugging Face hub, through hf-hub's cache: which files are needed, in which order, and what an error means for
-//! the user. What is already there is not fetched again; without a network the cache serves alone.
+//! The Hugging Face hub, through hf-hub's cache, and the models on it: which files are needed, in which order, and what an error
+//! means for the user. What is already there is not fetched again; without a network the cache serves alone.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,8 +52,14 @@ impl std::fmt::Display for RepoId {
     }
 }
 
+/// Whether the network is off: by the flag, or by the hub's own variable.
+pub(crate) fn is_offline(flag: bool) -> bool {
+    let is_on = |value: String| !matches!(value.trim().to_lowercase().as_str(), "" | "0" | "false" | "no" | "off");
+    flag || std::env::var("HF_HUB_OFFLINE").is_ok_and(is_on)
+}
+
 /// The hub as this machine sees it.
-pub(super) struct Hub {
+pub(crate) struct Hub {
     pub endpoint: String,
     pub cache: PathBuf,
     pub token: Option<String>,
@@ -73,20 +79,18 @@ impl Hub {
             return Err(Error::Argument("no home directory for the hub's cache: set HOME or HF_HOME".to_owned()));
         }
         let default = Cache::from_env();
-        let offline =
-            set("HF_HUB_OFFLINE").is_some_and(|value| !matches!(value.to_lowercase().as_str(), "0" | "false" | "no" | "off"));
         Ok(Self {
             endpoint: set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned()),
             cache: set("HF_HUB_CACHE").map_or_else(|| default.path().clone(), PathBuf::from),
             token: set("HF_TOKEN").map(|token| token.trim().to_owned()).or_else(|| default.token()),
-            offline: options.offline || offline,
+            offline: is_offline(options.offline),
             progress: !options.quiet,
             patience: patience()?,
         })
     }
 
     /// The files of a repository, downloaded where the cache lacks them.
-    pub fn fetch(&self, id: &RepoId) -> Result<Checkpoint> {
+    pub(super) fn fetch(&self, id: &RepoId) -> Result<Checkpoint> {
         if self.offline {
             let problem = "--offline (or HF_HUB_OFFLINE) is set, and the hub's cache does not hold all of it; run once without";
             return self.cached(id).ok_or_else(|| Error::Hub(format!("cannot load {id}: {problem}{}", self.other_way(id))));
@@ -118,11 +122,9 @@ impl Hub {
 
     /// Downloads what is needed, small files first, and returns the folder of the snapshot.
     fn download(&self, id: &RepoId) -> Result<PathBuf, Failure> {
-        let cache = || Cache::new(self.cache.clone()).repo(id.as_repo());
-        let (api, progress, patience) = (self.api()?, self.progress, self.patience);
-        let fetch = Fetch { api, repo: id.as_repo(), cache: cache(), progress, patience };
+        let fetch = self.open(id.as_repo())?;
         let (commit, listed) = fetch.listing()?;
-        let snapshot = cache().pointer_path(&commit);
+        let snapshot = fetch.cache.pointer_path(&commit);
         let listed: Vec<_> = listed.iter().map(String::as_str).collect();
         let has = |name: &str| listed.contains(&name);
         let get = |name: &str| fetch.get(&snapshot, name);
@@ -146,6 +148,12 @@ impl Hub {
             return Err(Failure::Lacks(lacks(id, WEIGHTS, &listed)));
         }
         Ok(snapshot)
+    }
+
+    /// A repository, to fetch from.
+    pub fn open(&self, repo: Repo) -> Result<Fetch, Failure> {
+        let cache = Cache::new(self.cache.clone()).repo(repo.clone());
+        Ok(Fetch { api: self.api()?, repo, cache, progress: self.progress, patience: self.patience })
     }
 
     fn api(&self) -> Result<Api, Failure> {
@@ -193,13 +201,14 @@ fn lacks(id: &RepoId, name: &str, listed: &[&str]) -> String {
 
 /// What was asked of the hub: a denied listing is a repository that one may not know of, a denied file a licence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Listing,
     File,
 }
 
+/// Why something did not come from the hub.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     Unknown,
     Denied,
     Lacks(String),

@@ -4,9 +4,9 @@
 pub mod block;
 pub mod cache;
 pub mod config;
-pub(crate) mod download;
+mod download;
 pub(crate) mod gguf;
-mod hub;
+pub(crate) mod hub;
 pub mod layout;
 pub mod presets;
 pub mod resolve;

@@ -216,6 +216,23 @@ fn memory_that_is_too_small_is_said_before_the_weights_are_read_and_the_flag_hel
 }
 
 #[test]
+fn a_data_set_of_the_hub_is_whole_or_not_there() {
+    use hub::{Fault, Server};
+    for (fault, words) in [
+        (Fault::Silent, "no byte came for 1 s"),
+        (Fault::Short, "came damaged"),
+        (Fault::OtherBytes, "SHA-256"),
+        (Fault::EscapingTag, "no usable ETag"),
+    ] {
+        let place = self::place();
+        assert_fails(&Server::start(fault).eval(&place, &place.path("home"), 1), 1, &["data set o/m", words]);
+        assert_ok(&Server::start(Fault::None).eval(&place, &place.path("home"), 10));
+        // What is there serves where the hub does not answer.
+        assert_ok(&Server::start(Fault::Silent).eval(&place, &place.path("home"), 1));
+    }
+}
+
+#[test]
 fn a_download_goes_on_where_it_stopped_and_a_server_that_lies_is_found_out() {
     use hub::{Fault, Server};
     let weights = fs::metadata(fixture("llama/model.safetensors")).unwrap().len() as usize;

@@ -1,4 +1,4 @@
-//! A hub on the loopback interface with one repository, `o/m`, which is the tiny model; and what can go wrong with it.
+//! A hub on the loopback interface with the tiny model and a data set, both `o/m`; and what can go wrong with it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -11,8 +11,9 @@ use crate::cli::{Place, fixture};
 
 const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 const FILES: [&str; 4] = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
+const DATA: &str = "pairs.csv";
 
-/// What the server does instead of sending the weights.
+/// What the server does instead of sending the weights, or the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     None,
@@ -71,8 +72,21 @@ impl Server {
 
     /// One token from `o/m`.
     pub fn bipo(&self, place: &Place, home: &Path, patience_s: u32) -> Output {
+        let steer = ["steer", "--model", "o/m", "--vector", "v.safetensors", "--prompt", "a", "--max-new-tokens", "1"];
+        self.run(&steer, place, home, patience_s)
+    }
+
+    /// The data set of `o/m` measured.
+    pub fn eval(&self, place: &Place, home: &Path, patience_s: u32) -> Output {
+        let model = fixture("llama");
+        let skip = ["--skip", "text,generation", "--magnitudes", "0"];
+        let eval = ["eval", "--model", &model, "--vector", "v.safetensors", "--dataset", "hf:o/m"];
+        self.run(&[&eval[..], &skip].concat(), place, home, patience_s)
+    }
+
+    fn run(&self, args: &[&str], place: &Place, home: &Path, patience_s: u32) -> Output {
         Command::new(env!("CARGO_BIN_EXE_bipo"))
-            .args(["steer", "--model", "o/m", "--vector", "v.safetensors", "--prompt", "a", "--max-new-tokens", "1"])
+            .args(args)
             .current_dir(place.path(""))
             .env("HF_ENDPOINT", &self.endpoint)
             .env("HF_HOME", home)
@@ -90,17 +104,23 @@ fn answer(mut stream: TcpStream, fault: Fault, log: &Mutex<Vec<(String, usize)>>
     let mut lines = BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
     let path = lines.next()?.split(' ').nth(1)?.to_owned();
     let range = lines.filter_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned)).last();
-    if path.starts_with("/api/models/o/m/revision/") {
-        let siblings: Vec<String> = FILES.iter().map(|name| format!("{{\"rfilename\": \"{name}\"}}")).collect();
+    let names = match &path {
+        path if path.starts_with("/api/models/o/m/revision/") => &FILES[..],
+        path if path.starts_with("/api/datasets/o/m/revision/") => &[DATA],
+        _ => &[],
+    };
+    if !names.is_empty() {
+        let siblings: Vec<String> = names.iter().map(|name| format!("{{\"rfilename\": \"{name}\"}}")).collect();
         let listing = format!("{{\"sha\": \"{SHA}\", \"siblings\": [{}]}}", siblings.join(","));
         let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{listing}", listing.len());
         return None;
     }
     let name = path.rsplit('/').next()?.to_owned();
-    let file = Path::new(&fixture("llama")).join(&name);
+    let folder = if name == DATA { "eval" } else { "llama" };
+    let file = Path::new(&fixture(folder)).join(&name);
     let (bytes, hash) = (fs::read(&file).unwrap(), bipo::files::sha256(&file).unwrap());
-    let is_weights = name == "model.safetensors";
-    let fault = if is_weights { fault } else { Fault::None };
+    let is_large = name == "model.safetensors" || name == DATA;
+    let fault = if is_large { fault } else { Fault::None };
     let tag = if fault == Fault::EscapingTag { "../../../../escaped" } else { &hash };
     let size = bytes.len();
     let head = format!("ETag: \"{tag}\"\r\nx-repo-commit: {SHA}\r\nConnection: close\r\n");
