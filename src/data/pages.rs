@@ -1,16 +1,25 @@
-//! What the pages of a Parquet file say they take when unpacked, read before the decoder allocates it: the lengths in their
-//! headers, which are Thrift's compact protocol. Decodes no page.
+//! What the pages of a Parquet file say they hold, read before the decoder allocates it: their lengths when unpacked and their
+//! numbers of values, in headers of Thrift's compact protocol. Decodes no page.
 
 use parquet::file::metadata::ColumnChunkMetaData;
 
 /// Structures inside structures: a page's statistics are two deep.
 const MAX_DEPTH: usize = 8;
 
-/// Bytes that the pages of a column chunk of `file` unpack to.
+/// What some pages hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Pages {
+    /// Bytes, unpacked.
+    pub bytes: u64,
+    /// Values: one a row, or in lists one an item. A dictionary's entries count too.
+    pub values: u64,
+}
+
+/// What the pages of a column chunk of `file` hold.
 ///
 /// # Errors
 /// A page's header is broken, or its page does not lie in the chunk.
-pub(super) fn unpacked(file: &[u8], chunk: &ColumnChunkMetaData) -> Result<u64, String> {
+pub(super) fn of_chunk(file: &[u8], chunk: &ColumnChunkMetaData) -> Result<Pages, String> {
     let name = chunk.column_path().string();
     let broken = || format!("the pages of column {name} are broken: fetch or write the file again");
     // Of a negative offset or length; `byte_range` would panic.
@@ -19,11 +28,11 @@ pub(super) fn unpacked(file: &[u8], chunk: &ColumnChunkMetaData) -> Result<u64, 
     let length = usize::try_from(chunk.compressed_size()).map_err(|_| broken())?;
     let end = start.checked_add(length).ok_or_else(broken)?;
     let mut rest = file.get(start..end).ok_or_else(broken)?;
-    let mut sum = 0_u64;
+    let mut sum = Pages::default();
     while !rest.is_empty() {
         let mut header = Compact { rest };
-        let [unpacked, packed] = header.page_header().ok_or_else(broken)?;
-        sum += unpacked;
+        let (page, packed) = header.page_header().ok_or_else(broken)?;
+        sum = Pages { bytes: sum.bytes.saturating_add(page.bytes), values: sum.values.saturating_add(page.values) };
         rest = usize::try_from(packed).ok().and_then(|packed| header.rest.get(packed..)).ok_or_else(broken)?;
     }
     Ok(sum)
@@ -35,18 +44,33 @@ struct Compact<'a> {
 }
 
 impl Compact<'_> {
-    /// Field 2, a page's length unpacked, and field 3, its length in the file.
-    fn page_header(&mut self) -> Option<[u64; 2]> {
-        let mut lengths = [None; 2];
+    /// What a page holds and its length in the file: field 2, its length unpacked; field 3, as it is; and of fields 5, 7 or 8,
+    /// the header of its kind, field 1, the number of values.
+    fn page_header(&mut self) -> Option<(Pages, u64)> {
+        let (mut lengths, mut values) = ([None; 2], 0_u64);
         let mut id = 0;
         while let Some((kind, next)) = self.field(id)? {
             id = next;
             match (id, kind) {
                 (2 | 3, 5) => lengths[id as usize - 2] = Some(self.unsigned()?),
+                (5 | 7 | 8, 12) => values = values.saturating_add(self.first_number()?),
                 _ => self.skip(kind, 0)?,
             }
         }
-        Some([lengths[0]?, lengths[1]?])
+        Some((Pages { bytes: lengths[0]?, values }, lengths[1]?))
+    }
+
+    /// Field 1 of a structure.
+    fn first_number(&mut self) -> Option<u64> {
+        let (mut number, mut id) = (None, 0);
+        while let Some((kind, next)) = self.field(id)? {
+            id = next;
+            match (id, kind) {
+                (1, 5) => number = Some(self.unsigned()?),
+                _ => self.skip(kind, 1)?,
+            }
+        }
+        number
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -125,15 +149,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pages_of_a_chunk_unpack_to_what_its_footer_says_but_for_their_headers() {
+    fn the_pages_of_a_chunk_hold_what_its_footer_says_but_for_their_headers() {
         for name in ["none", "snappy", "zstd"] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/data/plain-{name}.parquet"));
             let bytes = std::fs::read(&path).unwrap();
             let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
             let mut chunks = 0;
             for chunk in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
-                let (unpacked, stated) = (unpacked(&bytes, chunk).unwrap(), chunk.uncompressed_size() as u64);
-                assert!(unpacked > 0 && unpacked < stated && stated - unpacked < 200, "{name}: {unpacked}, {stated}");
+                let (pages, stated) = (of_chunk(&bytes, chunk).unwrap(), chunk.uncompressed_size() as u64);
+                assert!(pages.bytes > 0 && pages.bytes < stated && stated - pages.bytes < 200, "{name}: {pages:?}, {stated}");
+                // The footer counts the values, the headers also a dictionary's entries.
+                let values = chunk.num_values() as u64;
+                assert!((values..=2 * values).contains(&pages.values), "{name}: {pages:?}, {values}");
                 chunks += 1;
             }
             assert!(chunks > 3);

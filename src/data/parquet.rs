@@ -4,8 +4,9 @@ use std::fs::File;
 use std::path::Path;
 
 use ::parquet::basic::{Compression, ConvertedType, Type as Physical};
+use ::parquet::column::reader::ColumnReader;
 use ::parquet::errors::ParquetError;
-use ::parquet::file::metadata::ParquetMetaData;
+use ::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::schema::types::{Type, TypePtr};
 use serde_json::Value;
@@ -16,9 +17,15 @@ use crate::files::open_input;
 use crate::panics::caught;
 use crate::{Error, Result};
 
-/// Bytes that a file may unpack to, pages and texts each: this, or many times its own length where that is more.
+/// Bytes that a file may unpack to, pages, texts of lists and all texts each: this, or many times its own length where that is more.
 const UNPACKED: u64 = 256 << 20;
 const UNPACKED_TIMES: u64 = 50;
+
+/// What a value takes beside its text, about: runs of equal values take next to nothing in a file.
+const VALUE_BYTES: u64 = 256;
+
+/// Rows of which the lists are counted at once.
+const ROWS_AT_ONCE: usize = 1024;
 
 /// `bytes` are those of the file at `path`.
 pub(super) fn read(path: &Path, bytes: &[u8], limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
@@ -43,6 +50,7 @@ fn read_table(file: File, bytes: &[u8], limit: Option<usize>, is_wanted: &dyn Fn
     check_codecs(reader.metadata(), &wanted)?;
     let most = UNPACKED.max(UNPACKED_TIMES.saturating_mul(bytes.len() as u64));
     check_pages(reader.metadata(), &wanted, bytes, most)?;
+    check_lists(&reader, &wanted, most)?;
 
     let projection = Type::group_type_builder(schema.name()).with_fields(wanted).build();
     let projection = projection.map_err(|error| first_line(&error))?;
@@ -77,14 +85,41 @@ fn check_type(column: &str, field: &Type) -> Result<(), String> {
 
 /// The decoder allocates what a page says that it has.
 fn check_pages(metadata: &ParquetMetaData, wanted: &[TypePtr], bytes: &[u8], most: u64) -> Result<(), String> {
-    let mut sum = 0;
-    for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
-        let name = column.column_path().parts().first().map(String::as_str).unwrap_or_default();
-        if wanted.iter().any(|field| field.name() == name) {
-            sum += pages::unpacked(bytes, column)?;
-        }
+    let mut sum = 0_u64;
+    for column in metadata.row_groups().iter().flat_map(|group| group.columns()).filter(|column| is_wanted(column, wanted)) {
+        let pages = pages::of_chunk(bytes, column)?;
+        sum = sum.saturating_add(pages.bytes).saturating_add(pages.values.saturating_mul(VALUE_BYTES));
     }
     if sum > most { Err(swollen(most)) } else { Ok(()) }
+}
+
+/// A row is decoded whole, and the items of one list can all mean the same entry of a dictionary, which is stored once: the texts
+/// of lists are counted without copying them.
+fn check_lists(reader: &SerializedFileReader<File>, wanted: &[TypePtr], most: u64) -> Result<(), String> {
+    let mut sum = 0_u64;
+    for (group, metadata) in reader.metadata().row_groups().iter().enumerate() {
+        let columns = metadata.columns().iter().enumerate();
+        for (index, _) in columns.filter(|(_, c)| is_wanted(c, wanted) && c.column_descr().max_rep_level() > 0) {
+            let column = reader.get_row_group(group).and_then(|group| group.get_column_reader(index));
+            let ColumnReader::ByteArrayColumnReader(mut column) = column.map_err(|error| first_line(&error))? else { continue };
+            let (mut definitions, mut repetitions, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+            while {
+                let read = column.read_records(ROWS_AT_ONCE, Some(&mut definitions), Some(&mut repetitions), &mut texts);
+                read.map_err(|error| first_line(&error))?.0 > 0
+            } {
+                sum += texts.iter().map(|text| text.len() as u64).sum::<u64>();
+                if sum > most {
+                    return Err(swollen(most));
+                }
+                (definitions.clear(), repetitions.clear(), texts.clear());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_wanted(column: &ColumnChunkMetaData, wanted: &[TypePtr]) -> bool {
+    column.column_path().parts().first().is_some_and(|name| wanted.iter().any(|field| field.name() == name))
 }
 
 fn swollen(most: u64) -> String {
@@ -101,10 +136,10 @@ fn text_len(value: &Value) -> u64 {
 }
 
 fn check_codecs(metadata: &ParquetMetaData, wanted: &[TypePtr]) -> Result<(), String> {
-    for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
-        let name = column.column_path().parts().first().map(String::as_str).unwrap_or_default();
+    for column in metadata.row_groups().iter().flat_map(|group| group.columns()).filter(|column| is_wanted(column, wanted)) {
         let known = matches!(column.compression(), Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_));
-        if !known && wanted.iter().any(|field| field.name() == name) {
+        if !known {
+            let name = column.column_path().parts().first().map(String::as_str).unwrap_or_default();
             let codec = column.compression();
             return Err(format!(
                 "column {name} is compressed with {codec}: write the file with snappy, zstd or no compression"

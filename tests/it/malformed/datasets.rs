@@ -83,6 +83,8 @@ fn parquet() -> Vec<Case> {
         file(footer(64), "d.parquet"),
         file([&vec![0xff; whole.len() - 8 - 600][..], &whole[whole.len() - 608..]].concat(), "d.parquet"),
         file(one_long_text_many_times(), "more than"),
+        file(one_text_many_times_in_one_row(), "more than"),
+        file(very_many_rows(), "more than"),
         file(fs::read(fixture("data/plain-gzip.parquet")).unwrap(), "compressed with GZIP"),
         file(fs::read(fixture("data/binary.parquet")).unwrap(), "binary data"),
     ];
@@ -96,16 +98,40 @@ fn parquet() -> Vec<Case> {
 fn one_long_text_many_times() -> Vec<u8> {
     let schema = "message m { required binary question (UTF8); required binary matching (UTF8); \
                   required binary not_matching (UTF8); }";
-    let schema = Arc::new(parse_message_type(schema).unwrap());
-    let mut bytes = Vec::new();
-    let properties = Arc::new(WriterProperties::builder().build());
-    let mut writer = SerializedFileWriter::new(&mut bytes, schema, properties).unwrap();
-    let mut group = writer.next_row_group().unwrap();
     let rows = 1 << 15;
-    for text in ["q".repeat(60_000), "a".into(), "b".into()] {
+    written(schema, &[("q".repeat(60_000), rows, None), ("a".into(), rows, None), ("b".into(), rows, None)])
+}
+
+/// The same in one row: a list whose items are all that entry.
+fn one_text_many_times_in_one_row() -> Vec<u8> {
+    let schema = "message m { required binary question (UTF8); required binary best_answer (UTF8); \
+                  required group correct_answers (LIST) { repeated group list { required binary element (UTF8); } } \
+                  required group incorrect_answers (LIST) { repeated group list { required binary element (UTF8); } } }";
+    let items = 1 << 15;
+    let list: Vec<i16> = (0..items).map(|item| i16::from(item > 0)).collect();
+    let one = ("a".to_owned(), 1, None);
+    written(schema, &[one.clone(), one, ("d".into(), 1, Some(&[0])), ("c".repeat(60_000), items, Some(&list))])
+}
+
+/// A run of equal texts of one letter takes a few bytes, and two million records of them a gigabyte.
+fn very_many_rows() -> Vec<u8> {
+    let schema = "message m { required binary question (UTF8); required binary matching (UTF8); \
+                  required binary not_matching (UTF8); }";
+    let rows = 2_000_000;
+    written(schema, &[("q".into(), rows, None), ("a".into(), rows, None), ("b".into(), rows, None)])
+}
+
+/// A file of one group: of each column a text, how often, and the repetition levels of a list.
+fn written(schema: &str, columns: &[(String, usize, Option<&[i16]>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::new(WriterProperties::builder().build())).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for (text, times, repetitions) in columns {
         let mut column = group.next_column().unwrap().unwrap();
-        let values = vec![ByteArray::from(text.into_bytes()); rows];
-        column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+        let values = vec![ByteArray::from(text.as_bytes().to_vec()); *times];
+        let definitions = repetitions.map(|repetitions| vec![1_i16; repetitions.len()]);
+        column.typed::<ByteArrayType>().write_batch(&values, definitions.as_deref(), *repetitions).unwrap();
         column.close().unwrap();
     }
     group.close().unwrap();
