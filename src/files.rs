@@ -29,12 +29,19 @@ pub(crate) fn draft(dir: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> 
     if let Some(permissions) = permissions() {
         builder.permissions(permissions);
     }
-    let mut file = builder.tempfile_in(dir)?;
+    let mut file = builder.tempfile_in(dir).map_err(without_path)?;
     // Tells `remove_abandoned` that its writer lives; a file system without locks has nothing to tell.
     let _ = file.as_file().try_lock();
-    file.write_all(bytes)?;
+    // The file's own errors name no path; the user knows the other one.
+    file.as_file_mut().write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)
+}
+
+/// tempfile's errors name the temporary file beside the system's reason.
+fn without_path(error: std::io::Error) -> std::io::Error {
+    let inner = error.get_ref().and_then(|error| error.source()).and_then(|source| source.downcast_ref::<IoError>());
+    inner.and_then(IoError::raw_os_error).map_or(error, IoError::from_raw_os_error)
 }
 
 /// Removes temporary files whose writers died before they could: those that nobody has locked.
