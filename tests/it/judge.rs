@@ -77,6 +77,22 @@ fn each_magnitude_has_its_mean_and_a_second_run_asks_for_the_failed_alone() {
 }
 
 #[test]
+fn a_judge_that_never_answers_is_given_up_and_what_was_graded_stays() {
+    let (place, (url, _asked)) = (place(), server(200));
+    let graded = ["--judge", &url, "--judge-model", "grader", "--rubric", "cheerful", "--judge-results", "scores.jsonl"];
+    assert_ok(&judge(&place, None, &graded));
+    let scores = fs::read_to_string(place.path("scores.jsonl")).unwrap();
+    // Connections are taken, and nothing is said.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+    let output = judge(&place, None, &[&["--judge", &url, "--judge-timeout", "0.2"], &graded[2..]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("gave no answer in 200ms (attempt 5)"), "{}", text(&output.stderr));
+    assert_eq!(fs::read_to_string(place.path("scores.jsonl")).unwrap(), scores);
+}
+
+#[test]
 fn the_key_of_the_environment_is_sent_and_never_written() {
     for (variable, status) in
         [("BIPO_JUDGE_KEY", 200), ("OPENAI_API_KEY", 200), ("BIPO_JUDGE_KEY", 400), ("BIPO_JUDGE_KEY", 401)]

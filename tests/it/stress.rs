@@ -213,3 +213,26 @@ fn a_weight_that_f16_cannot_hold_is_named_with_its_tensor() {
         assert_ok(&place.train(dtype, &flags));
     }
 }
+
+/// What a device whose sums have no fixed order (atomic additions) may change: every step takes all rows, in another order.
+#[test]
+fn sums_in_another_order_move_the_vector_by_rounding_alone() {
+    let place = Place::new();
+    let rows = fs::read_to_string(place.path("pairs.csv")).unwrap();
+    let (header, rows) = rows.split_once('\n').unwrap();
+    let reversed: Vec<&str> = rows.lines().rev().collect();
+    fs::write(place.path("reversed.csv"), format!("{header}\n{}\n", reversed.join("\n"))).unwrap();
+    let vector = |out: &str, more: &[&str]| {
+        let flags = ["--epochs", "20", "--batch-size", "5"];
+        assert_ok(&place.train(out, &[&flags, more].concat()));
+        SteeringVector::read(&place.path(out).join("steering_vector.safetensors"), None).unwrap().layers.remove(&1).unwrap()
+    };
+    let distance = |a: &[f32], b: &[f32]| {
+        let squares = |of: &mut dyn Iterator<Item = f32>| of.map(|x| f64::from(x * x)).sum::<f64>();
+        (squares(&mut a.iter().zip(b).map(|(a, b)| a - b)) / squares(&mut a.iter().copied())).sqrt()
+    };
+    let one = vector("one", &[]);
+    let (order, seed) = (vector("order", &["--dataset", "reversed.csv"]), vector("seed", &["--seed", "12"]));
+    assert!(distance(&one, &order) < 1e-4, "{}", distance(&one, &order));
+    assert!(distance(&one, &seed) > 1e-2, "{}", distance(&one, &seed));
+}
