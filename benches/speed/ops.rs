@@ -3,7 +3,7 @@
 use bipo::Result;
 use bipo::model::config::RopeScaling;
 use bipo::model::layout::{Fork, Layout};
-use bipo::ops::attention::{Attention, Segment};
+use bipo::ops::attention::{Attention, Segment, Segments};
 use bipo::ops::head::{self, Gradient, Prediction};
 use bipo::ops::rope::{Angles, Rope};
 use bipo::ops::weight::{HostWeight, Weight};
@@ -79,6 +79,7 @@ fn attention(bench: &mut Bench, segments: &[Segment]) -> Result<()> {
     let (q, dy) = (random(1, (ROWS, SMOLLM2.hidden))?, random(2, (ROWS, SMOLLM2.hidden))?);
     let (k, v) = (random(3, (ROWS, SMOLLM2.kv_width()))?, random(4, (ROWS, SMOLLM2.kv_width()))?);
     let forward = SMOLLM2.attention_flops(seen(segments));
+    let segments = &Segments::new(segments.to_vec(), ROWS, &Device::Cpu)?;
     run(bench, "attention/forward", flops(forward), || attention.forward(&q, &k, &v, segments));
     run(bench, "attention/vjp", flops(2 * forward), || Ok(attention.vjp(&q, &k, &v, segments, &dy)?.q));
     Ok(())

@@ -10,7 +10,7 @@ use super::config::Config;
 use super::layout::Layout;
 use super::weights::{Hold, Weights};
 use crate::Result;
-use crate::ops::attention::{Attention, Segment};
+use crate::ops::attention::{Attention, Segment, Segments};
 use crate::ops::linear::Linear;
 use crate::ops::rope::{Angles, Rope};
 use crate::ops::weight::Weight;
@@ -48,7 +48,7 @@ pub struct Held {
 /// Rows of one pass as the blocks need them: made once, used by every block.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    segments: Vec<Segment>,
+    segments: Segments,
     angles: Angles,
     inverse: Angles,
     frozen: Option<Frozen>,
@@ -88,7 +88,7 @@ impl FrozenKeys {
 /// The rows that are queries in a block whose other rows nobody reads.
 #[derive(Debug, Clone)]
 pub struct Selection {
-    segments: Vec<Segment>,
+    segments: Segments,
     rows: Tensor, // (Q,) u32
     angles: Angles,
     inverse: Angles,
@@ -115,7 +115,8 @@ impl Plan {
     /// Positions and runs of `layout` as tensors on `device`.
     pub fn new(layout: &Layout, rope: &Rope, device: &Device) -> Result<Self> {
         let angles = Angles::new(rope, &layout.positions, &layout.lengths, device)?;
-        Ok(Self { segments: layout.segments.clone(), inverse: angles.inverse()?, angles, frozen: None })
+        let segments = Segments::new(layout.segments.clone(), layout.rows(), device)?;
+        Ok(Self { segments, inverse: angles.inverse()?, angles, frozen: None })
     }
 
     /// Some rows of `layout` alone (ascending; of each run those at its end): the others are seen through their keys and
@@ -131,6 +132,7 @@ impl Plan {
         let order = Tensor::from_iter((0..layout.rows()).filter_map(place).map(|at| at as u32), device)?;
         let live = Tensor::from_iter(rows.iter().map(|row| *row as u32), device)?;
         let frozen = Some(Frozen { keys, live, live_rows: rows.to_vec(), order });
+        let segments = Segments::new(segments, layout.rows(), device)?;
         Ok(Self { segments, inverse: angles.inverse()?, angles, frozen })
     }
 
@@ -162,6 +164,7 @@ impl Plan {
             None => *row,
         };
         let index = Tensor::from_iter(rows.iter().map(|row| place(row) as u32), device)?;
+        let segments = Segments::new(segments, layout.rows(), device)?;
         let selection =
             Selection { segments, angles: self.angles.select(&index)?, inverse: self.inverse.select(&index)?, rows: index };
         Ok((selection, rows))
@@ -267,7 +270,7 @@ impl Block {
         let attended = match cache {
             None => self.attention.forward(&q, &k, &v, segments)?,
             Some(cache) => {
-                for segment in &plan.segments {
+                for segment in plan.segments.iter() {
                     cache.write(&k, &v, segment.queries.start, segment.own.clone())?;
                 }
                 self.attention.forward(&q, &cache.k, &cache.v, segments)?

@@ -4,11 +4,13 @@
 //! For logits z = W·h, d log p(t)/dh = W\[t\] − Σᵥ p(v)·W\[v\]. The sum does not depend on t or on the gradient from above,
 //! so it is taken in the same pass as the log-sum-exp and kept (H numbers a row).
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::host::{self, HostSlice, Into, Matrix};
-use super::weight::{Weight, for_each_block};
+use super::kernels::{self, Argument, Call, Element, Launcher, Module};
+use super::linear::matmul_wide;
+use super::weight::{Weight, for_each_block, unknown_token};
 use crate::Result;
 
 /// Vocabulary rows a tile: the tile of logits and that of the weight stay in the cache.
@@ -16,6 +18,12 @@ const TILE: usize = 2048;
 
 /// Elements of a tile of the weight: fewer rows where they are long.
 const TILE_ELEMENTS: usize = 2 << 20;
+
+/// Bytes of the logits that a GPU holds at a time: rows enough to keep its matrix products busy.
+const LOGITS: usize = 64 << 20;
+
+/// Threads of a block of the kernel that passes over a row of logits.
+const VOCABULARY_THREADS: usize = 512;
 
 /// A token whose log-probability is wanted, and the row that predicts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,16 +48,43 @@ pub enum Gradient {
 pub struct LogProbs {
     /// log p of each prediction, nats.
     pub log_probs: Vec<f32>,
-    /// Σᵥ p(v)·W\[v\] of each row, f32. `(R, H)`
+    /// Σᵥ p(v)·W\[v\] of each row, f32, or on a GPU in the model's dtype. `(R, H)`
     expected: Option<Tensor>,
+    /// The predictions on a GPU.
+    by_row: Option<ByRow>,
+}
+
+/// Predictions sorted by row, as the kernels take them.
+#[derive(Debug, Clone)]
+struct ByRow {
+    /// Which prediction is at each place.
+    order: Vec<usize>,
+    /// Where each row's begin, and the end. `(R + 1,)` u32
+    starts: Tensor,
+    /// `(P,)` u32
+    targets: Tensor,
+}
+
+impl ByRow {
+    fn new(predictions: &[Prediction], rows: usize, device: &Device) -> Result<Self> {
+        let mut order: Vec<usize> = (0..predictions.len()).collect();
+        order.sort_by_key(|at| predictions[*at].row);
+        let start = |row: usize| order.partition_point(|at| predictions[*at].row < row) as u32;
+        let starts = Tensor::from_iter((0..=rows).map(start), device)?;
+        let targets = Tensor::from_iter(order.iter().map(|at| predictions[*at].target), device)?;
+        Ok(Self { order, starts, targets })
+    }
 }
 
 /// `hidden (R, H)` after the final norm, `weight (V, H)`.
 pub fn forward(hidden: &Tensor, weight: &Weight, predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
-    match weight {
+    match (weight, kernels::launcher(hidden.device())) {
+        (Weight::Tensor(weight), Some(launcher)) if !predictions.is_empty() => {
+            forward_kernel(launcher, hidden, weight, predictions, gradient)
+        }
         _ if host::is_host_f32(hidden) && weight.is_host() => forward_host(hidden, weight, predictions, gradient),
-        Weight::Tensor(weight) => forward_composed(hidden, weight, predictions, gradient),
-        Weight::Host(_) => Err(candle_core::Error::msg("weights on the CPU take f32 activations on the CPU").into()),
+        (Weight::Tensor(weight), _) => forward_composed(hidden, weight, predictions, gradient),
+        (Weight::Host(_), _) => Err(candle_core::Error::msg("weights on the CPU take f32 activations on the CPU").into()),
     }
 }
 
@@ -79,7 +114,76 @@ pub(super) fn forward_composed(
         Gradient::Wanted if expected.is_empty() => Some(Tensor::zeros((0, width), DType::F32, hidden.device())?),
         Gradient::Wanted => Some(Tensor::cat(&expected, 0)?),
     };
-    Ok(LogProbs { log_probs, expected })
+    Ok(LogProbs { log_probs, expected, by_row: None })
+}
+
+fn forward_kernel(
+    launcher: &dyn Launcher,
+    hidden: &Tensor,
+    weight: &Tensor,
+    predictions: &[Prediction],
+    gradient: Gradient,
+) -> Result<LogProbs> {
+    let ((rows, _), (vocab, _)) = (hidden.dims2()?, weight.dims2()?);
+    check_targets(predictions, vocab)?;
+    let by_row = ByRow::new(predictions, rows, hidden.device())?;
+    let sorted = Tensor::zeros(predictions.len(), DType::F32, hidden.device())?;
+    let chunk = (LOGITS / (vocab * hidden.dtype().size_in_bytes()).max(1)).max(1);
+    let mut expected = Vec::new();
+    for start in (0..rows).step_by(chunk) {
+        let len = chunk.min(rows - start);
+        let logits = matmul_wide(&hidden.narrow(0, start, len)?, &weight.t()?)?; // (len, V), nobody else's
+        let arguments = vec![
+            Argument::Update(&logits, Element::Model),
+            Argument::Read(&by_row.starts, Element::U32),
+            Argument::Read(&by_row.targets, Element::U32),
+            Argument::Update(&sorted, Element::F32),
+            Argument::size(vocab)?,
+            Argument::size(start)?,
+            Argument::U32(u32::from(gradient == Gradient::Wanted)),
+        ];
+        let by_row = Call::by_row(Module::Head, "log_probs", &logits, [len, vocab]).with(arguments);
+        Call { threads: VOCABULARY_THREADS, shared_floats: VOCABULARY_THREADS / 32, ..by_row }.launch(launcher)?;
+        if gradient == Gradient::Wanted {
+            expected.push(matmul_wide(&logits, weight)?); // (len, H)
+        }
+    }
+    let expected = (gradient == Gradient::Wanted).then(|| Tensor::cat(&expected, 0)).transpose()?;
+    let mut log_probs = vec![0f32; predictions.len()];
+    for (at, log_prob) in by_row.order.iter().zip(sorted.to_vec1::<f32>()?) {
+        log_probs[*at] = log_prob;
+    }
+    Ok(LogProbs { log_probs, expected, by_row: Some(by_row) })
+}
+
+/// A kernel would read behind the vocabulary.
+fn check_targets(predictions: &[Prediction], vocab: usize) -> Result<()> {
+    match predictions.iter().find(|prediction| prediction.target as usize >= vocab) {
+        Some(prediction) => Err(unknown_token(prediction.target, vocab)),
+        None => Ok(()),
+    }
+}
+
+fn vjp_kernel(
+    launcher: &dyn Launcher,
+    expected: &Tensor,
+    weight: &Tensor,
+    by_row: &ByRow,
+    gradients: &[f32],
+) -> Result<Tensor> {
+    let (rows, width) = expected.dims2()?;
+    let sorted = Tensor::from_iter(by_row.order.iter().map(|at| gradients[*at]), expected.device())?;
+    let arguments = vec![
+        Argument::read(expected),
+        Argument::read(weight),
+        Argument::Read(&by_row.starts, Element::U32),
+        Argument::Read(&by_row.targets, Element::U32),
+        Argument::Read(&sorted, Element::F32),
+        Argument::output((rows, width)),
+        Argument::size(width)?,
+    ];
+    let by_row = Call::by_row(Module::Head, "log_probs_vjp", expected, [rows, width]).with(arguments);
+    Call { shared_floats: 0, ..by_row }.launch_for_one(launcher)
 }
 
 /// Gradient of the hidden states, given that of each prediction's log-probability. → `(R, H)` in `dtype`, theirs:
@@ -90,6 +194,9 @@ pub fn vjp(saved: &LogProbs, weight: &Weight, predictions: &[Prediction], gradie
     };
     let (rows, _) = expected.dims2()?;
     let device = expected.device();
+    if let (Some(by_row), Weight::Tensor(weight), Some(launcher)) = (&saved.by_row, weight, kernels::launcher(device)) {
+        return vjp_kernel(launcher, expected, weight, by_row, gradients);
+    }
     let mut by_row = vec![0f32; rows];
     for (prediction, g) in predictions.iter().zip(gradients) {
         by_row[prediction.row] -= g;
@@ -167,7 +274,7 @@ fn forward_host(hidden: &Tensor, weight: &Weight, predictions: &[Prediction], gr
     let log_probs =
         predictions.iter().zip(target_logits).map(|(p, z)| z - running[p.row].max - running[p.row].sum.ln()).collect();
     let expected = (gradient == Gradient::Wanted).then(|| host::tensor(expected, (rows, width))).transpose()?;
-    Ok(LogProbs { log_probs, expected })
+    Ok(LogProbs { log_probs, expected, by_row: None })
 }
 
 fn rows_of(logits: &[f32], tile: usize) -> usize {

@@ -118,7 +118,7 @@ fn rows_at_a_time(part: &Rows) -> usize {
 }
 
 /// candle's product; bf16 on the CPU, which candle does not multiply, through f32.
-fn matmul_wide(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+pub(super) fn matmul_wide(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.device().is_cpu() && a.dtype() == DType::BF16 {
         let product = a.to_dtype(DType::F32)?.matmul(&b.to_dtype(DType::F32)?)?;
         return Ok(product.to_dtype(DType::BF16)?);

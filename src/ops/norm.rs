@@ -4,11 +4,16 @@ use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
 
 use super::host::{self, HostSlice};
+use super::kernels::{self, Argument, Call, Launcher, Module};
 use crate::Result;
 
 /// Normalises each row. `x (T, H)`, `weight (H)` → `(T, H)` in x's dtype.
 pub fn forward(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    if host::is_host_f32(x) { forward_host(x, weight, eps as f32) } else { forward_composed(x, weight, eps) }
+    match kernels::launcher(x.device()) {
+        Some(launcher) => forward_kernel(launcher, x, weight, eps as f32),
+        None if host::is_host_f32(x) => forward_host(x, weight, eps as f32),
+        None => forward_composed(x, weight, eps),
+    }
 }
 
 pub(super) fn forward_composed(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
@@ -21,14 +26,19 @@ pub(super) fn forward_composed(x: &Tensor, weight: &Tensor, eps: f64) -> Result<
 /// Gradient of x. `x (T, H)`, `dy (T, H)` → `(T, H)`:
 /// with r the inverse root and g = w·dy, dx = r·g − x·r³/H · Σ x·g.
 pub fn vjp(x: &Tensor, weight: &Tensor, eps: f64, dy: &Tensor) -> Result<Tensor> {
-    if host::is_host_f32(x) { vjp_host(x, weight, eps as f32, dy, None) } else { vjp_composed(x, weight, eps, dy) }
+    match kernels::launcher(x.device()) {
+        Some(launcher) => vjp_kernel(launcher, x, weight, eps as f32, dy, None),
+        None if host::is_host_f32(x) => vjp_host(x, weight, eps as f32, dy, None),
+        None => vjp_composed(x, weight, eps, dy),
+    }
 }
 
 /// `residual (T, H)` + [`vjp`]: the gradient that arrives by the branch around the norm is added in the same pass.
 pub fn vjp_onto(residual: &Tensor, x: &Tensor, weight: &Tensor, eps: f64, dy: &Tensor) -> Result<Tensor> {
-    match host::is_host_f32(x) {
-        true => vjp_host(x, weight, eps as f32, dy, Some(residual)),
-        false => Ok((residual + vjp_composed(x, weight, eps, dy)?)?),
+    match kernels::launcher(x.device()) {
+        Some(launcher) => vjp_kernel(launcher, x, weight, eps as f32, dy, Some(residual)),
+        None if host::is_host_f32(x) => vjp_host(x, weight, eps as f32, dy, Some(residual)),
+        None => Ok((residual + vjp_composed(x, weight, eps, dy)?)?),
     }
 }
 
@@ -46,6 +56,41 @@ pub(super) fn vjp_composed(x: &Tensor, weight: &Tensor, eps: f64, dy: &Tensor) -
 fn inverse_rms(x: &Tensor, eps: f64) -> Result<Tensor> {
     let hidden = x.dim(D::Minus1)?;
     Ok((((x.sqr()?.sum_keepdim(D::Minus1)? / hidden as f64)? + eps)?.sqrt()?).recip()?)
+}
+
+fn forward_kernel(launcher: &dyn Launcher, x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+    let ((rows, width), x) = (x.dims2()?, x.contiguous()?);
+    let arguments = vec![
+        Argument::read(&x),
+        Argument::read(weight),
+        Argument::output((rows, width)),
+        Argument::size(width)?,
+        Argument::F32(eps),
+    ];
+    Call::by_row(Module::Norm, "rms_norm", &x, [rows, width]).with(arguments).launch_for_one(launcher)
+}
+
+fn vjp_kernel(
+    launcher: &dyn Launcher,
+    x: &Tensor,
+    weight: &Tensor,
+    eps: f32,
+    dy: &Tensor,
+    residual: Option<&Tensor>,
+) -> Result<Tensor> {
+    let ((rows, width), x, dy) = (x.dims2()?, x.contiguous()?, dy.contiguous()?);
+    let onto = residual.unwrap_or(&dy).contiguous()?;
+    let arguments = vec![
+        Argument::read(&x),
+        Argument::read(weight),
+        Argument::read(&dy),
+        Argument::read(&onto),
+        Argument::output((rows, width)),
+        Argument::size(width)?,
+        Argument::F32(eps),
+        Argument::U32(u32::from(residual.is_some())),
+    ];
+    Call::by_row(Module::Norm, "rms_norm_vjp", &x, [rows, width]).with(arguments).launch_for_one(launcher)
 }
 
 fn forward_host(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {

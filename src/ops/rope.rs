@@ -7,6 +7,7 @@ use candle_core::{D, DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::host::{self, HostSlice};
+use super::kernels::{self, Argument, Call, Element, Launcher, Module};
 use crate::Result;
 use crate::model::config::RopeScaling;
 
@@ -52,9 +53,10 @@ pub fn forward(x: &Tensor, angles: &Angles) -> Result<Tensor> {
 
 /// Rotates the heads that lie in some columns. `x (T, ·)` → `(T, columns)`.
 pub fn forward_columns(x: &Tensor, columns: Range<usize>, angles: &Angles) -> Result<Tensor> {
-    match host::is_host_f32(x) {
-        true => forward_host(x, columns, angles),
-        false => forward_composed(&x.narrow(1, columns.start, columns.len())?, angles),
+    match kernels::launcher(x.device()) {
+        Some(launcher) => forward_kernel(launcher, x, columns, angles),
+        None if host::is_host_f32(x) => forward_host(x, columns, angles),
+        None => forward_composed(&x.narrow(1, columns.start, columns.len())?, angles),
     }
 }
 
@@ -67,6 +69,22 @@ pub(super) fn forward_composed(x: &Tensor, angles: &Angles) -> Result<Tensor> {
     let y1 = (x1.broadcast_mul(&cos)? - x2.broadcast_mul(&sin)?)?;
     let y2 = (x2.broadcast_mul(&cos)? + x1.broadcast_mul(&sin)?)?;
     Ok(Tensor::cat(&[y1, y2], D::Minus1)?.reshape((rows, width))?.to_dtype(x.dtype())?)
+}
+
+fn forward_kernel(launcher: &dyn Launcher, x: &Tensor, columns: Range<usize>, angles: &Angles) -> Result<Tensor> {
+    let ((rows, stride), (_, half), x) = (x.dims2()?, angles.cos.dims2()?, x.contiguous()?);
+    let arguments = vec![
+        Argument::read(&x),
+        Argument::Read(&angles.cos, Element::F32),
+        Argument::Read(&angles.sin, Element::F32),
+        Argument::output((rows, columns.len())),
+        Argument::size(stride)?,
+        Argument::size(columns.start)?,
+        Argument::size(columns.len())?,
+        Argument::size(half)?,
+    ];
+    let by_row = Call::by_row(Module::Rope, "rope", &x, [rows, columns.len() / 2]).with(arguments);
+    Call { shared_floats: 0, ..by_row }.launch_for_one(launcher)
 }
 
 fn forward_host(x: &Tensor, columns: Range<usize>, angles: &Angles) -> Result<Tensor> {

@@ -4,11 +4,19 @@ use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
 
 use super::host::{self, HostSlice};
+use super::kernels::{self, Argument, Call, Launcher, Module};
 use crate::Result;
+
+/// Elements of a row that a block of the kernels takes: 256 threads, as many as `EACH` in kernels/swiglu.cu says.
+const BLOCK: usize = 256 * 4;
 
 /// `gate_up (T, 2I)`, gate first → `(T, I)`.
 pub fn forward(gate_up: &Tensor) -> Result<Tensor> {
-    if host::is_host_f32(gate_up) { forward_host(gate_up) } else { forward_composed(gate_up) }
+    match kernels::launcher(gate_up.device()) {
+        Some(launcher) => forward_kernel(launcher, gate_up),
+        None if host::is_host_f32(gate_up) => forward_host(gate_up),
+        None => forward_composed(gate_up),
+    }
 }
 
 pub(super) fn forward_composed(gate_up: &Tensor) -> Result<Tensor> {
@@ -19,7 +27,11 @@ pub(super) fn forward_composed(gate_up: &Tensor) -> Result<Tensor> {
 /// Gradient of gate and up. `gate_up (T, 2I)`, `dy (T, I)` → `(T, 2I)`:
 /// with s = σ(gate), d gate = dy·up·s·(1 + gate·(1 − s)), d up = dy·gate·s.
 pub fn vjp(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    if host::is_host_f32(gate_up) { vjp_host(gate_up, dy) } else { vjp_composed(gate_up, dy) }
+    match kernels::launcher(gate_up.device()) {
+        Some(launcher) => vjp_kernel(launcher, gate_up, dy),
+        None if host::is_host_f32(gate_up) => vjp_host(gate_up, dy),
+        None => vjp_composed(gate_up, dy),
+    }
 }
 
 pub(super) fn vjp_composed(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
@@ -36,6 +48,26 @@ fn halves(gate_up: &Tensor) -> Result<(Tensor, Tensor)> {
     let (_, double) = gate_up.dims2()?;
     let width = double / 2;
     Ok((gate_up.narrow(1, 0, width)?, gate_up.narrow(1, width, width)?))
+}
+
+fn forward_kernel(launcher: &dyn Launcher, gate_up: &Tensor) -> Result<Tensor> {
+    let ((rows, double), gate_up) = (gate_up.dims2()?, gate_up.contiguous()?);
+    let width = double / 2;
+    let arguments = vec![Argument::read(&gate_up), Argument::output((rows, width)), Argument::size(width)?];
+    call("swiglu", &gate_up, [rows, width]).with(arguments).launch_for_one(launcher)
+}
+
+fn vjp_kernel(launcher: &dyn Launcher, gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let ((rows, double), gate_up, dy) = (gate_up.dims2()?, gate_up.contiguous()?, dy.contiguous()?);
+    let width = double / 2;
+    let arguments =
+        vec![Argument::read(&gate_up), Argument::read(&dy), Argument::output((rows, double)), Argument::size(width)?];
+    call("swiglu_vjp", &gate_up, [rows, width]).with(arguments).launch_for_one(launcher)
+}
+
+fn call<'a>(name: &str, gate_up: &Tensor, [rows, width]: [usize; 2]) -> Call<'a> {
+    let by_row = Call::by_row(Module::Swiglu, name, gate_up, [rows, BLOCK]);
+    Call { grid: [rows, width.div_ceil(BLOCK)], shared_floats: 0, ..by_row }
 }
 
 fn forward_host(gate_up: &Tensor) -> Result<Tensor> {

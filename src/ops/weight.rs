@@ -102,6 +102,11 @@ impl From<Tensor> for Weight {
     }
 }
 
+/// A token that a matrix of `tokens` rows has no row for.
+pub(super) fn unknown_token(id: u32, tokens: usize) -> Error {
+    Error::Argument(format!("token {id} out of range: model has {tokens} tokens; the tokenizer is another model's"))
+}
+
 impl Weight {
     /// `(O, I)`
     pub fn dims(&self) -> Result<(usize, usize)> {
@@ -149,8 +154,7 @@ impl Weight {
     pub fn rows(&self, ids: &[u32], dtype: DType, device: &Device) -> Result<Tensor> {
         let (rows, _) = self.dims()?;
         if let Some(id) = ids.iter().find(|id| **id as usize >= rows) {
-            let problem = format!("token {id} out of range: model has {rows} tokens; the tokenizer is another model's");
-            return Err(Error::Argument(problem));
+            return Err(unknown_token(*id, rows));
         }
         match self {
             Self::Tensor(tensor) => Ok(tensor.index_select(&Tensor::new(ids, tensor.device())?, 0)?.to_dtype(dtype)?),

@@ -5,13 +5,16 @@
 
 mod composed;
 mod fused;
+mod kernel;
+mod tables;
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
-use super::host;
+use super::{host, kernels};
 use crate::Result;
+use tables::Tables;
 
 /// A run of queries and the keys it sees: all of `context`, then `own` causally. The queries belong to the last
 /// `queries.len()` rows of `own`. Positions count along `context` and `own`.
@@ -48,6 +51,30 @@ impl Segment {
     }
 }
 
+/// The segments of one pass, and on a GPU what its kernels read of them: uploaded once, used by every block.
+#[derive(Debug, Clone)]
+pub struct Segments {
+    list: Vec<Segment>,
+    tables: Option<Tables>,
+}
+
+impl Segments {
+    /// Segments of a pass with `key_rows` rows of k and v. Where these are rows of a cache, `key_rows` may be less than what
+    /// the segments see; no gradient is taken then.
+    pub fn new(list: Vec<Segment>, key_rows: usize, device: &Device) -> Result<Self> {
+        let tables = kernels::launcher(device).map(|_| Tables::new(&list, key_rows, device)).transpose()?;
+        Ok(Self { list, tables })
+    }
+}
+
+impl Deref for Segments {
+    type Target = [Segment];
+
+    fn deref(&self) -> &[Segment] {
+        &self.list
+    }
+}
+
 /// The shape of a block's attention.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attention {
@@ -74,13 +101,21 @@ pub struct Gradients {
 
 impl Attention {
     /// `q (Q, N·D)`, `k` and `v (T, K·D)` → `(Q, N·D)`. Every row of q is in exactly one segment.
-    pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment]) -> Result<Tensor> {
-        if host::is_host_f32(q) { self.forward_fused(q, k, v, segments) } else { self.forward_composed(q, k, v, segments) }
+    pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments) -> Result<Tensor> {
+        match self.kernels(q, segments) {
+            Some((launcher, tables)) => self.forward_kernel(launcher, [q, k, v], tables),
+            None if host::is_host_f32(q) => self.forward_fused(q, k, v, segments),
+            None => self.forward_composed(q, k, v, segments),
+        }
     }
 
     /// Gradients of q, k and v, given that of the output, `dy (Q, N·D)`.
-    pub fn vjp(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment], dy: &Tensor) -> Result<Gradients> {
-        if host::is_host_f32(q) { self.vjp_fused(q, k, v, segments, dy) } else { self.vjp_composed(q, k, v, segments, dy) }
+    pub fn vjp(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, dy: &Tensor) -> Result<Gradients> {
+        match self.kernels(q, segments) {
+            Some((launcher, tables)) => self.vjp_kernel(launcher, [q, k, v], tables, dy),
+            None if host::is_host_f32(q) => self.vjp_fused(q, k, v, segments, dy),
+            None => self.vjp_composed(q, k, v, segments, dy),
+        }
     }
 
     fn group(&self) -> usize {

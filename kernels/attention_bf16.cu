@@ -1,0 +1,4 @@
+// Attention of bf16 tensors.
+#include "attention.cuh"
+
+ATTENTION(bf16, bf16)

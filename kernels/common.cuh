@@ -1,0 +1,62 @@
+// What the kernels share: element types and their conversion, sums over a block. nvcc compiles them for the GPU; the tests
+// compile the very same files with a C++ compiler, through host.h, and run them on the CPU.
+//
+// Contract of every kernel: all arithmetic in f32; tensors are dense; a block has whole warps; no atomics, so that two runs
+// give the same bits; dynamic shared memory alone, at most 48 KiB, its size in the launch (src/ops/kernels).
+#pragma once
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#define SHARED_MEMORY extern __shared__ __align__(16) float shared[]
+#define KERNEL(name)
+#else
+#include "host.h"
+#endif
+
+using bf16 = __nv_bfloat16;
+using f16 = __half;
+
+// Instantiates a kernel for each element type: M(type, suffix of the name).
+#define FOR_EACH_TYPE(M) M(float, f32) M(f16, f16) M(bf16, bf16)
+
+__device__ inline float widen(float x) { return x; }
+__device__ inline float widen(f16 x) { return __half2float(x); }
+__device__ inline float widen(bf16 x) { return __bfloat162float(x); }
+
+template <class T> __device__ inline T narrow(float x);
+template <> __device__ inline float narrow<float>(float x) { return x; }
+template <> __device__ inline f16 narrow<f16>(float x) { return __float2half_rn(x); }
+template <> __device__ inline bf16 narrow<bf16>(float x) { return __float2bfloat16_rn(x); }
+
+// Over runs of `lanes` neighbouring threads of a warp, a power of two; every thread gets the result.
+__device__ inline float lanes_sum(float x, int lanes) {
+  for (int step = lanes / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
+  return x;
+}
+
+__device__ inline float lanes_max(float x, int lanes) {
+  for (int step = lanes / 2; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
+  return x;
+}
+
+// Over the block; every thread gets the result. `scratch` holds one number a warp and may be used again at once.
+__device__ inline float block_sum(float x, float* scratch) {
+  x = lanes_sum(x, 32);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
+  __syncthreads();
+  float sum = 0.0f;
+  for (unsigned warp = 0; warp < blockDim.x / 32; warp++) sum += scratch[warp];
+  return sum;
+}
+
+__device__ inline float block_max(float x, float* scratch) {
+  x = lanes_max(x, 32);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
+  __syncthreads();
+  float max = scratch[0];
+  for (unsigned warp = 1; warp < blockDim.x / 32; warp++) max = fmaxf(max, scratch[warp]);
+  return max;
+}

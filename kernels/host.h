@@ -1,0 +1,143 @@
+// The kernels' language for a C++ compiler: what CUDA would declare, the 16-bit types, and how a kernel gets its arguments.
+// Not a GPU: host.cpp runs one thread after the other, each up to its next barrier.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <utility>
+
+#define __global__
+#define __device__
+#define __launch_bounds__(threads)
+#define SHARED_MEMORY float* shared = emulated_shared
+#define KERNEL(name) static const bool name##_is_known = register_kernel(#name, name);
+
+struct Dim {
+  unsigned x, y;
+};
+extern Dim threadIdx, blockIdx, blockDim;
+extern float* emulated_shared;
+
+void __syncthreads();
+float __shfl_xor_sync(unsigned mask, float x, int step);
+
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
+inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
+
+struct __nv_bfloat16 {
+  uint16_t bits;
+};
+struct __half {
+  uint16_t bits;
+};
+
+inline uint32_t bits_of(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return bits;
+}
+
+inline float float_of(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+
+inline float __bfloat162float(__nv_bfloat16 x) { return float_of((uint32_t)x.bits << 16); }
+
+// To nearest, ties to even.
+inline __nv_bfloat16 __float2bfloat16_rn(float x) {
+  if (std::isnan(x)) return {0x7fff};
+  uint32_t bits = bits_of(x);
+  return {(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+
+inline float __half2float(__half x) {
+  int exponent = x.bits >> 10 & 31, fraction = x.bits & 1023;
+  float size = exponent == 31  ? (fraction ? NAN : INFINITY)
+               : exponent == 0 ? std::ldexp((float)fraction, -24)
+                               : std::ldexp((float)(1024 + fraction), exponent - 25);
+  return x.bits >> 15 ? -size : size;
+}
+
+// To nearest, ties to even: nearbyint in units of the last place, which is 2^-24 below 2^-14.
+inline __half __float2half_rn(float x) {
+  uint16_t sign = (uint16_t)(bits_of(x) >> 16 & 0x8000);
+  float size = std::fabs(x);
+  if (std::isnan(x)) return {0x7fff};
+  int exponent = size == 0.0f ? -14 : std::max(std::ilogb(size), -14);
+  float units = std::nearbyint(std::ldexp(size, 10 - exponent));
+  if (units >= 2048.0f) units /= 2.0f, exponent++;
+  if (exponent > 15) return {(uint16_t)(sign | 0x7c00)};
+  uint16_t fraction = (uint16_t)units;
+  return {(uint16_t)(sign | (fraction < 1024 ? fraction : ((exponent + 15) << 10) + fraction - 1024))};
+}
+
+// An argument as the caller sends it; src/ops/kernels has the same numbers.
+enum class Kind : uint8_t { Read, Update, Output, Unsigned, Float };
+enum class Type : uint8_t { F32, F16, Bf16, U32 };
+
+struct Argument {
+  Kind kind;
+  Type type;
+  void* data;
+  unsigned number;
+};
+
+[[noreturn]] void fail(const std::string& problem);
+
+template <class T> inline const Type TYPE = Type::F32;
+template <> inline const Type TYPE<__half> = Type::F16;
+template <> inline const Type TYPE<__nv_bfloat16> = Type::Bf16;
+template <> inline const Type TYPE<unsigned> = Type::U32;
+
+// A parameter from an argument, which must be of its kind and type.
+template <class T> struct Parameter;
+template <> struct Parameter<unsigned> {
+  static unsigned from(const Argument& argument) {
+    if (argument.kind != Kind::Unsigned) fail("an argument is not unsigned");
+    return argument.number;
+  }
+};
+template <> struct Parameter<float> {
+  static float from(const Argument& argument) {
+    if (argument.kind != Kind::Float) fail("an argument is not a float");
+    return float_of(argument.number);
+  }
+};
+template <class T> struct Parameter<const T*> {
+  static const T* from(const Argument& argument) {
+    if (argument.kind != Kind::Read || argument.type != TYPE<T>) fail("an argument is not a tensor to read, of the type");
+    return (const T*)argument.data;
+  }
+};
+template <class T> struct Parameter<T*> {
+  static T* from(const Argument& argument) {
+    bool writes = argument.kind == Kind::Update || argument.kind == Kind::Output;
+    if (!writes || argument.type != TYPE<T>) fail("an argument is not a tensor to write, of the type");
+    return (T*)argument.data;
+  }
+};
+
+struct Known {
+  size_t parameters;
+  std::function<void(const Argument*)> call;
+};
+bool add_kernel(const char* name, Known kernel);
+
+template <class... P, size_t... I>
+void call_with(void (*kernel)(P...), const Argument* arguments, std::index_sequence<I...>) {
+  kernel(Parameter<P>::from(arguments[I])...);
+}
+
+template <class... P> bool register_kernel(const char* name, void (*kernel)(P...)) {
+  auto call = [kernel](const Argument* arguments) { call_with(kernel, arguments, std::index_sequence_for<P...>()); };
+  return add_kernel(name, {sizeof...(P), call});
+}

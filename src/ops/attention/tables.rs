@@ -1,0 +1,121 @@
+//! Segments as the attention kernels read them: numbers, uploaded once a pass whatever the shape of the heads.
+
+use std::ops::Range;
+
+use candle_core::{Device, Tensor};
+
+use super::Segment;
+use crate::Result;
+
+/// Numbers of a row: those of the structs `Segment` and `Entry` in kernels/attention.cuh.
+const SEGMENT: usize = 8;
+const ENTRY: usize = 2;
+
+/// What the kernels read of a pass.
+#[derive(Debug, Clone)]
+pub(super) struct Tables {
+    /// 8 for each segment with queries, u32.
+    pub segments: Tensor,
+    /// 4 for each interval, u32: rows of k that each segment sees all of or none of; together all of them.
+    pub intervals: Tensor,
+    /// 2 for each entry, u32: for each interval the segments that see it, and where in theirs it begins.
+    pub entries: Tensor,
+    /// Queries of each segment in the table.
+    pub queries: Vec<usize>,
+    /// Rows of each interval; none where k is a cache.
+    pub rows: Vec<usize>,
+}
+
+impl Tables {
+    /// Tables of `segments` over `key_rows` rows of k and v.
+    pub fn new(segments: &[Segment], key_rows: usize, device: &Device) -> Result<Self> {
+        let segments: Vec<&Segment> = segments.iter().filter(|segment| !segment.queries.is_empty()).collect();
+        let mut numbers: Vec<u32> = segments.iter().flat_map(|segment| row_of(segment)).collect();
+        let intervals = intervals(&segments, key_rows);
+        let mut entries = Vec::new();
+        for interval in &intervals {
+            let first = entries.len() / ENTRY;
+            for (index, segment) in segments.iter().enumerate() {
+                if let Some(position) = position_of(segment, interval.start) {
+                    entries.extend([index as u32, position as u32]);
+                }
+            }
+            let count = entries.len() / ENTRY - first;
+            numbers.extend([interval.start, interval.len(), first, count].map(|number| number as u32));
+        }
+        let (after_segments, after_intervals) = (segments.len() * SEGMENT, numbers.len());
+        numbers.append(&mut entries);
+        numbers.push(0); // a device has no memory of no bytes
+        let (all, end) = (Tensor::new(numbers.as_slice(), device)?, numbers.len() - 1);
+        Ok(Self {
+            segments: all.narrow(0, 0, after_segments)?,
+            intervals: all.narrow(0, after_segments, after_intervals - after_segments)?,
+            entries: all.narrow(0, after_intervals, end - after_intervals)?,
+            queries: segments.iter().map(|segment| segment.queries.len()).collect(),
+            rows: intervals.into_iter().map(|interval| interval.len()).collect(),
+        })
+    }
+}
+
+fn row_of(segment: &Segment) -> [u32; SEGMENT] {
+    let [a, b] = &segment.context;
+    let first_end = segment.visible(0, None).end;
+    [segment.queries.start, segment.queries.len(), first_end, a.start, b.start, a.len(), b.len(), segment.own.start]
+        .map(|number| number as u32)
+}
+
+/// All `key_rows` rows, cut wherever a segment begins or ends to see them. None where segments see more rows than these.
+fn intervals(segments: &[&Segment], key_rows: usize) -> Vec<Range<usize>> {
+    let runs = || segments.iter().flat_map(|segment| segment.key_runs()).filter(|run| !run.is_empty());
+    if runs().any(|run| run.end > key_rows) {
+        return Vec::new();
+    }
+    let mut cuts: Vec<usize> = runs().flat_map(|run| [run.start, run.end]).chain([0, key_rows]).collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts.windows(2).map(|cut| cut[0]..cut[1]).collect()
+}
+
+/// Where a row is in the sequence that a segment sees.
+fn position_of(segment: &Segment, row: usize) -> Option<usize> {
+    let mut before = 0;
+    for run in segment.key_runs() {
+        if run.contains(&row) {
+            return Some(before + row - run.start);
+        }
+        before += run.len();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_cut_where_a_segment_begins_or_ends_to_see_them() {
+        // A prompt of 3 rows, two responses of 2 and 1, and a row that nobody sees.
+        let segment = |own: Range<usize>, context: [Range<usize>; 2]| Segment { queries: own.clone(), context, own };
+        let segments = [
+            segment(0..3, [0..0, 0..0]),
+            segment(3..5, [0..2, 2..3]),
+            segment(5..5, [0..3, 0..0]),
+            segment(5..6, [0..3, 0..0]),
+        ];
+        let tables = Tables::new(&segments, 7, &Device::Cpu).unwrap();
+        let numbers = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<u32>().unwrap();
+        assert_eq!(tables.queries, [3, 2, 1]);
+        assert_eq!(tables.rows, [2, 1, 2, 1, 1]);
+        assert_eq!(numbers(&tables.segments)[8..16], [3, 2, 4, 0, 2, 2, 1, 3]);
+        assert_eq!(numbers(&tables.intervals)[4..12], [2, 1, 3, 3, 3, 2, 6, 1]);
+        assert_eq!(numbers(&tables.entries), [0, 0, 1, 0, 2, 0, 0, 2, 1, 2, 2, 2, 1, 3, 2, 3]);
+    }
+
+    #[test]
+    fn the_rows_of_a_cache_get_no_gradient() {
+        let continuing = Segment { queries: 0..1, context: [8..12, 0..0], own: 12..13 };
+        let tables = Tables::new(&[continuing], 1, &Device::Cpu).unwrap();
+        assert!(tables.rows.is_empty());
+        assert_eq!(tables.queries, [1]);
+    }
+}

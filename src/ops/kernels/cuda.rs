@@ -1,0 +1,90 @@
+//! Launches a kernel through candle's CUDA device. All that a test without a GPU cannot reach is in this file.
+#![allow(unsafe_code)] // a launch, and memory that the kernel fills
+
+use candle_core::cuda_backend::cudarc::driver::{CudaStream, DevicePtr, LaunchConfig, PushKernelArg, SyncOnDrop};
+use candle_core::{CudaStorage, DType, Device, Storage, Tensor};
+use half::{bf16, f16};
+
+use super::{Argument, Call, Launcher};
+use crate::Result;
+
+/// The GPU that the tensors are on.
+pub(super) struct Cuda;
+
+/// A parameter as the driver takes it.
+enum Value {
+    Pointer(u64),
+    U32(u32),
+    F32(f32),
+}
+
+impl Launcher for Cuda {
+    fn launch(&self, call: &Call, device: &Device) -> Result<Vec<Tensor>> {
+        let gpu = device.as_cuda_device()?;
+        let (module, ptx) = call.module.ptx(call.dtype);
+        let kernel = gpu.get_or_load_custom_func(&call.entry()?, module, ptx)?;
+        let new = call.arguments.iter().filter_map(|argument| match argument {
+            // SAFETY: the kernel writes every element, and nothing reads before it on the device's one stream.
+            Argument::Output(shape, element) => Some(unsafe { Tensor::empty(shape, element.dtype(call.dtype), device) }),
+            _ => None,
+        });
+        let outputs: Vec<Tensor> = new.collect::<candle_core::Result<_>>()?;
+        let mut rest = outputs.iter();
+        let tensors = call.arguments.iter().filter_map(|argument| match argument {
+            Argument::Read(tensor, _) | Argument::Update(tensor, _) => Some(*tensor),
+            Argument::Output(..) => rest.next(),
+            _ => None,
+        });
+        // The storages stay locked, and the pointers' events pending, until the launch is queued.
+        let storages: Vec<_> = tensors.map(Tensor::storage_and_layout).collect();
+        let stream = gpu.cuda_stream();
+        let mut pointers = Vec::with_capacity(storages.len());
+        for (storage, layout) in &storages {
+            let Storage::Cuda(storage) = &**storage else { return Err(call.problem("got a tensor that is not on a GPU")) };
+            pointers.push(pointer(storage, layout.start_offset(), &stream)?);
+        }
+        let mut addresses = pointers.iter().map(|(address, _)| *address);
+        let values: Vec<Value> = call
+            .arguments
+            .iter()
+            .map(|argument| match argument {
+                Argument::U32(number) => Some(Value::U32(*number)),
+                Argument::F32(number) => Some(Value::F32(*number)),
+                _ => addresses.next().map(Value::Pointer),
+            })
+            .collect::<Option<_>>()
+            .ok_or_else(|| call.problem("got too few tensors"))?;
+        let mut launch = kernel.builder();
+        for value in &values {
+            match value {
+                Value::Pointer(address) => launch.arg(address),
+                Value::U32(number) => launch.arg(number),
+                Value::F32(number) => launch.arg(number),
+            };
+        }
+        let [x, y] = call.grid.map(|blocks| u32::try_from(blocks).unwrap_or(u32::MAX));
+        let config = LaunchConfig {
+            grid_dim: (x, y, 1),
+            block_dim: (call.threads as u32, 1, 1),
+            shared_mem_bytes: 4 * call.shared_floats as u32,
+        };
+        // SAFETY: number, kinds and types of the arguments are those of the kernel's parameters, which the tests check
+        // against the PTX and the sources; the tensors are dense, of these types, on this device.
+        unsafe { launch.launch(config) }.map_err(candle_core::Error::wrap)?;
+        drop(pointers);
+        drop(storages);
+        Ok(outputs)
+    }
+}
+
+/// Address of a tensor's first element.
+fn pointer<'a>(storage: &'a CudaStorage, offset: usize, stream: &'a CudaStream) -> Result<(u64, SyncOnDrop<'a>)> {
+    let dtype = candle_core::backend::BackendStorage::dtype(storage);
+    let (address, pending) = match dtype {
+        DType::F16 => storage.as_cuda_slice::<f16>()?.device_ptr(stream),
+        DType::BF16 => storage.as_cuda_slice::<bf16>()?.device_ptr(stream),
+        DType::U32 => storage.as_cuda_slice::<u32>()?.device_ptr(stream),
+        _ => storage.as_cuda_slice::<f32>()?.device_ptr(stream),
+    };
+    Ok((address + (offset * dtype.size_in_bytes()) as u64, pending))
+}
