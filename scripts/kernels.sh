@@ -9,8 +9,7 @@ export LC_ALL=C
 nvcc=${NVCC:-nvcc}
 check=no
 [ "${1:-}" = --check ] && check=yes
-hash=$(cat ./*.cu ./*.cuh | sha256sum | cut -d ' ' -f 1)
-header="// Made by scripts/kernels.sh from sources with SHA-256 $hash"
+header() { echo "// Made by scripts/kernels.sh from sources with SHA-256 $(cat "$1" ./*.cuh | sha256sum | cut -d ' ' -f 1)"; }
 
 if ! command -v "$nvcc" >/dev/null; then
   if [ $check = no ]; then
@@ -19,7 +18,10 @@ if ! command -v "$nvcc" >/dev/null; then
   fi
   for source in *.cu; do
     ptx=${source%.cu}.ptx
-    [ "$(head -n 1 "$ptx")" = "$header" ] || { echo "kernels/$ptx was made from other sources: run scripts/kernels.sh" >&2; exit 1; }
+    if [ "$(head -n 1 "$ptx")" != "$(header "$source")" ]; then
+      echo "kernels/$ptx was made from other sources: run scripts/kernels.sh" >&2
+      exit 1
+    fi
   done
   echo "nvcc is not here: every PTX carries the hash of these sources; that they give it was not checked" >&2
   exit 0
@@ -32,7 +34,7 @@ for source in *.cu; do
   ptx=${source%.cu}.ptx
   "$nvcc" -arch=compute_80 --ptx "$source" -o "$made/raw"
   # 8.3 is the first version that has all that is used here: drivers from CUDA 12.3 on take it.
-  { echo "$header"; sed 's/^\.version .*/.version 8.3/' "$made/raw"; } >"$made/$ptx"
+  { header "$source"; sed 's/^\.version .*/.version 8.3/' "$made/raw"; } >"$made/$ptx"
   if command -v ptxas >/dev/null; then
     ptxas -arch=sm_80 "$made/$ptx" -o /dev/null
     ptxas -arch=sm_90 "$made/$ptx" -o /dev/null

@@ -1,8 +1,6 @@
 //! One decoder block: x + attention(norm(x)), then + mlp(norm(·)). `forward` returns what `vjp` needs beside its output;
 //! who wants no gradient drops it.
 
-use std::ops::Range;
-
 use candle_core::{DType, Device, Tensor};
 
 use super::cache::LayerCache;
@@ -10,7 +8,7 @@ use super::config::Config;
 use super::layout::Layout;
 use super::weights::{Hold, Weights};
 use crate::Result;
-use crate::ops::attention::{Attention, Segment, Segments};
+use crate::ops::attention::{Attention, Gradients, Segment, Segments};
 use crate::ops::linear::Linear;
 use crate::ops::rope::{Angles, Rope};
 use crate::ops::weight::Weight;
@@ -250,29 +248,15 @@ impl Block {
         selection: Option<&Selection>,
         cache: Option<&mut LayerCache>,
     ) -> Result<(Tensor, Saved)> {
-        let (segments, q_angles) = match selection {
-            Some(selection) => (&selection.segments, &selection.angles),
-            None => (&plan.segments, &plan.angles),
-        };
+        let segments = selection.map_or(&plan.segments, |selection| &selection.segments);
         let normed = norm::forward(x, &self.input_layernorm, self.eps)?;
         let qkv = self.qkv_proj.forward(&normed)?; // (T, (N + 2K)·D)
-        let d = self.attention.head_dim;
-        let (q_width, kv_width) = (self.attention.heads * d, self.attention.kv_heads * d);
-        let q_rows = match selection {
-            Some(selection) => selection.of(&qkv)?,
-            None => qkv.clone(),
-        };
-        let (q_before, q) = self.rotated(&q_rows, 0..q_width, self.q_norm.as_ref(), q_angles)?;
-        let (k_before, k) = self.rotated(&qkv, q_width..q_width + kv_width, self.k_norm.as_ref(), &plan.angles)?;
-        let qk = q_before.zip(k_before).map(|(q, k)| [q, k]);
-        let v = qkv.narrow(1, q_width + kv_width, kv_width)?.contiguous()?;
+        let (qk, [q, k, v]) = self.split(&qkv, plan, selection)?;
         let (k, v) = (plan.with_frozen(self.index, 0, k)?, plan.with_frozen(self.index, 1, v)?);
         let attended = match cache {
             None => self.attention.forward(&q, &k, &v, segments)?,
             Some(cache) => {
-                for segment in plan.segments.iter() {
-                    cache.write(&k, &v, segment.queries.start, segment.own.clone())?;
-                }
+                cache.write(&k, &v, &plan.segments)?;
                 self.attention.forward(&q, &cache.k, &cache.v, segments)?
             }
         };
@@ -289,47 +273,67 @@ impl Block {
 
     /// Gradient of the block's input, given that of its output. `dy (Q, H)` → `(T, H)`.
     pub fn vjp(&self, saved: &Saved, plan: &Plan, selection: Option<&Selection>, dy: &Tensor) -> Result<Tensor> {
-        let (segments, q_inverse) = match selection {
-            Some(selection) => (&selection.segments, &selection.inverse),
-            None => (&plan.segments, &plan.inverse),
-        };
+        let segments = selection.map_or(&plan.segments, |selection| &selection.segments);
         let d_gate_up = swiglu::vjp(&saved.gate_up, &self.down_proj.vjp(dy)?)?;
         let d_normed = self.gate_up_proj.vjp(&d_gate_up)?;
         let d_middle = norm::vjp_onto(dy, &saved.middle, &self.post_attention_layernorm, self.eps, &d_normed)?;
 
         let d_attended = self.o_proj.vjp(&d_middle)?;
         let gradients = self.attention.vjp(&saved.q, &saved.k, &saved.v, segments, &d_attended)?;
-        let (q_before, k_before) = match &saved.qk {
-            Some([q, k]) => (Some(q), Some(k)),
-            None => (None, None),
-        };
-        let dq = self.norm_heads_vjp(q_before, self.q_norm.as_ref(), &rope::forward(&gradients.q, q_inverse)?)?;
-        let dk = rope::forward(&plan.of_pass(gradients.k)?, &plan.inverse)?;
-        let dk = self.norm_heads_vjp(k_before, self.k_norm.as_ref(), &dk)?;
         let (rows, _) = saved.x.dims2()?;
-        let (dq, d_middle) = match selection {
-            Some(selection) => (selection.scatter(&dq, rows)?, selection.scatter(&d_middle, rows)?),
-            None => (dq, d_middle),
+        let d_qkv = self.join(saved, plan, selection, gradients)?;
+        let d_middle = match selection {
+            Some(selection) => selection.scatter(&d_middle, rows)?,
+            None => d_middle,
         };
-        let d_qkv = Tensor::cat(&[dq, dk, plan.of_pass(gradients.v)?], 1)?;
         let d_normed = self.qkv_proj.vjp(&d_qkv)?;
         norm::vjp_onto(&d_middle, &saved.x, &self.input_layernorm, self.eps, &d_normed)
     }
 
-    /// The heads in some columns, normalised where the architecture does so, and rotated; also what was there before the norm.
-    fn rotated(
-        &self,
-        qkv: &Tensor,
-        columns: Range<usize>,
-        weight: Option<&Tensor>,
-        angles: &Angles,
-    ) -> Result<(Option<Tensor>, Tensor)> {
-        if weight.is_none() {
-            return Ok((None, rope::forward_columns(qkv, columns, angles)?));
+    /// Rotated queries and keys, and values, `qkv (T, (N + 2K)·D)` → `(Q, N·D)`, twice `(T, K·D)`; where the architecture
+    /// normalises heads, also what queries and keys were before that.
+    fn split(&self, qkv: &Tensor, plan: &Plan, selection: Option<&Selection>) -> Result<(Option<[Tensor; 2]>, [Tensor; 3])> {
+        let [q_width, kv_width] = self.widths();
+        if self.q_norm.is_none() && self.k_norm.is_none() {
+            let [q, k, v] = rope::split(qkv, [q_width, kv_width], &plan.angles)?;
+            let q = match selection {
+                Some(selection) => selection.of(&q)?,
+                None => q,
+            };
+            return Ok((None, [q, k, v]));
         }
-        let before = qkv.narrow(1, columns.start, columns.len())?.contiguous()?;
-        let rotated = rope::forward(&self.norm_heads(&before, weight)?, angles)?;
-        Ok((Some(before), rotated))
+        let columns = |x: &Tensor, start, width| -> Result<Tensor> { Ok(x.narrow(1, start, width)?.contiguous()?) };
+        let (q_before, q_angles) = match selection {
+            Some(selection) => (columns(&selection.of(qkv)?, 0, q_width)?, &selection.angles),
+            None => (columns(qkv, 0, q_width)?, &plan.angles),
+        };
+        let k_before = columns(qkv, q_width, kv_width)?;
+        let q = rope::forward(&self.norm_heads(&q_before, self.q_norm.as_ref())?, q_angles)?;
+        let k = rope::forward(&self.norm_heads(&k_before, self.k_norm.as_ref())?, &plan.angles)?;
+        let v = columns(qkv, q_width + kv_width, kv_width)?;
+        Ok((Some([q_before, k_before]), [q, k, v]))
+    }
+
+    /// The gradient of [`Block::split`]'s `qkv`.
+    fn join(&self, saved: &Saved, plan: &Plan, selection: Option<&Selection>, gradients: Gradients) -> Result<Tensor> {
+        let (rows, _) = saved.x.dims2()?;
+        let in_place = |dq: Tensor| match selection {
+            Some(selection) => selection.scatter(&dq, rows),
+            None => Ok(dq),
+        };
+        let (dk, dv) = (plan.of_pass(gradients.k)?, plan.of_pass(gradients.v)?);
+        let Some([q_before, k_before]) = &saved.qk else {
+            return rope::join([&in_place(gradients.q)?, &dk, &dv], &plan.inverse);
+        };
+        let q_inverse = selection.map_or(&plan.inverse, |selection| &selection.inverse);
+        let dq = self.norm_heads_vjp(q_before, self.q_norm.as_ref(), &rope::forward(&gradients.q, q_inverse)?)?;
+        let dk = self.norm_heads_vjp(k_before, self.k_norm.as_ref(), &rope::forward(&dk, &plan.inverse)?)?;
+        Ok(Tensor::cat(&[in_place(dq)?, dk, dv], 1)?)
+    }
+
+    /// Columns of queries, and of keys or values.
+    fn widths(&self) -> [usize; 2] {
+        [self.attention.heads, self.attention.kv_heads].map(|heads| heads * self.attention.head_dim)
     }
 
     fn norm_heads(&self, x: &Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
@@ -338,8 +342,8 @@ impl Block {
         Ok(norm::forward(&heads, weight, self.eps)?.reshape(x.shape())?)
     }
 
-    fn norm_heads_vjp(&self, x: Option<&Tensor>, weight: Option<&Tensor>, dy: &Tensor) -> Result<Tensor> {
-        let (Some(x), Some(weight)) = (x, weight) else { return Ok(dy.clone()) };
+    fn norm_heads_vjp(&self, x: &Tensor, weight: Option<&Tensor>, dy: &Tensor) -> Result<Tensor> {
+        let Some(weight) = weight else { return Ok(dy.clone()) };
         let heads = |t: &Tensor| t.reshape(((), self.attention.head_dim));
         Ok(norm::vjp(&heads(x)?, weight, self.eps, &heads(dy)?)?.reshape(dy.shape())?)
     }

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::config::Config;
 use crate::Result;
+use crate::ops::attention::Segments;
 
 /// Keys and values of every block.
 #[derive(Debug)]
@@ -59,10 +60,8 @@ impl KvCache {
 }
 
 impl LayerCache {
-    /// Writes new rows at `rows` of the cache; `k` and `v (T, K·D)`, from row `from`.
-    pub(crate) fn write(&mut self, k: &Tensor, v: &Tensor, from: usize, rows: Range<usize>) -> Result<()> {
-        self.k.slice_set(&k.narrow(0, from, rows.len())?.contiguous()?, 0, rows.start)?;
-        self.v.slice_set(&v.narrow(0, from, rows.len())?.contiguous()?, 0, rows.start)?;
-        Ok(())
+    /// Writes the rows of a pass, `k` and `v (T, K·D)`, where its segments have their own rows.
+    pub(crate) fn write(&mut self, k: &Tensor, v: &Tensor, segments: &Segments) -> Result<()> {
+        segments.write([k, v], [&self.k, &self.v])
     }
 }

@@ -60,6 +60,24 @@ pub fn forward_columns(x: &Tensor, columns: Range<usize>, angles: &Angles) -> Re
     }
 }
 
+/// Queries and keys, rotated, and values of rows that hold all three. `qkv (T, Q + 2·KV)` → `(T, Q)`, twice `(T, KV)`.
+pub fn split(qkv: &Tensor, [q_width, kv_width]: [usize; 2], angles: &Angles) -> Result<[Tensor; 3]> {
+    if let Some(launcher) = kernels::launcher(qkv.device()) {
+        return split_kernel(launcher, qkv, [q_width, kv_width], angles);
+    }
+    let q = forward_columns(qkv, 0..q_width, angles)?;
+    let k = forward_columns(qkv, q_width..q_width + kv_width, angles)?;
+    Ok([q, k, qkv.narrow(1, q_width + kv_width, kv_width)?.contiguous()?])
+}
+
+/// The gradient of [`split`]'s rows, given `inverse`, the opposite of its angles. `(T, Q)`, twice `(T, KV)` → `(T, Q + 2·KV)`.
+pub fn join([q, k, v]: [&Tensor; 3], inverse: &Angles) -> Result<Tensor> {
+    if let Some(launcher) = kernels::launcher(q.device()) {
+        return join_kernel(launcher, [q, k, v], inverse);
+    }
+    Ok(Tensor::cat(&[&forward(q, inverse)?, &forward(k, inverse)?, v], 1)?)
+}
+
 pub(super) fn forward_composed(x: &Tensor, angles: &Angles) -> Result<Tensor> {
     let ((rows, width), (_, half)) = (x.dims2()?, angles.cos.dims2()?);
     let heads = width / (2 * half);
@@ -84,6 +102,47 @@ fn forward_kernel(launcher: &dyn Launcher, x: &Tensor, columns: Range<usize>, an
         Argument::size(half)?,
     ];
     let by_row = Call::by_row(Module::Rope, "rope", &x, [rows, columns.len() / 2]).with(arguments);
+    Call { shared_floats: 0, ..by_row }.launch_for_one(launcher)
+}
+
+fn split_kernel(
+    launcher: &dyn Launcher,
+    qkv: &Tensor,
+    [q_width, kv_width]: [usize; 2],
+    angles: &Angles,
+) -> Result<[Tensor; 3]> {
+    let ((rows, _), (_, half), qkv) = (qkv.dims2()?, angles.cos.dims2()?, qkv.contiguous()?);
+    let arguments = vec![
+        Argument::read(&qkv),
+        Argument::Read(&angles.cos, Element::F32),
+        Argument::Read(&angles.sin, Element::F32),
+        Argument::output((rows, q_width)),
+        Argument::output((rows, kv_width)),
+        Argument::output((rows, kv_width)),
+        Argument::size(q_width)?,
+        Argument::size(kv_width)?,
+        Argument::size(half)?,
+    ];
+    let by_row = Call::by_row(Module::Rope, "rope_split", &qkv, [rows, (q_width + kv_width) / 2]).with(arguments);
+    let outputs = Call { shared_floats: 0, ..by_row }.launch(launcher)?;
+    outputs.try_into().map_err(|_| candle_core::Error::msg("kernel rope_split gave too few results").into())
+}
+
+fn join_kernel(launcher: &dyn Launcher, [q, k, v]: [&Tensor; 3], angles: &Angles) -> Result<Tensor> {
+    let ((rows, q_width), (_, kv_width), (_, half)) = (q.dims2()?, k.dims2()?, angles.cos.dims2()?);
+    let [q, k, v] = [q.contiguous()?, k.contiguous()?, v.contiguous()?];
+    let arguments = vec![
+        Argument::read(&q),
+        Argument::read(&k),
+        Argument::read(&v),
+        Argument::Read(&angles.cos, Element::F32),
+        Argument::Read(&angles.sin, Element::F32),
+        Argument::output((rows, q_width + 2 * kv_width)),
+        Argument::size(q_width)?,
+        Argument::size(kv_width)?,
+        Argument::size(half)?,
+    ];
+    let by_row = Call::by_row(Module::Rope, "rope_join", &q, [rows, (q_width + kv_width) / 2]).with(arguments);
     Call { shared_floats: 0, ..by_row }.launch_for_one(launcher)
 }
 

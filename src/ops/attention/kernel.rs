@@ -49,6 +49,37 @@ impl Tile {
     }
 }
 
+impl Segments {
+    /// Writes the rows of k and v of a pass, `(T, K·D)`, to their places in those of a cache.
+    pub(crate) fn write(&self, [k, v]: [&Tensor; 2], [cache_k, cache_v]: [&Tensor; 2]) -> Result<()> {
+        let (Some(launcher), Some(tables)) = (kernels::launcher(k.device()), &self.tables) else {
+            return self.write_runs([k, v], [cache_k, cache_v]);
+        };
+        let ((rows, width), [k, v]) = (k.dims2()?, [k.contiguous()?, v.contiguous()?]);
+        let arguments = vec![
+            Argument::read(&k),
+            Argument::read(&v),
+            Argument::Update(cache_k, Element::Model),
+            Argument::Update(cache_v, Element::Model),
+            Argument::Read(&tables.own, Element::U32),
+            Argument::size(width)?,
+        ];
+        let by_row = Call::by_row(Module::Cache, "write_rows", &k, [rows, width]).with(arguments);
+        Call { shared_floats: 0, ..by_row }.launch(launcher)?;
+        Ok(())
+    }
+
+    fn write_runs(&self, new: [&Tensor; 2], cache: [&Tensor; 2]) -> Result<()> {
+        for (rows, cache) in new.into_iter().zip(cache) {
+            for segment in self.iter() {
+                let (queries, first) = (&segment.queries, segment.own.end - segment.queries.len());
+                cache.slice_set(&rows.narrow(0, queries.start, queries.len())?.contiguous()?, 0, first)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Attention {
     /// What runs the kernels, and the tables that they read, where there are kernels for these heads.
     pub(super) fn kernels<'a>(&self, q: &Tensor, segments: &'a Segments) -> Option<(&'static dyn Launcher, &'a Tables)> {

@@ -20,6 +20,8 @@ pub(super) struct Tables {
     pub intervals: Tensor,
     /// 2 for each entry, u32: for each interval the segments that see it, and where in theirs it begins.
     pub entries: Tensor,
+    /// For each query its own row of k and v, u32.
+    pub own: Tensor,
     /// Queries of each segment in the table.
     pub queries: Vec<usize>,
     /// Rows of each interval; none where k is a cache.
@@ -45,12 +47,15 @@ impl Tables {
         }
         let (after_segments, after_intervals) = (segments.len() * SEGMENT, numbers.len());
         numbers.append(&mut entries);
+        let after_entries = numbers.len();
+        numbers.extend(own_rows(&segments));
         numbers.push(0); // a device has no memory of no bytes
         let (all, end) = (Tensor::new(numbers.as_slice(), device)?, numbers.len() - 1);
         Ok(Self {
             segments: all.narrow(0, 0, after_segments)?,
             intervals: all.narrow(0, after_segments, after_intervals - after_segments)?,
-            entries: all.narrow(0, after_intervals, end - after_intervals)?,
+            entries: all.narrow(0, after_intervals, after_entries - after_intervals)?,
+            own: all.narrow(0, after_entries, end - after_entries)?,
             queries: segments.iter().map(|segment| segment.queries.len()).collect(),
             rows: intervals.into_iter().map(|interval| interval.len()).collect(),
         })
@@ -62,6 +67,16 @@ fn row_of(segment: &Segment) -> [u32; SEGMENT] {
     let first_end = segment.visible(0, None).end;
     [segment.queries.start, segment.queries.len(), first_end, a.start, b.start, a.len(), b.len(), segment.own.start]
         .map(|number| number as u32)
+}
+
+/// The last rows of `own`, in the order of the queries.
+fn own_rows(segments: &[&Segment]) -> Vec<u32> {
+    let mut rows = vec![0; segments.iter().map(|segment| segment.queries.end).max().unwrap_or(0)];
+    for segment in segments {
+        let first = segment.own.end - segment.queries.len();
+        rows[segment.queries.clone()].iter_mut().zip(first..).for_each(|(row, own)| *row = own as u32);
+    }
+    rows
 }
 
 /// All `key_rows` rows, cut wherever a segment begins or ends to see them. None where segments see more rows than these.
@@ -109,6 +124,7 @@ mod tests {
         assert_eq!(numbers(&tables.segments)[8..16], [3, 2, 4, 0, 2, 2, 1, 3]);
         assert_eq!(numbers(&tables.intervals)[4..12], [2, 1, 3, 3, 3, 2, 6, 1]);
         assert_eq!(numbers(&tables.entries), [0, 0, 1, 0, 2, 0, 0, 2, 1, 2, 2, 2, 1, 3, 2, 3]);
+        assert_eq!(numbers(&tables.own), [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]
@@ -116,6 +132,7 @@ mod tests {
         let continuing = Segment { queries: 0..1, context: [8..12, 0..0], own: 12..13 };
         let tables = Tables::new(&[continuing], 1, &Device::Cpu).unwrap();
         assert!(tables.rows.is_empty());
+        assert_eq!(tables.own.to_vec1::<u32>().unwrap(), [12]);
         assert_eq!(tables.queries, [1]);
     }
 }

@@ -32,6 +32,8 @@ pub(crate) enum Module {
     Rope,
     /// Log-probabilities.
     Head,
+    /// Rows of a key-value cache.
+    Cache,
     /// Attention, a file for each element type.
     Attention,
 }

@@ -1,6 +1,9 @@
 //! Every kernel, run on the CPU from its own source, against the ops of the CPU in f32: all element types, sizes that no
 //! tile divides, every shape of pass. The launches are those that CUDA gets.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use candle_core::{D, DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -8,13 +11,22 @@ use sha2::{Digest, Sha256};
 
 use super::{Argument, Call, Element, Module, emulated, emulator, launcher};
 use crate::Result;
-use crate::model::config::RopeScaling;
+use crate::activations::Activations;
+use crate::batch::Shift;
+use crate::generate::{GenerateOptions, generate};
+use crate::loss::PairLogProbs;
+use crate::model::Model;
+use crate::model::config::{Config, RopeScaling};
 use crate::model::layout::{Fork, Layout};
+use crate::model::resolve::Checkpoint;
+use crate::model::weights::{Hold, Weights};
 use crate::ops::attention::{Attention, Gradients, Segment, Segments};
 use crate::ops::head::{self, Gradient, Prediction};
 use crate::ops::rope::{self, Angles, Rope};
 use crate::ops::weight::Weight;
 use crate::ops::{norm, swiglu};
+use crate::positions::Positions;
+use crate::tokens::{EncodedPair, EncodedResponse};
 
 const CPU: Device = Device::Cpu;
 const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
@@ -33,8 +45,8 @@ fn wide(x: &Tensor) -> Tensor {
 /// Half a unit in the last place, relative.
 fn rounding(dtype: DType) -> f32 {
     match dtype {
-        DType::BF16 => 1.0 / 512.0,
-        DType::F16 => 1.0 / 4096.0 * 2.0,
+        DType::BF16 => 1.0 / 256.0,
+        DType::F16 => 1.0 / 2048.0,
         _ => 0.0,
     }
 }
@@ -99,6 +111,26 @@ fn rope_is_that_of_the_cpu() {
                 let expected = rope::forward_columns(&wide(&x), columns, &angles).unwrap();
                 assert_close(&y, &expected, 1.0, &format!("rope {dtype:?} of {heads} heads of {dim}"));
             }
+        }
+    }
+}
+
+#[test]
+fn rows_of_queries_keys_and_values_are_taken_apart_and_joined() {
+    for dtype in TYPES {
+        for (dim, heads, kv_heads) in [(6, 3, 1), (128, 4, 2)] {
+            let rope = Rope::new(dim, 1e4, &RopeScaling::None);
+            let angles = Angles::new(&rope, &[0, 7, 300], &[301; 3], &CPU).unwrap();
+            let (inverse, widths) = (angles.inverse().unwrap(), [heads * dim, kv_heads * dim]);
+            let x = random(1, &[3, widths[0] + 2 * widths[1]], dtype);
+            let ours = emulated(|| rope::split(&x, widths, &angles)).unwrap();
+            let theirs = rope::split(&wide(&x), widths, &angles).unwrap();
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                assert_close(ours, theirs, 1.0, "split");
+            }
+            let back = emulated(|| rope::join(ours.each_ref(), &inverse)).unwrap();
+            let ours = ours.each_ref().map(wide);
+            assert_close(&back, &rope::join(ours.each_ref(), &inverse).unwrap(), 1.0, "join");
         }
     }
 }
@@ -260,6 +292,107 @@ fn attention_to_a_cache_is_that_of_the_cpu() {
 }
 
 #[test]
+fn rows_are_written_to_their_places_in_a_cache() {
+    for dtype in TYPES {
+        let segments = Layout::continuing(&[8, 0, 24], 2, 3).segments;
+        let (k, v) = (random(1, &[9, 20], dtype), random(2, &[9, 20], dtype));
+        let write = || {
+            let cache = [random(3, &[32, 20], dtype), random(4, &[32, 20], dtype)];
+            Segments::new(segments.clone(), 9, &CPU).unwrap().write([&k, &v], cache.each_ref()).unwrap();
+            cache.map(|cache| wide(&cache).to_vec2::<f32>().unwrap())
+        };
+        let [ours, theirs] = [emulated(write), write()];
+        assert_eq!(ours, theirs);
+        assert_eq!(ours[0][10], wide(&k).to_vec2::<f32>().unwrap()[0]);
+    }
+}
+
+fn tiny(name: &str, dtype: DType) -> Model {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    let mut shards: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    shards.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    shards.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("model"));
+    let checkpoint = Checkpoint::Safetensors {
+        config: folder.join("config.json"),
+        shards,
+        tokenizer: folder.join("tokenizer.json"),
+        tokenizer_config: None,
+        generation_config: None,
+        chat_template: None,
+    };
+    let weights = Weights::open(&checkpoint).unwrap();
+    let config = Config::load(&checkpoint, &weights).unwrap();
+    Model::load_as(&weights, config, dtype, &CPU, Hold::Tensors).unwrap()
+}
+
+/// A step: log-probabilities of some pairs' responses with a vector added, and its gradient.
+fn step(model: &Model, positions: Positions) -> (Vec<PairLogProbs>, Vec<f32>) {
+    let token = |i: u32| 3 + (i * 7919 + 13) % (model.config.vocab_size as u32 - 3);
+    let side = |row: u32, seed: u32, len: u32| {
+        let prompt = (0..6).map(token).chain((0..2 + row).map(|i| token(row * 17 + i)));
+        let ids: Vec<u32> = prompt.chain((0..len).map(|i| token(seed * 31 + i))).collect();
+        EncodedResponse { start: ids.len() - len as usize, ids, in_spans: None }
+    };
+    let pair =
+        |row: u32| EncodedPair { row: row as usize, chosen: side(row, row + 1, 4 - row), rejected: side(row, row + 50, 2) };
+    let pairs: Vec<EncodedPair> = (0..3).map(pair).collect();
+    let data = Activations::compute(model, &pairs, 0, positions).unwrap();
+    let (batch, residual) = data.batch(model, &data.entries.iter().collect::<Vec<_>>()).unwrap();
+    let v: Vec<f32> = (0..model.config.hidden_size).map(|i| (i as f32 * 1.7).sin() * 0.1).collect();
+    let shifts = Shift::all(&0.into(), &v, 1.0, model).unwrap();
+    let pass = batch.upper(&residual, 0, &shifts, Gradient::Wanted).unwrap();
+    let log_probs = pass.log_probs.clone();
+    let gradients: Vec<PairLogProbs> = (0..3).map(|i| [1.0 + i as f64, -0.5]).collect();
+    (log_probs, batch.vjp(pass, &gradients).unwrap())
+}
+
+#[test]
+fn a_step_through_the_kernels_is_that_of_the_cpu() {
+    for (name, positions) in [
+        ("llama", Positions::All),
+        ("llama", Positions::Response),
+        ("llama-bias", Positions::All),
+        ("mistral", Positions::All),
+        ("qwen3", Positions::Response),
+    ] {
+        let (exact, coarse) = (tiny(name, DType::F32), tiny(name, DType::BF16));
+        let (log_probs, gradient) = step(&exact, positions);
+        let largest = gradient.iter().fold(0f32, |most, x| most.max(x.abs()));
+        for (model, tolerance) in [(&exact, 2e-5), (&coarse, 0.05)] {
+            let (ours, dv) = emulated(|| step(model, positions));
+            for (a, b) in ours.iter().flatten().zip(log_probs.iter().flatten()) {
+                assert!((a - b).abs() < f64::from(tolerance) * b.abs(), "{name} {positions:?}: {a} is not {b}");
+            }
+            for (a, b) in dv.iter().zip(&gradient) {
+                assert!((a - b).abs() < tolerance * largest, "{name} {positions:?}: {a} is not {b} of {largest}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sweep_through_the_kernels_writes_what_the_cpu_does() {
+    let model = tiny("mistral", DType::F32);
+    let vectors = BTreeMap::from([(1, (0..model.config.hidden_size).map(|i| (i as f32).sin()).collect())]);
+    let options = GenerateOptions {
+        max_new_tokens: 4,
+        temperature: 0.0,
+        top_p: None,
+        top_k: None,
+        repeat_penalty: 1.0,
+        seed: 0,
+        eos: vec![],
+        positions: Positions::All,
+    };
+    let prompt: Vec<u32> = (0..9).map(|i| 3 + i * 31).collect();
+    let texts = || {
+        let generations = generate(&model, &prompt, &vectors, &[-1.0, 0.0, 2.0], &options, &mut |_, _| Ok(())).unwrap();
+        generations.into_iter().map(|generation| generation.token_ids).collect::<Vec<_>>()
+    };
+    assert_eq!(emulated(texts), texts());
+}
+
+#[test]
 fn a_call_refuses_what_a_kernel_does_not_take() {
     let (x, w) = (random(1, &[4, 8], DType::F32), random(2, &[8], DType::BF16));
     assert!(emulated(|| norm::forward(&x, &w, 1e-5)).is_err(), "a weight of another type");
@@ -278,16 +411,15 @@ fn no_rows_give_no_rows() {
 
 #[test]
 fn every_ptx_was_made_from_these_sources() {
-    let mut sources: Vec<_> = std::fs::read_dir(emulator::directory()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    sources.retain(|path| path.extension().is_some_and(|extension| extension == "cu" || extension == "cuh"));
-    sources.sort();
-    let mut hash = Sha256::new();
-    sources.iter().for_each(|source| hash.update(std::fs::read(source).unwrap()));
-    let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let header = format!("// Made by scripts/kernels.sh from sources with SHA-256 {hash}\n");
-    let modules = [Module::Norm, Module::Swiglu, Module::Rope, Module::Head, Module::Attention];
+    let read = |name: &str| std::fs::read(emulator::directory().join(name)).unwrap();
+    let shared = ["attention.cuh", "common.cuh"].map(read).concat();
+    let modules = [Module::Norm, Module::Swiglu, Module::Rope, Module::Head, Module::Cache, Module::Attention];
     for (module, dtype) in modules.iter().flat_map(|module| TYPES.map(|dtype| (*module, dtype))) {
         let (name, ptx) = module.ptx(dtype);
+        let own = read(&format!("{}.cu", name.strip_prefix("bipo_").unwrap()));
+        let hash = Sha256::new().chain_update(own).chain_update(&shared).finalize();
+        let hash = hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let header = format!("// Made by scripts/kernels.sh from sources with SHA-256 {hash}\n");
         assert!(ptx.starts_with(&header), "{name} is not made from these sources: run scripts/kernels.sh");
     }
 }
