@@ -19,6 +19,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
 use crate::ops::head::{self, Gradient, LogProbs, Prediction};
+use crate::ops::kernels;
 use crate::ops::linear::Linear;
 use crate::ops::norm;
 use crate::ops::rope::Rope;
@@ -59,6 +60,7 @@ impl Model {
     /// # Errors
     /// A tensor is missing or has another shape than `config` says.
     pub fn load_as(weights: &Weights, config: Config, dtype: DType, device: &Device, hold: Hold) -> Result<Self> {
+        kernels::prepare(device)?;
         let activations = if hold == Hold::Tensors { dtype } else { DType::F32 };
         let held = Held { weights: dtype, activations, hold, device: device.clone() };
         let (h, vocab) = (config.hidden_size, config.vocab_size);

@@ -1,7 +1,8 @@
 //! Launches a kernel through candle's CUDA device. All that a test without a GPU cannot reach is in this file.
 #![allow(unsafe_code)] // a launch, and memory that the kernel fills
 
-use candle_core::cuda_backend::cudarc::driver::{CudaStream, DevicePtr, LaunchConfig, PushKernelArg, SyncOnDrop};
+use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
+use candle_core::cuda_backend::cudarc::driver::{CudaStream, DevicePtr, LaunchConfig, PushKernelArg, SyncOnDrop, result};
 use candle_core::{CudaStorage, DType, Device, Storage, Tensor};
 use half::{bf16, f16};
 
@@ -75,6 +76,25 @@ impl Launcher for Cuda {
         drop(storages);
         Ok(outputs)
     }
+}
+
+/// Keeps freed memory for the next allocation: the driver's default is to give it back to the system whenever the host waits
+/// for the device, as each step and each token does, and every buffer would be mapped again.
+pub(super) fn keep_freed_memory(device: &Device) -> Result<()> {
+    let stream = device.as_cuda_device()?.cuda_stream();
+    let context = stream.context();
+    if !context.has_async_alloc() {
+        return Ok(());
+    }
+    let mut everything = u64::MAX;
+    // SAFETY: the context's own device, its default pool, and a number of the type that this attribute has.
+    let set = unsafe {
+        result::device::get_default_mem_pool(context.cu_device()).and_then(|pool| {
+            let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            result::mem_pool::set_attribute(pool, attribute, std::ptr::from_mut(&mut everything).cast())
+        })
+    };
+    Ok(set.map_err(candle_core::Error::wrap)?)
 }
 
 /// Address of a tensor's first element.

@@ -118,6 +118,19 @@ pub(crate) trait Launcher {
     fn launch(&self, call: &Call, device: &Device) -> Result<Vec<Tensor>>;
 }
 
+/// To be called before a model is loaded on `device`.
+///
+/// # Errors
+/// The driver fails.
+pub(crate) fn prepare(device: &Device) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return cuda::keep_freed_memory(device);
+    }
+    let _ = device;
+    Ok(())
+}
+
 /// What runs kernels on `device`, where something does.
 pub(crate) fn launcher(device: &Device) -> Option<&'static dyn Launcher> {
     #[cfg(test)]
