@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <memory>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -39,7 +40,7 @@ struct Thread {
   bool started;
   ucontext_t start;
   jmp_buf at;
-  std::vector<char> stack;
+  std::unique_ptr<char[]> stack;
   unsigned shuffles;
   float slots[2];
 };
@@ -70,8 +71,8 @@ static void go_on(unsigned index) {
   if (thread.started) _longjmp(thread.at, 1);
   thread.started = true;
   getcontext(&thread.start);
-  thread.stack.resize(STACK);
-  thread.start.uc_stack.ss_sp = thread.stack.data();
+  thread.stack.reset(new char[STACK]); // not cleared: most of it is never touched
+  thread.start.uc_stack.ss_sp = thread.stack.get();
   thread.start.uc_stack.ss_size = STACK;
   makecontext(&thread.start, thread_main, 0);
   setcontext(&thread.start);

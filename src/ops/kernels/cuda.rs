@@ -1,5 +1,5 @@
 //! Launches a kernel through candle's CUDA device. All that a test without a GPU cannot reach is in this file.
-#![allow(unsafe_code)] // a launch, and memory that the kernel fills
+#![allow(unsafe_code)] // launches, memory that a kernel fills, an option of the driver
 
 use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
 use candle_core::cuda_backend::cudarc::driver::{CudaStream, DevicePtr, LaunchConfig, PushKernelArg, SyncOnDrop, result};

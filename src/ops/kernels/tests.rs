@@ -372,6 +372,9 @@ fn a_step_through_the_kernels_is_that_of_the_cpu() {
         let (exact, ours) = (step(&model, positions), emulated(|| step(&model, positions)));
         let [log_probs, gradient] = distances(&ours, &exact);
         assert!(log_probs < 2e-5 && gradient < 2e-5, "{name} {positions:?}: off by {log_probs}, {gradient}");
+        if !matches!((name, positions), ("llama", Positions::All) | ("qwen3", _)) {
+            continue;
+        }
         // In 16 bits weights and residuals are rounded too: as near as candle's own ops come, in the same types.
         let coarse = tiny(name, DType::BF16);
         let composed = distances(&step(&coarse, positions), &exact);
