@@ -296,6 +296,8 @@ impl<'m> Batch<'m> {
             }
         }
         let mut wanted: Vec<usize> = predictions.iter().map(|p| p.row).collect();
+        // Where all predictions are constants: a GPU launches nothing for no rows.
+        wanted.extend(rows.computed.first().filter(|_| predictions.is_empty()));
         wanted.sort_unstable();
         wanted.dedup();
         let (selection, selected) = plan.select(&rows.layout, &wanted, model.device())?;
@@ -345,12 +347,14 @@ impl<'m> Batch<'m> {
     /// Runs the blocks above the lowest of `layers` and the head with nothing added, and keeps the residual after each of
     /// them. `residual (T, H)` is the output of that lowest one; the pass must be one of every row.
     pub fn reference(&self, residual: &Tensor, layers: &Layers) -> Result<Reference> {
-        let frozen = Tensor::new(self.frozen_rows.as_slice(), residual.device())?;
+        let any_frozen = !self.frozen_rows.is_empty();
+        let frozen = any_frozen.then(|| Tensor::new(self.frozen_rows.as_slice(), residual.device())).transpose()?;
         let mut keys = Vec::new();
         let mut keep = |saved: Vec<Saved>| -> Result<()> {
-            for block in saved.iter().filter(|_| !self.frozen_rows.is_empty()) {
+            let Some(frozen) = &frozen else { return Ok(()) };
+            for block in &saved {
                 let [k, v] = block.keys_and_values();
-                keys.push([k.index_select(&frozen, 0)?, v.index_select(&frozen, 0)?]);
+                keys.push([k.index_select(frozen, 0)?, v.index_select(frozen, 0)?]);
             }
             Ok(())
         };

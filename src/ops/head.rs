@@ -61,7 +61,7 @@ struct ByRow {
     order: Vec<usize>,
     /// Where each row's begin, and the end. `(R + 1,)` u32
     starts: Tensor,
-    /// `(P,)` u32
+    /// `(P + 1,)` u32: a device has no memory for no predictions.
     targets: Tensor,
 }
 
@@ -71,7 +71,7 @@ impl ByRow {
         order.sort_by_key(|at| predictions[*at].row);
         let start = |row: usize| order.partition_point(|at| predictions[*at].row < row) as u32;
         let starts = Tensor::from_iter((0..=rows).map(start), device)?;
-        let targets = Tensor::from_iter(order.iter().map(|at| predictions[*at].target), device)?;
+        let targets = Tensor::from_iter(order.iter().map(|at| predictions[*at].target).chain([0]), device)?;
         Ok(Self { order, starts, targets })
     }
 }
@@ -79,9 +79,7 @@ impl ByRow {
 /// `hidden (R, H)` after the final norm, `weight (V, H)`.
 pub fn forward(hidden: &Tensor, weight: &Weight, predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
     match (weight, kernels::launcher(hidden.device())) {
-        (Weight::Tensor(weight), Some(launcher)) if !predictions.is_empty() => {
-            forward_kernel(launcher, hidden, weight, predictions, gradient)
-        }
+        (Weight::Tensor(weight), Some(launcher)) => forward_kernel(launcher, hidden, weight, predictions, gradient),
         _ if host::is_host_f32(hidden) && weight.is_host() => forward_host(hidden, weight, predictions, gradient),
         (Weight::Tensor(weight), _) => forward_composed(hidden, weight, predictions, gradient),
         (Weight::Host(_), _) => Err(candle_core::Error::msg("weights on the CPU take f32 activations on the CPU").into()),
@@ -124,10 +122,10 @@ fn forward_kernel(
     predictions: &[Prediction],
     gradient: Gradient,
 ) -> Result<LogProbs> {
-    let ((rows, _), (vocab, _)) = (hidden.dims2()?, weight.dims2()?);
+    let ((rows, width), (vocab, _)) = (hidden.dims2()?, weight.dims2()?);
     check_targets(predictions, vocab)?;
     let by_row = ByRow::new(predictions, rows, hidden.device())?;
-    let sorted = Tensor::zeros(predictions.len(), DType::F32, hidden.device())?;
+    let sorted = Tensor::zeros(predictions.len() + 1, DType::F32, hidden.device())?;
     let chunk = (LOGITS / (vocab * hidden.dtype().size_in_bytes()).max(1)).max(1);
     let mut expected = Vec::new();
     for start in (0..rows).step_by(chunk) {
@@ -148,7 +146,11 @@ fn forward_kernel(
             expected.push(matmul_wide(&logits, weight)?); // (len, H)
         }
     }
-    let expected = (gradient == Gradient::Wanted).then(|| Tensor::cat(&expected, 0)).transpose()?;
+    let expected = match gradient {
+        Gradient::NotWanted => None,
+        Gradient::Wanted if rows == 0 => Some(Tensor::zeros((0, width), hidden.dtype(), hidden.device())?),
+        Gradient::Wanted => Some(Tensor::cat(&expected, 0)?),
+    };
     let mut log_probs = vec![0f32; predictions.len()];
     for (at, log_prob) in by_row.order.iter().zip(sorted.to_vec1::<f32>()?) {
         log_probs[*at] = log_prob;
@@ -172,7 +174,7 @@ fn vjp_kernel(
     gradients: &[f32],
 ) -> Result<Tensor> {
     let (rows, width) = expected.dims2()?;
-    let sorted = Tensor::from_iter(by_row.order.iter().map(|at| gradients[*at]), expected.device())?;
+    let sorted = Tensor::from_iter(by_row.order.iter().map(|at| gradients[*at]).chain([0.0]), expected.device())?;
     let arguments = vec![
         Argument::read(expected),
         Argument::read(weight),

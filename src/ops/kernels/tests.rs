@@ -162,6 +162,10 @@ fn log_probs_and_their_gradient_are_those_of_the_cpu() {
         let alone = emulated(|| head::forward(&h, &weight, &predictions, Gradient::NotWanted)).unwrap();
         assert_eq!(alone.log_probs, ours.log_probs);
         assert!(emulated(|| head::vjp(&alone, &weight, &predictions, &gradients, dtype)).is_err());
+        let none = emulated(|| head::forward(&h, &weight, &[], Gradient::Wanted)).unwrap();
+        assert!(none.log_probs.is_empty());
+        let zero = emulated(|| head::vjp(&none, &weight, &[], &[], dtype)).unwrap();
+        assert_eq!(wide(&zero).abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap(), 0.0);
         let beyond = [Prediction { row: 0, target: vocab as u32 }];
         assert!(emulated(|| head::forward(&h, &weight, &beyond, Gradient::NotWanted)).is_err());
     }
