@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use bipo::Error;
+use bipo::activations::CachePlace;
 use bipo::bytes::Bytes;
 use bipo::caa::CaaPositions;
 use bipo::data::TruthfulPairs;
 use bipo::layers::LayerList;
 use bipo::magnitudes::Magnitudes;
+use bipo::model::shapes::Shape;
 use bipo::optim::Scheduler;
 use bipo::positions::{Positions, Spans};
 use bipo::tokens::ResponsePrefix;
@@ -77,6 +79,18 @@ pub enum Command {
         after_long_help = MERGE_HELP
     )]
     Merge(Box<MergeArgs>),
+    /// Measure training steps and sweeps on this machine, beside its best matrix product.
+    #[command(
+        after_help = "Examples:\n  bipo bench --shape smollm2-135m --seconds 2\n  bipo bench --shape mistral-7b --device cuda --json",
+        after_long_help = BENCH_HELP
+    )]
+    Bench(Box<BenchArgs>),
+    /// Compare a device with the CPU: logits, gradients and training steps of tiny models of every architecture.
+    #[command(
+        after_help = "Examples:\n  bipo check --device cuda\n  bipo check --device cpu --dtype bf16 --json",
+        after_long_help = CHECK_HELP
+    )]
+    Check(Box<CheckArgs>),
 }
 
 const EVAL_HELP: &str = "\
@@ -115,6 +129,24 @@ Warned of: a vector that is zero or not finite, one longer than 5 median residua
 Examples:
   bipo inspect bipo_output/steering_vector.safetensors
   bipo inspect a.safetensors b.gguf c.pt --layer 13 --model mistral --top 20";
+
+const BENCH_HELP: &str = "\
+Training: random pairs with a prompt that both responses share; the reference pass and the blocks up to the steered layer are done before, as in a run of `bipo train`. Useful work is counted from the shapes, and stands beside the best of several matrix products of the same run. A sweep is timed from the prompt to the last token of every magnitude. Each is done once before it is timed.
+
+Peak memory: of a GPU, what it had less at the worst moment than when bipo began, asked every 2 ms; of the CPU, what the system counts for the process. Counted for a device: what bipo expects to take of a GPU, from the shapes alone.
+
+Examples:
+  bipo bench --shape smollm2-135m --seconds 2
+  bipo bench --shape mistral-7b --device cuda --json
+  bipo bench --model smollm2 --weights quantized";
+
+const CHECK_HELP: &str = "\
+Each tiny model has the same random weights on the CPU in f32, as `bipo train` computes there, and on the device as tensors in each dtype: the path that GPUs take, on the CPU too. A difference is |a - b| / |b| over all numbers; beside it stands the most that the dtype's rounding explains. 48 steps are those of the authors' recorded run: 64 pairs, batches of four, signs +1 -1 -1 +1. Exit code 1 where a check failed.
+
+Examples:
+  bipo check --device cuda
+  bipo check --device cpu --dtype bf16 --json
+  bipo check --device cuda --model smollm2 --offline";
 
 const MERGE_HELP: &str = "\
 The residual after block L is … + down_proj(·), so a bias of m·v on the down projection of block L steers at every token, in any program that runs the model. Of the supported architectures `transformers` gives Llama's MLP alone a bias (`mlp_bias`); the other biases that the key brings are zero. Mistral, Qwen2 and Qwen3 have none, and GGUF files are not rewritten: use a control vector there (bipo convert v.safetensors v.gguf).
@@ -351,7 +383,11 @@ pub struct RunArgs {
     /// Pair TruthfulQA's best answer with all of its incorrect ones, or with the first.
     #[arg(long, default_value = "all")]
     pub pairs: PairsArg,
-    /// Keep this much of the activation cache in memory, the rest in a temporary file in the output directory, as 2GB
+    /// Keep the activation cache on the device, or in main memory (past --cache-memory in a file), from where each batch is
+    /// brought to the device [default: auto: on the device where it fits].
+    #[arg(long, default_value = "auto", hide_default_value = true, value_name = "auto|device|host")]
+    pub cache: CachePlace,
+    /// Keep this much of the activation cache in main memory, the rest in a temporary file in the output directory, as 2GB
     /// or 500MiB [default: a quarter of the machine's memory].
     #[arg(long, value_name = "SIZE")]
     pub cache_memory: Option<Bytes>,
@@ -625,6 +661,57 @@ pub struct MergeArgs {
     pub report: ReportArgs,
 }
 
+#[derive(Debug, Args)]
+// An empty name is no model; no text is read.
+#[command(
+    mut_arg("model", |model| model.default_value("").hide_default_value(true).help("Measure this model, named as for train")),
+    mut_arg("system", |arg| arg.hide(true)),
+    mut_arg("template", |arg| arg.hide(true))
+)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Measure a model of this shape with random weights, which needs no file.
+    #[arg(long, value_name = "llama-2-7b|mistral-7b|smollm2-135m|tiny", conflicts_with = "model")]
+    pub shape: Option<Shape>,
+    /// Take this many pairs a step.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = up_to_4096)]
+    pub batch_size: usize,
+    /// Give each prompt this many tokens.
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = up_to_4096)]
+    pub prompt_tokens: usize,
+    /// Give each response this many tokens.
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = up_to_4096)]
+    pub response_tokens: usize,
+    /// Generate this many tokens at each magnitude.
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = up_to_4096)]
+    pub new_tokens: usize,
+    /// Sweep this many magnitudes at once; separate several by commas.
+    #[arg(long, default_value = "1,5,9", value_name = "LIST", value_delimiter = ',', value_parser = up_to_4096)]
+    pub sweeps: Vec<usize>,
+    /// Repeat matrix products, and then steps, for this long each.
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS", value_parser = seconds)]
+    pub seconds: f64,
+}
+
+#[derive(Debug, Args)]
+// An empty name is no model.
+#[command(
+    mut_arg("model", |model| {
+        model.default_value("").hide_default_value(true).help("Repeat 48 training steps of this model too, named as for train [default: none]")
+    }),
+    mut_arg("dtype", |dtype| dtype.help("Compare the device's work in this type alone [default: in each]").hide_default_value(true)),
+    mut_arg("weights", |arg| arg.hide(true)),
+    mut_arg("system", |arg| arg.hide(true))
+)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Compare those steps with the authors' run, recorded in this folder, instead of with the CPU.
+    #[arg(long, value_name = "DIR")]
+    pub golden: Option<PathBuf>,
+}
+
 /// A language model that grades texts; `commands::judge` makes sense of it.
 #[derive(Debug, Args)]
 pub struct JudgeArgs {
@@ -720,6 +807,10 @@ fn given_in(matches: &ArgMatches) -> Vec<Given> {
 
 fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number above 0".into())
+}
+
+fn up_to_4096(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=4096).contains(n)).ok_or_else(|| "expected a whole number from 1 to 4096".into())
 }
 
 fn resamples(text: &str) -> Result<usize, String> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_transformers::generation::{LogitsProcessor, Sampling};
 use candle_transformers::utils::apply_repeat_penalty;
 use serde::Serialize;
@@ -125,7 +125,8 @@ pub fn generate<'a>(
     let mut results = sweep.unstarted()?;
     let mut alive: Vec<usize> = (0..magnitudes.len()).collect();
     let limit = options.max_new_tokens.min(model.config.max_position_embeddings - prompt_ids.len());
-    let mut logits = sweep.prompt_logits()?; // (M, V)
+    // One transfer a token: samplers look at a row several times.
+    let mut logits = sweep.prompt_logits()?.to_device(&Device::Cpu)?; // (M, V)
     for step in 0..limit {
         let mut next = Vec::with_capacity(alive.len());
         for (row, branch) in alive.iter().enumerate() {
@@ -143,7 +144,7 @@ pub fn generate<'a>(
         if alive.is_empty() || step + 1 == limit {
             break;
         }
-        logits = sweep.decode(&alive, &tokens)?; // (alive, V)
+        logits = sweep.decode(&alive, &tokens)?.to_device(&Device::Cpu)?; // (alive, V)
     }
     Ok(results)
 }

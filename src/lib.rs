@@ -25,7 +25,9 @@
 //! intermediate size, `V` vocabulary, `M` magnitudes.
 
 pub mod activations;
+pub mod agreement;
 pub mod batch;
+pub mod bench;
 pub mod bytes;
 pub mod caa;
 pub mod cache_dir;
@@ -33,9 +35,11 @@ pub mod card;
 pub mod chat;
 pub mod checkpoint;
 pub mod data;
+pub mod device;
 pub mod error;
 pub mod eval;
 pub mod files;
+pub mod fit;
 pub mod flops;
 pub mod generate;
 pub mod layer_search;

@@ -18,7 +18,7 @@ use crate::positions::Positions;
 use crate::tokens::EncodedPair;
 use crate::{Error, Result};
 
-pub use plan::{CacheOptions, CacheSize, Reuse};
+pub use plan::{CacheOptions, CachePlace, CacheSize, Reuse};
 use store::{Store, StoreWriter, Stored};
 
 /// Rows of one pass while the cache is made: enough to keep the matrix products busy.
@@ -118,7 +118,11 @@ impl<'m> CachePlan<'m> {
     /// # Errors
     /// As [`CachePlan::compute`].
     pub fn compute_each(self, mut on_progress: impl FnMut(usize, usize) -> Result<()>) -> Result<Vec<Vec<Activations>>> {
-        let mut writer = StoreWriter::new(self.options.memory.0, &self.options.spill_dir);
+        let (memory, device) = match self.size.place {
+            CachePlace::Host => (self.options.memory.0, &Device::Cpu),
+            _ => (u64::MAX, self.model.device()),
+        };
+        let mut writer = StoreWriter::new(memory, device, &self.options.spill_dir);
         let mut done = 0;
         on_progress(0, self.size.pairs)?;
         let mut computed: Vec<Vec<Vec<Entry>>> = vec![Vec::new(); self.layers.as_slice().len()];
@@ -163,14 +167,16 @@ impl Activations {
         let rows: Vec<&PairRows> = entries.iter().map(|entry| &entry.rows).collect();
         let below = self.layer + 1 - self.keys_from;
         let keys = |stored: &Stored| -> Result<Tensor> {
-            let keys = self.store.get(stored, model.device())?;
+            let keys = self.store.get(stored, self.store.device())?;
             Ok(keys.narrow(0, below, keys.dim(0)? - below)?)
         };
         let keys: Vec<Tensor> = entries.iter().filter_map(|entry| entry.keys.as_ref()).map(keys).collect::<Result<_>>()?;
-        let residuals: Vec<Tensor> = entries.iter().map(|entry| self.residual(entry, model.device())).collect::<Result<_>>()?;
+        let residuals: Vec<Tensor> =
+            entries.iter().map(|entry| self.residual(entry, self.store.device())).collect::<Result<_>>()?;
         let constants: Vec<PairLogProbs> = entries.iter().map(|entry| entry.constant).collect();
-        let batch = Batch::live(model, &rows, &constants, FrozenKeys::new(self.layer + 1, &keys)?)?;
-        let residual = batch.join(&residuals)?;
+        let frozen = FrozenKeys::new(self.layer + 1, &keys, model.device())?;
+        let batch = Batch::live(model, &rows, &constants, frozen)?;
+        let residual = batch.join(&residuals)?.to_device(model.device())?;
         Ok((batch, residual))
     }
 

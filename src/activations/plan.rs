@@ -1,32 +1,65 @@
-//! What the cache will take, counted from shapes before anything is computed, and the decisions that follow: what goes to a
-//! file, and whether the rows before every steered one are kept as keys and values.
+//! What the cache will take, counted from shapes before anything is computed, and the decisions that follow: whether it lies on
+//! the model's device or in main memory, what goes to a file, and whether the rows before every steered one are kept as keys
+//! and values.
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use super::store::free_space;
 use crate::batch::PairRows;
 use crate::bytes::{Bytes, total_memory};
+use crate::device::{self, DeviceMemory};
+use crate::fit;
 use crate::layers::Layers;
 use crate::model::Model;
 use crate::positions::Positions;
 use crate::tokens::EncodedPair;
 use crate::{Error, Result};
 
+/// Where the cache lies. What a run computes does not depend on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CachePlace {
+    /// On the device where it has room, else in main memory.
+    #[default]
+    Auto,
+    /// On the model's device; on the CPU that is main memory, whatever the limit.
+    Device,
+    /// In main memory up to the limit, then in a file; each batch is brought to the device.
+    Host,
+}
+
+impl FromStr for CachePlace {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "device" => Ok(Self::Device),
+            "host" => Ok(Self::Host),
+            _ => Err(Error::Argument("expected auto, device or host".into())),
+        }
+    }
+}
+
 /// Limits of the cache.
 #[derive(Debug, Clone)]
 pub struct CacheOptions {
-    /// What may stay in memory; the rest goes to a file.
+    /// Where it lies.
+    pub place: CachePlace,
+    /// What may stay in main memory; the rest goes to a file.
     pub memory: Bytes,
     /// Where the file is made.
     pub spill_dir: PathBuf,
+    /// What the run takes of the device's memory beside model and cache.
+    pub beside: Bytes,
 }
 
 impl Default for CacheOptions {
     /// A quarter of the machine's memory (1 GiB where it is not known), and the system's directory for temporary files.
     fn default() -> Self {
         let memory = total_memory().map_or(1 << 30, |total| total.0 / 4);
-        Self { memory: Bytes(memory), spill_dir: std::env::temp_dir() }
+        Self { place: CachePlace::Auto, memory: Bytes(memory), spill_dir: std::env::temp_dir(), beside: fit::WORKSPACE }
     }
 }
 
@@ -58,6 +91,10 @@ pub struct CacheSize {
     pub keys: Bytes,
     /// What becomes of the rows that never change.
     pub reuse: Reuse,
+    /// Where it lies: never [`CachePlace::Auto`].
+    pub place: CachePlace,
+    /// Whether that is the memory of a device of its own.
+    pub on_gpu: bool,
     /// What of it all goes to a file.
     pub spilled: Bytes,
     /// Where that file is.
@@ -83,9 +120,11 @@ impl fmt::Display for CacheSize {
             }
             Reuse::NoRoom(keys) => write!(f, " (no room for {keys} of keys and values: prompts are computed at each step)")?,
         }
-        match self.spilled {
-            Bytes(0) => write!(f, ", in memory"),
-            spilled => write!(f, ", {spilled} of it in a temporary file in {}", self.spill_dir.display()),
+        match (self.spilled, self.on_gpu) {
+            (Bytes(0), true) if self.place == CachePlace::Device => write!(f, ", on the device"),
+            (Bytes(0), true) => write!(f, ", in main memory"),
+            (Bytes(0), false) => write!(f, ", in memory"),
+            (spilled, _) => write!(f, ", {spilled} of it in a temporary file in {}", self.spill_dir.display()),
         }
     }
 }
@@ -109,12 +148,19 @@ pub(super) fn plan(
             return Err(Error::Argument(problem.into()));
         }
     }
-    let room = Room {
-        memory: options.memory.0,
-        // Reading keys back beats computing them on a processor; a faster device would wait for them.
-        keys_on_disk: model.device().is_cpu(),
-        disk: free_space(&options.spill_dir).unwrap_or(u64::MAX),
+    let on_gpu = !model.device().is_cpu();
+    let memory = match (on_gpu, options.place) {
+        (false, CachePlace::Device) => u64::MAX,
+        (false, _) => options.memory.0,
+        // The keys of a batch would take longer to come than to be computed.
+        (true, CachePlace::Host) => 0,
+        (true, _) => {
+            let room = |memory: DeviceMemory| memory.free.0.saturating_sub(options.beside.0);
+            device::memory(model.device()).map_or(u64::MAX, room)
+        }
     };
+    // Reading keys back beats computing them on a processor; a faster device would wait for them.
+    let room = Room { memory, keys_on_disk: !on_gpu, disk: free_space(&options.spill_dir).unwrap_or(u64::MAX) };
     let row_bytes = RowBytes::of(model, layers);
     let rows = sets.iter().flatten();
     let (count, live) = rows.fold((0, 0), |(count, live), pair| (count + pair.fork.rows(), live + pair.live_rows().count()));
@@ -131,10 +177,19 @@ pub(super) fn plan(
         residuals: Bytes(live_rows as u64 * row_bytes.residual),
         keys: Bytes((count - live_rows) as u64 * row_bytes.keys),
         reuse,
+        place: options.place,
+        on_gpu,
         spilled: Bytes(0),
         spill_dir: options.spill_dir.clone(),
     };
-    size.spilled = Bytes(size.total().0.saturating_sub(room.memory));
+    size.place = match options.place {
+        CachePlace::Auto if on_gpu && size.total().0 <= room.memory => CachePlace::Device,
+        CachePlace::Auto => CachePlace::Host,
+        place => place,
+    };
+    if size.place == CachePlace::Host {
+        size.spilled = Bytes(size.total().0.saturating_sub(options.memory.0));
+    }
     if size.spilled.0 > room.disk {
         let (needed, free) = (size.spilled, Bytes(room.disk));
         let problem = format!(

@@ -1,5 +1,5 @@
-//! Where the cached tensors lie: in memory up to a limit, the rest in a temporary file that is mapped into memory once it is
-//! written. The file has no name: it goes with the process, however that ends.
+//! Where the cached tensors lie: on the model's device, or in main memory up to a limit, the rest in a temporary file that is
+//! mapped into memory once it is written. The file has no name: it goes with the process, however that ends.
 
 // A memory map of a file that nobody else can open.
 #![allow(unsafe_code)]
@@ -27,15 +27,16 @@ pub(super) enum Stored {
 #[derive(Debug)]
 pub(super) struct StoreWriter {
     memory_left: u64,
+    device: Device,
     spill_dir: PathBuf,
     spill: Option<BufWriter<File>>,
     spilled: usize,
 }
 
 impl StoreWriter {
-    /// Up to `memory` bytes stay in memory; a file in `spill_dir` takes the rest.
-    pub fn new(memory: u64, spill_dir: &Path) -> Self {
-        Self { memory_left: memory, spill_dir: spill_dir.to_owned(), spill: None, spilled: 0 }
+    /// Up to `memory` bytes stay in memory, that of `device`; a file in `spill_dir` takes the rest.
+    pub fn new(memory: u64, device: &Device, spill_dir: &Path) -> Self {
+        Self { memory_left: memory, device: device.clone(), spill_dir: spill_dir.to_owned(), spill: None, spilled: 0 }
     }
 
     /// Keeps a tensor.
@@ -43,7 +44,7 @@ impl StoreWriter {
         let bytes = (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
         if bytes <= self.memory_left {
             self.memory_left -= bytes;
-            return Ok(Stored::Memory(tensor));
+            return Ok(Stored::Memory(tensor.to_device(&self.device)?));
         }
         // The first that does not fit ends it: what comes after is not searched for smaller pieces.
         self.memory_left = 0;
@@ -65,12 +66,13 @@ impl StoreWriter {
 
     /// What was put, for reading.
     pub fn finish(self) -> Result<Store> {
-        let Some(spill) = self.spill else { return Ok(Store { map: None }) };
+        let device = self.device;
+        let Some(spill) = self.spill else { return Ok(Store { map: None, device }) };
         let mapped = spill.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| {
             // SAFETY: the file has no name and only this process had it open, so nobody writes to it or cuts it short.
             unsafe { Mmap::map(&file) }
         });
-        Ok(Store { map: Some(Arc::new(mapped.map_err(|error| failed(&self.spill_dir, &error))?)) })
+        Ok(Store { map: Some(Arc::new(mapped.map_err(|error| failed(&self.spill_dir, &error))?)), device })
     }
 }
 
@@ -83,13 +85,19 @@ fn failed(dir: &Path, error: &std::io::Error) -> Error {
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     map: Option<Arc<Mmap>>,
+    device: Device,
 }
 
 impl Store {
+    /// Where the tensors lie: joined there, a batch is one transfer to wherever it is needed.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// The tensor, on `device`.
     pub fn get(&self, stored: &Stored, device: &Device) -> Result<Tensor> {
         match stored {
-            Stored::Memory(tensor) => Ok(tensor.clone()),
+            Stored::Memory(tensor) => Ok(tensor.to_device(device)?),
             Stored::Spilled { start, shape, dtype } => {
                 let len = shape.elem_count() * dtype.size_in_bytes();
                 let bytes = self.map.as_ref().and_then(|map| map.get(*start..start + len));
@@ -121,7 +129,7 @@ mod tests {
                 let data: Vec<f32> = values.iter().cycle().take(rows * 3).copied().collect();
                 Tensor::from_vec(data, (rows, 3), &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
             };
-            let mut writer = StoreWriter::new((6 * dtype.size_in_bytes()) as u64, dir.path());
+            let mut writer = StoreWriter::new((6 * dtype.size_in_bytes()) as u64, &Device::Cpu, dir.path());
             let stored: Vec<Stored> = [2, 3, 1].map(|rows| writer.put(tensor(rows)).unwrap()).into();
             assert!(matches!(stored[..], [Stored::Memory(_), Stored::Spilled { .. }, Stored::Spilled { .. }]));
             let store = writer.finish().unwrap();
@@ -139,7 +147,7 @@ mod tests {
     #[test]
     fn a_directory_that_cannot_be_written_to_is_one_clear_error() {
         let nowhere = Path::new("/nowhere/at/all");
-        let mut writer = StoreWriter::new(0, nowhere);
+        let mut writer = StoreWriter::new(0, &Device::Cpu, nowhere);
         let error = writer.put(Tensor::new(&[1f32], &Device::Cpu).unwrap()).unwrap_err();
         assert_eq!(error.exit_code(), 1);
         assert!(error.to_string().starts_with("cannot write /nowhere/at/all: the activation cache's"), "{error}");

@@ -1,9 +1,15 @@
-//! Whether a run fits the memory that is free, counted from shapes before the weights are read: what it needs, what there is, and
-//! the flag that helps. An estimate of the large parts alone; the small ones have room in what the system can free.
+//! Whether a run fits the memory that is free, the machine's or a device's own, counted from shapes before the weights are read:
+//! what it needs, what there is, and the flag that helps. An estimate of the large parts alone; the small ones have room in
+//! what the system can free.
 
+use bipo::activations::CachePlace;
 use bipo::bytes::{Bytes, available_memory};
+use bipo::device::DeviceMemory;
+use bipo::fit::{self, Choice, Fit, Run};
+use bipo::model::config::Config;
 use bipo::tokens::EncodedPair;
 use bipo::{Error, Result};
+use candle_core::DType;
 
 use super::session::Opened;
 use crate::args::RunArgs;
@@ -24,8 +30,7 @@ impl Need {
     pub fn training(args: &RunArgs, opened: &Opened, pairs: &[EncodedPair], cache_memory: Bytes) -> Self {
         let config = &opened.config;
         let wide = |n: usize| n as u64;
-        let mut rows: Vec<u64> =
-            pairs.iter().map(|pair| wide(pair.chosen.ids.len() + pair.rejected.ids.len() - pair.rejected.start)).collect();
+        let mut rows = rows_of(pairs);
         let residuals = rows.iter().sum::<u64>().saturating_mul(wide(config.hidden_size) * 4);
         rows.sort_unstable_by(|a, b| b.cmp(a));
         let batch: u64 = rows.iter().take(args.batch_size).sum();
@@ -71,9 +76,98 @@ impl Need {
     }
 }
 
+/// Rows of each pair, its prompt once.
+pub fn rows_of(pairs: &[EncodedPair]) -> Vec<u64> {
+    let rows = |pair: &EncodedPair| (pair.chosen.ids.len() + pair.rejected.ids.len() - pair.rejected.start) as u64;
+    pairs.iter().map(rows).collect()
+}
+
+/// What a command takes of the memory of a device that has its own.
+#[derive(Debug, Clone)]
+pub struct OnDevice {
+    pub run: Run,
+    pub batch_size: usize,
+    pub cache: CachePlace,
+}
+
+impl OnDevice {
+    /// The weights alone.
+    pub fn weights(config: &Config) -> Self {
+        Self { run: Run::generation(config, 0, 0), batch_size: 1, cache: CachePlace::Auto }
+    }
+
+    fn choice(&self, dtype: DType) -> Choice {
+        Choice { dtype, batch_size: self.batch_size, cache: self.cache }
+    }
+
+    /// What is taken with the cache where it is wanted.
+    pub fn need(&self, dtype: DType) -> fit::Need {
+        self.run.need(&self.choice(dtype))
+    }
+
+    /// What is taken beside weights and cache.
+    pub fn beside(&self, dtype: DType) -> Bytes {
+        let fit::Need { activations, workspace, .. } = self.need(dtype);
+        Bytes(activations.0.saturating_add(workspace.0))
+    }
+
+    /// A line on what it will take.
+    ///
+    /// # Errors
+    /// More than is free: names the choices that fit.
+    pub fn check(&self, dtype: DType, memory: DeviceMemory) -> Result<String> {
+        let (wanted, DeviceMemory { free, total }) = (self.choice(dtype), memory);
+        match self.run.fit(&wanted, free) {
+            Fit::Fits(place, need) => {
+                let in_main = self.run.residuals > 0 && place == CachePlace::Host;
+                let cache = if in_main { ", activation cache in main memory" } else { "" };
+                Ok(format!("device memory: about {} of {free} free ({total} in all): {need}{cache}", need.total()))
+            }
+            Fit::TooMuch(need, choices) => {
+                let flags = |(choice, need): &(Choice, fit::Need)| format!("{} ({})", choice.flags(&wanted), need.total());
+                let fits: Vec<String> = choices.iter().map(flags).collect();
+                let helps = match fits.is_empty() {
+                    true => "a smaller model or --device cpu".to_owned(),
+                    false => format!("what fits: {}", fits.join(", or ")),
+                };
+                let needed = need.total();
+                let problem = format!("not enough device memory: about {needed} are needed ({need}), {free} are free; {helps}");
+                Err(Error::Memory(problem))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use bipo::model::shapes::Shape;
+
     use super::*;
+
+    #[test]
+    fn a_device_that_is_too_small_is_told_with_the_choices_that_fit_it() {
+        // 150 rows a pair, of which 4000 are 4.9 GB of bf16 residuals.
+        let run = Run::training(&Shape::Mistral7b.config(), vec![150; 4000], 1, 18);
+        let on_device = OnDevice { run, batch_size: 4, cache: CachePlace::Auto };
+        let gb = |bytes: u64| DeviceMemory { free: Bytes(bytes * 1_000_000_000), total: Bytes(24_000_000_000) };
+        assert_eq!(
+            on_device.check(DType::BF16, gb(23)).unwrap(),
+            "device memory: about 22.0 GB of 23.0 GB free (24.0 GB in all): weights 14.5 GB, activation cache 4.9 GB, \
+             activations 928.9 MB, work space 1.6 GB"
+        );
+        assert_eq!(
+            on_device.check(DType::BF16, gb(20)).unwrap(),
+            "device memory: about 17.0 GB of 20.0 GB free (24.0 GB in all): weights 14.5 GB, activations 928.9 MB, work space \
+             1.6 GB, activation cache in main memory"
+        );
+        let refused = |dtype, free| on_device.check(dtype, gb(free)).unwrap_err().to_string();
+        assert_eq!(
+            refused(DType::F32, 20),
+            "not enough device memory: about 32.4 GB are needed (weights 29.0 GB, activations 1.9 GB, work space 1.6 GB), 20.0 GB \
+             are free; what fits: --dtype bf16 (17.0 GB)"
+        );
+        assert!(refused(DType::BF16, 8).ends_with("8.0 GB are free; a smaller model or --device cpu"));
+    }
 
     #[test]
     fn what_is_too_large_is_said_with_its_parts_and_the_flag_that_helps() {

@@ -1,6 +1,8 @@
 //! The commands: glue between arguments, the library and the terminal.
 
+mod bench;
 mod caa;
+mod check;
 mod convert;
 mod eval;
 mod inspect;
@@ -29,6 +31,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => with_threads(&args.model, || inspect::run(&args)),
         Command::Merge(args) => merge::run(&args),
+        Command::Bench(args) => with_threads(&args.model, || bench::run(&args)),
+        Command::Check(args) => with_threads(&args.model, || check::run(&args)),
     }
 }
 

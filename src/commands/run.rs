@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use bipo::activations::CacheOptions;
 use bipo::data::{self, Dataset, LoadOptions, Source};
+use bipo::fit::Run;
 use bipo::layers::Layers;
 use bipo::model::presets;
 use bipo::tokens::EncodedPair;
 use bipo::train::TrainConfig;
 use bipo::{Error, Result};
 
-use super::memory::Need;
+use super::memory::{Need, OnDevice, rows_of};
 use super::session::Opened;
 use crate::args::{RunArgs, response_prefix};
 use crate::output::Log;
@@ -42,6 +43,9 @@ impl Prepared {
         let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
         let cache_memory = args.cache_memory.unwrap_or_else(|| CacheOptions::default().memory);
         opened.beside = Need::training(args, &opened, &pairs, cache_memory);
+        let rows = [rows_of(&pairs), heldout_pairs.as_deref().map(rows_of).unwrap_or_default()].concat();
+        let run = Run::training(&opened.config, rows, 1, opened.config.num_hidden_layers);
+        opened.on_device = OnDevice { run, batch_size: args.batch_size, cache: args.cache };
         Ok(Self { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s: started.elapsed().as_secs_f64() })
     }
 }
@@ -112,6 +116,11 @@ pub fn config(
         scheduler: args.scheduler.into(),
         seed: args.seed,
         init,
-        cache: CacheOptions { memory, spill_dir },
+        cache: CacheOptions {
+            place: args.cache,
+            memory,
+            spill_dir,
+            beside: opened.on_device.beside(args.model.dtype.resolve(opened.device.is_cpu())),
+        },
     })
 }

@@ -13,11 +13,11 @@ use bipo::model::resolve::{Checkpoint, ModelFiles, ResolveOptions, resolve};
 use bipo::model::token_ids::TokenIds;
 use bipo::model::weights::{Hold, Weights};
 use bipo::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_file, tokenizer_from_gguf};
-use bipo::{Error, Result};
+use bipo::{Error, Result, device};
 use candle_core::{DType, Device};
 use tokenizers::Tokenizer;
 
-use super::memory::Need;
+use super::memory::{Need, OnDevice};
 use crate::args::{ModelArgs, WeightsArg};
 use crate::output::Log;
 
@@ -31,13 +31,15 @@ pub struct Opened {
     pub device: Device,
     /// What the command takes beside the weights.
     pub beside: Need,
+    /// The same on a device with its own memory, with the weights.
+    pub on_device: OnDevice,
     weights: Weights,
 }
 
 impl Opened {
     /// Finds and opens the model that the arguments name.
     pub fn new(args: &ModelArgs, response_prefix: ResponsePrefix, log: Log) -> Result<Self> {
-        let device = device(&args.device)?;
+        let device = device::open(&args.device)?;
         let files = resolve(&args.model, &ResolveOptions { offline: args.offline, quiet: args.quiet })?;
         let weights = Weights::open(&files.checkpoint)?;
         let config = Config::load(&files.checkpoint, &weights)?;
@@ -51,7 +53,8 @@ impl Opened {
         let vocab_size = Some(config.vocab_size);
         let options = TextOptions { bos, eos: tokens.eos.clone(), response_prefix, system: args.system.clone(), vocab_size };
         let encoder = TextEncoder::new(tokenizer, template, options)?;
-        Ok(Self { files, config, encoder, tokens, preset, device, beside: Need::default(), weights })
+        let on_device = OnDevice::weights(&config);
+        Ok(Self { files, config, encoder, tokens, preset, device, beside: Need::default(), on_device, weights })
     }
 
     /// Reads or maps the weights. Returns the model and the seconds that it took.
@@ -62,6 +65,8 @@ impl Opened {
         if self.device.is_cpu() {
             let need = Need { weights: self.weights.converted_bytes(dtype, hold), ..self.beside };
             need.check((hold == Hold::Dense).then_some("--weights quantized"))?;
+        } else if let Some(memory) = device::memory(&self.device) {
+            log.info(self.on_device.check(dtype, memory)?);
         }
         let model = Model::load_as(&self.weights, self.config.clone(), dtype, &self.device, hold)?;
         let load_s = started.elapsed().as_secs_f64();
@@ -75,6 +80,11 @@ impl Opened {
             self.files.name
         ));
         Ok((model, load_s))
+    }
+
+    /// The model in another dtype, place or hold than the arguments say, whatever it takes.
+    pub fn load_held(&self, dtype: DType, device: &Device, hold: Hold) -> Result<Model> {
+        Model::load_as(&self.weights, self.config.clone(), dtype, device, hold)
     }
 
     /// How the matrices are held. Those of a type that the file does not have are converted, which takes their size.
@@ -95,40 +105,6 @@ impl Opened {
             WeightsArg::Auto | WeightsArg::Dense => Hold::Dense,
         })
     }
-}
-
-fn device(name: &str) -> Result<Device> {
-    let ordinal = |text: &str| -> Result<usize> {
-        text.parse().map_err(|_| Error::Argument(format!("--device {name}: expected cuda:N with a number N")))
-    };
-    match name.split_once(':').unwrap_or((name, "0")) {
-        ("cpu", _) => Ok(Device::Cpu),
-        ("cuda", n) => cuda(ordinal(n)?),
-        ("metal", n) => metal(ordinal(n)?),
-        ("auto", _) if cfg!(feature = "cuda") => cuda(0),
-        ("auto", _) if cfg!(feature = "metal") => metal(0),
-        ("auto", _) => Ok(Device::Cpu),
-        _ => Err(Error::Argument(format!("--device {name}: expected auto, cpu, cuda[:N] or metal"))),
-    }
-}
-
-fn cuda(ordinal: usize) -> Result<Device> {
-    if !cfg!(feature = "cuda") {
-        return Err(Error::Argument(
-            "this bipo is built for the CPU: build it with --features cuda, or use --device cpu".into(),
-        ));
-    }
-    let unusable = |e| Error::Argument(format!("cuda:{ordinal} cannot be used ({e}): check the driver, or use --device cpu"));
-    Device::new_cuda(ordinal).map_err(unusable)
-}
-
-fn metal(ordinal: usize) -> Result<Device> {
-    if !cfg!(feature = "metal") {
-        return Err(Error::Argument(
-            "this bipo is built without Metal: build it with --features metal, or use --device cpu".into(),
-        ));
-    }
-    Device::new_metal(ordinal).map_err(|e| Error::Argument(format!("metal cannot be used ({e}): use --device cpu")))
 }
 
 fn tokenizer(checkpoint: &Checkpoint, weights: &Weights) -> Result<Tokenizer> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bipo::chat::Message;
 use bipo::files::{LARGEST_TEXT, check_writable, read_input, write_atomic};
+use bipo::fit::Run;
 use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, generate};
 use bipo::model::Model;
 use bipo::report::{Answer, Block, Generations, Page, Section};
@@ -47,9 +48,10 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         seed: args.seed,
         ..greedy(args.max_new_tokens, &opened, positions)
     };
-    check_prompts(&opened, &prompts, positions)?;
-    let (model, _) = opened.load(&args.model, log)?;
+    let longest = check_prompts(&opened, &prompts, positions)?;
     let magnitudes = args.magnitudes.as_slice();
+    opened.on_device.run = Run::generation(&opened.config, magnitudes.len(), longest + args.max_new_tokens);
+    let (model, _) = opened.load(&args.model, log)?;
     let streams = magnitudes.len() == 1 && !args.model.json && output::terminal_width().is_some();
     let (mut all, mut generations) = (Vec::new(), Vec::new());
     let mut shown = Ok(());
@@ -197,9 +199,11 @@ pub fn read_prompts(prompts: &[String], file: Option<&Path>) -> Result<Vec<Strin
     Ok(prompts)
 }
 
-/// Refuses a prompt that fills the context, or that a vector cannot reach, before the weights are read.
-pub fn check_prompts(opened: &Opened, prompts: &[String], positions: Positions) -> Result<()> {
+/// Refuses a prompt that fills the context, or that a vector cannot reach, before the weights are read. → the tokens of the
+/// longest.
+pub fn check_prompts(opened: &Opened, prompts: &[String], positions: Positions) -> Result<usize> {
     let context = opened.config.max_position_embeddings;
+    let mut longest = 0;
     for prompt in prompts {
         let encoded = opened.encoder.encode_prompt(&[Message::new("user", prompt)])?;
         let tokens = encoded.ids.len();
@@ -211,8 +215,9 @@ pub fn check_prompts(opened: &Opened, prompts: &[String], positions: Positions) 
             let problem = "no token of the prompt or after it would be steered: choose other --positions or --spans";
             return Err(Error::Argument(problem.into()));
         }
+        longest = longest.max(tokens);
     }
-    Ok(())
+    Ok(longest)
 }
 
 /// One entry of `--json`.

@@ -71,14 +71,15 @@ pub struct FrozenKeys {
 }
 
 impl FrozenKeys {
-    /// Those of some sequences, one after the other, `(blocks, 2, rows, K·D)` each; the first is of block `first`.
-    pub fn new(first: usize, sequences: &[Tensor]) -> Result<Self> {
-        let count = sequences.first().map_or(Ok(0), |sequence| sequence.dim(0))?;
-        let of = |block: usize, which: usize| -> Result<Tensor> {
-            let parts: Vec<Tensor> = sequences.iter().map(|s| s.get(block)?.get(which)).collect::<candle_core::Result<_>>()?;
-            Ok(Tensor::cat(&parts, 0)?)
-        };
-        let blocks = (0..count).map(|block| Ok([of(block, 0)?, of(block, 1)?])).collect::<Result<_>>()?;
+    /// Those of some sequences, one after the other, `(blocks, 2, rows, K·D)` each, brought to `device` together; the first is
+    /// of block `first`.
+    pub fn new(first: usize, sequences: &[Tensor], device: &Device) -> Result<Self> {
+        if sequences.is_empty() {
+            return Ok(Self { first, blocks: Vec::new() });
+        }
+        let joined = Tensor::cat(sequences, 2)?.to_device(device)?; // (blocks, 2, frozen, K·D)
+        let of = |block: usize, which: usize| -> Result<Tensor> { Ok(joined.get(block)?.get(which)?) };
+        let blocks = (0..joined.dim(0)?).map(|block| Ok([of(block, 0)?, of(block, 1)?])).collect::<Result<_>>()?;
         Ok(Self { first, blocks })
     }
 }

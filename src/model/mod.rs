@@ -9,7 +9,9 @@ pub(crate) mod gguf;
 pub(crate) mod hub;
 pub mod layout;
 pub mod presets;
+pub mod random;
 pub mod resolve;
+pub mod shapes;
 pub mod token_ids;
 pub mod weights;
 

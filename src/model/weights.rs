@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::gguf::{Gguf, Metadata};
+use super::random::{self, MadeOn};
 use super::resolve::Checkpoint;
 use crate::error::{Error, Result};
 use crate::ops::encoding::Encoding;
@@ -40,6 +41,7 @@ pub struct Weights(Source);
 enum Source {
     Shards { shards: Vec<Shard>, shard_of: HashMap<String, usize> },
     Gguf(Gguf),
+    Random(MadeOn),
 }
 
 struct Shard {
@@ -76,11 +78,17 @@ impl Weights {
         Ok(Self(Source::Shards { shards, shard_of }))
     }
 
+    /// Weights of no file, whatever the shape.
+    pub fn random(made_on: MadeOn) -> Self {
+        Self(Source::Random(made_on))
+    }
+
     /// Whether there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         match &self.0 {
             Source::Shards { shard_of, .. } => shard_of.contains_key(name),
             Source::Gguf(file) => gguf_name(name).is_some_and(|name| file.shape(&name).is_some()),
+            Source::Random(_) => true,
         }
     }
 
@@ -90,6 +98,9 @@ impl Weights {
     /// # Errors
     /// It is missing, has another shape or a type that holds no weights, or cannot be read.
     pub fn load(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+        if let Source::Random(made_on) = self.0 {
+            return random::tensor(made_on, name, shape, dtype, device);
+        }
         let tensor = self.stored(name, shape)?.read()?;
         if dtype == DType::F16 {
             self.check_f16(name, &tensor.flatten_all()?.to_vec1()?)?;
@@ -105,12 +116,18 @@ impl Weights {
         if hold == Hold::Tensors {
             return self.load(name, &shape, dtype, device).map(Weight::Tensor);
         }
-        let stored = self.stored(name, &shape)?;
-        if hold == Hold::Stored || (Encoding::of_dtype(dtype) == Some(stored.encoding) && stored.order == RowOrder::Plain) {
-            let bytes = Bytes::Mapped(stored.map.clone(), stored.range.clone());
-            return HostWeight::encoded(bytes, stored.encoding, shape[1], stored.order).map(Weight::Host);
-        }
-        let tensor = stored.read()?;
+        let tensor = match &self.0 {
+            Source::Random(made_on) => random::tensor(*made_on, name, &shape, DType::F32, &Device::Cpu)?,
+            _ => {
+                let stored = self.stored(name, &shape)?;
+                let same = Encoding::of_dtype(dtype) == Some(stored.encoding) && stored.order == RowOrder::Plain;
+                if hold == Hold::Stored || same {
+                    let bytes = Bytes::Mapped(stored.map.clone(), stored.range.clone());
+                    return HostWeight::encoded(bytes, stored.encoding, shape[1], stored.order).map(Weight::Host);
+                }
+                stored.read()?
+            }
+        };
         let host = match dtype {
             DType::F32 => HostWeight::dense(tensor)?,
             DType::BF16 => owned(Encoding::Bf16, &tensor, shape, |x| half::bf16::from_f32(x).to_le_bytes())?,
@@ -161,6 +178,7 @@ impl Weights {
                 let shapes = file.names().filter(|name| !stays(stored(name))).filter_map(|name| file.shape(name));
                 shapes.filter(|shape| shape.len() > 1).map(wide).sum()
             }
+            Source::Random(_) => 0,
         };
         elements.saturating_mul(dtype.size_in_bytes() as u64)
     }
@@ -174,13 +192,14 @@ impl Weights {
                 shard.stored(name, shape)
             }
             Source::Gguf(file) => stored_in_gguf(file, name, shape),
+            Source::Random(_) => Err(Error::Argument(format!("random weights: tensor `{name}` is in no file"))),
         }
     }
 
     /// The metadata of a GGUF file; `None` for safetensors.
     pub fn gguf_metadata(&self) -> Option<&HashMap<String, Value>> {
         match &self.0 {
-            Source::Shards { .. } => None,
+            Source::Shards { .. } | Source::Random(_) => None,
             Source::Gguf(file) => Some(file.metadata()),
         }
     }
@@ -188,7 +207,7 @@ impl Weights {
     /// The shape of a GGUF file's tensor by its GGUF name, outermost dimension first; `None` for safetensors.
     pub fn gguf_shape(&self, name: &str) -> Option<Vec<usize>> {
         match &self.0 {
-            Source::Shards { .. } => None,
+            Source::Shards { .. } | Source::Random(_) => None,
             Source::Gguf(file) => file.shape(name).map(<[usize]>::to_vec),
         }
     }
@@ -197,6 +216,7 @@ impl Weights {
     pub fn path(&self) -> &Path {
         match &self.0 {
             Source::Gguf(file) => &file.path,
+            Source::Random(_) => Path::new("random weights"),
             Source::Shards { shards, .. } => match shards.as_slice() {
                 [shard] => &shard.path,
                 shards => shards.first().and_then(|shard| shard.path.parent()).unwrap_or(Path::new("")),

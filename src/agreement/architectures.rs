@@ -1,0 +1,32 @@
+//! A tiny shape of every architecture that the decoder implements: each differs from the first in what its name says.
+
+use crate::model::config::{Config, RopeScaling};
+use crate::model::shapes::Shape;
+
+/// Name and shape of each. Sequences of more than 16 tokens are past their trained context.
+pub fn architectures() -> Vec<(&'static str, Config)> {
+    let llama = Config { num_hidden_layers: 3, sliding_layers: vec![false; 3], ..Shape::Tiny.config() };
+    let scaled = |rope_scaling| Config { rope_scaling, ..llama.clone() };
+    let trained = 16;
+    let llama_3 = RopeScaling::Llama3 {
+        factor: 4.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: trained,
+    };
+    vec![
+        ("llama", llama.clone()),
+        ("llama, tied embeddings", Config { tie_word_embeddings: true, ..llama.clone() }),
+        ("llama, biases", Config { qkv_bias: true, o_bias: true, mlp_bias: true, ..llama.clone() }),
+        (
+            "mistral, sliding window",
+            Config { model_type: "mistral".into(), sliding_window: Some(5), sliding_layers: vec![true; 3], ..llama.clone() },
+        ),
+        ("qwen2", Config { model_type: "qwen2".into(), qkv_bias: true, tie_word_embeddings: true, ..llama.clone() }),
+        ("qwen3", Config { model_type: "qwen3".into(), qk_norm: true, head_dim: 32, ..llama.clone() }),
+        ("linear rope scaling", scaled(RopeScaling::Linear { factor: 2.0 })),
+        ("dynamic rope scaling", scaled(RopeScaling::Dynamic { factor: 2.0, original_max_position_embeddings: trained })),
+        ("llama 3 rope scaling", scaled(llama_3)),
+        ("rope factors", scaled(RopeScaling::Factors((0..8).map(|i| 1.0 + 0.25 * i as f32).collect()))),
+    ]
+}

@@ -1,0 +1,53 @@
+//! The best rate of a matrix product, as the model's own are made: what steps are measured against.
+
+use std::time::{Duration, Instant};
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::Result;
+use crate::model::Model;
+use crate::ops::linear::Linear;
+use crate::ops::weight::{HostWeight, Weight};
+
+/// Floating-point operations a second of the best of some products, in the dtype of the model's activations.
+///
+/// # Errors
+/// A product fails.
+pub fn matmul_flops_per_s(model: &Model, time: Duration) -> Result<f64> {
+    let (hidden, inner) = (model.config.hidden_size, model.config.intermediate_size);
+    let square = if model.device().is_cpu() { [512, 1024, 1536] } else { [2048, 4096, 8192] };
+    let own = [(512, hidden, 2 * inner), (512, inner, hidden)];
+    let shapes: Vec<(usize, usize, usize)> = square.into_iter().map(|n| (n, n, n)).chain(own).collect();
+    let each = time / shapes.len() as u32;
+    let mut best = 0f64;
+    for (rows, inner, outputs) in shapes {
+        let seconds = product_s(model.dtype(), model.device(), (rows, inner, outputs), each)?;
+        best = best.max(2.0 * (rows * inner * outputs) as f64 / seconds);
+    }
+    Ok(best)
+}
+
+/// Seconds of x·Wᵀ, the best of several tries. `x (rows, inner)`, `W (outputs, inner)`
+fn product_s(dtype: DType, device: &Device, (rows, inner, outputs): (usize, usize, usize), time: Duration) -> Result<f64> {
+    let random = |shape: (usize, usize)| -> Result<Tensor> { Ok(Tensor::randn(0f32, 1.0, shape, device)?.to_dtype(dtype)?) };
+    let (x, weight) = (random((rows, inner))?, random((outputs, inner))?);
+    let on_host = device.is_cpu() && dtype == DType::F32;
+    let weight = if on_host { Weight::Host(HostWeight::dense(weight)?) } else { weight.into() };
+    let linear = Linear { weight, bias: None };
+    // Several at a time where the device works in the background: its queue must not run dry.
+    let at_a_time = if device.is_cpu() { 1 } else { 10 };
+    let run = || -> Result<f64> {
+        let started = Instant::now();
+        for _ in 0..at_a_time {
+            linear.forward(&x)?;
+        }
+        device.synchronize()?;
+        Ok(started.elapsed().as_secs_f64() / f64::from(at_a_time))
+    };
+    run()?;
+    let (begun, mut best) = (Instant::now(), run()?);
+    while begun.elapsed() < time {
+        best = best.min(run()?);
+    }
+    Ok(best)
+}

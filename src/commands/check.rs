@@ -1,0 +1,89 @@
+//! `bipo check`: whether a device computes what the CPU does, as a table or JSON; fails where it does not.
+
+use bipo::agreement::{self, Check, Recording};
+use bipo::data::{self, DEFAULT_DATASET, LoadOptions, Source, TruthfulPairs};
+use bipo::device;
+use bipo::model::presets;
+use bipo::model::weights::Hold;
+use bipo::tokens::ResponsePrefix;
+use bipo::{Error, Result};
+use candle_core::DType;
+use serde_json::json;
+
+use super::session::Opened;
+use crate::args::{CheckArgs, DTypeArg};
+use crate::output::{self, Log};
+
+pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
+    let log = Log::new(args.model.verbose, args.model.quiet);
+    let device = device::open(&args.model.device)?;
+    if args.golden.is_some() && args.model.model.is_empty() {
+        return Err(Error::Argument("--golden needs --model: the model that was recorded".into()).into());
+    }
+    let dtypes = match args.model.dtype {
+        DTypeArg::Auto => vec![DType::F32, DType::BF16, DType::F16],
+        dtype => vec![dtype.resolve(device.is_cpu())],
+    };
+    log.info(format!("{}: tiny models", device::describe(&device)));
+    let mut checks = agreement::tiny_models(&device, &dtypes)?;
+    log.info("48 training steps");
+    checks.extend(agreement::tiny_training(&device, &dtypes)?);
+    if !args.model.model.is_empty() {
+        checks.extend(real_model(args, &dtypes, log)?);
+    }
+    let failed = checks.iter().filter(|check| !check.passed).count();
+    if args.model.json {
+        output::json(&json!({
+            "schema_version": 1, "bipo_version": env!("CARGO_PKG_VERSION"), "device": device::describe(&device),
+            "passed": failed == 0, "checks": checks,
+        }))?;
+    } else {
+        output::result(&to_text(&checks))?;
+    }
+    match failed {
+        0 => Ok(()),
+        failed => Err(anyhow::anyhow!("{failed} of {} checks failed", checks.len())),
+    }
+}
+
+/// 48 training steps of a real model, against the recording, or against the CPU.
+fn real_model(args: &CheckArgs, dtypes: &[DType], log: Log) -> Result<Vec<Check>> {
+    let opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+    let (recording, recorded) = match &args.golden {
+        Some(folder) => Recording::read(folder).map(|(recording, trace)| (recording, Some(trace)))?,
+        None => (first_pairs(&opened)?, None),
+    };
+    let expected = match recorded {
+        Some(trace) => trace,
+        None => recording.run(&opened.load_held(DType::F32, &candle_core::Device::Cpu, Hold::Dense)?)?,
+    };
+    let mut checks = Vec::new();
+    for dtype in dtypes {
+        log.info(format!("{}, {dtype:?}: 48 training steps", opened.files.name));
+        let model = opened.load_held(*dtype, &opened.device, Hold::Tensors)?;
+        checks.extend(recording.run(&model)?.compare(&opened.files.name, *dtype, &expected));
+    }
+    Ok(checks)
+}
+
+/// The first 64 pairs of the default data set.
+fn first_pairs(opened: &Opened) -> Result<Recording> {
+    let options = LoadOptions { limit: Some(64), strict: false, pairs: TruthfulPairs::First, offline: true };
+    let dataset = data::load(&Source::parse(DEFAULT_DATASET)?, &options)?;
+    let encode = |pair| opened.encoder.encode_pair(pair, opened.config.max_position_embeddings).map(|(pair, _)| pair);
+    let pairs = dataset.pairs.iter().map(encode).collect::<Result<_>>()?;
+    let layer = opened.preset.map_or_else(|| presets::default_layer(opened.config.num_hidden_layers), |preset| preset.layer);
+    Ok(Recording::new(pairs, layer, 5e-4))
+}
+
+fn to_text(checks: &[Check]) -> String {
+    let name = |check: &Check| format!("{}, {}", check.model, check.dtype);
+    let widest = |text: &dyn Fn(&Check) -> usize| checks.iter().map(text).max().unwrap_or(0);
+    let (models, whats) = (widest(&|check| name(check).len()), widest(&|check| check.what.len()));
+    let line = |check: &Check| {
+        let verdict = if check.passed { "ok" } else { "FAILED" };
+        let Check { what, difference, bound, .. } = check;
+        format!("{verdict:6}  {:models$}  {what:whats$}  {difference:9.2e}, at most {bound:.0e}\n", name(check))
+    };
+    checks.iter().map(line).collect()
+}

@@ -1,0 +1,92 @@
+//! Shapes of known models, to measure speed and memory without their weights. Data only.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::config::{Config, RopeScaling};
+use crate::{Error, Result};
+
+/// A known shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// meta-llama/Llama-2-7b-chat-hf.
+    Llama2_7b,
+    /// mistralai/Mistral-7B-Instruct-v0.2.
+    Mistral7b,
+    /// HuggingFaceTB/SmolLM2-135M-Instruct.
+    Smollm2_135m,
+    /// No model's: as small as everything can be tried on.
+    Tiny,
+}
+
+/// By name.
+pub const SHAPES: [(&str, Shape); 4] = [
+    ("llama-2-7b", Shape::Llama2_7b),
+    ("mistral-7b", Shape::Mistral7b),
+    ("smollm2-135m", Shape::Smollm2_135m),
+    ("tiny", Shape::Tiny),
+];
+
+impl FromStr for Shape {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let names = SHAPES.map(|(name, _)| name).join(", ");
+        let known = SHAPES.iter().find(|(name, _)| *name == text).map(|(_, shape)| *shape);
+        known.ok_or_else(|| Error::Argument(format!("shape {text:?}: expected one of {names}")))
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let name = SHAPES.iter().find(|(_, shape)| shape == self).map(|(name, _)| *name);
+        f.write_str(name.unwrap_or_default())
+    }
+}
+
+impl Shape {
+    /// As the model's own `config.json` has it.
+    pub fn config(self) -> Config {
+        match self {
+            Self::Llama2_7b => Config { max_position_embeddings: 4096, ..llama(4096, 11008, 32, [32, 32, 128], 32000) },
+            Self::Mistral7b => Config {
+                model_type: "mistral".into(),
+                rope_theta: 1e6,
+                max_position_embeddings: 32768,
+                ..llama(4096, 14336, 32, [32, 8, 128], 32000)
+            },
+            Self::Smollm2_135m => Config {
+                rope_theta: 1e5,
+                max_position_embeddings: 8192,
+                tie_word_embeddings: true,
+                ..llama(576, 1536, 30, [9, 3, 64], 49152)
+            },
+            Self::Tiny => llama(64, 176, 4, [4, 2, 16], 320),
+        }
+    }
+}
+
+/// `heads` are the query heads, the key-value heads and their width.
+fn llama(hidden_size: usize, intermediate_size: usize, layers: usize, heads: [usize; 3], vocab_size: usize) -> Config {
+    Config {
+        model_type: "llama".into(),
+        hidden_size,
+        intermediate_size,
+        vocab_size,
+        num_hidden_layers: layers,
+        num_attention_heads: heads[0],
+        num_key_value_heads: heads[1],
+        head_dim: heads[2],
+        rms_norm_eps: 1e-5,
+        rope_theta: 1e4,
+        rope_scaling: RopeScaling::None,
+        max_position_embeddings: 2048,
+        sliding_window: None,
+        sliding_layers: vec![false; layers],
+        tie_word_embeddings: false,
+        qkv_bias: false,
+        o_bias: false,
+        mlp_bias: false,
+        qk_norm: false,
+    }
+}
