@@ -29,6 +29,7 @@ Examples (SmolLM2 as GGUF: scripts/fetch-smollm2.sh; needs torch, transformers, 
   python scripts/reference_bipo.py --model smollm2.gguf --dataset data/cheerful-train.csv --layer 14 \\
       --replay bipo_output/metrics.jsonl          # the rows and directions of a run of bipo
   python scripts/reference_bipo.py --model smollm2.gguf --sweep -2,-1,0,1,2 --vector v.safetensors --prompt "How are you?"
+  python scripts/reference_bipo.py --shape mistral-7b --device cuda --dtype bf16     # speed alone: random weights and tokens
 """
 
 import argparse
@@ -42,9 +43,11 @@ import time
 
 import torch
 import torch.nn.functional as F
+from random_model import SHAPES
 from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     get_constant_schedule_with_warmup,
@@ -57,7 +60,7 @@ def main():
     args = parse_arguments()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    result = sweep(args) if args.sweep else train(args)
+    result = measure_shape(args) if args.shape else sweep(args) if args.sweep else train(args)
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result |= {"peak_rss_mib": round(peak_kib / 1024, 1), "threads": args.threads, "torch": torch.__version__}
     if args.json:
@@ -164,7 +167,7 @@ def response_logprobs(model, batch):
     """Sum of the log-probabilities of each response's tokens, (2B,)."""
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     logits = model(**inputs, use_cache=False).logits  # (2B, T, V)
-    logprobs = logits[:, :-1].log_softmax(-1)
+    logprobs = logits[:, :-1].float().log_softmax(-1)
     labels = batch["input_ids"][:, 1:, None]
     return (logprobs.gather(2, labels)[..., 0] * batch["response_mask"][:, 1:]).sum(-1)
 
@@ -266,6 +269,117 @@ def read_vector(path):
         return int(name.removeprefix("layer.")), file.get_tensor(name).float()
 
 
+# Speed at a shape ----------------------------------------------------------------------------------------------------
+
+
+def measure_shape(args):
+    """Training steps and a sweep of a random model, as `bipo bench --shape` has them: each response has its prompt in front.
+
+    Policy and reference are one copy here: both are frozen, and two would not fit the GPUs that bipo is made for.
+    """
+    dtype = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[args.dtype]
+    started = time.perf_counter()
+    model = random_model(args.shape, args.device, dtype)
+    synchronize(args.device)
+    load_s = time.perf_counter() - started
+    layer = args.layer if args.layer is not None else model.config.num_hidden_layers * 45 // 100
+
+    v = torch.nn.Parameter(torch.zeros(model.config.hidden_size, device=args.device))
+    optimizer = torch.optim.AdamW([v], lr=1e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=args.weight_decay)
+
+    def step(d):
+        batch = random_batch(args, model.config.vocab_size)
+        margin = margins(model, model, batch, layer, (d * v).to(dtype), args.beta)
+        loss = -F.logsigmoid(d * margin).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([v], args.max_grad_norm)
+        optimizer.step()
+        return loss.item()
+
+    first_loss = step(1.0)
+    step(-1.0)
+    synchronize(args.device)
+    started, steps = time.perf_counter(), 0
+    while steps < 3 or time.perf_counter() - started < args.seconds:
+        step(1.0 if steps % 2 else -1.0)
+        steps += 1
+    synchronize(args.device)
+    steps_s = time.perf_counter() - started
+    training_peak = peak_device_bytes(args.device)
+
+    prompt_ids = torch.randint(model.config.vocab_size, (1, args.prompt_tokens), device=args.device)
+    direction = 0.01 * torch.randn(model.config.hidden_size, device=args.device)
+    generate_all(args, model, prompt_ids, layer, direction.to(dtype), [0], 3)
+    synchronize(args.device)
+    started = time.perf_counter()
+    tokens = generate_all(args, model, prompt_ids, layer, direction.to(dtype), [-2, -1, 0, 1, 2], args.max_new_tokens)
+    synchronize(args.device)
+    sweep_s = time.perf_counter() - started
+    return {
+        "shape": args.shape,
+        "device": torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else args.device,
+        "dtype": args.dtype,
+        "load_s": load_s,
+        "first_loss": first_loss,
+        "steps": steps,
+        "steps_per_s": steps / steps_s,
+        "training_peak_memory_bytes": training_peak,
+        "sweep_magnitudes": 5,
+        "sweep_tokens": tokens,
+        "sweep_tokens_per_s": tokens / sweep_s,
+        "peak_memory_bytes": peak_device_bytes(args.device),
+    }
+
+
+def random_model(shape, device, dtype):
+    """A frozen model of a known shape with the library's own random weights, made on the device."""
+    sizes = {name: value for name, value in SHAPES[shape].items() if name not in ("model_type", "architectures")}
+    config = AutoConfig.for_model(SHAPES[shape]["model_type"], **sizes)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return model.eval().requires_grad_(False)
+
+
+def random_batch(args, vocab_size):
+    """Chosen, then rejected responses of a batch: (2B, T). Nothing is padded."""
+    shape = (args.batch_size, args.prompt_tokens)
+    prompts = torch.randint(vocab_size, shape, device=args.device).repeat(2, 1)
+    responses = torch.randint(vocab_size, (2 * args.batch_size, args.response_tokens), device=args.device)
+    input_ids = torch.cat([prompts, responses], dim=1)
+    response_mask = torch.ones(input_ids.shape, device=args.device)
+    response_mask[:, : args.prompt_tokens] = 0.0
+    return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "response_mask": response_mask}
+
+
+def generate_all(args, model, prompt_ids, layer, v, factors, new_tokens):
+    """Greedy texts of equal length, one magnitude after another. Returns the number of tokens."""
+    tokens = 0
+    for factor in factors:
+        hook = model.model.layers[layer].register_forward_hook(add_to_output(factor * v))
+        with torch.no_grad():
+            output = model.generate(
+                prompt_ids,
+                attention_mask=torch.ones_like(prompt_ids),
+                min_new_tokens=new_tokens,
+                max_new_tokens=new_tokens,
+                do_sample=False,
+                pad_token_id=0,
+            )
+        hook.remove()
+        tokens += output.shape[1] - prompt_ids.shape[1]
+    return tokens
+
+
+def synchronize(device):
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def peak_device_bytes(device):
+    return torch.cuda.max_memory_reserved(device) if device.startswith("cuda") else None
+
+
 # Model and data ------------------------------------------------------------------------------------------------------
 
 
@@ -349,7 +463,13 @@ def collate(pairs, pad_id):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description="BiPO in plain PyTorch, to compare bipo with.")
-    parser.add_argument("--model", required=True, help="a .gguf file or a local Hugging Face directory")
+    parser.add_argument("--model", help="a .gguf file or a local Hugging Face directory")
+    parser.add_argument("--shape", choices=list(SHAPES), help="measure steps and a sweep of a random model instead")
+    parser.add_argument("--device", default="cpu", help="where a shape is measured: cpu or cuda")
+    parser.add_argument("--dtype", choices=["f32", "bf16", "f16"], default="f32", help="of a shape's weights")
+    parser.add_argument("--seconds", type=float, default=5.0, help="repeat a shape's steps for this long")
+    parser.add_argument("--prompt-tokens", type=int, default=50, help="of a shape's pairs")
+    parser.add_argument("--response-tokens", type=int, default=50, help="of a shape's pairs")
     parser.add_argument("--dataset", help="CSV with question, matching, not_matching (or prompt, chosen, rejected)")
     parser.add_argument("--layer", type=int, help="block whose output is steered, 0-based")
     parser.add_argument("--epochs", type=int, default=5)
@@ -378,6 +498,10 @@ def parse_arguments():
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--json", action="store_true", help="print the result as one line")
     args = parser.parse_args(join_sweep(sys.argv[1:]))
+    if args.shape:
+        return args
+    if not args.model:
+        parser.error("name a model with --model, or --shape")
     if args.sweep and not args.vector:
         parser.error("--sweep needs --vector")
     if not args.sweep and (not args.dataset or args.layer is None):

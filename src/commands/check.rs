@@ -38,7 +38,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
             "passed": failed == 0, "checks": checks,
         }))?;
     } else {
-        output::result(&to_text(&checks))?;
+        output::result(&to_text(&checks, args.model.verbose))?;
     }
     match failed {
         0 => Ok(()),
@@ -76,14 +76,24 @@ fn first_pairs(opened: &Opened) -> Result<Recording> {
     Ok(Recording::new(pairs, layer, 5e-4))
 }
 
-fn to_text(checks: &[Check]) -> String {
+/// A line for all that was compared of a model in a dtype, the comparison nearest to its bound, or those that failed; all of
+/// them where the user wants to know.
+fn to_text(checks: &[Check], all: bool) -> String {
     let name = |check: &Check| format!("{}, {}", check.model, check.dtype);
-    let widest = |text: &dyn Fn(&Check) -> usize| checks.iter().map(text).max().unwrap_or(0);
+    let mut shown: Vec<&Check> = Vec::new();
+    for group in checks.chunk_by(|a, b| name(a) == name(b)) {
+        let share = |check: &&Check| check.difference / check.bound.max(f64::MIN_POSITIVE);
+        let nearest = group.iter().max_by(|a, b| share(a).total_cmp(&share(b)));
+        let has_failed = group.iter().any(|check| !check.passed);
+        shown.extend(group.iter().filter(|check| all || !check.passed));
+        shown.extend(nearest.filter(|_| !all && !has_failed));
+    }
+    let widest = |text: &dyn Fn(&Check) -> usize| shown.iter().map(|check| text(check)).max().unwrap_or(0);
     let (models, whats) = (widest(&|check| name(check).len()), widest(&|check| check.what.len()));
     let line = |check: &Check| {
         let verdict = if check.passed { "ok" } else { "FAILED" };
         let Check { what, difference, bound, .. } = check;
-        format!("{verdict:6}  {:models$}  {what:whats$}  {difference:9.2e}, at most {bound:.0e}\n", name(check))
+        format!("{verdict:6}  {:models$}  {what:whats$}  {difference:9.2e}, at most {bound:.1e}\n", name(check))
     };
-    checks.iter().map(line).collect()
+    shown.into_iter().map(line).collect()
 }

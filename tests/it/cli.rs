@@ -236,10 +236,15 @@ fn a_cache_in_a_file_gives_the_same_bytes_as_one_in_memory_and_its_size_is_said_
         let file = place.train("file", &[&flags[..], &["--cache-memory", "0"]].concat());
         // Room for some of the pairs.
         let both = place.train("both", &[&flags[..], &["--cache-memory", "3kB"]].concat());
-        for output in [&memory, &file, &both] {
+        // On the CPU the device's memory is the machine's: there the limit is not asked.
+        let device = place.train("device", &[&flags[..], &["--cache", "device", "--cache-memory", "0"]].concat());
+        let host = place.train("host", &[&flags[..], &["--cache", "host", "--cache-memory", "0"]].concat());
+        for output in [&memory, &file, &both, &device, &host] {
             assert_ok(output);
         }
-        assert_eq!(place.vector("memory"), place.vector("file"), "{positions}");
+        for other in ["file", "device", "host"] {
+            assert_eq!(place.vector("memory"), place.vector(other), "{positions}, {other}");
+        }
         assert_eq!(place.vector("memory"), place.vector("both"), "{positions}");
         let line = |output: &Output| {
             let stderr = text(&output.stderr);
@@ -256,6 +261,7 @@ fn a_cache_in_a_file_gives_the_same_bytes_as_one_in_memory_and_its_size_is_said_
         let residuals = format!("residuals {:.1} kB", (2 * 32 * 4 * epoch.sum::<u64>()) as f64 / 1000.0);
         assert!(line(&memory).contains(&residuals), "{} has no {residuals}", line(&memory));
         assert!(line(&memory).ends_with("in memory") && line(&file).ends_with("in a temporary file in file"));
+        assert!(line(&device).ends_with("in memory") && line(&host).ends_with("in a temporary file in host"));
         assert_eq!(line(&memory).contains("keys and values"), has_keys, "{}", line(&memory));
         let left: Vec<_> = fs::read_dir(place.path("file")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left.len(), 8, "{left:?}");

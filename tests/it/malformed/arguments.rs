@@ -28,6 +28,18 @@ pub fn cases() -> Vec<Case> {
         Case::train("--layers ,", "is no layer"),
         Case::train(&format!("--layer {absurd}"), "out of range: model has 3 layers"),
         Case::train("--device cuda:x", "expected cuda:N"),
+        #[cfg(not(feature = "cuda"))]
+        Case::train("--device cuda", "this bipo is built for the CPU: build it with --features cuda, or use --device cpu"),
+        #[cfg(not(feature = "metal"))]
+        Case::train("--device metal", "this bipo is built without Metal"),
+        Case::train("--cache ram", "expected auto, device or host"),
+        Case::new("bench --shape llama-3", "expected one of llama-2-7b, mistral-7b, smollm2-135m, tiny"),
+        Case::new("bench", "no model: give --shape NAME"),
+        Case::new("bench --shape tiny --model smollm2", "cannot be used with"),
+        Case::new("bench --shape tiny --prompt-tokens 2040", "fill the model's context of 2048 tokens"),
+        Case::new("bench --shape tiny --sweeps 1,0", "expected a whole number from 1 to 4096"),
+        Case::new("check --golden .", "--golden needs --model"),
+        Case::new("check --model MODEL --golden nowhere", "pairs64.json"),
         Case::train("--device tpu", "expected auto, cpu, cuda[:N] or metal"),
         Case::train("--template no-such", "unknown chat template `no-such`"),
         Case::train("--method caa --lr 1", "--lr"),
