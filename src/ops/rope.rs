@@ -1,6 +1,7 @@
 //! Rotary position embedding, half-split form: (x₁, x₂) → (x₁·cos − x₂·sin, x₂·cos + x₁·sin). A rotation, so its vjp is
 //! the rotation by the opposite angle. Tables for every kind of frequency scaling that [`RopeScaling`] names.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use candle_core::{D, DType, Device, Tensor};
@@ -23,7 +24,16 @@ impl Angles {
     pub fn new(rope: &Rope, positions: &[usize], lengths: &[usize], device: &Device) -> Result<Self> {
         let half = rope.head_dim / 2;
         let (mut cos, mut sin) = (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
-        for (&position, &length) in positions.iter().zip(lengths) {
+        // The sequences of a batch have the same positions: a GPU would wait for the sines of each.
+        let mut known = HashMap::new();
+        for (row, (&position, &length)) in positions.iter().zip(lengths).enumerate() {
+            let of_length = if rope.depends_on_length(length) { length } else { 0 };
+            let same = *known.entry((position, of_length)).or_insert(row);
+            if same < row {
+                cos.extend_from_within(same * half..(same + 1) * half);
+                sin.extend_from_within(same * half..(same + 1) * half);
+                continue;
+            }
             for frequency in rope.frequencies(length).iter() {
                 let angle = position as f32 * frequency;
                 cos.push(angle.cos());
