@@ -56,7 +56,20 @@ pub enum Error {
     Interrupted,
     /// A tensor operation failed.
     #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
+    Tensor(candle_core::Error),
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        let text = error.to_string();
+        // As CUDA and its matrix library say it.
+        if ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"].iter().any(|name| text.contains(name)) {
+            let problem = "the device is out of memory: another program may use it; lower --batch-size or --max-length, or try \
+                           --dtype bf16 or --cache host";
+            return Self::Memory(problem.into());
+        }
+        Self::Tensor(error)
+    }
 }
 
 impl Error {
@@ -118,6 +131,15 @@ mod tests {
     fn what_a_file_says_cannot_break_the_line_or_colour_the_terminal() {
         let error = Error::malformed("a.csv", "no column x; found a\nb, \u{1b}[31mred, é").to_string();
         assert_eq!(error, "a.csv: no column x; found a\\nb, \\u{1b}[31mred, é");
+    }
+
+    #[test]
+    fn a_device_without_room_is_told_with_what_helps() {
+        // As candle prints cudarc's error.
+        let error = candle_core::Error::msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+        let told = Error::from(error);
+        assert!(matches!(told, Error::Memory(_)) && told.to_string().contains("--batch-size"), "{told}");
+        assert!(matches!(Error::from(candle_core::Error::msg("shape mismatch")), Error::Tensor(_)));
     }
 
     #[test]
