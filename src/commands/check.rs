@@ -1,13 +1,13 @@
 //! `bipo check`: whether a device computes what the CPU does, as a table or JSON; fails where it does not.
 
-use bipo::agreement::{self, Check, Recording};
+use bipo::agreement::{self, Check, Recording, Trace};
 use bipo::data::{self, DEFAULT_DATASET, LoadOptions, Source, TruthfulPairs};
 use bipo::device;
 use bipo::model::presets;
 use bipo::model::weights::Hold;
 use bipo::tokens::ResponsePrefix;
 use bipo::{Error, Result};
-use candle_core::DType;
+use candle_core::{DType, Device};
 use serde_json::json;
 
 use super::session::Opened;
@@ -24,12 +24,14 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
         DTypeArg::Auto => vec![DType::F32, DType::BF16, DType::F16],
         dtype => vec![dtype.resolve(device.is_cpu())],
     };
+    // First what can be wrong.
+    let real_model = (!args.model.model.is_empty()).then(|| RealModel::open(args, log)).transpose()?;
     log.info(format!("{}: tiny models", device::describe(&device)));
     let mut checks = agreement::tiny_models(&device, &dtypes)?;
     log.info("48 training steps");
     checks.extend(agreement::tiny_training(&device, &dtypes)?);
-    if !args.model.model.is_empty() {
-        checks.extend(real_model(args, &dtypes, log)?);
+    if let Some(real_model) = real_model {
+        checks.extend(real_model.check(&dtypes, log)?);
     }
     let failed = checks.iter().filter(|check| !check.passed).count();
     if args.model.json {
@@ -46,24 +48,40 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
     }
 }
 
-/// 48 training steps of a real model, against the recording, or against the CPU.
-fn real_model(args: &CheckArgs, dtypes: &[DType], log: Log) -> Result<Vec<Check>> {
-    let opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
-    let (recording, recorded) = match &args.golden {
-        Some(folder) => Recording::read(folder).map(|(recording, trace)| (recording, Some(trace)))?,
-        None => (first_pairs(&opened)?, None),
-    };
-    let expected = match recorded {
-        Some(trace) => trace,
-        None => recording.run(&opened.load_held(DType::F32, &candle_core::Device::Cpu, Hold::Dense)?)?,
-    };
-    let mut checks = Vec::new();
-    for dtype in dtypes {
-        log.info(format!("{}, {dtype:?}: 48 training steps", opened.files.name));
-        let model = opened.load_held(*dtype, &opened.device, Hold::Tensors)?;
-        checks.extend(recording.run(&model)?.compare(&opened.files.name, *dtype, &expected));
+/// A real model that repeats 48 training steps, those of the recording or others.
+struct RealModel {
+    opened: Opened,
+    recording: Recording,
+    recorded: Option<Trace>,
+}
+
+impl RealModel {
+    fn open(args: &CheckArgs, log: Log) -> Result<Self> {
+        let golden = args.golden.as_deref().map(Recording::read).transpose()?;
+        let opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+        let (recording, recorded) = match golden {
+            Some((recording, trace)) => (recording, Some(trace)),
+            None => (first_pairs(&opened)?, None),
+        };
+        Ok(Self { opened, recording, recorded })
     }
-    Ok(checks)
+
+    /// Against the recording, or against the CPU.
+    fn check(self, dtypes: &[DType], log: Log) -> Result<Vec<Check>> {
+        let Self { opened, recording, recorded } = self;
+        let name = &opened.files.name;
+        let expected = match recorded {
+            Some(trace) => trace,
+            None => recording.run(&opened.load_held(DType::F32, &Device::Cpu, Hold::Dense)?)?,
+        };
+        let mut checks = Vec::new();
+        for dtype in dtypes {
+            log.info(format!("{name}, {dtype:?}: 48 training steps"));
+            let model = opened.load_held(*dtype, &opened.device, Hold::Tensors)?;
+            checks.extend(recording.run(&model)?.compare(name, *dtype, &expected));
+        }
+        Ok(checks)
+    }
 }
 
 /// The first 64 pairs of the default data set.
