@@ -35,8 +35,7 @@ def main():
     part("check", "check", [args.bipo, "check", *here, "--json"])
     if args.model:
         golden = ["--golden", args.golden] if args.golden else []
-        dtype = ["--dtype", "f32"]
-        part("check of the model", "model", [args.bipo, "check", *here, "--model", args.model, "--offline", *golden, *dtype, "--json"])
+        part("check of the model", "model", [args.bipo, "check", *here, "--model", args.model, "--offline", *golden, "--json"])
     lengths = ["--batch-size", "4", "--prompt-tokens", args.prompt_tokens, "--response-tokens", args.response_tokens]
     seconds = ["--seconds", args.seconds]
     has_torch = not args.no_torch and all(importlib.util.find_spec(module) for module in ("torch", "transformers", "safetensors", "numpy"))

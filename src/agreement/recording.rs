@@ -101,8 +101,9 @@ impl Trace {
     /// How far this is from what is expected.
     pub fn compare(&self, model: &str, dtype: DType, expected: &Self) -> Vec<Check> {
         let (loss, other) = match dtype {
-            DType::BF16 => (3e-2, 0.2),
-            DType::F16 => (4e-3, 0.05),
+            // On the CPU, SmolLM2's steps in bf16 were 1.8e-2, and 5.6 % and 2.7 %, from the recorded ones.
+            DType::BF16 => (3e-2, 0.1),
+            DType::F16 => (5e-3, 2e-2),
             // Of the test that compares the CPU with the authors' trainer.
             _ => (2e-5, 1e-3),
         };

@@ -40,8 +40,11 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
     let mut dir = OutputDir::claim(args, log)?;
     let at = args.caa_positions.unwrap_or_default();
-    let Prepared { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } = Prepared::new(&args.run, log)?;
+    let Prepared { mut opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } = Prepared::new(&args.run, log)?;
     let layers = named_layers(args, &opened)?;
+    opened.on_device.keeps_residuals_at(layers.as_slice().len());
+    // No gradient is taken.
+    opened.on_device.run.saved_a_row = 0;
     let mut config = run::config(&args.run, &opened, layers, None, args.output_dir.clone())?;
     dir.make()?;
     let (model, load_s) = opened.load(&args.run.model, log)?;

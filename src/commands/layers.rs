@@ -28,8 +28,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     let Prepared { mut opened, dataset, heldout, pairs, heldout_pairs, .. } = Prepared::new(&args.run, log)?;
     let num_blocks = opened.config.num_hidden_layers;
     let layers = args.layers.as_ref().map_or_else(|| middle_layers(num_blocks), |list| list.of(num_blocks))?;
-    let residuals = &mut opened.on_device.run.residuals;
-    *residuals = residuals.saturating_mul(layers.as_slice().len() as u64);
+    opened.on_device.keeps_residuals_at(layers.as_slice().len());
     let config = run::config(&args.run, &opened, layers, None, CacheOptions::default().spill_dir)?;
     let (pairs, heldout_pairs, name) = match (heldout, heldout_pairs) {
         (Some(heldout), Some(heldout_pairs)) => (pairs, heldout_pairs, heldout.name),

@@ -96,6 +96,11 @@ impl OnDevice {
         Self { run: Run::generation(config, 0, 0), batch_size: 1, cache: CachePlace::Auto }
     }
 
+    /// Residuals are kept at so many layers instead of one.
+    pub fn keeps_residuals_at(&mut self, layers: usize) {
+        self.run.residuals = self.run.residuals.saturating_mul(layers as u64);
+    }
+
     fn choice(&self, dtype: DType) -> Choice {
         Choice { dtype, batch_size: self.batch_size, cache: self.cache }
     }
