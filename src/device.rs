@@ -34,8 +34,8 @@ fn cuda(ordinal: usize) -> Result<Device> {
     let unusable = |error: candle_core::Error| {
         let reason = crate::model::weights::reason(&error);
         Error::Argument(format!(
-            "cuda:{ordinal} cannot be used: no GPU, or no driver for CUDA 13 ({reason}); see what nvidia-smi says, or use \
-             --device cpu"
+            "cuda:{ordinal} cannot be used: no GPU, or no driver as new as this bipo's CUDA ({reason}); see what nvidia-smi \
+             says, or use --device cpu"
         ))
     };
     Device::new_cuda(ordinal).map_err(unusable)
