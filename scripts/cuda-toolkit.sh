@@ -56,6 +56,8 @@ ln -sfn lib "$dir/lib64"
 # Found before any shared one, so that the program does not need libcudart where it runs.
 cp -f "$dir/lib/libcudart_static.a" "$dir/lib/libcudart.a"
 
+cp -f "$here/nvcc-dense" "$dir/bin/nvcc-dense"
+
 cudarc=$("$python" "$here/cuda_stubs.py" find "$here/../Cargo.toml") || fail "cargo could not fetch the dependencies"
 "$python" "$here/cuda_stubs.py" make "$cudarc" "$dir/lib/stubs" || fail "cannot make the libraries to link against"
 
@@ -63,6 +65,8 @@ cat >"$dir/env.sh" <<ENV
 # What a build of bipo with --features cuda needs. CUDA_COMPUTE_CAP is the oldest kind of GPU that the program runs on.
 export CUDA_HOME='$dir' NVCC='$dir/bin/nvcc' CUDARC_CUDA_VERSION=13000
 export CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-80}
+# A build in a fraction of the time, without kernels of candle that bipo never calls:
+# export NVCC='$dir/bin/nvcc-dense'
 ENV
 "$dir/bin/nvcc" --version >/dev/null || fail "$dir/bin/nvcc does not run: remove $dir and try again"
 cat "$dir/env.sh"
