@@ -12,9 +12,10 @@ use bipo::model::random::MadeOn;
 use bipo::model::weights::{Hold, Weights};
 use bipo::tokens::ResponsePrefix;
 use bipo::{Error, Result, device};
+use candle_core::Device;
 use serde::Serialize;
 
-use super::memory::OnDevice;
+use super::memory::{Need, OnDevice};
 use super::session::Opened;
 use crate::args::BenchArgs;
 use crate::output::{self, Log};
@@ -63,7 +64,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     };
     let device = device::open(&args.model.device)?;
     let peak = PeakMemory::watch(&device);
-    let (name, model, load_s) = load(args, &options, log)?;
+    let (name, model, load_s) = load(args, device, &options, log)?;
     let longest = model.config.max_position_embeddings;
     if options.prompt_tokens + options.response_tokens.max(options.new_tokens) >= longest {
         let problem = format!("prompt and response fill the model's context of {longest} tokens: lower --prompt-tokens");
@@ -115,7 +116,7 @@ fn on_device(config: &Config, options: &BenchOptions) -> OnDevice {
 }
 
 /// The name of the model, itself, and the seconds that it took.
-fn load(args: &BenchArgs, options: &BenchOptions, log: Log) -> Result<(String, Model, f64)> {
+fn load(args: &BenchArgs, device: Device, options: &BenchOptions, log: Log) -> Result<(String, Model, f64)> {
     let Some(shape) = args.shape else {
         if args.model.model.is_empty() {
             return Err(Error::Argument("no model: give --shape NAME for random weights, or --model MODEL".into()));
@@ -125,11 +126,12 @@ fn load(args: &BenchArgs, options: &BenchOptions, log: Log) -> Result<(String, M
         let (model, load_s) = opened.load(&args.model, log)?;
         return Ok((opened.files.name.clone(), model, load_s));
     };
-    let device = device::open(&args.model.device)?;
     let dtype = args.model.dtype.resolve(device.is_cpu());
     let config = shape.config();
     if let Some(memory) = device::memory(&device) {
         log.info(on_device(&config, options).check(dtype, memory)?);
+    } else if device.is_cpu() {
+        Need { weights: config.matrix_elements() * dtype.size_in_bytes() as u64, ..Need::default() }.check(None)?;
     }
     let (made_on, hold) = if device.is_cpu() { (MadeOn::Host(11), Hold::Dense) } else { (MadeOn::Device, Hold::Tensors) };
     let started = Instant::now();

@@ -157,12 +157,12 @@ mod tests {
         let gb = |bytes: u64| DeviceMemory { free: Bytes(bytes * 1_000_000_000), total: Bytes(24_000_000_000) };
         assert_eq!(
             on_device.check(DType::BF16, gb(23)).unwrap(),
-            "device memory: about 22.0 GB of 23.0 GB free (24.0 GB in all): weights 14.5 GB, activation cache 4.9 GB, \
-             activations 928.9 MB, work space 1.6 GB"
+            "device memory: about 21.9 GB of 23.0 GB free (24.0 GB in all): weights 14.5 GB, activation cache 4.9 GB, \
+             activations 929.0 MB, work space 1.6 GB"
         );
         assert_eq!(
             on_device.check(DType::BF16, gb(20)).unwrap(),
-            "device memory: about 17.0 GB of 20.0 GB free (24.0 GB in all): weights 14.5 GB, activations 928.9 MB, work space \
+            "device memory: about 17.0 GB of 20.0 GB free (24.0 GB in all): weights 14.5 GB, activations 929.0 MB, work space \
              1.6 GB, activation cache in main memory"
         );
         let refused = |dtype, free| on_device.check(dtype, gb(free)).unwrap_err().to_string();
