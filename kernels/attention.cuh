@@ -85,7 +85,20 @@ template <unsigned D, unsigned ROWS> struct TileOf {
   }
 };
 
-__device__ inline float4 four(const float* x) { return *reinterpret_cast<const float4*>(x); }
+// Four numbers of shared memory in one load. nvcc takes the plain form apart and puts it together again in an order that
+// depends on the addresses of its own objects: the PTX would not be the same each time.
+__device__ inline float4 four(const float* x) {
+#ifdef __CUDACC__
+  float4 y;
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(y.x), "=f"(y.y), "=f"(y.z), "=f"(y.w)
+               : "r"((unsigned)__cvta_generic_to_shared(x))
+               : "memory");
+  return y;
+#else
+  return *reinterpret_cast<const float4*>(x);
+#endif
+}
 
 // s[i][j] = a[row ty·M + i] · b[row tx + 16·j]; b has B_ROWS rows, scores of rows behind them mean nothing.
 template <unsigned D, unsigned B_ROWS, unsigned M, unsigned N>

@@ -33,8 +33,8 @@ different=
 for source in *.cu; do
   ptx=${source%.cu}.ptx
   "$nvcc" -arch=compute_80 --ptx "$source" -o "$made/raw"
-  # 8.3 is the first version that has all that is used here: drivers from CUDA 12.3 on take it.
-  { header "$source"; sed 's/^\.version .*/.version 8.3/' "$made/raw"; } >"$made/$ptx"
+  # 7.8 has all that is used here, and drivers from CUDA 11.8 on take it.
+  { header "$source"; sed 's/^\.version .*/.version 7.8/' "$made/raw"; } >"$made/$ptx"
   if command -v ptxas >/dev/null; then
     ptxas -arch=sm_80 "$made/$ptx" -o /dev/null
     ptxas -arch=sm_90 "$made/$ptx" -o /dev/null
