@@ -142,10 +142,12 @@ fn compare(name: &str, dtype: DType, found: &Numbers, expected: &Numbers) -> Vec
         DType::F16 => 4e-3,
         _ => 1e-4,
     };
-    let check = |what, found: &[f32], expected: &[f32]| Check::new(name, dtype, what, distance(found, expected), bound);
+    let within = |bound, what, found: &[f32], expected: &[f32]| Check::new(name, dtype, what, distance(found, expected), bound);
+    let check = |what, found: &[f32], expected: &[f32]| within(bound, what, found, expected);
     let mut checks = vec![
         check("logits", &found.logits, &expected.logits),
-        check("log-probs", &found.log_probs, &expected.log_probs),
+        // Small differences of larger sums, each rounded by itself.
+        within(2.0 * bound, "log-probs", &found.log_probs, &expected.log_probs),
         check("gradient", &found.gradient, &expected.gradient),
         check("gradient, prompt cached", &found.response_gradient, &expected.response_gradient),
     ];
