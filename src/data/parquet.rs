@@ -111,7 +111,9 @@ fn check_lists(reader: &SerializedFileReader<File>, wanted: &[TypePtr], most: u6
                 if sum > most {
                     return Err(swollen(most));
                 }
-                (definitions.clear(), repetitions.clear(), texts.clear());
+                definitions.clear();
+                repetitions.clear();
+                texts.clear();
             }
         }
     }
