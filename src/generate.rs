@@ -37,6 +37,22 @@ pub struct GenerateOptions {
     pub positions: Positions,
 }
 
+impl GenerateOptions {
+    /// The likeliest token each time, after every prompt, until there are so many.
+    pub fn greedy(max_new_tokens: usize) -> Self {
+        Self {
+            max_new_tokens,
+            temperature: 0.0,
+            top_p: None,
+            top_k: None,
+            repeat_penalty: 1.0,
+            seed: 0,
+            eos: Vec::new(),
+            positions: Positions::All,
+        }
+    }
+}
+
 /// Why a text ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

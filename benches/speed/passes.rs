@@ -102,16 +102,7 @@ fn config() -> TrainConfig {
 fn decode(bench: &mut Bench, model: &LazyCell<Model, impl FnOnce() -> Model>) {
     let prompt: Vec<u32> = (0..PROMPT as u32).map(|at| 7 * at).collect();
     let vectors = BTreeMap::from([(LAYER, vec![0.01; SMOLLM2.hidden])]);
-    let options = GenerateOptions {
-        max_new_tokens: NEW_TOKENS,
-        temperature: 0.0,
-        top_p: None,
-        top_k: None,
-        repeat_penalty: 1.0,
-        seed: 11,
-        eos: Vec::new(),
-        positions: Positions::All,
-    };
+    let options = GenerateOptions::greedy(NEW_TOKENS);
     let mut group = bench.benchmark_group("decode");
     // One pass over the weights a token for all magnitudes, and one for the prompt.
     group.throughput(Throughput::Bytes((NEW_TOKENS * SMOLLM2.weight_bytes()) as u64));

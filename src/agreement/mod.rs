@@ -110,7 +110,7 @@ fn numbers(model: &Model) -> Result<Numbers> {
     let v: Vec<f32> = (0..hidden).map(|_| rng.random_range(-0.3..0.3)).collect();
     let pairs = random_pairs(3, model.config.vocab_size);
     let prompt = &pairs[0].chosen.ids;
-    let (vectors, magnitudes, options) = (BTreeMap::from([(layer, v.clone())]), [-1.0, 0.0, 1.0], greedy());
+    let (vectors, magnitudes, options) = (BTreeMap::from([(layer, v.clone())]), [-1.0, 0.0, 1.0], GenerateOptions::greedy(8));
     let logits = next_token_logits(model, prompt, &vectors, &magnitudes, &options)?;
     let texts = generate(model, prompt, &vectors, &magnitudes, &options, &mut |_, _| Ok(()))?;
     let data = Activations::compute(model, &pairs, layer, Positions::All)?;
@@ -181,19 +181,6 @@ fn random_pairs(count: usize, vocab_size: usize) -> Vec<EncodedPair> {
         EncodedPair { row, chosen: response(7 - row % 3), rejected: response(4 + row % 4) }
     };
     (0..count).map(pair).collect()
-}
-
-fn greedy() -> GenerateOptions {
-    GenerateOptions {
-        max_new_tokens: 8,
-        temperature: 0.0,
-        top_p: None,
-        top_k: None,
-        repeat_penalty: 1.0,
-        seed: 0,
-        eos: Vec::new(),
-        positions: Positions::All,
-    }
 }
 
 /// The settings of the authors' recorded run.

@@ -126,17 +126,8 @@ pub fn sweep(model: &Model, magnitudes: usize, options: &BenchOptions) -> Result
     let vectors = BTreeMap::from([(presets::default_layer(model.num_blocks()), v)]);
     let factors: Vec<f32> = (0..magnitudes).map(|i| i as f32 - (magnitudes / 2) as f32).collect();
     let run = |max_new_tokens: usize| -> Result<usize> {
-        let options = GenerateOptions {
-            max_new_tokens,
-            temperature: 0.0,
-            top_p: None,
-            top_k: None,
-            repeat_penalty: 1.0,
-            seed: 0,
-            // No token ends a text: all are equally long.
-            eos: Vec::new(),
-            positions: Positions::All,
-        };
+        // No token ends a text: all are equally long.
+        let options = GenerateOptions::greedy(max_new_tokens);
         let texts = generate(model, &prompt, &vectors, &factors, &options, &mut |_, _| Ok(()))?;
         Ok(texts.iter().map(|text| text.token_ids.len()).sum())
     };

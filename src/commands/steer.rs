@@ -119,16 +119,7 @@ fn report(args: &SteerArgs, model: &str, settings: Vec<(String, String)>, genera
 
 /// Greedy decoding of up to `max_new_tokens`.
 pub fn greedy(max_new_tokens: usize, opened: &Opened, positions: Positions) -> GenerateOptions {
-    GenerateOptions {
-        max_new_tokens,
-        temperature: 0.0,
-        top_p: None,
-        top_k: None,
-        repeat_penalty: 1.0,
-        seed: 0,
-        eos: opened.tokens.eos.clone(),
-        positions,
-    }
+    GenerateOptions { eos: opened.tokens.eos.clone(), positions, ..GenerateOptions::greedy(max_new_tokens) }
 }
 
 /// Where a vector is added, as the user says.

@@ -8,7 +8,6 @@ use bipo::model::Model;
 use bipo::model::config::Config;
 use bipo::model::resolve::Checkpoint;
 use bipo::model::weights::Weights;
-use bipo::vector::Positions;
 use candle_core::{DType, Device};
 use serde_json::Value;
 
@@ -28,16 +27,7 @@ pub fn ids(value: &Value) -> Vec<u32> {
 }
 
 pub fn greedy(max_new_tokens: usize, eos: &[u32]) -> GenerateOptions {
-    GenerateOptions {
-        max_new_tokens,
-        temperature: 0.0,
-        top_p: None,
-        top_k: None,
-        repeat_penalty: 1.0,
-        seed: 0,
-        eos: eos.to_vec(),
-        positions: Positions::All,
-    }
+    GenerateOptions { eos: eos.to_vec(), ..GenerateOptions::greedy(max_new_tokens) }
 }
 
 /// Where the real small model is: `BIPO_SMOLLM2`, or bipo's cache directory.

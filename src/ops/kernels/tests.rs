@@ -393,16 +393,7 @@ fn a_step_through_the_kernels_is_that_of_the_cpu() {
 fn a_sweep_through_the_kernels_writes_what_the_cpu_does() {
     let model = tiny("mistral", DType::F32);
     let vectors = BTreeMap::from([(1, (0..model.config.hidden_size).map(|i| (i as f32).sin()).collect())]);
-    let options = GenerateOptions {
-        max_new_tokens: 4,
-        temperature: 0.0,
-        top_p: None,
-        top_k: None,
-        repeat_penalty: 1.0,
-        seed: 0,
-        eos: vec![],
-        positions: Positions::All,
-    };
+    let options = GenerateOptions::greedy(4);
     let prompt: Vec<u32> = (0..9).map(|i| 3 + i * 5).collect();
     let texts = || {
         let generations = generate(&model, &prompt, &vectors, &[-1.0, 0.0, 2.0], &options, &mut |_, _| Ok(())).unwrap();
