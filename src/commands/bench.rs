@@ -65,11 +65,6 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let device = device::open(&args.model.device)?;
     let peak = PeakMemory::watch(&device);
     let (name, model, load_s) = load(args, device, &options, log)?;
-    let longest = model.config.max_position_embeddings;
-    if options.prompt_tokens + options.response_tokens.max(options.new_tokens) >= longest {
-        let problem = format!("prompt and response fill the model's context of {longest} tokens: lower --prompt-tokens");
-        return Err(Error::Argument(problem).into());
-    }
     log.info("matrix products");
     let matmul_flops_per_s = bench::matmul_flops_per_s(&model, options.time)?;
     log.info("training steps");
@@ -115,6 +110,16 @@ fn on_device(config: &Config, options: &BenchOptions) -> OnDevice {
     OnDevice { run, batch_size: options.batch_size, cache: CachePlace::Device }
 }
 
+/// Before the weights are made or read.
+fn check_lengths(config: &Config, options: &BenchOptions) -> Result<()> {
+    let longest = config.max_position_embeddings;
+    if options.prompt_tokens + options.response_tokens.max(options.new_tokens) < longest {
+        return Ok(());
+    }
+    let problem = format!("prompt and response fill the model's context of {longest} tokens: lower --prompt-tokens");
+    Err(Error::Argument(problem))
+}
+
 /// The name of the model, itself, and the seconds that it took.
 fn load(args: &BenchArgs, device: Device, options: &BenchOptions, log: Log) -> Result<(String, Model, f64)> {
     let Some(shape) = args.shape else {
@@ -122,12 +127,14 @@ fn load(args: &BenchArgs, device: Device, options: &BenchOptions, log: Log) -> R
             return Err(Error::Argument("no model: give --shape NAME for random weights, or --model MODEL".into()));
         }
         let mut opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+        check_lengths(&opened.config, options)?;
         opened.on_device = on_device(&opened.config, options);
         let (model, load_s) = opened.load(&args.model, log)?;
         return Ok((opened.files.name.clone(), model, load_s));
     };
     let dtype = args.model.dtype.resolve(device.is_cpu());
     let config = shape.config();
+    check_lengths(&config, options)?;
     if let Some(memory) = device::memory(&device) {
         log.info(on_device(&config, options).check(dtype, memory)?);
     } else if device.is_cpu() {
