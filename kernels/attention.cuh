@@ -210,11 +210,12 @@ template <unsigned M> struct Softmax {
     for (unsigned i = 0; i < M; i++) max[i] = -INFINITY, sum[i] = 0.0f;
   }
 
-  // Scores of row i, −∞ where not seen, become exp(s − max). Returns by how much what was summed before must shrink.
-  template <unsigned N> __device__ float absorb(float (&s)[N], unsigned i) {
+  // Scores of row i, −∞ where not seen, become exp(s − max); LANES neighbours have the row together. Returns by how much what
+  // was summed before must shrink.
+  template <unsigned LANES, unsigned N> __device__ float absorb(float (&s)[N], unsigned i) {
     float most = s[0];
     for (unsigned j = 1; j < N; j++) most = fmaxf(most, s[j]);
-    most = fmaxf(max[i], lanes_max(most, 16));
+    most = fmaxf(max[i], lanes_max(most, LANES));
     bool nothing = most == -INFINITY;
     float shrink = nothing ? 1.0f : expf(max[i] - most), part = 0.0f;
     for (unsigned j = 0; j < N; j++) {
@@ -222,7 +223,7 @@ template <unsigned M> struct Softmax {
       part += s[j];
     }
     max[i] = most;
-    sum[i] = sum[i] * shrink + lanes_sum(part, 16);
+    sum[i] = sum[i] * shrink + lanes_sum(part, LANES);
     return shrink;
   }
 };
@@ -265,7 +266,7 @@ __device__ void forward(const T* q, const T* k, const T* v, T* y, const unsigned
     scores<D, KEYS>(q_tile, kv_tile, s);
     scale_and_mask<KEYS>(s, tile, shape, key);
     for (unsigned i = 0; i < M; i++) {
-      float shrink = softmax.absorb(s[i], i);
+      float shrink = softmax.template absorb<16>(s[i], i);
       for (unsigned c = 0; c < D / 64; c++) {
         acc[i][c].x *= shrink, acc[i][c].y *= shrink, acc[i][c].z *= shrink, acc[i][c].w *= shrink;
       }
@@ -313,7 +314,7 @@ __device__ void vjp_q(const T* q, const T* k, const T* v, const T* dy, T* dq, fl
       scale_and_mask<ROWS>(s, tile, shape, key);
       if (loop == 0) {
         for (unsigned i = 0; i < M; i++) {
-          float shrink = softmax.absorb(s[i], i), part = 0.0f;
+          float shrink = softmax.template absorb<16>(s[i], i), part = 0.0f;
           for (unsigned j = 0; j < N; j++) part += s[i][j] * dp[i][j];
           delta[i] = delta[i] * shrink + lanes_sum(part, 16);
         }
@@ -340,6 +341,18 @@ __device__ void vjp_q(const T* q, const T* k, const T* v, const T* dy, T* dq, fl
   float factor[M];
   for (unsigned i = 0; i < M; i++) factor[i] = shape.scale;
   store(dq, rows, tile.rows, shape.dim, acc, factor);
+}
+
+// Queries of a segment that see any of `count` keys from `first` on, counted along its sequence: from the first that sees the
+// first key to the one behind the last whose window still reaches the last key.
+struct QueryRange {
+  unsigned from, to;
+};
+
+__device__ inline QueryRange queries_that_see(const Segment& segment, unsigned first, unsigned count, const Shape& shape) {
+  long long behind = (long long)first + count + shape.window - segment.first_end;
+  return QueryRange{first + 1 > segment.first_end ? first + 1 - segment.first_end : 0,
+                    behind < 0 ? 0 : behind < segment.queries ? (unsigned)behind : segment.queries};
 }
 
 // dk and dv of a tile of rows of an interval: a loop over the queries that see it, segment by segment, so that nothing is
@@ -371,12 +384,9 @@ __device__ void vjp_kv(const T* q, const T* k, const T* v, const T* dy, const fl
     Entry entry = reinterpret_cast<const Entry*>(entries)[interval->first_entry + at];
     Segment segment = reinterpret_cast<const Segment*>(segments)[entry.segment];
     unsigned first_key = entry.position + skipped;
-    // The first query that sees the first key, and the one behind the last whose window still reaches the last key.
-    unsigned from = first_key + 1 > segment.first_end ? first_key + 1 - segment.first_end : 0;
-    long long behind = (long long)first_key + key_count + shape.window - segment.first_end;
-    unsigned to = behind < 0 ? 0 : behind < segment.queries ? (unsigned)behind : segment.queries;
-    for (unsigned flat = from * shape.group; flat < to * shape.group; flat += ROWS) {
-      unsigned count = min(ROWS, to * shape.group - flat);
+    QueryRange range = queries_that_see(segment, first_key, key_count, shape);
+    for (unsigned flat = range.from * shape.group; flat < range.to * shape.group; flat += ROWS) {
+      unsigned count = min(ROWS, range.to * shape.group - flat);
       FlatRows rows{segment.first_query, flat, shape.group, kv_head, shape.kv_heads * shape.group};
       __syncthreads();
       Tile::load(q_tile, q, rows, count, shape.dim);
@@ -410,37 +420,35 @@ __device__ void vjp_kv(const T* q, const T* k, const T* v, const T* dy, const fl
   store(dv, key_rows, key_count, shape.dim, dv_acc, one);
 }
 
-// D is the head dimension rounded up. The tiles are what fits 48 KiB; src/ops/attention/kernels.rs has the same numbers.
-#define FORWARD(T, type, D, name, ROWS, KEYS)                                                                               \
+// A kernel's parameters, and what it calls. Names have D, the head dimension rounded up.
+#define FORWARD_KERNEL(T, type, name, ...)                                                                                  \
   extern "C" __global__ void __launch_bounds__(128) attention_##name##_##type(                                              \
       const T* q, const T* k, const T* v, T* y, const unsigned* segments, unsigned kv_heads, unsigned group, unsigned dim,  \
       unsigned window, float scale) {                                                                                       \
-    forward<T, D, ROWS, KEYS>(q, k, v, y, segments, Shape{kv_heads, group, dim, window, scale});                            \
+    __VA_ARGS__(q, k, v, y, segments, Shape{kv_heads, group, dim, window, scale});                                          \
   }                                                                                                                         \
   KERNEL(attention_##name##_##type)
 
-#define BACKWARD(T, type, D, ROWS)                                                                                          \
+#define VJP_Q_KERNEL(T, type, D, ...)                                                                                       \
   extern "C" __global__ void __launch_bounds__(128) attention_vjp_q_##D##_##type(                                           \
       const T* q, const T* k, const T* v, const T* dy, T* dq, float* log_sums, float* deltas, const unsigned* segments,     \
       unsigned kv_heads, unsigned group, unsigned dim, unsigned window, float scale) {                                      \
-    vjp_q<T, D, ROWS>(q, k, v, dy, dq, log_sums, deltas, segments, Shape{kv_heads, group, dim, window, scale});             \
+    __VA_ARGS__(q, k, v, dy, dq, log_sums, deltas, segments, Shape{kv_heads, group, dim, window, scale});                   \
   }                                                                                                                         \
-  KERNEL(attention_vjp_q_##D##_##type)                                                                                      \
+  KERNEL(attention_vjp_q_##D##_##type)
+
+#define VJP_KV_KERNEL(T, type, D, ...)                                                                                      \
   extern "C" __global__ void __launch_bounds__(128) attention_vjp_kv_##D##_##type(                                          \
       const T* q, const T* k, const T* v, const T* dy, const float* log_sums, const float* deltas, T* dk, T* dv,            \
       const unsigned* segments, const unsigned* intervals, const unsigned* entries, unsigned kv_heads, unsigned group,      \
       unsigned dim, unsigned window, float scale) {                                                                         \
-    vjp_kv<T, D, ROWS>(q, k, v, dy, log_sums, deltas, dk, dv, segments, intervals, entries,                                 \
-                       Shape{kv_heads, group, dim, window, scale});                                                         \
+    __VA_ARGS__(q, k, v, dy, log_sums, deltas, dk, dv, segments, intervals, entries,                                        \
+                Shape{kv_heads, group, dim, window, scale});                                                                \
   }                                                                                                                         \
   KERNEL(attention_vjp_kv_##D##_##type)
 
-#define ATTENTION(T, type)                                                                                                  \
-  FORWARD(T, type, 64, 64, 32, 32)                                                                                          \
-  FORWARD(T, type, 128, 128, 32, 32)                                                                                        \
-  FORWARD(T, type, 256, 256, 16, 16)                                                                                        \
-  FORWARD(T, type, 64, few_64, 8, 32)                                                                                       \
-  FORWARD(T, type, 128, few_128, 8, 32)                                                                                     \
-  BACKWARD(T, type, 64, 32)                                                                                                 \
-  BACKWARD(T, type, 128, 16)                                                                                                \
-  BACKWARD(T, type, 256, 8)
+// The tiles are what fits 48 KiB; src/ops/attention/kernel.rs has the same numbers.
+#define WIDEST_KERNELS(T, type)                                                                                             \
+  FORWARD_KERNEL(T, type, 256, forward<T, 256, 16, 16>)                                                                     \
+  VJP_Q_KERNEL(T, type, 256, vjp_q<T, 256, 8>)                                                                              \
+  VJP_KV_KERNEL(T, type, 256, vjp_kv<T, 256, 8>)

@@ -29,6 +29,21 @@ template <> __device__ inline float narrow<float>(float x) { return x; }
 template <> __device__ inline f16 narrow<f16>(float x) { return __float2half_rn(x); }
 template <> __device__ inline bf16 narrow<bf16>(float x) { return __float2bfloat16_rn(x); }
 
+__device__ inline unsigned short bits_of(f16 x) { return __half_as_ushort(x); }
+__device__ inline unsigned short bits_of(bf16 x) { return __bfloat16_as_ushort(x); }
+
+// Sixteen bytes at once, to shared memory and from the device's, both at a multiple of that.
+__device__ inline void store_shared(void* to, uint4 x) {
+#ifdef __CUDACC__
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"((unsigned)__cvta_generic_to_shared(to)), "r"(x.x), "r"(x.y),
+               "r"(x.z), "r"(x.w)
+               : "memory");
+#else
+  *static_cast<uint4*>(to) = x;
+#endif
+}
+__device__ inline uint4 load_global(const void* from) { return *static_cast<const uint4*>(from); }
+
 // Over runs of `lanes` neighbouring threads of a warp, a power of two; every thread gets the result.
 __device__ inline float lanes_sum(float x, int lanes) {
   for (int step = lanes / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);

@@ -41,8 +41,8 @@ struct Thread {
   ucontext_t start;
   jmp_buf at;
   std::unique_ptr<char[]> stack;
-  unsigned shuffles;
-  float slots[2];
+  unsigned calls;
+  Given slots[2];
 };
 
 static const size_t STACK = 64 << 10;
@@ -80,14 +80,24 @@ static void go_on(unsigned index) {
 
 void __syncthreads() { stop_here(State::AtBlockBarrier); }
 
+void __syncwarp() { stop_here(State::AtWarpBarrier); }
+
+void give(Given given) {
+  Thread& thread = threads[threadIdx.x];
+  // Two slots in turn: a thread that is one call ahead leaves the other's value alone.
+  thread.slots[thread.calls++ % 2] = given;
+  stop_here(State::AtWarpBarrier);
+}
+
+const Given& given_by(unsigned lane) {
+  unsigned slot = (threads[threadIdx.x].calls - 1) % 2;
+  return threads[threadIdx.x / 32 * 32 + lane].slots[slot];
+}
+
 float __shfl_xor_sync(unsigned mask, float x, int step) {
   if (mask != 0xffffffffu) fail("a shuffle of a part of a warp");
-  Thread& thread = threads[threadIdx.x];
-  // Two slots in turn: a thread that is one shuffle ahead leaves the other's value alone.
-  unsigned slot = thread.shuffles++ % 2, other = threadIdx.x ^ (unsigned)step;
-  thread.slots[slot] = x;
-  stop_here(State::AtWarpBarrier);
-  return threads[other].slots[slot];
+  give({{bits_of(x)}});
+  return float_of((uint32_t)given_by((threadIdx.x % 32) ^ (unsigned)step).words[0]);
 }
 
 static bool all(unsigned from, unsigned to, State state) {

@@ -16,6 +16,8 @@
 #define SHARED_MEMORY float* shared = emulated_shared
 #define KERNEL(name) static const bool name##_is_known = register_kernel(#name, name);
 
+[[noreturn]] void fail(const std::string& problem);
+
 struct Dim {
   unsigned x, y;
 };
@@ -23,10 +25,21 @@ extern Dim threadIdx, blockIdx, blockDim;
 extern float* emulated_shared;
 
 void __syncthreads();
+void __syncwarp();
+
+// What each thread of a warp gives in a call that all of them make together; then what thread `lane` gave in it.
+struct Given {
+  uint64_t words[3];
+};
+void give(Given given);
+const Given& given_by(unsigned lane);
 float __shfl_xor_sync(unsigned mask, float x, int step);
 
 struct alignas(16) float4 {
   float x, y, z, w;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
 };
 
 inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
@@ -80,6 +93,42 @@ inline __half __float2half_rn(float x) {
   return {(uint16_t)(sign | (fraction < 1024 ? fraction : ((exponent + 15) << 10) + fraction - 1024))};
 }
 
+inline unsigned short __half_as_ushort(__half x) { return x.bits; }
+inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 x) { return x.bits; }
+inline float wide(__half x) { return __half2float(x); }
+inline float wide(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+// mma.sync m16n8k16: element (row, k) of the left factor is in thread row % 8 · 4 + k % 8 / 2, and so on, as PTX says.
+template <class T>
+void emulated_multiply_add(float (&sum)[4], const unsigned (&left)[4], unsigned right0, unsigned right1) {
+  auto both = [](unsigned low, unsigned high) { return low | (uint64_t)high << 32; };
+  give({{both(left[0], left[1]), both(left[2], left[3]), both(right0, right1)}});
+  auto element = [](unsigned lane, unsigned at, unsigned half) {
+    return wide(T{(uint16_t)(given_by(lane).words[at / 2] >> (32 * (at % 2) + 16 * half))});
+  };
+  unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  for (unsigned i = 0; i < 4; i++) {
+    unsigned column = 2 * t + i % 2;
+    for (unsigned k = 0; k < 16; k++) {
+      float a = element(4 * g + k % 8 / 2, i / 2 + k / 8 * 2, k % 2), b = element(4 * column + k % 8 / 2, 4 + k / 8, k % 2);
+      sum[i] += a * b;
+    }
+  }
+}
+
+// ldmatrix.x4, each row at a multiple of 16 bytes.
+template <class T> void emulated_load_matrices(unsigned (&to)[4], const T* row, bool transposed) {
+  if ((uintptr_t)row % 16) fail("ldmatrix of a row that is not at a multiple of 16 bytes");
+  give({{(uintptr_t)row}});
+  unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  for (unsigned i = 0; i < 4; i++) {
+    auto element = [i](unsigned row, unsigned column) {
+      return (unsigned)((const T*)given_by(8 * i + row).words[0])[column].bits;
+    };
+    to[i] = transposed ? element(2 * t, g) | element(2 * t + 1, g) << 16 : element(g, 2 * t) | element(g, 2 * t + 1) << 16;
+  }
+}
+
 // An argument as the caller sends it; src/ops/kernels has the same numbers.
 enum class Kind : uint8_t { Read, Update, Output, Unsigned, Float };
 enum class Type : uint8_t { F32, F16, Bf16, U32 };
@@ -90,8 +139,6 @@ struct Argument {
   void* data;
   unsigned number;
 };
-
-[[noreturn]] void fail(const std::string& problem);
 
 template <class T> inline const Type TYPE = Type::F32;
 template <> inline const Type TYPE<__half> = Type::F16;

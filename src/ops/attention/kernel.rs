@@ -1,6 +1,7 @@
-//! Attention on a GPU: the launches of kernels/attention.cuh. No score is ever in memory; masks are a few numbers a segment.
+//! Attention on a GPU: the launches of kernels/attention.cuh, and of attention_tensor.cuh for 16-bit
+//! elements. No score is ever in memory; masks are a few numbers a segment.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::tables::Tables;
 use super::{Attention, Gradients, Segments};
@@ -10,43 +11,74 @@ use crate::ops::kernels::{self, Argument, Call, Element, Launcher, Module};
 /// Threads of a block.
 const THREADS: usize = 128;
 
-/// The widest head that the kernels are made for.
-const MAX_HEAD_DIM: usize = 256;
+/// The widest head that kernels are made for.
+const MAX_HEAD_DIM: usize = WIDEST.forward.width;
 
-/// Rows of queries and keys in a block's tiles of the forward pass: `FORWARD` in kernels/attention.cuh.
-#[derive(Clone, Copy)]
-struct Tile {
+/// How a kernel cuts its work: what kernels/attention*.cu have as arguments of their templates.
+#[derive(Debug, Clone, Copy)]
+struct Kernel {
     name: &'static str,
+    /// Heads of up to this dimension.
     width: usize,
+    /// Rows of a block's own: queries, but keys where the gradient of these is made.
     rows: usize,
-    keys: usize,
+    /// Shared memory of a block, f32.
+    shared_floats: usize,
 }
 
-const FORWARD: [Tile; 3] = [
-    Tile { name: "attention_64", width: 64, rows: 32, keys: 32 },
-    Tile { name: "attention_128", width: 128, rows: 32, keys: 32 },
-    Tile { name: "attention_256", width: 256, rows: 16, keys: 16 },
-];
+/// The kernels of a width of heads and a kind of elements.
+#[derive(Debug, Clone, Copy)]
+struct Kernels {
+    forward: Kernel,
+    /// Where segments have few queries each, as the branches of a sweep.
+    few: Option<Kernel>,
+    vjp_q: Kernel,
+    vjp_kv: Kernel,
+}
 
-/// Those of passes whose segments have few queries each, as the branches of a sweep.
-const FEW: [Tile; 2] = [
-    Tile { name: "attention_few_64", width: 64, rows: 8, keys: 32 },
-    Tile { name: "attention_few_128", width: 128, rows: 8, keys: 32 },
-];
-
-/// Those of the gradient: `BACKWARD` in kernels/attention.cuh.
-const BACKWARD: [Tile; 3] = [
-    Tile { name: "64", width: 64, rows: 32, keys: 32 },
-    Tile { name: "128", width: 128, rows: 16, keys: 16 },
-    Tile { name: "256", width: 256, rows: 8, keys: 8 },
-];
-
-impl Tile {
-    /// f32 of `many` tiles of rows of a head, of which one has keys, and `scores` tiles of scores.
-    fn shared_floats(&self, many: usize, scores: usize) -> usize {
-        // Four numbers of padding a row keep the memory's banks apart.
-        ((many - 1) * self.rows + self.keys) * (self.width + 4) + scores * self.rows * (self.keys + 4)
+/// f32 elements, and heads too wide for tensor cores: forward's rows and keys, and rows and keys of the gradients.
+const fn wide(names: [&'static str; 3], width: usize, [rows, keys]: [usize; 2], gradient: usize) -> Kernels {
+    // Tiles of f32; four numbers of padding a row keep the memory's banks apart.
+    let (tiles, scores) = ((rows + keys) * (width + 4), rows * (keys + 4));
+    let (gradient_tiles, gradient_scores) = (4 * gradient * (width + 4), gradient * (gradient + 4));
+    let [forward, vjp_q, vjp_kv] = names;
+    Kernels {
+        forward: Kernel { name: forward, width, rows, shared_floats: tiles + scores },
+        few: None,
+        vjp_q: Kernel { name: vjp_q, width, rows: gradient, shared_floats: gradient_tiles + gradient_scores },
+        vjp_kv: Kernel { name: vjp_kv, width, rows: gradient, shared_floats: gradient_tiles + 2 * gradient_scores },
     }
+}
+
+/// 16-bit elements on tensor cores.
+const fn tensor(names: [&'static str; 3], width: usize) -> Kernels {
+    // Rows of elements with eight of padding; two in an f32.
+    let row = (width + 8) / 2;
+    let [forward, vjp_q, vjp_kv] = names;
+    Kernels {
+        // Two tiles of 64 keys, where the 64 rows of queries lie before them.
+        forward: Kernel { name: forward, width, rows: 64, shared_floats: 2 * 64 * row },
+        few: None,
+        vjp_q: Kernel { name: vjp_q, width, rows: 64, shared_floats: 64 * row },
+        // Two tiles of 16 keys, and two of queries for each of four warps.
+        vjp_kv: Kernel { name: vjp_kv, width, rows: 16, shared_floats: 10 * 16 * row },
+    }
+}
+
+const NAMES_64: [&str; 3] = ["attention_64", "attention_vjp_q_64", "attention_vjp_kv_64"];
+const NAMES_128: [&str; 3] = ["attention_128", "attention_vjp_q_128", "attention_vjp_kv_128"];
+const NAMES_256: [&str; 3] = ["attention_256", "attention_vjp_q_256", "attention_vjp_kv_256"];
+
+const WIDEST: Kernels = wide(NAMES_256, 256, [16, 16], 8);
+const TENSOR: [Kernels; 3] = [tensor(NAMES_64, 64), tensor(NAMES_128, 128), WIDEST];
+const F32: [Kernels; 3] = [
+    Kernels { few: Some(few("attention_few_64", 64)), ..wide(NAMES_64, 64, [32, 32], 32) },
+    Kernels { few: Some(few("attention_few_128", 128)), ..wide(NAMES_128, 128, [32, 32], 16) },
+    WIDEST,
+];
+
+const fn few(name: &'static str, width: usize) -> Kernel {
+    Kernel { name, ..wide([name, "", ""], width, [8, 32], 8).forward }
 }
 
 impl Segments {
@@ -98,11 +130,9 @@ impl Attention {
         ];
         arguments.extend(self.shape()?);
         let most = tables.queries.iter().max().map_or(0, |queries| queries * self.group());
-        let few = FEW.iter().find(|tile| self.head_dim <= tile.width && most <= tile.rows);
-        let tile = few.unwrap_or_else(|| self.tile(&FORWARD));
-        self.call(tile.name, &q, [tiles(&tables.queries, self.group(), tile.rows), tile.shared_floats(2, 1)])
-            .with(arguments)
-            .launch_for_one(launcher)
+        let kernels = self.kernels_of(&q);
+        let kernel = kernels.few.filter(|few| most <= few.rows).unwrap_or(kernels.forward);
+        self.call(kernel, &q, tiles(&tables.queries, self.group(), kernel.rows)).with(arguments).launch_for_one(launcher)
     }
 
     pub(super) fn vjp_kernel(
@@ -129,10 +159,9 @@ impl Attention {
             Argument::Read(&tables.segments, Element::U32),
         ];
         arguments.extend(self.shape()?);
-        let tile = self.tile(&BACKWARD);
-        let name = format!("attention_vjp_q_{}", tile.name);
-        let grid = tiles(&tables.queries, self.group(), tile.rows);
-        let of_q = self.call(&name, &q, [grid, tile.shared_floats(4, 1)]).with(arguments).launch(launcher)?;
+        let Kernels { vjp_q, vjp_kv, .. } = self.kernels_of(&q);
+        let grid = tiles(&tables.queries, self.group(), vjp_q.rows);
+        let of_q = self.call(vjp_q, &q, grid).with(arguments).launch(launcher)?;
         let [dq, log_sums, deltas] = of_q.as_slice() else { return Err(missing()) };
 
         let mut arguments = vec![
@@ -149,21 +178,15 @@ impl Attention {
             Argument::Read(&tables.entries, Element::U32),
         ];
         arguments.extend(self.shape()?);
-        let name = format!("attention_vjp_kv_{}", tile.name);
-        let of_kv = self.call(&name, &q, [tiles(&tables.rows, 1, tile.rows), tile.shared_floats(4, 2)]);
-        let of_kv = of_kv.with(arguments).launch(launcher)?;
+        let of_kv = self.call(vjp_kv, &q, tiles(&tables.rows, 1, vjp_kv.rows)).with(arguments).launch(launcher)?;
         let [dk, dv] = of_kv.as_slice() else { return Err(missing()) };
         Ok(Gradients { q: dq.clone(), k: dk.clone(), v: dv.clone() })
     }
 
-    /// The tile for this head dimension.
-    fn tile(&self, of: &'static [Tile; 3]) -> &'static Tile {
-        let [small, middle, large] = of;
-        match self.head_dim {
-            dim if dim <= small.width => small,
-            dim if dim <= middle.width => middle,
-            _ => large,
-        }
+    /// Those for this head dimension and elements as `q`'s.
+    fn kernels_of(&self, q: &Tensor) -> Kernels {
+        let all = if q.dtype() == DType::F32 { F32 } else { TENSOR };
+        all.into_iter().find(|kernels| self.head_dim <= kernels.forward.width).unwrap_or(WIDEST)
     }
 
     /// The kernels' last parameters.
@@ -177,9 +200,10 @@ impl Attention {
         ])
     }
 
-    fn call<'a>(&self, name: &str, q: &Tensor, [tiles, shared_floats]: [usize; 2]) -> Call<'a> {
+    fn call<'a>(&self, kernel: Kernel, q: &Tensor, tiles: usize) -> Call<'a> {
+        let (name, shared_floats) = (kernel.name.into(), kernel.shared_floats);
         let (dtype, grid) = (q.dtype(), [tiles, self.kv_heads]);
-        Call { module: Module::Attention, name: name.into(), dtype, grid, threads: THREADS, shared_floats, arguments: vec![] }
+        Call { module: Module::Attention, name, dtype, grid, threads: THREADS, shared_floats, arguments: vec![] }
     }
 }
 

@@ -53,13 +53,24 @@ fn rounding(dtype: DType) -> f32 {
 
 /// Each element within `roundings` of its type, and 1e-5 of the largest for the order of f32 sums.
 fn assert_close(kernel: &Tensor, expected: &Tensor, roundings: f32, what: &str) {
+    assert_within(kernel, expected, roundings, 1e-5, what);
+}
+
+/// The same of sums of products of which one factor is rounded to the type before: signs differ, so that a sum of many is
+/// off by less than one rounding of the largest.
+fn assert_close_after_rounding(kernel: &Tensor, expected: &Tensor, what: &str) {
+    assert_within(kernel, expected, 1.0, 1e-5 + rounding(kernel.dtype()), what);
+}
+
+/// Each element within `roundings` of its type, and `of_largest` of the largest.
+fn assert_within(kernel: &Tensor, expected: &Tensor, roundings: f32, of_largest: f32, what: &str) {
     assert_eq!(kernel.dims(), expected.dims(), "{what}");
     let values = |x: &Tensor| wide(x).flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let (ours, theirs) = (values(kernel), values(expected));
     let largest = theirs.iter().fold(0f32, |most, x| most.max(x.abs()));
     let roundings = 1.01 * roundings * rounding(kernel.dtype());
     for (at, (a, b)) in ours.iter().zip(&theirs).enumerate() {
-        assert!((a - b).abs() <= roundings * b.abs() + 1e-5 * largest, "{what}, element {at}: {a} is not {b}");
+        assert!((a - b).abs() <= roundings * b.abs() + of_largest * largest, "{what}, element {at}: {a} is not {b}");
     }
 }
 
@@ -244,12 +255,12 @@ fn check_attention(shape: &Attention, pass: &Pass, dtype: DType, what: &str) {
     let forward = |[q, k, v, _]: &[Tensor; 4]| {
         shape.forward(q, k, v, &Segments::new(pass.segments.clone(), pass.keys, &CPU).unwrap()).unwrap()
     };
-    assert_close(&emulated(|| forward(&inputs)), &forward(&exact), 1.0, &what);
+    assert_close_after_rounding(&emulated(|| forward(&inputs)), &forward(&exact), &what);
     let ours = emulated(|| gradients_of(shape, &inputs, pass)).unwrap();
     let theirs = gradients_of(shape, &exact, pass).unwrap();
-    assert_close(&ours.q, &theirs.q, 1.0, &format!("dq of {what}"));
-    assert_close(&ours.k, &theirs.k, 1.0, &format!("dk of {what}"));
-    assert_close(&ours.v, &theirs.v, 1.0, &format!("dv of {what}"));
+    assert_close_after_rounding(&ours.q, &theirs.q, &format!("dq of {what}"));
+    assert_close_after_rounding(&ours.k, &theirs.k, &format!("dk of {what}"));
+    assert_close_after_rounding(&ours.v, &theirs.v, &format!("dv of {what}"));
 }
 
 #[test]
@@ -290,7 +301,8 @@ fn attention_to_a_cache_is_that_of_the_cpu() {
                     shape.forward(q, k, v, &segments).unwrap()
                 };
                 let what = format!("{past} + {tokens}: {dtype:?} {shape:?}");
-                assert_close(&emulated(|| forward(&q, &k, &v)), &forward(&wide(&q), &wide(&k), &wide(&v)), 1.0, &what);
+                let expected = forward(&wide(&q), &wide(&k), &wide(&v));
+                assert_close_after_rounding(&emulated(|| forward(&q, &k, &v)), &expected, &what);
                 let no_gradient = Pass { keys: layout.rows(), segments: pass.segments.clone(), ..pass };
                 assert!(emulated(|| gradients_of(&shape, &[q, k, v, dy], &no_gradient)).is_err());
             }
@@ -422,7 +434,7 @@ fn no_rows_give_no_rows() {
 #[test]
 fn every_ptx_was_made_from_these_sources() {
     let read = |name: &str| std::fs::read(emulator::directory().join(name)).unwrap();
-    let shared = ["attention.cuh", "common.cuh"].map(read).concat();
+    let shared = ["attention.cuh", "attention_tensor.cuh", "common.cuh", "warp_matrix.cuh"].map(read).concat();
     let modules = [Module::Norm, Module::Swiglu, Module::Rope, Module::Head, Module::Cache, Module::Attention];
     for (module, dtype) in modules.iter().flat_map(|module| TYPES.map(|dtype| (*module, dtype))) {
         let (name, ptx) = module.ptx(dtype);
