@@ -44,6 +44,39 @@ __device__ inline void store_shared(void* to, uint4 x) {
 }
 __device__ inline uint4 load_global(const void* from) { return *static_cast<const uint4*>(from); }
 
+// Elements of a row that a thread takes at once: sixteen bytes where rows are multiples of that, else one by one.
+template <class T> struct Part {
+  static const unsigned SIZE = 16 / sizeof(T);
+  float x[SIZE];
+
+  // Those from `at` on of a row of `width`, zeros behind its end.
+  __device__ static Part load(const T* row, unsigned at, unsigned width) {
+    Part part;
+    if (width % SIZE == 0) {
+      uint4 raw = load_global(row + at);
+#pragma unroll
+      for (unsigned i = 0; i < SIZE; i++) part.x[i] = widen(reinterpret_cast<const T*>(&raw)[i]);
+    } else {
+#pragma unroll
+      for (unsigned i = 0; i < SIZE; i++) part.x[i] = at + i < width ? widen(row[at + i]) : 0.0f;
+    }
+    return part;
+  }
+
+  __device__ void store(T* row, unsigned at, unsigned width) const {
+    if (width % SIZE == 0) {
+      uint4 raw;
+#pragma unroll
+      for (unsigned i = 0; i < SIZE; i++) reinterpret_cast<T*>(&raw)[i] = narrow<T>(x[i]);
+      *reinterpret_cast<uint4*>(row + at) = raw;
+    } else {
+#pragma unroll
+      for (unsigned i = 0; i < SIZE; i++)
+        if (at + i < width) row[at + i] = narrow<T>(x[i]);
+    }
+  }
+};
+
 // Over runs of `lanes` neighbouring threads of a warp, a power of two; every thread gets the result.
 __device__ inline float lanes_sum(float x, int lanes) {
   for (int step = lanes / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);

@@ -4,13 +4,20 @@
 // y = round(x·r)·w with r = 1/√(mean(x²) + eps), rounded to T in between as the checkpoints' own code does.
 template <class T> __device__ void rms_norm(const T* x, const T* weight, T* y, unsigned width, float eps) {
   SHARED_MEMORY;
+  const unsigned first = threadIdx.x * Part<T>::SIZE, step = blockDim.x * Part<T>::SIZE;
   x += (size_t)blockIdx.x * width;
   y += (size_t)blockIdx.x * width;
   float squares = 0.0f;
-  for (unsigned i = threadIdx.x; i < width; i += blockDim.x) squares += widen(x[i]) * widen(x[i]);
+  for (unsigned at = first; at < width; at += step) {
+    Part<T> of_x = Part<T>::load(x, at, width);
+    for (float element : of_x.x) squares += element * element;
+  }
   float r = 1.0f / sqrtf(block_sum(squares, shared) / width + eps);
-  for (unsigned i = threadIdx.x; i < width; i += blockDim.x) {
-    y[i] = narrow<T>(widen(narrow<T>(widen(x[i]) * r)) * widen(weight[i]));
+  for (unsigned at = first; at < width; at += step) {
+    Part<T> of_y = Part<T>::load(x, at, width), w = Part<T>::load(weight, at, width);
+#pragma unroll
+    for (unsigned i = 0; i < Part<T>::SIZE; i++) of_y.x[i] = widen(narrow<T>(of_y.x[i] * r)) * w.x[i];
+    of_y.store(y, at, width);
   }
 }
 
@@ -19,18 +26,28 @@ template <class T>
 __device__ void rms_norm_vjp(const T* x, const T* weight, const T* dy, const T* residual, T* dx, unsigned width, float eps,
                              unsigned has_residual) {
   SHARED_MEMORY;
+  const unsigned first = threadIdx.x * Part<T>::SIZE, step = blockDim.x * Part<T>::SIZE;
   size_t start = (size_t)blockIdx.x * width;
   x += start, dy += start, residual += start, dx += start;
   float squares = 0.0f, projection = 0.0f;
-  for (unsigned i = threadIdx.x; i < width; i += blockDim.x) {
-    squares += widen(x[i]) * widen(x[i]);
-    projection += widen(x[i]) * widen(weight[i]) * widen(dy[i]);
+  for (unsigned at = first; at < width; at += step) {
+    Part<T> of_x = Part<T>::load(x, at, width), w = Part<T>::load(weight, at, width), d = Part<T>::load(dy, at, width);
+#pragma unroll
+    for (unsigned i = 0; i < Part<T>::SIZE; i++) {
+      squares += of_x.x[i] * of_x.x[i];
+      projection += of_x.x[i] * w.x[i] * d.x[i];
+    }
   }
   float r = 1.0f / sqrtf(block_sum(squares, shared) / width + eps);
   float back = r * r * r / width * block_sum(projection, shared);
-  for (unsigned i = threadIdx.x; i < width; i += blockDim.x) {
-    float onto = has_residual ? widen(residual[i]) : 0.0f;
-    dx[i] = narrow<T>(onto + r * widen(weight[i]) * widen(dy[i]) - back * widen(x[i]));
+  for (unsigned at = first; at < width; at += step) {
+    Part<T> of_x = Part<T>::load(x, at, width), w = Part<T>::load(weight, at, width), d = Part<T>::load(dy, at, width);
+    Part<T> onto = Part<T>::load(residual, at, width), y;
+#pragma unroll
+    for (unsigned i = 0; i < Part<T>::SIZE; i++) {
+      y.x[i] = (has_residual ? onto.x[i] : 0.0f) + r * w.x[i] * d.x[i] - back * of_x.x[i];
+    }
+    y.store(dx, at, width);
   }
 }
 

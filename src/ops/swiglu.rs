@@ -7,8 +7,8 @@ use super::host::{self, HostSlice};
 use super::kernels::{self, Argument, Call, Launcher, Module};
 use crate::Result;
 
-/// Elements of a row that a block of the kernels takes: 256 threads, as many as `EACH` in kernels/swiglu.cu says.
-const BLOCK: usize = 256 * 4;
+/// Bytes of a row that a block of the kernels takes: 256 threads, `Part` of kernels/common.cuh each.
+const BLOCK_BYTES: usize = 256 * 16;
 
 /// `gate_up (T, 2I)`, gate first → `(T, I)`.
 pub fn forward(gate_up: &Tensor) -> Result<Tensor> {
@@ -66,8 +66,9 @@ fn vjp_kernel(launcher: &dyn Launcher, gate_up: &Tensor, dy: &Tensor) -> Result<
 }
 
 fn call<'a>(name: &str, gate_up: &Tensor, [rows, width]: [usize; 2]) -> Call<'a> {
-    let by_row = Call::by_row(Module::Swiglu, name, gate_up, [rows, BLOCK]);
-    Call { grid: [rows, width.div_ceil(BLOCK)], shared_floats: 0, ..by_row }
+    let block = BLOCK_BYTES / gate_up.dtype().size_in_bytes();
+    let by_row = Call::by_row(Module::Swiglu, name, gate_up, [rows, block]);
+    Call { grid: [rows, width.div_ceil(block)], shared_floats: 0, ..by_row }
 }
 
 fn forward_host(gate_up: &Tensor) -> Result<Tensor> {
