@@ -10,7 +10,8 @@ template <class T, unsigned D, unsigned ROWS> struct NarrowTile {
   static const unsigned STRIDE = D + PADDING;
   static const unsigned SIZE = ROWS * STRIDE;
 
-  // By `threads` threads, of which this is the one `thread`: eight elements at a time where heads begin at a multiple of that.
+  // By `threads` threads, of which this is the one `thread`; each waits for its copies, then a barrier is due. Eight elements
+  // at a time where heads begin at a multiple of that.
   template <class Rows>
   __device__ static void load(T* tile, const T* x, const Rows& of, unsigned rows, unsigned dim, unsigned thread,
                               unsigned threads) {
@@ -18,15 +19,14 @@ template <class T, unsigned D, unsigned ROWS> struct NarrowTile {
 #pragma unroll 4
     for (unsigned part = thread; part < ROWS * PARTS; part += threads) {
       unsigned row = part / PARTS, column = part % PARTS * 8;
+      bool is_there = row < rows && column < dim;
       T* to = tile + row * STRIDE + column;
-      const T* from = x + of.head(row < rows ? row : 0) * dim + column;
-      if (row >= rows || column >= dim) {
-        store_shared(to, uint4{0, 0, 0, 0});
-      } else if (dim % 8 == 0) {
-        store_shared(to, load_global(from));
+      const T* from = x + of.head(row < rows ? row : 0) * dim + (is_there ? column : 0);
+      if (dim % 8 == 0) {
+        copy_in_background(to, from, is_there);
       } else {
 #pragma unroll 1
-        for (unsigned i = 0; i < 8; i++) to[i] = column + i < dim ? from[i] : narrow<T>(0.0f);
+        for (unsigned i = 0; i < 8; i++) to[i] = is_there && column + i < dim ? from[i] : narrow<T>(0.0f);
       }
     }
   }
@@ -100,6 +100,7 @@ __device__ void forward_tensor(const T* q, const T* k, const T* v, T* y, const u
   FlatRows rows{tile.segment.first_query, tile.first, shape.group, kv_head, shape.kv_heads * shape.group};
   bool works = first_row < tile.rows;
   Queries::load(q_tile, q, rows, tile.rows, shape.dim, threadIdx.x, THREADS);
+  wait_for_copies();
   __syncthreads();
   unsigned queries[D / 16][4];
 #pragma unroll
@@ -114,6 +115,7 @@ __device__ void forward_tensor(const T* q, const T* k, const T* v, T* y, const u
     __syncthreads();
     Tile::load(k_tile, k, keys, count, shape.dim, threadIdx.x, THREADS);
     Tile::load(v_tile, v, keys, count, shape.dim, threadIdx.x, THREADS);
+    wait_for_copies();
     __syncthreads();
     if (!works) continue;
     float s[KEYS / 8][4];
@@ -154,11 +156,13 @@ __device__ void vjp_q_tensor(const T* q, const T* k, const T* v, const T* dy, T*
   bool works = first_row < tile.rows;
   unsigned queries[D / 16][4], gradients[D / 16][4];
   Queries::load(row_tile, q, rows, tile.rows, shape.dim, threadIdx.x, THREADS);
+  wait_for_copies();
   __syncthreads();
 #pragma unroll
   for (unsigned d = 0; d < D / 16; d++) load_left<Queries::STRIDE>(queries[d], row_tile + first_row * Queries::STRIDE, 16 * d);
   __syncthreads();
   Queries::load(row_tile, dy, rows, tile.rows, shape.dim, threadIdx.x, THREADS);
+  wait_for_copies();
   __syncthreads();
 #pragma unroll
   for (unsigned d = 0; d < D / 16; d++) load_left<Queries::STRIDE>(gradients[d], row_tile + first_row * Queries::STRIDE, 16 * d);
@@ -173,6 +177,7 @@ __device__ void vjp_q_tensor(const T* q, const T* k, const T* v, const T* dy, T*
       __syncthreads();
       Tile::load(k_tile, k, keys, count, shape.dim, threadIdx.x, THREADS);
       Tile::load(v_tile, v, keys, count, shape.dim, threadIdx.x, THREADS);
+      wait_for_copies();
       __syncthreads();
       if (!works) continue;
       float s[KEYS / 8][4], dp[KEYS / 8][4];
@@ -261,6 +266,7 @@ __device__ void vjp_kv_tensor(const T* q, const T* k, const T* v, const T* dy, c
   IntervalRows key_rows{interval->row + skipped, kv_head, shape.kv_heads};
   Tile::load(k_tile, k, key_rows, key_count, shape.dim, threadIdx.x, THREADS);
   Tile::load(v_tile, v, key_rows, key_count, shape.dim, threadIdx.x, THREADS);
+  wait_for_copies();
   __syncthreads();
   float dk_acc[D / 8][4], dv_acc[D / 8][4];
   clear(dk_acc);
@@ -277,6 +283,7 @@ __device__ void vjp_kv_tensor(const T* q, const T* k, const T* v, const T* dy, c
       FlatRows rows{segment.first_query, flat, shape.group, kv_head, shape.kv_heads * shape.group};
       Tile::load(q_tile, q, rows, count, shape.dim, lane, 32);
       Tile::load(dy_tile, dy, rows, count, shape.dim, lane, 32);
+      wait_for_copies();
       __syncwarp();
       float p[2][4], ds[2][4];
       clear(p);

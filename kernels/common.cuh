@@ -32,17 +32,26 @@ template <> __device__ inline bf16 narrow<bf16>(float x) { return __float2bfloat
 __device__ inline unsigned short bits_of(f16 x) { return __half_as_ushort(x); }
 __device__ inline unsigned short bits_of(bf16 x) { return __bfloat16_as_ushort(x); }
 
-// Sixteen bytes at once, to shared memory and from the device's, both at a multiple of that.
-__device__ inline void store_shared(void* to, uint4 x) {
+// Sixteen bytes at once from the device's memory, at a multiple of that.
+__device__ inline uint4 load_global(const void* from) { return *static_cast<const uint4*>(from); }
+
+// The same to shared memory in the background, or zeros: there when this thread has waited, for others behind a barrier too.
+__device__ inline void copy_in_background(void* to, const void* from, bool is_there) {
 #ifdef __CUDACC__
-  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"((unsigned)__cvta_generic_to_shared(to)), "r"(x.x), "r"(x.y),
-               "r"(x.z), "r"(x.w)
+  unsigned bytes = is_there ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes)
                : "memory");
 #else
-  *static_cast<uint4*>(to) = x;
+  emulated_copy(to, is_there ? from : nullptr);
 #endif
 }
-__device__ inline uint4 load_global(const void* from) { return *static_cast<const uint4*>(from); }
+__device__ inline void wait_for_copies() {
+#ifdef __CUDACC__
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#else
+  emulated_wait();
+#endif
+}
 
 // Elements of a row that a thread takes at once: sixteen bytes where rows are multiples of that, else one by one.
 template <class T> struct Part {

@@ -43,6 +43,7 @@ struct Thread {
   std::unique_ptr<char[]> stack;
   unsigned calls;
   Given slots[2];
+  std::vector<std::pair<void*, const void*>> copies;
 };
 
 static const size_t STACK = 64 << 10;
@@ -79,6 +80,22 @@ static void go_on(unsigned index) {
 }
 
 void __syncthreads() { stop_here(State::AtBlockBarrier); }
+
+void emulated_copy(void* to, const void* from) {
+  if ((uintptr_t)to % 16 || (uintptr_t)from % 16) fail("a copy that is not at a multiple of 16 bytes");
+  threads[threadIdx.x].copies.emplace_back(to, from);
+}
+
+void emulated_wait() {
+  for (auto [to, from] : threads[threadIdx.x].copies) {
+    if (from == nullptr) {
+      std::memset(to, 0, 16);
+    } else {
+      std::memcpy(to, from, 16);
+    }
+  }
+  threads[threadIdx.x].copies.clear();
+}
 
 void __syncwarp() { stop_here(State::AtWarpBarrier); }
 

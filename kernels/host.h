@@ -42,6 +42,10 @@ struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 
+// Sixteen bytes, or zeros, that arrive when the thread waits.
+void emulated_copy(void* to, const void* from);
+void emulated_wait();
+
 inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
 
 struct __nv_bfloat16 {
