@@ -32,6 +32,8 @@ pub(crate) enum Module {
     Rope,
     /// Log-probabilities.
     Head,
+    /// Slopes of the loss.
+    Loss,
     /// Rows of a key-value cache.
     Cache,
     /// Attention, a file for each element type.

@@ -12,6 +12,7 @@ impl Module {
             (Self::Swiglu, _) => ("bipo_swiglu", include_str!("../../../kernels/swiglu.ptx")),
             (Self::Rope, _) => ("bipo_rope", include_str!("../../../kernels/rope.ptx")),
             (Self::Head, _) => ("bipo_head", include_str!("../../../kernels/head.ptx")),
+            (Self::Loss, _) => ("bipo_loss", include_str!("../../../kernels/loss.ptx")),
             (Self::Cache, _) => ("bipo_cache", include_str!("../../../kernels/cache.ptx")),
             (Self::Attention, DType::F16) => ("bipo_attention_f16", include_str!("../../../kernels/attention_f16.ptx")),
             (Self::Attention, DType::BF16) => ("bipo_attention_bf16", include_str!("../../../kernels/attention_bf16.ptx")),
