@@ -431,7 +431,7 @@ impl<'m> Batch<'m> {
     /// only one of a pass.
     pub fn vjp(&self, pass: Pass, slopes: &Tensor) -> Result<(Vec<PairLogProbs>, Vec<f32>)> {
         let dy = self.model.log_probs_vjp(&pass.residual, &pass.head, &self.predictions, slopes)?;
-        let mut dx = self.model.vjp_to_end(pass.saved, &self.plan, &self.selection, self.rows(), &dy)?;
+        let mut dx = self.model.vjp_to_end(pass.saved, &self.plan, &self.selection, &dy)?;
         let mut results = Vec::with_capacity(pass.steered.len() + 1);
         for (layer, saved) in pass.steered.into_iter().rev() {
             let dv = self.steered.t()?.matmul(&dx.to_dtype(DType::F32)?)?; // (1, H)

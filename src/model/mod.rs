@@ -203,16 +203,9 @@ impl Model {
     }
 
     /// Gradient of the input of [`Model::run_to_end`]. `dy (Q, H)` → `(T, H)`. Takes what was saved, to free it on the way.
-    pub fn vjp_to_end(
-        &self,
-        mut saved: Vec<Saved>,
-        plan: &Plan,
-        selection: &Selection,
-        rows: usize,
-        dy: &Tensor,
-    ) -> Result<Tensor> {
+    pub fn vjp_to_end(&self, mut saved: Vec<Saved>, plan: &Plan, selection: &Selection, dy: &Tensor) -> Result<Tensor> {
         if saved.is_empty() {
-            return selection.scatter(dy, rows);
+            return selection.scatter(dy);
         }
         let mut dx = dy.clone();
         for (index, block) in self.blocks.iter().enumerate().rev() {

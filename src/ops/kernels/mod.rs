@@ -36,6 +36,8 @@ pub(crate) enum Module {
     Loss,
     /// Rows of a key-value cache.
     Cache,
+    /// Rows taken out and put back.
+    Rows,
     /// Attention, a file for each element type.
     Attention,
 }

@@ -23,6 +23,7 @@ use crate::model::weights::{Hold, Weights};
 use crate::ops::attention::{Attention, Gradients, Segment, Segments};
 use crate::ops::head::{self, Gradient, Prediction, Predictions};
 use crate::ops::rope::{self, Angles, Rope};
+use crate::ops::rows::Rows;
 use crate::ops::weight::Weight;
 use crate::ops::{norm, swiglu};
 use crate::positions::Positions;
@@ -124,14 +125,35 @@ fn rows_of_queries_keys_and_values_are_taken_apart_and_joined() {
             let angles = Angles::new(&rope, &[0, 7, 300], &[301; 3], &CPU).unwrap();
             let (inverse, widths) = (angles.inverse().unwrap(), [heads * dim, kv_heads * dim]);
             let x = random(1, &[3, widths[0] + 2 * widths[1]], dtype);
-            let ours = emulated(|| rope::split(&x, widths, &angles)).unwrap();
-            let theirs = rope::split(&wide(&x), widths, &angles).unwrap();
-            for (ours, theirs) in ours.iter().zip(&theirs) {
-                assert_close(ours, theirs, 1.0, "split");
+            let rows = Rows::new(&[0, 2], 3, &CPU).unwrap();
+            let selected = [angles.select(&rows).unwrap(), inverse.select(&rows).unwrap()];
+            for [forward, back] in [[None; 2], selected.each_ref().map(|angles| Some((&rows, angles)))] {
+                let ours = emulated(|| rope::split(&x, widths, &angles, forward)).unwrap();
+                let theirs = rope::split(&wide(&x), widths, &angles, forward).unwrap();
+                for (ours, theirs) in ours.iter().zip(&theirs) {
+                    assert_close(ours, theirs, 1.0, "split");
+                }
+                let joined = emulated(|| rope::join(ours.each_ref(), &inverse, back)).unwrap();
+                let ours = ours.each_ref().map(wide);
+                assert_close(&joined, &rope::join(ours.each_ref(), &inverse, back).unwrap(), 1.0, "join");
             }
-            let back = emulated(|| rope::join(ours.each_ref(), &inverse)).unwrap();
-            let ours = ours.each_ref().map(wide);
-            assert_close(&back, &rope::join(ours.each_ref(), &inverse).unwrap(), 1.0, "join");
+        }
+    }
+}
+
+#[test]
+fn rows_are_taken_out_and_put_back_as_on_the_cpu() {
+    for dtype in TYPES {
+        for (chosen, all, width) in [(vec![4, 1], 5, 33), (vec![0], 1, 8), (vec![2, 0, 1], 3, 600)] {
+            let (x, rows) = (random(1, &[all, width], dtype), Rows::new(&chosen, all, &CPU).unwrap());
+            let numbers = |x: Tensor| wide(&x).to_vec2::<f32>().unwrap();
+            let taken = emulated(|| rows.take(&x)).unwrap();
+            let back = emulated(|| rows.put_back(&taken)).unwrap();
+            let all_numbers = numbers(x.clone());
+            let expected = (0..all).map(|row| if chosen.contains(&row) { all_numbers[row].clone() } else { vec![0.0; width] });
+            assert_eq!(numbers(back), expected.collect::<Vec<_>>());
+            assert_eq!(numbers(rows.take(&x).unwrap()), numbers(taken.clone()));
+            assert_eq!(numbers(rows.put_back(&taken).unwrap()), numbers(emulated(|| rows.put_back(&taken)).unwrap()));
         }
     }
 }
@@ -467,7 +489,16 @@ fn no_rows_give_no_rows() {
 fn every_ptx_was_made_from_these_sources() {
     let read = |name: &str| std::fs::read(emulator::directory().join(name)).unwrap();
     let shared = ["attention.cuh", "common.cuh"].map(read).concat();
-    let modules = [Module::Norm, Module::Swiglu, Module::Rope, Module::Head, Module::Loss, Module::Cache, Module::Attention];
+    let modules = [
+        Module::Norm,
+        Module::Swiglu,
+        Module::Rope,
+        Module::Head,
+        Module::Loss,
+        Module::Cache,
+        Module::Rows,
+        Module::Attention,
+    ];
     for (module, dtype) in modules.iter().flat_map(|module| TYPES.map(|dtype| (*module, dtype))) {
         let (name, ptx) = module.ptx(dtype);
         let own = read(&format!("{}.cu", name.strip_prefix("bipo_").unwrap()));
