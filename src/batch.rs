@@ -1,5 +1,5 @@
-//! Some pairs as one pass through the upper blocks: response log-probabilities and their gradient at the residual.
-//! Knows neither loss nor optimiser.
+//! Some pairs as one pass through the upper blocks: response log-probabilities and the gradient of what is added, given
+//! that of the log-probabilities. Knows no optimiser.
 
 use std::ops::Range;
 
@@ -11,8 +11,9 @@ use crate::loss::PairLogProbs;
 use crate::model::Model;
 use crate::model::block::{FrozenKeys, Plan, Saved, Selection};
 use crate::model::layout::{Fork, Layout};
-use crate::ops::head::{Gradient, LogProbs, Prediction};
+use crate::ops::head::{Gradient, LogProbs, Prediction, Predictions};
 use crate::positions::{Place, Positions};
+use crate::responses::Responses;
 use crate::tokens::{EncodedPair, EncodedResponse};
 
 /// A pair as rows `[shared | chosen | rejected]`. The last token of each response is predicted but predicts nothing, so
@@ -144,13 +145,11 @@ pub struct Batch<'m> {
     rows: Rows,
     plan: Plan,
     selection: Selection,
-    predictions: Vec<Prediction>,
-    /// Pair and side of each prediction.
-    owners: Vec<(usize, usize)>,
+    predictions: Predictions,
+    /// Whose the predictions are.
+    responses: Responses,
     /// Whether each prediction is made from a frozen row: those of a whole pass alone are.
     from_frozen: Vec<bool>,
-    /// Log-probabilities of what is not predicted in this pass.
-    constants: Vec<PairLogProbs>,
     /// Frozen rows pair by pair, in a whole pass. `(frozen,)`
     frozen_rows: Vec<u32>,
     /// 1 where the vector is added, 0 elsewhere. `(R, 1)` f32
@@ -247,8 +246,6 @@ fn common_prefix(pairs: &[&PairRows]) -> usize {
 /// A pass through the upper blocks.
 #[derive(Debug)]
 pub struct Pass {
-    /// Summed log-probabilities of each pair's responses.
-    pub log_probs: Vec<PairLogProbs>,
     residual: Tensor,
     /// Steered layers, ascending, each with what the blocks between the one before and it saved.
     steered: Vec<(usize, Vec<Saved>)>,
@@ -277,16 +274,15 @@ impl<'m> Batch<'m> {
     }
 
     fn with_plan(model: &'m Model, pairs: &[&PairRows], rows: Rows, plan: Plan, constants: Vec<PairLogProbs>) -> Result<Self> {
-        let (mut predictions, mut owners, mut from_frozen) = (Vec::new(), Vec::new(), Vec::new());
+        let mut predicted = Vec::new();
         let (mut frozen_rows, mut steered) = (Vec::new(), vec![0f32; rows.layout.rows()]);
         for (index, pair) in pairs.iter().enumerate() {
             for (side, side_predictions) in pair.predictions.iter().enumerate() {
                 for prediction in side_predictions {
                     let row = rows.place(index, prediction.row);
                     if rows.computed.binary_search(&row).is_ok() {
-                        predictions.push(Prediction { row, ..*prediction });
-                        owners.push((index, side));
-                        from_frozen.push(pair.is_frozen(prediction.row));
+                        let is_from_frozen = pair.is_frozen(prediction.row);
+                        predicted.push((Prediction { row, ..*prediction }, (index, side), is_from_frozen));
                     }
                 }
             }
@@ -295,19 +291,23 @@ impl<'m> Batch<'m> {
                 steered[rows.place(index, row)] = f32::from(*is_steered);
             }
         }
-        let mut wanted: Vec<usize> = predictions.iter().map(|p| p.row).collect();
+        predicted.sort_by_key(|(prediction, ..)| prediction.row);
+        let mut wanted: Vec<usize> = predicted.iter().map(|(prediction, ..)| prediction.row).collect();
         // Where all predictions are constants: a GPU launches nothing for no rows.
-        wanted.extend(rows.computed.first().filter(|_| predictions.is_empty()));
-        wanted.sort_unstable();
+        wanted.extend(rows.computed.first().filter(|_| predicted.is_empty()));
         wanted.dedup();
         let (selection, selected) = plan.select(&rows.layout, &wanted, model.device())?;
         let mut place = vec![0; rows.layout.rows()];
         for (at, row) in selected.iter().enumerate() {
             place[*row] = at;
         }
-        predictions.iter_mut().for_each(|p| p.row = place[p.row]);
+        let list = predicted.iter().map(|(prediction, ..)| Prediction { row: place[prediction.row], ..*prediction }).collect();
+        let predictions = Predictions::new(list, selected.len(), model.device())?;
+        let owners = predicted.iter().map(|(_, owner, _)| *owner).collect();
+        let responses = Responses::new(owners, constants, model.device())?;
+        let from_frozen = predicted.iter().map(|(.., is_from_frozen)| *is_from_frozen).collect();
         let steered = Tensor::from_iter(rows.computed.iter().map(|row| steered[*row]), model.device())?.unsqueeze(1)?;
-        Ok(Self { model, rows, plan, selection, predictions, owners, from_frozen, constants, frozen_rows, steered })
+        Ok(Self { model, rows, plan, selection, predictions, responses, from_frozen, frozen_rows, steered })
     }
 
     /// Input token of each row, of a pass of every row. `(T,)`
@@ -376,13 +376,9 @@ impl<'m> Batch<'m> {
         let (x, saved) = self.model.run_to_end(last.max(layer + 1), &x, &self.plan, &self.selection, Gradient::Wanted)?;
         keep(saved)?;
         let head = self.model.log_probs(&x, &self.predictions, Gradient::NotWanted)?;
-        let (mut log_probs, mut constants) = (self.constants.clone(), self.constants.clone());
-        for (((pair, side), log_prob), from_frozen) in self.owners.iter().zip(&head.log_probs).zip(&self.from_frozen) {
-            log_probs[*pair][*side] += *log_prob as f64;
-            if *from_frozen {
-                constants[*pair][*side] += *log_prob as f64;
-            }
-        }
+        let by_token = head.log_probs.to_vec1()?;
+        let log_probs = self.responses.sums(&by_token);
+        let constants = self.responses.sums_of(&by_token, |token| self.from_frozen[token]);
         Ok(Reference { log_probs, constants, keys, residuals })
     }
 
@@ -400,11 +396,23 @@ impl<'m> Batch<'m> {
         }
         let (residual, saved) = self.model.run_to_end(next, &x, &self.plan, &self.selection, gradient)?;
         let head = self.model.log_probs(&residual, &self.predictions, gradient)?;
-        let mut log_probs = self.constants.clone();
-        for ((pair, side), log_prob) in self.owners.iter().zip(&head.log_probs) {
-            log_probs[*pair][*side] += *log_prob as f64;
-        }
-        Ok(Pass { log_probs, residual, steered, saved, head })
+        Ok(Pass { residual, steered, saved, head })
+    }
+
+    /// Summed log-probabilities of each pair's responses: waits for a GPU.
+    pub fn log_probs(&self, pass: &Pass) -> Result<Vec<PairLogProbs>> {
+        Ok(self.responses.sums(&pass.head.log_probs.to_vec1()?))
+    }
+
+    /// Slopes of the bi-directional DPO loss at the pass's log-probabilities, for [`Batch::vjp`]: waits for no GPU that has
+    /// kernels. → `(P,)` f32
+    pub fn dpo_slopes(&self, pass: &Pass, beta: f64, d: f64, reference: &[PairLogProbs]) -> Result<Tensor> {
+        self.responses.dpo_slopes(&pass.head.log_probs, beta, d, reference)
+    }
+
+    /// Slopes that are given, by response. → `(P,)` f32
+    pub fn slopes(&self, by_response: &[PairLogProbs]) -> Result<Tensor> {
+        self.responses.at_tokens(by_response, self.model.device())
     }
 
     /// Floating-point operations that the blocks above `layer` and the head need, forward and back.
@@ -418,20 +426,23 @@ impl<'m> Batch<'m> {
         pass.forward(&self.model.config) + pass.backward(&self.model.config)
     }
 
-    /// Gradients of the vectors added, given those of the responses' log-probabilities, one behind the other.
-    /// → `(layers·H)` f32.
-    pub fn vjp(&self, pass: Pass, gradients: &[PairLogProbs]) -> Result<Vec<f32>> {
-        let by_token: Vec<f32> = self.owners.iter().map(|(pair, side)| gradients[*pair][*side] as f32).collect();
-        let dy = self.model.log_probs_vjp(&pass.residual, &pass.head, &self.predictions, &by_token)?;
-        let mut dx = self.model.vjp_to_end(pass.saved, &self.plan, &self.selection, self.rows(), &dy)?;
-        let mut by_layer = Vec::with_capacity(pass.steered.len());
+    /// Gradients of the vectors added, given those of the predictions' log-probabilities, `slopes (P,)` f32. → the responses'
+    /// log-probabilities, as [`Batch::log_probs`], and the gradients one behind the other, `(layers·H)`: in one transfer, the
+    /// only one of a pass.
+    pub fn vjp(&self, pass: Pass, slopes: &Tensor) -> Result<(Vec<PairLogProbs>, Vec<f32>)> {
+        let dy = self.model.log_probs_vjp(&pass.residual, &pass.head, &self.predictions, slopes)?;
+        let mut dx = self.model.vjp_to_end(pass.saved, &self.plan, &self.selection, &dy)?;
+        let mut results = Vec::with_capacity(pass.steered.len() + 1);
         for (layer, saved) in pass.steered.into_iter().rev() {
             let dv = self.steered.t()?.matmul(&dx.to_dtype(DType::F32)?)?; // (1, H)
-            by_layer.push(dv.flatten_all()?.to_vec1::<f32>()?);
+            results.push(dv.flatten_all()?);
             dx = self.model.vjp(layer + 1, saved, &self.plan, &dx)?;
         }
-        by_layer.reverse();
-        Ok(by_layer.concat())
+        results.push(pass.head.log_probs);
+        results.reverse();
+        let mut by_token: Vec<f32> = Tensor::cat(&results, 0)?.to_vec1()?;
+        let by_layer = by_token.split_off(self.predictions.len());
+        Ok((self.responses.sums(&by_token), by_layer))
     }
 
     /// The residual with `v` added at the steered rows, the sum taken in f32. `residual (R, H)`, `v (H)` f32.

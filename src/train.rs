@@ -167,9 +167,9 @@ pub struct EpochRecord {
 pub struct Timings {
     /// Blocks 0..=L and the reference pass, once a pair.
     pub cache_s: f64,
-    /// Upper blocks and head, forward.
+    /// Upper blocks and head, forward; on a GPU what it takes to queue that.
     pub forward_s: f64,
-    /// Gradient of v.
+    /// Gradient of v; on a GPU also the wait for all of the pass.
     pub backward_s: f64,
     /// Held-out scoring.
     pub eval_s: f64,
@@ -537,16 +537,18 @@ impl<'a> Trainer<'a> {
         Ok(whole)
     }
 
+    /// A GPU runs through it without the host, which waits once, at the end.
     fn pass(&mut self, entries: &[&Entry], d: f64) -> Result<BatchLoss> {
         let started = Instant::now();
         let (batch, residual) = self.data.batch(self.model, entries)?; // residual (R, H)
         let pass = batch.upper(&residual, self.data.layer, &self.shifts(d as f32)?, Gradient::Wanted)?;
         let reference: Vec<_> = entries.iter().map(|entry| entry.reference).collect();
-        let Loss { value, margins, gradients } = bidirectional_dpo(self.config.beta, d, &pass.log_probs, &reference);
+        let slopes = batch.dpo_slopes(&pass, self.config.beta, d, &reference)?;
         self.state.timings.forward_s += started.elapsed().as_secs_f64();
 
         let started = Instant::now();
-        let mut gradient = batch.vjp(pass, &gradients)?;
+        let (log_probs, mut gradient) = batch.vjp(pass, &slopes)?;
+        let Loss { value, margins, .. } = bidirectional_dpo(self.config.beta, d, &log_probs, &reference);
         gradient.iter_mut().for_each(|g| *g *= d as f32);
         self.state.timings.backward_s += started.elapsed().as_secs_f64();
         self.state.timings.tokens += batch.rows() as u64;

@@ -4,7 +4,7 @@ use bipo::Result;
 use bipo::model::config::RopeScaling;
 use bipo::model::layout::{Fork, Layout};
 use bipo::ops::attention::{Attention, Segment, Segments};
-use bipo::ops::head::{self, Gradient, Prediction};
+use bipo::ops::head::{self, Gradient, Prediction, Predictions};
 use bipo::ops::rope::{Angles, Rope};
 use bipo::ops::weight::{HostWeight, Weight};
 use bipo::ops::{norm, rope, swiglu};
@@ -108,12 +108,13 @@ fn head(bench: &mut Bench) -> Result<()> {
     let (hidden, vocab, rows) = (SMOLLM2.hidden, SMOLLM2.vocab, ROWS / 2);
     let weight = Weight::Host(HostWeight::dense(random(1, (vocab, hidden))?)?);
     let x = random(2, (rows, hidden))?;
-    let predictions: Vec<Prediction> = (0..rows).map(|row| Prediction { row, target: 191 * row as u32 }).collect();
-    let gradients = vec![0.1; rows];
+    let predictions = (0..rows).map(|row| Prediction { row, target: 191 * row as u32 }).collect();
+    let predictions = Predictions::new(predictions, rows, &Device::Cpu)?;
+    let gradients = Tensor::full(0.1f32, rows, &Device::Cpu)?;
     let product = 2 * rows * hidden * vocab;
     for (name, gradient, products) in [("alone", Gradient::NotWanted, 1), ("for a gradient", Gradient::Wanted, 2)] {
         run(bench, &format!("head/forward {name}"), flops(products * product), || {
-            Ok(Tensor::new(head::forward(&x, &weight, &predictions, gradient)?.log_probs, &Device::Cpu)?)
+            Ok(head::forward(&x, &weight, &predictions, gradient)?.log_probs)
         });
     }
     let saved = head::forward(&x, &weight, &predictions, Gradient::Wanted)?;

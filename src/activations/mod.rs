@@ -208,7 +208,7 @@ impl Activations {
         while !rest.is_empty() {
             let (group, later) = rest.split_at(group_len(rest.iter().map(|entry| entry.rows.live_rows().count())));
             let (batch, residual) = self.batch(model, &group.iter().collect::<Vec<_>>())?;
-            scores.extend(batch.upper(&residual, self.layer, shifts, Gradient::NotWanted)?.log_probs);
+            scores.extend(batch.log_probs(&batch.upper(&residual, self.layer, shifts, Gradient::NotWanted)?)?);
             rest = later;
         }
         Ok(scores)

@@ -11,6 +11,7 @@ use crate::Result;
 use crate::ops::attention::{Attention, Gradients, Segment, Segments};
 use crate::ops::linear::Linear;
 use crate::ops::rope::{Angles, Rope};
+use crate::ops::rows::Rows;
 use crate::ops::weight::Weight;
 use crate::ops::{norm, rope, swiglu};
 
@@ -56,11 +57,11 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 struct Frozen {
     keys: FrozenKeys,
-    /// The rows of the pass, of all rows. `(R,)` u32
-    live: Tensor,
+    /// The `R` rows of the pass, of all rows `T`.
+    live: Rows,
     live_rows: Vec<usize>,
-    /// Where each row is in the frozen rows followed by those of the pass. `(T,)` u32
-    order: Tensor,
+    /// All rows, of the frozen rows followed by those of the pass.
+    order: Rows,
 }
 
 /// Keys, rotated, and values of rows that were computed before, for each block from one on. `(frozen, K·D)` each.
@@ -88,7 +89,7 @@ impl FrozenKeys {
 #[derive(Debug, Clone)]
 pub struct Selection {
     segments: Segments,
-    rows: Tensor, // (Q,) u32
+    rows: Rows,
     angles: Angles,
     inverse: Angles,
 }
@@ -128,8 +129,8 @@ impl Plan {
         let frozen_count = layout.rows() - rows.len();
         let (mut frozen, mut live) = (0..frozen_count, frozen_count..);
         let place = |row: usize| if rows.binary_search(&row).is_ok() { live.next() } else { frozen.next() };
-        let order = Tensor::from_iter((0..layout.rows()).filter_map(place).map(|at| at as u32), device)?;
-        let live = Tensor::from_iter(rows.iter().map(|row| *row as u32), device)?;
+        let order: Vec<usize> = (0..layout.rows()).filter_map(place).collect();
+        let (order, live) = (Rows::new(&order, layout.rows(), device)?, Rows::new(rows, layout.rows(), device)?);
         let frozen = Some(Frozen { keys, live, live_rows: rows.to_vec(), order });
         let segments = Segments::new(segments, layout.rows(), device)?;
         Ok(Self { segments, inverse: angles.inverse()?, angles, frozen })
@@ -143,13 +144,13 @@ impl Plan {
         let Some(known) = known else {
             return Err(candle_core::Error::msg(format!("no keys of the frozen rows in block {block}")).into());
         };
-        Ok(Tensor::cat(&[&known[which], &of_pass], 0)?.index_select(&frozen.order, 0)?)
+        frozen.order.take(&Tensor::cat(&[&known[which], &of_pass], 0)?)
     }
 
     /// The rows of the pass. `(T, ·)` → `(R, ·)`.
     fn of_pass(&self, of_all: Tensor) -> Result<Tensor> {
         match &self.frozen {
-            Some(frozen) => Ok(of_all.index_select(&frozen.live, 0)?),
+            Some(frozen) => frozen.live.take(&of_all),
             None => Ok(of_all),
         }
     }
@@ -162,11 +163,12 @@ impl Plan {
             Some(frozen) => frozen.live_rows.binary_search(row).unwrap_or_else(|at| at),
             None => *row,
         };
-        let index = Tensor::from_iter(rows.iter().map(|row| place(row) as u32), device)?;
+        let of_pass: Vec<usize> = rows.iter().map(place).collect();
+        let count = self.frozen.as_ref().map_or(layout.rows(), |frozen| frozen.live_rows.len());
+        let selected = Rows::new(&of_pass, count, device)?;
         let segments = Segments::new(segments, layout.rows(), device)?;
-        let selection =
-            Selection { segments, angles: self.angles.select(&index)?, inverse: self.inverse.select(&index)?, rows: index };
-        Ok((selection, rows))
+        let (angles, inverse) = (self.angles.select(&selected)?, self.inverse.select(&selected)?);
+        Ok((Selection { segments, rows: selected, angles, inverse }, rows))
     }
 }
 
@@ -185,13 +187,12 @@ impl Selection {
 
     /// The selected rows. `(T, ·)` → `(Q, ·)`.
     pub fn of(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.index_select(&self.rows, 0)?)
+        self.rows.take(x)
     }
 
     /// The selected rows back in their places, zero elsewhere. `(Q, ·)` → `(T, ·)`.
-    pub fn scatter(&self, x: &Tensor, rows: usize) -> Result<Tensor> {
-        let (_, width) = x.dims2()?;
-        Ok(Tensor::zeros((rows, width), x.dtype(), x.device())?.index_add(&self.rows, x, 0)?)
+    pub fn scatter(&self, x: &Tensor) -> Result<Tensor> {
+        self.rows.put_back(x)
     }
 }
 
@@ -281,10 +282,9 @@ impl Block {
 
         let d_attended = self.o_proj.vjp(&d_middle)?;
         let gradients = self.attention.vjp(&saved.q, &saved.k, &saved.v, segments, &d_attended)?;
-        let (rows, _) = saved.x.dims2()?;
         let d_qkv = self.join(saved, plan, selection, gradients)?;
         let d_middle = match selection {
-            Some(selection) => selection.scatter(&d_middle, rows)?,
+            Some(selection) => selection.scatter(&d_middle)?,
             None => d_middle,
         };
         let d_normed = self.qkv_proj.vjp(&d_qkv)?;
@@ -296,12 +296,8 @@ impl Block {
     fn split(&self, qkv: &Tensor, plan: &Plan, selection: Option<&Selection>) -> Result<(Option<[Tensor; 2]>, [Tensor; 3])> {
         let [q_width, kv_width] = self.widths();
         if self.q_norm.is_none() && self.k_norm.is_none() {
-            let [q, k, v] = rope::split(qkv, [q_width, kv_width], &plan.angles)?;
-            let q = match selection {
-                Some(selection) => selection.of(&q)?,
-                None => q,
-            };
-            return Ok((None, [q, k, v]));
+            let selected = selection.map(|selection| (&selection.rows, &selection.angles));
+            return Ok((None, rope::split(qkv, [q_width, kv_width], &plan.angles, selected)?));
         }
         let columns = |x: &Tensor, start, width| -> Result<Tensor> { Ok(x.narrow(1, start, width)?.contiguous()?) };
         let (q_before, q_angles) = match selection {
@@ -317,19 +313,19 @@ impl Block {
 
     /// The gradient of [`Block::split`]'s `qkv`.
     fn join(&self, saved: &Saved, plan: &Plan, selection: Option<&Selection>, gradients: Gradients) -> Result<Tensor> {
-        let (rows, _) = saved.x.dims2()?;
-        let in_place = |dq: Tensor| match selection {
-            Some(selection) => selection.scatter(&dq, rows),
-            None => Ok(dq),
-        };
         let (dk, dv) = (plan.of_pass(gradients.k)?, plan.of_pass(gradients.v)?);
         let Some([q_before, k_before]) = &saved.qk else {
-            return rope::join([&in_place(gradients.q)?, &dk, &dv], &plan.inverse);
+            let selected = selection.map(|selection| (&selection.rows, &selection.inverse));
+            return rope::join([&gradients.q, &dk, &dv], &plan.inverse, selected);
         };
         let q_inverse = selection.map_or(&plan.inverse, |selection| &selection.inverse);
         let dq = self.norm_heads_vjp(q_before, self.q_norm.as_ref(), &rope::forward(&gradients.q, q_inverse)?)?;
         let dk = self.norm_heads_vjp(k_before, self.k_norm.as_ref(), &rope::forward(&dk, &plan.inverse)?)?;
-        Ok(Tensor::cat(&[in_place(dq)?, dk, dv], 1)?)
+        let dq = match selection {
+            Some(selection) => selection.scatter(&dq)?,
+            None => dq,
+        };
+        Ok(Tensor::cat(&[dq, dk, dv], 1)?)
     }
 
     /// Columns of queries, and of keys or values.

@@ -20,7 +20,7 @@ use std::ops::Range;
 use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
-use crate::ops::head::{self, Gradient, LogProbs, Prediction};
+use crate::ops::head::{self, Gradient, LogProbs, Predictions};
 use crate::ops::kernels;
 use crate::ops::linear::Linear;
 use crate::ops::norm;
@@ -203,16 +203,9 @@ impl Model {
     }
 
     /// Gradient of the input of [`Model::run_to_end`]. `dy (Q, H)` → `(T, H)`. Takes what was saved, to free it on the way.
-    pub fn vjp_to_end(
-        &self,
-        mut saved: Vec<Saved>,
-        plan: &Plan,
-        selection: &Selection,
-        rows: usize,
-        dy: &Tensor,
-    ) -> Result<Tensor> {
+    pub fn vjp_to_end(&self, mut saved: Vec<Saved>, plan: &Plan, selection: &Selection, dy: &Tensor) -> Result<Tensor> {
         if saved.is_empty() {
-            return selection.scatter(dy, rows);
+            return selection.scatter(dy);
         }
         let mut dx = dy.clone();
         for (index, block) in self.blocks.iter().enumerate().rev() {
@@ -224,13 +217,13 @@ impl Model {
     }
 
     /// Log-probabilities of tokens, from the residual after the last block. `x (Q, H)`.
-    pub fn log_probs(&self, x: &Tensor, predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
+    pub fn log_probs(&self, x: &Tensor, predictions: &Predictions, gradient: Gradient) -> Result<LogProbs> {
         let normed = norm::forward(x, &self.norm, self.config.rms_norm_eps)?;
         head::forward(&normed, &self.lm_head.weight, predictions, gradient)
     }
 
-    /// Gradient of the residual after the last block, given those of the log-probabilities. → `(Q, H)`.
-    pub fn log_probs_vjp(&self, x: &Tensor, saved: &LogProbs, predictions: &[Prediction], gradients: &[f32]) -> Result<Tensor> {
+    /// Gradient of the residual after the last block, given those of the log-probabilities, `(P,)` f32. → `(Q, H)`.
+    pub fn log_probs_vjp(&self, x: &Tensor, saved: &LogProbs, predictions: &Predictions, gradients: &Tensor) -> Result<Tensor> {
         let d_normed = head::vjp(saved, &self.lm_head.weight, predictions, gradients, self.dtype)?;
         norm::vjp(x, &self.norm, self.config.rms_norm_eps, &d_normed)
     }

@@ -4,6 +4,8 @@
 //! For logits z = W·h, d log p(t)/dh = W\[t\] − Σᵥ p(v)·W\[v\]. The sum does not depend on t or on the gradient from above,
 //! so it is taken in the same pass as the log-sum-exp and kept (H numbers a row).
 
+use std::ops::{Deref, Range};
+
 use candle_core::{D, DType, Device, Tensor};
 use rayon::prelude::*;
 
@@ -34,6 +36,59 @@ pub struct Prediction {
     pub target: u32,
 }
 
+/// The predictions of one pass, and on a GPU what its kernels read of them: uploaded once.
+#[derive(Debug, Clone)]
+pub struct Predictions {
+    list: Vec<Prediction>,
+    tables: Option<Tables>,
+}
+
+/// Predictions as the kernels take them.
+#[derive(Debug, Clone)]
+struct Tables {
+    /// Where each row's begin, and the end. `(R + 1,)` u32
+    starts: Tensor,
+    /// `(P,)` u32
+    targets: Tensor,
+}
+
+impl Predictions {
+    /// Predictions from `rows` rows, ascending by row.
+    ///
+    /// # Errors
+    /// They are not, or a row is beyond them.
+    pub fn new(list: Vec<Prediction>, rows: usize, device: &Device) -> Result<Self> {
+        if !list.is_sorted_by_key(|prediction| prediction.row) || list.last().is_some_and(|last| last.row >= rows) {
+            return Err(candle_core::Error::msg(format!("predictions must ascend by row, within {rows} rows")).into());
+        }
+        let tables = kernels::launcher(device).map(|_| Tables::new(&list, rows, device)).transpose()?;
+        Ok(Self { list, tables })
+    }
+
+    /// Those from some of the rows.
+    fn of_rows(&self, rows: Range<usize>) -> &[Prediction] {
+        let before = |row: usize| self.partition_point(|prediction| prediction.row < row);
+        &self[before(rows.start)..before(rows.end)]
+    }
+}
+
+impl Deref for Predictions {
+    type Target = [Prediction];
+
+    fn deref(&self) -> &[Prediction] {
+        &self.list
+    }
+}
+
+impl Tables {
+    fn new(predictions: &[Prediction], rows: usize, device: &Device) -> Result<Self> {
+        let start = |row: usize| predictions.partition_point(|prediction| prediction.row < row) as u32;
+        let targets = predictions.iter().map(|prediction| prediction.target);
+        let all = Tensor::from_iter((0..=rows).map(start).chain(targets), device)?;
+        Ok(Self { starts: all.narrow(0, 0, rows + 1)?, targets: all.narrow(0, rows + 1, predictions.len())? })
+    }
+}
+
 /// Whether [`forward`] also prepares [`vjp`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gradient {
@@ -46,63 +101,43 @@ pub enum Gradient {
 /// What [`forward`] gives.
 #[derive(Debug, Clone)]
 pub struct LogProbs {
-    /// log p of each prediction, nats.
-    pub log_probs: Vec<f32>,
+    /// log p of each prediction, nats, where it was computed: who reads it waits for a GPU. `(P,)` f32
+    pub log_probs: Tensor,
     /// Σᵥ p(v)·W\[v\] of each row, f32, or on a GPU in the model's dtype. `(R, H)`
     expected: Option<Tensor>,
-    /// The predictions on a GPU.
-    by_row: Option<ByRow>,
-}
-
-/// Predictions sorted by row, as the kernels take them.
-#[derive(Debug, Clone)]
-struct ByRow {
-    /// Which prediction is at each place.
-    order: Vec<usize>,
-    /// Where each row's begin, and the end. `(R + 1,)` u32
-    starts: Tensor,
-    /// `(P + 1,)` u32: a device has no memory for no predictions.
-    targets: Tensor,
-}
-
-impl ByRow {
-    fn new(predictions: &[Prediction], rows: usize, device: &Device) -> Result<Self> {
-        let mut order: Vec<usize> = (0..predictions.len()).collect();
-        order.sort_by_key(|at| predictions[*at].row);
-        let start = |row: usize| order.partition_point(|at| predictions[*at].row < row) as u32;
-        let starts = Tensor::from_iter((0..=rows).map(start), device)?;
-        let targets = Tensor::from_iter(order.iter().map(|at| predictions[*at].target).chain([0]), device)?;
-        Ok(Self { order, starts, targets })
-    }
 }
 
 /// `hidden (R, H)` after the final norm, `weight (V, H)`.
-pub fn forward(hidden: &Tensor, weight: &Weight, predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
-    match (weight, kernels::launcher(hidden.device())) {
-        (Weight::Tensor(weight), Some(launcher)) => forward_kernel(launcher, hidden, weight, predictions, gradient),
+pub fn forward(hidden: &Tensor, weight: &Weight, predictions: &Predictions, gradient: Gradient) -> Result<LogProbs> {
+    match (weight, kernels(predictions, hidden.device())) {
+        (Weight::Tensor(weight), Some(kernels)) => forward_kernel(kernels, hidden, weight, predictions, gradient),
         _ if host::is_host_f32(hidden) && weight.is_host() => forward_host(hidden, weight, predictions, gradient),
         (Weight::Tensor(weight), _) => forward_composed(hidden, weight, predictions, gradient),
         (Weight::Host(_), _) => Err(candle_core::Error::msg("weights on the CPU take f32 activations on the CPU").into()),
     }
 }
 
+/// What runs the kernels, and the tables that they read.
+fn kernels<'a>(predictions: &'a Predictions, device: &Device) -> Option<(&'static dyn Launcher, &'a Tables)> {
+    Some((kernels::launcher(device)?, predictions.tables.as_ref()?))
+}
+
 pub(super) fn forward_composed(
     hidden: &Tensor,
     weight: &Tensor,
-    predictions: &[Prediction],
+    predictions: &Predictions,
     gradient: Gradient,
 ) -> Result<LogProbs> {
     let (rows, width) = hidden.dims2()?;
     let chunk = (64 << 20) / (4 * weight.dim(0)?).max(1) + 1;
-    let mut log_probs = vec![0f32; predictions.len()];
-    let mut expected = Vec::new();
+    let (mut log_probs, mut expected) = (Vec::new(), Vec::new());
     for start in (0..rows).step_by(chunk) {
         let len = chunk.min(rows - start);
         let h = hidden.narrow(0, start, len)?;
         let wide = weight.to_dtype(if h.device().is_cpu() { DType::F32 } else { h.dtype() })?;
         let logits = h.to_dtype(wide.dtype())?.contiguous()?.matmul(&wide.t()?)?.to_dtype(DType::F32)?; // (R, V)
         let log_p = candle_nn::ops::log_softmax(&logits, D::Minus1)?;
-        gather(&log_p, start..start + len, predictions, &mut log_probs)?;
+        log_probs.extend(gather(&log_p, start, predictions.of_rows(start..start + len))?);
         if gradient == Gradient::Wanted {
             expected.push(log_p.exp()?.to_dtype(wide.dtype())?.matmul(&wide)?.to_dtype(DType::F32)?);
         }
@@ -112,20 +147,24 @@ pub(super) fn forward_composed(
         Gradient::Wanted if expected.is_empty() => Some(Tensor::zeros((0, width), DType::F32, hidden.device())?),
         Gradient::Wanted => Some(Tensor::cat(&expected, 0)?),
     };
-    Ok(LogProbs { log_probs, expected, by_row: None })
+    let log_probs = match log_probs.is_empty() {
+        true => Tensor::zeros(0, DType::F32, hidden.device())?,
+        false => Tensor::cat(&log_probs, 0)?,
+    };
+    Ok(LogProbs { log_probs, expected })
 }
 
 fn forward_kernel(
-    launcher: &dyn Launcher,
+    (launcher, tables): (&dyn Launcher, &Tables),
     hidden: &Tensor,
     weight: &Tensor,
-    predictions: &[Prediction],
+    predictions: &Predictions,
     gradient: Gradient,
 ) -> Result<LogProbs> {
     let ((rows, width), (vocab, _)) = (hidden.dims2()?, weight.dims2()?);
     check_targets(predictions, vocab)?;
-    let by_row = ByRow::new(predictions, rows, hidden.device())?;
-    let sorted = Tensor::zeros(predictions.len() + 1, DType::F32, hidden.device())?;
+    // One more: a device has no memory for no predictions.
+    let log_probs = Tensor::zeros(predictions.len() + 1, DType::F32, hidden.device())?;
     let chunk = (LOGITS / (vocab * hidden.dtype().size_in_bytes()).max(1)).max(1);
     let mut expected = Vec::new();
     for start in (0..rows).step_by(chunk) {
@@ -133,9 +172,9 @@ fn forward_kernel(
         let logits = matmul_wide(&hidden.narrow(0, start, len)?, &weight.t()?)?; // (len, V), nobody else's
         let arguments = vec![
             Argument::Update(&logits, Element::Model),
-            Argument::Read(&by_row.starts, Element::U32),
-            Argument::Read(&by_row.targets, Element::U32),
-            Argument::Update(&sorted, Element::F32),
+            Argument::Read(&tables.starts, Element::U32),
+            Argument::Read(&tables.targets, Element::U32),
+            Argument::Update(&log_probs, Element::F32),
             Argument::size(vocab)?,
             Argument::size(start)?,
             Argument::U32(u32::from(gradient == Gradient::Wanted)),
@@ -151,11 +190,7 @@ fn forward_kernel(
         Gradient::Wanted if rows == 0 => Some(Tensor::zeros((0, width), hidden.dtype(), hidden.device())?),
         Gradient::Wanted => Some(Tensor::cat(&expected, 0)?),
     };
-    let mut log_probs = vec![0f32; predictions.len()];
-    for (at, log_prob) in by_row.order.iter().zip(sorted.to_vec1::<f32>()?) {
-        log_probs[*at] = log_prob;
-    }
-    Ok(LogProbs { log_probs, expected, by_row: Some(by_row) })
+    Ok(LogProbs { log_probs: log_probs.narrow(0, 0, predictions.len())?, expected })
 }
 
 /// A kernel would read behind the vocabulary.
@@ -167,20 +202,18 @@ fn check_targets(predictions: &[Prediction], vocab: usize) -> Result<()> {
 }
 
 fn vjp_kernel(
-    launcher: &dyn Launcher,
+    (launcher, tables): (&dyn Launcher, &Tables),
     expected: &Tensor,
     weight: &Tensor,
-    by_row: &ByRow,
-    gradients: &[f32],
+    gradients: &Tensor,
 ) -> Result<Tensor> {
     let (rows, width) = expected.dims2()?;
-    let sorted = Tensor::from_iter(by_row.order.iter().map(|at| gradients[*at]).chain([0.0]), expected.device())?;
     let arguments = vec![
         Argument::read(expected),
         Argument::read(weight),
-        Argument::Read(&by_row.starts, Element::U32),
-        Argument::Read(&by_row.targets, Element::U32),
-        Argument::Read(&sorted, Element::F32),
+        Argument::Read(&tables.starts, Element::U32),
+        Argument::Read(&tables.targets, Element::U32),
+        Argument::Read(gradients, Element::F32),
         Argument::output((rows, width)),
         Argument::size(width)?,
     ];
@@ -188,42 +221,34 @@ fn vjp_kernel(
     Call { shared_floats: 0, ..by_row }.launch_for_one(launcher)
 }
 
-/// Gradient of the hidden states, given that of each prediction's log-probability. → `(R, H)` in `dtype`, theirs:
-/// Σ g·(W\[target\] − expected\[row\]).
-pub fn vjp(saved: &LogProbs, weight: &Weight, predictions: &[Prediction], gradients: &[f32], dtype: DType) -> Result<Tensor> {
+/// Gradient of the hidden states, given that of each prediction's log-probability, `gradients (P,)` f32. → `(R, H)` in
+/// `dtype`, theirs: Σ g·(W\[target\] − expected\[row\]).
+pub fn vjp(saved: &LogProbs, weight: &Weight, predictions: &Predictions, gradients: &Tensor, dtype: DType) -> Result<Tensor> {
     let Some(expected) = &saved.expected else {
         return Err(candle_core::Error::msg("the head's forward pass kept nothing for a gradient").into());
     };
     let (rows, _) = expected.dims2()?;
     let device = expected.device();
-    if let (Some(by_row), Weight::Tensor(weight), Some(launcher)) = (&saved.by_row, weight, kernels::launcher(device)) {
-        return vjp_kernel(launcher, expected, weight, by_row, gradients);
+    if let (Some(kernels), Weight::Tensor(weight)) = (kernels(predictions, device), weight) {
+        return vjp_kernel(kernels, expected, weight, gradients);
     }
-    let mut by_row = vec![0f32; rows];
-    for (prediction, g) in predictions.iter().zip(gradients) {
-        by_row[prediction.row] -= g;
-    }
-    let pulled = expected.broadcast_mul(&Tensor::from_vec(by_row, (rows, 1), device)?)?;
-    let targets: Vec<u32> = predictions.iter().map(|p| p.target).collect();
     let at_rows = Tensor::from_iter(predictions.iter().map(|p| p.row as u32), device)?;
-    let g = Tensor::from_slice(gradients, (gradients.len(), 1), device)?;
+    let g = gradients.unsqueeze(1)?;
+    let by_row = Tensor::zeros((rows, 1), DType::F32, device)?.index_add(&at_rows, &g.neg()?, 0)?;
+    let pulled = expected.broadcast_mul(&by_row)?;
+    let targets: Vec<u32> = predictions.iter().map(|p| p.target).collect();
     let pushed = weight.rows(&targets, DType::F32, device)?.broadcast_mul(&g)?;
     Ok(pulled.index_add(&at_rows, &pushed, 0)?.to_dtype(dtype)?)
 }
 
-fn gather(log_p: &Tensor, rows: std::ops::Range<usize>, predictions: &[Prediction], out: &mut [f32]) -> Result<()> {
-    let here: Vec<usize> = (0..predictions.len()).filter(|i| rows.contains(&predictions[*i].row)).collect();
-    if here.is_empty() {
-        return Ok(());
+/// What is predicted from the rows of `log_p (·, V)`, the first of which is row `first`; none where nothing is.
+fn gather(log_p: &Tensor, first: usize, predictions: &[Prediction]) -> Result<Option<Tensor>> {
+    if predictions.is_empty() {
+        return Ok(None);
     }
     let (_, vocab) = log_p.dims2()?;
-    let flat = here.iter().map(|i| ((predictions[*i].row - rows.start) * vocab) as u32 + predictions[*i].target);
-    let index = Tensor::from_iter(flat, log_p.device())?;
-    let values = log_p.flatten_all()?.index_select(&index, 0)?.to_vec1::<f32>()?;
-    for (i, value) in here.into_iter().zip(values) {
-        out[i] = value;
-    }
-    Ok(())
+    let flat = predictions.iter().map(|p| ((p.row - first) * vocab) as u32 + p.target);
+    Ok(Some(log_p.flatten_all()?.index_select(&Tensor::from_iter(flat, log_p.device())?, 0)?))
 }
 
 /// One row's running log-sum-exp over the tiles seen so far.
@@ -233,7 +258,7 @@ struct Running {
     sum: f32,
 }
 
-fn forward_host(hidden: &Tensor, weight: &Weight, predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
+fn forward_host(hidden: &Tensor, weight: &Weight, predictions: &Predictions, gradient: Gradient) -> Result<LogProbs> {
     let (rows, width) = hidden.dims2()?;
     let hidden = hidden.contiguous()?;
     let hidden = HostSlice::new(&hidden)?;
@@ -273,10 +298,10 @@ fn forward_host(hidden: &Tensor, weight: &Weight, predictions: &[Prediction], gr
     for (row, running) in expected.chunks_exact_mut(width).zip(&running) {
         row.iter_mut().for_each(|x| *x /= running.sum);
     }
-    let log_probs =
-        predictions.iter().zip(target_logits).map(|(p, z)| z - running[p.row].max - running[p.row].sum.ln()).collect();
+    let log_probs = predictions.iter().zip(target_logits).map(|(p, z)| z - running[p.row].max - running[p.row].sum.ln());
+    let log_probs = Tensor::from_iter(log_probs, &Device::Cpu)?;
     let expected = (gradient == Gradient::Wanted).then(|| host::tensor(expected, (rows, width))).transpose()?;
-    Ok(LogProbs { log_probs, expected, by_row: None })
+    Ok(LogProbs { log_probs, expected })
 }
 
 fn rows_of(logits: &[f32], tile: usize) -> usize {

@@ -13,6 +13,7 @@ pub(crate) mod kernels;
 pub mod linear;
 pub mod norm;
 pub mod rope;
+pub mod rows;
 pub mod swiglu;
 pub mod weight;
 

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::host::{self, HostSlice};
 use super::kernels::{self, Argument, Call, Element, Launcher, Module};
+use super::rows::Rows;
 use crate::Result;
 use crate::model::config::RopeScaling;
 
@@ -50,8 +51,8 @@ impl Angles {
     }
 
     /// The angles of some rows.
-    pub fn select(&self, rows: &Tensor) -> Result<Self> {
-        Ok(Self { cos: self.cos.index_select(rows, 0)?, sin: self.sin.index_select(rows, 0)? })
+    pub fn select(&self, rows: &Rows) -> Result<Self> {
+        Ok(Self { cos: rows.take(&self.cos)?, sin: rows.take(&self.sin)? })
     }
 }
 
@@ -70,22 +71,40 @@ pub fn forward_columns(x: &Tensor, columns: Range<usize>, angles: &Angles) -> Re
     }
 }
 
-/// Queries and keys, rotated, and values of rows that hold all three. `qkv (T, Q + 2·KV)` → `(T, Q)`, twice `(T, KV)`.
-pub fn split(qkv: &Tensor, [q_width, kv_width]: [usize; 2], angles: &Angles) -> Result<[Tensor; 3]> {
+/// Rows whose queries alone are wanted, and their angles.
+pub type Selected<'a> = (&'a Rows, &'a Angles);
+
+/// Queries and keys, rotated, and values of rows that hold all three; the queries of the selected rows alone, where some are.
+/// `qkv (T, Q + 2·KV)` → `(T, Q)`, twice `(T, KV)`.
+pub fn split(
+    qkv: &Tensor,
+    [q_width, kv_width]: [usize; 2],
+    angles: &Angles,
+    selected: Option<Selected>,
+) -> Result<[Tensor; 3]> {
     if let Some(launcher) = kernels::launcher(qkv.device()) {
-        return split_kernel(launcher, qkv, [q_width, kv_width], angles);
+        let [q, k, v] = split_kernel(launcher, qkv, [q_width, kv_width], angles)?;
+        return Ok([selected.map_or(Ok(q.clone()), |(rows, _)| rows.take(&q))?, k, v]);
     }
-    let q = forward_columns(qkv, 0..q_width, angles)?;
+    let q = match selected {
+        Some((rows, angles)) => forward_columns(&rows.take(qkv)?, 0..q_width, angles)?,
+        None => forward_columns(qkv, 0..q_width, angles)?,
+    };
     let k = forward_columns(qkv, q_width..q_width + kv_width, angles)?;
     Ok([q, k, qkv.narrow(1, q_width + kv_width, kv_width)?.contiguous()?])
 }
 
-/// The gradient of [`split`]'s rows, given `inverse`, the opposite of its angles. `(T, Q)`, twice `(T, KV)` → `(T, Q + 2·KV)`.
-pub fn join([q, k, v]: [&Tensor; 3], inverse: &Angles) -> Result<Tensor> {
+/// The gradient of [`split`]'s rows, given those of its results, and the opposites of its angles. → `(T, Q + 2·KV)`.
+pub fn join([q, k, v]: [&Tensor; 3], inverse: &Angles, selected: Option<Selected>) -> Result<Tensor> {
     if let Some(launcher) = kernels::launcher(q.device()) {
-        return join_kernel(launcher, [q, k, v], inverse);
+        let q = selected.map_or(Ok(q.clone()), |(rows, _)| rows.put_back(q))?;
+        return join_kernel(launcher, [&q, k, v], inverse);
     }
-    Ok(Tensor::cat(&[&forward(q, inverse)?, &forward(k, inverse)?, v], 1)?)
+    let q = match selected {
+        Some((rows, inverse)) => rows.put_back(&forward(q, inverse)?)?,
+        None => forward(q, inverse)?,
+    };
+    Ok(Tensor::cat(&[&q, &forward(k, inverse)?, v], 1)?)
 }
 
 pub(super) fn forward_composed(x: &Tensor, angles: &Angles) -> Result<Tensor> {

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::attention::{Attention, Gradients, Segment};
 use super::encoding::Encoding;
-use super::head::{self, Gradient, Prediction};
+use super::head::{self, Gradient, Prediction, Predictions};
 use super::linear::Linear;
 use super::rope::{self, Angles, Rope};
 use super::weight::{Bytes, HostWeight, RowOrder, Weight};
@@ -220,29 +220,29 @@ fn the_head_has_the_right_log_probs_and_gradient_across_tiles() {
     let (rows, hidden, vocab) = (5, 12, 4500); // two full tiles and a part
     let (h, w) = (random(1, &[rows, hidden]), (random(2, &[vocab, hidden]) * 2.0).unwrap());
     let held = Weight::from(w.clone());
-    let predictions = [(0, 7), (0, 4499), (1, 2047), (2, 2048), (4, 0)].map(|(row, target)| Prediction { row, target });
+    let list = [(0, 7), (0, 4499), (1, 2047), (2, 2048), (4, 0)].map(|(row, target)| Prediction { row, target });
+    let predictions = Predictions::new(list.to_vec(), rows, &CPU).unwrap();
     let expected = |h: &Tensor| {
         let log_p = candle_nn::ops::log_softmax(&h.matmul(&w.t().unwrap()).unwrap(), D::Minus1).unwrap();
         let index: Vec<u32> = predictions.iter().map(|p| (p.row * vocab) as u32 + p.target).collect();
         log_p.flatten_all().unwrap().index_select(&Tensor::new(index, &CPU).unwrap(), 0).unwrap()
     };
     let dy = random(3, &[predictions.len()]);
-    let gradients = dy.to_vec1::<f32>().unwrap();
     let by_tape = tape(expected, &h, &dy);
-    let value = |h: &Tensor| -> Result<Tensor> {
-        let log_probs = head::forward(h, &held, &predictions, Gradient::NotWanted)?.log_probs;
-        Ok(Tensor::new(log_probs, &CPU)?)
-    };
+    let value = |h: &Tensor| -> Result<Tensor> { Ok(head::forward(h, &held, &predictions, Gradient::NotWanted)?.log_probs) };
     let composed = head::forward_composed(&h, &w, &predictions, Gradient::Wanted).unwrap();
     for saved in [head::forward(&h, &held, &predictions, Gradient::Wanted).unwrap(), composed] {
-        assert_close(&Tensor::new(saved.log_probs.clone(), &CPU).unwrap(), &expected(&h), 1e-4, "log-probs");
+        assert_close(&saved.log_probs, &expected(&h), 1e-4, "log-probs");
         assert_close(&value(&h).unwrap(), &expected(&h), 1e-4, "log-probs alone");
-        let dh = head::vjp(&saved, &held, &predictions, &gradients, DType::F32).unwrap();
+        let dh = head::vjp(&saved, &held, &predictions, &dy, DType::F32).unwrap();
         assert_close(&dh, &by_tape, 1e-4, "head vjp");
         assert_finite_differences(value, &h, &dy, &dh, "head");
     }
     let without = head::forward(&h, &held, &predictions, Gradient::NotWanted).unwrap();
-    assert!(head::vjp(&without, &held, &predictions, &gradients, DType::F32).is_err());
+    assert!(head::vjp(&without, &held, &predictions, &dy, DType::F32).is_err());
+    let [first, .., last] = list;
+    assert!(Predictions::new(vec![last, first], rows, &CPU).is_err(), "not in the order of the rows");
+    assert!(Predictions::new(vec![first, last], 4, &CPU).is_err(), "a row that is not there");
 }
 
 /// Rows of `cols` f32 numbers as a matrix in the encoding of a file, and the numbers that it holds.
@@ -297,12 +297,11 @@ fn the_head_of_an_encoded_weight_is_that_of_its_decoded_numbers() {
     let (held, numbers) = encoded(&random(2, &[2500, 32]), GgmlDType::Q8_0, RowOrder::Plain);
     let h = (random(1, &[3, 32]) * 3.0).unwrap();
     let predictions = [(0, 7), (1, 2499), (2, 2048)].map(|(row, target)| Prediction { row, target });
+    let predictions = Predictions::new(predictions.to_vec(), 3, &CPU).unwrap();
     let [ours, expected] =
         [&held, &numbers.into()].map(|weight| head::forward(&h, weight, &predictions, Gradient::Wanted).unwrap());
-    for (a, b) in ours.log_probs.iter().zip(&expected.log_probs) {
-        assert!((a - b).abs() < 1e-5, "{a} is not {b}");
-    }
-    let gradients = [1.0, -2.0, 0.5];
+    assert_close(&ours.log_probs, &expected.log_probs, 1e-5, "log-probs");
+    let gradients = Tensor::new(&[1f32, -2.0, 0.5], &CPU).unwrap();
     let ours = head::vjp(&ours, &held, &predictions, &gradients, DType::F32).unwrap();
     let expected = head::vjp(&expected, &held, &predictions, &gradients, DType::F32).unwrap();
     assert_close(&ours, &expected, 1e-5, "head vjp");

@@ -141,8 +141,9 @@ fn response_log_prob_and_its_gradient_agree_with_autograd() {
         let shifts = Shift::all(&recorded.layer().into(), &zero, 1.0, &model).unwrap();
         let pass = batch.upper(&residual, recorded.layer(), &shifts, Gradient::Wanted).unwrap();
         let expected = f64::from(recorded.floats("response_logprob")[0]);
-        assert!((pass.log_probs[0][0] - expected).abs() < 1e-4, "{name}: {} is not {expected}", pass.log_probs[0][0]);
-        let gradient = batch.vjp(pass, &[[1.0, 0.0]]).unwrap();
+        let slopes = batch.slopes(&[[1.0, 0.0]]).unwrap();
+        let (log_probs, gradient) = batch.vjp(pass, &slopes).unwrap();
+        assert!((log_probs[0][0] - expected).abs() < 1e-4, "{name}: {} is not {expected}", log_probs[0][0]);
         let worst = gradient.iter().zip(recorded.floats("grad_v")).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
         let size = recorded.floats("grad_v").iter().fold(0f32, |m, x| m.max(x.abs()));
         assert!(worst < 1e-4 * size.max(1.0), "{name}: gradient differs by {worst} of {size}");
@@ -249,9 +250,10 @@ fn loss_of(
     let shifts = Shift::all(layers, v, d as f32, model).unwrap();
     let pass = batch.upper(residual, data.layer, &shifts, Gradient::Wanted).unwrap();
     let reference: Vec<_> = data.entries.iter().map(|entry| entry.reference).collect();
-    let loss = bidirectional_dpo(0.5, d, &pass.log_probs, &reference);
-    let gradient = batch.vjp(pass, &loss.gradients).unwrap().into_iter().map(|g| d as f32 * g).collect();
-    (loss.value, gradient)
+    let slopes = batch.dpo_slopes(&pass, 0.5, d, &reference).unwrap();
+    let (log_probs, gradient) = batch.vjp(pass, &slopes).unwrap();
+    let gradient = gradient.into_iter().map(|g| d as f32 * g).collect();
+    (bidirectional_dpo(0.5, d, &log_probs, &reference).value, gradient)
 }
 
 /// Which layers of a model are steered in turn: the first, the last, and all together.

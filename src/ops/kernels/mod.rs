@@ -32,8 +32,12 @@ pub(crate) enum Module {
     Rope,
     /// Log-probabilities.
     Head,
+    /// Slopes of the loss.
+    Loss,
     /// Rows of a key-value cache.
     Cache,
+    /// Rows taken out and put back.
+    Rows,
     /// Attention, a file for each element type.
     Attention,
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Argument, Call, Element, Module, emulated, emulator, launcher};
 use crate::Result;
-use crate::activations::Activations;
+use crate::activations::{Activations, Entry};
 use crate::batch::Shift;
 use crate::generate::{GenerateOptions, generate};
 use crate::loss::PairLogProbs;
@@ -21,11 +21,13 @@ use crate::model::layout::{Fork, Layout};
 use crate::model::resolve::Checkpoint;
 use crate::model::weights::{Hold, Weights};
 use crate::ops::attention::{Attention, Gradients, Segment, Segments};
-use crate::ops::head::{self, Gradient, Prediction};
+use crate::ops::head::{self, Gradient, Prediction, Predictions};
 use crate::ops::rope::{self, Angles, Rope};
+use crate::ops::rows::Rows;
 use crate::ops::weight::Weight;
 use crate::ops::{norm, swiglu};
 use crate::positions::Positions;
+use crate::responses::Responses;
 use crate::tokens::{EncodedPair, EncodedResponse};
 
 const CPU: Device = Device::Cpu;
@@ -134,14 +136,35 @@ fn rows_of_queries_keys_and_values_are_taken_apart_and_joined() {
             let angles = Angles::new(&rope, &[0, 7, 300], &[301; 3], &CPU).unwrap();
             let (inverse, widths) = (angles.inverse().unwrap(), [heads * dim, kv_heads * dim]);
             let x = random(1, &[3, widths[0] + 2 * widths[1]], dtype);
-            let ours = emulated(|| rope::split(&x, widths, &angles)).unwrap();
-            let theirs = rope::split(&wide(&x), widths, &angles).unwrap();
-            for (ours, theirs) in ours.iter().zip(&theirs) {
-                assert_close(ours, theirs, 1.0, "split");
+            let rows = Rows::new(&[0, 2], 3, &CPU).unwrap();
+            let selected = [angles.select(&rows).unwrap(), inverse.select(&rows).unwrap()];
+            for [forward, back] in [[None; 2], selected.each_ref().map(|angles| Some((&rows, angles)))] {
+                let ours = emulated(|| rope::split(&x, widths, &angles, forward)).unwrap();
+                let theirs = rope::split(&wide(&x), widths, &angles, forward).unwrap();
+                for (ours, theirs) in ours.iter().zip(&theirs) {
+                    assert_close(ours, theirs, 1.0, "split");
+                }
+                let joined = emulated(|| rope::join(ours.each_ref(), &inverse, back)).unwrap();
+                let ours = ours.each_ref().map(wide);
+                assert_close(&joined, &rope::join(ours.each_ref(), &inverse, back).unwrap(), 1.0, "join");
             }
-            let back = emulated(|| rope::join(ours.each_ref(), &inverse)).unwrap();
-            let ours = ours.each_ref().map(wide);
-            assert_close(&back, &rope::join(ours.each_ref(), &inverse).unwrap(), 1.0, "join");
+        }
+    }
+}
+
+#[test]
+fn rows_are_taken_out_and_put_back_as_on_the_cpu() {
+    for dtype in TYPES {
+        for (chosen, all, width) in [(vec![4, 1], 5, 33), (vec![0], 1, 8), (vec![2, 0, 1], 3, 600)] {
+            let (x, rows) = (random(1, &[all, width], dtype), Rows::new(&chosen, all, &CPU).unwrap());
+            let numbers = |x: Tensor| wide(&x).to_vec2::<f32>().unwrap();
+            let taken = emulated(|| rows.take(&x)).unwrap();
+            let back = emulated(|| rows.put_back(&taken)).unwrap();
+            let all_numbers = numbers(x.clone());
+            let expected = (0..all).map(|row| if chosen.contains(&row) { all_numbers[row].clone() } else { vec![0.0; width] });
+            assert_eq!(numbers(back), expected.collect::<Vec<_>>());
+            assert_eq!(numbers(rows.take(&x).unwrap()), numbers(taken.clone()));
+            assert_eq!(numbers(rows.put_back(&taken).unwrap()), numbers(emulated(|| rows.put_back(&taken)).unwrap()));
         }
     }
 }
@@ -149,9 +172,12 @@ fn rows_of_queries_keys_and_values_are_taken_apart_and_joined() {
 #[test]
 fn log_probs_and_their_gradient_are_those_of_the_cpu() {
     let (rows, hidden, vocab) = (5, 36, 1300);
-    // Rows with no, one and several predictions; not in their order; the first and the last token.
-    let predictions = [(3, 7), (0, 1299), (0, 7), (4, 0), (3, 640), (1, 1299)].map(|(row, target)| Prediction { row, target });
-    let gradients = [1.0, -2.0, 0.5, 0.25, 3.0, -1.0];
+    // Rows with no, one and several predictions; the first and the last token.
+    let list = [(0, 1299), (0, 7), (1, 1299), (3, 7), (3, 640), (4, 0)].map(|(row, target)| Prediction { row, target });
+    let of = |list: &[Prediction]| Predictions::new(list.to_vec(), rows, &CPU).unwrap();
+    let (predictions, tabled, none_tabled) = (of(&list), emulated(|| of(&list)), emulated(|| of(&[])));
+    let gradients = Tensor::new(&[-2f32, 0.5, -1.0, 1.0, 3.0, 0.25], &CPU).unwrap();
+    let numbers = |x: &Tensor| x.to_vec1::<f32>().unwrap();
     for dtype in TYPES {
         // 16-bit logits are rounded by the product before: with a unit vector a row, it gives columns of the weight exactly.
         let h = match dtype {
@@ -160,25 +186,25 @@ fn log_probs_and_their_gradient_are_those_of_the_cpu() {
         };
         let (h, w) = ((h * 4.0).unwrap(), random(2, &[vocab, hidden], dtype));
         let (weight, exact) = (Weight::from(w.clone()), Weight::from(wide(&w)));
-        let ours = emulated(|| head::forward(&h, &weight, &predictions, Gradient::Wanted)).unwrap();
+        let ours = emulated(|| head::forward(&h, &weight, &tabled, Gradient::Wanted)).unwrap();
         let theirs = head::forward(&wide(&h), &exact, &predictions, Gradient::Wanted).unwrap();
-        for (a, b) in ours.log_probs.iter().zip(&theirs.log_probs) {
+        for (a, b) in numbers(&ours.log_probs).into_iter().zip(numbers(&theirs.log_probs)) {
             assert!((a - b).abs() < 2e-5 * b.abs(), "{dtype:?}: {a} is not {b}");
         }
-        let dh = emulated(|| head::vjp(&ours, &weight, &predictions, &gradients, dtype)).unwrap();
+        let dh = emulated(|| head::vjp(&ours, &weight, &tabled, &gradients, dtype)).unwrap();
         let expected = head::vjp(&theirs, &exact, &predictions, &gradients, DType::F32).unwrap();
         let distance = (wide(&dh) - &expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         // Numbers up to 8; the probabilities and the expected row below 1, weighted by up to 4, are rounded too.
         assert!(distance < 16.0 * rounding(dtype) + 2e-5, "{dtype:?}: off by {distance}");
-        let alone = emulated(|| head::forward(&h, &weight, &predictions, Gradient::NotWanted)).unwrap();
-        assert_eq!(alone.log_probs, ours.log_probs);
-        assert!(emulated(|| head::vjp(&alone, &weight, &predictions, &gradients, dtype)).is_err());
-        let none = emulated(|| head::forward(&h, &weight, &[], Gradient::Wanted)).unwrap();
-        assert!(none.log_probs.is_empty());
-        let zero = emulated(|| head::vjp(&none, &weight, &[], &[], dtype)).unwrap();
+        let alone = emulated(|| head::forward(&h, &weight, &tabled, Gradient::NotWanted)).unwrap();
+        assert_eq!(numbers(&alone.log_probs), numbers(&ours.log_probs));
+        assert!(emulated(|| head::vjp(&alone, &weight, &tabled, &gradients, dtype)).is_err());
+        let none = emulated(|| head::forward(&h, &weight, &none_tabled, Gradient::Wanted)).unwrap();
+        assert!(numbers(&none.log_probs).is_empty());
+        let zero = emulated(|| head::vjp(&none, &weight, &none_tabled, &none.log_probs, dtype)).unwrap();
         assert_eq!(wide(&zero).abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap(), 0.0);
         let beyond = [Prediction { row: 0, target: vocab as u32 }];
-        assert!(emulated(|| head::forward(&h, &weight, &beyond, Gradient::NotWanted)).is_err());
+        assert!(emulated(|| head::forward(&h, &weight, &of(&beyond), Gradient::NotWanted)).is_err());
     }
 }
 
@@ -209,6 +235,44 @@ fn log_softmax_of_given_logits_is_exact_and_leaves_probabilities() {
         }
         assert_close(&changed, &expected.exp().unwrap(), 1.0, "probabilities");
     }
+}
+
+#[test]
+fn slopes_of_the_loss_are_those_of_the_cpu() {
+    // Three pairs by turns: several tokens a response, one side alone, no token at all; more tokens than threads.
+    let owners: Vec<(usize, usize)> = (0..700).map(|i| if i % 3 == 0 { (1, 1) } else { (0, i % 2) }).collect();
+    let log_probs = ((random(1, &[700], DType::F32) - 1.0).unwrap() * 3.0).unwrap();
+    let constants = vec![[-1.5, 0.0], [0.0, -700.0], [-20.0, -30.0]];
+    let of = || Responses::new(owners.clone(), constants.clone(), &CPU).unwrap();
+    let (responses, tabled) = (of(), emulated(of));
+    let sums = responses.sums(&log_probs.to_vec1().unwrap());
+    for (beta, d) in [(0.1, 1.0), (0.1, -1.0), (1.0, 0.3)] {
+        for margins in [[0.0, 2.0, -3.0], [1e-3, -1.0, 0.5]] {
+            let reference: Vec<_> = sums.iter().zip(margins).map(|(sum, m)| [sum[0] - m / beta, sum[1]]).collect();
+            let slopes = |responses: &Responses| responses.dpo_slopes(&log_probs, beta, d, &reference).unwrap();
+            let (ours, theirs) = (emulated(|| slopes(&tabled)), slopes(&responses));
+            let distance = (ours / theirs).unwrap().affine(1.0, -1.0).unwrap().abs().unwrap().max_all().unwrap();
+            let distance = distance.to_scalar::<f32>().unwrap();
+            // Sums of 1e3 nats in f32.
+            assert!(distance < 3e-4 * beta as f32, "beta {beta}, d {d}: off by {distance}");
+        }
+    }
+    // So far from the reference that an exponential of the margin is beyond f32: all of the slope, and none.
+    let reference: Vec<_> = sums.iter().map(|sum| [sum[0] + 8000.0, sum[1]]).collect();
+    let slopes = |d| emulated(|| tabled.dpo_slopes(&log_probs, 0.1, d, &reference)).unwrap().to_vec1::<f32>().unwrap();
+    let sign = |(_, side): &(usize, usize)| if *side == 0 { -1.0 } else { 1.0 };
+    let all: Vec<f32> = owners.iter().map(|owner| sign(owner) * 0.1 / 3.0).collect();
+    assert!(slopes(1.0).iter().zip(&all).all(|(ours, all)| (ours - all).abs() < 1e-8));
+    assert!(slopes(-1.0).iter().all(|slope| *slope == 0.0));
+}
+
+#[test]
+fn a_pass_without_predictions_has_no_slopes() {
+    let none = emulated(|| Responses::new(Vec::new(), vec![[-1.0, -2.0]], &CPU)).unwrap();
+    let log_probs = Tensor::zeros(0, DType::F32, &CPU).unwrap();
+    let slopes = emulated(|| none.dpo_slopes(&log_probs, 0.1, 1.0, &[[-1.0, -2.0]])).unwrap();
+    assert_eq!(slopes.dims(), [0]);
+    assert_eq!(none.sums(&[]), [[-1.0, -2.0]]);
 }
 
 /// What a pass is made of.
@@ -344,7 +408,7 @@ fn tiny(name: &str, dtype: DType) -> Model {
     Model::load_as(&weights, config, dtype, &CPU, Hold::Tensors).unwrap()
 }
 
-/// A step: log-probabilities of some pairs' responses with a vector added, and its gradient.
+/// A step: log-probabilities of some pairs' responses with a vector added, and the gradient of the loss.
 fn step(model: &Model, positions: Positions) -> (Vec<PairLogProbs>, Vec<f32>) {
     let token = |i: u32| 3 + (i * 7919 + 13) % (model.config.vocab_size as u32 - 3);
     let side = |row: u32, seed: u32, len: u32| {
@@ -360,9 +424,11 @@ fn step(model: &Model, positions: Positions) -> (Vec<PairLogProbs>, Vec<f32>) {
     let v: Vec<f32> = (0..model.config.hidden_size).map(|i| (i as f32 * 1.7).sin() * 0.1).collect();
     let shifts = Shift::all(&0.into(), &v, 1.0, model).unwrap();
     let pass = batch.upper(&residual, 0, &shifts, Gradient::Wanted).unwrap();
-    let log_probs = pass.log_probs.clone();
-    let gradients: Vec<PairLogProbs> = (0..3).map(|i| [1.0 + i as f64, -0.5]).collect();
-    (log_probs, batch.vjp(pass, &gradients).unwrap())
+    // Margins near 0, 1 and −1.
+    let off = |(entry, by): (&Entry, f64)| [entry.reference[0] + by, entry.reference[1]];
+    let reference: Vec<PairLogProbs> = data.entries.iter().zip([0.0, -2.0, 2.0]).map(off).collect();
+    let slopes = batch.dpo_slopes(&pass, 0.5, -1.0, &reference).unwrap();
+    batch.vjp(pass, &slopes).unwrap()
 }
 
 /// Of the log-probabilities and of the gradient, relative to their lengths.
@@ -435,7 +501,16 @@ fn no_rows_give_no_rows() {
 fn every_ptx_was_made_from_these_sources() {
     let read = |name: &str| std::fs::read(emulator::directory().join(name)).unwrap();
     let shared = ["attention.cuh", "attention_tensor.cuh", "common.cuh", "warp_matrix.cuh"].map(read).concat();
-    let modules = [Module::Norm, Module::Swiglu, Module::Rope, Module::Head, Module::Cache, Module::Attention];
+    let modules = [
+        Module::Norm,
+        Module::Swiglu,
+        Module::Rope,
+        Module::Head,
+        Module::Loss,
+        Module::Cache,
+        Module::Rows,
+        Module::Attention,
+    ];
     for (module, dtype) in modules.iter().flat_map(|module| TYPES.map(|dtype| (*module, dtype))) {
         let (name, ptx) = module.ptx(dtype);
         let own = read(&format!("{}.cu", name.strip_prefix("bipo_").unwrap()));
