@@ -2,26 +2,24 @@
 // row r are starts[r]..starts[r + 1]. A block a row.
 #include "common.cuh"
 
-// logits (rows, vocab) of the rows from `first_row` on → out at those rows' predictions; logits become probabilities
+// logits (rows, vocab) of the rows from `first_row` on → out at those rows' predictions, and probabilities (rows, vocab)
 // where they are wanted. The three passes read a row that the first one brought into the cache.
 template <class T>
-__device__ void log_probs(T* logits, const unsigned* starts, const unsigned* targets, float* out, unsigned vocab,
-                          unsigned first_row, unsigned wanted) {
+__device__ void log_probs(const float* logits, const unsigned* starts, const unsigned* targets, float* out, T* probabilities,
+                          unsigned vocab, unsigned first_row, unsigned wanted) {
   SHARED_MEMORY;
   logits += (size_t)blockIdx.x * vocab;
   float max = -INFINITY;
-  for (unsigned i = threadIdx.x; i < vocab; i += blockDim.x) max = fmaxf(max, widen(logits[i]));
+  for (unsigned i = threadIdx.x; i < vocab; i += blockDim.x) max = fmaxf(max, logits[i]);
   max = block_max(max, shared);
   float sum = 0.0f;
-  for (unsigned i = threadIdx.x; i < vocab; i += blockDim.x) sum += expf(widen(logits[i]) - max);
+  for (unsigned i = threadIdx.x; i < vocab; i += blockDim.x) sum += expf(logits[i] - max);
   float log_sum = max + logf(block_sum(sum, shared));
   unsigned row = first_row + blockIdx.x;
-  for (unsigned i = starts[row] + threadIdx.x; i < starts[row + 1]; i += blockDim.x) {
-    out[i] = widen(logits[targets[i]]) - log_sum;
-  }
+  for (unsigned i = starts[row] + threadIdx.x; i < starts[row + 1]; i += blockDim.x) out[i] = logits[targets[i]] - log_sum;
   if (!wanted) return;
-  __syncthreads(); // the targets' logits are read before they become probabilities
-  for (unsigned i = threadIdx.x; i < vocab; i += blockDim.x) logits[i] = narrow<T>(expf(widen(logits[i]) - log_sum));
+  probabilities += (size_t)blockIdx.x * vocab;
+  for (unsigned i = threadIdx.x; i < vocab; i += blockDim.x) probabilities[i] = narrow<T>(expf(logits[i] - log_sum));
 }
 
 // Σ g·(W[target] − expected[row]) over a row's predictions. weight (vocab, width), expected (rows, width).
@@ -39,9 +37,10 @@ __device__ void log_probs_vjp(const T* expected, const T* weight, const unsigned
 }
 
 #define HEAD(T, type)                                                                                                       \
-  extern "C" __global__ void log_probs_##type(T* logits, const unsigned* starts, const unsigned* targets, float* out,       \
-                                              unsigned vocab, unsigned first_row, unsigned wanted) {                        \
-    log_probs(logits, starts, targets, out, vocab, first_row, wanted);                                                      \
+  extern "C" __global__ void log_probs_##type(const float* logits, const unsigned* starts, const unsigned* targets,         \
+                                              float* out, T* probabilities, unsigned vocab, unsigned first_row,             \
+                                              unsigned wanted) {                                                            \
+    log_probs(logits, starts, targets, out, probabilities, vocab, first_row, wanted);                                       \
   }                                                                                                                         \
   KERNEL(log_probs_##type)                                                                                                  \
   extern "C" __global__ void log_probs_vjp_##type(const T* expected, const T* weight, const unsigned* starts,               \

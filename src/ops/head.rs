@@ -165,24 +165,28 @@ fn forward_kernel(
     check_targets(predictions, vocab)?;
     // One more: a device has no memory for no predictions.
     let log_probs = Tensor::zeros(predictions.len() + 1, DType::F32, hidden.device())?;
-    let chunk = (LOGITS / (vocab * hidden.dtype().size_in_bytes()).max(1)).max(1);
+    let chunk = (LOGITS / (vocab * DType::F32.size_in_bytes()).max(1)).max(1);
     let mut expected = Vec::new();
     for start in (0..rows).step_by(chunk) {
         let len = chunk.min(rows - start);
-        let logits = matmul_wide(&hidden.narrow(0, start, len)?, &weight.t()?)?; // (len, V), nobody else's
+        let logits = kernels::product(launcher, &hidden.narrow(0, start, len)?, weight, None, DType::F32)?; // (len, V)
+        // Nothing is written where no gradient is wanted.
+        let probabilities = if gradient == Gradient::Wanted { (len, vocab) } else { (1, 1) };
         let arguments = vec![
-            Argument::Update(&logits, Element::Model),
+            Argument::Read(&logits, Element::F32),
             Argument::Read(&tables.starts, Element::U32),
             Argument::Read(&tables.targets, Element::U32),
             Argument::Update(&log_probs, Element::F32),
+            Argument::output(probabilities),
             Argument::size(vocab)?,
             Argument::size(start)?,
             Argument::U32(u32::from(gradient == Gradient::Wanted)),
         ];
-        let by_row = Call::by_row(Module::Head, "log_probs", &logits, [len, vocab]).with(arguments);
-        Call { threads: VOCABULARY_THREADS, shared_floats: VOCABULARY_THREADS / 32, ..by_row }.launch(launcher)?;
+        let by_row = Call::by_row(Module::Head, "log_probs", hidden, [len, vocab]).with(arguments);
+        let call = Call { threads: VOCABULARY_THREADS, shared_floats: VOCABULARY_THREADS / 32, ..by_row };
+        let probabilities = call.launch_for_one(launcher)?;
         if gradient == Gradient::Wanted {
-            expected.push(matmul_wide(&logits, weight)?); // (len, H)
+            expected.push(matmul_wide(&probabilities, weight)?); // (len, H)
         }
     }
     let expected = match gradient {

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::encoding;
 use super::host::{self, HostSlice, Into, MAX_ROWS, Matrix, RowProducts};
+use super::kernels;
 use super::weight::{Rows, Weight, for_each_block};
 use crate::Result;
 
@@ -31,9 +32,12 @@ impl Linear {
 
     /// `residual (T, O)` + [`Linear::forward`].
     pub fn forward_onto(&self, residual: &Tensor, x: &Tensor) -> Result<Tensor> {
-        self.with_bias(match on_host(&self.weight, x) {
-            true => product(x, &self.weight, Some(residual))?,
-            false => (residual + matmul_wide(x, &self.tensor()?.t()?)?)?,
+        if on_host(&self.weight, x) {
+            return self.with_bias(product(x, &self.weight, Some(residual))?);
+        }
+        self.with_bias(match kernels::launcher(x.device()) {
+            Some(launcher) => kernels::product(launcher, x, self.tensor()?, Some(residual), x.dtype())?,
+            None => (residual + matmul_wide(x, &self.tensor()?.t()?)?)?,
         })
     }
 

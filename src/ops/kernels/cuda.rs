@@ -1,6 +1,10 @@
-//! Launches a kernel through candle's CUDA device. All that a test without a GPU cannot reach is in this file.
+//! Launches kernels and matrix products through candle's CUDA device. All that a test without a GPU cannot reach is in this file.
 #![allow(unsafe_code)] // launches, memory that a kernel fills, an option of the driver
 
+use std::ffi::c_void;
+
+use candle_core::cuda_backend::cudarc::cublas;
+use candle_core::cuda_backend::cudarc::cublas::sys::{cublasComputeType_t, cublasGemmAlgo_t, cublasOperation_t, cudaDataType};
 use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
 use candle_core::cuda_backend::cudarc::driver::{CudaStream, DevicePtr, LaunchConfig, PushKernelArg, SyncOnDrop, result};
 use candle_core::{CudaStorage, DType, Device, Storage, Tensor};
@@ -75,6 +79,66 @@ impl Launcher for Cuda {
         drop(pointers);
         drop(storages);
         Ok(outputs)
+    }
+
+    fn multiply(&self, x: &Tensor, weight: &Tensor, onto: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
+        let ((rows, inner), (outputs, _)) = (x.dims2()?, weight.dims2()?);
+        let gpu = x.device().as_cuda_device()?;
+        let y = match onto {
+            Some(onto) => onto.copy()?,
+            // SAFETY: the product writes every element, and nothing reads before it on the device's one stream.
+            None => unsafe { Tensor::empty((rows, outputs), dtype, x.device())? },
+        };
+        let stream = gpu.cuda_stream();
+        let storages = [x, weight, &y].map(Tensor::storage_and_layout);
+        let mut pointers = Vec::with_capacity(storages.len());
+        for (storage, layout) in &storages {
+            let Storage::Cuda(storage) = &**storage else {
+                return Err(candle_core::Error::msg("a product got a tensor that is not on a GPU").into());
+            };
+            pointers.push(pointer(storage, layout.start_offset(), &stream)?);
+        }
+        let [x_at, weight_at, y_at] = [0, 1, 2].map(|i| pointers[i].0 as *mut c_void);
+        let (of_factors, of_sums) = (cuda_type(x.dtype()), cuda_type(dtype));
+        let [one, keep] = [1f32, if onto.is_some() { 1.0 } else { 0.0 }];
+        let (blas, [m, n, k]) = (gpu.cublas_handle(), [outputs, rows, inner].map(|size| size as i32));
+        // What is row-major here is column-major and transposed there: yᵀ (O, T) = W·xᵀ.
+        // SAFETY: types and sizes are those of the tensors, which are dense and on this device; nobody else holds y.
+        let done = unsafe {
+            cublas::result::gemm_ex(
+                *blas.handle(),
+                cublasOperation_t::CUBLAS_OP_T,
+                cublasOperation_t::CUBLAS_OP_N,
+                m,
+                n,
+                k,
+                std::ptr::from_ref(&one).cast(),
+                weight_at,
+                of_factors,
+                k,
+                x_at,
+                of_factors,
+                k,
+                std::ptr::from_ref(&keep).cast(),
+                y_at,
+                of_sums,
+                m,
+                cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        };
+        done.map_err(candle_core::Error::wrap)?;
+        drop(pointers);
+        drop(storages);
+        Ok(y)
+    }
+}
+
+fn cuda_type(dtype: DType) -> cudaDataType {
+    match dtype {
+        DType::F16 => cudaDataType::CUDA_R_16F,
+        DType::BF16 => cudaDataType::CUDA_R_16BF,
+        _ => cudaDataType::CUDA_R_32F,
     }
 }
 

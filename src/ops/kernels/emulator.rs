@@ -55,6 +55,15 @@ impl Launcher for Emulator {
         assert!(rest.is_empty(), "{} bytes too many", rest.len());
         Ok(outputs)
     }
+
+    fn multiply(&self, x: &Tensor, weight: &Tensor, onto: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
+        let wide = x.to_dtype(DType::F32)?.matmul(&weight.to_dtype(DType::F32)?.t()?)?;
+        let sum = match onto {
+            Some(onto) => (wide + onto.to_dtype(DType::F32)?)?,
+            None => wide,
+        };
+        Ok(sum.to_dtype(dtype)?)
+    }
 }
 
 /// The launch as kernels/host.cpp reads it.

@@ -116,10 +116,38 @@ impl Element {
     }
 }
 
-/// What runs kernels.
+/// What runs kernels, and matrix products that candle has not.
 pub(crate) trait Launcher {
     /// Runs a checked call. → the outputs, in the order of the arguments.
     fn launch(&self, call: &Call, device: &Device) -> Result<Vec<Tensor>>;
+
+    /// Runs a checked [`product`].
+    fn multiply(&self, x: &Tensor, weight: &Tensor, onto: Option<&Tensor>, dtype: DType) -> Result<Tensor>;
+}
+
+/// x·Wᵀ \[+ `onto (T, O)`, of `dtype`\] with its sums in f32, rounded once, to `dtype`: x's own, or f32. candle's product is
+/// rounded to x's type before anything is added to it. `x (T, I)`, `weight (O, I)` → `(T, O)`
+///
+/// # Errors
+/// The tensors do not fit each other, or the driver fails.
+pub(crate) fn product(
+    launcher: &dyn Launcher,
+    x: &Tensor,
+    weight: &Tensor,
+    onto: Option<&Tensor>,
+    dtype: DType,
+) -> Result<Tensor> {
+    let ((rows, inner), (outputs, width)) = (x.dims2()?, weight.dims2()?);
+    let fits = inner == width && weight.dtype() == x.dtype() && [x.dtype(), DType::F32].contains(&dtype);
+    let onto_fits = onto.is_none_or(|onto| onto.dims() == [rows, outputs] && onto.dtype() == dtype);
+    let is_dense = weight.is_contiguous() && [rows, inner, outputs].into_iter().all(|size| i32::try_from(size).is_ok());
+    if !(fits && onto_fits && is_dense) {
+        return Err(candle_core::Error::msg("a product got tensors that do not fit each other").into());
+    }
+    if rows == 0 {
+        return Ok(Tensor::zeros((0, outputs), dtype, x.device())?);
+    }
+    launcher.multiply(&x.contiguous()?, weight, onto.map(Tensor::contiguous).transpose()?.as_ref(), dtype)
 }
 
 /// To be called before a model is loaded on `device`.

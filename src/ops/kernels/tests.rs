@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-use super::{Argument, Call, Element, Module, emulated, emulator, launcher};
+use super::{Argument, Call, Element, Module, emulated, emulator, launcher, product};
 use crate::Result;
 use crate::activations::{Activations, Entry};
 use crate::batch::Shift;
@@ -179,12 +179,7 @@ fn log_probs_and_their_gradient_are_those_of_the_cpu() {
     let gradients = Tensor::new(&[-2f32, 0.5, -1.0, 1.0, 3.0, 0.25], &CPU).unwrap();
     let numbers = |x: &Tensor| x.to_vec1::<f32>().unwrap();
     for dtype in TYPES {
-        // 16-bit logits are rounded by the product before: with a unit vector a row, it gives columns of the weight exactly.
-        let h = match dtype {
-            DType::F32 => random(1, &[rows, hidden], dtype),
-            _ => Tensor::eye(hidden, DType::F32, &CPU).unwrap().narrow(0, 3, rows).unwrap().to_dtype(dtype).unwrap(),
-        };
-        let (h, w) = ((h * 4.0).unwrap(), random(2, &[vocab, hidden], dtype));
+        let (h, w) = ((random(1, &[rows, hidden], dtype) * 4.0).unwrap(), random(2, &[vocab, hidden], dtype));
         let (weight, exact) = (Weight::from(w.clone()), Weight::from(wide(&w)));
         let ours = emulated(|| head::forward(&h, &weight, &tabled, Gradient::Wanted)).unwrap();
         let theirs = head::forward(&wide(&h), &exact, &predictions, Gradient::Wanted).unwrap();
@@ -211,29 +206,29 @@ fn log_probs_and_their_gradient_are_those_of_the_cpu() {
 #[test]
 fn log_softmax_of_given_logits_is_exact_and_leaves_probabilities() {
     for dtype in TYPES {
-        let logits = (random(1, &[3, 777], dtype) * 30.0).unwrap();
-        let expected = candle_nn::ops::log_softmax(&wide(&logits), D::Minus1).unwrap();
-        let changed = logits.copy().unwrap();
+        let logits = (random(1, &[3, 777], DType::F32) * 30.0).unwrap();
+        let expected = candle_nn::ops::log_softmax(&logits, D::Minus1).unwrap();
         let out = Tensor::zeros(2, DType::F32, &CPU).unwrap();
         // A chunk of the rows from 5 on, of a pass whose rows 5 and 7 have a prediction.
         let starts = Tensor::new(&[0u32, 0, 0, 0, 0, 0, 1, 1, 2], &CPU).unwrap();
         let targets = Tensor::new(&[776u32, 3], &CPU).unwrap();
         let arguments = vec![
-            Argument::Update(&changed, Element::Model),
+            Argument::Read(&logits, Element::F32),
             Argument::Read(&starts, Element::U32),
             Argument::Read(&targets, Element::U32),
             Argument::Update(&out, Element::F32),
+            Argument::output((3, 777)),
             Argument::size(777).unwrap(),
             Argument::size(5).unwrap(),
             Argument::U32(1),
         ];
-        let call = Call::by_row(Module::Head, "log_probs", &logits, [3, 777]).with(arguments);
-        emulated(|| call.launch(launcher(&CPU).unwrap())).unwrap();
+        let call = Call { dtype, ..Call::by_row(Module::Head, "log_probs", &logits, [3, 777]) }.with(arguments);
+        let probabilities = emulated(|| call.launch_for_one(launcher(&CPU).unwrap())).unwrap();
         let log_p = expected.to_vec2::<f32>().unwrap();
         for (ours, theirs) in out.to_vec1::<f32>().unwrap().into_iter().zip([log_p[0][776], log_p[2][3]]) {
             assert!((ours - theirs).abs() < 2e-5, "{dtype:?}: {ours} is not {theirs}");
         }
-        assert_close(&changed, &expected.exp().unwrap(), 1.0, "probabilities");
+        assert_close(&probabilities, &expected.exp().unwrap(), 1.0, "probabilities");
     }
 }
 
@@ -478,6 +473,21 @@ fn a_sweep_through_the_kernels_writes_what_the_cpu_does() {
         generations.into_iter().map(|generation| generation.token_ids).collect::<Vec<_>>()
     };
     assert_eq!(emulated(texts), texts());
+}
+
+#[test]
+fn a_product_is_added_before_it_is_rounded() {
+    for dtype in TYPES {
+        let (x, w, onto) = (random(1, &[3, 40], dtype), random(2, &[7, 40], dtype), random(3, &[3, 7], dtype));
+        let on = |x: &Tensor, onto: Option<&Tensor>, dtype| emulated(|| product(launcher(&CPU).unwrap(), x, &w, onto, dtype));
+        let exact = wide(&x).matmul(&wide(&w).t().unwrap()).unwrap();
+        assert_close(&on(&x, Some(&onto), dtype).unwrap(), &(wide(&onto) + &exact).unwrap(), 1.0, "onto");
+        assert_close(&on(&x, None, DType::F32).unwrap(), &exact, 0.0, "in f32");
+        let none = x.narrow(0, 0, 0).unwrap();
+        assert_eq!(on(&none, None, dtype).unwrap().dims(), [0, 7]);
+        assert!(on(&x.narrow(1, 0, 39).unwrap(), None, dtype).is_err(), "rows that are too short");
+        assert!(on(&x, Some(&w), dtype).is_err(), "onto another shape");
+    }
 }
 
 #[test]
