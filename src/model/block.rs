@@ -49,7 +49,6 @@ pub struct Held {
 pub struct Plan {
     segments: Segments,
     angles: Angles,
-    inverse: Angles,
     frozen: Option<Frozen>,
 }
 
@@ -91,7 +90,6 @@ pub struct Selection {
     segments: Segments,
     rows: Rows,
     angles: Angles,
-    inverse: Angles,
 }
 
 /// What [`Block::vjp`] needs of the forward pass.
@@ -116,7 +114,7 @@ impl Plan {
     pub fn new(layout: &Layout, rope: &Rope, device: &Device) -> Result<Self> {
         let angles = Angles::new(rope, &layout.positions, &layout.lengths, device)?;
         let segments = Segments::new(layout.segments.clone(), layout.rows(), device)?;
-        Ok(Self { segments, inverse: angles.inverse()?, angles, frozen: None })
+        Ok(Self { segments, angles, frozen: None })
     }
 
     /// Some rows of `layout` alone (ascending; of each run those at its end): the others are seen through their keys and
@@ -133,7 +131,7 @@ impl Plan {
         let (order, live) = (Rows::new(&order, layout.rows(), device)?, Rows::new(rows, layout.rows(), device)?);
         let frozen = Some(Frozen { keys, live, live_rows: rows.to_vec(), order });
         let segments = Segments::new(segments, layout.rows(), device)?;
-        Ok(Self { segments, inverse: angles.inverse()?, angles, frozen })
+        Ok(Self { segments, angles, frozen })
     }
 
     /// Keys or values of all rows, given those of the rows of the pass. `(R, K·D)` → `(T, K·D)`; `which` is 0 for keys, 1 for
@@ -167,8 +165,7 @@ impl Plan {
         let count = self.frozen.as_ref().map_or(layout.rows(), |frozen| frozen.live_rows.len());
         let selected = Rows::new(&of_pass, count, device)?;
         let segments = Segments::new(segments, layout.rows(), device)?;
-        let (angles, inverse) = (self.angles.select(&selected)?, self.inverse.select(&selected)?);
-        Ok((Selection { segments, rows: selected, angles, inverse }, rows))
+        Ok((Selection { segments, angles: self.angles.select(&selected)?, rows: selected }, rows))
     }
 }
 
@@ -183,6 +180,10 @@ impl Selection {
     /// Runs of the selected rows.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
+    }
+
+    fn selected(&self) -> rope::Selected<'_> {
+        (&self.rows, &self.angles)
     }
 
     /// The selected rows. `(T, ·)` → `(Q, ·)`.
@@ -296,7 +297,7 @@ impl Block {
     fn split(&self, qkv: &Tensor, plan: &Plan, selection: Option<&Selection>) -> Result<(Option<[Tensor; 2]>, [Tensor; 3])> {
         let [q_width, kv_width] = self.widths();
         if self.q_norm.is_none() && self.k_norm.is_none() {
-            let selected = selection.map(|selection| (&selection.rows, &selection.angles));
+            let selected = selection.map(Selection::selected);
             return Ok((None, rope::split(qkv, [q_width, kv_width], &plan.angles, selected)?));
         }
         let columns = |x: &Tensor, start, width| -> Result<Tensor> { Ok(x.narrow(1, start, width)?.contiguous()?) };
@@ -315,12 +316,11 @@ impl Block {
     fn join(&self, saved: &Saved, plan: &Plan, selection: Option<&Selection>, gradients: Gradients) -> Result<Tensor> {
         let (dk, dv) = (plan.of_pass(gradients.k)?, plan.of_pass(gradients.v)?);
         let Some([q_before, k_before]) = &saved.qk else {
-            let selected = selection.map(|selection| (&selection.rows, &selection.inverse));
-            return rope::join([&gradients.q, &dk, &dv], &plan.inverse, selected);
+            return rope::join([&gradients.q, &dk, &dv], &plan.angles, selection.map(Selection::selected));
         };
-        let q_inverse = selection.map_or(&plan.inverse, |selection| &selection.inverse);
-        let dq = self.norm_heads_vjp(q_before, self.q_norm.as_ref(), &rope::forward(&gradients.q, q_inverse)?)?;
-        let dk = self.norm_heads_vjp(k_before, self.k_norm.as_ref(), &rope::forward(&dk, &plan.inverse)?)?;
+        let q_inverse = selection.map_or(&plan.angles, |selection| &selection.angles).inverse();
+        let dq = self.norm_heads_vjp(q_before, self.q_norm.as_ref(), &rope::forward(&gradients.q, &q_inverse)?)?;
+        let dk = self.norm_heads_vjp(k_before, self.k_norm.as_ref(), &rope::forward(&dk, &plan.angles.inverse())?)?;
         let dq = match selection {
             Some(selection) => selection.scatter(&dq)?,
             None => dq,

@@ -13,46 +13,50 @@ use super::rows::Rows;
 use crate::Result;
 use crate::model::config::RopeScaling;
 
-/// Angles of one pass, in f32. `(T, D/2)` each.
+/// Rotations of one pass.
 #[derive(Debug, Clone)]
 pub struct Angles {
-    cos: Tensor,
-    sin: Tensor,
+    /// Of each row the cosines, then the sines. `(T, D)` f32
+    table: Tensor,
+    /// Of the sines: −1 for the opposite rotations.
+    sign: f32,
 }
 
 impl Angles {
     /// Angles for tokens at `positions`, each in a sequence of `lengths` tokens (dynamic scaling depends on it).
     pub fn new(rope: &Rope, positions: &[usize], lengths: &[usize], device: &Device) -> Result<Self> {
         let half = rope.head_dim / 2;
-        let (mut cos, mut sin) = (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
+        let (width, mut table) = (2 * half, Vec::with_capacity(positions.len() * 2 * half));
         // The sequences of a batch have the same positions: a GPU would wait for the sines of each.
         let mut known = HashMap::new();
         for (row, (&position, &length)) in positions.iter().zip(lengths).enumerate() {
             let of_length = if rope.depends_on_length(length) { length } else { 0 };
             let same = *known.entry((position, of_length)).or_insert(row);
             if same < row {
-                cos.extend_from_within(same * half..(same + 1) * half);
-                sin.extend_from_within(same * half..(same + 1) * half);
+                table.extend_from_within(same * width..(same + 1) * width);
                 continue;
             }
-            for frequency in rope.frequencies(length).iter() {
-                let angle = position as f32 * frequency;
-                cos.push(angle.cos());
-                sin.push(angle.sin());
-            }
+            let frequencies = rope.frequencies(length);
+            let angles = || frequencies.iter().map(|frequency| position as f32 * frequency);
+            table.extend(angles().map(f32::cos));
+            table.extend(angles().map(f32::sin));
         }
-        let shape = (positions.len(), half);
-        Ok(Self { cos: Tensor::from_vec(cos, shape, device)?, sin: Tensor::from_vec(sin, shape, device)? })
+        Ok(Self { table: Tensor::from_vec(table, (positions.len(), width), device)?, sign: 1.0 })
     }
 
     /// The opposite rotation: what the gradient passes through.
-    pub fn inverse(&self) -> Result<Self> {
-        Ok(Self { cos: self.cos.clone(), sin: self.sin.neg()? })
+    pub fn inverse(&self) -> Self {
+        Self { table: self.table.clone(), sign: -self.sign }
+    }
+
+    /// Pairs of dimensions of a head, `D/2`.
+    fn pairs(&self) -> Result<usize> {
+        Ok(self.table.dim(1)? / 2)
     }
 
     /// The angles of some rows.
     pub fn select(&self, rows: &Rows) -> Result<Self> {
-        Ok(Self { cos: rows.take(&self.cos)?, sin: rows.take(&self.sin)? })
+        Ok(Self { table: rows.take(&self.table)?, sign: self.sign })
     }
 }
 
@@ -94,41 +98,43 @@ pub fn split(
     Ok([q, k, qkv.narrow(1, q_width + kv_width, kv_width)?.contiguous()?])
 }
 
-/// The gradient of [`split`]'s rows, given those of its results, and the opposites of its angles. → `(T, Q + 2·KV)`.
-pub fn join([q, k, v]: [&Tensor; 3], inverse: &Angles, selected: Option<Selected>) -> Result<Tensor> {
+/// The gradient of [`split`]'s rows, given those of its results, and its other arguments. → `(T, Q + 2·KV)`.
+pub fn join([q, k, v]: [&Tensor; 3], angles: &Angles, selected: Option<Selected>) -> Result<Tensor> {
+    let inverse = &angles.inverse();
     if let Some(launcher) = kernels::launcher(q.device()) {
         let q = selected.map_or(Ok(q.clone()), |(rows, _)| rows.put_back(q))?;
         return join_kernel(launcher, [&q, k, v], inverse);
     }
     let q = match selected {
-        Some((rows, inverse)) => rows.put_back(&forward(q, inverse)?)?,
+        Some((rows, angles)) => rows.put_back(&forward(q, &angles.inverse())?)?,
         None => forward(q, inverse)?,
     };
     Ok(Tensor::cat(&[&q, &forward(k, inverse)?, v], 1)?)
 }
 
 pub(super) fn forward_composed(x: &Tensor, angles: &Angles) -> Result<Tensor> {
-    let ((rows, width), (_, half)) = (x.dims2()?, angles.cos.dims2()?);
+    let ((rows, width), half) = (x.dims2()?, angles.pairs()?);
     let heads = width / (2 * half);
     let wide = x.to_dtype(DType::F32)?.reshape((rows, heads, 2 * half))?;
     let (x1, x2) = (wide.narrow(2, 0, half)?, wide.narrow(2, half, half)?);
-    let (cos, sin) = (angles.cos.unsqueeze(1)?, angles.sin.unsqueeze(1)?);
+    let table = angles.table.unsqueeze(1)?; // (T, 1, D)
+    let (cos, sin) = (table.narrow(2, 0, half)?, (table.narrow(2, half, half)? * f64::from(angles.sign))?);
     let y1 = (x1.broadcast_mul(&cos)? - x2.broadcast_mul(&sin)?)?;
     let y2 = (x2.broadcast_mul(&cos)? + x1.broadcast_mul(&sin)?)?;
     Ok(Tensor::cat(&[y1, y2], D::Minus1)?.reshape((rows, width))?.to_dtype(x.dtype())?)
 }
 
 fn forward_kernel(launcher: &dyn Launcher, x: &Tensor, columns: Range<usize>, angles: &Angles) -> Result<Tensor> {
-    let ((rows, stride), (_, half), x) = (x.dims2()?, angles.cos.dims2()?, x.contiguous()?);
+    let ((rows, stride), x) = (x.dims2()?, x.contiguous()?);
     let arguments = vec![
         Argument::read(&x),
-        Argument::Read(&angles.cos, Element::F32),
-        Argument::Read(&angles.sin, Element::F32),
+        Argument::Read(&angles.table, Element::F32),
         Argument::output((rows, columns.len())),
         Argument::size(stride)?,
         Argument::size(columns.start)?,
         Argument::size(columns.len())?,
-        Argument::size(half)?,
+        Argument::size(angles.pairs()?)?,
+        Argument::F32(angles.sign),
     ];
     let by_row = Call::by_row(Module::Rope, "rope", &x, [rows, columns.len() / 2]).with(arguments);
     Call { shared_floats: 0, ..by_row }.launch_for_one(launcher)
@@ -140,17 +146,17 @@ fn split_kernel(
     [q_width, kv_width]: [usize; 2],
     angles: &Angles,
 ) -> Result<[Tensor; 3]> {
-    let ((rows, _), (_, half), qkv) = (qkv.dims2()?, angles.cos.dims2()?, qkv.contiguous()?);
+    let ((rows, _), qkv) = (qkv.dims2()?, qkv.contiguous()?);
     let arguments = vec![
         Argument::read(&qkv),
-        Argument::Read(&angles.cos, Element::F32),
-        Argument::Read(&angles.sin, Element::F32),
+        Argument::Read(&angles.table, Element::F32),
         Argument::output((rows, q_width)),
         Argument::output((rows, kv_width)),
         Argument::output((rows, kv_width)),
         Argument::size(q_width)?,
         Argument::size(kv_width)?,
-        Argument::size(half)?,
+        Argument::size(angles.pairs()?)?,
+        Argument::F32(angles.sign),
     ];
     let by_row = Call::by_row(Module::Rope, "rope_split", &qkv, [rows, (q_width + kv_width) / 2]).with(arguments);
     let outputs = Call { shared_floats: 0, ..by_row }.launch(launcher)?;
@@ -158,31 +164,31 @@ fn split_kernel(
 }
 
 fn join_kernel(launcher: &dyn Launcher, [q, k, v]: [&Tensor; 3], angles: &Angles) -> Result<Tensor> {
-    let ((rows, q_width), (_, kv_width), (_, half)) = (q.dims2()?, k.dims2()?, angles.cos.dims2()?);
+    let ((rows, q_width), (_, kv_width)) = (q.dims2()?, k.dims2()?);
     let [q, k, v] = [q.contiguous()?, k.contiguous()?, v.contiguous()?];
     let arguments = vec![
         Argument::read(&q),
         Argument::read(&k),
         Argument::read(&v),
-        Argument::Read(&angles.cos, Element::F32),
-        Argument::Read(&angles.sin, Element::F32),
+        Argument::Read(&angles.table, Element::F32),
         Argument::output((rows, q_width + 2 * kv_width)),
         Argument::size(q_width)?,
         Argument::size(kv_width)?,
-        Argument::size(half)?,
+        Argument::size(angles.pairs()?)?,
+        Argument::F32(angles.sign),
     ];
     let by_row = Call::by_row(Module::Rope, "rope_join", &q, [rows, (q_width + kv_width) / 2]).with(arguments);
     Call { shared_floats: 0, ..by_row }.launch_for_one(launcher)
 }
 
 fn forward_host(x: &Tensor, columns: Range<usize>, angles: &Angles) -> Result<Tensor> {
-    let ((rows, stride), (_, half)) = (x.dims2()?, angles.cos.dims2()?);
+    let ((rows, stride), half, sign) = (x.dims2()?, angles.pairs()?, angles.sign);
     let x = x.contiguous()?;
-    let (x, cos, sin) = (HostSlice::new(&x)?, HostSlice::new(&angles.cos)?, HostSlice::new(&angles.sin)?);
-    let (x, cos, sin) = (&*x, &*cos, &*sin);
+    let (x, table) = (HostSlice::new(&x)?, HostSlice::new(&angles.table)?);
+    let (x, table) = (&*x, &*table);
     let mut y = vec![0f32; rows * columns.len()];
-    let angles = cos.par_chunks(half).zip(sin.par_chunks(half));
-    y.par_chunks_mut(columns.len()).zip(x.par_chunks(stride)).zip(angles).for_each(|((y, x), (cos, sin))| {
+    y.par_chunks_mut(columns.len()).zip(x.par_chunks(stride)).zip(table.par_chunks(2 * half)).for_each(|((y, x), angles)| {
+        let (cos, sin) = angles.split_at(half);
         host::vectorised(
             #[inline(always)]
             || {
@@ -190,8 +196,9 @@ fn forward_host(x: &Tensor, columns: Range<usize>, angles: &Angles) -> Result<Te
                     let (y1, y2) = y.split_at_mut(half);
                     let (x1, x2) = x.split_at(half);
                     for i in 0..half {
-                        y1[i] = x1[i] * cos[i] - x2[i] * sin[i];
-                        y2[i] = x2[i] * cos[i] + x1[i] * sin[i];
+                        let sin = sign * sin[i];
+                        y1[i] = x1[i] * cos[i] - x2[i] * sin;
+                        y2[i] = x2[i] * cos[i] + x1[i] * sin;
                     }
                 }
             },
