@@ -107,7 +107,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
 fn on_device(config: &Config, options: &BenchOptions) -> OnDevice {
     let rows = (options.prompt_tokens + 2 * (options.response_tokens - 1)) as u64;
     let run = Run::training(config, vec![rows; 4 * options.batch_size], 1, config.num_hidden_layers);
-    OnDevice { run, batch_size: options.batch_size, cache: CachePlace::Device }
+    OnDevice { run, batch_size: options.batch_size, cache: CachePlace::Auto }
 }
 
 /// Before the weights are made or read.

@@ -22,7 +22,7 @@ const TILE: usize = 2048;
 const TILE_ELEMENTS: usize = 2 << 20;
 
 /// Bytes of the logits that a GPU holds at a time: rows enough to keep its matrix products busy.
-const LOGITS: usize = 64 << 20;
+const LOGITS: usize = 32 << 20;
 
 /// Threads of a block of the kernel that passes over a row of logits.
 const VOCABULARY_THREADS: usize = 512;
