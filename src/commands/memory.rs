@@ -29,16 +29,9 @@ impl Need {
     /// Beside the weights, what training on these pairs takes: residuals at one layer, and one step.
     pub fn training(args: &RunArgs, opened: &Opened, pairs: &[EncodedPair], cache_memory: Bytes) -> Self {
         let config = &opened.config;
-        let wide = |n: usize| n as u64;
-        let mut rows = rows_of(pairs);
-        let residuals = rows.iter().sum::<u64>().saturating_mul(wide(config.hidden_size) * 4);
-        rows.sort_unstable_by(|a, b| b.cmp(a));
-        let batch: u64 = rows.iter().take(args.batch_size).sum();
-        let row = config.saved_numbers_a_row();
-        let saved = batch.saturating_mul(4 * wide(row)).saturating_mul(wide(config.num_hidden_layers));
-        // A larger batch goes through in several passes, none of which saves more.
-        let most = (config.matrix_elements().saturating_mul(4) / 3).max(32 << 20);
-        Self { weights: 0, cache: residuals.min(cache_memory.0), activations: saved.min(most) }
+        let run = Run::training(config, rows_of(pairs), 1, config.num_hidden_layers);
+        let need = run.need(&Choice { dtype: DType::F32, batch_size: args.batch_size, cache: CachePlace::Device });
+        Self { weights: 0, cache: need.cache.0.min(cache_memory.0), activations: need.activations.0 }
     }
 
     fn total(&self) -> u64 {

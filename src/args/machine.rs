@@ -1,0 +1,60 @@
+//! Flags of what measures this machine: `bench` and `check`.
+
+use std::path::PathBuf;
+
+use bipo::model::shapes::Shape;
+use clap::Args;
+
+use super::ModelArgs;
+use super::values::{seconds, up_to_4096};
+
+#[derive(Debug, Args)]
+// An empty name is no model; no text is read.
+#[command(
+    mut_arg("model", |model| model.default_value("").hide_default_value(true).help("Measure this model, named as for train")),
+    mut_arg("system", |arg| arg.hide(true)),
+    mut_arg("template", |arg| arg.hide(true))
+)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Measure a model of this shape with random weights, which needs no file.
+    #[arg(long, value_name = "llama-2-7b|mistral-7b|smollm2-135m|tiny", conflicts_with = "model")]
+    pub shape: Option<Shape>,
+    /// Take this many pairs a step.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = up_to_4096)]
+    pub batch_size: usize,
+    /// Give each prompt this many tokens.
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = up_to_4096)]
+    pub prompt_tokens: usize,
+    /// Give each response this many tokens.
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = up_to_4096)]
+    pub response_tokens: usize,
+    /// Generate this many tokens at each magnitude.
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = up_to_4096)]
+    pub new_tokens: usize,
+    /// Sweep this many magnitudes at once; separate several by commas.
+    #[arg(long, default_value = "1,5,9", value_name = "LIST", value_delimiter = ',', value_parser = up_to_4096)]
+    pub sweeps: Vec<usize>,
+    /// Repeat matrix products, and then steps, for this long each.
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS", value_parser = seconds)]
+    pub seconds: f64,
+}
+
+#[derive(Debug, Args)]
+// An empty name is no model.
+#[command(
+    mut_arg("model", |model| {
+        model.default_value("").hide_default_value(true).help("Repeat 48 training steps of this model too, named as for train [default: none]")
+    }),
+    mut_arg("dtype", |dtype| dtype.help("Compare the device's work in this type alone [default: in each]").hide_default_value(true)),
+    mut_arg("weights", |arg| arg.hide(true)),
+    mut_arg("system", |arg| arg.hide(true))
+)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Compare those steps with the authors' run, recorded in this folder, instead of with the CPU.
+    #[arg(long, value_name = "DIR")]
+    pub golden: Option<PathBuf>,
+}

@@ -1,0 +1,62 @@
+//! Values of flags: numbers in their ranges, and files with a factor.
+
+use std::path::PathBuf;
+
+use bipo::Error;
+
+pub(super) fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number above 0".into())
+}
+
+pub(super) fn up_to_4096(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=4096).contains(n)).ok_or_else(|| "expected a whole number from 1 to 4096".into())
+}
+
+pub(super) fn resamples(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1_000_000).contains(n)).ok_or_else(|| "expected a whole number from 1 to 1000000".into())
+}
+
+fn number(text: &str, expected: &str, fits: fn(f64) -> bool) -> Result<f64, String> {
+    // What is computed with is f32: there, no number may become infinite.
+    let finite = |x: &f64| (*x as f32).is_finite() && fits(*x);
+    text.parse().ok().filter(finite).ok_or_else(|| format!("expected {expected}"))
+}
+
+pub(super) fn positive_number(text: &str) -> Result<f64, String> {
+    number(text, "a number above 0 and below 3.4e38", |x| x as f32 > 0.0)
+}
+
+pub(super) fn not_negative(text: &str) -> Result<f64, String> {
+    number(text, "a number of at least 0 and below 3.4e38", |x| x >= 0.0)
+}
+
+pub(super) fn seconds(text: &str) -> Result<f64, String> {
+    number(text, "a number of seconds from 0.1 to 86400", |x| (0.1..=86400.0).contains(&x))
+}
+
+pub(super) fn finite(text: &str) -> Result<f64, String> {
+    number(text, "a finite number", |_| true)
+}
+
+pub(super) fn probability(text: &str) -> Result<f64, String> {
+    number(text, "a number above 0, at most 1", |x| x as f32 > 0.0 && x <= 1.0)
+}
+
+/// Logits are divided by it: a smaller one would make them infinite.
+pub(super) fn temperature(text: &str) -> Result<f64, String> {
+    number(text, "0, or a number from 0.000001 and below 3.4e38", |x| x == 0.0 || x >= 1e-6)
+}
+
+/// Splits `FILE[:SCALE]`; a file whose own name ends so wins.
+pub fn vector_and_scale(text: &str) -> Result<(PathBuf, f32), Error> {
+    let whole = PathBuf::from(text);
+    match text.rsplit_once(':') {
+        Some((file, scale)) if !whole.exists() => match scale.parse::<f32>() {
+            Ok(scale) if scale.is_finite() => Ok((file.into(), scale)),
+            _ => Err(Error::Argument(format!(
+                "{text}: no such file, and {scale:?} is not a factor; expected FILE or FILE:FACTOR"
+            ))),
+        },
+        _ => Ok((whole, 1.0)),
+    }
+}
