@@ -19,6 +19,7 @@ use bipo::tokens::{EncodedPair, fingerprint};
 use bipo::train::{EpochRecord, Heldout, Moment, Observer, Outcome, StepRecord, Timings, TrainConfig, TrainState};
 use bipo::vector::{Metadata, SteeringVector};
 use bipo::{Error, Result};
+use candle_core::Device;
 use serde_json::{Value, json};
 
 use super::metrics::Metrics;
@@ -91,7 +92,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     if outcome.stopped.is_none() {
         checkpoint::remove(&args.output_dir)?;
     }
-    report(args, log, &path, &outcome, dataset.skipped.len(), (load_s, tokenize_s))?;
+    log.detail(times(&outcome.timings, (load_s, tokenize_s), model.device()));
+    report(args, &path, &outcome, dataset.skipped.len(), (load_s, tokenize_s))?;
     if let Some(error) = outcome.stopped {
         let how = if matches!(error, Error::Interrupted) { "--resume" } else { "--force-resume and another setting" };
         let (steps, path) = (outcome.steps, path.display());
@@ -308,7 +310,6 @@ pub fn pretty(value: &Value) -> Vec<u8> {
 
 fn report(
     args: &TrainArgs,
-    log: Log,
     path: &Path,
     outcome: &Outcome,
     skipped: usize,
@@ -321,7 +322,6 @@ fn report(
     if let (Value::Object(timings), Value::Object(more)) = (&mut timings, json!(outcome.timings)) {
         timings.extend(more);
     }
-    log.detail(times(&outcome.timings, load_s, tokenize_s));
     if args.run.model.json {
         return Ok(output::json(&json!({
             "schema_version": 1, "method": "bipo", "vector": path.display().to_string(), "steps": outcome.steps, "final_loss": outcome.final_loss,
@@ -362,16 +362,14 @@ pub fn try_it(args: &TrainArgs, path: &Path) -> String {
 }
 
 /// Where the time went, in words.
-fn times(t: &Timings, load_s: f64, tokenize_s: f64) -> String {
-    let parts = [
-        ("load", load_s),
-        ("tokenise", tokenize_s),
-        ("cache", t.cache_s),
-        ("forward", t.forward_s),
-        ("backward", t.backward_s),
-        ("held out", t.eval_s),
-        ("other", t.other_s),
-    ];
+fn times(t: &Timings, (load_s, tokenize_s): (f64, f64), device: &Device) -> String {
+    // A GPU works through both while the host waits for the second.
+    let step = match device {
+        Device::Cpu => vec![("forward", t.forward_s), ("backward", t.backward_s)],
+        _ => vec![("forward and backward", t.step_s())],
+    };
+    let before = [("load", load_s), ("tokenise", tokenize_s), ("cache", t.cache_s)];
+    let parts = [&before[..], &step, &[("held out", t.eval_s), ("other", t.other_s)]].concat();
     let parts: Vec<String> = parts.iter().map(|(name, seconds)| format!("{name} {seconds:.2} s")).collect();
     let rate = |count: u64| count as f64 / t.step_s().max(f64::MIN_POSITIVE);
     let peak = peak_memory().map_or(String::new(), |peak| format!(", peak memory {peak}"));
