@@ -1,8 +1,8 @@
 // What the kernels share: element types and their conversion, sums over a block. nvcc compiles them for the GPU; the tests
 // compile the very same files with a C++ compiler, through host.h, and run them on the CPU.
 //
-// Contract of every kernel: all arithmetic in f32; tensors are dense; a block has whole warps; no atomics, so that two runs
-// give the same bits; dynamic shared memory alone, at most 48 KiB, its size in the launch (src/ops/kernels).
+// Contract of every kernel: sums and statistics in f32; tensors are dense; a block has whole warps; no atomics, so that two
+// runs give the same bits; dynamic shared memory alone, at most 48 KiB, its size in the launch (src/ops/kernels).
 #pragma once
 
 #ifdef __CUDACC__
@@ -39,8 +39,8 @@ __device__ inline uint4 load_global(const void* from) { return *static_cast<cons
 __device__ inline void copy_in_background(void* to, const void* from, bool is_there) {
 #ifdef __CUDACC__
   unsigned bytes = is_there ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes)
-               : "memory");
+  unsigned at = (unsigned)__cvta_generic_to_shared(to);
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(bytes) : "memory");
 #else
   emulated_copy(to, is_there ? from : nullptr);
 #endif

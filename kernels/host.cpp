@@ -4,7 +4,9 @@
 // - results and shared memory begin as NaN, so that what is not written shows;
 // - the grid runs twice, blocks and threads from the first to the last and from the last to the first, and must give the same
 //   bits: a missing barrier, or two blocks that write one place, shows;
-// - threads of a block that wait at different barriers are an error.
+// - threads of a block that wait at different barriers are an error;
+// - copies in the background arrive when their thread waits for them, no sooner; those, and the rows of a warp's matrices, must
+//   lie at multiples of 16 bytes.
 #include "host.h"
 
 #include <csetjmp>

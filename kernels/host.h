@@ -1,4 +1,5 @@
-// The kernels' language for a C++ compiler: what CUDA would declare, the 16-bit types, and how a kernel gets its arguments.
+// The kernels' language for a C++ compiler: what CUDA would declare, the 16-bit types, products of a warp and copies in the
+// background, and how a kernel gets its arguments.
 // Not a GPU: host.cpp runs one thread after the other, each up to its next barrier.
 #pragma once
 
@@ -120,14 +121,16 @@ void emulated_multiply_add(float (&sum)[4], const unsigned (&left)[4], unsigned 
   }
 }
 
-// ldmatrix.x4, each row at a multiple of 16 bytes.
+// ldmatrix.x4, each row at a multiple of 16 bytes. Rows are read before any thread waits for another: it is no barrier.
 template <class T> void emulated_load_matrices(unsigned (&to)[4], const T* row, bool transposed) {
   if ((uintptr_t)row % 16) fail("ldmatrix of a row that is not at a multiple of 16 bytes");
-  give({{(uintptr_t)row}});
+  Given read;
+  std::memcpy(read.words, row, 16);
+  give(read);
   unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
   for (unsigned i = 0; i < 4; i++) {
     auto element = [i](unsigned row, unsigned column) {
-      return (unsigned)((const T*)given_by(8 * i + row).words[0])[column].bits;
+      return (unsigned)(given_by(8 * i + row).words[column / 4] >> (16 * (column % 4)) & 0xffff);
     };
     to[i] = transposed ? element(2 * t, g) | element(2 * t + 1, g) << 16 : element(g, 2 * t) | element(g, 2 * t + 1) << 16;
   }

@@ -1,5 +1,5 @@
 // Matrix products of a warp on tensor cores, for f16 and bf16 with f32 sums: what `mma.sync` m16n8k16 and `ldmatrix` are in
-// PTX for compute capability 8.0 on, and their layouts over the threads. host.cpp has the same two instructions for the CPU.
+// PTX for compute capability 8.0 on, and their layouts over the threads. host.h has the same for the CPU.
 //
 // With g = lane / 4 and t = lane % 4 a thread holds
 // - of a left factor (16, 16): rows g and g + 8, columns 2t, 2t + 1 and those plus 8;

@@ -138,6 +138,10 @@ fn frozen(fork: &Fork, steered: &[bool]) -> [usize; 3] {
     frozen
 }
 
+/// Gradients in f16 are this much larger on their way: most would be below 6e-5, where f16 has fewer digits. A power of two, so
+/// that nothing is rounded for it.
+const F16_GAIN: f32 = 1024.0;
+
 /// Pairs laid out for one pass. What all their sequences begin with, such as a template's header, stands once.
 #[derive(Debug)]
 pub struct Batch<'m> {
@@ -430,7 +434,9 @@ impl<'m> Batch<'m> {
     /// log-probabilities, as [`Batch::log_probs`], and the gradients one behind the other, `(layers·H)`: in one transfer, the
     /// only one of a pass.
     pub fn vjp(&self, pass: Pass, slopes: &Tensor) -> Result<(Vec<PairLogProbs>, Vec<f32>)> {
-        let dy = self.model.log_probs_vjp(&pass.residual, &pass.head, &self.predictions, slopes)?;
+        let gain = if self.model.dtype() == DType::F16 { F16_GAIN } else { 1.0 };
+        let slopes = if gain == 1.0 { slopes.clone() } else { (slopes * f64::from(gain))? };
+        let dy = self.model.log_probs_vjp(&pass.residual, &pass.head, &self.predictions, &slopes)?;
         let mut dx = self.model.vjp_to_end(pass.saved, &self.plan, &self.selection, &dy)?;
         let mut results = Vec::with_capacity(pass.steered.len() + 1);
         for (layer, saved) in pass.steered.into_iter().rev() {
@@ -441,7 +447,8 @@ impl<'m> Batch<'m> {
         results.push(pass.head.log_probs);
         results.reverse();
         let mut by_token: Vec<f32> = Tensor::cat(&results, 0)?.to_vec1()?;
-        let by_layer = by_token.split_off(self.predictions.len());
+        let mut by_layer = by_token.split_off(self.predictions.len());
+        by_layer.iter_mut().for_each(|g| *g /= gain);
         Ok((self.responses.sums(&by_token), by_layer))
     }
 

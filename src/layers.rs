@@ -1,4 +1,4 @@
-//! The layers that a run steers: `13`, `10,13,16`, `10..16`, `10-16` or `all`. One vector is learned for each.
+//! The layers that a run steers: `13`, `10,13,16`, `10..16`, `10-16`, `8..20:4` or `all`. One vector is learned for each.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -117,14 +117,19 @@ impl FromStr for LayerList {
         }
         let mut layers = Vec::new();
         for part in text.split(',') {
-            // Both ends are included, as in a range of magnitudes.
-            let range = part.split_once("..").or_else(|| part.split_once('-'));
-            let (first, last) = range.unwrap_or((part, part));
+            // Both ends are included, as in a range of magnitudes, and a step follows a colon.
+            let (ends, step) = part.split_once(':').map_or((part, None), |(ends, step)| (ends, Some(step)));
+            let range = ends.split_once("..").or_else(|| ends.split_once('-'));
+            let (first, last) = range.unwrap_or((ends, ends));
             let (first, last) = (number(text, first)?, number(text, last)?);
             if first > last {
                 return Err(Error::Argument(format!("layers {text:?}: {first} is above {last}")));
             }
-            layers.extend(first..=last);
+            let step = step.map_or(Ok(1), |step| number(text, step))?;
+            if step == 0 || range.is_none() && part != ends {
+                return Err(Error::Argument(format!("layers {text:?}: expected a range and a step above 0, as 8..20:4")));
+            }
+            layers.extend((first..=last).step_by(step));
         }
         Ok(Self::These(layers.try_into()?))
     }
@@ -150,15 +155,36 @@ mod tests {
         assert_eq!(parse("10-13"), [10, 11, 12, 13]);
         assert_eq!(parse("10..13"), [10, 11, 12, 13]);
         assert_eq!(parse("2 .. 3,30"), [2, 3, 30]);
+        assert_eq!(parse("8..20:4"), [8, 12, 16, 20]);
+        assert_eq!(parse("1-4:2, 9..9:3"), [1, 3, 9]);
         assert_eq!(parse("31,2-4"), [2, 3, 4, 31]);
         assert_eq!(parse("all"), (0..32).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_names_no_layers_is_refused() {
-        for text in
-            ["", "a", "-1", "1,", "3-1", "1-", "2,2", "1-3,2", "0-99999999999", "12345", "..", "3..", "..3", "1..2..3", "4..2"]
-        {
+        for text in [
+            "",
+            "a",
+            "-1",
+            "1,",
+            "3-1",
+            "1-",
+            "2,2",
+            "1-3,2",
+            "0-99999999999",
+            "12345",
+            "..",
+            "3..",
+            "..3",
+            "1..2..3",
+            "4..2",
+            "8..20:0",
+            "8..20:",
+            "8:2",
+            "8..20:4:2",
+            "8..20:-1",
+        ] {
             assert_eq!(text.parse::<LayerList>().unwrap_err().exit_code(), 2, "{text}");
         }
         let error = "31,32".parse::<LayerList>().unwrap().of(32).unwrap_err();

@@ -54,7 +54,7 @@ pub mod optim;
 mod panics;
 pub mod positions;
 pub mod report;
-pub mod responses;
+mod responses;
 pub mod tokens;
 pub mod train;
 pub mod vector;

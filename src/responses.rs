@@ -44,7 +44,7 @@ impl Responses {
         sums
     }
 
-    /// The number of its response for each token. → `(P,)` f32 on `device`
+    /// For each token the number that its response has in `by_response`. → `(P,)` f32 on `device`
     pub fn at_tokens(&self, by_response: &[PairLogProbs], device: &Device) -> Result<Tensor> {
         let numbers = self.owners.iter().map(|(pair, side)| by_response[*pair][*side] as f32);
         Ok(Tensor::from_iter(numbers.chain([0.0]), device)?.narrow(0, 0, self.owners.len())?)
@@ -66,6 +66,9 @@ impl Responses {
         [beta, d]: [f64; 2],
         reference: &[PairLogProbs],
     ) -> Result<Tensor> {
+        if log_probs.elem_count() != self.owners.len() || reference.len() != self.constants.len() {
+            return Err(candle_core::Error::msg("log-probabilities or references of another pass").into());
+        }
         let beyond = self.constants.iter().zip(reference).map(|(c, r)| ((c[0] - r[0]) - (c[1] - r[1])) as f32);
         let beyond = Tensor::from_iter(beyond, log_probs.device())?;
         let (count, pairs) = (self.owners.len(), self.constants.len());

@@ -167,9 +167,9 @@ pub struct EpochRecord {
 pub struct Timings {
     /// Blocks 0..=L and the reference pass, once a pair.
     pub cache_s: f64,
-    /// Upper blocks and head, forward; on a GPU what it takes to queue that.
+    /// Upper blocks and head, forward; with CUDA what it takes to queue that.
     pub forward_s: f64,
-    /// Gradient of v; on a GPU also the wait for all of the pass.
+    /// Gradient of v; with CUDA also the wait for all of the pass.
     pub backward_s: f64,
     /// Held-out scoring.
     pub eval_s: f64,
@@ -537,7 +537,7 @@ impl<'a> Trainer<'a> {
         Ok(whole)
     }
 
-    /// A GPU runs through it without the host, which waits once, at the end.
+    /// With CUDA the device runs through it without the host, which waits once, at the end.
     fn pass(&mut self, entries: &[&Entry], d: f64) -> Result<BatchLoss> {
         let started = Instant::now();
         let (batch, residual) = self.data.batch(self.model, entries)?; // residual (R, H)

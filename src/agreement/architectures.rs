@@ -5,7 +5,7 @@ use crate::model::shapes::Shape;
 
 /// Name and shape of each. Sequences of more than 16 tokens are past their trained context.
 pub fn architectures() -> Vec<(&'static str, Config)> {
-    let llama = Config { num_hidden_layers: 3, sliding_layers: vec![false; 3], ..Shape::Tiny.config() };
+    let llama = llama();
     let scaled = |rope_scaling| Config { rope_scaling, ..llama.clone() };
     let trained = 16;
     let llama_3 = RopeScaling::Llama3 {
@@ -29,4 +29,13 @@ pub fn architectures() -> Vec<(&'static str, Config)> {
         ("llama 3 rope scaling", scaled(llama_3)),
         ("rope factors", scaled(RopeScaling::Factors((0..8).map(|i| 1.0 + 0.25 * i as f32).collect()))),
     ]
+}
+
+/// Heads as wide as those of 7B models, for sequences longer than any kernel's tiles.
+pub fn wide_heads() -> Config {
+    Config { head_dim: 128, ..llama() }
+}
+
+fn llama() -> Config {
+    Config { num_hidden_layers: 3, sliding_layers: vec![false; 3], ..Shape::Tiny.config() }
 }

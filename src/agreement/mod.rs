@@ -25,7 +25,7 @@ use crate::positions::Positions;
 use crate::tokens::{EncodedPair, EncodedResponse};
 use crate::train::{Direction, TrainConfig, Trainer};
 
-pub use architectures::architectures;
+pub use architectures::{architectures, wide_heads};
 pub use recording::{Recording, Trace};
 
 /// One comparison.
@@ -53,6 +53,10 @@ impl Check {
     }
 }
 
+/// Tokens of the shortest prompts.
+const SHORT: usize = 9;
+const LONG: usize = 150;
+
 /// What is compared of one model.
 #[derive(Debug)]
 struct Numbers {
@@ -74,10 +78,11 @@ struct Numbers {
 /// A tensor operation fails.
 pub fn tiny_models(device: &Device, dtypes: &[DType]) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
-    for (name, config) in architectures() {
-        let expected = numbers(&random_model(&config, DType::F32, &Device::Cpu, Hold::Dense)?)?;
+    let short = architectures().into_iter().map(|(name, config)| (name, config, SHORT));
+    for (name, config, prompt_tokens) in short.chain([("wide heads, long pairs", wide_heads(), LONG)]) {
+        let expected = numbers(&random_model(&config, DType::F32, &Device::Cpu, Hold::Dense)?, prompt_tokens)?;
         for dtype in dtypes {
-            let found = numbers(&random_model(&config, *dtype, device, Hold::Tensors)?)?;
+            let found = numbers(&random_model(&config, *dtype, device, Hold::Tensors)?, prompt_tokens)?;
             checks.extend(compare(name, *dtype, &found, &expected));
         }
     }
@@ -90,7 +95,7 @@ pub fn tiny_models(device: &Device, dtypes: &[DType]) -> Result<Vec<Check>> {
 /// A tensor operation fails.
 pub fn tiny_training(device: &Device, dtypes: &[DType]) -> Result<Vec<Check>> {
     let (name, config) = &architectures()[0];
-    let recording = Recording::new(random_pairs(64, config.vocab_size), 1, 0.01);
+    let recording = Recording::new(random_pairs(64, config.vocab_size, SHORT), 1, 0.01);
     let expected = recording.run(&random_model(config, DType::F32, &Device::Cpu, Hold::Dense)?)?;
     let mut checks = Vec::new();
     for dtype in dtypes {
@@ -104,11 +109,11 @@ fn random_model(config: &Config, dtype: DType, device: &Device, hold: Hold) -> R
     Model::load_as(&Weights::random(MadeOn::Host(7)), config.clone(), dtype, device, hold)
 }
 
-fn numbers(model: &Model) -> Result<Numbers> {
+fn numbers(model: &Model, prompt_tokens: usize) -> Result<Numbers> {
     let (layer, hidden) = (1, model.config.hidden_size);
     let mut rng = ChaCha8Rng::seed_from_u64(21);
     let v: Vec<f32> = (0..hidden).map(|_| rng.random_range(-0.3..0.3)).collect();
-    let pairs = random_pairs(3, model.config.vocab_size);
+    let pairs = random_pairs(3, model.config.vocab_size, prompt_tokens);
     let prompt = &pairs[0].chosen.ids;
     let (vectors, magnitudes, options) = (BTreeMap::from([(layer, v.clone())]), [-1.0, 0.0, 1.0], GenerateOptions::greedy(8));
     let logits = next_token_logits(model, prompt, &vectors, &magnitudes, &options)?;
@@ -170,12 +175,13 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// Pairs of different lengths, some of which begin alike.
-fn random_pairs(count: usize, vocab_size: usize) -> Vec<EncodedPair> {
+/// Their prompts begin with the same three tokens; the shortest has `prompt_tokens`.
+fn random_pairs(count: usize, vocab_size: usize, prompt_tokens: usize) -> Vec<EncodedPair> {
     let mut rng = ChaCha8Rng::seed_from_u64(22);
     let mut ids = |count: usize| -> Vec<u32> { (0..count).map(|_| rng.random_range(0..vocab_size as u32)).collect() };
     let header = ids(3);
     let pair = |row: usize| {
-        let prompt = [header.clone(), ids(6 + 5 * (row % 3))].concat();
+        let prompt = [header.clone(), ids(prompt_tokens - 3 + 5 * (row % 3))].concat();
         let mut response =
             |len: usize| EncodedResponse { ids: [prompt.clone(), ids(len)].concat(), start: prompt.len(), in_spans: None };
         EncodedPair { row, chosen: response(7 - row % 3), rejected: response(4 + row % 4) }
@@ -208,11 +214,13 @@ fn config(layer: usize, init: Option<Vec<f32>>) -> TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::kernels::emulated;
 
     #[test]
     fn a_model_agrees_with_itself_and_not_with_one_that_differs_a_little() {
         let (_, config) = architectures().into_iter().find(|(name, _)| *name == "mistral, sliding window").unwrap();
-        let of = |config: &Config| numbers(&random_model(config, DType::F32, &Device::Cpu, Hold::Dense).unwrap()).unwrap();
+        let of =
+            |config: &Config| numbers(&random_model(config, DType::F32, &Device::Cpu, Hold::Dense).unwrap(), SHORT).unwrap();
         let expected = of(&config);
         assert!(compare("x", DType::F32, &of(&config), &expected).iter().all(|check| check.passed && check.difference == 0.0));
         let wider = Config { sliding_window: config.sliding_window.map(|window| window + 1), ..config.clone() };
@@ -222,6 +230,16 @@ mod tests {
         let turned = Config { rope_theta: 1.1 * config.rope_theta, ..config.clone() };
         let checks = compare("x", DType::F32, &of(&turned), &expected);
         assert!(checks.iter().take(4).all(|check| !check.passed), "{checks:?}");
+    }
+
+    #[test]
+    fn the_kernels_pass_with_the_heads_of_7b_models_and_sequences_of_several_tiles() {
+        let of = |dtype, hold| numbers(&random_model(&wide_heads(), dtype, &Device::Cpu, hold).unwrap(), LONG).unwrap();
+        let expected = of(DType::F32, Hold::Dense);
+        for dtype in [DType::F16, DType::BF16] {
+            let checks = compare("wide heads", dtype, &emulated(|| of(dtype, Hold::Tensors)), &expected);
+            assert!(checks.iter().all(|check| check.passed), "{checks:?}");
+        }
     }
 
     #[test]

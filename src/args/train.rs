@@ -86,7 +86,7 @@ pub enum MethodArg {
 pub struct LayersArgs {
     #[command(flatten)]
     pub run: RunArgs,
-    /// Try each of these blocks by itself: 8..20 or 8,10,12 or all [default: the middle half].
+    /// Try each of these blocks by itself: 8..20, 8..20:4, 8,10,12 or all [default: the middle half].
     #[arg(long, value_name = "LIST")]
     pub layers: Option<LayerList>,
     /// Draw each layer's held-out loss into this file, .svg or .png; repeat for both.

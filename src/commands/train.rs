@@ -365,8 +365,8 @@ pub fn try_it(args: &TrainArgs, path: &Path) -> String {
 fn times(t: &Timings, (load_s, tokenize_s): (f64, f64), device: &Device) -> String {
     // A GPU works through both while the host waits for the second.
     let step = match device {
-        Device::Cpu => vec![("forward", t.forward_s), ("backward", t.backward_s)],
-        _ => vec![("forward and backward", t.step_s())],
+        Device::Cuda(_) => vec![("forward and backward", t.step_s())],
+        _ => vec![("forward", t.forward_s), ("backward", t.backward_s)],
     };
     let before = [("load", load_s), ("tokenise", tokenize_s), ("cache", t.cache_s)];
     let parts = [&before[..], &step, &[("held out", t.eval_s), ("other", t.other_s)]].concat();

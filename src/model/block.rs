@@ -11,7 +11,7 @@ use crate::Result;
 use crate::ops::attention::{Attention, Gradients, Segment, Segments};
 use crate::ops::linear::Linear;
 use crate::ops::rope::{Angles, Rope};
-use crate::ops::rows::Rows;
+use crate::ops::rows::RowSet;
 use crate::ops::weight::Weight;
 use crate::ops::{norm, rope, swiglu};
 
@@ -57,10 +57,10 @@ pub struct Plan {
 struct Frozen {
     keys: FrozenKeys,
     /// The `R` rows of the pass, of all rows `T`.
-    live: Rows,
+    live: RowSet,
     live_rows: Vec<usize>,
     /// All rows, of the frozen rows followed by those of the pass.
-    order: Rows,
+    order: RowSet,
 }
 
 /// Keys, rotated, and values of rows that were computed before, for each block from one on. `(frozen, K·D)` each.
@@ -88,7 +88,7 @@ impl FrozenKeys {
 #[derive(Debug, Clone)]
 pub struct Selection {
     segments: Segments,
-    rows: Rows,
+    rows: RowSet,
     angles: Angles,
 }
 
@@ -128,7 +128,7 @@ impl Plan {
         let (mut frozen, mut live) = (0..frozen_count, frozen_count..);
         let place = |row: usize| if rows.binary_search(&row).is_ok() { live.next() } else { frozen.next() };
         let order: Vec<usize> = (0..layout.rows()).filter_map(place).collect();
-        let (order, live) = (Rows::new(&order, layout.rows(), device)?, Rows::new(rows, layout.rows(), device)?);
+        let (order, live) = (RowSet::new(&order, layout.rows(), device)?, RowSet::new(rows, layout.rows(), device)?);
         let frozen = Some(Frozen { keys, live, live_rows: rows.to_vec(), order });
         let segments = Segments::new(segments, layout.rows(), device)?;
         Ok(Self { segments, angles, frozen })
@@ -163,7 +163,7 @@ impl Plan {
         };
         let of_pass: Vec<usize> = rows.iter().map(place).collect();
         let count = self.frozen.as_ref().map_or(layout.rows(), |frozen| frozen.live_rows.len());
-        let selected = Rows::new(&of_pass, count, device)?;
+        let selected = RowSet::new(&of_pass, count, device)?;
         let segments = Segments::new(segments, layout.rows(), device)?;
         Ok((Selection { segments, angles: self.angles.select(&selected)?, rows: selected }, rows))
     }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::host::{self, HostSlice};
 use super::kernels::{self, Argument, Call, Element, Launcher, Module};
-use super::rows::Rows;
+use super::rows::RowSet;
 use crate::Result;
 use crate::model::config::RopeScaling;
 
@@ -55,7 +55,7 @@ impl Angles {
     }
 
     /// The angles of some rows.
-    pub fn select(&self, rows: &Rows) -> Result<Self> {
+    pub fn select(&self, rows: &RowSet) -> Result<Self> {
         Ok(Self { table: rows.take(&self.table)?, sign: self.sign })
     }
 }
@@ -76,7 +76,7 @@ pub fn forward_columns(x: &Tensor, columns: Range<usize>, angles: &Angles) -> Re
 }
 
 /// Rows whose queries alone are wanted, and their angles.
-pub type Selected<'a> = (&'a Rows, &'a Angles);
+pub type Selected<'a> = (&'a RowSet, &'a Angles);
 
 /// Queries and keys, rotated, and values of rows that hold all three; the queries of the selected rows alone, where some are.
 /// `qkv (T, Q + 2·KV)` → `(T, Q)`, twice `(T, KV)`.

@@ -1,4 +1,5 @@
-//! Some rows of a matrix: taken out, and put back in their places. Each is the other's vjp.
+//! Some rows of a matrix: taken out, and put back in their places. Each is the other's vjp, and with kernels one launch: every
+//! row of the result is read from its place, or is zero.
 
 use candle_core::{Device, Tensor};
 
@@ -7,7 +8,7 @@ use crate::Result;
 
 /// Some rows of `T`, all different, in any order.
 #[derive(Debug, Clone)]
-pub struct Rows {
+pub struct RowSet {
     /// Which. `(Q,)` u32
     index: Tensor,
     /// Where each of all rows is among them, [`NOWHERE`] if it is not. `(T,)` u32
@@ -16,7 +17,7 @@ pub struct Rows {
 
 const NOWHERE: u32 = u32::MAX;
 
-impl Rows {
+impl RowSet {
     /// These rows of `all`.
     pub fn new(rows: &[usize], all: usize, device: &Device) -> Result<Self> {
         let mut numbers: Vec<u32> = rows.iter().map(|row| *row as u32).collect();

@@ -1,5 +1,5 @@
 //! Launches kernels and matrix products through candle's CUDA device. All that a test without a GPU cannot reach is in this file.
-#![allow(unsafe_code)] // launches, memory that a kernel fills, an option of the driver
+#![allow(unsafe_code)] // launches, matrix products, memory that they fill, an option of the driver
 
 use std::ffi::c_void;
 
@@ -29,7 +29,7 @@ impl Launcher for Cuda {
         let (module, ptx) = call.module.ptx(call.dtype);
         let kernel = gpu.get_or_load_custom_func(&call.entry()?, module, ptx)?;
         let new = call.arguments.iter().filter_map(|argument| match argument {
-            // SAFETY: the kernel writes every element, and nothing reads before it on the device's one stream.
+            // SAFETY: the kernel writes every element that is read, and nothing reads before it on the device's one stream.
             Argument::Output(shape, element) => Some(unsafe { Tensor::empty(shape, element.dtype(call.dtype), device) }),
             _ => None,
         });

@@ -70,7 +70,7 @@ pub(crate) enum Argument<'a> {
     Read(&'a Tensor, Element),
     /// Changed in place: nobody else may hold this memory.
     Update(&'a Tensor, Element),
-    /// A new tensor of this shape: every element is written.
+    /// A new tensor of this shape: every element is written, or none is read.
     Output(Shape, Element),
     U32(u32),
     F32(f32),
@@ -223,12 +223,20 @@ impl<'a> Call<'a> {
             if !tensor.is_contiguous() || tensor.dtype() != element.dtype(self.dtype) {
                 return Err(self.problem("got a tensor with gaps or of another type"));
             }
+            if *element != Element::U32 && self.takes_sixteen_bytes() && is_torn(tensor) {
+                return Err(self.problem("got rows that do not begin at a multiple of 16 bytes"));
+            }
             match &device {
                 Some(device) if !device.same_device(tensor.device()) => return Err(self.problem("got tensors of two devices")),
                 _ => device = Some(tensor.device().clone()),
             }
         }
         device.ok_or_else(|| self.problem("got no tensor"))
+    }
+
+    /// Whether it reads rows of a multiple of 16 bytes by as many at a time.
+    fn takes_sixteen_bytes(&self) -> bool {
+        matches!(self.module, Module::Norm | Module::Swiglu | Module::Attention)
     }
 
     fn problem(&self, problem: &str) -> crate::Error {
@@ -246,4 +254,11 @@ impl<'a> Call<'a> {
         };
         Ok(format!("{}_{suffix}", self.name))
     }
+}
+
+/// Whether a view's rows could be read 16 bytes at a time by their length, and not by where they begin.
+fn is_torn(tensor: &Tensor) -> bool {
+    let size = tensor.dtype().size_in_bytes();
+    let row_bytes = tensor.dims().last().map_or(0, |width| width * size);
+    row_bytes % 16 == 0 && tensor.layout().start_offset() * size % 16 != 0
 }

@@ -23,7 +23,7 @@ use crate::model::weights::{Hold, Weights};
 use crate::ops::attention::{Attention, Gradients, Segment, Segments};
 use crate::ops::head::{self, Gradient, Prediction, Predictions};
 use crate::ops::rope::{self, Angles, Rope};
-use crate::ops::rows::Rows;
+use crate::ops::rows::RowSet;
 use crate::ops::weight::Weight;
 use crate::ops::{norm, swiglu};
 use crate::positions::Positions;
@@ -60,8 +60,10 @@ fn assert_close(kernel: &Tensor, expected: &Tensor, roundings: f32, what: &str) 
 
 /// The same of sums of products of which one factor is rounded to the type before: signs differ, so that a sum of many is
 /// off by less than one rounding of the largest.
-fn assert_close_after_rounding(kernel: &Tensor, expected: &Tensor, what: &str) {
-    assert_within(kernel, expected, 1.0, 1e-5 + rounding(kernel.dtype()), what);
+fn assert_close_after_rounding(shape: &Attention, kernel: &Tensor, expected: &Tensor, what: &str) {
+    // The widest heads stay off the tensor cores.
+    let factor = if shape.head_dim > 128 { 0.0 } else { rounding(kernel.dtype()) };
+    assert_within(kernel, expected, 1.0, 1e-5 + factor, what);
 }
 
 /// Each element within `roundings` of its type, and `of_largest` of the largest.
@@ -136,7 +138,7 @@ fn rows_of_queries_keys_and_values_are_taken_apart_and_joined() {
             let angles = Angles::new(&rope, &[0, 7, 300], &[301; 3], &CPU).unwrap();
             let widths = [heads * dim, kv_heads * dim];
             let x = random(1, &[3, widths[0] + 2 * widths[1]], dtype);
-            let rows = Rows::new(&[0, 2], 3, &CPU).unwrap();
+            let rows = RowSet::new(&[0, 2], 3, &CPU).unwrap();
             let of_rows = angles.select(&rows).unwrap();
             for selected in [None, Some((&rows, &of_rows))] {
                 let ours = emulated(|| rope::split(&x, widths, &angles, selected)).unwrap();
@@ -156,7 +158,7 @@ fn rows_of_queries_keys_and_values_are_taken_apart_and_joined() {
 fn rows_are_taken_out_and_put_back_as_on_the_cpu() {
     for dtype in TYPES {
         for (chosen, all, width) in [(vec![4, 1], 5, 33), (vec![0], 1, 8), (vec![2, 0, 1], 3, 600)] {
-            let (x, rows) = (random(1, &[all, width], dtype), Rows::new(&chosen, all, &CPU).unwrap());
+            let (x, rows) = (random(1, &[all, width], dtype), RowSet::new(&chosen, all, &CPU).unwrap());
             let numbers = |x: Tensor| wide(&x).to_vec2::<f32>().unwrap();
             let taken = emulated(|| rows.take(&x)).unwrap();
             let back = emulated(|| rows.put_back(&taken)).unwrap();
@@ -314,12 +316,12 @@ fn check_attention(shape: &Attention, pass: &Pass, dtype: DType, what: &str) {
     let forward = |[q, k, v, _]: &[Tensor; 4]| {
         shape.forward(q, k, v, &Segments::new(pass.segments.clone(), pass.keys, &CPU).unwrap()).unwrap()
     };
-    assert_close_after_rounding(&emulated(|| forward(&inputs)), &forward(&exact), &what);
+    assert_close_after_rounding(shape, &emulated(|| forward(&inputs)), &forward(&exact), &what);
     let ours = emulated(|| gradients_of(shape, &inputs, pass)).unwrap();
     let theirs = gradients_of(shape, &exact, pass).unwrap();
-    assert_close_after_rounding(&ours.q, &theirs.q, &format!("dq of {what}"));
-    assert_close_after_rounding(&ours.k, &theirs.k, &format!("dk of {what}"));
-    assert_close_after_rounding(&ours.v, &theirs.v, &format!("dv of {what}"));
+    assert_close_after_rounding(shape, &ours.q, &theirs.q, &format!("dq of {what}"));
+    assert_close_after_rounding(shape, &ours.k, &theirs.k, &format!("dk of {what}"));
+    assert_close_after_rounding(shape, &ours.v, &theirs.v, &format!("dv of {what}"));
 }
 
 #[test]
@@ -327,7 +329,9 @@ fn attention_is_that_of_the_cpu_for_every_pass_group_and_window() {
     for (what, pass) in passes() {
         for (heads, kv_heads, head_dim) in [(2, 2, 32), (6, 2, 6), (3, 1, 64)] {
             for sliding_window in [None, Some(1), Some(11)] {
-                check_attention(&Attention { heads, kv_heads, head_dim, sliding_window }, &pass, DType::F32, what);
+                for dtype in TYPES {
+                    check_attention(&Attention { heads, kv_heads, head_dim, sliding_window }, &pass, dtype, what);
+                }
             }
         }
     }
@@ -361,7 +365,7 @@ fn attention_to_a_cache_is_that_of_the_cpu() {
                 };
                 let what = format!("{past} + {tokens}: {dtype:?} {shape:?}");
                 let expected = forward(&wide(&q), &wide(&k), &wide(&v));
-                assert_close_after_rounding(&emulated(|| forward(&q, &k, &v)), &expected, &what);
+                assert_close_after_rounding(&shape, &emulated(|| forward(&q, &k, &v)), &expected, &what);
                 let no_gradient = Pass { keys: layout.rows(), segments: pass.segments.clone(), ..pass };
                 assert!(emulated(|| gradients_of(&shape, &[q, k, v, dy], &no_gradient)).is_err());
             }
@@ -404,7 +408,7 @@ fn tiny(name: &str, dtype: DType) -> Model {
 }
 
 /// A step: log-probabilities of some pairs' responses with a vector added, and the gradient of the loss.
-fn step(model: &Model, positions: Positions) -> (Vec<PairLogProbs>, Vec<f32>) {
+fn step(model: &Model, positions: Positions, beta: f64) -> (Vec<PairLogProbs>, Vec<f32>) {
     let token = |i: u32| 3 + (i * 7919 + 13) % (model.config.vocab_size as u32 - 3);
     let side = |row: u32, seed: u32, len: u32| {
         let prompt = (0..6).map(token).chain((0..2 + row).map(|i| token(row * 17 + i)));
@@ -422,7 +426,7 @@ fn step(model: &Model, positions: Positions) -> (Vec<PairLogProbs>, Vec<f32>) {
     // Margins near 0, 1 and −1.
     let off = |(entry, by): (&Entry, f64)| [entry.reference[0] + by, entry.reference[1]];
     let reference: Vec<PairLogProbs> = data.entries.iter().zip([0.0, -2.0, 2.0]).map(off).collect();
-    let slopes = batch.dpo_slopes(&pass, 0.5, -1.0, &reference).unwrap();
+    let slopes = batch.dpo_slopes(&pass, beta, -1.0, &reference).unwrap();
     batch.vjp(pass, &slopes).unwrap()
 }
 
@@ -446,7 +450,7 @@ fn a_step_through_the_kernels_is_that_of_the_cpu() {
         ("qwen3", Positions::Response),
     ] {
         let model = tiny(name, DType::F32);
-        let (exact, ours) = (step(&model, positions), emulated(|| step(&model, positions)));
+        let (exact, ours) = (step(&model, positions, 0.5), emulated(|| step(&model, positions, 0.5)));
         let [log_probs, gradient] = distances(&ours, &exact);
         assert!(log_probs < 2e-5 && gradient < 2e-5, "{name} {positions:?}: off by {log_probs}, {gradient}");
         if !matches!((name, positions), ("llama", Positions::All) | ("qwen3", _)) {
@@ -454,11 +458,22 @@ fn a_step_through_the_kernels_is_that_of_the_cpu() {
         }
         // In 16 bits weights and residuals are rounded too: as near as candle's own ops come, in the same types.
         let coarse = tiny(name, DType::BF16);
-        let composed = distances(&step(&coarse, positions), &exact);
-        let ours = distances(&emulated(|| step(&coarse, positions)), &exact);
+        let composed = distances(&step(&coarse, positions, 0.5), &exact);
+        let ours = distances(&emulated(|| step(&coarse, positions, 0.5)), &exact);
         for (ours, composed) in ours.into_iter().zip(composed) {
             assert!(ours < 1.25 * composed + 2e-3, "{name} {positions:?}: off by {ours}, composed ops by {composed}");
         }
+    }
+}
+
+#[test]
+fn small_gradients_keep_their_digits_in_f16() {
+    // Slopes of 2e-7, of which f16 has two digits, and none of the products with them.
+    let of = |model: &Model| step(model, Positions::All, 1e-6);
+    let (exact, model) = (of(&tiny("llama", DType::F32)), tiny("llama", DType::F16));
+    for found in [of(&model), emulated(|| of(&model))] {
+        let [_, gradient] = distances(&found, &exact);
+        assert!(gradient < 0.02, "off by {gradient}");
     }
 }
 
@@ -476,18 +491,24 @@ fn a_sweep_through_the_kernels_writes_what_the_cpu_does() {
 }
 
 #[test]
-fn a_product_is_added_before_it_is_rounded() {
-    for dtype in TYPES {
-        let (x, w, onto) = (random(1, &[3, 40], dtype), random(2, &[7, 40], dtype), random(3, &[3, 7], dtype));
-        let on = |x: &Tensor, onto: Option<&Tensor>, dtype| emulated(|| product(launcher(&CPU).unwrap(), x, &w, onto, dtype));
-        let exact = wide(&x).matmul(&wide(&w).t().unwrap()).unwrap();
-        assert_close(&on(&x, Some(&onto), dtype).unwrap(), &(wide(&onto) + &exact).unwrap(), 1.0, "onto");
-        assert_close(&on(&x, None, DType::F32).unwrap(), &exact, 0.0, "in f32");
-        let none = x.narrow(0, 0, 0).unwrap();
-        assert_eq!(on(&none, None, dtype).unwrap().dims(), [0, 7]);
-        assert!(on(&x.narrow(1, 0, 39).unwrap(), None, dtype).is_err(), "rows that are too short");
-        assert!(on(&x, Some(&w), dtype).is_err(), "onto another shape");
-    }
+fn a_product_refuses_tensors_that_do_not_fit() {
+    let (x, w) = (random(1, &[3, 40], DType::BF16), random(2, &[7, 40], DType::BF16));
+    let on = |x: &Tensor, onto: Option<&Tensor>, dtype| emulated(|| product(launcher(&CPU).unwrap(), x, &w, onto, dtype));
+    assert_eq!(on(&x, None, DType::F32).unwrap().dims(), [3, 7]);
+    assert_eq!(on(&x.narrow(0, 0, 0).unwrap(), None, DType::BF16).unwrap().dims(), [0, 7]);
+    assert!(on(&x.narrow(1, 0, 39).unwrap(), None, DType::F32).is_err(), "rows that are too short");
+    assert!(on(&x, Some(&w), DType::BF16).is_err(), "onto another shape");
+    assert!(on(&x, None, DType::F16).is_err(), "to another type");
+    assert!(on(&wide(&x), None, DType::F32).is_err(), "of two types");
+}
+
+#[test]
+fn rows_that_are_read_by_sixteen_bytes_begin_at_a_multiple_of_them() {
+    let x = random(1, &[40], DType::BF16);
+    let at = |start: usize| x.narrow(0, start, 32).unwrap().reshape((1, 32)).unwrap();
+    let w = random(2, &[32], DType::BF16);
+    assert!(emulated(|| norm::forward(&at(8), &w, 1e-5)).is_ok());
+    assert!(emulated(|| norm::forward(&at(4), &w, 1e-5)).is_err());
 }
 
 #[test]
