@@ -259,6 +259,6 @@ impl<'a> Call<'a> {
 /// Whether a view's rows could be read 16 bytes at a time by their length, and not by where they begin.
 fn is_torn(tensor: &Tensor) -> bool {
     let size = tensor.dtype().size_in_bytes();
-    let row_bytes = tensor.dims().last().map_or(0, |width| width * size);
-    row_bytes % 16 == 0 && tensor.layout().start_offset() * size % 16 != 0
+    let [row, start] = [tensor.dims().last().copied().unwrap_or(0), tensor.layout().start_offset()].map(|count| count * size);
+    row.is_multiple_of(16) && !start.is_multiple_of(16)
 }
