@@ -1,5 +1,6 @@
-//! Training one steering vector a layer: config, step, epoch, observer. Writes no file and prints nothing: the observer does.
+//! Training one steering vector a layer: config, plan, step, epoch. Writes no file and prints nothing: the observer does.
 
+mod records;
 mod state;
 
 use std::time::Instant;
@@ -19,6 +20,7 @@ use crate::positions::Positions;
 use crate::tokens::EncodedPair;
 use crate::{Error, Result};
 
+pub use records::{EpochRecord, Heldout, Moment, Observer, Outcome, StepRecord, Timings};
 pub use state::TrainState;
 
 /// How the direction of a step is drawn.
@@ -103,148 +105,6 @@ impl TrainConfig {
         }
         Ok(())
     }
-}
-
-/// One step: one line of `metrics.jsonl`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct StepRecord {
-    /// From 1.
-    pub step: usize,
-    /// From 1.
-    pub epoch: usize,
-    /// Data set rows of the batch, in order.
-    pub rows: Vec<usize>,
-    /// Direction.
-    pub d: f64,
-    /// Mean of −log σ(d·margin).
-    pub loss: f64,
-    /// Mean margin before the direction is applied.
-    pub margin: f64,
-    /// Share of pairs with d·margin > 0.
-    pub accuracy: f64,
-    /// Learning rate of the step.
-    pub lr: f64,
-    /// Norm of the gradient before clipping, all layers together.
-    pub grad_norm: f64,
-    /// Norm of v after the step, all layers together.
-    pub vector_norm: f64,
-    /// Rows that went through the upper blocks; those that no vector changes are in the cache.
-    pub tokens: usize,
-    /// Wall time.
-    pub seconds: f64,
-}
-
-/// Margins on held-out pairs.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Heldout {
-    /// Mean margin at d = +1; positive is the right way.
-    pub positive_margin: f64,
-    /// Mean margin at d = −1; negative is the right way.
-    pub negative_margin: f64,
-    /// Share of pairs with a positive margin at d = +1.
-    pub positive_right: f64,
-    /// Share of pairs with a negative margin at d = −1.
-    pub negative_right: f64,
-    /// Mean of −log σ(d·margin) over both directions: what the best epoch is chosen by.
-    pub loss: f64,
-}
-
-/// The end of an epoch.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct EpochRecord {
-    /// From 1.
-    pub epoch: usize,
-    /// Steps so far.
-    pub step: usize,
-    /// Margins on the held-out pairs, if there are any.
-    pub heldout: Option<Heldout>,
-    /// Whether this is the best epoch so far.
-    pub best: bool,
-}
-
-/// Where the time went, seconds, and what the steps did in it.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct Timings {
-    /// Blocks 0..=L and the reference pass, once a pair.
-    pub cache_s: f64,
-    /// Upper blocks and head, forward; with CUDA what it takes to queue that.
-    pub forward_s: f64,
-    /// Gradient of v; with CUDA also the wait for all of the pass.
-    pub backward_s: f64,
-    /// Held-out scoring.
-    pub eval_s: f64,
-    /// Everything else of the training loop.
-    pub other_s: f64,
-    /// Rows that went through the upper blocks in all steps.
-    pub tokens: u64,
-    /// Floating-point operations that these needed, forward and back, counted from the shapes.
-    pub flops: u64,
-}
-
-impl Timings {
-    /// Seconds of all steps.
-    pub fn step_s(&self) -> f64 {
-        self.forward_s + self.backward_s
-    }
-
-    /// What of the training loop is measured by itself.
-    fn measured_s(&self) -> f64 {
-        self.step_s() + self.eval_s
-    }
-}
-
-/// When a run offers its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
-    /// After a step.
-    Step,
-    /// After an epoch that is not the last.
-    Epoch,
-    /// The run ends early.
-    Stopped,
-}
-
-/// What a run reports to. Each method may end the run with an error.
-pub trait Observer {
-    /// `done` of `total` pairs are cached.
-    fn cached(&mut self, done: usize, total: usize) -> Result<()>;
-    /// A step is done.
-    fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()>;
-    /// An epoch is done; `v (layers·H)` are the vectors now.
-    fn epoch(&mut self, record: &EpochRecord, v: &[f32]) -> Result<()>;
-    /// The run can be continued from `state`.
-    fn checkpoint(&mut self, _state: &TrainState, _moment: Moment) -> Result<()> {
-        Ok(())
-    }
-    /// Whether the user wants to stop; asked after every step.
-    fn interrupted(&self) -> bool {
-        false
-    }
-}
-
-/// A finished or stopped run.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The vectors, lowest layer first: the best epoch's where held-out pairs were given, else the last. `(layers·H)`
-    pub v: Vec<f32>,
-    /// Steps done.
-    pub steps: usize,
-    /// Loss of the last step.
-    pub final_loss: f64,
-    /// Mean margin of the last step, times its direction.
-    pub final_margin: f64,
-    /// Epoch of `v`, where held-out pairs chose it.
-    pub best_epoch: Option<usize>,
-    /// Held-out margins of `v`.
-    pub heldout: Option<Heldout>,
-    /// The epochs that were done, in order.
-    pub epochs: Vec<EpochRecord>,
-    /// Where the time went.
-    pub timings: Timings,
-    /// Bytes of the activation cache, in memory and in a file.
-    pub cache_bytes: usize,
-    /// Why the run ended early: `v` is then the last good state.
-    pub stopped: Option<Error>,
 }
 
 /// Checks a run before anything is computed or written, and says what its cache takes: the plan that [`train`] follows.

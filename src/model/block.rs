@@ -187,12 +187,12 @@ impl Selection {
     }
 
     /// The selected rows. `(T, ·)` → `(Q, ·)`.
-    pub fn of(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn take(&self, x: &Tensor) -> Result<Tensor> {
         self.rows.take(x)
     }
 
     /// The selected rows back in their places, zero elsewhere. `(Q, ·)` → `(T, ·)`.
-    pub fn scatter(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn put_back(&self, x: &Tensor) -> Result<Tensor> {
         self.rows.put_back(x)
     }
 }
@@ -264,7 +264,7 @@ impl Block {
             }
         };
         let residual = match selection {
-            Some(selection) => selection.of(x)?,
+            Some(selection) => selection.take(x)?,
             None => x.clone(),
         };
         let middle = self.o_proj.forward_onto(&residual, &attended)?; // (Q, H)
@@ -285,7 +285,7 @@ impl Block {
         let gradients = self.attention.vjp(&saved.q, &saved.k, &saved.v, segments, &d_attended)?;
         let d_qkv = self.join(saved, plan, selection, gradients)?;
         let d_middle = match selection {
-            Some(selection) => selection.scatter(&d_middle)?,
+            Some(selection) => selection.put_back(&d_middle)?,
             None => d_middle,
         };
         let d_normed = self.qkv_proj.vjp(&d_qkv)?;
@@ -302,7 +302,7 @@ impl Block {
         }
         let columns = |x: &Tensor, start, width| -> Result<Tensor> { Ok(x.narrow(1, start, width)?.contiguous()?) };
         let (q_before, q_angles) = match selection {
-            Some(selection) => (columns(&selection.of(qkv)?, 0, q_width)?, &selection.angles),
+            Some(selection) => (columns(&selection.take(qkv)?, 0, q_width)?, &selection.angles),
             None => (columns(qkv, 0, q_width)?, &plan.angles),
         };
         let k_before = columns(qkv, q_width, kv_width)?;
@@ -322,7 +322,7 @@ impl Block {
         let dq = self.norm_heads_vjp(q_before, self.q_norm.as_ref(), &rope::forward(&gradients.q, &q_inverse)?)?;
         let dk = self.norm_heads_vjp(k_before, self.k_norm.as_ref(), &rope::forward(&dk, &plan.angles.inverse())?)?;
         let dq = match selection {
-            Some(selection) => selection.scatter(&dq)?,
+            Some(selection) => selection.put_back(&dq)?,
             None => dq,
         };
         Ok(Tensor::cat(&[dq, dk, dv], 1)?)

@@ -189,7 +189,7 @@ impl Model {
         let mut saved = Vec::new();
         let mut x = x.clone();
         let Some(last) = self.blocks.len().checked_sub(1).filter(|last| first <= *last) else {
-            return Ok((selection.of(&x)?, saved));
+            return Ok((selection.take(&x)?, saved));
         };
         for index in first..=last {
             let selection = (index == last).then_some(selection);
@@ -205,7 +205,7 @@ impl Model {
     /// Gradient of the input of [`Model::run_to_end`]. `dy (Q, H)` → `(T, H)`. Takes what was saved, to free it on the way.
     pub fn vjp_to_end(&self, mut saved: Vec<Saved>, plan: &Plan, selection: &Selection, dy: &Tensor) -> Result<Tensor> {
         if saved.is_empty() {
-            return selection.scatter(dy);
+            return selection.put_back(dy);
         }
         let mut dx = dy.clone();
         for (index, block) in self.blocks.iter().enumerate().rev() {
