@@ -6,6 +6,10 @@ use candle_core::Device;
 use crate::bytes::Bytes;
 use crate::{Error, Result};
 
+/// The compute capability that kernels/*.ptx are made for.
+#[cfg(feature = "cuda")]
+const OLDEST: (i32, i32) = (8, 0);
+
 /// The device of this name: `auto`, `cpu`, `cuda[:N]` or `metal`; `auto` is the kind that this program is built for.
 ///
 /// # Errors
@@ -38,7 +42,25 @@ fn cuda(ordinal: usize) -> Result<Device> {
              says, or use --device cpu"
         ))
     };
-    Device::new_cuda(ordinal).map_err(unusable)
+    let device = Device::new_cuda(ordinal).map_err(unusable)?;
+    #[cfg(feature = "cuda")]
+    check_capability(&device, ordinal)?;
+    Ok(device)
+}
+
+/// The driver would only say that it cannot load the kernels, and not before a model is loaded.
+#[cfg(feature = "cuda")]
+fn check_capability(device: &Device, ordinal: usize) -> Result<()> {
+    let capability = device.as_cuda_device()?.cuda_stream().context().compute_capability();
+    match capability {
+        Ok(capability) if capability < OLDEST => Err(Error::Argument(format!(
+            "cuda:{ordinal} cannot be used: {}, and bipo's kernels need {}.{} or later; use --device cpu",
+            describe(device),
+            OLDEST.0,
+            OLDEST.1
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn metal(ordinal: usize) -> Result<Device> {
