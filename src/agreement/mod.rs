@@ -234,12 +234,11 @@ mod tests {
 
     #[test]
     fn the_kernels_pass_with_the_heads_of_7b_models_and_sequences_of_several_tiles() {
-        let of = |dtype, hold| numbers(&random_model(&wide_heads(), dtype, &Device::Cpu, hold).unwrap(), LONG).unwrap();
-        let expected = of(DType::F32, Hold::Dense);
-        for dtype in [DType::F16, DType::BF16] {
-            let checks = compare("wide heads", dtype, &emulated(|| of(dtype, Hold::Tensors)), &expected);
-            assert!(checks.iter().all(|check| check.passed), "{checks:?}");
-        }
+        // Two tiles of keys and three of queries; as long as a check's would take a minute.
+        let of = |dtype, hold| numbers(&random_model(&wide_heads(), dtype, &Device::Cpu, hold).unwrap(), 80).unwrap();
+        let (found, expected) = (emulated(|| of(DType::BF16, Hold::Tensors)), of(DType::F32, Hold::Dense));
+        let checks = compare("wide heads", DType::BF16, &found, &expected);
+        assert!(checks.iter().all(|check| check.passed), "{checks:?}");
     }
 
     #[test]
