@@ -53,8 +53,9 @@ impl Check {
     }
 }
 
-/// Tokens of the shortest prompts.
+/// Tokens of the shortest prompt: fewer than a kernel's tile has rows.
 const SHORT: usize = 9;
+/// The same of pairs of several tiles.
 const LONG: usize = 150;
 
 /// What is compared of one model.
@@ -174,8 +175,7 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     squares(&mut a.iter().zip(b).map(|(a, b)| wide(a) - wide(b))) / squares(&mut b.iter().map(wide))
 }
 
-/// Pairs of different lengths, some of which begin alike.
-/// Their prompts begin with the same three tokens; the shortest has `prompt_tokens`.
+/// Pairs of different lengths, whose prompts begin with the same three tokens; the shortest has `prompt_tokens`.
 fn random_pairs(count: usize, vocab_size: usize, prompt_tokens: usize) -> Vec<EncodedPair> {
     let mut rng = ChaCha8Rng::seed_from_u64(22);
     let mut ids = |count: usize| -> Vec<u32> { (0..count).map(|_| rng.random_range(0..vocab_size as u32)).collect() };
