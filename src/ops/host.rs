@@ -10,6 +10,8 @@ use candle_core::{CpuStorage, DType, Device, Storage, StorageRef, Tensor};
 use gemm::Parallelism;
 use pulp::{Arch, Simd, WithSimd};
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
 use crate::Result;
 
 /// Whether the fused bodies can take this tensor.
@@ -57,11 +59,11 @@ pub fn tensor(data: Vec<f32>, shape: impl candle_core::shape::ShapeWithOneHole) 
 /// A strided view of a matrix inside a slice: element (i, j) is at `i * row_stride + j * col_stride`.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
-    data: &'a [f32],
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-    col_stride: usize,
+    pub data: &'a [f32],
+    pub rows: usize,
+    pub cols: usize,
+    pub row_stride: usize,
+    pub col_stride: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -134,6 +136,13 @@ const WORTH_HALVING: usize = 128;
 /// `b.cols`), initialised for [`Into::Add`], and overlap neither operand.
 unsafe fn gemm_into(dst: *mut f32, row_stride: usize, into: Into, a: Matrix, b: Matrix, parallelism: Parallelism) {
     assert_eq!(a.cols, b.rows);
+    #[cfg(target_arch = "x86_64")]
+    if matches!(parallelism, Parallelism::Rayon(_))
+        && let Some(simd) = avx2::suits(a, b)
+    {
+        // SAFETY: as the caller promises.
+        return unsafe { avx2::multiply(simd, dst, row_stride, into, a, b) };
+    }
     let threads = match parallelism {
         Parallelism::None => 0,
         Parallelism::Rayon(threads) => threads,

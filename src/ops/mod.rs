@@ -6,6 +6,8 @@
 //! differences and against candle's differentiable twins, the kernels on the CPU against those two.
 
 pub mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 pub mod encoding;
 pub mod head;
 pub(crate) mod host;
