@@ -4,11 +4,13 @@
 // The matrix product takes pointers and strides.
 #![allow(unsafe_code)]
 
+use std::mem::MaybeUninit;
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, DType, Device, Storage, StorageRef, Tensor};
 use gemm::Parallelism;
 use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
@@ -54,6 +56,21 @@ impl Deref for HostSlice<'_> {
 /// A CPU tensor that takes ownership of `data`.
 pub fn tensor(data: Vec<f32>, shape: impl candle_core::shape::ShapeWithOneHole) -> Result<Tensor> {
     Ok(Tensor::from_vec(data, shape, &Device::Cpu)?)
+}
+
+/// `count` rows of `width` elements in new memory, zero until `write` is called with each and its index, by all threads. Each is
+/// cleared by the thread that writes it, just before: no other waits for that, and it is in the cache.
+pub fn rows(count: usize, width: usize, write: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let mut data = Vec::with_capacity(count * width);
+    let room = &mut data.spare_capacity_mut()[..count * width];
+    room.par_chunks_mut(width.max(1)).enumerate().for_each(|(index, row)| {
+        row.fill(MaybeUninit::new(0.0));
+        // SAFETY: every element was written.
+        write(index, unsafe { &mut *(std::ptr::from_mut(row) as *mut [f32]) });
+    });
+    // SAFETY: the capacity is no less, and the chunks were all elements.
+    unsafe { data.set_len(count * width) };
+    data
 }
 
 /// A strided view of a matrix inside a slice: element (i, j) is at `i * row_stride + j * col_stride`.

@@ -1,7 +1,6 @@
 //! RMSNorm: y = x / √(mean(x²) + eps) · w, statistics in f32. Not LayerNorm: no mean, no bias.
 
 use candle_core::{D, DType, Tensor};
-use rayon::prelude::*;
 
 use super::host::{self, HostSlice};
 use super::kernels::{self, Argument, Call, Launcher, Module};
@@ -98,8 +97,8 @@ fn forward_host(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     let x = x.contiguous()?;
     let (x, w) = (HostSlice::new(&x)?, HostSlice::new(weight)?);
     let (x, w) = (&*x, &*w);
-    let mut y = vec![0f32; rows * hidden];
-    y.par_chunks_mut(hidden).zip(x.par_chunks(hidden)).for_each(|(y, x)| {
+    let y = host::rows(rows, hidden, |row, y| {
+        let x = &x[row * hidden..][..hidden];
         host::vectorised(
             #[inline(always)]
             || {
@@ -118,11 +117,14 @@ fn vjp_host(x: &Tensor, weight: &Tensor, eps: f32, dy: &Tensor, residual: Option
     let (x, dy) = (x.contiguous()?, dy.contiguous()?);
     let (x, w, dy) = (HostSlice::new(&x)?, HostSlice::new(weight)?, HostSlice::new(&dy)?);
     let (x, w, dy) = (&*x, &*w, &*dy);
-    let mut dx = match residual {
-        Some(residual) => residual.flatten_all()?.to_vec1::<f32>()?,
-        None => vec![0f32; rows * hidden],
-    };
-    dx.par_chunks_mut(hidden).zip(x.par_chunks(hidden)).zip(dy.par_chunks(hidden)).for_each(|((dx, x), dy)| {
+    let residual = residual.map(Tensor::contiguous).transpose()?;
+    let residual = residual.as_ref().map(HostSlice::new).transpose()?;
+    let residual = residual.as_deref();
+    let dx = host::rows(rows, hidden, |row, dx| {
+        let [x, dy] = [x, dy].map(|x| &x[row * hidden..][..hidden]);
+        if let Some(residual) = residual {
+            dx.copy_from_slice(&residual[row * hidden..][..hidden]);
+        }
         host::vectorised(
             #[inline(always)]
             || {

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use candle_core::{D, DType, Device, Tensor};
-use rayon::prelude::*;
 
 use super::host::{self, HostSlice};
 use super::kernels::{self, Argument, Call, Element, Launcher, Module};
@@ -107,6 +106,7 @@ pub fn join([q, k, v]: [&Tensor; 3], angles: &Angles, selected: Option<Selected>
     }
     let q = match selected {
         Some((rows, angles)) => rows.put_back(&forward(q, &angles.inverse())?)?,
+        None if host::is_host_f32(q) => return join_host([q, k, v], inverse),
         None => forward(q, inverse)?,
     };
     Ok(Tensor::cat(&[&q, &forward(k, inverse)?, v], 1)?)
@@ -186,25 +186,48 @@ fn forward_host(x: &Tensor, columns: Range<usize>, angles: &Angles) -> Result<Te
     let x = x.contiguous()?;
     let (x, table) = (HostSlice::new(&x)?, HostSlice::new(&angles.table)?);
     let (x, table) = (&*x, &*table);
-    let mut y = vec![0f32; rows * columns.len()];
-    y.par_chunks_mut(columns.len()).zip(x.par_chunks(stride)).zip(table.par_chunks(2 * half)).for_each(|((y, x), angles)| {
-        let (cos, sin) = angles.split_at(half);
-        host::vectorised(
-            #[inline(always)]
-            || {
-                for (y, x) in y.chunks_exact_mut(2 * half).zip(x[columns.clone()].chunks_exact(2 * half)) {
-                    let (y1, y2) = y.split_at_mut(half);
-                    let (x1, x2) = x.split_at(half);
-                    for i in 0..half {
-                        let sin = sign * sin[i];
-                        y1[i] = x1[i] * cos[i] - x2[i] * sin;
-                        y2[i] = x2[i] * cos[i] + x1[i] * sin;
-                    }
-                }
-            },
-        )
+    let y = host::rows(rows, columns.len(), |row, y| {
+        let x = &x[row * stride..][..stride];
+        rotate(&x[columns.clone()], &table[row * 2 * half..][..2 * half], sign, y);
     });
     host::tensor(y, (rows, columns.len()))
+}
+
+fn join_host([q, k, v]: [&Tensor; 3], angles: &Angles) -> Result<Tensor> {
+    let ((rows, q_width), (_, kv_width)) = (q.dims2()?, k.dims2()?);
+    let (half, sign) = (angles.pairs()?, angles.sign);
+    let [q, k, v] = [q.contiguous()?, k.contiguous()?, v.contiguous()?];
+    let [q, k, v, table] = [HostSlice::new(&q)?, HostSlice::new(&k)?, HostSlice::new(&v)?, HostSlice::new(&angles.table)?];
+    let [q, k, v, table] = [&*q, &*k, &*v, &*table];
+    let joined = host::rows(rows, q_width + 2 * kv_width, |row, y| {
+        let angles = &table[row * 2 * half..][..2 * half];
+        let (y_q, y_kv) = y.split_at_mut(q_width);
+        let (y_k, y_v) = y_kv.split_at_mut(kv_width);
+        rotate(&q[row * q_width..][..q_width], angles, sign, y_q);
+        rotate(&k[row * kv_width..][..kv_width], angles, sign, y_k);
+        y_v.copy_from_slice(&v[row * kv_width..][..kv_width]);
+    });
+    host::tensor(joined, (rows, q_width + 2 * kv_width))
+}
+
+/// Rotates the heads of one row, by cosines and then sines of its pairs. `x (heads·D)`, `angles (D)` → `y (heads·D)`
+fn rotate(x: &[f32], angles: &[f32], sign: f32, y: &mut [f32]) {
+    let half = angles.len() / 2;
+    let (cos, sin) = angles.split_at(half);
+    host::vectorised(
+        #[inline(always)]
+        || {
+            for (y, x) in y.chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half)) {
+                let (y1, y2) = y.split_at_mut(half);
+                let (x1, x2) = x.split_at(half);
+                for i in 0..half {
+                    let sin = sign * sin[i];
+                    y1[i] = x1[i] * cos[i] - x2[i] * sin;
+                    y2[i] = x2[i] * cos[i] + x1[i] * sin;
+                }
+            }
+        },
+    );
 }
 
 /// The model's rotary frequencies.

@@ -1,7 +1,6 @@
 //! SwiGLU: y = silu(gate) · up, gate and up side by side in one matrix, as their fused projection gives them.
 
 use candle_core::{D, DType, Tensor};
-use rayon::prelude::*;
 
 use super::host::{self, HostSlice};
 use super::kernels::{self, Argument, Call, Launcher, Module};
@@ -77,12 +76,11 @@ fn forward_host(gate_up: &Tensor) -> Result<Tensor> {
     let gate_up = gate_up.contiguous()?;
     let gate_up = HostSlice::new(&gate_up)?;
     let gate_up = &*gate_up;
-    let mut y = vec![0f32; rows * width];
-    y.par_chunks_mut(width).zip(gate_up.par_chunks(double)).for_each(|(y, row)| {
+    let y = host::rows(rows, width, |row, y| {
         host::vectorised(
             #[inline(always)]
             || {
-                let (gate, up) = row.split_at(width);
+                let (gate, up) = gate_up[row * double..][..double].split_at(width);
                 for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
                     *y = g * host::sigmoid(*g) * u;
                 }
@@ -98,12 +96,12 @@ fn vjp_host(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (gate_up, dy) = (gate_up.contiguous()?, dy.contiguous()?);
     let (gate_up, dy) = (HostSlice::new(&gate_up)?, HostSlice::new(&dy)?);
     let (gate_up, dy) = (&*gate_up, &*dy);
-    let mut dx = vec![0f32; rows * double];
-    dx.par_chunks_mut(double).zip(gate_up.par_chunks(double)).zip(dy.par_chunks(width)).for_each(|((dx, row), dy)| {
+    let dx = host::rows(rows, double, |row, dx| {
+        let dy = &dy[row * width..][..width];
         host::vectorised(
             #[inline(always)]
             || {
-                let (gate, up) = row.split_at(width);
+                let (gate, up) = gate_up[row * double..][..double].split_at(width);
                 let (d_gate, d_up) = dx.split_at_mut(width);
                 for ((((dg, du), g), u), dy) in d_gate.iter_mut().zip(d_up).zip(gate).zip(up).zip(dy) {
                     let s = host::sigmoid(*g);

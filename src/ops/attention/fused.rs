@@ -40,10 +40,7 @@ impl Attention {
         let inputs = Inputs { shape: self, q: &q, k: &k, v: &v };
         let tasks = self.tasks(segments);
         let parts: Vec<Vec<f32>> = tasks.par_iter().map(|(segment, kv_head)| inputs.forward(segment, *kv_head)).collect();
-        let mut y = vec![0f32; rows * width];
-        for ((segment, kv_head), part) in tasks.iter().zip(parts) {
-            self.scatter_heads(&mut y, segment.queries.clone(), *kv_head, &part);
-        }
+        let y = self.join_heads(rows, &tasks, |task| &parts[task]);
         host::tensor(y, (rows, width))
     }
 
@@ -61,11 +58,10 @@ impl Attention {
         let (inputs, dy) = (Inputs { shape: self, q: &q, k: &k, v: &v }, &*dy);
         let tasks = self.tasks(segments);
         let parts: Vec<TaskGradients> = tasks.par_iter().map(|(segment, kv_head)| inputs.vjp(segment, *kv_head, dy)).collect();
-        let mut dq = vec![0f32; q_rows * q_width];
+        let dq = self.join_heads(q_rows, &tasks, |task| &parts[task].dq);
         let (mut dk, mut dv) = (vec![0f32; k_rows * k_width], vec![0f32; k_rows * k_width]);
         // Serial, in the order of the tasks: the same sums whatever the number of threads.
         for ((segment, kv_head), part) in tasks.iter().zip(parts) {
-            self.scatter_heads(&mut dq, segment.queries.clone(), *kv_head, &part.dq);
             self.add_key_rows(&mut dk, segment, *kv_head, &part.dk);
             self.add_key_rows(&mut dv, segment, *kv_head, &part.dv);
         }
@@ -81,15 +77,24 @@ impl Attention {
         with_queries.flat_map(|segment| (0..self.kv_heads).map(move |head| (segment, head))).collect()
     }
 
-    /// Copies `(G, Q, D)` into columns of rows of `(·, N·D)`.
-    fn scatter_heads(&self, y: &mut [f32], rows: Range<usize>, kv_head: usize, part: &[f32]) {
-        let (d, width) = (self.head_dim, self.heads * self.head_dim);
-        for (g, head) in part.chunks_exact(rows.len() * d).enumerate() {
-            let column = (kv_head * self.group() + g) * d;
-            for (row, values) in rows.clone().zip(head.chunks_exact(d)) {
-                y[row * width + column..][..d].copy_from_slice(values);
+    /// What the tasks have for their queries, `(G, Q, D)` each, as rows `(rows, N·D)`; zero where no task has any.
+    fn join_heads<'p>(&self, rows: usize, tasks: &[(&Segment, usize)], part: impl Fn(usize) -> &'p [f32] + Sync) -> Vec<f32> {
+        let d = self.head_dim;
+        let mut first_tasks = vec![None; rows];
+        for (task, (segment, kv_head)) in tasks.iter().enumerate() {
+            if *kv_head == 0 {
+                first_tasks[segment.queries.clone()].fill(Some(task));
             }
         }
+        host::rows(rows, self.heads * d, |row, y| {
+            let Some(first) = first_tasks[row] else { return };
+            for (task, y) in (first..).zip(y.chunks_exact_mut(self.group() * d)) {
+                let queries = &tasks[task].0.queries;
+                for (head, y) in part(task).chunks_exact(queries.len() * d).zip(y.chunks_exact_mut(d)) {
+                    y.copy_from_slice(&head[(row - queries.start) * d..][..d]);
+                }
+            }
+        })
     }
 
     /// Adds `(S, D)` to columns of the rows of `(·, K·D)` that a segment sees.
