@@ -1,16 +1,16 @@
-//! The products of many rows with a frozen weight, for processors with AVX2 and without AVX-512. `gemm` packs a weight at each
-//! product, which waits for memory and costs a tenth of the time; here the next piece of the weight is fetched into the cache
-//! while the one before it is multiplied, and threads take small pieces, so that a slow core keeps no other waiting.
+//! Products of many rows with a frozen weight, on processors with AVX2 and without AVX-512. gemm spends a tenth of such a
+//! product on packing the weight and halves it between the threads; here the next piece of the weight is fetched while the one
+//! before it is multiplied, and threads take small pieces, so that a slower core keeps no other waiting.
 //!
 //! The plan is the usual one (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008): a tile of
-//! 6 × 16 sums stays in registers, a panel of 16 columns of the right matrix in the first-level cache, a block of rows of the
-//! left one in the second. A sum's order of additions depends on the length of the rows alone.
+//! 6 × 16 sums in registers, 16 columns of the right matrix and a block of rows of the left one, both packed, in the caches. The
+//! order of a sum's additions depends on the length of the rows alone.
 
-// Pointers into the destination: the pieces of a product are columns of the same rows.
+// The pieces of a product are columns of the same rows of the destination.
 #![allow(unsafe_code)]
 
-use std::cell::Cell;
 use std::arch::x86_64::{__m256, _MM_HINT_T0};
+use std::cell::Cell;
 use std::ops::Range;
 
 use pulp::x86::{V3, V4};
@@ -25,11 +25,14 @@ const ROWS: usize = 6;
 /// Columns of a tile of sums, and of a panel of the right matrix.
 const COLS: usize = 16;
 
-/// Products that a sum takes before it is written: a panel of the right matrix fills the first-level cache at most.
+/// Most rows of the right matrix in a panel: 64 KiB, as the second-level cache has room for.
 const DEPTH: usize = 1024;
 
-/// Elements of the left matrix that one panel of the right meets before the next: 256 KiB, half of a small second-level cache.
+/// Elements of the left matrix that a panel meets before the next panel does: 256 KiB, which stay in that cache too.
 const LEFT_BLOCK: usize = 64 << 10;
+
+/// Elements of the left matrix that are packed at a time: 16 MiB.
+const LEFT: usize = if cfg!(test) { 10_000 } else { 4 << 20 }; // tests go through several
 
 /// Panels of a task.
 const PANELS: usize = 4;
@@ -40,7 +43,7 @@ const WORTH: usize = 1 << 18;
 /// Bytes from what a tile multiplies to what it fetches of the left matrix.
 const AHEAD: usize = 512;
 
-/// Whether a product here beats gemm's: on such a processor, of rows, and not too small to be divided.
+/// Whether a product here beats gemm's: on such a processor, of whole rows, and not too small to be divided.
 pub fn suits(a: Matrix, b: Matrix) -> Option<V3> {
     let worth = a.col_stride == 1 && a.rows * a.cols * b.cols >= WORTH;
     V3::try_new().filter(|_| worth && !V4::is_available())
@@ -48,8 +51,8 @@ pub fn suits(a: Matrix, b: Matrix) -> Option<V3> {
 
 thread_local! {
     /// What one product packed is the room of the next: fresh memory would be cleared first.
-    static LEFT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-    static RIGHT: Cell<Vec<[f32; COLS]>> = const { Cell::new(Vec::new()) };
+    static LEFT_ROOM: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static RIGHT_ROOM: Cell<Vec<[f32; COLS]>> = const { Cell::new(Vec::new()) };
 }
 
 /// `dst (m, n; rows row_stride apart) = [dst +] a (m, k) · b (k, n)`, by all threads.
@@ -58,27 +61,49 @@ thread_local! {
 /// `dst` must be valid for writes of `a.rows` rows of `b.cols` elements `row_stride` apart (`row_stride` no less than
 /// `b.cols`), initialised for [`Into::Add`], and overlap neither operand.
 pub unsafe fn multiply(simd: V3, dst: *mut f32, row_stride: usize, into: Into, a: Matrix, b: Matrix) {
-    let depth = a.cols.div_ceil(a.cols.div_ceil(DEPTH).max(1)).next_multiple_of(8);
-    let mut room = LEFT.take();
-    if room.len() < a.rows * a.cols {
-        room.resize(a.rows * a.cols, 0.0);
+    assert!(a.col_stride == 1 && a.cols == b.rows && b.rows > 0 && (b.row_stride == 1 || b.col_stride == 1));
+    let mut room = LEFT_ROOM.take();
+    let at_once = (LEFT / a.cols).next_multiple_of(ROWS);
+    let (mut rest, mut dst) = (a, Destination(dst));
+    while rest.rows > 0 {
+        let (a, below) = rest.split_rows(at_once);
+        let len = a.rows * a.cols;
+        room.resize(room.len().max(len), 0.0);
+        let left = &mut room[..len];
+        left.par_chunks_mut(ROWS * a.cols).with_min_len(8).enumerate().for_each(|(band, packed)| {
+            simd.vectorize(PackLeft { simd, a, row: band * ROWS, packed });
+        });
+        by_columns(Product { simd, left, b, dst, row_stride, into });
+        dst = Destination(dst.0.wrapping_add(a.rows * row_stride));
+        rest = below;
     }
-    let left = &mut room[..a.rows * a.cols];
-    left.par_chunks_mut(ROWS * a.cols).with_min_len(8).enumerate().for_each(|(band, packed)| {
-        simd.vectorize(PackLeft { simd, a, row: band * ROWS, packed });
-    });
-    let left = &*left;
-    let panels = b.cols.div_ceil(COLS);
+    LEFT_ROOM.set(room);
+}
+
+/// A product whose left matrix is packed.
+#[derive(Clone, Copy)]
+struct Product<'a> {
+    simd: V3,
+    /// Bands of [`ROWS`] rows, the last of what is left, `(K, rows)` each.
+    left: &'a [f32],
+    b: Matrix<'a>,
+    dst: Destination,
+    row_stride: usize,
+    into: Into,
+}
+
+/// One task some panels of columns.
+fn by_columns(product: Product) {
+    let (inner, panels) = (product.b.rows, product.b.cols.div_ceil(COLS));
+    let depth = inner.div_ceil(inner.div_ceil(DEPTH)).next_multiple_of(8);
     let tasks = panels.div_ceil(PANELS).next_multiple_of(rayon::current_num_threads()).min(panels);
-    let dst = Destination(dst);
     (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
         let panels = task * panels / tasks..(task + 1) * panels / tasks;
-        let mut right = RIGHT.take();
+        let mut right = RIGHT_ROOM.take();
         right.resize(right.len().max(panels.len() * depth), [0.0; COLS]);
-        simd.vectorize(Columns { simd, left, right: &mut right, b, panels, depth, dst, row_stride, into });
-        RIGHT.set(right);
+        product.simd.vectorize(Columns { product, right: &mut right, panels, depth });
+        RIGHT_ROOM.set(right);
     });
-    LEFT.set(room);
 }
 
 /// Where a product goes.
@@ -132,15 +157,10 @@ impl NullaryFnOnce for PackLeft<'_> {
 
 /// Some panels of columns of a product.
 struct Columns<'a> {
-    simd: V3,
-    left: &'a [f32],
+    product: Product<'a>,
     right: &'a mut [[f32; COLS]],
-    b: Matrix<'a>,
     panels: Range<usize>,
     depth: usize,
-    dst: Destination,
-    row_stride: usize,
-    into: Into,
 }
 
 impl NullaryFnOnce for Columns<'_> {
@@ -148,16 +168,17 @@ impl NullaryFnOnce for Columns<'_> {
 
     #[inline(always)]
     fn call(mut self) {
-        let bands = (LEFT_BLOCK / self.depth / ROWS).max(1);
-        for start in (0..self.b.rows).step_by(self.depth) {
-            let rows = start..(start + self.depth).min(self.b.rows);
-            for (block, left) in self.left.chunks(bands * ROWS * self.b.rows).enumerate() {
+        let inner = self.product.b.rows;
+        let block_rows = (LEFT_BLOCK / self.depth / ROWS).max(1) * ROWS;
+        for start in (0..inner).step_by(self.depth) {
+            let rows = start..(start + self.depth).min(inner);
+            for (block, left) in self.product.left.chunks(block_rows * inner).enumerate() {
                 for panel in self.panels.clone() {
                     if block == 0 {
                         self.pack_right(rows.clone(), panel);
                     }
                     let next = (block == 0).then(|| self.after(start, panel));
-                    self.tiles(rows.clone(), panel, block * bands * ROWS, left, next);
+                    self.tiles(rows.clone(), panel, block * block_rows, left, next);
                 }
             }
         }
@@ -168,7 +189,7 @@ impl Columns<'_> {
     /// Sixteen columns of some rows of the right matrix, side by side, zero beyond the last.
     #[inline(always)]
     fn pack_right(&mut self, rows: Range<usize>, panel: usize) {
-        let (b, column) = (self.b, panel * COLS);
+        let (Product { simd, b, .. }, column) = (self.product, panel * COLS);
         let cols = COLS.min(b.cols - column);
         let packed = &mut self.right[(panel - self.panels.start) * self.depth..][..rows.len()];
         if b.col_stride == 1 {
@@ -194,12 +215,12 @@ impl Columns<'_> {
         let columns: [_; COLS] = std::array::from_fn(|i| column_of(i).as_chunks::<8>());
         let (eights, rest) = packed.as_chunks_mut::<8>();
         for (i, packed) in eights.iter_mut().enumerate() {
-            let mut halves = [[self.simd.splat_f32x8(0.0); 8]; 2];
+            let mut halves = [[simd.splat_f32x8(0.0); 8]; 2];
             for (half, columns) in halves.iter_mut().zip(columns.as_chunks::<8>().0) {
                 for (eight, column) in half.iter_mut().zip(columns) {
                     *eight = pulp::cast(column.0[i]);
                 }
-                *half = transpose(self.simd, *half);
+                *half = transpose(simd, *half);
             }
             for (j, packed) in packed.iter_mut().enumerate() {
                 *packed = pulp::cast([halves[0][j], halves[1][j]]);
@@ -210,12 +231,11 @@ impl Columns<'_> {
         }
     }
 
-    /// One panel's tiles in a block of rows, from `first` on.
+    /// One panel's tiles in a block of rows, from `first` on; meanwhile what is packed `next` is fetched.
     #[inline(always)]
     fn tiles(&self, rows: Range<usize>, panel: usize, first: usize, left: &[f32], next: Option<(usize, usize)>) {
-        let inner = self.b.rows;
+        let Product { simd, b: Matrix { rows: inner, cols, .. }, dst, row_stride, into, .. } = self.product;
         let b = &self.right[(panel - self.panels.start) * self.depth..][..rows.len()];
-        let cols = COLS.min(self.b.cols - panel * COLS);
         let bands = left.len().div_ceil(ROWS * inner);
         for (i, a) in left.chunks(ROWS * inner).enumerate() {
             if let Some((start, panel)) = next {
@@ -223,17 +243,18 @@ impl Columns<'_> {
             }
             let count = a.len() / inner;
             let a = &a[rows.start * count..rows.end * count];
+            let dst = dst.0.wrapping_add((first + i * ROWS) * row_stride + panel * COLS);
+            let add = into == Into::Add || rows.start > 0;
+            let tile = Tile { simd, dst, row_stride, cols: COLS.min(cols - panel * COLS), add };
             // SAFETY: the rows and columns of this tile are in the product, and another task writes none of them.
             unsafe {
-                let dst = self.dst.0.add((first + i * ROWS) * self.row_stride + panel * COLS);
-                let tile = Tile { dst, row_stride: self.row_stride, cols, add: self.into == Into::Add || rows.start > 0 };
                 match count {
-                    ROWS => tile.write::<ROWS>(self.simd, a, b),
-                    5 => tile.write::<5>(self.simd, a, b),
-                    4 => tile.write::<4>(self.simd, a, b),
-                    3 => tile.write::<3>(self.simd, a, b),
-                    2 => tile.write::<2>(self.simd, a, b),
-                    _ => tile.write::<1>(self.simd, a, b),
+                    ROWS => tile.write::<ROWS>(a, b),
+                    5 => tile.write::<5>(a, b),
+                    4 => tile.write::<4>(a, b),
+                    3 => tile.write::<3>(a, b),
+                    2 => tile.write::<2>(a, b),
+                    _ => tile.write::<1>(a, b),
                 }
             }
         }
@@ -244,21 +265,19 @@ impl Columns<'_> {
         if panel + 1 < self.panels.end { (start, panel + 1) } else { (start + self.depth, self.panels.start) }
     }
 
-    /// Asks for part `i` of `parts` of a panel, which no one waits for.
+    /// Asks for part `i` of `parts` of a panel's rows or columns; no one waits for it.
     #[inline(always)]
     fn fetch(&self, start: usize, panel: usize, i: usize, parts: usize) {
-        let depth = self.depth.min(self.b.rows.saturating_sub(start));
-        let b = self.b;
-        let lines = depth;
-        let per = lines.div_ceil(parts);
-        let across = depth.div_ceil(COLS);
-        for line in i * per..((i + 1) * per).min(lines) {
+        let Product { simd, b, .. } = self.product;
+        let lines = self.depth.min(b.rows.saturating_sub(start)); // 16 elements each
+        let (of_part, of_column) = (lines.div_ceil(parts), lines.div_ceil(COLS));
+        for line in i * of_part..((i + 1) * of_part).min(lines) {
             let at = match b.col_stride {
                 1 => (start + line) * b.row_stride + panel * COLS,
-                stride => (panel * COLS + line / across) * stride + start + line % across * COLS,
+                stride => (panel * COLS + line / of_column) * stride + start + line % of_column * COLS,
             };
             if let Some(element) = b.data.get(at) {
-                self.simd.sse._mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(element).cast());
+                simd.sse._mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(element).cast());
             }
         }
     }
@@ -292,8 +311,9 @@ fn transpose_halves(simd: V3, rows: [f32x8; 4]) -> [__m256; 4] {
     ]
 }
 
-/// A tile of a product: up to [`ROWS`] rows of `cols` columns, [`COLS`] at most.
+/// A tile of a product: rows of `cols` columns, [`COLS`] at most.
 struct Tile {
+    simd: V3,
     dst: *mut f32,
     row_stride: usize,
     cols: usize,
@@ -304,11 +324,13 @@ impl Tile {
     /// `a (depth, R)`, `b (depth, 16)`.
     ///
     /// # Safety
-    /// `dst` must be valid for reads and writes of `R` rows of `cols` elements `row_stride` apart.
+    /// `dst` must be valid for writes of `R` rows of `cols` elements `row_stride` apart, which no one else uses meanwhile;
+    /// initialised, to `add`.
     #[inline(always)]
-    unsafe fn write<const R: usize>(self, simd: V3, a: &[f32], b: &[[f32; COLS]]) {
+    unsafe fn write<const R: usize>(self, a: &[f32], b: &[[f32; COLS]]) {
+        let Self { simd, dst, row_stride, cols, add } = self;
         for row in 0..R {
-            simd.sse._mm_prefetch::<_MM_HINT_T0>(self.dst.wrapping_add(row * self.row_stride).cast());
+            simd.sse._mm_prefetch::<_MM_HINT_T0>(dst.wrapping_add(row * row_stride).cast());
         }
         let mut sums = [[simd.splat_f32x8(0.0); 2]; R];
         let (a, _) = a.as_chunks::<R>();
@@ -325,17 +347,22 @@ impl Tile {
             multiply_add(simd, &mut sums, a, b);
         }
         for (i, sums) in sums.into_iter().enumerate() {
-            let row = unsafe { std::slice::from_raw_parts_mut(self.dst.add(i * self.row_stride), self.cols) };
-            match <&mut [f32; COLS]>::try_from(&mut *row) {
-                Ok(row) if self.add => {
-                    let [left, right]: [f32x8; 2] = pulp::cast(*row);
-                    *row = pulp::cast([simd.add_f32x8(left, sums[0]), simd.add_f32x8(right, sums[1])]);
-                }
-                Ok(row) => *row = pulp::cast(sums),
-                Err(_) => {
+            let row = dst.wrapping_add(i * row_stride);
+            // SAFETY: the caller answers for the row; it is read to `add` alone, and 16 columns are `[[f32; 8]; 2]`.
+            unsafe {
+                if cols == COLS {
+                    let row: *mut [[f32; 8]; 2] = row.cast();
+                    let mut sums = sums;
+                    if add {
+                        let [left, right]: [f32x8; 2] = pulp::cast(row.read());
+                        sums = [simd.add_f32x8(left, sums[0]), simd.add_f32x8(right, sums[1])];
+                    }
+                    row.write(pulp::cast(sums));
+                } else {
                     let sums: [f32; COLS] = pulp::cast(sums);
-                    for (y, sum) in row.iter_mut().zip(sums) {
-                        *y = if self.add { *y + sum } else { sum };
+                    for (column, sum) in sums.iter().take(cols).enumerate() {
+                        let place = row.add(column);
+                        place.write(if add { place.read() + sum } else { *sum });
                     }
                 }
             }
@@ -343,6 +370,7 @@ impl Tile {
     }
 }
 
+/// sums (R, 16) += a (R) · b (16)
 #[inline(always)]
 fn multiply_add<const R: usize>(simd: V3, sums: &mut [[f32x8; 2]; R], a: &[f32; R], b: &[f32; COLS]) {
     let b: [f32x8; 2] = pulp::cast(*b);
@@ -350,5 +378,61 @@ fn multiply_add<const R: usize>(simd: V3, sums: &mut [[f32x8; 2]; R], a: &[f32; 
         let a = simd.splat_f32x8(*a);
         sums[0] = simd.mul_add_f32x8(a, b[0], sums[0]);
         sums[1] = simd.mul_add_f32x8(a, b[1], sums[1]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small numbers without a pattern.
+    fn numbers(len: usize, seed: usize) -> Vec<f32> {
+        (0..len).map(|i| (((i + seed) * 2_654_435_761 >> 7) % 1009) as f32 / 504.0 - 1.0).collect()
+    }
+
+    fn product(m: usize, n: usize, k: usize, transposed: bool, into: Into) -> (Vec<f32>, Vec<f64>) {
+        let Some(simd) = V3::try_new() else { panic!("a processor with AVX2 is needed to test its products") };
+        let (gap, filled) = (5, 0.25f32);
+        let (a, b) = (numbers(m * (k + 3), 1), numbers(k * n, 7));
+        let right = if transposed { Matrix::new(&b, n, k, k).t() } else { Matrix::new(&b, k, n, n) };
+        let mut y = vec![filled; m * (n + gap)];
+        // SAFETY: y has m rows of n elements and a gap each.
+        unsafe { multiply(simd, y.as_mut_ptr(), n + gap, into, Matrix::new(&a, m, k, k + 3), right) }
+        let at = |l: usize, j: usize| f64::from(if transposed { b[j * k + l] } else { b[l * n + j] });
+        let expected = (0..m * (n + gap)).map(|i| {
+            let (row, j) = (i / (n + gap), i % (n + gap));
+            let before = if into == Into::Add || j >= n { f64::from(filled) } else { 0.0 };
+            before + if j < n { (0..k).map(|l| f64::from(a[row * (k + 3) + l]) * at(l, j)).sum() } else { 0.0 }
+        });
+        (y, expected.collect())
+    }
+
+    #[test]
+    fn products_are_those_of_f64_for_every_remainder_of_rows_columns_and_depth() {
+        let mut shapes: Vec<[usize; 3]> = (1..=13).map(|m| [m, 16 + m, 40 - m]).collect();
+        // Several bands, blocks, panels, tasks, depths and pieces of the left matrix.
+        shapes.extend([[1, 1, 1], [130, 7, 9], [65, 200, 2100], [200, 33, 1025], [613, 48, 64], [12, 1030, 16]]);
+        for [m, n, k] in shapes {
+            for (transposed, into) in [(false, Into::Overwrite), (true, Into::Overwrite), (false, Into::Add), (true, Into::Add)]
+            {
+                let (y, expected) = product(m, n, k, transposed, into);
+                for (i, (y, expected)) in y.iter().zip(&expected).enumerate() {
+                    let bound = 4e-7 * k as f64 + 1e-6;
+                    assert!((f64::from(*y) - expected).abs() < bound, "({m}, {n}, {k}) at {i}: {y}, {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_whatever_is_beside_it_and_however_many_threads_there_are() {
+        let with_threads = |threads: usize, m: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| product(m, 100, 1500, true, Into::Overwrite).0)
+        };
+        let many = with_threads(3, 90);
+        assert_eq!(with_threads(1, 90), many);
+        assert_eq!(with_threads(2, 90), many);
+        assert_eq!(with_threads(2, 8), many[..8 * 105]);
     }
 }

@@ -76,10 +76,12 @@ pub fn rows(count: usize, width: usize, write: impl Fn(usize, &mut [f32]) + Sync
 /// A strided view of a matrix inside a slice: element (i, j) is at `i * row_stride + j * col_stride`.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
+    /// From element (0, 0) on.
     pub data: &'a [f32],
     pub rows: usize,
     pub cols: usize,
     pub row_stride: usize,
+    /// 1, or `row_stride` is.
     pub col_stride: usize,
 }
 
@@ -91,7 +93,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// The first `rows` rows and the others.
-    fn split_rows(self, rows: usize) -> (Self, Self) {
+    pub fn split_rows(self, rows: usize) -> (Self, Self) {
         let rows = rows.min(self.rows);
         let rest = Self { data: &self.data[(rows * self.row_stride).min(self.data.len())..], rows: self.rows - rows, ..self };
         (Self { rows, ..self }, rest)

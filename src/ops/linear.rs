@@ -92,9 +92,8 @@ fn product(x: &Tensor, w: &Weight, residual: Option<&Tensor>) -> Result<Tensor> 
     let x = HostSlice::new(&x)?;
     let residual = residual.map(Tensor::contiguous).transpose()?;
     let residual = residual.as_ref().map(HostSlice::new).transpose()?;
-    let residual = residual.as_deref().map(|residual| {
-        host::rows(rows, cols, |row, y| y.copy_from_slice(&residual[row * cols..][..cols]))
-    });
+    let residual =
+        residual.as_deref().map(|residual| host::rows(rows, cols, |row, y| y.copy_from_slice(&residual[row * cols..][..cols])));
     let y = w.with_parts(|parts| {
         let matrix = Matrix::new(&x, rows, inner, inner);
         if let (Some(floats), None) = (single(parts).filter(|_| rows > MAX_ROWS), &residual) {
