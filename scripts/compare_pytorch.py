@@ -2,6 +2,8 @@
 
 Training: bipo does the whole run. PyTorch repeats its first N steps (same rows, same directions), and its whole run is
 load + median step x number of steps: an extrapolation, said so in the table. The losses of those N steps are compared too.
+The two take turns, one paused while the other computes: a step of PyTorch every SLICE_S seconds of bipo's, so that both
+meet the machine at the same rate where it is shared with others. Pauses are not counted.
 Sweep: one prompt, five magnitudes, greedy, from the vector that bipo trained. PyTorch's times leave out the start of
 Python and the imports; bipo's are those of the whole command. The targets beside the ratios are the project's own.
 """
@@ -11,10 +13,12 @@ import json
 import pathlib
 import subprocess
 import sys
+import time
 
 import useful_flops
-from measure import measured_run, median_run, print_table, warn_if_busy
+from measure import Running, measured_run, median_run, print_table, warn_if_busy
 
+SLICE_S = 8
 SCRIPTS = pathlib.Path(__file__).resolve().parent
 SYSTEM = "You are a helpful, honest and concise assistant."
 
@@ -74,7 +78,8 @@ def explain(args, bipo, torch, speed, difference):
     else:
         print(f"bipo's own count is {speed['flops_by_bipo'] / speed['flops'] - 1:+.2%} off.")
     parts = {name: value for name, value in bipo.output["timings"].items() if name.endswith("_s")}
-    print("bipo's time, s:", ", ".join(f"{name.removesuffix('_s')} {value:.2f}" for name, value in parts.items()))
+    print("bipo's time, s:", ", ".join(f"{name.removesuffix('_s')} {value:.2f}" for name, value in parts.items()), end="")
+    print(f"; forward and backward with the {bipo.paused_s:.0f} s in which it was paused.")
 
 
 def explain_sweep(args, bipo, torch):
@@ -100,7 +105,7 @@ def training_speed(args, bipo, torch):
         if useful_flops.step_rows(pairs) != record["tokens"]:
             print(f"warning: step {record['step']}: bipo computed {record['tokens']} tokens", file=sys.stderr)
         flops += useful_flops.step_flops(torch.output["model"], args.layer, pairs)
-    steps_s = sum(record["seconds"] for record in records)
+    steps_s = sum(record["seconds"] for record in records) - bipo.paused_s
     rates = {"PyTorch": matmul_rate(args)}
     if args.matmul_gflops:
         rates["bipo's library"] = args.matmul_gflops * 1e9
@@ -138,22 +143,42 @@ def compare_training(args):
     same = ["--model", args.model, "--dataset", args.dataset, "--layer", args.layer, "--limit", args.rows]
     same += ["--epochs", args.epochs, "--batch-size", args.batch_size, "--lr", args.lr, "--warmup-steps", 100]
     same += ["--system", SYSTEM, "--threads", args.threads, "--json"]
-    bipo = measured_run(
+    metrics, torch_metrics = run / "metrics.jsonl", args.work_dir / "torch-metrics.jsonl"
+    for path in (metrics, torch_metrics):
+        path.unlink(missing_ok=True)
+    bipo = Running(
         [args.bipo, "train", *same, "--device", "cpu", "--dtype", "f32", "--output-dir", run, "--overwrite"],
         args.work_dir / "bipo-train.log",
     )
-    metrics = args.work_dir / "torch-metrics.jsonl"
-    replay = ["--replay", run / "metrics.jsonl", "--schedule-epochs", args.epochs, "--max-steps", args.torch_steps]
-    torch = measured_run(
-        [args.python, SCRIPTS / "reference_bipo.py", *same, *replay, "--metrics", metrics],
-        args.work_dir / "torch-train.log",
-    )
-    pairs = zip(losses(run / "metrics.jsonl"), losses(metrics))
+    bipo.wait_for(lambda: len(losses(metrics)) >= args.torch_steps)
+    replay = ["--replay", metrics, "--schedule-epochs", args.epochs, "--max-steps", args.torch_steps, "--wait"]
+    torch = None
+
+    def load_torch():
+        nonlocal torch
+        command = [args.python, SCRIPTS / "reference_bipo.py", *same, *replay, "--metrics", torch_metrics]
+        torch = Running(command, args.work_dir / "torch-train.log")
+        torch.wait_for(torch_metrics.exists)
+
+    def step_of_torch():
+        done = len(losses(torch_metrics))
+        torch.say("")
+        torch.wait_for(lambda: len(losses(torch_metrics)) > done)
+
+    bipo.while_paused(load_torch)
+    for _ in range(args.torch_steps):
+        bipo.while_paused(step_of_torch)
+        time.sleep(SLICE_S)
+    torch, paused_s, bipo = torch.finish(), bipo.paused_s, bipo.finish()
+    bipo.paused_s = paused_s
+    pairs = zip(losses(metrics), losses(torch_metrics))
     return bipo, torch, max(abs(ours - theirs) for ours, theirs in pairs)
 
 
 def losses(path):
-    return [json.loads(line)["loss"] for line in path.read_text(encoding="utf-8").splitlines() if line]
+    """Of the steps in a file, which may not exist yet."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line)["loss"] for line in text.split("\n")[:-1]]
 
 
 def compare_sweep(args):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,21 +15,55 @@ class Measured:
         self.output, self.wall_s, self.peak_mib = output, wall_s, peak_mib
 
 
+class Running:
+    """A command that prints one JSON value on standard output, which can be paused; its standard error goes to the file `log`."""
+
+    def __init__(self, command, log):
+        self.command, self.log = [str(part) for part in command], log
+        print("$", " ".join(self.command), file=sys.stderr)
+        with open(log, "wb") as errors:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
+        self.started = time.perf_counter()
+        self.paused_s = 0.0
+
+    def wait_for(self, condition):
+        """Until `condition()` holds."""
+        while not condition():
+            if self.process.poll() is not None:
+                self.fail()
+            time.sleep(0.005)
+
+    def while_paused(self, action):
+        """The command stands still while `action()` runs."""
+        begun = time.perf_counter()
+        self.process.send_signal(signal.SIGSTOP)
+        action()
+        self.process.send_signal(signal.SIGCONT)
+        self.paused_s += time.perf_counter() - begun
+
+    def say(self, line):
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def finish(self):
+        """What it printed, and its time without the pauses."""
+        output = self.process.stdout.read()
+        _, status, usage = os.wait4(self.process.pid, 0)
+        wall_s = time.perf_counter() - self.started - self.paused_s
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        if self.process.returncode != 0:
+            self.fail()
+        unit = 1024 * 1024 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+        return Measured(json.loads(output), wall_s, usage.ru_maxrss / unit)
+
+    def fail(self):
+        tail = open(self.log, encoding="utf-8", errors="replace").read()[-2000:]
+        sys.exit(f"{tail}\n{self.command[0]} failed with exit code {self.process.returncode}; its messages are in {self.log}")
+
+
 def measured_run(command, log):
-    """Runs a command that prints one JSON value on standard output; its standard error goes to the file `log`."""
-    command = [str(part) for part in command]
-    print("$", " ".join(command), file=sys.stderr)
-    started = time.perf_counter()
-    with open(log, "wb") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    wall_s = time.perf_counter() - started
-    if process.returncode != 0:
-        tail = open(log, encoding="utf-8", errors="replace").read()[-2000:]
-        sys.exit(f"{tail}\n{command[0]} failed with exit code {process.returncode}; its messages are in {log}")
-    unit = 1024 * 1024 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
-    return Measured(json.loads(output), wall_s, usage.ru_maxrss / unit)
+    """Runs a command to its end."""
+    return Running(command, log).finish()
 
 
 def median_run(command, log, repeats):

@@ -91,6 +91,8 @@ def train(args):
     records = []
     with open(args.metrics or "/dev/null", "w", encoding="utf-8") as metrics:
         for step, (epoch, rows, d) in enumerate(plan, start=1):
+            if args.wait and not sys.stdin.readline():
+                break
             step_started = time.perf_counter()
             batch = collate([pairs[row] for row in rows], tokenizer.eos_token_id)
             margin = margins(policy, reference, batch, args.layer, d * v, args.beta)
@@ -489,6 +491,7 @@ def parse_arguments():
     parser.add_argument("--system", help="system prompt; without it, the chat template's own default")
     parser.add_argument("--response-prefix", default="auto", help="auto: a space unless the template ends in white space")
     parser.add_argument("--replay", help="metrics.jsonl of a run whose rows and directions are to be repeated")
+    parser.add_argument("--wait", action="store_true", help="wait for a line on standard input before each step")
     parser.add_argument("--metrics", help="write one JSON line a step")
     parser.add_argument("--out", help="write the vector (safetensors)")
     parser.add_argument("--sweep", type=magnitudes, help="generate at these magnitudes (-2,0,2) instead of training")

@@ -387,7 +387,7 @@ mod tests {
 
     /// Small numbers without a pattern.
     fn numbers(len: usize, seed: usize) -> Vec<f32> {
-        (0..len).map(|i| (((i + seed) * 2_654_435_761 >> 7) % 1009) as f32 / 504.0 - 1.0).collect()
+        (0..len).map(|i| ((((i + seed) * 2_654_435_761) >> 7) % 1009) as f32 / 504.0 - 1.0).collect()
     }
 
     fn product(m: usize, n: usize, k: usize, transposed: bool, into: Into) -> (Vec<f32>, Vec<f64>) {

@@ -1,7 +1,7 @@
 //! What the fused CPU bodies share: tensors as slices, matrix products on slices, and vectorised row kernels.
 //! Not an op by itself.
 
-// The matrix product takes pointers and strides.
+// The matrix product takes pointers and strides; new memory is not cleared twice.
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
