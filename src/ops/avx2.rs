@@ -63,7 +63,7 @@ thread_local! {
 pub unsafe fn multiply(simd: V3, dst: *mut f32, row_stride: usize, into: Into, a: Matrix, b: Matrix) {
     assert!(a.col_stride == 1 && a.cols == b.rows && b.rows > 0 && (b.row_stride == 1 || b.col_stride == 1));
     let mut room = LEFT_ROOM.take();
-    let at_once = (LEFT / a.cols).next_multiple_of(ROWS);
+    let at_once = (LEFT / a.cols).max(1).next_multiple_of(ROWS);
     let (mut rest, mut dst) = (a, Destination(dst));
     while rest.rows > 0 {
         let (a, below) = rest.split_rows(at_once);
@@ -73,7 +73,8 @@ pub unsafe fn multiply(simd: V3, dst: *mut f32, row_stride: usize, into: Into, a
         left.par_chunks_mut(ROWS * a.cols).with_min_len(8).enumerate().for_each(|(band, packed)| {
             simd.vectorize(PackLeft { simd, a, row: band * ROWS, packed });
         });
-        by_columns(Product { simd, left, b, dst, row_stride, into });
+        // SAFETY: as the caller promises, of these rows.
+        unsafe { by_columns(Product { simd, left, b, dst, row_stride, into }) };
         dst = Destination(dst.0.wrapping_add(a.rows * row_stride));
         rest = below;
     }
@@ -93,7 +94,10 @@ struct Product<'a> {
 }
 
 /// One task some panels of columns.
-fn by_columns(product: Product) {
+///
+/// # Safety
+/// As [`multiply`], of the rows of `left`.
+unsafe fn by_columns(product: Product) {
     let (inner, panels) = (product.b.rows, product.b.cols.div_ceil(COLS));
     let depth = inner.div_ceil(inner.div_ceil(DEPTH)).next_multiple_of(8);
     let tasks = panels.div_ceil(PANELS).next_multiple_of(rayon::current_num_threads()).min(panels);

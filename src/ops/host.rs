@@ -61,9 +61,11 @@ pub fn tensor(data: Vec<f32>, shape: impl candle_core::shape::ShapeWithOneHole) 
 /// `count` rows of `width` elements in new memory, zero until `write` is called with each and its index, by all threads. Each is
 /// cleared by the thread that writes it, just before: no other waits for that, and it is in the cache.
 pub fn rows(count: usize, width: usize, write: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    const WORTH_A_THREAD: usize = 2048;
     let mut data = Vec::with_capacity(count * width);
     let room = &mut data.spare_capacity_mut()[..count * width];
-    room.par_chunks_mut(width.max(1)).enumerate().for_each(|(index, row)| {
+    let pieces = room.par_chunks_mut(width.max(1)).with_min_len(WORTH_A_THREAD / width.max(1));
+    pieces.enumerate().for_each(|(index, row)| {
         row.fill(MaybeUninit::new(0.0));
         // SAFETY: every element was written.
         write(index, unsafe { &mut *(std::ptr::from_mut(row) as *mut [f32]) });
