@@ -1,7 +1,8 @@
 """Measure bipo against the plain PyTorch reference (reference_bipo.py) on the same pairs; scripts/compare-pytorch.sh runs it.
 
 Training: bipo does the whole run. PyTorch repeats its first N steps (same rows, same directions), and its whole run is
-load + median step x number of steps: an extrapolation, said so in the table. The losses of those N steps are compared too.
+load + median time of a padded token x padded tokens of all steps: an extrapolation, said so in the table. (Steps differ in
+length by a factor of three.) The losses of those N steps are compared too.
 The two take turns, one paused while the other computes: a step of PyTorch every SLICE_S seconds of bipo's, so that both
 meet the machine at the same rate where it is shared with others. Pauses are not counted.
 Sweep: one prompt, five magnitudes, greedy, from the vector that bipo trained. PyTorch's times leave out the start of
@@ -32,8 +33,8 @@ def main():
     bipo_sweep, torch_sweep = compare_sweep(args)
 
     steps = bipo_train.output["steps"]
-    torch_step_s = torch_train.output["median_step_s"]
-    torch_train_s = torch_train.output["load_s"] + steps * torch_step_s
+    tokens, torch_token_s = padded_tokens(args, torch_train)
+    torch_train_s = torch_train.output["load_s"] + tokens * torch_token_s
     torch_sweep_s = torch_sweep.output["load_s"] + torch_sweep.output["sweep_s"]
     torch_load_s = torch_train.output["load_s"] / 2  # it loads two copies
     speed = training_speed(args, bipo_train, torch_train)
@@ -50,7 +51,12 @@ def main():
     ]
     head = ["", f"PyTorch {torch_train.output['torch']}", "bipo", "ratio", "must reach", "aim for"]
     print_table(head, rows)
-    explain(args, bipo_train, torch_train, speed, difference)
+    load_s = torch_train.output["load_s"]
+    print(
+        f"\n* {load_s:.1f} s to load + {tokens} padded tokens x {torch_token_s * 1e3:.2f} ms, the median of {args.torch_steps} "
+        f"steps: not run to the end. Their losses differ by at most {difference:.1e}."
+    )
+    explain(bipo_train, speed)
     explain_sweep(args, bipo_sweep, torch_sweep)
     if args.json_file:
         result = {
@@ -65,12 +71,15 @@ def main():
         args.json_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def explain(args, bipo, torch, speed, difference):
-    steps, load_s, step_s = bipo.output["steps"], torch.output["load_s"], torch.output["median_step_s"]
-    print(
-        f"\n* {load_s:.1f} s to load + {steps} x {step_s:.2f} s, the median of {args.torch_steps} timed steps: not run to the "
-        f"end. Their losses differ by at most {difference:.1e}."
-    )
+def padded_tokens(args, torch):
+    """Tokens that PyTorch computes in all steps of bipo's run, and its median time for one, of the steps that it did."""
+    lengths = {int(row): max(pair["chosen"][0], pair["rejected"][0]) for row, pair in torch.output["lengths"].items()}
+    steps = [[lengths[row] for row in record["rows"]] for record in records(args.work_dir / "bipo" / "metrics.jsonl")]
+    tokens = [2 * len(step) * max(step) for step in steps]
+    return sum(tokens), statistics.median(step_s / n for step_s, n in zip(torch.output["step_s"], tokens))
+
+
+def explain(bipo, speed):
     rates = ", ".join(f"{rate * 1e-9:.0f} by {name}" for name, rate in speed["matmul_flops_per_s"].items())
     print(f"** not PyTorch's training but the best f32 matrix product measured in this run, GFLOP/s: {rates}.")
     print(f"{speed['flops'] * 1e-12:.1f} TFLOP in {speed['steps_s']:.1f} s of steps, counted by useful_flops.py;", end=" ")
@@ -98,10 +107,10 @@ def row(name, torch, bipo, must="", aim="", note=""):
 
 def training_speed(args, bipo, torch):
     """Useful floating point operations a second of the median step, and the best matrix product's."""
-    records = [json.loads(line) for line in (args.work_dir / "bipo" / "metrics.jsonl").read_text("utf-8").splitlines()]
     lengths = {int(row): pair for row, pair in torch.output["lengths"].items()}
     flops, rates_of_steps = 0, []
-    for record in records:
+    steps = records(args.work_dir / "bipo" / "metrics.jsonl")
+    for record in steps:
         pairs = [lengths[row] for row in record["rows"]]
         if useful_flops.step_rows(pairs) != record["tokens"]:
             print(f"warning: step {record['step']}: bipo computed {record['tokens']} tokens", file=sys.stderr)
@@ -114,7 +123,7 @@ def training_speed(args, bipo, torch):
     return {
         "flops": flops,
         "flops_by_bipo": bipo.output["timings"].get("flops"),
-        "steps_s": sum(record["seconds"] for record in records) - bipo.paused_s,
+        "steps_s": sum(record["seconds"] for record in steps) - bipo.paused_s,
         "flops_per_s": statistics.median(rates_of_steps),
         "matmul_flops_per_s": rates,
         "ceiling_flops_per_s": max(rates.values()),
@@ -152,7 +161,7 @@ def compare_training(args):
         [args.bipo, "train", *same, "--device", "cpu", "--dtype", "f32", "--output-dir", run, "--overwrite"],
         args.work_dir / "bipo-train.log",
     )
-    bipo.wait_for(lambda: len(losses(metrics)) >= args.torch_steps)
+    bipo.wait_for(lambda: len(records(metrics)) >= args.torch_steps)
     replay = ["--replay", metrics, "--schedule-epochs", args.epochs, "--max-steps", args.torch_steps, "--wait"]
     torch = None
 
@@ -163,9 +172,9 @@ def compare_training(args):
         torch.wait_for(torch_metrics.exists)
 
     def step_of_torch():
-        done = len(losses(torch_metrics))
+        done = len(records(torch_metrics))
         torch.say("")
-        torch.wait_for(lambda: len(losses(torch_metrics)) > done)
+        torch.wait_for(lambda: len(records(torch_metrics)) > done)
 
     bipo.while_paused(load_torch)
     for _ in range(args.torch_steps):
@@ -173,14 +182,14 @@ def compare_training(args):
         time.sleep(SLICE_S)
     torch, paused_s, bipo = torch.finish(), bipo.paused_s, bipo.finish()
     bipo.paused_s = paused_s
-    pairs = zip(losses(metrics), losses(torch_metrics))
-    return bipo, torch, max(abs(ours - theirs) for ours, theirs in pairs)
+    pairs = zip(records(metrics), records(torch_metrics))
+    return bipo, torch, max(abs(ours["loss"] - theirs["loss"]) for ours, theirs in pairs)
 
 
-def losses(path):
-    """Of the steps in a file, which may not exist yet."""
+def records(path):
+    """The steps in a file, which may not exist yet."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line)["loss"] for line in text.split("\n")[:-1]]
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def compare_sweep(args):
