@@ -1,10 +1,13 @@
 """Run a command and measure it; print results as a table. Shared by the two comparisons; standard library only."""
 
+import atexit
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 
@@ -23,23 +26,39 @@ class Running:
         print("$", " ".join(self.command), file=sys.stderr)
         with open(log, "wb") as errors:
             self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
-        self.started = time.perf_counter()
-        self.paused_s = 0.0
+        self.started, self.paused_s, self.ended = time.perf_counter(), 0.0, None
+        self.watcher = threading.Thread(target=self.watch, daemon=True)
+        self.watcher.start()
+        atexit.register(self.kill)
+
+    def watch(self):
+        self.output = self.process.stdout.read()
+        _, status, self.usage = os.wait4(self.process.pid, 0)
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        self.ended = time.perf_counter()
+
+    def signal(self, number):
+        if self.ended is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
+    def kill(self):
+        self.signal(signal.SIGKILL)
 
     def wait_for(self, condition):
         """Until `condition()` holds."""
         while not condition():
-            if self.process.poll() is not None:
+            if self.ended is not None and not condition():
                 self.fail()
             time.sleep(0.005)
 
     def while_paused(self, action):
         """The command stands still while `action()` runs."""
-        begun = time.perf_counter()
-        self.process.send_signal(signal.SIGSTOP)
+        running, begun = self.ended is None, time.perf_counter()
+        self.signal(signal.SIGSTOP)
         action()
-        self.process.send_signal(signal.SIGCONT)
-        self.paused_s += time.perf_counter() - begun
+        self.signal(signal.SIGCONT)
+        self.paused_s += time.perf_counter() - begun if running else 0.0
 
     def say(self, line):
         self.process.stdin.write(line.encode() + b"\n")
@@ -47,14 +66,11 @@ class Running:
 
     def finish(self):
         """What it printed, and its time without the pauses."""
-        output = self.process.stdout.read()
-        _, status, usage = os.wait4(self.process.pid, 0)
-        wall_s = time.perf_counter() - self.started - self.paused_s
-        self.process.returncode = os.waitstatus_to_exitcode(status)
+        self.watcher.join()
         if self.process.returncode != 0:
             self.fail()
         unit = 1024 * 1024 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
-        return Measured(json.loads(output), wall_s, usage.ru_maxrss / unit)
+        return Measured(json.loads(self.output), self.ended - self.started - self.paused_s, self.usage.ru_maxrss / unit)
 
     def fail(self):
         tail = open(self.log, encoding="utf-8", errors="replace").read()[-2000:]

@@ -1,6 +1,6 @@
 //! Products of many rows with a frozen weight, on processors with AVX2 and without AVX-512. gemm spends a tenth of such a
-//! product on packing the weight and halves it between the threads; here the next piece of the weight is fetched while the one
-//! before it is multiplied, and threads take small pieces, so that a slower core keeps no other waiting.
+//! product on packing the weight and halves it between the threads; here a panel of the weight is packed just before it is
+//! multiplied, and threads take small pieces, so that a slower core keeps no other waiting.
 //!
 //! The plan is the usual one (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008): a tile of
 //! 6 × 16 sums in registers, 16 columns of the right matrix and a block of rows of the left one, both packed, in the caches. The
@@ -181,8 +181,7 @@ impl NullaryFnOnce for Columns<'_> {
                     if block == 0 {
                         self.pack_right(rows.clone(), panel);
                     }
-                    let next = (block == 0).then(|| self.after(start, panel));
-                    self.tiles(rows.clone(), panel, block * block_rows, left, next);
+                    self.tiles(rows.clone(), panel, block * block_rows, left);
                 }
             }
         }
@@ -235,16 +234,12 @@ impl Columns<'_> {
         }
     }
 
-    /// One panel's tiles in a block of rows, from `first` on; meanwhile what is packed `next` is fetched.
+    /// One panel's tiles in a block of rows, from `first` on.
     #[inline(always)]
-    fn tiles(&self, rows: Range<usize>, panel: usize, first: usize, left: &[f32], next: Option<(usize, usize)>) {
+    fn tiles(&self, rows: Range<usize>, panel: usize, first: usize, left: &[f32]) {
         let Product { simd, b: Matrix { rows: inner, cols, .. }, dst, row_stride, into, .. } = self.product;
         let b = &self.right[(panel - self.panels.start) * self.depth..][..rows.len()];
-        let bands = left.len().div_ceil(ROWS * inner);
         for (i, a) in left.chunks(ROWS * inner).enumerate() {
-            if let Some((start, panel)) = next {
-                self.fetch(start, panel, i, bands);
-            }
             let count = a.len() / inner;
             let a = &a[rows.start * count..rows.end * count];
             let dst = dst.0.wrapping_add((first + i * ROWS) * row_stride + panel * COLS);
@@ -260,28 +255,6 @@ impl Columns<'_> {
                     2 => tile.write::<2>(a, b),
                     _ => tile.write::<1>(a, b),
                 }
-            }
-        }
-    }
-
-    /// What is packed after this panel: where its rows start, and which it is.
-    fn after(&self, start: usize, panel: usize) -> (usize, usize) {
-        if panel + 1 < self.panels.end { (start, panel + 1) } else { (start + self.depth, self.panels.start) }
-    }
-
-    /// Asks for part `i` of `parts` of a panel's rows or columns; no one waits for it.
-    #[inline(always)]
-    fn fetch(&self, start: usize, panel: usize, i: usize, parts: usize) {
-        let Product { simd, b, .. } = self.product;
-        let lines = self.depth.min(b.rows.saturating_sub(start)); // 16 elements each
-        let (of_part, of_column) = (lines.div_ceil(parts), lines.div_ceil(COLS));
-        for line in i * of_part..((i + 1) * of_part).min(lines) {
-            let at = match b.col_stride {
-                1 => (start + line) * b.row_stride + panel * COLS,
-                stride => (panel * COLS + line / of_column) * stride + start + line % of_column * COLS,
-            };
-            if let Some(element) = b.data.get(at) {
-                simd.sse._mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(element).cast());
             }
         }
     }
