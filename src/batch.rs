@@ -46,7 +46,7 @@ impl PairRows {
         };
         let longest = sides.iter().map(|side| side.ids.len()).max().unwrap_or(0);
         let shared = match model.can_share_prefix(longest) {
-            true => sides.iter().map(|side| side.start.min(side.ids.len() - 1)).fold(usize::MAX, usize::min),
+            true => sides.iter().map(|side| side.ids.len() - 1).fold(usize::MAX, usize::min),
             false => 0,
         };
         // Where the prompts' last tokens differ, as after a merge across the border, one token can be steered on one side alone.

@@ -13,6 +13,7 @@ use std::arch::x86_64::{__m256, _MM_HINT_T0};
 use std::cell::Cell;
 use std::ops::Range;
 
+use gemm::Parallelism;
 use pulp::x86::{V3, V4};
 use pulp::{NullaryFnOnce, f32x8};
 use rayon::prelude::*;
@@ -34,19 +35,25 @@ const LEFT_BLOCK: usize = 64 << 10;
 /// Elements of the left matrix that are packed at a time: 16 MiB.
 const LEFT: usize = if cfg!(test) { 10_000 } else { 4 << 20 }; // tests go through several
 
-/// Panels of a task.
+/// Most panels of a task.
 const PANELS: usize = 4;
 
 /// Multiplications that are worth several threads.
-const WORTH: usize = 1 << 18;
+const WORTH_THREADS: usize = 1 << 18;
+
+/// Multiplications that are worth packing.
+const WORTH: usize = 1 << 15;
 
 /// Bytes from what a tile multiplies to what it fetches of the left matrix.
 const AHEAD: usize = 512;
 
-/// Whether a product here beats gemm's: on such a processor, of whole rows, and not too small to be divided.
-pub fn suits(a: Matrix, b: Matrix) -> Option<V3> {
-    let worth = a.col_stride == 1 && a.rows * a.cols * b.cols >= WORTH;
-    V3::try_new().filter(|_| worth && !V4::is_available())
+/// Whether a product here beats gemm's: on such a processor, and not too small, or with threads to be divided between them.
+pub fn suits(a: Matrix, b: Matrix, parallelism: Parallelism) -> Option<V3> {
+    let worth = match parallelism {
+        Parallelism::None => WORTH,
+        Parallelism::Rayon(_) => WORTH_THREADS,
+    };
+    V3::try_new().filter(|_| a.rows * a.cols * b.cols >= worth && !V4::is_available())
 }
 
 thread_local! {
@@ -55,13 +62,14 @@ thread_local! {
     static RIGHT_ROOM: Cell<Vec<[f32; COLS]>> = const { Cell::new(Vec::new()) };
 }
 
-/// `dst (m, n; rows row_stride apart) = [dst +] a (m, k) · b (k, n)`, by all threads.
+/// `dst (m, n; rows row_stride apart) = [dst +] a (m, k) · b (k, n)`, by one thread or by all.
 ///
 /// # Safety
 /// `dst` must be valid for writes of `a.rows` rows of `b.cols` elements `row_stride` apart (`row_stride` no less than
 /// `b.cols`), initialised for [`Into::Add`], and overlap neither operand.
-pub unsafe fn multiply(simd: V3, dst: *mut f32, row_stride: usize, into: Into, a: Matrix, b: Matrix) {
-    assert!(a.col_stride == 1 && a.cols == b.rows && b.rows > 0 && (b.row_stride == 1 || b.col_stride == 1));
+pub unsafe fn multiply(simd: V3, dst: *mut f32, row_stride: usize, into: Into, a: Matrix, b: Matrix, parallelism: Parallelism) {
+    assert!(a.cols == b.rows && b.rows > 0);
+    assert!([a, b].iter().all(|matrix| matrix.row_stride == 1 || matrix.col_stride == 1));
     let mut room = LEFT_ROOM.take();
     let at_once = (LEFT / a.cols).max(1).next_multiple_of(ROWS);
     let (mut rest, mut dst) = (a, Destination(dst));
@@ -70,11 +78,13 @@ pub unsafe fn multiply(simd: V3, dst: *mut f32, row_stride: usize, into: Into, a
         let len = a.rows * a.cols;
         room.resize(room.len().max(len), 0.0);
         let left = &mut room[..len];
-        left.par_chunks_mut(ROWS * a.cols).with_min_len(8).enumerate().for_each(|(band, packed)| {
-            simd.vectorize(PackLeft { simd, a, row: band * ROWS, packed });
-        });
+        let pack = |(band, packed)| simd.vectorize(PackLeft { simd, a, row: band * ROWS, packed });
+        match parallelism {
+            Parallelism::None => left.chunks_mut(ROWS * a.cols).enumerate().for_each(pack),
+            Parallelism::Rayon(_) => left.par_chunks_mut(ROWS * a.cols).with_min_len(8).enumerate().for_each(pack),
+        }
         // SAFETY: as the caller promises, of these rows.
-        unsafe { by_columns(Product { simd, left, b, dst, row_stride, into }) };
+        unsafe { by_columns(Product { simd, left, b, dst, row_stride, into }, parallelism) };
         dst = Destination(dst.0.wrapping_add(a.rows * row_stride));
         rest = below;
     }
@@ -97,17 +107,33 @@ struct Product<'a> {
 ///
 /// # Safety
 /// As [`multiply`], of the rows of `left`.
-unsafe fn by_columns(product: Product) {
+unsafe fn by_columns(product: Product, parallelism: Parallelism) {
     let (inner, panels) = (product.b.rows, product.b.cols.div_ceil(COLS));
     let depth = inner.div_ceil(inner.div_ceil(DEPTH)).next_multiple_of(8);
-    let tasks = panels.div_ceil(PANELS).next_multiple_of(rayon::current_num_threads()).min(panels);
-    (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
-        let panels = task * panels / tasks..(task + 1) * panels / tasks;
+    let run = |panels: Range<usize>| {
         let mut right = RIGHT_ROOM.take();
         right.resize(right.len().max(panels.len() * depth), [0.0; COLS]);
         product.simd.vectorize(Columns { product, right: &mut right, panels, depth });
         RIGHT_ROOM.set(right);
-    });
+    };
+    match parallelism {
+        Parallelism::None => tasks(panels, 1).into_iter().for_each(run),
+        Parallelism::Rayon(threads) => tasks(panels, threads.max(1)).into_par_iter().with_max_len(1).for_each(run),
+    }
+}
+
+/// Panels of each task: as many a thread, in tasks that get smaller towards the end of each share, so that all threads end together.
+fn tasks(panels: usize, threads: usize) -> Vec<Range<usize>> {
+    let mut tasks = Vec::new();
+    for thread in 0..threads {
+        let (mut start, end) = (thread * panels / threads, (thread + 1) * panels / threads);
+        while start < end {
+            let len = PANELS.min((end - start).div_ceil(2));
+            tasks.push(start..start + len);
+            start += len;
+        }
+    }
+    tasks
 }
 
 /// Where a product goes.
@@ -131,17 +157,24 @@ impl NullaryFnOnce for PackLeft<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let len = self.a.cols;
-        let row = |i: usize| &self.a.data[(self.row + i) * self.a.row_stride..][..len];
-        if self.packed.len() < ROWS * len {
-            let count = self.packed.len() / len;
+        let Matrix { data, cols: len, row_stride, col_stride, .. } = self.a;
+        let (first, count) = (self.row * row_stride, self.packed.len() / len);
+        if count < ROWS {
             for (column, packed) in self.packed.chunks_exact_mut(count).enumerate() {
-                packed.iter_mut().enumerate().for_each(|(i, x)| *x = row(i)[column]);
+                let first = first + column * col_stride;
+                packed.iter_mut().enumerate().for_each(|(i, x)| *x = data[first + i * row_stride]);
             }
             return;
         }
-        let rows: [_; ROWS] = std::array::from_fn(|i| row(i).as_chunks::<8>());
         let (columns, _) = self.packed.as_chunks_mut::<ROWS>();
+        if col_stride != 1 {
+            for (column, packed) in columns.iter_mut().enumerate() {
+                packed.copy_from_slice(&data[first + column * col_stride..][..ROWS]);
+            }
+            return;
+        }
+        let row = |i: usize| &data[first + i * row_stride..][..len];
+        let rows: [_; ROWS] = std::array::from_fn(|i| row(i).as_chunks::<8>());
         let (eights, rest) = columns.as_chunks_mut::<8>();
         for (i, packed) in eights.iter_mut().enumerate() {
             let mut eight = [self.simd.splat_f32x8(0.0); 8];
@@ -360,6 +393,7 @@ fn multiply_add<const R: usize>(simd: V3, sums: &mut [[f32x8; 2]; R], a: &[f32; 
 
 #[cfg(test)]
 mod tests {
+    use super::super::host::all_threads;
     use super::*;
 
     /// Small numbers without a pattern.
@@ -367,19 +401,21 @@ mod tests {
         (0..len).map(|i| ((((i + seed) * 2_654_435_761) >> 7) % 1009) as f32 / 504.0 - 1.0).collect()
     }
 
-    fn product(m: usize, n: usize, k: usize, transposed: bool, into: Into) -> (Vec<f32>, Vec<f64>) {
+    /// A product, of matrices that lie transposed where `transposed` says so, and the same in f64.
+    fn product([m, n, k]: [usize; 3], transposed: [bool; 2], into: Into, parallelism: Parallelism) -> (Vec<f32>, Vec<f64>) {
         let Some(simd) = V3::try_new() else { panic!("a processor with AVX2 is needed to test its products") };
         let (gap, filled) = (5, 0.25f32);
-        let (a, b) = (numbers(m * (k + 3), 1), numbers(k * n, 7));
-        let right = if transposed { Matrix::new(&b, n, k, k).t() } else { Matrix::new(&b, k, n, n) };
+        let (a, b) = (numbers((m + 3) * (k + 3), 1), numbers(k * n, 7));
+        let left = if transposed[0] { Matrix::new(&a, k, m, m + 3).t() } else { Matrix::new(&a, m, k, k + 3) };
+        let right = if transposed[1] { Matrix::new(&b, n, k, k).t() } else { Matrix::new(&b, k, n, n) };
         let mut y = vec![filled; m * (n + gap)];
         // SAFETY: y has m rows of n elements and a gap each.
-        unsafe { multiply(simd, y.as_mut_ptr(), n + gap, into, Matrix::new(&a, m, k, k + 3), right) }
-        let at = |l: usize, j: usize| f64::from(if transposed { b[j * k + l] } else { b[l * n + j] });
+        unsafe { multiply(simd, y.as_mut_ptr(), n + gap, into, left, right, parallelism) }
+        let at = |matrix: Matrix, i: usize, j: usize| f64::from(matrix.data[i * matrix.row_stride + j * matrix.col_stride]);
         let expected = (0..m * (n + gap)).map(|i| {
             let (row, j) = (i / (n + gap), i % (n + gap));
             let before = if into == Into::Add || j >= n { f64::from(filled) } else { 0.0 };
-            before + if j < n { (0..k).map(|l| f64::from(a[row * (k + 3) + l]) * at(l, j)).sum() } else { 0.0 }
+            before + if j < n { (0..k).map(|l| at(left, row, l) * at(right, l, j)).sum() } else { 0.0 }
         });
         (y, expected.collect())
     }
@@ -389,13 +425,15 @@ mod tests {
         let mut shapes: Vec<[usize; 3]> = (1..=13).map(|m| [m, 16 + m, 40 - m]).collect();
         // Several bands, blocks, panels, tasks, depths and pieces of the left matrix.
         shapes.extend([[1, 1, 1], [130, 7, 9], [65, 200, 2100], [200, 33, 1025], [613, 48, 64], [12, 1030, 16]]);
-        for [m, n, k] in shapes {
-            for (transposed, into) in [(false, Into::Overwrite), (true, Into::Overwrite), (false, Into::Add), (true, Into::Add)]
-            {
-                let (y, expected) = product(m, n, k, transposed, into);
+        for shape in shapes {
+            for case in 0..16 {
+                let [left, right, add, alone] = [1, 2, 4, 8].map(|bit| case & bit != 0);
+                let into = if add { Into::Add } else { Into::Overwrite };
+                let parallelism = if alone { Parallelism::None } else { all_threads() };
+                let (y, expected) = product(shape, [left, right], into, parallelism);
                 for (i, (y, expected)) in y.iter().zip(&expected).enumerate() {
-                    let bound = 4e-7 * k as f64 + 1e-6;
-                    assert!((f64::from(*y) - expected).abs() < bound, "({m}, {n}, {k}) at {i}: {y}, {expected}");
+                    let bound = 4e-7 * shape[2] as f64 + 1e-6;
+                    assert!((f64::from(*y) - expected).abs() < bound, "{shape:?}, case {case}, at {i}: {y}, {expected}");
                 }
             }
         }
@@ -405,7 +443,7 @@ mod tests {
     fn a_row_has_the_same_bits_whatever_is_beside_it_and_however_many_threads_there_are() {
         let with_threads = |threads: usize, m: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| product(m, 100, 1500, true, Into::Overwrite).0)
+            pool.install(|| product([m, 100, 1500], [false, true], Into::Overwrite, all_threads()).0)
         };
         let many = with_threads(3, 90);
         assert_eq!(with_threads(1, 90), many);

@@ -158,11 +158,9 @@ const WORTH_HALVING: usize = 128;
 unsafe fn gemm_into(dst: *mut f32, row_stride: usize, into: Into, a: Matrix, b: Matrix, parallelism: Parallelism) {
     assert_eq!(a.cols, b.rows);
     #[cfg(target_arch = "x86_64")]
-    if matches!(parallelism, Parallelism::Rayon(_))
-        && let Some(simd) = avx2::suits(a, b)
-    {
+    if let Some(simd) = avx2::suits(a, b, parallelism) {
         // SAFETY: as the caller promises.
-        return unsafe { avx2::multiply(simd, dst, row_stride, into, a, b) };
+        return unsafe { avx2::multiply(simd, dst, row_stride, into, a, b, parallelism) };
     }
     let threads = match parallelism {
         Parallelism::None => 0,
@@ -322,25 +320,21 @@ pub fn exp_sum(a: &mut [f32], shift: f32) -> f32 {
 pub fn exp(x: f32) -> f32 {
     const LN2_HI: f32 = 0.693_359_4;
     const LN2_LO: f32 = -2.121_944_4e-4;
+    /// Has its last bit at 1, so that what is added is rounded to a whole number, which is then in the low bits.
+    const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³
     let clamped = if x < -87.336_54 { -87.336_54 } else { x };
     let clamped = if clamped > 88.722_83 { 88.722_83 } else { clamped };
-    let n = (clamped * std::f32::consts::LOG2_E).round_ties_even();
+    let rounded = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
     let r = n.mul_add(-LN2_LO, n.mul_add(-LN2_HI, clamped));
     let mut p = 1.987_569_1e-4f32;
     for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = p.mul_add(r, c);
     }
     let p = (p * r).mul_add(r, r) + 1.0;
-    // 2^n in two factors, since n reaches 128.
-    let half = (n * 0.5).floor();
-    let scaled = p * power_of_two(half) * power_of_two(n - half);
+    // Times 2^n: n is added to the exponent, which cannot overflow, since p < 1 where n is 128.
+    let scaled = f32::from_bits(p.to_bits().wrapping_add(rounded.to_bits() << 23));
     if x < -87.336_54 { 0.0 } else { scaled }
-}
-
-#[inline(always)]
-fn power_of_two(n: f32) -> f32 {
-    // In range for every n that `exp` passes; NaN casts to 0 and meets a NaN polynomial.
-    f32::from_bits((((n as i32) + 127) << 23) as u32)
 }
 
 /// 1 / (1 + e^−x).
