@@ -9,7 +9,7 @@
 // The pieces of a product are columns of the same rows of the destination.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::{__m256, _MM_HINT_T0};
+use std::arch::x86_64::{__m256, _MM_HINT_T0, _MM_HINT_T1};
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -38,14 +38,14 @@ const LEFT: usize = if cfg!(test) { 10_000 } else { 4 << 20 }; // tests go throu
 /// Most panels of a task.
 const PANELS: usize = 4;
 
+/// Products that a tile adds to each sum at a step.
+const STEP: usize = 4;
+
 /// Multiplications that are worth several threads.
 const WORTH_THREADS: usize = 1 << 18;
 
 /// Multiplications that are worth packing.
 const WORTH: usize = 1 << 15;
-
-/// Bytes from what a tile multiplies to what it fetches of the left matrix.
-const AHEAD: usize = 512;
 
 /// Whether a product here beats gemm's: on such a processor, and not too small, or with threads to be divided between them.
 pub fn suits(a: Matrix, b: Matrix, parallelism: Parallelism) -> Option<V3> {
@@ -192,6 +192,19 @@ impl NullaryFnOnce for PackLeft<'_> {
     }
 }
 
+/// Rows of a panel of the right matrix that are to be packed.
+struct Next {
+    rows: Range<usize>,
+    panel: usize,
+}
+
+/// What a tile fetches from memory into the second-level cache: a line at each of its steps.
+struct Fetch {
+    from: *const f32,
+    /// From a step's line to the next step's.
+    bytes: usize,
+}
+
 /// Some panels of columns of a product.
 struct Columns<'a> {
     product: Product<'a>,
@@ -214,7 +227,8 @@ impl NullaryFnOnce for Columns<'_> {
                     if block == 0 {
                         self.pack_right(rows.clone(), panel);
                     }
-                    self.tiles(rows.clone(), panel, block * block_rows, left);
+                    let next = self.next(&rows, panel).filter(|_| block == 0);
+                    self.tiles(rows.clone(), panel, block * block_rows, left, next);
                 }
             }
         }
@@ -267,9 +281,34 @@ impl Columns<'_> {
         }
     }
 
+    /// What is packed after some rows of a panel: the same of the next panel, the next rows, or what the next task begins with.
+    #[inline(always)]
+    fn next(&self, rows: &Range<usize>, panel: usize) -> Option<Next> {
+        let (Matrix { rows: inner, cols, .. }, depth) = (self.product.b, self.depth);
+        let (start, panel) = match panel + 1 == self.panels.end {
+            true if rows.end == inner => (0, panel + 1),
+            true => (rows.end, self.panels.start),
+            false => (rows.start, panel + 1),
+        };
+        ((panel + 1) * COLS <= cols).then(|| Next { rows: start..(start + depth).min(inner), panel })
+    }
+
+    /// The part of what is packed next that tile `index` fetches, in `steps` steps. Without it a thread would wait for memory.
+    #[inline(always)]
+    fn fetch(&self, next: &Next, index: usize, steps: usize) -> Option<Fetch> {
+        let (b, column) = (self.product.b, next.panel * COLS);
+        if b.col_stride == 1 {
+            let row = next.rows.start + index * steps;
+            let from = || b.data.as_ptr().wrapping_add(row * b.row_stride + column);
+            return (row < next.rows.end).then(|| Fetch { from: from(), bytes: b.row_stride * size_of::<f32>() });
+        }
+        let from = || b.data.as_ptr().wrapping_add((column + index) * b.col_stride + next.rows.start);
+        (index < COLS).then(|| Fetch { from: from(), bytes: STEP * size_of::<f32>() })
+    }
+
     /// One panel's tiles in a block of rows, from `first` on.
     #[inline(always)]
-    fn tiles(&self, rows: Range<usize>, panel: usize, first: usize, left: &[f32]) {
+    fn tiles(&self, rows: Range<usize>, panel: usize, first: usize, left: &[f32], next: Option<Next>) {
         let Product { simd, b: Matrix { rows: inner, cols, .. }, dst, row_stride, into, .. } = self.product;
         let b = &self.right[(panel - self.panels.start) * self.depth..][..rows.len()];
         for (i, a) in left.chunks(ROWS * inner).enumerate() {
@@ -277,7 +316,9 @@ impl Columns<'_> {
             let a = &a[rows.start * count..rows.end * count];
             let dst = dst.0.wrapping_add((first + i * ROWS) * row_stride + panel * COLS);
             let add = into == Into::Add || rows.start > 0;
-            let tile = Tile { simd, dst, row_stride, cols: COLS.min(cols - panel * COLS), add };
+            let fetch = next.as_ref().and_then(|next| self.fetch(next, i, rows.len() / STEP));
+            let fetch = fetch.unwrap_or(Fetch { from: a.as_ptr(), bytes: 0 });
+            let tile = Tile { simd, dst, row_stride, cols: COLS.min(cols - panel * COLS), add, fetch };
             // SAFETY: the rows and columns of this tile are in the product, and another task writes none of them.
             unsafe {
                 match count {
@@ -328,6 +369,7 @@ struct Tile {
     row_stride: usize,
     cols: usize,
     add: bool,
+    fetch: Fetch,
 }
 
 impl Tile {
@@ -338,18 +380,17 @@ impl Tile {
     /// initialised, to `add`.
     #[inline(always)]
     unsafe fn write<const R: usize>(self, a: &[f32], b: &[[f32; COLS]]) {
-        let Self { simd, dst, row_stride, cols, add } = self;
+        let Self { simd, dst, row_stride, cols, add, mut fetch } = self;
         for row in 0..R {
             simd.sse._mm_prefetch::<_MM_HINT_T0>(dst.wrapping_add(row * row_stride).cast());
         }
         let mut sums = [[simd.splat_f32x8(0.0); 2]; R];
         let (a, _) = a.as_chunks::<R>();
-        let ((a_fours, a), (b_fours, b)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
-        for (a, b) in a_fours.iter().zip(b_fours) {
-            let ahead = a.as_ptr().cast::<i8>().wrapping_add(AHEAD);
-            simd.sse._mm_prefetch::<_MM_HINT_T0>(ahead);
-            simd.sse._mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64));
-            for i in 0..4 {
+        let ((a_steps, a), (b_steps, b)) = (a.as_chunks::<STEP>(), b.as_chunks::<STEP>());
+        for (a, b) in a_steps.iter().zip(b_steps) {
+            simd.sse._mm_prefetch::<_MM_HINT_T1>(fetch.from.cast());
+            fetch.from = fetch.from.wrapping_byte_add(fetch.bytes);
+            for i in 0..STEP {
                 multiply_add(simd, &mut sums, &a[i], &b[i]);
             }
         }
