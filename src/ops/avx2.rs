@@ -18,7 +18,7 @@ use pulp::x86::{V3, V4};
 use pulp::{NullaryFnOnce, f32x8};
 use rayon::prelude::*;
 
-use super::host::{Into, Matrix};
+use super::host::Matrix;
 
 /// Rows of a tile of sums.
 const ROWS: usize = 6;
@@ -62,17 +62,17 @@ thread_local! {
     static RIGHT_ROOM: Cell<Vec<[f32; COLS]>> = const { Cell::new(Vec::new()) };
 }
 
-/// `dst (m, n; rows row_stride apart) = [dst +] a (m, k) · b (k, n)`, by one thread or by all.
+/// `place (m, n; rows row_stride apart) = [onto +] a (m, k) · b (k, n)`, by one thread or by all.
 ///
 /// # Safety
-/// `dst` must be valid for writes of `a.rows` rows of `b.cols` elements `row_stride` apart (`row_stride` no less than
-/// `b.cols`), initialised for [`Into::Add`], and overlap neither operand.
-pub unsafe fn multiply(simd: V3, dst: *mut f32, row_stride: usize, into: Into, a: Matrix, b: Matrix, parallelism: Parallelism) {
+/// The place must be valid for writes of `a.rows` rows of `b.cols` elements `row_stride` apart (`row_stride` no less than
+/// `b.cols`), and overlap neither operand; what it adds, for reads of the same. These are one place or do not overlap.
+pub unsafe fn multiply(simd: V3, place: Place, row_stride: usize, a: Matrix, b: Matrix, parallelism: Parallelism) {
     assert!(a.cols == b.rows && b.rows > 0);
     assert!([a, b].iter().all(|matrix| matrix.row_stride == 1 || matrix.col_stride == 1));
     let mut room = LEFT_ROOM.take();
     let at_once = (LEFT / a.cols).max(1).next_multiple_of(ROWS);
-    let (mut rest, mut dst) = (a, Destination(dst));
+    let (mut rest, mut place) = (a, place);
     while rest.rows > 0 {
         let (a, below) = rest.split_rows(at_once);
         let len = a.rows * a.cols;
@@ -84,8 +84,8 @@ pub unsafe fn multiply(simd: V3, dst: *mut f32, row_stride: usize, into: Into, a
             Parallelism::Rayon(_) => left.par_chunks_mut(ROWS * a.cols).with_min_len(8).enumerate().for_each(pack),
         }
         // SAFETY: as the caller promises, of these rows.
-        unsafe { by_columns(Product { simd, left, b, dst, row_stride, into }, parallelism) };
-        dst = Destination(dst.0.wrapping_add(a.rows * row_stride));
+        unsafe { by_columns(Product { simd, left, b, place, row_stride }, parallelism) };
+        place = place.at(a.rows * row_stride);
         rest = below;
     }
     LEFT_ROOM.set(room);
@@ -98,9 +98,8 @@ struct Product<'a> {
     /// Bands of [`ROWS`] rows, the last of what is left, `(K, rows)` each.
     left: &'a [f32],
     b: Matrix<'a>,
-    dst: Destination,
+    place: Place,
     row_stride: usize,
-    into: Into,
 }
 
 /// One task some panels of columns.
@@ -136,13 +135,23 @@ fn tasks(panels: usize, threads: usize) -> Vec<Range<usize>> {
     tasks
 }
 
-/// Where a product goes.
+/// Where a product goes, and what it is added to, if to anything.
 #[derive(Clone, Copy)]
-struct Destination(*mut f32);
+pub struct Place {
+    pub dst: *mut f32,
+    pub onto: Option<*const f32>,
+}
 
-// SAFETY: the tasks of a product write different columns.
-unsafe impl Send for Destination {}
-unsafe impl Sync for Destination {}
+// SAFETY: the tasks of a product write different columns, and read no others.
+unsafe impl Send for Place {}
+unsafe impl Sync for Place {}
+
+impl Place {
+    /// The same, some elements on.
+    fn at(self, offset: usize) -> Self {
+        Self { dst: self.dst.wrapping_add(offset), onto: self.onto.map(|onto| onto.wrapping_add(offset)) }
+    }
+}
 
 /// Up to [`ROWS`] rows from `row`, their elements side by side: `packed (K, rows)`.
 struct PackLeft<'a> {
@@ -309,16 +318,18 @@ impl Columns<'_> {
     /// One panel's tiles in a block of rows, from `first` on.
     #[inline(always)]
     fn tiles(&self, rows: Range<usize>, panel: usize, first: usize, left: &[f32], next: Option<Next>) {
-        let Product { simd, b: Matrix { rows: inner, cols, .. }, dst, row_stride, into, .. } = self.product;
+        let Product { simd, b: Matrix { rows: inner, cols, .. }, place, row_stride, .. } = self.product;
         let b = &self.right[(panel - self.panels.start) * self.depth..][..rows.len()];
         for (i, a) in left.chunks(ROWS * inner).enumerate() {
             let count = a.len() / inner;
             let a = &a[rows.start * count..rows.end * count];
-            let dst = dst.0.wrapping_add((first + i * ROWS) * row_stride + panel * COLS);
-            let add = into == Into::Add || rows.start > 0;
+            let mut place = place.at((first + i * ROWS) * row_stride + panel * COLS);
+            if rows.start > 0 {
+                place.onto = Some(place.dst);
+            }
             let fetch = next.as_ref().and_then(|next| self.fetch(next, i, rows.len() / STEP));
             let fetch = fetch.unwrap_or(Fetch { from: a.as_ptr(), bytes: 0 });
-            let tile = Tile { simd, dst, row_stride, cols: COLS.min(cols - panel * COLS), add, fetch };
+            let tile = Tile { simd, place, row_stride, cols: COLS.min(cols - panel * COLS), fetch };
             // SAFETY: the rows and columns of this tile are in the product, and another task writes none of them.
             unsafe {
                 match count {
@@ -365,10 +376,9 @@ fn transpose_halves(simd: V3, rows: [f32x8; 4]) -> [__m256; 4] {
 /// A tile of a product: rows of `cols` columns, [`COLS`] at most.
 struct Tile {
     simd: V3,
-    dst: *mut f32,
+    place: Place,
     row_stride: usize,
     cols: usize,
-    add: bool,
     fetch: Fetch,
 }
 
@@ -376,13 +386,13 @@ impl Tile {
     /// `a (depth, R)`, `b (depth, 16)`.
     ///
     /// # Safety
-    /// `dst` must be valid for writes of `R` rows of `cols` elements `row_stride` apart, which no one else uses meanwhile;
-    /// initialised, to `add`.
+    /// The place must be valid for writes of `R` rows of `cols` elements `row_stride` apart, which no one else uses meanwhile, and
+    /// what it adds for reads.
     #[inline(always)]
     unsafe fn write<const R: usize>(self, a: &[f32], b: &[[f32; COLS]]) {
-        let Self { simd, dst, row_stride, cols, add, mut fetch } = self;
+        let Self { simd, place, row_stride, cols, mut fetch } = self;
         for row in 0..R {
-            simd.sse._mm_prefetch::<_MM_HINT_T0>(dst.wrapping_add(row * row_stride).cast());
+            simd.sse._mm_prefetch::<_MM_HINT_T0>(place.at(row * row_stride).dst.cast());
         }
         let mut sums = [[simd.splat_f32x8(0.0); 2]; R];
         let (a, _) = a.as_chunks::<R>();
@@ -398,22 +408,20 @@ impl Tile {
             multiply_add(simd, &mut sums, a, b);
         }
         for (i, sums) in sums.into_iter().enumerate() {
-            let row = dst.wrapping_add(i * row_stride);
-            // SAFETY: the caller answers for the row; it is read to `add` alone, and 16 columns are `[[f32; 8]; 2]`.
+            let Place { dst, onto } = place.at(i * row_stride);
+            // SAFETY: the caller answers for the rows; 16 columns are `[[f32; 8]; 2]`.
             unsafe {
                 if cols == COLS {
-                    let row: *mut [[f32; 8]; 2] = row.cast();
                     let mut sums = sums;
-                    if add {
-                        let [left, right]: [f32x8; 2] = pulp::cast(row.read());
+                    if let Some(onto) = onto {
+                        let [left, right]: [f32x8; 2] = pulp::cast(onto.cast::<[[f32; 8]; 2]>().read());
                         sums = [simd.add_f32x8(left, sums[0]), simd.add_f32x8(right, sums[1])];
                     }
-                    row.write(pulp::cast(sums));
+                    dst.cast::<[[f32; 8]; 2]>().write(pulp::cast(sums));
                 } else {
                     let sums: [f32; COLS] = pulp::cast(sums);
                     for (column, sum) in sums.iter().take(cols).enumerate() {
-                        let place = row.add(column);
-                        place.write(if add { place.read() + sum } else { *sum });
+                        dst.add(column).write(onto.map_or(0.0, |onto| onto.add(column).read()) + sum);
                     }
                 }
             }
@@ -442,21 +450,40 @@ mod tests {
         (0..len).map(|i| ((((i + seed) * 2_654_435_761) >> 7) % 1009) as f32 / 504.0 - 1.0).collect()
     }
 
+    /// What a product is added to.
+    #[derive(Clone, Copy)]
+    enum Onto {
+        Nothing,
+        Itself,
+        Others,
+    }
+
     /// A product, of matrices that lie transposed where `transposed` says so, and the same in f64.
-    fn product([m, n, k]: [usize; 3], transposed: [bool; 2], into: Into, parallelism: Parallelism) -> (Vec<f32>, Vec<f64>) {
+    fn product([m, n, k]: [usize; 3], transposed: [bool; 2], onto: Onto, parallelism: Parallelism) -> (Vec<f32>, Vec<f64>) {
         let Some(simd) = V3::try_new() else { panic!("a processor with AVX2 is needed to test its products") };
         let (gap, filled) = (5, 0.25f32);
         let (a, b) = (numbers((m + 3) * (k + 3), 1), numbers(k * n, 7));
         let left = if transposed[0] { Matrix::new(&a, k, m, m + 3).t() } else { Matrix::new(&a, m, k, k + 3) };
         let right = if transposed[1] { Matrix::new(&b, n, k, k).t() } else { Matrix::new(&b, k, n, n) };
-        let mut y = vec![filled; m * (n + gap)];
+        let (mut y, rows) = (vec![filled; m * (n + gap)], numbers(m * (n + gap), 3));
+        let dst = y.as_mut_ptr();
+        let onto_rows = match onto {
+            Onto::Nothing => None,
+            Onto::Itself => Some(dst.cast_const()),
+            Onto::Others => Some(rows.as_ptr()),
+        };
         // SAFETY: y has m rows of n elements and a gap each.
-        unsafe { multiply(simd, y.as_mut_ptr(), n + gap, into, left, right, parallelism) }
+        unsafe { multiply(simd, Place { dst, onto: onto_rows }, n + gap, left, right, parallelism) }
         let at = |matrix: Matrix, i: usize, j: usize| f64::from(matrix.data[i * matrix.row_stride + j * matrix.col_stride]);
         let expected = (0..m * (n + gap)).map(|i| {
             let (row, j) = (i / (n + gap), i % (n + gap));
-            let before = if into == Into::Add || j >= n { f64::from(filled) } else { 0.0 };
-            before + if j < n { (0..k).map(|l| at(left, row, l) * at(right, l, j)).sum() } else { 0.0 }
+            let before = match onto {
+                _ if j >= n => filled,
+                Onto::Nothing => 0.0,
+                Onto::Itself => filled,
+                Onto::Others => rows[i],
+            };
+            f64::from(before) + if j < n { (0..k).map(|l| at(left, row, l) * at(right, l, j)).sum() } else { 0.0 }
         });
         (y, expected.collect())
     }
@@ -467,11 +494,11 @@ mod tests {
         // Several bands, blocks, panels, tasks, depths and pieces of the left matrix.
         shapes.extend([[1, 1, 1], [130, 7, 9], [65, 200, 2100], [200, 33, 1025], [613, 48, 64], [12, 1030, 16]]);
         for shape in shapes {
-            for case in 0..16 {
-                let [left, right, add, alone] = [1, 2, 4, 8].map(|bit| case & bit != 0);
-                let into = if add { Into::Add } else { Into::Overwrite };
+            for case in 0..24 {
+                let [left, right, alone] = [1, 2, 4].map(|bit| case & bit != 0);
+                let onto = [Onto::Nothing, Onto::Itself, Onto::Others][case / 8];
                 let parallelism = if alone { Parallelism::None } else { all_threads() };
-                let (y, expected) = product(shape, [left, right], into, parallelism);
+                let (y, expected) = product(shape, [left, right], onto, parallelism);
                 for (i, (y, expected)) in y.iter().zip(&expected).enumerate() {
                     let bound = 4e-7 * shape[2] as f64 + 1e-6;
                     assert!((f64::from(*y) - expected).abs() < bound, "{shape:?}, case {case}, at {i}: {y}, {expected}");
@@ -484,7 +511,7 @@ mod tests {
     fn a_row_has_the_same_bits_whatever_is_beside_it_and_however_many_threads_there_are() {
         let with_threads = |threads: usize, m: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| product([m, 100, 1500], [false, true], Into::Overwrite, all_threads()).0)
+            pool.install(|| product([m, 100, 1500], [false, true], Onto::Nothing, all_threads()).0)
         };
         let many = with_threads(3, 90);
         assert_eq!(with_threads(1, 90), many);

@@ -13,7 +13,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
-use super::avx2;
+use super::avx2::{self, Place};
 use crate::Result;
 
 /// Whether the fused bodies can take this tensor.
@@ -135,15 +135,30 @@ pub fn matmul(dst: &mut [f32], row_stride: usize, into: Into, a: Matrix, b: Matr
     unsafe { gemm_into(dst.as_mut_ptr(), row_stride, into, a, b, parallelism) }
 }
 
-/// a (m, k) · b (k, n) in new memory, by all threads. → `(m, n)`
-pub fn product(a: Matrix, b: Matrix) -> Vec<f32> {
-    let len = a.rows * b.cols;
-    let mut dst = Vec::with_capacity(len);
-    if len > 0 {
-        // SAFETY: the capacity is m rows of n elements, `n` apart. Overwriting reads none of them and writes all.
+/// \[onto (m, n) +\] a (m, k) · b (k, n) in new memory, by all threads. → `(m, n)`
+pub fn product(onto: Option<&[f32]>, a: Matrix, b: Matrix) -> Vec<f32> {
+    let (m, n) = (a.rows, b.cols);
+    let mut dst = Vec::with_capacity(m * n);
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = avx2::suits(a, b, all_threads()) {
+        let place = Place { dst: dst.as_mut_ptr(), onto: onto.map(|onto| onto[..m * n].as_ptr()) };
+        // SAFETY: the capacity is m rows of n elements, `n` apart; all are written. `onto` has as many.
         unsafe {
-            gemm_into(dst.as_mut_ptr(), b.cols, Into::Overwrite, a, b, all_threads());
-            dst.set_len(len);
+            avx2::multiply(simd, place, n, a, b, all_threads());
+            dst.set_len(m * n);
+        }
+        return dst;
+    }
+    if let Some(onto) = onto {
+        let mut dst = rows(m, n, |row, y| y.copy_from_slice(&onto[row * n..][..n]));
+        matmul(&mut dst, n, Into::Add, a, b, all_threads());
+        return dst;
+    }
+    if m * n > 0 {
+        // SAFETY: as above. Overwriting reads none of them and writes all.
+        unsafe {
+            gemm_into(dst.as_mut_ptr(), n, Into::Overwrite, a, b, all_threads());
+            dst.set_len(m * n);
         }
     }
     dst
@@ -159,8 +174,9 @@ unsafe fn gemm_into(dst: *mut f32, row_stride: usize, into: Into, a: Matrix, b: 
     assert_eq!(a.cols, b.rows);
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = avx2::suits(a, b, parallelism) {
+        let place = Place { dst, onto: (into == Into::Add).then_some(dst.cast_const()) };
         // SAFETY: as the caller promises.
-        return unsafe { avx2::multiply(simd, dst, row_stride, into, a, b, parallelism) };
+        return unsafe { avx2::multiply(simd, place, row_stride, a, b, parallelism) };
     }
     let threads = match parallelism {
         Parallelism::None => 0,
@@ -440,7 +456,7 @@ mod tests {
             for b in [Matrix::new(&b, k, n, n), Matrix::new(&transposed, n, k, k).t()] {
                 let mut added = vec![1f32; m * (n + 3)];
                 matmul(&mut added, n + 3, Into::Add, a, b, all_threads());
-                for (i, (value, expected)) in product(a, b).iter().zip(&expected).enumerate() {
+                for (i, (value, expected)) in product(None, a, b).iter().zip(&expected).enumerate() {
                     assert!((f64::from(*value) - expected).abs() < 1e-4, "{m} {n} {k}: {value} is not {expected}");
                     assert!((f64::from(added[i / n * (n + 3) + i % n]) - expected - 1.0).abs() < 1e-4);
                 }
@@ -457,7 +473,7 @@ mod tests {
         let bits = |threads: usize, transposed: bool| -> Vec<u32> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let b = if transposed { Matrix::new(&b, n, k, k).t() } else { Matrix::new(&b, k, n, n) };
-            pool.install(|| product(Matrix::new(&a, m, k, k), b)).into_iter().map(f32::to_bits).collect()
+            pool.install(|| product(None, Matrix::new(&a, m, k, k), b)).into_iter().map(f32::to_bits).collect()
         };
         for transposed in [false, true] {
             for threads in [2, 3, 4, 8] {

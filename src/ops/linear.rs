@@ -52,7 +52,7 @@ impl Linear {
         let dx = self.weight.with_parts(|parts| {
             if let Some(floats) = single(parts) {
                 let w = Matrix::new(floats, outputs, cols, cols);
-                return host::product(Matrix::new(&dy, rows, outputs, outputs), w);
+                return host::product(None, Matrix::new(&dy, rows, outputs, outputs), w);
             }
             let mut dx = vec![0f32; rows * cols];
             for_each_block(parts, rows_at_a_time, |first, block, block_rows| {
@@ -92,15 +92,14 @@ fn product(x: &Tensor, w: &Weight, residual: Option<&Tensor>) -> Result<Tensor> 
     let x = HostSlice::new(&x)?;
     let residual = residual.map(Tensor::contiguous).transpose()?;
     let residual = residual.as_ref().map(HostSlice::new).transpose()?;
-    let residual =
-        residual.as_deref().map(|residual| host::rows(rows, cols, |row, y| y.copy_from_slice(&residual[row * cols..][..cols])));
+    let residual = residual.as_deref();
     let y = w.with_parts(|parts| {
         let matrix = Matrix::new(&x, rows, inner, inner);
-        if let (Some(floats), None) = (single(parts).filter(|_| rows > MAX_ROWS), &residual) {
-            return host::product(matrix, Matrix::new(floats, cols, inner, inner).t());
+        if let Some(floats) = single(parts).filter(|_| rows > MAX_ROWS) {
+            return host::product(residual, matrix, Matrix::new(floats, cols, inner, inner).t());
         }
         let into = if residual.is_some() { Into::Add } else { Into::Overwrite };
-        let mut y = residual.unwrap_or_else(|| vec![0f32; rows * cols]);
+        let mut y = residual.map_or_else(|| vec![0f32; rows * cols], <[f32]>::to_vec);
         if rows <= MAX_ROWS {
             few_rows(&x, parts, rows, &mut y);
             return y;

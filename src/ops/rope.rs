@@ -94,7 +94,13 @@ pub fn split(
         None => forward_columns(qkv, 0..q_width, angles)?,
     };
     let k = forward_columns(qkv, q_width..q_width + kv_width, angles)?;
-    Ok([q, k, qkv.narrow(1, q_width + kv_width, kv_width)?.contiguous()?])
+    let values = q_width + kv_width..q_width + 2 * kv_width;
+    let v = if host::is_host_f32(qkv) {
+        copy_host(qkv, values)?
+    } else {
+        qkv.narrow(1, values.start, values.len())?.contiguous()?
+    };
+    Ok([q, k, v])
 }
 
 /// The gradient of [`split`]'s rows, given those of its results, and its other arguments. → `(T, Q + 2·KV)`.
@@ -190,6 +196,15 @@ fn forward_host(x: &Tensor, columns: Range<usize>, angles: &Angles) -> Result<Te
         let x = &x[row * stride..][..stride];
         rotate(&x[columns.clone()], &table[row * 2 * half..][..2 * half], sign, y);
     });
+    host::tensor(y, (rows, columns.len()))
+}
+
+/// Some columns, by all threads. candle's copy takes one.
+fn copy_host(x: &Tensor, columns: Range<usize>) -> Result<Tensor> {
+    let ((rows, stride), x) = (x.dims2()?, x.contiguous()?);
+    let x = HostSlice::new(&x)?;
+    let x = &*x;
+    let y = host::rows(rows, columns.len(), |row, y| y.copy_from_slice(&x[row * stride..][columns.clone()]));
     host::tensor(y, (rows, columns.len()))
 }
 
