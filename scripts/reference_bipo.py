@@ -150,7 +150,7 @@ def lengths(pair):
     """What useful_flops.py counts by: [tokens, start of the response] of both, and the tokens that both begin with."""
     (chosen, chosen_start), (rejected, rejected_start) = pair
     agree = next((i for i, (a, b) in enumerate(zip(chosen, rejected)) if a != b), min(len(chosen), len(rejected)))
-    shared = min(agree, chosen_start, rejected_start, len(chosen) - 1, len(rejected) - 1)
+    shared = min(agree, len(chosen) - 1, len(rejected) - 1)
     return {"shared": chosen[:shared], "chosen": [len(chosen), chosen_start], "rejected": [len(rejected), rejected_start]}
 
 

@@ -1,9 +1,9 @@
 """Count the floating point operations that a training step needs once the lower blocks are cached; no torch, no bipo.
 
 Two a multiplication and addition; matrix products and attention alone. Blocks above the steered layer run forward and back to
-their input, on unpadded tokens with the prompt standing once, and once for all pairs what all of them begin with; the last block
-computes its queries and MLP, and the head its logits, where a response is predicted. The last token of a response predicts
-nothing and is left out.
+their input, on unpadded tokens; what both sequences of a pair begin with (the prompt, and more where the responses begin alike)
+stands once, and once for all pairs what all of them begin with; the last block computes its queries and MLP, and the head its
+logits, where a response is predicted. The last token of a response predicts nothing and is left out.
 """
 
 from itertools import takewhile
@@ -59,7 +59,7 @@ def pair_flops(config, layer, pair, known):
 
 
 def query_positions(pair, known):
-    """Positions whose output the head reads: in the shared prompt, in the chosen and in the rejected response."""
+    """Positions whose output the head reads: in what both share, in the chosen and in the rejected response."""
     shared = len(pair["shared"])
     first = max(known, min(start - 1 for _, start in (pair["chosen"], pair["rejected"])))
     tails = [range(max(start - 1, shared), tokens - 1) for tokens, start in (pair["chosen"], pair["rejected"])]

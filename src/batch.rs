@@ -36,8 +36,8 @@ pub struct PairRows {
 }
 
 impl PairRows {
-    /// Lays out a pair; its prompt is shared where the two token sequences agree and the model allows it. A vector is added
-    /// at `positions`, within the pair's spans.
+    /// Lays out a pair; what its two token sequences begin with, the prompt and more where the responses begin alike, is shared
+    /// if the model allows it. A vector is added at `positions`, within the pair's spans.
     pub fn new(pair: &EncodedPair, model: &Model, positions: Positions) -> Self {
         let sides = [&pair.chosen, &pair.rejected];
         let is_steered = |side: &EncodedResponse, token: usize| {

@@ -150,7 +150,7 @@ fn response_log_prob_and_its_gradient_agree_with_autograd() {
     }
 }
 
-/// Tokens that every prompt of [`pairs`] begins with.
+/// Tokens that every prompt of [`pairs`] begins with. The responses of every third pair begin alike too.
 const HEADER: usize = 2;
 
 fn pairs(model: &Model, count: usize) -> Vec<EncodedPair> {
@@ -164,21 +164,22 @@ fn pairs(model: &Model, count: usize) -> Vec<EncodedPair> {
     let pair = |row: usize| {
         let question = (0..1 + row % 4).map(|i| token(row * 17 + i));
         let prompt: Vec<u32> = (0..HEADER).map(|i| token(5 + i)).chain(question).collect();
-        EncodedPair {
-            row,
-            chosen: response(&prompt, row + 1, 1 + row % 5),
-            rejected: response(&prompt, row + 100, 2 + row % 3),
-        }
+        let (chosen, mut rejected) = (response(&prompt, row + 1, 1 + row % 5), response(&prompt, row + 100, 2 + row % 3));
+        let alike = (prompt.len() + usize::from(row % 3 == 1)).min(chosen.ids.len());
+        rejected.ids[..alike].copy_from_slice(&chosen.ids[..alike]);
+        EncodedPair { row, chosen, rejected }
     };
     (0..count).map(pair).collect()
 }
 
 #[test]
-fn sharing_the_prompt_and_packing_pairs_equal_separate_sequences() {
+fn sharing_what_responses_begin_with_and_packing_pairs_equal_separate_sequences() {
     for name in ["llama", "mistral", "qwen2", "qwen3"] {
         let model = load(name, DType::F32);
         let pairs = pairs(&model, 6);
         let together = compute(&model, &pairs, 0, Positions::All);
+        let alike = together.entries.iter().zip(&pairs).filter(|(entry, pair)| entry.rows.fork.shared > pair.chosen.start);
+        assert_eq!(alike.count(), 2, "{name}: responses that begin alike");
         for (entry, pair) in together.entries.iter().zip(&pairs) {
             let alone = compute(&model, std::slice::from_ref(pair), 0, Positions::All);
             for (side, response) in [&pair.chosen, &pair.rejected].into_iter().enumerate() {
