@@ -1,6 +1,7 @@
-//! Products of many rows with a frozen weight, on processors with AVX2 and without AVX-512. gemm spends a tenth of such a
-//! product on packing the weight and halves it between the threads; here a panel of the weight is packed just before it is
-//! multiplied, and threads take small pieces, so that a slower core keeps no other waiting.
+//! Matrix products on processors with AVX2 and without AVX-512: those of many rows with a frozen weight, by all threads, and
+//! attention's, each by one. gemm spends a tenth of the former on packing the weight and halves them between the threads; here a
+//! panel of the weight is packed just before it is multiplied, the next one is fetched from memory meanwhile, and threads take
+//! small pieces, so that a slower core keeps no other waiting.
 //!
 //! The plan is the usual one (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008): a tile of
 //! 6 × 16 sums in registers, 16 columns of the right matrix and a block of rows of the left one, both packed, in the caches. The
@@ -121,7 +122,7 @@ unsafe fn by_columns(product: Product, parallelism: Parallelism) {
     }
 }
 
-/// Panels of each task: as many a thread, in tasks that get smaller towards the end of each share, so that all threads end together.
+/// Panels of each task: as many for each thread, the last tasks of a share smaller, so that all threads end together.
 fn tasks(panels: usize, threads: usize) -> Vec<Range<usize>> {
     let mut tasks = Vec::new();
     for thread in 0..threads {
@@ -138,7 +139,9 @@ fn tasks(panels: usize, threads: usize) -> Vec<Range<usize>> {
 /// Where a product goes, and what it is added to, if to anything.
 #[derive(Clone, Copy)]
 pub struct Place {
+    /// Written.
     pub dst: *mut f32,
+    /// Read, with the rows as far apart.
     pub onto: Option<*const f32>,
 }
 
