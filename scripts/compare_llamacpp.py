@@ -11,7 +11,7 @@ import pathlib
 import struct
 import subprocess
 
-from measure import measured_run, median_run, print_table, warn_if_busy
+from measure import measured_run, median_runs, print_table, warn_if_busy
 
 SYSTEM = "You are a helpful, honest and concise assistant."
 DEFAULT_LAYER = 14
@@ -39,14 +39,17 @@ def main():
     sweeps[f"llama.cpp {args.release}, as quantised"] = theirs(args.model)
     if args.f32_model:
         sweeps[f"llama.cpp {args.release}, f32"] = theirs(args.f32_model)
+    sweeps = median_runs(sweeps, args.repeats)
     reference = sweeps[f"llama.cpp {args.release}, as quantised"]
     our_ids = token_ids(sweeps["bipo, f32"])
     rows = [measures(name, run, our_ids, reference) for name, run in sweeps.items()]
-    print(f"Sweep of {len(magnitudes)} magnitudes x {args.max_new_tokens} tokens; whole command, median of {args.repeats}")
+    print(f"Sweep of {len(magnitudes)} magnitudes x {args.max_new_tokens} tokens; whole command, median of {args.repeats}, in turns")
     print("(llama.cpp's time / bipo's: must reach 1x, aim for 2x)\n")
     print_table(["", "sweep, s", "tokens", "tokens/s", "peak, MiB", "same text", "llama.cpp's time / its"], rows)
 
-    one = {name: single(run) for name, run in single_runs(args, ours, theirs, magnitudes[-1]).items()}
+    commands = single_commands(args, ours, theirs, magnitudes[-1])
+    runs = median_runs(commands, args.repeats)
+    one = {name: single(runs[name, 1], runs[name, args.max_new_tokens]) for name, tokens in commands if tokens == 1}
     print(f"\nOne magnitude ({magnitudes[-1]}), loading left in for the first token, out for the rate")
     print("(weights as quantised: must be within 4x of llama.cpp's, aim for 1x)\n")
     print_table(["", "first token, s", "tokens/s", "peak, MiB"], [[name, *cells(values)] for name, values in one.items()])
@@ -70,25 +73,21 @@ def has_weights_flag(args):
     return "--weights" in shown.stdout
 
 
-def single_runs(args, ours, theirs, magnitude):
-    """(one token, all tokens) at one magnitude by each program."""
-
-    def both(run, *flags):
-        return [run(*flags, magnitudes=magnitude, tokens=tokens) for tokens in (1, args.max_new_tokens)]
-
-    runs = {}
+def single_commands(args, ours, theirs, magnitude):
+    """Commands for one token and for all tokens at one magnitude by each program, by its name and the number of tokens."""
+    programs = {"bipo, f32": [ours]}
     if has_weights_flag(args):
-        runs["bipo, f32"] = both(ours, "--weights", "dense")
-        runs["bipo, weights as quantised"] = both(ours, "--weights", "quantized")
-    else:
-        runs["bipo, f32"] = both(ours)
-    runs[f"llama.cpp {args.release}, as quantised"] = both(theirs, args.model)
-    return runs
+        programs = {"bipo, f32": [ours, "--weights", "dense"], "bipo, weights as quantised": [ours, "--weights", "quantized"]}
+    programs[f"llama.cpp {args.release}, as quantised"] = [theirs, args.model]
+    return {
+        (name, tokens): command(*flags, magnitudes=magnitude, tokens=tokens)
+        for name, (command, *flags) in programs.items()
+        for tokens in (1, args.max_new_tokens)
+    }
 
 
-def single(runs):
+def single(first, all_tokens):
     """Time to the first token, then the rate of those that follow: what the two runs differ by."""
-    first, all_tokens = runs
     tokens = len(token_ids(all_tokens)[0]) - 1
     rate = tokens / max(all_tokens.wall_s - first.wall_s, 1e-9)
     return {"first_token_s": first.wall_s, "tokens_per_s": rate, "peak_mib": all_tokens.peak_mib, "walls_s": all_tokens.walls_s}
@@ -121,13 +120,13 @@ def bipo(args, vector, magnitudes, tokens, flags):
     command = [args.bipo, "steer", "--json", "--model", args.model, "--device", "cpu", "--dtype", "f32"]
     command += ["--threads", args.threads, "--vector", vector, f"--magnitudes={magnitudes}", "--prompt", args.prompt, "--system", SYSTEM]
     command += ["--max-new-tokens", tokens, *flags]
-    return median_run(command, args.work_dir / "bipo-steer.log", args.repeats)
+    return command, args.work_dir / "bipo-steer.log"
 
 
 def llama_cpp(args, model, layer, magnitudes, tokens):
     prompt = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{args.prompt}<|im_end|>\n<|im_start|>assistant\n"
     command = [args.sweep, args.backends, model, args.raw_file, layer, magnitudes, prompt, tokens, args.threads]
-    return median_run(command, args.work_dir / "llamacpp.log", args.repeats)
+    return command, args.work_dir / "llamacpp.log"
 
 
 def trained_vector(args):

@@ -84,11 +84,24 @@ def measured_run(command, log):
 
 def median_run(command, log, repeats):
     """The run of median wall time of several, with all times as `walls_s` and the highest peak."""
-    runs = sorted((measured_run(command, log) for _ in range(repeats)), key=lambda run: run.wall_s)
-    median = runs[len(runs) // 2]
-    median.walls_s = [run.wall_s for run in runs]
-    median.peak_mib = max(run.peak_mib for run in runs)
-    return median
+    return median_runs({"": (command, log)}, repeats)[""]
+
+
+def median_runs(commands, repeats):
+    """As `median_run` for each of {name: (command, log)}. They take turns: what else the machine does meets all of them."""
+    runs = {name: [] for name in commands}
+    for _ in range(repeats):
+        for name, (command, log) in commands.items():
+            runs[name].append(measured_run(command, log))
+    return {name: median(own) for name, own in runs.items()}
+
+
+def median(runs):
+    runs = sorted(runs, key=lambda run: run.wall_s)
+    run = runs[len(runs) // 2]
+    run.walls_s = [run.wall_s for run in runs]
+    run.peak_mib = max(run.peak_mib for run in runs)
+    return run
 
 
 def print_table(head, rows):
