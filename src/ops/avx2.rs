@@ -210,10 +210,10 @@ struct Next {
     panel: usize,
 }
 
-/// What a tile fetches from memory into the second-level cache: a line at each of its steps.
+/// What a tile fetches from memory into the second-level cache: an address at each of its steps.
 struct Fetch {
     from: *const f32,
-    /// From a step's line to the next step's.
+    /// From a step's address to the next step's.
     bytes: usize,
 }
 
