@@ -102,12 +102,5 @@ pub fn logit_lens(model: &Model, v: &[f32], top: usize, is_token: impl Fn(u32) -
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_huge_first_token_moves_the_mean_and_not_the_median() {
-        let norm = summary(vec![1000.0, 2.0, 3.0, 1.0, 4.0]);
-        assert_eq!(norm, ResidualNorm { mean: 202.0, median: 3.0 });
-    }
-}
+#[path = "lens_tests.rs"]
+mod tests;

@@ -242,18 +242,5 @@ impl Room {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_kept_where_they_save_enough_and_there_is_room() {
-        let row_bytes = RowBytes { residual: 10, keys: 100 };
-        let reuse = |memory, keys_on_disk, disk, live| Room { memory, keys_on_disk, disk }.reuse(100, live, &row_bytes);
-        assert_eq!(reuse(u64::MAX, true, 0, 95), Reuse::Few);
-        // 60 frozen rows: 6000 bytes of keys and values beside 400 of residuals.
-        assert_eq!(reuse(6400, true, 0, 40), Reuse::Cached);
-        assert_eq!(reuse(6399, true, 0, 40), Reuse::NoRoom(Bytes(6000)));
-        assert_eq!(reuse(6399, true, 1, 40), Reuse::Cached);
-        assert_eq!(reuse(6399, false, u64::MAX, 40), Reuse::NoRoom(Bytes(6000)));
-    }
-}
+#[path = "plan_tests.rs"]
+mod tests;

@@ -63,20 +63,5 @@ fn anonymous_memory() -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_and_panics_come_back() {
-        assert_eq!(run(|| 3), Ok(3));
-        assert_eq!(run(|| -> usize { panic!("as a filter does") }), Err(Failure::Panicked));
-    }
-
-    #[test]
-    fn work_without_end_is_left_behind() {
-        let (_kept, never) = mpsc::channel::<()>();
-        let failure = run(move || never.recv().is_ok()).unwrap_err();
-        // Other tests of this process can take the memory meanwhile.
-        assert!(matches!(failure, Failure::Exhausted(_)), "{failure:?}");
-    }
-}
+#[path = "bounded_tests.rs"]
+mod tests;

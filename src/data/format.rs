@@ -109,34 +109,5 @@ fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn extension_decides_before_content() {
-        assert_eq!(Format::of(Path::new("a.CSV"), b"[1]"), Format::Csv);
-        assert_eq!(Format::of(Path::new("a.jsonl"), b"x,y"), Format::Json);
-        assert_eq!(Format::of(Path::new("a.parquet"), b"x,y"), Format::Parquet);
-    }
-
-    #[test]
-    fn content_decides_without_a_known_extension() {
-        assert_eq!(Format::of(Path::new("a.txt"), b"\xef\xbb\xbf \n[{}]"), Format::Json);
-        assert_eq!(Format::of(Path::new("a"), b"{}"), Format::Json);
-        assert_eq!(Format::of(Path::new("a.data"), b"PAR1...."), Format::Parquet);
-        assert_eq!(Format::of(Path::new("a.tsv"), b"question,chosen"), Format::Csv);
-        assert_eq!(Format::of(Path::new("a.csv.gz"), b"\x1f\x8b\x08"), Format::Compressed);
-    }
-
-    #[test]
-    fn broken_utf8_is_refused_with_its_line() {
-        let error = read(Path::new("a.csv"), b"question,chosen\nx,y\nz,\xff\n", None).unwrap_err().to_string();
-        assert_eq!(error, "a.csv: line 3 is not valid UTF-8: save the file as UTF-8");
-    }
-
-    #[test]
-    fn empty_file_is_refused() {
-        let error = read(Path::new("a.csv"), b" \r\n", None).unwrap_err().to_string();
-        assert_eq!(error, "a.csv: the file is empty: expected CSV, JSONL, JSON or Parquet");
-    }
-}
+#[path = "format_tests.rs"]
+mod tests;

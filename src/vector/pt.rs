@@ -170,12 +170,5 @@ fn floats(stored: &Stored, data: &[u8]) -> Option<Vec<f32>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// It did not where RUST_BACKTRACE is set: then candle's errors hold a backtrace, a second's work to write.
-    #[test]
-    fn a_broken_pickle_gives_one_line() {
-        assert_eq!(unpickle(b"l").unwrap_err(), "unknown op-code 108");
-    }
-}
+#[path = "pt_tests.rs"]
+mod tests;

@@ -1,0 +1,36 @@
+//! Tests of `agreement`.
+
+use super::*;
+use crate::ops::kernels::emulated;
+
+#[test]
+fn a_model_agrees_with_itself_and_not_with_one_that_differs_a_little() {
+    let (_, config) = architectures().into_iter().find(|(name, _)| *name == "mistral, sliding window").unwrap();
+    let of = |config: &Config| numbers(&random_model(config, DType::F32, &Device::Cpu, Hold::Dense).unwrap(), SHORT).unwrap();
+    let expected = of(&config);
+    assert!(compare("x", DType::F32, &of(&config), &expected).iter().all(|check| check.passed && check.difference == 0.0));
+    let wider = Config { sliding_window: config.sliding_window.map(|window| window + 1), ..config.clone() };
+    // One key more moves the gradient past the bound of the coarsest dtype.
+    let checks = compare("x", DType::BF16, &of(&wider), &expected);
+    assert!(!checks.iter().find(|check| check.what == "gradient").unwrap().passed, "{checks:?}");
+    let turned = Config { rope_theta: 1.1 * config.rope_theta, ..config.clone() };
+    let checks = compare("x", DType::F32, &of(&turned), &expected);
+    assert!(checks.iter().take(4).all(|check| !check.passed), "{checks:?}");
+}
+
+#[test]
+fn the_kernels_pass_with_the_heads_of_7b_models_and_sequences_of_several_tiles() {
+    // Two tiles of keys and three of queries; as long as a check's would take a minute.
+    let of = |dtype, hold| numbers(&random_model(&wide_heads(), dtype, &Device::Cpu, hold).unwrap(), 80).unwrap();
+    let (found, expected) = (emulated(|| of(DType::BF16, Hold::Tensors)), of(DType::F32, Hold::Dense));
+    let checks = compare("wide heads", DType::BF16, &found, &expected);
+    assert!(checks.iter().all(|check| check.passed), "{checks:?}");
+}
+
+#[test]
+fn what_is_no_number_does_not_pass() {
+    assert!(!Check::new("x", DType::F32, "logits", f64::NAN, 1.0).passed);
+    assert!(distance(&[f32::NAN, 1.0], &[1.0, 1.0]).is_nan());
+    assert_eq!(distance(&[1.0], &[1.0, 1.0]), f64::INFINITY);
+    assert_eq!(distance(&[3.0, 0.0], &[0.0, 4.0]), 1.25);
+}

@@ -1,0 +1,79 @@
+//! Tests of `parquet`.
+
+use std::path::PathBuf;
+
+use super::super::rows;
+use super::*;
+
+fn read(path: &Path, limit: Option<usize>) -> Result<Table> {
+    super::read(path, &std::fs::read(path).unwrap(), limit, &rows::can_use)
+}
+
+/// Written by pyarrow: tests/fixtures/data/make.py.
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data").join(name)
+}
+
+fn problem(name: &str) -> String {
+    match read(&fixture(name), None).unwrap_err() {
+        Error::Malformed { problem, .. } => problem,
+        other => panic!("unexpected {other}"),
+    }
+}
+
+#[test]
+fn snappy_and_zstd_and_uncompressed_files_give_the_same_rows() {
+    let plain = read(&fixture("plain-none.parquet"), None).unwrap();
+    assert_eq!(plain.columns, ["id", "question", "matching", "not_matching"]);
+    assert_eq!(plain.records.len(), 3);
+    assert_eq!(plain.records[2]["question"], " Ünïcode, \"quoted\"\nand two lines? ");
+    assert_eq!(plain.records[1]["matching"], Value::Null);
+    assert!(!plain.records[0].contains_key("id"));
+    for name in ["plain-snappy.parquet", "plain-zstd.parquet"] {
+        assert_eq!(read(&fixture(name), None).unwrap().records, plain.records, "{name}");
+    }
+}
+
+#[test]
+fn limit_counts_rows_over_row_groups() {
+    assert_eq!(read(&fixture("plain-zstd.parquet"), Some(2)).unwrap().records.len(), 2);
+}
+
+#[test]
+fn codec_that_is_not_built_in_is_named() {
+    assert_eq!(
+        problem("plain-gzip.parquet"),
+        "column question is compressed with GZIP(GzipLevel(6)): write the file with snappy, zstd or no compression"
+    );
+}
+
+#[test]
+fn binary_columns_are_refused() {
+    assert_eq!(problem("binary.parquet"), "column question holds binary data: write it as a string column");
+}
+
+#[test]
+fn truncated_and_foreign_files_are_refused() {
+    let bytes = std::fs::read(fixture("plain-none.parquet")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cut.parquet");
+    for length in [0, 3, 20, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        let error = read(&path, None).unwrap_err();
+        assert!(matches!(error, Error::Malformed { .. }), "{length}: {error}");
+    }
+}
+
+#[test]
+fn damaged_bytes_never_panic() {
+    let bytes = std::fs::read(fixture("plain-snappy.parquet")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("flipped.parquet");
+    for index in (0..bytes.len()).step_by(7) {
+        let mut bytes = bytes.clone();
+        bytes[index] ^= 0x55;
+        std::fs::write(&path, &bytes).unwrap();
+        // Many bytes carry nothing that a reader checks: the call returns, whatever it finds.
+        let _ = read(&path, None);
+    }
+}
