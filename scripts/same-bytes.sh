@@ -42,13 +42,19 @@ hash_run() {
   done
 }
 
-# train MODEL NAME FLAG...: a short run into NAME.
+# into NAME MODEL FLAG...: a run of `bipo train` into the folder NAME.
+into() {
+  local name=$1 model=$2
+  shift 2
+  run train --offline --model "$model" --output-dir "$name" --limit 10 --threads 2 "$@" >"$name.out"
+  hash_run "$name"
+}
+
+# train MODEL NAME FLAG...: a run that learns.
 train() {
   local model=$1 name=$2
   shift 2
-  run train --offline --model "$model" --output-dir "$name" --overwrite --limit 10 --epochs 1 --warmup-steps 1 --lr 0.01 \
-    --threads 2 "$@" >"$name.out"
-  hash_run "$name"
+  into "$name" "$model" --epochs 1 --warmup-steps 1 --lr 0.01 "$@"
 }
 
 both() {
@@ -73,14 +79,19 @@ both user --spans user
 both assistant --spans assistant
 both both-signs --direction both
 both uniform --direction uniform --scheduler linear
-both caa --method caa
+into small-caa smollm2 --method caa
+into tiny-caa "$tiny" --template plain --method caa
 train smollm2 small-quantized --weights quantized
 train smollm2 small-bf16 --dtype bf16 --max-steps 2
 
-# A run that is stopped after one step and goes on.
-train "$tiny" tiny-resumed --template plain --max-steps 1 --schedule-epochs 1 --checkpoint-every 1
-run train --offline --model "$tiny" --template plain --output-dir tiny-resumed --force-resume --limit 10 --epochs 1 \
-  --warmup-steps 1 --lr 0.01 --schedule-epochs 1 --threads 2 >/dev/null
+# A run that is stopped after its first checkpoint and goes on.
+long=(--offline --model "$tiny" --template plain --output-dir tiny-resumed --limit 10 --epochs 100 --warmup-steps 1 --lr 0.01 --threads 2
+  --checkpoint-every 1 --quiet)
+"$bipo" train "${long[@]}" >/dev/null 2>&1 &
+until compgen -G 'tiny-resumed/*checkpoint*' >/dev/null || ! kill -0 $! 2>/dev/null; do :; done
+kill -INT $! || true
+wait $! || true
+run train "${long[@]/--quiet/--resume}" >/dev/null
 hash_run tiny-resumed
 
 vector=small-defaults/steering_vector.safetensors

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use bipo::Result;
 use bipo::model::Model;
+use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
-use bipo::model::resolve::Checkpoint;
 use bipo::model::weights::Weights;
 use candle_core::{DType, Device, Shape, Tensor};
 use rand::{RngCore, SeedableRng};

@@ -4,14 +4,14 @@
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
-use bipo::activations::{Activations, CacheOptions};
 use bipo::generate::{GenerateOptions, generate};
 use bipo::model::Model;
 use bipo::model::layout::Layout;
 use bipo::ops::head::Gradient;
-use bipo::optim::Scheduler;
-use bipo::positions::Positions;
-use bipo::tokens::{EncodedPair, EncodedResponse};
+use bipo::steering::positions::Positions;
+use bipo::text::tokens::{EncodedPair, EncodedResponse};
+use bipo::train::activations::{Activations, CacheOptions};
+use bipo::train::optim::Scheduler;
 use bipo::train::{Direction, TrainConfig, Trainer};
 use criterion::Throughput;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use bipo::data::{LoadOptions, Source, load};
-use bipo::vector::{Format, SteeringVector};
+use bipo::steering::vector::{Format, SteeringVector};
 use libfuzzer_sys::Corpus;
 use tempfile::TempDir;
 

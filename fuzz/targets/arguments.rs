@@ -1,12 +1,12 @@
 //! Values of the command line: magnitudes, layers, positions, spans, sizes, data sets and a judge's address; a judge's reply.
 #![no_main]
 
-use bipo::bytes::Bytes;
+use bipo::machine::bytes::Bytes;
 use bipo::data::Source;
 use bipo::eval::judge::{Endpoint, parse_score};
-use bipo::layers::LayerList;
-use bipo::magnitudes::Magnitudes;
-use bipo::positions::{Positions, Spans};
+use bipo::steering::layers::LayerList;
+use bipo::steering::magnitudes::Magnitudes;
+use bipo::steering::positions::{Positions, Spans};
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     if let Ok(magnitudes) = text.parse::<Magnitudes>() {

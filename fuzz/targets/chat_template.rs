@@ -1,7 +1,7 @@
 //! A chat template in Jinja: compiled, and rendered with a conversation.
 #![no_main]
 
-use bipo::chat::{ChatTemplate, Message};
+use bipo::text::chat::{ChatTemplate, Message};
 
 libfuzzer_sys::fuzz_target!(|source: &str| {
     let Ok(template) = ChatTemplate::from_source("input", source, Some("<s>"), None) else { return };

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use bipo::checkpoint::{from_bytes, from_bytes_of_any_hash};
+use bipo::train::checkpoint::{from_bytes, from_bytes_of_any_hash};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use bipo::chat::{chat_template_of, special_token_of};
+use bipo::text::chat::{chat_template_of, special_token_of};
 use bipo::model::config::Config;
-use bipo::model::token_ids::TokenIds;
+use bipo::text::token_ids::TokenIds;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let path = Path::new("config.json");

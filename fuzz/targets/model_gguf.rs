@@ -2,10 +2,10 @@
 #![no_main]
 
 use bipo::model::config::Config;
-use bipo::model::resolve::Checkpoint;
-use bipo::model::token_ids::TokenIds;
+use bipo::model::checkpoint::Checkpoint;
+use bipo::text::token_ids::TokenIds;
 use bipo::model::weights::Weights;
-use bipo::tokens::gguf::tokenizer_from_gguf;
+use bipo::text::tokens::gguf::tokenizer_from_gguf;
 use candle_core::{DType, Device};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

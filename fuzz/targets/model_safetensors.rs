@@ -1,7 +1,7 @@
 //! A model's safetensors shard: header, and a tensor.
 #![no_main]
 
-use bipo::model::resolve::Checkpoint;
+use bipo::model::checkpoint::Checkpoint;
 use bipo::model::weights::Weights;
 use candle_core::{DType, Device};
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    if let Ok(tokenizer) = bipo::tokens::tokenizer_from_file(&bipo_fuzz::file("tokenizer.json", data)) {
+    if let Ok(tokenizer) = bipo::text::tokens::tokenizer_from_file(&bipo_fuzz::file("tokenizer.json", data)) {
         bipo_fuzz::encode(&tokenizer);
     }
 });

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{Pair, json};
-use crate::chat::Message;
+use crate::text::chat::Message;
 
 const USER: &str = "user";
 const ASSISTANT: &str = "assistant";

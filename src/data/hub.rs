@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::format;
-use crate::model::hub::{Failure, Hub};
-use crate::model::resolve::ResolveOptions;
+use crate::hub::repo::{Failure, Hub};
+use crate::hub::resolve::ResolveOptions;
 use crate::{Error, Result};
 
 const DEFAULT_REVISION: &str = "main";

@@ -19,9 +19,9 @@ mod truthfulqa;
 
 use sha2::{Digest, Sha256};
 
-use crate::chat::Message;
 use crate::error::one_line;
-use crate::model::hub::is_offline;
+use crate::hub::repo::is_offline;
+use crate::text::chat::Message;
 use crate::{Error, Result};
 
 pub use bundled::{Bundled, bundled};

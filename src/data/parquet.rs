@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::format::{Record, Table};
 use super::pages;
-use crate::files::open_input;
-use crate::panics::caught;
+use crate::machine::files::open_input;
+use crate::machine::panics::caught;
 use crate::{Error, Result};
 
 /// Bytes that a file may unpack to, pages, texts of lists and all texts each: this, or many times its own length where that is more.

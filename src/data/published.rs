@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::format::Table;
 use super::rows::Layout;
 use super::{csv, hub};
-use crate::cache_dir::cache_dir;
+use crate::hub::cache_dir::cache_dir;
 use crate::{Error, Result};
 
 /// A data set that is downloaded when it is first used.

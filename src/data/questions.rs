@@ -12,7 +12,7 @@ use super::format::{self, Record, Table};
 use super::json::kind;
 use super::rows::{cell, find};
 use super::source::LARGEST_FILE;
-use crate::files::read_input;
+use crate::machine::files::read_input;
 use crate::{Error, Result};
 
 /// One question with the answers whose log-probabilities are compared.

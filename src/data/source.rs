@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::format;
 use super::hub;
 use super::{Bundled, Published, bundled, published};
-use crate::files::read_input;
+use crate::machine::files::read_input;
 use crate::{Error, Result};
 
 /// The bundled set that is used when none is named.

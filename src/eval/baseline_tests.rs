@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::vector::Metadata;
+use crate::steering::vector::Metadata;
 
 fn vector(layers: &[(usize, &[f32])]) -> SteeringVector {
     let layers: BTreeMap<usize, Vec<f32>> = layers.iter().map(|(layer, v)| (*layer, v.to_vec())).collect();

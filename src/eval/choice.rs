@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use super::bootstrap::Bootstrap;
 use super::{Measure, Unit};
-use crate::chat::Message;
 use crate::data::{Key, Pair, Question, QuestionSet};
-use crate::loss::PairLogProbs;
-use crate::tokens::{EncodedPair, EncodedResponse, TextEncoder};
+use crate::text::chat::Message;
+use crate::text::tokens::{EncodedPair, EncodedResponse, TextEncoder};
+use crate::train::loss::PairLogProbs;
 use crate::{Error, Result};
 
 /// Two answers of one question as a pair, so that both share its prompt and the training path scores them.

@@ -6,10 +6,10 @@ use rayon::prelude::*;
 
 use super::bootstrap::Bootstrap;
 use super::{Measure, Unit};
-use crate::batch::Shift;
 use crate::model::Model;
 use crate::model::block::Plan;
 use crate::model::layout::Layout;
+use crate::train::batch::Shift;
 use crate::{Error, Result};
 
 /// A plain text about nothing that a vector is trained for, written for this project.

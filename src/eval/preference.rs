@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use super::bootstrap::Bootstrap;
 use super::{Measure, Unit};
-use crate::activations::Activations;
-use crate::batch::Shift;
-use crate::layers::Layers;
-use crate::loss::{PairLogProbs, margin};
 use crate::model::Model;
+use crate::steering::layers::Layers;
+use crate::train::activations::Activations;
+use crate::train::batch::Shift;
+use crate::train::loss::{PairLogProbs, margin};
 use crate::{Error, Result};
 
 /// Log-probabilities of all pairs with the vectors added `magnitude` times.

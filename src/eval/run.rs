@@ -8,17 +8,17 @@ use super::bootstrap::Bootstrap;
 use super::damage::{Reading, TextIds};
 use super::preference::Scores;
 use super::{GeneratedText, Measure, PairLine, Row, Timings, choice, damage, preference};
-use crate::activations::{Activations, CacheOptions, CachePlan};
-use crate::batch::Shift;
-use crate::chat::Message;
 use crate::data::{Pair, QuestionSet};
 use crate::generate::{GenerateOptions, generate};
-use crate::loss::PairLogProbs;
 use crate::model::Model;
-use crate::optim::l2_norm;
-use crate::positions::{Positions, Spans};
-use crate::tokens::{EncodedPair, EncodedPrompt, TextEncoder};
-use crate::vector::SteeringVector;
+use crate::steering::positions::{Positions, Spans};
+use crate::steering::vector::SteeringVector;
+use crate::text::chat::Message;
+use crate::text::tokens::{EncodedPair, EncodedPrompt, TextEncoder};
+use crate::train::activations::{Activations, CacheOptions, CachePlan};
+use crate::train::batch::Shift;
+use crate::train::loss::PairLogProbs;
+use crate::train::optim::l2_norm;
 use crate::{Error, Result};
 
 /// What is measured on, as text. Whatever is empty is not measured.

@@ -241,7 +241,7 @@ fn fixed_size(kind: u32) -> Option<u64> {
 
 /// Metadata by key, with errors that name the file and the key.
 #[derive(Clone, Copy)]
-pub(super) struct Metadata<'a> {
+pub(crate) struct Metadata<'a> {
     map: &'a HashMap<String, Value>,
     pub path: &'a Path,
 }

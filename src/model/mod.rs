@@ -3,16 +3,13 @@
 
 pub mod block;
 pub mod cache;
+pub mod checkpoint;
 pub mod config;
-mod download;
+pub mod flops;
 pub(crate) mod gguf;
-pub(crate) mod hub;
 pub mod layout;
-pub mod presets;
 pub mod random;
-pub mod resolve;
 pub mod shapes;
-pub mod token_ids;
 pub mod weights;
 
 use std::ops::Range;

@@ -17,9 +17,9 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
+use super::checkpoint::Checkpoint;
 use super::gguf::{Gguf, Metadata};
 use super::random::{self, MadeOn};
-use super::resolve::Checkpoint;
 use crate::error::{Error, Result};
 use crate::ops::encoding::Encoding;
 use crate::ops::weight::{Bytes, HostWeight, RowOrder, Weight};

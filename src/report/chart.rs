@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::{Theme, draw, png};
-use crate::files::{check_writable, write_atomic};
+use crate::machine::files::{check_writable, write_atomic};
 use crate::{Error, Result};
 
 /// Panels above one another over one x axis.

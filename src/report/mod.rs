@@ -10,7 +10,8 @@
 //! # Ok::<(), bipo::Error>(())
 //! ```
 
-pub mod chart;
+pub mod card;
+mod chart;
 pub mod curves;
 mod draw;
 pub mod generations;

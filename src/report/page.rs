@@ -8,7 +8,7 @@ use super::generations::{Colours, Generations};
 use super::html::escape;
 use super::{Chart, Table, Theme, theme};
 use crate::Result;
-use crate::files::write_atomic;
+use crate::machine::files::write_atomic;
 
 const STYLE: &str = include_str!("page.css");
 

@@ -4,19 +4,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bipo::activations::Activations;
-use bipo::batch::{Batch, PairRows, Shift};
 use bipo::generate::{GenerateOptions, generate, next_token_logits};
-use bipo::layers::Layers;
-use bipo::loss::bidirectional_dpo;
 use bipo::model::Model;
+use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
 use bipo::model::layout::Layout;
-use bipo::model::resolve::Checkpoint;
 use bipo::model::weights::{Hold, Weights};
 use bipo::ops::head::Gradient;
-use bipo::positions::{Positions, Spans};
-use bipo::tokens::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
+use bipo::steering::layers::Layers;
+use bipo::steering::positions::{Positions, Spans};
+use bipo::text::tokens::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
+use bipo::train::activations::Activations;
+use bipo::train::batch::{Batch, PairRows, Shift};
+use bipo::train::loss::bidirectional_dpo;
 use candle_core::{DType, Device, Tensor};
 
 use crate::common;

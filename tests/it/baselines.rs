@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use bipo::activations::CacheOptions;
-use bipo::bytes::Bytes;
-use bipo::layer_search::{self, LayerSearch};
-use bipo::layers::Layers;
-use bipo::optim::Scheduler;
-use bipo::positions::Positions;
-use bipo::tokens::{EncodedPair, EncodedResponse};
+use bipo::machine::bytes::Bytes;
+use bipo::steering::layers::Layers;
+use bipo::steering::positions::Positions;
+use bipo::steering::vector::SteeringVector;
+use bipo::text::tokens::{EncodedPair, EncodedResponse};
+use bipo::train::activations::CacheOptions;
+use bipo::train::layer_search::{self, LayerSearch};
+use bipo::train::optim::Scheduler;
 use bipo::train::{Direction, EpochRecord, Observer, StepRecord, TrainConfig, TrainState};
-use bipo::vector::SteeringVector;
 use candle_core::DType;
 use serde_json::Value;
 
@@ -160,7 +160,7 @@ fn a_search_finds_at_each_layer_what_a_run_there_finds_to_the_bit() {
             for key in ["heldout", "steps", "final_loss", "final_margin"] {
                 assert_eq!(result[key], training[key], "{more:?}, layer {layer}: {key}");
             }
-            let norm = bipo::optim::l2_norm(vector.layers.values().next().unwrap());
+            let norm = bipo::train::optim::l2_norm(vector.layers.values().next().unwrap());
             assert_eq!(result["vector_norm"].as_f64().unwrap(), norm, "{more:?}, layer {layer}");
         }
         let command = words(report["command"].as_str().unwrap());

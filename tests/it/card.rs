@@ -17,7 +17,7 @@ fn a_run_leaves_a_card_that_repeats_its_bytes_and_names_no_folder() {
     let card = fs::read_to_string(place.path("a/README.md")).unwrap();
     assert_eq!(card, fs::read_to_string(place.path("elsewhere/b/README.md")).unwrap());
     assert!(card.starts_with("---\nlibrary_name: bipo\ntags:\n"), "{card}");
-    assert!(card.contains(bipo::card::HOOK) && card.contains("| template | own.jinja |"), "{card}");
+    assert!(card.contains(bipo::report::card::HOOK) && card.contains("| template | own.jinja |"), "{card}");
     assert_eq!(card.matches("\n| 1").count() + card.matches("\n| 2").count(), 2, "a row an epoch: {card}");
     let folders = [place.path(""), fixture("").into(), "templates".into(), "elsewhere".into()];
     let vector = String::from_utf8_lossy(&place.vector("a")).into_owned();

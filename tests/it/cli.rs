@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use bipo::positions::{Positions, Spans};
-use bipo::vector::SteeringVector;
+use bipo::steering::positions::{Positions, Spans};
+use bipo::steering::vector::SteeringVector;
 use serde_json::Value;
 
 pub fn fixture(name: &str) -> String {
@@ -180,7 +180,7 @@ fn a_run_continues_from_a_vector_and_says_from_which() {
     assert_eq!(first.layers, second.layers);
     let init = &second.metadata.training.unwrap()["init"];
     assert_eq!(init["name"], "steering_vector.safetensors");
-    assert_eq!(init["sha256"], bipo::files::sha256(&place.path(start)).unwrap());
+    assert_eq!(init["sha256"], bipo::machine::files::sha256(&place.path(start)).unwrap());
     let refused = place.train("third", &["--init", start, "--layer", "0"]);
     assert_refused(&refused, &["--init"], "steers layer 1, but the run layer 0");
     fs::write(place.path("bare.pt"), fs::read(fixture("vectors/bare.pt")).unwrap()).unwrap();

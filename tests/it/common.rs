@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use bipo::generate::GenerateOptions;
 use bipo::model::Model;
+use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
-use bipo::model::resolve::Checkpoint;
 use bipo::model::weights::Weights;
 use candle_core::{DType, Device};
 use serde_json::Value;
@@ -32,7 +32,7 @@ pub fn greedy(max_new_tokens: usize, eos: &[u32]) -> GenerateOptions {
 
 /// Where the real small model is: `BIPO_SMOLLM2`, or bipo's cache directory.
 pub fn smollm2_path() -> PathBuf {
-    let cached = || bipo::cache_dir::cache_dir().unwrap().join("SmolLM2-135M-Instruct.Q4_1.gguf");
+    let cached = || bipo::hub::cache_dir::cache_dir().unwrap().join("SmolLM2-135M-Instruct.Q4_1.gguf");
     let path = std::env::var_os("BIPO_SMOLLM2").map_or_else(cached, PathBuf::from);
     assert!(path.is_file(), "{} is not there: run scripts/fetch-smollm2.sh first", path.display());
     path
@@ -68,8 +68,8 @@ pub fn train_smollm2(flags: &[&str], dir: &Path) -> Training {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let vector = bipo::vector::SteeringVector::read(&dir.join("steering_vector.safetensors"), None).unwrap();
-    let norm = bipo::optim::l2_norm(vector.layers.values().next().unwrap());
+    let vector = bipo::steering::vector::SteeringVector::read(&dir.join("steering_vector.safetensors"), None).unwrap();
+    let norm = bipo::train::optim::l2_norm(vector.layers.values().next().unwrap());
     Training { metadata: vector.metadata.training.unwrap(), norm }
 }
 

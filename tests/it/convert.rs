@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use bipo::vector::{Metadata, Positions, SteeringVector};
+use bipo::steering::vector::{Metadata, Positions, SteeringVector};
 use serde_json::Value;
 
 fn fixture(name: &str) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bipo::vector::{Metadata, SteeringVector};
+use bipo::steering::vector::{Metadata, SteeringVector};
 use serde_json::Value;
 
 use crate::cli::{Place, assert_ok, fixture, text};

@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::path::Path;
 
-use bipo::chat::{ChatTemplate, Message};
 use bipo::data::Pair;
-use bipo::positions::Spans;
-use bipo::tokens::gguf::{Metadata, eos_ids};
-use bipo::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_gguf};
+use bipo::steering::positions::Spans;
+use bipo::text::chat::{ChatTemplate, Message};
+use bipo::text::tokens::gguf::{Metadata, eos_ids};
+use bipo::text::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_gguf};
 use candle_core::quantized::gguf_file;
 use serde::Deserialize;
 

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bipo::activations::{Activations, CacheOptions};
 use bipo::generate::{GenerateOptions, generate, next_token_logits};
 use bipo::model::Model;
-use bipo::optim::Scheduler;
-use bipo::positions::Positions;
-use bipo::tokens::{EncodedPair, EncodedResponse};
+use bipo::steering::positions::Positions;
+use bipo::text::tokens::{EncodedPair, EncodedResponse};
+use bipo::train::activations::{Activations, CacheOptions};
+use bipo::train::optim::Scheduler;
 use bipo::train::{Direction, TrainConfig, Trainer};
 use candle_core::{Device, Tensor};
 use serde_json::Value;

@@ -4,12 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-use bipo::lens::{LogitLens, logit_lens, residual_norms};
 use bipo::model::Model;
+use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
-use bipo::model::resolve::Checkpoint;
 use bipo::model::weights::Weights;
-use bipo::vector::{Metadata, SteeringVector};
+use bipo::steering::lens::{LogitLens, logit_lens, residual_norms};
+use bipo::steering::vector::{Metadata, SteeringVector};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
@@ -103,7 +103,7 @@ fn a_negated_vector_swaps_the_ends_and_a_scaled_one_changes_nothing() {
     let v = some_vector(model.config.hidden_size);
     let scaled = |by: f32| lens(&model, &v.iter().map(|x| by * x).collect::<Vec<_>>(), 4);
     let (plain, negated) = (scaled(1.0), scaled(-1.0));
-    let ids = |tokens: &[bipo::lens::TokenScore]| tokens.iter().map(|token| token.id).collect::<Vec<_>>();
+    let ids = |tokens: &[bipo::steering::lens::TokenScore]| tokens.iter().map(|token| token.id).collect::<Vec<_>>();
     assert_eq!(ids(&plain.promoted), ids(&negated.suppressed));
     assert_eq!(ids(&plain.suppressed), ids(&negated.promoted));
     for by in [1e-6, 1e4] {

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bipo::merge::Merge;
 use bipo::model::Model;
+use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
 use bipo::model::layout::Layout;
-use bipo::model::resolve::Checkpoint;
 use bipo::model::weights::Weights;
-use bipo::vector::{Metadata, Positions, Spans, SteeringVector};
+use bipo::steering::merge::Merge;
+use bipo::steering::vector::{Metadata, Positions, Spans, SteeringVector};
 use bipo::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;

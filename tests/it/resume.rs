@@ -166,7 +166,7 @@ fn a_run_killed_at_twenty_random_moments_leaves_the_files_of_one_that_was_not() 
         assert_eq!(child.wait().unwrap().signal(), Some(9), "kill {kill}: it has ended");
         let drafts = fs::read_dir(place.path("out")).into_iter().flatten();
         while_writing += usize::from(drafts.flatten().any(|file| file.file_name().to_string_lossy().starts_with(".bipo-")));
-        let found = bipo::checkpoint::read(&place.path("out")).unwrap();
+        let found = bipo::train::checkpoint::read(&place.path("out")).unwrap();
         assert!(found.broken.is_none(), "kill {kill}: {:?}", found.broken);
         steps.push(found.checkpoint.map_or(0, |checkpoint| checkpoint.state.steps));
     }

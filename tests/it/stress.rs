@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use bipo::vector::SteeringVector;
+use bipo::steering::vector::SteeringVector;
 use serde_json::{Value, json};
 
 use crate::bytes::safetensors;

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use ureq::http::{Uri, header};
 
-use crate::chat::Message;
 use crate::error::one_line;
+use crate::text::chat::Message;
 use crate::{Error, Result};
 
 /// Variables that may hold the key; the first that is set counts.

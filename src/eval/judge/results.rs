@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::read_input;
+use crate::machine::files::read_input;
 use crate::{Error, Result};
 
 /// The most that the scores of a sweep may take.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::files::{LARGEST_TEXT, read_input};
+use crate::machine::files::{LARGEST_TEXT, read_input};
 use crate::{Error, Result};
 
 /// A rubric and what it is called.

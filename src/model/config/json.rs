@@ -83,7 +83,7 @@ impl Family {
 }
 
 /// Parses a text that must be one JSON object.
-pub(in crate::model) fn parse_object(text: &str, path: &Path) -> Result<Map<String, Value>> {
+pub(crate) fn parse_object(text: &str, path: &Path) -> Result<Map<String, Value>> {
     match serde_json::from_str(text) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(Error::malformed(path, "expected a JSON object")),
@@ -93,7 +93,7 @@ pub(in crate::model) fn parse_object(text: &str, path: &Path) -> Result<Map<Stri
 
 /// A JSON object of a file; `null` counts as absent.
 #[derive(Clone, Copy)]
-pub(in crate::model) struct Object<'a> {
+pub(crate) struct Object<'a> {
     pub map: &'a Map<String, Value>,
     pub path: &'a Path,
 }

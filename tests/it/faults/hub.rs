@@ -118,7 +118,7 @@ fn answer(mut stream: TcpStream, fault: Fault, log: &Mutex<Vec<(String, usize)>>
     let name = path.rsplit('/').next()?.to_owned();
     let folder = if name == DATA { "eval" } else { "llama" };
     let file = Path::new(&fixture(folder)).join(&name);
-    let (bytes, hash) = (fs::read(&file).unwrap(), bipo::files::sha256(&file).unwrap());
+    let (bytes, hash) = (fs::read(&file).unwrap(), bipo::machine::files::sha256(&file).unwrap());
     let is_large = name == "model.safetensors" || name == DATA;
     let fault = if is_large { fault } else { Fault::None };
     let tag = if fault == Fault::EscapingTag { "../../../../escaped" } else { &hash };

@@ -1,0 +1,215 @@
+//! Whether a device computes what the CPU does. Tiny random models of every architecture are made with the same weights in both
+//! places and compared: logits, log-probabilities, gradients of the vector, greedy tokens, and 48 training steps. The CPU's
+//! f32 path is the reference; it is itself tested against `transformers`.
+
+mod architectures;
+mod recording;
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use crate::Result;
+use crate::generate::{GenerateOptions, generate, next_token_logits};
+use crate::model::Model;
+use crate::model::config::Config;
+use crate::model::random::MadeOn;
+use crate::model::weights::{Hold, Weights};
+use crate::steering::positions::Positions;
+use crate::text::tokens::{EncodedPair, EncodedResponse};
+use crate::train::activations::{Activations, CacheOptions};
+use crate::train::batch::Shift;
+use crate::train::optim::Scheduler;
+use crate::train::{Direction, TrainConfig, Trainer};
+
+pub use architectures::{architectures, wide_heads};
+pub use recording::{Recording, Trace};
+
+/// One comparison.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Check {
+    /// Of this model.
+    pub model: String,
+    /// Weights and activations on the device.
+    pub dtype: String,
+    /// What is compared.
+    pub what: &'static str,
+    /// How far it is from the reference: ‖a − b‖/‖b‖, where nothing else is said.
+    pub difference: f64,
+    /// How far it may be.
+    pub bound: f64,
+    /// Whether it is no farther; not, if it is no number.
+    pub passed: bool,
+}
+
+impl Check {
+    /// Compares one number with its bound.
+    pub fn new(model: &str, dtype: DType, what: &'static str, difference: f64, bound: f64) -> Self {
+        let dtype = format!("{dtype:?}").to_lowercase();
+        Self { model: model.into(), dtype, what, difference, bound, passed: difference <= bound }
+    }
+}
+
+/// Tokens of the shortest prompt: fewer than a kernel's tile has rows.
+const SHORT: usize = 9;
+/// The same of pairs of several tiles.
+const LONG: usize = 150;
+
+/// What is compared of one model.
+#[derive(Debug)]
+struct Numbers {
+    /// After a prompt, at three magnitudes.
+    logits: Vec<f32>,
+    /// What a vector changes in those of the responses of some pairs.
+    log_probs: Vec<f32>,
+    /// Of the vector, where it is added at every token.
+    gradient: Vec<f32>,
+    /// Of the vector, where it is added at the responses alone, so that prompts come from the cache.
+    response_gradient: Vec<f32>,
+    /// Greedy, at three magnitudes.
+    tokens: Vec<u32>,
+}
+
+/// Every architecture on `device` in each of the dtypes, held as tensors, against the CPU in f32.
+///
+/// # Errors
+/// A tensor operation fails.
+pub fn tiny_models(device: &Device, dtypes: &[DType]) -> Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    let short = architectures().into_iter().map(|(name, config)| (name, config, SHORT));
+    for (name, config, prompt_tokens) in short.chain([("wide heads, long pairs", wide_heads(), LONG)]) {
+        let expected = numbers(&random_model(&config, DType::F32, &Device::Cpu, Hold::Dense)?, prompt_tokens)?;
+        for dtype in dtypes {
+            let found = numbers(&random_model(&config, *dtype, device, Hold::Tensors)?, prompt_tokens)?;
+            checks.extend(compare(name, *dtype, &found, &expected));
+        }
+    }
+    Ok(checks)
+}
+
+/// 48 training steps of a tiny model on `device` in each of the dtypes against the CPU in f32.
+///
+/// # Errors
+/// A tensor operation fails.
+pub fn tiny_training(device: &Device, dtypes: &[DType]) -> Result<Vec<Check>> {
+    let (name, config) = &architectures()[0];
+    let recording = Recording::new(random_pairs(64, config.vocab_size, SHORT), 1, 0.01);
+    let expected = recording.run(&random_model(config, DType::F32, &Device::Cpu, Hold::Dense)?)?;
+    let mut checks = Vec::new();
+    for dtype in dtypes {
+        let found = recording.run(&random_model(config, *dtype, device, Hold::Tensors)?)?;
+        checks.extend(found.compare(name, *dtype, &expected));
+    }
+    Ok(checks)
+}
+
+fn random_model(config: &Config, dtype: DType, device: &Device, hold: Hold) -> Result<Model> {
+    Model::load_as(&Weights::random(MadeOn::Host(7)), config.clone(), dtype, device, hold)
+}
+
+fn numbers(model: &Model, prompt_tokens: usize) -> Result<Numbers> {
+    let (layer, hidden) = (1, model.config.hidden_size);
+    let mut rng = ChaCha8Rng::seed_from_u64(21);
+    let v: Vec<f32> = (0..hidden).map(|_| rng.random_range(-0.3..0.3)).collect();
+    let pairs = random_pairs(3, model.config.vocab_size, prompt_tokens);
+    let prompt = &pairs[0].chosen.ids;
+    let (vectors, magnitudes, options) = (BTreeMap::from([(layer, v.clone())]), [-1.0, 0.0, 1.0], GenerateOptions::greedy(8));
+    let logits = next_token_logits(model, prompt, &vectors, &magnitudes, &options)?;
+    let texts = generate(model, prompt, &vectors, &magnitudes, &options, &mut |_, _| Ok(()))?;
+    let data = Activations::compute(model, &pairs, layer, Positions::All)?;
+    let shifts = Shift::all(&layer.into(), &v, 1.0, model)?;
+    let changes = data.score(model, &shifts)?.into_iter().zip(&data.entries);
+    let changes = changes.flat_map(|(score, entry)| [score[0] - entry.reference[0], score[1] - entry.reference[1]]);
+    let log_probs = changes.map(|change| change as f32).collect();
+    let gradient = |data: &Activations| -> Result<Vec<f32>> {
+        let config = config(layer, Some(v.clone()));
+        let mut trainer = Trainer::new(model, &config, data);
+        trainer.step(&[0, 1, 2], 1.0, 1)?;
+        Ok(trainer.gradient)
+    };
+    let response_data = Activations::compute(model, &pairs, layer, Positions::Response)?;
+    Ok(Numbers {
+        logits: logits.flatten_all()?.to_vec1()?,
+        log_probs,
+        gradient: gradient(&data)?,
+        response_gradient: gradient(&response_data)?,
+        tokens: texts.into_iter().flat_map(|text| text.token_ids).collect(),
+    })
+}
+
+fn compare(name: &str, dtype: DType, found: &Numbers, expected: &Numbers) -> Vec<Check> {
+    // Eight times the unit roundoff, 2⁻⁸ and 2⁻¹¹, for all that a number passes through in three blocks and the head; f32 is
+    // bounded by what a wrong formula would change rather than by its roundings.
+    let bound = match dtype {
+        DType::BF16 => 3.2e-2,
+        DType::F16 => 4e-3,
+        _ => 1e-4,
+    };
+    let within = |bound, what, found: &[f32], expected: &[f32]| Check::new(name, dtype, what, distance(found, expected), bound);
+    let check = |what, found: &[f32], expected: &[f32]| within(bound, what, found, expected);
+    let mut checks = vec![
+        check("logits", &found.logits, &expected.logits),
+        // Small differences of larger sums, each rounded by itself.
+        within(2.0 * bound, "log-probs", &found.log_probs, &expected.log_probs),
+        check("gradient", &found.gradient, &expected.gradient),
+        check("gradient, prompt cached", &found.response_gradient, &expected.response_gradient),
+    ];
+    // Where two tokens are nearly as likely, a coarser dtype may take the other one.
+    if dtype == DType::F32 {
+        let differing = found.tokens.iter().zip(&expected.tokens).filter(|(a, b)| a != b).count();
+        checks.push(Check::new(name, dtype, "greedy tokens that differ", differing as f64, 0.0));
+    }
+    checks
+}
+
+/// ‖a − b‖/‖b‖.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    let squares = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>().sqrt();
+    let wide = |x: &f32| f64::from(*x);
+    if a.len() != b.len() {
+        return f64::INFINITY;
+    }
+    squares(&mut a.iter().zip(b).map(|(a, b)| wide(a) - wide(b))) / squares(&mut b.iter().map(wide))
+}
+
+/// Pairs of different lengths, whose prompts begin with the same three tokens; the shortest has `prompt_tokens`.
+fn random_pairs(count: usize, vocab_size: usize, prompt_tokens: usize) -> Vec<EncodedPair> {
+    let mut rng = ChaCha8Rng::seed_from_u64(22);
+    let mut ids = |count: usize| -> Vec<u32> { (0..count).map(|_| rng.random_range(0..vocab_size as u32)).collect() };
+    let header = ids(3);
+    let pair = |row: usize| {
+        let prompt = [header.clone(), ids(prompt_tokens - 3 + 5 * (row % 3))].concat();
+        let mut response =
+            |len: usize| EncodedResponse { ids: [prompt.clone(), ids(len)].concat(), start: prompt.len(), in_spans: None };
+        EncodedPair { row, chosen: response(7 - row % 3), rejected: response(4 + row % 4) }
+    };
+    (0..count).map(pair).collect()
+}
+
+/// The settings of the authors' recorded run.
+fn config(layer: usize, init: Option<Vec<f32>>) -> TrainConfig {
+    TrainConfig {
+        layers: layer.into(),
+        epochs: 3,
+        max_steps: None,
+        schedule_epochs: None,
+        batch_size: 4,
+        lr: 5e-4,
+        beta: 0.1,
+        direction: Direction::Sign,
+        max_grad_norm: None,
+        positions: Positions::All,
+        weight_decay: 0.05,
+        warmup_steps: 10,
+        scheduler: Scheduler::Cosine,
+        seed: 0,
+        init,
+        cache: CacheOptions::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! How fast a model trains and generates where it lies, beside the best matrix product of the same device, dtype and run. Random
+//! tokens: speed depends on shapes alone. Work on a GPU is queued, so every clock stops behind `synchronize`, and everything
+//! is done once before it is timed: the first use of a kernel compiles it.
+
+mod ceiling;
+mod peak;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use crate::Result;
+use crate::generate::{GenerateOptions, generate};
+use crate::hub::presets;
+use crate::model::Model;
+use crate::steering::positions::Positions;
+use crate::text::tokens::{EncodedPair, EncodedResponse};
+use crate::train::activations::{Activations, CacheOptions};
+use crate::train::optim::Scheduler;
+use crate::train::{Direction, TrainConfig, Trainer};
+
+pub use ceiling::matmul_flops_per_s;
+pub use peak::PeakMemory;
+
+/// What is measured, and for how long.
+#[derive(Debug, Clone)]
+pub struct BenchOptions {
+    /// Pairs a step.
+    pub batch_size: usize,
+    /// Tokens of a prompt.
+    pub prompt_tokens: usize,
+    /// Tokens of each response, end of turn included.
+    pub response_tokens: usize,
+    /// Tokens generated at each magnitude.
+    pub new_tokens: usize,
+    /// Numbers of magnitudes of the sweeps.
+    pub sweeps: Vec<usize>,
+    /// Seconds for the steps; the first step behind them is the last.
+    pub time: Duration,
+}
+
+/// Training steps.
+#[derive(Debug, Clone, Serialize)]
+pub struct Steps {
+    /// Timed ones.
+    pub steps: usize,
+    /// Of them.
+    pub seconds: f64,
+    /// In a second.
+    pub steps_per_s: f64,
+    /// Rows of a step that go through the upper blocks.
+    pub tokens_a_step: usize,
+    /// Useful floating-point operations a second, counted from the shapes.
+    pub flops_per_s: f64,
+    /// Pairs a second while the cache is made: every block and the head, forward.
+    pub cached_pairs_per_s: f64,
+}
+
+/// One sweep.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sweep {
+    /// Texts that are decoded together.
+    pub magnitudes: usize,
+    /// Generated at all of them.
+    pub tokens: usize,
+    /// From prompt to last token.
+    pub seconds: f64,
+    /// In a second.
+    pub tokens_per_s: f64,
+}
+
+/// Trains on random pairs.
+///
+/// # Errors
+/// A tensor operation fails.
+pub fn steps(model: &Model, options: &BenchOptions) -> Result<Steps> {
+    let layer = presets::default_layer(model.num_blocks());
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let pairs: Vec<EncodedPair> = (0..4 * options.batch_size).map(|row| random_pair(row, model, options, &mut rng)).collect();
+    Activations::compute(model, &pairs[..options.batch_size], layer, Positions::All)?;
+    model.device().synchronize()?;
+    let started = Instant::now();
+    let data = Activations::compute(model, &pairs, layer, Positions::All)?;
+    model.device().synchronize()?;
+    let cached_pairs_per_s = pairs.len() as f64 / started.elapsed().as_secs_f64();
+
+    let config = config(layer, options.batch_size);
+    let mut trainer = Trainer::new(model, &config, &data);
+    let batch = |step: usize| -> Vec<usize> {
+        (0..options.batch_size).map(|i| (step * options.batch_size + i) % pairs.len()).collect()
+    };
+    let sign = |step: usize| if step.is_multiple_of(2) { 1.0 } else { -1.0 };
+    let mut tokens_a_step = 0;
+    for step in 0..3 {
+        tokens_a_step = trainer.step(&batch(step), sign(step), 1)?.tokens;
+    }
+    model.device().synchronize()?;
+    let (flops, started, mut count) = (trainer.state.timings.flops, Instant::now(), 0);
+    while count < 3 || started.elapsed() < options.time {
+        trainer.step(&batch(count), sign(count), 1)?;
+        count += 1;
+    }
+    model.device().synchronize()?;
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Steps {
+        steps: count,
+        seconds,
+        steps_per_s: count as f64 / seconds,
+        tokens_a_step,
+        flops_per_s: (trainer.state.timings.flops - flops) as f64 / seconds,
+        cached_pairs_per_s,
+    })
+}
+
+/// Generates from a random prompt, as many tokens at each magnitude.
+///
+/// # Errors
+/// A tensor operation fails.
+pub fn sweep(model: &Model, magnitudes: usize, options: &BenchOptions) -> Result<Sweep> {
+    let mut rng = ChaCha8Rng::seed_from_u64(12);
+    let prompt = random_ids(options.prompt_tokens, model, &mut rng);
+    let v: Vec<f32> = (0..model.config.hidden_size).map(|_| rng.random_range(-0.01..0.01)).collect();
+    let vectors = BTreeMap::from([(presets::default_layer(model.num_blocks()), v)]);
+    let factors: Vec<f32> = (0..magnitudes).map(|i| i as f32 - (magnitudes / 2) as f32).collect();
+    let run = |max_new_tokens: usize| -> Result<usize> {
+        // No token ends a text: all are equally long.
+        let options = GenerateOptions::greedy(max_new_tokens);
+        let texts = generate(model, &prompt, &vectors, &factors, &options, &mut |_, _| Ok(()))?;
+        Ok(texts.iter().map(|text| text.token_ids.len()).sum())
+    };
+    run(3)?;
+    model.device().synchronize()?;
+    let started = Instant::now();
+    let tokens = run(options.new_tokens)?;
+    model.device().synchronize()?;
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Sweep { magnitudes, tokens, seconds, tokens_per_s: tokens as f64 / seconds })
+}
+
+fn config(layer: usize, batch_size: usize) -> TrainConfig {
+    TrainConfig {
+        layers: layer.into(),
+        epochs: 1,
+        max_steps: None,
+        schedule_epochs: None,
+        batch_size,
+        lr: 1e-4,
+        beta: 0.1,
+        direction: Direction::Sign,
+        max_grad_norm: Some(1.0),
+        positions: Positions::All,
+        weight_decay: 0.05,
+        warmup_steps: 0,
+        scheduler: Scheduler::Constant,
+        seed: 0,
+        init: None,
+        cache: CacheOptions::default(),
+    }
+}
+
+fn random_ids(count: usize, model: &Model, rng: &mut ChaCha8Rng) -> Vec<u32> {
+    (0..count).map(|_| rng.random_range(0..model.config.vocab_size as u32)).collect()
+}
+
+fn random_pair(row: usize, model: &Model, options: &BenchOptions, rng: &mut ChaCha8Rng) -> EncodedPair {
+    let prompt = random_ids(options.prompt_tokens, model, rng);
+    let mut response = || {
+        let ids = [prompt.clone(), random_ids(options.response_tokens, model, rng)].concat();
+        EncodedResponse { ids, start: prompt.len(), in_spans: None }
+    };
+    EncodedPair { row, chosen: response(), rejected: response() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! Flags of what generates and measures texts: `steer`, `eval` and `judge`.
+
+use std::path::PathBuf;
+
+use bipo::steering::magnitudes::Magnitudes;
+use bipo::steering::positions::{Positions, Spans};
+use clap::{Args, ValueEnum};
+
+use super::values::{positive, positive_number, probability, resamples, seconds, temperature};
+use super::{ModelArgs, PairsArg, ReportArgs};
+
+#[derive(Debug, Args)]
+pub struct SteerArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Add this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
+    #[arg(long, value_name = "FILE[:SCALE]")]
+    pub vector: Vec<String>,
+    /// Steer the output of this block instead of the file's.
+    #[arg(long)]
+    pub layer: Option<usize>,
+    /// Add the vector at these tokens, whatever its file says: all, prompt, response (what is generated), or last (the
+    /// prompt's last token alone) [default: the file's].
+    #[arg(long, value_name = "all|prompt|response|last")]
+    pub positions: Option<Positions>,
+    /// Add it at tokens of this role's messages alone; what is generated is the assistant's [default: the file's, or any
+    /// where --positions is given].
+    #[arg(long, value_name = "user|assistant")]
+    pub spans: Option<Spans>,
+    /// Generate at these factors: a list -2,0,2 or a range -2..2:0.5.
+    #[arg(long, default_value = "-2,0,2", allow_hyphen_values = true, value_name = "LIST")]
+    pub magnitudes: Magnitudes,
+    /// Answer this prompt; repeat for several.
+    #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
+    pub prompt: Vec<String>,
+    /// Answer each line of this file, or of standard input (-).
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// Generate at most this many tokens.
+    #[arg(long, default_value_t = 128, value_parser = positive)]
+    pub max_new_tokens: usize,
+    /// Sample at this temperature; 0 takes the likeliest token.
+    #[arg(long, default_value_t = 0.0, value_parser = temperature)]
+    pub temperature: f64,
+    /// Sample from the likeliest tokens up to this probability [default: all].
+    #[arg(long, value_parser = probability)]
+    pub top_p: Option<f64>,
+    /// Sample from this many of the likeliest tokens [default: all].
+    #[arg(long, value_parser = positive)]
+    pub top_k: Option<usize>,
+    /// Divide the logits of tokens seen before; 1 is none.
+    #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
+    pub repeat_penalty: f64,
+    /// Seed the sampler.
+    #[arg(long, default_value_t = 11)]
+    pub seed: u64,
+    /// Write the result, as JSON, to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write a self-contained HTML page to this file too: the texts side by side, settings, and the command.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Measure this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
+    #[arg(long, value_name = "FILE[:SCALE]")]
+    pub vector: Vec<String>,
+    /// Steer the output of this block instead of the files'.
+    #[arg(long)]
+    pub layer: Option<usize>,
+    /// Add the vector at these tokens, whatever its file says: all, prompt, response or last [default: the file's].
+    #[arg(long, value_name = "all|prompt|response|last")]
+    pub positions: Option<Positions>,
+    /// Add it at tokens of this role's messages alone [default: the file's, or any where --positions is given].
+    #[arg(long, value_name = "user|assistant")]
+    pub spans: Option<Spans>,
+    /// Measure at these factors: a list -2,0,2 or a range -2..2:0.5.
+    #[arg(long, default_value = "-2..2:1", allow_hyphen_values = true, value_name = "LIST")]
+    pub magnitudes: Magnitudes,
+    /// Measure preference on these held-out pairs, named as for train [default: none].
+    #[arg(long)]
+    pub dataset: Option<String>,
+    /// Use the first N rows of each data set and question file only [default: all].
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub limit: Option<usize>,
+    /// Refuse a data set with a row that would be skipped.
+    #[arg(long)]
+    pub strict: bool,
+    /// Pair TruthfulQA's best answer with all of its incorrect ones, or with the first.
+    #[arg(long, default_value = "all")]
+    pub pairs: PairsArg,
+    /// Put this text between prompt and response; auto is a space unless the template ends in white space.
+    #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
+    pub response_prefix: String,
+    /// Truncate longer pairs to this many tokens.
+    #[arg(long, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
+    pub max_length: usize,
+    /// Set the strength of the preference [default: the vector's, else 0.1].
+    #[arg(long, value_parser = positive_number)]
+    pub beta: Option<f64>,
+    /// Ask these multiple-choice questions: TruthfulQA, A/B items or lettered options; repeat for several files.
+    #[arg(long, value_name = "FILE")]
+    pub mc: Vec<PathBuf>,
+    /// Read this neutral text for perplexity and KL divergence [default: a bundled one].
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Answer this prompt, to count repetitions; repeat for several [default: eight bundled ones].
+    #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
+    pub prompt: Vec<String>,
+    /// Answer each line of this file, or of standard input (-).
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// Generate at most this many tokens.
+    #[arg(long, default_value_t = 64, value_parser = positive)]
+    pub max_new_tokens: usize,
+    /// Leave the neutral text or the generated texts out; separate several by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub skip: Vec<SkipArg>,
+    /// Compare with random (a direction), prompt (see --baseline-system) or another vector file; repeat for several.
+    #[arg(long, value_name = "random|prompt|FILE")]
+    pub baseline: Vec<String>,
+    /// Tell the model this, in place of --system, for the baseline prompt.
+    #[arg(long, value_name = "TEXT")]
+    pub baseline_system: Option<String>,
+    /// Draw this many resamples for an interval.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = resamples)]
+    pub bootstrap: usize,
+    /// Seed resamples and the random direction.
+    #[arg(long, default_value_t = 11)]
+    pub seed: u64,
+    /// Write the log-probabilities of every pair at every magnitude to this file, one JSON line each.
+    #[arg(long, value_name = "FILE")]
+    pub per_pair: Option<PathBuf>,
+    /// Write the table to this CSV file too.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Draw effect and damage against magnitude into this file, .svg or .png; repeat for both.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Vec<PathBuf>,
+    /// Write settings, tables, curves and texts to this file too, as one web page that needs no other.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Judge")]
+    pub judge: JudgeArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SkipArg {
+    Text,
+    Generation,
+}
+
+/// A language model that grades texts; `commands::judge` makes sense of it.
+#[derive(Debug, Args)]
+pub struct JudgeArgs {
+    /// Ask the OpenAI-compatible chat endpoint at this URL; its key comes from BIPO_JUDGE_KEY or OPENAI_API_KEY.
+    #[arg(long, value_name = "URL")]
+    pub judge: Option<String>,
+    /// Let this model grade, named as the endpoint knows it.
+    #[arg(long, value_name = "NAME")]
+    pub judge_model: Option<String>,
+    /// Grade by this text on what the scores 1 to 4 mean: a file, or cheerful, formal, concise, power-seeking,
+    /// wealth-seeking or hallucination.
+    #[arg(long, value_name = "FILE|NAME")]
+    pub rubric: Option<String>,
+    /// Ask this many questions at a time.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub judge_concurrency: u16,
+    /// Give one request this many seconds, then try again.
+    #[arg(long, default_value_t = 120.0, value_name = "SECONDS", value_parser = seconds)]
+    pub judge_timeout: f64,
+    /// Append each score to this file, and ask for none that it has [default: none].
+    #[arg(long, value_name = "FILE")]
+    pub judge_results: Option<PathBuf>,
+    /// Print what the judge would be asked, and ask nothing.
+    #[arg(long, conflicts_with = "json")]
+    pub judge_dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct JudgeTextsArgs {
+    /// Grade the texts of this file, as `bipo steer --output` writes it: JSON with prompt, magnitude and text each.
+    #[arg(value_name = "FILE")]
+    pub texts: PathBuf,
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}

@@ -1,0 +1,232 @@
+//! Flags of what learns: `train` and `layers`, and the settings of a run.
+
+use std::path::PathBuf;
+
+use bipo::data::TruthfulPairs;
+use bipo::machine::bytes::Bytes;
+use bipo::steering::layers::LayerList;
+use bipo::steering::positions::{Positions, Spans};
+use bipo::text::tokens::ResponsePrefix;
+use bipo::train::Direction;
+use bipo::train::activations::CachePlace;
+use bipo::train::caa::CaaPositions;
+use bipo::train::optim::Scheduler;
+use clap::{Args, ValueEnum};
+
+use super::ModelArgs;
+use super::values::{not_negative, positive, positive_number};
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Steer the output of this block, 0-based [default: by model; Llama-2 15, Mistral 13, else 0.45 of the depth].
+    #[arg(long)]
+    pub layer: Option<usize>,
+    /// Steer the outputs of these blocks, each by a vector of its own, learned together: 10,13,16 or 10..16 or all.
+    #[arg(long, value_name = "LIST", conflicts_with = "layer")]
+    pub layers: Option<LayerList>,
+    /// Learn the vector (bipo), or take the mean difference of activations instead (caa, arXiv 2312.06681), which takes
+    /// none of the optimiser's flags.
+    #[arg(long, default_value = "bipo")]
+    pub method: MethodArg,
+    /// With --method caa, compare activations at these tokens of the responses: response (the mean of all but the end of
+    /// turn) or last (the one before it) [default: response].
+    #[arg(long, value_name = "response|last")]
+    pub caa_positions: Option<CaaPositions>,
+    /// Continue from this vector; its layers must be the run's, which they are by default [default: start at zero].
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
+    /// Write the vector, metrics.jsonl, config.json, the training curve and a model card to this directory.
+    #[arg(long, default_value = "bipo_output", value_name = "DIR")]
+    pub output_dir: PathBuf,
+    /// Replace what an earlier run left in the output directory.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Continue the run in the output directory from its newest checkpoint, to the same bytes; begin at the first step where
+    /// there is none.
+    #[arg(long, conflicts_with = "overwrite")]
+    pub resume: bool,
+    /// Resume though settings are not those that the run was begun with; its data, layers, seed and model must be.
+    #[arg(long, conflicts_with = "overwrite")]
+    pub force_resume: bool,
+    /// Save the state of the run every N steps [default: after each epoch, and every 5 minutes].
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub checkpoint_every: Option<usize>,
+    /// Generate a short sweep when done.
+    #[arg(long)]
+    pub test_generation: bool,
+}
+
+impl TrainArgs {
+    /// Whether the run goes on with what is in the output directory.
+    pub fn is_resumed(&self) -> bool {
+        self.resume || self.force_resume
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MethodArg {
+    Bipo,
+    Caa,
+}
+
+#[derive(Debug, Args)]
+// Short runs; the cache of all candidates has no output directory to go to.
+#[command(
+    mut_arg("epochs", |arg| arg.default_value("1")),
+    mut_arg("max_steps", |arg| arg.default_value("50").help("Stop after this many steps")),
+    mut_arg("warmup_steps", |arg| arg.default_value("10")),
+    mut_arg("eval_dataset", |arg| arg.help("Rank by these pairs [default: a fifth of the dataset, drawn with the seed]")),
+    mut_arg("cache_memory", |arg| arg.help(
+        "Keep this much of the candidates' activations in memory, the rest in a temporary file in the system's directory for \
+         such (TMPDIR), as 2GB or 500MiB [default: a quarter of the machine's memory]"
+    ))
+)]
+pub struct LayersArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Try each of these blocks by itself: 8..20, 8..20:4, 8,10,12 or all [default: the middle half].
+    #[arg(long, value_name = "LIST")]
+    pub layers: Option<LayerList>,
+    /// Draw each layer's held-out loss into this file, .svg or .png; repeat for both.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Vec<PathBuf>,
+}
+
+/// The data and the settings of a run, whatever it is for.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Choose the pairs: a CSV, JSONL, JSON or Parquet file, a bundled or published set's name, or hf:owner/name.
+    #[arg(long, default_value = bipo::data::DEFAULT_DATASET)]
+    pub dataset: String,
+    /// Score these pairs after each epoch, and keep the best epoch's vector [default: none].
+    #[arg(long, value_name = "DATASET")]
+    pub eval_dataset: Option<String>,
+    /// Pass over the data this many times.
+    #[arg(long, default_value_t = 5, value_parser = positive)]
+    pub epochs: usize,
+    /// Stop after this many steps [default: none].
+    #[arg(long, value_parser = positive)]
+    pub max_steps: Option<usize>,
+    /// Span the learning-rate schedule over this many epochs [default: those of the run].
+    #[arg(long, value_parser = positive)]
+    pub schedule_epochs: Option<usize>,
+    /// Take this many pairs a step.
+    #[arg(long, default_value_t = 4, value_parser = positive)]
+    pub batch_size: usize,
+    /// Set the peak learning rate [default: by model; 5e-4 for the paper's 7B models].
+    #[arg(long, value_parser = positive_number)]
+    pub lr: Option<f64>,
+    /// Set the strength of the preference.
+    #[arg(long, default_value_t = 0.1, value_parser = positive_number)]
+    pub beta: f64,
+    /// Draw the direction of a step: one sign, uniform in [-1, 1], or both signs of every batch.
+    #[arg(long, default_value = "sign")]
+    pub direction: DirectionArg,
+    /// Scale gradients down to this norm.
+    #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
+    pub max_grad_norm: f64,
+    /// Add the vector at these tokens: all, prompt, response, or last (the prompt's last token alone, the one that
+    /// predicts the response's first).
+    #[arg(long, default_value = "all", value_name = "all|prompt|response|last")]
+    pub positions: Positions,
+    /// Add it at tokens of this role's messages alone, without the chat template's own; a response is the assistant's
+    /// [default: at any].
+    #[arg(long, value_name = "user|assistant")]
+    pub spans: Option<Spans>,
+    /// Put this text between prompt and response; auto is a space unless the template ends in white space.
+    #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
+    pub response_prefix: String,
+    /// Set the decoupled weight decay.
+    #[arg(long, default_value_t = 0.05, value_parser = not_negative)]
+    pub weight_decay: f64,
+    /// Raise the learning rate from 0 over this many steps.
+    #[arg(long, default_value_t = 100)]
+    pub warmup_steps: usize,
+    /// Lower the learning rate after the warmup along this curve.
+    #[arg(long, default_value = "cosine")]
+    pub scheduler: SchedulerArg,
+    /// Seed shuffles and directions.
+    #[arg(long, default_value_t = 11)]
+    pub seed: u64,
+    /// Truncate longer pairs to this many tokens.
+    #[arg(long, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
+    pub max_length: usize,
+    /// Use the first N rows only [default: all].
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub limit: Option<usize>,
+    /// Refuse a data set with a row that would be skipped.
+    #[arg(long)]
+    pub strict: bool,
+    /// Pair TruthfulQA's best answer with all of its incorrect ones, or with the first.
+    #[arg(long, default_value = "all")]
+    pub pairs: PairsArg,
+    /// Keep the activation cache on the device, or in main memory (past --cache-memory in a file), from where each batch is
+    /// brought to the device [default: auto: on the device where it fits].
+    #[arg(long, default_value = "auto", hide_default_value = true, value_name = "auto|device|host")]
+    pub cache: CachePlace,
+    /// Keep this much of the activation cache in main memory, the rest in a temporary file in the output directory, as 2GB
+    /// or 500MiB [default: a quarter of the machine's memory].
+    #[arg(long, value_name = "SIZE")]
+    pub cache_memory: Option<Bytes>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum DirectionArg {
+    Sign,
+    Uniform,
+    Both,
+}
+
+impl From<DirectionArg> for Direction {
+    fn from(arg: DirectionArg) -> Self {
+        match arg {
+            DirectionArg::Sign => Self::Sign,
+            DirectionArg::Uniform => Self::Uniform,
+            DirectionArg::Both => Self::Both,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SchedulerArg {
+    Cosine,
+    Linear,
+    Constant,
+}
+
+impl From<SchedulerArg> for Scheduler {
+    fn from(arg: SchedulerArg) -> Self {
+        match arg {
+            SchedulerArg::Cosine => Self::Cosine,
+            SchedulerArg::Linear => Self::Linear,
+            SchedulerArg::Constant => Self::Constant,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum PairsArg {
+    All,
+    First,
+}
+
+impl From<PairsArg> for TruthfulPairs {
+    fn from(arg: PairsArg) -> Self {
+        match arg {
+            PairsArg::All => Self::All,
+            PairsArg::First => Self::First,
+        }
+    }
+}
+
+/// `--response-prefix` as the encoder wants it.
+pub fn response_prefix(text: &str) -> ResponsePrefix {
+    match text {
+        "auto" => ResponsePrefix::Auto,
+        text => ResponsePrefix::Text(text.to_owned()),
+    }
+}

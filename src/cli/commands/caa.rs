@@ -1,0 +1,133 @@
+//! `bipo train --method caa`: the mean difference of activations in place of a learned vector, with the same files.
+
+use bipo::machine::files::write_atomic;
+use bipo::train::activations::{Activations, CachePlan};
+use bipo::train::caa::{MeanDifference, mean_difference};
+use bipo::train::optim::l2_norm;
+use bipo::train::{Heldout, TrainConfig, Trainer};
+use bipo::{Error, Result};
+use serde_json::{Value, json};
+
+use super::output_dir::OutputDir;
+use super::run::{self, Prepared};
+use super::train::{
+    VECTOR_FILE, interrupt_flag, margins, named_layers, pretty, settings, test_generation, try_it, vector, write_card,
+};
+use crate::args::{TrainArgs, given};
+use crate::terminal::{self, Log};
+
+/// Flags that only a run of many steps has a use for.
+const STEPS: [&str; 3] = ["resume", "force_resume", "checkpoint_every"];
+
+/// Flags of the optimiser, and the settings that they set.
+const OPTIMISER: [&str; 12] = [
+    "epochs",
+    "max_steps",
+    "schedule_epochs",
+    "batch_size",
+    "lr",
+    "direction",
+    "max_grad_norm",
+    "weight_decay",
+    "warmup_steps",
+    "scheduler",
+    "seed",
+    "init",
+];
+
+pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
+    refuse_optimiser(args)?;
+    let log = Log::new(args.run.model.verbose, args.run.model.quiet);
+    let mut dir = OutputDir::claim(args, log)?;
+    let at = args.caa_positions.unwrap_or_default();
+    let Prepared { mut opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } = Prepared::new(&args.run, log)?;
+    let layers = named_layers(args, &opened)?;
+    opened.on_device.keeps_residuals_at(layers.as_slice().len());
+    // No gradient is taken.
+    opened.on_device.run.saved_a_row = 0;
+    let mut config = run::config(&args.run, &opened, layers, None, args.output_dir.clone())?;
+    dir.make()?;
+    let (model, load_s) = opened.load(&args.run.model, log)?;
+    let sets: Vec<_> = [Some(&pairs), heldout_pairs.as_ref()].into_iter().flatten().map(Vec::as_slice).collect();
+    let plan = CachePlan::at_each(&model, &sets, config.layers.clone(), config.positions, &config.cache)?;
+    log.info(format!("{}: {} pairs, mean difference at layer {}", dataset.name, pairs.len(), config.layers));
+    log.info(plan.size().to_string());
+
+    let started = std::time::Instant::now();
+    let (interrupted, cache_bytes) = (interrupt_flag()?, plan.size().total().0);
+    let mut progress = log.progress("caching", plan.size().pairs);
+    let data = plan.compute_each(|done, _| {
+        progress.set(done, String::new);
+        if interrupted.load(std::sync::atomic::Ordering::SeqCst) { Err(Error::Interrupted) } else { Ok(()) }
+    })?;
+    progress.finish();
+    let cache_s = started.elapsed().as_secs_f64();
+    let of_layer = |sets: &Vec<Activations>| mean_difference(&sets[0], at, model.device());
+    let differences: Vec<MeanDifference> = data.iter().map(of_layer).collect::<Result<_>>()?;
+    let v: Vec<f32> = differences.iter().flat_map(|difference| &difference.v).copied().collect();
+    let MeanDifference { pairs: used, left_out, .. } = &differences[0];
+    if !left_out.is_empty() {
+        log.warn(format!("{}: rows {left_out:?} left out: a response of theirs has one token", dataset.name));
+    }
+    config.init = Some(v.clone());
+    let measured = score(&model, &config, &data[0])?;
+
+    let mut settings = settings(&args.run, &opened, &config, &dataset, heldout.as_ref());
+    if let Value::Object(settings) = &mut settings {
+        settings.retain(|key, _| !OPTIMISER.contains(&key.as_str()));
+    }
+    settings["method"] = json!("caa");
+    settings["caa_positions"] = json!(at);
+    dir.clear()?;
+    write_atomic(&args.output_dir.join("config.json"), &pretty(&settings))?;
+    // No step, no line; one of an earlier run would pass for this vector's.
+    write_atomic(&args.output_dir.join("metrics.jsonl"), b"")?;
+    let path = args.output_dir.join(VECTOR_FILE);
+    let results = json!({"compared_pairs": used, "heldout": measured});
+    let vector = vector(&opened, &config, args.run.spans, &v, &settings, results);
+    vector.write(&path)?;
+    write_card(&args.output_dir, &vector, &[], None, log)?;
+
+    if args.run.model.json {
+        terminal::json(&json!({
+            "schema_version": 1, "method": "caa", "vector": path.display().to_string(), "steps": 0, "final_loss": null, "final_margin": null,
+            "vector_norm": l2_norm(&v), "compared_pairs": used, "heldout": measured, "skipped_rows": dataset.skipped.len(),
+            "timings": {"load_s": load_s, "tokenize_s": tokenize_s, "cache_s": cache_s, "cache_bytes": cache_bytes},
+        }))?;
+    } else {
+        let mut text = format!("{}\nmean difference of {used} pairs  |v| {:.3}", path.display(), l2_norm(&v));
+        if let Some(measured) = &measured {
+            text += &format!("\nheld out: {}", margins(measured));
+        }
+        terminal::result(&(text + &try_it(args, &path)))?;
+    }
+    test_generation(args, &opened, &model, &vector)
+}
+
+/// A flag that would change nothing is a misunderstanding.
+fn refuse_optimiser(args: &TrainArgs) -> Result<()> {
+    let is_idle = |flag: &str| {
+        let setting = flag.trim_start_matches('-').replace('-', "_");
+        [&OPTIMISER[..], &STEPS[..]].concat().contains(&setting.as_str())
+            || (setting == "beta" && args.run.eval_dataset.is_none())
+    };
+    let idle: Vec<String> = given().into_iter().map(|given| given.flag).filter(|flag| is_idle(flag)).collect();
+    match idle.is_empty() {
+        true => Ok(()),
+        false => {
+            let flags = idle.join(", ");
+            Err(Error::Argument(format!(
+                "{flags}: no effect with --method caa, which takes a mean, learns nothing and has nothing to resume: leave \
+                 out"
+            )))
+        }
+    }
+}
+
+/// Margins of the vector on the held-out pairs, if there are any.
+fn score(model: &bipo::model::Model, config: &TrainConfig, sets: &[Activations]) -> Result<Option<Heldout>> {
+    match sets {
+        [data, heldout] => Ok(Some(Trainer::new(model, config, data).evaluate(heldout)?)),
+        _ => Ok(None),
+    }
+}

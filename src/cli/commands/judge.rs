@@ -1,0 +1,153 @@
+//! `bipo judge`, and the judge of other commands: its arguments checked, its progress and its scores shown.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bipo::eval::judge::{self, ApiKey, Endpoint, Generation, JudgeConfig, JudgeReport, KEY_VARIABLES, Patience, Rubric};
+use bipo::machine::files::read_input;
+use bipo::{Error, Result};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::args::{JudgeArgs, JudgeTextsArgs};
+use crate::terminal::{self, Log};
+
+/// The most that a file of texts to grade may take.
+const LARGEST_SWEEP: u64 = 1 << 30;
+
+pub fn run(args: &JudgeTextsArgs) -> anyhow::Result<()> {
+    let log = Log::new(args.report.verbose, args.report.quiet);
+    let Some(judge) = Judge::new(&args.judge, log)? else {
+        return Err(
+            Error::Argument("no judge: give --judge URL, or --judge-dry-run to see what it would be asked".into()).into()
+        );
+    };
+    let generations = read_generations(&args.texts)?;
+    let Some(report) = judge.grade(&generations, log)? else { return Ok(()) };
+    match args.report.json {
+        true => {
+            let mut value = json!({"schema_version": 1});
+            if let (Some(value), serde_json::Value::Object(report)) = (value.as_object_mut(), json!(report)) {
+                value.extend(report);
+            }
+            Ok(terminal::json(&value)?)
+        }
+        false => Ok(terminal::result(&to_text(&report))?),
+    }
+}
+
+/// A judge whose arguments are good. A command that generates makes it before it loads a model.
+pub enum Judge {
+    /// Shows what would be asked.
+    DryRun { model: String, rubric: Rubric },
+    /// Asks.
+    Asking(Box<JudgeConfig>),
+}
+
+impl Judge {
+    /// None where none is asked for.
+    pub fn new(args: &JudgeArgs, log: Log) -> Result<Option<Self>> {
+        let rubric = args.rubric.as_deref().map(Rubric::read).transpose()?;
+        let missing = |what: &str| Error::Argument(format!("the judge needs {what}"));
+        let rubric = |flag: &str| rubric.clone().ok_or_else(|| missing(&format!("--rubric FILE or NAME beside {flag}")));
+        if args.judge_dry_run {
+            let model = args.judge_model.clone().unwrap_or_else(|| "MODEL".into());
+            return Ok(Some(Self::DryRun { model, rubric: rubric("--judge-dry-run")? }));
+        }
+        let Some(url) = &args.judge else {
+            let idle = [("--judge-model", args.judge_model.is_some()), ("--rubric", args.rubric.is_some())];
+            let idle = idle.into_iter().chain([("--judge-results", args.judge_results.is_some())]);
+            return match idle.into_iter().find(|(_, is_given)| *is_given) {
+                Some((flag, _)) => Err(missing(&format!("--judge URL or --judge-dry-run beside {flag}"))),
+                None => Ok(None),
+            };
+        };
+        let endpoint = Endpoint::parse(url)?;
+        let key = ApiKey::from_env()?;
+        if key.is_some() && !endpoint.takes_key() {
+            let names = KEY_VARIABLES.join(" or ");
+            log.warn(format!("{endpoint} is neither https nor this machine: the key of {names} is not sent there"));
+        }
+        Ok(Some(Self::Asking(Box::new(JudgeConfig {
+            endpoint,
+            key,
+            model: args.judge_model.clone().ok_or_else(|| missing("--judge-model NAME beside --judge"))?,
+            rubric: rubric("--judge")?,
+            concurrency: usize::from(args.judge_concurrency),
+            patience: Patience { timeout: Duration::from_secs_f64(args.judge_timeout), ..Patience::default() },
+            results: args.judge_results.clone(),
+        }))))
+    }
+
+    /// Grades, with progress on stderr; none for a dry run, which prints the questions.
+    pub fn grade(&self, generations: &[Generation], log: Log) -> anyhow::Result<Option<JudgeReport>> {
+        let config = match self {
+            Self::DryRun { model, rubric } => {
+                terminal::result(&questions(model, rubric, generations))?;
+                return Ok(None);
+            }
+            Self::Asking(config) => config,
+        };
+        let mut progress = None;
+        let report = judge::judge(config, generations, &mut |done, total| {
+            progress.get_or_insert_with(|| log.progress("judging", total)).set(done, String::new);
+        })?;
+        progress.iter().for_each(terminal::Progress::finish);
+        if report.resumed > 0 {
+            log.info(format!("{} of {} scores were there already", report.resumed, generations.len()));
+        }
+        if let Some(failure) = report.verdicts.iter().find_map(|verdict| verdict.failure.as_ref()) {
+            log.warn(format!("{} of {} texts have no score, the first: {failure}", report.failures, generations.len()));
+        }
+        Ok(Some(report))
+    }
+}
+
+/// What would be asked, each question once.
+fn questions(model: &str, rubric: &Rubric, generations: &[Generation]) -> String {
+    let mut bodies: Vec<serde_json::Value> = Vec::new();
+    for generation in generations {
+        let body = judge::request(model, rubric, generation);
+        if !bodies.contains(&body) {
+            bodies.push(body);
+        }
+    }
+    let mut text = format!("{} questions to {model}, nothing is asked\n", bodies.len());
+    for (index, body) in bodies.iter().enumerate() {
+        text += &format!("\n── question {} ──\n", index + 1);
+        for message in body["messages"].as_array().into_iter().flatten() {
+            let part = |key: &str| message[key].as_str().unwrap_or_default();
+            text += &format!("[{}]\n{}\n", part("role"), part("content"));
+        }
+    }
+    text
+}
+
+/// The scores of each magnitude as a table.
+pub fn to_text(report: &JudgeReport) -> String {
+    let mut text =
+        format!("judge {}, rubric {}\n\nmagnitude  score  95 % interval  scored  failed\n", report.judge_model, report.rubric);
+    for row in &report.magnitudes {
+        let mean = row.mean.map_or_else(|| "-".to_owned(), |mean| format!("{mean:.2}"));
+        let interval = row.interval.map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:.2} to {high:.2}"));
+        text += &format!("{:>+9}  {mean:>5}  {interval:>13}  {:>6}  {:>6}\n", row.magnitude, row.scored, row.failed);
+    }
+    text
+}
+
+fn read_generations(path: &Path) -> Result<Vec<Generation>> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum File {
+        Steer { results: Vec<Generation> },
+        List(Vec<Generation>),
+    }
+    let bytes = read_input(path, LARGEST_SWEEP)?;
+    let expected = "expected JSON with results, as `bipo steer --output` writes it: prompt, magnitude and text each";
+    let file: File = serde_json::from_slice(&bytes).map_err(|_| Error::malformed(path, expected))?;
+    let (File::Steer { results } | File::List(results)) = file;
+    match results.is_empty() {
+        true => Err(Error::malformed(path, "no text in it")),
+        false => Ok(results),
+    }
+}

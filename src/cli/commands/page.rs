@@ -1,0 +1,52 @@
+//! What the pages of all commands have in common: the command that makes them again, the settings of model and vectors.
+
+use bipo::report::card;
+use bipo::report::shell;
+use bipo::steering::vector::Input;
+use candle_core::DeviceLocation;
+
+use super::session::Opened;
+use crate::args::ModelArgs;
+
+/// How this program was called, as a shell reads it.
+pub fn command_line() -> String {
+    shell::command_line("bipo", std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()))
+}
+
+/// The model, and how it computes.
+pub fn model_settings(args: &ModelArgs, opened: &Opened) -> Vec<(String, String)> {
+    let dtype = args.dtype.resolve(opened.device.is_cpu());
+    let device = match opened.device.location() {
+        DeviceLocation::Cpu => "cpu".to_owned(),
+        DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    };
+    let mut settings = vec![
+        ("model".to_owned(), opened.files.name.clone()),
+        ("device, dtype".to_owned(), format!("{device}, {dtype:?}").to_lowercase()),
+    ];
+    settings.extend(args.system.as_ref().map(|system| ("system prompt".to_owned(), system.clone())));
+    if args.template != "auto" {
+        settings.push(("template".to_owned(), args.template.clone()));
+    }
+    settings
+}
+
+/// Each vector: its file, where it is added, how it was trained.
+pub fn vector_settings(inputs: &[Input]) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    for input in inputs {
+        let scale = if input.weight == 1.0 { String::new() } else { format!(" times {}", input.weight) };
+        let layers: Vec<String> = input.vector.layers.keys().map(usize::to_string).collect();
+        let (layers, norm) = (layers.join(", "), input.vector.norm());
+        settings.push(("vector".to_owned(), format!("{}{scale}: layer {layers}, norm {norm:.3}", input.file)));
+        settings.push(("its SHA-256".to_owned(), input.sha256.clone()));
+        if let Some(training) = &input.vector.metadata.training {
+            let data = training.get("dataset").map(card::dataset).unwrap_or_default();
+            let parts = [data, card::outcome_line(training)];
+            let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            settings.push(("trained on".to_owned(), parts.join("; ")));
+        }
+    }
+    settings
+}

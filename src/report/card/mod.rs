@@ -1,0 +1,379 @@
+//! The model card: the README.md beside a vector, with the hub's metadata block, so that the directory can be uploaded as it
+//! is. Made from the vector's own metadata alone: no time stamp, no path of the machine, the same vector gives the same bytes.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::Result;
+use crate::data::published;
+use crate::hub::presets;
+use crate::machine::files::write_atomic;
+use crate::report::shell::quote;
+use crate::steering::positions::in_words;
+use crate::steering::vector::{Positions, SteeringVector};
+use crate::train::optim::l2_norm;
+use crate::train::{EpochRecord, Heldout};
+
+/// The forward hook that steers a model of `transformers` with a vector file: the one source of this text.
+pub const HOOK: &str = include_str!("hook.py");
+
+/// Name of the card in its directory.
+pub const CARD_FILE: &str = "README.md";
+
+const LIBRARY: &str = "library_name: bipo";
+
+/// Keys of `training` that are outcomes, not settings.
+const OUTCOMES: [&str; 7] = ["steps", "final_loss", "final_margin", "best_epoch", "heldout", "epoch", "compared_pairs"];
+
+/// Writes a card into `dir`. A README.md that is no card of bipo stays as it is. Returns whether it was written.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(dir: &Path, card: &str) -> Result<bool> {
+    let path = dir.join(CARD_FILE);
+    let foreign = match std::fs::read(&path) {
+        Ok(old) => !is_card(&String::from_utf8_lossy(&old)),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    };
+    if !foreign {
+        write_atomic(&path, card.as_bytes())?;
+    }
+    Ok(!foreign)
+}
+
+fn is_card(text: &str) -> bool {
+    let block = text.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n"));
+    block.is_some_and(|(block, _)| block.lines().any(|line| line == LIBRARY))
+}
+
+/// The card of the vector in `file` (a name beside the card, as is `curve`, the picture of the run if there is one). `epochs`
+/// are the run's, in order; those with held-out margins make a table.
+pub fn model_card(vector: &SteeringVector, file: &str, epochs: &[EpochRecord], curve: Option<&str>) -> String {
+    let training = vector.metadata.training.as_ref().unwrap_or(&Value::Null);
+    let base = Base::of(vector);
+    let mut out = metadata_block(&base, training);
+    out += &introduction(vector, &base, training);
+    out += &usage(vector, &base, file);
+    out += &results(training, epochs, curve);
+    out += &settings_table(training);
+    out += &contents(vector, file, training);
+    out += if is_caa(training) { CAA_CITATION } else { CITATION };
+    out
+}
+
+/// Whether the vector is a mean difference of activations, not learned.
+fn is_caa(training: &Value) -> bool {
+    training.get("method").and_then(Value::as_str) == Some("caa")
+}
+
+/// What the base model is called, and where the hub has it.
+struct Base {
+    name: Option<String>,
+    repo: Option<String>,
+}
+
+impl Base {
+    fn of(vector: &SteeringVector) -> Self {
+        let name = vector.metadata.base_model.clone();
+        let preset = name.as_deref().and_then(presets::find).map(|preset| preset.repo.to_owned());
+        let repo = preset.or_else(|| name.clone().filter(|name| is_repo(name)));
+        Self { name, repo }
+    }
+
+    /// As an argument or a string literal.
+    fn id(&self) -> &str {
+        self.repo.as_deref().or(self.name.as_deref()).unwrap_or("MODEL")
+    }
+
+    fn link(&self) -> String {
+        match (&self.repo, &self.name) {
+            (Some(repo), _) => format!("[{}](https://huggingface.co/{repo})", markdown(repo)),
+            (None, Some(name)) => markdown(name),
+            (None, None) => "its model".to_owned(),
+        }
+    }
+}
+
+/// Whether a text is `owner/name` as the hub allows it. Such a text is a plain YAML string too.
+fn is_repo(text: &str) -> bool {
+    let is_name = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    };
+    text.split_once('/').is_some_and(|(owner, name)| is_name(owner) && is_name(name))
+}
+
+fn metadata_block(base: &Base, training: &Value) -> String {
+    let mut out = format!("---\n{LIBRARY}\n");
+    if let Some(repo) = &base.repo {
+        out += &format!("base_model: {}\n", yaml(repo));
+    }
+    if let Some(repo) = dataset_repo(training) {
+        out += &format!("datasets:\n- {}\n", yaml(&repo));
+    }
+    let method = if is_caa(training) { "contrastive-activation-addition" } else { "preference-optimization" };
+    out + &format!("tags:\n- bipo\n- steering-vector\n- activation-steering\n- {method}\n---\n\n")
+}
+
+/// A YAML scalar: JSON's double-quoted form is YAML's, for what is not surely plain.
+fn yaml(text: &str) -> String {
+    if is_repo(text) { text.to_owned() } else { Value::from(text).to_string() }
+}
+
+/// Where the hub has the training data, if it does.
+fn dataset_repo(training: &Value) -> Option<String> {
+    let name = training.get("dataset")?.get("name")?.as_str()?;
+    let published = published().iter().find(|set| set.name == name).and_then(|set| set.hub_repo());
+    let named = || name.strip_prefix("hf:")?.split(['@', ':']).next();
+    published.or_else(named).filter(|repo| is_repo(repo)).map(str::to_owned)
+}
+
+fn introduction(vector: &SteeringVector, base: &Base, training: &Value) -> String {
+    let data = training.get("dataset").and_then(|set| set.get("name")).and_then(Value::as_str);
+    let short = base.id().rsplit('/').next().unwrap_or_default();
+    let title = data.map_or(String::new(), |data| format!(": {}", markdown(data)));
+    let (vectors, them) = match vector.layers.len() {
+        1 => ("One steering vector".to_owned(), "It is added"),
+        count => (format!("{count} steering vectors"), "Each is added"),
+    };
+    let behaviour = data.map_or("the target behaviour".to_owned(), |data| {
+        format!("the behaviour that the chosen responses of {} show", markdown(data))
+    });
+    let blocks = match vector.layers.len() {
+        1 => format!("the output of block {}", layer_list(vector)),
+        _ => format!("the output of its block: {}", layer_list(vector)),
+    };
+    format!(
+        "# Steering vector for {}{title}\n\n{vectors} of {} numbers for {}, whose weights stay as they are. {them}, times a \
+         magnitude that you choose, to {blocks} (0-based), at {}. A positive magnitude amplifies {behaviour}, a negative one \
+         suppresses it, 0 is the untouched model. {}\n\n",
+        markdown(short),
+        vector.hidden_size(),
+        base.link(),
+        in_words(vector.metadata.positions, vector.metadata.spans),
+        method(training),
+    )
+}
+
+/// Where the numbers come from.
+fn method(training: &Value) -> String {
+    if !is_caa(training) {
+        return "Learned by bi-directional preference optimisation \
+                ([BiPO, arXiv 2406.00045](https://arxiv.org/abs/2406.00045))."
+            .to_owned();
+    }
+    let place = match training.get("caa_positions").and_then(Value::as_str) {
+        Some("last") => "at the last token of each before its end of turn",
+        _ => "averaged over the tokens of each before its end of turn",
+    };
+    format!(
+        "It was not learned: it is the mean difference of the model's activations there between chosen and rejected responses, \
+         {place} (contrastive activation addition, [CAA, arXiv 2312.06681](https://arxiv.org/abs/2312.06681))."
+    )
+}
+
+/// `10, 13 and 16`.
+fn layer_list(vector: &SteeringVector) -> String {
+    let layers: Vec<String> = vector.layers.keys().map(usize::to_string).collect();
+    match layers.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => layers.concat(),
+    }
+}
+
+fn usage(vector: &SteeringVector, base: &Base, file: &str) -> String {
+    let (model, file_py) = (Value::from(base.id()), Value::from(file));
+    let (model_sh, file_sh) = (quote(base.id()), quote(file));
+    let mut out = format!(
+        "## Use\n\nWith `bipo`:\n\n```sh\nbipo steer --model {model_sh} --vector {file_sh} --magnitudes -2,0,2 \
+         --prompt \"How was your day?\"\n```\n\nWith `transformers`:\n\n```python\n{HOOK}\n\n\
+         from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
+         tokenizer = AutoTokenizer.from_pretrained({model})\nmodel = AutoModelForCausalLM.from_pretrained({model})\n\
+         steer(model, {file_py}, 2.0)\nchat = [{{\"role\": \"user\", \"content\": \"How was your day?\"}}]\n\
+         prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors=\"pt\", return_dict=True)\n\
+         print(tokenizer.decode(model.generate(**prompt, max_new_tokens=64, do_sample=False)[0]))\n```\n\n"
+    );
+    let gguf = quote(&Path::new(file).with_extension("gguf").to_string_lossy());
+    out += &match vector.layers.contains_key(&0) {
+        true => "llama.cpp cannot add a vector to the output of block 0.\n\n".to_owned(),
+        false => format!(
+            "With llama.cpp, whose control vectors are GGUF files (older builds take `FILE SCALE` in place of `FILE:SCALE`):\n\n\
+             ```sh\nbipo convert {file_sh} {gguf}\n\
+             llama-cli -m MODEL.gguf --control-vector-scaled {gguf}:2 -p \"How was your day?\"\n```\n\n"
+        ),
+    };
+    let (positions, spans) = (vector.metadata.positions, vector.metadata.spans);
+    if positions != Positions::All || spans.is_some() {
+        let only = in_words(positions, spans);
+        out += &format!("The vector was made for {only}: the hook and llama.cpp add it at every token.\n\n");
+    }
+    out
+}
+
+fn results(training: &Value, epochs: &[EpochRecord], curve: Option<&str>) -> String {
+    if is_caa(training) {
+        return caa_results(training);
+    }
+    let outcome = outcome_line(training);
+    let rows: Vec<(&EpochRecord, Heldout)> = epochs.iter().filter_map(|epoch| Some((epoch, epoch.heldout?))).collect();
+    if outcome.is_empty() && rows.is_empty() {
+        return String::new();
+    }
+    let curve = curve.map_or(String::new(), |file| format!("![Loss, margin and norm of the vector at each step]({file})\n\n"));
+    let mut out = match outcome.is_empty() {
+        true => "## Results\n\n".to_owned(),
+        false => format!("## Results\n\nTraining ended with {outcome} (of the last batch). "),
+    };
+    out += &format!(
+        "The margin is {MARGIN}: how far the vector, at direction d, moves the model towards the chosen response.\n\n"
+    );
+    out += &curve;
+    if rows.is_empty() {
+        return out + "No held-out pairs were scored.\n\n";
+    }
+    let pairs = training.get("eval_dataset").map(dataset).unwrap_or_default();
+    let best = training.get("best_epoch").and_then(Value::as_u64);
+    out += &format!(
+        "Held out: {}. *Right* is the share of pairs with a positive margin at +1, a negative one at -1.\n\n\
+         | epoch | step | margin at +1 | right | margin at -1 | right | loss |\n|--:|--:|--:|--:|--:|--:|--:|\n",
+        markdown(&pairs)
+    );
+    for (record, heldout) in rows {
+        let kept = if best == Some(record.epoch as u64) { " (kept)" } else { "" };
+        let _ = writeln!(
+            out,
+            "| {}{kept} | {} | {:+.4} | {:.0} % | {:+.4} | {:.0} % | {:.4} |",
+            record.epoch,
+            record.step,
+            heldout.positive_margin,
+            100.0 * heldout.positive_right,
+            heldout.negative_margin,
+            100.0 * heldout.negative_right,
+            heldout.loss
+        );
+    }
+    out + "\n"
+}
+
+fn caa_results(training: &Value) -> String {
+    let heldout = training.get("heldout").and_then(|heldout| serde_json::from_value::<Heldout>(heldout.clone()).ok());
+    let Some(heldout) = heldout else { return String::new() };
+    format!(
+        "## Results\n\nOn held-out pairs ({}) the mean margin is {:+.4} at direction +1 (positive for {:.0} % of the pairs) and \
+         {:+.4} at −1 (negative for {:.0} %), with margin = {MARGIN}.\n\n",
+        markdown(&training.get("eval_dataset").map(dataset).unwrap_or_default()),
+        heldout.positive_margin,
+        100.0 * heldout.positive_right,
+        heldout.negative_margin,
+        100.0 * heldout.negative_right,
+    )
+}
+
+const MARGIN: &str = "β·[(log π_d(chosen) − log π(chosen)) − (log π_d(rejected) − log π(rejected))]";
+
+fn settings_table(training: &Value) -> String {
+    let mut rows = settings(training);
+    for key in ["dataset", "eval_dataset"] {
+        let set = training.get(key).map(dataset).unwrap_or_default();
+        let hash = training.get(key).and_then(|set| set.get("sha256")).and_then(Value::as_str);
+        if !set.is_empty() {
+            rows.push((readable(key), set + &hash.map_or(String::new(), |hash| format!(", SHA-256 {hash}"))));
+        }
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let title = if is_caa(training) { "Settings" } else { "Training" };
+    let mut out = format!("## {title}\n\n| setting | value |\n|---|---|\n");
+    rows.iter().for_each(|(name, value)| {
+        let _ = writeln!(out, "| {} | {} |", markdown(name), markdown(value));
+    });
+    out + "\n"
+}
+
+fn contents(vector: &SteeringVector, file: &str, training: &Value) -> String {
+    let mut out = format!("## Files\n\n`{file}` holds f32 tensors and these settings as metadata:\n\n");
+    out += "| tensor | shape | norm |\n|---|--:|--:|\n";
+    for (layer, v) in &vector.layers {
+        let _ = writeln!(out, "| `layer.{layer}` | {} | {:.4} |", v.len(), l2_norm(v));
+    }
+    if is_caa(training) {
+        return out + "\n`config.json` holds the settings. Nothing was trained, so `metrics.jsonl` is empty.\n\n";
+    }
+    out + "\n`steering_vector-epoch-NN.safetensors` is the vector after each epoch, `metrics.jsonl` has a line a step, \
+           `training.svg` and `training.png` its curve, `config.json` the settings.\n\n"
+}
+
+const CITATION: &str = "## Citation\n\nCao et al., *Personalized Steering of Large Language Models: Versatile Steering Vectors \
+                        Through Bi-directional Preference Optimization*, NeurIPS 2024, arXiv 2406.00045.\n";
+
+const CAA_CITATION: &str = "## Citation\n\nRimsky et al., *Steering Llama 2 via Contrastive Activation Addition*, ACL 2024, \
+                            arXiv 2312.06681.\n";
+
+/// The settings of a vector's `training` metadata in its order: names for people, values on one line. Data sets and outcomes
+/// are not among them, see [`dataset`] and [`outcome_line`].
+pub fn settings(training: &Value) -> Vec<(String, String)> {
+    let Value::Object(map) = training else { return Vec::new() };
+    let shown = |(key, value): (&String, &Value)| {
+        let is_setting = !value.is_null() && !value.is_object() && !OUTCOMES.contains(&key.as_str());
+        is_setting.then(|| (readable(key), one_line(key, value)))
+    };
+    map.iter().filter_map(shown).collect()
+}
+
+fn readable(key: &str) -> String {
+    match key {
+        "lr" => "learning rate".to_owned(),
+        "eval_dataset" => "held-out pairs".to_owned(),
+        key => key.replace('_', " "),
+    }
+}
+
+/// A value without the folders of a path.
+fn one_line(key: &str, value: &Value) -> String {
+    match value {
+        Value::String(text) if matches!(key, "system" | "response_prefix") && text != "auto" => value.to_string(),
+        Value::String(text) if Path::new(text).is_absolute() || text.starts_with(['.', '~']) => {
+            Path::new(text).file_name().map_or_else(|| text.clone(), |name| name.to_string_lossy().into_owned())
+        }
+        Value::String(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+/// `cheerful, 200 pairs (3 rows skipped)` from the metadata of a data set; empty for null.
+pub fn dataset(set: &Value) -> String {
+    let Some(name) = set.get("name").and_then(Value::as_str) else { return String::new() };
+    let count = |key: &str| set.get(key).and_then(Value::as_u64);
+    let pairs = count("pairs").map_or(String::new(), |pairs| format!(", {pairs} pairs"));
+    let skipped =
+        count("skipped_rows").filter(|rows| *rows > 0).map_or(String::new(), |rows| format!(" ({rows} rows skipped)"));
+    format!("{name}{pairs}{skipped}")
+}
+
+/// `250 steps, loss 0.4123, margin +0.9312` from a vector's `training` metadata; empty where it has none of them.
+pub fn outcome_line(training: &Value) -> String {
+    let number = |key: &str| training.get(key).and_then(Value::as_f64);
+    let steps = number("steps").map(|steps| format!("{steps} steps"));
+    let loss = number("final_loss").map(|loss| format!("loss {loss:.4}"));
+    let margin = number("final_margin").map(|margin| format!("margin {margin:+.4}"));
+    [steps, loss, margin].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// Text that Markdown shows as it is, also in a cell of a table.
+fn markdown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '`' | '*' | '_' | '|' | '<' | '>' | '[' | ']' | '#' | '&' | '~' | '$' => out.extend(['\\', c]),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

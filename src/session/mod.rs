@@ -1,0 +1,3 @@
+//! A model ready to use, and whether what is to be done with it fits the memory.
+
+pub mod fit;

@@ -1,0 +1,316 @@
+//! Vector files of every format: which one it is, what was read before its layer is settled, and what is lost in writing.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::json::UNKNOWN_MODEL_TYPE;
+use super::{Metadata, Positions, SteeringVector, gguf, json, numpy, pt, pt_writer, safetensors};
+use crate::machine::files::open_input;
+use crate::{Error, Result};
+
+/// The formats that are read and written; docs/formats.md has what each holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// bipo's own, or a plain tensor: `.safetensors`.
+    Safetensors,
+    /// PyTorch's zip archive: `.pt`.
+    Pt,
+    /// The control vector of llama.cpp, repeng and EasySteer: `.gguf`.
+    Gguf,
+    /// IBM activation-steering's JSON: `.svec`.
+    Svec,
+    /// NumPy's array file: `.npy`.
+    Npy,
+    /// All that bipo knows of a vector as JSON, or a bare list of numbers: `.json`.
+    Json,
+}
+
+impl Format {
+    const ALL: [(Self, &str); 6] = [
+        (Self::Safetensors, "safetensors"),
+        (Self::Pt, "pt"),
+        (Self::Gguf, "gguf"),
+        (Self::Svec, "svec"),
+        (Self::Npy, "npy"),
+        (Self::Json, "json"),
+    ];
+
+    /// The format in which a file of this name is written.
+    ///
+    /// # Errors
+    /// The extension is none of those known.
+    pub fn of(path: &Path) -> Result<Self> {
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
+        let known = Self::ALL.iter().find(|(_, name)| *name == extension);
+        known.map(|(format, _)| *format).ok_or_else(|| {
+            let names: Vec<String> = Self::ALL.iter().map(|(_, name)| format!(".{name}")).collect();
+            let names = names.join(", ");
+            Error::Argument(format!("{}: no format has this extension; the output must end in {names}", path.display()))
+        })
+    }
+
+    /// The extension of its files.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(format, _)| *format == self).map_or("", |(_, name)| name)
+    }
+
+    /// Where the program that the format belongs to will do something else than bipo, though the file is right.
+    pub fn caveats(self, vector: &SteeringVector) -> Vec<String> {
+        let Metadata { model_type, positions, spans, .. } = &vector.metadata;
+        let ruled = *positions != Positions::default() || spans.is_some();
+        let unknown = model_type.is_none();
+        let caveats = match self {
+            Self::Gguf => vec![
+                (ruled, "llama.cpp adds it at every position; where bipo adds it is kept for bipo alone".to_owned()),
+                (unknown, format!("the model type is not known: controlvector.model_hint is {UNKNOWN_MODEL_TYPE:?}")),
+            ],
+            Self::Svec => vec![
+                (true, "activation-steering adds direction N to the input of block N, bipo to its output".to_owned()),
+                (unknown, format!("the model type is not known: model_type is {UNKNOWN_MODEL_TYPE:?}")),
+            ],
+            _ => Vec::new(),
+        };
+        caveats.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text).collect()
+    }
+
+    /// Metadata keys of the vector that a file of this format cannot hold.
+    fn lost(self, vector: &SteeringVector) -> Vec<&'static str> {
+        let Metadata { base_model, model_type, num_hidden_layers, positions, spans, training, combination } = &vector.metadata;
+        let bare = matches!(self, Self::Pt | Self::Npy);
+        let keys = [
+            ("layer", bare),
+            ("model_type", bare && model_type.is_some()),
+            ("base_model", base_model.is_some()),
+            ("num_hidden_layers", num_hidden_layers.is_some()),
+            ("positions", *positions != Positions::default()),
+            ("spans", spans.is_some()),
+            ("training", training.is_some()),
+            ("combination", combination.is_some()),
+        ];
+        match self {
+            Self::Safetensors | Self::Gguf | Self::Json => Vec::new(),
+            Self::Pt | Self::Svec | Self::Npy => keys.into_iter().filter(|(_, lost)| *lost).map(|(key, _)| key).collect(),
+        }
+    }
+}
+
+/// A file's bytes, and what they leave out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoded {
+    /// The whole file.
+    pub bytes: Vec<u8>,
+    /// Metadata keys of the vector that the format cannot hold.
+    pub lost: Vec<&'static str>,
+}
+
+impl SteeringVector {
+    /// The bytes of a file of this format. `path` is for the messages alone.
+    ///
+    /// # Errors
+    /// The format cannot express one of its layers, or more than one; or the vector's own model lacks a layer.
+    pub fn encode(&self, format: Format, path: &Path) -> Result<Encoded> {
+        if let (Some(layer), Some(depth)) = (self.layers.keys().next_back(), self.metadata.num_hidden_layers)
+            && *layer >= depth
+        {
+            return Err(Error::Argument(format!("layer {layer} out of range: the vector's model has {depth} layers")));
+        }
+        let bytes = match format {
+            Format::Safetensors => safetensors::to_bytes(self),
+            Format::Pt => pt_writer::to_bytes(self.only(path)?, path)?,
+            Format::Gguf => gguf::to_bytes(self, path)?,
+            Format::Svec => json::to_svec(self),
+            Format::Npy => numpy::to_bytes(self.only(path)?),
+            Format::Json => json::to_bytes(self),
+        };
+        Ok(Encoded { bytes, lost: format.lost(self) })
+    }
+
+    /// The vector of a format that holds just one.
+    fn only(&self, path: &Path) -> Result<&[f32]> {
+        match self.layers.values().collect::<Vec<_>>().as_slice() {
+            [v] => Ok(v),
+            _ => Err(Error::Argument(format!(
+                "{}: the format holds one vector, but there are {} (layers {}): write .safetensors, .gguf, .svec or .json",
+                path.display(),
+                self.layers.len(),
+                list(self.layers.keys())
+            ))),
+        }
+    }
+}
+
+/// What a file holds: a vector a layer, or one that does not say its layer.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Vectors {
+    Placed(BTreeMap<usize, Vec<f32>>),
+    Unplaced(Vec<f32>),
+}
+
+/// A vector file as it was read, before its layer is settled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorFile {
+    /// The file.
+    pub path: PathBuf,
+    /// What it turned out to be.
+    pub format: Format,
+    /// Hash of its bytes.
+    pub sha256: String,
+    vectors: Vectors,
+    metadata: Metadata,
+}
+
+impl VectorFile {
+    /// Reads a file. Its content says the format, not its name; nothing in it is ever run.
+    ///
+    /// # Errors
+    /// The file cannot be read, is of another kind, or broken.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = read_limited(path)?;
+        let unplaced = |v| (Vectors::Unplaced(v), Metadata::default());
+        let (format, (vectors, metadata)) = match bytes.as_slice() {
+            [b'G', b'G', b'U', b'F', ..] => (Format::Gguf, gguf::read(path)?),
+            [b'P', b'K', 3, 4, ..] => (Format::Pt, pt::read(path, &bytes)?),
+            [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => (Format::Npy, unplaced(numpy::read(path, &bytes)?)),
+            _ if is_safetensors(&bytes) => (Format::Safetensors, safetensors::read(path, &bytes)?),
+            _ if json::is_json(&bytes) => json::read(path, &bytes)?,
+            _ => return Err(unknown(path, &bytes)),
+        };
+        let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let file = Self { path: path.to_path_buf(), format, sha256, vectors, metadata };
+        file.check()?;
+        Ok(file)
+    }
+
+    /// The layers that the file itself says it steers; none where it does not say.
+    pub fn layers(&self) -> Vec<usize> {
+        match &self.vectors {
+            Vectors::Placed(layers) => layers.keys().copied().collect(),
+            Vectors::Unplaced(_) => Vec::new(),
+        }
+    }
+
+    /// The vector, a single one moved to `layer` if that is given.
+    ///
+    /// # Errors
+    /// Neither the file nor `layer` says a layer, or the file holds several vectors and `layer` is given.
+    pub fn at(self, layer: Option<usize>) -> Result<SteeringVector> {
+        match (&self.vectors, layer) {
+            (Vectors::Placed(layers), Some(_)) if layers.len() > 1 => {
+                let found = list(layers.keys());
+                Err(Error::malformed(&self.path, format!("holds vectors for layers {found}: --layer cannot move several")))
+            }
+            (Vectors::Placed(_), Some(layer)) => {
+                let vector = self.or_at(None)?;
+                let layers = vector.layers.into_values().map(|v| (layer, v)).collect();
+                Ok(SteeringVector { layers, ..vector })
+            }
+            _ => self.or_at(layer),
+        }
+    }
+
+    /// The vector, at `layer` where the file does not say one.
+    ///
+    /// # Errors
+    /// Neither the file nor `layer` says a layer.
+    pub fn or_at(self, layer: Option<usize>) -> Result<SteeringVector> {
+        let layers = match (self.vectors, layer) {
+            (Vectors::Placed(layers), _) => layers,
+            (Vectors::Unplaced(v), Some(layer)) => BTreeMap::from([(layer, v)]),
+            (Vectors::Unplaced(_), None) => {
+                return Err(Error::malformed(&self.path, "does not say which layer it steers: give --layer"));
+            }
+        };
+        Ok(SteeringVector { layers, metadata: self.metadata })
+    }
+
+    fn check(&self) -> Result<()> {
+        let malformed = |problem: String| Err(Error::malformed(&self.path, problem));
+        let hidden = self.named().next().map_or(0, |(_, v)| v.len());
+        if hidden == 0 {
+            return malformed("holds no vector".to_owned());
+        }
+        if let Some((name, v)) = self.named().find(|(_, v)| v.len() != hidden) {
+            return malformed(format!("{name} has {} elements, another has {hidden}", v.len()));
+        }
+        match (self.layers().last(), self.metadata.num_hidden_layers) {
+            (Some(layer), Some(depth)) if *layer >= depth => {
+                malformed(format!("steers layer {layer} of a model of {depth} layers"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a file that a model cannot be steered with.
+    ///
+    /// # Errors
+    /// An element is NaN or infinite; names its layer and index.
+    pub fn check_finite(&self) -> Result<()> {
+        for (name, v) in self.named() {
+            if let Some(index) = v.iter().position(|x| !x.is_finite()) {
+                let problem = format!("{name} has an element that is not finite (index {index}): expected f32 numbers");
+                return Err(Error::malformed(&self.path, problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each vector, with what a message calls it.
+    fn named(&self) -> impl Iterator<Item = (String, &Vec<f32>)> {
+        let (placed, unplaced) = match &self.vectors {
+            Vectors::Placed(layers) => (Some(layers), None),
+            Vectors::Unplaced(v) => (None, Some(v)),
+        };
+        let placed = placed.into_iter().flatten().map(|(layer, v)| (format!("layer {layer}"), v));
+        placed.chain(unplaced.map(|v| ("the vector".to_owned(), v)))
+    }
+}
+
+/// The most that a vector file may take: 200 layers of hidden size 16384 and room to spare.
+pub(super) const LARGEST_FILE: u64 = 64 << 20;
+
+fn read_limited(path: &Path) -> Result<Vec<u8>> {
+    let read = |source| Error::read(path, source);
+    let file = open_input(path)?;
+    let size = file.metadata().map_err(read)?.len();
+    let mut bytes = Vec::new();
+    if size <= LARGEST_FILE {
+        file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(read)?;
+    }
+    if size > LARGEST_FILE || bytes.len() as u64 > LARGEST_FILE {
+        let limit = LARGEST_FILE >> 20;
+        return Err(Error::malformed(path, format!("more than {limit} MiB, too large for a steering vector: is it a model?")));
+    }
+    Ok(bytes)
+}
+
+/// Eight bytes of header length, then the header, which is JSON.
+fn is_safetensors(bytes: &[u8]) -> bool {
+    matches!(bytes, [_, _, _, _, 0, 0, 0, 0, b'{', ..])
+}
+
+fn unknown(path: &Path, bytes: &[u8]) -> Error {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    // The magic number of PyTorch's older format, or any pickle.
+    let pickle = matches!(bytes, [0x80, 0..=5, ..]);
+    match extension {
+        _ if pickle => pt::legacy(path),
+        "pt" | "pth" | "bin" => pt::legacy(path),
+        _ => Error::malformed(
+            path,
+            "not a steering vector that bipo reads: expected safetensors, .pt, GGUF, .npy, .svec or JSON, whole and unbroken",
+        ),
+    }
+}
+
+/// Layer numbers for a message.
+pub(super) fn list<'a>(layers: impl Iterator<Item = &'a usize>) -> String {
+    let mut layers = layers.map(usize::to_string);
+    let first: Vec<String> = layers.by_ref().take(8).collect();
+    let more = if layers.next().is_some() { ", …" } else { "" };
+    first.join(", ") + more
+}

@@ -1,0 +1,194 @@
+//! Chat templates: a conversation turned into the prompt's text, by the tokenizer's own Jinja template, a built-in one or a
+//! file. What the text becomes as token ids is the business of `tokens`.
+
+mod bounded;
+mod builtin;
+mod jinja;
+mod limits;
+mod spans;
+
+pub use spans::Content;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use minijinja::{Environment, context};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::machine::files::{LARGEST_TEXT, read_input};
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What was said.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn of `role`.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+
+    /// Whether this is the system prompt.
+    pub fn is_system(&self) -> bool {
+        self.role == "system"
+    }
+}
+
+/// A compiled template and the two special tokens that it may name.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    name: String,
+    environment: Arc<Environment<'static>>,
+    bos_token: Option<String>,
+    eos_token: Option<String>,
+}
+
+impl ChatTemplate {
+    /// The built-in template of that name. `bos_token` and `eos_token` are the tokenizer's; where it has none, none is written.
+    pub fn builtin(name: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
+        let Some(source) = builtin::source(name) else {
+            let names = Self::builtin_names().collect::<Vec<_>>().join(", ");
+            return Err(Error::Argument(format!("unknown chat template `{name}`: built in are {names}; or name a Jinja file")));
+        };
+        Self::from_source(name, source, bos_token, eos_token)
+    }
+
+    /// Names of the built-in templates.
+    pub fn builtin_names() -> impl Iterator<Item = &'static str> {
+        builtin::TEMPLATES.iter().map(|(name, _)| *name)
+    }
+
+    /// A template from its Jinja text; `name` is what errors call it.
+    pub fn from_source(name: &str, source: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
+        let mut environment = jinja::environment();
+        let (key, source) = (name.to_owned(), jinja::without_generation_tags(source));
+        let environment = bounded::run(move || environment.add_template_owned(key, source).map(|()| environment))
+            .unwrap_or_else(|failure| Err(jinja::failed(failure)))
+            .map_err(|error| Error::malformed(format!("chat template {name}"), jinja::describe(&error)))?;
+        Ok(Self {
+            name: name.to_owned(),
+            environment: Arc::new(environment),
+            bos_token: bos_token.map(str::to_owned),
+            eos_token: eos_token.map(str::to_owned),
+        })
+    }
+
+    /// A template from a Jinja file.
+    pub fn from_file(path: &Path, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
+        let bytes = read_input(path, LARGEST_TEXT)?;
+        let source = String::from_utf8(bytes).map_err(|_| {
+            Error::malformed(path, "not UTF-8 text: a chat template is a Jinja file, or one of the built-in names")
+        })?;
+        Self::from_source(&path.display().to_string(), &source, bos_token, eos_token)
+    }
+
+    /// What errors call this template.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The prompt's text, up to the place where the assistant's answer begins.
+    pub fn render(&self, messages: &[Message]) -> Result<String> {
+        let error = match self.try_render(messages) {
+            Ok(text) => return Ok(text),
+            Err(error) => error,
+        };
+        let Some(refusal) = jinja::raised(&error) else {
+            return Err(Error::malformed(format!("chat template {}", self.name), jinja::describe(&error)));
+        };
+        let refuses_system = match messages {
+            [first, rest @ ..] => first.is_system() && self.try_render(rest).is_ok(),
+            [] => false,
+        };
+        Err(Error::argument(if refuses_system {
+            format!(
+                "chat template {} takes no system prompt (it says: {refusal}): leave --system out, or choose another --template",
+                self.name
+            )
+        } else {
+            format!("chat template {} refuses the conversation: {refusal}", self.name)
+        }))
+    }
+
+    /// As [`ChatTemplate::render`], with the place of each content in the text, in the order of the text; no place where no
+    /// message is of `role`.
+    ///
+    /// # Errors
+    /// As `render`; or the template changes a content by more than the white space at its ends, leaves one of `role` out, or
+    /// renders other words around it than around a stand-in.
+    pub fn render_with_contents(&self, messages: &[Message], role: &str) -> Result<(String, Vec<Content>)> {
+        let text = self.render(messages)?;
+        if messages.iter().all(|message| message.role != role) {
+            return Ok((text, Vec::new()));
+        }
+        let located = match self.try_render(&spans::marked(messages)) {
+            Ok(marked) => spans::locate(&text, &marked, messages),
+            Err(_) => None,
+        };
+        let Some(contents) = located else {
+            return Err(Error::Argument(format!(
+                "chat template {} does not write the messages' texts as they are, so those of the {role} cannot be told apart: \
+                 leave --spans out, or choose another --template",
+                self.name
+            )));
+        };
+        let is_missing = |index: usize| !contents.iter().any(|content| content.message == index);
+        match (0..messages.len()).find(|index| messages[*index].role == role && is_missing(*index)) {
+            Some(index) => Err(Error::Argument(format!(
+                "chat template {} leaves message {index} of the {role} out: leave --spans out, or choose another --template",
+                self.name
+            ))),
+            None => Ok((text, contents)),
+        }
+    }
+
+    fn try_render(&self, messages: &[Message]) -> Result<String, minijinja::Error> {
+        let context = context! {
+            messages => messages,
+            add_generation_prompt => true,
+            tools => (),
+            documents => (),
+            ..self.special_tokens()
+        };
+        let (name, environment) = (self.name.clone(), Arc::clone(&self.environment));
+        let render = move || -> Result<String, minijinja::Error> {
+            let mut prompt = jinja::LimitedText::default();
+            environment.get_template(&name)?.render_captured_to(context, &mut prompt)?;
+            Ok(prompt.into_string())
+        };
+        bounded::run(render).unwrap_or_else(|failure| Err(jinja::failed(failure)))
+    }
+
+    /// Only the tokens that exist: templates ask `bos_token is defined`.
+    fn special_tokens(&self) -> minijinja::Value {
+        let tokens = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)];
+        tokens.into_iter().filter_map(|(name, token)| Some((name, token.as_deref()?))).collect()
+    }
+}
+
+/// The chat template in a `tokenizer_config.json`: a text, or the one called `default` in a list of named ones.
+pub fn chat_template_of(tokenizer_config: &Value) -> Option<String> {
+    match tokenizer_config.get("chat_template")? {
+        Value::String(source) => Some(source.clone()),
+        Value::Array(named) => {
+            let default = named.iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))?;
+            default.get("template")?.as_str().map(str::to_owned)
+        }
+        _ => None,
+    }
+}
+
+/// A special token in a `tokenizer_config.json`, as `bos_token`: a text, or an object with the text as `content`.
+pub fn special_token_of(tokenizer_config: &Value, key: &str) -> Option<String> {
+    let token = tokenizer_config.get(key)?;
+    token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+//! Encodes prompts and preference pairs as the reference trainer does: prompt and response tokenised together and split where
+//! the prompt's own tokens end, BOS in front once, EOS behind once, longer pairs truncated.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use tokenizers::decoders::DecoderWrapper;
+use tokenizers::models::ModelWrapper;
+use tokenizers::normalizers::NormalizerWrapper;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::processors::PostProcessorWrapper;
+use tokenizers::{DecodeStream, Tokenizer};
+
+use super::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
+use crate::data::Pair;
+use crate::error::{Error, Result};
+use crate::steering::positions::Spans;
+use crate::text::chat::{ChatTemplate, Message};
+
+/// What stands between the prompt and the response's own text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ResponsePrefix {
+    /// A space, unless the rendered prompt ends in white space.
+    #[default]
+    Auto,
+    /// Always this text. The reference has a space, also behind a template that ends in a line feed.
+    Text(String),
+}
+
+/// How a model's text becomes ids, beside its tokenizer and template.
+#[derive(Debug, Clone, Default)]
+pub struct TextOptions {
+    /// Put in front of every prompt that does not begin with it; `added_bos` tells a tokenizer's own.
+    pub bos: Option<u32>,
+    /// Ids that end an answer. The first closes every response in training; generation stops at any.
+    pub eos: Vec<u32>,
+    /// What stands between prompt and response.
+    pub response_prefix: ResponsePrefix,
+    /// Put in front of conversations that have no system prompt; an empty text is none.
+    pub system: Option<String>,
+    /// Ids that the model has; any where it is not given.
+    pub vocab_size: Option<usize>,
+}
+
+/// A model's way from text to ids and back.
+#[derive(Debug)]
+pub struct TextEncoder {
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    options: TextOptions,
+    spans: Option<Spans>,
+    eos: u32,
+}
+
+/// A rendered prompt, and the bytes of it that are in the encoder's spans.
+struct PromptText {
+    text: String,
+    spans: Vec<Range<usize>>,
+}
+
+impl TextEncoder {
+    /// An encoder from its parts. The tokenizer's own truncation and padding are turned off.
+    pub fn new(mut tokenizer: Tokenizer, template: ChatTemplate, options: TextOptions) -> Result<Self> {
+        let Some(&eos) = options.eos.first() else {
+            return Err(Error::Argument("the tokenizer names no end-of-sequence token: responses could not be closed".into()));
+        };
+        for &id in options.eos.iter().chain(&options.bos) {
+            if tokenizer.id_to_token(id).is_none() {
+                return Err(Error::Argument(format!("special token {id} is not in the tokenizer's vocabulary")));
+            }
+        }
+        tokenizer.with_truncation(None).map_err(failed)?;
+        tokenizer.with_padding(None);
+        Ok(Self { tokenizer, template, options, spans: None, eos })
+    }
+
+    /// From now on tells which tokens are in `spans`. A token that holds a byte of a content is in it, even where it begins
+    /// in the template's text before.
+    pub fn tell_spans(&mut self, spans: Option<Spans>) {
+        self.spans = spans;
+        if spans.is_some() {
+            // It would add no token here, but cuts white space off the tokens' offsets.
+            self.tokenizer.with_post_processor(None::<PostProcessorWrapper>);
+        }
+    }
+
+    /// From now on puts this system prompt in front of conversations that have none; an empty text is none.
+    pub fn set_system(&mut self, system: Option<String>) {
+        self.options.system = system;
+    }
+
+    /// Ids of a text as it is: no template, nothing added.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
+        self.ids_of(text)
+    }
+
+    /// The rendered conversation, up to the place where the answer begins.
+    pub fn encode_prompt(&self, messages: &[Message]) -> Result<EncodedPrompt> {
+        let prompt = self.rendered(messages)?;
+        let (mut ids, mut in_spans) = self.ids_and_spans(&prompt.text, &prompt.spans)?;
+        self.put_bos_in_front(&mut ids, &mut in_spans);
+        if ids.is_empty() {
+            return Err(Error::Argument("the prompt is empty: expected at least one token".into()));
+        }
+        let spans = self.spans.zip(in_spans);
+        let spans = spans.map(|(spans, prompt)| PromptSpans { prompt, generated: spans.includes_response() });
+        Ok(EncodedPrompt { ids, spans })
+    }
+
+    /// Both responses of a pair behind their prompt, and whether either was truncated to `max_length` tokens.
+    ///
+    /// A response loses its end. Where prompt and one response token do not fit, the prompt loses its beginning (BOS stays),
+    /// the same number of tokens before both responses.
+    pub fn encode_pair(&self, pair: &Pair, max_length: usize) -> Result<(EncodedPair, bool)> {
+        if max_length < 2 {
+            return Err(Error::Argument(format!(
+                "max length {max_length} is too short: a prompt token and a response token need 2"
+            )));
+        }
+        let in_row = |error| match error {
+            Error::Argument(problem) => Error::Argument(format!("row {}: {problem}", pair.row)),
+            other => other,
+        };
+        let prompt = self.rendered(&pair.prompt).map_err(in_row)?;
+        let mut chosen = self.encode_response(&prompt, &pair.chosen).map_err(in_row)?;
+        let mut rejected = self.encode_response(&prompt, &pair.rejected).map_err(in_row)?;
+
+        let excess = (chosen.start.max(rejected.start) + 1).saturating_sub(max_length);
+        let truncated = [&mut chosen, &mut rejected].map(|response| self.truncate(response, excess, max_length));
+        Ok((EncodedPair { row: pair.row, chosen, rejected }, truncated.contains(&true)))
+    }
+
+    /// Text of ids; `skip_special` leaves out EOS and the like.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        self.tokenizer.decode(ids, skip_special).map_err(failed)
+    }
+
+    /// Text of ids that come one after the other.
+    pub fn stream(&self, skip_special: bool) -> TokenStream<'_> {
+        TokenStream { decoder: self.tokenizer.decode_stream(skip_special) }
+    }
+
+    /// Whether generation stops at this id.
+    pub fn is_eos(&self, id: u32) -> bool {
+        self.options.eos.contains(&id)
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The chat template.
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
+    }
+
+    /// The rendered conversation, the system prompt in front where it has none of its own.
+    pub fn prompt_text(&self, messages: &[Message]) -> Result<String> {
+        self.template.render(&self.with_system(messages))
+    }
+
+    fn rendered(&self, messages: &[Message]) -> Result<PromptText> {
+        let messages = self.with_system(messages);
+        let Some(spans) = self.spans else {
+            return Ok(PromptText { text: self.template.render(&messages)?, spans: Vec::new() });
+        };
+        let role = spans.to_string();
+        let (text, contents) = self.template.render_with_contents(&messages, &role)?;
+        let of_role = contents.into_iter().filter(|content| messages[content.message].role == role);
+        Ok(PromptText { text, spans: of_role.map(|content| content.bytes).collect() })
+    }
+
+    fn with_system<'a>(&self, messages: &'a [Message]) -> Cow<'a, [Message]> {
+        let has_system = messages.first().is_some_and(Message::is_system);
+        match self.options.system.as_deref() {
+            Some(system) if !system.is_empty() && !has_system => {
+                let system = std::iter::once(Message::new("system", system));
+                Cow::Owned(system.chain(messages.iter().cloned()).collect::<Vec<_>>())
+            }
+            _ => Cow::Borrowed(messages),
+        }
+    }
+
+    fn encode_response(&self, prompt: &PromptText, response: &str) -> Result<EncodedResponse> {
+        let PromptText { text, spans } = prompt;
+        let prefix = match &self.options.response_prefix {
+            ResponsePrefix::Auto if text.ends_with(char::is_whitespace) => "",
+            ResponsePrefix::Auto => " ",
+            ResponsePrefix::Text(prefix) => prefix,
+        };
+        let prompt_ids = self.ids_of(text)?;
+        let (mut ids, mut in_spans) = self.ids_and_spans(&format!("{text}{prefix}{response}"), spans)?;
+        // A merge across the border belongs to the response: the rule of the reference, and of trl.
+        let mut start = prompt_ids.len();
+        if !ids.starts_with(&prompt_ids) {
+            start = start.saturating_sub(1);
+        }
+        start += usize::from(self.put_bos_in_front(&mut ids, &mut in_spans));
+        if ids.last().is_none_or(|id| !self.is_eos(*id)) {
+            ids.push(self.eos);
+        }
+        start = start.min(ids.len() - 1);
+        if let Some((spans, in_spans)) = self.spans.zip(in_spans.as_mut()) {
+            in_spans.truncate(start);
+            in_spans.resize(ids.len(), spans.includes_response());
+        }
+        if start == 0 {
+            return Err(Error::Argument(
+                "the prompt has no token of its own before the response: expected at least one".into(),
+            ));
+        }
+        Ok(EncodedResponse { ids, start, in_spans })
+    }
+
+    /// Whether anything was cut: `excess` tokens of the prompt's beginning, then what is beyond `max_length`.
+    fn truncate(&self, response: &mut EncodedResponse, excess: usize, max_length: usize) -> bool {
+        let before = response.ids.len();
+        if excess > 0 {
+            let keep = usize::from(self.options.bos.is_some_and(|bos| response.ids.first() == Some(&bos)));
+            let cut = excess.min(response.start - 1);
+            let from = keep.min(response.start - cut);
+            response.ids.drain(from..from + cut);
+            response.in_spans.iter_mut().for_each(|in_spans| drop(in_spans.drain(from..from + cut)));
+            response.start -= cut;
+        }
+        response.ids.truncate(max_length);
+        response.in_spans.iter_mut().for_each(|in_spans| in_spans.truncate(max_length));
+        response.ids.len() < before
+    }
+
+    fn ids_of(&self, text: &str) -> Result<Vec<u32>> {
+        self.known(self.tokenizer.encode_fast(text, false).map_err(failed)?.get_ids())
+    }
+
+    /// Ids of `text`, and whether each is in the encoder's spans, of which these are the bytes.
+    fn ids_and_spans(&self, text: &str, spans: &[Range<usize>]) -> Result<(Vec<u32>, Option<Vec<bool>>)> {
+        if self.spans.is_none() {
+            return Ok((self.ids_of(text)?, None));
+        }
+        let encoding = self.tokenizer.encode(text, false).map_err(failed)?;
+        let in_spans = |(start, end): &(usize, usize)| spans.iter().any(|span| *start < span.end && span.start < *end);
+        Ok((self.known(encoding.get_ids())?, Some(encoding.get_offsets().iter().map(in_spans).collect())))
+    }
+
+    /// Ids that the model has.
+    fn known(&self, ids: &[u32]) -> Result<Vec<u32>> {
+        let vocab_size = self.options.vocab_size.unwrap_or(usize::MAX);
+        match ids.iter().find(|id| **id as usize >= vocab_size) {
+            None => Ok(ids.to_vec()),
+            Some(id) => Err(Error::argument(format!(
+                "the tokenizer gives the token {:?} the id {id}, but the model has {vocab_size} ids: is it another model's?",
+                self.tokenizer.id_to_token(*id).unwrap_or_default()
+            ))),
+        }
+    }
+
+    /// Whether BOS was not there yet.
+    fn put_bos_in_front(&self, ids: &mut Vec<u32>, in_spans: &mut Option<Vec<bool>>) -> bool {
+        match self.options.bos {
+            Some(bos) if ids.first() != Some(&bos) => {
+                ids.insert(0, bos);
+                in_spans.iter_mut().for_each(|in_spans| in_spans.insert(0, false));
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The text of each new id, held back until its last character is complete.
+pub struct TokenStream<'a> {
+    decoder: DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>,
+}
+
+impl TokenStream<'_> {
+    /// The text that `id` completes; none while a character is incomplete.
+    pub fn push(&mut self, id: u32) -> Result<Option<String>> {
+        self.decoder.step(id).map_err(failed)
+    }
+}
+
+/// The BOS token that a tokenizer puts in front of a text by itself, as those of Llama and Mistral do.
+pub fn added_bos(tokenizer: &Tokenizer) -> Result<Option<u32>> {
+    let with = tokenizer.encode_fast("a", true).map_err(failed)?;
+    let without = tokenizer.encode_fast("a", false).map_err(failed)?;
+    let (first, plain) = (with.get_ids().first(), without.get_ids().first());
+    Ok(first.copied().filter(|_| first != plain))
+}
+
+fn failed(error: tokenizers::Error) -> Error {
+    Error::argument(format!("the tokenizer failed: {error}"))
+}
+
+#[cfg(test)]
+#[path = "encoder_tests.rs"]
+mod tests;

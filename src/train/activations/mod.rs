@@ -1,0 +1,287 @@
+//! What never changes in a run, computed once a pair: the residual after block L, the lowest that is steered (or after each
+//! of several candidates for it, all from one pass), and the reference log-probabilities. The reference pass is the policy's pass with nothing added. Of the rows before every
+//! steered one, as a prompt's where only responses are steered, nothing above L changes either: their keys and values take
+//! the residual's place, and the predictions made from them are constants.
+
+mod plan;
+mod store;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::model::Model;
+use crate::model::block::FrozenKeys;
+use crate::ops::head::Gradient;
+use crate::steering::layers::Layers;
+use crate::steering::positions::Positions;
+use crate::text::tokens::EncodedPair;
+use crate::train::batch::{Batch, PairRows, Reference, Shift};
+use crate::train::loss::PairLogProbs;
+use crate::{Error, Result};
+
+pub use plan::{CacheOptions, CachePlace, CacheSize, Reuse};
+use store::{Store, StoreWriter, Stored};
+
+/// Rows of one pass while the cache is made: enough to keep the matrix products busy.
+const ROWS_A_PASS: usize = 768;
+
+/// One pair.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its rows.
+    pub rows: PairRows,
+    /// Log-probabilities of its responses under the unsteered model.
+    pub reference: PairLogProbs,
+    /// What the frozen rows contribute to any policy's log-probabilities.
+    constant: PairLogProbs,
+    /// Residual of the live rows after block L, model dtype. `(live, H)`
+    residual: Stored,
+    /// Keys and values of the frozen rows in the blocks from `Activations::keys_from` on, model dtype.
+    /// `(blocks, 2, frozen, K·D)`
+    keys: Option<Stored>,
+}
+
+/// All pairs of a data set at one layer.
+#[derive(Debug, Clone)]
+pub struct Activations {
+    /// The lowest steered layer L.
+    pub layer: usize,
+    /// In the order of the pairs.
+    pub entries: Vec<Entry>,
+    /// The block that the entries' keys begin with: candidates for L share those of the lowest.
+    keys_from: usize,
+    store: Store,
+}
+
+/// Pairs laid out, and what caching them takes.
+#[derive(Debug)]
+pub struct CachePlan<'m> {
+    model: &'m Model,
+    layers: Layers,
+    sets: Vec<Vec<PairRows>>,
+    options: CacheOptions,
+    size: CacheSize,
+}
+
+impl<'m> CachePlan<'m> {
+    /// Vectors will be added from `layer` on, at `positions`.
+    ///
+    /// # Errors
+    /// No row of a set is steered, or what does not fit in memory does not fit in the file system either.
+    pub fn new(
+        model: &'m Model,
+        sets: &[&[EncodedPair]],
+        layer: usize,
+        positions: Positions,
+        options: &CacheOptions,
+    ) -> Result<Self> {
+        Self::at_each(model, sets, layer.into(), positions, options)
+    }
+
+    /// As [`CachePlan::new`] for each of `layers` as the first that is steered: [`CachePlan::compute_each`] makes their
+    /// activations in one pass.
+    ///
+    /// # Errors
+    /// As [`CachePlan::new`].
+    pub fn at_each(
+        model: &'m Model,
+        sets: &[&[EncodedPair]],
+        layers: Layers,
+        positions: Positions,
+        options: &CacheOptions,
+    ) -> Result<Self> {
+        layers.check(model.num_blocks())?;
+        let (sets, size) = plan::plan(model, sets, &layers, positions, options)?;
+        Ok(Self { model, layers, sets, options: options.clone(), size })
+    }
+
+    /// The layers, ascending.
+    pub fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// What the cache takes.
+    pub fn size(&self) -> &CacheSize {
+        &self.size
+    }
+
+    /// Runs every pair once through the whole model. `on_progress` gets the number of pairs done and of all. → by set, at
+    /// the lowest layer.
+    ///
+    /// # Errors
+    /// A log-probability is not finite (names the row), the file cannot be written, or `on_progress` fails.
+    pub fn compute(self, on_progress: impl FnMut(usize, usize) -> Result<()>) -> Result<Vec<Activations>> {
+        Ok(self.compute_each(on_progress)?.swap_remove(0))
+    }
+
+    /// As [`CachePlan::compute`] for every layer. → by layer, ascending, then by set.
+    ///
+    /// # Errors
+    /// As [`CachePlan::compute`].
+    pub fn compute_each(self, mut on_progress: impl FnMut(usize, usize) -> Result<()>) -> Result<Vec<Vec<Activations>>> {
+        let (memory, device) = match self.size.place {
+            CachePlace::Host => (self.options.memory.0, &Device::Cpu),
+            _ => (u64::MAX, self.model.device()),
+        };
+        let mut writer = StoreWriter::new(memory, device, &self.options.spill_dir);
+        let mut done = 0;
+        on_progress(0, self.size.pairs)?;
+        let mut computed: Vec<Vec<Vec<Entry>>> = vec![Vec::new(); self.layers.as_slice().len()];
+        for mut rows in self.sets.iter().map(Vec::as_slice) {
+            computed.iter_mut().for_each(|sets| sets.push(Vec::with_capacity(rows.len())));
+            while !rows.is_empty() {
+                let (group, later) = rows.split_at(group_len(rows.iter().map(|pair| pair.fork.rows())));
+                let by_layer = compute_group(self.model, group, &self.layers, &mut writer)?;
+                for (sets, entries) in computed.iter_mut().zip(by_layer) {
+                    if let Some(set) = sets.last_mut() {
+                        set.extend(entries);
+                    }
+                }
+                rows = later;
+                done += group.len();
+                on_progress(done, self.size.pairs)?;
+            }
+        }
+        let store = writer.finish()?;
+        let keys_from = self.layers.lowest() + 1;
+        let at = |(layer, sets): (&usize, Vec<Vec<Entry>>)| {
+            let activations = |entries| Activations { layer: *layer, entries, keys_from, store: store.clone() };
+            sets.into_iter().map(activations).collect()
+        };
+        Ok(self.layers.as_slice().iter().zip(computed).map(at).collect())
+    }
+}
+
+impl Activations {
+    /// One set of pairs, all in memory.
+    ///
+    /// # Errors
+    /// As [`CachePlan::new`] and [`CachePlan::compute`].
+    pub fn compute(model: &Model, pairs: &[EncodedPair], layer: usize, positions: Positions) -> Result<Self> {
+        let options = CacheOptions { memory: crate::machine::bytes::Bytes(u64::MAX), ..CacheOptions::default() };
+        let mut sets = CachePlan::new(model, &[pairs], layer, positions, &options)?.compute(|_, _| Ok(()))?;
+        Ok(sets.remove(0))
+    }
+
+    /// Some entries as one pass through the upper blocks, and the residual that it begins with. `(live, H)`
+    pub fn batch<'m>(&self, model: &'m Model, entries: &[&Entry]) -> Result<(Batch<'m>, Tensor)> {
+        let rows: Vec<&PairRows> = entries.iter().map(|entry| &entry.rows).collect();
+        let below = self.layer + 1 - self.keys_from;
+        let keys = |stored: &Stored| -> Result<Tensor> {
+            let keys = self.store.get(stored, self.store.device())?;
+            Ok(keys.narrow(0, below, keys.dim(0)? - below)?)
+        };
+        let keys: Vec<Tensor> = entries.iter().filter_map(|entry| entry.keys.as_ref()).map(keys).collect::<Result<_>>()?;
+        let residuals: Vec<Tensor> =
+            entries.iter().map(|entry| self.residual(entry, self.store.device())).collect::<Result<_>>()?;
+        let constants: Vec<PairLogProbs> = entries.iter().map(|entry| entry.constant).collect();
+        let frozen = FrozenKeys::new(self.layer + 1, &keys, model.device())?;
+        let batch = Batch::live(model, &rows, &constants, frozen)?;
+        let residual = batch.join(&residuals)?.to_device(model.device())?;
+        Ok((batch, residual))
+    }
+
+    /// Median length ‖h‖ of each pair's residual after block L, over its steered rows; none where no row is.
+    pub fn residual_norms(&self, device: &Device) -> Result<Vec<Option<f64>>> {
+        let norm = |entry: &Entry| -> Result<Option<f64>> {
+            let residual = self.store.get(&entry.residual, device)?;
+            let norms: Vec<f32> = residual.to_dtype(DType::F32)?.sqr()?.sum(1)?.sqrt()?.to_vec1()?;
+            let mut steered: Vec<f32> = norms
+                .into_iter()
+                .zip(entry.rows.steered_live())
+                .filter_map(|(norm, is_steered)| is_steered.then_some(norm))
+                .collect();
+            steered.sort_unstable_by(f32::total_cmp);
+            Ok(steered.get(steered.len() / 2).copied().map(f64::from))
+        };
+        self.entries.iter().map(norm).collect()
+    }
+
+    /// The residual of an entry's live rows after block L, in the model's dtype. → `(live, H)`
+    pub fn residual(&self, entry: &Entry, device: &Device) -> Result<Tensor> {
+        self.store.get(&entry.residual, device)
+    }
+
+    /// Log-probabilities of the responses of all entries with the shifts added, a few pairs a pass.
+    pub fn score(&self, model: &Model, shifts: &[Shift]) -> Result<Vec<PairLogProbs>> {
+        let mut scores = Vec::with_capacity(self.entries.len());
+        let mut rest = self.entries.as_slice();
+        while !rest.is_empty() {
+            let (group, later) = rest.split_at(group_len(rest.iter().map(|entry| entry.rows.live_rows().count())));
+            let (batch, residual) = self.batch(model, &group.iter().collect::<Vec<_>>())?;
+            scores.extend(batch.log_probs(&batch.upper(&residual, self.layer, shifts, Gradient::NotWanted)?)?);
+            rest = later;
+        }
+        Ok(scores)
+    }
+}
+
+/// How many of the first pairs fit one pass; at least one.
+fn group_len(rows: impl Iterator<Item = usize>) -> usize {
+    let mut sum = 0;
+    let fitting = rows.take_while(|rows| {
+        sum += rows;
+        sum <= ROWS_A_PASS
+    });
+    fitting.count().max(1)
+}
+
+/// Entries of some pairs, by layer.
+fn compute_group(model: &Model, group: &[PairRows], layers: &Layers, writer: &mut StoreWriter) -> Result<Vec<Vec<Entry>>> {
+    let pairs: Vec<&PairRows> = group.iter().collect();
+    let batch = Batch::new(model, &pairs)?;
+    let reference = batch.reference(&batch.lower(&batch.ids(&pairs), layers.lowest())?, layers)?;
+    check_finite(group, &reference)?;
+    let keys = keys_of(group, &reference, writer)?;
+    let last = model.num_blocks() - 1;
+    let entries = |(layer, residual): (&usize, &Tensor)| -> Result<Vec<Entry>> {
+        // A run that steers the last block scores the whole block's output: to the bit, that is another product.
+        let own = (*layer == last && layers.lowest() < last).then(|| batch.reference(residual, &last.into())).transpose()?;
+        let scores = own.as_ref().unwrap_or(&reference);
+        let mut entries = Vec::with_capacity(group.len());
+        for (index, rows) in group.iter().enumerate() {
+            let live = Tensor::new(batch.places_of_live(index, rows), model.device())?;
+            entries.push(Entry {
+                rows: rows.clone(),
+                reference: scores.log_probs[index],
+                constant: scores.constants[index],
+                residual: writer.put(residual.index_select(&live, 0)?)?,
+                keys: keys[index].clone().filter(|_| *layer < last),
+            });
+        }
+        Ok(entries)
+    };
+    layers.as_slice().iter().zip(&reference.residuals).map(entries).collect()
+}
+
+fn check_finite(group: &[PairRows], reference: &Reference) -> Result<()> {
+    let is_finite = |log_probs: &PairLogProbs| log_probs.iter().all(|log_prob| log_prob.is_finite());
+    match reference.log_probs.iter().position(|log_probs| !is_finite(log_probs)) {
+        Some(index) => {
+            let row = group[index].row;
+            let problem = "the unsteered model's log-probability is not finite; try --dtype f32";
+            Err(Error::NotFinite(format!("row {row}: {problem}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Keeps the keys and values of each pair's frozen rows.
+fn keys_of(group: &[PairRows], reference: &Reference, writer: &mut StoreWriter) -> Result<Vec<Option<Stored>>> {
+    let mut start = 0;
+    let keep = |rows: &PairRows| -> Result<Option<Stored>> {
+        let (first, count) = (start, rows.frozen_rows().count());
+        start += count;
+        match reference.keys.is_empty() || count == 0 {
+            true => Ok(None),
+            false => Ok(Some(writer.put(pack(&reference.keys, first, count)?)?)),
+        }
+    };
+    group.iter().map(keep).collect()
+}
+
+/// Some rows of each block's keys and values. → `(blocks, 2, len, K·D)`
+fn pack(keys: &[[Tensor; 2]], start: usize, len: usize) -> Result<Tensor> {
+    let narrowed: Vec<Tensor> = keys.iter().flatten().map(|t| t.narrow(0, start, len)).collect::<candle_core::Result<_>>()?;
+    let (_, width) = narrowed[0].dims2()?;
+    Ok(Tensor::stack(&narrowed, 0)?.reshape((keys.len(), 2, len, width))?)
+}

@@ -1,0 +1,246 @@
+//! What the cache will take, counted from shapes before anything is computed, and the decisions that follow: whether it lies on
+//! the model's device or in main memory, what goes to a file, and whether the rows before every steered one are kept as keys
+//! and values.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::store::free_space;
+use crate::machine::bytes::{Bytes, total_memory};
+use crate::machine::device::{self, DeviceMemory};
+use crate::model::Model;
+use crate::session::fit;
+use crate::steering::layers::Layers;
+use crate::steering::positions::Positions;
+use crate::text::tokens::EncodedPair;
+use crate::train::batch::PairRows;
+use crate::{Error, Result};
+
+/// Where the cache lies. What a run computes does not depend on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CachePlace {
+    /// On the device where it has room, else in main memory.
+    #[default]
+    Auto,
+    /// On the model's device; on the CPU that is main memory, whatever the limit.
+    Device,
+    /// In main memory up to the limit, then in a file; each batch is brought to the device.
+    Host,
+}
+
+impl FromStr for CachePlace {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "device" => Ok(Self::Device),
+            "host" => Ok(Self::Host),
+            _ => Err(Error::Argument("expected auto, device or host".into())),
+        }
+    }
+}
+
+/// Limits of the cache.
+#[derive(Debug, Clone)]
+pub struct CacheOptions {
+    /// Where it lies.
+    pub place: CachePlace,
+    /// What may stay in main memory; the rest goes to a file.
+    pub memory: Bytes,
+    /// Where the file is made.
+    pub spill_dir: PathBuf,
+    /// What the run takes of the device's memory beside model and cache.
+    pub beside: Bytes,
+}
+
+impl Default for CacheOptions {
+    /// A quarter of the machine's memory (1 GiB where it is not known), and the system's directory for temporary files.
+    fn default() -> Self {
+        let memory = total_memory().map_or(1 << 30, |total| total.0 / 4);
+        Self { place: CachePlace::Auto, memory: Bytes(memory), spill_dir: std::env::temp_dir(), beside: fit::WORKSPACE }
+    }
+}
+
+/// Rows that no vector can change, before every steered one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// There are none, or so few that computing them costs little.
+    Few,
+    /// Their keys and values in the blocks above are cached, and they are computed once.
+    Cached,
+    /// Their keys and values would take this much, for which there is no room: they are computed at each step.
+    NoRoom(Bytes),
+}
+
+/// What a cache takes.
+#[derive(Debug, Clone)]
+pub struct CacheSize {
+    /// Pairs.
+    pub pairs: usize,
+    /// Rows of them, and those of the rows that are computed at each step.
+    pub rows: usize,
+    /// Rows that go through the upper blocks at each step.
+    pub live_rows: usize,
+    /// Layers whose residuals are kept.
+    pub layers: usize,
+    /// Residuals after each of them.
+    pub residuals: Bytes,
+    /// Keys and values of the other rows.
+    pub keys: Bytes,
+    /// What becomes of the rows that never change.
+    pub reuse: Reuse,
+    /// Where it lies: never [`CachePlace::Auto`].
+    pub place: CachePlace,
+    /// Whether that is the memory of a device of its own.
+    pub on_gpu: bool,
+    /// What of it all goes to a file.
+    pub spilled: Bytes,
+    /// Where that file is.
+    pub spill_dir: PathBuf,
+}
+
+impl CacheSize {
+    /// All bytes.
+    pub fn total(&self) -> Bytes {
+        Bytes(self.residuals.0 + self.keys.0)
+    }
+}
+
+impl fmt::Display for CacheSize {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let of_layers = if self.layers > 1 { format!(" of {} layers", self.layers) } else { String::new() };
+        write!(f, "activation cache: {} pairs, residuals{of_layers} {}", self.pairs, self.residuals)?;
+        match self.reuse {
+            Reuse::Few => {}
+            Reuse::Cached => {
+                let once = self.rows - self.live_rows;
+                write!(f, ", keys and values {} ({once} of {} tokens are computed once)", self.keys, self.rows)?;
+            }
+            Reuse::NoRoom(keys) => write!(f, " (no room for {keys} of keys and values: prompts are computed at each step)")?,
+        }
+        match (self.spilled, self.on_gpu) {
+            (Bytes(0), true) if self.place == CachePlace::Device => write!(f, ", on the device"),
+            (Bytes(0), true) => write!(f, ", in main memory"),
+            (Bytes(0), false) => write!(f, ", in memory"),
+            (spilled, _) => write!(f, ", {spilled} of it in a temporary file in {}", self.spill_dir.display()),
+        }
+    }
+}
+
+/// The share of rows from which on it is worth keeping their keys and values.
+const WORTHWHILE: f64 = 0.1;
+
+/// Lays out each set of pairs; what is frozen in the rows then is what will be cached.
+pub(super) fn plan(
+    model: &Model,
+    sets: &[&[EncodedPair]],
+    layers: &Layers,
+    positions: Positions,
+    options: &CacheOptions,
+) -> Result<(Vec<Vec<PairRows>>, CacheSize)> {
+    let lay_out = |pairs: &&[EncodedPair]| pairs.iter().map(|pair| PairRows::new(pair, model, positions)).collect();
+    let mut sets: Vec<Vec<PairRows>> = sets.iter().map(lay_out).collect();
+    for set in &sets {
+        if !set.iter().any(PairRows::is_steered) {
+            let problem = "no token of any pair would be steered: choose other --positions or --spans";
+            return Err(Error::Argument(problem.into()));
+        }
+    }
+    let on_gpu = !model.device().is_cpu();
+    let memory = match (on_gpu, options.place) {
+        (false, CachePlace::Device) => u64::MAX,
+        (false, _) => options.memory.0,
+        // The keys of a batch would take longer to come than to be computed.
+        (true, CachePlace::Host) => 0,
+        (true, _) => {
+            let room = |memory: DeviceMemory| memory.free.0.saturating_sub(options.beside.0);
+            device::memory(model.device()).map_or(u64::MAX, room)
+        }
+    };
+    // Reading keys back beats computing them on a processor; a faster device would wait for them.
+    let room = Room { memory, keys_on_disk: !on_gpu, disk: free_space(&options.spill_dir).unwrap_or(u64::MAX) };
+    let row_bytes = RowBytes::of(model, layers);
+    let rows = sets.iter().flatten();
+    let (count, live) = rows.fold((0, 0), |(count, live), pair| (count + pair.fork.rows(), live + pair.live_rows().count()));
+    let reuse = room.reuse(count, live, &row_bytes);
+    if reuse != Reuse::Cached {
+        sets.iter_mut().flatten().for_each(PairRows::thaw);
+    }
+    let live_rows = if reuse == Reuse::Cached { live } else { count };
+    let mut size = CacheSize {
+        pairs: sets.iter().map(Vec::len).sum(),
+        rows: count,
+        live_rows,
+        layers: layers.as_slice().len(),
+        residuals: Bytes(live_rows as u64 * row_bytes.residual),
+        keys: Bytes((count - live_rows) as u64 * row_bytes.keys),
+        reuse,
+        place: options.place,
+        on_gpu,
+        spilled: Bytes(0),
+        spill_dir: options.spill_dir.clone(),
+    };
+    size.place = match options.place {
+        CachePlace::Auto if on_gpu && size.total().0 <= room.memory => CachePlace::Device,
+        CachePlace::Auto => CachePlace::Host,
+        place => place,
+    };
+    if size.place == CachePlace::Host {
+        size.spilled = Bytes(size.total().0.saturating_sub(options.memory.0));
+    }
+    if size.spilled.0 > room.disk {
+        let (needed, free) = (size.spilled, Bytes(room.disk));
+        let problem = format!(
+            "the activation cache takes {needed} beyond --cache-memory {}, but {free} are free there: free some space or raise \
+             --cache-memory",
+            options.memory
+        );
+        return Err(Error::write(&options.spill_dir, std::io::Error::new(std::io::ErrorKind::StorageFull, problem)));
+    }
+    Ok((sets, size))
+}
+
+/// What one row takes.
+struct RowBytes {
+    /// At all layers.
+    residual: u64,
+    /// Those of the lowest layer serve all.
+    keys: u64,
+}
+
+impl RowBytes {
+    fn of(model: &Model, layers: &Layers) -> Self {
+        let (config, width) = (&model.config, model.dtype().size_in_bytes());
+        let blocks = model.num_blocks() - layers.lowest() - 1;
+        let keys = 2 * config.num_key_value_heads * config.head_dim;
+        let residual = layers.as_slice().len() * config.hidden_size * width;
+        Self { residual: residual as u64, keys: (blocks * keys * width) as u64 }
+    }
+}
+
+struct Room {
+    memory: u64,
+    keys_on_disk: bool,
+    disk: u64,
+}
+
+impl Room {
+    fn reuse(&self, rows: usize, live: usize, row_bytes: &RowBytes) -> Reuse {
+        let frozen = rows - live;
+        if (frozen as f64) < WORTHWHILE * rows as f64 {
+            return Reuse::Few;
+        }
+        let keys = frozen as u64 * row_bytes.keys;
+        let spilled = (keys + live as u64 * row_bytes.residual).saturating_sub(self.memory);
+        match spilled == 0 || (self.keys_on_disk && spilled <= self.disk) {
+            true => Reuse::Cached,
+            false => Reuse::NoRoom(Bytes(keys)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

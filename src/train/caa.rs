@@ -1,0 +1,110 @@
+//! Contrastive activation addition (CAA, arXiv 2312.06681), the baseline that learns nothing: the vector is the mean, over
+//! pairs, of the residual after block L at the chosen response minus that at the rejected one. Reads the training's own
+//! activation cache.
+//!
+//! The last token of a response (the end of turn, where nothing was truncated) is no row of that cache and is left out: every
+//! response ends in the same one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::train::activations::{Activations, Entry};
+use crate::{Error, Result};
+
+/// Which of a response's tokens the residual is taken at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CaaPositions {
+    /// At all of them but the last, the end of turn: their mean.
+    #[default]
+    Response,
+    /// At the last before the end of turn. CAA's own pairs are multiple-choice answers `(A)`, and its code takes the letter,
+    /// the token before the last.
+    Last,
+}
+
+impl fmt::Display for CaaPositions {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Response => "response",
+            Self::Last => "last",
+        })
+    }
+}
+
+impl FromStr for CaaPositions {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "response" => Ok(Self::Response),
+            "last" => Ok(Self::Last),
+            _ => Err(Error::Argument(format!("CAA positions {text:?}: expected response or last"))),
+        }
+    }
+}
+
+/// A vector that was not learned.
+#[derive(Debug, Clone)]
+pub struct MeanDifference {
+    /// Mean of chosen minus rejected. `(H)`
+    pub v: Vec<f32>,
+    /// Pairs that it is the mean of.
+    pub pairs: usize,
+    /// Data set rows of pairs with a response of one token, which has nothing to be read at: they are left out.
+    pub left_out: Vec<usize>,
+}
+
+/// The mean difference of the residual at the activations' layer, summed in f64.
+///
+/// # Errors
+/// Every pair is left out, or nothing of a pair's responses is cached, as where no token of it is steered.
+pub fn mean_difference(data: &Activations, positions: CaaPositions, device: &Device) -> Result<MeanDifference> {
+    let mut sum: Vec<f64> = Vec::new();
+    let mut left_out = Vec::new();
+    for entry in &data.entries {
+        match difference(data, entry, positions, device)? {
+            Some(difference) if sum.is_empty() => sum = difference,
+            Some(difference) => sum.iter_mut().zip(&difference).for_each(|(sum, x)| *sum += x),
+            None => left_out.push(entry.rows.row),
+        }
+    }
+    let pairs = data.entries.len() - left_out.len();
+    if pairs == 0 {
+        return Err(Error::Argument("every pair has a response of one token: there is no activation to compare".into()));
+    }
+    Ok(MeanDifference { v: sum.iter().map(|x| (x / pairs as f64) as f32).collect(), pairs, left_out })
+}
+
+/// Chosen minus rejected of one pair; none where a response has no row. → `(H)`
+fn difference(data: &Activations, entry: &Entry, positions: CaaPositions, device: &Device) -> Result<Option<Vec<f64>>> {
+    let residual = data.residual(entry, device)?; // (live, H)
+    let live: Vec<usize> = entry.rows.live_rows().collect();
+    let mean = |side: usize| -> Result<Option<Vec<f64>>> {
+        let mut rows: Vec<usize> = entry.rows.response_rows(side).collect();
+        if positions == CaaPositions::Last {
+            rows = rows.split_off(rows.len().saturating_sub(1));
+        }
+        let places =
+            rows.iter().map(|row| live.binary_search(row).ok().map(|place| place as u32)).collect::<Option<Vec<u32>>>();
+        let Some(places) = places else {
+            let row = entry.rows.row;
+            let problem =
+                "no token of it would be steered, so its activations are not kept: choose other --positions or --spans";
+            return Err(Error::Argument(format!("row {row}: {problem}")));
+        };
+        if places.is_empty() {
+            return Ok(None);
+        }
+        let rows = residual.index_select(&Tensor::new(places.as_slice(), device)?, 0)?; // (T, H)
+        let rows = rows.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let scale = 1.0 / rows.len() as f64;
+        let sum_of = |at: usize| rows.iter().map(|row| f64::from(row[at])).sum::<f64>();
+        Ok(Some((0..rows[0].len()).map(|at| scale * sum_of(at)).collect()))
+    };
+    let (chosen, rejected) = (mean(0)?, mean(1)?);
+    Ok(chosen.zip(rejected).map(|(chosen, rejected)| chosen.iter().zip(&rejected).map(|(c, r)| c - r).collect()))
+}
