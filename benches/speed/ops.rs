@@ -2,7 +2,7 @@
 
 use bipo::Result;
 use bipo::model::config::RopeScaling;
-use bipo::model::layout::{Fork, Layout};
+use bipo::model::layout::{Branches, Layout};
 use bipo::ops::attention::{Attention, Segment, Segments};
 use bipo::ops::head::{self, Gradient, Prediction, Predictions};
 use bipo::ops::rope::{Angles, Rope};
@@ -16,7 +16,7 @@ use crate::ceilings::dense;
 use crate::model::{SMOLLM2, random};
 
 const PAIRS: usize = 4;
-const FORK: Fork = Fork { shared: 64, first: 32, second: 32 };
+const BRANCHES: Branches = Branches { shared: 64, first: 32, second: 32 };
 const ROWS: usize = 512;
 
 /// Pairs of a query and a key that it sees.
@@ -26,7 +26,7 @@ pub fn seen(segments: &[Segment]) -> usize {
 
 pub fn bench(bench: &mut Bench) -> Result<()> {
     let mut layout = Layout::default();
-    (0..PAIRS).for_each(|_| layout.push_fork(&FORK));
+    (0..PAIRS).for_each(|_| layout.push_branches(&BRANCHES));
     rows(bench, &layout)?;
     attention(bench, &layout.segments)?;
     linear(bench)?;

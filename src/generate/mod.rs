@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::model::Model;
 use crate::model::cache::KvCache;
 use crate::model::layout::Layout;
-use crate::steering::positions::{Place, Positions};
+use crate::steering::positions::{Positions, TokenPosition};
 use crate::text::tokens::{EncodedPrompt, PromptSpans};
 use crate::train::optim::l2_norm;
 use crate::{Error, Result};
@@ -107,7 +107,7 @@ impl Prompt<'_> {
     fn steered(&self, positions: Positions) -> Vec<bool> {
         let in_spans = |token: usize| self.spans.is_none_or(|spans| spans.prompt[token]);
         let tokens = 0..self.ids.len();
-        tokens.map(|token| in_spans(token) && positions.includes(Place::of(token, self.ids.len()))).collect()
+        tokens.map(|token| in_spans(token) && positions.includes(TokenPosition::of(token, self.ids.len()))).collect()
     }
 
     /// Whether a vector at `positions` is added at any token, of the prompt or generated.
@@ -117,7 +117,7 @@ impl Prompt<'_> {
 
     /// Whether they are added at generated tokens.
     fn steers_generated(&self, positions: Positions) -> bool {
-        self.spans.is_none_or(|spans| spans.generated) && positions.includes(Place::Response)
+        self.spans.is_none_or(|spans| spans.generated) && positions.includes(TokenPosition::Response)
     }
 }
 

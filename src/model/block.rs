@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use super::cache::LayerCache;
 use super::config::Config;
 use super::layout::Layout;
-use super::weights::{Hold, Weights};
+use super::weights::{WeightStorage, Weights};
 use crate::Result;
 use crate::ops::attention::{Attention, Gradients, Segment, Segments};
 use crate::ops::linear::Linear;
@@ -33,13 +33,13 @@ pub struct Block {
 
 /// Where and in which types a model is loaded.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub struct LoadOptions {
     /// Dtype of the matrices, where they are not left as their file has them.
     pub weights: DType,
     /// Dtype of everything else.
     pub activations: DType,
     /// How matrices are held.
-    pub hold: Hold,
+    pub storage: WeightStorage,
     /// Where.
     pub device: Device,
 }
@@ -202,14 +202,20 @@ impl Block {
     ///
     /// # Errors
     /// A tensor is missing or has another shape than `config` says.
-    pub fn load(weights: &Weights, config: &Config, index: usize, held: &Held) -> Result<Self> {
+    pub fn load(weights: &Weights, config: &Config, index: usize, options: &LoadOptions) -> Result<Self> {
         let (h, d, inner) = (config.hidden_size, config.head_dim, config.intermediate_size);
         let (q_rows, kv_rows) = (config.num_attention_heads * d, config.num_key_value_heads * d);
         let prefix = format!("model.layers.{index}");
-        let vector = |name: &str, len| weights.load(&format!("{prefix}.{name}"), &[len], held.activations, &held.device);
+        let vector = |name: &str, len| weights.load(&format!("{prefix}.{name}"), &[len], options.activations, &options.device);
         let joined = |parts: &[(&str, usize)], inputs: usize, bias: bool| -> Result<Linear> {
             let matrix = |(name, rows): &(&str, usize)| {
-                weights.matrix(&format!("{prefix}.{name}.weight"), [*rows, inputs], held.weights, &held.device, held.hold)
+                weights.matrix(
+                    &format!("{prefix}.{name}.weight"),
+                    [*rows, inputs],
+                    options.weights,
+                    &options.device,
+                    options.storage,
+                )
             };
             let weight = Weight::stack(parts.iter().map(matrix).collect::<Result<_>>()?)?;
             let biases = |(name, rows): &(&str, usize)| vector(&format!("{name}.bias"), *rows);

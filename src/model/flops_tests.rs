@@ -1,7 +1,7 @@
 //! Tests of `flops`.
 
 use super::*;
-use crate::model::layout::{Fork, Layout};
+use crate::model::layout::{Branches, Layout};
 
 #[test]
 fn a_pass_counts_what_its_shapes_say() {
@@ -10,7 +10,7 @@ fn a_pass_counts_what_its_shapes_say() {
         Config::from_json(&text, std::path::Path::new("config.json")).unwrap()
     };
     let mut layout = Layout::default();
-    layout.push_fork(&Fork { shared: 3, first: 2, second: 1 });
+    layout.push_branches(&Branches { shared: 3, first: 2, second: 1 });
     let (selected, _) = layout.select(&[2, 3, 4, 5]);
     let pass = Pass { blocks: 2, rows: 6, segments: &layout.segments, selected: &selected };
     let (h, q, kv) = (

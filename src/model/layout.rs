@@ -18,7 +18,7 @@ pub struct Layout {
 /// Two sequences with a common beginning, in tokens. The last token of each is no row, since nothing is predicted from it,
 /// but counts in its sequence's length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fork {
+pub struct Branches {
     /// Tokens that both begin with; may be 0.
     pub shared: usize,
     /// Further tokens of the first.
@@ -27,7 +27,7 @@ pub struct Fork {
     pub second: usize,
 }
 
-impl Fork {
+impl Branches {
     /// Rows that it takes.
     pub fn rows(&self) -> usize {
         self.shared + self.first + self.second
@@ -51,24 +51,24 @@ impl Layout {
     }
 
     /// Adds two sequences that share their beginning: `[shared | first | second]`.
-    pub fn push_fork(&mut self, fork: &Fork) {
-        self.push_forks(0, std::slice::from_ref(fork));
+    pub fn push_branches(&mut self, branches: &Branches) {
+        self.push_all_branches(0, std::slice::from_ref(branches));
     }
 
-    /// Adds forks whose first `prefix` tokens are the same: `[prefix | shared | first | second | shared | …]`, where each
-    /// fork's shared rows go on behind the prefix. Returns where each fork does.
-    pub fn push_forks(&mut self, prefix: usize, forks: &[Fork]) -> Vec<usize> {
-        let longest = forks.iter().map(Fork::longest).max().unwrap_or(0);
+    /// Adds pairs of branches that all begin with the same `prefix` tokens: `[prefix | shared | first | second | shared | …]`, where
+    /// the shared rows of each pair follow the prefix. Returns the first row of each pair behind the prefix.
+    pub fn push_all_branches(&mut self, prefix: usize, pairs: &[Branches]) -> Vec<usize> {
+        let longest = pairs.iter().map(Branches::longest).max().unwrap_or(0);
         let common = self.push_run(prefix, [0..0, 0..0], longest);
-        let mut push = |fork: &Fork| {
-            let length = |branch| fork.shared + branch + 1;
-            let shared = self.push_run(fork.shared - prefix, [common.clone(), 0..0], fork.longest());
+        let mut push = |branches: &Branches| {
+            let length = |branch| branches.shared + branch + 1;
+            let shared = self.push_run(branches.shared - prefix, [common.clone(), 0..0], branches.longest());
             let context = [common.clone(), shared.clone()];
-            self.push_run(fork.first, context.clone(), length(fork.first));
-            self.push_run(fork.second, context, length(fork.second));
+            self.push_run(branches.first, context.clone(), length(branches.first));
+            self.push_run(branches.second, context, length(branches.second));
             shared.start
         };
-        forks.iter().map(&mut push).collect()
+        pairs.iter().map(&mut push).collect()
     }
 
     /// The rows that continue cached sequences: branch `b` of `tokens` new rows sees the cache's rows

@@ -3,10 +3,10 @@
 use super::*;
 
 #[test]
-fn a_fork_shares_its_prompt_and_keeps_its_branches_apart() {
+fn branches_share_their_prompt_and_stay_apart() {
     let mut layout = Layout::default();
     layout.push_sequence(2);
-    layout.push_fork(&Fork { shared: 3, first: 2, second: 1 });
+    layout.push_branches(&Branches { shared: 3, first: 2, second: 1 });
     assert_eq!(layout.positions, [0, 1, 0, 1, 2, 3, 4, 3]);
     assert_eq!(layout.lengths, [2, 2, 6, 6, 6, 6, 6, 5]);
     assert_eq!(layout.segments[2], Segment { queries: 5..7, context: [2..2, 2..5], own: 5..7 });
@@ -16,10 +16,10 @@ fn a_fork_shares_its_prompt_and_keeps_its_branches_apart() {
 }
 
 #[test]
-fn forks_share_their_common_prefix() {
+fn branches_of_several_pairs_share_their_common_prefix() {
     let mut layout = Layout::default();
-    let forks = [Fork { shared: 3, first: 2, second: 1 }, Fork { shared: 2, first: 1, second: 0 }];
-    layout.push_forks(2, &forks);
+    let all_branches = [Branches { shared: 3, first: 2, second: 1 }, Branches { shared: 2, first: 1, second: 0 }];
+    layout.push_all_branches(2, &all_branches);
     assert_eq!(layout.positions, [0, 1, 2, 3, 4, 3, 2]);
     let segment = |own: Range<usize>, context| Segment { queries: own.clone(), context, own };
     let expected = [
@@ -36,7 +36,7 @@ fn forks_share_their_common_prefix() {
 #[test]
 fn selected_queries_keep_their_keys() {
     let mut layout = Layout::default();
-    layout.push_fork(&Fork { shared: 3, first: 2, second: 2 });
+    layout.push_branches(&Branches { shared: 3, first: 2, second: 2 });
     let (segments, rows) = layout.select(&[2, 3, 5, 6]);
     assert_eq!(rows, [2, 3, 5, 6]);
     assert_eq!(segments[0], Segment { queries: 0..1, context: [0..0, 0..0], own: 0..3 });

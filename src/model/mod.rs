@@ -23,11 +23,11 @@ use crate::ops::linear::Linear;
 use crate::ops::norm;
 use crate::ops::rope::Rope;
 use crate::ops::weight::Weight;
-use block::{Block, FrozenKeys, Held, Plan, Saved, Selection};
+use block::{Block, FrozenKeys, LoadOptions, Plan, Saved, Selection};
 use cache::KvCache;
 use config::Config;
 use layout::Layout;
-use weights::{Hold, Weights};
+use weights::{WeightStorage, Weights};
 
 /// A frozen decoder on one device.
 #[derive(Debug)]
@@ -49,27 +49,28 @@ impl Model {
     /// # Errors
     /// As [`Model::load_as`].
     pub fn load(weights: &Weights, config: Config, dtype: DType, device: &Device) -> Result<Self> {
-        let hold = if device.is_cpu() { Hold::Dense } else { Hold::Tensors };
-        Self::load_as(weights, config, dtype, device, hold)
+        let storage = if device.is_cpu() { WeightStorage::Dense } else { WeightStorage::Tensors };
+        Self::load_as(weights, config, dtype, device, storage)
     }
 
-    /// Loads a model whose matrices are held as `hold` says. On the CPU activations are f32 but with [`Hold::Tensors`], where
+    /// Loads a model whose matrices are stored as `storage` says. On the CPU activations are f32 but with [`WeightStorage::Tensors`], where
     /// they have `dtype` as everywhere else.
     ///
     /// # Errors
     /// A tensor is missing or has another shape than `config` says.
-    pub fn load_as(weights: &Weights, config: Config, dtype: DType, device: &Device, hold: Hold) -> Result<Self> {
+    pub fn load_as(weights: &Weights, config: Config, dtype: DType, device: &Device, storage: WeightStorage) -> Result<Self> {
         kernels::prepare(device)?;
-        let activations = if hold == Hold::Tensors { dtype } else { DType::F32 };
-        let held = Held { weights: dtype, activations, hold, device: device.clone() };
+        let activations = if storage == WeightStorage::Tensors { dtype } else { DType::F32 };
+        let options = LoadOptions { weights: dtype, activations, storage, device: device.clone() };
         let (h, vocab) = (config.hidden_size, config.vocab_size);
-        let matrix = |name: &str| weights.matrix(name, [vocab, h], dtype, device, hold);
+        let matrix = |name: &str| weights.matrix(name, [vocab, h], dtype, device, storage);
         let embed_tokens = matrix("model.embed_tokens.weight")?;
         let unembedding = match config.tie_word_embeddings {
             true => embed_tokens.clone(),
             false => matrix("lm_head.weight")?,
         };
-        let blocks = (0..config.num_hidden_layers).map(|i| Block::load(weights, &config, i, &held)).collect::<Result<_>>()?;
+        let blocks =
+            (0..config.num_hidden_layers).map(|i| Block::load(weights, &config, i, &options)).collect::<Result<_>>()?;
         let norm = weights.load("model.norm.weight", &[h], activations, device)?;
         let rope = Rope::new(config.head_dim, config.rope_theta, &config.rope_scaling);
         let lm_head = Linear { weight: unembedding, bias: None };

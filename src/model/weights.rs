@@ -26,7 +26,7 @@ use crate::ops::weight::{Bytes, HostWeight, RowOrder, Weight};
 
 /// Where the frozen matrices of a model are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
+pub enum WeightStorage {
     /// In memory, in the model's dtype; mapped where the file has them so. On the CPU.
     Dense,
     /// In the mapped file, as it has them, decoded whenever they are used. On the CPU.
@@ -112,8 +112,15 @@ impl Weights {
     ///
     /// # Errors
     /// As [`Weights::load`].
-    pub fn matrix(&self, name: &str, shape: [usize; 2], dtype: DType, device: &Device, hold: Hold) -> Result<Weight> {
-        if hold == Hold::Tensors {
+    pub fn matrix(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        dtype: DType,
+        device: &Device,
+        storage: WeightStorage,
+    ) -> Result<Weight> {
+        if storage == WeightStorage::Tensors {
             return self.load(name, &shape, dtype, device).map(Weight::Tensor);
         }
         let tensor = match &self.0 {
@@ -121,7 +128,7 @@ impl Weights {
             _ => {
                 let stored = self.stored(name, &shape)?;
                 let same = Encoding::of_dtype(dtype) == Some(stored.encoding) && stored.order == RowOrder::Plain;
-                if hold == Hold::Stored || same {
+                if storage == WeightStorage::Stored || same {
                     let bytes = Bytes::Mapped(stored.map.clone(), stored.range.clone());
                     return HostWeight::encoded(bytes, stored.encoding, shape[1], stored.order).map(Weight::Host);
                 }
@@ -160,12 +167,14 @@ impl Weights {
     }
 
     /// Bytes that the file's matrices take in memory when they are held so on the CPU: those that do not stay mapped.
-    pub fn converted_bytes(&self, dtype: DType, hold: Hold) -> u64 {
-        if hold == Hold::Stored {
+    pub fn converted_bytes(&self, dtype: DType, storage: WeightStorage) -> u64 {
+        if storage == WeightStorage::Stored {
             return 0;
         }
         let wide = |elements: &[usize]| elements.iter().fold(1_u64, |product, n| product.saturating_mul(*n as u64));
-        let stays = |stored: Option<Encoding>| hold == Hold::Dense && stored.is_some() && stored == Encoding::of_dtype(dtype);
+        let stays = |stored: Option<Encoding>| {
+            storage == WeightStorage::Dense && stored.is_some() && stored == Encoding::of_dtype(dtype)
+        };
         let elements: u64 = match &self.0 {
             Source::Shards { shards, .. } => {
                 let all = shards.iter().flat_map(|shard| shard.tensors.values());

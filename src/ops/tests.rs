@@ -15,7 +15,7 @@ use super::weight::{Bytes, HostWeight, RowOrder, Weight};
 use super::{norm, swiglu};
 use crate::Result;
 use crate::model::config::RopeScaling;
-use crate::model::layout::{Fork, Layout};
+use crate::model::layout::{Branches, Layout};
 
 const CPU: Device = Device::Cpu;
 
@@ -147,7 +147,10 @@ fn rope_rotates_as_candle_does_and_its_gradient_is_the_inverse() {
 
 fn two_forks(prefix: usize) -> Layout {
     let mut layout = Layout::default();
-    layout.push_forks(prefix, &[Fork { shared: 7, first: 6, second: 3 }, Fork { shared: 5 + prefix, first: 1, second: 9 }]);
+    layout.push_all_branches(
+        prefix,
+        &[Branches { shared: 7, first: 6, second: 3 }, Branches { shared: 5 + prefix, first: 1, second: 9 }],
+    );
     layout
 }
 

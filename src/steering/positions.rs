@@ -1,4 +1,4 @@
-//! Which tokens a vector is added at: a rule on the token's place (`--positions`) and one on whose words it belongs to
+//! Which tokens a vector is added at: a rule on the token's position (`--positions`) and one on whose words it belongs to
 //! (`--spans`). Both must hold. How the words are found in a prompt is the business of `tokens`.
 
 use std::fmt;
@@ -25,7 +25,7 @@ pub enum Positions {
 
 /// Where a token stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum TokenPosition {
     /// In the prompt, before its last token.
     Prompt,
     /// The prompt's last token.
@@ -34,8 +34,8 @@ pub enum Place {
     Response,
 }
 
-impl Place {
-    /// The place of token `index` of a sequence whose response begins at `start`.
+impl TokenPosition {
+    /// The position of token `index` of a sequence whose response begins at `start`.
     pub fn of(index: usize, start: usize) -> Self {
         match index {
             _ if index >= start => Self::Response,
@@ -46,13 +46,13 @@ impl Place {
 }
 
 impl Positions {
-    /// Whether the vector is added at a token of this place.
-    pub fn includes(self, place: Place) -> bool {
+    /// Whether the vector is added at a token of this position.
+    pub fn includes(self, position: TokenPosition) -> bool {
         match self {
             Self::All => true,
-            Self::Prompt => place != Place::Response,
-            Self::Response => place == Place::Response,
-            Self::Last => place == Place::LastOfPrompt,
+            Self::Prompt => position != TokenPosition::Response,
+            Self::Response => position == TokenPosition::Response,
+            Self::Last => position == TokenPosition::LastOfPrompt,
         }
     }
 

@@ -4,15 +4,18 @@ use super::*;
 
 #[test]
 fn each_rule_includes_its_places_and_no_other() {
-    let places = [Place::of(0, 2), Place::of(1, 2), Place::of(2, 2), Place::of(7, 2)];
-    assert_eq!(places, [Place::Prompt, Place::LastOfPrompt, Place::Response, Place::Response]);
+    let positions = [TokenPosition::of(0, 2), TokenPosition::of(1, 2), TokenPosition::of(2, 2), TokenPosition::of(7, 2)];
+    assert_eq!(
+        positions,
+        [TokenPosition::Prompt, TokenPosition::LastOfPrompt, TokenPosition::Response, TokenPosition::Response]
+    );
     for (rule, expected) in [
         (Positions::All, [true, true, true, true]),
         (Positions::Prompt, [true, true, false, false]),
         (Positions::Response, [false, false, true, true]),
         (Positions::Last, [false, true, false, false]),
     ] {
-        assert_eq!(places.map(|place| rule.includes(place)), expected, "{rule}");
+        assert_eq!(positions.map(|position| rule.includes(position)), expected, "{rule}");
         assert_eq!(rule.to_string().parse::<Positions>().unwrap(), rule);
     }
     assert!("first".parse::<Positions>().is_err() && "system".parse::<Spans>().is_err());

@@ -8,10 +8,10 @@ use candle_core::{DType, Tensor};
 use crate::Result;
 use crate::model::Model;
 use crate::model::block::{FrozenKeys, Plan, Saved, Selection};
-use crate::model::layout::{Fork, Layout};
+use crate::model::layout::{Branches, Layout};
 use crate::ops::head::{Gradient, LogProbs, Prediction, Predictions};
 use crate::steering::layers::Layers;
-use crate::steering::positions::{Place, Positions};
+use crate::steering::positions::{Positions, TokenPosition};
 use crate::text::tokens::{EncodedPair, EncodedResponse};
 use crate::train::loss::PairLogProbs;
 use crate::train::responses::Responses;
@@ -23,7 +23,7 @@ pub struct PairRows {
     /// 0-based row of the data set.
     pub row: usize,
     /// How many rows are shared, chosen and rejected.
-    pub fork: Fork,
+    pub branches: Branches,
     /// Input token of each row. `(T,)`
     pub ids: Vec<u32>,
     /// Response tokens with the rows that predict them: chosen, rejected.
@@ -42,7 +42,7 @@ impl PairRows {
         let sides = [&pair.chosen, &pair.rejected];
         let is_steered = |side: &EncodedResponse, token: usize| {
             let in_spans = side.in_spans.as_ref().is_none_or(|in_spans| in_spans[token]);
-            in_spans && positions.includes(Place::of(token, side.start))
+            in_spans && positions.includes(TokenPosition::of(token, side.start))
         };
         let longest = sides.iter().map(|side| side.ids.len()).max().unwrap_or(0);
         let shared = match model.can_share_prefix(longest) {
@@ -56,8 +56,8 @@ impl PairRows {
         };
         let shared = (0..shared).take_while(agrees).count();
         let tails = sides.map(|side| &side.ids[shared..side.ids.len() - 1]);
-        let fork = Fork { shared, first: tails[0].len(), second: tails[1].len() };
-        let starts = [shared, shared + fork.first];
+        let branches = Branches { shared, first: tails[0].len(), second: tails[1].len() };
+        let starts = [shared, shared + branches.first];
         let predictions = [0, 1].map(|i| {
             let side = sides[i];
             let row_of = |token: usize| if token < shared { token } else { starts[i] + token - shared };
@@ -69,8 +69,8 @@ impl PairRows {
             steered.extend((shared..side.ids.len() - 1).map(|token| is_steered(side, token)));
         }
         let ids = [&pair.chosen.ids[..shared], tails[0], tails[1]].concat();
-        let frozen = frozen(&fork, &steered);
-        Self { row: pair.row, fork, ids, predictions, steered, frozen }
+        let frozen = frozen(&branches, &steered);
+        Self { row: pair.row, branches, ids, predictions, steered, frozen }
     }
 
     /// Whether a vector is added at any of its rows.
@@ -80,18 +80,18 @@ impl PairRows {
 
     /// Whether nothing added can change `row`.
     fn is_frozen(&self, row: usize) -> bool {
-        runs(&self.fork).iter().zip(self.frozen).any(|(run, frozen)| (run.start..run.start + frozen).contains(&row))
+        runs(&self.branches).iter().zip(self.frozen).any(|(run, frozen)| (run.start..run.start + frozen).contains(&row))
     }
 
     /// Rows that nothing added can change, ascending; not all of them: one at least is live.
     pub fn frozen_rows(&self) -> impl Iterator<Item = usize> {
-        let runs = runs(&self.fork).into_iter().zip(self.frozen);
+        let runs = runs(&self.branches).into_iter().zip(self.frozen);
         runs.flat_map(|(run, frozen)| run.start..run.start + frozen)
     }
 
     /// The other rows, ascending.
     pub fn live_rows(&self) -> impl Iterator<Item = usize> {
-        let runs = runs(&self.fork).into_iter().zip(self.frozen);
+        let runs = runs(&self.branches).into_iter().zip(self.frozen);
         runs.flat_map(|(run, frozen)| run.start + frozen..run.end)
     }
 
@@ -119,20 +119,20 @@ impl PairRows {
 }
 
 /// The shared, chosen and rejected rows.
-fn runs(fork: &Fork) -> [Range<usize>; 3] {
-    let (first, second) = (fork.shared, fork.shared + fork.first);
-    [0..first, first..second, second..fork.rows()]
+fn runs(branches: &Branches) -> [Range<usize>; 3] {
+    let (first, second) = (branches.shared, branches.shared + branches.first);
+    [0..first, first..second, second..branches.rows()]
 }
 
-fn frozen(fork: &Fork, steered: &[bool]) -> [usize; 3] {
+fn frozen(branches: &Branches, steered: &[bool]) -> [usize; 3] {
     let before_steered = |run: Range<usize>| steered[run].iter().take_while(|steered| !**steered).count();
-    let [shared, first, second] = runs(fork);
+    let [shared, first, second] = runs(branches);
     let mut frozen = [before_steered(shared.clone()), 0, 0];
     if frozen[0] == shared.len() {
         frozen = [frozen[0], before_steered(first), before_steered(second)];
     }
     // A pass without a row would be a case of its own.
-    if frozen.iter().sum::<usize>() == fork.rows() {
+    if frozen.iter().sum::<usize>() == branches.rows() {
         frozen.iter_mut().rev().find(|frozen| **frozen > 0).into_iter().for_each(|frozen| *frozen -= 1);
     }
     frozen
@@ -211,9 +211,9 @@ impl Rows {
     /// Every row.
     fn all(pairs: &[&PairRows]) -> Self {
         let prefix = common_prefix(pairs);
-        let forks: Vec<Fork> = pairs.iter().map(|pair| pair.fork).collect();
+        let all_branches: Vec<Branches> = pairs.iter().map(|pair| pair.branches).collect();
         let mut layout = Layout::default();
-        let starts = layout.push_forks(prefix, &forks);
+        let starts = layout.push_all_branches(prefix, &all_branches);
         Self { prefix, starts, computed: (0..layout.rows()).collect(), layout }
     }
 
@@ -225,7 +225,7 @@ impl Rows {
         let mut rows = Self { layout: Layout::default(), prefix: 0, starts: Vec::new(), computed: Vec::new() };
         for pair in pairs {
             let start = rows.layout.rows();
-            rows.layout.push_fork(&pair.fork);
+            rows.layout.push_branches(&pair.branches);
             rows.starts.push(start);
             rows.computed.extend(pair.live_rows().map(|row| start + row));
         }
@@ -241,7 +241,7 @@ impl Rows {
 /// How many rows at their beginning some pairs have in common.
 fn common_prefix(pairs: &[&PairRows]) -> usize {
     let Some((first, others)) = pairs.split_first().filter(|(_, others)| !others.is_empty()) else { return 0 };
-    let shared = pairs.iter().map(|pair| pair.fork.shared).min().unwrap_or(0);
+    let shared = pairs.iter().map(|pair| pair.branches.shared).min().unwrap_or(0);
     let agree =
         |row: &usize| others.iter().all(|pair| (pair.ids[*row], pair.steered[*row]) == (first.ids[*row], first.steered[*row]));
     (0..shared).take_while(agree).count()

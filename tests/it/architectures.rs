@@ -9,7 +9,7 @@ use bipo::model::Model;
 use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
 use bipo::model::layout::Layout;
-use bipo::model::weights::{Hold, Weights};
+use bipo::model::weights::{WeightStorage, Weights};
 use bipo::ops::head::Gradient;
 use bipo::steering::layers::Layers;
 use bipo::steering::positions::{Positions, Spans};
@@ -29,10 +29,10 @@ fn folder(name: &str) -> PathBuf {
 }
 
 pub fn load(name: &str, dtype: DType) -> Model {
-    load_as(name, dtype, Hold::Dense)
+    load_as(name, dtype, WeightStorage::Dense)
 }
 
-fn load_as(name: &str, dtype: DType, hold: Hold) -> Model {
+fn load_as(name: &str, dtype: DType, storage: WeightStorage) -> Model {
     let dir = folder(name);
     let mut shards: Vec<PathBuf> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     shards.retain(|path| {
@@ -49,7 +49,7 @@ fn load_as(name: &str, dtype: DType, hold: Hold) -> Model {
     };
     let weights = Weights::open(&checkpoint).unwrap();
     let config = Config::load(&checkpoint, &weights).unwrap();
-    Model::load_as(&weights, config, dtype, &Device::Cpu, hold).unwrap()
+    Model::load_as(&weights, config, dtype, &Device::Cpu, storage).unwrap()
 }
 
 struct Recorded(std::collections::HashMap<String, Tensor>);
@@ -134,7 +134,7 @@ fn response_log_prob_and_its_gradient_agree_with_autograd() {
     for name in ARCHITECTURES {
         let (model, recorded) = (load(name, DType::F32), Recorded::of(name));
         let rows = PairRows::new(&recorded_pair(&recorded), &model, Positions::All);
-        assert_eq!(rows.fork.shared == 0, name == "llama-dynamic", "{name}: prompt sharing");
+        assert_eq!(rows.branches.shared == 0, name == "llama-dynamic", "{name}: prompt sharing");
         let batch = Batch::new(&model, &[&rows]).unwrap();
         let residual = batch.lower(&rows.ids, recorded.layer()).unwrap();
         let zero = vec![0.0; model.config.hidden_size];
@@ -178,7 +178,7 @@ fn sharing_what_responses_begin_with_and_packing_pairs_equal_separate_sequences(
         let model = load(name, DType::F32);
         let pairs = pairs(&model, 6);
         let together = compute(&model, &pairs, 0, Positions::All);
-        let alike = together.entries.iter().zip(&pairs).filter(|(entry, pair)| entry.rows.fork.shared > pair.chosen.start);
+        let alike = together.entries.iter().zip(&pairs).filter(|(entry, pair)| entry.rows.branches.shared > pair.chosen.start);
         assert_eq!(alike.count(), 2, "{name}: responses that begin alike");
         for (entry, pair) in together.entries.iter().zip(&pairs) {
             let alone = compute(&model, std::slice::from_ref(pair), 0, Positions::All);
@@ -215,7 +215,7 @@ fn what_all_pairs_begin_with_stands_once_and_changes_neither_loss_nor_gradient()
         let model = load(name, DType::F32);
         let pairs = pairs(&model, 5);
         let data = compute(&model, &pairs, 0, Positions::All);
-        let rows: usize = data.entries.iter().map(|entry| entry.rows.fork.rows()).sum();
+        let rows: usize = data.entries.iter().map(|entry| entry.rows.branches.rows()).sum();
         let (batch, _) = data.batch(&model, &data.entries.iter().collect::<Vec<_>>()).unwrap();
         assert_eq!(batch.rows(), rows - 4 * HEADER);
         let v = some_vector(model.config.hidden_size, 5);
@@ -417,7 +417,7 @@ fn prompts_computed_once_equal_prompts_computed_at_each_step() {
                 let worst = gradient.iter().zip(&whole.1).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
                 assert!(worst < 1e-4 * size.max(0.1), "{what}: gradient differs by {worst} of {size}");
                 let rows = |count: fn(&PairRows) -> usize| data.entries.iter().map(|entry| count(&entry.rows)).sum::<usize>();
-                let (live, all) = (rows(|rows| rows.live_rows().count()), rows(|rows| rows.fork.rows()));
+                let (live, all) = (rows(|rows| rows.live_rows().count()), rows(|rows| rows.branches.rows()));
                 spared.insert((positions.to_string(), spans.is_none()), all - live);
             }
         }
@@ -517,7 +517,8 @@ fn the_negative_direction_equals_swapped_responses_with_the_vector_negated() {
 #[test]
 fn weights_left_in_their_file_give_the_results_of_those_in_memory() {
     for name in ["llama-tied-bf16", "llama", "qwen3"] {
-        let models = [Hold::Dense, Hold::Stored, Hold::Tensors].map(|hold| load_as(name, DType::F32, hold));
+        let models = [WeightStorage::Dense, WeightStorage::Stored, WeightStorage::Tensors]
+            .map(|storage| load_as(name, DType::F32, storage));
         let v = some_vector(models[0].config.hidden_size, 2);
         let [dense, stored, tensors] = models.each_ref().map(|model| {
             let data = compute(model, &pairs(model, 5), 0, Positions::All);
@@ -537,9 +538,10 @@ fn weights_left_in_their_file_give_the_results_of_those_in_memory() {
 #[test]
 fn half_precision_runs_and_stays_near_f32() {
     let recorded = Recorded::of("llama");
-    let kinds = [Hold::Tensors, Hold::Dense].map(|hold| [(DType::F16, 0.05, hold), (DType::BF16, 0.5, hold)]);
-    for (dtype, tolerance, hold) in kinds.concat() {
-        let (model, exact) = (load_as("llama", dtype, hold), load("llama", DType::F32));
+    let kinds = [WeightStorage::Tensors, WeightStorage::Dense]
+        .map(|storage| [(DType::F16, 0.05, storage), (DType::BF16, 0.5, storage)]);
+    for (dtype, tolerance, storage) in kinds.concat() {
+        let (model, exact) = (load_as("llama", dtype, storage), load("llama", DType::F32));
         let data = |model: &Model| compute(model, &[recorded_pair(&recorded)], 1, Positions::All);
         let (rough, exact_data) = (data(&model), data(&exact));
         for side in [0, 1] {

@@ -9,7 +9,7 @@ use bipo::generate::{generate, next_token_logits};
 use bipo::model::Model;
 use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
-use bipo::model::weights::{Hold, Weights};
+use bipo::model::weights::{WeightStorage, Weights};
 use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPair, EncodedResponse};
 use bipo::train::activations::{Activations, CacheOptions};
@@ -69,11 +69,11 @@ fn gguf(dir: &Path, dtype: GgmlDType) -> PathBuf {
     path
 }
 
-fn load(path: &Path, hold: Hold) -> Model {
+fn load(path: &Path, storage: WeightStorage) -> Model {
     let checkpoint = Checkpoint::Gguf { path: path.to_owned(), tokenizer: None };
     let weights = Weights::open(&checkpoint).unwrap();
     let config = Config::load(&checkpoint, &weights).unwrap();
-    Model::load_as(&weights, config, DType::F32, &Device::Cpu, hold).unwrap()
+    Model::load_as(&weights, config, DType::F32, &Device::Cpu, storage).unwrap()
 }
 
 fn pair(row: usize) -> EncodedPair {
@@ -118,7 +118,7 @@ fn quantised_files_train_and_sweep_as_their_decoded_numbers_do() {
     let dir = tempfile::tempdir().unwrap();
     for dtype in [GgmlDType::Q4K, GgmlDType::Q6K, GgmlDType::Q8_0, GgmlDType::Q4_0, GgmlDType::Q4_1] {
         let path = gguf(dir.path(), dtype);
-        let (stored, dense) = (load(&path, Hold::Stored), load(&path, Hold::Dense));
+        let (stored, dense) = (load(&path, WeightStorage::Stored), load(&path, WeightStorage::Dense));
         let (in_memory, mapped) = stored.weight_bytes();
         let file = std::fs::metadata(&path).unwrap().len() as usize;
         assert!(in_memory == 0 && mapped < file, "{dtype:?}: {in_memory} bytes copied, {mapped} mapped of {file}");

@@ -17,7 +17,7 @@ use crate::generate::{GenerateOptions, generate, next_token_logits};
 use crate::model::Model;
 use crate::model::config::Config;
 use crate::model::random::MadeOn;
-use crate::model::weights::{Hold, Weights};
+use crate::model::weights::{WeightStorage, Weights};
 use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
 use crate::train::activations::{Activations, CacheOptions};
@@ -81,9 +81,9 @@ pub fn tiny_models(device: &Device, dtypes: &[DType]) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     let short = architectures().into_iter().map(|(name, config)| (name, config, SHORT));
     for (name, config, prompt_tokens) in short.chain([("wide heads, long pairs", wide_heads(), LONG)]) {
-        let expected = numbers(&random_model(&config, DType::F32, &Device::Cpu, Hold::Dense)?, prompt_tokens)?;
+        let expected = numbers(&random_model(&config, DType::F32, &Device::Cpu, WeightStorage::Dense)?, prompt_tokens)?;
         for dtype in dtypes {
-            let found = numbers(&random_model(&config, *dtype, device, Hold::Tensors)?, prompt_tokens)?;
+            let found = numbers(&random_model(&config, *dtype, device, WeightStorage::Tensors)?, prompt_tokens)?;
             checks.extend(compare(name, *dtype, &found, &expected));
         }
     }
@@ -97,17 +97,17 @@ pub fn tiny_models(device: &Device, dtypes: &[DType]) -> Result<Vec<Check>> {
 pub fn tiny_training(device: &Device, dtypes: &[DType]) -> Result<Vec<Check>> {
     let (name, config) = &architectures()[0];
     let recording = Recording::new(random_pairs(64, config.vocab_size, SHORT), 1, 0.01);
-    let expected = recording.run(&random_model(config, DType::F32, &Device::Cpu, Hold::Dense)?)?;
+    let expected = recording.run(&random_model(config, DType::F32, &Device::Cpu, WeightStorage::Dense)?)?;
     let mut checks = Vec::new();
     for dtype in dtypes {
-        let found = recording.run(&random_model(config, *dtype, device, Hold::Tensors)?)?;
+        let found = recording.run(&random_model(config, *dtype, device, WeightStorage::Tensors)?)?;
         checks.extend(found.compare(name, *dtype, &expected));
     }
     Ok(checks)
 }
 
-fn random_model(config: &Config, dtype: DType, device: &Device, hold: Hold) -> Result<Model> {
-    Model::load_as(&Weights::random(MadeOn::Host(7)), config.clone(), dtype, device, hold)
+fn random_model(config: &Config, dtype: DType, device: &Device, storage: WeightStorage) -> Result<Model> {
+    Model::load_as(&Weights::random(MadeOn::Host(7)), config.clone(), dtype, device, storage)
 }
 
 fn numbers(model: &Model, prompt_tokens: usize) -> Result<Numbers> {

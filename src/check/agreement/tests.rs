@@ -6,7 +6,9 @@ use crate::ops::kernels::emulated;
 #[test]
 fn a_model_agrees_with_itself_and_not_with_one_that_differs_a_little() {
     let (_, config) = architectures().into_iter().find(|(name, _)| *name == "mistral, sliding window").unwrap();
-    let of = |config: &Config| numbers(&random_model(config, DType::F32, &Device::Cpu, Hold::Dense).unwrap(), SHORT).unwrap();
+    let of = |config: &Config| {
+        numbers(&random_model(config, DType::F32, &Device::Cpu, WeightStorage::Dense).unwrap(), SHORT).unwrap()
+    };
     let expected = of(&config);
     assert!(compare("x", DType::F32, &of(&config), &expected).iter().all(|check| check.passed && check.difference == 0.0));
     let wider = Config { sliding_window: config.sliding_window.map(|window| window + 1), ..config.clone() };
@@ -22,7 +24,7 @@ fn a_model_agrees_with_itself_and_not_with_one_that_differs_a_little() {
 fn the_kernels_pass_with_the_heads_of_7b_models_and_sequences_of_several_tiles() {
     // Two tiles of keys and three of queries; as long as a check's would take a minute.
     let of = |dtype, hold| numbers(&random_model(&wide_heads(), dtype, &Device::Cpu, hold).unwrap(), 80).unwrap();
-    let (found, expected) = (emulated(|| of(DType::BF16, Hold::Tensors)), of(DType::F32, Hold::Dense));
+    let (found, expected) = (emulated(|| of(DType::BF16, WeightStorage::Tensors)), of(DType::F32, WeightStorage::Dense));
     let checks = compare("wide heads", DType::BF16, &found, &expected);
     assert!(checks.iter().all(|check| check.passed), "{checks:?}");
 }

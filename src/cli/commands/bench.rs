@@ -8,7 +8,7 @@ use bipo::machine::device;
 use bipo::model::Model;
 use bipo::model::config::Config;
 use bipo::model::random::MadeOn;
-use bipo::model::weights::{Hold, Weights};
+use bipo::model::weights::{WeightStorage, Weights};
 use bipo::session::fit::Run;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::train::activations::CachePlace;
@@ -141,7 +141,8 @@ fn load(args: &BenchArgs, device: Device, options: &BenchOptions, log: Log) -> R
     } else if device.is_cpu() {
         Need { weights: config.matrix_elements() * dtype.size_in_bytes() as u64, ..Need::default() }.check(None)?;
     }
-    let (made_on, hold) = if device.is_cpu() { (MadeOn::Host(11), Hold::Dense) } else { (MadeOn::Device, Hold::Tensors) };
+    let (made_on, hold) =
+        if device.is_cpu() { (MadeOn::Host(11), WeightStorage::Dense) } else { (MadeOn::Device, WeightStorage::Tensors) };
     let started = Instant::now();
     let model = Model::load_as(&Weights::random(made_on), config, dtype, &device, hold)?;
     device.synchronize()?;

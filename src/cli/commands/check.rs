@@ -4,7 +4,7 @@ use bipo::check::agreement::{self, Check, Recording, Trace};
 use bipo::data::{self, DEFAULT_DATASET, LoadOptions, Source, TruthfulPairs};
 use bipo::hub::presets;
 use bipo::machine::device;
-use bipo::model::weights::Hold;
+use bipo::model::weights::WeightStorage;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
 use candle_core::{DType, Device};
@@ -72,12 +72,12 @@ impl RealModel {
         let name = &opened.files.name;
         let expected = match recorded {
             Some(trace) => trace,
-            None => recording.run(&opened.load_held(DType::F32, &Device::Cpu, Hold::Dense)?)?,
+            None => recording.run(&opened.load_stored_as(DType::F32, &Device::Cpu, WeightStorage::Dense)?)?,
         };
         let mut checks = Vec::new();
         for dtype in dtypes {
             log.info(format!("{name}, {dtype:?}: 48 training steps"));
-            let model = opened.load_held(*dtype, &opened.device, Hold::Tensors)?;
+            let model = opened.load_stored_as(*dtype, &opened.device, WeightStorage::Tensors)?;
             checks.extend(recording.run(&model)?.compare(name, *dtype, &expected));
         }
         Ok(checks)

@@ -11,7 +11,7 @@ use bipo::machine::files::read_text;
 use bipo::model::Model;
 use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
-use bipo::model::weights::{Hold, Weights};
+use bipo::model::weights::{WeightStorage, Weights};
 use bipo::text::chat::{ChatTemplate, chat_template_of};
 use bipo::text::token_ids::TokenIds;
 use bipo::text::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_file, tokenizer_from_gguf};
@@ -63,17 +63,17 @@ impl Opened {
     pub fn load(&self, args: &ModelArgs, log: Log) -> Result<(Model, f64)> {
         let started = Instant::now();
         let dtype = args.dtype.resolve(self.device.is_cpu());
-        let hold = self.hold(args.weights, dtype)?;
+        let storage = self.storage(args.weights, dtype)?;
         if self.device.is_cpu() {
-            let need = Need { weights: self.weights.converted_bytes(dtype, hold), ..self.beside };
-            need.check((hold == Hold::Dense).then_some("--weights quantized"))?;
+            let need = Need { weights: self.weights.converted_bytes(dtype, storage), ..self.beside };
+            need.check((storage == WeightStorage::Dense).then_some("--weights quantized"))?;
         } else if let Some(memory) = device::memory(&self.device) {
             log.info(self.on_device.check(dtype, memory)?);
         }
-        let model = Model::load_as(&self.weights, self.config.clone(), dtype, &self.device, hold)?;
+        let model = Model::load_as(&self.weights, self.config.clone(), dtype, &self.device, storage)?;
         let load_s = started.elapsed().as_secs_f64();
         let (layers, hidden) = (model.num_blocks(), model.config.hidden_size);
-        let kind = if hold == Hold::Stored { "as stored".into() } else { format!("{dtype:?}") };
+        let kind = if storage == WeightStorage::Stored { "as stored".into() } else { format!("{dtype:?}") };
         let (in_memory, mapped) = model.weight_bytes();
         let (in_memory, mapped) = (Bytes(in_memory as u64), Bytes(mapped as u64));
         let place = if mapped.0 > 0 { format!(" {mapped} mapped,") } else { String::new() };
@@ -85,26 +85,26 @@ impl Opened {
     }
 
     /// The model in another dtype, place or hold than the arguments say, whatever it takes.
-    pub fn load_held(&self, dtype: DType, device: &Device, hold: Hold) -> Result<Model> {
-        Model::load_as(&self.weights, self.config.clone(), dtype, device, hold)
+    pub fn load_stored_as(&self, dtype: DType, device: &Device, storage: WeightStorage) -> Result<Model> {
+        Model::load_as(&self.weights, self.config.clone(), dtype, device, storage)
     }
 
     /// How the matrices are held. Those of a type that the file does not have are converted, which takes their size.
-    fn hold(&self, wanted: WeightsArg, dtype: DType) -> Result<Hold> {
+    fn storage(&self, wanted: WeightsArg, dtype: DType) -> Result<WeightStorage> {
         if !self.device.is_cpu() {
             return match wanted {
                 WeightsArg::Quantized => {
                     Err(Error::Argument("--weights quantized needs --device cpu: other devices multiply dense weights".into()))
                 }
-                WeightsArg::Auto | WeightsArg::Dense => Ok(Hold::Tensors),
+                WeightsArg::Auto | WeightsArg::Dense => Ok(WeightStorage::Tensors),
             };
         }
         let dense = self.config.matrix_elements().saturating_mul(dtype.size_in_bytes() as u64);
         let fits = total_memory().is_none_or(|memory| dense <= memory.0 / 2);
         Ok(match wanted {
-            WeightsArg::Quantized => Hold::Stored,
-            WeightsArg::Auto if !fits => Hold::Stored,
-            WeightsArg::Auto | WeightsArg::Dense => Hold::Dense,
+            WeightsArg::Quantized => WeightStorage::Stored,
+            WeightsArg::Auto if !fits => WeightStorage::Stored,
+            WeightsArg::Auto | WeightsArg::Dense => WeightStorage::Dense,
         })
     }
 }

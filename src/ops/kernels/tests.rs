@@ -15,8 +15,8 @@ use crate::generate::{GenerateOptions, generate};
 use crate::model::Model;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::{Config, RopeScaling};
-use crate::model::layout::{Fork, Layout};
-use crate::model::weights::{Hold, Weights};
+use crate::model::layout::{Branches, Layout};
+use crate::model::weights::{WeightStorage, Weights};
 use crate::ops::attention::{Attention, Gradients, Segment, Segments};
 use crate::ops::head::{self, Gradient, Prediction, Predictions};
 use crate::ops::rope::{self, Angles, Rope};
@@ -279,23 +279,23 @@ struct Pass {
     keys: usize,
 }
 
-/// Runs longer and shorter than any tile, forks behind a common prefix, a sequence by itself.
-fn forks() -> Layout {
+/// Runs longer and shorter than any tile, branches behind a common prefix, a sequence by itself.
+fn branches_and_a_sequence() -> Layout {
     let mut layout = Layout::default();
-    let forks = [Fork { shared: 45, first: 33, second: 9 }, Fork { shared: 7, first: 1, second: 0 }];
-    layout.push_forks(5, &forks);
+    let all_branches = [Branches { shared: 45, first: 33, second: 9 }, Branches { shared: 7, first: 1, second: 0 }];
+    layout.push_all_branches(5, &all_branches);
     layout.push_sequence(2);
     layout
 }
 
 fn passes() -> Vec<(&'static str, Pass)> {
-    let layout = forks();
+    let layout = branches_and_a_sequence();
     let rows = layout.rows();
     let whole = Pass { segments: layout.segments.clone(), queries: rows, keys: rows };
     // The last rows of some runs alone, none of others.
     let (segments, wanted) = layout.select(&[49, 50, 51, 52, 53, 80, 81, 90]);
     let selected = Pass { segments, queries: wanted.len(), keys: rows };
-    vec![("forks", whole), ("selected rows", selected)]
+    vec![("branches", whole), ("selected rows", selected)]
 }
 
 fn inputs(shape: &Attention, pass: &Pass, dtype: DType) -> [Tensor; 4] {
@@ -404,7 +404,7 @@ fn tiny(name: &str, dtype: DType) -> Model {
     };
     let weights = Weights::open(&checkpoint).unwrap();
     let config = Config::load(&checkpoint, &weights).unwrap();
-    Model::load_as(&weights, config, dtype, &CPU, Hold::Tensors).unwrap()
+    Model::load_as(&weights, config, dtype, &CPU, WeightStorage::Tensors).unwrap()
 }
 
 /// A step: log-probabilities of some pairs' responses with a vector added, and the gradient of the loss.

@@ -129,7 +129,7 @@ impl<'m> CachePlan<'m> {
         for mut rows in self.sets.iter().map(Vec::as_slice) {
             computed.iter_mut().for_each(|sets| sets.push(Vec::with_capacity(rows.len())));
             while !rows.is_empty() {
-                let (group, later) = rows.split_at(group_len(rows.iter().map(|pair| pair.fork.rows())));
+                let (group, later) = rows.split_at(group_len(rows.iter().map(|pair| pair.branches.rows())));
                 let by_layer = compute_group(self.model, group, &self.layers, &mut writer)?;
                 for (sets, entries) in computed.iter_mut().zip(by_layer) {
                     if let Some(set) = sets.last_mut() {

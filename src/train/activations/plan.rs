@@ -163,7 +163,8 @@ pub(super) fn plan(
     let room = Room { memory, keys_on_disk: !on_gpu, disk: free_space(&options.spill_dir).unwrap_or(u64::MAX) };
     let row_bytes = RowBytes::of(model, layers);
     let rows = sets.iter().flatten();
-    let (count, live) = rows.fold((0, 0), |(count, live), pair| (count + pair.fork.rows(), live + pair.live_rows().count()));
+    let (count, live) =
+        rows.fold((0, 0), |(count, live), pair| (count + pair.branches.rows(), live + pair.live_rows().count()));
     let reuse = room.reuse(count, live, &row_bytes);
     if reuse != Reuse::Cached {
         sets.iter_mut().flatten().for_each(PairRows::thaw);
