@@ -108,7 +108,7 @@ impl Weights {
         Ok(tensor.to_dtype(dtype)?.to_device(device)?)
     }
 
-    /// A matrix that must have this shape, held as `hold` says. `(O, I)`
+    /// A matrix that must have this shape, stored as `storage` says. `(O, I)`
     ///
     /// # Errors
     /// As [`Weights::load`].
