@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::*;
+use crate::data::bundled;
 
 /// The real data sets, beside the project.
 fn shared(file: &str) -> PathBuf {
