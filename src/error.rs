@@ -123,6 +123,20 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
+/// The first line of candle's innermost error: backtraces (where `RUST_BACKTRACE` is set) and paths are wrapped around it.
+pub(crate) fn reason(error: &candle_core::Error) -> String {
+    innermost(error).to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+fn innermost(error: &candle_core::Error) -> &candle_core::Error {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. }
+        | candle_core::Error::WithPath { inner, .. }
+        | candle_core::Error::Context { inner, .. } => innermost(inner),
+        error => error,
+    }
+}
+
 #[cfg(test)]
 #[path = "error_tests.rs"]
 mod tests;
