@@ -36,7 +36,7 @@ fn cuda(ordinal: usize) -> Result<Device> {
         ));
     }
     let unusable = |error: candle_core::Error| {
-        let reason = crate::model::weights::reason(&error);
+        let reason = crate::error::reason(&error);
         Error::Argument(format!(
             "cuda:{ordinal} cannot be used: no GPU, or no driver as new as this bipo's CUDA ({reason}); see what nvidia-smi \
              says, or use --device cpu"
