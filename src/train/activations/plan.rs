@@ -4,7 +4,8 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
+
+use strum::{EnumString, VariantNames};
 
 use super::store::free_space;
 use crate::machine::bytes::{Bytes, total_memory};
@@ -18,7 +19,8 @@ use crate::train::batch::PairRows;
 use crate::{Error, Result};
 
 /// Where the cache lies. What a run computes does not depend on it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum CachePlace {
     /// On the device where it has room, else in main memory.
     #[default]
@@ -27,19 +29,6 @@ pub enum CachePlace {
     Device,
     /// In main memory up to the limit, then in a file; each batch is brought to the device.
     Host,
-}
-
-impl FromStr for CachePlace {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "device" => Ok(Self::Device),
-            "host" => Ok(Self::Host),
-            _ => Err(Error::Argument("expected auto, device or host".into())),
-        }
-    }
 }
 
 /// Limits of the cache.
