@@ -25,7 +25,8 @@ pub struct Skipped {
 }
 
 /// Which of TruthfulQA's incorrect answers are set against the best one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum TruthfulPairs {
     /// Each: several pairs a question.
     #[default]

@@ -194,8 +194,7 @@ struct Inputs {
 
 impl Inputs {
     fn read(args: &EvalArgs, log: Log) -> Result<Self> {
-        let options =
-            LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs.into(), offline: args.model.offline };
+        let options = LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs, offline: args.model.offline };
         let dataset = args.dataset.as_ref().map(|name| load_data(name, &options, log)).transpose()?;
         if dataset.is_none() {
             log.info("note: no --dataset: preference is not measured");
