@@ -1,6 +1,8 @@
 //! Views of a report: aligned text for a reader, CSV for a spreadsheet.
 
+use super::bootstrap::Estimate;
 use super::{Measure, Report, Row, Unit};
+use crate::report::Cell;
 use crate::{Error, Result};
 
 /// The judge's mean score.
@@ -58,27 +60,39 @@ impl Report {
 
     /// Names of all measures, in the order of the first rows that have them.
     fn names(&self) -> Vec<&str> {
-        let mut names = Vec::new();
         // An early row can lack what the later ones have: at magnitude 0 nothing is moved.
         let fullest = self.rows.iter().max_by_key(|row| row.measures.len());
-        for measure in fullest.into_iter().chain(&self.rows).flat_map(|row| &row.measures) {
-            if !names.contains(&measure.name.as_str()) {
-                names.push(measure.name.as_str());
-            }
-        }
-        names
+        let measures = fullest.into_iter().chain(&self.rows).flat_map(|row| &row.measures);
+        distinct(measures.map(|measure| measure.name.as_str()))
     }
 
     fn table(&self, title: &str, names: &[&str]) -> String {
-        let headings = names.iter().map(|name| heading(name).to_owned());
-        let mut lines = vec![[title, "m"].map(String::from).into_iter().chain(headings).collect::<Vec<_>>()];
-        for row in &self.rows {
-            let magnitude = row.magnitude.map_or_else(|| "-".to_owned(), signed_magnitude);
-            let cells = names.iter().map(|name| row.get(name).map_or_else(|| "-".to_owned(), |measure| cell(row, measure)));
-            lines.push([row.subject.clone(), magnitude].into_iter().chain(cells).collect());
-        }
-        aligned(&lines)
+        let headings = [title, "m"].into_iter().chain(names.iter().map(|name| heading(name))).map(String::from).collect();
+        let rows = self.cells(names).into_iter().map(|row| row.iter().map(Cell::to_string).collect());
+        aligned(&[headings].into_iter().chain(rows).collect::<Vec<_>>())
     }
+
+    /// Of each row: subject, magnitude and the measures of these names.
+    pub(super) fn cells(&self, names: &[&str]) -> Vec<Vec<Cell>> {
+        let none = || Cell::new("-");
+        let cells = |row: &Row| {
+            let magnitude = row.magnitude.map_or_else(none, |magnitude| Cell::new(signed_magnitude(magnitude)));
+            let measures = names.iter().map(|name| row.get(name).map_or_else(none, |measure| cell(row, measure)));
+            [Cell::new(&row.subject), magnitude].into_iter().chain(measures).collect()
+        };
+        self.rows.iter().map(cells).collect()
+    }
+}
+
+/// Each value once, in the order of its first appearance.
+pub(super) fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for value in values {
+        if !seen.contains(&value) {
+            seen.push(value);
+        }
+    }
+    seen
 }
 
 /// What a measure is called above its column.
@@ -87,23 +101,15 @@ pub(super) fn heading(name: &str) -> &str {
     known.into_iter().find(|(known, _)| *known == name).map_or(name, |(_, heading)| heading)
 }
 
-pub(super) fn signed_magnitude(magnitude: f32) -> String {
+fn signed_magnitude(magnitude: f32) -> String {
     if magnitude == 0.0 { "0".to_owned() } else { format!("{magnitude:+}") }
 }
 
-fn cell(row: &Row, measure: &Measure) -> String {
-    match parts(row, measure) {
-        (value, None) => value,
-        (value, Some((low, high))) => format!("{value} [{low}, {high}]"),
-    }
-}
-
-/// The value and the ends of its interval as they are shown.
-pub(super) fn parts(row: &Row, Measure { name, unit, estimate }: &Measure) -> (String, Option<(String, String)>) {
-    let [value, low, high] = [estimate.value, estimate.low, estimate.high];
+fn cell(row: &Row, Measure { name, unit, estimate: Estimate { value, low, high } }: &Measure) -> Cell {
     // The same at every draw: the dose's interval says little, a margin of 0 at magnitude 0 nothing.
     let is_constant = name == "dose" || (row.magnitude == Some(0.0) && low == high);
-    (number(value, *unit), (!is_constant).then(|| (bound(low, *unit), bound(high, *unit))))
+    let interval = (!is_constant).then(|| (bound(*low, *unit), bound(*high, *unit)));
+    Cell { value: number(*value, *unit), interval }
 }
 
 fn number(x: f64, unit: Unit) -> String {
@@ -125,11 +131,11 @@ fn bound(x: f64, unit: Unit) -> String {
     }
 }
 
-/// Columns two spaces apart: the first flush left, the others flush right.
+/// Columns two spaces apart: the first flush left, the others flush right. All lines have as many cells.
 fn aligned(lines: &[Vec<String>]) -> String {
-    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let len = |line: &Vec<String>, column: usize| line.get(column).map_or(0, |cell| cell.chars().count());
-    let widths: Vec<usize> = (0..columns).map(|column| lines.iter().map(|line| len(line, column)).max().unwrap_or(0)).collect();
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for line in lines {
         let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
@@ -143,69 +149,5 @@ fn aligned(lines: &[Vec<String>]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::bootstrap::Estimate;
-    use super::super::{Report, Timings};
-    use super::*;
-
-    fn report() -> Report {
-        let measure = |name: &str, unit, value| Measure {
-            name: name.into(),
-            unit,
-            estimate: Estimate { value, low: value - 0.1, high: value + 0.1 },
-        };
-        let row = |subject: &str, magnitude, measures| Row { subject: subject.into(), magnitude, measures };
-        let rows = vec![
-            row("vector", Some(0.0), vec![measure("margin", Unit::Signed, 0.5), measure("perplexity", Unit::Number, 12.5)]),
-            row(
-                "vector",
-                Some(2.0),
-                vec![
-                    measure("margin", Unit::Signed, -1.0),
-                    measure("right", Unit::Share, 0.625),
-                    measure("q.mc1", Unit::Share, 0.25),
-                    measure("perplexity", Unit::Number, 12.5),
-                ],
-            ),
-            row("prompt, kind", None, vec![measure("q.mc1", Unit::Share, 0.5)]),
-        ];
-        Report {
-            schema_version: 1,
-            settings: serde_json::json!({}),
-            rows,
-            generations: Vec::new(),
-            timings: Timings::default(),
-        }
-    }
-
-    #[test]
-    fn text_has_a_table_a_kind_of_measure() {
-        let expected = "\
-Preference     m                   margin         moved right
-vector         0   +0.500 [+0.400, +0.600]                   -
-vector        +2  -1.000 [-1.100, -0.900]  62.5 % [52.5, 72.5]
-";
-        let text = report().to_text();
-        let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(squeeze(&text).starts_with(&squeeze(expected)), "{text}");
-        assert!(squeeze(&text).ends_with(&squeeze(
-            "Damage m perplexity vector 0 12.50 [12.40, 12.60] vector +2 12.50 [12.40, 12.60] prompt, kind - -"
-        )));
-    }
-
-    #[test]
-    fn csv_leaves_empty_what_was_not_taken() {
-        let csv = String::from_utf8(report().to_csv().unwrap()).unwrap();
-        let lines: Vec<&str> = csv.lines().collect();
-        assert!(lines[0].starts_with("subject,magnitude,margin,margin_low,margin_high,right,right_low"));
-        assert_eq!(lines[1], "vector,0,0.5,0.4,0.6,,,,,,,12.5,12.4,12.6");
-        assert!(lines[3].starts_with("\"prompt, kind\",,,,,,,,0.5,0.4,0.6,"));
-    }
-
-    #[test]
-    fn json_has_measures_by_name() {
-        let json = serde_json::to_value(report()).unwrap();
-        assert_eq!(json["rows"][1]["measures"]["right"]["value"], 0.625);
-        assert_eq!(json["rows"][2]["magnitude"], serde_json::Value::Null);
-    }
-}
+#[path = "table_tests.rs"]
+mod tests;
