@@ -205,6 +205,7 @@ impl Block {
     pub fn load(weights: &Weights, config: &Config, index: usize, options: &LoadOptions) -> Result<Self> {
         let (h, d, inner) = (config.hidden_size, config.head_dim, config.intermediate_size);
         let (q_rows, kv_rows) = (config.num_attention_heads * d, config.num_key_value_heads * d);
+        let architecture = &config.architecture;
         let prefix = format!("model.layers.{index}");
         let vector = |name: &str, len| weights.load(&format!("{prefix}.{name}"), &[len], options.activations, &options.device);
         let joined = |parts: &[(&str, usize)], inputs: usize, bias: bool| -> Result<Linear> {
@@ -225,18 +226,18 @@ impl Block {
         let qkv = [("self_attn.q_proj", q_rows), ("self_attn.k_proj", kv_rows), ("self_attn.v_proj", kv_rows)];
         Ok(Self {
             input_layernorm: vector("input_layernorm.weight", h)?,
-            qkv_proj: joined(&qkv, h, config.qkv_bias)?,
-            q_norm: config.qk_norm.then(|| vector("self_attn.q_norm.weight", d)).transpose()?,
-            k_norm: config.qk_norm.then(|| vector("self_attn.k_norm.weight", d)).transpose()?,
-            o_proj: joined(&[("self_attn.o_proj", h)], q_rows, config.o_bias)?,
+            qkv_proj: joined(&qkv, h, architecture.qkv_bias)?,
+            q_norm: architecture.qk_norm.then(|| vector("self_attn.q_norm.weight", d)).transpose()?,
+            k_norm: architecture.qk_norm.then(|| vector("self_attn.k_norm.weight", d)).transpose()?,
+            o_proj: joined(&[("self_attn.o_proj", h)], q_rows, architecture.o_bias)?,
             post_attention_layernorm: vector("post_attention_layernorm.weight", h)?,
-            gate_up_proj: joined(&[("mlp.gate_proj", inner), ("mlp.up_proj", inner)], h, config.mlp_bias)?,
-            down_proj: joined(&[("mlp.down_proj", h)], inner, config.mlp_bias)?,
+            gate_up_proj: joined(&[("mlp.gate_proj", inner), ("mlp.up_proj", inner)], h, architecture.mlp_bias)?,
+            down_proj: joined(&[("mlp.down_proj", h)], inner, architecture.mlp_bias)?,
             attention: Attention {
                 heads: config.num_attention_heads,
                 kv_heads: config.num_key_value_heads,
                 head_dim: d,
-                sliding_window: config.sliding_window.filter(|_| config.sliding_layers.get(index).copied().unwrap_or(false)),
+                sliding_window: architecture.windows.get(index).copied().flatten(),
             },
             eps: config.rms_norm_eps,
             index,

@@ -1,6 +1,7 @@
 //! The decoder of the Llama family: embed, run blocks, head. Knows nothing of steering: steering is an argument between
 //! two runs, `run(0..=L)`, add, `run(L+1..)`. The same forward serves training, scoring and generation.
 
+pub mod architecture;
 pub mod block;
 pub mod cache;
 pub mod checkpoint;
@@ -9,6 +10,7 @@ pub mod flops;
 pub(crate) mod gguf;
 pub mod layout;
 mod mapped;
+mod names;
 pub mod random;
 pub mod shapes;
 pub mod weights;
@@ -66,7 +68,7 @@ impl Model {
         let (h, vocab) = (config.hidden_size, config.vocab_size);
         let matrix = |name: &str| weights.matrix(name, [vocab, h], dtype, device, storage);
         let embed_tokens = matrix("model.embed_tokens.weight")?;
-        let unembedding = match config.tie_word_embeddings {
+        let unembedding = match config.architecture.tie_word_embeddings {
             true => embed_tokens.clone(),
             false => matrix("lm_head.weight")?,
         };
@@ -81,7 +83,7 @@ impl Model {
     /// Bytes of its matrices in memory, and in mapped files.
     pub fn weight_bytes(&self) -> (usize, usize) {
         let blocks = self.blocks.iter().flat_map(Block::weights);
-        let head = (!self.config.tie_word_embeddings).then_some(&self.lm_head.weight);
+        let head = (!self.config.architecture.tie_word_embeddings).then_some(&self.lm_head.weight);
         let all = blocks.chain(head).chain([&self.embed_tokens]).map(Weight::memory);
         all.fold((0, 0), |sum, weight| (sum.0 + weight.0, sum.1 + weight.1))
     }
