@@ -7,8 +7,9 @@ use candle_core::{DType, Tensor};
 
 use crate::Result;
 use crate::model::Model;
-use crate::model::block::{FrozenKeys, Plan, Saved, Selection};
+use crate::model::block::Saved;
 use crate::model::layout::{Branches, Layout};
+use crate::model::plan::{FrozenKeys, Plan, Selection};
 use crate::ops::head::{Gradient, LogProbs, Prediction, Predictions};
 use crate::steering::layers::Layers;
 use crate::steering::positions::{Positions, TokenPosition};

@@ -86,21 +86,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// Elements of all matrices together.
-    pub fn matrix_elements(&self) -> u64 {
-        let wide = |n: usize| n as u64;
-        let heads = wide(2 * (self.num_attention_heads + self.num_key_value_heads)) * wide(self.head_dim);
-        let block = wide(self.hidden_size) * (heads + 3 * wide(self.intermediate_size));
-        let embeddings = if self.architecture.tie_word_embeddings { 1 } else { 2 };
-        wide(self.num_hidden_layers) * block + embeddings * wide(self.vocab_size) * wide(self.hidden_size)
-    }
-
-    /// Numbers that a block saves of each row for its gradient.
-    pub fn saved_numbers_a_row(&self) -> usize {
-        let heads = (self.num_attention_heads + 2 * self.num_key_value_heads) * self.head_dim;
-        2 * self.hidden_size + heads + 2 * self.intermediate_size
-    }
-
     /// Reads the configuration of a checkpoint whose weights are open: `config.json`, or the GGUF file's metadata.
     pub fn load(checkpoint: &Checkpoint, weights: &Weights) -> Result<Self> {
         let path = match checkpoint {
