@@ -422,7 +422,7 @@ impl<'m> Batch<'m> {
 
     /// Floating-point operations that the blocks above `layer` and the head need, forward and back.
     pub fn flops(&self, layer: usize) -> u64 {
-        let pass = crate::model::flops::Pass {
+        let pass = crate::model::flops::PassShape {
             blocks: self.model.num_blocks() - layer - 1,
             rows: self.rows(),
             segments: self.plan.segments(),
