@@ -6,7 +6,7 @@ use candle_core::Device;
 use crate::machine::bytes::Bytes;
 use crate::{Error, Result};
 
-/// The compute capability that kernels/*.ptx are made for.
+/// The compute capability that the kernels' PTX is made for: build.rs.
 #[cfg(feature = "cuda")]
 const OLDEST: (i32, i32) = (8, 0);
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bipo::report::shell::quote;
-use bipo::report::{Chart, Estimate, curves};
+use bipo::report::{Chart, Point, curves};
 use bipo::train::activations::CacheOptions;
 use bipo::train::layer_search::{self, LayerResult, LayerSearch, hold_out, middle_layers};
 use bipo::train::{EpochRecord, Observer, StepRecord};
@@ -109,12 +109,10 @@ struct Report {
 impl Report {
     /// Held-out loss by layer; a run that failed has no point.
     fn chart(&self) -> Chart {
-        let at = |result: &LayerResult| Some(Estimate::new(result.layer as f64, result.heldout.as_ref()?.loss));
-        let mut losses: Vec<Estimate> = self.layers.iter().filter_map(at).collect();
+        let at = |result: &LayerResult| Some(Point::new(result.layer as f64, result.heldout.as_ref()?.loss));
+        let mut losses: Vec<Point> = self.layers.iter().filter_map(at).collect();
         losses.sort_by(|a, b| a.x.total_cmp(&b.x));
-        let mut chart = curves::layer_profile("held-out loss, lower is better", &losses, self.best_layer);
-        chart.panels = chart.panels.into_iter().map(|panel| panel.reference(LN_2, "no vector")).collect();
-        chart
+        curves::layer_profile("held-out loss, lower is better", &losses, self.best_layer, (LN_2, "no vector"))
     }
 
     fn to_text(&self) -> String {
