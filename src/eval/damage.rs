@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::bootstrap::Bootstrap;
 use super::{Measure, Unit};
 use crate::model::Model;
-use crate::model::block::Plan;
 use crate::model::layout::Layout;
+use crate::model::plan::Plan;
 use crate::train::batch::Shift;
 use crate::{Error, Result};
 

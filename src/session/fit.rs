@@ -70,14 +70,14 @@ impl Run {
             weights: config.matrix_elements(),
             residuals: rows.iter().sum::<u64>().saturating_mul(residual),
             rows,
-            saved_a_row: (blocks * config.saved_numbers_a_row()) as u64,
+            saved_a_row: (blocks * config.sizes().saved(1, 1)) as u64,
             keys: 0,
         }
     }
 
     /// Generating `branches` texts at once, prompts included, of up to `tokens` tokens.
     pub fn generation(config: &Config, branches: usize, tokens: usize) -> Self {
-        let row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim;
+        let row = config.num_hidden_layers * config.sizes().keys_a_row;
         let keys = (row as u64).saturating_mul((branches * tokens) as u64);
         Self { weights: config.matrix_elements(), keys, ..Self::default() }
     }

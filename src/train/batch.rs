@@ -7,8 +7,9 @@ use candle_core::{DType, Tensor};
 
 use crate::Result;
 use crate::model::Model;
-use crate::model::block::{FrozenKeys, Plan, Saved, Selection};
+use crate::model::block::Saved;
 use crate::model::layout::{Branches, Layout};
+use crate::model::plan::{FrozenKeys, Plan, Selection};
 use crate::ops::head::{Gradient, LogProbs, Prediction, Predictions};
 use crate::steering::layers::Layers;
 use crate::steering::positions::{Positions, TokenPosition};
@@ -421,7 +422,7 @@ impl<'m> Batch<'m> {
 
     /// Floating-point operations that the blocks above `layer` and the head need, forward and back.
     pub fn flops(&self, layer: usize) -> u64 {
-        let pass = crate::model::flops::Pass {
+        let pass = crate::model::flops::PassShape {
             blocks: self.model.num_blocks() - layer - 1,
             rows: self.rows(),
             segments: self.plan.segments(),

@@ -9,7 +9,7 @@ mod store;
 use candle_core::{DType, Device, Tensor};
 
 use crate::model::Model;
-use crate::model::block::FrozenKeys;
+use crate::model::plan::FrozenKeys;
 use crate::ops::head::Gradient;
 use crate::session::cache_place::CachePlace;
 use crate::steering::layers::Layers;
