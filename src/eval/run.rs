@@ -11,14 +11,14 @@ use super::{GeneratedText, Measure, PairLine, Row, Timings, choice, damage, pref
 use crate::data::{Pair, QuestionSet};
 use crate::generate::{GenerateOptions, generate};
 use crate::model::Model;
+use crate::steering::Steering;
+use crate::steering::dose::l2_norm;
 use crate::steering::positions::{Positions, Spans};
 use crate::steering::vector::SteeringVector;
 use crate::text::chat::Message;
 use crate::text::tokens::{EncodedPair, EncodedPrompt, TextEncoder};
 use crate::train::activations::{Activations, CacheOptions, CachePlan};
-use crate::train::batch::Shift;
 use crate::train::loss::PairLogProbs;
-use crate::train::optim::l2_norm;
 use crate::{Error, Result};
 
 /// What is measured on, as text. Whatever is empty is not measured.
@@ -133,7 +133,7 @@ pub fn evaluate(
     on_progress: &mut dyn FnMut(&'static str, usize, usize) -> Result<()>,
 ) -> Result<Outcome> {
     let outcome = Outcome::default();
-    let mut run = Run { model, encoder, material, settings, on_progress, cached: None, reference: Vec::new(), outcome };
+    let mut run = Evaluation { model, encoder, material, settings, on_progress, cached: None, reference: Vec::new(), outcome };
     for subject in subjects {
         let rows = match &subject.treatment {
             Treatment::Vector(vector, magnitudes) => run.vector(subject, vector, magnitudes)?,
@@ -147,54 +147,53 @@ pub fn evaluate(
 }
 
 /// What a cache depends on, beside the material.
-type Place = (usize, Positions, Option<Spans>);
+type CacheKey = (usize, Positions, Option<Spans>);
 
-struct Run<'a> {
+struct Evaluation<'a> {
     model: &'a Model,
     encoder: &'a TextEncoder,
     material: &'a Material<'a>,
     settings: &'a Settings,
     on_progress: &'a mut dyn FnMut(&'static str, usize, usize) -> Result<()>,
     /// Pairs, if any, then each question file: kept for the next vector at the same place.
-    cached: Option<(Place, Vec<Activations>)>,
+    cached: Option<(CacheKey, Vec<Activations>)>,
     /// Log-probabilities of the pairs without vector or instruction.
     reference: Vec<PairLogProbs>,
     outcome: Outcome,
 }
 
-impl Run<'_> {
+impl Evaluation<'_> {
     fn vector(&mut self, subject: &Subject, vector: &SteeringVector, magnitudes: &[f32]) -> Result<Vec<Row>> {
         let lowest = vector.layers.keys().next().copied().unwrap_or_default();
         let place = (lowest, vector.metadata.positions, vector.metadata.spans);
         let caches = self.caches(&subject.encoded, place)?;
         let row = |magnitude: &f32| Row { subject: subject.name.clone(), magnitude: Some(*magnitude), measures: Vec::new() };
         let mut rows: Vec<Row> = magnitudes.iter().map(row).collect();
+        let steering = Steering::new(&vector.layers, self.model.device())?;
         let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
         if let Some(pairs) = pairs.first() {
-            self.preference(pairs, vector, &mut rows)?;
+            let vector_norm = vector.layers.values().next().map_or(0.0, |v| l2_norm(v));
+            self.preference(pairs, &steering, vector_norm, &mut rows)?;
         }
         for (index, answers) in answers.iter().enumerate() {
             let started = Instant::now();
             for (row, (at, magnitude)) in rows.iter_mut().zip(magnitudes.iter().enumerate()) {
-                let scores = preference::score(self.model, answers, &vector.layers, *magnitude)?;
+                let scores = preference::score(self.model, answers, &steering, *magnitude)?;
                 row.measures.extend(choice::measures(&self.material.questions[index], &scores, &self.settings.bootstrap));
                 (self.on_progress)("questions", at + 1, magnitudes.len())?;
             }
             self.outcome.timings.choice_s += started.elapsed().as_secs_f64();
         }
         self.cached = Some((place, caches));
-        let shifts: Vec<Vec<Shift>> = magnitudes
-            .iter()
-            .map(|magnitude| preference::shifts(self.model, &vector.layers, *magnitude))
-            .collect::<Result<_>>()?;
-        let readings: Vec<Reading> = shifts.iter().map(|shifts| Reading::Steered(shifts)).collect();
+        let steerings: Vec<Steering> = magnitudes.iter().map(|magnitude| steering.with_factor(*magnitude)).collect();
+        let readings: Vec<Reading> = steerings.iter().map(Reading::Steered).collect();
         self.text(subject, &readings, &mut rows)?;
         self.generate(subject, &vector.layers, vector.metadata.positions, &mut rows)?;
         Ok(rows)
     }
 
     /// The pairs and answers at one place: those of the last vector if that was added at the same.
-    fn caches(&mut self, encoded: &Encoded, place: Place) -> Result<Vec<Activations>> {
+    fn caches(&mut self, encoded: &Encoded, place: CacheKey) -> Result<Vec<Activations>> {
         if let Some((_, caches)) = self.cached.take().filter(|(cached, _)| *cached == place) {
             return Ok(caches);
         }
@@ -208,21 +207,20 @@ impl Run<'_> {
         Ok(caches)
     }
 
-    fn preference(&mut self, pairs: &Activations, vector: &SteeringVector, rows: &mut [Row]) -> Result<()> {
-        let reference = preference::score(self.model, pairs, &vector.layers, 0.0)?;
+    fn preference(&mut self, pairs: &Activations, steering: &Steering, vector_norm: f64, rows: &mut [Row]) -> Result<()> {
+        let reference = preference::score(self.model, pairs, steering, 0.0)?;
         if self.reference.is_empty() {
             self.reference = reference;
         }
         let norms = pairs.residual_norms(self.model.device())?;
-        let vector_norm = vector.layers.values().next().map_or(0.0, |v| l2_norm(v));
         let started = Instant::now();
         let total = rows.len();
         for (at, row) in rows.iter_mut().enumerate() {
             let magnitude = row.magnitude.unwrap_or_default();
-            let scores = preference::score(self.model, pairs, &vector.layers, magnitude)?;
+            let scores = preference::score(self.model, pairs, steering, magnitude)?;
             self.outcome.timings.scored_pairs += if magnitude == 0.0 { 0 } else { scores.len() };
             let bootstrap = &self.settings.bootstrap;
-            row.measures.extend(preference::dose(&norms, vector_norm, magnitude, bootstrap));
+            row.measures.extend(preference::mean_dose(&norms, vector_norm, magnitude, bootstrap));
             let direction = if magnitude == 0.0 { 0.0 } else { f64::from(magnitude.signum()) };
             self.compare(pairs, &scores, direction, row);
             (self.on_progress)("pairs", at + 1, total)?;
@@ -257,12 +255,13 @@ impl Run<'_> {
         let mut row = Row { subject: subject.name.clone(), magnitude: None, measures: Vec::new() };
         let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
         let none = BTreeMap::new();
+        let unsteered = Steering::new(&none, self.model.device())?;
         if let Some(pairs) = pairs.first() {
-            let scores = preference::score(self.model, pairs, &none, 0.0)?;
+            let scores = preference::score(self.model, pairs, &unsteered, 0.0)?;
             self.compare(pairs, &scores, 1.0, &mut row);
         }
         for (set, answers) in self.material.questions.iter().zip(answers) {
-            let scores = preference::score(self.model, answers, &none, 0.0)?;
+            let scores = preference::score(self.model, answers, &unsteered, 0.0)?;
             row.measures.extend(choice::measures(set, &scores, &self.settings.bootstrap));
         }
         let rows = std::slice::from_mut(&mut row);

@@ -1,9 +1,9 @@
 //! `bipo train --method caa`: the mean difference of activations in place of a learned vector, with the same files.
 
 use bipo::machine::files::write_atomic;
+use bipo::steering::dose::l2_norm;
 use bipo::train::activations::{Activations, CachePlan};
 use bipo::train::caa::{MeanDifference, mean_difference};
-use bipo::train::optim::l2_norm;
 use bipo::train::{Heldout, TrainConfig, Trainer};
 use bipo::{Error, Result};
 use serde_json::{Value, json};

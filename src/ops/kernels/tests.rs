@@ -22,10 +22,10 @@ use crate::ops::rope::{self, Angles, Rope};
 use crate::ops::rows::RowSet;
 use crate::ops::weight::Weight;
 use crate::ops::{norm, swiglu};
+use crate::steering::Steering;
 use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
 use crate::train::activations::{Activations, Entry};
-use crate::train::batch::Shift;
 use crate::train::loss::PairLogProbs;
 use crate::train::responses::Responses;
 
@@ -420,8 +420,8 @@ fn step(model: &Model, positions: Positions, beta: f64) -> (Vec<PairLogProbs>, V
     let data = Activations::compute(model, &pairs, 0, positions).unwrap();
     let (batch, residual) = data.batch(model, &data.entries.iter().collect::<Vec<_>>()).unwrap();
     let v: Vec<f32> = (0..model.config.hidden_size).map(|i| (i as f32 * 1.7).sin() * 0.1).collect();
-    let shifts = Shift::all(&0.into(), &v, 1.0, model).unwrap();
-    let pass = batch.upper(&residual, 0, &shifts, Gradient::Wanted).unwrap();
+    let steering = Steering::new(&BTreeMap::from([(0, v)]), model.device()).unwrap();
+    let pass = batch.upper(&residual, 0, &steering, Gradient::Wanted).unwrap();
     // Margins near 0, 1 and −1.
     let off = |(entry, by): (&Entry, f64)| [entry.reference[0] + by, entry.reference[1]];
     let reference: Vec<PairLogProbs> = data.entries.iter().zip([0.0, -2.0, 2.0]).map(off).collect();

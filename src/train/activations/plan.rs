@@ -142,7 +142,7 @@ pub(super) fn plan(
         rows.fold((0, 0), |(count, live), pair| (count + pair.branches.rows(), live + pair.live_rows().count()));
     let reuse = room.reuse(count, live, &row_bytes);
     if reuse != Reuse::Cached {
-        sets.iter_mut().flatten().for_each(PairRows::thaw);
+        sets.iter_mut().flatten().for_each(PairRows::recompute_all_rows);
     }
     let live_rows = if reuse == Reuse::Cached { live } else { count };
     let mut size = CacheSize {

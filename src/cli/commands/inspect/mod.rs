@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use bipo::hub::presets;
 use bipo::machine::files::open_input;
 use bipo::model::Model;
+use bipo::steering::dose::l2_norm;
 use bipo::steering::lens::{self, NEUTRAL_PROMPTS, ResidualNorm, TokenScore};
 use bipo::steering::vector::{Combination, Format, Positions, Spans, SteeringVector};
 use bipo::text::chat::Message;
 use bipo::text::tokens::{ResponsePrefix, TextEncoder};
-use bipo::train::optim::l2_norm;
 use bipo::{Error, Result};
 use serde::Serialize;
 
