@@ -13,20 +13,21 @@ use crate::train::batch::Shift;
 use crate::train::loss::{PairLogProbs, margin};
 use crate::{Error, Result};
 
-/// Log-probabilities of all pairs with the vectors added `magnitude` times.
+/// Log-probabilities of all pairs with the vectors added `magnitude` times. `on_pass` is called after each pass.
 ///
 /// # Errors
-/// A log-probability is not finite (names the row and the magnitude), or a tensor operation fails.
+/// A log-probability is not finite (names the row and the magnitude), a tensor operation or `on_pass` fails.
 pub fn score(
     model: &Model,
     pairs: &Activations,
     vectors: &BTreeMap<usize, Vec<f32>>,
     magnitude: f32,
+    on_pass: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<PairLogProbs>> {
     if magnitude == 0.0 {
         return Ok(pairs.entries.iter().map(|entry| entry.reference).collect());
     }
-    let scores = pairs.score(model, &shifts(model, vectors, magnitude)?)?;
+    let scores = pairs.score_each(model, &shifts(model, vectors, magnitude)?, on_pass)?;
     for (entry, log_probs) in pairs.entries.iter().zip(&scores) {
         if !log_probs.iter().all(|log_prob| log_prob.is_finite()) {
             let row = entry.rows.row;
