@@ -30,10 +30,16 @@ pub struct ResidualNorm {
 }
 
 /// Length of the residual after each of the first `blocks` blocks, over all tokens of `sequences` (each at least one id).
+/// `on_block` is called after each block.
 ///
 /// # Errors
-/// An id is none of the model's, or a tensor operation fails.
-pub fn residual_norms(model: &Model, sequences: &[Vec<u32>], blocks: usize) -> Result<Vec<ResidualNorm>> {
+/// An id is none of the model's, a tensor operation or `on_block` fails.
+pub fn residual_norms(
+    model: &Model,
+    sequences: &[Vec<u32>],
+    blocks: usize,
+    on_block: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<ResidualNorm>> {
     let mut layout = Layout::default();
     sequences.iter().for_each(|ids| layout.push_sequence(ids.len()));
     let plan = model.plan(&layout)?;
@@ -43,6 +49,7 @@ pub fn residual_norms(model: &Model, sequences: &[Vec<u32>], blocks: usize) -> R
         x = model.run(block..block + 1, &x, &plan)?;
         let lengths = x.to_dtype(DType::F32)?.sqr()?.sum(1)?.sqrt()?; // (T,)
         norms.push(summary(lengths.to_vec1()?));
+        on_block()?;
     }
     Ok(norms)
 }
