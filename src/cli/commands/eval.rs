@@ -59,7 +59,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let mut report = Report { schema_version: 1, settings: described, rows, generations, timings };
     // What was measured is shown whatever becomes of the judge.
     let judge = judge.filter(|_| stopped.is_none());
-    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, &settings.bootstrap, &interrupt, log));
+    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, &interrupt, log));
     if let Some(path) = &args.csv {
         write_atomic(path, &report.to_csv()?)?;
     }
@@ -78,7 +78,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
 }
 
 /// Adds a judge's scores to the report.
-fn grade(judge: &Judge, report: &mut Report, bootstrap: &Bootstrap, interrupt: &Interrupt, log: Log) -> anyhow::Result<()> {
+fn grade(judge: &Judge, report: &mut Report, interrupt: &Interrupt, log: Log) -> anyhow::Result<()> {
     let generation = |text: &GeneratedText| Generation {
         prompt: text.prompt.clone(),
         magnitude: text.magnitude.unwrap_or_default(),
@@ -87,7 +87,7 @@ fn grade(judge: &Judge, report: &mut Report, bootstrap: &Bootstrap, interrupt: &
     let generations: Vec<Generation> = report.generations.iter().map(generation).collect();
     if let Some(judged) = judge.grade(&generations, interrupt, log)? {
         report.settings["judge"] = json!({"model": judged.judge_model, "rubric": judged.rubric});
-        report.add_scores(&judged.verdicts, bootstrap);
+        report.add_scores(&judged.verdicts);
     }
     Ok(interrupt.check()?)
 }

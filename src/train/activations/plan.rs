@@ -5,31 +5,17 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use strum::{EnumString, VariantNames};
-
 use super::store::free_space;
 use crate::machine::bytes::{Bytes, total_memory};
 use crate::machine::device::{self, DeviceMemory};
 use crate::model::Model;
+use crate::session::cache_place::CachePlace;
 use crate::session::fit;
 use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::text::tokens::EncodedPair;
 use crate::train::batch::PairRows;
 use crate::{Error, Result};
-
-/// Where the cache lies. What a run computes does not depend on it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, EnumString, VariantNames)]
-#[strum(serialize_all = "lowercase")]
-pub enum CachePlace {
-    /// On the device where it has room, else in main memory.
-    #[default]
-    Auto,
-    /// On the model's device; on the CPU that is main memory, whatever the limit.
-    Device,
-    /// In main memory up to the limit, then in a file; each batch is brought to the device.
-    Host,
-}
 
 /// Limits of the cache.
 #[derive(Debug, Clone)]

@@ -1,0 +1,17 @@
+//! Where a run keeps the activations that never change: on the model's device or in main memory. A choice of the user, which the
+//! memory account and the cache of `train` both read.
+
+use strum::{EnumString, VariantNames};
+
+/// Where the cache lies. What a run computes does not depend on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
+pub enum CachePlace {
+    /// On the device where it has room, else in main memory.
+    #[default]
+    Auto,
+    /// On the model's device; on the CPU that is main memory, whatever the limit.
+    Device,
+    /// In main memory up to the limit, then in a file; each batch is brought to the device.
+    Host,
+}
