@@ -8,13 +8,15 @@ use bipo::train::{Heldout, TrainConfig, Trainer};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
-use super::output_dir::OutputDir;
+use super::interrupt::Interrupt;
 use super::run::{self, Prepared};
-use super::train::{
-    VECTOR_FILE, interrupt_flag, margins, named_layers, pretty, settings, test_generation, try_it, vector, write_card,
-};
+use super::training::outcome::{Said, margins, try_it};
+use super::training::output_dir::OutputDir;
+use super::training::run_files::{VECTOR_FILE, pretty, write_card};
+use super::training::settings::{named_layers, settings, vector};
+use super::training::test_generation;
 use crate::args::{TrainArgs, given};
-use crate::terminal::{self, Log};
+use crate::terminal::Log;
 
 /// Flags that only a run of many steps has a use for.
 const STEPS: [&str; 3] = ["resume", "force_resume", "checkpoint_every"];
@@ -54,11 +56,11 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     log.info(plan.size().to_string());
 
     let started = std::time::Instant::now();
-    let (interrupted, cache_bytes) = (interrupt_flag()?, plan.size().total().0);
+    let (interrupt, cache_bytes) = (Interrupt::listen(log)?, plan.size().total().0);
     let mut progress = log.progress("caching", plan.size().pairs);
     let data = plan.compute_each(|done, _| {
         progress.set(done, String::new);
-        if interrupted.load(std::sync::atomic::Ordering::SeqCst) { Err(Error::Interrupted) } else { Ok(()) }
+        interrupt.check()
     })?;
     progress.finish();
     let cache_s = started.elapsed().as_secs_f64();
@@ -88,20 +90,20 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     vector.write(&path)?;
     write_card(&args.output_dir, &vector, &[], None, log)?;
 
-    if args.run.model.json {
-        terminal::json(&json!({
+    let said = if args.run.model.json {
+        Said::Json(json!({
             "schema_version": 1, "method": "caa", "vector": path.display().to_string(), "steps": 0, "final_loss": null, "final_margin": null,
             "vector_norm": l2_norm(&v), "compared_pairs": used, "heldout": measured, "skipped_rows": dataset.skipped.len(),
             "timings": {"load_s": load_s, "tokenize_s": tokenize_s, "cache_s": cache_s, "cache_bytes": cache_bytes},
-        }))?;
+        }))
     } else {
         let mut text = format!("{}\nmean difference of {used} pairs  |v| {:.3}", path.display(), l2_norm(&v));
         if let Some(measured) = &measured {
             text += &format!("\nheld out: {}", margins(measured));
         }
-        terminal::result(&(text + &try_it(args, &path)))?;
-    }
-    test_generation(args, &opened, &model, &vector)
+        Said::Text(text + &try_it(args, &path))
+    };
+    test_generation::say(said, args, (&opened, &model), &vector, &interrupt)
 }
 
 /// A flag that would change nothing is a misunderstanding.

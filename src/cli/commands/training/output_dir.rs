@@ -9,7 +9,7 @@ use bipo::train::checkpoint::{self, Checkpoint, Difference};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
-use super::train::{VECTOR_FILE, remove_curve};
+use super::run_files::{VECTOR_FILE, remove_curve};
 use crate::args::TrainArgs;
 use crate::terminal::Log;
 

@@ -1,4 +1,4 @@
-//! Tests of `train`.
+//! When the state of a run is saved.
 
 use super::*;
 
