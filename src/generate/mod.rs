@@ -353,3 +353,6 @@ impl Sampler {
         Ok(token)
     }
 }
+
+#[cfg(test)]
+mod tests;

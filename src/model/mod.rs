@@ -5,6 +5,8 @@ pub mod block;
 pub mod cache;
 pub mod checkpoint;
 pub mod config;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod flops;
 pub(crate) mod gguf;
 pub mod layout;
@@ -17,8 +19,8 @@ use std::ops::Range;
 use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
+use crate::ops::cuda;
 use crate::ops::head::{self, Gradient, LogProbs, Predictions};
-use crate::ops::kernels;
 use crate::ops::linear::Linear;
 use crate::ops::norm;
 use crate::ops::rope::Rope;
@@ -59,7 +61,7 @@ impl Model {
     /// # Errors
     /// A tensor is missing or has another shape than `config` says.
     pub fn load_as(weights: &Weights, config: Config, dtype: DType, device: &Device, storage: WeightStorage) -> Result<Self> {
-        kernels::prepare(device)?;
+        cuda::prepare(device)?;
         let activations = if storage == WeightStorage::Tensors { dtype } else { DType::F32 };
         let options = LoadOptions { weights: dtype, activations, storage, device: device.clone() };
         let (h, vocab) = (config.hidden_size, config.vocab_size);

@@ -458,3 +458,7 @@ impl<'m> Batch<'m> {
         Ok((residual.to_dtype(DType::F32)? + shift)?.to_dtype(residual.dtype())?)
     }
 }
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;
