@@ -11,7 +11,7 @@ use candle_core::{D, DType, Device, Tensor};
 use super::cuda::{Launcher, PredictionTables};
 pub use super::prediction::{Gradient, LogProbs, Prediction};
 use super::tiles::tiles;
-use super::weight::Weight;
+use super::weight::{Weight, unknown_token};
 use super::{cpu, cuda};
 use crate::Result;
 
@@ -51,7 +51,14 @@ impl Deref for Predictions {
 }
 
 /// Log-probabilities of the predictions. `hidden (R, H)` after the final norm, `weight (V, H)`
+///
+/// # Errors
+/// A target is not in the vocabulary.
 pub fn forward(hidden: &Tensor, weight: &Weight, predictions: &Predictions, gradient: Gradient) -> Result<LogProbs> {
+    let (vocab, _) = weight.dims()?;
+    if let Some(beyond) = predictions.iter().find(|prediction| prediction.target as usize >= vocab) {
+        return Err(unknown_token(beyond.target, vocab));
+    }
     match (weight, launcher(predictions, hidden.device())) {
         (Weight::Tensor(weight), Some(launcher)) => cuda::head::forward(launcher, hidden, weight, predictions.len(), gradient),
         _ if weight.is_on_host_with(hidden) => {

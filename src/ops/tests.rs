@@ -309,3 +309,17 @@ fn the_head_of_an_encoded_weight_is_that_of_its_decoded_numbers() {
     let expected = head::vjp(&expected, &held, &predictions, &gradients, DType::F32).unwrap();
     assert_close(&ours, &expected, 1e-5, "head vjp");
 }
+
+#[test]
+fn a_target_beyond_the_vocabulary_is_refused_by_every_body() {
+    let (h, w) = (random(1, &[2, 32]), random(2, &[20, 32]));
+    let half = |x: &Tensor| x.to_dtype(DType::BF16).unwrap();
+    let (encoded, _) = encoded(&w, GgmlDType::Q8_0, RowOrder::Plain);
+    let beyond = Predictions::new(vec![Prediction { row: 1, target: 20 }], 2, &CPU).unwrap();
+    let last = Predictions::new(vec![Prediction { row: 1, target: 19 }], 2, &CPU).unwrap();
+    for (h, weight) in [(h.clone(), encoded), (h.clone(), w.clone().into()), (half(&h), half(&w).into())] {
+        assert!(head::forward(&h, &weight, &last, Gradient::NotWanted).is_ok());
+        let error = head::forward(&h, &weight, &beyond, Gradient::NotWanted).unwrap_err().to_string();
+        assert!(error.contains("token 20 out of range: model has 20 tokens"), "{error}");
+    }
+}
