@@ -352,3 +352,6 @@ impl Sampler {
         Ok(token)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ pub mod block;
 pub mod cache;
 pub mod checkpoint;
 pub mod config;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod flops;
 pub(crate) mod gguf;
 pub mod layout;
@@ -32,8 +34,8 @@ use std::ops::Range;
 use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
+use crate::ops::cuda;
 use crate::ops::head::{self, Gradient, LogProbs, Predictions};
-use crate::ops::kernels;
 use crate::ops::linear::Linear;
 use crate::ops::rope::Rope;
 use crate::ops::weight::Weight;
@@ -77,7 +79,7 @@ impl Model {
     /// # Errors
     /// A tensor is missing or has another shape than `config` says.
     pub fn load_as(weights: &Weights, config: Config, dtype: DType, device: &Device, storage: WeightStorage) -> Result<Self> {
-        kernels::prepare(device)?;
+        cuda::prepare(device)?;
         let activations = if storage == WeightStorage::Tensors { dtype } else { DType::F32 };
         let loader = Loader { weights, matrices: dtype, activations, storage, device, prefix: String::new() };
         let (h, vocab) = (config.hidden_size, config.vocab_size);

@@ -441,3 +441,7 @@ impl<'m> Batch<'m> {
         Ok((self.responses.sums(&by_token), by_layer))
     }
 }
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! Tests of `agreement`.
 
 use super::*;
-use crate::ops::kernels::emulated;
+use crate::ops::cuda::emulated;
 
 #[test]
 fn a_model_agrees_with_itself_and_not_with_one_that_differs_a_little() {

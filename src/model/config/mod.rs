@@ -15,44 +15,13 @@ use super::checkpoint::Checkpoint;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::machine::files::read_text;
+pub use crate::ops::rope::RopeScaling;
 
 /// No width, vocabulary or context of this family comes near; a larger number is a broken file.
 const MAX_SIZE: usize = 1 << 24;
 
 /// Likewise for the number of blocks.
 const MAX_LAYERS: usize = 4096;
-
-/// Scaling of the rotary embedding's frequencies.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    /// Frequencies as trained.
-    None,
-    /// Positions divided by `factor`.
-    Linear {
-        /// Divisor of every position.
-        factor: f64,
-    },
-    /// NTK-aware scaling once a sequence is longer than the trained context.
-    Dynamic {
-        /// Growth of the context.
-        factor: f64,
-        /// Trained context in tokens.
-        original_max_position_embeddings: usize,
-    },
-    /// Llama 3.1's scaling by wavelength.
-    Llama3 {
-        /// Divisor of low frequencies.
-        factor: f64,
-        /// Wavelengths above `context / low_freq_factor` are divided.
-        low_freq_factor: f64,
-        /// Wavelengths below `context / high_freq_factor` are kept.
-        high_freq_factor: f64,
-        /// Trained context in tokens.
-        original_max_position_embeddings: usize,
-    },
-    /// A divisor for each frequency, as GGUF's `rope_freqs.weight` has it. `(D/2,)`
-    Factors(Vec<f32>),
-}
 
 /// Sizes of a decoder, and how it is built.
 #[derive(Debug, Clone, PartialEq)]
