@@ -7,7 +7,7 @@ use candle_core::DType;
 
 use crate::machine::bytes::Bytes;
 use crate::model::config::Config;
-use crate::train::activations::CachePlace;
+use crate::session::cache_place::CachePlace;
 
 /// Handles and work space of the matrix library, compiled kernels, one chunk of logits with its copies, and the temporaries of
 /// one block: what no count below holds.

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use bipo::data::TruthfulPairs;
 use bipo::machine::bytes::Bytes;
+use bipo::session::cache_place::CachePlace;
 use bipo::steering::layers::LayerList;
 use bipo::steering::positions::{Positions, Spans};
 use bipo::text::tokens::ResponsePrefix;
 use bipo::train::Direction;
-use bipo::train::activations::CachePlace;
 use bipo::train::caa::CaaPositions;
 use bipo::train::optim::Scheduler;
 use clap::{Args, ValueEnum};

@@ -5,9 +5,9 @@
 use bipo::machine::bytes::{Bytes, available_memory};
 use bipo::machine::device::DeviceMemory;
 use bipo::model::config::Config;
+use bipo::session::cache_place::CachePlace;
 use bipo::session::fit::{self, Choice, Fit, Run};
 use bipo::text::tokens::EncodedPair;
-use bipo::train::activations::CachePlace;
 use bipo::{Error, Result};
 use candle_core::DType;
 

@@ -11,6 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::model::Model;
 use crate::model::block::FrozenKeys;
 use crate::ops::head::Gradient;
+use crate::session::cache_place::CachePlace;
 use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::text::tokens::EncodedPair;
@@ -18,7 +19,7 @@ use crate::train::batch::{Batch, PairRows, Reference, Shift};
 use crate::train::loss::PairLogProbs;
 use crate::{Error, Result};
 
-pub use plan::{CacheOptions, CachePlace, CacheSize, Reuse};
+pub use plan::{CacheOptions, CacheSize, Reuse};
 use store::{Store, StoreWriter, Stored};
 
 /// Rows of one pass while the cache is made: enough to keep the matrix products busy.

@@ -4,43 +4,18 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use super::store::free_space;
 use crate::machine::bytes::{Bytes, total_memory};
 use crate::machine::device::{self, DeviceMemory};
 use crate::model::Model;
+use crate::session::cache_place::CachePlace;
 use crate::session::fit;
 use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::text::tokens::EncodedPair;
 use crate::train::batch::PairRows;
 use crate::{Error, Result};
-
-/// Where the cache lies. What a run computes does not depend on it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum CachePlace {
-    /// On the device where it has room, else in main memory.
-    #[default]
-    Auto,
-    /// On the model's device; on the CPU that is main memory, whatever the limit.
-    Device,
-    /// In main memory up to the limit, then in a file; each batch is brought to the device.
-    Host,
-}
-
-impl FromStr for CachePlace {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "device" => Ok(Self::Device),
-            "host" => Ok(Self::Host),
-            _ => Err(Error::Argument("expected auto, device or host".into())),
-        }
-    }
-}
 
 /// Limits of the cache.
 #[derive(Debug, Clone)]
