@@ -8,10 +8,11 @@ use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::damage::NEUTRAL_TEXT;
 use bipo::eval::judge::Generation;
 use bipo::eval::{
-    Encoded, GeneratedText, Material, Outcome, PairLine, Report, Settings, Subject, Treatment, baseline, evaluate,
+    Encoded, GeneratedText, Material, Outcome, PairLine, Report, Settings, Subject, Treatment, baseline, demand, evaluate,
 };
 use bipo::machine::files::{check_writable, read_text, write_atomic};
 use bipo::report::{Chart, Page};
+use bipo::session::Session;
 use bipo::steering::lens::NEUTRAL_PROMPTS;
 use bipo::steering::vector::SteeringVector;
 use bipo::text::tokens::added_bos;
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use super::judge::Judge;
 use super::page;
 use super::run::load_data;
-use super::session::Opened;
+use super::session;
 use super::steer::{check_prompts, check_vector, greedy, read_inputs, read_prompts, read_vector, settle};
 use super::train::{describe, without_folders};
 use crate::args::{EvalArgs, SkipArg, response_prefix};
@@ -42,7 +43,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let vector = settle(vectors, (args.positions, args.spans))?;
     let baselines = baselines(args, &vector)?;
     let inputs = Inputs::read(args, log)?;
-    let mut opened = Opened::new(&args.model, response_prefix(&args.response_prefix), log)?;
+    let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
     check_vector(&vector, &opened, log)?;
     let material = inputs.material(args, &opened)?;
     let subjects = subjects(args, &vector, &baselines, &material, &mut opened, log)?;
@@ -51,7 +52,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
         generate: greedy(args.max_new_tokens, &opened, vector.metadata.positions),
     };
-    let (model, _) = opened.load(&args.model, log)?;
+    let (model, _) = session::load(&opened, &demand(&subjects, args.max_new_tokens), log)?;
     let mut shown: Option<(&'static str, Progress)> = None;
     let outcome = evaluate(&model, &opened.encoder, &material, &subjects, &settings, &mut |part, done, total| {
         if shown.as_ref().is_none_or(|(name, _)| *name != part) {
@@ -226,7 +227,7 @@ impl Inputs {
         self.dataset.is_none() && self.questions.is_empty() && self.text.is_empty() && self.prompts.is_empty()
     }
 
-    fn material(&self, args: &EvalArgs, opened: &Opened) -> Result<Material<'_>> {
+    fn material(&self, args: &EvalArgs, opened: &Session) -> Result<Material<'_>> {
         Ok(Material {
             pairs: self.dataset.as_ref().map_or(&[], |set| set.pairs.as_slice()),
             questions: &self.questions,
@@ -253,7 +254,7 @@ fn subjects(
     vector: &SteeringVector,
     baselines: &[(String, Baseline)],
     material: &Material,
-    opened: &mut Opened,
+    opened: &mut Session,
     log: Log,
 ) -> Result<Vec<Subject>> {
     let magnitudes = args.magnitudes.as_slice().to_vec();
@@ -285,7 +286,7 @@ fn subjects(
     Ok(subjects)
 }
 
-fn encode(material: &Material, vector: &SteeringVector, opened: &mut Opened) -> Result<Encoded> {
+fn encode(material: &Material, vector: &SteeringVector, opened: &mut Session) -> Result<Encoded> {
     opened.encoder.tell_spans(vector.metadata.spans);
     check_prompts(opened, material.prompts, vector.metadata.positions)?;
     material.encode(&opened.encoder)
@@ -322,7 +323,7 @@ fn file_name(path: &Path) -> Option<String> {
 }
 
 /// Every setting that the numbers depend on.
-fn described(args: &EvalArgs, opened: &Opened, inputs: &Inputs, subjects: &[Subject], settings: &Settings) -> Value {
+fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &[Subject], settings: &Settings) -> Value {
     let subject = |subject: &Subject| match &subject.treatment {
         Treatment::Vector(vector, magnitudes) => json!({
             "name": subject.name, "norm": vector.norm(), "layers": vector.layers.keys().collect::<Vec<_>>(),
@@ -349,7 +350,8 @@ fn described(args: &EvalArgs, opened: &Opened, inputs: &Inputs, subjects: &[Subj
         "limit": args.limit,
         "beta": settings.beta,
         "bootstrap": settings.bootstrap,
-        "dtype": format!("{:?}", args.model.dtype).to_lowercase(),
+        "dtype": opened.placement.dtype_name(),
+        "device": opened.placement.device_kind(),
         "system": args.model.system,
         "template": without_folders(&args.model.template),
         "response_prefix": args.response_prefix,

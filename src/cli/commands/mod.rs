@@ -8,7 +8,6 @@ mod eval;
 mod inspect;
 mod judge;
 mod layers;
-mod memory;
 mod merge;
 mod metrics;
 mod output_dir;

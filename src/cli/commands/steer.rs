@@ -8,7 +8,7 @@ use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, generate
 use bipo::machine::files::{LARGEST_TEXT, check_writable, read_input, write_atomic};
 use bipo::model::Model;
 use bipo::report::{Answer, Block, Generations, Page, Section};
-use bipo::session::fit::Run;
+use bipo::session::{Demand, Session};
 use bipo::steering::vector::{CombineOptions, Input, Positions, Spans, SteeringVector, VectorFile, combine};
 use bipo::text::chat::Message;
 use bipo::text::tokens::{ResponsePrefix, TextEncoder};
@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::page;
-use super::session::Opened;
+use super::session;
 use super::train::VECTOR_FILE;
 use crate::args::{SteerArgs, vector_and_scale};
 use crate::terminal::{self, Log};
@@ -36,7 +36,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         let problem = "no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)";
         return Err(Error::Argument(problem.into()).into());
     }
-    let mut opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+    let mut opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
     opened.encoder.tell_spans(vector.metadata.spans);
     check_vector(&vector, &opened, log)?;
     let positions = vector.metadata.positions;
@@ -50,8 +50,8 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     };
     let longest = check_prompts(&opened, &prompts, positions)?;
     let magnitudes = args.magnitudes.as_slice();
-    opened.on_device.run = Run::generation(&opened.config, magnitudes.len(), longest + args.max_new_tokens);
-    let (model, _) = opened.load(&args.model, log)?;
+    let demand = Demand::generation(magnitudes.len(), longest, args.max_new_tokens);
+    let (model, _) = session::load(&opened, &demand, log)?;
     let streams = magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();
     let (mut all, mut generations) = (Vec::new(), Vec::new());
     let mut shown = Ok(());
@@ -118,7 +118,7 @@ fn report(args: &SteerArgs, model: &str, settings: Vec<(String, String)>, genera
 }
 
 /// Greedy decoding of up to `max_new_tokens`.
-pub fn greedy(max_new_tokens: usize, opened: &Opened, positions: Positions) -> GenerateOptions {
+pub fn greedy(max_new_tokens: usize, opened: &Session, positions: Positions) -> GenerateOptions {
     GenerateOptions { eos: opened.tokens.eos.clone(), positions, ..GenerateOptions::greedy(max_new_tokens) }
 }
 
@@ -162,7 +162,7 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>) -> Result<Vec<Input
 }
 
 /// Refuses a vector that does not fit the model, and says where it was trained if that was elsewhere.
-pub fn check_vector(vector: &SteeringVector, opened: &Opened, log: Log) -> Result<()> {
+pub fn check_vector(vector: &SteeringVector, opened: &Session, log: Log) -> Result<()> {
     vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
     if let Some(note) = vector.transfer_note(&opened.files.name) {
         log.info(format!("note: {note}"));
@@ -192,7 +192,7 @@ pub fn read_prompts(prompts: &[String], file: Option<&Path>) -> Result<Vec<Strin
 
 /// Refuses a prompt that fills the context, or that a vector cannot reach, before the weights are read. → the tokens of the
 /// longest.
-pub fn check_prompts(opened: &Opened, prompts: &[String], positions: Positions) -> Result<usize> {
+pub fn check_prompts(opened: &Session, prompts: &[String], positions: Positions) -> Result<usize> {
     let context = opened.config.max_position_embeddings;
     let mut longest = 0;
     for prompt in prompts {

@@ -12,9 +12,11 @@ use bipo::machine::files::{sha256, write_atomic};
 use bipo::model::Model;
 use bipo::report::card;
 use bipo::report::curves;
+use bipo::session::{Demand, Session};
 use bipo::steering::layers::Layers;
 use bipo::steering::positions::Spans;
 use bipo::steering::vector::{Metadata, SteeringVector};
+use bipo::text::chat::Message;
 use bipo::text::tokens::{EncodedPair, fingerprint};
 use bipo::train::checkpoint;
 use bipo::train::optim::l2_norm;
@@ -26,7 +28,6 @@ use serde_json::{Value, json};
 use super::metrics::Metrics;
 use super::output_dir::{OutputDir, Start};
 use super::run::{self, Prepared};
-use super::session::Opened;
 use super::steer::{self, Sweep};
 use crate::args::{MethodArg, RunArgs, TrainArgs};
 use crate::terminal::{self, Log, Progress};
@@ -40,6 +41,12 @@ const CURVE: &str = "training.png";
 /// The question of `--test-generation`.
 const TEST_PROMPT: &str = "How was your day?";
 
+/// Its magnitudes.
+const TEST_MAGNITUDES: [f32; 3] = [-2.0, 0.0, 2.0];
+
+/// The most tokens of each of its answers.
+const TEST_TOKENS: usize = 48;
+
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     if args.method == MethodArg::Caa {
         return super::caa::run(args);
@@ -51,7 +58,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let mut dir = OutputDir::claim(args, log)?;
     let init = args.init.as_ref().map(|path| Init::read(path, args.layer)).transpose()?;
     let Prepared { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } = Prepared::new(&args.run, log)?;
-    let config = config(args, &opened, init.as_ref(), log)?;
+    let mut config = config(args, &opened, init.as_ref(), log)?;
     let mut settings = settings(&args.run, &opened, &config, &dataset, heldout.as_ref());
     settings["method"] = json!("bipo");
     settings["init"] = init.as_ref().map_or(Value::Null, |init| json!({"name": init.name, "sha256": init.sha256}));
@@ -62,7 +69,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         Start::Resumed(checkpoint) => (checkpoint.state, false),
         Start::Finished(vector) => return report_finished(args, &vector),
     };
-    let (model, load_s) = opened.load(&args.run.model, log)?;
+    let sets = run::sets(&pairs, heldout_pairs.as_deref());
+    let demand = Demand::training(&sets, &config.layers, config.batch_size);
+    let demand = with_test_generation(demand, args, &opened)?;
+    let (model, load_s) = run::load(&opened, &mut config, demand, log)?;
     let plan = bipo::train::plan(&model, &pairs, heldout_pairs.as_deref(), &config)?;
 
     let vector_of = |v: &[f32], results: Value| vector(&opened, &config, args.run.spans, v, &settings, results);
@@ -108,14 +118,11 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
 fn identity(
     settings: &Value,
     args: &TrainArgs,
-    opened: &Opened,
+    opened: &Session,
     pairs: &[EncodedPair],
     heldout: Option<&[EncodedPair]>,
 ) -> Value {
     let mut identity = settings.clone();
-    let on_cpu = opened.device.is_cpu();
-    identity["dtype"] = json!(format!("{:?}", args.run.model.dtype.resolve(on_cpu)).to_lowercase());
-    identity["device"] = json!(if on_cpu { "cpu" } else { "gpu" });
     identity["weights"] = json!(format!("{:?}", args.run.model.weights).to_lowercase());
     identity["model_type"] = json!(opened.config.model_type);
     identity["hidden_size"] = json!(opened.config.hidden_size);
@@ -141,13 +148,22 @@ fn report_finished(args: &TrainArgs, vector: &SteeringVector) -> anyhow::Result<
     Ok(terminal::result(&format!("{} is finished, nothing to resume: {outcome}\n", path.display()))?)
 }
 
+/// Adds what `--test-generation` takes of memory.
+pub fn with_test_generation(demand: Demand, args: &TrainArgs, opened: &Session) -> Result<Demand> {
+    if !args.test_generation {
+        return Ok(demand);
+    }
+    let prompt = opened.encoder.encode_prompt(&[Message::new("user", TEST_PROMPT)])?;
+    Ok(demand.and_generation(TEST_MAGNITUDES.len(), prompt.ids.len(), TEST_TOKENS))
+}
+
 /// A short sweep, where it was asked for.
-pub fn test_generation(args: &TrainArgs, opened: &Opened, model: &Model, vector: &SteeringVector) -> anyhow::Result<()> {
+pub fn test_generation(args: &TrainArgs, opened: &Session, model: &Model, vector: &SteeringVector) -> anyhow::Result<()> {
     if !args.test_generation || args.run.model.json {
         return Ok(());
     }
-    let options = steer::greedy(48, opened, vector.metadata.positions);
-    let magnitudes = &[-2.0, 0.0, 2.0];
+    let options = steer::greedy(TEST_TOKENS, opened, vector.metadata.positions);
+    let magnitudes = &TEST_MAGNITUDES;
     let sweep = Sweep { model, encoder: &opened.encoder, vectors: &vector.layers, magnitudes, options: &options };
     Ok(terminal::result(&sweep.generate(TEST_PROMPT, &mut |_, _| Ok(()))?.to_text())?)
 }
@@ -176,7 +192,7 @@ impl Init {
     }
 
     /// Its vectors one behind the other.
-    fn start(&self, layers: &Layers, opened: &Opened) -> Result<Vec<f32>> {
+    fn start(&self, layers: &Layers, opened: &Session) -> Result<Vec<f32>> {
         let own = self.layers()?;
         if own != *layers {
             let path = self.path.display();
@@ -190,7 +206,7 @@ impl Init {
 }
 
 /// The layers that are named, else those of `--init`, else the model's preset.
-fn layers(args: &TrainArgs, opened: &Opened, init: Option<&Init>) -> Result<Layers> {
+fn layers(args: &TrainArgs, opened: &Session, init: Option<&Init>) -> Result<Layers> {
     match init {
         Some(init) if args.layers.is_none() && args.layer.is_none() => init.layers(),
         _ => named_layers(args, opened),
@@ -198,7 +214,7 @@ fn layers(args: &TrainArgs, opened: &Opened, init: Option<&Init>) -> Result<Laye
 }
 
 /// The layers that are named, else the model's preset.
-pub fn named_layers(args: &TrainArgs, opened: &Opened) -> Result<Layers> {
+pub fn named_layers(args: &TrainArgs, opened: &Session) -> Result<Layers> {
     let num_blocks = opened.config.num_hidden_layers;
     let preset = || opened.preset.map_or_else(|| presets::default_layer(num_blocks), |preset| preset.layer);
     match &args.layers {
@@ -207,7 +223,7 @@ pub fn named_layers(args: &TrainArgs, opened: &Opened) -> Result<Layers> {
     }
 }
 
-fn config(args: &TrainArgs, opened: &Opened, init: Option<&Init>, log: Log) -> Result<TrainConfig> {
+fn config(args: &TrainArgs, opened: &Session, init: Option<&Init>, log: Log) -> Result<TrainConfig> {
     let layers = layers(args, opened, init)?;
     let start = init.map(|init| init.start(&layers, opened)).transpose()?;
     let here = (args.run.positions, args.run.spans);
@@ -218,14 +234,15 @@ fn config(args: &TrainArgs, opened: &Opened, init: Option<&Init>, log: Log) -> R
 }
 
 /// Every setting that the result depends on: names, not paths.
-pub fn settings(args: &RunArgs, opened: &Opened, config: &TrainConfig, dataset: &Dataset, heldout: Option<&Dataset>) -> Value {
+pub fn settings(args: &RunArgs, opened: &Session, config: &TrainConfig, dataset: &Dataset, heldout: Option<&Dataset>) -> Value {
     let mut settings = json!(config);
     settings["dataset"] = describe(dataset);
     settings["eval_dataset"] = heldout.map_or(Value::Null, describe);
     settings["limit"] = json!(args.limit);
     settings["max_length"] = json!(args.max_length);
     settings["model"] = json!(opened.files.name);
-    settings["dtype"] = json!(format!("{:?}", args.model.dtype).to_lowercase());
+    settings["dtype"] = json!(opened.placement.dtype_name());
+    settings["device"] = json!(opened.placement.device_kind());
     settings["system"] = json!(args.model.system);
     settings["template"] = json!(without_folders(&args.model.template));
     settings["response_prefix"] = json!(args.response_prefix);
@@ -253,7 +270,7 @@ fn results(outcome: &Outcome) -> Value {
 }
 
 pub fn vector(
-    opened: &Opened,
+    opened: &Session,
     config: &TrainConfig,
     spans: Option<Spans>,
     v: &[f32],

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use bipo::hub::presets;
 use bipo::machine::files::open_input;
 use bipo::model::Model;
+use bipo::session::Demand;
 use bipo::steering::lens::{self, NEUTRAL_PROMPTS, ResidualNorm, TokenScore};
 use bipo::steering::vector::{Combination, Format, Positions, Spans, SteeringVector};
 use bipo::text::chat::Message;
@@ -16,7 +17,7 @@ use bipo::train::optim::l2_norm;
 use bipo::{Error, Result};
 use serde::Serialize;
 
-use super::session::Opened;
+use super::session;
 use crate::args::InspectArgs;
 use crate::terminal::{self, Log};
 
@@ -247,12 +248,13 @@ struct Measure {
 
 impl Measure {
     fn new(args: &InspectArgs, files: &[VectorFile], log: Log) -> Result<Self> {
-        let opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+        let opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
         for file in files {
             let fits = file.vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers);
             fits.map_err(|error| Error::Argument(format!("{}: {error}", file.path.display())))?;
         }
-        let (decoder, _) = opened.load(&args.model, log)?;
+        // The residuals of a few short prompts, of which only their lengths are kept.
+        let (decoder, _) = session::load(&opened, &Demand::default(), log)?;
         let sequences: Vec<Vec<u32>> = NEUTRAL_PROMPTS
             .iter()
             .map(|prompt| Ok(opened.encoder.encode_prompt(&[Message::new("user", *prompt)])?.ids))
