@@ -106,7 +106,7 @@ impl Session {
             eos: tokens.eos.clone(),
             response_prefix: options.response_prefix,
             system: options.system,
-            vocab_size: Some(config.vocab_size),
+            vocab_size: config.vocab_size,
         };
         let encoder = TextEncoder::new(tokenizer, template, text_options)?;
         Ok(Self { files, config, encoder, tokens, preset, placement, fallback_template, weights })
