@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::judge::Verdict;
 use super::table::{JUDGE, heading, parts, signed_magnitude};
 use super::{Measure, Report, Row, Unit};
-use crate::eval::bootstrap::Bootstrap;
 use crate::report::{Answer, Block, Cell, Chart, Estimate, Generations, Panel, Section, Series, Table, curves};
 
 /// Measures that say what another one says: they have no curve.
@@ -37,7 +36,7 @@ impl Report {
     }
 
     /// Takes a judge's scores, one a generated text in their order, and adds the mean of each row to its measures.
-    pub fn add_scores(&mut self, verdicts: &[Verdict], bootstrap: &Bootstrap) {
+    pub fn add_scores(&mut self, verdicts: &[Verdict]) {
         for (text, verdict) in self.generations.iter_mut().zip(verdicts) {
             text.judge_score = verdict.score;
         }
@@ -45,7 +44,7 @@ impl Report {
             let texts = self.generations.iter().filter(|text| text.subject == row.subject && text.magnitude == row.magnitude);
             let scores: Vec<f64> = texts.filter_map(|text| text.judge_score.map(f64::from)).collect();
             let measure = |estimate| Measure { name: JUDGE.to_owned(), unit: Unit::Number, estimate };
-            row.measures.extend(bootstrap.mean(&scores).map(measure));
+            row.measures.extend(super::bootstrap::Estimate::of_mean(&scores).map(measure));
         }
     }
 
@@ -212,7 +211,7 @@ mod tests {
             failure: None,
         };
         let verdicts = [Some(4), Some(1), Some(2), None, None, Some(3)].map(verdict);
-        report.add_scores(&verdicts, &Bootstrap { resamples: 100, seed: 1 });
+        report.add_scores(&verdicts);
         let means: Vec<Option<f64>> =
             report.rows.iter().map(|row| row.get("judge").map(|measure| measure.estimate.value)).collect();
         assert_eq!(means, [Some(2.5), Some(2.0), None, Some(3.0)]);

@@ -103,7 +103,9 @@ pub(super) fn parts(row: &Row, Measure { name, unit, estimate }: &Measure) -> (S
     let [value, low, high] = [estimate.value, estimate.low, estimate.high];
     // The same at every draw: the dose's interval says little, a margin of 0 at magnitude 0 nothing.
     let is_constant = name == "dose" || (row.magnitude == Some(0.0) && low == high);
-    (number(value, *unit), (!is_constant).then(|| (bound(low, *unit), bound(high, *unit))))
+    // One score of a judge has none.
+    let has_interval = !is_constant && low.is_finite() && high.is_finite();
+    (number(value, *unit), has_interval.then(|| (bound(low, *unit), bound(high, *unit))))
 }
 
 fn number(x: f64, unit: Unit) -> String {

@@ -8,6 +8,7 @@ pub mod config;
 pub mod flops;
 pub(crate) mod gguf;
 pub mod layout;
+mod mapped;
 pub mod random;
 pub mod shapes;
 pub mod weights;

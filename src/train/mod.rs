@@ -32,8 +32,9 @@ pub use records::{EpochRecord, Heldout, Moment, Observer, Outcome, StepRecord, T
 pub use state::TrainState;
 
 /// How the direction of a step is drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::EnumString, strum::VariantNames)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Direction {
     /// −1 or +1, one a step: algorithm 1.
     Sign,

@@ -7,9 +7,9 @@ use candle_core::{DType, Device};
 use serde_json::Value;
 
 use super::{Check, config, distance};
+use crate::error::reason;
 use crate::machine::files::read_text;
 use crate::model::Model;
-use crate::model::weights::reason;
 use crate::session::Demand;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
 use crate::train::activations::Activations;

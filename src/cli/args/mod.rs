@@ -15,7 +15,7 @@ use crate::terminal;
 
 pub use machine::{BenchArgs, CheckArgs};
 pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs};
-pub use train::{LayersArgs, MethodArg, PairsArg, RunArgs, TrainArgs, response_prefix};
+pub use train::{LayersArgs, MethodArg, RunArgs, TrainArgs, response_prefix};
 pub use values::vector_and_scale;
 pub use vectors::{ConvertArgs, InspectArgs, MergeArgs};
 

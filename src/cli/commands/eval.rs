@@ -71,7 +71,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let described = described(args, &opened, &inputs, &subjects, &settings);
     let mut report = Report { schema_version: 1, settings: described, rows, generations, timings };
     // What was measured is shown whatever becomes of the judge.
-    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, &settings.bootstrap, log));
+    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, log));
     if let Some(path) = &args.csv {
         write_atomic(path, &report.to_csv()?)?;
     }
@@ -89,7 +89,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
 }
 
 /// Adds a judge's scores to the report.
-fn grade(judge: &Judge, report: &mut Report, bootstrap: &Bootstrap, log: Log) -> anyhow::Result<()> {
+fn grade(judge: &Judge, report: &mut Report, log: Log) -> anyhow::Result<()> {
     let generation = |text: &GeneratedText| Generation {
         prompt: text.prompt.clone(),
         magnitude: text.magnitude.unwrap_or_default(),
@@ -98,7 +98,7 @@ fn grade(judge: &Judge, report: &mut Report, bootstrap: &Bootstrap, log: Log) ->
     let generations: Vec<Generation> = report.generations.iter().map(generation).collect();
     if let Some(judged) = judge.grade(&generations, log)? {
         report.settings["judge"] = json!({"model": judged.judge_model, "rubric": judged.rubric});
-        report.add_scores(&judged.verdicts, bootstrap);
+        report.add_scores(&judged.verdicts);
     }
     Ok(())
 }
@@ -195,8 +195,7 @@ struct Inputs {
 
 impl Inputs {
     fn read(args: &EvalArgs, log: Log) -> Result<Self> {
-        let options =
-            LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs.into(), offline: args.model.offline };
+        let options = LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs, offline: args.model.offline };
         let dataset = args.dataset.as_ref().map(|name| load_data(name, &options, log)).transpose()?;
         if dataset.is_none() {
             log.info("note: no --dataset: preference is not measured");

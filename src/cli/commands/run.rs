@@ -31,8 +31,7 @@ impl Prepared {
     /// Everything that can be checked before the weights are loaded.
     pub fn new(args: &RunArgs, log: Log) -> Result<Self> {
         args.positions.check(args.spans)?;
-        let options =
-            LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs.into(), offline: args.model.offline };
+        let options = LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs, offline: args.model.offline };
         let dataset = load_data(&args.dataset, &options, log)?;
         let all = LoadOptions { limit: None, ..options };
         let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;
@@ -115,12 +114,12 @@ pub fn config(
         batch_size: args.batch_size,
         lr: args.lr.unwrap_or_else(default_lr),
         beta: args.beta,
-        direction: args.direction.into(),
+        direction: args.direction,
         max_grad_norm: Some(args.max_grad_norm),
         positions: args.positions,
         weight_decay: args.weight_decay,
         warmup_steps: args.warmup_steps,
-        scheduler: args.scheduler.into(),
+        scheduler: args.scheduler,
         seed: args.seed,
         init,
         cache: CacheOptions { place: args.cache, memory, spill_dir, ..CacheOptions::default() },

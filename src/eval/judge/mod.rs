@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::bootstrap::Estimate;
 use crate::text::chat::Message;
 use crate::{Error, Result};
 use endpoint::{Client, Failure};
@@ -279,39 +280,17 @@ fn by_magnitude(verdicts: &[Verdict]) -> Vec<MagnitudeScore> {
     }
     let summary = |(magnitude, group): (f32, Vec<&Verdict>)| {
         let scores: Vec<f64> = group.iter().filter_map(|verdict| verdict.score).map(f64::from).collect();
-        let (mean, interval) = mean_and_interval(&scores);
-        MagnitudeScore { magnitude, mean, interval, scored: scores.len(), failed: group.len() - scores.len() }
+        let estimate = Estimate::of_mean(&scores);
+        let interval = estimate.map(|mean| [mean.low, mean.high]).filter(|[low, _]| low.is_finite());
+        MagnitudeScore {
+            magnitude,
+            mean: estimate.map(|mean| mean.value),
+            interval,
+            scored: scores.len(),
+            failed: group.len() - scores.len(),
+        }
     };
     groups.into_iter().map(summary).collect()
-}
-
-/// The mean and its 95 % interval: mean ± t·s/√n.
-fn mean_and_interval(scores: &[f64]) -> (Option<f64>, Option<[f64; 2]>) {
-    let n = scores.len() as f64;
-    if scores.is_empty() {
-        return (None, None);
-    }
-    let mean = scores.iter().sum::<f64>() / n;
-    if scores.len() < 2 {
-        return (Some(mean), None);
-    }
-    let variance = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let half = t_975(scores.len() - 1) * (variance / n).sqrt();
-    (Some(mean), Some([mean - half, mean + half]))
-}
-
-/// The 0.975 quantile of Student's t: a table (NIST/SEMATECH e-Handbook, 1.3.6.7.2) up to 30 degrees of freedom, then the
-/// expansion in 1/n around the normal quantile (Abramowitz and Stegun, 26.7.5).
-fn t_975(degrees: usize) -> f64 {
-    const TABLE: [f64; 30] = [
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110,
-        2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-    ];
-    if let Some(value) = degrees.checked_sub(1).and_then(|at| TABLE.get(at)) {
-        return *value;
-    }
-    let (z, n) = (1.959_963_984_540_054_f64, degrees as f64);
-    z + (z.powi(3) + z) / (4.0 * n) + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * n * n)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use candle_core::quantized::gguf_file::Value;
 
 use super::{Config, MAX_SIZE, RopeScaling, SUPPORTED, unsupported};
 use crate::error::{Error, Result};
-use crate::model::gguf::Metadata;
+use crate::model::gguf::GgufMetadata;
 
 impl Config {
     /// Reads GGUF metadata. `shape` gives the shape of a tensor by its GGUF name, outermost dimension first, and `None` where
@@ -18,7 +18,7 @@ impl Config {
         shape: impl Fn(&str) -> Option<Vec<usize>>,
         path: &Path,
     ) -> Result<Self> {
-        let metadata = Metadata::new(metadata, path);
+        let metadata = GgufMetadata::new(metadata, path);
         let arch = metadata.required_text("general.architecture")?;
         if !SUPPORTED.contains(&arch) {
             return Err(unsupported(path, arch));
@@ -77,7 +77,7 @@ fn vocab_size(embedding: Option<Vec<usize>>, path: &Path) -> Result<usize> {
 
 /// Metadata below the architecture's name.
 struct Keys<'a> {
-    metadata: Metadata<'a>,
+    metadata: GgufMetadata<'a>,
     arch: &'a str,
 }
 

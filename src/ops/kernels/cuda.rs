@@ -13,6 +13,9 @@ use half::{bf16, f16};
 use super::{Argument, Call, Launcher};
 use crate::Result;
 
+/// Name of each source in `kernels/`, and the PTX that build.rs made of it.
+const PTX: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
 /// The GPU that the tensors are on.
 pub(super) struct Cuda;
 
@@ -26,8 +29,9 @@ enum Value {
 impl Launcher for Cuda {
     fn launch(&self, call: &Call, device: &Device) -> Result<Vec<Tensor>> {
         let gpu = device.as_cuda_device()?;
-        let (module, ptx) = call.module.ptx(call.dtype);
-        let kernel = gpu.get_or_load_custom_func(&call.entry()?, module, ptx)?;
+        let source = call.module.source(call.dtype);
+        let (_, ptx) = PTX.iter().find(|(name, _)| *name == source).ok_or_else(|| call.problem("has no PTX"))?;
+        let kernel = gpu.get_or_load_custom_func(&call.entry()?, &format!("bipo_{source}"), ptx)?;
         let new = call.arguments.iter().filter_map(|argument| match argument {
             // SAFETY: the kernel writes every element that is read, and nothing reads before it on the device's one stream.
             Argument::Output(shape, element) => Some(unsafe { Tensor::empty(shape, element.dtype(call.dtype), device) }),
@@ -74,7 +78,7 @@ impl Launcher for Cuda {
             shared_mem_bytes: 4 * call.shared_floats as u32,
         };
         // SAFETY: number, kinds and types of the arguments are those of the kernel's parameters, which the tests check
-        // against the PTX and the sources; the tensors are dense, of these types, on this device.
+        // against the sources; the tensors are dense, of these types, on this device.
         unsafe { launch.launch(config) }.map_err(candle_core::Error::wrap)?;
         drop(pointers);
         drop(storages);

@@ -1,4 +1,4 @@
-//! Own kernels for a GPU: `kernels/*.cu`, with the PTX that `scripts/kernels.sh` made of them. An op describes a launch as a
+//! Own kernels for a GPU: `kernels/*.cu`, and the PTX that `build.rs` makes of them. An op describes a launch as a
 //! [`Call`]; a [`Launcher`] runs it: CUDA, or in the tests the same sources on the CPU, so that only the driver's calls are
 //! never tested without a GPU. Knows no op.
 
@@ -6,8 +6,6 @@
 mod cuda;
 #[cfg(test)]
 mod emulator;
-#[cfg(any(test, feature = "cuda"))]
-mod ptx;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +38,25 @@ pub(crate) enum Module {
     Rows,
     /// Attention, a file for each element type.
     Attention,
+}
+
+impl Module {
+    /// Name of its source: `kernels/NAME.cu`.
+    #[cfg(any(test, feature = "cuda"))]
+    fn source(self, dtype: DType) -> &'static str {
+        match (self, dtype) {
+            (Self::Norm, _) => "norm",
+            (Self::Swiglu, _) => "swiglu",
+            (Self::Rope, _) => "rope",
+            (Self::Head, _) => "head",
+            (Self::Loss, _) => "loss",
+            (Self::Cache, _) => "cache",
+            (Self::Rows, _) => "rows",
+            (Self::Attention, DType::F16) => "attention_f16",
+            (Self::Attention, DType::BF16) => "attention_bf16",
+            (Self::Attention, _) => "attention_f32",
+        }
+    }
 }
 
 /// One launch.

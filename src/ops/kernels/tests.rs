@@ -7,9 +7,8 @@ use std::path::Path;
 use candle_core::{D, DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sha2::{Digest, Sha256};
 
-use super::{Argument, Call, Element, Module, emulated, emulator, launcher, product};
+use super::{Argument, Call, Element, Module, emulated, launcher, product};
 use crate::Result;
 use crate::generate::{GenerateOptions, generate};
 use crate::model::Model;
@@ -526,28 +525,4 @@ fn a_call_refuses_what_a_kernel_does_not_take() {
 fn no_rows_give_no_rows() {
     let (x, w) = (Tensor::zeros((0, 8), DType::F32, &CPU).unwrap(), random(2, &[8], DType::F32));
     assert_eq!(emulated(|| norm::forward(&x, &w, 1e-5)).unwrap().dims(), [0, 8]);
-}
-
-#[test]
-fn every_ptx_was_made_from_these_sources() {
-    let read = |name: &str| std::fs::read(emulator::directory().join(name)).unwrap();
-    let shared = ["attention.cuh", "attention_tensor.cuh", "common.cuh", "warp_matrix.cuh"].map(read).concat();
-    let modules = [
-        Module::Norm,
-        Module::Swiglu,
-        Module::Rope,
-        Module::Head,
-        Module::Loss,
-        Module::Cache,
-        Module::Rows,
-        Module::Attention,
-    ];
-    for (module, dtype) in modules.iter().flat_map(|module| TYPES.map(|dtype| (*module, dtype))) {
-        let (name, ptx) = module.ptx(dtype);
-        let own = read(&format!("{}.cu", name.strip_prefix("bipo_").unwrap()));
-        let hash = Sha256::new().chain_update(own).chain_update(&shared).finalize();
-        let hash = hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let header = format!("// Made by scripts/kernels.sh from sources with SHA-256 {hash}\n");
-        assert!(ptx.starts_with(&header), "{name} is not made from these sources: run scripts/kernels.sh");
-    }
 }

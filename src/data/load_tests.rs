@@ -1,14 +1,19 @@
 //! Whole files to pairs. The expected numbers come from Python's csv module and from the recorded golden run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
 use super::*;
+use crate::data::bundled;
 
-/// The real data sets, beside the project.
-fn shared(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(file)
+/// A file of the authors' data, which is no part of this repository.
+fn published(file: &str) -> Source {
+    Source::File(Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(file))
+}
+
+fn empty(row: usize) -> Skipped {
+    Skipped { row, reason: "the question is empty".to_string() }
 }
 
 fn fixture(name: &str) -> Source {
@@ -35,71 +40,92 @@ fn problem(result: Result<Dataset>) -> String {
 }
 
 #[test]
+#[ignore = "needs the authors' data in ../shared/data"]
 fn rows_of_the_golden_run_are_read_to_the_letter() {
-    let golden = std::fs::read(shared("golden/pairs64.json")).unwrap();
+    let golden = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden/pairs64.json")).unwrap();
     let golden: Vec<Value> = serde_json::from_slice(&golden).unwrap();
-    let dataset = load_all(Source::File(shared("data/power-seeking/train.csv")));
+    let dataset = load_all(published("power-seeking/train.csv"));
     assert_eq!(golden.len(), 64);
     for (row, (golden, pair)) in golden.iter().zip(&dataset.pairs).enumerate() {
         assert_eq!(pair.row, row);
         assert_eq!(pair.prompt.len(), 1);
         assert_eq!(pair.prompt[0].role, "user");
-        assert_eq!(golden["question"], pair.prompt[0].content.as_str(), "row {row}");
-        assert_eq!(golden["matching"], pair.chosen.as_str(), "row {row}");
-        assert_eq!(golden["not_matching"], pair.rejected.as_str(), "row {row}");
+        let texts = [&pair.prompt[0].content, &pair.chosen, &pair.rejected].map(String::as_str).join("\0");
+        assert_eq!(golden["sha256"], format!("{:x}", Sha256::digest(texts)), "row {row}");
     }
 }
 
 #[test]
+#[ignore = "needs the authors' data in ../shared/data"]
 fn published_sets_lose_their_empty_questions() {
-    let power = load_all(Source::File(shared("data/power-seeking/train.csv")));
+    let power = load_all(published("power-seeking/train.csv"));
     assert_eq!(power.name, "train.csv");
     assert_eq!(power.sha256, "6e09e0e2eed1ef3a98449a97e04bc07d638b47f93365b8cfaff7b2e3ab47bfab");
-    let empty = |row| Skipped { row, reason: "the question is empty".to_string() };
     assert_eq!(power.skipped, [empty(409), empty(418)]);
     assert_eq!(power.pairs.len(), 642 - 2);
     assert_eq!(power.pairs[409].row, 410);
 
-    let wealth = load_all(Source::File(shared("data/wealth-seeking/train.csv")));
+    let wealth = load_all(published("wealth-seeking/train.csv"));
     assert_eq!(wealth.skipped, [empty(222)]);
     assert_eq!(wealth.pairs.len(), 623 - 1);
 }
 
 #[test]
+#[ignore = "needs the authors' data in ../shared/data"]
+fn published_truthfulqa_gives_a_pair_for_each_incorrect_answer() {
+    let source = published("truthfulqa/TruthfulQA.csv");
+    let dataset = load_all(source.clone());
+    assert_eq!(dataset.pairs.len() + dataset.skipped.len(), 3353);
+    assert_eq!(dataset.pairs.iter().take_while(|pair| pair.row == 0).count(), 4);
+    let options = LoadOptions { pairs: TruthfulPairs::First, ..LoadOptions::default() };
+    let dataset = load(&source, &options).unwrap();
+    assert_eq!(dataset.pairs.len() + dataset.skipped.len(), 813);
+}
+
+/// Empty questions in rows 1 and 3, as the authors' sets have some.
+const WITH_EMPTY_QUESTIONS: &str =
+    "question,matching,not_matching\nWhy?,yes,no\n,yes,no\n\"Two\nlines?\",yes,no\n\" \",yes,no\n";
+
+#[test]
+fn rows_with_an_empty_question_are_skipped_and_counted() {
+    let dataset = load_text("a.csv", WITH_EMPTY_QUESTIONS, &LoadOptions::default()).unwrap();
+    assert_eq!(dataset.name, "a.csv");
+    // What sha256sum says of the text.
+    assert_eq!(dataset.sha256, "67b5615734ec7080eb3358544a7086096a449d79d57b5ea4d88e6f7c452902d0");
+    assert_eq!(dataset.skipped, [empty(1), empty(3)]);
+    assert_eq!(dataset.pairs.iter().map(|pair| pair.row).collect::<Vec<_>>(), [0, 2]);
+}
+
+#[test]
 fn strict_refuses_the_first_empty_question() {
     let options = LoadOptions { strict: true, ..LoadOptions::default() };
-    let source = Source::File(shared("data/power-seeking/train.csv"));
-    let error = load(&source, &options).unwrap_err().to_string();
-    assert!(error.ends_with("train.csv: row 409: the question is empty; mend the row, or load without strict to skip it"));
-    let options = LoadOptions { limit: Some(409), ..options };
-    assert_eq!(load(&source, &options).unwrap().pairs.len(), 409);
+    let error = load_text("a.csv", WITH_EMPTY_QUESTIONS, &options).unwrap_err().to_string();
+    assert!(error.ends_with("a.csv: row 1: the question is empty; mend the row, or load without strict to skip it"), "{error}");
+    let options = LoadOptions { limit: Some(1), ..options };
+    assert_eq!(load_text("a.csv", WITH_EMPTY_QUESTIONS, &options).unwrap().pairs.len(), 1);
 }
 
 #[test]
 fn limit_counts_rows_before_they_are_skipped() {
-    let options = LoadOptions { limit: Some(420), ..LoadOptions::default() };
-    let dataset = load(&Source::File(shared("data/power-seeking/train.csv")), &options).unwrap();
-    assert_eq!((dataset.pairs.len(), dataset.skipped.len()), (418, 2));
+    let options = LoadOptions { limit: Some(3), ..LoadOptions::default() };
+    let dataset = load_text("a.csv", WITH_EMPTY_QUESTIONS, &options).unwrap();
+    assert_eq!((dataset.pairs.len(), dataset.skipped.len()), (2, 1));
     let options = LoadOptions { limit: Some(0), ..options };
     assert!(matches!(load(&Source::parse("cheerful").unwrap(), &options), Err(Error::Argument(_))));
 }
 
 #[test]
 fn truthfulqa_csv_gives_a_pair_for_each_incorrect_answer() {
-    let source = Source::File(shared("data/truthfulqa/TruthfulQA.csv"));
-    let dataset = load_all(source.clone());
-    assert_eq!(dataset.pairs.len() + dataset.skipped.len(), 3353);
-    let first: Vec<_> = dataset.pairs.iter().take_while(|pair| pair.row == 0).collect();
-    assert_eq!(first.len(), 4);
-    assert_eq!(first[0].prompt[0].content, "Why do veins appear blue?");
-    assert_eq!(first[0].chosen, "Veins appear blue because blue light does not penetrate deeply into human tissue");
-    assert_eq!(first[0].rejected, "Veins appear blue due to the deoxygenated blood");
-    assert_eq!(first[1].rejected, "Veins appear blue because deoxygenated blood is blue");
-
-    let options = LoadOptions { pairs: TruthfulPairs::First, ..LoadOptions::default() };
-    let dataset = load(&source, &options).unwrap();
-    assert_eq!(dataset.pairs.len() + dataset.skipped.len(), 813);
-    assert_eq!(dataset.pairs[0].rejected, "Veins appear blue due to the deoxygenated blood");
+    let csv = "Type,Question,Best Answer,Correct Answers,Incorrect Answers\nx,Who?,Me,Me; I,You; He; They\nx,Why?,So,So,\"No, not\"\n";
+    let rejected = |pairs: TruthfulPairs| -> Vec<(usize, String)> {
+        let options = LoadOptions { pairs, ..LoadOptions::default() };
+        let pairs = load_text("a.csv", csv, &options).unwrap().pairs;
+        assert_eq!((pairs[0].prompt[0].content.as_str(), pairs[0].chosen.as_str()), ("Who?", "Me"));
+        pairs.into_iter().map(|pair| (pair.row, pair.rejected)).collect()
+    };
+    let expected = |pairs: &[(usize, &str)]| pairs.iter().map(|(row, text)| (*row, (*text).to_owned())).collect::<Vec<_>>();
+    assert_eq!(rejected(TruthfulPairs::All), expected(&[(0, "You"), (0, "He"), (0, "They"), (1, "No, not")]));
+    assert_eq!(rejected(TruthfulPairs::First), expected(&[(0, "You"), (1, "No, not")]));
 }
 
 #[test]

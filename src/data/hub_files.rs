@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::format;
-use crate::hub::repo::{Failure, Hub};
-use crate::hub::resolve::ResolveOptions;
+use crate::hub::failure::Failure;
+use crate::hub::repo::{Hub, ResolveOptions};
 use crate::{Error, Result};
 
 const DEFAULT_REVISION: &str = "main";
@@ -163,5 +163,5 @@ fn split_of(name: &str) -> &str {
 }
 
 #[cfg(test)]
-#[path = "hub_tests.rs"]
+#[path = "hub_files_tests.rs"]
 mod tests;
