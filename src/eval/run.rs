@@ -12,6 +12,7 @@ use super::{GeneratedText, Measure, PairLine, Row, Timings, choice, damage, pref
 use crate::data::{Pair, QuestionSet};
 use crate::generate::{GenerateOptions, generate};
 use crate::model::Model;
+use crate::session::Demand;
 use crate::steering::Steering;
 use crate::steering::dose::l2_norm;
 use crate::steering::positions::{Positions, Spans};
@@ -132,6 +133,28 @@ pub trait EvalObserver {
 
     /// A subject was measured at a magnitude, or at all of them. Rows whose turn has not come have no measures.
     fn measured(&mut self, outcome: &Outcome) -> Result<()>;
+}
+
+/// What [`evaluate`] takes of memory at most, where texts have up to `max_new_tokens` tokens.
+pub fn demand(subjects: &[Subject], max_new_tokens: usize) -> Demand {
+    let CacheOptions { place, memory, .. } = CacheOptions::default();
+    // One subject's pairs and answers are cached at a time, at one layer. All have the same; what the others' instructions
+    // add to prompts is little.
+    let demand = subjects.first().map(|Subject { encoded, .. }| {
+        let sets: Vec<&[EncodedPair]> = std::iter::once(&encoded.pairs).chain(&encoded.answers).map(Vec::as_slice).collect();
+        Demand::activations(&sets, &0.into())
+    });
+    let branches = |subject: &Subject| match &subject.treatment {
+        Treatment::Vector(_, magnitudes) => magnitudes.len(),
+        Treatment::System(_) => 1,
+    };
+    let prompts = subjects.iter().flat_map(|subject| &subject.encoded.prompts);
+    let longest = prompts.map(|prompt| prompt.ids.len()).max();
+    let demand = demand.unwrap_or_default().cached(place, memory);
+    match longest {
+        Some(longest) => demand.and_generation(subjects.iter().map(branches).max().unwrap_or(0), longest, max_new_tokens),
+        None => demand,
+    }
 }
 
 /// Measures each subject; the first must be a vector, whose reference margins are relative to.
