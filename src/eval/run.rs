@@ -142,7 +142,7 @@ pub fn demand(subjects: &[Subject], max_new_tokens: usize) -> Demand {
     // add to prompts is little.
     let demand = subjects.first().map(|Subject { encoded, .. }| {
         let sets: Vec<&[EncodedPair]> = std::iter::once(&encoded.pairs).chain(&encoded.answers).map(Vec::as_slice).collect();
-        Demand::activations(&sets, &0.into())
+        Demand::activations(&sets, &[0])
     });
     let branches = |subject: &Subject| match &subject.treatment {
         Treatment::Vector(_, magnitudes) => magnitudes.len(),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::shapes::Shape;
+use crate::session::demand::WORKSPACE;
 
 const GB: u64 = 1_000_000_000;
 

@@ -37,7 +37,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
             (pairs, held, name)
         }
     };
-    let demand = Demand::training(&[&pairs, &heldout_pairs], &config.layers, config.batch_size);
+    let demand = Demand::training(&[&pairs, &heldout_pairs], config.layers.as_slice(), config.batch_size);
     let (model, _) = run::load(&opened, &mut config, demand, log)?;
     let plan = layer_search::plan(&model, &pairs, &heldout_pairs, &config)?;
     let steps = config.total_steps(pairs.len());
