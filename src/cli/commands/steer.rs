@@ -269,6 +269,7 @@ impl Texts {
             let end = match generation.finish_reason {
                 FinishReason::Stop => "",
                 FinishReason::Length => ", cut",
+                FinishReason::NotFinite => ", not finite",
             };
             let note = format!("{} tokens{end} · dose {:.2}", generation.token_ids.len(), generation.dose);
             Answer { magnitude: Some(generation.magnitude.into()), text: text.clone(), note }
