@@ -7,7 +7,7 @@ use super::{Measure, Unit};
 use crate::model::Model;
 use crate::steering::{Steering, dose};
 use crate::train::activations::Activations;
-use crate::train::loss::{PairLogProbs, margin};
+use crate::train::objective::{PairLogProbs, margin};
 use crate::{Error, Result};
 
 /// Log-probabilities of all pairs under the model that is steered with `magnitude`.

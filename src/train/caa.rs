@@ -11,7 +11,7 @@ use std::str::FromStr;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::train::activations::{Activations, Entry};
+use super::activations::{Activations, Entry};
 use crate::{Error, Result};
 
 /// Which of a response's tokens the residual is taken at.

@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::optim::AdamW;
+use super::records::{EpochRecord, Heldout, Timings};
+use super::state::TrainState;
 use crate::error::one_line;
 use crate::machine::files;
-use crate::train::optim::AdamW;
-use crate::train::{EpochRecord, Heldout, Timings, TrainState};
 use crate::{Error, Result};
 
 /// The newest checkpoint of a directory.

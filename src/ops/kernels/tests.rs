@@ -27,7 +27,7 @@ use crate::steering::Steering;
 use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
 use crate::train::activations::{Activations, Entry};
-use crate::train::loss::PairLogProbs;
+use crate::train::objective::{Objective, PairLogProbs, PairReference};
 use crate::train::responses::Responses;
 
 const CPU: Device = Device::Cpu;
@@ -234,6 +234,10 @@ fn log_softmax_of_given_logits_is_exact_and_leaves_probabilities() {
     }
 }
 
+fn reference_of(log_probs: PairLogProbs) -> PairReference {
+    PairReference { log_probs, tokens: [2, 3] }
+}
+
 #[test]
 fn slopes_of_the_loss_are_those_of_the_cpu() {
     // Three pairs by turns: several tokens a response, one side alone, no token at all; more tokens than threads.
@@ -245,8 +249,10 @@ fn slopes_of_the_loss_are_those_of_the_cpu() {
     let sums = responses.sums(&log_probs.to_vec1().unwrap());
     for (beta, d) in [(0.1, 1.0), (0.1, -1.0), (1.0, 0.3)] {
         for margins in [[0.0, 2.0, -3.0], [1e-3, -1.0, 0.5]] {
-            let reference: Vec<_> = sums.iter().zip(margins).map(|(sum, m)| [sum[0] - m / beta, sum[1]]).collect();
-            let slopes = |responses: &Responses| responses.dpo_slopes(&log_probs, beta, d, &reference).unwrap();
+            let reference: Vec<_> =
+                sums.iter().zip(margins).map(|(sum, m)| reference_of([sum[0] - m / beta, sum[1]])).collect();
+            let bipo = Objective::Bipo { beta };
+            let slopes = |responses: &Responses| responses.slopes(bipo, d, &log_probs, &reference).unwrap();
             let (ours, theirs) = (emulated(|| slopes(&tabled)), slopes(&responses));
             let distance = (ours / theirs).unwrap().affine(1.0, -1.0).unwrap().abs().unwrap().max_all().unwrap();
             let distance = distance.to_scalar::<f32>().unwrap();
@@ -255,8 +261,9 @@ fn slopes_of_the_loss_are_those_of_the_cpu() {
         }
     }
     // So far from the reference that an exponential of the margin is beyond f32: all of the slope, and none.
-    let reference: Vec<_> = sums.iter().map(|sum| [sum[0] + 8000.0, sum[1]]).collect();
-    let slopes = |d| emulated(|| tabled.dpo_slopes(&log_probs, 0.1, d, &reference)).unwrap().to_vec1::<f32>().unwrap();
+    let reference: Vec<_> = sums.iter().map(|sum| reference_of([sum[0] + 8000.0, sum[1]])).collect();
+    let bipo = Objective::Bipo { beta: 0.1 };
+    let slopes = |d| emulated(|| tabled.slopes(bipo, d, &log_probs, &reference)).unwrap().to_vec1::<f32>().unwrap();
     let sign = |(_, side): &(usize, usize)| if *side == 0 { -1.0 } else { 1.0 };
     let all: Vec<f32> = owners.iter().map(|owner| sign(owner) * 0.1 / 3.0).collect();
     assert!(slopes(1.0).iter().zip(&all).all(|(ours, all)| (ours - all).abs() < 1e-8));
@@ -267,7 +274,8 @@ fn slopes_of_the_loss_are_those_of_the_cpu() {
 fn a_pass_without_predictions_has_no_slopes() {
     let none = emulated(|| Responses::new(Vec::new(), vec![[-1.0, -2.0]], &CPU)).unwrap();
     let log_probs = Tensor::zeros(0, DType::F32, &CPU).unwrap();
-    let slopes = emulated(|| none.dpo_slopes(&log_probs, 0.1, 1.0, &[[-1.0, -2.0]])).unwrap();
+    let slopes =
+        emulated(|| none.slopes(Objective::Bipo { beta: 0.1 }, 1.0, &log_probs, &[reference_of([-1.0, -2.0])])).unwrap();
     assert_eq!(slopes.dims(), [0]);
     assert_eq!(none.sums(&[]), [[-1.0, -2.0]]);
 }
@@ -424,9 +432,9 @@ fn step(model: &Model, positions: Positions, beta: f64) -> (Vec<PairLogProbs>, V
     let steering = Steering::new(&BTreeMap::from([(0, v)]), model.device()).unwrap();
     let pass = batch.upper(&residual, 0, &steering, Gradient::Wanted).unwrap();
     // Margins near 0, 1 and −1.
-    let off = |(entry, by): (&Entry, f64)| [entry.reference[0] + by, entry.reference[1]];
-    let reference: Vec<PairLogProbs> = data.entries.iter().zip([0.0, -2.0, 2.0]).map(off).collect();
-    let slopes = batch.dpo_slopes(&pass, beta, -1.0, &reference).unwrap();
+    let off = |(entry, by): (&Entry, f64)| reference_of([entry.reference[0] + by, entry.reference[1]]);
+    let reference: Vec<PairReference> = data.entries.iter().zip([0.0, -2.0, 2.0]).map(off).collect();
+    let slopes = batch.slopes(&pass, Objective::Bipo { beta }, -1.0, &reference).unwrap();
     batch.vjp(pass, &slopes).unwrap()
 }
 
