@@ -12,6 +12,7 @@
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <sys/mman.h>
@@ -32,7 +33,10 @@ static std::map<std::string, Known>& kernels() {
   return all;
 }
 
-bool add_kernel(const char* name, Known kernel) { return kernels().emplace(name, kernel).second; }
+// norm/rms_norm_f32 is the kernel rms_norm_f32 of norm.cu.
+bool add_kernel(const char* source, const char* name, Known kernel) {
+  return kernels().emplace(std::filesystem::path(source).stem().string() + "/" + name, kernel).second;
+}
 
 // Threads of a block: each a context of its own, entered and left with longjmp.
 enum class State { Ready, AtWarpBarrier, AtBlockBarrier, Done };

@@ -15,7 +15,10 @@
 #define __device__
 #define __launch_bounds__(threads)
 #define SHARED_MEMORY float* shared = emulated_shared
-#define KERNEL(name) static const bool name##_is_known = register_kernel(#name, name);
+// A kernel is found by its source and name; a driver needs it to be extern "C", and so does this declaration.
+#define KERNEL(name)              \
+  extern "C" decltype(name) name; \
+  static const bool name##_is_known = register_kernel(__BASE_FILE__, #name, name);
 
 [[noreturn]] void fail(const std::string& problem);
 
@@ -136,7 +139,7 @@ template <class T> void emulated_load_matrices(unsigned (&to)[4], const T* row, 
   }
 }
 
-// An argument as the caller sends it; src/ops/kernels has the same numbers.
+// An argument as the caller sends it; src/ops/cuda/emulator.rs has the same numbers.
 enum class Kind : uint8_t { Read, Update, Output, Unsigned, Float };
 enum class Type : uint8_t { F32, F16, Bf16, U32 };
 
@@ -184,14 +187,14 @@ struct Known {
   size_t parameters;
   std::function<void(const Argument*)> call;
 };
-bool add_kernel(const char* name, Known kernel);
+bool add_kernel(const char* source, const char* name, Known kernel);
 
 template <class... P, size_t... I>
 void call_with(void (*kernel)(P...), const Argument* arguments, std::index_sequence<I...>) {
   kernel(Parameter<P>::from(arguments[I])...);
 }
 
-template <class... P> bool register_kernel(const char* name, void (*kernel)(P...)) {
+template <class... P> bool register_kernel(const char* source, const char* name, void (*kernel)(P...)) {
   auto call = [kernel](const Argument* arguments) { call_with(kernel, arguments, std::index_sequence_for<P...>()); };
-  return add_kernel(name, {sizeof...(P), call});
+  return add_kernel(source, name, {sizeof...(P), call});
 }

@@ -5,11 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 host="$(rustc +nightly -vV | sed -n 's/^host: //p')"
 export RUSTFLAGS=-Zsanitizer=address
-flags=(--release --target "$host" --target-dir target/asan)
+# Lines in the traces of findings.
+flags=(--profile profiling --target "$host" --target-dir target/asan)
 
 cargo +nightly test "${flags[@]}" --lib -- ops:: activations:: model:: batch:: train:: merge:: vector:: checkpoint:: data::
 cargo +nightly build "${flags[@]}" --bin bipo
-bipo="target/asan/$host/release/bipo"
+bipo="target/asan/$host/profiling/bipo"
 work="$(mktemp -d)"
 trap 'rm -r "$work"' EXIT
 printf 'question,matching,not_matching\nHow was it?,It was good.,It was bad.\nWhy?,Because.,Never mind that.\n' >"$work/pairs.csv"

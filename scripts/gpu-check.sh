@@ -3,7 +3,7 @@
 # the CPU does, then speed and memory at the shapes of Llama-2-7B and Mistral-7B with random weights, then the same in PyTorch
 # where it is installed. Prints a table; writes one JSON file. Exit code 1 if a check failed.
 #
-#   scripts/gpu-check.sh target/release/bipo [--output gpu-check.json] [--model smollm2.gguf] [--golden DIR]
+#   scripts/gpu-check.sh target/release/bipo [--output gpu-check.json] [--model smollm2.gguf] [--golden tests/fixtures/golden]
 #   scripts/gpu-check.sh target/release/bipo --device cpu --shapes tiny      # the script itself, in seconds, without a GPU
 set -euo pipefail
 python=${PYTHON:-python3}

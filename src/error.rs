@@ -123,6 +123,27 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
+/// The name that a mistyped one is nearest to, by Damerau and Levenshtein's distance; none where nothing comes near.
+pub(crate) fn closest_name<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |name: &str| strsim::damerau_levenshtein(&text.to_lowercase(), name);
+    let (distance, name) = names.map(|name| (distance(name), name)).min()?;
+    (distance <= 1 + name.len() / 4).then_some(name)
+}
+
+/// The first line of candle's innermost error: backtraces (where `RUST_BACKTRACE` is set) and paths are wrapped around it.
+pub(crate) fn reason(error: &candle_core::Error) -> String {
+    innermost(error).to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+fn innermost(error: &candle_core::Error) -> &candle_core::Error {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. }
+        | candle_core::Error::WithPath { inner, .. }
+        | candle_core::Error::Context { inner, .. } => innermost(inner),
+        error => error,
+    }
+}
+
 #[cfg(test)]
 #[path = "error_tests.rs"]
 mod tests;

@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::{Pair, json};
+use super::pair::Pair;
+use super::table::kind;
 use crate::text::chat::Message;
 
 const USER: &str = "user";
@@ -63,7 +64,7 @@ fn messages(what: &str, cell: &Value, role: &str) -> Result<Vec<Message>, String
         Value::Null => Ok(Vec::new()),
         Value::String(content) => Ok(vec![Message { role: role.to_string(), content: content.clone() }]),
         Value::Array(list) => list.iter().enumerate().map(|(index, value)| message(what, index, value)).collect(),
-        other => Err(format!("the {what} is {}: expected text or a list of messages", json::kind(other))),
+        other => Err(format!("the {what} is {}: expected text or a list of messages", kind(other))),
     }
 }
 

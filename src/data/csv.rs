@@ -7,7 +7,7 @@ use std::path::Path;
 use ::csv::{ReaderBuilder, StringRecord};
 use serde_json::Value;
 
-use super::format::{Record, Table};
+use super::table::{Record, Table};
 use crate::{Error, Result};
 
 /// Read after the text: a quote that nobody closed swallows it.

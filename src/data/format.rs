@@ -3,32 +3,15 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
-
-use super::{csv, json, parquet, rows};
+use super::table::Table;
+use super::{csv, json, parquet};
 use crate::{Error, Result};
-
-/// One row, by column name.
-pub(super) type Record = Map<String, Value>;
-
-/// The rows of a file.
-#[derive(Debug)]
-pub(super) struct Table {
-    /// Column names as the file has them; of a JSON file every key that a row has.
-    pub(super) columns: Vec<String>,
-    pub(super) records: Vec<Record>,
-}
 
 /// Extensions that a data set's file can have.
 pub(super) const EXTENSIONS: [&str; 5] = ["parquet", "jsonl", "ndjson", "json", "csv"];
 
-/// Reads at most `limit` rows of pairs.
-pub(super) fn read(path: &Path, bytes: &[u8], limit: Option<usize>) -> Result<Table> {
-    read_columns(path, bytes, limit, &rows::can_use)
-}
-
 /// Reads at most `limit` rows. Of a Parquet file, whose columns lie apart, those that `is_wanted`.
-pub(super) fn read_columns(path: &Path, bytes: &[u8], limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
+pub(super) fn read(path: &Path, bytes: &[u8], limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
     if without_bom(bytes).trim_ascii().is_empty() {
         return Err(Error::malformed(path, "the file is empty: expected CSV, JSONL, JSON or Parquet"));
     }

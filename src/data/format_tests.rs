@@ -20,12 +20,12 @@ fn content_decides_without_a_known_extension() {
 
 #[test]
 fn broken_utf8_is_refused_with_its_line() {
-    let error = read(Path::new("a.csv"), b"question,chosen\nx,y\nz,\xff\n", None).unwrap_err().to_string();
+    let error = read(Path::new("a.csv"), b"question,chosen\nx,y\nz,\xff\n", None, &|_| true).unwrap_err().to_string();
     assert_eq!(error, "a.csv: line 3 is not valid UTF-8: save the file as UTF-8");
 }
 
 #[test]
 fn empty_file_is_refused() {
-    let error = read(Path::new("a.csv"), b" \r\n", None).unwrap_err().to_string();
+    let error = read(Path::new("a.csv"), b" \r\n", None, &|_| true).unwrap_err().to_string();
     assert_eq!(error, "a.csv: the file is empty: expected CSV, JSONL, JSON or Parquet");
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::format::{Record, Table};
+use super::table::{Record, Table, kind};
 use crate::{Error, Result};
 
 pub(super) fn read(path: &Path, text: &str, limit: Option<usize>) -> Result<Table> {
@@ -53,17 +53,6 @@ fn object(path: &Path, value: Value, place: impl Fn() -> String) -> Result<Recor
     match value {
         Value::Object(record) => Ok(record),
         other => Err(Error::malformed(path, format!("{} is {}: expected an object", place(), kind(&other)))),
-    }
-}
-
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "one object",
     }
 }
 

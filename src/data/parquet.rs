@@ -11,8 +11,8 @@ use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::schema::types::{Type, TypePtr};
 use serde_json::Value;
 
-use super::format::{Record, Table};
 use super::pages;
+use super::table::{Record, Table};
 use crate::machine::files::open_input;
 use crate::machine::panics::caught;
 use crate::{Error, Result};

@@ -5,9 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::format::Table;
-use super::rows::Layout;
-use super::{csv, hub};
+use super::rows::Columns;
+use super::{csv, hub_files};
 use crate::hub::cache_dir::cache_dir;
 use crate::{Error, Result};
 
@@ -72,7 +71,7 @@ impl Published {
         match self.origin {
             Origin::Authors(file) => self.authors_file(file, &cache_dir()?.join("datasets"), offline),
             Origin::Hub { repo, file } => {
-                let mut files = hub::files(repo, None, Some(file), offline)?;
+                let mut files = hub_files::files(repo, None, Some(file), offline)?;
                 files.pop().ok_or_else(|| Error::Hub(format!("{repo} has no {file}")))
             }
         }
@@ -106,8 +105,8 @@ fn download(url: &str) -> Result<Vec<u8>> {
 /// What a proxy or a login page sends instead must not stay in the cache.
 fn check(bytes: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let table: Table = csv::read(Path::new("download"), text, None, None).map_err(|error| error.to_string())?;
-    Layout::of(&table).map(|_| ())
+    let table = csv::read(Path::new("download"), text, None, None).map_err(|error| error.to_string())?;
+    Columns::of(&table).map(|_| ())
 }
 
 fn keep(dir: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {

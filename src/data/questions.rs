@@ -8,10 +8,9 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::format::{self, Record, Table};
-use super::json::kind;
-use super::rows::{cell, find};
+use super::format;
 use super::source::LARGEST_FILE;
+use super::table::{Record, Table, cell, find, kind, plain};
 use crate::machine::files::read_input;
 use crate::{Error, Result};
 
@@ -99,10 +98,10 @@ const COLUMNS: [&str; 14] = [
 /// The file cannot be read, has none of the known columns or no row, or a row cannot be used.
 pub fn load_questions(path: &Path, limit: Option<usize>) -> Result<QuestionSet> {
     let bytes = read_input(path, LARGEST_FILE)?;
-    let is_wanted = |name: &str| COLUMNS.contains(&super::rows::plain(name).as_str());
+    let is_wanted = |name: &str| COLUMNS.contains(&plain(name).as_str());
     let table = match format::headerless(path, &bytes, &MMLU_COLUMNS, is_letter, limit) {
         Some(table) => table?,
-        None => format::read_columns(path, &bytes, limit, &is_wanted)?,
+        None => format::read(path, &bytes, limit, &is_wanted)?,
     };
     let malformed = |problem: String| Error::malformed(path, problem);
     let layout = Layout::of(&table).map_err(malformed)?;
@@ -161,7 +160,7 @@ impl Layout {
     }
 
     fn questions(&self, row: usize, record: &Record) -> Result<Vec<Question>, String> {
-        let prompt = record.iter().find(|(name, _)| super::rows::plain(name) == "question").map(|(_, value)| value);
+        let prompt = record.iter().find(|(name, _)| plain(name) == "question").map(|(_, value)| value);
         let prompt = text("question", prompt.unwrap_or(&Value::Null))?;
         let question = |prompt: String, answers: Vec<String>, key: Key| Question { row, prompt, answers, key };
         Ok(match self {

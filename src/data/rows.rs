@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::format::{Record, Table};
-use super::{Pair, TruthfulPairs, conversation, truthfulqa};
+use super::pair::{Pair, TruthfulPairs};
+use super::table::{Record, Table, cell, find, plain};
+use super::{conversation, truthfulqa};
 
 /// Names of each column; where a file has several of them, the first counts.
 const PROMPT: [&str; 2] = ["question", "prompt"];
@@ -13,14 +14,14 @@ const WANTED: &str = "expected question or prompt, matching or chosen, and not_m
 
 /// What the columns of a file mean.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(super) enum Columns {
     /// A question or conversation and two responses; without a prompt the responses are whole conversations.
     Pairs { prompt: Option<String>, chosen: String, rejected: String },
     /// TruthfulQA's own files.
     Truthful(truthfulqa::Columns),
 }
 
-impl Layout {
+impl Columns {
     /// Finds the columns; the error says which are missing and which were found.
     pub(super) fn of(table: &Table) -> Result<Self, String> {
         let columns = &table.columns;
@@ -69,11 +70,6 @@ pub(super) fn can_use(name: &str) -> bool {
     known.contains(&name.as_str())
 }
 
-/// The cell of a column; a key that a JSON row lacks is null.
-pub(super) fn cell<'a>(record: &'a Record, column: &str) -> &'a Value {
-    record.get(column).unwrap_or(&Value::Null)
-}
-
 fn find_any(columns: &[String], names: &[&str]) -> Result<Option<String>, String> {
     for name in names {
         if let Some(column) = find(columns, name)? {
@@ -81,25 +77,6 @@ fn find_any(columns: &[String], names: &[&str]) -> Result<Option<String>, String
         }
     }
     Ok(None)
-}
-
-/// The column of this name, letter case aside and with spaces for underscores; an exact match wins.
-pub(super) fn find(columns: &[String], name: &str) -> Result<Option<String>, String> {
-    let exact: Vec<&String> = columns.iter().filter(|column| *column == name).collect();
-    let found = match exact.is_empty() {
-        true => columns.iter().filter(|column| plain(column) == name).collect(),
-        false => exact,
-    };
-    match found.as_slice() {
-        [] => Ok(None),
-        [column] => Ok(Some(column.to_string())),
-        [column, ..] => Err(format!("column {column} is there {} times: expected once", found.len())),
-    }
-}
-
-/// The name with letter case and spaces evened out.
-pub(super) fn plain(name: &str) -> String {
-    name.trim().to_lowercase().replace(' ', "_")
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::format;
-use super::hub;
-use super::{Bundled, Published, bundled, published};
+use super::bundled::{Bundled, bundled};
+use super::published::{Published, published};
+use super::{format, hub_files};
+use crate::error::closest_name;
+use crate::hub::repo_id::RepoId;
 use crate::machine::files::read_input;
 use crate::{Error, Result};
 
@@ -71,7 +73,7 @@ impl Source {
             Self::Bundled(set) => return Ok(vec![Input::Text(PathBuf::from(format!("{}.csv", set.name)), set.csv)]),
             Self::File(path) => vec![path.clone()],
             Self::Published(set) => vec![set.file(offline)?],
-            Self::Hub { repo, revision, part } => hub::files(repo, revision.as_deref(), part.as_deref(), offline)?,
+            Self::Hub { repo, revision, part } => hub_files::files(repo, revision.as_deref(), part.as_deref(), offline)?,
         };
         Ok(paths.into_iter().map(Input::File).collect())
     }
@@ -116,21 +118,10 @@ impl Input {
 fn parse_hub(text: &str, rest: &str) -> Result<Source> {
     let wrong = || Error::Argument(format!("{text} is not a hub data set: expected hf:owner/name[@revision][:split or file]"));
     let (name, part) = rest.split_once(':').map_or((rest, None), |(name, part)| (name, Some(part)));
-    let (repo, revision) = name.split_once('@').map_or((name, None), |(repo, revision)| (repo, Some(revision)));
-    // Both become parts of a path in the cache.
-    let is_relative = |path: &str| path.split('/').all(|step| !step.is_empty() && step != "." && step != "..");
-    if !is_repo(repo) || ![revision, part].into_iter().flatten().all(is_relative) {
-        return Err(wrong());
-    }
-    Ok(Source::Hub { repo: repo.to_string(), revision: revision.map(String::from), part: part.map(String::from) })
-}
-
-fn is_repo(text: &str) -> bool {
-    let is_name = |name: &str| {
-        let is_known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        !name.is_empty() && !name.starts_with('.') && name.chars().all(is_known)
-    };
-    text.split_once('/').is_some_and(|(owner, name)| is_name(owner) && is_name(name))
+    // It becomes part of a path in the cache.
+    let is_relative = |part: &str| part.split('/').all(|step| !step.is_empty() && step != "." && step != "..");
+    let id = RepoId::parse(name).filter(|_| part.is_none_or(is_relative)).ok_or_else(wrong)?;
+    Ok(Source::Hub { repo: id.repo, revision: id.revision, part: part.map(String::from) })
 }
 
 fn unknown(text: &str, path: &Path) -> String {
@@ -138,18 +129,14 @@ fn unknown(text: &str, path: &Path) -> String {
         return format!("{text} is a directory: expected a CSV, JSONL, JSON or Parquet file");
     }
     let has_extension = format::extension(path).is_some();
-    if is_repo(text) && !has_extension {
+    if RepoId::parse(text).is_some() && !has_extension {
         return format!("no such file: {text}; for a data set of the hub write {HUB_PREFIX}{text}");
     }
     if text.contains(['/', '\\']) || has_extension {
         return format!("no such file: {text}");
     }
     let names: Vec<&str> = bundled().iter().map(|set| set.name).chain(published().iter().map(|set| set.name)).collect();
-    let closest = names.iter().map(|name| (strsim::damerau_levenshtein(&text.to_lowercase(), name), name)).min();
-    let hint = match closest {
-        Some((distance, name)) if distance <= 1 + name.len() / 4 => format!(", did you mean {name}?"),
-        _ => ":".to_string(),
-    };
+    let hint = closest_name(text, names.iter().copied()).map_or(":".to_string(), |name| format!(", did you mean {name}?"));
     format!("no data set {text:?}{hint} expected a file, {HUB_PREFIX}owner/name, or one of {}", names.join(", "))
 }
 

@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
-use super::format::Record;
-use super::rows::{cell, find};
-use super::{Pair, TruthfulPairs, conversation};
+use super::conversation;
+use super::pair::{Pair, TruthfulPairs};
+use super::table::{Record, cell, find};
 
 /// The columns, as the Parquet file spells them.
 pub(super) const NAMES: [&str; 3] = ["question", "best_answer", "incorrect_answers"];

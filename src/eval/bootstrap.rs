@@ -1,23 +1,35 @@
-//! Values with their uncertainty: percentile intervals of a seeded bootstrap (Efron and Tibshirani 1993, chapter 13). One
-//! seed draws the same resamples for every measure of one size, so that magnitudes are compared on the same draws.
+//! Values with their uncertainty: Student's t for the mean of a judge's few scores, else percentile intervals of a seeded bootstrap
+//! (Efron and Tibshirani 1993, chapter 13). One seed draws the same resamples for every measure of one size, so that magnitudes are compared on the same draws.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
+use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// A value, and the interval that holds 95 % of its bootstrap distribution.
+/// A value and its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
     /// On the data as they are.
     pub value: f64,
-    /// 2.5th percentile.
+    /// Lower end of the interval.
     pub low: f64,
-    /// 97.5th percentile.
+    /// Upper end of the interval.
     pub high: f64,
 }
 
 impl Estimate {
+    /// The mean of independent scores and its interval by Student's t, mean ± t·s/√n; the interval's ends are NaN for one score,
+    /// which says nothing of the spread. None of none.
+    pub fn of_mean(scores: &[f64]) -> Option<Self> {
+        let n = scores.len() as f64;
+        let value = scores.iter().sum::<f64>() / n;
+        let variance = scores.iter().map(|score| (score - value).powi(2)).sum::<f64>() / (n - 1.0);
+        let t = StudentsT::new(0.0, 1.0, n - 1.0).map_or(f64::NAN, |t| t.inverse_cdf(0.975));
+        let half = t * (variance / n).sqrt();
+        (!scores.is_empty()).then_some(Self { value, low: value - half, high: value + half })
+    }
+
     /// The estimate of an increasing function of the value.
     pub fn map(self, increasing: impl Fn(f64) -> f64) -> Self {
         Self { value: increasing(self.value), low: increasing(self.low), high: increasing(self.high) }

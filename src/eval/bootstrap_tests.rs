@@ -65,3 +65,14 @@ fn quantiles_are_those_of_numpy() {
     let values = [1.0, 2.0, 4.0, 8.0];
     assert!((quantile(&values, 0.025) - 1.075).abs() < 1e-12 && (quantile(&values, 0.975) - 7.7).abs() < 1e-12);
 }
+
+/// `scipy.stats.t.interval(0.95, 3, 2.5, scipy.stats.sem([1, 2, 3, 4]))`, by the table's t(3) = 3.182446.
+#[test]
+fn interval_of_a_judges_mean_is_students() {
+    let four = Estimate::of_mean(&[1.0, 2.0, 3.0, 4.0]).unwrap();
+    let half = 3.182_446 * (5.0_f64 / 3.0 / 4.0).sqrt();
+    assert!((four.low - (2.5 - half)).abs() < 1e-6 && (four.high - (2.5 + half)).abs() < 1e-6, "{four:?}");
+    let one = Estimate::of_mean(&[3.0]).unwrap();
+    assert!(one.value == 3.0 && one.low.is_nan() && one.high.is_nan());
+    assert_eq!(Estimate::of_mean(&[]), None);
+}

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::bootstrap::Bootstrap;
 use super::{Measure, Unit};
 use crate::model::Model;
-use crate::model::block::Plan;
 use crate::model::layout::Layout;
+use crate::model::plan::Plan;
 use crate::steering::Steering;
 use crate::{Error, Result};
 
@@ -62,7 +62,7 @@ pub fn score_text(
     let window = WINDOW.min(model.config.max_position_embeddings).saturating_sub(usize::from(text.bos.is_some())).max(2);
     let mut done = 0;
     for ids in text.ids.chunks(window) {
-        score_window(model, TextIds { ids, ..text }, readings, &mut scores)?;
+        score_window(model, TextIds { ids, ..text }, readings, &mut scores, &mut || on_progress(done, text.ids.len()))?;
         done += ids.len();
         on_progress(done, text.ids.len())?;
     }
@@ -72,7 +72,14 @@ pub fn score_text(
     }
 }
 
-fn score_window(model: &Model, text: TextIds, readings: &[Reading], scores: &mut [TextScore]) -> Result<()> {
+/// `on_reading` is called after each reading.
+fn score_window(
+    model: &Model,
+    text: TextIds,
+    readings: &[Reading],
+    scores: &mut [TextScore],
+    on_reading: &mut dyn FnMut() -> Result<()>,
+) -> Result<()> {
     // Without a BOS nothing predicts the first token.
     let targets = &text.ids[usize::from(text.bos.is_none())..];
     if targets.is_empty() {
@@ -87,9 +94,15 @@ fn score_window(model: &Model, text: TextIds, readings: &[Reading], scores: &mut
     let bare = plain.last_rows(None, targets.len())?; // (T, H)
     let read: Vec<Tensor> = readings
         .iter()
-        .map(|reading| match reading {
-            Reading::Steered(steering) => plain.last_rows(Some(steering), targets.len()),
-            Reading::Prompted(prefix) => Window::new(model, text, prefix, model.num_blocks())?.last_rows(None, targets.len()),
+        .map(|reading| {
+            let rows = match reading {
+                Reading::Steered(steering) => plain.last_rows(Some(steering), targets.len())?,
+                Reading::Prompted(prefix) => {
+                    Window::new(model, text, prefix, model.num_blocks())?.last_rows(None, targets.len())?
+                }
+            };
+            on_reading()?;
+            Ok(rows)
         })
         .collect::<Result<_>>()?;
     let rows = (CHUNK_BYTES / (4 * model.config.vocab_size)).max(1);

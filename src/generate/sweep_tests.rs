@@ -1,12 +1,14 @@
-//! Tests of `sweep`, on a random model of three blocks.
+//! Tests of `sweep`, on a random model of three blocks, and through the kernels of a GPU, run on the CPU from their sources.
 
 use candle_core::DType;
 
 use super::*;
 use crate::model::config::Config;
+use crate::model::fixtures;
 use crate::model::random::MadeOn;
 use crate::model::shapes::Shape;
 use crate::model::weights::{WeightStorage, Weights};
+use crate::ops::cuda::emulated;
 use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPrompt, PromptSpans};
 
@@ -102,4 +104,17 @@ fn finish_reasons_are_written_in_snake_case() {
         name.as_str().unwrap().to_owned()
     });
     assert_eq!(names, ["stop", "length", "not_finite"]);
+}
+
+#[test]
+fn a_sweep_through_the_kernels_writes_what_the_cpu_does() {
+    let model = fixtures::tiny("mistral", DType::F32);
+    let vectors = BTreeMap::from([(1, (0..model.config.hidden_size).map(|i| (i as f32).sin()).collect())]);
+    let options = GenerateOptions::greedy(4);
+    let prompt: Vec<u32> = (0..9).map(|i| 3 + i * 5).collect();
+    let texts = || {
+        let generations = generate(&model, &prompt, &vectors, &[-1.0, 0.0, 2.0], &options, &mut |_, _| Ok(())).unwrap();
+        generations.into_iter().map(|generation| generation.token_ids).collect::<Vec<_>>()
+    };
+    assert_eq!(emulated(texts), texts());
 }

@@ -12,7 +12,7 @@ use hf_hub::api::sync::{Api, ApiError};
 use hf_hub::{CacheRepo, Repo};
 use indicatif::ProgressBar;
 
-use super::repo::{Failure, Step};
+use super::failure::{Failure, Step};
 use crate::Error;
 use crate::machine::files::sha256;
 use crate::machine::panics::caught;

@@ -5,6 +5,9 @@
 
 pub mod cache_dir;
 mod download;
+pub(crate) mod failure;
+mod folder;
 pub mod presets;
 pub(crate) mod repo;
+pub(crate) mod repo_id;
 pub mod resolve;

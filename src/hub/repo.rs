@@ -4,59 +4,30 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::api::sync::{Api, ApiBuilder};
+use hf_hub::{Cache, Repo};
 
 use super::download::{Fetch, patience};
-use super::resolve::{CONFIG, INDEX, OPTIONAL, ResolveOptions, TOKENIZER, WEIGHTS, folder, read_index};
+use super::failure::{Failure, Step};
+use super::folder::{CONFIG, INDEX, OPTIONAL, TOKENIZER, WEIGHTS, folder, read_index};
+use super::repo_id::RepoId;
 use crate::error::{Error, Result};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
-
-/// A repository on the hub, `owner/name[@revision]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RepoId {
-    pub repo: String,
-    pub revision: Option<String>,
-}
-
-impl RepoId {
-    pub fn parse(text: &str) -> Option<Self> {
-        let (repo, revision) = match text.split_once('@') {
-            Some((repo, revision)) => (repo, Some(revision)),
-            None => (text, None),
-        };
-        let word = |text: &str| {
-            let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-            !text.is_empty() && !text.starts_with('.') && !text.contains("..") && text.chars().all(plain)
-        };
-        let (owner, name) = repo.split_once('/')?;
-        let valid = word(owner) && word(name) && revision.is_none_or(|revision| revision.split('/').all(word));
-        valid.then(|| Self { repo: repo.to_owned(), revision: revision.map(str::to_owned) })
-    }
-
-    fn revision(&self) -> &str {
-        self.revision.as_deref().unwrap_or("main")
-    }
-
-    fn as_repo(&self) -> Repo {
-        Repo::with_revision(self.repo.clone(), RepoType::Model, self.revision().to_owned())
-    }
-}
-
-impl std::fmt::Display for RepoId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.revision {
-            Some(revision) => write!(f, "{}@{revision}", self.repo),
-            None => f.write_str(&self.repo),
-        }
-    }
-}
 
 /// Whether the network is off: by the flag, or by the hub's own variable.
 pub(crate) fn is_offline(flag: bool) -> bool {
     let is_on = |value: String| !matches!(value.trim().to_lowercase().as_str(), "" | "0" | "false" | "no" | "off");
     flag || std::env::var("HF_HUB_OFFLINE").is_ok_and(is_on)
+}
+
+/// How to resolve a model.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ResolveOptions {
+    /// Never touch the network.
+    pub offline: bool,
+    /// Show no progress of downloads.
+    pub quiet: bool,
 }
 
 /// The hub as this machine sees it.
@@ -198,64 +169,6 @@ fn lacks(id: &RepoId, name: &str, listed: &[&str]) -> String {
         "expected a model as transformers saves it".to_owned()
     };
     format!("{id} has no {name}: {advice}")
-}
-
-/// What was asked of the hub: a denied listing is a repository that one may not know of, a denied file a licence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    Listing,
-    File,
-}
-
-/// Why something did not come from the hub.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    Unknown,
-    Denied,
-    Lacks(String),
-    Unreachable(String),
-    Failed(String),
-    Other(Error),
-}
-
-impl Failure {
-    pub fn of(error: ApiError, step: Step) -> Self {
-        let error = match error {
-            ApiError::TooManyRetries(inner) => return Self::of(*inner, step),
-            ApiError::RequestError(error) => *error,
-            ApiError::LockAcquisition(path) => {
-                return Self::Failed(format!("another process is downloading it ({})", path.display()));
-            }
-            ApiError::IoError(error) => return Self::Failed(format!("writing to the cache: {error}")),
-            ApiError::InvalidResume => {
-                return Self::Failed("a partial download is broken: delete the .part file in the cache".to_owned());
-            }
-            other => return Self::Failed(one_line(&other)),
-        };
-        match (&error, step) {
-            (ureq::Error::StatusCode(404), _) | (ureq::Error::StatusCode(401), Step::Listing) => Self::Unknown,
-            (ureq::Error::StatusCode(401 | 403), _) => Self::Denied,
-            (ureq::Error::StatusCode(429), _) => {
-                Self::Failed("too many requests (429): try again later, or give HF_TOKEN".to_owned())
-            }
-            (ureq::Error::StatusCode(status), _) => Self::Failed(format!("the hub answered with status {status}")),
-            (
-                ureq::Error::Io(_)
-                | ureq::Error::HostNotFound
-                | ureq::Error::ConnectionFailed
-                | ureq::Error::Timeout(_)
-                | ureq::Error::Tls(_)
-                | ureq::Error::Rustls(_)
-                | ureq::Error::ConnectProxyFailed(_),
-                _,
-            ) => Self::Unreachable(one_line(&error)),
-            _ => Self::Failed(one_line(&error)),
-        }
-    }
-}
-
-fn one_line(error: &impl std::fmt::Display) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
+use crate::hub::folder::{INDEX, WEIGHTS};
 
 fn resolve_here(model: &str, cache: Option<&Path>) -> Result<ModelFiles> {
     resolve_with(model, cache, || Err(Error::Hub("asked the hub".to_owned())))
@@ -136,13 +137,5 @@ fn an_unknown_name_lists_the_aliases_with_the_closest() {
 fn a_path_that_is_not_there_is_said_to_be_missing() {
     for model in ["./models/none", "/none/model", "none.gguf", "models/llama/7b", "~/model"] {
         assert!(matches!(resolve_here(model, None), Err(Error::Read { .. })), "{model}");
-    }
-}
-
-#[test]
-fn edit_distance_counts_insertions_deletions_and_changes() {
-    for (a, b, distance) in [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("flaw", "lawn", 2), ("same", "same", 0)]
-    {
-        assert_eq!(edit_distance(a, b), distance, "{a} {b}");
     }
 }

@@ -6,7 +6,7 @@ use candle_core::Device;
 use crate::machine::bytes::Bytes;
 use crate::{Error, Result};
 
-/// The compute capability that kernels/*.ptx are made for.
+/// The compute capability that the kernels' PTX is made for: build.rs.
 #[cfg(feature = "cuda")]
 const OLDEST: (i32, i32) = (8, 0);
 
@@ -36,7 +36,7 @@ fn cuda(ordinal: usize) -> Result<Device> {
         ));
     }
     let unusable = |error: candle_core::Error| {
-        let reason = crate::model::weights::reason(&error);
+        let reason = crate::error::reason(&error);
         Error::Argument(format!(
             "cuda:{ordinal} cannot be used: no GPU, or no driver as new as this bipo's CUDA ({reason}); see what nvidia-smi \
              says, or use --device cpu"

@@ -12,8 +12,8 @@ use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 use candle_core::{Device, Tensor};
 use memmap2::Mmap;
 
-use super::weights::{git_lfs_pointer, map_file, reason};
-use crate::error::{Error, Result};
+use super::mapped::{git_lfs_pointer, map_file};
+use crate::error::{Error, Result, reason};
 use crate::ops::encoding::Encoding;
 
 /// Array elements of all metadata together: candle holds 32 bytes for each.
@@ -39,7 +39,7 @@ impl Gguf {
         reader.seek(SeekFrom::Start(0)).map_err(read)?;
         let content = Content::read(&mut reader).map_err(|error| Error::malformed(path, header_problem(&error)))?;
         check_extents(&content, length).map_err(|problem| Error::malformed(path, problem))?;
-        let metadata = Metadata::new(&content.metadata, path);
+        let metadata = GgufMetadata::new(&content.metadata, path);
         if let Some(parts @ 2..) = metadata.size("split.count")? {
             let problem = format!("one of {parts} parts: join them first (llama-gguf-split --merge) and give the whole file");
             return Err(Error::malformed(path, problem));
@@ -239,14 +239,14 @@ fn fixed_size(kind: u32) -> Option<u64> {
     }
 }
 
-/// Metadata by key, with errors that name the file and the key.
+/// GgufMetadata by key, with errors that name the file and the key.
 #[derive(Clone, Copy)]
-pub(crate) struct Metadata<'a> {
+pub(crate) struct GgufMetadata<'a> {
     map: &'a HashMap<String, Value>,
     pub path: &'a Path,
 }
 
-impl<'a> Metadata<'a> {
+impl<'a> GgufMetadata<'a> {
     pub fn new(map: &'a HashMap<String, Value>, path: &'a Path) -> Self {
         Self { map, path }
     }

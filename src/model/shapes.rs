@@ -1,47 +1,25 @@
 //! Shapes of known models, to measure speed and memory without their weights. Data only.
 
-use std::fmt;
-use std::str::FromStr;
+use strum::{Display, EnumString, VariantNames};
 
+use super::architecture::Architecture;
 use super::config::{Config, RopeScaling};
-use crate::{Error, Result};
 
 /// A known shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantNames)]
 pub enum Shape {
     /// meta-llama/Llama-2-7b-chat-hf.
+    #[strum(serialize = "llama-2-7b")]
     Llama2_7b,
     /// mistralai/Mistral-7B-Instruct-v0.2.
+    #[strum(serialize = "mistral-7b")]
     Mistral7b,
     /// HuggingFaceTB/SmolLM2-135M-Instruct.
+    #[strum(serialize = "smollm2-135m")]
     Smollm2_135m,
     /// No model's: as small as everything can be tried on.
+    #[strum(serialize = "tiny")]
     Tiny,
-}
-
-/// By name.
-pub const SHAPES: [(&str, Shape); 4] = [
-    ("llama-2-7b", Shape::Llama2_7b),
-    ("mistral-7b", Shape::Mistral7b),
-    ("smollm2-135m", Shape::Smollm2_135m),
-    ("tiny", Shape::Tiny),
-];
-
-impl FromStr for Shape {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let names = SHAPES.map(|(name, _)| name).join(", ");
-        let known = SHAPES.iter().find(|(name, _)| *name == text).map(|(_, shape)| *shape);
-        known.ok_or_else(|| Error::Argument(format!("shape {text:?}: expected one of {names}")))
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let name = SHAPES.iter().find(|(_, shape)| shape == self).map(|(name, _)| *name);
-        f.write_str(name.unwrap_or_default())
-    }
 }
 
 impl Shape {
@@ -58,7 +36,7 @@ impl Shape {
             Self::Smollm2_135m => Config {
                 rope_theta: 1e5,
                 max_position_embeddings: 8192,
-                tie_word_embeddings: true,
+                architecture: Architecture { tie_word_embeddings: true, ..Architecture::llama(30) },
                 ..llama(576, 1536, 30, [9, 3, 64], 49152)
             },
             Self::Tiny => llama(64, 176, 4, [4, 2, 16], 320),
@@ -81,12 +59,6 @@ fn llama(hidden_size: usize, intermediate_size: usize, layers: usize, heads: [us
         rope_theta: 1e4,
         rope_scaling: RopeScaling::None,
         max_position_embeddings: 2048,
-        sliding_window: None,
-        sliding_layers: vec![false; layers],
-        tie_word_embeddings: false,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
+        architecture: Architecture::llama(layers),
     }
 }

@@ -1,9 +1,6 @@
 //! One tensor of a checkpoint at a time, by its Hugging Face name, in the layout and type that the decoder wants: read and
 //! converted, or left where it is, in the memory-mapped file. Keeps no tensor itself.
 
-// Memory maps: nothing in the language keeps others from changing the file.
-#![allow(unsafe_code)]
-
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -17,8 +14,11 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
+use super::architecture::Family;
 use super::checkpoint::Checkpoint;
-use super::gguf::{Gguf, Metadata};
+use super::gguf::{Gguf, GgufMetadata};
+use super::mapped::{git_lfs_pointer, map_file};
+use super::names::gguf_name;
 use super::random::{self, MadeOn};
 use crate::error::{Error, Result};
 use crate::ops::encoding::Encoding;
@@ -36,22 +36,22 @@ pub enum WeightStorage {
 }
 
 /// The open weights of a checkpoint.
-pub struct Weights(Source);
+pub struct Weights(WeightSource);
 
-enum Source {
-    Shards { shards: Vec<Shard>, shard_of: HashMap<String, usize> },
+enum WeightSource {
+    Shards { shards: Vec<OpenShard>, shard_of: HashMap<String, usize> },
     Gguf(Gguf),
     Random(MadeOn),
 }
 
-struct Shard {
+struct OpenShard {
     path: PathBuf,
     map: Arc<Mmap>,
     tensors: HashMap<String, (Dtype, Vec<usize>, Range<usize>)>,
 }
 
 /// A tensor's place in its file.
-struct Stored<'a> {
+struct StoredTensor<'a> {
     path: &'a Path,
     name: String,
     shape: Vec<usize>,
@@ -65,30 +65,30 @@ impl Weights {
     /// Opens a checkpoint's weights: reads and checks the headers, no tensor yet.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
         let paths = match checkpoint {
-            Checkpoint::Gguf { path, .. } => return Gguf::open(path).map(|file| Self(Source::Gguf(file))),
+            Checkpoint::Gguf { path, .. } => return Gguf::open(path).map(|file| Self(WeightSource::Gguf(file))),
             Checkpoint::Safetensors { shards, .. } => shards,
         };
         let mut shards = Vec::with_capacity(paths.len());
         let mut shard_of = HashMap::new();
         for (index, path) in paths.iter().enumerate() {
-            let shard = Shard::open(path)?;
+            let shard = OpenShard::open(path)?;
             shard_of.extend(shard.tensors.keys().map(|name| (name.clone(), index)));
             shards.push(shard);
         }
-        Ok(Self(Source::Shards { shards, shard_of }))
+        Ok(Self(WeightSource::Shards { shards, shard_of }))
     }
 
     /// Weights of no file, whatever the shape.
     pub fn random(made_on: MadeOn) -> Self {
-        Self(Source::Random(made_on))
+        Self(WeightSource::Random(made_on))
     }
 
     /// Whether there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         match &self.0 {
-            Source::Shards { shard_of, .. } => shard_of.contains_key(name),
-            Source::Gguf(file) => gguf_name(name).is_some_and(|name| file.shape(&name).is_some()),
-            Source::Random(_) => true,
+            WeightSource::Shards { shard_of, .. } => shard_of.contains_key(name),
+            WeightSource::Gguf(file) => gguf_name(name).is_some_and(|name| file.shape(&name).is_some()),
+            WeightSource::Random(_) => true,
         }
     }
 
@@ -98,7 +98,7 @@ impl Weights {
     /// # Errors
     /// It is missing, has another shape or a type that holds no weights, or cannot be read.
     pub fn load(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
-        if let Source::Random(made_on) = self.0 {
+        if let WeightSource::Random(made_on) = self.0 {
             return random::tensor(made_on, name, shape, dtype, device);
         }
         let tensor = self.stored(name, shape)?.read()?;
@@ -124,7 +124,7 @@ impl Weights {
             return self.load(name, &shape, dtype, device).map(Weight::Tensor);
         }
         let tensor = match &self.0 {
-            Source::Random(made_on) => random::tensor(*made_on, name, &shape, DType::F32, &Device::Cpu)?,
+            WeightSource::Random(made_on) => random::tensor(*made_on, name, &shape, DType::F32, &Device::Cpu)?,
             _ => {
                 let stored = self.stored(name, &shape)?;
                 let same = Encoding::of_dtype(dtype) == Some(stored.encoding) && stored.order == RowOrder::Plain;
@@ -176,57 +176,57 @@ impl Weights {
             storage == WeightStorage::Dense && stored.is_some() && stored == Encoding::of_dtype(dtype)
         };
         let elements: u64 = match &self.0 {
-            Source::Shards { shards, .. } => {
+            WeightSource::Shards { shards, .. } => {
                 let all = shards.iter().flat_map(|shard| shard.tensors.values());
                 all.filter(|(dtype, shape, _)| shape.len() > 1 && !stays(encoding(*dtype)))
                     .map(|(_, shape, _)| wide(shape))
                     .sum()
             }
-            Source::Gguf(file) => {
+            WeightSource::Gguf(file) => {
                 let stored = |name: &&str| file.place(name).ok().map(|(encoding, _)| encoding);
                 let shapes = file.names().filter(|name| !stays(stored(name))).filter_map(|name| file.shape(name));
                 shapes.filter(|shape| shape.len() > 1).map(wide).sum()
             }
-            Source::Random(_) => 0,
+            WeightSource::Random(_) => 0,
         };
         elements.saturating_mul(dtype.size_in_bytes() as u64)
     }
 
-    fn stored(&self, name: &str, shape: &[usize]) -> Result<Stored<'_>> {
+    fn stored(&self, name: &str, shape: &[usize]) -> Result<StoredTensor<'_>> {
         match &self.0 {
-            Source::Shards { shards, shard_of } => {
+            WeightSource::Shards { shards, shard_of } => {
                 let Some(shard) = shard_of.get(name).and_then(|&index| shards.get(index)) else {
                     return Err(Error::malformed(self.path(), format!("missing tensor `{name}`, expected shape {shape:?}")));
                 };
                 shard.stored(name, shape)
             }
-            Source::Gguf(file) => stored_in_gguf(file, name, shape),
-            Source::Random(_) => Err(Error::Argument(format!("random weights: tensor `{name}` is in no file"))),
+            WeightSource::Gguf(file) => stored_in_gguf(file, name, shape),
+            WeightSource::Random(_) => Err(Error::Argument(format!("random weights: tensor `{name}` is in no file"))),
         }
     }
 
     /// The metadata of a GGUF file; `None` for safetensors.
     pub fn gguf_metadata(&self) -> Option<&HashMap<String, Value>> {
         match &self.0 {
-            Source::Shards { .. } | Source::Random(_) => None,
-            Source::Gguf(file) => Some(file.metadata()),
+            WeightSource::Shards { .. } | WeightSource::Random(_) => None,
+            WeightSource::Gguf(file) => Some(file.metadata()),
         }
     }
 
     /// The shape of a GGUF file's tensor by its GGUF name, outermost dimension first; `None` for safetensors.
     pub fn gguf_shape(&self, name: &str) -> Option<Vec<usize>> {
         match &self.0 {
-            Source::Shards { .. } | Source::Random(_) => None,
-            Source::Gguf(file) => file.shape(name).map(<[usize]>::to_vec),
+            WeightSource::Shards { .. } | WeightSource::Random(_) => None,
+            WeightSource::Gguf(file) => file.shape(name).map(<[usize]>::to_vec),
         }
     }
 
     /// The file, or the folder of several shards: for messages.
     pub fn path(&self) -> &Path {
         match &self.0 {
-            Source::Gguf(file) => &file.path,
-            Source::Random(_) => Path::new("random weights"),
-            Source::Shards { shards, .. } => match shards.as_slice() {
+            WeightSource::Gguf(file) => &file.path,
+            WeightSource::Random(_) => Path::new("random weights"),
+            WeightSource::Shards { shards, .. } => match shards.as_slice() {
                 [shard] => &shard.path,
                 shards => shards.first().and_then(|shard| shard.path.parent()).unwrap_or(Path::new("")),
             },
@@ -234,7 +234,7 @@ impl Weights {
     }
 }
 
-impl Shard {
+impl OpenShard {
     fn open(path: &Path) -> Result<Self> {
         let read = |source| Error::read(path, source);
         let mut head = Vec::new();
@@ -254,7 +254,7 @@ impl Shard {
         Ok(Self { path: path.to_path_buf(), tensors, map: Arc::new(map) })
     }
 
-    fn stored(&self, name: &str, shape: &[usize]) -> Result<Stored<'_>> {
+    fn stored(&self, name: &str, shape: &[usize]) -> Result<StoredTensor<'_>> {
         let Some((dtype, found, range)) = self.tensors.get(name) else {
             return Err(Error::malformed(&self.path, format!("missing tensor `{name}`, expected shape {shape:?}")));
         };
@@ -263,7 +263,7 @@ impl Shard {
             let problem = format!("tensor `{name}`: expected F32, F16 or BF16, found {dtype:?}");
             return Err(Error::malformed(&self.path, problem));
         };
-        Ok(Stored {
+        Ok(StoredTensor {
             path: &self.path,
             name: name.to_owned(),
             shape: shape.to_vec(),
@@ -285,14 +285,7 @@ fn encoding(dtype: Dtype) -> Option<Encoding> {
     }
 }
 
-/// Maps a file for reading.
-pub(super) fn map_file(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(|source| Error::read(path, source))?;
-    // SAFETY: a memory map is sound while nobody changes the file; weights are written once, by a download.
-    unsafe { Mmap::map(&file) }.map_err(|source| Error::read(path, source))
-}
-
-impl Stored<'_> {
+impl StoredTensor<'_> {
     /// The tensor in memory, f32 on the CPU. The file is read, not the map: what is converted need not stay mapped.
     fn read(&self) -> Result<Tensor> {
         let failed = |source| Error::read(self.path, source);
@@ -326,7 +319,7 @@ fn owned(encoding: Encoding, tensor: &Tensor, shape: [usize; 2], to: fn(f32) -> 
     HostWeight::encoded(Bytes::Owned(bytes), encoding, shape[1], RowOrder::Plain)
 }
 
-fn stored_in_gguf<'a>(file: &'a Gguf, name: &str, shape: &[usize]) -> Result<Stored<'a>> {
+fn stored_in_gguf<'a>(file: &'a Gguf, name: &str, shape: &[usize]) -> Result<StoredTensor<'a>> {
     let stored = gguf_name(name).and_then(|stored| file.shape(&stored).map(|found| (stored, found)));
     let Some((stored, found)) = stored else {
         let stored = gguf_name(name).unwrap_or_else(|| name.to_owned());
@@ -342,7 +335,7 @@ fn stored_in_gguf<'a>(file: &'a Gguf, name: &str, shape: &[usize]) -> Result<Sto
         None => RowOrder::Plain,
     };
     let (encoding, range) = file.place(&stored)?;
-    Ok(Stored { path: &file.path, name: stored, shape: shape.to_vec(), encoding, order, map: &file.map, range })
+    Ok(StoredTensor { path: &file.path, name: stored, shape: shape.to_vec(), encoding, order, map: &file.map, range })
 }
 
 fn check_shape(path: &Path, name: &str, expected: &[usize], found: &[usize]) -> Result<()> {
@@ -352,40 +345,12 @@ fn check_shape(path: &Path, name: &str, expected: &[usize], found: &[usize]) -> 
     Err(Error::malformed(path, format!("tensor `{name}`: expected shape {expected:?}, found {found:?}")))
 }
 
-/// The GGUF name of a Hugging Face tensor.
-fn gguf_name(name: &str) -> Option<String> {
-    match name {
-        "model.embed_tokens.weight" => return Some("token_embd.weight".to_owned()),
-        "model.norm.weight" => return Some("output_norm.weight".to_owned()),
-        "lm_head.weight" => return Some("output.weight".to_owned()),
-        "rope_freqs.weight" => return Some(name.to_owned()),
-        _ => {}
-    }
-    let (block, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
-    let (module, kind) = rest.rsplit_once('.')?;
-    let module = match module {
-        "input_layernorm" => "attn_norm",
-        "self_attn.q_proj" => "attn_q",
-        "self_attn.k_proj" => "attn_k",
-        "self_attn.v_proj" => "attn_v",
-        "self_attn.o_proj" => "attn_output",
-        "self_attn.q_norm" => "attn_q_norm",
-        "self_attn.k_norm" => "attn_k_norm",
-        "post_attention_layernorm" => "ffn_norm",
-        "mlp.gate_proj" => "ffn_gate",
-        "mlp.up_proj" => "ffn_up",
-        "mlp.down_proj" => "ffn_down",
-        _ => return None,
-    };
-    Some(format!("blk.{block}.{module}.{kind}"))
-}
-
 /// How many heads the rows of this tensor belong to, if the file interleaves their rotary pairs: llama.cpp's converter does so
-/// to the queries and keys of the `llama` and `mistral` architectures.
+/// to the queries and keys of some families.
 fn interleaved_heads(file: &Gguf, name: &str) -> Result<Option<usize>> {
-    let metadata = Metadata::new(file.metadata(), &file.path);
+    let metadata = GgufMetadata::new(file.metadata(), &file.path);
     let arch = metadata.required_text("general.architecture")?;
-    if !matches!(arch, "llama" | "mistral") {
+    if !Family::of(arch).is_some_and(|family| family.interleaved) {
         return Ok(None);
     }
     let query_heads = metadata.size(&format!("{arch}.attention.head_count"))?;
@@ -398,11 +363,6 @@ fn interleaved_heads(file: &Gguf, name: &str) -> Result<Option<usize>> {
     Ok(None)
 }
 
-/// What to say of a file that is a stand-in for the weights, as a clone without Git LFS leaves it.
-pub(super) fn git_lfs_pointer(head: &[u8]) -> Option<&'static str> {
-    head.starts_with(b"version ").then_some("a Git LFS pointer, not the weights: run `git lfs pull` in its folder")
-}
-
 fn safetensors_problem(error: &SafeTensorError) -> String {
     match error {
         SafeTensorError::MetadataIncompleteBuffer | SafeTensorError::InvalidHeaderLength => {
@@ -413,21 +373,6 @@ fn safetensors_problem(error: &SafeTensorError) -> String {
         }
         other => format!("broken safetensors header: {other}"),
     }
-}
-
-/// The innermost error: candle wraps backtraces and paths around it.
-fn innermost(error: &candle_core::Error) -> &candle_core::Error {
-    match error {
-        candle_core::Error::WithBacktrace { inner, .. }
-        | candle_core::Error::WithPath { inner, .. }
-        | candle_core::Error::Context { inner, .. } => innermost(inner),
-        error => error,
-    }
-}
-
-/// The first line of the innermost error: the whole holds a backtrace where `RUST_BACKTRACE` is set.
-pub(crate) fn reason(error: &candle_core::Error) -> String {
-    innermost(error).to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

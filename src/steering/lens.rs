@@ -30,10 +30,16 @@ pub struct ResidualNorm {
 }
 
 /// Length of the residual after each of the first `blocks` blocks, over all tokens of `sequences` (each at least one id).
+/// `on_block` is called after each block.
 ///
 /// # Errors
-/// An id is none of the model's, or a tensor operation fails.
-pub fn residual_norms(model: &Model, sequences: &[Vec<u32>], blocks: usize) -> Result<Vec<ResidualNorm>> {
+/// An id is none of the model's, a tensor operation or `on_block` fails.
+pub fn residual_norms(
+    model: &Model,
+    sequences: &[Vec<u32>],
+    blocks: usize,
+    on_block: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<ResidualNorm>> {
     let mut layout = Layout::default();
     sequences.iter().for_each(|ids| layout.push_sequence(ids.len()));
     let plan = model.plan(&layout)?;
@@ -42,6 +48,7 @@ pub fn residual_norms(model: &Model, sequences: &[Vec<u32>], blocks: usize) -> R
     for block in 0..blocks.min(model.num_blocks()) {
         x = model.run(block..block + 1, &x, &plan)?;
         norms.push(summary(row_norms(&x)?));
+        on_block()?;
     }
     Ok(norms)
 }

@@ -1,16 +1,15 @@
 //! Which tokens a vector is added at: a rule on the token's position (`--positions`) and one on whose words it belongs to
 //! (`--spans`). Both must hold. How the words are found in a prompt is the business of `tokens`.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, VariantNames};
 
 use crate::{Error, Result};
 
 /// Where a vector is added.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, VariantNames)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Positions {
     /// At every token of prompt and response.
     #[default]
@@ -71,35 +70,11 @@ impl Positions {
     }
 }
 
-impl fmt::Display for Positions {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::All => "all",
-            Self::Prompt => "prompt",
-            Self::Response => "response",
-            Self::Last => "last",
-        })
-    }
-}
-
-impl FromStr for Positions {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "all" => Ok(Self::All),
-            "prompt" => Ok(Self::Prompt),
-            "response" => Ok(Self::Response),
-            "last" => Ok(Self::Last),
-            _ => Err(Error::Argument(format!("positions {text:?}: expected all, prompt, response or last"))),
-        }
-    }
-}
-
 /// Whose words a vector is added at: the content of that role's messages, as the chat template renders them, without the
 /// template's own tokens. A response and what is generated are the assistant's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, VariantNames)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Spans {
     /// The user's, in every turn of the prompt.
     User,
@@ -111,27 +86,6 @@ impl Spans {
     /// Whether a response's tokens, and generated ones, are in these spans.
     pub fn includes_response(self) -> bool {
         self == Self::Assistant
-    }
-}
-
-impl fmt::Display for Spans {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::User => "user",
-            Self::Assistant => "assistant",
-        })
-    }
-}
-
-impl FromStr for Spans {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "user" => Ok(Self::User),
-            "assistant" => Ok(Self::Assistant),
-            _ => Err(Error::Argument(format!("spans {text:?}: expected user or assistant"))),
-        }
     }
 }
 

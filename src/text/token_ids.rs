@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::machine::files::read_text;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::{Object, parse_object};
-use crate::model::gguf::Metadata;
+use crate::model::gguf::GgufMetadata;
 use crate::model::weights::Weights;
 
 /// Special token ids of a model.
@@ -76,7 +76,7 @@ impl TokenIds {
 
     /// From GGUF metadata; `path` is for messages.
     pub fn from_gguf(metadata: &HashMap<String, gguf_file::Value>, path: &Path) -> Result<Self> {
-        let metadata = Metadata::new(metadata, path);
+        let metadata = GgufMetadata::new(metadata, path);
         let tokens = metadata.count("tokenizer.ggml.tokens").unwrap_or(usize::MAX);
         let id = |key: &str| match metadata.size(key)? {
             None => Ok(None),

@@ -9,8 +9,9 @@ use super::objective::{Objective, PairLogProbs, PairReference};
 use super::responses::Responses;
 use crate::Result;
 use crate::model::Model;
-use crate::model::block::{FrozenKeys, Plan, Saved, Selection};
+use crate::model::block::Saved;
 use crate::model::layout::{Branches, Layout};
+use crate::model::plan::{FrozenKeys, Plan, Selection};
 use crate::ops::head::{Gradient, LogProbs, Prediction, Predictions};
 use crate::steering::Steering;
 use crate::steering::layers::Layers;
@@ -409,7 +410,7 @@ impl<'m> Batch<'m> {
 
     /// Floating-point operations that the blocks above `layer` and the head need, forward and back.
     pub fn flops(&self, layer: usize) -> u64 {
-        let pass = crate::model::flops::Pass {
+        let pass = crate::model::flops::PassShape {
             blocks: self.model.num_blocks() - layer - 1,
             rows: self.rows(),
             segments: self.plan.segments(),
@@ -440,3 +441,7 @@ impl<'m> Batch<'m> {
         Ok((self.responses.sums(&by_token), by_layer))
     }
 }
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;

@@ -5,18 +5,17 @@
 //! The last token of a response (the end of turn, where nothing was truncated) is no row of that cache and is left out: every
 //! response ends in the same one.
 
-use std::fmt;
-use std::str::FromStr;
-
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, VariantNames};
 
 use super::activations::{Activations, Entry};
 use crate::{Error, Result};
 
 /// Which of a response's tokens the residual is taken at.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, EnumString, VariantNames)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum CaaPositions {
     /// At all of them but the last, the end of turn: their mean.
     #[default]
@@ -24,27 +23,6 @@ pub enum CaaPositions {
     /// At the last before the end of turn. CAA's own pairs are multiple-choice answers `(A)`, and its code takes the letter,
     /// the token before the last.
     Last,
-}
-
-impl fmt::Display for CaaPositions {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::Response => "response",
-            Self::Last => "last",
-        })
-    }
-}
-
-impl FromStr for CaaPositions {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "response" => Ok(Self::Response),
-            "last" => Ok(Self::Last),
-            _ => Err(Error::Argument(format!("CAA positions {text:?}: expected response or last"))),
-        }
-    }
 }
 
 /// A vector that was not learned.

@@ -13,8 +13,9 @@ use crate::steering::positions::Positions;
 use crate::{Error, Result};
 
 /// How the direction of a step is drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::EnumString, strum::VariantNames)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Direction {
     /// −1 or +1, one a step: algorithm 1.
     Sign,

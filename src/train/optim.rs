@@ -1,6 +1,7 @@
 //! AdamW with decoupled weight decay (arXiv 1711.05101) and the learning-rate schedules, as PyTorch and transformers have them.
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, VariantNames};
 
 use crate::steering::dose::l2_norm;
 
@@ -51,8 +52,9 @@ impl AdamW {
 }
 
 /// How the learning rate falls after the warmup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, VariantNames)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Scheduler {
     /// Half a cosine, to 0 at the end.
     Cosine,

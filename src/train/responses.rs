@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 
 use super::objective::{Objective, PairLogProbs, PairReference};
 use crate::Result;
-use crate::ops::kernels::{self, Argument, Call, Element, Launcher, Module};
+use crate::ops::cuda::{self, Argument, Call, Element, Launcher, Module};
 
 /// The tokens `P` of some pairs' responses.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ impl Responses {
     pub fn new(owners: Vec<(usize, usize)>, constants: Vec<PairLogProbs>, device: &Device) -> Result<Self> {
         let numbers = owners.iter().map(|(pair, side)| (2 * pair + side) as u32);
         // A device has no memory for no tokens.
-        let table = kernels::launcher(device).map(|_| Tensor::from_iter(numbers.chain([0]), device)).transpose()?;
+        let table = cuda::launcher(device).map(|_| Tensor::from_iter(numbers.chain([0]), device)).transpose()?;
         Ok(Self { owners, constants, table })
     }
 
@@ -52,7 +52,7 @@ impl Responses {
 
     /// Slopes of the objective's mean loss at the tokens' log-probabilities, `(P,)` f32. → the same, where they are
     pub fn slopes(&self, objective: Objective, d: f64, log_probs: &Tensor, references: &[PairReference]) -> Result<Tensor> {
-        match (objective, kernels::launcher(log_probs.device()).zip(self.table.as_ref())) {
+        match (objective, cuda::launcher(log_probs.device()).zip(self.table.as_ref())) {
             (Objective::Bipo { beta }, Some((launcher, owners))) => {
                 self.bipo_slopes_kernel(launcher, [log_probs, owners], [beta, d], references)
             }
@@ -93,3 +93,7 @@ impl Responses {
         Ok(by_pair.launch_for_one(launcher)?.narrow(0, 0, count)?)
     }
 }
+
+#[cfg(test)]
+#[path = "responses_tests.rs"]
+mod tests;

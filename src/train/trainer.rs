@@ -313,8 +313,9 @@ impl<'a> Trainer<'a> {
 fn passes(model: &Model, entries: &[&Entry], layer: usize) -> usize {
     let (in_memory, mapped) = model.weight_bytes();
     let limit = ((in_memory + mapped) / 3).max(32 << 20);
-    let rows: usize = entries.iter().map(|entry| entry.rows.live_rows().count()).sum();
-    (rows * model.saved_bytes_a_row(layer + 1)).div_ceil(limit).clamp(1, entries.len())
+    let computed = entries.iter().map(|entry| entry.rows.live_rows().count()).sum();
+    let seen = entries.iter().map(|entry| entry.rows.branches.rows()).sum();
+    model.saved_bytes(layer + 1, computed, seen).div_ceil(limit).clamp(1, entries.len())
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {

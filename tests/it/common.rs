@@ -11,9 +11,9 @@ use bipo::model::weights::Weights;
 use candle_core::{DType, Device};
 use serde_json::Value;
 
-/// A recorded file.
+/// A file of what the authors' trainer was recorded to compute.
 pub fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden").join(name)
 }
 
 pub fn golden_json(name: &str) -> Value {

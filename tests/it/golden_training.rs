@@ -11,7 +11,7 @@ use bipo::text::tokens::{EncodedPair, EncodedResponse};
 use bipo::train::activations::{Activations, CacheOptions};
 use bipo::train::optim::Scheduler;
 use bipo::train::{Direction, TrainConfig, Trainer};
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use serde_json::Value;
 
 use crate::common::{self, ids};
@@ -63,7 +63,6 @@ fn norm(a: &[f32]) -> f64 {
 }
 
 #[test]
-#[ignore = "needs the authors' recorded run in ../shared"]
 fn reference_log_probs_and_48_steps_equal_the_authors_trainer() {
     let model: &Model = common::smollm2();
     let (pairs, reference) = recorded_pairs();
@@ -89,17 +88,20 @@ fn reference_log_probs_and_48_steps_equal_the_authors_trainer() {
         let number = |key: &str| step[key].as_f64().unwrap();
         assert!((record.loss - number("loss")).abs() < 2e-5, "step {index}: {} is not {}", record.loss, number("loss"));
         assert!((record.lr - number("lr")).abs() < 1e-12, "step {index}: lr {}", record.lr);
+        for (what, ours) in [("grad_norm", record.grad_norm), ("v_norm_after", record.vector_norm)] {
+            let difference = (ours - number(what)).abs();
+            assert!(difference <= 1e-4 * number(what), "step {index}: {what} {ours} is not {}", number(what));
+        }
         let gradient_cosine = cosine(&trainer.gradient, &row_of("grad_at_step_wd05", index));
         assert!(gradient_cosine >= 0.9999, "step {index}: gradient cosine {gradient_cosine}");
     }
-    let expected = row_of("v_after_step_wd05", 47);
+    let expected = row_of("v_after_step_wd05", 0);
     let (cosine, ratio) = (cosine(&trainer.state.v, &expected), norm(&trainer.state.v) / norm(&expected));
     assert!(cosine >= 0.9999, "cosine of v {cosine}");
     assert!((ratio - 1.0).abs() < 1e-3, "norm ratio of v {ratio}");
 }
 
 #[test]
-#[ignore = "needs the authors' recorded run in ../shared"]
 fn the_first_loss_is_ln_2() {
     let model = common::smollm2();
     let (pairs, _) = recorded_pairs();
@@ -110,7 +112,6 @@ fn the_first_loss_is_ln_2() {
 }
 
 #[test]
-#[ignore = "needs the authors' recorded run in ../shared"]
 fn steered_logits_and_greedy_tokens_equal_the_recorded_ones() {
     let model = common::smollm2();
     let recorded = common::golden_json("steer_parity.json");
@@ -119,6 +120,8 @@ fn steered_logits_and_greedy_tokens_equal_the_recorded_ones() {
     let v: Vec<f32> = tensors["v_random_norm8"].to_vec1().unwrap();
     let vectors = BTreeMap::from([(layer, v)]);
     let cases = recorded["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 15);
+    let [sample, sums] = ["logits_of_every_128th_id", "sums_of_128_logits"].map(|name| tensors[name].to_vec2::<f32>().unwrap());
     for (prompt, cases) in cases.chunks(3).enumerate() {
         let prompt_ids = ids(&cases[0]["prompt_ids"]);
         let magnitudes: Vec<f32> = cases.iter().map(|case| case["magnitude"].as_f64().unwrap() as f32).collect();
@@ -128,13 +131,9 @@ fn steered_logits_and_greedy_tokens_equal_the_recorded_ones() {
         for (branch, case) in cases.iter().enumerate() {
             assert_eq!(ids(&case["prompt_ids"]), prompt_ids);
             let name = format!("p{prompt}_m{:+}", magnitudes[branch]);
-            let expected: &Tensor = &tensors[&name];
-            let got = logits.get(branch).unwrap();
-            let difference = (&got - expected.flatten_all().unwrap()).unwrap().abs().unwrap().max(0).unwrap();
-            let difference = difference.to_scalar::<f32>().unwrap();
-            assert!(difference < 2e-2, "{name}: logits differ by {difference}");
-            let top = got.argmax(0).unwrap().to_scalar::<u32>().unwrap();
-            assert_eq!(top, ids(&case["top20_ids"])[0], "{name}: top token");
+            let got: Vec<f32> = logits.get(branch).unwrap().to_vec1().unwrap();
+            let row = 3 * prompt + branch;
+            assert_logits(&name, &got, case, &sample[row], &sums[row]);
             let (ours, theirs) = (&texts[branch].token_ids, ids(&case["greedy32_ids"]));
             let Some(at) = (0..theirs.len()).find(|at| ours.get(*at) != Some(&theirs[*at])) else { continue };
             assert!(case["min_top2_gap"].as_f64().unwrap() < 0.02, "{name}: {ours:?} is not {theirs:?}");
@@ -148,9 +147,27 @@ fn steered_logits_and_greedy_tokens_equal_the_recorded_ones() {
     }
 }
 
+/// Not every logit is recorded, but each is in a sum, which it changes by as much as it is wrong.
+fn assert_logits(name: &str, got: &[f32], case: &Value, sample: &[f32], sums: &[f32]) {
+    assert!(got.len() == 128 * sums.len() && sample.len() == sums.len(), "{name}: {} logits", got.len());
+    let top_ids = ids(&case["top20_ids"]);
+    let top_logits = case["top20_logits"].as_array().unwrap().iter().map(|logit| logit.as_f64().unwrap() as f32);
+    let top = top_ids.iter().map(|id| *id as usize).zip(top_logits);
+    for (id, logit) in top.chain((0..).step_by(128).zip(sample.iter().copied())) {
+        assert!((got[id] - logit).abs() < 2e-2, "{name}: logit {id} is {}, not {logit}", got[id]);
+    }
+    for (run, (got, sum)) in got.chunks(128).zip(sums).enumerate() {
+        let got: f64 = got.iter().map(|logit| f64::from(*logit)).sum();
+        let difference = (got - f64::from(*sum)).abs();
+        assert!(difference < 2e-2, "{name}: sum of the 128 logits from {} on is {got}, not {sum}", 128 * run);
+    }
+    let top = (0..got.len()).max_by(|a, b| got[*a].total_cmp(&got[*b])).unwrap();
+    assert_eq!(top as u32, top_ids[0], "{name}: top token");
+}
+
 /// The rate, steps and rows of the recorded PyTorch run: |v| 4.5, +3.7 at d = +1 and −4.0 at d = −1, 96 % and 92 % right.
 #[test]
-#[ignore = "needs the authors' data in ../shared"]
+#[ignore = "needs the authors' data in ../shared/data"]
 fn power_seeking_moves_held_out_pairs_as_far_as_in_pytorch() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/power-seeking/train.csv");
     let out = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use bipo::model::shapes::Shape;
 use clap::Args;
 
 use super::ModelArgs;
-use super::values::{seconds, up_to_4096};
+use super::values::{one_of, seconds, up_to_4096};
 
 #[derive(Debug, Args)]
 // An empty name is no model; no text is read.
@@ -19,7 +19,7 @@ pub struct BenchArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Measure a model of this shape with random weights, which needs no file.
-    #[arg(long, value_name = "llama-2-7b|mistral-7b|smollm2-135m|tiny", conflicts_with = "model")]
+    #[arg(long, value_parser = one_of::<Shape>(), conflicts_with = "model")]
     pub shape: Option<Shape>,
     /// Take this many pairs a step.
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = up_to_4096)]

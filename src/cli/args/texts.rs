@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use bipo::data::TruthfulPairs;
 use bipo::steering::magnitudes::Magnitudes;
 use bipo::steering::positions::{Positions, Spans};
 use clap::{Args, ValueEnum};
 
-use super::values::{positive, positive_number, probability, resamples, seconds, temperature};
-use super::{ModelArgs, PairsArg, ReportArgs};
+use super::values::{one_of, positive, positive_number, probability, resamples, seconds, temperature};
+use super::{ModelArgs, ReportArgs};
 
 #[derive(Debug, Args)]
 pub struct SteerArgs {
@@ -21,11 +22,11 @@ pub struct SteerArgs {
     pub layer: Option<usize>,
     /// Add the vector at these tokens, whatever its file says: all, prompt, response (what is generated), or last (the
     /// prompt's last token alone) [default: the file's].
-    #[arg(long, value_name = "all|prompt|response|last")]
+    #[arg(long, value_parser = one_of::<Positions>())]
     pub positions: Option<Positions>,
     /// Add it at tokens of this role's messages alone; what is generated is the assistant's [default: the file's, or any
     /// where --positions is given].
-    #[arg(long, value_name = "user|assistant")]
+    #[arg(long, value_parser = one_of::<Spans>())]
     pub spans: Option<Spans>,
     /// Generate at these factors: a list -2,0,2 or a range -2..2:0.5.
     #[arg(long, default_value = "-2,0,2", allow_hyphen_values = true, value_name = "LIST")]
@@ -73,10 +74,10 @@ pub struct EvalArgs {
     #[arg(long)]
     pub layer: Option<usize>,
     /// Add the vector at these tokens, whatever its file says: all, prompt, response or last [default: the file's].
-    #[arg(long, value_name = "all|prompt|response|last")]
+    #[arg(long, value_parser = one_of::<Positions>())]
     pub positions: Option<Positions>,
     /// Add it at tokens of this role's messages alone [default: the file's, or any where --positions is given].
-    #[arg(long, value_name = "user|assistant")]
+    #[arg(long, value_parser = one_of::<Spans>())]
     pub spans: Option<Spans>,
     /// Measure at these factors: a list -2,0,2 or a range -2..2:0.5.
     #[arg(long, default_value = "-2..2:1", allow_hyphen_values = true, value_name = "LIST")]
@@ -91,8 +92,8 @@ pub struct EvalArgs {
     #[arg(long)]
     pub strict: bool,
     /// Pair TruthfulQA's best answer with all of its incorrect ones, or with the first.
-    #[arg(long, default_value = "all")]
-    pub pairs: PairsArg,
+    #[arg(long, default_value = "all", value_parser = one_of::<TruthfulPairs>())]
+    pub pairs: TruthfulPairs,
     /// Put this text between prompt and response; auto is a space unless the template ends in white space.
     #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
     pub response_prefix: String,

@@ -14,7 +14,7 @@ use bipo::train::optim::Scheduler;
 use clap::{Args, ValueEnum};
 
 use super::ModelArgs;
-use super::values::{not_negative, positive, positive_number};
+use super::values::{not_negative, one_of, positive, positive_number};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -32,7 +32,7 @@ pub struct TrainArgs {
     pub method: MethodArg,
     /// With --method caa, compare activations at these tokens of the responses: response (the mean of all but the end of
     /// turn) or last (the one before it) [default: response].
-    #[arg(long, value_name = "response|last")]
+    #[arg(long, value_parser = one_of::<CaaPositions>())]
     pub caa_positions: Option<CaaPositions>,
     /// Continue from this vector; its layers must be the run's, which they are by default [default: start at zero].
     #[arg(long, value_name = "FILE")]
@@ -124,18 +124,18 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 0.1, value_parser = positive_number)]
     pub beta: f64,
     /// Draw the direction of a step: one sign, uniform in [-1, 1], or both signs of every batch.
-    #[arg(long, default_value = "sign")]
-    pub direction: DirectionArg,
+    #[arg(long, default_value = "sign", value_parser = one_of::<Direction>())]
+    pub direction: Direction,
     /// Scale gradients down to this norm.
     #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
     pub max_grad_norm: f64,
     /// Add the vector at these tokens: all, prompt, response, or last (the prompt's last token alone, the one that
     /// predicts the response's first).
-    #[arg(long, default_value = "all", value_name = "all|prompt|response|last")]
+    #[arg(long, default_value = "all", value_parser = one_of::<Positions>())]
     pub positions: Positions,
     /// Add it at tokens of this role's messages alone, without the chat template's own; a response is the assistant's
     /// [default: at any].
-    #[arg(long, value_name = "user|assistant")]
+    #[arg(long, value_parser = one_of::<Spans>())]
     pub spans: Option<Spans>,
     /// Put this text between prompt and response; auto is a space unless the template ends in white space.
     #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
@@ -147,8 +147,8 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 100)]
     pub warmup_steps: usize,
     /// Lower the learning rate after the warmup along this curve.
-    #[arg(long, default_value = "cosine")]
-    pub scheduler: SchedulerArg,
+    #[arg(long, default_value = "cosine", value_parser = one_of::<Scheduler>())]
+    pub scheduler: Scheduler,
     /// Seed shuffles and directions.
     #[arg(long, default_value_t = 11)]
     pub seed: u64,
@@ -162,65 +162,16 @@ pub struct RunArgs {
     #[arg(long)]
     pub strict: bool,
     /// Pair TruthfulQA's best answer with all of its incorrect ones, or with the first.
-    #[arg(long, default_value = "all")]
-    pub pairs: PairsArg,
+    #[arg(long, default_value = "all", value_parser = one_of::<TruthfulPairs>())]
+    pub pairs: TruthfulPairs,
     /// Keep the activation cache on the device, or in main memory (past --cache-memory in a file), from where each batch is
     /// brought to the device [default: auto: on the device where it fits].
-    #[arg(long, default_value = "auto", hide_default_value = true, value_name = "auto|device|host")]
+    #[arg(long, default_value = "auto", hide_default_value = true, value_parser = one_of::<CachePlace>())]
     pub cache: CachePlace,
     /// Keep this much of the activation cache in main memory, the rest in a temporary file in the output directory, as 2GB
     /// or 500MiB [default: a quarter of the machine's memory].
     #[arg(long, value_name = "SIZE")]
     pub cache_memory: Option<Bytes>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum DirectionArg {
-    Sign,
-    Uniform,
-    Both,
-}
-
-impl From<DirectionArg> for Direction {
-    fn from(arg: DirectionArg) -> Self {
-        match arg {
-            DirectionArg::Sign => Self::Sign,
-            DirectionArg::Uniform => Self::Uniform,
-            DirectionArg::Both => Self::Both,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum SchedulerArg {
-    Cosine,
-    Linear,
-    Constant,
-}
-
-impl From<SchedulerArg> for Scheduler {
-    fn from(arg: SchedulerArg) -> Self {
-        match arg {
-            SchedulerArg::Cosine => Self::Cosine,
-            SchedulerArg::Linear => Self::Linear,
-            SchedulerArg::Constant => Self::Constant,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum PairsArg {
-    All,
-    First,
-}
-
-impl From<PairsArg> for TruthfulPairs {
-    fn from(arg: PairsArg) -> Self {
-        match arg {
-            PairsArg::All => Self::All,
-            PairsArg::First => Self::First,
-        }
-    }
 }
 
 /// `--response-prefix` as the encoder wants it.

@@ -1,8 +1,19 @@
-//! Values of flags: numbers in their ranges, and files with a factor.
+//! Values of flags: names from a list, numbers in their ranges, and files with a factor.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use bipo::Error;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use strum::{ParseError, VariantNames};
+
+/// One of an enum's names, which the help and the message of a wrong one list.
+pub(super) fn one_of<T>() -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = ParseError> + VariantNames + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(T::VARIANTS.iter().copied()).try_map(|name| name.parse())
+}
 
 pub(super) fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number above 0".into())

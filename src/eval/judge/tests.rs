@@ -119,7 +119,7 @@ fn texts(count: usize) -> Vec<Generation> {
 }
 
 fn run(config: &JudgeConfig, generations: &[Generation]) -> Result<JudgeReport> {
-    judge(config, generations, &mut |_, _| {})
+    judge(config, generations, &mut |_, _| ControlFlow::Continue(()))
 }
 
 fn scores(report: &JudgeReport) -> Vec<Option<u8>> {
@@ -265,14 +265,6 @@ fn equal_texts_are_asked_for_once_and_each_magnitude_has_its_mean() {
     // s = 0.70711, t(1) = 12.706: 12.706 · 0.70711 / √2
     let [low, high] = one.interval.unwrap();
     assert!((low - (2.5 - 6.353)).abs() < 1e-3 && (high - (2.5 + 6.353)).abs() < 1e-3);
-}
-
-#[test]
-fn quantiles_of_t_are_those_of_the_tables() {
-    // At each of these a numeric integral of the density is 0.975 to 3e-6.
-    for (degrees, expected) in [(1, 12.7062), (5, 2.5706), (30, 2.0423), (31, 2.0395), (60, 2.0003), (1000, 1.9623)] {
-        assert!((t_975(degrees) - expected).abs() < 5e-4, "{degrees}: {}", t_975(degrees));
-    }
 }
 
 #[test]

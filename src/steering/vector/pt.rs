@@ -9,7 +9,7 @@ use candle_core::pickle::{Object, Stack};
 
 use super::Metadata;
 use super::file::{LARGEST_FILE, Vectors};
-use crate::model::weights::reason;
+use crate::error::reason;
 use crate::{Error, Result};
 
 /// Where a tensor lies in the archive.

@@ -81,7 +81,7 @@ fn a_bare_tensor_needs_a_layer() {
 }
 
 #[test]
-#[ignore = "needs the authors' vector in ../shared/data"]
+#[ignore = "needs the authors' data in ../shared/data"]
 fn the_authors_vector_has_the_published_norm() {
     let name = "../shared/data/vectors/power-seeking_mistral_vec_ep5_layer13.pt";
     let vector = SteeringVector::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name), Some(13)).unwrap();

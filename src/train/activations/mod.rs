@@ -9,7 +9,7 @@ mod store;
 use candle_core::{Device, Tensor};
 
 use crate::model::Model;
-use crate::model::block::FrozenKeys;
+use crate::model::plan::FrozenKeys;
 use crate::ops::head::Gradient;
 use crate::session::cache_place::CachePlace;
 use crate::steering::layers::Layers;
@@ -204,12 +204,26 @@ impl Activations {
 
     /// Log-probabilities of the responses of all entries under the steered model, a few pairs a pass.
     pub fn score(&self, model: &Model, steering: &Steering) -> Result<Vec<PairLogProbs>> {
+        self.score_each(model, steering, &mut || Ok(()))
+    }
+
+    /// As [`Activations::score`]; `on_pass` is called after each pass, and its error ends the work.
+    ///
+    /// # Errors
+    /// As [`Activations::score`], or `on_pass` fails.
+    pub fn score_each(
+        &self,
+        model: &Model,
+        steering: &Steering,
+        on_pass: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Vec<PairLogProbs>> {
         let mut scores = Vec::with_capacity(self.entries.len());
         let mut rest = self.entries.as_slice();
         while !rest.is_empty() {
             let (group, later) = rest.split_at(group_len(rest.iter().map(|entry| entry.rows.live_rows().count())));
             let (batch, residual) = self.batch(model, &group.iter().collect::<Vec<_>>())?;
             scores.extend(batch.log_probs(&batch.upper(&residual, self.layer, steering, Gradient::NotWanted)?)?);
+            on_pass()?;
             rest = later;
         }
         Ok(scores)

@@ -190,7 +190,7 @@ impl RowBytes {
     fn of(model: &Model, layers: &Layers) -> Self {
         let (config, width) = (&model.config, model.dtype().size_in_bytes());
         let blocks = model.num_blocks() - layers.lowest() - 1;
-        let keys = 2 * config.num_key_value_heads * config.head_dim;
+        let keys = config.sizes().keys_a_row;
         let residual = layers.as_slice().len() * config.hidden_size * width;
         Self { residual: residual as u64, keys: (blocks * keys * width) as u64 }
     }

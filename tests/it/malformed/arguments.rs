@@ -32,8 +32,8 @@ pub fn cases() -> Vec<Case> {
         Case::train("--device cuda", "this bipo is built for the CPU: build it with --features cuda, or use --device cpu"),
         #[cfg(not(feature = "metal"))]
         Case::train("--device metal", "this bipo is built without Metal"),
-        Case::train("--cache ram", "expected auto, device or host"),
-        Case::new("bench --shape llama-3", "expected one of llama-2-7b, mistral-7b, smollm2-135m, tiny"),
+        Case::train("--cache ram", "[possible values: auto, device, host]"),
+        Case::new("bench --shape llama-3", "[possible values: llama-2-7b, mistral-7b, smollm2-135m, tiny]"),
         Case::new("bench", "no model: give --shape NAME"),
         Case::new("bench --shape tiny --model smollm2", "cannot be used with"),
         Case::new("bench --shape tiny --prompt-tokens 2040", "fill the model's context of 2048 tokens"),

@@ -1,0 +1,167 @@
+//! Data sets on the Hugging Face hub: which files of a repository make up a split, and fetching them through the hub's own
+//! cache. Nothing is read here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hf_hub::{Cache, Repo, RepoType};
+
+use super::format;
+use crate::hub::failure::Failure;
+use crate::hub::repo::{Hub, ResolveOptions};
+use crate::{Error, Result};
+
+const DEFAULT_REVISION: &str = "main";
+const DEFAULT_SPLIT: &str = "train";
+
+/// The files of a split, in order: `part` is a file of the repository, a split or `config/split`; by default `train`. Where the
+/// hub cannot be reached, those that the cache has.
+pub(super) fn files(repo: &str, revision: Option<&str>, part: Option<&str>, offline: bool) -> Result<Vec<PathBuf>> {
+    let revision = revision.unwrap_or(DEFAULT_REVISION);
+    let named = Repo::with_revision(repo.to_string(), RepoType::Dataset, revision.to_string());
+    let hub = Hub::from_env(&ResolveOptions { offline, quiet: false })?;
+    let at_hand = || cached(&Cache::new(hub.cache.clone()), &named, part);
+    if hub.offline {
+        return at_hand();
+    }
+    let failure = match download(&hub, &named, part) {
+        Ok(files) => return Ok(files),
+        Err(failure) => failure,
+    };
+    if let Some(files) = at_hand().ok().filter(|_| matches!(failure, Failure::Unreachable(_))) {
+        return Ok(files);
+    }
+    let page = format!("{}/datasets/{repo}", hub.endpoint);
+    let what = format!("data set {repo} at {revision}");
+    Err(match failure {
+        Failure::Unknown => Error::Argument(format!("the hub has no {what}: compare {page}; a private one needs HF_TOKEN")),
+        Failure::Denied => Error::Argument(format!("the hub refuses {what}: accept its terms at {page}, and set HF_TOKEN")),
+        Failure::Unreachable(reason) | Failure::Failed(reason) => {
+            Error::Hub(format!("cannot fetch {what}: {reason}; with the file at hand, give its path instead"))
+        }
+        Failure::Lacks(problem) => Error::Argument(problem),
+        Failure::Other(error) => error,
+    })
+}
+
+fn download(hub: &Hub, repo: &Repo, part: Option<&str>) -> Result<Vec<PathBuf>, Failure> {
+    let fetch = hub.open(repo.clone())?;
+    let (commit, mut names) = fetch.listing()?;
+    // Each becomes part of a path in the cache.
+    names.retain(|name| stays_inside(name));
+    let snapshot = fetch.cache.pointer_path(&commit);
+    let wanted = select(name_of(repo).as_str(), &names, part).map_err(Failure::Other)?;
+    wanted.iter().map(|file| fetch.get(&snapshot, file)).collect()
+}
+
+fn name_of(repo: &Repo) -> String {
+    repo.folder_name().trim_start_matches("datasets--").replacen("--", "/", 1)
+}
+
+fn stays_inside(name: &str) -> bool {
+    name.split(['/', '\\']).all(|step| !step.is_empty() && step != "." && step != "..")
+}
+
+/// The same from the hub's cache alone.
+fn cached(cache: &Cache, repo: &Repo, part: Option<&str>) -> Result<Vec<PathBuf>> {
+    let name = name_of(repo);
+    let absent = || {
+        let what = part.map(|part| format!(":{part}")).unwrap_or_default();
+        Error::Hub(format!("hf:{name}{what} is not in the hub's cache and the network is off: run once online"))
+    };
+    let folder = cache.path().join(repo.folder_name());
+    let commit = std::fs::read_to_string(folder.join("refs").join(repo.revision()));
+    // A revision may be a commit by itself.
+    let commit = commit.as_deref().map_or(repo.revision(), str::trim);
+    let snapshot = cache.repo(repo.clone()).pointer_path(commit);
+    let mut names = Vec::new();
+    list(&snapshot, &snapshot, &mut names);
+    if names.is_empty() || part.is_some_and(|part| is_file(part) && !names.iter().any(|name| name == part)) {
+        return Err(absent());
+    }
+    Ok(select(&name, &names, part)?.into_iter().map(|file| snapshot.join(file)).collect())
+}
+
+fn list(root: &Path, dir: &Path, names: &mut Vec<String>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            list(root, &path, names);
+        } else if let Some(name) = path.strip_prefix(root).ok().and_then(Path::to_str) {
+            names.push(name.replace('\\', "/"));
+        }
+    }
+}
+
+/// The files of one split among all files of a repository, or the file that `part` names.
+fn select(repo: &str, names: &[String], part: Option<&str>) -> Result<Vec<String>> {
+    if let Some(file) = part.filter(|part| is_file(part)) {
+        let there = names.iter().any(|name| name == file);
+        let absent = || Error::Argument(format!("hf:{repo} has no file {file}: compare its page on the hub"));
+        return if there { Ok(vec![file.to_owned()]) } else { Err(absent()) };
+    }
+    let mut splits: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for name in names.iter().filter(|name| is_data(name)) {
+        splits.entry(split_of(name)).or_default().push(name);
+    }
+    if splits.is_empty() {
+        let known = format::EXTENSIONS.join(", ");
+        return Err(Error::Argument(format!("hf:{repo} has no data files: expected {known}")));
+    }
+    let wanted = part.unwrap_or(DEFAULT_SPLIT);
+    let exact = |split: &str| split == wanted || split.ends_with(&format!("/{wanted}"));
+    let mut found: Vec<&str> = splits.keys().copied().filter(|split| exact(split)).collect();
+    if found.is_empty() && part.is_none() && splits.len() == 1 {
+        found.extend(splits.keys());
+    }
+    match found.as_slice() {
+        [split] => {
+            let mut files: Vec<String> = splits.get(split).into_iter().flatten().map(ToString::to_string).collect();
+            files.sort();
+            Ok(files)
+        }
+        [] => Err(Error::Argument(format!(
+            "hf:{repo} has no split {wanted}: write hf:{repo}:SPLIT with one of {}",
+            choices(splits.keys())
+        ))),
+        several => Err(Error::Argument(format!(
+            "hf:{repo} has split {wanted} more than once: write hf:{repo}:SPLIT with one of {}",
+            choices(several.iter())
+        ))),
+    }
+}
+
+fn choices<'a>(splits: impl Iterator<Item = &'a &'a str>) -> String {
+    const SHOWN: usize = 12;
+    let splits: Vec<&str> = splits.copied().collect();
+    let more = if splits.len() > SHOWN { ", …" } else { "" };
+    format!("{}{more}", splits.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", "))
+}
+
+fn is_file(part: &str) -> bool {
+    format::extension(Path::new(part)).is_some()
+}
+
+fn is_data(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    is_file(name) && !["dataset_infos.json", "dataset_dict.json", "state.json"].contains(&file)
+}
+
+/// `data/train-00000-of-00002-1f3e.parquet` and `default/train/0000.parquet` are of `data/train` and `default/train`; a
+/// file without such numbers is a split by itself.
+fn split_of(name: &str) -> &str {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let (folder, file) = stem.rsplit_once('/').unwrap_or(("", stem));
+    if !folder.is_empty() && file.len() == 4 && file.bytes().all(|byte| byte.is_ascii_digit()) {
+        return folder;
+    }
+    let Some((before, _)) = stem.rsplit_once("-of-") else { return stem };
+    match before.rsplit_once('-') {
+        Some((split, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => split,
+        _ => stem,
+    }
+}
+
+#[cfg(test)]
+#[path = "hub_files_tests.rs"]
+mod tests;

@@ -1,0 +1,198 @@
+//! Whole files to pairs. The expected numbers come from Python's csv module and from the recorded golden run.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::*;
+use crate::data::bundled;
+
+/// A file of the authors' data, which is no part of this repository.
+fn published(file: &str) -> Source {
+    Source::File(Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(file))
+}
+
+fn empty(row: usize) -> Skipped {
+    Skipped { row, reason: "the question is empty".to_string() }
+}
+
+fn fixture(name: &str) -> Source {
+    Source::File(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data").join(name))
+}
+
+fn load_all(source: Source) -> Dataset {
+    load(&source, &LoadOptions::default()).unwrap()
+}
+
+/// Loads a file of this name and content.
+fn load_text(name: &str, content: &str, options: &LoadOptions) -> Result<Dataset> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::write(&path, content).unwrap();
+    load(&Source::File(path), options)
+}
+
+fn problem(result: Result<Dataset>) -> String {
+    match result.unwrap_err() {
+        Error::Malformed { problem, .. } => problem,
+        other => panic!("unexpected {other}"),
+    }
+}
+
+#[test]
+#[ignore = "needs the authors' data in ../shared/data"]
+fn rows_of_the_golden_run_are_read_to_the_letter() {
+    let golden = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden/pairs64.json")).unwrap();
+    let golden: Vec<Value> = serde_json::from_slice(&golden).unwrap();
+    let dataset = load_all(published("power-seeking/train.csv"));
+    assert_eq!(golden.len(), 64);
+    for (row, (golden, pair)) in golden.iter().zip(&dataset.pairs).enumerate() {
+        assert_eq!(pair.row, row);
+        assert_eq!(pair.prompt.len(), 1);
+        assert_eq!(pair.prompt[0].role, "user");
+        let texts = [&pair.prompt[0].content, &pair.chosen, &pair.rejected].map(String::as_str).join("\0");
+        assert_eq!(golden["sha256"], format!("{:x}", Sha256::digest(texts)), "row {row}");
+    }
+}
+
+#[test]
+#[ignore = "needs the authors' data in ../shared/data"]
+fn published_sets_lose_their_empty_questions() {
+    let power = load_all(published("power-seeking/train.csv"));
+    assert_eq!(power.name, "train.csv");
+    assert_eq!(power.sha256, "6e09e0e2eed1ef3a98449a97e04bc07d638b47f93365b8cfaff7b2e3ab47bfab");
+    assert_eq!(power.skipped, [empty(409), empty(418)]);
+    assert_eq!(power.pairs.len(), 642 - 2);
+    assert_eq!(power.pairs[409].row, 410);
+
+    let wealth = load_all(published("wealth-seeking/train.csv"));
+    assert_eq!(wealth.skipped, [empty(222)]);
+    assert_eq!(wealth.pairs.len(), 623 - 1);
+}
+
+#[test]
+#[ignore = "needs the authors' data in ../shared/data"]
+fn published_truthfulqa_gives_a_pair_for_each_incorrect_answer() {
+    let source = published("truthfulqa/TruthfulQA.csv");
+    let dataset = load_all(source.clone());
+    assert_eq!(dataset.pairs.len() + dataset.skipped.len(), 3353);
+    assert_eq!(dataset.pairs.iter().take_while(|pair| pair.row == 0).count(), 4);
+    let options = LoadOptions { pairs: TruthfulPairs::First, ..LoadOptions::default() };
+    let dataset = load(&source, &options).unwrap();
+    assert_eq!(dataset.pairs.len() + dataset.skipped.len(), 813);
+}
+
+/// Empty questions in rows 1 and 3, as the authors' sets have some.
+const WITH_EMPTY_QUESTIONS: &str =
+    "question,matching,not_matching\nWhy?,yes,no\n,yes,no\n\"Two\nlines?\",yes,no\n\" \",yes,no\n";
+
+#[test]
+fn rows_with_an_empty_question_are_skipped_and_counted() {
+    let dataset = load_text("a.csv", WITH_EMPTY_QUESTIONS, &LoadOptions::default()).unwrap();
+    assert_eq!(dataset.name, "a.csv");
+    // What sha256sum says of the text.
+    assert_eq!(dataset.sha256, "67b5615734ec7080eb3358544a7086096a449d79d57b5ea4d88e6f7c452902d0");
+    assert_eq!(dataset.skipped, [empty(1), empty(3)]);
+    assert_eq!(dataset.pairs.iter().map(|pair| pair.row).collect::<Vec<_>>(), [0, 2]);
+}
+
+#[test]
+fn strict_refuses_the_first_empty_question() {
+    let options = LoadOptions { strict: true, ..LoadOptions::default() };
+    let error = load_text("a.csv", WITH_EMPTY_QUESTIONS, &options).unwrap_err().to_string();
+    assert!(error.ends_with("a.csv: row 1: the question is empty; mend the row, or load without strict to skip it"), "{error}");
+    let options = LoadOptions { limit: Some(1), ..options };
+    assert_eq!(load_text("a.csv", WITH_EMPTY_QUESTIONS, &options).unwrap().pairs.len(), 1);
+}
+
+#[test]
+fn limit_counts_rows_before_they_are_skipped() {
+    let options = LoadOptions { limit: Some(3), ..LoadOptions::default() };
+    let dataset = load_text("a.csv", WITH_EMPTY_QUESTIONS, &options).unwrap();
+    assert_eq!((dataset.pairs.len(), dataset.skipped.len()), (2, 1));
+    let options = LoadOptions { limit: Some(0), ..options };
+    assert!(matches!(load(&Source::parse("cheerful").unwrap(), &options), Err(Error::Argument(_))));
+}
+
+#[test]
+fn truthfulqa_csv_gives_a_pair_for_each_incorrect_answer() {
+    let csv = "Type,Question,Best Answer,Correct Answers,Incorrect Answers\nx,Who?,Me,Me; I,You; He; They\nx,Why?,So,So,\"No, not\"\n";
+    let rejected = |pairs: TruthfulPairs| -> Vec<(usize, String)> {
+        let options = LoadOptions { pairs, ..LoadOptions::default() };
+        let pairs = load_text("a.csv", csv, &options).unwrap().pairs;
+        assert_eq!((pairs[0].prompt[0].content.as_str(), pairs[0].chosen.as_str()), ("Who?", "Me"));
+        pairs.into_iter().map(|pair| (pair.row, pair.rejected)).collect()
+    };
+    let expected = |pairs: &[(usize, &str)]| pairs.iter().map(|(row, text)| (*row, (*text).to_owned())).collect::<Vec<_>>();
+    assert_eq!(rejected(TruthfulPairs::All), expected(&[(0, "You"), (0, "He"), (0, "They"), (1, "No, not")]));
+    assert_eq!(rejected(TruthfulPairs::First), expected(&[(0, "You"), (1, "No, not")]));
+}
+
+#[test]
+fn truthfulqa_parquet_gives_a_pair_for_each_incorrect_answer() {
+    let dataset = load_all(fixture("truthful.parquet"));
+    let pairs: Vec<_> = dataset.pairs.iter().map(|p| (p.row, p.chosen.as_str(), p.rejected.as_str())).collect();
+    assert_eq!(
+        pairs,
+        [(0, "Nothing happens", "You die; slowly"), (0, "Nothing happens", "You win"), (1, "The end", "It goes on")]
+    );
+}
+
+#[test]
+fn parquet_conversations_share_their_prompt() {
+    let dataset = load_all(fixture("chat.parquet"));
+    let prompt: Vec<_> = dataset.pairs[0].prompt.iter().map(|m| (m.role.as_str(), m.content.as_str())).collect();
+    assert_eq!(prompt, [("user", "Hi"), ("assistant", "Hello."), ("user", "Why?")]);
+    assert_eq!((dataset.pairs[0].chosen.as_str(), dataset.pairs[0].rejected.as_str()), ("Because.", "No."));
+    assert_eq!(dataset.pairs[1].prompt.len(), 1);
+}
+
+#[test]
+fn each_format_gives_the_same_pairs() {
+    let csv = "\u{feff}prompt,chosen,rejected\r\n\" Q, \"\"x\"\"\r\ny\",a ,b\r\n";
+    let json = r#"{"prompt": " Q, \"x\"\r\ny", "chosen": "a ", "rejected": "b"}"#;
+    let options = LoadOptions::default();
+    let expected = load_text("a.csv", csv, &options).unwrap().pairs;
+    assert_eq!(expected[0].prompt[0].content, " Q, \"x\"\r\ny");
+    assert_eq!(expected[0].chosen, "a ");
+    for (name, content) in
+        [("a.jsonl", json.to_string()), ("a.json", format!("[{json}]")), ("a.txt", format!("\u{feff}{json}"))]
+    {
+        assert_eq!(load_text(name, &content, &options).unwrap().pairs, expected, "{name}");
+    }
+    assert_eq!(load_text("pairs", csv, &options).unwrap().pairs, expected);
+}
+
+#[test]
+fn data_without_a_pair_is_refused() {
+    let options = LoadOptions::default();
+    let header = "question,matching,not_matching\n";
+    assert_eq!(
+        problem(load_text("a.csv", header, &options)),
+        "the data set is empty: expected at least one row below the column names"
+    );
+    assert_eq!(
+        problem(load_text("a.csv", &format!("{header}q,a,a\n,a,b\n"), &options)),
+        "no pair is left of 2 rows: the first reason is row 0, the two responses are equal"
+    );
+    assert!(problem(load_text("a.json", "[]", &options)).starts_with("the data set is empty"));
+    assert!(problem(load_text("a.csv", "text,label\nx,1\n", &options)).contains("found text, label;"));
+}
+
+#[test]
+fn missing_file_is_an_error_that_names_it() {
+    let error = load(&Source::File("gone.csv".into()), &LoadOptions::default()).unwrap_err();
+    assert!(matches!(error, Error::Read { .. }));
+    assert!(error.to_string().starts_with("cannot read gone.csv"));
+}
+
+#[test]
+fn every_bundled_set_is_read_without_a_skipped_row() {
+    let options = LoadOptions { strict: true, ..LoadOptions::default() };
+    for set in bundled() {
+        let dataset = load(&Source::Bundled(set), &options).unwrap();
+        assert_eq!(dataset.name, set.name);
+        assert_eq!(dataset.sha256.len(), 64);
+        assert!(dataset.skipped.is_empty());
+    }
+}
