@@ -71,7 +71,7 @@ fn difference(data: &Activations, entry: &Entry, positions: CaaPositions, device
         let Some(places) = places else {
             let row = entry.rows.row;
             let problem =
-                "no token of it would be steered, so its activations are not kept: choose other --positions or --spans";
+                "no token of it would be steered, so its activations are not kept: choose other positions or spans";
             return Err(Error::Argument(format!("row {row}: {problem}")));
         };
         if places.is_empty() {

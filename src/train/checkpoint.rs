@@ -98,7 +98,7 @@ pub fn write(dir: &Path, settings: &Value, state: &TrainState) -> Result<()> {
     };
     write().map_err(|error| match exists(dir) {
         true => {
-            let problem = format!("{error}; mend that, then continue from the checkpoint before it with --resume");
+            let problem = format!("{error}; mend that, then continue from the checkpoint before it");
             Error::write(&path, std::io::Error::new(error.kind(), problem))
         }
         false => files::not_written(&path, error),

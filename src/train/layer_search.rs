@@ -145,7 +145,7 @@ pub fn middle_layers(num_blocks: usize) -> Result<Layers> {
 pub fn hold_out(pairs: Vec<EncodedPair>, seed: u64) -> Result<(Vec<EncodedPair>, Vec<EncodedPair>)> {
     let mut rows: Vec<usize> = pairs.iter().map(|pair| pair.row).collect::<BTreeSet<_>>().into_iter().collect();
     if rows.len() < 2 {
-        return Err(Error::Argument("one row cannot be split: give held-out pairs with --eval-dataset".into()));
+        return Err(Error::Argument("one row cannot be split: give held-out pairs of their own".into()));
     }
     rows.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     let held: BTreeSet<usize> = rows[..(rows.len() / 5).max(1)].iter().copied().collect();

@@ -273,7 +273,7 @@ fn check_finite(group: &[PairRows], reference: &Reference) -> Result<()> {
     match reference.log_probs.iter().position(|log_probs| !is_finite(log_probs)) {
         Some(index) => {
             let row = group[index].row;
-            let problem = "the unsteered model's log-probability is not finite; try --dtype f32";
+            let problem = "the unsteered model's log-probability is not finite";
             Err(Error::NotFinite(format!("row {row}: {problem}")))
         }
         None => Ok(()),
