@@ -20,7 +20,7 @@ use crate::steering::vector::SteeringVector;
 use crate::text::chat::Message;
 use crate::text::tokens::{EncodedPair, EncodedPrompt, TextEncoder};
 use crate::train::activations::{Activations, CacheOptions, CachePlan};
-use crate::train::loss::PairLogProbs;
+use crate::train::objective::PairLogProbs;
 use crate::{Error, Result};
 
 /// What is measured on, as text. Whatever is empty is not measured.

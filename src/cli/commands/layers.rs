@@ -90,7 +90,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
         false => terminal::result(&report.to_text())?,
     }
     args.plot.iter().try_for_each(|path| report.chart().write(path))?;
-    let failure = || Error::NotFinite("every candidate failed; lower --lr or use --dtype f32".into());
+    let failure = || Error::NotFinite("every candidate failed".into());
     stopped.map_or(Ok(()), Err)?;
     report.best_layer.map(|_| ()).ok_or_else(|| failure().into())
 }
