@@ -4,6 +4,70 @@
 //! learned by bi-directional preference optimisation (BiPO, [arXiv 2406.00045](https://arxiv.org/abs/2406.00045)) from pairs
 //! of a response that shows a behaviour and one that shows the opposite.
 //!
+//! # Learn a vector
+//!
+//! A [`Session`](session::Session) is a model ready to use. Its weights are read once it is told what else takes memory, a
+//! [`Demand`](session::Demand). The model here is a tiny one with random weights; any alias, hub id, folder or `.gguf` file
+//! does.
+//!
+//! ```
+//! use bipo::data::Pair;
+//! use bipo::session::{Demand, Session, SessionOptions};
+//! use bipo::text::chat::Message;
+//! use bipo::train::{TrainConfig, learn};
+//!
+//! # fn main() -> bipo::Result<()> {
+//! let name = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/llama");
+//! let session = Session::open(SessionOptions { model: name.into(), ..SessionOptions::default() })?;
+//! let question = vec![Message::new("user", "How was your day?")];
+//! let pair = Pair { row: 0, prompt: question, chosen: "Wonderful!".into(), rejected: "Dull.".into() };
+//! let (pair, _) = session.encoder.encode_pair(&pair, 512)?;
+//!
+//! let config = TrainConfig { max_steps: Some(2), warmup_steps: 0, ..TrainConfig::at(1) };
+//! let demand = Demand::training(&[&[pair.clone()]], &config.layers, config.batch_size);
+//! let model = session.load(&demand)?.model;
+//! let outcome = learn(&model, &[pair], &config)?;
+//! assert_eq!((outcome.steps, outcome.v.len()), (2, model.config.hidden_size));
+//! let vectors = config.layers.split(&outcome.v); // by layer
+//! # assert!(vectors[&1].iter().any(|x| *x != 0.0));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Steer with a vector
+//!
+//! One text a magnitude, all of them decoded as one batch. A vector from a file is read with
+//! [`SteeringVector::read`](steering::vector::SteeringVector::read).
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use bipo::generate::{GenerateOptions, generate};
+//! use bipo::session::{Demand, Session, SessionOptions};
+//! use bipo::text::chat::Message;
+//!
+//! # fn main() -> bipo::Result<()> {
+//! # let name = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/llama");
+//! let session = Session::open(SessionOptions { model: name.into(), ..SessionOptions::default() })?;
+//! let prompt = session.encoder.encode_prompt(&[Message::new("user", "How was your day?")])?;
+//! let magnitudes = [-2.0, 0.0, 2.0];
+//! let model = session.load(&Demand::generation(magnitudes.len(), prompt.ids.len(), 20))?.model;
+//!
+//! let vectors = BTreeMap::from([(1, vec![0.5; model.config.hidden_size])]); // by layer
+//! let options = GenerateOptions { eos: session.tokens.eos.clone(), ..GenerateOptions::greedy(20) };
+//! for text in generate(&model, &prompt, &vectors, &magnitudes, &options, &mut |_, _| Ok(()))? {
+//!     println!("{:+}: {}", text.magnitude, session.encoder.decode(&text.token_ids, true)?);
+//!     # assert!(!text.token_ids.is_empty());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The rooms
+//!
+//! The front door are [`session`], [`data`], [`text`], [`train`], [`steering`], [`generate`], [`eval`] and [`report`]. The
+//! other rooms are what they are built of; the program, its benchmarks and tests enter them too.
+//!
 //! Read the rooms in the order in which data flows:
 //!
 //! ```text
@@ -44,7 +108,7 @@
 
 pub mod check;
 pub mod data;
-pub mod error;
+mod error;
 pub mod eval;
 pub mod generate;
 pub mod hub;

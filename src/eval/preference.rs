@@ -28,9 +28,7 @@ pub fn score(
     for (entry, log_probs) in pairs.entries.iter().zip(&scores) {
         if !log_probs.iter().all(|log_prob| log_prob.is_finite()) {
             let row = entry.rows.row;
-            return Err(Error::NotFinite(format!(
-                "row {row}: at magnitude {magnitude} the log-probability is not finite"
-            )));
+            return Err(Error::NotFinite(format!("row {row}: at magnitude {magnitude} the log-probability is not finite")));
         }
     }
     Ok(scores)

@@ -3,6 +3,7 @@
 use candle_core::DType;
 
 use super::*;
+use crate::model::architecture::Architecture;
 use crate::model::config::Config;
 use crate::model::fixtures;
 use crate::model::random::MadeOn;
@@ -16,7 +17,7 @@ const LAYER: usize = 1;
 const PROMPT: [u32; 6] = [1, 17, 4, 200, 33, 9];
 
 fn tiny() -> Model {
-    let config = Config { num_hidden_layers: 3, sliding_layers: vec![false; 3], ..Shape::Tiny.config() };
+    let config = Config { num_hidden_layers: 3, architecture: Architecture::llama(3), ..Shape::Tiny.config() };
     let weights = Weights::random(MadeOn::Host(7));
     Model::load_as(&weights, config, DType::F32, &Device::Cpu, WeightStorage::Dense).unwrap()
 }

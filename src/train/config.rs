@@ -82,6 +82,29 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
+    /// The paper's settings for vectors at these layers, with its learning rate for models of 7 billion parameters. Smaller
+    /// models learn faster.
+    pub fn at(layers: impl Into<Layers>) -> Self {
+        Self {
+            layers: layers.into(),
+            epochs: 5,
+            max_steps: None,
+            schedule_epochs: None,
+            batch_size: 4,
+            lr: 5e-4,
+            beta: 0.1,
+            direction: Direction::Sign,
+            max_grad_norm: Some(1.0),
+            positions: Positions::All,
+            weight_decay: 0.05,
+            warmup_steps: 100,
+            scheduler: Scheduler::Cosine,
+            seed: 11,
+            init: None,
+            cache: CacheOptions::default(),
+        }
+    }
+
     /// Steps of one pass over `pairs` pairs.
     pub fn steps_per_epoch(&self, pairs: usize) -> usize {
         pairs.div_ceil(self.batch_size)

@@ -24,4 +24,4 @@ pub use config::{Direction, TrainConfig};
 pub use observer::{Moment, Observer};
 pub use records::{EpochRecord, Heldout, Outcome, StepRecord, Timings};
 pub use state::TrainState;
-pub use trainer::{Trainer, plan, train};
+pub use trainer::{Trainer, learn, plan, train};

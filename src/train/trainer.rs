@@ -33,6 +33,16 @@ pub fn plan<'m>(
     CachePlan::new(model, &sets, config.layers.lowest(), config.positions, &config.cache)
 }
 
+/// Learns a vector a layer from these pairs, as `config` says: [`plan`], then [`train`] from the start, without an observer.
+///
+/// # Errors
+/// As [`plan`] and [`train`].
+pub fn learn(model: &Model, pairs: &[EncodedPair], config: &TrainConfig) -> Result<Outcome> {
+    let plan = plan(model, pairs, None, config)?;
+    let state = TrainState::new(config, model.config.hidden_size, pairs.len());
+    train(model, plan, config, state, &mut ())
+}
+
 /// Learns a vector a layer, as `config` says, from what [`plan`] laid out for the same `config`. `state` is a new one, or
 /// one that an observer was offered: the outcome is the same.
 ///

@@ -5,10 +5,7 @@ use std::sync::LazyLock;
 
 use bipo::generate::GenerateOptions;
 use bipo::model::Model;
-use bipo::model::checkpoint::Checkpoint;
-use bipo::model::config::Config;
-use bipo::model::weights::Weights;
-use candle_core::{DType, Device};
+use bipo::session::{Demand, Session, SessionOptions, WeightsChoice};
 use serde_json::Value;
 
 /// A file of what the authors' trainer was recorded to compute.
@@ -38,11 +35,15 @@ pub fn smollm2_path() -> PathBuf {
     path
 }
 
+/// SmolLM2-135M-Instruct on the CPU, dense.
+pub fn smollm2_options() -> SessionOptions {
+    let model = smollm2_path().to_str().unwrap().to_owned();
+    SessionOptions { model, device: "cpu".into(), weights: WeightsChoice::Dense, offline: true, ..Default::default() }
+}
+
 static SMOLLM2: LazyLock<Model> = LazyLock::new(|| {
-    let checkpoint = Checkpoint::Gguf { path: smollm2_path(), tokenizer: None };
-    let weights = Weights::open(&checkpoint).unwrap();
-    let config = Config::load(&checkpoint, &weights).unwrap();
-    Model::load(&weights, config, DType::F32, &Device::Cpu).unwrap()
+    let session = Session::open(smollm2_options()).unwrap();
+    session.load(&Demand::default()).unwrap().model
 });
 
 /// SmolLM2-135M-Instruct in f32.

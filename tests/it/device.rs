@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use bipo::steering::vector::SteeringVector;
 use serde_json::Value;
+
+use crate::cli::{Place, assert_ok, fixture};
 
 fn bipo(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_bipo")).args(args).output().unwrap()
@@ -60,6 +63,32 @@ fn a_bench_of_a_tiny_shape_measures_everything_it_names() {
     let table =
         String::from_utf8(bipo(&args.iter().filter(|arg| **arg != "--json").copied().collect::<Vec<_>>()).stdout).unwrap();
     assert!(table.contains("2 pairs of 9+6 tokens") && table.contains("sweep of 9"), "{table}");
+}
+
+#[test]
+fn a_bench_names_the_dtype_that_it_computes_in() {
+    let flags = ["--shape", "tiny", "--device", "cpu", "--seconds", "0.01", "--new-tokens", "2", "--batch-size", "1"];
+    let bench = |more: &[&str]| json(&bipo(&[&["bench", "--json", "--quiet"][..], &flags, more].concat()));
+    let bf16 = bench(&["--dtype", "bf16"]);
+    // Matrices of two bytes a number, as in the test above.
+    assert_eq!(
+        (bf16["dtype"].as_str(), bf16["weights_bytes"].as_f64()),
+        (Some("bf16"), Some(2.0 * (4.0 * 46_080.0 + 40_960.0)))
+    );
+    assert_eq!(bench(&[])["dtype"], "f32");
+}
+
+#[test]
+fn a_vector_records_the_dtype_and_the_device_that_it_was_computed_with() {
+    for (flags, dtype) in [(&[][..], "f32"), (&["--dtype", "bf16"][..], "bf16")] {
+        let place = Place::new();
+        assert_ok(&place.train("out", &[&["--model", &fixture("llama"), "--device", "cpu"][..], flags].concat()));
+        let vector = SteeringVector::read(&place.path("out/steering_vector.safetensors"), None).unwrap();
+        let training = vector.metadata.training.unwrap();
+        assert_eq!((&training["dtype"], &training["device"]), (&Value::from(dtype), &Value::from("cpu")));
+        let settings: Value = serde_json::from_slice(&std::fs::read(place.path("out/config.json")).unwrap()).unwrap();
+        assert_eq!((&settings["dtype"], &settings["device"]), (&training["dtype"], &training["device"]));
+    }
 }
 
 #[cfg(target_os = "linux")]

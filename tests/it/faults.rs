@@ -213,6 +213,66 @@ fn memory_that_is_too_small_is_said_before_the_weights_are_read_and_the_flag_hel
         ["train", "--model", "wide", "--dataset", "pairs.csv", "--layer", "0", "--max-steps", "1", "--output-dir", "out"];
     let refused = limited(&place, &room, &[&train[..], &["--weights", "dense"]].concat());
     assert_fails(&refused, 1, &["weights 2.1 GB, activation cache", "activations of a step", "--weights quantized"]);
+    // A mean of activations takes no gradient.
+    let refused = limited(&place, &room, &[&train[..5], &["--layer", "0", "--method", "caa", "--weights", "dense"]].concat());
+    assert_fails(&refused, 1, &["weights 2.1 GB, activation cache", "--weights quantized"]);
+    assert!(!text(&refused.stderr).contains("activations of a step"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn a_sweep_that_memory_has_no_room_for_is_refused_with_what_fits_and_that_runs() {
+    let place = place();
+    let room = "-v 700000";
+    let sweep = |magnitudes: usize, new_tokens: &str| {
+        let magnitudes = format!("--magnitudes=1..{magnitudes}:1");
+        let mut args = strs(&steer(&["--json", "--quiet"])).iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
+        args.retain(|arg| arg != "--max-new-tokens" && arg != "4");
+        args.extend([magnitudes, "--max-new-tokens".into(), new_tokens.into()]);
+        limited(&place, room, &strs(&args))
+    };
+    let refused = sweep(4096, "500");
+    assert_fails(
+        &refused,
+        1,
+        &["not enough memory: about ", "keys and values 7", "what fits: ", " magnitudes (", "--max-new-tokens "],
+    );
+    let stderr = text(&refused.stderr);
+    let number = |before: &str, after: &str| -> String {
+        stderr.split(before).nth(1).and_then(|rest| rest.split(after).next()).unwrap_or_default().to_owned()
+    };
+    assert_ok(&sweep(number("what fits: ", " ").parse().unwrap(), "500"));
+    assert_ok(&sweep(4096, &number("--max-new-tokens ", " ")));
+}
+
+/// The head would read past its last row.
+#[test]
+fn an_end_of_text_token_that_the_model_has_not_is_refused_in_one_line() {
+    let place = place();
+    fs::create_dir(place.path("longer")).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(Path::new(&fixture("llama")).join(name), place.path("longer").join(name)).unwrap();
+    }
+    let edit = |name: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let path = place.path("longer").join(name);
+        let mut value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut value);
+        fs::write(path, value.to_string()).unwrap();
+    };
+    edit("tokenizer.json", &|tokenizer| {
+        let token = json!({
+            "id": 320, "content": "<eot>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+            "special": true,
+        });
+        tokenizer["added_tokens"].as_array_mut().unwrap().push(token);
+    });
+    edit("tokenizer_config.json", &|config| config["eos_token"] = json!("<eot>"));
+    let model = ["--model", "longer", "--dataset", "pairs.csv", "--device", "cpu"];
+    for command in [&["train", "--output-dir", "out"][..], &["eval", "--vector", "v.safetensors", "--skip", "text,generation"]]
+    {
+        let output = bipo(&place, &[command, &model].concat()).output().unwrap();
+        assert_fails(&output, 2, &["the tokenizer gives the token \"<eot>\" the id 320, but the model has 320 ids"]);
+    }
+    assert!(!place.path("out/steering_vector.safetensors").exists());
 }
 
 #[test]

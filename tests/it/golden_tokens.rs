@@ -4,14 +4,11 @@
 //! from the ids first and must have that hash: they are then the recorded ones to the letter, whatever decoded them. Encoding
 //! them is held against the recorded ids, so that a wrong template, tokenizer, response start or end token still fails.
 
-use std::fs::File;
-
 use bipo::data::Pair;
+use bipo::session::{Session, SessionOptions};
 use bipo::steering::positions::Spans;
-use bipo::text::chat::{ChatTemplate, Message};
-use bipo::text::tokens::gguf::{Metadata, eos_ids};
-use bipo::text::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_gguf};
-use candle_core::quantized::gguf_file;
+use bipo::text::chat::Message;
+use bipo::text::tokens::{ResponsePrefix, TextEncoder};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -49,24 +46,10 @@ fn golden_pairs() -> Vec<GoldenPair> {
     serde_json::from_value(common::golden_json("pairs64.json")).unwrap()
 }
 
-fn metadata() -> Metadata {
-    let mut file = File::open(common::smollm2_path()).unwrap();
-    gguf_file::Content::read(&mut file).unwrap().metadata
-}
-
+/// The encoder that the program makes of the model's file.
 fn encoder(response_prefix: ResponsePrefix, system: Option<&str>) -> TextEncoder {
-    let metadata = metadata();
-    let tokenizer = tokenizer_from_gguf(&metadata).unwrap();
-    let source = metadata["tokenizer.chat_template"].to_string().unwrap();
-    let template = ChatTemplate::from_source("smollm2", source, Some("<|im_start|>"), Some("<|im_end|>")).unwrap();
-    let options = TextOptions {
-        bos: added_bos(&tokenizer).unwrap(),
-        eos: eos_ids(&metadata).unwrap(),
-        response_prefix,
-        system: system.map(str::to_owned),
-        vocab_size: 49152,
-    };
-    TextEncoder::new(tokenizer, template, options).unwrap()
+    let options = SessionOptions { response_prefix, system: system.map(str::to_owned), ..common::smollm2_options() };
+    Session::open(options).unwrap().encoder
 }
 
 #[test]
