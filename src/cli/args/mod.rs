@@ -147,7 +147,9 @@ Examples:
   bipo check --device cuda --model smollm2 --offline";
 
 const MERGE_HELP: &str = "\
-The residual after block L is … + down_proj(·), so a bias of m·v on the down projection of block L steers at every token, in any program that runs the model. Of the supported architectures `transformers` gives Llama's MLP alone a bias (`mlp_bias`); the other biases that the key brings are zero. Mistral, Qwen2 and Qwen3 have none, and GGUF files are not rewritten: use a control vector there (bipo convert v.safetensors v.gguf).
+The residual after block L is … + down_proj(·), so a bias of m·v on the down projection of block L steers at every token, in a program that reads the bias. `transformers` and bipo read it. vLLM reads it because config.json then says `mlp_bias`; without that key it drops the tensor without a word. SGLang and TensorRT-LLM build Llama's MLP without a bias and drop the tensor without a word: what they generate is not steered. MLC refuses to load the model. When the model is written, a command is printed that answers one prompt with and without the vector: a program whose greedy answer is the one at magnitude 0 applies the vector.
+
+Of the supported architectures `transformers` gives Llama's MLP alone a bias (`mlp_bias`); the other biases that the key brings are zero. Mistral, Qwen2 and Qwen3 have none, and GGUF files are not rewritten: use a control vector there (bipo convert v.safetensors v.gguf).
 
 Examples:
   bipo merge --vector bipo_output/steering_vector.safetensors --output-dir merged/
