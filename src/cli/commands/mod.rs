@@ -15,6 +15,7 @@ mod merge;
 mod page;
 mod prompts;
 mod run;
+mod search;
 mod session;
 mod steer;
 mod sweep;
