@@ -32,7 +32,7 @@ pub fn score(
         if !log_probs.iter().all(|log_prob| log_prob.is_finite()) {
             let row = entry.rows.row;
             return Err(Error::NotFinite(format!(
-                "row {row}: at magnitude {magnitude} the log-probability is not finite; use a smaller one or --dtype f32"
+                "row {row}: at magnitude {magnitude} the log-probability is not finite; use a smaller one"
             )));
         }
     }

@@ -62,7 +62,7 @@ impl Positions {
     pub fn check(self, spans: Option<Spans>) -> Result<()> {
         match (self, spans) {
             (Self::Response, Some(Spans::User)) | (Self::Last, Some(_)) => Err(Error::Argument(format!(
-                "--positions {self} with --spans {} leaves no token: take one of the two",
+                "positions {self} with spans {} leaves no token: take one of the two",
                 spans.map_or(String::new(), |spans| spans.to_string())
             ))),
             _ => Ok(()),

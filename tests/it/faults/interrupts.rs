@@ -134,7 +134,7 @@ fn an_interrupted_search_ranks_the_layers_that_it_tried() {
     let place = place();
     let model = fixture("llama");
     let args = ["layers", "--model", &model, "--dataset", "pairs.csv", "--layers", "all", "--verbose", "--json"];
-    let mut running = Running::start(&place, &[&args[..], &["--epochs", "100000", "--max-steps", "3000"]].concat());
+    let mut running = Running::start(&place, &[&args[..], &["--epochs", "100000", "--max-steps", "400"]].concat());
     running.wait_for_line("0  ");
     running.interrupt();
     let ended = running.end();
