@@ -12,14 +12,15 @@ use super::{GeneratedText, Measure, PairLine, Row, Timings, choice, damage, pref
 use crate::data::{Pair, QuestionSet};
 use crate::generate::{GenerateOptions, generate};
 use crate::model::Model;
+use crate::session::Demand;
+use crate::steering::Steering;
+use crate::steering::dose::l2_norm;
 use crate::steering::positions::{Positions, Spans};
 use crate::steering::vector::SteeringVector;
 use crate::text::chat::Message;
 use crate::text::tokens::{EncodedPair, EncodedPrompt, TextEncoder};
 use crate::train::activations::{Activations, CacheOptions, CachePlan};
-use crate::train::batch::Shift;
 use crate::train::loss::PairLogProbs;
-use crate::train::optim::l2_norm;
 use crate::{Error, Result};
 
 /// What is measured on, as text. Whatever is empty is not measured.
@@ -134,6 +135,28 @@ pub trait EvalObserver {
     fn measured(&mut self, outcome: &Outcome) -> Result<()>;
 }
 
+/// What [`evaluate`] takes of memory at most, where texts have up to `max_new_tokens` tokens.
+pub fn demand(subjects: &[Subject], max_new_tokens: usize) -> Demand {
+    let CacheOptions { place, memory, .. } = CacheOptions::default();
+    // One subject's pairs and answers are cached at a time, at one layer. All have the same; what the others' instructions
+    // add to prompts is little.
+    let demand = subjects.first().map(|Subject { encoded, .. }| {
+        let sets: Vec<&[EncodedPair]> = std::iter::once(&encoded.pairs).chain(&encoded.answers).map(Vec::as_slice).collect();
+        Demand::activations(&sets, &[0])
+    });
+    let branches = |subject: &Subject| match &subject.treatment {
+        Treatment::Vector(_, magnitudes) => magnitudes.len(),
+        Treatment::System(_) => 1,
+    };
+    let prompts = subjects.iter().flat_map(|subject| &subject.encoded.prompts);
+    let longest = prompts.map(|prompt| prompt.ids.len()).max();
+    let demand = demand.unwrap_or_default().cached(place, memory);
+    match longest {
+        Some(longest) => demand.and_generation(subjects.iter().map(branches).max().unwrap_or(0), longest, max_new_tokens),
+        None => demand,
+    }
+}
+
 /// Measures each subject; the first must be a vector, whose reference margins are relative to.
 ///
 /// # Errors
@@ -148,7 +171,8 @@ pub fn evaluate(
     observer: &mut dyn EvalObserver,
 ) -> Result<Outcome> {
     let outcome = Outcome::default();
-    let mut run = Run { model, encoder, material, settings, observer, cached: None, reference: Vec::new(), first: 0, outcome };
+    let mut run =
+        Evaluation { model, encoder, material, settings, observer, cached: None, reference: Vec::new(), first: 0, outcome };
     let ended = subjects.iter().try_for_each(|subject| match &subject.treatment {
         Treatment::Vector(vector, magnitudes) => run.vector(subject, vector, magnitudes),
         Treatment::System(system) => run.prompted(subject, system),
@@ -169,16 +193,16 @@ pub fn evaluate(
 }
 
 /// What a cache depends on, beside the material.
-type Place = (usize, Positions, Option<Spans>);
+type CacheKey = (usize, Positions, Option<Spans>);
 
-struct Run<'a> {
+struct Evaluation<'a> {
     model: &'a Model,
     encoder: &'a TextEncoder,
     material: &'a Material<'a>,
     settings: &'a Settings,
     observer: &'a mut dyn EvalObserver,
     /// Pairs, if any, then each question file: kept for the next vector at the same place.
-    cached: Option<(Place, Vec<Activations>)>,
+    cached: Option<(CacheKey, Vec<Activations>)>,
     /// Log-probabilities of the pairs without vector or instruction.
     reference: Vec<PairLogProbs>,
     /// Index of the subject's first row.
@@ -186,7 +210,7 @@ struct Run<'a> {
     outcome: Outcome,
 }
 
-impl Run<'_> {
+impl Evaluation<'_> {
     /// Begins a subject: a row at each magnitude, without measures.
     fn begin(&mut self, subject: &Subject, magnitudes: impl IntoIterator<Item = Option<f32>>) {
         self.first = self.outcome.rows.len();
@@ -204,14 +228,16 @@ impl Run<'_> {
         let place = (lowest, vector.metadata.positions, vector.metadata.spans);
         let caches = self.caches(&subject.encoded, place)?;
         self.begin(subject, magnitudes.iter().copied().map(Some));
+        let steering = Steering::new(&vector.layers, self.model.device())?;
         let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
         if let Some(pairs) = pairs.first() {
-            self.preference(pairs, vector, magnitudes)?;
+            let vector_norm = vector.layers.values().next().map_or(0.0, |v| l2_norm(v));
+            self.preference(pairs, &steering, vector_norm, magnitudes)?;
         }
         for (index, answers) in answers.iter().enumerate() {
             for (at, magnitude) in magnitudes.iter().enumerate() {
                 let started = Instant::now();
-                let scores = self.score(answers, &vector.layers, *magnitude)?;
+                let scores = self.score(answers, &steering, *magnitude)?;
                 self.add(at, choice::measures(&self.material.questions[index], &scores, &self.settings.bootstrap));
                 self.outcome.timings.choice_s += started.elapsed().as_secs_f64();
                 self.observer.measured(&self.outcome)?;
@@ -219,21 +245,18 @@ impl Run<'_> {
             }
         }
         self.cached = Some((place, caches));
-        let shifts: Vec<Vec<Shift>> = magnitudes
-            .iter()
-            .map(|magnitude| preference::shifts(self.model, &vector.layers, *magnitude))
-            .collect::<Result<_>>()?;
-        let readings: Vec<Reading> = shifts.iter().map(|shifts| Reading::Steered(shifts)).collect();
+        let steerings: Vec<Steering> = magnitudes.iter().map(|magnitude| steering.with_factor(*magnitude)).collect();
+        let readings: Vec<Reading> = steerings.iter().map(Reading::Steered).collect();
         self.text(subject, &readings)?;
         self.generate(subject, &vector.layers, vector.metadata.positions)
     }
 
-    fn score(&mut self, pairs: &Activations, vectors: &BTreeMap<usize, Vec<f32>>, magnitude: f32) -> Result<Vec<PairLogProbs>> {
-        preference::score(self.model, pairs, vectors, magnitude, &mut || self.observer.pass())
+    fn score(&mut self, pairs: &Activations, steering: &Steering, magnitude: f32) -> Result<Vec<PairLogProbs>> {
+        preference::score(self.model, pairs, steering, magnitude, &mut || self.observer.pass())
     }
 
     /// The pairs and answers at one place: those of the last vector if that was added at the same.
-    fn caches(&mut self, encoded: &Encoded, place: Place) -> Result<Vec<Activations>> {
+    fn caches(&mut self, encoded: &Encoded, place: CacheKey) -> Result<Vec<Activations>> {
         if let Some((_, caches)) = self.cached.take().filter(|(cached, _)| *cached == place) {
             return Ok(caches);
         }
@@ -247,18 +270,17 @@ impl Run<'_> {
         Ok(caches)
     }
 
-    fn preference(&mut self, pairs: &Activations, vector: &SteeringVector, magnitudes: &[f32]) -> Result<()> {
-        let reference = self.score(pairs, &vector.layers, 0.0)?;
+    fn preference(&mut self, pairs: &Activations, steering: &Steering, vector_norm: f64, magnitudes: &[f32]) -> Result<()> {
+        let reference = self.score(pairs, steering, 0.0)?;
         if self.reference.is_empty() {
             self.reference = reference;
         }
         let norms = pairs.residual_norms(self.model.device())?;
-        let vector_norm = vector.layers.values().next().map_or(0.0, |v| l2_norm(v));
         for (at, magnitude) in magnitudes.iter().copied().enumerate() {
             let started = Instant::now();
-            let scores = self.score(pairs, &vector.layers, magnitude)?;
+            let scores = self.score(pairs, steering, magnitude)?;
             self.outcome.timings.scored_pairs += if magnitude == 0.0 { 0 } else { scores.len() };
-            self.add(at, preference::dose(&norms, vector_norm, magnitude, &self.settings.bootstrap));
+            self.add(at, preference::mean_dose(&norms, vector_norm, magnitude, &self.settings.bootstrap));
             let direction = if magnitude == 0.0 { 0.0 } else { f64::from(magnitude.signum()) };
             self.compare(pairs, &scores, direction, at);
             self.outcome.timings.score_s += started.elapsed().as_secs_f64();
@@ -296,12 +318,13 @@ impl Run<'_> {
         self.begin(subject, [None]);
         let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
         let none = BTreeMap::new();
+        let unsteered = Steering::new(&none, self.model.device())?;
         if let Some(pairs) = pairs.first() {
-            let scores = self.score(pairs, &none, 0.0)?;
+            let scores = self.score(pairs, &unsteered, 0.0)?;
             self.compare(pairs, &scores, 1.0, 0);
         }
         for (set, answers) in self.material.questions.iter().zip(answers) {
-            let scores = self.score(answers, &none, 0.0)?;
+            let scores = self.score(answers, &unsteered, 0.0)?;
             self.add(0, choice::measures(set, &scores, &self.settings.bootstrap));
         }
         self.observer.measured(&self.outcome)?;

@@ -1,6 +1,8 @@
 //! Views of a report: aligned text for a reader, CSV for a spreadsheet.
 
+use super::bootstrap::Estimate;
 use super::{Measure, Report, Row, Unit};
+use crate::report::Cell;
 use crate::{Error, Result};
 
 /// The judge's mean score.
@@ -58,27 +60,39 @@ impl Report {
 
     /// Names of all measures, in the order of the first rows that have them.
     fn names(&self) -> Vec<&str> {
-        let mut names = Vec::new();
         // An early row can lack what the later ones have: at magnitude 0 nothing is moved.
         let fullest = self.rows.iter().max_by_key(|row| row.measures.len());
-        for measure in fullest.into_iter().chain(&self.rows).flat_map(|row| &row.measures) {
-            if !names.contains(&measure.name.as_str()) {
-                names.push(measure.name.as_str());
-            }
-        }
-        names
+        let measures = fullest.into_iter().chain(&self.rows).flat_map(|row| &row.measures);
+        distinct(measures.map(|measure| measure.name.as_str()))
     }
 
     fn table(&self, title: &str, names: &[&str]) -> String {
-        let headings = names.iter().map(|name| heading(name).to_owned());
-        let mut lines = vec![[title, "m"].map(String::from).into_iter().chain(headings).collect::<Vec<_>>()];
-        for row in &self.rows {
-            let magnitude = row.magnitude.map_or_else(|| "-".to_owned(), signed_magnitude);
-            let cells = names.iter().map(|name| row.get(name).map_or_else(|| "-".to_owned(), |measure| cell(row, measure)));
-            lines.push([row.subject.clone(), magnitude].into_iter().chain(cells).collect());
-        }
-        aligned(&lines)
+        let headings = [title, "m"].into_iter().chain(names.iter().map(|name| heading(name))).map(String::from).collect();
+        let rows = self.cells(names).into_iter().map(|row| row.iter().map(Cell::to_string).collect());
+        aligned(&[headings].into_iter().chain(rows).collect::<Vec<_>>())
     }
+
+    /// Of each row: subject, magnitude and the measures of these names.
+    pub(super) fn cells(&self, names: &[&str]) -> Vec<Vec<Cell>> {
+        let none = || Cell::new("-");
+        let cells = |row: &Row| {
+            let magnitude = row.magnitude.map_or_else(none, |magnitude| Cell::new(signed_magnitude(magnitude)));
+            let measures = names.iter().map(|name| row.get(name).map_or_else(none, |measure| cell(row, measure)));
+            [Cell::new(&row.subject), magnitude].into_iter().chain(measures).collect()
+        };
+        self.rows.iter().map(cells).collect()
+    }
+}
+
+/// Each value once, in the order of its first appearance.
+pub(super) fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for value in values {
+        if !seen.contains(&value) {
+            seen.push(value);
+        }
+    }
+    seen
 }
 
 /// What a measure is called above its column.
@@ -87,25 +101,17 @@ pub(super) fn heading(name: &str) -> &str {
     known.into_iter().find(|(known, _)| *known == name).map_or(name, |(_, heading)| heading)
 }
 
-pub(super) fn signed_magnitude(magnitude: f32) -> String {
+fn signed_magnitude(magnitude: f32) -> String {
     if magnitude == 0.0 { "0".to_owned() } else { format!("{magnitude:+}") }
 }
 
-fn cell(row: &Row, measure: &Measure) -> String {
-    match parts(row, measure) {
-        (value, None) => value,
-        (value, Some((low, high))) => format!("{value} [{low}, {high}]"),
-    }
-}
-
-/// The value and the ends of its interval as they are shown.
-pub(super) fn parts(row: &Row, Measure { name, unit, estimate }: &Measure) -> (String, Option<(String, String)>) {
-    let [value, low, high] = [estimate.value, estimate.low, estimate.high];
+fn cell(row: &Row, Measure { name, unit, estimate: Estimate { value, low, high } }: &Measure) -> Cell {
     // The same at every draw: the dose's interval says little, a margin of 0 at magnitude 0 nothing.
     let is_constant = name == "dose" || (row.magnitude == Some(0.0) && low == high);
-    // One score of a judge has none.
+    // One score of a judge has no interval.
     let has_interval = !is_constant && low.is_finite() && high.is_finite();
-    (number(value, *unit), has_interval.then(|| (bound(low, *unit), bound(high, *unit))))
+    let interval = has_interval.then(|| (bound(*low, *unit), bound(*high, *unit)));
+    Cell { value: number(*value, *unit), interval }
 }
 
 fn number(x: f64, unit: Unit) -> String {
@@ -127,11 +133,11 @@ fn bound(x: f64, unit: Unit) -> String {
     }
 }
 
-/// Columns two spaces apart: the first flush left, the others flush right.
+/// Columns two spaces apart: the first flush left, the others flush right. All lines have as many cells.
 fn aligned(lines: &[Vec<String>]) -> String {
-    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let len = |line: &Vec<String>, column: usize| line.get(column).map_or(0, |cell| cell.chars().count());
-    let widths: Vec<usize> = (0..columns).map(|column| lines.iter().map(|line| len(line, column)).max().unwrap_or(0)).collect();
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for line in lines {
         let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {

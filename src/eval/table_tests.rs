@@ -1,6 +1,5 @@
-//! Tests of `table`.
+//! Tests of a report's text, CSV and JSON.
 
-use super::super::bootstrap::Estimate;
 use super::super::{Report, Timings};
 use super::*;
 

@@ -2,28 +2,29 @@
 //! models or steering but the records of a training run that [`curves`] draws.
 //!
 //! ```
-//! use bipo::report::{Chart, Estimate, Panel, Series, Theme};
+//! use bipo::report::{Chart, Panel, Point, Series, Style, Theme};
 //!
-//! let margin = [Estimate::new(-1.0, -0.4).between(-0.6, -0.2), Estimate::new(1.0, 0.5).between(0.3, 0.7)];
-//! let chart = Chart::new("Effect", "magnitude").panel(Panel::new("margin").series(Series::estimates("held out", &margin)));
-//! assert!(chart.to_svg(Theme::Light)?.starts_with("<svg"));
-//! # Ok::<(), bipo::Error>(())
+//! let margin = vec![Point::new(-1.0, -0.4).between(-0.6, -0.2), Point::new(1.0, 0.5).between(0.3, 0.7)];
+//! let panel = Panel::new("margin", vec![Series::new("held out", Style::Dotted, margin)]);
+//! assert!(Chart::new("Effect", "magnitude", vec![panel]).to_svg(Theme::Light).starts_with("<svg"));
 //! ```
 
+mod axis;
 pub mod card;
-mod chart;
+pub mod chart;
 pub mod curves;
 mod draw;
 pub mod generations;
 mod html;
 pub mod page;
+mod picture;
 mod png;
 pub mod shell;
 pub mod table;
 mod theme;
-mod ticks;
 
-pub use chart::{Chart, Estimate, Panel, Scale, Series, Style};
+pub use axis::Scale;
+pub use chart::{Chart, Panel, Point, Series, Style};
 pub use generations::{Answer, Generations};
 pub use page::{Block, Page, Section};
 pub use table::{Cell, Table};

@@ -1,26 +1,22 @@
 //! One self-contained HTML page: no script, no request, nothing but its own bytes. Follows the reader's colour scheme, prints
-//! on white, and fits a phone.
+//! on white, and fits a phone. The template `page.html` says what is where; here are its data.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
-use super::generations::{Colours, Generations};
+use minijinja::{AutoEscape, Environment, Value, context};
+
+use super::generations::{Generations, signed};
 use super::html::escape;
 use super::{Chart, Table, Theme, theme};
-use crate::Result;
 use crate::machine::files::write_atomic;
-
-const STYLE: &str = include_str!("page.css");
-
-/// Forbids what the page does not do anyway, should a text ever slip through.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+use crate::{Error, Result};
 
 /// A page.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Page {
-    /// Its title.
+    /// Title of the page.
     pub title: String,
-    /// A sentence below it.
+    /// A sentence below the title.
     pub summary: String,
     /// The command that makes the page again, as it is pasted into a shell.
     pub command: String,
@@ -28,7 +24,7 @@ pub struct Page {
     pub seed: Option<u64>,
     /// Name and value of each setting.
     pub settings: Vec<(String, String)>,
-    /// From top to bottom.
+    /// Sections from top to bottom.
     pub sections: Vec<Section>,
 }
 
@@ -37,7 +33,7 @@ pub struct Page {
 pub struct Section {
     /// The heading.
     pub title: String,
-    /// From top to bottom.
+    /// What is below the heading, from top to bottom.
     pub blocks: Vec<Block>,
 }
 
@@ -55,106 +51,75 @@ pub enum Block {
 }
 
 impl Page {
-    /// As HTML.
+    /// The page as HTML.
     ///
     /// # Errors
-    /// A chart cannot be drawn.
+    /// The template fails.
     pub fn to_html(&self) -> Result<String> {
-        let title = escape(&self.title);
-        let (light, dark) = theme::variables();
-        let mut out = format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" href=\"data:,\">\n\
-             <title>{title}</title>\n<style>\n:root{{{light}}}\n\
-             @media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{STYLE}</style>\n</head>\n<body>\n\
-             <header><h1>{title}</h1>\n"
-        );
-        if !self.summary.is_empty() {
-            let _ = writeln!(out, "<p class=\"summary\">{}</p>", escape(&self.summary));
-        }
-        out += "</header>\n<main>\n";
-        let all = || self.sections.iter().flat_map(|section| &section.blocks);
-        let colours = Colours::of(all().filter_map(Block::generations));
-        for section in &self.sections {
-            out += &section.html(colours)?;
-        }
-        out += &self.settings_html();
-        out += &self.command_html();
-        let _ = write!(out, "</main>\n<footer class=\"page\">bipo {}</footer>\n</body>\n</html>\n", env!("CARGO_PKG_VERSION"));
-        Ok(out)
+        self.render().map_err(|error| Error::Draw(error.to_string()))
     }
 
-    /// Writes it to a file.
+    /// Writes the page to a file.
     ///
     /// # Errors
-    /// A chart cannot be drawn, or the file cannot be written.
+    /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         write_atomic(path, self.to_html()?.as_bytes())
     }
 
-    fn settings_html(&self) -> String {
-        if self.settings.is_empty() {
-            return String::new();
-        }
-        let mut out = "<section><h2>Settings</h2>\n<dl>\n".to_owned();
-        for (name, value) in &self.settings {
-            let _ = writeln!(out, "<div><dt>{}</dt><dd><bdi>{}</bdi></dd></div>", escape(name), escape(value));
-        }
-        out + "</dl>\n</section>\n"
-    }
-
-    fn command_html(&self) -> String {
-        if self.command.is_empty() {
-            return String::new();
-        }
-        let seed = self.seed.map_or(String::new(), |seed| format!("<p>Seed <strong>{seed}</strong></p>\n"));
-        let command = escape(&self.command);
-        format!(
-            "<section><h2>Reproduce</h2>\n{seed}<pre class=\"command\" tabindex=\"0\"><code>{command}</code></pre>\n</section>\n"
+    fn render(&self) -> Result<String, minijinja::Error> {
+        let mut environment = Environment::new();
+        environment.set_trim_blocks(true);
+        environment.set_keep_trailing_newline(true);
+        environment.set_auto_escape_callback(|_| AutoEscape::Html);
+        environment.set_formatter(|out, _, value| match value.as_str() {
+            Some(text) if !value.is_safe() => Ok(out.write_str(&escape(text))?),
+            _ => Ok(write!(out, "{value}")?),
+        });
+        let (light, dark) = theme::variables();
+        let blocks = self.sections.iter().flat_map(|section| &section.blocks);
+        let largest = blocks.flat_map(Block::magnitudes).filter(|size| size.is_finite()).fold(0.0, f64::max);
+        let section = |section: &Section| {
+            let blocks: Vec<Value> = section.blocks.iter().map(|block| block.data(largest)).collect();
+            context! { title => section.title, blocks }
+        };
+        environment.render_named_str(
+            "page.html",
+            include_str!("page.html"),
+            context! {
+                title => self.title, summary => self.summary, command => self.command, seed => self.seed,
+                settings => self.settings, sections => self.sections.iter().map(section).collect::<Vec<_>>(),
+                scale => [signed(-largest), signed(largest)], light, dark, style => include_str!("page.css"), version => env!("CARGO_PKG_VERSION"),
+            },
         )
     }
 }
 
 impl Section {
-    /// With its first blocks.
+    /// A section with its blocks.
     pub fn new(title: impl Into<String>, blocks: Vec<Block>) -> Self {
         Self { title: title.into(), blocks }
-    }
-
-    fn html(&self, colours: Colours) -> Result<String> {
-        let mut out = format!("<section><h2>{}</h2>\n", escape(&self.title));
-        // Once a section: below it all texts have the same colours.
-        if self.blocks.iter().any(|block| block.generations().is_some()) {
-            out += &colours.legend();
-        }
-        for block in &self.blocks {
-            match block {
-                Block::Text(text) => {
-                    let _ = writeln!(out, "<p>{}</p>", escape(text));
-                }
-                Block::Chart(chart) => {
-                    let svg = chart.to_svg(Theme::Page)?;
-                    let caption = match chart.title.is_empty() {
-                        true => String::new(),
-                        false => format!("<figcaption>{}</figcaption>", escape(&chart.title)),
-                    };
-                    let _ = writeln!(out, "<figure>{caption}<div class=\"scroll\">{svg}</div></figure>");
-                }
-                Block::Table(table) => out += &table.html(),
-                Block::Generations(generations) => out += &generations.html(colours),
-            }
-        }
-        Ok(out + "</section>\n")
     }
 }
 
 impl Block {
-    fn generations(&self) -> Option<&Generations> {
+    /// Sizes of the magnitudes that a block shows in colour.
+    fn magnitudes(&self) -> impl Iterator<Item = f64> {
+        let answers = if let Self::Generations(generations) = self { generations.answers.as_slice() } else { &[] };
+        answers.iter().filter_map(|answer| Some(answer.magnitude?.abs()))
+    }
+
+    /// What the template knows of a block; it tells the kinds apart by their names.
+    fn data(&self, largest: f64) -> Value {
         match self {
-            Self::Generations(generations) => Some(generations),
-            _ => None,
+            Self::Text(text) => context! { text },
+            Self::Chart(chart) => context! { title => chart.title, svg => chart.to_svg(Theme::Page) },
+            Self::Table(table) => context! { table },
+            Self::Generations(generations) => generations.data(largest),
         }
     }
 }
+
+#[cfg(test)]
+#[path = "page_tests.rs"]
+mod tests;

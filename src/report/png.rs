@@ -1,24 +1,20 @@
-//! A chart's SVG as PNG. The text is set in an embedded Noto Sans (Apache-2.0), so that a machine without fonts draws it too.
+//! A chart's SVG as PNG. Text is set in an embedded Noto Sans (Apache-2.0), so that a machine without fonts draws it too.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use resvg::tiny_skia::{Pixmap, Transform};
-use resvg::usvg::{Options, Tree, fontdb};
+use resvg::usvg::{Options, Tree};
 
 use crate::{Error, Result};
 
 /// Pixels to a CSS pixel.
 const SCALE: f32 = 2.0;
 
-static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
-    let mut fonts = fontdb::Database::new();
-    fonts.load_font_source(fontdb::Source::Binary(Arc::new(ttf_noto_sans::REGULAR)));
-    fonts.set_sans_serif_family("Noto Sans");
-    Arc::new(fonts)
-});
-
 pub(super) fn png(svg: &str) -> Result<Vec<u8>> {
-    let options = Options { fontdb: FONTS.clone(), font_family: "Noto Sans".into(), ..Options::default() };
+    let mut options = Options { font_family: "Noto Sans".into(), ..Options::default() };
+    let fonts = Arc::make_mut(&mut options.fontdb);
+    fonts.load_font_data(ttf_noto_sans::REGULAR.to_vec());
+    fonts.set_sans_serif_family("Noto Sans");
     let tree = Tree::from_str(svg, &options).map_err(|error| Error::Draw(error.to_string()))?;
     let size = tree.size();
     let (width, height) = ((size.width() * SCALE) as u32, (size.height() * SCALE) as u32);

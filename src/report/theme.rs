@@ -1,33 +1,20 @@
-//! The colours. A chart is drawn once with stand-ins; a theme puts its colours, or a page's CSS variables, in their place. The
-//! hues are Okabe and Ito's, which colour-blind readers can tell apart, some lightened for dark or darkened for white.
-
-use plotters::style::RGBColor;
+//! The colours of charts and pages. A chart is drawn with the CSS variables that a page declares; in a file of its own a theme's
+//! colours replace them. The hues are Okabe and Ito's, which colour-blind readers can tell apart, some lightened for dark or
+//! darkened for white.
 
 /// Where a chart is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Theme {
-    /// On white, which it brings with it.
+    /// On a white background of its own.
     Light,
-    /// On black, which it brings with it.
+    /// On a black background of its own.
     Dark,
-    /// In a page, in its colours and on its background.
+    /// In a page, in the page's colours and on its background.
     Page,
 }
 
-/// What a colour is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ink {
-    Back,
-    Text,
-    Muted,
-    Grid,
-    Axis,
-    /// Of a series; begins again past the last.
-    Hue(usize),
-}
-
-/// Name, on white, on black.
-const INKS: [(&str, &str, &str); 11] = [
+/// Each CSS variable with its colour on white and its colour on black.
+const COLOURS: [(&str, &str, &str); 11] = [
     ("back", "#ffffff", "#16181c"),
     ("text", "#1a1c20", "#e8eaed"),
     ("muted", "#5c6470", "#a0a8b4"),
@@ -41,82 +28,26 @@ const INKS: [(&str, &str, &str); 11] = [
     ("hue5", "#4b4f58", "#c3c8d0"),
 ];
 
-const FIRST_HUE: usize = 5;
+/// How many series have a colour of their own.
+pub(super) const HUES: usize = 6;
 
-impl Ink {
-    fn index(self) -> usize {
-        match self {
-            Self::Back => 0,
-            Self::Text => 1,
-            Self::Muted => 2,
-            Self::Grid => 3,
-            Self::Axis => 4,
-            Self::Hue(hue) => FIRST_HUE + hue % (INKS.len() - FIRST_HUE),
-        }
-    }
-
-    /// The colour that stands for this one until [`paint`].
-    pub(super) fn stand_in(self) -> RGBColor {
-        RGBColor(1, 2, self.index() as u8)
-    }
-}
-
-/// Puts a theme's colours into a drawing. Only whole attributes are replaced: quotes in its texts are escaped.
-pub(super) fn paint(svg: &str, theme: Theme) -> String {
-    INKS.iter().enumerate().fold(svg.to_owned(), |svg, (index, (name, light, dark))| {
-        let colour = match theme {
-            Theme::Light => (*light).to_owned(),
-            Theme::Dark => (*dark).to_owned(),
-            Theme::Page => format!("var(--{name})"),
-        };
-        svg.replace(&format!("\"#0102{index:02X}\""), &format!("\"{colour}\""))
+/// Puts a theme's colours into a drawing. Whole attributes are replaced: in a drawing's texts quotes are escaped.
+pub(super) fn paint(svg: String, theme: Theme) -> String {
+    COLOURS.iter().fold(svg, |svg, (name, light, dark)| match theme {
+        Theme::Light => svg.replace(&format!("\"var(--{name})\""), &format!("\"{light}\"")),
+        Theme::Dark => svg.replace(&format!("\"var(--{name})\""), &format!("\"{dark}\"")),
+        Theme::Page => svg,
     })
 }
 
-/// The declarations that [`Theme::Page`] needs: for white, for black.
+/// What a page declares for [`Theme::Page`]: its variables on white and on black.
 pub(super) fn variables() -> (String, String) {
     let declare = |(name, colour): (&str, &str)| format!("--{name}:{colour};");
-    let light = INKS.iter().map(|(name, light, _)| declare((name, light))).collect();
-    let dark = INKS.iter().map(|(name, _, dark)| declare((name, dark))).collect();
+    let light = COLOURS.iter().map(|(name, light, _)| declare((name, light))).collect();
+    let dark = COLOURS.iter().map(|(name, _, dark)| declare((name, dark))).collect();
     (light, dark)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Relative luminance and contrast as WCAG 2 defines them.
-    fn contrast(a: &str, b: &str) -> f64 {
-        let luminance = |hex: &str| {
-            let channel = |at: usize| {
-                let c = f64::from(u8::from_str_radix(&hex[at..at + 2], 16).unwrap()) / 255.0;
-                if c <= 0.03928 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
-            };
-            0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
-        };
-        let (a, b) = (luminance(a), luminance(b));
-        (a.max(b) + 0.05) / (a.min(b) + 0.05)
-    }
-
-    #[test]
-    fn text_and_lines_stand_out_on_both_backgrounds() {
-        let (_, white, black) = INKS[0];
-        for (name, light, dark) in &INKS[1..] {
-            let least = match *name {
-                "grid" => 1.1,
-                "axis" => 2.0,
-                "text" | "muted" => 4.5,
-                _ => 3.0,
-            };
-            assert!(contrast(light, white) >= least, "{name} on white: {}", contrast(light, white));
-            assert!(contrast(dark, black) >= least, "{name} on black: {}", contrast(dark, black));
-        }
-    }
-
-    #[test]
-    fn each_ink_has_its_stand_in_and_hues_begin_again() {
-        let drawing = "<a fill=\"#010205\"/>&quot;#010205&quot;";
-        assert_eq!(paint(drawing, Theme::Page), "<a fill=\"var(--hue0)\"/>&quot;#010205&quot;");
-        assert_eq!(Ink::Hue(0).stand_in(), Ink::Hue(6).stand_in());
-    }
-}
+#[path = "theme_tests.rs"]
+mod tests;

@@ -151,7 +151,7 @@ impl Merge {
 
     /// Zero biases for the MLP of a block that has none.
     fn add_biases(&mut self, config: &Config, block: usize) -> Result<()> {
-        if config.mlp_bias {
+        if config.architecture.mlp_bias {
             return Ok(());
         }
         let inner = config.intermediate_size;

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use bipo::report::{Answer, Block, Cell, Chart, Estimate, Generations, Page, Panel, Section, Series, Table, Theme, curves};
+use bipo::report::{
+    Answer, Block, Cell, Chart, Generations, Page, Panel, Point, Scale, Section, Series, Style, Table, Theme, curves,
+};
 use serde_json::Value;
 
 use crate::cli::{Place, assert_ok, assert_refused, fixture, text};
@@ -15,19 +17,21 @@ const HOSTILE: &str =
 
 /// Every kind of block, each with a hostile text.
 fn page() -> Page {
-    let effect: Vec<Estimate> =
-        (-4..=4).map(|i| f64::from(i) / 2.0).map(|m| Estimate::new(m, 1.5 * m).between(1.5 * m - 0.4, 1.5 * m + 0.4)).collect();
-    let damage: Vec<Estimate> = effect.iter().map(|e| Estimate::new(e.x, 12.0 * e.x.powi(2).exp())).collect();
+    let effect: Vec<Point> =
+        (-4..=4).map(|i| f64::from(i) / 2.0).map(|m| Point::new(m, 1.5 * m).between(1.5 * m - 0.4, 1.5 * m + 0.4)).collect();
+    let damage: Vec<Point> = effect.iter().map(|point| Point::new(point.x, 12.0 * point.x.powi(2).exp())).collect();
+    let curve = |name: &str, points: &[Point]| Series::new(name, Style::Dotted, points.to_vec());
     let panels = vec![
-        Panel::new("margin").series(Series::estimates("BiPO", &effect)).series(Series::estimates(HOSTILE, &damage)),
-        Panel::new("perplexity").log().series(Series::estimates("BiPO", &damage)),
+        Panel::new("margin", vec![curve("BiPO", &effect), curve(HOSTILE, &damage)]),
+        Panel { y_scale: Scale::Log, ..Panel::new("perplexity", vec![curve("BiPO", &damage)]) },
     ];
-    let layers: Vec<Estimate> = (8..=20).map(|l| Estimate::new(f64::from(l), f64::from(l % 7)).between(0.0, 7.0)).collect();
+    let layers: Vec<Point> = (8..=20).map(|l| Point::new(f64::from(l), f64::from(l % 7)).between(0.0, 7.0)).collect();
+    let layers = curves::layer_profile("score", &layers, Some(13), (2.0, HOSTILE));
+    let number = Cell { value: "0.50".into(), interval: Some(("-0.25".into(), "0.75".into())) };
     let table = Table {
         caption: HOSTILE.into(),
-        columns: vec!["magnitude".into(), "margin".into(), HOSTILE.into()],
-        rows: vec![vec![Cell::signed(-1.0, None, 1), Cell::between(0.5, (-0.25, 0.75), 2), Cell::text(HOSTILE)]],
-        best: Some(0),
+        columns: vec![HOSTILE.into(), "magnitude".into(), "margin".into()],
+        rows: vec![vec![Cell::new(HOSTILE), Cell::new("-1"), number]],
     };
     let answers =
         [Some(-2.0), Some(0.0), None].map(|magnitude| Answer { magnitude, text: HOSTILE.into(), note: HOSTILE.into() });
@@ -38,8 +42,8 @@ fn page() -> Page {
         seed: Some(11),
         settings: vec![("model".into(), HOSTILE.into())],
         sections: vec![
-            Section::new(HOSTILE, vec![Block::Text(HOSTILE.into()), Block::Chart(curves::dose_response("Dose", panels))]),
-            Section::new("Layers", vec![Block::Chart(curves::layer_profile("score", &layers, Some(13))), Block::Table(table)]),
+            Section::new(HOSTILE, vec![Block::Text(HOSTILE.into()), Block::Chart(Chart::new("Dose", "magnitude", panels))]),
+            Section::new("Layers", vec![Block::Chart(layers), Block::Table(table)]),
             Section::new(
                 "Texts",
                 vec![Block::Generations(Generations {
@@ -182,36 +186,39 @@ fn a_curve_that_cannot_be_written_loses_neither_vector_nor_card() {
 #[test]
 fn charts_of_nothing_of_one_point_and_of_what_is_not_finite_are_drawn() {
     let values = [f64::NAN, f64::INFINITY, 0.0, -1.0, 1e308, -1e308, 1e-300, 5.0];
-    let points = |count: usize| -> Vec<Estimate> {
-        values[..count].iter().enumerate().map(|(x, y)| Estimate::new(x as f64, *y).between(*y, f64::NAN)).collect()
+    let points = |count: usize| -> Vec<Point> {
+        values[..count].iter().enumerate().map(|(x, y)| Point::new(x as f64, *y).between(*y, f64::NAN)).collect()
+    };
+    let scales = [Scale::Linear, Scale::Whole, Scale::Log];
+    let chart = |x_scale, y_scale, points: Vec<Point>| {
+        let panel = Panel { y_scale, ..Panel::new("y", vec![Series::new("s", Style::Dotted, points)]) };
+        Chart { x_scale, ..Chart::new("t", "x", vec![Panel { reference: Some((f64::NAN, "r".into())), ..panel }]) }
     };
     for count in 0..=values.len() {
-        for panel in [Panel::new("y"), Panel::new("y").log(), Panel::new("y").mark(f64::NAN, "m").reference(f64::NAN, "r")] {
-            let chart = Chart::new("t", "x").panel(panel.series(Series::estimates("s", &points(count))));
-            let whole = Chart { x_whole: true, ..chart.clone() };
-            for chart in [chart, whole] {
-                let svg = chart.to_svg(Theme::Light).unwrap();
-                assert!(!svg.contains("NaN") && !svg.contains("inf"), "{count}: {svg}");
-                assert!(chart.to_png(Theme::Dark).unwrap().len() > 1000);
-            }
+        for (x_scale, y_scale) in scales.into_iter().flat_map(|x| scales.map(|y| (x, y))) {
+            let chart = chart(x_scale, y_scale, points(count));
+            let svg = chart.to_svg(Theme::Light);
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{count}: {svg}");
+            assert!(chart.to_png(Theme::Dark).unwrap().len() > 1000);
         }
     }
     for (low, spread) in [0.0, 1.0, -1e6].into_iter().flat_map(|low| [1e-12, 1e-5, 1.0, 1e9, 1e99].map(|spread| (low, spread)))
     {
-        let ends = [Estimate::new(0.0, low), Estimate::new(spread, low + spread)];
-        for panel in [Panel::new("y"), Panel::new("y").log()] {
-            let svg = Chart::new("t", "x").panel(panel.series(Series::estimates("s", &ends))).to_svg(Theme::Light).unwrap();
+        for y_scale in scales {
+            let ends = vec![Point::new(0.0, low), Point::new(spread, low + spread)];
+            let svg = chart(Scale::Linear, y_scale, ends).to_svg(Theme::Light);
             assert!((7..40).contains(&svg.matches("<text").count()), "{low} {spread}: {svg}");
         }
     }
-    assert!(Chart::default().to_svg(Theme::Page).is_ok());
+    assert!(Chart::default().to_svg(Theme::Page).starts_with("<svg"));
     assert!(curves::training(&[], &[]).to_png(Theme::Light).is_ok());
 }
 
 #[test]
 fn a_chart_is_written_by_its_extension() {
     let place = Place::new();
-    let chart = Chart::new("t", "x").panel(Panel::new("y").series(Series::estimates("s", &[Estimate::new(0.0, 1.0)])));
+    let points = vec![Point::new(0.0, 1.0)];
+    let chart = Chart::new("t", "x", vec![Panel::new("y", vec![Series::new("s", Style::Dotted, points)])]);
     chart.write(&place.path("a.svg")).unwrap();
     chart.write(&place.path("a.png")).unwrap();
     let error = chart.write(&place.path("a.pdf")).unwrap_err();

@@ -1,9 +1,10 @@
 //! `bipo train --method caa`: the mean difference of activations in place of a learned vector, with the same files.
 
 use bipo::machine::files::write_atomic;
+use bipo::session::Demand;
+use bipo::steering::dose::l2_norm;
 use bipo::train::activations::{Activations, CachePlan};
 use bipo::train::caa::{MeanDifference, mean_difference};
-use bipo::train::optim::l2_norm;
 use bipo::train::{Heldout, TrainConfig, Trainer};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
@@ -42,15 +43,13 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
     let mut dir = OutputDir::claim(args, log)?;
     let at = args.caa_positions.unwrap_or_default();
-    let Prepared { mut opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } = Prepared::new(&args.run, log)?;
+    let Prepared { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } = Prepared::new(&args.run, log)?;
     let layers = named_layers(args, &opened)?;
-    opened.on_device.keeps_residuals_at(layers.as_slice().len());
-    // No gradient is taken.
-    opened.on_device.run.saved_a_row = 0;
     let mut config = run::config(&args.run, &opened, layers, None, args.output_dir.clone())?;
     dir.make()?;
-    let (model, load_s) = opened.load(&args.run.model, log)?;
-    let sets: Vec<_> = [Some(&pairs), heldout_pairs.as_ref()].into_iter().flatten().map(Vec::as_slice).collect();
+    let sets = run::sets(&pairs, heldout_pairs.as_deref());
+    let demand = test_generation::demanded(Demand::activations(&sets, config.layers.as_slice()), args, &opened)?;
+    let (model, load_s) = run::load(&opened, &mut config, demand, log)?;
     let plan = CachePlan::at_each(&model, &sets, config.layers.clone(), config.positions, &config.cache)?;
     log.info(format!("{}: {} pairs, mean difference at layer {}", dataset.name, pairs.len(), config.layers));
     log.info(plan.size().to_string());

@@ -3,7 +3,7 @@
 
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::judge::Generation;
-use bipo::eval::{GeneratedText, Outcome, Report, Settings, evaluate};
+use bipo::eval::{GeneratedText, Outcome, Report, Settings, demand, evaluate};
 use bipo::machine::files::{check_writable, write_atomic};
 use bipo::report::Chart;
 use bipo::{Error, Result};
@@ -17,7 +17,7 @@ use super::evaluation::writer::Writer;
 use super::interrupt::Interrupt;
 use super::judge::Judge;
 use super::page;
-use super::session::Opened;
+use super::session;
 use super::sweep::greedy;
 use super::vectors::{check_vector, read_inputs, settle};
 use crate::args::{EvalArgs, SkipArg, response_prefix};
@@ -35,7 +35,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let vector = settle(vectors, (args.positions, args.spans))?;
     let baselines = baselines(args, &vector)?;
     let inputs = Inputs::read(args, log)?;
-    let mut opened = Opened::new(&args.model, response_prefix(&args.response_prefix), log)?;
+    let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
     check_vector(&vector, &opened, log)?;
     let material = inputs.material(args, &opened)?;
     let subjects = subjects(args, &vector, &baselines, &material, &mut opened, log)?;
@@ -44,7 +44,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
         generate: greedy(args.max_new_tokens, &opened, vector.metadata.positions),
     };
-    let (model, _) = opened.load(&args.model, log)?;
+    let (model, _) = session::load(&opened, &demand(&subjects, args.max_new_tokens), log)?;
     let interrupt = Interrupt::listen(log)?;
     let mut writer = Writer::new(args, log, &interrupt);
     let outcome = evaluate(&model, &opened.encoder, &material, &subjects, &settings, &mut writer);

@@ -5,6 +5,7 @@ use std::f64::consts::LN_2;
 
 use bipo::Error;
 use bipo::report::Chart;
+use bipo::session::Demand;
 use bipo::train::Observer;
 use bipo::train::activations::CacheOptions;
 use bipo::train::layer_search::{self, LayerResult, LayerSearch, hold_out, middle_layers};
@@ -19,11 +20,10 @@ use crate::terminal::{self, Log};
 pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
     args.plot.iter().try_for_each(|path| Chart::check_path(path))?;
-    let Prepared { mut opened, dataset, heldout, pairs, heldout_pairs, .. } = Prepared::new(&args.run, log)?;
+    let Prepared { opened, dataset, heldout, pairs, heldout_pairs, .. } = Prepared::new(&args.run, log)?;
     let num_blocks = opened.config.num_hidden_layers;
     let layers = args.layers.as_ref().map_or_else(|| middle_layers(num_blocks), |list| list.of(num_blocks))?;
-    opened.on_device.keeps_residuals_at(layers.as_slice().len());
-    let config = run::config(&args.run, &opened, layers, None, CacheOptions::default().spill_dir)?;
+    let mut config = run::config(&args.run, &opened, layers, None, CacheOptions::default().spill_dir)?;
     let (pairs, heldout_pairs, name) = match (heldout, heldout_pairs) {
         (Some(heldout), Some(heldout_pairs)) => (pairs, heldout_pairs, heldout.name),
         _ => {
@@ -33,7 +33,8 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
             (pairs, held, name)
         }
     };
-    let (model, _) = opened.load(&args.run.model, log)?;
+    let demand = Demand::training(&[&pairs, &heldout_pairs], config.layers.as_slice(), config.batch_size);
+    let (model, _) = run::load(&opened, &mut config, demand, log)?;
     let plan = layer_search::plan(&model, &pairs, &heldout_pairs, &config)?;
     let steps = config.total_steps(pairs.len());
     log.info(format!(

@@ -10,7 +10,6 @@ mod inspect;
 mod interrupt;
 mod judge;
 mod layers;
-mod memory;
 mod merge;
 mod page;
 mod prompts;

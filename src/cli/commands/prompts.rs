@@ -9,7 +9,7 @@ use bipo::steering::positions::Positions;
 use bipo::text::chat::Message;
 use bipo::{Error, Result};
 
-use super::session::Opened;
+use bipo::session::Session;
 
 /// The prompts given one by one, or the lines of a file (`-` is standard input).
 pub fn read_prompts(prompts: &[String], file: Option<&Path>) -> Result<Vec<String>> {
@@ -33,7 +33,7 @@ pub fn read_prompts(prompts: &[String], file: Option<&Path>) -> Result<Vec<Strin
 
 /// Refuses a prompt that fills the context, or that a vector cannot reach, before the weights are read. → the tokens of the
 /// longest.
-pub fn check_prompts(opened: &Opened, prompts: &[String], positions: Positions) -> Result<usize> {
+pub fn check_prompts(opened: &Session, prompts: &[String], positions: Positions) -> Result<usize> {
     let context = opened.config.max_position_embeddings;
     let mut longest = 0;
     for prompt in prompts {

@@ -3,7 +3,6 @@
 use bipo::generate::GenerateOptions;
 use bipo::machine::files::{check_writable, write_atomic};
 use bipo::report::{Block, Page, Section};
-use bipo::session::fit::Run;
 use bipo::steering::vector::SteeringVector;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
@@ -12,11 +11,12 @@ use serde_json::{Value, json};
 use super::interrupt::Interrupt;
 use super::page;
 use super::prompts::{check_prompts, read_prompts};
-use super::session::Opened;
+use super::session;
 use super::sweep::{Sweep, TextResult, Texts, greedy};
 use super::vectors::{check_vector, read_inputs, settle};
 use crate::args::SteerArgs;
 use crate::terminal::{self, Log};
+use bipo::session::Demand;
 
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
@@ -29,7 +29,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         let problem = "no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)";
         return Err(Error::Argument(problem.into()).into());
     }
-    let mut opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+    let mut opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
     opened.encoder.tell_spans(vector.metadata.spans);
     check_vector(&vector, &opened, log)?;
     let positions = vector.metadata.positions;
@@ -43,8 +43,8 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     };
     let longest = check_prompts(&opened, &prompts, positions)?;
     let magnitudes = args.magnitudes.as_slice();
-    opened.on_device.run = Run::generation(&opened.config, magnitudes.len(), longest + args.max_new_tokens);
-    let (model, _) = opened.load(&args.model, log)?;
+    let demand = Demand::generation(magnitudes.len(), longest, args.max_new_tokens);
+    let (model, _) = session::load(&opened, &demand, log)?;
     let streams = magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();
     let interrupt = Interrupt::listen(log)?;
     let (encoder, vectors) = (&opened.encoder, &vector.layers);

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::interrupt::Interrupt;
 use super::run::{self, Prepared};
-use super::session::Opened;
 use super::training::init::Init;
 use super::training::observer::Reporter;
 use super::training::outcome::{report, report_finished, results, times};
@@ -19,6 +18,7 @@ use super::training::settings::{identity, named_layers, settings, vector};
 use super::training::test_generation;
 use crate::args::{MethodArg, TrainArgs};
 use crate::terminal::Log;
+use bipo::session::{Demand, Session};
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     if args.method == MethodArg::Caa {
@@ -31,7 +31,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let mut dir = OutputDir::claim(args, log)?;
     let init = args.init.as_ref().map(|path| Init::read(path, args.layer)).transpose()?;
     let Prepared { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } = Prepared::new(&args.run, log)?;
-    let config = config(args, &opened, init.as_ref(), log)?;
+    let mut config = config(args, &opened, init.as_ref(), log)?;
     let mut settings = settings(&args.run, &opened, &config, &dataset, heldout.as_ref());
     settings["method"] = json!("bipo");
     settings["init"] = init.as_ref().map_or(Value::Null, |init| json!({"name": init.name, "sha256": init.sha256}));
@@ -42,7 +42,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         Start::Resumed(checkpoint) => (checkpoint.state, false),
         Start::Finished(vector) => return report_finished(args, &vector),
     };
-    let (model, load_s) = opened.load(&args.run.model, log)?;
+    let sets = run::sets(&pairs, heldout_pairs.as_deref());
+    let demand = Demand::training(&sets, config.layers.as_slice(), config.batch_size);
+    let demand = test_generation::demanded(demand, args, &opened)?;
+    let (model, load_s) = run::load(&opened, &mut config, demand, log)?;
     let plan = bipo::train::plan(&model, &pairs, heldout_pairs.as_deref(), &config)?;
 
     let vector_of = |v: &[f32], results: Value| vector(&opened, &config, args.run.spans, v, &settings, results);
@@ -87,14 +90,14 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
 }
 
 /// The layers that are named, else those of `--init`, else the model's preset.
-fn layers(args: &TrainArgs, opened: &Opened, init: Option<&Init>) -> Result<Layers> {
+fn layers(args: &TrainArgs, opened: &Session, init: Option<&Init>) -> Result<Layers> {
     match init {
         Some(init) if args.layers.is_none() && args.layer.is_none() => init.layers(),
         _ => named_layers(args, opened),
     }
 }
 
-fn config(args: &TrainArgs, opened: &Opened, init: Option<&Init>, log: Log) -> Result<TrainConfig> {
+fn config(args: &TrainArgs, opened: &Session, init: Option<&Init>, log: Log) -> Result<TrainConfig> {
     let layers = layers(args, opened, init)?;
     let start = init.map(|init| init.start(&layers, opened)).transpose()?;
     let here = (args.run.positions, args.run.spans);

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use bipo::steering::vector::{CombineOptions, Input, Positions, Spans, SteeringVector, VectorFile, combine};
 use bipo::{Error, Result};
 
-use super::session::Opened;
 use super::training::run_files::VECTOR_FILE;
 use crate::args::vector_and_scale;
 use crate::terminal::Log;
+use bipo::session::Session;
 
 /// Where a vector is added, as the user says.
 type Places = (Option<Positions>, Option<Spans>);
@@ -50,7 +50,7 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>) -> Result<Vec<Input
 }
 
 /// Refuses a vector that does not fit the model, and says where it was trained if that was elsewhere.
-pub fn check_vector(vector: &SteeringVector, opened: &Opened, log: Log) -> Result<()> {
+pub fn check_vector(vector: &SteeringVector, opened: &Session, log: Log) -> Result<()> {
     vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
     if let Some(note) = vector.transfer_note(&opened.files.name) {
         log.info(format!("note: {note}"));

@@ -13,8 +13,8 @@ use bipo::{Error, Result};
 use crate::args::{EvalArgs, SkipArg};
 use crate::commands::prompts::read_prompts;
 use crate::commands::run::load_data;
-use crate::commands::session::Opened;
 use crate::terminal::Log;
+use bipo::session::Session;
 
 /// Everything that is measured on, as it was read.
 pub struct Inputs {
@@ -57,7 +57,7 @@ impl Inputs {
         self.dataset.is_none() && self.questions.is_empty() && self.text.is_empty() && self.prompts.is_empty()
     }
 
-    pub fn material(&self, args: &EvalArgs, opened: &Opened) -> Result<Material<'_>> {
+    pub fn material(&self, args: &EvalArgs, opened: &Session) -> Result<Material<'_>> {
         Ok(Material {
             pairs: self.dataset.as_ref().map_or(&[], |set| set.pairs.as_slice()),
             questions: &self.questions,

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::inputs::Inputs;
 use crate::args::EvalArgs;
-use crate::commands::session::Opened;
 use crate::commands::training::settings::{describe, without_folders};
+use bipo::session::Session;
 
 /// β where neither the user nor the vector says it.
 const DEFAULT_BETA: f64 = 0.1;
@@ -22,7 +22,7 @@ pub fn beta(args: &EvalArgs, vector: &SteeringVector) -> f64 {
 }
 
 /// Every setting that the numbers depend on.
-pub fn described(args: &EvalArgs, opened: &Opened, inputs: &Inputs, subjects: &[Subject], settings: &Settings) -> Value {
+pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &[Subject], settings: &Settings) -> Value {
     let subject = |subject: &Subject| match &subject.treatment {
         Treatment::Vector(vector, magnitudes) => json!({
             "name": subject.name, "norm": vector.norm(), "layers": vector.layers.keys().collect::<Vec<_>>(),

@@ -6,9 +6,9 @@ use bipo::{Error, Result};
 
 use crate::args::EvalArgs;
 use crate::commands::prompts::check_prompts;
-use crate::commands::session::Opened;
 use crate::commands::vectors::{check_vector, read_vector};
 use crate::terminal::Log;
+use bipo::session::Session;
 
 /// An alternative to the vector, before it is encoded.
 pub enum Baseline {
@@ -50,7 +50,7 @@ pub fn subjects(
     vector: &SteeringVector,
     baselines: &[(String, Baseline)],
     material: &Material,
-    opened: &mut Opened,
+    opened: &mut Session,
     log: Log,
 ) -> Result<Vec<Subject>> {
     let magnitudes = args.magnitudes.as_slice().to_vec();
@@ -82,7 +82,7 @@ pub fn subjects(
     Ok(subjects)
 }
 
-fn encode(material: &Material, vector: &SteeringVector, opened: &mut Opened) -> Result<Encoded> {
+fn encode(material: &Material, vector: &SteeringVector, opened: &mut Session) -> Result<Encoded> {
     opened.encoder.tell_spans(vector.metadata.spans);
     check_prompts(opened, material.prompts, vector.metadata.positions)?;
     material.encode(&opened.encoder)

@@ -1,6 +1,6 @@
 //! How the vectors of several files relate: the cosine of each two that steer the same layer.
 
-use bipo::train::optim::l2_norm;
+use bipo::steering::dose::l2_norm;
 
 use super::files::VectorFile;
 use super::report::CosineMatrix;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use bipo::hub::presets;
 use bipo::machine::files::open_input;
+use bipo::steering::dose::l2_norm;
 use bipo::steering::vector::{Format, SteeringVector};
-use bipo::train::optim::l2_norm;
 use bipo::{Error, Result};
 
 use super::measure::Measure;

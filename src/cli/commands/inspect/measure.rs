@@ -12,8 +12,9 @@ use bipo::{Error, Result};
 use super::report::{MeasuredOn, Token};
 use crate::args::InspectArgs;
 use crate::commands::interrupt::Interrupt;
-use crate::commands::session::Opened;
+use crate::commands::session;
 use crate::terminal::Log;
+use bipo::session::Demand;
 
 /// A model with what was measured on it.
 pub struct Measure {
@@ -27,12 +28,13 @@ pub struct Measure {
 impl Measure {
     /// `vectors` are checked against the model before its weights are read.
     pub fn new(args: &InspectArgs, vectors: &[(&Path, &SteeringVector)], interrupt: &Interrupt, log: Log) -> Result<Self> {
-        let opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+        let opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
         for (path, vector) in vectors {
             let fits = vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers);
             fits.map_err(|error| Error::Argument(format!("{}: {error}", path.display())))?;
         }
-        let (decoder, _) = opened.load(&args.model, log)?;
+        // The residuals of a few short prompts, of which only their lengths are kept.
+        let (decoder, _) = session::load(&opened, &Demand::default(), log)?;
         let sequences: Vec<Vec<u32>> = NEUTRAL_PROMPTS
             .iter()
             .map(|prompt| Ok(opened.encoder.encode_prompt(&[Message::new("user", *prompt)])?.ids))

@@ -2,7 +2,7 @@
 
 use std::f64::consts::LN_2;
 
-use bipo::report::{Chart, Estimate, curves};
+use bipo::report::{Chart, Point, curves};
 use bipo::train::layer_search::LayerResult;
 use serde::Serialize;
 
@@ -35,12 +35,10 @@ impl Report {
 
     /// Held-out loss by layer; a run that failed has no point.
     pub fn chart(&self) -> Chart {
-        let at = |result: &LayerResult| Some(Estimate::new(result.layer as f64, result.heldout.as_ref()?.loss));
-        let mut losses: Vec<Estimate> = self.layers.iter().filter_map(at).collect();
+        let at = |result: &LayerResult| Some(Point::new(result.layer as f64, result.heldout.as_ref()?.loss));
+        let mut losses: Vec<Point> = self.layers.iter().filter_map(at).collect();
         losses.sort_by(|a, b| a.x.total_cmp(&b.x));
-        let mut chart = curves::layer_profile("held-out loss, lower is better", &losses, self.best_layer);
-        chart.panels = chart.panels.into_iter().map(|panel| panel.reference(LN_2, "no vector")).collect();
-        chart
+        curves::layer_profile("held-out loss, lower is better", &losses, self.best_layer, (LN_2, "no vector"))
     }
 
     pub fn to_text(&self) -> String {

@@ -14,11 +14,11 @@ use bipo::{Error, Result};
 use serde::Serialize;
 
 use super::interrupt::Interrupt;
-use super::session::Opened;
 use crate::terminal::{self, Log};
+use bipo::session::Session;
 
 /// Greedy decoding of up to `max_new_tokens`.
-pub fn greedy(max_new_tokens: usize, opened: &Opened, positions: Positions) -> GenerateOptions {
+pub fn greedy(max_new_tokens: usize, opened: &Session, positions: Positions) -> GenerateOptions {
     GenerateOptions { eos: opened.tokens.eos.clone(), positions, ..GenerateOptions::greedy(max_new_tokens) }
 }
 

@@ -7,7 +7,7 @@ use bipo::steering::layers::Layers;
 use bipo::steering::vector::SteeringVector;
 use bipo::{Error, Result};
 
-use crate::commands::session::Opened;
+use bipo::session::Session;
 
 /// A vector that a run continues from.
 pub struct Init {
@@ -33,7 +33,7 @@ impl Init {
     }
 
     /// Its vectors one behind the other.
-    pub fn start(&self, layers: &Layers, opened: &Opened) -> Result<Vec<f32>> {
+    pub fn start(&self, layers: &Layers, opened: &Session) -> Result<Vec<f32>> {
         let own = self.layers()?;
         if own != *layers {
             let path = self.path.display();

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bipo::machine::bytes::peak_memory;
 use bipo::report::card;
+use bipo::steering::dose::l2_norm;
 use bipo::steering::vector::SteeringVector;
-use bipo::train::optim::l2_norm;
 use bipo::train::{Heldout, Outcome, Timings};
 use candle_core::Device;
 use serde_json::{Value, json};

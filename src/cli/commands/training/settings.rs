@@ -14,10 +14,10 @@ use bipo::train::TrainConfig;
 use serde_json::{Value, json};
 
 use crate::args::{RunArgs, TrainArgs};
-use crate::commands::session::Opened;
+use bipo::session::Session;
 
 /// The layers that are named, else the model's preset.
-pub fn named_layers(args: &TrainArgs, opened: &Opened) -> Result<Layers> {
+pub fn named_layers(args: &TrainArgs, opened: &Session) -> Result<Layers> {
     let num_blocks = opened.config.num_hidden_layers;
     let preset = || opened.preset.map_or_else(|| presets::default_layer(num_blocks), |preset| preset.layer);
     match &args.layers {
@@ -27,14 +27,15 @@ pub fn named_layers(args: &TrainArgs, opened: &Opened) -> Result<Layers> {
 }
 
 /// Every setting that the result depends on: names, not paths.
-pub fn settings(args: &RunArgs, opened: &Opened, config: &TrainConfig, dataset: &Dataset, heldout: Option<&Dataset>) -> Value {
+pub fn settings(args: &RunArgs, opened: &Session, config: &TrainConfig, dataset: &Dataset, heldout: Option<&Dataset>) -> Value {
     let mut settings = json!(config);
     settings["dataset"] = describe(dataset);
     settings["eval_dataset"] = heldout.map_or(Value::Null, describe);
     settings["limit"] = json!(args.limit);
     settings["max_length"] = json!(args.max_length);
     settings["model"] = json!(opened.files.name);
-    settings["dtype"] = json!(format!("{:?}", args.model.dtype).to_lowercase());
+    settings["dtype"] = json!(opened.placement.dtype_name());
+    settings["device"] = json!(opened.placement.device_kind());
     settings["system"] = json!(args.model.system);
     settings["template"] = json!(without_folders(&args.model.template));
     settings["response_prefix"] = json!(args.response_prefix);
@@ -55,14 +56,11 @@ pub fn describe(set: &Dataset) -> Value {
 pub fn identity(
     settings: &Value,
     args: &TrainArgs,
-    opened: &Opened,
+    opened: &Session,
     pairs: &[EncodedPair],
     heldout: Option<&[EncodedPair]>,
 ) -> Value {
     let mut identity = settings.clone();
-    let on_cpu = opened.device.is_cpu();
-    identity["dtype"] = json!(format!("{:?}", args.run.model.dtype.resolve(on_cpu)).to_lowercase());
-    identity["device"] = json!(if on_cpu { "cpu" } else { "gpu" });
     identity["weights"] = json!(format!("{:?}", args.run.model.weights).to_lowercase());
     identity["model_type"] = json!(opened.config.model_type);
     identity["hidden_size"] = json!(opened.config.hidden_size);
@@ -74,7 +72,7 @@ pub fn identity(
 }
 
 pub fn vector(
-    opened: &Opened,
+    opened: &Session,
     config: &TrainConfig,
     spans: Option<Spans>,
     v: &[f32],
