@@ -7,8 +7,8 @@ use bipo::steering::magnitudes::Magnitudes;
 use bipo::steering::positions::{Positions, Spans};
 use clap::{Args, ValueEnum};
 
+use super::model::{ModelArgs, ReportArgs};
 use super::values::{one_of, positive, positive_number, probability, resamples, seconds, temperature};
-use super::{ModelArgs, ReportArgs};
 
 #[derive(Debug, Args)]
 pub struct SteerArgs {

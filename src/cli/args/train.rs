@@ -13,7 +13,7 @@ use bipo::train::caa::CaaPositions;
 use bipo::train::optim::Scheduler;
 use clap::{Args, ValueEnum};
 
-use super::ModelArgs;
+use super::model::ModelArgs;
 use super::values::{not_negative, one_of, positive, positive_number};
 
 #[derive(Debug, Args)]

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::model::{ModelArgs, ReportArgs};
 use super::values::{finite, positive};
-use super::{ModelArgs, ReportArgs};
 
 #[derive(Debug, Args)]
 // One list for inputs and output: with two, clap takes the name before a flag for OUT in `convert IN --normalize OUT`.
