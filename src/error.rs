@@ -64,8 +64,7 @@ impl From<candle_core::Error> for Error {
         let text = error.to_string();
         // As CUDA and its matrix library say it.
         if ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"].iter().any(|name| text.contains(name)) {
-            let problem = "the device is out of memory: another program may use it; lower --batch-size or --max-length, or try \
-                           --dtype bf16 or --cache host";
+            let problem = "the device is out of memory: another program may use it";
             return Self::Memory(problem.into());
         }
         Self::Tensor(error)

@@ -28,7 +28,9 @@ pub fn random(vector: &SteeringVector, seed: u64) -> SteeringVector {
 pub fn at_norm(mut vector: SteeringVector, norm: f64) -> Result<SteeringVector> {
     let own = vector.norm();
     if own == 0.0 {
-        return Err(Error::Argument("the vector is zero and cannot be brought to the norm of --vector".into()));
+        return Err(Error::Argument(
+            "the vector is zero and cannot be brought to the norm of the vector that is measured".into(),
+        ));
     }
     vector.layers.values_mut().for_each(|v| scale(v, norm / own));
     Ok(vector)

@@ -64,7 +64,7 @@ impl Hub {
     /// The files of a repository, downloaded where the cache lacks them.
     pub(super) fn fetch(&self, id: &RepoId) -> Result<Checkpoint> {
         if self.offline {
-            let problem = "--offline (or HF_HUB_OFFLINE) is set, and the hub's cache does not hold all of it; run once without";
+            let problem = "the network is off, and the hub's cache does not hold all of it; run once online";
             return self.cached(id).ok_or_else(|| Error::Hub(format!("cannot load {id}: {problem}{}", self.other_way(id))));
         }
         match self.download(id) {

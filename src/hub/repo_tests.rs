@@ -136,7 +136,7 @@ fn the_cache_serves_offline_and_without_a_network() {
     assert_eq!(offline.fetch(&by_commit).unwrap(), checkpoint);
     let other = RepoId { repo: "o/other".to_owned(), revision: None };
     let error = offline.fetch(&other).unwrap_err();
-    assert!(error.to_string().contains("--offline") && error.to_string().contains("o/other"), "{error}");
+    assert!(error.to_string().contains("the network is off") && error.to_string().contains("o/other"), "{error}");
 }
 
 /// An address that nobody listens on.

@@ -16,7 +16,7 @@ const OLDEST: (i32, i32) = (8, 0);
 /// There is no such name, or the device cannot be used: what is missing is said, and no other is taken in its place.
 pub fn open(name: &str) -> Result<Device> {
     let ordinal = |text: &str| -> Result<usize> {
-        text.parse().map_err(|_| Error::Argument(format!("--device {name}: expected cuda:N with a number N")))
+        text.parse().map_err(|_| Error::Argument(format!("device {name}: expected cuda:N with a number N")))
     };
     match name.split_once(':').unwrap_or((name, "0")) {
         ("cpu", _) => Ok(Device::Cpu),
@@ -25,21 +25,19 @@ pub fn open(name: &str) -> Result<Device> {
         ("auto", _) if cfg!(feature = "cuda") => cuda(0),
         ("auto", _) if cfg!(feature = "metal") => metal(0),
         ("auto", _) => Ok(Device::Cpu),
-        _ => Err(Error::Argument(format!("--device {name}: expected auto, cpu, cuda[:N] or metal"))),
+        _ => Err(Error::Argument(format!("device {name}: expected auto, cpu, cuda[:N] or metal"))),
     }
 }
 
 fn cuda(ordinal: usize) -> Result<Device> {
     if !cfg!(feature = "cuda") {
-        return Err(Error::Argument(
-            "this bipo is built for the CPU: build it with --features cuda, or use --device cpu".into(),
-        ));
+        return Err(Error::Argument("this bipo is built for the CPU: build it with --features cuda".into()));
     }
     let unusable = |error: candle_core::Error| {
         let reason = crate::error::reason(&error);
         Error::Argument(format!(
             "cuda:{ordinal} cannot be used: no GPU, or no driver as new as this bipo's CUDA ({reason}); see what nvidia-smi \
-             says, or use --device cpu"
+             says"
         ))
     };
     let device = Device::new_cuda(ordinal).map_err(unusable)?;
@@ -54,7 +52,7 @@ fn check_capability(device: &Device, ordinal: usize) -> Result<()> {
     let capability = device.as_cuda_device()?.cuda_stream().context().compute_capability();
     match capability {
         Ok(capability) if capability < OLDEST => Err(Error::Argument(format!(
-            "cuda:{ordinal} cannot be used: {}, and bipo's kernels need {}.{} or later; use --device cpu",
+            "cuda:{ordinal} cannot be used: {}, and bipo's kernels need {}.{} or later",
             describe(device),
             OLDEST.0,
             OLDEST.1
@@ -65,11 +63,9 @@ fn check_capability(device: &Device, ordinal: usize) -> Result<()> {
 
 fn metal(ordinal: usize) -> Result<Device> {
     if !cfg!(feature = "metal") {
-        return Err(Error::Argument(
-            "this bipo is built without Metal: build it with --features metal, or use --device cpu".into(),
-        ));
+        return Err(Error::Argument("this bipo is built without Metal: build it with --features metal".into()));
     }
-    Device::new_metal(ordinal).map_err(|e| Error::Argument(format!("metal cannot be used ({e}): use --device cpu")))
+    Device::new_metal(ordinal).map_err(|e| Error::Argument(format!("metal cannot be used: {e}")))
 }
 
 /// Memory of a device that is not the machine's own.

@@ -236,7 +236,7 @@ impl<'a> Client<'a> {
                 Err(Trouble::Final(Failure::Hopeless(format!("{}; {key}", self.answered(status, &body)))))
             }
             404 | 405 | 300..400 => Err(Trouble::Final(Failure::Hopeless(format!(
-                "{}; are the URL and --judge-model right?",
+                "{}; are the URL and the model's name right?",
                 self.answered(status, &body)
             )))),
             _ => Err(Trouble::Final(Failure::Refused(self.answered(status, &body)))),

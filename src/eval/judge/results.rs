@@ -82,6 +82,6 @@ impl Results {
 }
 
 fn not_ours(path: &Path, index: usize) -> Error {
-    let problem = "is no result of a judge: expected {\"key\": …, \"score\": 1 to 4}; name another file for --judge-results";
+    let problem = "is no result of a judge: expected {\"key\": …, \"score\": 1 to 4}; name another file";
     Error::malformed(path, format!("line {} {problem}", index + 1))
 }

@@ -232,7 +232,8 @@ fn a_judge_that_never_answers_ends_the_run_after_its_attempts() {
 
 #[test]
 fn a_refused_key_or_a_wrong_place_ends_the_run_at_once() {
-    for (code, expected) in [(401, "set BIPO_JUDGE_KEY"), (403, "set BIPO_JUDGE_KEY"), (404, "--judge-model"), (302, "the URL")]
+    for (code, expected) in
+        [(401, "set BIPO_JUDGE_KEY"), (403, "set BIPO_JUDGE_KEY"), (404, "the model's name"), (302, "the URL")]
     {
         let server = Server::new(vec![Play::Status(code, "Location: /elsewhere\r\n", "no".into())]);
         let error = run(&config(&server), &texts(5)).unwrap_err().to_string();

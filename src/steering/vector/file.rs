@@ -202,7 +202,7 @@ impl VectorFile {
         match (&self.vectors, layer) {
             (Vectors::Placed(layers), Some(_)) if layers.len() > 1 => {
                 let found = list(layers.keys());
-                Err(Error::malformed(&self.path, format!("holds vectors for layers {found}: --layer cannot move several")))
+                Err(Error::malformed(&self.path, format!("holds vectors for layers {found}: only a single one can be moved")))
             }
             (Vectors::Placed(_), Some(layer)) => {
                 let vector = self.or_at(None)?;
@@ -222,7 +222,7 @@ impl VectorFile {
             (Vectors::Placed(layers), _) => layers,
             (Vectors::Unplaced(v), Some(layer)) => BTreeMap::from([(layer, v)]),
             (Vectors::Unplaced(_), None) => {
-                return Err(Error::malformed(&self.path, "does not say which layer it steers: give --layer"));
+                return Err(Error::malformed(&self.path, "does not say which layer it steers"));
             }
         };
         Ok(SteeringVector { layers, metadata: self.metadata })

@@ -76,7 +76,7 @@ fn files_of_other_programs_are_read() {
     for (name, format) in unplaced {
         let file = VectorFile::read(&fixture(name)).unwrap();
         assert_eq!((file.format, file.layers()), (format, Vec::new()), "{name}");
-        assert!(file.clone().at(None).unwrap_err().to_string().contains("give --layer"), "{name}");
+        assert!(file.clone().at(None).unwrap_err().to_string().contains("does not say which layer"), "{name}");
         assert_eq!(file.at(Some(7)).unwrap().layers, BTreeMap::from([(7, V.to_vec())]), "{name}");
     }
     let placed = [

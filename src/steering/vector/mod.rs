@@ -76,7 +76,7 @@ impl SteeringVector {
         };
         if own != hidden_size {
             return Err(Error::Argument(format!(
-                "the vector has hidden size {own}, but the model has {hidden_size}: choose the --model it was trained on{}",
+                "the vector has hidden size {own}, but the model has {hidden_size}: choose the model that it was trained on{}",
                 trained_on()
             )));
         }
@@ -88,7 +88,7 @@ impl SteeringVector {
         }
         match self.metadata.num_hidden_layers {
             Some(depth) if depth != num_hidden_layers => Err(Error::Argument(format!(
-                "the vector is for a model of {depth} layers{}, but this one has {num_hidden_layers}: say with --layer where it belongs",
+                "the vector is for a model of {depth} layers{}, but this one has {num_hidden_layers}",
                 trained_on()
             ))),
             _ => Ok(()),

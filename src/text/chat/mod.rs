@@ -107,10 +107,7 @@ impl ChatTemplate {
             [] => false,
         };
         Err(Error::argument(if refuses_system {
-            format!(
-                "chat template {} takes no system prompt (it says: {refusal}): leave --system out, or choose another --template",
-                self.name
-            )
+            format!("chat template {} takes no system prompt (it says: {refusal})", self.name)
         } else {
             format!("chat template {} refuses the conversation: {refusal}", self.name)
         }))
@@ -133,17 +130,15 @@ impl ChatTemplate {
         };
         let Some(contents) = located else {
             return Err(Error::Argument(format!(
-                "chat template {} does not write the messages' texts as they are, so those of the {role} cannot be told apart: \
-                 leave --spans out, or choose another --template",
+                "chat template {} does not write the messages' texts as they are, so those of the {role} cannot be told apart",
                 self.name
             )));
         };
         let is_missing = |index: usize| !contents.iter().any(|content| content.message == index);
         match (0..messages.len()).find(|index| messages[*index].role == role && is_missing(*index)) {
-            Some(index) => Err(Error::Argument(format!(
-                "chat template {} leaves message {index} of the {role} out: leave --spans out, or choose another --template",
-                self.name
-            ))),
+            Some(index) => {
+                Err(Error::Argument(format!("chat template {} leaves message {index} of the {role} out", self.name)))
+            }
             None => Ok((text, contents)),
         }
     }

@@ -95,7 +95,7 @@ fn a_refused_system_prompt_is_named_as_the_reason() {
     let error = template.render(&[Message::new("system", "S"), Message::new("user", "Hi")]).unwrap_err();
     assert!(matches!(error, Error::Argument(_)));
     let text = error.to_string();
-    assert!(text.contains("takes no system prompt") && text.contains("No system!") && text.contains("--system"), "{text}");
+    assert!(text.contains("takes no system prompt") && text.contains("No system!"), "{text}");
 
     let roles = from_source("{{ raise_exception('roles must alternate') }}").unwrap();
     let text = message_of(roles.render(&[Message::new("user", "Hi")]));
@@ -284,7 +284,7 @@ fn a_template_that_rewrites_or_drops_contents_is_refused_where_they_must_be_foun
         "{% for m in messages %}{{ m.content | length }}:{{ m.content }}{% endfor %}",
     ] {
         let text = message_of(found(source, "user"));
-        assert!(text.contains("does not write the messages' texts as they are") && text.contains("--spans"), "{text}");
+        assert!(text.contains("does not write the messages' texts as they are"), "{text}");
     }
     let text = message_of(found("{% for m in messages[:2] %}{{ m.content }}|{% endfor %}", "user"));
     assert!(text.contains("leaves message 2 of the user out"), "{text}");
