@@ -447,7 +447,7 @@ __device__ void vjp_kv(const T* q, const T* k, const T* v, const T* dy, const fl
   }                                                                                                                         \
   KERNEL(attention_vjp_kv_##D##_##type)
 
-// The tiles are what fits 48 KiB; src/ops/attention/kernel.rs has the same numbers.
+// The tiles are what fits 48 KiB; src/ops/cuda/attention.rs has the same numbers.
 #define WIDEST_KERNELS(T, type)                                                                                             \
   FORWARD_KERNEL(T, type, 256, forward<T, 256, 16, 16>)                                                                     \
   VJP_Q_KERNEL(T, type, 256, vjp_q<T, 256, 8>)                                                                              \
