@@ -139,7 +139,7 @@ template <class T> void emulated_load_matrices(unsigned (&to)[4], const T* row, 
   }
 }
 
-// An argument as the caller sends it; src/ops/kernels has the same numbers.
+// An argument as the caller sends it; src/ops/cuda/emulator.rs has the same numbers.
 enum class Kind : uint8_t { Read, Update, Output, Unsigned, Float };
 enum class Type : uint8_t { F32, F16, Bf16, U32 };
 

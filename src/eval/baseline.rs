@@ -4,8 +4,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+use crate::steering::dose::l2_norm;
 use crate::steering::vector::SteeringVector;
-use crate::train::optim::l2_norm;
 use crate::{Error, Result};
 
 /// A direction drawn uniformly (Gaussian elements) at each layer of `vector`, as long there as it.

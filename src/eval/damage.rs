@@ -1,15 +1,15 @@
 //! Damage: what steering costs where it is not wanted. Perplexity of a neutral text, how far the next-token distributions on
 //! it move (KL divergence), and how much of what is generated repeats itself.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 use super::bootstrap::Bootstrap;
 use super::{Measure, Unit};
 use crate::model::Model;
-use crate::model::block::Plan;
 use crate::model::layout::Layout;
-use crate::train::batch::Shift;
+use crate::model::plan::Plan;
+use crate::steering::Steering;
 use crate::{Error, Result};
 
 /// A plain text about nothing that a vector is trained for, written for this project.
@@ -33,8 +33,8 @@ pub struct TextIds<'a> {
 /// What is done to the model while it reads the text.
 #[derive(Debug, Clone, Copy)]
 pub enum Reading<'a> {
-    /// Vectors are added at every token.
-    Steered(&'a [Shift]),
+    /// Every token is steered.
+    Steered(&'a Steering),
     /// These tokens stand in front of the text, behind the BOS.
     Prompted(&'a [u32]),
 }
@@ -62,7 +62,7 @@ pub fn score_text(
     let window = WINDOW.min(model.config.max_position_embeddings).saturating_sub(usize::from(text.bos.is_some())).max(2);
     let mut done = 0;
     for ids in text.ids.chunks(window) {
-        score_window(model, TextIds { ids, ..text }, readings, &mut scores)?;
+        score_window(model, TextIds { ids, ..text }, readings, &mut scores, &mut || on_progress(done, text.ids.len()))?;
         done += ids.len();
         on_progress(done, text.ids.len())?;
     }
@@ -72,24 +72,37 @@ pub fn score_text(
     }
 }
 
-fn score_window(model: &Model, text: TextIds, readings: &[Reading], scores: &mut [TextScore]) -> Result<()> {
+/// `on_reading` is called after each reading.
+fn score_window(
+    model: &Model,
+    text: TextIds,
+    readings: &[Reading],
+    scores: &mut [TextScore],
+    on_reading: &mut dyn FnMut() -> Result<()>,
+) -> Result<()> {
     // Without a BOS nothing predicts the first token.
     let targets = &text.ids[usize::from(text.bos.is_none())..];
     if targets.is_empty() {
         return Ok(());
     }
     let lowest = |reading: &Reading| match reading {
-        Reading::Steered(shifts) => shifts.first().map(|shift| shift.layer + 1),
+        Reading::Steered(steering) => steering.lowest().map(|layer| layer + 1),
         Reading::Prompted(_) => None,
     };
     let split = readings.iter().filter_map(lowest).min().unwrap_or(model.num_blocks());
     let plain = Window::new(model, text, &[], split)?;
-    let bare = plain.last_rows(&[], targets.len())?; // (T, H)
+    let bare = plain.last_rows(None, targets.len())?; // (T, H)
     let read: Vec<Tensor> = readings
         .iter()
-        .map(|reading| match reading {
-            Reading::Steered(shifts) => plain.last_rows(shifts, targets.len()),
-            Reading::Prompted(prefix) => Window::new(model, text, prefix, model.num_blocks())?.last_rows(&[], targets.len()),
+        .map(|reading| {
+            let rows = match reading {
+                Reading::Steered(steering) => plain.last_rows(Some(steering), targets.len())?,
+                Reading::Prompted(prefix) => {
+                    Window::new(model, text, prefix, model.num_blocks())?.last_rows(None, targets.len())?
+                }
+            };
+            on_reading()?;
+            Ok(rows)
         })
         .collect::<Result<_>>()?;
     let rows = (CHUNK_BYTES / (4 * model.config.vocab_size)).max(1);
@@ -127,12 +140,16 @@ impl<'m> Window<'m> {
     }
 
     /// The residual after the last block at the rows that predict the last `targets` tokens. → `(targets, H)`
-    fn last_rows(&self, shifts: &[Shift], targets: usize) -> Result<Tensor> {
+    fn last_rows(&self, steering: Option<&Steering>, targets: usize) -> Result<Tensor> {
         let (mut x, mut next) = (self.residual.clone(), self.split);
-        for Shift { layer, v } in shifts {
-            x = self.model.run(next..layer + 1, &x, &self.plan)?;
-            x = x.to_dtype(v.dtype())?.broadcast_add(v)?.to_dtype(x.dtype())?;
-            next = layer + 1;
+        if let Some(steering) = steering {
+            let (rows, _) = x.dims2()?;
+            let factors = steering.factors(&Tensor::ones((rows, 1), DType::F32, x.device())?)?;
+            for (layer, v) in steering.vectors() {
+                x = self.model.run(next..layer + 1, &x, &self.plan)?;
+                x = steering.apply(&x, v, &factors)?;
+                next = layer + 1;
+            }
         }
         let x = self.model.run(next..self.model.num_blocks(), &x, &self.plan)?;
         let (rows, _) = x.dims2()?;

@@ -17,7 +17,7 @@ use serde::{Serialize, Serializer};
 
 use crate::generate::FinishReason;
 use bootstrap::Estimate;
-pub use run::{Encoded, Material, Outcome, Settings, Subject, Treatment, evaluate};
+pub use run::{Encoded, EvalObserver, Material, Outcome, Settings, Subject, Treatment, demand, evaluate};
 
 /// How a measure is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

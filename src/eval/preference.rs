@@ -2,31 +2,29 @@
 //! prefers the chosen response. Log-probabilities come from the training path: A_L cached once, one upper-half pass a
 //! magnitude, and magnitude 0 is the cached reference.
 
-use std::collections::BTreeMap;
-
 use super::bootstrap::Bootstrap;
 use super::{Measure, Unit};
 use crate::model::Model;
-use crate::steering::layers::Layers;
+use crate::steering::{Steering, dose};
 use crate::train::activations::Activations;
-use crate::train::batch::Shift;
 use crate::train::loss::{PairLogProbs, margin};
 use crate::{Error, Result};
 
-/// Log-probabilities of all pairs with the vectors added `magnitude` times.
+/// Log-probabilities of all pairs under the model that is steered with `magnitude`. `on_pass` is called after each pass.
 ///
 /// # Errors
-/// A log-probability is not finite (names the row and the magnitude), or a tensor operation fails.
+/// A log-probability is not finite (names the row and the magnitude), a tensor operation or `on_pass` fails.
 pub fn score(
     model: &Model,
     pairs: &Activations,
-    vectors: &BTreeMap<usize, Vec<f32>>,
+    steering: &Steering,
     magnitude: f32,
+    on_pass: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<PairLogProbs>> {
     if magnitude == 0.0 {
         return Ok(pairs.entries.iter().map(|entry| entry.reference).collect());
     }
-    let scores = pairs.score(model, &shifts(model, vectors, magnitude)?)?;
+    let scores = pairs.score_each(model, &steering.with_factor(magnitude), on_pass)?;
     for (entry, log_probs) in pairs.entries.iter().zip(&scores) {
         if !log_probs.iter().all(|log_prob| log_prob.is_finite()) {
             let row = entry.rows.row;
@@ -36,12 +34,6 @@ pub fn score(
         }
     }
     Ok(scores)
-}
-
-/// `magnitude` times the vectors.
-pub(super) fn shifts(model: &Model, vectors: &BTreeMap<usize, Vec<f32>>, magnitude: f32) -> Result<Vec<Shift>> {
-    let layers = Layers::try_from(vectors.keys().copied().collect::<Vec<_>>())?;
-    Shift::all(&layers, &vectors.values().flatten().copied().collect::<Vec<f32>>(), magnitude, model)
 }
 
 /// What preference is measured from, pair by pair.
@@ -77,10 +69,9 @@ pub fn measures(scores: &Scores, beta: f64, bootstrap: &Bootstrap) -> Vec<Measur
     .collect()
 }
 
-/// ‖m·v‖/‖h‖ at the lowest steered layer: the mean over pairs, where ‖h‖ is the median over a pair's steered tokens.
-pub fn dose(residual_norms: &[Option<f64>], vector_norm: f64, magnitude: f32, bootstrap: &Bootstrap) -> Option<Measure> {
-    let length = f64::from(magnitude.abs()) * vector_norm;
-    let doses: Vec<f64> = residual_norms.iter().flatten().map(|norm| length / norm).collect();
+/// The mean [`dose`] over pairs, each with the median over its steered tokens in `residual_norms`.
+pub fn mean_dose(residual_norms: &[Option<f64>], vector_norm: f64, magnitude: f32, bootstrap: &Bootstrap) -> Option<Measure> {
+    let doses: Vec<f64> = residual_norms.iter().flatten().map(|norm| dose::dose(magnitude, vector_norm, *norm)).collect();
     Some(Measure { name: "dose".to_owned(), unit: Unit::Number, estimate: bootstrap.mean(&doses)? })
 }
 

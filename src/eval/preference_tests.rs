@@ -1,5 +1,7 @@
 //! Tests of `preference`.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 const BOOTSTRAP: Bootstrap = Bootstrap { resamples: 100, seed: 1 };
@@ -33,6 +35,6 @@ fn without_a_direction_no_way_is_right_or_wrong() {
 
 #[test]
 fn dose_is_the_mean_over_pairs() {
-    let dose = dose(&[Some(2.0), None, Some(4.0)], 8.0, -0.5, &BOOTSTRAP).unwrap();
+    let dose = mean_dose(&[Some(2.0), None, Some(4.0)], 8.0, -0.5, &BOOTSTRAP).unwrap();
     assert!((dose.estimate.value - 1.5).abs() < 1e-12);
 }

@@ -1,5 +1,6 @@
 //! Runs an evaluation: everything is encoded first, without a model; then each subject's pairs and answers are cached once and
-//! scored at every magnitude. Writes no file and prints nothing.
+//! scored at every magnitude. What was measured is shown to an observer as it comes, and kept whatever ends the evaluation early.
+//! Writes no file and prints nothing.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -11,14 +12,15 @@ use super::{GeneratedText, Measure, PairLine, Row, Timings, choice, damage, pref
 use crate::data::{Pair, QuestionSet};
 use crate::generate::{GenerateOptions, generate};
 use crate::model::Model;
+use crate::session::Demand;
+use crate::steering::Steering;
+use crate::steering::dose::l2_norm;
 use crate::steering::positions::{Positions, Spans};
 use crate::steering::vector::SteeringVector;
 use crate::text::chat::Message;
 use crate::text::tokens::{EncodedPair, EncodedPrompt, TextEncoder};
 use crate::train::activations::{Activations, CacheOptions, CachePlan};
-use crate::train::batch::Shift;
 use crate::train::loss::PairLogProbs;
-use crate::train::optim::l2_norm;
 use crate::{Error, Result};
 
 /// What is measured on, as text. Whatever is empty is not measured.
@@ -117,84 +119,144 @@ pub struct Outcome {
     pub generations: Vec<GeneratedText>,
     /// As in the report.
     pub timings: Timings,
+    /// What ended the evaluation early, where something did; rows then lack measures, or are not there.
+    pub stopped: Option<Error>,
 }
 
-/// Measures each subject; the first must be a vector, whose reference margins are relative to. `on_progress` gets the name of
-/// a part of the work, and how much of it is done.
+/// Sees an evaluation as it goes. Each of its errors ends the evaluation.
+pub trait EvalObserver {
+    /// So much of one part of the work is done; its name is `cache`, `pairs`, `questions`, `text` or `texts`.
+    fn progress(&mut self, part: &'static str, done: usize, total: usize) -> Result<()>;
+
+    /// A pass of the model is done.
+    fn pass(&mut self) -> Result<()>;
+
+    /// A subject was measured at a magnitude, or at all of them. Rows whose turn has not come have no measures.
+    fn measured(&mut self, outcome: &Outcome) -> Result<()>;
+}
+
+/// What [`evaluate`] takes of memory at most, where texts have up to `max_new_tokens` tokens.
+pub fn demand(subjects: &[Subject], max_new_tokens: usize) -> Demand {
+    let CacheOptions { place, memory, .. } = CacheOptions::default();
+    // One subject's pairs and answers are cached at a time, at one layer. All have the same; what the others' instructions
+    // add to prompts is little.
+    let demand = subjects.first().map(|Subject { encoded, .. }| {
+        let sets: Vec<&[EncodedPair]> = std::iter::once(&encoded.pairs).chain(&encoded.answers).map(Vec::as_slice).collect();
+        Demand::activations(&sets, &[0])
+    });
+    let branches = |subject: &Subject| match &subject.treatment {
+        Treatment::Vector(_, magnitudes) => magnitudes.len(),
+        Treatment::System(_) => 1,
+    };
+    let prompts = subjects.iter().flat_map(|subject| &subject.encoded.prompts);
+    let longest = prompts.map(|prompt| prompt.ids.len()).max();
+    let demand = demand.unwrap_or_default().cached(place, memory);
+    match longest {
+        Some(longest) => demand.and_generation(subjects.iter().map(branches).max().unwrap_or(0), longest, max_new_tokens),
+        None => demand,
+    }
+}
+
+/// Measures each subject; the first must be a vector, whose reference margins are relative to.
 ///
 /// # Errors
-/// A number is not finite, a vector reaches no token, or `on_progress` fails.
+/// Nothing was measured: a number is not finite, a vector reaches no token, or the observer fails. Once something was, the error
+/// is the outcome's `stopped`.
 pub fn evaluate(
     model: &Model,
     encoder: &TextEncoder,
     material: &Material,
     subjects: &[Subject],
     settings: &Settings,
-    on_progress: &mut dyn FnMut(&'static str, usize, usize) -> Result<()>,
+    observer: &mut dyn EvalObserver,
 ) -> Result<Outcome> {
     let outcome = Outcome::default();
-    let mut run = Run { model, encoder, material, settings, on_progress, cached: None, reference: Vec::new(), outcome };
-    for subject in subjects {
-        let rows = match &subject.treatment {
-            Treatment::Vector(vector, magnitudes) => run.vector(subject, vector, magnitudes)?,
-            Treatment::System(system) => vec![run.prompted(subject, system)?],
-        };
-        run.outcome.rows.extend(rows);
-    }
-    let timings = &mut run.outcome.timings;
+    let mut run =
+        Evaluation { model, encoder, material, settings, observer, cached: None, reference: Vec::new(), first: 0, outcome };
+    let ended = subjects.iter().try_for_each(|subject| match &subject.treatment {
+        Treatment::Vector(vector, magnitudes) => run.vector(subject, vector, magnitudes),
+        Treatment::System(system) => run.prompted(subject, system),
+    });
+    let mut outcome = run.outcome;
+    let timings = &mut outcome.timings;
     timings.pairs_per_s = (timings.scored_pairs > 0).then(|| timings.scored_pairs as f64 / timings.score_s);
-    Ok(run.outcome)
+    if let Err(error) = ended {
+        let has_text =
+            |row: &Row| outcome.generations.iter().any(|text| text.subject == row.subject && text.magnitude == row.magnitude);
+        outcome.rows.retain(|row| !row.measures.is_empty() || has_text(row));
+        if outcome.rows.is_empty() {
+            return Err(error);
+        }
+        outcome.stopped = Some(error);
+    }
+    Ok(outcome)
 }
 
 /// What a cache depends on, beside the material.
-type Place = (usize, Positions, Option<Spans>);
+type CacheKey = (usize, Positions, Option<Spans>);
 
-struct Run<'a> {
+struct Evaluation<'a> {
     model: &'a Model,
     encoder: &'a TextEncoder,
     material: &'a Material<'a>,
     settings: &'a Settings,
-    on_progress: &'a mut dyn FnMut(&'static str, usize, usize) -> Result<()>,
+    observer: &'a mut dyn EvalObserver,
     /// Pairs, if any, then each question file: kept for the next vector at the same place.
-    cached: Option<(Place, Vec<Activations>)>,
+    cached: Option<(CacheKey, Vec<Activations>)>,
     /// Log-probabilities of the pairs without vector or instruction.
     reference: Vec<PairLogProbs>,
+    /// Index of the subject's first row.
+    first: usize,
     outcome: Outcome,
 }
 
-impl Run<'_> {
-    fn vector(&mut self, subject: &Subject, vector: &SteeringVector, magnitudes: &[f32]) -> Result<Vec<Row>> {
+impl Evaluation<'_> {
+    /// Begins a subject: a row at each magnitude, without measures.
+    fn begin(&mut self, subject: &Subject, magnitudes: impl IntoIterator<Item = Option<f32>>) {
+        self.first = self.outcome.rows.len();
+        let row = |magnitude| Row { subject: subject.name.clone(), magnitude, measures: Vec::new() };
+        self.outcome.rows.extend(magnitudes.into_iter().map(row));
+    }
+
+    /// Adds measures to a row of the subject.
+    fn add(&mut self, at: usize, measures: impl IntoIterator<Item = Measure>) {
+        self.outcome.rows[self.first + at].measures.extend(measures);
+    }
+
+    fn vector(&mut self, subject: &Subject, vector: &SteeringVector, magnitudes: &[f32]) -> Result<()> {
         let lowest = vector.layers.keys().next().copied().unwrap_or_default();
         let place = (lowest, vector.metadata.positions, vector.metadata.spans);
         let caches = self.caches(&subject.encoded, place)?;
-        let row = |magnitude: &f32| Row { subject: subject.name.clone(), magnitude: Some(*magnitude), measures: Vec::new() };
-        let mut rows: Vec<Row> = magnitudes.iter().map(row).collect();
+        self.begin(subject, magnitudes.iter().copied().map(Some));
+        let steering = Steering::new(&vector.layers, self.model.device())?;
         let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
         if let Some(pairs) = pairs.first() {
-            self.preference(pairs, vector, &mut rows)?;
+            let vector_norm = vector.layers.values().next().map_or(0.0, |v| l2_norm(v));
+            self.preference(pairs, &steering, vector_norm, magnitudes)?;
         }
         for (index, answers) in answers.iter().enumerate() {
-            let started = Instant::now();
-            for (row, (at, magnitude)) in rows.iter_mut().zip(magnitudes.iter().enumerate()) {
-                let scores = preference::score(self.model, answers, &vector.layers, *magnitude)?;
-                row.measures.extend(choice::measures(&self.material.questions[index], &scores, &self.settings.bootstrap));
-                (self.on_progress)("questions", at + 1, magnitudes.len())?;
+            for (at, magnitude) in magnitudes.iter().enumerate() {
+                let started = Instant::now();
+                let scores = self.score(answers, &steering, *magnitude)?;
+                self.add(at, choice::measures(&self.material.questions[index], &scores, &self.settings.bootstrap));
+                self.outcome.timings.choice_s += started.elapsed().as_secs_f64();
+                self.observer.progress("questions", at + 1, magnitudes.len())?;
+                self.observer.measured(&self.outcome)?;
             }
-            self.outcome.timings.choice_s += started.elapsed().as_secs_f64();
         }
         self.cached = Some((place, caches));
-        let shifts: Vec<Vec<Shift>> = magnitudes
-            .iter()
-            .map(|magnitude| preference::shifts(self.model, &vector.layers, *magnitude))
-            .collect::<Result<_>>()?;
-        let readings: Vec<Reading> = shifts.iter().map(|shifts| Reading::Steered(shifts)).collect();
-        self.text(subject, &readings, &mut rows)?;
-        self.generate(subject, &vector.layers, vector.metadata.positions, &mut rows)?;
-        Ok(rows)
+        let steerings: Vec<Steering> = magnitudes.iter().map(|magnitude| steering.with_factor(*magnitude)).collect();
+        let readings: Vec<Reading> = steerings.iter().map(Reading::Steered).collect();
+        self.text(subject, &readings)?;
+        self.generate(subject, &vector.layers, vector.metadata.positions)
+    }
+
+    fn score(&mut self, pairs: &Activations, steering: &Steering, magnitude: f32) -> Result<Vec<PairLogProbs>> {
+        preference::score(self.model, pairs, steering, magnitude, &mut || self.observer.pass())
     }
 
     /// The pairs and answers at one place: those of the last vector if that was added at the same.
-    fn caches(&mut self, encoded: &Encoded, place: Place) -> Result<Vec<Activations>> {
+    fn caches(&mut self, encoded: &Encoded, place: CacheKey) -> Result<Vec<Activations>> {
         if let Some((_, caches)) = self.cached.take().filter(|(cached, _)| *cached == place) {
             return Ok(caches);
         }
@@ -203,40 +265,39 @@ impl Run<'_> {
         let sets: Vec<&[EncodedPair]> = pairs.into_iter().chain(&encoded.answers).map(Vec::as_slice).collect();
         let (layer, positions, _) = place;
         let plan = CachePlan::new(self.model, &sets, layer, positions, &CacheOptions::default())?;
-        let caches = plan.compute(|done, total| (self.on_progress)("cache", done, total))?;
+        let caches = plan.compute(|done, total| self.observer.progress("cache", done, total))?;
         self.outcome.timings.cache_s += started.elapsed().as_secs_f64();
         Ok(caches)
     }
 
-    fn preference(&mut self, pairs: &Activations, vector: &SteeringVector, rows: &mut [Row]) -> Result<()> {
-        let reference = preference::score(self.model, pairs, &vector.layers, 0.0)?;
+    fn preference(&mut self, pairs: &Activations, steering: &Steering, vector_norm: f64, magnitudes: &[f32]) -> Result<()> {
+        let reference = self.score(pairs, steering, 0.0)?;
         if self.reference.is_empty() {
             self.reference = reference;
         }
         let norms = pairs.residual_norms(self.model.device())?;
-        let vector_norm = vector.layers.values().next().map_or(0.0, |v| l2_norm(v));
-        let started = Instant::now();
-        let total = rows.len();
-        for (at, row) in rows.iter_mut().enumerate() {
-            let magnitude = row.magnitude.unwrap_or_default();
-            let scores = preference::score(self.model, pairs, &vector.layers, magnitude)?;
+        for (at, magnitude) in magnitudes.iter().copied().enumerate() {
+            let started = Instant::now();
+            let scores = self.score(pairs, steering, magnitude)?;
             self.outcome.timings.scored_pairs += if magnitude == 0.0 { 0 } else { scores.len() };
-            let bootstrap = &self.settings.bootstrap;
-            row.measures.extend(preference::dose(&norms, vector_norm, magnitude, bootstrap));
+            self.add(at, preference::mean_dose(&norms, vector_norm, magnitude, &self.settings.bootstrap));
             let direction = if magnitude == 0.0 { 0.0 } else { f64::from(magnitude.signum()) };
-            self.compare(pairs, &scores, direction, row);
-            (self.on_progress)("pairs", at + 1, total)?;
+            self.compare(pairs, &scores, direction, at);
+            self.outcome.timings.score_s += started.elapsed().as_secs_f64();
+            self.observer.progress("pairs", at + 1, magnitudes.len())?;
+            self.observer.measured(&self.outcome)?;
         }
-        self.outcome.timings.score_s += started.elapsed().as_secs_f64();
         Ok(())
     }
 
-    /// Adds the measures of some scores to their row, and their lines to the outcome.
-    fn compare(&mut self, pairs: &Activations, policy: &[PairLogProbs], direction: f64, row: &mut Row) {
+    /// Adds the measures of some scores to a row of the subject, and their lines to the outcome.
+    fn compare(&mut self, pairs: &Activations, policy: &[PairLogProbs], direction: f64, at: usize) {
         let tokens: Vec<[usize; 2]> = pairs.entries.iter().map(|entry| entry.rows.response_tokens()).collect();
         let scores = Scores { policy, reference: &self.reference, tokens: &tokens, direction };
-        row.measures.extend(preference::measures(&scores, self.settings.beta, &self.settings.bootstrap));
-        let baseline = (!self.outcome.rows.is_empty()).then(|| row.subject.clone());
+        let measures = preference::measures(&scores, self.settings.beta, &self.settings.bootstrap);
+        self.add(at, measures);
+        let row = &self.outcome.rows[self.first + at];
+        let baseline = (self.first > 0).then(|| row.subject.clone());
         let lines = pairs.entries.iter().zip(policy).zip(&tokens).map(|((entry, log_probs), tokens)| PairLine {
             baseline: baseline.clone(),
             row: entry.rows.row,
@@ -250,59 +311,76 @@ impl Run<'_> {
     }
 
     /// The model without vector, told what to do: the reference pass is all it takes.
-    fn prompted(&mut self, subject: &Subject, system: &[u32]) -> Result<Row> {
+    fn prompted(&mut self, subject: &Subject, system: &[u32]) -> Result<()> {
         self.cached = None;
         let place = (self.model.num_blocks() - 1, Positions::All, None);
         let caches = self.caches(&subject.encoded, place)?;
-        let mut row = Row { subject: subject.name.clone(), magnitude: None, measures: Vec::new() };
+        self.begin(subject, [None]);
         let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
         let none = BTreeMap::new();
+        let unsteered = Steering::new(&none, self.model.device())?;
         if let Some(pairs) = pairs.first() {
-            let scores = preference::score(self.model, pairs, &none, 0.0)?;
-            self.compare(pairs, &scores, 1.0, &mut row);
+            let scores = self.score(pairs, &unsteered, 0.0)?;
+            self.compare(pairs, &scores, 1.0, 0);
         }
         for (set, answers) in self.material.questions.iter().zip(answers) {
-            let scores = preference::score(self.model, answers, &none, 0.0)?;
-            row.measures.extend(choice::measures(set, &scores, &self.settings.bootstrap));
+            let scores = self.score(answers, &unsteered, 0.0)?;
+            self.add(0, choice::measures(set, &scores, &self.settings.bootstrap));
         }
-        let rows = std::slice::from_mut(&mut row);
-        self.text(subject, &[Reading::Prompted(system)], rows)?;
-        self.generate(subject, &none, Positions::All, rows)?;
-        Ok(row)
+        self.observer.measured(&self.outcome)?;
+        self.text(subject, &[Reading::Prompted(system)])?;
+        self.generate(subject, &none, Positions::All)
     }
 
-    fn text(&mut self, subject: &Subject, readings: &[Reading], rows: &mut [Row]) -> Result<()> {
+    fn text(&mut self, subject: &Subject, readings: &[Reading]) -> Result<()> {
         if subject.encoded.text.is_empty() || readings.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
         let text = TextIds { ids: &subject.encoded.text, bos: self.material.bos };
-        let progress = |done, total| (self.on_progress)("text", done, total);
-        for (row, score) in rows.iter_mut().zip(damage::score_text(self.model, text, readings, progress)?) {
-            row.measures.extend(damage::text_measures(&score, &self.settings.bootstrap));
+        let progress = |done, total| self.observer.progress("text", done, total);
+        for (at, score) in damage::score_text(self.model, text, readings, progress)?.iter().enumerate() {
+            self.add(at, damage::text_measures(score, &self.settings.bootstrap));
         }
         self.outcome.timings.text_s += started.elapsed().as_secs_f64();
-        Ok(())
+        self.observer.measured(&self.outcome)
     }
 
-    fn generate(
-        &mut self,
-        subject: &Subject,
-        vectors: &BTreeMap<usize, Vec<f32>>,
-        positions: Positions,
-        rows: &mut [Row],
-    ) -> Result<()> {
-        let prompts = &subject.encoded.prompts;
-        if prompts.is_empty() || rows.is_empty() {
+    fn generate(&mut self, subject: &Subject, vectors: &BTreeMap<usize, Vec<f32>>, positions: Positions) -> Result<()> {
+        let count = self.outcome.rows.len() - self.first;
+        if subject.encoded.prompts.is_empty() || count == 0 {
             return Ok(());
         }
         let started = Instant::now();
+        let mut by_row: Vec<Vec<(Vec<u32>, GeneratedText)>> = vec![Vec::new(); count];
+        let ended = self.answer(&subject.encoded.prompts, vectors, positions, &mut by_row);
+        for (at, texts) in by_row.into_iter().enumerate() {
+            // A share of some of the prompts would pass for one of all.
+            if ended.is_ok() {
+                let ids: Vec<&[u32]> = texts.iter().map(|(ids, _)| ids.as_slice()).collect();
+                self.add(at, damage::repetition(&ids, &self.settings.bootstrap));
+            }
+            self.outcome.generations.extend(texts.into_iter().map(|(_, text)| text));
+        }
+        self.outcome.timings.generate_s += started.elapsed().as_secs_f64();
+        ended?;
+        self.observer.measured(&self.outcome)
+    }
+
+    /// Answers each prompt in every row of the subject.
+    fn answer(
+        &mut self,
+        prompts: &[EncodedPrompt],
+        vectors: &BTreeMap<usize, Vec<f32>>,
+        positions: Positions,
+        by_row: &mut [Vec<(Vec<u32>, GeneratedText)>],
+    ) -> Result<()> {
         let options = GenerateOptions { positions, ..self.settings.generate.clone() };
+        let rows = &self.outcome.rows[self.first..];
         let magnitudes: Vec<f32> = rows.iter().map(|row| row.magnitude.unwrap_or_default()).collect();
-        let mut by_row: Vec<Vec<(Vec<u32>, GeneratedText)>> = rows.iter().map(|_| Vec::new()).collect();
         for (at, (encoded, prompt)) in prompts.iter().zip(self.material.prompts).enumerate() {
-            let texts = generate(self.model, encoded, vectors, &magnitudes, &options, &mut |_, _| Ok(()))?;
-            for ((row, texts), generation) in rows.iter().zip(&mut by_row).zip(texts) {
+            let texts = generate(self.model, encoded, vectors, &magnitudes, &options, &mut |_, _| self.observer.pass())?;
+            for ((row, texts), generation) in rows.iter().zip(&mut *by_row).zip(texts) {
                 let text = GeneratedText {
                     subject: row.subject.clone(),
                     magnitude: row.magnitude,
@@ -315,14 +393,8 @@ impl Run<'_> {
                 ids.retain(|id| !self.encoder.is_eos(*id));
                 texts.push((ids, text));
             }
-            (self.on_progress)("texts", at + 1, prompts.len())?;
+            self.observer.progress("texts", at + 1, prompts.len())?;
         }
-        for (row, texts) in rows.iter_mut().zip(by_row) {
-            let ids: Vec<&[u32]> = texts.iter().map(|(ids, _)| ids.as_slice()).collect();
-            row.measures.extend::<Option<Measure>>(damage::repetition(&ids, &self.settings.bootstrap));
-            self.outcome.generations.extend(texts.into_iter().map(|(_, text)| text));
-        }
-        self.outcome.timings.generate_s += started.elapsed().as_secs_f64();
         Ok(())
     }
 }

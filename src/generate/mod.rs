@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use candle_transformers::generation::{LogitsProcessor, Sampling};
 use candle_transformers::utils::apply_repeat_penalty;
 use serde::Serialize;
@@ -11,9 +11,10 @@ use serde::Serialize;
 use crate::model::Model;
 use crate::model::cache::KvCache;
 use crate::model::layout::Layout;
+use crate::steering::Steering;
+use crate::steering::dose::{dose, l2_norm, median, row_norms, steered_norm};
 use crate::steering::positions::{Positions, TokenPosition};
 use crate::text::tokens::{EncodedPrompt, PromptSpans};
-use crate::train::optim::l2_norm;
 use crate::{Error, Result};
 
 /// How tokens are chosen and when to stop.
@@ -72,8 +73,8 @@ pub struct Generation {
     pub token_ids: Vec<u32>,
     /// Why it ended.
     pub finish_reason: FinishReason,
-    /// ‖m·v‖/‖h‖ at the lowest steered layer, the median over the prompt's tokens (the first token's residual is often
-    /// hundreds of times longer than the others'); 0 without a vector.
+    /// ‖m·v‖/‖h‖ at the lowest steered layer, the median over the prompt's steered tokens, or over all of them where only what
+    /// is generated is steered; 0 without a vector.
     pub dose: f64,
 }
 
@@ -182,7 +183,7 @@ pub fn next_token_logits<'a>(
 /// Branches of one prompt with their cache.
 struct Sweep<'a> {
     model: &'a Model,
-    vectors: Vec<(usize, Tensor)>, // (1, H) f32 each, layers ascending
+    steering: Steering,
     magnitudes: &'a [f32],
     /// Whether the vectors are added at each token of the prompt, and at those generated.
     steered_prompt: Vec<bool>,
@@ -212,12 +213,9 @@ impl<'a> Sweep<'a> {
         let plan = model.plan(&Layout::continuing(&[0], 0, prompt_ids.len()))?;
         let prompt_residual = model.run_cached(0..split, &model.embed(prompt_ids)?, &plan, &mut cache)?;
         cache.replicate(0..split, prompt_ids.len())?;
-        let to_device = |(layer, v): (&usize, &Vec<f32>)| -> Result<(usize, Tensor)> {
-            Ok((*layer, Tensor::from_slice(v, (1, v.len()), model.device())?))
-        };
         Ok(Self {
             model,
-            vectors: vectors.iter().map(to_device).collect::<Result<_>>()?,
+            steering: Steering::new(vectors, model.device())?,
             magnitudes,
             steered_prompt: prompt.steered(options.positions),
             steers_generated: prompt.steers_generated(options.positions),
@@ -236,16 +234,16 @@ impl<'a> Sweep<'a> {
             magnitude: *magnitude,
             token_ids: Vec::new(),
             finish_reason: FinishReason::Length,
-            dose: f64::from(magnitude.abs()) * self.vector_norm / residual_norm,
+            dose: dose(*magnitude, self.vector_norm, residual_norm),
         };
         Ok(self.magnitudes.iter().map(empty).collect())
     }
 
+    /// Over the prompt's steered tokens, over all where none is.
     fn median_residual_norm(&self) -> Result<f64> {
-        let norms = self.prompt_residual.to_dtype(DType::F32)?.sqr()?.sum(1)?.sqrt()?;
-        let mut norms: Vec<f32> = norms.to_vec1()?;
-        norms.sort_unstable_by(f32::total_cmp);
-        Ok(f64::from(norms[norms.len() / 2]))
+        let steered = steered_norm(&self.prompt_residual, self.steered_prompt.iter().copied())?;
+        let all = || -> Result<f64> { Ok(median(row_norms(&self.prompt_residual)?).unwrap_or(f64::NAN)) };
+        steered.map_or_else(all, Ok)
     }
 
     /// Logits after the prompt, a branch at a time, so that each is computed as if it were alone. → `(M, V)`
@@ -277,12 +275,13 @@ impl<'a> Sweep<'a> {
     /// Adds the vectors, each times its row's factor, and runs the blocks above. `x (T, H)` after block split − 1.
     fn upper(&mut self, mut x: Tensor, layout: &Layout, factors: &[f32]) -> Result<Tensor> {
         let plan = self.model.plan(layout)?;
-        let factors = Tensor::from_slice(factors, (factors.len(), 1), self.model.device())?;
+        let rows = Tensor::from_slice(factors, (factors.len(), 1), self.model.device())?;
+        let factors = self.steering.factors(&rows)?;
         let mut at = self.split;
-        for (layer, v) in &self.vectors {
+        for (layer, v) in self.steering.vectors() {
             x = self.model.run_cached(at..layer + 1, &x, &plan, &mut self.cache)?;
             at = layer + 1;
-            x = (x.to_dtype(DType::F32)? + factors.broadcast_mul(v)?)?.to_dtype(x.dtype())?;
+            x = self.steering.apply(&x, v, &factors)?;
         }
         self.model.run_cached(at..self.model.num_blocks(), &x, &plan, &mut self.cache)
     }
@@ -353,3 +352,6 @@ impl Sampler {
         Ok(token)
     }
 }
+
+#[cfg(test)]
+mod tests;

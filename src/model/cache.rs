@@ -27,7 +27,7 @@ pub struct LayerCache {
 impl KvCache {
     /// Room for `branches` sequences of up to `capacity` tokens.
     pub fn new(config: &Config, branches: usize, capacity: usize, dtype: DType, device: &Device) -> Result<Self> {
-        let shape = (branches * capacity, config.num_key_value_heads * config.head_dim);
+        let shape = (branches * capacity, config.sizes().kv_width);
         let layer = || -> Result<LayerCache> {
             Ok(LayerCache { k: Tensor::zeros(shape, dtype, device)?, v: Tensor::zeros(shape, dtype, device)? })
         };

@@ -6,8 +6,8 @@ use crate::ops::attention::Segment;
 
 /// Rows of one pass through some blocks and the head.
 #[derive(Debug, Clone, Copy)]
-pub struct Pass<'a> {
-    /// Blocks that run.
+pub struct PassShape<'a> {
+    /// Blocks that run, the last ones of the model.
     pub blocks: usize,
     /// Rows of them.
     pub rows: usize,
@@ -17,7 +17,7 @@ pub struct Pass<'a> {
     pub selected: &'a [Segment],
 }
 
-impl Pass<'_> {
+impl PassShape<'_> {
     /// Blocks and head, forward.
     pub fn forward(&self, config: &Config) -> u64 {
         self.products(config) + self.attention(config) + self.head(config)
@@ -31,24 +31,24 @@ impl Pass<'_> {
 
     fn products(&self, config: &Config) -> u64 {
         let Some(full_blocks) = self.blocks.checked_sub(1) else { return 0 };
-        let q_width = config.num_attention_heads * config.head_dim;
-        let kv_width = config.num_key_value_heads * config.head_dim;
-        let h = config.hidden_size as u64;
-        let keys_and_values = 2 * h * 2 * kv_width as u64;
-        let at_queries = 2 * h * (2 * q_width + 3 * config.intermediate_size) as u64;
+        let sizes = config.sizes();
+        let keys_and_values = 2 * sizes.kv_elements;
+        let at_queries = 2 * (sizes.block_elements - sizes.kv_elements);
         let (rows, queries) = (self.rows as u64, self.queries());
         full_blocks as u64 * rows * (keys_and_values + at_queries) + rows * keys_and_values + queries * at_queries
     }
 
-    /// Scores and weighted values.
+    /// Scores and weighted values, of the keys within each block's window.
     fn attention(&self, config: &Config) -> u64 {
-        let Some(full_blocks) = self.blocks.checked_sub(1) else { return 0 };
-        let seen = |segments: &[Segment]| -> u64 {
+        let windows = &config.architecture.windows;
+        let of_blocks = &windows[windows.len().saturating_sub(self.blocks)..];
+        let Some((last, full)) = of_blocks.split_last() else { return 0 };
+        let seen = |segments: &[Segment], window: &Option<usize>| -> u64 {
             let queries = segments.iter().flat_map(|segment| (0..segment.queries.len()).map(move |i| (segment, i)));
-            queries.map(|(segment, i)| segment.visible(i, None).len() as u64).sum()
+            queries.map(|(segment, i)| segment.visible(i, *window).len() as u64).sum()
         };
-        let a_key = 4 * (config.num_attention_heads * config.head_dim) as u64;
-        a_key * (full_blocks as u64 * seen(self.segments) + seen(self.selected))
+        let in_full: u64 = full.iter().map(|window| seen(self.segments, window)).sum();
+        4 * config.sizes().q_width as u64 * (in_full + seen(self.selected, last))
     }
 
     fn head(&self, config: &Config) -> u64 {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::layout::{Branches, Layout};
+use crate::model::shapes::Shape;
 
 #[test]
 fn a_pass_counts_what_its_shapes_say() {
@@ -12,7 +13,7 @@ fn a_pass_counts_what_its_shapes_say() {
     let mut layout = Layout::default();
     layout.push_branches(&Branches { shared: 3, first: 2, second: 1 });
     let (selected, _) = layout.select(&[2, 3, 4, 5]);
-    let pass = Pass { blocks: 2, rows: 6, segments: &layout.segments, selected: &selected };
+    let pass = PassShape { blocks: 2, rows: 6, segments: &layout.segments, selected: &selected };
     let (h, q, kv) = (
         config.hidden_size as u64,
         (config.num_attention_heads * config.head_dim) as u64,
@@ -26,4 +27,19 @@ fn a_pass_counts_what_its_shapes_say() {
     let head = 2 * 4 * h * vocab;
     assert_eq!(pass.forward(&config), projections + last + attention + head);
     assert_eq!(pass.backward(&config), projections + last + 2 * attention + head);
+}
+
+#[test]
+fn keys_outside_a_blocks_window_are_not_counted() {
+    let mut config = Shape::Tiny.config(); // 4 blocks
+    config.architecture.windows = vec![Some(1), Some(2), None, Some(3)];
+    let mut layout = Layout::default();
+    layout.push_sequence(5);
+    let (selected, _) = layout.select(&[4]);
+    let of = |blocks| PassShape { blocks, rows: 5, segments: &layout.segments, selected: &selected }.attention(&config);
+    let a_key = 4 * 4 * 16; // 4 heads of 16
+    // The last block's one query sees 3 keys. The others' five queries see 1 + 2 + 3 + 4 + 5 with no window, 1 + 2 + 2 + 2 + 2
+    // with one of two keys, and one each with one of one.
+    assert_eq!([1, 2, 3, 4].map(of), [3, 3 + 15, 3 + 15 + 9, 3 + 15 + 9 + 5].map(|keys| a_key * keys));
+    assert_eq!(of(0), 0);
 }

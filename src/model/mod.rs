@@ -1,16 +1,32 @@
-//! The decoder of the Llama family: embed, run blocks, head. Knows nothing of steering: steering is an argument between
-//! two runs, `run(0..=L)`, add, `run(L+1..)`. The same forward serves training, scoring and generation.
+//! The decoder: a frozen model as numbers on devices. Token ids go in, log-probabilities or logits come out, and gradients
+//! of the residual go back. Knows nothing of text, and nothing of steering: that happens between two runs, `run(0..L + 1)`,
+//! add, `run(L + 1..)`. The same forward pass serves training, scoring and decoding.
+//!
+//! Begin with [`Model`] here, then `block`, which reads as its formula, and its sub-layers `attention`, `mlp` and `norm`,
+//! each with a forward pass and a vjp. `stages` has the loops over blocks, [`plan`] what they are told of a pass's rows,
+//! [`layout`] how sequences lie in rows. [`config`] and [`architecture`] say what a model is built like, [`weights`] reads it.
 
+pub mod architecture;
+mod attention;
 pub mod block;
 pub mod cache;
 pub mod checkpoint;
 pub mod config;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod flops;
 pub(crate) mod gguf;
 pub mod layout;
+mod loader;
 mod mapped;
+mod mlp;
+mod names;
+mod norm;
+pub mod plan;
 pub mod random;
 pub mod shapes;
+pub mod sizes;
+mod stages;
 pub mod weights;
 
 use std::ops::Range;
@@ -18,26 +34,29 @@ use std::ops::Range;
 use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
+use crate::ops::cuda;
 use crate::ops::head::{self, Gradient, LogProbs, Predictions};
-use crate::ops::kernels;
 use crate::ops::linear::Linear;
-use crate::ops::norm;
 use crate::ops::rope::Rope;
 use crate::ops::weight::Weight;
-use block::{Block, FrozenKeys, LoadOptions, Plan, Saved, Selection};
+use block::{Block, Saved};
 use cache::KvCache;
 use config::Config;
 use layout::Layout;
+use loader::Loader;
+use norm::Norm;
+use plan::{FrozenKeys, Plan, Queries, Selection};
+use stages::{Stage, Stages};
 use weights::{WeightStorage, Weights};
 
 /// A frozen decoder on one device.
 #[derive(Debug)]
 pub struct Model {
-    /// Its shape.
+    /// Its sizes and architecture.
     pub config: Config,
     embed_tokens: Weight, // (V, H)
-    blocks: Vec<Block>,
-    norm: Tensor, // (H)
+    stages: Stages,
+    norm: Norm, // (H)
     lm_head: Linear,
     rope: Rope,
     dtype: DType,
@@ -60,35 +79,35 @@ impl Model {
     /// # Errors
     /// A tensor is missing or has another shape than `config` says.
     pub fn load_as(weights: &Weights, config: Config, dtype: DType, device: &Device, storage: WeightStorage) -> Result<Self> {
-        kernels::prepare(device)?;
+        cuda::prepare(device)?;
         let activations = if storage == WeightStorage::Tensors { dtype } else { DType::F32 };
-        let options = LoadOptions { weights: dtype, activations, storage, device: device.clone() };
+        let loader = Loader { weights, matrices: dtype, activations, storage, device, prefix: String::new() };
         let (h, vocab) = (config.hidden_size, config.vocab_size);
-        let matrix = |name: &str| weights.matrix(name, [vocab, h], dtype, device, storage);
-        let embed_tokens = matrix("model.embed_tokens.weight")?;
-        let unembedding = match config.tie_word_embeddings {
+        let embed_tokens = loader.matrix("model.embed_tokens.weight", [vocab, h])?;
+        let unembedding = match config.architecture.tie_word_embeddings {
             true => embed_tokens.clone(),
-            false => matrix("lm_head.weight")?,
+            false => loader.matrix("lm_head.weight", [vocab, h])?,
         };
-        let blocks =
-            (0..config.num_hidden_layers).map(|i| Block::load(weights, &config, i, &options)).collect::<Result<_>>()?;
-        let norm = weights.load("model.norm.weight", &[h], activations, device)?;
+        let blocks = (0..config.num_hidden_layers).map(|i| Block::load(&loader, &config, i)).collect::<Result<_>>()?;
+        let stages = Stages(vec![Stage { device: device.clone(), blocks }]);
+        let norm = Norm::load(&loader, "model.norm", h, config.rms_norm_eps)?;
         let rope = Rope::new(config.head_dim, config.rope_theta, &config.rope_scaling);
         let lm_head = Linear { weight: unembedding, bias: None };
-        Ok(Self { config, embed_tokens, blocks, norm, lm_head, rope, dtype: activations, device: device.clone() })
+        Ok(Self { config, embed_tokens, stages, norm, lm_head, rope, dtype: activations, device: device.clone() })
     }
 
     /// Bytes of its matrices in memory, and in mapped files.
     pub fn weight_bytes(&self) -> (usize, usize) {
-        let blocks = self.blocks.iter().flat_map(Block::weights);
-        let head = (!self.config.tie_word_embeddings).then_some(&self.lm_head.weight);
-        let all = blocks.chain(head).chain([&self.embed_tokens]).map(Weight::memory);
+        let head = (!self.config.architecture.tie_word_embeddings).then_some(&self.lm_head.weight);
+        let all = self.stages.weights().chain(head).chain([&self.embed_tokens]).map(Weight::memory);
         all.fold((0, 0), |sum, weight| (sum.0 + weight.0, sum.1 + weight.1))
     }
 
-    /// Bytes that the blocks from `first` on save of each row for their gradient.
-    pub fn saved_bytes_a_row(&self, first: usize) -> usize {
-        self.blocks.len().saturating_sub(first) * self.config.saved_numbers_a_row() * self.dtype.size_in_bytes()
+    /// Bytes that the blocks from `first` on save for the gradient of a pass that computes `computed` of the `seen` rows that it
+    /// sees.
+    pub fn saved_bytes(&self, first: usize, computed: usize, seen: usize) -> usize {
+        let blocks = self.num_blocks().saturating_sub(first);
+        blocks * self.config.sizes().saved(computed, seen) * self.dtype.size_in_bytes()
     }
 
     /// Where it lives.
@@ -103,7 +122,7 @@ impl Model {
 
     /// Number of blocks.
     pub fn num_blocks(&self) -> usize {
-        self.blocks.len()
+        self.config.num_hidden_layers
     }
 
     /// Whether a sequence of `length` tokens can share its beginning's rows with a sequence of another length.
@@ -128,20 +147,12 @@ impl Model {
 
     /// Runs some blocks. `x (T, H)` → `(T, H)`.
     pub fn run(&self, blocks: Range<usize>, x: &Tensor, plan: &Plan) -> Result<Tensor> {
-        let mut x = x.clone();
-        for block in &self.blocks[blocks] {
-            x = block.forward(&x, plan, None, None)?.0;
-        }
-        Ok(x)
+        Ok(self.stages.forward(blocks, x, Queries::all(plan), None, Gradient::NotWanted)?.0)
     }
 
     /// Runs some blocks on new rows of cached sequences. `x (T, H)` → `(T, H)`.
     pub fn run_cached(&self, blocks: Range<usize>, x: &Tensor, plan: &Plan, cache: &mut KvCache) -> Result<Tensor> {
-        let mut x = x.clone();
-        for index in blocks {
-            x = self.blocks[index].forward(&x, plan, None, Some(cache.block(index)))?.0;
-        }
-        Ok(x)
+        Ok(self.stages.forward(blocks, x, Queries::all(plan), Some(cache), Gradient::NotWanted)?.0)
     }
 
     /// Runs some blocks. `x (T, H)` → `(T, H)` and, per block, what [`Model::vjp`] needs, kept only if asked for.
@@ -152,27 +163,13 @@ impl Model {
         plan: &Plan,
         gradient: Gradient,
     ) -> Result<(Tensor, Vec<Saved>)> {
-        let mut saved = Vec::new();
-        let mut x = x.clone();
-        for block in &self.blocks[blocks] {
-            let (y, kept) = block.forward(&x, plan, None, None)?;
-            x = y;
-            if gradient == Gradient::Wanted {
-                saved.push(kept);
-            }
-        }
-        Ok((x, saved))
+        self.stages.forward(blocks, x, Queries::all(plan), None, gradient)
     }
 
     /// Gradient of the input of [`Model::run_saving`], given that of its output; `end` is the end of its blocks.
     /// `dy (T, H)` → `(T, H)`. Takes what was saved, to free it on the way.
-    pub fn vjp(&self, end: usize, mut saved: Vec<Saved>, plan: &Plan, dy: &Tensor) -> Result<Tensor> {
-        let mut dx = dy.clone();
-        for block in self.blocks[..end].iter().rev() {
-            let Some(kept) = saved.pop() else { break };
-            dx = block.vjp(&kept, plan, None, &dx)?;
-        }
-        Ok(dx)
+    pub fn vjp(&self, end: usize, saved: Vec<Saved>, plan: &Plan, dy: &Tensor) -> Result<Tensor> {
+        self.stages.vjp(end, saved, Queries::all(plan), dy)
     }
 
     /// Runs the blocks from `first` to the end; the last yields the selected rows alone. `x (T, H)` → `(Q, H)` and, per
@@ -185,51 +182,29 @@ impl Model {
         selection: &Selection,
         gradient: Gradient,
     ) -> Result<(Tensor, Vec<Saved>)> {
-        let mut saved = Vec::new();
-        let mut x = x.clone();
-        let Some(last) = self.blocks.len().checked_sub(1).filter(|last| first <= *last) else {
-            return Ok((selection.take(&x)?, saved));
-        };
-        for index in first..=last {
-            let selection = (index == last).then_some(selection);
-            let (y, kept) = self.blocks[index].forward(&x, plan, selection, None)?;
-            x = y;
-            if gradient == Gradient::Wanted {
-                saved.push(kept);
-            }
-        }
-        Ok((x, saved))
+        self.stages.forward(first..self.num_blocks(), x, Queries::of(plan, selection), None, gradient)
     }
 
     /// Gradient of the input of [`Model::run_to_end`]. `dy (Q, H)` → `(T, H)`. Takes what was saved, to free it on the way.
-    pub fn vjp_to_end(&self, mut saved: Vec<Saved>, plan: &Plan, selection: &Selection, dy: &Tensor) -> Result<Tensor> {
-        if saved.is_empty() {
-            return selection.put_back(dy);
-        }
-        let mut dx = dy.clone();
-        for (index, block) in self.blocks.iter().enumerate().rev() {
-            let Some(kept) = saved.pop() else { break };
-            let selection = (index + 1 == self.blocks.len()).then_some(selection);
-            dx = block.vjp(&kept, plan, selection, &dx)?;
-        }
-        Ok(dx)
+    pub fn vjp_to_end(&self, saved: Vec<Saved>, plan: &Plan, selection: &Selection, dy: &Tensor) -> Result<Tensor> {
+        self.stages.vjp(self.num_blocks(), saved, Queries::of(plan, selection), dy)
     }
 
     /// Log-probabilities of tokens, from the residual after the last block. `x (Q, H)`.
     pub fn log_probs(&self, x: &Tensor, predictions: &Predictions, gradient: Gradient) -> Result<LogProbs> {
-        let normed = norm::forward(x, &self.norm, self.config.rms_norm_eps)?;
+        let normed = self.norm.forward(x)?;
         head::forward(&normed, &self.lm_head.weight, predictions, gradient)
     }
 
     /// Gradient of the residual after the last block, given those of the log-probabilities, `(P,)` f32. → `(Q, H)`.
     pub fn log_probs_vjp(&self, x: &Tensor, saved: &LogProbs, predictions: &Predictions, gradients: &Tensor) -> Result<Tensor> {
         let d_normed = head::vjp(saved, &self.lm_head.weight, predictions, gradients, self.dtype)?;
-        norm::vjp(x, &self.norm, self.config.rms_norm_eps, &d_normed)
+        self.norm.vjp(x, &d_normed)
     }
 
     /// Logits of every row, f32. `x (T, H)` after the last block → `(T, V)`.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        let normed = norm::forward(x, &self.norm, self.config.rms_norm_eps)?;
+        let normed = self.norm.forward(x)?;
         Ok(self.lm_head.forward(&normed)?.to_dtype(DType::F32)?)
     }
 }

@@ -2,6 +2,7 @@
 
 use strum::{Display, EnumString, VariantNames};
 
+use super::architecture::Architecture;
 use super::config::{Config, RopeScaling};
 
 /// A known shape.
@@ -35,7 +36,7 @@ impl Shape {
             Self::Smollm2_135m => Config {
                 rope_theta: 1e5,
                 max_position_embeddings: 8192,
-                tie_word_embeddings: true,
+                architecture: Architecture { tie_word_embeddings: true, ..Architecture::llama(30) },
                 ..llama(576, 1536, 30, [9, 3, 64], 49152)
             },
             Self::Tiny => llama(64, 176, 4, [4, 2, 16], 320),
@@ -58,12 +59,6 @@ fn llama(hidden_size: usize, intermediate_size: usize, layers: usize, heads: [us
         rope_theta: 1e4,
         rope_scaling: RopeScaling::None,
         max_position_embeddings: 2048,
-        sliding_window: None,
-        sliding_layers: vec![false; layers],
-        tie_word_embeddings: false,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
+        architecture: Architecture::llama(layers),
     }
 }

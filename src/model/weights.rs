@@ -14,9 +14,11 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
+use super::architecture::Family;
 use super::checkpoint::Checkpoint;
 use super::gguf::{Gguf, GgufMetadata};
 use super::mapped::{git_lfs_pointer, map_file};
+use super::names::gguf_name;
 use super::random::{self, MadeOn};
 use crate::error::{Error, Result};
 use crate::ops::encoding::Encoding;
@@ -343,40 +345,12 @@ fn check_shape(path: &Path, name: &str, expected: &[usize], found: &[usize]) -> 
     Err(Error::malformed(path, format!("tensor `{name}`: expected shape {expected:?}, found {found:?}")))
 }
 
-/// The GGUF name of a Hugging Face tensor.
-fn gguf_name(name: &str) -> Option<String> {
-    match name {
-        "model.embed_tokens.weight" => return Some("token_embd.weight".to_owned()),
-        "model.norm.weight" => return Some("output_norm.weight".to_owned()),
-        "lm_head.weight" => return Some("output.weight".to_owned()),
-        "rope_freqs.weight" => return Some(name.to_owned()),
-        _ => {}
-    }
-    let (block, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
-    let (module, kind) = rest.rsplit_once('.')?;
-    let module = match module {
-        "input_layernorm" => "attn_norm",
-        "self_attn.q_proj" => "attn_q",
-        "self_attn.k_proj" => "attn_k",
-        "self_attn.v_proj" => "attn_v",
-        "self_attn.o_proj" => "attn_output",
-        "self_attn.q_norm" => "attn_q_norm",
-        "self_attn.k_norm" => "attn_k_norm",
-        "post_attention_layernorm" => "ffn_norm",
-        "mlp.gate_proj" => "ffn_gate",
-        "mlp.up_proj" => "ffn_up",
-        "mlp.down_proj" => "ffn_down",
-        _ => return None,
-    };
-    Some(format!("blk.{block}.{module}.{kind}"))
-}
-
 /// How many heads the rows of this tensor belong to, if the file interleaves their rotary pairs: llama.cpp's converter does so
-/// to the queries and keys of the `llama` and `mistral` architectures.
+/// to the queries and keys of some families.
 fn interleaved_heads(file: &Gguf, name: &str) -> Result<Option<usize>> {
     let metadata = GgufMetadata::new(file.metadata(), &file.path);
     let arch = metadata.required_text("general.architecture")?;
-    if !matches!(arch, "llama" | "mistral") {
+    if !Family::of(arch).is_some_and(|family| family.interleaved) {
         return Ok(None);
     }
     let query_heads = metadata.size(&format!("{arch}.attention.head_count"))?;

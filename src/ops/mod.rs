@@ -1,23 +1,35 @@
 //! The decoder's operations, each with `forward` and `vjp` (the gradient of its input, given the gradient of its output).
 //!
 //! No tape: the weights are frozen, so only input gradients exist. Every op has three bodies. Contiguous f32 tensors on the
-//! CPU take a fused one, a single pass over memory; CUDA takes a kernel of ours (`kernels/`), also one pass; everything else
-//! (Metal, bf16 and f16 on the CPU) takes a composition of candle's own ops. The first and the last are proved against finite
-//! differences and against candle's differentiable twins, the kernels on the CPU against those two.
+//! CPU take a fused one, a single pass over memory ([`cpu`]); CUDA takes a kernel of ours, also one pass ([`cuda`]);
+//! everything else (Metal, bf16 and f16 on the CPU) takes a composition of candle's own ops, which stands beside the op
+//! itself. The first and the last are proved against finite differences and against candle's differentiable twins, the
+//! kernels on the CPU against those two.
+//!
+//! Begin with `norm.rs`, the smallest op with all three. Files import only those above them:
+//!
+//! 1. `tiles`, `matmul`, and what ops take: `angles`, `segment`, `prediction`
+//! 2. [`cpu`] and [`cuda`], neither of which knows the other
+//! 3. `weight`, `rows`
+//! 4. the ops: `norm`, `rope`, `swiglu`, `attention`, `linear`, `head`
 
+mod angles;
 pub mod attention;
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-pub mod encoding;
+pub(crate) mod cpu;
+pub(crate) mod cuda;
 pub mod head;
-pub(crate) mod host;
-pub(crate) mod kernels;
 pub mod linear;
+mod matmul;
 pub mod norm;
+mod prediction;
 pub mod rope;
 pub mod rows;
+mod segment;
 pub mod swiglu;
+mod tiles;
 pub mod weight;
+
+pub use cpu::encoding;
 
 #[cfg(test)]
 mod tests;

@@ -7,14 +7,14 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::attention::{Attention, Gradients, Segment};
+use super::cpu;
 use super::encoding::Encoding;
 use super::head::{self, Gradient, Prediction, Predictions};
 use super::linear::Linear;
-use super::rope::{self, Angles, Rope};
+use super::rope::{self, Angles, Rope, RopeScaling};
 use super::weight::{Bytes, HostWeight, RowOrder, Weight};
 use super::{norm, swiglu};
 use crate::Result;
-use crate::model::config::RopeScaling;
 use crate::model::layout::{Branches, Layout};
 
 const CPU: Device = Device::Cpu;
@@ -145,7 +145,7 @@ fn rope_rotates_as_candle_does_and_its_gradient_is_the_inverse() {
     assert_finite_differences(|x| rope::forward(x, &angles), &x, &dy, &dx, "rope");
 }
 
-fn two_forks(prefix: usize) -> Layout {
+fn two_branches(prefix: usize) -> Layout {
     let mut layout = Layout::default();
     layout.push_all_branches(
         prefix,
@@ -179,7 +179,7 @@ fn attention_by_definition(shape: &Attention, q: &Tensor, k: &Tensor, v: &Tensor
 #[test]
 fn attention_has_the_right_value_and_gradients() {
     let wanted: Vec<usize> = vec![6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30];
-    for layout in [two_forks(0), two_forks(3)] {
+    for layout in [two_branches(0), two_branches(3)] {
         let (selected, selected_rows) = layout.select(&wanted);
         assert_eq!(selected_rows, wanted);
         assert_eq!(layout.rows(), 31);
@@ -199,23 +199,23 @@ fn attention_has_the_right_value_and_gradients() {
 
 fn check_attention(shape: &Attention, [q, k, v]: [&Tensor; 3], segments: &[Segment], dy: &Tensor) {
     let expected = attention_by_definition(shape, q, k, v, segments);
-    assert_close(&shape.forward_fused(q, k, v, segments).unwrap(), &expected, 1e-5, "fused");
+    assert_close(&cpu::attention::forward(shape, [q, k, v], segments).unwrap(), &expected, 1e-5, "fused");
     assert_close(&shape.forward_composed(q, k, v, segments).unwrap(), &expected, 1e-5, "composed");
     let by_tape = Gradients {
         q: tape(|q| attention_by_definition(shape, q, k, v, segments), q, dy),
         k: tape(|k| attention_by_definition(shape, q, k, v, segments), k, dy),
         v: tape(|v| attention_by_definition(shape, q, k, v, segments), v, dy),
     };
-    let fused = shape.vjp_fused(q, k, v, segments, dy).unwrap();
+    let fused = cpu::attention::vjp(shape, [q, k, v], segments, dy).unwrap();
     let composed = shape.vjp_composed(q, k, v, segments, dy).unwrap();
     for (gradients, what) in [(&fused, "fused"), (&composed, "composed")] {
         assert_close(&gradients.q, &by_tape.q, 1e-5, what);
         assert_close(&gradients.k, &by_tape.k, 1e-5, what);
         assert_close(&gradients.v, &by_tape.v, 1e-5, what);
     }
-    assert_finite_differences(|q| shape.forward_fused(q, k, v, segments), q, dy, &fused.q, "dq");
-    assert_finite_differences(|k| shape.forward_fused(q, k, v, segments), k, dy, &fused.k, "dk");
-    assert_finite_differences(|v| shape.forward_fused(q, k, v, segments), v, dy, &fused.v, "dv");
+    assert_finite_differences(|q| cpu::attention::forward(shape, [q, k, v], segments), q, dy, &fused.q, "dq");
+    assert_finite_differences(|k| cpu::attention::forward(shape, [q, k, v], segments), k, dy, &fused.k, "dk");
+    assert_finite_differences(|v| cpu::attention::forward(shape, [q, k, v], segments), v, dy, &fused.v, "dv");
 }
 
 #[test]
@@ -308,4 +308,18 @@ fn the_head_of_an_encoded_weight_is_that_of_its_decoded_numbers() {
     let ours = head::vjp(&ours, &held, &predictions, &gradients, DType::F32).unwrap();
     let expected = head::vjp(&expected, &held, &predictions, &gradients, DType::F32).unwrap();
     assert_close(&ours, &expected, 1e-5, "head vjp");
+}
+
+#[test]
+fn a_target_beyond_the_vocabulary_is_refused_by_every_body() {
+    let (h, w) = (random(1, &[2, 32]), random(2, &[20, 32]));
+    let half = |x: &Tensor| x.to_dtype(DType::BF16).unwrap();
+    let (encoded, _) = encoded(&w, GgmlDType::Q8_0, RowOrder::Plain);
+    let beyond = Predictions::new(vec![Prediction { row: 1, target: 20 }], 2, &CPU).unwrap();
+    let last = Predictions::new(vec![Prediction { row: 1, target: 19 }], 2, &CPU).unwrap();
+    for (h, weight) in [(h.clone(), encoded), (h.clone(), w.clone().into()), (half(&h), half(&w).into())] {
+        assert!(head::forward(&h, &weight, &last, Gradient::NotWanted).is_ok());
+        let error = head::forward(&h, &weight, &beyond, Gradient::NotWanted).unwrap_err().to_string();
+        assert!(error.contains("token 20 out of range: model has 20 tokens"), "{error}");
+    }
 }

@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
-use rayon::prelude::*;
 
-use super::encoding::Encoding;
-use super::host::{self, HostSlice};
+use super::cpu::encoding::Encoding;
+use super::cpu::slices::{HostSlice, is_host_f32};
+pub use super::cpu::weight_rows::RowOrder;
+use super::cpu::weight_rows::{WeightRows, decode_row};
 use crate::{Error, Result};
 
 /// A frozen matrix. Clones share their memory.
 #[derive(Debug, Clone)]
 pub enum Weight {
-    /// What candle's own products take: any device and float type. `(O, I)`
+    /// A tensor that candle multiplies, of any device and float type. `(O, I)`
     Tensor(Tensor),
     /// Rows on the CPU, for f32 activations.
     Host(HostWeight),
@@ -49,9 +50,9 @@ enum Storage {
 /// The bytes of an encoded matrix, row by row.
 #[derive(Clone)]
 pub enum Bytes {
-    /// In memory.
+    /// Bytes in memory.
     Owned(Arc<[u8]>),
-    /// In a mapped file: nothing is read before it is used, and the system may drop it again.
+    /// Bytes of a mapped file: nothing is read before it is used, and the system may drop it again.
     Mapped(Arc<Mmap>, Range<usize>),
 }
 
@@ -73,36 +74,13 @@ impl Bytes {
     }
 }
 
-/// In which order a file holds the rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowOrder {
-    /// As the model wants them.
-    Plain,
-    /// Rotary pairs interleaved in each of so many heads, as llama.cpp has queries and keys: wanted row j·D/2 + i of a head
-    /// is row 2i + j.
-    Interleaved {
-        /// Heads that the rows belong to.
-        heads: usize,
-    },
-}
-
-impl RowOrder {
-    /// Where the file has row `wanted` of `rows`.
-    pub fn stored(self, wanted: usize, rows: usize) -> usize {
-        let Self::Interleaved { heads } = self else { return wanted };
-        let (width, half) = (rows / heads, rows / heads / 2);
-        let (head, within) = (wanted / width, wanted % width);
-        head * width + 2 * (within % half) + within / half
-    }
-}
-
 impl From<Tensor> for Weight {
     fn from(tensor: Tensor) -> Self {
         Self::Tensor(tensor)
     }
 }
 
-/// A token that a matrix of `tokens` rows has no row for.
+/// The error for a token that a matrix of `tokens` rows has no row for.
 pub(super) fn unknown_token(id: u32, tokens: usize) -> Error {
     Error::Argument(format!("token {id} out of range: model has {tokens} tokens; the tokenizer is another model's"))
 }
@@ -164,13 +142,14 @@ impl Weight {
                     for (id, out) in ids.iter().zip(out.chunks_exact_mut(host.cols)) {
                         decode_row(parts, *id as usize, out);
                     }
+                    Ok(())
                 })?;
                 Ok(Tensor::from_vec(out, (ids.len(), host.cols), device)?.to_dtype(dtype)?)
             }
         }
     }
 
-    /// Bytes in memory of its own, and bytes in mapped files.
+    /// Number of bytes in its own memory, and in mapped files.
     pub fn memory(&self) -> (usize, usize) {
         let host = match self {
             Self::Tensor(tensor) => return (tensor.elem_count() * tensor.dtype().size_in_bytes(), 0),
@@ -184,21 +163,33 @@ impl Weight {
         host.parts.iter().map(of).fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
     }
 
-    /// Whether [`Weight::with_parts`] can serve f32 activations on the CPU.
-    pub(crate) fn is_host(&self) -> bool {
+    /// Whether the bodies of the CPU take this weight with the activations `x`.
+    pub(super) fn is_on_host_with(&self, x: &Tensor) -> bool {
+        is_host_f32(x)
+            && match self {
+                Self::Tensor(tensor) => is_host_f32(tensor),
+                Self::Host(_) => true,
+            }
+    }
+
+    /// The tensor that candle multiplies.
+    ///
+    /// # Errors
+    /// The weight is rows on the CPU.
+    pub(super) fn tensor(&self) -> Result<&Tensor> {
         match self {
-            Self::Tensor(tensor) => host::is_host_f32(tensor),
-            Self::Host(_) => true,
+            Self::Tensor(tensor) => Ok(tensor),
+            Self::Host(_) => Err(candle_core::Error::msg("weights on the CPU take f32 activations on the CPU").into()),
         }
     }
 
     /// Calls `f` with the parts of a matrix on the CPU, from the top.
-    pub(crate) fn with_parts<R>(&self, f: impl FnOnce(&[Rows]) -> R) -> Result<R> {
+    pub(super) fn with_parts<R>(&self, f: impl FnOnce(&[WeightRows]) -> Result<R>) -> Result<R> {
         let (parts, cols) = match self {
             Self::Tensor(tensor) => {
                 let (rows, cols) = tensor.dims2()?;
                 let slice = HostSlice::new(tensor)?;
-                return Ok(f(&[Rows::dense(&slice, rows, cols)]));
+                return f(&[WeightRows::dense(&slice, rows, cols)]);
             }
             Self::Host(host) => (&host.parts, host.cols),
         };
@@ -211,12 +202,26 @@ impl Weight {
         }
         let mut rows = Vec::with_capacity(parts.len());
         for (part, slice) in parts.iter().zip(&slices) {
-            rows.push(Rows::of(part, slice, cols)?);
+            rows.push(part.rows_of(slice.as_deref(), cols)?);
         }
-        Ok(f(&rows))
+        f(&rows)
     }
 }
 
+impl Part {
+    /// Its rows of `cols` elements; `floats` are its elements where it is dense.
+    fn rows_of<'a>(&'a self, floats: Option<&'a [f32]>, cols: usize) -> Result<WeightRows<'a>> {
+        match (&self.storage, floats) {
+            (Storage::Encoded { bytes, encoding, order }, _) => {
+                Ok(WeightRows::encoded(bytes.as_slice(), *encoding, *order, [self.rows, cols]))
+            }
+            (Storage::Dense(_), Some(floats)) => Ok(WeightRows::dense(floats, self.rows, cols)),
+            (Storage::Dense(_), None) => Err(nothing()),
+        }
+    }
+}
+
+/// The error for a matrix that has no elements to give.
 fn nothing() -> crate::Error {
     candle_core::Error::msg("a matrix of no parts").into()
 }
@@ -241,99 +246,6 @@ impl HostWeight {
         };
         let rows = length / row_bytes;
         Ok(Self { parts: vec![Part { storage: Storage::Encoded { bytes, encoding, order }, rows }], cols })
-    }
-}
-
-/// A matrix on the CPU, borrowed.
-#[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
-    pub rows: usize,
-    pub cols: usize,
-    encoding: Encoding,
-    order: RowOrder,
-    bytes: &'a [u8],
-    row_bytes: usize,
-    floats: Option<&'a [f32]>,
-}
-
-impl<'a> Rows<'a> {
-    fn dense(floats: &'a [f32], rows: usize, cols: usize) -> Self {
-        let bytes = bytemuck::cast_slice(floats);
-        let (encoding, order) = (Encoding::F32, RowOrder::Plain);
-        Self { rows, cols, encoding, order, bytes, row_bytes: 4 * cols, floats: Some(floats) }
-    }
-
-    fn of(part: &'a Part, slice: &'a Option<HostSlice>, cols: usize) -> Result<Self> {
-        if let Some(floats) = slice {
-            return Ok(Self::dense(floats, part.rows, cols));
-        }
-        let Storage::Encoded { bytes, encoding, order } = &part.storage else { return Err(nothing()) };
-        let bytes = bytes.as_slice();
-        // f32 in a file on a machine of its byte order is f32 in memory, where the file aligns it.
-        let as_floats = *encoding == Encoding::F32 && *order == RowOrder::Plain && cfg!(target_endian = "little");
-        Ok(Self {
-            rows: part.rows,
-            cols,
-            encoding: *encoding,
-            order: *order,
-            bytes,
-            row_bytes: encoding.row_bytes(cols).unwrap_or(0),
-            floats: as_floats.then(|| bytemuck::try_cast_slice(bytes).ok()).flatten(),
-        })
-    }
-
-    /// The matrix itself, if it is f32 in memory.
-    pub fn floats(&self) -> Option<&'a [f32]> {
-        self.floats
-    }
-
-    /// How its rows are encoded.
-    pub fn encoding(&self) -> Encoding {
-        self.encoding
-    }
-
-    /// The bytes of a row.
-    pub fn row(&self, index: usize) -> &'a [u8] {
-        &self.bytes[self.order.stored(index, self.rows) * self.row_bytes..][..self.row_bytes]
-    }
-
-    /// Some rows as f32, by all threads. `out (range, cols)`
-    pub fn decode(&self, range: Range<usize>, out: &mut [f32]) {
-        let rows = range.into_par_iter().zip(out.par_chunks_exact_mut(self.cols));
-        rows.with_min_len(16).for_each(|(row, out)| self.encoding.decode(self.row(row), out));
-    }
-}
-
-/// One row of stacked parts as f32. The row must be there.
-fn decode_row(parts: &[Rows], mut index: usize, out: &mut [f32]) {
-    for part in parts {
-        if index < part.rows {
-            return part.encoding.decode(part.row(index), out);
-        }
-        index -= part.rows;
-    }
-}
-
-/// Calls `f` with the first row, the elements and the number of rows of blocks that make up `parts`, at most `most` of a
-/// part's rows at a time. Rows that are not f32 in memory are decoded for it.
-pub(crate) fn for_each_block(parts: &[Rows], most: impl Fn(&Rows) -> usize, mut f: impl FnMut(usize, &[f32], usize)) {
-    let mut first = 0;
-    let mut decoded = Vec::new();
-    for part in parts {
-        let most = most(part).max(1);
-        for start in (0..part.rows).step_by(most) {
-            let rows = most.min(part.rows - start);
-            let elements = match part.floats() {
-                Some(floats) => &floats[start * part.cols..][..rows * part.cols],
-                None => {
-                    decoded.resize(rows * part.cols, 0.0);
-                    part.decode(start..start + rows, &mut decoded);
-                    &decoded
-                }
-            };
-            f(first, elements, rows);
-            first += rows;
-        }
     }
 }
 

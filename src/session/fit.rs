@@ -1,169 +1,231 @@
-//! What a run takes of a device's memory, counted from shapes before anything is loaded, and which choices fit. Pure
-//! arithmetic: what is free comes from `device`, the main memory of a machine is `bytes`'s.
+//! Whether a demand fits the memory that is free, the machine's or a device's own, and what would help where it does not. An
+//! estimate of the large parts alone. Pure arithmetic: what is free comes from `machine`.
 
 use std::fmt;
 
 use candle_core::DType;
 
+use super::cache_place::CachePlace;
+use super::demand::{Demand, Need, Sweep, keys_a_token, logits_a_branch};
+use crate::error::Error;
 use crate::machine::bytes::Bytes;
+use crate::machine::device::DeviceMemory;
 use crate::model::config::Config;
-use crate::session::cache_place::CachePlace;
+use crate::model::weights::WeightStorage;
 
-/// Handles and work space of the matrix library, compiled kernels, one chunk of logits with its copies, and the temporaries of
-/// one block: what no count below holds.
-pub const WORKSPACE: Bytes = Bytes(3 << 29);
-
-/// The sizes of a run, in numbers rather than bytes: the dtype is a choice.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Run {
-    /// Of all matrices.
-    pub weights: u64,
-    /// Of the residuals of all pairs, at each layer that is kept.
-    pub residuals: u64,
-    /// Rows of each pair, in any order.
-    pub rows: Vec<u64>,
-    /// Saved of a row for its gradient, by all blocks that can be above the steered layer.
-    pub saved_a_row: u64,
-    /// Of the keys and values of texts that are generated.
-    pub keys: u64,
-}
-
-/// What a user can choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Choice {
-    /// Of weights and activations.
-    pub dtype: DType,
-    /// Pairs a step.
-    pub batch_size: usize,
-    /// Where the activation cache lies.
-    pub cache: CachePlace,
-}
-
-/// Bytes on the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Need {
-    /// Matrices.
-    pub weights: Bytes,
-    /// Residuals of the pairs; none where they lie in main memory.
-    pub cache: Bytes,
-    /// What one pass of a step keeps for its gradient, and keys and values of texts.
-    pub activations: Bytes,
-    /// Everything else.
-    pub workspace: Bytes,
-}
-
-/// Whether a run fits.
+/// A demand that a device has room for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fit {
-    /// With the cache there.
-    Fits(CachePlace, Need),
-    /// Not as wanted; these would, the nearest first.
-    TooMuch(Need, Vec<(Choice, Need)>),
+pub struct Fit {
+    /// Where the activation cache has room.
+    pub cache: CachePlace,
+    /// What is taken.
+    pub need: Need,
+    /// The device's memory.
+    pub memory: DeviceMemory,
+    has_cache: bool,
 }
 
-impl Run {
-    /// Training on pairs of so many rows each; residuals are kept at `layers` layers, and `blocks` blocks can be above the
-    /// lowest of them.
-    pub fn training(config: &Config, rows: Vec<u64>, layers: usize, blocks: usize) -> Self {
-        let residual = (layers * config.hidden_size) as u64;
-        Self {
-            weights: config.matrix_elements(),
-            residuals: rows.iter().sum::<u64>().saturating_mul(residual),
-            rows,
-            saved_a_row: (blocks * config.saved_numbers_a_row()) as u64,
-            keys: 0,
-        }
-    }
-
-    /// Generating `branches` texts at once, prompts included, of up to `tokens` tokens.
-    pub fn generation(config: &Config, branches: usize, tokens: usize) -> Self {
-        let row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim;
-        let keys = (row as u64).saturating_mul((branches * tokens) as u64);
-        Self { weights: config.matrix_elements(), keys, ..Self::default() }
-    }
-
-    /// What it takes with a choice.
-    pub fn need(&self, choice: &Choice) -> Need {
-        let bytes = |numbers: u64| Bytes(numbers.saturating_mul(choice.dtype.size_in_bytes() as u64));
-        let cache = if choice.cache == CachePlace::Host { 0 } else { self.residuals };
-        let saved = self.batch_rows(choice.batch_size).saturating_mul(self.saved_a_row);
-        // A larger batch goes through in several passes, none of which saves more; a pair goes through whole.
-        let longest = self.batch_rows(1).saturating_mul(self.saved_a_row);
-        let most = (self.weights / 3).max((32 << 20) / choice.dtype.size_in_bytes() as u64).max(longest);
-        let activations = bytes(saved.min(most).saturating_add(self.keys));
-        Need { weights: bytes(self.weights), cache: bytes(cache), activations, workspace: WORKSPACE }
-    }
-
-    /// Rows of the largest batch.
-    fn batch_rows(&self, batch_size: usize) -> u64 {
-        let mut rows = self.rows.clone();
-        rows.sort_unstable_by(|a, b| b.cmp(a));
-        rows.iter().take(batch_size).sum()
-    }
-
-    /// What of `free` bytes there is room for. The cache goes where it was wanted, or with [`CachePlace::Auto`] to main memory
-    /// where the device has no room.
-    pub fn fit(&self, wanted: &Choice, free: Bytes) -> Fit {
-        let places = match wanted.cache {
-            CachePlace::Auto if self.residuals > 0 => [CachePlace::Device, CachePlace::Host],
-            CachePlace::Auto => [CachePlace::Device; 2],
-            place => [place; 2],
-        };
-        let fitting = |choice: Choice| Some((choice, self.need(&choice))).filter(|(_, need)| need.total() <= free);
-        if let Some((choice, need)) = places.into_iter().find_map(|cache| fitting(Choice { cache, ..*wanted })) {
-            return Fit::Fits(choice.cache, need);
-        }
-        let Choice { dtype, batch_size, .. } = *wanted;
-        let cache = if self.residuals > 0 { CachePlace::Host } else { wanted.cache };
-        let smaller = || (1..batch_size.min(self.rows.len().max(1))).rev();
-        let half = || Some(DType::BF16).filter(|bf16| bf16.size_in_bytes() < dtype.size_in_bytes());
-        let choices = [
-            fitting(Choice { cache, ..*wanted }),
-            smaller().find_map(|batch_size| fitting(Choice { dtype, batch_size, cache })),
-            half().and_then(|dtype| fitting(Choice { dtype, ..*wanted })),
-            half().and_then(|dtype| fitting(Choice { dtype, batch_size, cache })),
-            half().and_then(|dtype| smaller().find_map(|batch_size| fitting(Choice { dtype, batch_size, cache }))),
-        ];
-        let mut fits: Vec<(Choice, Need)> = Vec::new();
-        for choice in choices.into_iter().flatten() {
-            // What needs a smaller batch beside another dtype says nothing new where the dtype alone does.
-            let covered = fits.iter().any(|(other, _)| other.dtype == choice.0.dtype);
-            if !covered && choice.0 != *wanted {
-                fits.push(choice);
-            }
-        }
-        Fit::TooMuch(self.need(&Choice { cache: places[1], ..*wanted }), fits)
-    }
+/// A demand that memory has no room for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortage {
+    /// Whether the memory is a device's own.
+    pub on_device: bool,
+    /// What would be taken.
+    pub need: Need,
+    /// What is free.
+    pub free: Bytes,
+    /// What makes the need smaller, each by itself, where it is not known by how much.
+    pub helps: Vec<Remedy>,
+    /// Changes that fit, each set of them with what is taken then; those nearest to what was wanted come first.
+    pub fits: Vec<(Vec<Remedy>, Bytes)>,
 }
 
-impl Need {
-    /// All bytes.
-    pub fn total(&self) -> Bytes {
-        let parts = [self.weights, self.cache, self.activations, self.workspace];
-        Bytes(parts.iter().fold(0, |sum, part| part.0.saturating_add(sum)))
-    }
+/// A change of what is wanted that takes less memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Weights and activations have this dtype.
+    DType(DType),
+    /// This many pairs a step.
+    BatchSize(usize),
+    /// The activation cache lies in main memory.
+    CacheOnHost,
+    /// The activation cache lies in a file.
+    CacheInFile,
+    /// Matrices stay in their file, as it has them.
+    StoredWeights,
+    /// Shorter pairs, or fewer a step.
+    SmallerStep,
+    /// This many texts are generated at once.
+    Branches(usize),
+    /// Texts of at most this many tokens are generated.
+    NewTokens(usize),
+    /// A smaller model.
+    SmallerModel,
+    /// Another device, or a smaller model.
+    OtherDevice,
 }
 
-impl fmt::Display for Need {
+/// Whether a demand fits a device of this memory. The cache goes where it is wanted, or with [`CachePlace::Auto`] to main
+/// memory where the device has no room.
+///
+/// # Errors
+/// More is needed than is free.
+pub fn on_device(demand: &Demand, config: &Config, dtype: DType, memory: DeviceMemory) -> Result<Fit, Shortage> {
+    let free = memory.free;
+    let has_cache = demand.on_device(config, dtype).cache.0 > 0;
+    let need_of = |wanted: &Demand, dtype| Some(wanted.on_device(config, dtype)).filter(|need| need.total() <= free);
+    let places = match demand.cache {
+        CachePlace::Auto if has_cache => [CachePlace::Device, CachePlace::Host],
+        CachePlace::Auto => [CachePlace::Device; 2],
+        place => [place; 2],
+    };
+    let at = |cache| Demand { cache, ..demand.clone() };
+    if let Some((cache, need)) = places.into_iter().find_map(|cache| Some((cache, need_of(&at(cache), dtype)?))) {
+        return Ok(Fit { cache, need, memory, has_cache });
+    }
+    let on_host = if has_cache { at(CachePlace::Host) } else { demand.clone() };
+    let smaller = |dtype| {
+        let sizes = (1..demand.batch_size.min(demand.rows.len().max(1))).rev();
+        sizes.map(|batch_size| Demand { batch_size, ..on_host.clone() }).find_map(|wanted| fitting(&wanted, dtype, &need_of))
+    };
+    let half = (DType::BF16.size_in_bytes() < dtype.size_in_bytes()).then_some(DType::BF16);
+    let found = [
+        fitting(&on_host, dtype, &need_of),
+        smaller(dtype),
+        half.and_then(|dtype| fitting(demand, dtype, &need_of).or_else(|| fitting(&on_host, dtype, &need_of))),
+        half.and_then(smaller),
+    ];
+    let mut fits: Vec<(DType, Vec<Remedy>, Bytes)> = Vec::new();
+    for (wanted, of, need) in found.into_iter().flatten() {
+        // What needs a smaller batch beside another dtype says nothing new where the dtype alone does.
+        if !fits.iter().any(|(other, ..)| *other == of) {
+            fits.push((of, changes(demand, dtype, &wanted, of), need.total()));
+        }
+    }
+    let mut fits: Vec<(Vec<Remedy>, Bytes)> = fits.into_iter().map(|(_, remedies, total)| (remedies, total)).collect();
+    let need = at(places[1]).on_device(config, dtype);
+    fits.extend(shorter_sweeps(demand.sweep, config, &need, dtype, free));
+    let helps = if fits.is_empty() { vec![Remedy::OtherDevice] } else { Vec::new() };
+    Err(Shortage { on_device: true, need, free, helps, fits })
+}
+
+/// A demand with what it takes in a dtype, where that fits.
+fn fitting(wanted: &Demand, dtype: DType, need_of: &impl Fn(&Demand, DType) -> Option<Need>) -> Option<(Demand, DType, Need)> {
+    need_of(wanted, dtype).map(|need| (wanted.clone(), dtype, need))
+}
+
+/// What leads from one demand to another.
+fn changes(from: &Demand, from_dtype: DType, to: &Demand, dtype: DType) -> Vec<Remedy> {
+    let all = [
+        (dtype != from_dtype).then_some(Remedy::DType(dtype)),
+        (to.batch_size != from.batch_size).then_some(Remedy::BatchSize(to.batch_size)),
+        // Left to itself it goes there without being told.
+        (to.cache == CachePlace::Host && from.cache == CachePlace::Device).then_some(Remedy::CacheOnHost),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// Fewer texts at once, or shorter ones, that fit beside the rest of a need.
+fn shorter_sweeps(sweep: Sweep, config: &Config, need: &Need, dtype: DType, free: Bytes) -> Vec<(Vec<Remedy>, Bytes)> {
+    let others = need.total().0 - need.keys.0 - need.logits.0;
+    let room = free.0.saturating_sub(others);
+    let (a_token, logits) = (keys_a_token(config) * dtype.size_in_bytes() as u64, logits_a_branch(config));
+    let (count, tokens) = (sweep.branches as u64, sweep.tokens(config));
+    let mut fits = Vec::new();
+    let a_branch = tokens.saturating_mul(a_token).saturating_add(logits);
+    let branches = room / a_branch.max(1);
+    if (1..count).contains(&branches) {
+        fits.push((vec![Remedy::Branches(branches as usize)], Bytes(others + branches * a_branch)));
+    }
+    let most = (room / count.max(1)).saturating_sub(logits) / a_token.max(1);
+    let new_tokens = most.saturating_sub(sweep.prompt_tokens as u64);
+    if count > 0 && (1..sweep.new_tokens as u64).contains(&new_tokens) {
+        let tokens = sweep.prompt_tokens as u64 + new_tokens;
+        fits.push((vec![Remedy::NewTokens(new_tokens as usize)], Bytes(others + count * (tokens * a_token + logits))));
+    }
+    fits
+}
+
+/// Whether a demand fits the main memory of which `free` bytes can be taken, with weights of `weights` bytes that are stored
+/// as `storage` says, and activations of `dtype`.
+///
+/// # Errors
+/// More is needed than is free.
+pub fn on_host(
+    demand: &Demand,
+    config: &Config,
+    (weights, storage): (Bytes, WeightStorage),
+    dtype: DType,
+    free: Bytes,
+) -> Result<(), Shortage> {
+    let need = demand.on_host(config, weights, dtype);
+    let total = need.total();
+    if total <= free {
+        return Ok(());
+    }
+    let is_large = |part: Bytes| part.0 > total.0 / 4;
+    let helps = [
+        (storage == WeightStorage::Dense && need.weights.0 > 0).then_some(Remedy::StoredWeights),
+        is_large(need.cache).then_some(Remedy::CacheInFile),
+        is_large(need.activations).then_some(Remedy::SmallerStep),
+    ];
+    let mut helps: Vec<Remedy> = helps.into_iter().flatten().collect();
+    let fits = shorter_sweeps(demand.sweep, config, &need, dtype, free);
+    if helps.is_empty() && fits.is_empty() {
+        helps.push(Remedy::SmallerModel);
+    }
+    Err(Shortage { on_device: false, need, free, helps, fits })
+}
+
+impl fmt::Display for Fit {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self { weights, cache, activations, workspace } = self;
-        write!(f, "weights {weights}, ")?;
-        if cache.0 > 0 {
-            write!(f, "activation cache {cache}, ")?;
-        }
-        write!(f, "activations {activations}, work space {workspace}")
+        let Self { cache, need, memory: DeviceMemory { free, total }, has_cache } = self;
+        write!(f, "device memory: about {} of {free} free ({total} in all): {need}", need.total())?;
+        if *has_cache && *cache == CachePlace::Host { write!(f, ", activation cache in main memory") } else { Ok(()) }
     }
 }
 
-impl Choice {
-    /// The flags that lead from `wanted` to this.
-    pub fn flags(&self, wanted: &Self) -> String {
-        let flags = [
-            (self.dtype != wanted.dtype).then(|| format!("--dtype {}", format!("{:?}", self.dtype).to_lowercase())),
-            (self.batch_size != wanted.batch_size).then(|| format!("--batch-size {}", self.batch_size)),
-            (self.cache == CachePlace::Host && wanted.cache == CachePlace::Device).then(|| "--cache host".to_owned()),
-        ];
-        flags.into_iter().flatten().collect::<Vec<_>>().join(" ")
+impl Shortage {
+    /// One line that says what is needed, what is free and what would help; `name` names remedies that belong together.
+    pub fn message(&self, name: impl Fn(&[Remedy]) -> String) -> String {
+        let Self { on_device, need, free, helps, fits } = self;
+        let kind = if *on_device { "device memory" } else { "memory" };
+        let fits: Vec<String> = fits.iter().map(|(remedies, total)| format!("{} ({total})", name(remedies))).collect();
+        let helps = helps.iter().map(|remedy| name(&[*remedy]));
+        let fits = (!fits.is_empty()).then(|| format!("what fits: {}", fits.join(", or ")));
+        let advice: Vec<String> = helps.chain(fits).collect();
+        let (total, advice) = (need.total(), advice.join("; "));
+        format!("not enough {kind}: about {total} are needed ({need}), {free} are free; {advice}")
+    }
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let words = |remedies: &[Remedy]| remedies.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+        f.write_str(&self.message(words))
+    }
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::DType(dtype) => write!(f, "dtype {}", format!("{dtype:?}").to_lowercase()),
+            Self::BatchSize(pairs) => write!(f, "batch size {pairs}"),
+            Self::CacheOnHost => write!(f, "the activation cache in main memory"),
+            Self::CacheInFile => write!(f, "a cache memory of 0 puts the cache into a file"),
+            Self::StoredWeights => write!(f, "quantized weights stay in their file"),
+            Self::SmallerStep => write!(f, "shorter pairs or a batch size of 1 make a step smaller"),
+            Self::Branches(count) => write!(f, "{count} magnitudes"),
+            Self::NewTokens(count) => write!(f, "{count} new tokens"),
+            Self::SmallerModel => write!(f, "a smaller model fits"),
+            Self::OtherDevice => write!(f, "a smaller model or the CPU"),
+        }
+    }
+}
+
+impl From<Shortage> for Error {
+    fn from(shortage: Shortage) -> Self {
+        Self::Memory(shortage.to_string())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::shapes::Shape;
+use crate::session::demand::WORKSPACE;
 
 const GB: u64 = 1_000_000_000;
 
@@ -10,8 +11,21 @@ fn rows() -> Vec<u64> {
     [vec![100; 996], vec![150; 4]].concat()
 }
 
-fn choice(dtype: DType, batch_size: usize, cache: CachePlace) -> Choice {
-    Choice { dtype, batch_size, cache }
+/// Training at the paper's layer of Llama-2-7B, 15: 16 blocks are above it.
+fn llama(batch_size: usize, cache: CachePlace) -> Demand {
+    Demand { cache, ..Demand::of_rows(rows(), 1).with_gradient(15, batch_size) }
+}
+
+fn memory(free: Bytes) -> DeviceMemory {
+    DeviceMemory { free, total: Bytes(24 * GB) }
+}
+
+fn short(demand: &Demand, dtype: DType, free: Bytes) -> Shortage {
+    on_device(demand, &Shape::Llama2_7b.config(), dtype, memory(free)).unwrap_err()
+}
+
+fn remedies(shortage: &Shortage) -> Vec<Vec<Remedy>> {
+    shortage.fits.iter().map(|(remedies, _)| remedies.clone()).collect()
 }
 
 #[test]
@@ -20,8 +34,8 @@ fn llama_2_7b_in_bf16_takes_what_its_shape_says() {
     // 32000·4096.
     let weights = 32 * 202_375_168 + 2 * 131_072_000;
     assert_eq!(weights, 6_738_149_376_u64);
-    let run = Run::training(&Shape::Llama2_7b.config(), rows(), 1, 16);
-    let need = run.need(&choice(DType::BF16, 4, CachePlace::Device));
+    let config = Shape::Llama2_7b.config();
+    let need = llama(4, CachePlace::Device).on_device(&config, DType::BF16);
     assert_eq!(need.weights, Bytes(2 * weights));
     // 99,600 + 600 rows of 4096.
     assert_eq!(need.cache, Bytes(2 * 100_200 * 4096));
@@ -29,9 +43,10 @@ fn llama_2_7b_in_bf16_takes_what_its_shape_says() {
     // numbers a row; 600 rows in 16 blocks.
     assert_eq!(need.activations, Bytes(2 * 600 * 16 * 42_496));
     assert_eq!(need.total(), Bytes(13_476_298_752 + 820_838_400 + 815_923_200 + WORKSPACE.0));
-    // Issue's bound for training at batch 4.
+    assert_eq!(need.beside(), Bytes(815_923_200 + WORKSPACE.0));
+    // The bound that training at batch 4 has.
     assert!(need.total() < Bytes(24 * GB));
-    let on_host = run.need(&choice(DType::BF16, 4, CachePlace::Host));
+    let on_host = llama(4, CachePlace::Host).on_device(&config, DType::BF16);
     assert_eq!(on_host, Need { cache: Bytes(0), ..need });
 }
 
@@ -40,8 +55,9 @@ fn mistral_7b_takes_twice_as_much_in_f32_and_a_large_batch_is_cut_at_a_third_of_
     // 2·4096² + 2·4096·1024 + 3·4096·14336 numbers a block.
     let weights = 32 * 218_103_808 + 2 * 131_072_000;
     assert_eq!(weights, 7_241_465_856_u64);
-    let run = Run::training(&Shape::Mistral7b.config(), rows(), 1, 18);
-    let need = |dtype, batch_size| run.need(&choice(dtype, batch_size, CachePlace::Host));
+    let config = Shape::Mistral7b.config();
+    // Above layer 13 there are 18 blocks.
+    let need = |dtype, batch_size| Demand::of_rows(rows(), 1).with_gradient(13, batch_size).on_device(&config, dtype);
     assert_eq!(need(DType::F32, 4).weights, Bytes(4 * weights));
     // 2·4096 + (32 + 16)·128 + 2·14336 = 43,008 numbers a row.
     assert_eq!(need(DType::F32, 4).activations, Bytes(4 * 600 * 18 * 43_008));
@@ -50,47 +66,138 @@ fn mistral_7b_takes_twice_as_much_in_f32_and_a_large_batch_is_cut_at_a_third_of_
 }
 
 #[test]
+fn without_a_gradient_nothing_is_saved_and_each_layer_keeps_its_residuals() {
+    let config = Shape::Mistral7b.config();
+    let need = Demand::of_rows(rows(), 3).on_device(&config, DType::BF16);
+    assert_eq!((need.activations, need.cache), (Bytes(0), Bytes(3 * 2 * 100_200 * 4096)));
+    let need = Demand::of_rows(rows(), 3).on_host(&config, Bytes(0), DType::F32);
+    assert_eq!(need.total(), Bytes(3 * 4 * 100_200 * 4096));
+}
+
+#[test]
 fn a_sweep_keeps_keys_and_values_of_every_branch() {
-    let need = Run::generation(&Shape::Mistral7b.config(), 5, 228).need(&choice(DType::BF16, 4, CachePlace::Auto));
-    // Keys and values of 8·128 numbers in 32 blocks.
-    assert_eq!(need.activations, Bytes(2 * 5 * 228 * 2 * 32 * 1024));
-    assert_eq!(need.cache, Bytes(0));
+    let config = Shape::Mistral7b.config();
+    let need = Demand::generation(5, 100, 128).on_device(&config, DType::BF16);
+    // Keys and values of 8·128 numbers in 32 blocks; logits of two tokens.
+    assert_eq!(need.keys, Bytes(2 * 5 * 228 * 2 * 32 * 1024));
+    assert_eq!(need.logits, Bytes(2 * 5 * 32_000 * 4));
+    assert_eq!((need.cache, need.activations), (Bytes(0), Bytes(0)));
+    // A text ends where the context does.
+    assert_eq!(config.max_position_embeddings, 32_768);
+    let need = Demand::generation(1, 100, 100_000).on_host(&config, Bytes(0), DType::F32);
+    assert_eq!(need.keys, Bytes(4 * 32_768 * 2 * 32 * 1024));
+}
+
+#[test]
+fn main_memory_holds_the_cache_up_to_its_limit_unless_all_of_it_is_wanted_there() {
+    let config = Shape::Llama2_7b.config();
+    let cache = |place| llama(4, CachePlace::Auto).cached(place, Bytes(GB)).on_host(&config, Bytes(0), DType::F32).cache;
+    assert_eq!(cache(CachePlace::Auto), Bytes(GB));
+    assert_eq!(cache(CachePlace::Host), Bytes(GB));
+    assert_eq!(cache(CachePlace::Device), Bytes(4 * 100_200 * 4096));
 }
 
 #[test]
 fn the_cache_goes_to_main_memory_where_the_device_has_no_room_for_it() {
-    let run = Run::training(&Shape::Llama2_7b.config(), rows(), 1, 16);
-    let auto = choice(DType::BF16, 4, CachePlace::Auto);
-    let (on_device, on_host) =
-        (run.need(&choice(DType::BF16, 4, CachePlace::Device)), run.need(&choice(DType::BF16, 4, CachePlace::Host)));
-    assert_eq!(run.fit(&auto, on_device.total()), Fit::Fits(CachePlace::Device, on_device));
-    assert_eq!(run.fit(&auto, Bytes(on_device.total().0 - 1)), Fit::Fits(CachePlace::Host, on_host));
-    let Fit::TooMuch(need, choices) = run.fit(&choice(DType::BF16, 4, CachePlace::Device), on_host.total()) else {
-        panic!("there is no room for the cache");
-    };
-    assert_eq!(need, on_device);
-    assert_eq!(choices, [(choice(DType::BF16, 4, CachePlace::Host), on_host)]);
-    assert_eq!(choices[0].0.flags(&choice(DType::BF16, 4, CachePlace::Device)), "--cache host");
+    let config = Shape::Llama2_7b.config();
+    let need = |cache| llama(4, cache).on_device(&config, DType::BF16);
+    let (with_cache, without) = (need(CachePlace::Device), need(CachePlace::Host));
+    let auto = llama(4, CachePlace::Auto);
+    let fit = |free| on_device(&auto, &config, DType::BF16, memory(free)).unwrap();
+    let found = fit(with_cache.total());
+    assert_eq!((found.cache, found.need), (CachePlace::Device, with_cache));
+    let found = fit(Bytes(with_cache.total().0 - 1));
+    assert_eq!((found.cache, found.need), (CachePlace::Host, without));
+
+    let shortage = short(&llama(4, CachePlace::Device), DType::BF16, without.total());
+    assert_eq!(shortage.need, with_cache);
+    assert_eq!(shortage.fits, [(vec![Remedy::CacheOnHost], without.total())]);
 }
 
 #[test]
 fn what_is_suggested_fits_and_is_the_largest_batch_that_does() {
-    let run = Run::training(&Shape::Llama2_7b.config(), rows(), 1, 16);
-    let wanted = choice(DType::F32, 4, CachePlace::Auto);
+    let wanted = llama(4, CachePlace::Auto);
     // 27.0 GB of f32 weights are too much for 24 GB; as bf16, cache and all fit.
-    let Fit::TooMuch(need, choices) = run.fit(&wanted, Bytes(24 * GB)) else { panic!("27 GB do not fit 24") };
-    assert_eq!(need.weights, Bytes(4 * 6_738_149_376));
-    assert_eq!(choices.iter().map(|(choice, _)| choice.flags(&wanted)).collect::<Vec<_>>(), ["--dtype bf16"]);
+    let shortage = short(&wanted, DType::F32, Bytes(24 * GB));
+    assert_eq!(shortage.need.weights, Bytes(4 * 6_738_149_376));
+    assert_eq!(remedies(&shortage), [[Remedy::DType(DType::BF16)]]);
 
     // Room for the activations of two pairs of the four.
-    let two = run.need(&choice(DType::F32, 2, CachePlace::Host)).total();
-    let Fit::TooMuch(_, choices) = run.fit(&wanted, two) else { panic!("there is room for two pairs") };
-    let flags: Vec<String> = choices.iter().map(|(choice, _)| choice.flags(&wanted)).collect();
-    assert_eq!(flags, ["--batch-size 2", "--dtype bf16"]);
-    for (choice, need) in &choices {
-        assert!(need.total() <= two && run.need(choice) == *need);
-    }
+    let config = Shape::Llama2_7b.config();
+    let two = llama(2, CachePlace::Host).on_device(&config, DType::F32).total();
+    let shortage = short(&wanted, DType::F32, two);
+    assert_eq!(remedies(&shortage), [[Remedy::BatchSize(2)], [Remedy::DType(DType::BF16)]]);
+    assert_eq!(shortage.fits[0].1, two);
+    // As wanted, with the cache on the device.
+    assert_eq!(shortage.fits[1].1, llama(4, CachePlace::Device).on_device(&config, DType::BF16).total());
 
-    let Fit::TooMuch(_, choices) = run.fit(&wanted, Bytes(8 * GB)) else { panic!("no choice of these fits 8 GB") };
-    assert_eq!(choices, []);
+    let shortage = short(&wanted, DType::F32, Bytes(8 * GB));
+    assert_eq!((shortage.fits.as_slice(), shortage.helps.as_slice()), (&[][..], &[Remedy::OtherDevice][..]));
+}
+
+#[test]
+fn a_device_that_is_too_small_is_told_with_the_choices_that_fit_it() {
+    // 150 rows a pair, of which 4000 are 4.9 GB of bf16 residuals.
+    let demand = Demand::of_rows(vec![150; 4000], 1).with_gradient(13, 4);
+    let config = Shape::Mistral7b.config();
+    let fit = |dtype, gb: u64| on_device(&demand, &config, dtype, memory(Bytes(gb * GB)));
+    assert_eq!(
+        fit(DType::BF16, 23).unwrap().to_string(),
+        "device memory: about 21.9 GB of 23.0 GB free (24.0 GB in all): weights 14.5 GB, activation cache 4.9 GB, \
+         activations of a step 929.0 MB, work space 1.6 GB"
+    );
+    assert_eq!(
+        fit(DType::BF16, 20).unwrap().to_string(),
+        "device memory: about 17.0 GB of 20.0 GB free (24.0 GB in all): weights 14.5 GB, activations of a step 929.0 MB, work \
+         space 1.6 GB, activation cache in main memory"
+    );
+    assert_eq!(
+        fit(DType::F32, 20).unwrap_err().to_string(),
+        "not enough device memory: about 32.4 GB are needed (weights 29.0 GB, activations of a step 1.9 GB, work space 1.6 \
+         GB), 20.0 GB are free; what fits: dtype bf16 (17.0 GB)"
+    );
+    assert!(fit(DType::BF16, 8).unwrap_err().to_string().ends_with("8.0 GB are free; a smaller model or the CPU"));
+}
+
+#[test]
+fn what_is_too_large_for_main_memory_is_said_with_its_parts_and_what_helps() {
+    let config = Shape::Llama2_7b.config();
+    let refused = |demand: &Demand, weights, storage, free| {
+        on_host(demand, &config, (Bytes(weights), storage), DType::F32, Bytes(free)).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused(&llama(4, CachePlace::Auto), 14 * GB, WeightStorage::Dense, 8 * GB),
+        "not enough memory: about 17.3 GB are needed (weights 14.0 GB, activation cache 1.6 GB, activations of a step 1.6 \
+         GB), 8.0 GB are free; quantized weights stay in their file"
+    );
+    assert!(refused(&llama(4, CachePlace::Auto), 0, WeightStorage::Dense, 0).ends_with(
+        "0 B are free; a cache memory of 0 puts the cache into a file; shorter pairs or a batch size of 1 make a step smaller"
+    ));
+    let refused = refused(&Demand::default(), 14 * GB, WeightStorage::Tensors, 8 * GB);
+    assert!(refused.ends_with("(weights 14.0 GB), 8.0 GB are free; a smaller model fits"), "{refused}");
+    let nothing = on_host(&Demand::default(), &config, (Bytes(0), WeightStorage::Dense), DType::F32, Bytes(0));
+    assert_eq!(nothing, Ok(()));
+}
+
+/// Keys and values of a token are 2·32·4096 f32 numbers, 1 MiB; logits of two tokens 256,000 bytes.
+#[test]
+fn a_sweep_that_is_too_large_is_told_how_many_magnitudes_or_tokens_fit() {
+    let config = Shape::Llama2_7b.config();
+    let free = Bytes(GB);
+    let demand = Demand::generation(10, 50, 150);
+    let shortage = on_host(&demand, &config, (Bytes(0), WeightStorage::Stored), DType::F32, free).unwrap_err();
+    let (mib, logits) = (1 << 20, 256_000);
+    assert_eq!(shortage.need.total(), Bytes(10 * (200 * mib + logits)));
+    // 4 · (200 MiB + 256 kB) are less than 10⁹ bytes; so are 10 · (95 MiB + 256 kB), which leaves 45 new tokens.
+    let fits = [(vec![Remedy::Branches(4)], 4 * (200 * mib + logits)), (vec![Remedy::NewTokens(45)], 10 * (95 * mib + logits))];
+    assert_eq!(shortage.fits, fits.clone().map(|(remedies, bytes)| (remedies, Bytes(bytes))));
+    assert!(shortage.to_string().ends_with("what fits: 4 magnitudes (839.9 MB), or 45 new tokens (998.7 MB)"), "{shortage}");
+    for (branches, new_tokens) in [(4, 150), (10, 45)] {
+        let fitting = Demand::generation(branches, 50, new_tokens);
+        assert_eq!(on_host(&fitting, &config, (Bytes(0), WeightStorage::Stored), DType::F32, free), Ok(()));
+    }
+    for (branches, new_tokens) in [(5, 150), (10, 46)] {
+        let larger = Demand::generation(branches, 50, new_tokens);
+        assert!(on_host(&larger, &config, (Bytes(0), WeightStorage::Stored), DType::F32, free).is_err());
+    }
 }

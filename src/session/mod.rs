@@ -1,4 +1,291 @@
-//! A model ready to use, and whether what is to be done with it fits the memory.
+//! A model ready to use, and whether what is to be done with it fits the memory. Trains and generates nothing itself.
+//!
+//! Begin with [`Session`]: `open` finds the files and makes everything but the weights, `load` reads them once it is known
+//! what else will take memory, which is a [`Demand`].
 
 pub mod cache_place;
+pub mod demand;
 pub mod fit;
+mod options;
+
+use std::fmt;
+use std::path::Path;
+use std::time::Instant;
+
+use candle_core::{DType, Device};
+use tokenizers::Tokenizer;
+
+use crate::hub::presets::{self, Preset};
+use crate::hub::resolve::{ModelFiles, ResolveOptions, resolve};
+use crate::machine::bytes::{Bytes, available_memory, total_memory};
+use crate::machine::device;
+use crate::machine::files::read_text;
+use crate::model::Model;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::config::Config;
+use crate::model::weights::{WeightStorage, Weights};
+use crate::text::chat::{ChatTemplate, chat_template_of};
+use crate::text::token_ids::TokenIds;
+use crate::text::tokens::{TextEncoder, TextOptions, added_bos, tokenizer_from_file, tokenizer_from_gguf};
+use crate::{Error, Result};
+
+pub use cache_place::CachePlace;
+pub use demand::Demand;
+pub use options::{DTypeChoice, SessionOptions, WeightsChoice};
+
+use fit::{Fit, Shortage};
+
+/// A model before its weights are read: what can be checked cheaply is here.
+pub struct Session {
+    /// Its files.
+    pub files: ModelFiles,
+    /// Its shape.
+    pub config: Config,
+    /// The way from text to token ids and back.
+    pub encoder: TextEncoder,
+    /// Ids that begin a sequence and end an answer.
+    pub tokens: TokenIds,
+    /// What suits the model, where it is a known one.
+    pub preset: Option<&'static Preset>,
+    /// Where and how it computes.
+    pub placement: Placement,
+    /// The built-in chat template that stands in, where the model's files have none and the options name none.
+    pub fallback_template: Option<&'static str>,
+    weights: Weights,
+}
+
+/// Where and how a model computes.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// Where.
+    pub device: Device,
+    /// Dtype of the weights that are not stored as their file has them, and of what is multiplied with them.
+    pub dtype: DType,
+    /// How matrices are stored.
+    pub storage: WeightStorage,
+}
+
+/// A model whose weights are read. Displayed, it is a line on what was loaded.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The model.
+    pub model: Model,
+    /// Seconds that loading took.
+    pub load_s: f64,
+    name: String,
+    placement: Placement,
+}
+
+impl Session {
+    /// Finds a model's files, reads its configuration, tokenizer and chat template, and opens the device; no weights yet.
+    ///
+    /// # Errors
+    /// An option is wrong, or a file cannot be found, downloaded or understood.
+    pub fn open(options: SessionOptions) -> Result<Self> {
+        let device = device::open(&options.device)?;
+        let files = resolve(&options.model, &ResolveOptions { offline: options.offline, quiet: options.quiet })?;
+        let weights = Weights::open(&files.checkpoint)?;
+        let config = Config::load(&files.checkpoint, &weights)?;
+        // Sizes that are not the weights' would be counted with below.
+        weights.check("model.embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;
+        let placement = Placement::new(device, options.dtype, options.weights, &config)?;
+        let tokenizer = tokenizer(&files.checkpoint, &weights)?;
+        let tokens = TokenIds::load(&files.checkpoint, &weights, |token| tokenizer.token_to_id(token))?;
+        let preset = presets::find(&options.model).or_else(|| presets::find(&files.name));
+        let bos = added_bos(&tokenizer)?.or(tokens.bos);
+        let special = SpecialTexts::of(&tokenizer, bos, tokens.eos.first().copied());
+        let (template, fallback_template) = match template(&options.template, &files, &weights, &special)? {
+            Some(template) => (template, None),
+            None => {
+                let name = preset.and_then(|preset| preset.template).unwrap_or("plain");
+                (ChatTemplate::builtin(name, special.bos(), special.eos())?, Some(name))
+            }
+        };
+        let text_options = TextOptions {
+            bos,
+            eos: tokens.eos.clone(),
+            response_prefix: options.response_prefix,
+            system: options.system,
+            vocab_size: config.vocab_size,
+        };
+        let encoder = TextEncoder::new(tokenizer, template, text_options)?;
+        Ok(Self { files, config, encoder, tokens, preset, placement, fallback_template, weights })
+    }
+
+    /// Reads or maps the weights, for what `demand` says.
+    ///
+    /// # Errors
+    /// There is not enough memory, or a tensor is missing or has another shape than the configuration says.
+    pub fn load(&self, demand: &Demand) -> Result<Loaded> {
+        self.load_at(&self.placement, demand)
+    }
+
+    /// As [`Session::load`], with another placement than the options say.
+    ///
+    /// # Errors
+    /// As [`Session::load`].
+    pub fn load_at(&self, placement: &Placement, demand: &Demand) -> Result<Loaded> {
+        let started = Instant::now();
+        self.check_at(placement, demand)?;
+        let Placement { device, dtype, storage } = placement;
+        let model = Model::load_as(&self.weights, self.config.clone(), *dtype, device, *storage)?;
+        let load_s = started.elapsed().as_secs_f64();
+        Ok(Loaded { model, load_s, name: self.files.name.clone(), placement: placement.clone() })
+    }
+
+    /// Whether [`Session::load`] would find the memory that `demand` takes. → what a device with its own memory has room for;
+    /// none where the model computes in main memory.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn check(&self, demand: &Demand) -> Result<Option<Fit>, Shortage> {
+        self.check_at(&self.placement, demand)
+    }
+
+    fn check_at(&self, placement: &Placement, demand: &Demand) -> Result<Option<Fit>, Shortage> {
+        let weights = Bytes(self.weights.converted_bytes(placement.dtype, placement.storage));
+        placement.check(&self.config, weights, demand)
+    }
+}
+
+impl Placement {
+    /// What the choices come to for a model of this shape.
+    ///
+    /// # Errors
+    /// Matrices as their file has them are asked for on another device than the CPU.
+    fn new(device: Device, dtype: DTypeChoice, weights: WeightsChoice, config: &Config) -> Result<Self> {
+        let dtype = dtype.on(&device);
+        let storage = match weights {
+            WeightsChoice::Quantized if !device.is_cpu() => {
+                return Err(Error::Argument("quantized weights need the CPU: other devices multiply dense weights".into()));
+            }
+            _ if !device.is_cpu() => WeightStorage::Tensors,
+            WeightsChoice::Quantized => WeightStorage::Stored,
+            WeightsChoice::Dense => WeightStorage::Dense,
+            WeightsChoice::Auto => {
+                let dense = config.matrix_elements().saturating_mul(dtype.size_in_bytes() as u64);
+                match total_memory().is_none_or(|memory| dense <= memory.0 / 2) {
+                    true => WeightStorage::Dense,
+                    false => WeightStorage::Stored,
+                }
+            }
+        };
+        Ok(Self { device, dtype, storage })
+    }
+
+    /// Whether there is memory for a demand beside the weights of a model of this shape, which take `weights` bytes of main
+    /// memory where the model computes there. → what a device with its own memory has room for.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn check(&self, config: &Config, weights: Bytes, demand: &Demand) -> Result<Option<Fit>, Shortage> {
+        if !self.device.is_cpu() {
+            let fit = |memory| fit::on_device(demand, config, self.dtype, memory);
+            return device::memory(&self.device).map(fit).transpose();
+        }
+        match available_memory() {
+            Some(free) => fit::on_host(demand, config, (weights, self.storage), self.activations(), free).map(|()| None),
+            None => Ok(None),
+        }
+    }
+
+    /// Bytes of a device's memory that a demand takes beside weights and activation cache.
+    pub fn beside(&self, config: &Config, demand: &Demand) -> Bytes {
+        demand.on_device(config, self.dtype).beside()
+    }
+
+    /// Dtype of the residual stream: f32 on the CPU, but for tensors.
+    fn activations(&self) -> DType {
+        if self.storage == WeightStorage::Tensors { self.dtype } else { DType::F32 }
+    }
+
+    /// Name of the dtype that matrix products take: `f32`, `bf16` or `f16`. Matrices as their file has them are decoded to f32.
+    pub fn dtype_name(&self) -> String {
+        let dtype = if self.storage == WeightStorage::Stored { DType::F32 } else { self.dtype };
+        format!("{dtype:?}").to_lowercase()
+    }
+
+    /// Kind of the device: `cpu`, `cuda` or `metal`.
+    pub fn device_kind(&self) -> &'static str {
+        match self.device {
+            Device::Cpu => "cpu",
+            Device::Cuda(_) => "cuda",
+            Device::Metal(_) => "metal",
+        }
+    }
+}
+
+impl fmt::Display for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { model, load_s, name, placement: Placement { dtype, storage, .. } } = self;
+        let (layers, hidden) = (model.num_blocks(), model.config.hidden_size);
+        let kind = if *storage == WeightStorage::Stored { "as stored".into() } else { format!("{dtype:?}") };
+        let (in_memory, mapped) = model.weight_bytes();
+        let (in_memory, mapped) = (Bytes(in_memory as u64), Bytes(mapped as u64));
+        let place = if mapped.0 > 0 { format!(" {mapped} mapped,") } else { String::new() };
+        write!(
+            f,
+            "{name}: {layers} layers, hidden size {hidden}, weights {kind}, {in_memory} in memory,{place} loaded in {load_s:.1} s"
+        )
+    }
+}
+
+fn tokenizer(checkpoint: &Checkpoint, weights: &Weights) -> Result<Tokenizer> {
+    match (checkpoint, weights.gguf_metadata()) {
+        (Checkpoint::Safetensors { tokenizer, .. }, _) => tokenizer_from_file(tokenizer),
+        (Checkpoint::Gguf { tokenizer: Some(path), .. }, _) => tokenizer_from_file(path),
+        (Checkpoint::Gguf { .. }, Some(metadata)) => tokenizer_from_gguf(metadata),
+        (Checkpoint::Gguf { path, .. }, None) => Err(Error::malformed(path, "not opened as a GGUF file")),
+    }
+}
+
+/// The special tokens that templates write, as text.
+struct SpecialTexts {
+    bos: Option<String>,
+    eos: Option<String>,
+}
+
+impl SpecialTexts {
+    fn of(tokenizer: &Tokenizer, bos: Option<u32>, eos: Option<u32>) -> Self {
+        let text = |id: Option<u32>| id.and_then(|id| tokenizer.id_to_token(id));
+        Self { bos: text(bos), eos: text(eos) }
+    }
+
+    fn bos(&self) -> Option<&str> {
+        self.bos.as_deref()
+    }
+
+    fn eos(&self) -> Option<&str> {
+        self.eos.as_deref()
+    }
+}
+
+/// The template that is named, else the one of the model's files; none where they have none.
+fn template(named: &str, files: &ModelFiles, weights: &Weights, special: &SpecialTexts) -> Result<Option<ChatTemplate>> {
+    let (bos, eos) = (special.bos(), special.eos());
+    if named != "auto" {
+        let path = Path::new(named);
+        let template = match path.is_file() {
+            true => ChatTemplate::from_file(path, bos, eos),
+            false => ChatTemplate::builtin(named, bos, eos),
+        };
+        return template.map(Some);
+    }
+    let source = match &files.checkpoint {
+        Checkpoint::Gguf { .. } => {
+            let source = weights.gguf_metadata().and_then(|metadata| metadata.get("tokenizer.chat_template"));
+            source.and_then(|value| value.to_string().ok()).cloned()
+        }
+        Checkpoint::Safetensors { chat_template: Some(path), .. } => return ChatTemplate::from_file(path, bos, eos).map(Some),
+        Checkpoint::Safetensors { tokenizer_config: Some(path), .. } => {
+            let text = read_text(path)?;
+            let value = serde_json::from_str(&text).map_err(|error| Error::malformed(path, error.to_string()))?;
+            chat_template_of(&value)
+        }
+        Checkpoint::Safetensors { .. } => None,
+    };
+    source.map(|source| ChatTemplate::from_source(&files.name, &source, bos, eos)).transpose()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,12 @@
 //! What a vector means to its model: how long it is beside the residual that it is added to, and which tokens it promotes and
 //! suppresses through the model's own last norm and unembedding (the logit lens). Measures no behaviour: nothing is generated.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use crate::Result;
 use crate::model::Model;
 use crate::model::layout::Layout;
-use crate::train::optim::l2_norm;
+use crate::steering::dose::{l2_norm, median, row_norms};
 
 /// Questions without a leaning, on which residuals are measured: facts, numbers, cooking, travel, code, language.
 pub const NEUTRAL_PROMPTS: [&str; 8] = [
@@ -30,10 +30,16 @@ pub struct ResidualNorm {
 }
 
 /// Length of the residual after each of the first `blocks` blocks, over all tokens of `sequences` (each at least one id).
+/// `on_block` is called after each block.
 ///
 /// # Errors
-/// An id is none of the model's, or a tensor operation fails.
-pub fn residual_norms(model: &Model, sequences: &[Vec<u32>], blocks: usize) -> Result<Vec<ResidualNorm>> {
+/// An id is none of the model's, a tensor operation or `on_block` fails.
+pub fn residual_norms(
+    model: &Model,
+    sequences: &[Vec<u32>],
+    blocks: usize,
+    on_block: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<ResidualNorm>> {
     let mut layout = Layout::default();
     sequences.iter().for_each(|ids| layout.push_sequence(ids.len()));
     let plan = model.plan(&layout)?;
@@ -41,17 +47,17 @@ pub fn residual_norms(model: &Model, sequences: &[Vec<u32>], blocks: usize) -> R
     let mut norms = Vec::with_capacity(blocks);
     for block in 0..blocks.min(model.num_blocks()) {
         x = model.run(block..block + 1, &x, &plan)?;
-        let lengths = x.to_dtype(DType::F32)?.sqr()?.sum(1)?.sqrt()?; // (T,)
-        norms.push(summary(lengths.to_vec1()?));
+        norms.push(summary(row_norms(&x)?));
+        on_block()?;
     }
     Ok(norms)
 }
 
 fn summary(mut lengths: Vec<f32>) -> ResidualNorm {
+    // The mean is a sum from the shortest to the longest.
     lengths.sort_unstable_by(f32::total_cmp);
     let sum: f64 = lengths.iter().map(|length| f64::from(*length)).sum();
-    let middle = lengths.get(lengths.len() / 2).copied().unwrap_or(f32::NAN);
-    ResidualNorm { mean: sum / lengths.len() as f64, median: f64::from(middle) }
+    ResidualNorm { mean: sum / lengths.len() as f64, median: median(lengths).unwrap_or(f64::NAN) }
 }
 
 /// A token and its score.

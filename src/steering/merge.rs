@@ -151,7 +151,7 @@ impl Merge {
 
     /// Zero biases for the MLP of a block that has none.
     fn add_biases(&mut self, config: &Config, block: usize) -> Result<()> {
-        if config.mlp_bias {
+        if config.architecture.mlp_bias {
             return Ok(());
         }
         let inner = config.intermediate_size;
@@ -266,7 +266,7 @@ impl Shard {
         }
     }
 
-    /// Writes the file anew, wide types first as readers expect their alignment. `on_bytes` gets the length of each tensor.
+    /// Writes the file anew, wide types first as readers expect their alignment. `on_bytes` gets the length of each part of it.
     fn write(&mut self, path: &Path, mut on_bytes: impl FnMut(u64) -> Result<()>) -> Result<()> {
         let write = |source| Error::write(path, source);
         self.tensors.sort_by_key(|(_, info, _)| std::cmp::Reverse(info.dtype.bitsize()));
@@ -276,17 +276,25 @@ impl Shard {
         for (_, info, content) in &self.tensors {
             let length = (info.data_offsets.1 - info.data_offsets.0) as u64;
             match content {
-                Content::New(bytes) => file.write_all(bytes).map_err(write)?,
+                Content::New(bytes) => {
+                    file.write_all(bytes).map_err(write)?;
+                    on_bytes(length)?;
+                }
                 Content::Copied => {
                     let start = self.data_start + info.data_offsets.0 as u64;
                     original.seek(SeekFrom::Start(start)).map_err(|source| Error::read(&self.path, source))?;
-                    let copied = std::io::copy(&mut original.by_ref().take(length), &mut file).map_err(write)?;
-                    if copied != length {
-                        return Err(Error::malformed(&self.path, "became shorter while it was copied"));
+                    let mut left = length;
+                    while left > 0 {
+                        let part = left.min(COPIED_AT_ONCE);
+                        let copied = std::io::copy(&mut original.by_ref().take(part), &mut file).map_err(write)?;
+                        if copied != part {
+                            return Err(Error::malformed(&self.path, "became shorter while it was copied"));
+                        }
+                        left -= part;
+                        on_bytes(part)?;
                     }
                 }
             }
-            on_bytes(length)?;
         }
         let file = file.into_inner().map_err(|error| write(error.into_error()))?;
         file.sync_all().map_err(write)
@@ -310,6 +318,9 @@ impl Shard {
         [&(header.len() as u64).to_le_bytes()[..], &header].concat()
     }
 }
+
+/// Bytes that are copied between two looks at whether the copy is still wanted.
+const COPIED_AT_ONCE: u64 = 16 << 20;
 
 /// Why a bias cannot be summed.
 enum Sum {

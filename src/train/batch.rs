@@ -7,9 +7,11 @@ use candle_core::{DType, Tensor};
 
 use crate::Result;
 use crate::model::Model;
-use crate::model::block::{FrozenKeys, Plan, Saved, Selection};
+use crate::model::block::Saved;
 use crate::model::layout::{Branches, Layout};
+use crate::model::plan::{FrozenKeys, Plan, Selection};
 use crate::ops::head::{Gradient, LogProbs, Prediction, Predictions};
+use crate::steering::Steering;
 use crate::steering::layers::Layers;
 use crate::steering::positions::{Positions, TokenPosition};
 use crate::text::tokens::{EncodedPair, EncodedResponse};
@@ -112,8 +114,8 @@ impl PairRows {
         self.predictions[side].iter().skip(1).map(|prediction| prediction.row)
     }
 
-    /// Makes every row live.
-    pub fn thaw(&mut self) {
+    /// Has every row computed at each step, also those that never change.
+    pub fn recompute_all_rows(&mut self) {
         self.frozen = [0; 3];
     }
 }
@@ -146,7 +148,7 @@ const F16_GAIN: f32 = 1024.0;
 #[derive(Debug)]
 pub struct Batch<'m> {
     model: &'m Model,
-    rows: Rows,
+    rows: BatchRows,
     plan: Plan,
     selection: Selection,
     predictions: Predictions,
@@ -158,26 +160,6 @@ pub struct Batch<'m> {
     frozen_rows: Vec<u32>,
     /// 1 where the vector is added, 0 elsewhere. `(R, 1)` f32
     steered: Tensor,
-}
-
-/// What is added to the output of one block at the steered rows.
-#[derive(Debug, Clone)]
-pub struct Shift {
-    /// The block.
-    pub layer: usize,
-    /// A vector times its factor, f32. `(H)`
-    pub v: Tensor,
-}
-
-impl Shift {
-    /// `factor` times the vectors that lie one behind the other in `v (layers·H)`, one for each of `layers`.
-    pub fn all(layers: &Layers, v: &[f32], factor: f32, model: &Model) -> Result<Vec<Self>> {
-        let vectors = layers.as_slice().iter().zip(v.chunks_exact(model.config.hidden_size));
-        let shift = |(layer, v): (&usize, &[f32])| -> Result<Self> {
-            Ok(Self { layer: *layer, v: Tensor::from_iter(v.iter().map(|x| factor * x), model.device())? })
-        };
-        vectors.map(shift).collect()
-    }
 }
 
 /// What the unsteered model gives.
@@ -196,7 +178,7 @@ pub struct Reference {
 
 /// Where the rows of some pairs lie in a pass, and which of them it computes.
 #[derive(Debug)]
-struct Rows {
+struct BatchRows {
     /// Where all of them lie.
     layout: Layout,
     /// Rows that every pair begins with; they stand once, in front.
@@ -207,7 +189,7 @@ struct Rows {
     computed: Vec<usize>,
 }
 
-impl Rows {
+impl BatchRows {
     /// Every row.
     fn all(pairs: &[&PairRows]) -> Self {
         let prefix = common_prefix(pairs);
@@ -249,7 +231,7 @@ fn common_prefix(pairs: &[&PairRows]) -> usize {
 
 /// A pass through the upper blocks.
 #[derive(Debug)]
-pub struct Pass {
+pub struct UpperPass {
     residual: Tensor,
     /// Steered layers, ascending, each with what the blocks between the one before and it saved.
     steered: Vec<(usize, Vec<Saved>)>,
@@ -261,7 +243,7 @@ pub struct Pass {
 impl<'m> Batch<'m> {
     /// Lays out `pairs`, with every row.
     pub fn new(model: &'m Model, pairs: &[&PairRows]) -> Result<Self> {
-        let rows = Rows::all(pairs);
+        let rows = BatchRows::all(pairs);
         let plan = model.plan(&rows.layout)?;
         Self::with_plan(model, pairs, rows, plan, vec![[0.0; 2]; pairs.len()])
     }
@@ -269,7 +251,7 @@ impl<'m> Batch<'m> {
     /// Lays out the live rows of `pairs` alone. `constants` are the log-probabilities that the others contribute, `frozen`
     /// their keys and values, pair by pair.
     pub fn live(model: &'m Model, pairs: &[&PairRows], constants: &[PairLogProbs], frozen: FrozenKeys) -> Result<Self> {
-        let rows = Rows::live(pairs);
+        let rows = BatchRows::live(pairs);
         let plan = match rows.computed.len() == rows.layout.rows() {
             true => model.plan(&rows.layout)?,
             false => model.plan_rows(&rows.layout, &rows.computed, frozen)?,
@@ -277,7 +259,13 @@ impl<'m> Batch<'m> {
         Self::with_plan(model, pairs, rows, plan, constants.to_vec())
     }
 
-    fn with_plan(model: &'m Model, pairs: &[&PairRows], rows: Rows, plan: Plan, constants: Vec<PairLogProbs>) -> Result<Self> {
+    fn with_plan(
+        model: &'m Model,
+        pairs: &[&PairRows],
+        rows: BatchRows,
+        plan: Plan,
+        constants: Vec<PairLogProbs>,
+    ) -> Result<Self> {
         let mut predicted = Vec::new();
         let (mut frozen_rows, mut steered) = (Vec::new(), vec![0f32; rows.layout.rows()]);
         for (index, pair) in pairs.iter().enumerate() {
@@ -386,31 +374,32 @@ impl<'m> Batch<'m> {
         Ok(Reference { log_probs, constants, keys, residuals })
     }
 
-    /// Runs the blocks above `layer` and the head, adding each shift on the way. `residual (R, H)` is the output of block
-    /// `layer`; the shifts' layers ascend, none lower.
-    pub fn upper(&self, residual: &Tensor, layer: usize, shifts: &[Shift], gradient: Gradient) -> Result<Pass> {
+    /// Runs the blocks above `layer` and the head, and steers the steered rows on the way. `residual (R, H)` is the output of
+    /// block `layer`; the steering has no lower layer.
+    pub fn upper(&self, residual: &Tensor, layer: usize, steering: &Steering, gradient: Gradient) -> Result<UpperPass> {
+        let factors = steering.factors(&self.steered)?; // (R, 1)
         let mut x = residual.clone(); // (R, H) after block next − 1
         let mut next = layer + 1;
-        let mut steered = Vec::with_capacity(shifts.len());
-        for shift in shifts {
-            let (y, saved) = self.model.run_saving(next..shift.layer + 1, &x, &self.plan, gradient)?;
-            x = self.steer(&y, &shift.v)?;
-            next = shift.layer + 1;
-            steered.push((shift.layer, saved));
+        let mut steered = Vec::new();
+        for (layer, v) in steering.vectors() {
+            let (y, saved) = self.model.run_saving(next..layer + 1, &x, &self.plan, gradient)?;
+            x = steering.apply(&y, v, &factors)?;
+            next = layer + 1;
+            steered.push((layer, saved));
         }
         let (residual, saved) = self.model.run_to_end(next, &x, &self.plan, &self.selection, gradient)?;
         let head = self.model.log_probs(&residual, &self.predictions, gradient)?;
-        Ok(Pass { residual, steered, saved, head })
+        Ok(UpperPass { residual, steered, saved, head })
     }
 
     /// Summed log-probabilities of each pair's responses: waits for a GPU.
-    pub fn log_probs(&self, pass: &Pass) -> Result<Vec<PairLogProbs>> {
+    pub fn log_probs(&self, pass: &UpperPass) -> Result<Vec<PairLogProbs>> {
         Ok(self.responses.sums(&pass.head.log_probs.to_vec1()?))
     }
 
     /// Slopes of the bi-directional DPO loss at the pass's log-probabilities, for [`Batch::vjp`]: waits for no GPU that has
     /// kernels. → `(P,)` f32
-    pub fn dpo_slopes(&self, pass: &Pass, beta: f64, d: f64, reference: &[PairLogProbs]) -> Result<Tensor> {
+    pub fn dpo_slopes(&self, pass: &UpperPass, beta: f64, d: f64, reference: &[PairLogProbs]) -> Result<Tensor> {
         self.responses.dpo_slopes(&pass.head.log_probs, beta, d, reference)
     }
 
@@ -421,7 +410,7 @@ impl<'m> Batch<'m> {
 
     /// Floating-point operations that the blocks above `layer` and the head need, forward and back.
     pub fn flops(&self, layer: usize) -> u64 {
-        let pass = crate::model::flops::Pass {
+        let pass = crate::model::flops::PassShape {
             blocks: self.model.num_blocks() - layer - 1,
             rows: self.rows(),
             segments: self.plan.segments(),
@@ -433,7 +422,7 @@ impl<'m> Batch<'m> {
     /// Gradients of the vectors added, given those of the predictions' log-probabilities, `slopes (P,)` f32. → the responses'
     /// log-probabilities, as [`Batch::log_probs`], and the gradients one behind the other, `(layers·H)`: in one transfer, the
     /// only one of a pass.
-    pub fn vjp(&self, pass: Pass, slopes: &Tensor) -> Result<(Vec<PairLogProbs>, Vec<f32>)> {
+    pub fn vjp(&self, pass: UpperPass, slopes: &Tensor) -> Result<(Vec<PairLogProbs>, Vec<f32>)> {
         let gain = if self.model.dtype() == DType::F16 { F16_GAIN } else { 1.0 };
         let slopes = if gain == 1.0 { slopes.clone() } else { (slopes * f64::from(gain))? };
         let dy = self.model.log_probs_vjp(&pass.residual, &pass.head, &self.predictions, &slopes)?;
@@ -451,10 +440,8 @@ impl<'m> Batch<'m> {
         by_layer.iter_mut().for_each(|g| *g /= gain);
         Ok((self.responses.sums(&by_token), by_layer))
     }
-
-    /// The residual with `v` added at the steered rows, the sum taken in f32. `residual (R, H)`, `v (H)` f32.
-    fn steer(&self, residual: &Tensor, v: &Tensor) -> Result<Tensor> {
-        let shift = self.steered.matmul(&v.unsqueeze(0)?)?; // (R, H)
-        Ok((residual.to_dtype(DType::F32)? + shift)?.to_dtype(residual.dtype())?)
-    }
 }
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;

@@ -10,10 +10,10 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::model::Model;
+use crate::steering::dose::l2_norm;
 use crate::steering::layers::Layers;
 use crate::text::tokens::EncodedPair;
 use crate::train::activations::{Activations, CachePlan};
-use crate::train::optim::l2_norm;
 use crate::train::{Heldout, Observer, TrainConfig, Trainer};
 use crate::{Error, Result};
 

@@ -19,13 +19,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Model;
 use crate::ops::head::Gradient;
+use crate::steering::Steering;
+use crate::steering::dose::l2_norm;
 use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::text::tokens::EncodedPair;
 use crate::train::activations::{Activations, CacheOptions, CachePlan, Entry};
-use crate::train::batch::Shift;
 use crate::train::loss::{Loss, bidirectional_dpo, log_sigmoid, margin};
-use crate::train::optim::{Schedule, Scheduler, clip_grad_norm, l2_norm};
+use crate::train::optim::{Schedule, Scheduler, clip_grad_norm};
 use crate::{Error, Result};
 
 pub use records::{EpochRecord, Heldout, Moment, Observer, Outcome, StepRecord, Timings};
@@ -371,7 +372,7 @@ impl<'a> Trainer<'a> {
     pub fn evaluate(&mut self, heldout: &Activations) -> Result<Heldout> {
         let started = Instant::now();
         let margins = |d: f32| -> Result<Vec<f64>> {
-            let scores = heldout.score(self.model, &self.shifts(d)?)?;
+            let scores = heldout.score(self.model, &self.steering(d)?)?;
             let beta = self.config.beta;
             Ok(scores.iter().zip(&heldout.entries).map(|(score, entry)| margin(beta, *score, entry.reference)).collect())
         };
@@ -387,8 +388,8 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    fn shifts(&self, d: f32) -> Result<Vec<Shift>> {
-        Shift::all(&self.config.layers, &self.state.v, d, self.model)
+    fn steering(&self, d: f32) -> Result<Steering> {
+        Ok(Steering::new(&self.config.layers.split(&self.state.v), self.model.device())?.with_factor(d))
     }
 
     /// All pairs in one pass, or in several where one would save too much for its gradient.
@@ -410,7 +411,7 @@ impl<'a> Trainer<'a> {
     fn pass(&mut self, entries: &[&Entry], d: f64) -> Result<BatchLoss> {
         let started = Instant::now();
         let (batch, residual) = self.data.batch(self.model, entries)?; // residual (R, H)
-        let pass = batch.upper(&residual, self.data.layer, &self.shifts(d as f32)?, Gradient::Wanted)?;
+        let pass = batch.upper(&residual, self.data.layer, &self.steering(d as f32)?, Gradient::Wanted)?;
         let reference: Vec<_> = entries.iter().map(|entry| entry.reference).collect();
         let slopes = batch.dpo_slopes(&pass, self.config.beta, d, &reference)?;
         self.state.timings.forward_s += started.elapsed().as_secs_f64();
@@ -447,8 +448,9 @@ impl<'a> Trainer<'a> {
 fn passes(model: &Model, entries: &[&Entry], layer: usize) -> usize {
     let (in_memory, mapped) = model.weight_bytes();
     let limit = ((in_memory + mapped) / 3).max(32 << 20);
-    let rows: usize = entries.iter().map(|entry| entry.rows.live_rows().count()).sum();
-    (rows * model.saved_bytes_a_row(layer + 1)).div_ceil(limit).clamp(1, entries.len())
+    let computed = entries.iter().map(|entry| entry.rows.live_rows().count()).sum();
+    let seen = entries.iter().map(|entry| entry.rows.branches.rows()).sum();
+    model.saved_bytes(layer + 1, computed, seen).div_ceil(limit).clamp(1, entries.len())
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {

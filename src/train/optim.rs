@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, VariantNames};
 
+use crate::steering::dose::l2_norm;
+
 /// First and second moment of one vector's gradient.
 #[derive(Debug, Clone)]
 pub struct AdamW {
@@ -101,11 +103,6 @@ pub fn clip_grad_norm(gradient: &mut [f32], max_norm: Option<f64>) -> f64 {
         }
     }
     norm
-}
-
-/// √Σx², summed in f64.
-pub fn l2_norm(x: &[f32]) -> f64 {
-    x.iter().map(|x| *x as f64 * *x as f64).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use candle_core::{Device, Tensor};
 
 use crate::Result;
-use crate::ops::kernels::{self, Argument, Call, Element, Launcher, Module};
+use crate::ops::cuda::{self, Argument, Call, Element, Launcher, Module};
 use crate::train::loss::{PairLogProbs, bidirectional_dpo};
 
 /// The tokens `P` of some pairs' responses.
@@ -24,7 +24,7 @@ impl Responses {
     pub fn new(owners: Vec<(usize, usize)>, constants: Vec<PairLogProbs>, device: &Device) -> Result<Self> {
         let numbers = owners.iter().map(|(pair, side)| (2 * pair + side) as u32);
         // A device has no memory for no tokens.
-        let table = kernels::launcher(device).map(|_| Tensor::from_iter(numbers.chain([0]), device)).transpose()?;
+        let table = cuda::launcher(device).map(|_| Tensor::from_iter(numbers.chain([0]), device)).transpose()?;
         Ok(Self { owners, constants, table })
     }
 
@@ -52,7 +52,7 @@ impl Responses {
 
     /// Slopes of the loss ([`bidirectional_dpo`]) at the tokens' log-probabilities, `(P,)` f32. → the same, where they are
     pub fn dpo_slopes(&self, log_probs: &Tensor, beta: f64, d: f64, reference: &[PairLogProbs]) -> Result<Tensor> {
-        if let (Some(launcher), Some(owners)) = (kernels::launcher(log_probs.device()), &self.table) {
+        if let (Some(launcher), Some(owners)) = (cuda::launcher(log_probs.device()), &self.table) {
             return self.slopes_kernel(launcher, [log_probs, owners], [beta, d], reference);
         }
         let policy = self.sums(&log_probs.to_vec1()?);
@@ -86,3 +86,7 @@ impl Responses {
         Ok(by_pair.launch_for_one(launcher)?.narrow(0, 0, count)?)
     }
 }
+
+#[cfg(test)]
+#[path = "responses_tests.rs"]
+mod tests;

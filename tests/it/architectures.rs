@@ -11,11 +11,12 @@ use bipo::model::config::Config;
 use bipo::model::layout::Layout;
 use bipo::model::weights::{WeightStorage, Weights};
 use bipo::ops::head::Gradient;
+use bipo::steering::Steering;
 use bipo::steering::layers::Layers;
 use bipo::steering::positions::{Positions, Spans};
 use bipo::text::tokens::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
 use bipo::train::activations::Activations;
-use bipo::train::batch::{Batch, PairRows, Shift};
+use bipo::train::batch::{Batch, PairRows};
 use bipo::train::loss::bidirectional_dpo;
 use candle_core::{DType, Device, Tensor};
 
@@ -138,8 +139,8 @@ fn response_log_prob_and_its_gradient_agree_with_autograd() {
         let batch = Batch::new(&model, &[&rows]).unwrap();
         let residual = batch.lower(&rows.ids, recorded.layer()).unwrap();
         let zero = vec![0.0; model.config.hidden_size];
-        let shifts = Shift::all(&recorded.layer().into(), &zero, 1.0, &model).unwrap();
-        let pass = batch.upper(&residual, recorded.layer(), &shifts, Gradient::Wanted).unwrap();
+        let steering = Steering::new(&BTreeMap::from([(recorded.layer(), zero)]), model.device()).unwrap();
+        let pass = batch.upper(&residual, recorded.layer(), &steering, Gradient::Wanted).unwrap();
         let expected = f64::from(recorded.floats("response_logprob")[0]);
         let slopes = batch.slopes(&[[1.0, 0.0]]).unwrap();
         let (log_probs, gradient) = batch.vjp(pass, &slopes).unwrap();
@@ -248,8 +249,8 @@ fn loss_of(
     v: &[f32],
     d: f64,
 ) -> (f64, Vec<f32>) {
-    let shifts = Shift::all(layers, v, d as f32, model).unwrap();
-    let pass = batch.upper(residual, data.layer, &shifts, Gradient::Wanted).unwrap();
+    let steering = Steering::new(&layers.split(v), model.device()).unwrap().with_factor(d as f32);
+    let pass = batch.upper(residual, data.layer, &steering, Gradient::Wanted).unwrap();
     let reference: Vec<_> = data.entries.iter().map(|entry| entry.reference).collect();
     let slopes = batch.dpo_slopes(&pass, 0.5, d, &reference).unwrap();
     let (log_probs, gradient) = batch.vjp(pass, &slopes).unwrap();
@@ -334,7 +335,7 @@ fn vectors_are_added_at_the_tokens_and_layers_that_the_rules_name() {
             for rules in rules() {
                 let pairs = pairs_in_spans(&model, 4, rules.1);
                 let data = compute(&model, &pairs, layers.lowest(), rules.0);
-                let scores = data.score(&model, &Shift::all(&layers, &v, 1.0, &model).unwrap()).unwrap();
+                let scores = data.score(&model, &Steering::new(&layers.split(&v), model.device()).unwrap()).unwrap();
                 for (pair, score) in pairs.iter().zip(scores) {
                     for (response, score) in [&pair.chosen, &pair.rejected].into_iter().zip(score) {
                         let logits = logits_by_definition(&model, &response.ids, response.start, &layers.split(&v), rules);
@@ -356,7 +357,7 @@ fn the_last_prompt_token_is_steered_on_its_own_side_where_a_merge_moves_the_bord
     let layers = Layers::from(1);
     for positions in [Positions::Last, Positions::Prompt, Positions::Response] {
         let data = compute(&model, std::slice::from_ref(&pair), 1, positions);
-        let scores = data.score(&model, &Shift::all(&layers, &v, 1.0, &model).unwrap()).unwrap();
+        let scores = data.score(&model, &Steering::new(&layers.split(&v), model.device()).unwrap()).unwrap();
         for (response, score) in [&pair.chosen, &pair.rejected].into_iter().zip(scores[0]) {
             let steered = logits_by_definition(&model, &response.ids, response.start, &layers.split(&v), (positions, None));
             assert!((score - log_prob_of(&steered, response)).abs() < 1e-4, "{positions}");

@@ -160,7 +160,7 @@ fn a_search_finds_at_each_layer_what_a_run_there_finds_to_the_bit() {
             for key in ["heldout", "steps", "final_loss", "final_margin"] {
                 assert_eq!(result[key], training[key], "{more:?}, layer {layer}: {key}");
             }
-            let norm = bipo::train::optim::l2_norm(vector.layers.values().next().unwrap());
+            let norm = bipo::steering::dose::l2_norm(vector.layers.values().next().unwrap());
             assert_eq!(result["vector_norm"].as_f64().unwrap(), norm, "{more:?}, layer {layer}");
         }
         let command = words(report["command"].as_str().unwrap());

@@ -69,7 +69,7 @@ pub fn train_smollm2(flags: &[&str], dir: &Path) -> Training {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let vector = bipo::steering::vector::SteeringVector::read(&dir.join("steering_vector.safetensors"), None).unwrap();
-    let norm = bipo::train::optim::l2_norm(vector.layers.values().next().unwrap());
+    let norm = bipo::steering::dose::l2_norm(vector.layers.values().next().unwrap());
     Training { metadata: vector.metadata.training.unwrap(), norm }
 }
 

@@ -64,7 +64,7 @@ fn encoder(response_prefix: ResponsePrefix, system: Option<&str>) -> TextEncoder
         eos: eos_ids(&metadata).unwrap(),
         response_prefix,
         system: system.map(str::to_owned),
-        vocab_size: None,
+        vocab_size: 49152,
     };
     TextEncoder::new(tokenizer, template, options).unwrap()
 }

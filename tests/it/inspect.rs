@@ -49,7 +49,7 @@ fn residual_lengths_are_those_of_transformers() {
         let ids: Vec<u32> =
             recorded["input_ids"].flatten_all().unwrap().to_vec1::<i64>().unwrap().iter().map(|id| *id as u32).collect();
         // The same sequence three times has the same mean and median as once.
-        let norms = residual_norms(&model, &[ids.clone(), ids.clone(), ids], model.num_blocks()).unwrap();
+        let norms = residual_norms(&model, &[ids.clone(), ids.clone(), ids], model.num_blocks(), &mut || Ok(())).unwrap();
         assert_eq!(norms.len(), model.num_blocks());
         for (block, norm) in norms.iter().enumerate() {
             let mut expected: Vec<f64> = rows(&recorded[&format!("hidden.{block}")]).iter().map(|row| length(row)).collect();

@@ -1,5 +1,6 @@
 //! A tiny shape of every architecture that the decoder implements: each differs from the first in what its name says.
 
+use crate::model::architecture::Architecture;
 use crate::model::config::{Config, RopeScaling};
 use crate::model::shapes::Shape;
 
@@ -16,14 +17,11 @@ pub fn architectures() -> Vec<(&'static str, Config)> {
     };
     vec![
         ("llama", llama.clone()),
-        ("llama, tied embeddings", Config { tie_word_embeddings: true, ..llama.clone() }),
-        ("llama, biases", Config { qkv_bias: true, o_bias: true, mlp_bias: true, ..llama.clone() }),
-        (
-            "mistral, sliding window",
-            Config { model_type: "mistral".into(), sliding_window: Some(5), sliding_layers: vec![true; 3], ..llama.clone() },
-        ),
-        ("qwen2", Config { model_type: "qwen2".into(), qkv_bias: true, tie_word_embeddings: true, ..llama.clone() }),
-        ("qwen3", Config { model_type: "qwen3".into(), qk_norm: true, head_dim: 32, ..llama.clone() }),
+        ("llama, tied embeddings", built("llama", Architecture { tie_word_embeddings: true, ..plain() })),
+        ("llama, biases", built("llama", Architecture { qkv_bias: true, o_bias: true, mlp_bias: true, ..plain() })),
+        ("mistral, sliding window", built("mistral", Architecture { windows: vec![Some(5); LAYERS], ..plain() })),
+        ("qwen2", built("qwen2", Architecture { qkv_bias: true, tie_word_embeddings: true, ..plain() })),
+        ("qwen3", Config { head_dim: 32, ..built("qwen3", Architecture { qk_norm: true, ..plain() }) }),
         ("linear rope scaling", scaled(RopeScaling::Linear { factor: 2.0 })),
         ("dynamic rope scaling", scaled(RopeScaling::Dynamic { factor: 2.0, original_max_position_embeddings: trained })),
         ("llama 3 rope scaling", scaled(llama_3)),
@@ -36,6 +34,16 @@ pub fn wide_heads() -> Config {
     Config { head_dim: 128, ..llama() }
 }
 
+const LAYERS: usize = 3;
+
+fn plain() -> Architecture {
+    Architecture::llama(LAYERS)
+}
+
+fn built(model_type: &str, architecture: Architecture) -> Config {
+    Config { model_type: model_type.into(), num_hidden_layers: LAYERS, architecture, ..Shape::Tiny.config() }
+}
+
 fn llama() -> Config {
-    Config { num_hidden_layers: 3, sliding_layers: vec![false; 3], ..Shape::Tiny.config() }
+    built("llama", plain())
 }

@@ -18,10 +18,10 @@ use crate::model::Model;
 use crate::model::config::Config;
 use crate::model::random::MadeOn;
 use crate::model::weights::{WeightStorage, Weights};
+use crate::steering::Steering;
 use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
 use crate::train::activations::{Activations, CacheOptions};
-use crate::train::batch::Shift;
 use crate::train::optim::Scheduler;
 use crate::train::{Direction, TrainConfig, Trainer};
 
@@ -120,8 +120,8 @@ fn numbers(model: &Model, prompt_tokens: usize) -> Result<Numbers> {
     let logits = next_token_logits(model, prompt, &vectors, &magnitudes, &options)?;
     let texts = generate(model, prompt, &vectors, &magnitudes, &options, &mut |_, _| Ok(()))?;
     let data = Activations::compute(model, &pairs, layer, Positions::All)?;
-    let shifts = Shift::all(&layer.into(), &v, 1.0, model)?;
-    let changes = data.score(model, &shifts)?.into_iter().zip(&data.entries);
+    let steering = Steering::new(&vectors, model.device())?;
+    let changes = data.score(model, &steering)?.into_iter().zip(&data.entries);
     let changes = changes.flat_map(|(score, entry)| [score[0] - entry.reference[0], score[1] - entry.reference[1]]);
     let log_probs = changes.map(|change| change as f32).collect();
     let gradient = |data: &Activations| -> Result<Vec<f32>> {

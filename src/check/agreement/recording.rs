@@ -10,6 +10,7 @@ use super::{Check, config, distance};
 use crate::error::reason;
 use crate::machine::files::read_text;
 use crate::model::Model;
+use crate::session::Demand;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
 use crate::train::activations::Activations;
 use crate::train::{TrainConfig, Trainer};
@@ -74,6 +75,11 @@ impl Recording {
         let v = rows("v_after_step_wd05")?.pop().unwrap_or_default();
         let trace = Trace { losses, gradients: rows("grad_at_step_wd05")?, v };
         Ok((Self::new(pairs, layer as usize, lr), trace))
+    }
+
+    /// What repeating it takes of memory.
+    pub fn demand(&self) -> Demand {
+        Demand::training(&[&self.pairs], self.config.layers.as_slice(), self.config.batch_size)
     }
 
     /// Repeats it.

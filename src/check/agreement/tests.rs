@@ -1,7 +1,7 @@
 //! Tests of `agreement`.
 
 use super::*;
-use crate::ops::kernels::emulated;
+use crate::ops::cuda::emulated;
 
 #[test]
 fn a_model_agrees_with_itself_and_not_with_one_that_differs_a_little() {
@@ -11,7 +11,8 @@ fn a_model_agrees_with_itself_and_not_with_one_that_differs_a_little() {
     };
     let expected = of(&config);
     assert!(compare("x", DType::F32, &of(&config), &expected).iter().all(|check| check.passed && check.difference == 0.0));
-    let wider = Config { sliding_window: config.sliding_window.map(|window| window + 1), ..config.clone() };
+    let mut wider = config.clone();
+    wider.architecture.windows.iter_mut().flatten().for_each(|window| *window += 1);
     // One key more moves the gradient past the bound of the coarsest dtype.
     let checks = compare("x", DType::BF16, &of(&wider), &expected);
     assert!(!checks.iter().find(|check| check.what == "gradient").unwrap().passed, "{checks:?}");

@@ -16,6 +16,7 @@ use crate::Result;
 use crate::generate::{GenerateOptions, generate};
 use crate::hub::presets;
 use crate::model::Model;
+use crate::session::Demand;
 use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
 use crate::train::activations::{Activations, CacheOptions};
@@ -40,6 +41,16 @@ pub struct BenchOptions {
     pub sweeps: Vec<usize>,
     /// Seconds for the steps; the first step behind them is the last.
     pub time: Duration,
+}
+
+impl BenchOptions {
+    /// What is measured on a model of so many blocks takes of memory.
+    pub fn demand(&self, num_blocks: usize) -> Demand {
+        let rows = (self.prompt_tokens + 2 * (self.response_tokens - 1)) as u64;
+        let demand = Demand::of_rows(vec![rows; 4 * self.batch_size], 1);
+        let demand = demand.with_gradient(presets::default_layer(num_blocks), self.batch_size);
+        demand.and_generation(self.sweeps.iter().copied().max().unwrap_or(0), self.prompt_tokens, self.new_tokens)
+    }
 }
 
 /// Training steps.

@@ -6,7 +6,7 @@ mod train;
 mod values;
 mod vectors;
 
-use candle_core::DType;
+use bipo::session::{DTypeChoice, WeightsChoice};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -214,14 +214,13 @@ pub enum DTypeArg {
     F16,
 }
 
-impl DTypeArg {
-    /// The dtype on a device of this kind.
-    pub fn resolve(self, on_cpu: bool) -> DType {
-        match self {
-            Self::Auto if on_cpu => DType::F32,
-            Self::Auto | Self::Bf16 => DType::BF16,
-            Self::F32 => DType::F32,
-            Self::F16 => DType::F16,
+impl From<DTypeArg> for DTypeChoice {
+    fn from(arg: DTypeArg) -> Self {
+        match arg {
+            DTypeArg::Auto => Self::Auto,
+            DTypeArg::F32 => Self::F32,
+            DTypeArg::Bf16 => Self::Bf16,
+            DTypeArg::F16 => Self::F16,
         }
     }
 }
@@ -231,6 +230,16 @@ pub enum WeightsArg {
     Auto,
     Dense,
     Quantized,
+}
+
+impl From<WeightsArg> for WeightsChoice {
+    fn from(arg: WeightsArg) -> Self {
+        match arg {
+            WeightsArg::Auto => Self::Auto,
+            WeightsArg::Dense => Self::Dense,
+            WeightsArg::Quantized => Self::Quantized,
+        }
+    }
 }
 
 /// The command line; where it is none, says so in one line and ends the process.

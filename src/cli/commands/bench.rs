@@ -9,15 +9,13 @@ use bipo::model::Model;
 use bipo::model::config::Config;
 use bipo::model::random::MadeOn;
 use bipo::model::weights::{WeightStorage, Weights};
-use bipo::session::cache_place::CachePlace;
-use bipo::session::fit::Run;
+use bipo::session::{DTypeChoice, Placement};
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
 use candle_core::Device;
 use serde::Serialize;
 
-use super::memory::{Need, OnDevice};
-use super::session::Opened;
+use super::session;
 use crate::args::BenchArgs;
 use crate::terminal::{self, Log};
 
@@ -65,7 +63,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     };
     let device = device::open(&args.model.device)?;
     let peak = PeakMemory::watch(&device);
-    let (name, model, load_s) = load(args, device, &options, log)?;
+    let Measured { name, model, placement, load_s } = load(args, device, &options, log)?;
     log.info("matrix products");
     let matmul_flops_per_s = bench::matmul_flops_per_s(&model, options.time)?;
     log.info("training steps");
@@ -82,7 +80,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         bipo_version: env!("CARGO_PKG_VERSION"),
         device: device::describe(model.device()),
         model: name,
-        dtype: format!("{:?}", model.dtype()).to_lowercase(),
+        dtype: placement.dtype_name(),
         weights_bytes: (in_memory + mapped) as u64,
         load_s,
         matmul_flops_per_s,
@@ -96,19 +94,12 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         },
         sweeps,
         peak_memory_bytes: peak.bytes().map(|peak| peak.0),
-        estimated_memory_bytes: on_device(&model.config, &options).need(model.dtype()).total().0,
+        estimated_memory_bytes: options.demand(model.num_blocks()).on_device(&model.config, placement.dtype).total().0,
     };
     if args.model.json {
         return Ok(terminal::json(&report)?);
     }
     Ok(terminal::result(&report.to_text())?)
-}
-
-/// What is measured here takes.
-fn on_device(config: &Config, options: &BenchOptions) -> OnDevice {
-    let rows = (options.prompt_tokens + 2 * (options.response_tokens - 1)) as u64;
-    let run = Run::training(config, vec![rows; 4 * options.batch_size], 1, config.num_hidden_layers);
-    OnDevice { run, batch_size: options.batch_size, cache: CachePlace::Auto }
 }
 
 /// Before the weights are made or read.
@@ -121,32 +112,38 @@ fn check_lengths(config: &Config, options: &BenchOptions) -> Result<()> {
     Err(Error::Argument(problem))
 }
 
-/// The name of the model, itself, and the seconds that it took.
-fn load(args: &BenchArgs, device: Device, options: &BenchOptions, log: Log) -> Result<(String, Model, f64)> {
+/// A model that is measured.
+struct Measured {
+    name: String,
+    model: Model,
+    placement: Placement,
+    /// Seconds that reading or making it took.
+    load_s: f64,
+}
+
+fn load(args: &BenchArgs, device: Device, options: &BenchOptions, log: Log) -> Result<Measured> {
     let Some(shape) = args.shape else {
         if args.model.model.is_empty() {
             return Err(Error::Argument("no model: give --shape NAME for random weights, or --model MODEL".into()));
         }
-        let mut opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+        let opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
         check_lengths(&opened.config, options)?;
-        opened.on_device = on_device(&opened.config, options);
-        let (model, load_s) = opened.load(&args.model, log)?;
-        return Ok((opened.files.name.clone(), model, load_s));
+        let (model, load_s) = session::load(&opened, &options.demand(opened.config.num_hidden_layers), log)?;
+        return Ok(Measured { name: opened.files.name, model, placement: opened.placement, load_s });
     };
-    let dtype = args.model.dtype.resolve(device.is_cpu());
     let config = shape.config();
     check_lengths(&config, options)?;
-    if let Some(memory) = device::memory(&device) {
-        log.info(on_device(&config, options).check(dtype, memory)?);
-    } else if device.is_cpu() {
-        Need { weights: config.matrix_elements() * dtype.size_in_bytes() as u64, ..Need::default() }.check(None)?;
-    }
-    let (made_on, hold) =
+    let dtype = DTypeChoice::from(args.model.dtype).on(&device);
+    let (made_on, storage) =
         if device.is_cpu() { (MadeOn::Host(11), WeightStorage::Dense) } else { (MadeOn::Device, WeightStorage::Tensors) };
+    let placement = Placement { device, dtype, storage };
+    let weights = Bytes(config.matrix_elements() * dtype.size_in_bytes() as u64);
+    let fit = placement.check(&config, weights, &options.demand(config.num_hidden_layers)).map_err(session::short)?;
+    fit.iter().for_each(|fit| log.info(fit.to_string()));
     let started = Instant::now();
-    let model = Model::load_as(&Weights::random(made_on), config, dtype, &device, hold)?;
-    device.synchronize()?;
-    Ok((shape.to_string(), model, started.elapsed().as_secs_f64()))
+    let model = Model::load_as(&Weights::random(made_on), config, dtype, &placement.device, storage)?;
+    placement.device.synchronize()?;
+    Ok(Measured { name: shape.to_string(), model, placement, load_s: started.elapsed().as_secs_f64() })
 }
 
 impl Report {

@@ -1,20 +1,23 @@
 //! `bipo train --method caa`: the mean difference of activations in place of a learned vector, with the same files.
 
 use bipo::machine::files::write_atomic;
+use bipo::session::Demand;
+use bipo::steering::dose::l2_norm;
 use bipo::train::activations::{Activations, CachePlan};
 use bipo::train::caa::{MeanDifference, mean_difference};
-use bipo::train::optim::l2_norm;
 use bipo::train::{Heldout, TrainConfig, Trainer};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
-use super::output_dir::OutputDir;
+use super::interrupt::Interrupt;
 use super::run::{self, Prepared};
-use super::train::{
-    VECTOR_FILE, interrupt_flag, margins, named_layers, pretty, settings, test_generation, try_it, vector, write_card,
-};
+use super::training::outcome::{Said, margins, try_it};
+use super::training::output_dir::OutputDir;
+use super::training::run_files::{VECTOR_FILE, pretty, write_card};
+use super::training::settings::{named_layers, settings, vector};
+use super::training::test_generation;
 use crate::args::{TrainArgs, given};
-use crate::terminal::{self, Log};
+use crate::terminal::Log;
 
 /// Flags that only a run of many steps has a use for.
 const STEPS: [&str; 3] = ["resume", "force_resume", "checkpoint_every"];
@@ -40,25 +43,23 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
     let mut dir = OutputDir::claim(args, log)?;
     let at = args.caa_positions.unwrap_or_default();
-    let Prepared { mut opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } = Prepared::new(&args.run, log)?;
+    let Prepared { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } = Prepared::new(&args.run, log)?;
     let layers = named_layers(args, &opened)?;
-    opened.on_device.keeps_residuals_at(layers.as_slice().len());
-    // No gradient is taken.
-    opened.on_device.run.saved_a_row = 0;
     let mut config = run::config(&args.run, &opened, layers, None, args.output_dir.clone())?;
     dir.make()?;
-    let (model, load_s) = opened.load(&args.run.model, log)?;
-    let sets: Vec<_> = [Some(&pairs), heldout_pairs.as_ref()].into_iter().flatten().map(Vec::as_slice).collect();
+    let sets = run::sets(&pairs, heldout_pairs.as_deref());
+    let demand = test_generation::demanded(Demand::activations(&sets, config.layers.as_slice()), args, &opened)?;
+    let (model, load_s) = run::load(&opened, &mut config, demand, log)?;
     let plan = CachePlan::at_each(&model, &sets, config.layers.clone(), config.positions, &config.cache)?;
     log.info(format!("{}: {} pairs, mean difference at layer {}", dataset.name, pairs.len(), config.layers));
     log.info(plan.size().to_string());
 
     let started = std::time::Instant::now();
-    let (interrupted, cache_bytes) = (interrupt_flag()?, plan.size().total().0);
+    let (interrupt, cache_bytes) = (Interrupt::listen(log)?, plan.size().total().0);
     let mut progress = log.progress("caching", plan.size().pairs);
     let data = plan.compute_each(|done, _| {
         progress.set(done, String::new);
-        if interrupted.load(std::sync::atomic::Ordering::SeqCst) { Err(Error::Interrupted) } else { Ok(()) }
+        interrupt.check()
     })?;
     progress.finish();
     let cache_s = started.elapsed().as_secs_f64();
@@ -88,20 +89,20 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     vector.write(&path)?;
     write_card(&args.output_dir, &vector, &[], None, log)?;
 
-    if args.run.model.json {
-        terminal::json(&json!({
+    let said = if args.run.model.json {
+        Said::Json(json!({
             "schema_version": 1, "method": "caa", "vector": path.display().to_string(), "steps": 0, "final_loss": null, "final_margin": null,
             "vector_norm": l2_norm(&v), "compared_pairs": used, "heldout": measured, "skipped_rows": dataset.skipped.len(),
             "timings": {"load_s": load_s, "tokenize_s": tokenize_s, "cache_s": cache_s, "cache_bytes": cache_bytes},
-        }))?;
+        }))
     } else {
         let mut text = format!("{}\nmean difference of {used} pairs  |v| {:.3}", path.display(), l2_norm(&v));
         if let Some(measured) = &measured {
             text += &format!("\nheld out: {}", margins(measured));
         }
-        terminal::result(&(text + &try_it(args, &path)))?;
-    }
-    test_generation(args, &opened, &model, &vector)
+        Said::Text(text + &try_it(args, &path))
+    };
+    test_generation::say(said, args, (&opened, &model), &vector, &interrupt)
 }
 
 /// A flag that would change nothing is a misunderstanding.

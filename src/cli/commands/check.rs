@@ -5,12 +5,13 @@ use bipo::data::{self, DEFAULT_DATASET, LoadOptions, Source, TruthfulPairs};
 use bipo::hub::presets;
 use bipo::machine::device;
 use bipo::model::weights::WeightStorage;
+use bipo::session::{DTypeChoice, Placement, Session};
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
 use candle_core::{DType, Device};
 use serde_json::json;
 
-use super::session::Opened;
+use super::session;
 use crate::args::{CheckArgs, DTypeArg};
 use crate::terminal::{self, Log};
 
@@ -22,7 +23,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
     }
     let dtypes = match args.model.dtype {
         DTypeArg::Auto => vec![DType::F32, DType::BF16, DType::F16],
-        dtype => vec![dtype.resolve(device.is_cpu())],
+        dtype => vec![DTypeChoice::from(dtype).on(&device)],
     };
     // First what can be wrong.
     let real_model = (!args.model.model.is_empty()).then(|| RealModel::open(args, log)).transpose()?;
@@ -50,7 +51,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
 
 /// A real model that repeats 48 training steps, those of the recording or others.
 struct RealModel {
-    opened: Opened,
+    opened: Session,
     recording: Recording,
     recorded: Option<Trace>,
 }
@@ -58,7 +59,7 @@ struct RealModel {
 impl RealModel {
     fn open(args: &CheckArgs, log: Log) -> Result<Self> {
         let golden = args.golden.as_deref().map(Recording::read).transpose()?;
-        let opened = Opened::new(&args.model, ResponsePrefix::Auto, log)?;
+        let opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
         let (recording, recorded) = match golden {
             Some((recording, trace)) => (recording, Some(trace)),
             None => (first_pairs(&opened)?, None),
@@ -70,14 +71,19 @@ impl RealModel {
     fn check(self, dtypes: &[DType], log: Log) -> Result<Vec<Check>> {
         let Self { opened, recording, recorded } = self;
         let name = &opened.files.name;
+        let demand = recording.demand();
+        let load = |placement| opened.load_at(&placement, &demand).map(|loaded| loaded.model);
         let expected = match recorded {
             Some(trace) => trace,
-            None => recording.run(&opened.load_stored_as(DType::F32, &Device::Cpu, WeightStorage::Dense)?)?,
+            None => {
+                recording.run(&load(Placement { device: Device::Cpu, dtype: DType::F32, storage: WeightStorage::Dense })?)?
+            }
         };
         let mut checks = Vec::new();
         for dtype in dtypes {
             log.info(format!("{name}, {dtype:?}: 48 training steps"));
-            let model = opened.load_stored_as(*dtype, &opened.device, WeightStorage::Tensors)?;
+            let device = opened.placement.device.clone();
+            let model = load(Placement { device, dtype: *dtype, storage: WeightStorage::Tensors })?;
             checks.extend(recording.run(&model)?.compare(name, *dtype, &expected));
         }
         Ok(checks)
@@ -85,7 +91,7 @@ impl RealModel {
 }
 
 /// The first 64 pairs of the default data set.
-fn first_pairs(opened: &Opened) -> Result<Recording> {
+fn first_pairs(opened: &Session) -> Result<Recording> {
     let options = LoadOptions { limit: Some(64), strict: false, pairs: TruthfulPairs::First, offline: true };
     let dataset = data::load(&Source::parse(DEFAULT_DATASET)?, &options)?;
     let encode = |pair| opened.encoder.encode_pair(pair, opened.config.max_position_embeddings).map(|(pair, _)| pair);

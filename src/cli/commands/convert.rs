@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use bipo::machine::files::{check_writable, write_atomic};
+use bipo::steering::dose::l2_norm;
 use bipo::steering::vector::{CombineOptions, Encoded, Format, Input, SteeringVector, VectorFile, combine};
-use bipo::train::optim::l2_norm;
 use bipo::{Error, Result};
 use serde::Serialize;
 

@@ -1,5 +1,6 @@
 //! `bipo judge`, and the judge of other commands: its arguments checked, its progress and its scores shown.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use bipo::{Error, Result};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::interrupt::Interrupt;
 use crate::args::{JudgeArgs, JudgeTextsArgs};
 use crate::terminal::{self, Log};
 
@@ -23,17 +25,19 @@ pub fn run(args: &JudgeTextsArgs) -> anyhow::Result<()> {
         );
     };
     let generations = read_generations(&args.texts)?;
-    let Some(report) = judge.grade(&generations, log)? else { return Ok(()) };
+    let interrupt = Interrupt::listen(log)?;
+    let Some(report) = judge.grade(&generations, &interrupt, log)? else { return Ok(()) };
     match args.report.json {
         true => {
             let mut value = json!({"schema_version": 1});
             if let (Some(value), serde_json::Value::Object(report)) = (value.as_object_mut(), json!(report)) {
                 value.extend(report);
             }
-            Ok(terminal::json(&value)?)
+            terminal::json(&value)?;
         }
-        false => Ok(terminal::result(&to_text(&report))?),
+        false => terminal::result(&to_text(&report))?,
     }
+    Ok(interrupt.check()?)
 }
 
 /// A judge whose arguments are good. A command that generates makes it before it loads a model.
@@ -79,8 +83,8 @@ impl Judge {
         }))))
     }
 
-    /// Grades, with progress on stderr; none for a dry run, which prints the questions.
-    pub fn grade(&self, generations: &[Generation], log: Log) -> anyhow::Result<Option<JudgeReport>> {
+    /// Grades, with progress on stderr, until the user interrupts; none for a dry run, which prints the questions.
+    pub fn grade(&self, generations: &[Generation], interrupt: &Interrupt, log: Log) -> anyhow::Result<Option<JudgeReport>> {
         let config = match self {
             Self::DryRun { model, rubric } => {
                 terminal::result(&questions(model, rubric, generations))?;
@@ -91,6 +95,7 @@ impl Judge {
         let mut progress = None;
         let report = judge::judge(config, generations, &mut |done, total| {
             progress.get_or_insert_with(|| log.progress("judging", total)).set(done, String::new);
+            if interrupt.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         progress.iter().for_each(terminal::Progress::finish);
         if report.resumed > 0 {

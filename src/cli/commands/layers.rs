@@ -2,19 +2,18 @@
 //! command line that trains the winner.
 
 use std::f64::consts::LN_2;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bipo::report::shell::quote;
 use bipo::report::{Chart, Point, curves};
+use bipo::session::Demand;
 use bipo::train::activations::CacheOptions;
 use bipo::train::layer_search::{self, LayerResult, LayerSearch, hold_out, middle_layers};
 use bipo::train::{EpochRecord, Observer, StepRecord};
 use bipo::{Error, Result};
 use serde::Serialize;
 
+use super::interrupt::Interrupt;
 use super::run::{self, Prepared};
-use super::train::interrupt_flag;
 use crate::args::{Given, LayersArgs, given};
 use crate::terminal::{self, Log, Progress};
 
@@ -25,11 +24,10 @@ const OWN: [&str; 9] =
 pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
     args.plot.iter().try_for_each(|path| Chart::check_path(path))?;
-    let Prepared { mut opened, dataset, heldout, pairs, heldout_pairs, .. } = Prepared::new(&args.run, log)?;
+    let Prepared { opened, dataset, heldout, pairs, heldout_pairs, .. } = Prepared::new(&args.run, log)?;
     let num_blocks = opened.config.num_hidden_layers;
     let layers = args.layers.as_ref().map_or_else(|| middle_layers(num_blocks), |list| list.of(num_blocks))?;
-    opened.on_device.keeps_residuals_at(layers.as_slice().len());
-    let config = run::config(&args.run, &opened, layers, None, CacheOptions::default().spill_dir)?;
+    let mut config = run::config(&args.run, &opened, layers, None, CacheOptions::default().spill_dir)?;
     let (pairs, heldout_pairs, name) = match (heldout, heldout_pairs) {
         (Some(heldout), Some(heldout_pairs)) => (pairs, heldout_pairs, heldout.name),
         _ => {
@@ -39,7 +37,8 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
             (pairs, held, name)
         }
     };
-    let (model, _) = opened.load(&args.run.model, log)?;
+    let demand = Demand::training(&[&pairs, &heldout_pairs], config.layers.as_slice(), config.batch_size);
+    let (model, _) = run::load(&opened, &mut config, demand, log)?;
     let plan = layer_search::plan(&model, &pairs, &heldout_pairs, &config)?;
     let steps = config.total_steps(pairs.len());
     log.info(format!(
@@ -55,8 +54,18 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
 
     let mut reporter = Reporter::new(log, plan.size().pairs, steps * config.layers.as_slice().len())?;
     let search = LayerSearch::new(&model, plan, &config, |done, total| reporter.cached(done, total))?;
-    let mut results = search.run(&mut reporter, &mut |result| log.detail(line_of(result)))?;
+    let mut results: Vec<LayerResult> = Vec::new();
+    let ended = search.run(&mut reporter, &mut |result| {
+        log.detail(line_of(result));
+        results.push(result.clone());
+    });
     reporter.finish();
+    let stopped = match ended {
+        Ok(_) => None,
+        Err(error) if results.is_empty() => return Err(error.into()),
+        // What the other candidates came to is worth as much.
+        Err(error) => Some(error),
+    };
     layer_search::rank(&mut results);
     let winner = results.first().filter(|best| best.failure.is_none());
     let report = Report {
@@ -71,6 +80,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
         best_layer: winner.map(|best| best.layer),
         command: winner.map(|best| train_command(&given(), best.layer)),
         layers: results,
+        ended_early: stopped.as_ref().map(ToString::to_string),
     };
     if winner_loss(&report).is_some_and(|loss| loss >= LN_2) {
         log.warn("no layer does better than no vector on the held-out pairs: take more --max-steps, or look at the data");
@@ -81,6 +91,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     }
     args.plot.iter().try_for_each(|path| report.chart().write(path))?;
     let failure = || Error::NotFinite("every candidate failed; lower --lr or use --dtype f32".into());
+    stopped.map_or(Ok(()), Err)?;
     report.best_layer.map(|_| ()).ok_or_else(|| failure().into())
 }
 
@@ -104,6 +115,9 @@ struct Report {
     command: Option<String>,
     /// Best first.
     layers: Vec<LayerResult>,
+    /// Why not every candidate was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_early: Option<String>,
 }
 
 impl Report {
@@ -123,6 +137,9 @@ impl Report {
             text.push('\n');
         }
         text += "no vector  0.6931\n";
+        if let Some(reason) = &self.ended_early {
+            text += &format!("ended early ({reason}): the other layers were not tried\n");
+        }
         if let Some(command) = &self.command {
             text += &format!("\ntrain it in full: {command}\n");
         }
@@ -172,13 +189,13 @@ struct Reporter {
     log: Log,
     steps: usize,
     total_steps: usize,
-    interrupted: Arc<AtomicBool>,
+    interrupt: Interrupt,
 }
 
 impl Reporter {
     fn new(log: Log, pairs: usize, total_steps: usize) -> anyhow::Result<Self> {
         let caching = log.progress("caching", pairs);
-        Ok(Self { caching, training: None, log, steps: 0, total_steps, interrupted: interrupt_flag()? })
+        Ok(Self { caching, training: None, log, steps: 0, total_steps, interrupt: Interrupt::listen(log)? })
     }
 
     fn finish(&self) {
@@ -192,7 +209,7 @@ impl Observer for Reporter {
         if done == total {
             self.caching.finish();
         }
-        if self.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+        self.interrupt.check()
     }
 
     fn step(&mut self, record: &StepRecord, _: usize) -> Result<()> {
@@ -208,7 +225,7 @@ impl Observer for Reporter {
     }
 
     fn interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::SeqCst)
+        self.interrupt.is_raised()
     }
 }
 

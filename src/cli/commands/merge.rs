@@ -1,15 +1,12 @@
 //! `bipo merge`: writes a model whose MLP bias carries the vector. Checks everything before the first byte is written.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use bipo::Error;
 use bipo::hub::resolve::{ResolveOptions, resolve};
 use bipo::steering::merge::Merge;
 use bipo::steering::vector::{CombineOptions, combine};
 use serde_json::json;
 
-use super::steer::read_inputs;
+use super::interrupt::Interrupt;
+use super::vectors::read_inputs;
 use crate::args::MergeArgs;
 use crate::terminal::{self, Log};
 
@@ -19,14 +16,12 @@ pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
     let files = resolve(&args.model, &ResolveOptions { offline: args.offline, quiet: args.report.quiet })?;
     let merge = Merge::new(&files.checkpoint, &vector, args.magnitude)?;
     log.detail(format!("{}: a bias at layers {:?} of {}", files.name, merge.layers, args.output_dir.display()));
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = interrupted.clone();
-    ctrlc::set_handler(move || flag.store(true, Ordering::SeqCst))?;
+    let interrupt = Interrupt::listen(log)?;
     let (layers, bytes) = (merge.layers.clone(), merge.bytes());
     let mut progress = log.progress("writing MB", (bytes / 1_000_000) as usize);
     merge.write(&args.output_dir, |done, _| {
         progress.set((done / 1_000_000) as usize, String::new);
-        if interrupted.load(Ordering::SeqCst) { Err(Error::Interrupted) } else { Ok(()) }
+        interrupt.check()
     })?;
     progress.finish();
     if args.report.json {

@@ -5,18 +5,21 @@ mod caa;
 mod check;
 mod convert;
 mod eval;
+mod evaluation;
 mod inspect;
+mod interrupt;
 mod judge;
 mod layers;
-mod memory;
 mod merge;
-mod metrics;
-mod output_dir;
 mod page;
+mod prompts;
 mod run;
 mod session;
 mod steer;
+mod sweep;
 mod train;
+mod training;
+mod vectors;
 
 use crate::args::{Cli, Command, ModelArgs};
 

@@ -2,10 +2,10 @@
 
 use bipo::report::card;
 use bipo::report::shell;
+use bipo::session::Session;
 use bipo::steering::vector::Input;
 use candle_core::DeviceLocation;
 
-use super::session::Opened;
 use crate::args::ModelArgs;
 
 /// How this program was called, as a shell reads it.
@@ -14,17 +14,15 @@ pub fn command_line() -> String {
 }
 
 /// The model, and how it computes.
-pub fn model_settings(args: &ModelArgs, opened: &Opened) -> Vec<(String, String)> {
-    let dtype = args.dtype.resolve(opened.device.is_cpu());
-    let device = match opened.device.location() {
+pub fn model_settings(args: &ModelArgs, opened: &Session) -> Vec<(String, String)> {
+    let dtype = opened.placement.dtype_name();
+    let device = match opened.placement.device.location() {
         DeviceLocation::Cpu => "cpu".to_owned(),
         DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
         DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
     };
-    let mut settings = vec![
-        ("model".to_owned(), opened.files.name.clone()),
-        ("device, dtype".to_owned(), format!("{device}, {dtype:?}").to_lowercase()),
-    ];
+    let mut settings =
+        vec![("model".to_owned(), opened.files.name.clone()), ("device, dtype".to_owned(), format!("{device}, {dtype}"))];
     settings.extend(args.system.as_ref().map(|system| ("system prompt".to_owned(), system.clone())));
     if args.template != "auto" {
         settings.push(("template".to_owned(), args.template.clone()));

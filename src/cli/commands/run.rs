@@ -5,21 +5,21 @@ use std::time::Instant;
 
 use bipo::data::{self, Dataset, LoadOptions, Source};
 use bipo::hub::presets;
-use bipo::session::fit::Run;
+use bipo::model::Model;
+use bipo::session::{Demand, Session};
 use bipo::steering::layers::Layers;
 use bipo::text::tokens::EncodedPair;
 use bipo::train::TrainConfig;
 use bipo::train::activations::CacheOptions;
 use bipo::{Error, Result};
 
-use super::memory::{Need, OnDevice, rows_of};
-use super::session::Opened;
+use super::session;
 use crate::args::{RunArgs, response_prefix};
 use crate::terminal::Log;
 
 /// A model before its weights are read, and its pairs.
 pub struct Prepared {
-    pub opened: Opened,
+    pub opened: Session,
     pub dataset: Dataset,
     pub heldout: Option<Dataset>,
     pub pairs: Vec<EncodedPair>,
@@ -35,18 +35,25 @@ impl Prepared {
         let dataset = load_data(&args.dataset, &options, log)?;
         let all = LoadOptions { limit: None, ..options };
         let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;
-        let mut opened = Opened::new(&args.model, response_prefix(&args.response_prefix), log)?;
+        let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
         opened.encoder.tell_spans(args.spans);
         let started = Instant::now();
         let pairs = encode(&opened, &dataset, args.max_length, log)?;
         let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
-        let cache_memory = args.cache_memory.unwrap_or_else(|| CacheOptions::default().memory);
-        opened.beside = Need::training(args, &opened, &pairs, cache_memory);
-        let rows = [rows_of(&pairs), heldout_pairs.as_deref().map(rows_of).unwrap_or_default()].concat();
-        let run = Run::training(&opened.config, rows, 1, opened.config.num_hidden_layers);
-        opened.on_device = OnDevice { run, batch_size: args.batch_size, cache: args.cache };
         Ok(Self { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s: started.elapsed().as_secs_f64() })
     }
+}
+
+/// Pairs to learn from, then those held out, if any.
+pub fn sets<'a>(pairs: &'a [EncodedPair], heldout: Option<&'a [EncodedPair]>) -> Vec<&'a [EncodedPair]> {
+    std::iter::once(pairs).chain(heldout).collect()
+}
+
+/// Loads the model for a run that takes `demand`; from now on the run's cache knows what room that leaves.
+pub fn load(opened: &Session, config: &mut TrainConfig, demand: Demand, log: Log) -> Result<(Model, f64)> {
+    let demand = demand.cached(config.cache.place, config.cache.memory);
+    config.cache.beside = opened.placement.beside(&opened.config, &demand);
+    session::load(opened, &demand, log)
 }
 
 /// Reads a data set, and says which of its rows are skipped.
@@ -59,7 +66,7 @@ pub fn load_data(name: &str, options: &LoadOptions, log: Log) -> Result<Dataset>
 }
 
 /// The pairs of a data set; says how many are truncated.
-fn encode(opened: &Opened, dataset: &Dataset, max_length: usize, log: Log) -> Result<Vec<EncodedPair>> {
+fn encode(opened: &Session, dataset: &Dataset, max_length: usize, log: Log) -> Result<Vec<EncodedPair>> {
     let context = opened.config.max_position_embeddings;
     let length = max_length.min(context);
     let (mut truncated, mut equal) = (0, 0);
@@ -91,7 +98,7 @@ fn encode(opened: &Opened, dataset: &Dataset, max_length: usize, log: Log) -> Re
 /// The run's settings; its cache goes to `spill_dir` where it does not fit.
 pub fn config(
     args: &RunArgs,
-    opened: &Opened,
+    opened: &Session,
     layers: Layers,
     init: Option<Vec<f32>>,
     spill_dir: PathBuf,
@@ -115,11 +122,6 @@ pub fn config(
         scheduler: args.scheduler,
         seed: args.seed,
         init,
-        cache: CacheOptions {
-            place: args.cache,
-            memory,
-            spill_dir,
-            beside: opened.on_device.beside(args.model.dtype.resolve(opened.device.is_cpu())),
-        },
+        cache: CacheOptions { place: args.cache, memory, spill_dir, ..CacheOptions::default() },
     })
 }

@@ -9,9 +9,11 @@ mod results;
 mod rubric;
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -128,8 +130,15 @@ pub fn parse_score(reply: &str) -> Option<u8> {
     }
 }
 
+/// Why a text has no score where the end came before its turn.
+const NOT_ASKED: &str = "not asked";
+
+/// How often `on_progress` is called while no answer comes.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+
 /// Grades every generation. Equal texts to equal prompts are asked for once. `on_progress` gets the number of questions that
-/// are done and of all that have to be asked.
+/// are done and of all that have to be asked, ten times a second and more; where it breaks, nothing more is asked, and the
+/// report has what was scored until then.
 ///
 /// # Errors
 /// The file of scores cannot be read or written, the endpoint refuses the key or is not there, or attempts were used up before
@@ -137,7 +146,7 @@ pub fn parse_score(reply: &str) -> Option<u8> {
 pub fn judge(
     config: &JudgeConfig,
     generations: &[Generation],
-    on_progress: &mut dyn FnMut(usize, usize),
+    on_progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<JudgeReport> {
     let keys: Vec<String> = generations.iter().map(|generation| key(config, generation)).collect();
     let (mut results, known) = match config.results.as_deref().map(Results::open).transpose()? {
@@ -148,7 +157,7 @@ pub fn judge(
     let mut outcomes: HashMap<&str, Result<u8, String>> = HashMap::new();
     let mut pending: Vec<usize> = Vec::new();
     for (index, key) in keys.iter().enumerate() {
-        let before = outcomes.insert(key, known.get(key).copied().ok_or_else(String::new));
+        let before = outcomes.insert(key, known.get(key).copied().ok_or_else(|| NOT_ASKED.to_owned()));
         if before.is_none() && !known.contains_key(key) {
             pending.push(index);
         }
@@ -156,8 +165,11 @@ pub fn judge(
 
     let total = pending.len();
     let mut first_error = None;
-    on_progress(0, total);
-    ask_all(config, generations, &pending, |done, index, answer, stop| {
+    ask_all(config, generations, &pending, |done, answered, stop| {
+        if on_progress(done, total).is_break() {
+            stop.store(true, Ordering::SeqCst);
+        }
+        let Some((index, answer)) = answered else { return };
         let scored = match answer {
             Ok(score) => {
                 results.as_mut().map_or(Ok(()), |file| file.add(&record(config, &keys[index], &generations[index], score)))
@@ -171,17 +183,16 @@ pub fn judge(
         }
         let outcome = answer.map_err(|failure| match failure {
             Failure::Refused(problem) | Failure::GaveUp(problem) | Failure::Hopeless(problem) => problem,
-            Failure::Stopped => "not asked".to_owned(),
+            Failure::Stopped => NOT_ASKED.to_owned(),
         });
         outcomes.insert(&keys[index], outcome);
-        on_progress(done, total);
     });
     if let Some(error) = first_error {
         return Err(error);
     }
 
     let verdict = |(generation, key): (&Generation, &String)| {
-        let outcome = outcomes.get(key.as_str()).cloned().unwrap_or_else(|| Err(String::new()));
+        let outcome = outcomes.get(key.as_str()).cloned().unwrap_or_else(|| Err(NOT_ASKED.to_owned()));
         Verdict { generation: generation.clone(), score: outcome.clone().ok(), failure: outcome.err() }
     };
     let verdicts: Vec<Verdict> = generations.iter().zip(&keys).map(verdict).collect();
@@ -198,12 +209,12 @@ pub fn judge(
 type Answer = Result<u8, Failure>;
 
 /// Asks for the generations at `pending`, at most `concurrency` at a time. `on_answer` runs on this thread: it gets how many are
-/// done, the generation's index, its score, and the flag that ends it all.
+/// done, the generation's index and its score (none while no answer comes), and the flag that ends it all.
 fn ask_all(
     config: &JudgeConfig,
     generations: &[Generation],
     pending: &[usize],
-    mut on_answer: impl FnMut(usize, usize, Answer, &AtomicBool),
+    mut on_answer: impl FnMut(usize, Option<(usize, Answer)>, &AtomicBool),
 ) {
     let client = Client::new(&config.endpoint, config.key.as_ref(), &config.model, config.patience);
     let (next, stop, answered) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
@@ -232,8 +243,15 @@ fn ask_all(
             scope.spawn(move || work(sender));
         }
         drop(sender);
-        for (done, (index, answer)) in receiver.iter().enumerate() {
-            on_answer(done + 1, index, answer, &stop);
+        let mut done = 0;
+        loop {
+            let answer = match receiver.recv_timeout(HEARTBEAT) {
+                Ok(answer) => Some(answer),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            done += usize::from(answer.is_some());
+            on_answer(done, answer, &stop);
         }
     });
 }

@@ -119,7 +119,7 @@ fn texts(count: usize) -> Vec<Generation> {
 }
 
 fn run(config: &JudgeConfig, generations: &[Generation]) -> Result<JudgeReport> {
-    judge(config, generations, &mut |_, _| {})
+    judge(config, generations, &mut |_, _| ControlFlow::Continue(()))
 }
 
 fn scores(report: &JudgeReport) -> Vec<Option<u8>> {

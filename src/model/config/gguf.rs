@@ -6,8 +6,9 @@ use std::path::Path;
 
 use candle_core::quantized::gguf_file::Value;
 
-use super::{Config, MAX_SIZE, RopeScaling, SUPPORTED, unsupported};
+use super::{Config, MAX_SIZE, RopeScaling, family};
 use crate::error::{Error, Result};
+use crate::model::architecture::{Architecture, Family, Sliding};
 use crate::model::gguf::GgufMetadata;
 
 impl Config {
@@ -20,10 +21,7 @@ impl Config {
     ) -> Result<Self> {
         let metadata = GgufMetadata::new(metadata, path);
         let arch = metadata.required_text("general.architecture")?;
-        if !SUPPORTED.contains(&arch) {
-            return Err(unsupported(path, arch));
-        }
-        let keys = Keys { metadata, arch };
+        let keys = Keys { metadata, arch, family: family(arch, path)? };
         if keys.size_or("expert_count", 0)? > 0 {
             return Err(Error::malformed(
                 path,
@@ -35,7 +33,7 @@ impl Config {
         let num_hidden_layers = keys.size("block_count")?;
         let num_attention_heads = keys.size("attention.head_count")?;
         let has = |name: &str| shape(name).is_some();
-        let sliding_window = keys.sliding_window()?;
+        let window = keys.sliding_window()?;
         let config = Self {
             model_type: arch.to_owned(),
             hidden_size,
@@ -51,13 +49,14 @@ impl Config {
             rope_theta: keys.number("rope.freq_base")?.unwrap_or(10_000.0),
             rope_scaling: keys.rope_scaling()?,
             max_position_embeddings: keys.size("context_length")?,
-            sliding_window,
-            sliding_layers: vec![sliding_window.is_some(); num_hidden_layers.min(super::MAX_LAYERS + 1)],
-            tie_word_embeddings: !has("output.weight"),
-            qkv_bias: has("blk.0.attn_q.bias"),
-            o_bias: has("blk.0.attn_output.bias"),
-            mlp_bias: has("blk.0.ffn_down.bias"),
-            qk_norm: has("blk.0.attn_q_norm.weight"),
+            architecture: Architecture {
+                qkv_bias: has("blk.0.attn_q.bias"),
+                qk_norm: has("blk.0.attn_q_norm.weight"),
+                windows: vec![window; num_hidden_layers.min(super::MAX_LAYERS + 1)],
+                o_bias: has("blk.0.attn_output.bias"),
+                mlp_bias: has("blk.0.ffn_down.bias"),
+                tie_word_embeddings: !has("output.weight"),
+            },
         };
         config.validate(path)?;
         Ok(config)
@@ -79,6 +78,7 @@ fn vocab_size(embedding: Option<Vec<usize>>, path: &Path) -> Result<usize> {
 struct Keys<'a> {
     metadata: GgufMetadata<'a>,
     arch: &'a str,
+    family: &'static Family,
 }
 
 impl Keys<'_> {
@@ -134,8 +134,7 @@ impl Keys<'_> {
         let name = self.name("attention.sliding_window");
         match self.metadata.size(&name)? {
             None | Some(0) => Ok(None),
-            // Which of Qwen's blocks use the window is not in the file.
-            Some(window) if self.arch.starts_with("qwen") => Err(Error::malformed(
+            Some(window) if self.family.sliding == Sliding::NamedBlocks => Err(Error::malformed(
                 self.metadata.path,
                 format!("key `{name}`: a sliding window of {window} does not say for which blocks: use the safetensors model"),
             )),

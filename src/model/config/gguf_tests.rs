@@ -70,12 +70,17 @@ fn smollm2_reads_as_its_config_json_says() {
 #[test]
 fn tensors_that_are_there_set_biases_norms_and_the_untied_head() {
     let config = parse(&qwen("qwen2"), &["blk.0.attn_q.bias", "output.weight"]).unwrap();
-    assert!(config.qkv_bias && !config.o_bias && !config.qk_norm && !config.tie_word_embeddings);
+    assert!(
+        config.architecture.qkv_bias
+            && !config.architecture.o_bias
+            && !config.architecture.qk_norm
+            && !config.architecture.tie_word_embeddings
+    );
     let config = parse(&qwen("qwen3"), &["blk.0.attn_q_norm.weight"]).unwrap();
-    assert!(config.qk_norm && !config.qkv_bias && config.tie_word_embeddings);
+    assert!(config.architecture.qk_norm && !config.architecture.qkv_bias && config.architecture.tie_word_embeddings);
     assert_eq!(config.model_type, "qwen3");
     let config = parse(&smollm2(), &["blk.0.attn_output.bias", "blk.0.ffn_down.bias"]).unwrap();
-    assert!(config.o_bias && config.mlp_bias);
+    assert!(config.architecture.o_bias && config.architecture.mlp_bias);
 }
 
 #[test]
@@ -113,7 +118,7 @@ fn rope_scaling_is_linear_none_or_refused_by_name() {
 fn a_sliding_window_covers_every_block_of_llama_and_mistral() {
     let metadata = with(smollm2(), "llama.attention.sliding_window", Some(U32(4096)));
     let config = parse(&metadata, &[]).unwrap();
-    assert_eq!((config.sliding_window, config.sliding_layers), (Some(4096), vec![true; 30]));
+    assert_eq!(config.architecture.windows, [Some(4096); 30]);
     refused(&with(qwen("qwen2"), "qwen2.attention.sliding_window", Some(U32(4096))), &["qwen2.attention.sliding_window"]);
 }
 

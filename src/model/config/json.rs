@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{Config, MAX_SIZE, RopeScaling, unsupported};
+use super::{Config, MAX_SIZE, RopeScaling, family};
 use crate::error::{Error, Result};
+use crate::model::architecture::{Architecture, Family, Flag, Sliding};
 
 impl Config {
     /// Reads the text of a `config.json`; `path` is for messages.
@@ -14,16 +15,14 @@ impl Config {
         let root = parse_object(text, path)?;
         let keys = Object { map: &root, path };
         let model_type = keys.text("model_type")?.ok_or_else(|| keys.missing("model_type"))?;
-        let family = Family::of(model_type).ok_or_else(|| unsupported(path, model_type))?;
+        let family = family(model_type, path)?;
         keys.refuse_what_is_not_built()?;
 
         let num_hidden_layers = keys.size("num_hidden_layers")?;
         let num_attention_heads = keys.size("num_attention_heads")?;
         let hidden_size = keys.size("hidden_size")?;
-        let max_position_embeddings = keys.size_or("max_position_embeddings", family.max_position_embeddings())?;
-        let attention_bias = keys.flag_or("attention_bias", false)?;
+        let max_position_embeddings = keys.size_or("max_position_embeddings", family.max_position_embeddings)?;
         let (rope_theta, rope_scaling) = keys.rope(max_position_embeddings)?;
-        let sliding_window = keys.sliding_window(family)?;
         let config = Self {
             model_type: model_type.to_owned(),
             hidden_size,
@@ -37,48 +36,17 @@ impl Config {
             rope_theta,
             rope_scaling,
             max_position_embeddings,
-            sliding_window,
-            sliding_layers: keys.sliding_layers(family, sliding_window, num_hidden_layers)?,
-            tie_word_embeddings: keys.flag_or("tie_word_embeddings", false)?,
-            qkv_bias: match family {
-                Family::Llama | Family::Qwen3 => attention_bias,
-                Family::Mistral => false,
-                Family::Qwen2 => true,
+            architecture: Architecture {
+                qkv_bias: keys.of_family(family.qkv_bias)?,
+                qk_norm: family.qk_norm,
+                windows: keys.windows(family, num_hidden_layers)?,
+                o_bias: keys.of_family(family.o_bias)?,
+                mlp_bias: keys.of_family(family.mlp_bias)?,
+                tie_word_embeddings: keys.flag_or("tie_word_embeddings", false)?,
             },
-            o_bias: matches!(family, Family::Llama | Family::Qwen3) && attention_bias,
-            mlp_bias: family == Family::Llama && keys.flag_or("mlp_bias", false)?,
-            qk_norm: family == Family::Qwen3,
         };
         config.validate(path)?;
         Ok(config)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
-    Llama,
-    Mistral,
-    Qwen2,
-    Qwen3,
-}
-
-impl Family {
-    fn of(model_type: &str) -> Option<Self> {
-        match model_type {
-            "llama" => Some(Self::Llama),
-            "mistral" => Some(Self::Mistral),
-            "qwen2" => Some(Self::Qwen2),
-            "qwen3" => Some(Self::Qwen3),
-            _ => None,
-        }
-    }
-
-    fn max_position_embeddings(self) -> usize {
-        match self {
-            Self::Llama => 2048,
-            Self::Mistral => 131_072,
-            Self::Qwen2 | Self::Qwen3 => 32_768,
-        }
     }
 }
 
@@ -150,23 +118,28 @@ impl<'a> Object<'a> {
         Error::malformed(self.path, format!("key `{key}`: expected {expected}, found {found}"))
     }
 
-    fn key_value_heads(&self, family: Family, heads: usize) -> Result<usize> {
-        let absent = match family {
-            Family::Mistral => 8,
-            Family::Qwen2 | Family::Qwen3 => 32,
-            Family::Llama => heads,
-        };
+    /// Whether a model has what all, none or some of its family have.
+    fn of_family(&self, flag: Flag) -> Result<bool> {
+        match flag {
+            Flag::Never => Ok(false),
+            Flag::Always => Ok(true),
+            Flag::Key(key) => self.flag_or(key, false),
+        }
+    }
+
+    fn key_value_heads(&self, family: &Family, heads: usize) -> Result<usize> {
+        let absent = family.num_key_value_heads.unwrap_or(heads);
         // An explicit null means one for each query head.
         let default = if self.map.contains_key("num_key_value_heads") { heads } else { absent };
         self.size_or("num_key_value_heads", default)
     }
 
-    fn head_dim(&self, family: Family, hidden_size: usize, heads: usize) -> Result<usize> {
+    fn head_dim(&self, family: &Family, hidden_size: usize, heads: usize) -> Result<usize> {
         if self.get("head_dim").is_some() {
             return self.size("head_dim");
         }
-        if family == Family::Qwen3 {
-            return Ok(128);
+        if let Some(head_dim) = family.head_dim {
+            return Ok(head_dim);
         }
         if !hidden_size.is_multiple_of(heads) {
             let problem =
@@ -176,23 +149,27 @@ impl<'a> Object<'a> {
         Ok(hidden_size / heads)
     }
 
-    fn sliding_window(&self, family: Family) -> Result<Option<usize>> {
-        let used = match family {
-            Family::Llama => false,
-            Family::Mistral => true,
-            Family::Qwen2 | Family::Qwen3 => self.flag_or("use_sliding_window", false)?,
+    /// The sliding window of each block.
+    fn windows(&self, family: &Family, layers: usize) -> Result<Vec<Option<usize>>> {
+        let layers = layers.min(super::MAX_LAYERS + 1); // one too many is refused later, after a small allocation
+        let used = match family.sliding {
+            Sliding::NoBlock => false,
+            Sliding::EveryBlock => true,
+            Sliding::NamedBlocks => self.flag_or("use_sliding_window", false)?,
         };
         if !used || self.map.get("sliding_window").is_some_and(Value::is_null) {
-            return Ok(None);
+            return Ok(vec![None; layers]);
         }
-        self.size_or("sliding_window", 4096).map(Some)
+        let window = self.size_or("sliding_window", 4096)?;
+        if family.sliding == Sliding::EveryBlock {
+            return Ok(vec![Some(window); layers]);
+        }
+        let slides = self.named_blocks(layers)?;
+        Ok(slides.into_iter().map(|slides| slides.then_some(window)).collect())
     }
 
-    fn sliding_layers(&self, family: Family, window: Option<usize>, layers: usize) -> Result<Vec<bool>> {
-        let layers = layers.min(super::MAX_LAYERS + 1); // one too many is refused later, after a small allocation
-        if window.is_none() || family == Family::Mistral {
-            return Ok(vec![window.is_some(); layers]);
-        }
+    /// Whether each block has the sliding window.
+    fn named_blocks(&self, layers: usize) -> Result<Vec<bool>> {
         let Some(types) = self.get("layer_types") else {
             let full = match self.get("max_window_layers") {
                 None => 28,

@@ -85,13 +85,7 @@ fn llama_2_has_a_head_for_each_key_and_no_scaling() {
         rope_theta: 10_000.0,
         rope_scaling: RopeScaling::None,
         max_position_embeddings: 4096,
-        sliding_window: None,
-        sliding_layers: vec![false; 32],
-        tie_word_embeddings: false,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
+        architecture: Architecture::llama(32),
     };
     assert_eq!(parse(LLAMA_2).unwrap(), expected);
 }
@@ -101,15 +95,15 @@ fn llama_defaults_are_those_of_transformers() {
     let keys = ["num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings", "rope_scaling"];
     let config = parse(&with(LLAMA_2, &keys.map(|key| (key, "")))).unwrap();
     assert_eq!((config.num_key_value_heads, config.max_position_embeddings, config.rms_norm_eps), (32, 2048, 1e-6));
-    assert!(!config.tie_word_embeddings);
+    assert!(!config.architecture.tie_word_embeddings);
 }
 
 #[test]
 fn llama_biases_follow_their_two_keys() {
     let config = parse(&with(LLAMA_2, &[("attention_bias", "true")])).unwrap();
-    assert!(config.qkv_bias && config.o_bias && !config.mlp_bias);
+    assert!(config.architecture.qkv_bias && config.architecture.o_bias && !config.architecture.mlp_bias);
     let config = parse(&with(LLAMA_2, &[("mlp_bias", "true")])).unwrap();
-    assert!(!config.qkv_bias && !config.o_bias && config.mlp_bias);
+    assert!(!config.architecture.qkv_bias && !config.architecture.o_bias && config.architecture.mlp_bias);
 }
 
 #[test]
@@ -122,7 +116,7 @@ fn llama_3_2_scales_by_wavelength() {
         original_max_position_embeddings: 8192,
     };
     assert_eq!((config.rope_theta, config.rope_scaling), (500_000.0, scaling));
-    assert_eq!((config.head_dim, config.num_key_value_heads, config.tie_word_embeddings), (64, 8, true));
+    assert_eq!((config.head_dim, config.num_key_value_heads, config.architecture.tie_word_embeddings), (64, 8, true));
 }
 
 #[test]
@@ -167,30 +161,37 @@ fn broken_scaling_names_its_key() {
 #[test]
 fn mistral_uses_its_window_in_every_block_unless_it_is_null() {
     let config = parse(MISTRAL_V01).unwrap();
-    assert_eq!((config.sliding_window, config.sliding_layers), (Some(4096), vec![true; 32]));
+    assert_eq!(config.architecture.windows, [Some(4096); 32]);
     let config = parse(&with(MISTRAL_V01, &[("sliding_window", "null")])).unwrap();
-    assert_eq!((config.sliding_window, config.sliding_layers), (None, vec![false; 32]));
+    assert_eq!(config.architecture.windows, [None; 32]);
     let absent = ["sliding_window", "num_key_value_heads", "max_position_embeddings"].map(|key| (key, ""));
     let config = parse(&with(MISTRAL_V01, &absent)).unwrap();
-    assert_eq!((config.sliding_window, config.num_key_value_heads, config.max_position_embeddings), (Some(4096), 8, 131_072));
+    assert_eq!(config.architecture.windows, [Some(4096); 32]);
+    assert_eq!((config.num_key_value_heads, config.max_position_embeddings), (8, 131_072));
 }
 
 #[test]
 fn qwen_2_5_has_biases_on_queries_keys_and_values_alone() {
     let config = parse(QWEN_2_5).unwrap();
-    assert!(config.qkv_bias && !config.o_bias && !config.mlp_bias && !config.qk_norm && config.tie_word_embeddings);
+    assert!(
+        config.architecture.qkv_bias
+            && !config.architecture.o_bias
+            && !config.architecture.mlp_bias
+            && !config.architecture.qk_norm
+            && config.architecture.tie_word_embeddings
+    );
     assert_eq!((config.head_dim, config.num_key_value_heads, config.rms_norm_eps), (64, 2, 1e-6));
-    assert_eq!((config.sliding_window, config.sliding_layers), (None, vec![false; 24]));
+    assert_eq!(config.architecture.windows, [None; 24]);
 }
 
 #[test]
 fn qwen_slides_above_max_window_layers_or_where_layer_types_says() {
     let config = parse(&with(QWEN_2_5, &[("use_sliding_window", "true")])).unwrap();
-    let expected: Vec<_> = (0..24).map(|layer| layer >= 21).collect();
-    assert_eq!((config.sliding_window, config.sliding_layers), (Some(32768), expected));
+    let expected: Vec<_> = (0..24).map(|layer| (layer >= 21).then_some(32768)).collect();
+    assert_eq!(config.architecture.windows, expected);
     let types = r#"["full_attention", "sliding_attention", "full_attention"]"#;
     let three = [("use_sliding_window", "true"), ("num_hidden_layers", "3"), ("layer_types", types)];
-    assert_eq!(parse(&with(QWEN_2_5, &three)).unwrap().sliding_layers, [false, true, false]);
+    assert_eq!(parse(&with(QWEN_2_5, &three)).unwrap().architecture.windows, [None, Some(32768), None]);
     refused(&with(QWEN_2_5, &[three[0], three[2]]), &["layer_types has 3", "24"]);
     refused(&with(QWEN_2_5, &[three[0], ("layer_types", r#"["chunked_attention"]"#)]), &["layer_types", "chunked_attention"]);
 }
@@ -198,11 +199,11 @@ fn qwen_slides_above_max_window_layers_or_where_layer_types_says() {
 #[test]
 fn qwen_3_has_norms_on_queries_and_keys_and_its_own_head_width() {
     let config = parse(QWEN_3).unwrap();
-    assert!(config.qk_norm && !config.qkv_bias && !config.o_bias);
+    assert!(config.architecture.qk_norm && !config.architecture.qkv_bias && !config.architecture.o_bias);
     assert_eq!((config.head_dim, config.hidden_size / config.num_attention_heads), (128, 64));
     assert_eq!(parse(&with(QWEN_3, &[("head_dim", "")])).unwrap().head_dim, 128);
     let config = parse(&with(QWEN_3, &[("attention_bias", "true")])).unwrap();
-    assert!(config.qkv_bias && config.o_bias);
+    assert!(config.architecture.qkv_bias && config.architecture.o_bias);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The table of differences between the models of the Llama family, read from `config.json` or GGUF metadata. Sizes and their
-//! relations are checked here, once: the decoder trusts a `Config`. No tensors, except the rope factors that GGUF files store.
+//! Sizes and architecture of a model, read from `config.json` or GGUF metadata. Sizes and their relations are checked here,
+//! once: the decoder trusts a `Config`. No tensors, except the rope factors that GGUF files store.
 
 mod gguf;
 mod json;
@@ -10,13 +10,12 @@ use candle_core::{DType, Device};
 
 pub(crate) use json::{Object, parse_object};
 
+use super::architecture::{Architecture, FAMILIES, Family};
 use super::checkpoint::Checkpoint;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::machine::files::read_text;
-
-/// The values of `model_type` (`general.architecture` in GGUF files) that the decoder implements.
-pub const SUPPORTED: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
+pub use crate::ops::rope::RopeScaling;
 
 /// No width, vocabulary or context of this family comes near; a larger number is a broken file.
 const MAX_SIZE: usize = 1 << 24;
@@ -24,42 +23,10 @@ const MAX_SIZE: usize = 1 << 24;
 /// Likewise for the number of blocks.
 const MAX_LAYERS: usize = 4096;
 
-/// Scaling of the rotary embedding's frequencies.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    /// Frequencies as trained.
-    None,
-    /// Positions divided by `factor`.
-    Linear {
-        /// Divisor of every position.
-        factor: f64,
-    },
-    /// NTK-aware scaling once a sequence is longer than the trained context.
-    Dynamic {
-        /// Growth of the context.
-        factor: f64,
-        /// Trained context in tokens.
-        original_max_position_embeddings: usize,
-    },
-    /// Llama 3.1's scaling by wavelength.
-    Llama3 {
-        /// Divisor of low frequencies.
-        factor: f64,
-        /// Wavelengths above `context / low_freq_factor` are divided.
-        low_freq_factor: f64,
-        /// Wavelengths below `context / high_freq_factor` are kept.
-        high_freq_factor: f64,
-        /// Trained context in tokens.
-        original_max_position_embeddings: usize,
-    },
-    /// A divisor for each frequency, as GGUF's `rope_freqs.weight` has it. `(D/2,)`
-    Factors(Vec<f32>),
-}
-
-/// Shape of a decoder.
+/// Sizes of a decoder, and how it is built.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// `llama`, `mistral`, `qwen2` or `qwen3`.
+    /// Its family: `llama`, `mistral`, `qwen2` or `qwen3`.
     pub model_type: String,
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -83,38 +50,11 @@ pub struct Config {
     pub rope_scaling: RopeScaling,
     /// Longest sequence in tokens.
     pub max_position_embeddings: usize,
-    /// Attention sees this many tokens back, the current one included, in the blocks that `sliding_layers` names.
-    pub sliding_window: Option<usize>,
-    /// Whether a block uses the sliding window, one entry a block (all false without one).
-    pub sliding_layers: Vec<bool>,
-    /// Whether the unembedding is the embedding.
-    pub tie_word_embeddings: bool,
-    /// Whether `q_proj`, `k_proj`, `v_proj` have biases.
-    pub qkv_bias: bool,
-    /// Whether `o_proj` has a bias.
-    pub o_bias: bool,
-    /// Whether `gate_proj`, `up_proj`, `down_proj` have biases.
-    pub mlp_bias: bool,
-    /// Whether each head's queries and keys pass an RMSNorm (Qwen3).
-    pub qk_norm: bool,
+    /// How its blocks are built.
+    pub architecture: Architecture,
 }
 
 impl Config {
-    /// Elements of all matrices together.
-    pub fn matrix_elements(&self) -> u64 {
-        let wide = |n: usize| n as u64;
-        let heads = wide(2 * (self.num_attention_heads + self.num_key_value_heads)) * wide(self.head_dim);
-        let block = wide(self.hidden_size) * (heads + 3 * wide(self.intermediate_size));
-        let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
-        wide(self.num_hidden_layers) * block + embeddings * wide(self.vocab_size) * wide(self.hidden_size)
-    }
-
-    /// Numbers that a block saves of each row for its gradient.
-    pub fn saved_numbers_a_row(&self) -> usize {
-        let heads = (self.num_attention_heads + 2 * self.num_key_value_heads) * self.head_dim;
-        2 * self.hidden_size + heads + 2 * self.intermediate_size
-    }
-
     /// Reads the configuration of a checkpoint whose weights are open: `config.json`, or the GGUF file's metadata.
     pub fn load(checkpoint: &Checkpoint, weights: &Weights) -> Result<Self> {
         let path = match checkpoint {
@@ -161,17 +101,20 @@ impl Config {
         if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
             return refuse(format!("rope_theta {} is not a positive number", self.rope_theta));
         }
-        if self.sliding_layers.len() != self.num_hidden_layers {
-            let (found, expected) = (self.sliding_layers.len(), self.num_hidden_layers);
+        if self.architecture.windows.len() != self.num_hidden_layers {
+            let (found, expected) = (self.architecture.windows.len(), self.num_hidden_layers);
             return refuse(format!("layer_types has {found} entries, expected one for each of {expected} blocks"));
         }
         self.rope_scaling.validate(path)
     }
 }
 
-/// The error for an architecture that the decoder does not implement.
-fn unsupported(path: &Path, architecture: &str) -> Error {
-    Error::malformed(path, format!("model type `{architecture}` is not supported: expected one of {}", SUPPORTED.join(", ")))
+/// The family of this name.
+fn family(name: &str, path: &Path) -> Result<&'static Family> {
+    Family::of(name).ok_or_else(|| {
+        let names = FAMILIES.map(|family| family.name).join(", ");
+        Error::malformed(path, format!("model type `{name}` is not supported: expected one of {names}"))
+    })
 }
 
 impl RopeScaling {

@@ -11,9 +11,9 @@ use crate::data::published;
 use crate::hub::presets;
 use crate::machine::files::write_atomic;
 use crate::report::shell::quote;
+use crate::steering::dose::l2_norm;
 use crate::steering::positions::in_words;
 use crate::steering::vector::{Positions, SteeringVector};
-use crate::train::optim::l2_norm;
 use crate::train::{EpochRecord, Heldout};
 
 /// The forward hook that steers a model of `transformers` with a vector file: the one source of this text.

@@ -28,7 +28,7 @@ pub enum ResponsePrefix {
 }
 
 /// How a model's text becomes ids, beside its tokenizer and template.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct TextOptions {
     /// Put in front of every prompt that does not begin with it; `added_bos` tells a tokenizer's own.
     pub bos: Option<u32>,
@@ -38,8 +38,8 @@ pub struct TextOptions {
     pub response_prefix: ResponsePrefix,
     /// Put in front of conversations that have no system prompt; an empty text is none.
     pub system: Option<String>,
-    /// Ids that the model has; any where it is not given.
-    pub vocab_size: Option<usize>,
+    /// Number of ids that the model has; the tokenizer may give a token a larger one.
+    pub vocab_size: usize,
 }
 
 /// A model's way from text to ids and back.
@@ -68,6 +68,7 @@ impl TextEncoder {
             if tokenizer.id_to_token(id).is_none() {
                 return Err(Error::Argument(format!("special token {id} is not in the tokenizer's vocabulary")));
             }
+            check_id(&tokenizer, id, options.vocab_size)?;
         }
         tokenizer.with_truncation(None).map_err(failed)?;
         tokenizer.with_padding(None);
@@ -245,14 +246,8 @@ impl TextEncoder {
 
     /// Ids that the model has.
     fn known(&self, ids: &[u32]) -> Result<Vec<u32>> {
-        let vocab_size = self.options.vocab_size.unwrap_or(usize::MAX);
-        match ids.iter().find(|id| **id as usize >= vocab_size) {
-            None => Ok(ids.to_vec()),
-            Some(id) => Err(Error::argument(format!(
-                "the tokenizer gives the token {:?} the id {id}, but the model has {vocab_size} ids: is it another model's?",
-                self.tokenizer.id_to_token(*id).unwrap_or_default()
-            ))),
-        }
+        ids.iter().try_for_each(|id| check_id(&self.tokenizer, *id, self.options.vocab_size))?;
+        Ok(ids.to_vec())
     }
 
     /// Whether BOS was not there yet.
@@ -286,6 +281,18 @@ pub fn added_bos(tokenizer: &Tokenizer) -> Result<Option<u32>> {
     let without = tokenizer.encode_fast("a", false).map_err(failed)?;
     let (first, plain) = (with.get_ids().first(), without.get_ids().first());
     Ok(first.copied().filter(|_| first != plain))
+}
+
+/// Refuses an id for which the model has no embedding and no logit.
+fn check_id(tokenizer: &Tokenizer, id: u32, vocab_size: usize) -> Result<()> {
+    if (id as usize) < vocab_size {
+        return Ok(());
+    }
+    let token = tokenizer.id_to_token(id).unwrap_or_default();
+    Err(Error::argument(format!(
+        "the tokenizer gives the token {token:?} the id {id}, but the model has {vocab_size} ids: is the tokenizer another \
+         model's?"
+    )))
 }
 
 fn failed(error: tokenizers::Error) -> Error {

@@ -17,7 +17,7 @@ fn encoder_of(template: &str, options: TextOptions) -> TextEncoder {
 }
 
 fn options() -> TextOptions {
-    TextOptions { bos: Some(1), eos: vec![2], ..TextOptions::default() }
+    TextOptions { bos: Some(1), eos: vec![2], response_prefix: ResponsePrefix::Auto, system: None, vocab_size: 520 }
 }
 
 fn pair(prompt: &str, chosen: &str, rejected: &str) -> Pair {
@@ -145,16 +145,30 @@ fn streamed_text_breaks_no_character() {
     assert_eq!(encoder.decode(&[275, 336, 2], false).unwrap(), "the capital</s>");
 }
 
+fn refused(options: TextOptions) -> String {
+    let (_, metadata) = super::super::gguf::tests::sentence_piece();
+    let template = ChatTemplate::builtin("plain", None, None).unwrap();
+    argument(TextEncoder::new(tokenizer_from_gguf(&metadata).unwrap(), template, options))
+}
+
 #[test]
 fn options_that_do_not_fit_the_tokenizer_are_refused() {
-    let refused = |options| {
-        let (_, metadata) = super::super::gguf::tests::sentence_piece();
-        let template = ChatTemplate::builtin("plain", None, None).unwrap();
-        argument(TextEncoder::new(tokenizer_from_gguf(&metadata).unwrap(), template, options))
-    };
-    assert!(refused(TextOptions::default()).contains("no end-of-sequence token"));
+    assert!(refused(TextOptions { eos: Vec::new(), ..options() }).contains("no end-of-sequence token"));
     assert!(refused(TextOptions { eos: vec![2, 520], ..options() }).contains("special token 520"));
     assert!(refused(TextOptions { bos: Some(999), ..options() }).contains("special token 999"));
+}
+
+#[test]
+fn special_tokens_and_words_that_the_model_has_not_are_refused() {
+    let problem = refused(TextOptions { vocab_size: 2, ..options() });
+    let expected =
+        "the tokenizer gives the token \"</s>\" the id 2, but the model has 2 ids: is the tokenizer another model's?";
+    assert_eq!(problem, expected);
+    let problem = refused(TextOptions { bos: Some(519), vocab_size: 519, ..options() });
+    assert!(problem.contains("the id 519, but the model has 519 ids"), "{problem}");
+    let encoder = encoder_of("plain", TextOptions { vocab_size: 281, ..options() });
+    assert_eq!(encoder.encode_text("the").unwrap(), [275]);
+    assert!(argument(encoder.encode_text("the capital of")).contains("the id 336, but the model has 281 ids"));
 }
 
 #[test]

@@ -6,16 +6,17 @@
 mod plan;
 mod store;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use crate::model::Model;
-use crate::model::block::FrozenKeys;
+use crate::model::plan::FrozenKeys;
 use crate::ops::head::Gradient;
 use crate::session::cache_place::CachePlace;
 use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
+use crate::steering::{Steering, dose};
 use crate::text::tokens::EncodedPair;
-use crate::train::batch::{Batch, PairRows, Reference, Shift};
+use crate::train::batch::{Batch, PairRows, Reference};
 use crate::train::loss::PairLogProbs;
 use crate::{Error, Result};
 
@@ -184,15 +185,7 @@ impl Activations {
     /// Median length ‖h‖ of each pair's residual after block L, over its steered rows; none where no row is.
     pub fn residual_norms(&self, device: &Device) -> Result<Vec<Option<f64>>> {
         let norm = |entry: &Entry| -> Result<Option<f64>> {
-            let residual = self.store.get(&entry.residual, device)?;
-            let norms: Vec<f32> = residual.to_dtype(DType::F32)?.sqr()?.sum(1)?.sqrt()?.to_vec1()?;
-            let mut steered: Vec<f32> = norms
-                .into_iter()
-                .zip(entry.rows.steered_live())
-                .filter_map(|(norm, is_steered)| is_steered.then_some(norm))
-                .collect();
-            steered.sort_unstable_by(f32::total_cmp);
-            Ok(steered.get(steered.len() / 2).copied().map(f64::from))
+            dose::steered_norm(&self.residual(entry, device)?, entry.rows.steered_live())
         };
         self.entries.iter().map(norm).collect()
     }
@@ -202,14 +195,28 @@ impl Activations {
         self.store.get(&entry.residual, device)
     }
 
-    /// Log-probabilities of the responses of all entries with the shifts added, a few pairs a pass.
-    pub fn score(&self, model: &Model, shifts: &[Shift]) -> Result<Vec<PairLogProbs>> {
+    /// Log-probabilities of the responses of all entries under the steered model, a few pairs a pass.
+    pub fn score(&self, model: &Model, steering: &Steering) -> Result<Vec<PairLogProbs>> {
+        self.score_each(model, steering, &mut || Ok(()))
+    }
+
+    /// As [`Activations::score`]; `on_pass` is called after each pass, and its error ends the work.
+    ///
+    /// # Errors
+    /// As [`Activations::score`], or `on_pass` fails.
+    pub fn score_each(
+        &self,
+        model: &Model,
+        steering: &Steering,
+        on_pass: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Vec<PairLogProbs>> {
         let mut scores = Vec::with_capacity(self.entries.len());
         let mut rest = self.entries.as_slice();
         while !rest.is_empty() {
             let (group, later) = rest.split_at(group_len(rest.iter().map(|entry| entry.rows.live_rows().count())));
             let (batch, residual) = self.batch(model, &group.iter().collect::<Vec<_>>())?;
-            scores.extend(batch.log_probs(&batch.upper(&residual, self.layer, shifts, Gradient::NotWanted)?)?);
+            scores.extend(batch.log_probs(&batch.upper(&residual, self.layer, steering, Gradient::NotWanted)?)?);
+            on_pass()?;
             rest = later;
         }
         Ok(scores)

@@ -10,7 +10,7 @@ use crate::machine::bytes::{Bytes, total_memory};
 use crate::machine::device::{self, DeviceMemory};
 use crate::model::Model;
 use crate::session::cache_place::CachePlace;
-use crate::session::fit;
+use crate::session::demand;
 use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::text::tokens::EncodedPair;
@@ -34,7 +34,7 @@ impl Default for CacheOptions {
     /// A quarter of the machine's memory (1 GiB where it is not known), and the system's directory for temporary files.
     fn default() -> Self {
         let memory = total_memory().map_or(1 << 30, |total| total.0 / 4);
-        Self { place: CachePlace::Auto, memory: Bytes(memory), spill_dir: std::env::temp_dir(), beside: fit::WORKSPACE }
+        Self { place: CachePlace::Auto, memory: Bytes(memory), spill_dir: std::env::temp_dir(), beside: demand::WORKSPACE }
     }
 }
 
@@ -142,7 +142,7 @@ pub(super) fn plan(
         rows.fold((0, 0), |(count, live), pair| (count + pair.branches.rows(), live + pair.live_rows().count()));
     let reuse = room.reuse(count, live, &row_bytes);
     if reuse != Reuse::Cached {
-        sets.iter_mut().flatten().for_each(PairRows::thaw);
+        sets.iter_mut().flatten().for_each(PairRows::recompute_all_rows);
     }
     let live_rows = if reuse == Reuse::Cached { live } else { count };
     let mut size = CacheSize {
@@ -190,7 +190,7 @@ impl RowBytes {
     fn of(model: &Model, layers: &Layers) -> Self {
         let (config, width) = (&model.config, model.dtype().size_in_bytes());
         let blocks = model.num_blocks() - layers.lowest() - 1;
-        let keys = 2 * config.num_key_value_heads * config.head_dim;
+        let keys = config.sizes().keys_a_row;
         let residual = layers.as_slice().len() * config.hidden_size * width;
         Self { residual: residual as u64, keys: (blocks * keys * width) as u64 }
     }

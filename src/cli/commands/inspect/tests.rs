@@ -1,7 +1,10 @@
 //! The parts that need no file: cosines, warnings, and the numbers of the tables.
 
-use super::*;
-use bipo::steering::vector::Metadata;
+use bipo::steering::vector::{Metadata, SteeringVector};
+
+use super::cosines::{cosine, cosines};
+use super::files::{VectorFile, is_same_model, layer_report};
+use super::report::{LayerReport, ResidualReport};
 
 fn file(layers: &[(usize, &[f32])], has_layer: bool) -> VectorFile {
     let layers = layers.iter().map(|(layer, v)| (*layer, v.to_vec())).collect();

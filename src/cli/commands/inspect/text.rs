@@ -6,7 +6,7 @@ use bipo::steering::vector::{Combination, Part};
 use console::{Alignment, measure_text_width, pad_str};
 use serde_json::Value;
 
-use super::{CosineMatrix, Inspection, LayerReport, MeasuredOn, Token, VectorReport};
+use super::report::{CosineMatrix, Inspection, LayerReport, MeasuredOn, Token, VectorReport};
 use crate::terminal;
 
 /// Width of a page where stdout is no terminal.

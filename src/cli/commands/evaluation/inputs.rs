@@ -1,0 +1,79 @@
+//! Everything that an evaluation measures on, read before a model is loaded.
+
+use std::path::Path;
+
+use bipo::data::{Dataset, LoadOptions, QuestionSet, load_questions};
+use bipo::eval::Material;
+use bipo::eval::damage::NEUTRAL_TEXT;
+use bipo::machine::files::read_text;
+use bipo::steering::lens::NEUTRAL_PROMPTS;
+use bipo::text::tokens::added_bos;
+use bipo::{Error, Result};
+
+use crate::args::{EvalArgs, SkipArg};
+use crate::commands::prompts::read_prompts;
+use crate::commands::run::load_data;
+use crate::terminal::Log;
+use bipo::session::Session;
+
+/// Everything that is measured on, as it was read.
+pub struct Inputs {
+    pub dataset: Option<Dataset>,
+    pub questions: Vec<QuestionSet>,
+    pub text: String,
+    pub prompts: Vec<String>,
+}
+
+impl Inputs {
+    pub fn read(args: &EvalArgs, log: Log) -> Result<Self> {
+        let options = LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs, offline: args.model.offline };
+        let dataset = args.dataset.as_ref().map(|name| load_data(name, &options, log)).transpose()?;
+        if dataset.is_none() {
+            log.info("note: no --dataset: preference is not measured");
+        }
+        let questions: Vec<QuestionSet> = args.mc.iter().map(|path| load_questions(path, args.limit)).collect::<Result<_>>()?;
+        if let Some(twice) = (1..questions.len()).find(|i| questions[..*i].iter().any(|set| set.name == questions[*i].name)) {
+            let name = &questions[twice].name;
+            return Err(Error::Argument(format!("--mc: two files are called {name}: rename one, names are headings")));
+        }
+        let text = match &args.text {
+            _ if args.skip.contains(&SkipArg::Text) => String::new(),
+            None => NEUTRAL_TEXT.to_owned(),
+            Some(path) => neutral_text(path)?,
+        };
+        let prompts = match (args.skip.contains(&SkipArg::Generation), &args.prompts) {
+            (true, _) => Vec::new(),
+            (false, None) if args.prompt.is_empty() => NEUTRAL_PROMPTS.map(String::from).to_vec(),
+            (false, file) => read_prompts(&args.prompt, file.as_deref())?,
+        };
+        let inputs = Self { dataset, questions, text, prompts };
+        match inputs.is_empty() {
+            true => Err(Error::Argument("nothing to measure: give --dataset or --mc, or leave --skip out".into())),
+            false => Ok(inputs),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.dataset.is_none() && self.questions.is_empty() && self.text.is_empty() && self.prompts.is_empty()
+    }
+
+    pub fn material(&self, args: &EvalArgs, opened: &Session) -> Result<Material<'_>> {
+        Ok(Material {
+            pairs: self.dataset.as_ref().map_or(&[], |set| set.pairs.as_slice()),
+            questions: &self.questions,
+            text: &self.text,
+            bos: added_bos(opened.encoder.tokenizer())?,
+            prompts: &self.prompts,
+            max_length: args.max_length.min(opened.config.max_position_embeddings),
+            context: opened.config.max_position_embeddings,
+        })
+    }
+}
+
+fn neutral_text(path: &Path) -> Result<String> {
+    let text = read_text(path)?;
+    match text.trim().is_empty() {
+        true => Err(Error::malformed(path, "the file is empty: expected plain text")),
+        false => Ok(text.trim_end().to_owned()),
+    }
+}

@@ -1,0 +1,49 @@
+//! The page of an evaluation: what was measured, how, and the settings in words.
+
+use std::path::Path;
+
+use bipo::eval::{Report, Settings};
+use bipo::report::Page;
+
+use super::inputs::Inputs;
+use super::settings::file_name;
+use crate::args::EvalArgs;
+use crate::commands::page::command_line;
+
+pub fn page(args: &EvalArgs, model: &str, settings: Vec<(String, String)>, report: &Report) -> Page {
+    let subjects = match args.baseline.as_slice() {
+        [] => String::new(),
+        baselines => format!(", beside {}", baselines.join(", ")),
+    };
+    Page {
+        title: format!("{model}: what a steering vector does"),
+        summary: format!("Measured at magnitudes {}{subjects}.", magnitudes(args)),
+        command: command_line(),
+        seed: Some(args.seed),
+        settings,
+        sections: report.sections(),
+    }
+}
+
+fn magnitudes(args: &EvalArgs) -> String {
+    args.magnitudes.as_slice().iter().map(|magnitude| magnitude.to_string().replace('-', "−")).collect::<Vec<_>>().join(", ")
+}
+
+/// What the numbers depend on beside model and vector, in words.
+pub fn for_page(args: &EvalArgs, inputs: &Inputs, settings: &Settings) -> Vec<(String, String)> {
+    let questions: Vec<String> =
+        inputs.questions.iter().map(|set| format!("{} ({} prompts)", set.name, set.questions.len())).collect();
+    let text = args.text.as_deref().map_or(Some("bundled".to_owned()), file_name);
+    let all = [
+        ("held-out pairs", inputs.dataset.as_ref().map(|set| format!("{}, {} pairs", set.name, set.pairs.len()))),
+        ("beta", inputs.dataset.as_ref().map(|_| settings.beta.to_string())),
+        ("questions", (!questions.is_empty()).then(|| questions.join(", "))),
+        ("neutral text", text.filter(|_| !inputs.text.is_empty())),
+        ("new tokens", (!inputs.prompts.is_empty()).then(|| format!("at most {}, greedy", args.max_new_tokens))),
+        ("baseline's instruction", args.baseline_system.clone()),
+        ("judge", args.judge.judge_model.clone().filter(|_| args.judge.judge.is_some())),
+        ("rubric", args.judge.rubric.clone().and_then(|rubric| file_name(Path::new(&rubric)))),
+        ("intervals", Some(format!("95 %, bootstrap of {} resamples", args.bootstrap))),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}

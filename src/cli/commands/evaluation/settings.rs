@@ -1,0 +1,63 @@
+//! Every setting that the numbers of an evaluation depend on, for its JSON.
+
+use std::path::Path;
+
+use bipo::data::QuestionSet;
+use bipo::eval::{Settings, Subject, Treatment};
+use bipo::steering::vector::SteeringVector;
+use serde_json::{Value, json};
+
+use super::inputs::Inputs;
+use crate::args::EvalArgs;
+use crate::commands::training::settings::{describe, without_folders};
+use bipo::session::Session;
+
+/// β where neither the user nor the vector says it.
+const DEFAULT_BETA: f64 = 0.1;
+
+/// What is given, else what the vector was trained with.
+pub fn beta(args: &EvalArgs, vector: &SteeringVector) -> f64 {
+    let trained = || vector.metadata.training.as_ref()?.get("beta")?.as_f64().filter(|beta| *beta > 0.0);
+    args.beta.or_else(trained).unwrap_or(DEFAULT_BETA)
+}
+
+/// Every setting that the numbers depend on.
+pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &[Subject], settings: &Settings) -> Value {
+    let subject = |subject: &Subject| match &subject.treatment {
+        Treatment::Vector(vector, magnitudes) => json!({
+            "name": subject.name, "norm": vector.norm(), "layers": vector.layers.keys().collect::<Vec<_>>(),
+            "positions": vector.metadata.positions, "spans": vector.metadata.spans, "magnitudes": magnitudes,
+        }),
+        Treatment::System(_) => json!({"name": subject.name, "system": args.baseline_system}),
+    };
+    let questions = |set: &QuestionSet| json!({"name": set.name, "sha256": set.sha256, "prompts": set.questions.len()});
+    let text = match (inputs.text.is_empty(), &args.text) {
+        (true, _) => Value::Null,
+        (false, None) => json!("bundled"),
+        (false, Some(path)) => json!(file_name(path)),
+    };
+    json!({
+        "model": opened.files.name,
+        "vector": args.vector,
+        "subjects": subjects.iter().map(subject).collect::<Vec<_>>(),
+        "magnitudes": args.magnitudes.as_slice(),
+        "dataset": inputs.dataset.as_ref().map(describe),
+        "questions": inputs.questions.iter().map(questions).collect::<Vec<_>>(),
+        "text": text,
+        "prompts": inputs.prompts,
+        "max_new_tokens": args.max_new_tokens,
+        "limit": args.limit,
+        "beta": settings.beta,
+        "bootstrap": settings.bootstrap,
+        "dtype": format!("{:?}", args.model.dtype).to_lowercase(),
+        "system": args.model.system,
+        "template": without_folders(&args.model.template),
+        "response_prefix": args.response_prefix,
+        "max_length": args.max_length,
+    })
+}
+
+/// The name of a file: its folders are this machine's.
+pub fn file_name(path: &Path) -> Option<String> {
+    path.file_name().map(|name| name.to_string_lossy().into_owned())
+}

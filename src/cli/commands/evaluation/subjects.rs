@@ -1,0 +1,89 @@
+//! What an evaluation measures: the vector and its baselines, each with the material encoded for it.
+
+use bipo::eval::{Encoded, Material, Subject, Treatment, baseline};
+use bipo::steering::vector::SteeringVector;
+use bipo::{Error, Result};
+
+use crate::args::EvalArgs;
+use crate::commands::prompts::check_prompts;
+use crate::commands::vectors::{check_vector, read_vector};
+use crate::terminal::Log;
+use bipo::session::Session;
+
+/// An alternative to the vector, before it is encoded.
+pub enum Baseline {
+    Vector(Box<SteeringVector>),
+    System(String),
+}
+
+pub fn baselines(args: &EvalArgs, vector: &SteeringVector) -> Result<Vec<(String, Baseline)>> {
+    if args.baseline_system.is_some() && !args.baseline.iter().any(|name| name == "prompt") {
+        return Err(Error::Argument("--baseline-system is for --baseline prompt: give both".into()));
+    }
+    let read = |name: &String| {
+        let baseline = match name.as_str() {
+            "random" => Baseline::Vector(Box::new(baseline::random(vector, args.seed))),
+            "prompt" => {
+                Baseline::System(args.baseline_system.clone().filter(|text| !text.trim().is_empty()).ok_or_else(|| {
+                    Error::Argument("--baseline prompt needs what the model is told: give --baseline-system TEXT".into())
+                })?)
+            }
+            file => {
+                let other = read_vector(&[file.to_owned()], args.layer, (args.positions, args.spans));
+                let other = other.map_err(|error| match error {
+                    Error::Read { .. } => {
+                        Error::Argument(format!("{error}; expected --baseline random, prompt or a vector file"))
+                    }
+                    error => error,
+                })?;
+                Baseline::Vector(Box::new(baseline::at_norm(other, vector.norm())?))
+            }
+        };
+        Ok((name.clone(), baseline))
+    };
+    args.baseline.iter().map(read).collect()
+}
+
+/// The vector and its baselines, each with the material encoded for it.
+pub fn subjects(
+    args: &EvalArgs,
+    vector: &SteeringVector,
+    baselines: &[(String, Baseline)],
+    material: &Material,
+    opened: &mut Session,
+    log: Log,
+) -> Result<Vec<Subject>> {
+    let magnitudes = args.magnitudes.as_slice().to_vec();
+    // At magnitude 0 every vector is the same model.
+    let nonzero: Vec<f32> = magnitudes.iter().copied().filter(|m| *m != 0.0).collect();
+    let encoded = encode(material, vector, opened)?;
+    if encoded.truncated > 0 {
+        log.warn(format!("{} pairs truncated to {} tokens", encoded.truncated, material.max_length));
+    }
+    let mut subjects =
+        vec![Subject { name: "vector".into(), treatment: Treatment::Vector(Box::new(vector.clone()), magnitudes), encoded }];
+    for (name, baseline) in baselines {
+        let (encoded, treatment) = match baseline {
+            Baseline::Vector(other) => {
+                let fits = check_vector(other, opened, log);
+                fits.map_err(|error| Error::Argument(format!("--baseline {name}: {error}")))?;
+                (encode(material, other, opened)?, Treatment::Vector(other.clone(), nonzero.clone()))
+            }
+            Baseline::System(text) => {
+                opened.encoder.tell_spans(None);
+                opened.encoder.set_system(Some(text.clone()));
+                let encoded = material.encode(&opened.encoder)?;
+                opened.encoder.set_system(args.model.system.clone());
+                (encoded, Treatment::System(opened.encoder.encode_text(&format!("{text}\n\n"))?))
+            }
+        };
+        subjects.push(Subject { name: name.clone(), treatment, encoded });
+    }
+    Ok(subjects)
+}
+
+fn encode(material: &Material, vector: &SteeringVector, opened: &mut Session) -> Result<Encoded> {
+    opened.encoder.tell_spans(vector.metadata.spans);
+    check_prompts(opened, material.prompts, vector.metadata.positions)?;
+    material.encode(&opened.encoder)
+}

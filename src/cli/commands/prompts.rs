@@ -1,0 +1,53 @@
+//! Prompts that the user names: read, and found to fit the model before its weights are read.
+
+use std::io::Read;
+use std::path::Path;
+
+use bipo::generate::Prompt;
+use bipo::machine::files::{LARGEST_TEXT, read_input};
+use bipo::steering::positions::Positions;
+use bipo::text::chat::Message;
+use bipo::{Error, Result};
+
+use bipo::session::Session;
+
+/// The prompts given one by one, or the lines of a file (`-` is standard input).
+pub fn read_prompts(prompts: &[String], file: Option<&Path>) -> Result<Vec<String>> {
+    let Some(path) = file else { return Ok(prompts.to_vec()) };
+    let mut bytes = Vec::new();
+    let read = match path.to_str() {
+        Some("-") => std::io::stdin().read_to_end(&mut bytes),
+        _ => {
+            bytes = read_input(path, LARGEST_TEXT)?;
+            Ok(0)
+        }
+    };
+    read.map_err(|source| Error::read(path, source))?;
+    let text = String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: expected one prompt a line"))?;
+    let prompts: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+    if prompts.is_empty() {
+        return Err(Error::malformed(path, "no prompt in it: expected one a line"));
+    }
+    Ok(prompts)
+}
+
+/// Refuses a prompt that fills the context, or that a vector cannot reach, before the weights are read. → the tokens of the
+/// longest.
+pub fn check_prompts(opened: &Session, prompts: &[String], positions: Positions) -> Result<usize> {
+    let context = opened.config.max_position_embeddings;
+    let mut longest = 0;
+    for prompt in prompts {
+        let encoded = opened.encoder.encode_prompt(&[Message::new("user", prompt)])?;
+        let tokens = encoded.ids.len();
+        if tokens >= context {
+            let problem = format!("the prompt has {tokens} tokens, but the model's context is {context}: shorten it");
+            return Err(Error::Argument(problem));
+        }
+        if !Prompt::from(&encoded).is_steered(positions) {
+            let problem = "no token of the prompt or after it would be steered: choose other --positions or --spans";
+            return Err(Error::Argument(problem.into()));
+        }
+        longest = longest.max(tokens);
+    }
+    Ok(longest)
+}

@@ -1,0 +1,144 @@
+//! One prompt at every magnitude: generated as one batch, then shown as text, on a page, or as results of `--json`.
+
+mod columns;
+
+use std::collections::BTreeMap;
+
+use bipo::generate::{FinishReason, GenerateOptions, Generation, generate};
+use bipo::model::Model;
+use bipo::report::{Answer, Generations};
+use bipo::steering::positions::Positions;
+use bipo::text::chat::Message;
+use bipo::text::tokens::TextEncoder;
+use bipo::{Error, Result};
+use serde::Serialize;
+
+use super::interrupt::Interrupt;
+use crate::terminal::{self, Log};
+use bipo::session::Session;
+
+/// Greedy decoding of up to `max_new_tokens`.
+pub fn greedy(max_new_tokens: usize, opened: &Session, positions: Positions) -> GenerateOptions {
+    GenerateOptions { eos: opened.tokens.eos.clone(), positions, ..GenerateOptions::greedy(max_new_tokens) }
+}
+
+/// One entry of `--json`.
+#[derive(Debug, Serialize)]
+pub struct TextResult {
+    prompt: String,
+    magnitude: f32,
+    text: String,
+    token_ids: Vec<u32>,
+    finish_reason: FinishReason,
+}
+
+/// What every prompt of a command is answered with.
+pub struct Sweep<'a> {
+    pub model: &'a Model,
+    pub encoder: &'a TextEncoder,
+    pub vectors: &'a BTreeMap<usize, Vec<f32>>,
+    pub magnitudes: &'a [f32],
+    pub options: &'a GenerateOptions,
+    /// Looked at before each token.
+    pub interrupt: &'a Interrupt,
+}
+
+impl Sweep<'_> {
+    /// All magnitudes of a prompt.
+    pub fn generate(&self, prompt: &str) -> Result<Texts> {
+        self.with(prompt, &mut |_| Ok(()))
+    }
+
+    /// As [`Sweep::generate`] for one magnitude, each token shown as it comes.
+    pub fn stream(&self, prompt: &str) -> Result<Texts> {
+        let show = |text: &str| terminal::result(text).map_err(|source| Error::write("standard output", source));
+        show(&format!("{}\n", console::style(prompt).bold()))?;
+        let mut stream = self.encoder.stream(true);
+        let texts = self.with(prompt, &mut |token| match stream.push(token)? {
+            Some(text) => show(&text),
+            None => Ok(()),
+        });
+        show("\n\n")?;
+        texts
+    }
+
+    fn with(&self, prompt: &str, on_token: &mut dyn FnMut(u32) -> Result<()>) -> Result<Texts> {
+        let encoded = self.encoder.encode_prompt(&[Message::new("user", prompt)])?;
+        let mut each = |_, token| {
+            self.interrupt.check()?;
+            on_token(token)
+        };
+        let generations = generate(self.model, &encoded, self.vectors, self.magnitudes, self.options, &mut each)?;
+        let decode = |generation: Generation| {
+            let text = self.encoder.decode(&generation.token_ids, true)?;
+            Ok((generation, text))
+        };
+        let generations = generations.into_iter().map(decode).collect::<Result<_>>()?;
+        Ok(Texts { prompt: prompt.to_owned(), generations })
+    }
+}
+
+/// All magnitudes of one prompt.
+pub struct Texts {
+    prompt: String,
+    generations: Vec<(Generation, String)>,
+}
+
+impl Texts {
+    /// As a page shows them.
+    pub fn for_page(&self) -> Generations {
+        let answer = |(generation, text): &(Generation, String)| {
+            let (tokens, end) = (generation.token_ids.len(), end_of(generation));
+            let note = format!("{tokens} tokens{end} · dose {:.2}", generation.dose);
+            Answer { magnitude: Some(generation.magnitude.into()), text: text.clone(), note }
+        };
+        Generations {
+            prompt: self.prompt.clone(),
+            subject: String::new(),
+            answers: self.generations.iter().map(answer).collect(),
+        }
+    }
+
+    pub fn results(self) -> Vec<TextResult> {
+        let result = |(generation, text): (Generation, String)| TextResult {
+            prompt: self.prompt.clone(),
+            magnitude: generation.magnitude,
+            text,
+            token_ids: generation.token_ids,
+            finish_reason: generation.finish_reason,
+        };
+        self.generations.into_iter().map(result).collect()
+    }
+
+    /// Warns of the magnitudes at which the model had no next token.
+    pub fn warn(&self, log: Log) {
+        let not_finite: Vec<String> = self
+            .generations
+            .iter()
+            .filter(|(generation, _)| is_not_finite(generation.finish_reason))
+            .map(|(generation, _)| generation.magnitude.to_string())
+            .collect();
+        if !not_finite.is_empty() {
+            let magnitudes = not_finite.join(", ");
+            log.warn(format!(
+                "at magnitude {magnitudes} the model's logits are not finite, which ends the text: use smaller magnitudes or \
+                 --dtype f32"
+            ));
+        }
+    }
+}
+
+/// Whether a text ended because no token could be chosen.
+fn is_not_finite(reason: FinishReason) -> bool {
+    !matches!(reason, FinishReason::Stop | FinishReason::Length)
+}
+
+/// How a text ended, where that is not its own end.
+fn end_of(generation: &Generation) -> &'static str {
+    match generation.finish_reason {
+        FinishReason::Stop => "",
+        FinishReason::Length => ", cut",
+        #[allow(unreachable_patterns)]
+        _ => ", ended: logits not finite",
+    }
+}

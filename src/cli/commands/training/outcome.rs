@@ -1,0 +1,122 @@
+//! What `bipo train` says when it is done: the vector, what was reached, where the time went, and the command that comes next.
+
+use std::io;
+use std::path::Path;
+
+use bipo::machine::bytes::peak_memory;
+use bipo::report::card;
+use bipo::steering::dose::l2_norm;
+use bipo::steering::vector::SteeringVector;
+use bipo::train::{Heldout, Outcome, Timings};
+use candle_core::Device;
+use serde_json::{Value, json};
+
+use super::TEST_PROMPT;
+use super::run_files::VECTOR_FILE;
+use crate::args::TrainArgs;
+use crate::terminal;
+
+/// There is nothing to do, in one line.
+pub fn report_finished(args: &TrainArgs, vector: &SteeringVector) -> anyhow::Result<()> {
+    let training = vector.metadata.training.as_ref().unwrap_or(&Value::Null);
+    let path = args.output_dir.join(VECTOR_FILE);
+    if args.run.model.json {
+        return Ok(terminal::json(&json!({
+            "schema_version": 1, "method": "bipo", "vector": path, "steps": training["steps"],
+            "final_loss": training["final_loss"], "final_margin": training["final_margin"], "vector_norm": vector.norm(),
+            "skipped_rows": training["dataset"]["skipped_rows"], "timings": null,
+        }))?);
+    }
+    let outcome = card::outcome_line(training);
+    Ok(terminal::result(&format!("{} is finished, nothing to resume: {outcome}\n", path.display()))?)
+}
+
+/// What the vector's metadata says of the run's end.
+pub fn results(outcome: &Outcome) -> Value {
+    json!({
+        "steps": outcome.steps,
+        "final_loss": outcome.final_loss,
+        "final_margin": outcome.final_margin,
+        "best_epoch": outcome.best_epoch,
+        "heldout": outcome.heldout,
+    })
+}
+
+/// What a run says on standard output.
+pub enum Said {
+    Text(String),
+    Json(Value),
+}
+
+impl Said {
+    pub fn print(&self) -> io::Result<()> {
+        match self {
+            Self::Text(text) => terminal::result(text),
+            Self::Json(value) => terminal::json(value),
+        }
+    }
+}
+
+/// What was reached, and where the time went: in words, or for `--json`.
+pub fn report(args: &TrainArgs, path: &Path, outcome: &Outcome, skipped: usize, (load_s, tokenize_s): (f64, f64)) -> Said {
+    let norm = l2_norm(&outcome.v);
+    let steps_s = outcome.timings.step_s();
+    let mut timings = json!({"load_s": load_s, "tokenize_s": tokenize_s, "step_s": steps_s, "cache_bytes": outcome.cache_bytes,
+        "peak_memory_bytes": peak_memory().map(|peak| peak.0)});
+    if let (Value::Object(timings), Value::Object(more)) = (&mut timings, json!(outcome.timings)) {
+        timings.extend(more);
+    }
+    if args.run.model.json {
+        return Said::Json(json!({
+            "schema_version": 1, "method": "bipo", "vector": path.display().to_string(), "steps": outcome.steps, "final_loss": outcome.final_loss,
+            "final_margin": outcome.final_margin, "vector_norm": norm, "skipped_rows": skipped, "timings": timings,
+        }));
+    }
+    let mut text = format!("{}\n", path.display());
+    text +=
+        &format!("steps {}  loss {:.4}  margin {:+.4}  |v| {norm:.3}", outcome.steps, outcome.final_loss, outcome.final_margin);
+    if skipped > 0 {
+        text += &format!("  skipped rows {skipped}");
+    }
+    if let (Some(epoch), Some(heldout)) = (outcome.best_epoch, outcome.heldout) {
+        text += &format!("\nheld out, best epoch {epoch}: {}", margins(&heldout));
+    }
+    text += &try_it(args, path);
+    Said::Text(text)
+}
+
+/// Held-out margins in words.
+pub fn margins(heldout: &Heldout) -> String {
+    format!(
+        "margin {:+.4} at +1 ({:.0} % right), {:+.4} at -1 ({:.0} % right)",
+        heldout.positive_margin,
+        100.0 * heldout.positive_right,
+        heldout.negative_margin,
+        100.0 * heldout.negative_right
+    )
+}
+
+/// The command line that comes next.
+pub fn try_it(args: &TrainArgs, path: &Path) -> String {
+    format!(
+        "\ntry it: bipo steer --model {} --vector {} --magnitudes -2,0,2 --prompt \"{TEST_PROMPT}\"\n",
+        args.run.model.model,
+        path.display()
+    )
+}
+
+/// Where the time went, in words.
+pub fn times(t: &Timings, (load_s, tokenize_s): (f64, f64), device: &Device) -> String {
+    // A GPU works through both while the host waits for the second.
+    let step = match device {
+        Device::Cuda(_) => vec![("forward and backward", t.step_s())],
+        _ => vec![("forward", t.forward_s), ("backward", t.backward_s)],
+    };
+    let before = [("load", load_s), ("tokenise", tokenize_s), ("cache", t.cache_s)];
+    let parts = [&before[..], &step, &[("held out", t.eval_s), ("other", t.other_s)]].concat();
+    let parts: Vec<String> = parts.iter().map(|(name, seconds)| format!("{name} {seconds:.2} s")).collect();
+    let rate = |count: u64| count as f64 / t.step_s().max(f64::MIN_POSITIVE);
+    let peak = peak_memory().map_or(String::new(), |peak| format!(", peak memory {peak}"));
+    let (tokens, gflops) = (rate(t.tokens), rate(t.flops) / 1e9);
+    format!("time: {}\nsteps: {tokens:.0} tokens/s, {gflops:.1} GFLOP/s of useful work{peak}", parts.join(", "))
+}

@@ -1,0 +1,49 @@
+//! Files of an output directory beside the checkpoint: the vector's name, the settings, the training curve, the model card.
+
+use std::path::Path;
+
+use bipo::Result;
+use bipo::report::{card, curves};
+use bipo::steering::vector::SteeringVector;
+use bipo::train::{EpochRecord, StepRecord};
+use serde_json::Value;
+
+use crate::terminal::Log;
+
+/// Name of the vector that a run ends with.
+pub const VECTOR_FILE: &str = "steering_vector.safetensors";
+
+/// Name of the picture of the run, beside the vector.
+const CURVE: &str = "training.png";
+
+/// Leaves the training curve beside the vector, as SVG too. Returns the name of the picture, none where it could not be
+/// drawn: the vector is saved, so that is no reason to fail.
+pub fn draw_curve(dir: &Path, steps: &[StepRecord], epochs: &[EpochRecord], log: Log) -> Option<&'static str> {
+    remove_curve(dir);
+    let chart = curves::training(steps, epochs);
+    let path = dir.join(CURVE);
+    let drawn = chart.write(&path.with_extension("svg")).and_then(|()| chart.write(&path));
+    drawn.map_err(|error| log.warn(format!("no training curve: {error}"))).ok().map(|()| CURVE)
+}
+
+/// Takes the curve of an earlier run away: it would pass for this vector's.
+pub fn remove_curve(dir: &Path) {
+    for extension in ["svg", "png"] {
+        // Most often there is none; what cannot be removed cannot be helped.
+        let _ = std::fs::remove_file(dir.join(CURVE).with_extension(extension));
+    }
+}
+
+/// Leaves the model card beside the vector.
+pub fn write_card(dir: &Path, vector: &SteeringVector, epochs: &[EpochRecord], curve: Option<&str>, log: Log) -> Result<()> {
+    if !card::write(dir, &card::model_card(vector, VECTOR_FILE, epochs, curve))? {
+        let path = dir.join(card::CARD_FILE);
+        log.warn(format!("{} is no model card of bipo and stays as it is", path.display()));
+    }
+    Ok(())
+}
+
+/// A JSON value as the files of a run hold it: indented, with a line feed at the end.
+pub fn pretty(value: &Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
+}

@@ -1,0 +1,67 @@
+//! `--test-generation`: a short sweep with the vector that was just made, behind what the run says or in its JSON.
+
+use bipo::Result;
+use bipo::model::Model;
+use bipo::session::{Demand, Session};
+use bipo::steering::vector::SteeringVector;
+use bipo::text::chat::Message;
+use serde_json::json;
+
+use super::TEST_PROMPT;
+use super::outcome::Said;
+use crate::args::TrainArgs;
+use crate::commands::interrupt::Interrupt;
+use crate::commands::sweep::{Sweep, Texts, greedy};
+use crate::terminal;
+
+/// Magnitudes of the sweep.
+const MAGNITUDES: [f32; 3] = [-2.0, 0.0, 2.0];
+
+/// Number of tokens that are generated at each magnitude, at most.
+const NEW_TOKENS: usize = 48;
+
+/// Prints what a run says, and the sweep where it was asked for.
+pub fn say(
+    said: Said,
+    args: &TrainArgs,
+    (opened, model): (&Session, &Model),
+    vector: &SteeringVector,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    if !args.test_generation {
+        return Ok(said.print()?);
+    }
+    let sweep = || generate(opened, model, vector, interrupt);
+    match said {
+        Said::Text(_) => {
+            said.print()?;
+            Ok(terminal::result(&sweep()?.to_text())?)
+        }
+        Said::Json(mut value) => {
+            // The run is over, whatever becomes of the sweep: it is told of first.
+            let (texts, ended) = match sweep() {
+                Ok(texts) => (Some(texts.results()), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            value["test_generation"] = json!(texts);
+            terminal::json(&value)?;
+            Ok(ended?)
+        }
+    }
+}
+
+/// What a run takes of memory, with that of the sweep where it was asked for.
+pub fn demanded(demand: Demand, args: &TrainArgs, opened: &Session) -> Result<Demand> {
+    if !args.test_generation {
+        return Ok(demand);
+    }
+    let prompt = opened.encoder.encode_prompt(&[Message::new("user", TEST_PROMPT)])?;
+    Ok(demand.and_generation(MAGNITUDES.len(), prompt.ids.len(), NEW_TOKENS))
+}
+
+fn generate(opened: &Session, model: &Model, vector: &SteeringVector, interrupt: &Interrupt) -> Result<Texts> {
+    let options = greedy(NEW_TOKENS, opened, vector.metadata.positions);
+    let magnitudes = &MAGNITUDES;
+    let sweep = Sweep { model, encoder: &opened.encoder, vectors: &vector.layers, magnitudes, options: &options, interrupt };
+    sweep.generate(TEST_PROMPT)
+}

@@ -1,0 +1,59 @@
+//! Vectors that the user names with a factor each: read, added up, and put where the user or their files say.
+
+use std::path::{Path, PathBuf};
+
+use bipo::steering::vector::{CombineOptions, Input, Positions, Spans, SteeringVector, VectorFile, combine};
+use bipo::{Error, Result};
+
+use super::training::run_files::VECTOR_FILE;
+use crate::args::vector_and_scale;
+use crate::terminal::Log;
+use bipo::session::Session;
+
+/// Where a vector is added, as the user says.
+type Places = (Option<Positions>, Option<Spans>);
+
+/// The sum of the vectors, at the layer, positions and spans that are given, else at those of the files.
+pub fn read_vector(vectors: &[String], layer: Option<usize>, places: Places) -> Result<SteeringVector> {
+    settle(read_inputs(vectors, layer)?, places)
+}
+
+/// The sum of what was read, added where the user says, else where the files say.
+pub fn settle(mut inputs: Vec<Input>, (positions, spans): Places) -> Result<SteeringVector> {
+    for known in inputs.iter_mut().map(|input| &mut input.vector.metadata) {
+        known.spans = spans.or(known.spans.filter(|_| positions.is_none()));
+        known.positions = positions.unwrap_or(known.positions);
+    }
+    let vector = combine(inputs, &CombineOptions::default())?;
+    vector.metadata.positions.check(vector.metadata.spans)?;
+    Ok(vector)
+}
+
+/// Reads `FILE[:SCALE]` each, or the last run's vector where none is given. `layer` overrides the files'.
+pub fn read_inputs(vectors: &[String], layer: Option<usize>) -> Result<Vec<Input>> {
+    let named: Vec<(PathBuf, f32)> = vectors.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
+    let last_run = Path::new("bipo_output").join(VECTOR_FILE);
+    if named.is_empty() && !last_run.exists() {
+        let problem = format!("no vector at {}: run `bipo train` first, or give --vector FILE", last_run.display());
+        return Err(Error::Argument(problem));
+    }
+    let named = if named.is_empty() { vec![(last_run, 1.0)] } else { named };
+    let read = |(path, scale): (PathBuf, f32)| -> Result<Input> {
+        let mut input = Input::new(VectorFile::read(&path)?, scale, |file| file.at(layer))?;
+        if layer.is_some() {
+            // The user says where it belongs in this model, whatever the depth of its own.
+            input.vector.metadata.num_hidden_layers = None;
+        }
+        Ok(input)
+    };
+    named.into_iter().map(read).collect()
+}
+
+/// Refuses a vector that does not fit the model, and says where it was trained if that was elsewhere.
+pub fn check_vector(vector: &SteeringVector, opened: &Session, log: Log) -> Result<()> {
+    vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
+    if let Some(note) = vector.transfer_note(&opened.files.name) {
+        log.info(format!("note: {note}"));
+    }
+    Ok(())
+}

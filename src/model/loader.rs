@@ -1,0 +1,49 @@
+//! The tensors of one part of a model: named below a prefix, and read in the dtypes and onto the device that the model is
+//! loaded with. What a tensor is for is the business of the part that asks for it.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::weights::{WeightStorage, Weights};
+use crate::Result;
+use crate::ops::linear::Linear;
+use crate::ops::weight::Weight;
+
+/// Reads tensors by their names below `prefix`.
+#[derive(Clone)]
+pub(super) struct Loader<'a> {
+    pub weights: &'a Weights,
+    /// Dtype of the matrices, where they are not left as their file has them.
+    pub matrices: DType,
+    /// Dtype of everything else.
+    pub activations: DType,
+    pub storage: WeightStorage,
+    pub device: &'a Device,
+    /// Ends in a full stop where it is not empty.
+    pub prefix: String,
+}
+
+impl Loader<'_> {
+    /// The tensors of a part.
+    pub fn part(&self, name: &str) -> Self {
+        Self { prefix: format!("{}{name}.", self.prefix), ..self.clone() }
+    }
+
+    /// `(len)`
+    pub fn vector(&self, name: &str, len: usize) -> Result<Tensor> {
+        self.weights.load(&format!("{}{name}", self.prefix), &[len], self.activations, self.device)
+    }
+
+    /// `(O, I)`
+    pub fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Weight> {
+        self.weights.matrix(&format!("{}{name}", self.prefix), shape, self.matrices, self.device, self.storage)
+    }
+
+    /// Projections of the same input, each with its name and number of outputs, as one whose outputs follow each other.
+    pub fn linear(&self, parts: &[(&str, usize)], inputs: usize, bias: bool) -> Result<Linear> {
+        let matrix = |(name, outputs): &(&str, usize)| self.matrix(&format!("{name}.weight"), [*outputs, inputs]);
+        let weight = Weight::stack(parts.iter().map(matrix).collect::<Result<_>>()?)?;
+        let biases = |(name, outputs): &(&str, usize)| self.vector(&format!("{name}.bias"), *outputs);
+        let bias = bias.then(|| parts.iter().map(biases).collect::<Result<Vec<_>>>()).transpose()?;
+        Ok(Linear { weight, bias: bias.map(|parts| Tensor::cat(&parts, 0)).transpose()? })
+    }
+}

@@ -1,0 +1,176 @@
+//! What the blocks of one pass are told of its rows: positions, which rows see which, which are seen through keys and values
+//! that were computed before, and which the last block computes. How sequences lie in rows is `layout`'s business.
+
+use candle_core::{Device, Tensor};
+
+use super::layout::Layout;
+use crate::Result;
+use crate::ops::attention::{Segment, Segments};
+use crate::ops::rope::{self, Angles, Rope};
+use crate::ops::rows::RowSet;
+
+/// Rows of one pass as the blocks need them: made once, used by every block.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub(super) segments: Segments,
+    pub(super) angles: Angles,
+    frozen: Option<Frozen>,
+}
+
+/// Rows that are not in a pass but seen by it.
+#[derive(Debug, Clone)]
+struct Frozen {
+    keys: FrozenKeys,
+    /// The `R` rows of the pass, of all rows `T`.
+    live: RowSet,
+    live_rows: Vec<usize>,
+    /// All rows, of the frozen rows followed by those of the pass.
+    order: RowSet,
+}
+
+/// Keys, rotated, and values of rows that were computed before, for each block from one on. `(frozen, K·D)` each.
+#[derive(Debug, Clone)]
+pub struct FrozenKeys {
+    first: usize,
+    blocks: Vec<[Tensor; 2]>,
+}
+
+impl FrozenKeys {
+    /// Those of some sequences, one after the other, `(blocks, 2, rows, K·D)` each, brought to `device` together; the first is
+    /// of block `first`.
+    pub fn new(first: usize, sequences: &[Tensor], device: &Device) -> Result<Self> {
+        if sequences.is_empty() {
+            return Ok(Self { first, blocks: Vec::new() });
+        }
+        let joined = Tensor::cat(sequences, 2)?.to_device(device)?; // (blocks, 2, frozen, K·D)
+        let of = |block: usize, which: usize| -> Result<Tensor> { Ok(joined.get(block)?.get(which)?) };
+        let blocks = (0..joined.dim(0)?).map(|block| Ok([of(block, 0)?, of(block, 1)?])).collect::<Result<_>>()?;
+        Ok(Self { first, blocks })
+    }
+}
+
+/// The rows that are queries in a block whose other rows nobody reads.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    segments: Segments,
+    rows: RowSet,
+    angles: Angles,
+}
+
+impl Plan {
+    /// Runs of rows.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Positions and runs of `layout` as tensors on `device`.
+    pub fn new(layout: &Layout, rope: &Rope, device: &Device) -> Result<Self> {
+        let angles = Angles::new(rope, &layout.positions, &layout.lengths, device)?;
+        let segments = Segments::new(layout.segments.clone(), layout.rows(), device)?;
+        Ok(Self { segments, angles, frozen: None })
+    }
+
+    /// Some rows of `layout` alone (ascending; of each run those at its end): the others are seen through their keys and
+    /// values.
+    pub fn of_rows(layout: &Layout, rows: &[usize], keys: FrozenKeys, rope: &Rope, device: &Device) -> Result<Self> {
+        let of_rows = |values: &[usize]| -> Vec<usize> { rows.iter().map(|row| values[*row]).collect() };
+        let angles = Angles::new(rope, &of_rows(&layout.positions), &of_rows(&layout.lengths), device)?;
+        let (segments, queries) = layout.select(rows);
+        debug_assert_eq!(queries, rows);
+        let frozen_count = layout.rows() - rows.len();
+        let (mut frozen, mut live) = (0..frozen_count, frozen_count..);
+        let place = |row: usize| if rows.binary_search(&row).is_ok() { live.next() } else { frozen.next() };
+        let order: Vec<usize> = (0..layout.rows()).filter_map(place).collect();
+        let (order, live) = (RowSet::new(&order, layout.rows(), device)?, RowSet::new(rows, layout.rows(), device)?);
+        let frozen = Some(Frozen { keys, live, live_rows: rows.to_vec(), order });
+        let segments = Segments::new(segments, layout.rows(), device)?;
+        Ok(Self { segments, angles, frozen })
+    }
+
+    /// Keys and values of all rows in a block, given those of the rows of the pass. `(R, K·D)` → `(T, K·D)` each
+    pub(super) fn with_frozen(&self, block: usize, [k, v]: [Tensor; 2]) -> Result<[Tensor; 2]> {
+        let Some(frozen) = &self.frozen else { return Ok([k, v]) };
+        let known = block.checked_sub(frozen.keys.first).and_then(|at| frozen.keys.blocks.get(at));
+        let Some([known_k, known_v]) = known else {
+            return Err(candle_core::Error::msg(format!("no keys of the frozen rows in block {block}")).into());
+        };
+        let joined = |known: &Tensor, of_pass: &Tensor| frozen.order.take(&Tensor::cat(&[known, of_pass], 0)?);
+        Ok([joined(known_k, &k)?, joined(known_v, &v)?])
+    }
+
+    /// The rows of the pass. `(T, ·)` → `(R, ·)`.
+    pub(super) fn of_pass(&self, of_all: Tensor) -> Result<Tensor> {
+        match &self.frozen {
+            Some(frozen) => frozen.live.take(&of_all),
+            None => Ok(of_all),
+        }
+    }
+
+    /// The plan's selection of `rows` (ascending) of the same layout, and the rows that it yields: each run's from its
+    /// first wanted row to its last.
+    pub fn select(&self, layout: &Layout, rows: &[usize], device: &Device) -> Result<(Selection, Vec<usize>)> {
+        let (segments, rows) = layout.select(rows);
+        let place = |row: &usize| match &self.frozen {
+            Some(frozen) => frozen.live_rows.binary_search(row).unwrap_or_else(|at| at),
+            None => *row,
+        };
+        let of_pass: Vec<usize> = rows.iter().map(place).collect();
+        let count = self.frozen.as_ref().map_or(layout.rows(), |frozen| frozen.live_rows.len());
+        let selected = RowSet::new(&of_pass, count, device)?;
+        let segments = Segments::new(segments, layout.rows(), device)?;
+        Ok((Selection { segments, angles: self.angles.select(&selected)?, rows: selected }, rows))
+    }
+}
+
+impl Selection {
+    /// Runs of the selected rows.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+}
+
+/// The rows of a plan whose queries a block computes: all, or a selection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Queries<'a> {
+    pub plan: &'a Plan,
+    selection: Option<&'a Selection>,
+}
+
+impl<'a> Queries<'a> {
+    pub fn all(plan: &'a Plan) -> Self {
+        Self { plan, selection: None }
+    }
+
+    pub fn of(plan: &'a Plan, selection: &'a Selection) -> Self {
+        Self { plan, selection: Some(selection) }
+    }
+
+    pub fn segments(&self) -> &'a Segments {
+        self.selection.map_or(&self.plan.segments, |selection| &selection.segments)
+    }
+
+    /// Rotations of the queries; those of the keys are the plan's.
+    pub fn angles(&self) -> &'a Angles {
+        self.selection.map_or(&self.plan.angles, |selection| &selection.angles)
+    }
+
+    pub fn selected(&self) -> Option<rope::Selected<'a>> {
+        self.selection.map(|selection| (&selection.rows, &selection.angles))
+    }
+
+    /// The rows that are queries. `(R, ·)` → `(Q, ·)`.
+    pub fn take(&self, x: &Tensor) -> Result<Tensor> {
+        match self.selection {
+            Some(selection) => selection.rows.take(x),
+            None => Ok(x.clone()),
+        }
+    }
+
+    /// The queries back in their positions, other rows zero. `(Q, ·)` → `(R, ·)`.
+    pub fn put_back(&self, x: &Tensor) -> Result<Tensor> {
+        match self.selection {
+            Some(selection) => selection.rows.put_back(x),
+            None => Ok(x.clone()),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Products of a few rows with every row of a weight, bound by reading the weight: each of its rows is read once. The order
+//! of additions of one result does not depend on how many rows there are, so that a row's results have the same bits alone
+//! and in a batch. The body is compiled for each number of rows; the weight is f32 (`dense`) or encoded
+//! (`encoded`).
+
+pub mod dense;
+pub mod encoded;
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// The most rows that one pass over the weight serves.
+pub const MAX_ROWS: usize = 12;
+
+/// A product whose number of left rows `M` is known when it is compiled.
+pub trait FewRows {
+    /// Computes the product. The implementation must be `#[inline(always)]`.
+    fn run<S: Simd, const M: usize>(self, simd: S);
+}
+
+struct OfRows<const M: usize, P>(P);
+
+impl<const M: usize, P: FewRows> WithSimd for OfRows<M, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.0.run::<S, M>(simd);
+    }
+}
+
+/// Computes a product of `rows` left rows with the widest vector instructions of the machine.
+///
+/// Panics when `rows` is 0 or more than [`MAX_ROWS`].
+pub fn multiply(rows: usize, product: impl FewRows) {
+    let arch = Arch::new();
+    match rows {
+        1 => arch.dispatch(OfRows::<1, _>(product)),
+        2 => arch.dispatch(OfRows::<2, _>(product)),
+        3 => arch.dispatch(OfRows::<3, _>(product)),
+        4 => arch.dispatch(OfRows::<4, _>(product)),
+        5 => arch.dispatch(OfRows::<5, _>(product)),
+        6 => arch.dispatch(OfRows::<6, _>(product)),
+        7 => arch.dispatch(OfRows::<7, _>(product)),
+        8 => arch.dispatch(OfRows::<8, _>(product)),
+        9 => arch.dispatch(OfRows::<9, _>(product)),
+        10 => arch.dispatch(OfRows::<10, _>(product)),
+        11 => arch.dispatch(OfRows::<11, _>(product)),
+        12 => arch.dispatch(OfRows::<12, _>(product)),
+        _ => panic!("{rows} rows, expected 1 to {MAX_ROWS}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

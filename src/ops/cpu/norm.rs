@@ -1,0 +1,62 @@
+//! RMSNorm of f32 rows, one pass over memory.
+
+use candle_core::Tensor;
+
+use super::slices::{self, HostSlice};
+use super::vector::{dot, dot3, vectorised};
+use crate::Result;
+
+/// `x (T, H)`, `weight (H)` → `(T, H)`.
+pub fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+    let (rows, hidden) = x.dims2()?;
+    let x = x.contiguous()?;
+    let (x, w) = (HostSlice::new(&x)?, HostSlice::new(weight)?);
+    let (x, w) = (&*x, &*w);
+    let y = slices::rows(rows, hidden, |row, y| {
+        let x = &x[row * hidden..][..hidden];
+        vectorised(
+            #[inline(always)]
+            || {
+                let r = inverse_rms_row(x, eps);
+                for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                    *y = x * r * w;
+                }
+            },
+        )
+    });
+    slices::tensor(y, (rows, hidden))
+}
+
+/// \[residual +\] the gradient of x. `x`, `dy` and `residual (T, H)` → `(T, H)`.
+pub fn vjp(x: &Tensor, weight: &Tensor, eps: f32, dy: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+    let (rows, hidden) = x.dims2()?;
+    let (x, dy) = (x.contiguous()?, dy.contiguous()?);
+    let (x, w, dy) = (HostSlice::new(&x)?, HostSlice::new(weight)?, HostSlice::new(&dy)?);
+    let (x, w, dy) = (&*x, &*w, &*dy);
+    let residual = residual.map(Tensor::contiguous).transpose()?;
+    let residual = residual.as_ref().map(HostSlice::new).transpose()?;
+    let residual = residual.as_deref();
+    let dx = slices::rows(rows, hidden, |row, dx| {
+        let [x, dy] = [x, dy].map(|x| &x[row * hidden..][..hidden]);
+        if let Some(residual) = residual {
+            dx.copy_from_slice(&residual[row * hidden..][..hidden]);
+        }
+        vectorised(
+            #[inline(always)]
+            || {
+                let r = inverse_rms_row(x, eps);
+                let back = r * r * r / hidden as f32 * dot3(x, w, dy);
+                for (((dx, x), w), dy) in dx.iter_mut().zip(x).zip(w).zip(dy) {
+                    *dx += r * w * dy - back * x;
+                }
+            },
+        )
+    });
+    slices::tensor(dx, (rows, hidden))
+}
+
+/// 1 / √(mean(x²) + eps).
+#[inline(always)]
+fn inverse_rms_row(x: &[f32], eps: f32) -> f32 {
+    1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
+}

@@ -1,0 +1,101 @@
+//! Products by the crate `gemm`, which has kernels for every processor. Large ones are cut in two halves, each with threads
+//! of its own: that beats gemm's own division by 5 to 10 %.
+
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::matrix::{Destination, Matrix};
+
+/// Rows or columns from which on a product is worth two halves.
+const WORTH_HALVING: usize = 128;
+
+/// Elements that are worth a thread when they are copied.
+const WORTH_A_THREAD: usize = 2048;
+
+/// `destination (m, n) = [onto +] a (m, k) · b (k, n)`, by one thread or by all.
+///
+/// # Safety
+/// As `ProductKernel::multiply`.
+pub unsafe fn multiply(destination: Destination, a: Matrix, b: Matrix, parallelism: Parallelism) {
+    // SAFETY: as the caller promises.
+    let destination = unsafe { with_rows_to_add(destination, a.rows, b.cols) };
+    let threads = match parallelism {
+        Parallelism::None => 0,
+        Parallelism::Rayon(threads) => threads,
+    };
+    // The halves are of the weight's rows where they must be packed, else of the activations'. They are the same whatever
+    // the number of threads, so that the bits are.
+    let by_columns = b.col_stride != 1 && b.cols >= 2 * WORTH_HALVING;
+    if threads == 0 || !(by_columns || a.rows >= WORTH_HALVING) {
+        // SAFETY: as the caller promises.
+        return unsafe { multiply_whole(destination, a, b, parallelism) };
+    }
+    let (first, second, halfway) = if by_columns {
+        let (left, right) = b.split_columns((b.cols / 2).next_multiple_of(64));
+        ((a, left), (a, right), destination.at(0, left.cols))
+    } else {
+        let (top, bottom) = a.split_rows((a.rows / 2).next_multiple_of(8));
+        ((top, b), (bottom, b), destination.at(top.rows, 0))
+    };
+    let each = if threads > 3 { Parallelism::Rayon(threads / 2) } else { Parallelism::None };
+    let run = |half: Destination, (a, b): (Matrix, Matrix)| {
+        // SAFETY: the halves are different elements of what the caller promises.
+        unsafe { multiply_whole(half, a, b, each) }
+    };
+    if threads == 1 {
+        run(destination, first);
+        run(halfway, second);
+    } else {
+        rayon::join(|| run(destination, first), || run(halfway, second));
+    }
+}
+
+/// The destination with the rows that are to be added already in it, since gemm adds to nothing else.
+///
+/// # Safety
+/// As [`multiply`].
+unsafe fn with_rows_to_add(destination: Destination, rows: usize, cols: usize) -> Destination {
+    let own = destination.data.cast_const();
+    if destination.onto.is_some_and(|onto| onto != own) {
+        (0..rows).into_par_iter().with_min_len(WORTH_A_THREAD / cols.max(1)).for_each(|row| {
+            let row = destination.at(row, 0);
+            if let Some(onto) = row.onto {
+                // SAFETY: as the caller promises; the two do not overlap.
+                unsafe { std::ptr::copy_nonoverlapping(onto, row.data, cols) }
+            }
+        });
+    }
+    Destination { onto: destination.onto.map(|_| own), ..destination }
+}
+
+/// The product by one call of gemm.
+///
+/// # Safety
+/// As [`multiply`], and what is added must be the destination itself.
+unsafe fn multiply_whole(destination: Destination, a: Matrix, b: Matrix, parallelism: Parallelism) {
+    // SAFETY: the caller answers for the destination; `Matrix::new` keeps what the strides of the operands reach inside
+    // their slices.
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.cols,
+            a.cols,
+            destination.data,
+            1,
+            destination.row_stride as isize,
+            destination.onto.is_some(),
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        )
+    }
+}

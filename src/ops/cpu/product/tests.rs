@@ -1,0 +1,41 @@
+//! Products against f64, whichever kernel is chosen for them.
+
+use super::*;
+
+#[test]
+fn products_in_halves_have_every_element_once() {
+    for (m, n, k) in [(1, 300, 5), (130, 7, 9), (200, 513, 33), (128, 256, 3), (129, 255, 1)] {
+        let number = |i: usize| ((i * 37 % 23) as f32 - 11.0) / 8.0;
+        let (a, b): (Vec<f32>, Vec<f32>) = ((0..m * k).map(number).collect(), (0..k * n).map(|i| number(i + 5)).collect());
+        let transposed: Vec<f32> = (0..n * k).map(|i| b[i % k * n + i / k]).collect();
+        let expected: Vec<f64> =
+            (0..m * n).map(|i| (0..k).map(|l| f64::from(a[i / n * k + l]) * f64::from(b[l * n + i % n])).sum()).collect();
+        let a = Matrix::new(&a, m, k, k);
+        for b in [Matrix::new(&b, k, n, n), Matrix::new(&transposed, n, k, k).t()] {
+            let mut added = vec![1f32; m * (n + 3)];
+            matmul(&mut added, n + 3, Write::Add, a, b, all_threads());
+            for (i, (value, expected)) in product(None, a, b).iter().zip(&expected).enumerate() {
+                assert!((f64::from(*value) - expected).abs() < 1e-4, "{m} {n} {k}: {value} is not {expected}");
+                assert!((f64::from(added[i / n * (n + 3) + i % n]) - expected - 1.0).abs() < 1e-4);
+            }
+            assert!(added.chunks(n + 3).all(|row| row[n..] == [1.0; 3]), "written past a row's end");
+        }
+    }
+}
+
+#[test]
+fn products_have_the_same_bits_with_one_thread_and_with_several() {
+    let (m, n, k) = (200, 700, 600);
+    let (a, b): (Vec<f32>, Vec<f32>) =
+        ((0..m * k).map(|i| (i as f32).sin()).collect(), (0..k * n).map(|i| (i as f32).cos()).collect());
+    let bits = |threads: usize, transposed: bool| -> Vec<u32> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let b = if transposed { Matrix::new(&b, n, k, k).t() } else { Matrix::new(&b, k, n, n) };
+        pool.install(|| product(None, Matrix::new(&a, m, k, k), b)).into_iter().map(f32::to_bits).collect()
+    };
+    for transposed in [false, true] {
+        for threads in [2, 3, 4, 8] {
+            assert!(bits(1, transposed) == bits(threads, transposed), "{threads} threads");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The rows of a frozen matrix on the CPU, as its file or its memory holds them, and the same rows as f32.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::encoding::Encoding;
+use crate::ops::tiles::tiles;
+
+/// The order in which a file holds the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOrder {
+    /// The order that the model wants.
+    Plain,
+    /// Rotary pairs interleaved in each head, as llama.cpp has queries and keys: wanted row j·D/2 + i of a head is the
+    /// file's row 2i + j.
+    Interleaved {
+        /// Number of heads that the rows belong to.
+        heads: usize,
+    },
+}
+
+impl RowOrder {
+    /// The row of the file that is row `wanted` of `rows`.
+    pub fn stored(self, wanted: usize, rows: usize) -> usize {
+        let Self::Interleaved { heads } = self else { return wanted };
+        let (width, half) = (rows / heads, rows / heads / 2);
+        let (head, within) = (wanted / width, wanted % width);
+        head * width + 2 * (within % half) + within / half
+    }
+}
+
+/// Rows of a matrix on the CPU, borrowed.
+#[derive(Clone, Copy)]
+pub struct WeightRows<'a> {
+    /// Number of rows.
+    pub rows: usize,
+    /// Elements of a row.
+    pub cols: usize,
+    encoding: Encoding,
+    order: RowOrder,
+    bytes: &'a [u8],
+    row_bytes: usize,
+    floats: Option<&'a [f32]>,
+}
+
+impl<'a> WeightRows<'a> {
+    /// f32 elements, row by row.
+    pub fn dense(floats: &'a [f32], rows: usize, cols: usize) -> Self {
+        let bytes = bytemuck::cast_slice(floats);
+        let (encoding, order) = (Encoding::F32, RowOrder::Plain);
+        Self { rows, cols, encoding, order, bytes, row_bytes: 4 * cols, floats: Some(floats) }
+    }
+
+    /// Encoded rows, which lie in `order`. The bytes must be whole rows of `cols` elements.
+    pub fn encoded(bytes: &'a [u8], encoding: Encoding, order: RowOrder, [rows, cols]: [usize; 2]) -> Self {
+        // f32 in a file on a machine of its byte order is f32 in memory, where the file aligns it.
+        let as_floats = encoding == Encoding::F32 && order == RowOrder::Plain && cfg!(target_endian = "little");
+        let floats = as_floats.then(|| bytemuck::try_cast_slice(bytes).ok()).flatten();
+        Self { rows, cols, encoding, order, bytes, row_bytes: encoding.row_bytes(cols).unwrap_or(0), floats }
+    }
+
+    /// The matrix itself, if it is f32 in memory.
+    pub fn floats(&self) -> Option<&'a [f32]> {
+        self.floats
+    }
+
+    /// How its rows are encoded.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// The bytes of a row.
+    pub fn row(&self, index: usize) -> &'a [u8] {
+        &self.bytes[self.order.stored(index, self.rows) * self.row_bytes..][..self.row_bytes]
+    }
+
+    /// Some rows as f32, by all threads. `out (range, cols)`
+    pub fn decode(&self, range: Range<usize>, out: &mut [f32]) {
+        let rows = range.into_par_iter().zip(out.par_chunks_exact_mut(self.cols));
+        rows.with_min_len(16).for_each(|(row, out)| self.encoding.decode(self.row(row), out));
+    }
+}
+
+/// One row of stacked parts as f32. The row must be there.
+pub fn decode_row(parts: &[WeightRows], mut index: usize, out: &mut [f32]) {
+    for part in parts {
+        if index < part.rows {
+            return part.encoding.decode(part.row(index), out);
+        }
+        index -= part.rows;
+    }
+}
+
+/// Cuts stacked parts into blocks of at most `most` rows of a part and calls `f` with the first row, the elements and the
+/// number of rows of each. Rows that are not f32 in memory are decoded before.
+pub fn for_each_block(parts: &[WeightRows], most: impl Fn(&WeightRows) -> usize, mut f: impl FnMut(usize, &[f32], usize)) {
+    let mut first = 0;
+    let mut decoded = Vec::new();
+    for part in parts {
+        let most = most(part).max(1);
+        for range in tiles(part.rows, most) {
+            let rows = range.len();
+            let elements = match part.floats() {
+                Some(floats) => &floats[range.start * part.cols..][..rows * part.cols],
+                None => {
+                    decoded.resize(rows * part.cols, 0.0);
+                    part.decode(range, &mut decoded);
+                    &decoded
+                }
+            };
+            f(first, elements, rows);
+            first += rows;
+        }
+    }
+}

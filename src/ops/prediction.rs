@@ -1,0 +1,30 @@
+//! What the head predicts, and what it gives.
+
+use candle_core::Tensor;
+
+/// A token whose log-probability is wanted, and the row that predicts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prediction {
+    /// Row of the hidden states.
+    pub row: usize,
+    /// Token id.
+    pub target: u32,
+}
+
+/// Whether the forward pass also keeps what its gradient needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gradient {
+    /// Keep the expected unembedding of every row.
+    Wanted,
+    /// Give log-probabilities alone, for half the work.
+    NotWanted,
+}
+
+/// What the forward pass gives.
+#[derive(Debug, Clone)]
+pub struct LogProbs {
+    /// log p of each prediction in nats, on the device that computed it: reading it waits for a GPU. `(P,)` f32
+    pub log_probs: Tensor,
+    /// Σᵥ p(v)·W\[v\] of each row, in f32, or on a GPU in the model's dtype. `(R, H)`
+    pub(super) expected: Option<Tensor>,
+}

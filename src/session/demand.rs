@@ -1,0 +1,205 @@
+//! What a command takes of memory beside the model's weights, in rows and texts rather than bytes: what a row takes comes from
+//! the model, the dtype is a choice. [`Need`] is the same in bytes; whether they fit is `fit`'s question.
+
+use std::fmt;
+
+use candle_core::DType;
+
+use super::cache_place::CachePlace;
+use crate::machine::bytes::Bytes;
+use crate::model::config::Config;
+use crate::text::tokens::EncodedPair;
+
+/// Handles and work space of the matrix library, compiled kernels, one chunk of logits with its copies, and the temporaries of
+/// one block: what no other count holds of a device's memory.
+pub const WORKSPACE: Bytes = Bytes(3 << 29);
+
+/// What a command takes of memory beside the weights. The default is nothing: short passes whose results are small.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Demand {
+    /// Rows of each pair, its prompt once, in any order.
+    pub(super) rows: Vec<u64>,
+    /// Number of layers whose residuals are kept for each row.
+    pub(super) kept_layers: usize,
+    /// The blocks above this layer save what their gradient needs; none do where no gradient is taken.
+    pub(super) gradient_above: Option<usize>,
+    /// Pairs a step.
+    pub(super) batch_size: usize,
+    /// Where the residuals lie.
+    pub(super) cache: CachePlace,
+    /// The most that residuals take of main memory before they go to a file.
+    pub(super) cache_memory: Option<Bytes>,
+    /// Texts that are generated at once.
+    pub(super) sweep: Sweep,
+}
+
+/// Texts that are generated at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Sweep {
+    /// Number of texts.
+    pub branches: usize,
+    /// Tokens of the longest prompt.
+    pub prompt_tokens: usize,
+    /// Tokens that are generated at most, of each text.
+    pub new_tokens: usize,
+}
+
+/// Bytes of memory, by what they hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Need {
+    /// Matrices that are held in memory; mapped files can be read again and count nothing.
+    pub weights: Bytes,
+    /// Residuals of the pairs, as far as they are kept in this memory.
+    pub cache: Bytes,
+    /// What one pass of a step keeps for its gradient.
+    pub activations: Bytes,
+    /// Keys and values of the texts that are generated.
+    pub keys: Bytes,
+    /// Logits of the texts that are generated.
+    pub logits: Bytes,
+    /// Everything else.
+    pub workspace: Bytes,
+}
+
+impl Demand {
+    /// Caching the activations of sets of pairs at each of `layers`, and scoring them with vectors; no gradient is taken.
+    pub fn activations(sets: &[&[EncodedPair]], layers: &[usize]) -> Self {
+        // A prompt stands once before both responses.
+        let rows = |pair: &EncodedPair| (pair.chosen.ids.len() + pair.rejected.ids.len() - pair.rejected.start) as u64;
+        Self::of_rows(sets.iter().copied().flatten().map(rows).collect(), layers.len())
+    }
+
+    /// Caching the activations of sets of pairs, then steps of `batch_size` pairs that learn vectors at `layers`.
+    pub fn training(sets: &[&[EncodedPair]], layers: &[usize], batch_size: usize) -> Self {
+        Self::activations(sets, layers).with_gradient(layers.iter().copied().min().unwrap_or(0), batch_size)
+    }
+
+    /// Generating `branches` texts at once, of up to `new_tokens` tokens behind prompts of up to `prompt_tokens`.
+    pub fn generation(branches: usize, prompt_tokens: usize, new_tokens: usize) -> Self {
+        Self::default().and_generation(branches, prompt_tokens, new_tokens)
+    }
+
+    /// The same command also generates texts.
+    pub fn and_generation(mut self, branches: usize, prompt_tokens: usize, new_tokens: usize) -> Self {
+        self.sweep = Sweep { branches, prompt_tokens, new_tokens };
+        self
+    }
+
+    /// The residuals lie in this place, of main memory they take at most `memory`.
+    pub fn cached(mut self, place: CachePlace, memory: Bytes) -> Self {
+        (self.cache, self.cache_memory) = (place, Some(memory));
+        self
+    }
+
+    /// Pairs of so many rows each, whose residuals are kept at so many layers.
+    pub(crate) fn of_rows(rows: Vec<u64>, kept_layers: usize) -> Self {
+        Self { rows, kept_layers, ..Self::default() }
+    }
+
+    /// Steps of `batch_size` pairs take the gradient down to the output of block `layer`.
+    pub(crate) fn with_gradient(mut self, layer: usize, batch_size: usize) -> Self {
+        (self.gradient_above, self.batch_size) = (Some(layer), batch_size);
+        self
+    }
+
+    /// Bytes on a device with its own memory, weights included.
+    pub fn on_device(&self, config: &Config, dtype: DType) -> Need {
+        let weights = bytes(config.matrix_elements(), dtype);
+        let cache = if self.cache == CachePlace::Host { 0 } else { self.residuals(config) };
+        Need { weights, cache: bytes(cache, dtype), workspace: WORKSPACE, ..self.beside(config, dtype) }
+    }
+
+    /// Bytes in main memory, where weights take `weights` and activations have `dtype`.
+    pub fn on_host(&self, config: &Config, weights: Bytes, dtype: DType) -> Need {
+        let residuals = bytes(self.residuals(config), dtype);
+        let most = self.cache_memory.filter(|_| self.cache != CachePlace::Device).unwrap_or(residuals);
+        Need { weights, cache: residuals.min(most), ..self.beside(config, dtype) }
+    }
+
+    /// What is taken beside weights and cache on either.
+    fn beside(&self, config: &Config, dtype: DType) -> Need {
+        let tokens = (self.sweep.branches as u64).saturating_mul(self.sweep.tokens(config));
+        Need {
+            activations: bytes(self.saved(config, dtype), dtype),
+            keys: bytes(tokens.saturating_mul(keys_a_token(config)), dtype),
+            logits: Bytes((self.sweep.branches as u64).saturating_mul(logits_a_branch(config))),
+            ..Need::default()
+        }
+    }
+
+    /// Numbers of all residuals.
+    fn residuals(&self, config: &Config) -> u64 {
+        self.rows.iter().sum::<u64>().saturating_mul(self.kept_layers as u64).saturating_mul(config.hidden_size as u64)
+    }
+
+    /// Numbers that one pass of a step saves.
+    fn saved(&self, config: &Config, dtype: DType) -> u64 {
+        let Some(layer) = self.gradient_above else { return 0 };
+        let blocks = config.num_hidden_layers.saturating_sub(layer + 1);
+        let a_row = (blocks * config.sizes().saved(1, 1)) as u64;
+        let saved = |pairs: usize| self.largest(pairs).saturating_mul(a_row);
+        // A larger batch goes through in several passes, none of which saves more; a pair goes through whole.
+        let most = (config.matrix_elements() / 3).max((32 << 20) / dtype.size_in_bytes() as u64).max(saved(1));
+        saved(self.batch_size).min(most)
+    }
+
+    /// Rows of the largest `pairs` pairs.
+    fn largest(&self, pairs: usize) -> u64 {
+        let mut rows = self.rows.clone();
+        rows.sort_unstable_by(|a, b| b.cmp(a));
+        rows.iter().take(pairs).sum()
+    }
+}
+
+impl Sweep {
+    /// Tokens that the cache of a text has room for.
+    pub fn tokens(&self, config: &Config) -> u64 {
+        self.prompt_tokens.saturating_add(self.new_tokens).min(config.max_position_embeddings) as u64
+    }
+}
+
+impl Need {
+    /// All bytes.
+    pub fn total(&self) -> Bytes {
+        Bytes(self.parts().iter().fold(0, |sum, (_, part)| part.0.saturating_add(sum)))
+    }
+
+    /// Bytes beside the weights and the activation cache.
+    pub fn beside(&self) -> Bytes {
+        Self { weights: Bytes(0), cache: Bytes(0), ..*self }.total()
+    }
+
+    fn parts(&self) -> [(&'static str, Bytes); 6] {
+        let Self { weights, cache, activations, keys, logits, workspace } = *self;
+        [
+            ("weights", weights),
+            ("activation cache", cache),
+            ("activations of a step", activations),
+            ("keys and values", keys),
+            ("logits", logits),
+            ("work space", workspace),
+        ]
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let parts = self.parts();
+        let taken = parts.iter().filter(|(_, bytes)| bytes.0 > 0).map(|(name, bytes)| format!("{name} {bytes}"));
+        f.write_str(&taken.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Numbers of the keys and values of one token in all blocks.
+pub(super) fn keys_a_token(config: &Config) -> u64 {
+    (config.num_hidden_layers * config.sizes().keys_a_row) as u64
+}
+
+/// Bytes of one text's logits, f32: those of a token, beside those of the token before it.
+pub(super) fn logits_a_branch(config: &Config) -> u64 {
+    2 * 4 * config.vocab_size as u64
+}
+
+fn bytes(numbers: u64, dtype: DType) -> Bytes {
+    Bytes(numbers.saturating_mul(dtype.size_in_bytes() as u64))
+}

@@ -1,0 +1,83 @@
+//! What a user chooses before a model is opened.
+
+use candle_core::{DType, Device};
+
+use crate::text::tokens::ResponsePrefix;
+
+/// Which model to open, and how it reads text and computes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// An alias, a hub id `owner/name[@revision]`, a local directory, or a `.gguf` file.
+    pub model: String,
+    /// `auto`, `cpu`, `cuda[:N]` or `metal`.
+    pub device: String,
+    /// Type of weights and activations.
+    pub dtype: DTypeChoice,
+    /// How matrices are stored.
+    pub weights: WeightsChoice,
+    /// Put in front of conversations that have no system prompt; an empty text is none.
+    pub system: Option<String>,
+    /// `auto` for the model's own chat template, the name of a built-in one, or a Jinja file.
+    pub template: String,
+    /// What stands between a prompt and a response.
+    pub response_prefix: ResponsePrefix,
+    /// Never touch the network.
+    pub offline: bool,
+    /// Show no progress of downloads.
+    pub quiet: bool,
+}
+
+/// Type of weights and activations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DTypeChoice {
+    /// f32 on the CPU, bf16 elsewhere.
+    #[default]
+    Auto,
+    /// 32 bits.
+    F32,
+    /// bfloat16. On the CPU, sums and residual stream are f32.
+    Bf16,
+    /// Half precision. On the CPU, sums and residual stream are f32.
+    F16,
+}
+
+/// How matrices are stored on the CPU; other devices hold them dense.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WeightsChoice {
+    /// Dense where that takes at most half of the machine's memory.
+    #[default]
+    Auto,
+    /// In memory, in their dtype.
+    Dense,
+    /// In their file, as it has them, decoded when they are used.
+    Quantized,
+}
+
+impl Default for SessionOptions {
+    /// SmolLM2-135M-Instruct on the device that this build is for, downloaded without a word where it is not there.
+    fn default() -> Self {
+        Self {
+            model: "smollm2".into(),
+            device: "auto".into(),
+            dtype: DTypeChoice::default(),
+            weights: WeightsChoice::default(),
+            system: None,
+            template: "auto".into(),
+            response_prefix: ResponsePrefix::default(),
+            offline: false,
+            quiet: true,
+        }
+    }
+}
+
+impl DTypeChoice {
+    /// What the choice comes to on a device.
+    pub fn on(self, device: &Device) -> DType {
+        match self {
+            Self::Auto if device.is_cpu() => DType::F32,
+            Self::Auto | Self::Bf16 => DType::BF16,
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+        }
+    }
+}
