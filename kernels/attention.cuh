@@ -12,7 +12,7 @@
 
 const unsigned THREADS = 128;
 
-// As src/ops/attention/tables.rs writes them.
+// As src/ops/cuda/segment_tables.rs writes them.
 struct Segment {
   unsigned first_query, queries;
   unsigned first_end;  // keys that the first query sees, one more for each query behind it; without a window
