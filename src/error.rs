@@ -23,7 +23,7 @@ pub enum Error {
     /// An input file could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
@@ -31,7 +31,7 @@ pub enum Error {
     /// A result could not be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
