@@ -13,7 +13,7 @@
 //! ```
 //! use bipo::data::Pair;
 //! use bipo::session::{Demand, Session, SessionOptions};
-//! use bipo::text::chat::Message;
+//! use bipo::data::Message;
 //! use bipo::train::{TrainConfig, learn};
 //!
 //! # fn main() -> bipo::Result<()> {
@@ -44,7 +44,7 @@
 //!
 //! use bipo::generate::{GenerateOptions, generate};
 //! use bipo::session::{Demand, Session, SessionOptions};
-//! use bipo::text::chat::Message;
+//! use bipo::data::Message;
 //!
 //! # fn main() -> bipo::Result<()> {
 //! # let name = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/llama");

@@ -7,7 +7,8 @@ use bipo::data::Source;
 use bipo::eval::judge::{Endpoint, parse_score};
 use bipo::steering::layers::LayerList;
 use bipo::steering::magnitudes::Magnitudes;
-use bipo::steering::positions::{Positions, Spans};
+use bipo::steering::positions::Positions;
+use bipo::text::spans::Spans;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     if let Ok(magnitudes) = text.parse::<Magnitudes>() {

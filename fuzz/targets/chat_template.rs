@@ -1,7 +1,8 @@
 //! Compiles a chat template in Jinja, and renders a conversation with it.
 #![no_main]
 
-use bipo::text::chat::{ChatTemplate, Message};
+use bipo::data::Message;
+use bipo::text::chat::ChatTemplate;
 
 libfuzzer_sys::fuzz_target!(|source: &str| {
     let Ok(template) = ChatTemplate::from_source("input", source, Some("<s>"), None) else { return };

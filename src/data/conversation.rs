@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
+use super::message::Message;
 use super::pair::Pair;
 use super::table::kind;
-use crate::text::chat::Message;
 
 const USER: &str = "user";
 const ASSISTANT: &str = "assistant";

@@ -11,6 +11,7 @@ mod format;
 mod hub_files;
 mod json;
 mod load;
+mod message;
 mod pages;
 mod pair;
 mod parquet;
@@ -23,6 +24,7 @@ mod truthfulqa;
 
 pub use bundled::{Bundled, bundled};
 pub use load::{Dataset, LoadOptions, load};
+pub use message::Message;
 pub use pair::{Pair, Skipped, TruthfulPairs};
 pub use published::{Published, published};
 pub use questions::{Key, Question, QuestionSet, load_questions};

@@ -1,6 +1,6 @@
 //! A contrastive pair, and a row that was skipped because it gives no pair.
 
-use crate::text::chat::Message;
+use super::message::Message;
 
 /// A contrastive pair with its text as the file has it.
 #[derive(Debug, Clone, PartialEq)]

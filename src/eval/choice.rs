@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use super::bootstrap::Bootstrap;
 use super::{Measure, Unit};
+use crate::data::Message;
 use crate::data::{Key, Pair, Question, QuestionSet};
-use crate::text::chat::Message;
 use crate::text::tokens::{EncodedPair, EncodedResponse, TextEncoder};
 use crate::train::objective::PairLogProbs;
 use crate::{Error, Result};

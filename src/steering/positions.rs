@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantNames};
 
+use crate::text::spans::Spans;
 use crate::{Error, Result};
 
 /// Where a vector is added.
@@ -67,25 +68,6 @@ impl Positions {
             ))),
             _ => Ok(()),
         }
-    }
-}
-
-/// Whose words a vector is added at: the content of that role's messages, as the chat template renders them, without the
-/// template's own tokens. A response and what is generated are the assistant's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, VariantNames)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Spans {
-    /// The user's, in every turn of the prompt.
-    User,
-    /// The assistant's: earlier turns of the prompt, and the response.
-    Assistant,
-}
-
-impl Spans {
-    /// Whether a response's tokens, and generated ones, are in these spans.
-    pub fn includes_response(self) -> bool {
-        self == Self::Assistant
     }
 }
 

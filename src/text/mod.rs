@@ -3,5 +3,6 @@
 //! Begin with [`tokens`], whose `TextEncoder` joins a tokenizer and a template from [`chat`].
 
 pub mod chat;
+pub mod spans;
 pub mod token_ids;
 pub mod tokens;

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use bipo::steering::positions::{Positions, Spans};
+use bipo::steering::positions::Positions;
 use bipo::steering::vector::SteeringVector;
+use bipo::text::spans::Spans;
 use serde_json::Value;
 
 pub fn fixture(name: &str) -> String {
@@ -442,7 +443,7 @@ fn bad_input_gives_one_line_exit_code_2_and_no_output() {
         (&["--layers", "0,9"], "layer 9 out of range: model has 3 layers"),
         (&["--positions", "response", "--spans", "user"], "leaves no token"),
         (&["--positions", "prompt", "--spans", "assistant"], "no token of any pair would be steered"),
-        (&["--spans", "system"], "expected user or assistant"),
+        (&["--spans", "system"], "[possible values: user, assistant]"),
         (&["--spans", "user", "--template", "upper.jinja"], "does not write the messages' texts as they are"),
         (&["--init", "nowhere.safetensors"], "nowhere.safetensors"),
         (&["--cache-memory", "2 parsecs"], "as 2GB or 500MiB"),

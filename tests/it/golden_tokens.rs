@@ -4,10 +4,10 @@
 //! from the ids first and must have that hash: they are then the recorded ones to the letter, whatever decoded them. Encoding
 //! them is held against the recorded ids, so that a wrong template, tokenizer, response start or end token still fails.
 
+use bipo::data::Message;
 use bipo::data::Pair;
 use bipo::session::{Session, SessionOptions};
-use bipo::steering::positions::Spans;
-use bipo::text::chat::Message;
+use bipo::text::spans::Spans;
 use bipo::text::tokens::{ResponsePrefix, TextEncoder};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use bipo::data::TruthfulPairs;
 use bipo::steering::magnitudes::Magnitudes;
-use bipo::steering::positions::{Positions, Spans};
+use bipo::steering::positions::Positions;
+use bipo::text::spans::Spans;
 use clap::{Args, ValueEnum};
 
 use super::model::{ModelArgs, ReportArgs};

@@ -3,10 +3,10 @@
 use std::io::Read;
 use std::path::Path;
 
+use bipo::data::Message;
 use bipo::generate::Prompt;
 use bipo::machine::files::{LARGEST_TEXT, read_input};
 use bipo::steering::positions::Positions;
-use bipo::text::chat::Message;
 use bipo::{Error, Result};
 
 use bipo::session::Session;

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use bipo::steering::vector::{CombineOptions, Input, Positions, Spans, SteeringVector, VectorFile, combine};
+use bipo::steering::vector::{CombineOptions, Input, Positions, SteeringVector, VectorFile, combine};
+use bipo::text::spans::Spans;
 use bipo::{Error, Result};
 
 use super::training::run_files::VECTOR_FILE;

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use ureq::http::{Uri, header};
 
+use crate::data::Message;
 use crate::error::one_line;
-use crate::text::chat::Message;
 use crate::{Error, Result};
 
 /// Variables that can hold the key. The first one that is set is used.

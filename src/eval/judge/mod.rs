@@ -21,7 +21,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::bootstrap::Estimate;
-use crate::text::chat::Message;
+use crate::data::Message;
 use crate::{Error, Result};
 use endpoint::{Client, Failure};
 use results::{Record, Results};

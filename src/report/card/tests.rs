@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::steering::vector::{Metadata, Spans};
+use crate::steering::vector::Metadata;
+use crate::text::spans::Spans;
 
 fn example() -> SteeringVector {
     let training = json!({

@@ -19,7 +19,8 @@ pub use combine::{CombineOptions, Input, combine};
 pub use file::{Encoded, Format, VectorFile};
 pub use metadata::{Combination, Metadata, Part};
 
-pub use crate::steering::positions::{Positions, Spans};
+pub use crate::steering::positions::Positions;
+use crate::text::spans::Spans;
 use crate::{Error, Result};
 
 /// A steering vector: one vector for each steered layer.

@@ -15,32 +15,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use minijinja::{Environment, context};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::data::Message;
 use crate::error::{Error, Result};
 use crate::machine::files::{LARGEST_TEXT, read_input};
-
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    /// Text of the message.
-    pub content: String,
-}
-
-impl Message {
-    /// Creates a message of `role`.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
-    }
-
-    /// Whether this is the system prompt.
-    pub fn is_system(&self) -> bool {
-        self.role == "system"
-    }
-}
 
 /// A compiled template, and the two special tokens that it can refer to.
 #[derive(Debug)]

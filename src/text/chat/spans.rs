@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::Message;
+use crate::data::Message;
 
 /// Place of a message's content in the rendered text.
 #[derive(Debug, Clone, PartialEq, Eq)]

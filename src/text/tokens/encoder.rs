@@ -12,10 +12,11 @@ use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{DecodeStream, Tokenizer};
 
 use super::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
+use crate::data::Message;
 use crate::data::Pair;
 use crate::error::{Error, Result};
-use crate::steering::positions::Spans;
-use crate::text::chat::{ChatTemplate, Message};
+use crate::text::chat::ChatTemplate;
+use crate::text::spans::Spans;
 
 /// What stands between the prompt and the response's own text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

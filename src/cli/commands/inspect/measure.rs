@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use bipo::data::Message;
 use bipo::model::Model;
 use bipo::steering::lens::{self, NEUTRAL_PROMPTS, ResidualNorm, TokenScore};
 use bipo::steering::vector::SteeringVector;
-use bipo::text::chat::Message;
 use bipo::text::tokens::{ResponsePrefix, TextEncoder};
 use bipo::{Error, Result};
 

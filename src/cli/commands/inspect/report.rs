@@ -1,6 +1,7 @@
 //! What an inspection says of files, layers and tokens: `--json` as it is, `text` lays it out.
 
-use bipo::steering::vector::{Combination, Positions, Spans};
+use bipo::steering::vector::{Combination, Positions};
+use bipo::text::spans::Spans;
 use serde::Serialize;
 
 /// A vector longer than this many median residuals drowns them at magnitude 1.

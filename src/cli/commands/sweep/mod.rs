@@ -4,11 +4,11 @@ mod columns;
 
 use std::collections::BTreeMap;
 
+use bipo::data::Message;
 use bipo::generate::{FinishReason, GenerateOptions, Generation, generate};
 use bipo::model::Model;
 use bipo::report::{Answer, Generations};
 use bipo::steering::positions::Positions;
-use bipo::text::chat::Message;
 use bipo::text::tokens::TextEncoder;
 use bipo::{Error, Result};
 use serde::Serialize;

@@ -1,10 +1,10 @@
 //! `--test-generation`: a short sweep with the vector that was just made, behind what the run says or in its JSON.
 
 use bipo::Result;
+use bipo::data::Message;
 use bipo::model::Model;
 use bipo::session::{Demand, Session};
 use bipo::steering::vector::SteeringVector;
-use bipo::text::chat::Message;
 use serde_json::json;
 
 use super::TEST_PROMPT;
