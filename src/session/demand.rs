@@ -6,11 +6,14 @@ use std::fmt;
 use candle_core::DType;
 
 use super::cache_place::CachePlace;
-use super::fit::WORKSPACE;
 use crate::machine::bytes::Bytes;
 use crate::model::config::Config;
 use crate::steering::layers::Layers;
 use crate::text::tokens::EncodedPair;
+
+/// Handles and work space of the matrix library, compiled kernels, one chunk of logits with its copies, and the temporaries of
+/// one block: what no other count holds of a device's memory.
+pub(crate) const WORKSPACE: Bytes = Bytes(3 << 29);
 
 /// What a command takes of memory beside the weights. The default is nothing: short passes whose results are small.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -190,7 +193,7 @@ impl fmt::Display for Need {
 
 /// Numbers of the keys and values of one token in all blocks.
 pub(super) fn keys_a_token(config: &Config) -> u64 {
-    (2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim) as u64
+    config.num_hidden_layers as u64 * config.sizes().keys_a_row as u64
 }
 
 /// Bytes of one text's logits, f32: those of a token, beside those of the token before it.

@@ -13,10 +13,6 @@ use crate::machine::device::DeviceMemory;
 use crate::model::config::Config;
 use crate::model::weights::WeightStorage;
 
-/// Handles and work space of the matrix library, compiled kernels, one chunk of logits with its copies, and the temporaries of
-/// one block: what no other count holds of a device's memory.
-pub const WORKSPACE: Bytes = Bytes(3 << 29);
-
 /// A demand that a device has room for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fit {

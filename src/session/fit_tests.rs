@@ -1,5 +1,6 @@
 //! Counted by hand from the published shapes of the paper's two models.
 
+use super::super::demand::WORKSPACE;
 use super::*;
 use crate::model::shapes::Shape;
 

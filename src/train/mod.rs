@@ -5,6 +5,7 @@ pub mod batch;
 pub mod caa;
 pub mod checkpoint;
 pub mod layer_search;
+mod learn;
 pub mod loss;
 pub mod optim;
 mod records;
@@ -29,6 +30,7 @@ use crate::train::loss::{Loss, bidirectional_dpo, log_sigmoid, margin};
 use crate::train::optim::{Schedule, Scheduler, clip_grad_norm};
 use crate::{Error, Result};
 
+pub use learn::learn;
 pub use records::{EpochRecord, Heldout, Moment, Observer, Outcome, StepRecord, Timings};
 pub use state::TrainState;
 
@@ -85,29 +87,6 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
-    /// The paper's settings for vectors at these layers, with its learning rate for models of 7 billion parameters: smaller
-    /// ones learn faster.
-    pub fn at(layers: impl Into<Layers>) -> Self {
-        Self {
-            layers: layers.into(),
-            epochs: 5,
-            max_steps: None,
-            schedule_epochs: None,
-            batch_size: 4,
-            lr: 5e-4,
-            beta: 0.1,
-            direction: Direction::Sign,
-            max_grad_norm: Some(1.0),
-            positions: Positions::All,
-            weight_decay: 0.05,
-            warmup_steps: 100,
-            scheduler: Scheduler::Cosine,
-            seed: 11,
-            init: None,
-            cache: CacheOptions::default(),
-        }
-    }
-
     /// Steps of one pass over `pairs` pairs.
     pub fn steps_per_epoch(&self, pairs: usize) -> usize {
         pairs.div_ceil(self.batch_size)
@@ -153,16 +132,6 @@ pub fn plan<'m>(
     config.check(model)?;
     let sets: Vec<&[EncodedPair]> = [Some(pairs), heldout].into_iter().flatten().collect();
     CachePlan::new(model, &sets, config.layers.lowest(), config.positions, &config.cache)
-}
-
-/// Learns a vector a layer from these pairs, as `config` says: [`plan`], then [`train`] from the start, with nobody watching.
-///
-/// # Errors
-/// As [`plan`] and [`train`].
-pub fn learn(model: &Model, pairs: &[EncodedPair], config: &TrainConfig) -> Result<Outcome> {
-    let plan = plan(model, pairs, None, config)?;
-    let state = TrainState::new(config, model.config.hidden_size, pairs.len());
-    train(model, plan, config, state, &mut ())
 }
 
 /// Learns a vector a layer, as `config` says, from what [`plan`] laid out for the same `config`. `state` is a new one, or

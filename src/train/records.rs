@@ -122,21 +122,6 @@ pub trait Observer {
     }
 }
 
-/// Nobody watches.
-impl Observer for () {
-    fn cached(&mut self, _: usize, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn step(&mut self, _: &StepRecord, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn epoch(&mut self, _: &EpochRecord, _: &[f32]) -> Result<()> {
-        Ok(())
-    }
-}
-
 /// A finished or stopped run.
 #[derive(Debug)]
 pub struct Outcome {

@@ -10,7 +10,7 @@ use crate::machine::bytes::{Bytes, total_memory};
 use crate::machine::device::{self, DeviceMemory};
 use crate::model::Model;
 use crate::session::cache_place::CachePlace;
-use crate::session::fit;
+use crate::session::demand::WORKSPACE;
 use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::text::tokens::EncodedPair;
@@ -34,7 +34,7 @@ impl Default for CacheOptions {
     /// A quarter of the machine's memory (1 GiB where it is not known), and the system's directory for temporary files.
     fn default() -> Self {
         let memory = total_memory().map_or(1 << 30, |total| total.0 / 4);
-        Self { place: CachePlace::Auto, memory: Bytes(memory), spill_dir: std::env::temp_dir(), beside: fit::WORKSPACE }
+        Self { place: CachePlace::Auto, memory: Bytes(memory), spill_dir: std::env::temp_dir(), beside: WORKSPACE }
     }
 }
 
