@@ -24,7 +24,7 @@
 //! let (pair, _) = session.encoder.encode_pair(&pair, 512)?;
 //!
 //! let config = TrainConfig { max_steps: Some(2), warmup_steps: 0, ..TrainConfig::at(1) };
-//! let demand = Demand::training(&[&[pair.clone()]], &config.layers, config.batch_size);
+//! let demand = Demand::training(&[&[pair.clone()]], config.layers.as_slice(), config.batch_size);
 //! let model = session.load(&demand)?.model;
 //! let outcome = learn(&model, &[pair], &config)?;
 //! assert_eq!((outcome.steps, outcome.v.len()), (2, model.config.hidden_size));

@@ -3,6 +3,7 @@
 mod allocator;
 mod args;
 mod commands;
+mod hints;
 mod terminal;
 
 use std::process::ExitCode;
@@ -13,8 +14,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if terminal::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            terminal::error(&error);
             let library_error = error.chain().find_map(|cause| cause.downcast_ref::<bipo::Error>());
+            terminal::error(&error, library_error.and_then(hints::hint));
             ExitCode::from(library_error.map_or(1, bipo::Error::exit_code))
         }
     }

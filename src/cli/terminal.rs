@@ -153,8 +153,8 @@ fn say_error(line: &str) {
     let _ = writeln!(io::stderr(), "error: {}{more}", line.chars().take(LONGEST).collect::<String>());
 }
 
-/// Prints the one line of an error.
-pub fn error(error: &anyhow::Error) {
+/// Prints the one line of an error, and what to do about it behind its message.
+pub fn error(error: &anyhow::Error, hint: Option<&str>) {
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string) {
         // A transparent wrapper repeats its source.
@@ -162,5 +162,5 @@ pub fn error(error: &anyhow::Error) {
             line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
         }
     }
-    say_error(line.lines().next().unwrap_or_default());
+    say_error(&format!("{}{}", line.lines().next().unwrap_or_default(), hint.unwrap_or_default()));
 }

@@ -9,7 +9,7 @@ use super::{Measure, Unit};
 use crate::data::{Key, Pair, Question, QuestionSet};
 use crate::text::chat::Message;
 use crate::text::tokens::{EncodedPair, EncodedResponse, TextEncoder};
-use crate::train::loss::PairLogProbs;
+use crate::train::objective::PairLogProbs;
 use crate::{Error, Result};
 
 /// Two answers of one question as a pair, so that both share its prompt and the training path scores them.

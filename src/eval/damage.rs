@@ -68,7 +68,7 @@ pub fn score_text(
     }
     match scores.iter().flat_map(|score| &score.nll).all(|nll| nll.is_finite()) {
         true => Ok(scores),
-        false => Err(Error::NotFinite("the neutral text's log-probability is not finite; use smaller magnitudes".into())),
+        false => Err(Error::NotFinite("the neutral text's log-probability is not finite".into())),
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Measure, Unit};
 use crate::model::Model;
 use crate::steering::{Steering, dose};
 use crate::train::activations::Activations;
-use crate::train::loss::{PairLogProbs, margin};
+use crate::train::objective::{PairLogProbs, margin};
 use crate::{Error, Result};
 
 /// Log-probabilities of all pairs under the model that is steered with `magnitude`. `on_pass` is called after each pass.
@@ -28,9 +28,7 @@ pub fn score(
     for (entry, log_probs) in pairs.entries.iter().zip(&scores) {
         if !log_probs.iter().all(|log_prob| log_prob.is_finite()) {
             let row = entry.rows.row;
-            return Err(Error::NotFinite(format!(
-                "row {row}: at magnitude {magnitude} the log-probability is not finite; use a smaller one or --dtype f32"
-            )));
+            return Err(Error::NotFinite(format!("row {row}: at magnitude {magnitude} the log-probability is not finite")));
         }
     }
     Ok(scores)

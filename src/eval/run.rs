@@ -20,7 +20,7 @@ use crate::steering::vector::SteeringVector;
 use crate::text::chat::Message;
 use crate::text::tokens::{EncodedPair, EncodedPrompt, TextEncoder};
 use crate::train::activations::{Activations, CacheOptions, CachePlan};
-use crate::train::loss::PairLogProbs;
+use crate::train::objective::PairLogProbs;
 use crate::{Error, Result};
 
 /// What is measured on, as text. Whatever is empty is not measured.
@@ -142,7 +142,7 @@ pub fn demand(subjects: &[Subject], max_new_tokens: usize) -> Demand {
     // add to prompts is little.
     let demand = subjects.first().map(|Subject { encoded, .. }| {
         let sets: Vec<&[EncodedPair]> = std::iter::once(&encoded.pairs).chain(&encoded.answers).map(Vec::as_slice).collect();
-        Demand::activations(&sets, &0.into())
+        Demand::activations(&sets, &[0])
     });
     let branches = |subject: &Subject| match &subject.treatment {
         Treatment::Vector(_, magnitudes) => magnitudes.len(),

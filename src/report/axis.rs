@@ -1,7 +1,17 @@
 //! An axis: the range that holds all values and ends at ticks, where each value lies in it, and what the ticks say. Ticks are
 //! multiples of 1, 2 or 5 times a power of ten.
 
-use super::chart::Scale;
+/// How values are laid on an axis.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scale {
+    /// Equal differences are equally long.
+    #[default]
+    Linear,
+    /// Linear, with ticks at whole numbers alone: the axis counts something.
+    Whole,
+    /// Equal ratios are equally long, if all values are positive and differ by a factor of ten or more; linear otherwise.
+    Log,
+}
 
 /// An axis from its first tick to its last. On a log axis all places are decadic logarithms.
 #[derive(Debug, Clone, PartialEq)]

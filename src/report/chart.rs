@@ -1,11 +1,7 @@
 //! What a chart is: panels above one another that share the x axis, each with series of points and their intervals. How a chart
 //! looks is decided in `draw`.
 
-use std::path::Path;
-
-use super::{Theme, draw, png};
-use crate::machine::files::{check_writable, write_atomic};
-use crate::{Error, Result};
+use super::axis::Scale;
 
 /// Panels above one another over one x axis.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,18 +27,6 @@ pub struct Panel {
     pub series: Vec<Series>,
     /// A value to compare with, and its name: a dashed line across the panel.
     pub reference: Option<(f64, String)>,
-}
-
-/// How values are laid on an axis.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Scale {
-    /// Equal differences are equally long.
-    #[default]
-    Linear,
-    /// Linear, with ticks at whole numbers alone: the axis counts something.
-    Whole,
-    /// Equal ratios are equally long, if all values are positive and differ by a factor of ten or more; linear otherwise.
-    Log,
 }
 
 /// Points of one kind. A point that is not finite is left out, with a gap in the line.
@@ -87,45 +71,6 @@ impl Chart {
     /// A chart with a linear x axis.
     pub fn new(title: impl Into<String>, x_label: impl Into<String>, panels: Vec<Panel>) -> Self {
         Self { title: title.into(), x_label: x_label.into(), x_scale: Scale::Linear, panels }
-    }
-
-    /// The chart as SVG. [`Theme::Page`] follows the colour scheme of the page that holds it; the others have a background.
-    pub fn to_svg(&self, theme: Theme) -> String {
-        draw::svg(self, theme)
-    }
-
-    /// The chart as PNG, two pixels to a CSS pixel. Text needs no font on the machine.
-    ///
-    /// # Errors
-    /// The picture cannot be rendered or encoded.
-    pub fn to_png(&self, theme: Theme) -> Result<Vec<u8>> {
-        png::png(&self.to_svg(theme))
-    }
-
-    /// Writes the light picture to a file whose name ends in `.svg` or `.png`.
-    ///
-    /// # Errors
-    /// The name ends otherwise, or the file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        let bytes = if is_png(path)? { self.to_png(Theme::Light)? } else { self.to_svg(Theme::Light).into_bytes() };
-        write_atomic(path, &bytes)
-    }
-
-    /// Refuses a path that no chart can be written to, before anything costly is computed.
-    ///
-    /// # Errors
-    /// The name ends neither in `.svg` nor in `.png`, or its folder does not exist.
-    pub fn check_path(path: &Path) -> Result<()> {
-        is_png(path)?;
-        check_writable(path)
-    }
-}
-
-fn is_png(path: &Path) -> Result<bool> {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("svg") => Ok(false),
-        Some("png") => Ok(true),
-        _ => Err(Error::Argument(format!("{}: a chart's file ends in .svg or .png", path.display()))),
     }
 }
 

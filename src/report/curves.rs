@@ -2,7 +2,8 @@
 
 use std::f64::consts::LN_2;
 
-use super::chart::{Chart, Panel, Point, Scale, Series, Style};
+use super::axis::Scale;
+use super::chart::{Chart, Panel, Point, Series, Style};
 use crate::train::{EpochRecord, Heldout, StepRecord};
 
 /// Hues that mean the same in every picture: blue for −, orange for +, as on a page's scale of magnitudes.

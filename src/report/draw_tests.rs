@@ -1,6 +1,6 @@
 //! Tests of what is drawn of points, and of texts that have too little room.
 
-use super::super::chart::Scale;
+use super::super::axis::Scale;
 use super::*;
 
 fn drawn(points: Vec<Point>, style: Style) -> String {

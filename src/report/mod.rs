@@ -17,12 +17,14 @@ mod draw;
 pub mod generations;
 mod html;
 pub mod page;
+mod picture;
 mod png;
 pub mod shell;
 pub mod table;
 mod theme;
 
-pub use chart::{Chart, Panel, Point, Scale, Series, Style};
+pub use axis::Scale;
+pub use chart::{Chart, Panel, Point, Series, Style};
 pub use generations::{Answer, Generations};
 pub use page::{Block, Page, Section};
 pub use table::{Cell, Table};

@@ -8,12 +8,11 @@ use candle_core::DType;
 use super::cache_place::CachePlace;
 use crate::machine::bytes::Bytes;
 use crate::model::config::Config;
-use crate::steering::layers::Layers;
 use crate::text::tokens::EncodedPair;
 
 /// Handles and work space of the matrix library, compiled kernels, one chunk of logits with its copies, and the temporaries of
 /// one block: what no other count holds of a device's memory.
-pub(crate) const WORKSPACE: Bytes = Bytes(3 << 29);
+pub const WORKSPACE: Bytes = Bytes(3 << 29);
 
 /// What a command takes of memory beside the weights. The default is nothing: short passes whose results are small.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -64,15 +63,15 @@ pub struct Need {
 
 impl Demand {
     /// Caching the activations of sets of pairs at each of `layers`, and scoring them with vectors; no gradient is taken.
-    pub fn activations(sets: &[&[EncodedPair]], layers: &Layers) -> Self {
+    pub fn activations(sets: &[&[EncodedPair]], layers: &[usize]) -> Self {
         // A prompt stands once before both responses.
         let rows = |pair: &EncodedPair| (pair.chosen.ids.len() + pair.rejected.ids.len() - pair.rejected.start) as u64;
-        Self::of_rows(sets.iter().copied().flatten().map(rows).collect(), layers.as_slice().len())
+        Self::of_rows(sets.iter().copied().flatten().map(rows).collect(), layers.len())
     }
 
     /// Caching the activations of sets of pairs, then steps of `batch_size` pairs that learn vectors at `layers`.
-    pub fn training(sets: &[&[EncodedPair]], layers: &Layers, batch_size: usize) -> Self {
-        Self::activations(sets, layers).with_gradient(layers.lowest(), batch_size)
+    pub fn training(sets: &[&[EncodedPair]], layers: &[usize], batch_size: usize) -> Self {
+        Self::activations(sets, layers).with_gradient(layers.iter().copied().min().unwrap_or(0), batch_size)
     }
 
     /// Generating `branches` texts at once, of up to `new_tokens` tokens behind prompts of up to `prompt_tokens`.
@@ -193,7 +192,7 @@ impl fmt::Display for Need {
 
 /// Numbers of the keys and values of one token in all blocks.
 pub(super) fn keys_a_token(config: &Config) -> u64 {
-    config.num_hidden_layers as u64 * config.sizes().keys_a_row as u64
+    (config.num_hidden_layers * config.sizes().keys_a_row) as u64
 }
 
 /// Bytes of one text's logits, f32: those of a token, beside those of the token before it.

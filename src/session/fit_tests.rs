@@ -1,8 +1,8 @@
 //! Counted by hand from the published shapes of the paper's two models.
 
-use super::super::demand::WORKSPACE;
 use super::*;
 use crate::model::shapes::Shape;
+use crate::session::demand::WORKSPACE;
 
 const GB: u64 = 1_000_000_000;
 

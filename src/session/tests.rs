@@ -3,7 +3,6 @@
 use candle_core::DType;
 
 use super::*;
-use crate::steering::layers::Layers;
 
 fn options() -> SessionOptions {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama");
@@ -64,7 +63,7 @@ fn no_weight_is_read_for_a_demand_beyond_every_machine() {
     let error = session.load(&texts).unwrap_err();
     assert_eq!(error.exit_code(), 1);
     assert!(error.to_string().starts_with("not enough memory: "), "{error}");
-    let huge = Demand { kept_layers: 1 << 40, ..Demand::activations(&[], &Layers::from(0)) };
+    let huge = Demand { kept_layers: 1 << 40, ..Demand::activations(&[], &[0]) };
     assert!(session.check(&Demand { rows: vec![1 << 20], ..huge }).is_err());
     assert_eq!(session.check(&Demand::default()), Ok(None));
 }

@@ -1,5 +1,5 @@
-//! Which tokens a vector is added at: a rule on the token's position (`--positions`) and one on whose words it belongs to
-//! (`--spans`). Both must hold. How the words are found in a prompt is the business of `tokens`.
+//! Which tokens a vector is added at: a rule on the token's position ([`Positions`]) and one on whose words it belongs to
+//! ([`Spans`]). Both must hold. How the words are found in a prompt is the business of `tokens`.
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantNames};
@@ -62,7 +62,7 @@ impl Positions {
     pub fn check(self, spans: Option<Spans>) -> Result<()> {
         match (self, spans) {
             (Self::Response, Some(Spans::User)) | (Self::Last, Some(_)) => Err(Error::Argument(format!(
-                "--positions {self} with --spans {} leaves no token: take one of the two",
+                "positions {self} with spans {} leaves no token: take one of the two",
                 spans.map_or(String::new(), |spans| spans.to_string())
             ))),
             _ => Ok(()),

@@ -27,10 +27,7 @@ fn rules_that_leave_no_token_are_refused() {
         [(Positions::Response, Spans::User), (Positions::Last, Spans::User), (Positions::Last, Spans::Assistant)]
     {
         let error = positions.check(Some(spans)).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("--positions {positions} with --spans {spans} leaves no token: take one of the two")
-        );
+        assert_eq!(error.to_string(), format!("positions {positions} with spans {spans} leaves no token: take one of the two"));
     }
     assert!(Positions::Last.check(None).is_ok() && Positions::Prompt.check(Some(Spans::Assistant)).is_ok());
 }

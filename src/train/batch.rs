@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use candle_core::{DType, Tensor};
 
+use super::objective::{Objective, PairLogProbs, PairReference};
+use super::responses::Responses;
 use crate::Result;
 use crate::model::Model;
 use crate::model::block::Saved;
@@ -15,8 +17,6 @@ use crate::steering::Steering;
 use crate::steering::layers::Layers;
 use crate::steering::positions::{Positions, TokenPosition};
 use crate::text::tokens::{EncodedPair, EncodedResponse};
-use crate::train::loss::PairLogProbs;
-use crate::train::responses::Responses;
 
 /// A pair as rows `[shared | chosen | rejected]`. The last token of each response is predicted but predicts nothing, so
 /// it has no row.
@@ -397,14 +397,14 @@ impl<'m> Batch<'m> {
         Ok(self.responses.sums(&pass.head.log_probs.to_vec1()?))
     }
 
-    /// Slopes of the bi-directional DPO loss at the pass's log-probabilities, for [`Batch::vjp`]: waits for no GPU that has
+    /// Slopes of the objective's mean loss at the pass's log-probabilities, for [`Batch::vjp`]: waits for no GPU that has
     /// kernels. → `(P,)` f32
-    pub fn dpo_slopes(&self, pass: &UpperPass, beta: f64, d: f64, reference: &[PairLogProbs]) -> Result<Tensor> {
-        self.responses.dpo_slopes(&pass.head.log_probs, beta, d, reference)
+    pub fn slopes(&self, pass: &UpperPass, objective: Objective, d: f64, references: &[PairReference]) -> Result<Tensor> {
+        self.responses.slopes(objective, d, &pass.head.log_probs, references)
     }
 
-    /// Slopes that are given, by response. → `(P,)` f32
-    pub fn slopes(&self, by_response: &[PairLogProbs]) -> Result<Tensor> {
+    /// Slopes that are given for each response, as [`Batch::vjp`] takes them. → `(P,)` f32
+    pub fn slopes_at_tokens(&self, by_response: &[PairLogProbs]) -> Result<Tensor> {
         self.responses.at_tokens(by_response, self.model.device())
     }
 

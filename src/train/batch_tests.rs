@@ -30,9 +30,12 @@ fn step(model: &Model, positions: Positions, beta: f64) -> (Vec<PairLogProbs>, V
     let steering = Steering::new(&BTreeMap::from([(0, v)]), model.device()).unwrap();
     let pass = batch.upper(&residual, 0, &steering, Gradient::Wanted).unwrap();
     // Margins near 0, 1 and −1.
-    let off = |(entry, by): (&Entry, f64)| [entry.reference[0] + by, entry.reference[1]];
-    let reference: Vec<PairLogProbs> = data.entries.iter().zip([0.0, -2.0, 2.0]).map(off).collect();
-    let slopes = batch.dpo_slopes(&pass, beta, -1.0, &reference).unwrap();
+    let off = |(entry, by): (&Entry, f64)| PairReference {
+        log_probs: [entry.reference[0] + by, entry.reference[1]],
+        ..entry.pair_reference()
+    };
+    let references: Vec<PairReference> = data.entries.iter().zip([0.0, -2.0, 2.0]).map(off).collect();
+    let slopes = batch.slopes(&pass, Objective::Bipo { beta }, -1.0, &references).unwrap();
     batch.vjp(pass, &slopes).unwrap()
 }
 

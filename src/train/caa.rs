@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, VariantNames};
 
-use crate::train::activations::{Activations, Entry};
+use super::activations::{Activations, Entry};
 use crate::{Error, Result};
 
 /// Which of a response's tokens the residual is taken at.
@@ -70,8 +70,7 @@ fn difference(data: &Activations, entry: &Entry, positions: CaaPositions, device
             rows.iter().map(|row| live.binary_search(row).ok().map(|place| place as u32)).collect::<Option<Vec<u32>>>();
         let Some(places) = places else {
             let row = entry.rows.row;
-            let problem =
-                "no token of it would be steered, so its activations are not kept: choose other --positions or --spans";
+            let problem = "no token of it would be steered, so its activations are not kept: choose other positions or spans";
             return Err(Error::Argument(format!("row {row}: {problem}")));
         };
         if places.is_empty() {

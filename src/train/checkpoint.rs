@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::optim::AdamW;
+use super::records::{EpochRecord, Heldout, Timings};
+use super::state::TrainState;
 use crate::error::one_line;
 use crate::machine::files;
-use crate::train::optim::AdamW;
-use crate::train::{EpochRecord, Heldout, Timings, TrainState};
 use crate::{Error, Result};
 
 /// The newest checkpoint of a directory.
@@ -97,7 +98,7 @@ pub fn write(dir: &Path, settings: &Value, state: &TrainState) -> Result<()> {
     };
     write().map_err(|error| match exists(dir) {
         true => {
-            let problem = format!("{error}; mend that, then continue from the checkpoint before it with --resume");
+            let problem = format!("{error}; mend that, then continue from the checkpoint before it");
             Error::write(&path, std::io::Error::new(error.kind(), problem))
         }
         false => files::not_written(&path, error),

@@ -1,5 +1,5 @@
 //! Which layer to steer: short runs at each candidate from one pass over the data, ranked by their loss on held-out pairs.
-//! A run here is the run that [`crate::train`] makes at that layer with the same settings, to the bit.
+//! A run here is the run that [`super::trainer`] makes at that layer with the same settings, to the bit.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -9,12 +9,15 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
+use super::activations::{Activations, CachePlan};
+use super::config::TrainConfig;
+use super::observer::Observer;
+use super::records::Heldout;
+use super::trainer::Trainer;
 use crate::model::Model;
 use crate::steering::dose::l2_norm;
 use crate::steering::layers::Layers;
 use crate::text::tokens::EncodedPair;
-use crate::train::activations::{Activations, CachePlan};
-use crate::train::{Heldout, Observer, TrainConfig, Trainer};
 use crate::{Error, Result};
 
 /// Checks a search before anything is computed, and says what the activations of all candidates take: `config.layers`, each
@@ -86,7 +89,7 @@ impl<'a> LayerSearch<'a> {
     /// The short run at each candidate, lowest first; `observer` sees all of their steps, `on_result` each end.
     ///
     /// # Errors
-    /// As [`crate::train::train`], or the user interrupted. A loss that is not finite is no error but a `failure`.
+    /// As [`super::trainer::train`], or the user interrupted. A loss that is not finite is no error but a `failure`.
     pub fn run(&self, observer: &mut dyn Observer, on_result: &mut dyn FnMut(&LayerResult)) -> Result<Vec<LayerResult>> {
         let one = |data: &[Activations; 2]| {
             let result = self.one(data, observer)?;
@@ -142,7 +145,7 @@ pub fn middle_layers(num_blocks: usize) -> Result<Layers> {
 pub fn hold_out(pairs: Vec<EncodedPair>, seed: u64) -> Result<(Vec<EncodedPair>, Vec<EncodedPair>)> {
     let mut rows: Vec<usize> = pairs.iter().map(|pair| pair.row).collect::<BTreeSet<_>>().into_iter().collect();
     if rows.len() < 2 {
-        return Err(Error::Argument("one row cannot be split: give held-out pairs with --eval-dataset".into()));
+        return Err(Error::Argument("one row cannot be split: give held-out pairs of their own".into()));
     }
     rows.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     let held: BTreeSet<usize> = rows[..(rows.len() / 5).max(1)].iter().copied().collect();

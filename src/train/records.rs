@@ -1,9 +1,8 @@
-//! What a run tells: a record of each step and epoch, where the time went, and how it ended; and whom it tells.
+//! What a run tells: a record of each step and epoch, where the time went, and how it ended.
 
 use serde::{Deserialize, Serialize};
 
-use super::TrainState;
-use crate::{Error, Result};
+use crate::Error;
 
 /// One step: one line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -90,35 +89,6 @@ impl Timings {
     /// What of the training loop is measured by itself.
     pub(super) fn measured_s(&self) -> f64 {
         self.step_s() + self.eval_s
-    }
-}
-
-/// When a run offers its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
-    /// After a step.
-    Step,
-    /// After an epoch that is not the last.
-    Epoch,
-    /// The run ends early.
-    Stopped,
-}
-
-/// What a run reports to. Each method may end the run with an error.
-pub trait Observer {
-    /// `done` of `total` pairs are cached.
-    fn cached(&mut self, done: usize, total: usize) -> Result<()>;
-    /// A step is done.
-    fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()>;
-    /// An epoch is done; `v (layers·H)` are the vectors now.
-    fn epoch(&mut self, record: &EpochRecord, v: &[f32]) -> Result<()>;
-    /// The run can be continued from `state`.
-    fn checkpoint(&mut self, _state: &TrainState, _moment: Moment) -> Result<()> {
-        Ok(())
-    }
-    /// Whether the user wants to stop; asked after every step.
-    fn interrupted(&self) -> bool {
-        false
     }
 }
 

@@ -1,12 +1,12 @@
 //! Which response each predicted token of a pass belongs to: sums of log-probabilities by response, and the loss's slope at
 //! each token. Where there are kernels the slopes are computed beside the log-probabilities, in f32, so that nothing waits
-//! for the host between forward and backward; elsewhere from [`crate::train::loss`], in f64.
+//! for the host between forward and backward; elsewhere from [`super::objective`], in f64.
 
 use candle_core::{Device, Tensor};
 
+use super::objective::{Objective, PairLogProbs, PairReference};
 use crate::Result;
 use crate::ops::cuda::{self, Argument, Call, Element, Launcher, Module};
-use crate::train::loss::{PairLogProbs, bidirectional_dpo};
 
 /// The tokens `P` of some pairs' responses.
 #[derive(Debug, Clone)]
@@ -50,26 +50,33 @@ impl Responses {
         Ok(Tensor::from_iter(numbers.chain([0.0]), device)?.narrow(0, 0, self.owners.len())?)
     }
 
-    /// Slopes of the loss ([`bidirectional_dpo`]) at the tokens' log-probabilities, `(P,)` f32. → the same, where they are
-    pub fn dpo_slopes(&self, log_probs: &Tensor, beta: f64, d: f64, reference: &[PairLogProbs]) -> Result<Tensor> {
-        if let (Some(launcher), Some(owners)) = (cuda::launcher(log_probs.device()), &self.table) {
-            return self.slopes_kernel(launcher, [log_probs, owners], [beta, d], reference);
+    /// Slopes of the objective's mean loss at the tokens' log-probabilities, `(P,)` f32. → the same, where they are
+    pub fn slopes(&self, objective: Objective, d: f64, log_probs: &Tensor, references: &[PairReference]) -> Result<Tensor> {
+        match (objective, cuda::launcher(log_probs.device()).zip(self.table.as_ref())) {
+            (Objective::Bipo { beta }, Some((launcher, owners))) => {
+                self.bipo_slopes_kernel(launcher, [log_probs, owners], [beta, d], references)
+            }
+            (_, None) => {
+                let policy = self.sums(&log_probs.to_vec1()?);
+                self.at_tokens(&objective.loss(d, &policy, references).slopes, log_probs.device())
+            }
         }
-        let policy = self.sums(&log_probs.to_vec1()?);
-        self.at_tokens(&bidirectional_dpo(beta, d, &policy, reference).gradients, log_probs.device())
     }
 
-    fn slopes_kernel(
+    fn bipo_slopes_kernel(
         &self,
         launcher: &dyn Launcher,
         [log_probs, owners]: [&Tensor; 2],
         [beta, d]: [f64; 2],
-        reference: &[PairLogProbs],
+        references: &[PairReference],
     ) -> Result<Tensor> {
-        if log_probs.elem_count() != self.owners.len() || reference.len() != self.constants.len() {
+        if log_probs.elem_count() != self.owners.len() || references.len() != self.constants.len() {
             return Err(candle_core::Error::msg("log-probabilities or references of another pass").into());
         }
-        let beyond = self.constants.iter().zip(reference).map(|(c, r)| ((c[0] - r[0]) - (c[1] - r[1])) as f32);
+        let beyond = self.constants.iter().zip(references).map(|(c, reference)| {
+            let r = reference.log_probs;
+            ((c[0] - r[0]) - (c[1] - r[1])) as f32
+        });
         let beyond = Tensor::from_iter(beyond, log_probs.device())?;
         let (count, pairs) = (self.owners.len(), self.constants.len());
         let arguments = vec![

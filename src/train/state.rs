@@ -1,12 +1,13 @@
 //! All that the steps of a run change, in one struct: whoever continues from it computes the same bits as a run that never
-//! stopped. [`crate::train::checkpoint`] is its serialisation.
+//! stopped. [`super::checkpoint`] is its serialisation.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{EpochRecord, Heldout, Timings, TrainConfig};
-use crate::train::optim::AdamW;
+use super::config::TrainConfig;
+use super::optim::AdamW;
+use super::records::{EpochRecord, Heldout, Timings};
 use crate::{Error, Result};
 
 /// A run between two steps.

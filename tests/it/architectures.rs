@@ -15,9 +15,9 @@ use bipo::steering::Steering;
 use bipo::steering::layers::Layers;
 use bipo::steering::positions::{Positions, Spans};
 use bipo::text::tokens::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
-use bipo::train::activations::Activations;
+use bipo::train::activations::{Activations, Entry};
 use bipo::train::batch::{Batch, PairRows};
-use bipo::train::loss::bidirectional_dpo;
+use bipo::train::objective::Objective;
 use candle_core::{DType, Device, Tensor};
 
 use crate::common;
@@ -142,7 +142,7 @@ fn response_log_prob_and_its_gradient_agree_with_autograd() {
         let steering = Steering::new(&BTreeMap::from([(recorded.layer(), zero)]), model.device()).unwrap();
         let pass = batch.upper(&residual, recorded.layer(), &steering, Gradient::Wanted).unwrap();
         let expected = f64::from(recorded.floats("response_logprob")[0]);
-        let slopes = batch.slopes(&[[1.0, 0.0]]).unwrap();
+        let slopes = batch.slopes_at_tokens(&[[1.0, 0.0]]).unwrap();
         let (log_probs, gradient) = batch.vjp(pass, &slopes).unwrap();
         assert!((log_probs[0][0] - expected).abs() < 1e-4, "{name}: {} is not {expected}", log_probs[0][0]);
         let worst = gradient.iter().zip(recorded.floats("grad_v")).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
@@ -251,11 +251,12 @@ fn loss_of(
 ) -> (f64, Vec<f32>) {
     let steering = Steering::new(&layers.split(v), model.device()).unwrap().with_factor(d as f32);
     let pass = batch.upper(residual, data.layer, &steering, Gradient::Wanted).unwrap();
-    let reference: Vec<_> = data.entries.iter().map(|entry| entry.reference).collect();
-    let slopes = batch.dpo_slopes(&pass, 0.5, d, &reference).unwrap();
+    let references: Vec<_> = data.entries.iter().map(Entry::pair_reference).collect();
+    let bipo = Objective::Bipo { beta: 0.5 };
+    let slopes = batch.slopes(&pass, bipo, d, &references).unwrap();
     let (log_probs, gradient) = batch.vjp(pass, &slopes).unwrap();
     let gradient = gradient.into_iter().map(|g| d as f32 * g).collect();
-    (bidirectional_dpo(0.5, d, &log_probs, &reference).value, gradient)
+    (bipo.loss(d, &log_probs, &references).mean(), gradient)
 }
 
 /// Which layers of a model are steered in turn: the first, the last, and all together.

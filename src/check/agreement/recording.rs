@@ -79,7 +79,7 @@ impl Recording {
 
     /// What repeating it takes of memory.
     pub fn demand(&self) -> Demand {
-        Demand::training(&[&self.pairs], &self.config.layers, self.config.batch_size)
+        Demand::training(&[&self.pairs], self.config.layers.as_slice(), self.config.batch_size)
     }
 
     /// Repeats it.

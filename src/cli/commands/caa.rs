@@ -48,7 +48,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let mut config = run::config(&args.run, &opened, layers, None, args.output_dir.clone())?;
     dir.make()?;
     let sets = run::sets(&pairs, heldout_pairs.as_deref());
-    let demand = test_generation::demanded(Demand::activations(&sets, &config.layers), args, &opened)?;
+    let demand = test_generation::demanded(Demand::activations(&sets, config.layers.as_slice()), args, &opened)?;
     let (model, load_s) = run::load(&opened, &mut config, demand, log)?;
     let plan = CachePlan::at_each(&model, &sets, config.layers.clone(), config.positions, &config.cache)?;
     log.info(format!("{}: {} pairs, mean difference at layer {}", dataset.name, pairs.len(), config.layers));

@@ -37,7 +37,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
             (pairs, held, name)
         }
     };
-    let demand = Demand::training(&[&pairs, &heldout_pairs], &config.layers, config.batch_size);
+    let demand = Demand::training(&[&pairs, &heldout_pairs], config.layers.as_slice(), config.batch_size);
     let (model, _) = run::load(&opened, &mut config, demand, log)?;
     let plan = layer_search::plan(&model, &pairs, &heldout_pairs, &config)?;
     let steps = config.total_steps(pairs.len());
@@ -90,7 +90,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
         false => terminal::result(&report.to_text())?,
     }
     args.plot.iter().try_for_each(|path| report.chart().write(path))?;
-    let failure = || Error::NotFinite("every candidate failed; lower --lr or use --dtype f32".into());
+    let failure = || Error::NotFinite("every candidate failed".into());
     stopped.map_or(Ok(()), Err)?;
     report.best_layer.map(|_| ()).ok_or_else(|| failure().into())
 }

@@ -43,7 +43,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         Start::Finished(vector) => return report_finished(args, &vector),
     };
     let sets = run::sets(&pairs, heldout_pairs.as_deref());
-    let demand = Demand::training(&sets, &config.layers, config.batch_size);
+    let demand = Demand::training(&sets, config.layers.as_slice(), config.batch_size);
     let demand = test_generation::demanded(demand, args, &opened)?;
     let (model, load_s) = run::load(&opened, &mut config, demand, log)?;
     let plan = bipo::train::plan(&model, &pairs, heldout_pairs.as_deref(), &config)?;

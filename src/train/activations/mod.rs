@@ -17,7 +17,7 @@ use crate::steering::positions::Positions;
 use crate::steering::{Steering, dose};
 use crate::text::tokens::EncodedPair;
 use crate::train::batch::{Batch, PairRows, Reference};
-use crate::train::loss::PairLogProbs;
+use crate::train::objective::{PairLogProbs, PairReference};
 use crate::{Error, Result};
 
 pub use plan::{CacheOptions, CacheSize, Reuse};
@@ -40,6 +40,13 @@ pub struct Entry {
     /// Keys and values of the frozen rows in the blocks from `Activations::keys_from` on, model dtype.
     /// `(blocks, 2, frozen, K·D)`
     keys: Option<Stored>,
+}
+
+impl Entry {
+    /// What an objective compares the steered pair with.
+    pub fn pair_reference(&self) -> PairReference {
+        PairReference { log_probs: self.reference, tokens: self.rows.response_tokens() }
+    }
 }
 
 /// All pairs of a data set at one layer.
@@ -266,7 +273,7 @@ fn check_finite(group: &[PairRows], reference: &Reference) -> Result<()> {
     match reference.log_probs.iter().position(|log_probs| !is_finite(log_probs)) {
         Some(index) => {
             let row = group[index].row;
-            let problem = "the unsteered model's log-probability is not finite; try --dtype f32";
+            let problem = "the unsteered model's log-probability is not finite";
             Err(Error::NotFinite(format!("row {row}: {problem}")))
         }
         None => Ok(()),

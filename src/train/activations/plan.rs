@@ -10,7 +10,7 @@ use crate::machine::bytes::{Bytes, total_memory};
 use crate::machine::device::{self, DeviceMemory};
 use crate::model::Model;
 use crate::session::cache_place::CachePlace;
-use crate::session::demand::WORKSPACE;
+use crate::session::demand;
 use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::text::tokens::EncodedPair;
@@ -34,7 +34,7 @@ impl Default for CacheOptions {
     /// A quarter of the machine's memory (1 GiB where it is not known), and the system's directory for temporary files.
     fn default() -> Self {
         let memory = total_memory().map_or(1 << 30, |total| total.0 / 4);
-        Self { place: CachePlace::Auto, memory: Bytes(memory), spill_dir: std::env::temp_dir(), beside: WORKSPACE }
+        Self { place: CachePlace::Auto, memory: Bytes(memory), spill_dir: std::env::temp_dir(), beside: demand::WORKSPACE }
     }
 }
 
@@ -119,7 +119,7 @@ pub(super) fn plan(
     let mut sets: Vec<Vec<PairRows>> = sets.iter().map(lay_out).collect();
     for set in &sets {
         if !set.iter().any(PairRows::is_steered) {
-            let problem = "no token of any pair would be steered: choose other --positions or --spans";
+            let problem = "no token of any pair would be steered: choose other positions or spans";
             return Err(Error::Argument(problem.into()));
         }
     }
@@ -169,8 +169,8 @@ pub(super) fn plan(
     if size.spilled.0 > room.disk {
         let (needed, free) = (size.spilled, Bytes(room.disk));
         let problem = format!(
-            "the activation cache takes {needed} beyond --cache-memory {}, but {free} are free there: free some space or raise \
-             --cache-memory",
+            "the activation cache takes {needed} beyond the {} that it may take of memory, but {free} are free there: free some \
+             space or let it take more memory",
             options.memory
         );
         return Err(Error::write(&options.spill_dir, std::io::Error::new(std::io::ErrorKind::StorageFull, problem)));

@@ -77,7 +77,7 @@ impl StoreWriter {
 }
 
 fn failed(dir: &Path, error: &std::io::Error) -> Error {
-    let problem = format!("the activation cache's temporary file: {error}; free some space or raise --cache-memory");
+    let problem = format!("the activation cache's temporary file: {error}; free some space or let the cache take more memory");
     Error::write(dir, std::io::Error::new(error.kind(), problem))
 }
 

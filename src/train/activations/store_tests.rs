@@ -33,6 +33,6 @@ fn a_directory_that_cannot_be_written_to_is_one_clear_error() {
     let error = writer.put(Tensor::new(&[1f32], &Device::Cpu).unwrap()).unwrap_err();
     assert_eq!(error.exit_code(), 1);
     assert!(error.to_string().starts_with("cannot write /nowhere/at/all: the activation cache's"), "{error}");
-    assert!(error.to_string().contains("--cache-memory"));
+    assert!(error.to_string().contains("let the cache take more memory"));
     assert_eq!(free_space(nowhere), None);
 }

@@ -130,7 +130,7 @@ impl Texts {
 
 /// Whether a text ended because no token could be chosen.
 fn is_not_finite(reason: FinishReason) -> bool {
-    !matches!(reason, FinishReason::Stop | FinishReason::Length)
+    reason == FinishReason::NotFinite
 }
 
 /// How a text ended, where that is not its own end.
@@ -138,7 +138,6 @@ fn end_of(generation: &Generation) -> &'static str {
     match generation.finish_reason {
         FinishReason::Stop => "",
         FinishReason::Length => ", cut",
-        #[allow(unreachable_patterns)]
-        _ => ", ended: logits not finite",
+        FinishReason::NotFinite => ", ended: logits not finite",
     }
 }

@@ -1,0 +1,48 @@
+//! A prompt and which of its tokens, and of those generated after it, are steered.
+
+use crate::steering::positions::{Positions, TokenPosition};
+use crate::text::tokens::{EncodedPrompt, PromptSpans};
+
+/// What to continue: a prompt's tokens, and which of them, and of those generated, spans hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Prompt<'a> {
+    pub(super) ids: &'a [u32],
+    spans: Option<&'a PromptSpans>,
+}
+
+impl<'a> From<&'a [u32]> for Prompt<'a> {
+    fn from(ids: &'a [u32]) -> Self {
+        Self { ids, spans: None }
+    }
+}
+
+impl<'a> From<&'a Vec<u32>> for Prompt<'a> {
+    fn from(ids: &'a Vec<u32>) -> Self {
+        ids.as_slice().into()
+    }
+}
+
+impl<'a> From<&'a EncodedPrompt> for Prompt<'a> {
+    fn from(prompt: &'a EncodedPrompt) -> Self {
+        Self { ids: &prompt.ids, spans: prompt.spans.as_ref() }
+    }
+}
+
+impl Prompt<'_> {
+    /// Whether vectors are added at each of its tokens.
+    pub(super) fn steered(&self, positions: Positions) -> Vec<bool> {
+        let in_spans = |token: usize| self.spans.is_none_or(|spans| spans.prompt[token]);
+        let tokens = 0..self.ids.len();
+        tokens.map(|token| in_spans(token) && positions.includes(TokenPosition::of(token, self.ids.len()))).collect()
+    }
+
+    /// Whether a vector at `positions` is added at any token, of the prompt or generated.
+    pub fn is_steered(&self, positions: Positions) -> bool {
+        self.steers_generated(positions) || self.steered(positions).contains(&true)
+    }
+
+    /// Whether they are added at generated tokens.
+    pub(super) fn steers_generated(&self, positions: Positions) -> bool {
+        self.spans.is_none_or(|spans| spans.generated) && positions.includes(TokenPosition::Response)
+    }
+}

@@ -1,0 +1,334 @@
+//! The training loop, from top to bottom: a run, its epochs, their steps, the passes of a step. It writes no file and prints
+//! nothing: the observer does.
+
+use std::time::Instant;
+
+use super::activations::{Activations, CachePlan, Entry};
+use super::collective::{Collective, GradientPart};
+use super::config::{Direction, TrainConfig};
+use super::objective::{Loss, Objective, PairReference};
+use super::observer::{Moment, Observer};
+use super::optim::{Schedule, clip_grad_norm};
+use super::records::{EpochRecord, Heldout, Outcome, StepRecord, Timings};
+use super::state::TrainState;
+use crate::model::Model;
+use crate::ops::head::Gradient;
+use crate::steering::Steering;
+use crate::steering::dose::l2_norm;
+use crate::text::tokens::EncodedPair;
+use crate::{Error, Result};
+
+/// Checks a run before anything is computed or written, and says what its cache takes: the plan that [`train`] follows.
+///
+/// # Errors
+/// The configuration does not fit the model, no token would be steered, or the cache fits neither memory nor disk.
+pub fn plan<'m>(
+    model: &'m Model,
+    pairs: &[EncodedPair],
+    heldout: Option<&[EncodedPair]>,
+    config: &TrainConfig,
+) -> Result<CachePlan<'m>> {
+    config.check(model)?;
+    let sets: Vec<&[EncodedPair]> = [Some(pairs), heldout].into_iter().flatten().collect();
+    CachePlan::new(model, &sets, config.layers.lowest(), config.positions, &config.cache)
+}
+
+/// Learns a vector a layer from these pairs, as `config` says: [`plan`], then [`train`] from the start, without an observer.
+///
+/// # Errors
+/// As [`plan`] and [`train`].
+pub fn learn(model: &Model, pairs: &[EncodedPair], config: &TrainConfig) -> Result<Outcome> {
+    let plan = plan(model, pairs, None, config)?;
+    let state = TrainState::new(config, model.config.hidden_size, pairs.len());
+    train(model, plan, config, state, &mut ())
+}
+
+/// Learns a vector a layer, as `config` says, from what [`plan`] laid out for the same `config`. `state` is a new one, or
+/// one that an observer was offered: the outcome is the same.
+///
+/// # Errors
+/// The state is of another run, a reference log-probability is not finite, a tensor operation or the observer fails. An
+/// interruption and a loss that is not finite are no errors but `Outcome::stopped`.
+pub fn train(
+    model: &Model,
+    plan: CachePlan,
+    config: &TrainConfig,
+    mut state: TrainState,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    let started = Instant::now();
+    let cache_bytes = plan.size().total().0 as usize;
+    let mut sets = plan.compute(|done, total| observer.cached(done, total))?;
+    let data = sets.remove(0);
+    let heldout = sets.pop();
+    state.timings.cache_s += started.elapsed().as_secs_f64();
+    let mut outcome = Trainer::from_state(model, config, &data, state)?.run(heldout.as_ref(), observer)?;
+    outcome.cache_bytes = cache_bytes;
+    Ok(outcome)
+}
+
+/// A run: one call of [`Trainer::step`] a step, [`Trainer::run`] for all of them.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    model: &'a Model,
+    config: &'a TrainConfig,
+    data: &'a Activations,
+    objective: Objective,
+    schedule: Schedule,
+    collective: Collective,
+    /// All that a step changes.
+    pub state: TrainState,
+    /// Gradient of the last step, before clipping. `(layers·H)`
+    pub gradient: Vec<f32>,
+    started: Instant,
+    /// The state's, when this process began with it.
+    earlier: Timings,
+}
+
+impl<'a> Trainer<'a> {
+    /// v where the config starts it; no step done.
+    pub fn new(model: &'a Model, config: &'a TrainConfig, data: &'a Activations) -> Self {
+        let state = TrainState::new(config, model.config.hidden_size, data.entries.len());
+        Self::with(model, config, data, state)
+    }
+
+    /// Continues from `state`.
+    ///
+    /// # Errors
+    /// It is the state of a run with other sizes.
+    pub fn from_state(model: &'a Model, config: &'a TrainConfig, data: &'a Activations, state: TrainState) -> Result<Self> {
+        state.check(config.layers.as_slice().len() * model.config.hidden_size, data.entries.len())?;
+        Ok(Self::with(model, config, data, state))
+    }
+
+    fn with(model: &'a Model, config: &'a TrainConfig, data: &'a Activations, mut state: TrainState) -> Self {
+        state.optimiser.weight_decay = config.weight_decay;
+        Self {
+            model,
+            config,
+            data,
+            objective: config.objective(),
+            schedule: config.schedule(data.entries.len()),
+            collective: Collective::SingleProcess,
+            gradient: vec![0.0; state.v.len()],
+            started: Instant::now(),
+            earlier: state.timings,
+            state,
+        }
+    }
+
+    /// All steps that are left; its outcome knows nothing of the cache.
+    ///
+    /// # Errors
+    /// As [`train`].
+    pub fn run(mut self, heldout: Option<&Activations>, observer: &mut dyn Observer) -> Result<Outcome> {
+        let total_steps = self.config.total_steps(self.data.entries.len());
+        let stopped = loop {
+            let stopped = self.epoch(total_steps, observer)?;
+            if stopped.is_some() {
+                break stopped;
+            }
+            self.end_epoch(heldout, observer)?;
+            if self.state.steps >= total_steps || self.state.epoch >= self.config.epochs {
+                break None;
+            }
+            self.state.next_epoch();
+            self.offer(Moment::Epoch, observer)?;
+        };
+        if stopped.is_some() {
+            self.offer(Moment::Stopped, observer)?;
+        }
+        self.count_time();
+        Ok(self.outcome(stopped))
+    }
+
+    /// The steps that are left of an epoch. Returns why it ended early, if it did: the state is then that of the last good
+    /// step.
+    fn epoch(&mut self, total_steps: usize, observer: &mut dyn Observer) -> Result<Option<Error>> {
+        while self.state.steps < total_steps {
+            let batch = self.state.batch(self.config.batch_size);
+            if batch.is_empty() {
+                break;
+            }
+            let mut rng = self.state.rng.clone();
+            let d = self.config.direction.draw(&mut rng);
+            match self.step(&batch, d, self.state.epoch) {
+                Ok(record) => {
+                    self.state.rng = rng;
+                    self.state.done += batch.len();
+                    observer.step(&record, total_steps)?;
+                }
+                Err(error @ Error::NotFinite(_)) => return Ok(Some(error)),
+                Err(error) => return Err(error),
+            }
+            if observer.interrupted() {
+                return Ok(Some(Error::Interrupted));
+            }
+            self.offer(Moment::Step, observer)?;
+        }
+        Ok(None)
+    }
+
+    fn end_epoch(&mut self, heldout: Option<&Activations>, observer: &mut dyn Observer) -> Result<()> {
+        let heldout = heldout.map(|set| self.evaluate(set)).transpose()?;
+        let is_better = |now: Heldout| self.state.best().is_none_or(|(_, best)| now.loss < best.loss);
+        let best = heldout.is_some_and(|now| now.loss.is_finite() && is_better(now));
+        let record = EpochRecord { epoch: self.state.epoch, step: self.state.steps, heldout, best };
+        observer.epoch(&record, &self.state.v)?;
+        self.state.epochs.push(record);
+        if best {
+            self.state.best_v = Some(self.state.v.clone());
+        }
+        Ok(())
+    }
+
+    fn offer(&mut self, moment: Moment, observer: &mut dyn Observer) -> Result<()> {
+        self.count_time();
+        observer.checkpoint(&self.state, moment)
+    }
+
+    fn count_time(&mut self) {
+        let timings = &mut self.state.timings;
+        let measured = timings.measured_s() - self.earlier.measured_s();
+        timings.other_s = self.earlier.other_s + self.started.elapsed().as_secs_f64() - measured;
+    }
+
+    fn outcome(self, stopped: Option<Error>) -> Outcome {
+        let best = self.state.best().map(|(record, heldout)| (record.epoch, heldout));
+        let TrainState { v, steps, last_loss, last_margin, epochs, best_v, timings, .. } = self.state;
+        Outcome {
+            v: best_v.unwrap_or(v),
+            steps,
+            final_loss: last_loss,
+            final_margin: last_margin,
+            best_epoch: best.map(|(epoch, _)| epoch),
+            heldout: best.map(|(_, heldout)| heldout),
+            epochs,
+            timings,
+            cache_bytes: 0,
+            stopped,
+        }
+    }
+
+    /// One step on the entries at `batch`, in direction `d`.
+    ///
+    /// # Errors
+    /// The loss or the gradient is not finite (v is left as it was), or a tensor operation fails.
+    pub fn step(&mut self, batch: &[usize], d: f64, epoch: usize) -> Result<StepRecord> {
+        let started = Instant::now();
+        let entries: Vec<&Entry> = batch.iter().map(|index| &self.data.entries[*index]).collect();
+        let rows: Vec<usize> = entries.iter().map(|entry| entry.rows.row).collect();
+        let GradientPart { mut loss, margins, mut gradient, rows: tokens } = self.loss_and_gradient(&entries, d)?;
+        if self.config.direction == Direction::Both {
+            let opposite = self.loss_and_gradient(&entries, -d)?;
+            loss = (loss + opposite.loss) / 2.0;
+            gradient.iter_mut().zip(&opposite.gradient).for_each(|(g, o)| *g = (*g + o) / 2.0);
+        }
+        self.check_finite(loss, &margins, &gradient, &rows)?;
+        self.gradient.clone_from(&gradient);
+        let lr = self.schedule.at(self.state.steps);
+        let grad_norm = clip_grad_norm(&mut gradient, self.config.max_grad_norm);
+        let state = &mut self.state;
+        let before = (state.v.clone(), state.optimiser.clone());
+        state.optimiser.step(&mut state.v, &gradient, lr);
+        if state.v.iter().any(|x| !x.is_finite()) {
+            (state.v, state.optimiser) = before;
+            return Err(Error::NotFinite(format!("step {}: the vector is not finite", state.steps + 1)));
+        }
+        state.steps += 1;
+        let margin = mean(margins.iter().copied());
+        (state.last_loss, state.last_margin) = (loss, d * margin);
+        Ok(StepRecord {
+            step: state.steps,
+            epoch,
+            rows,
+            d,
+            loss,
+            margin,
+            accuracy: mean(margins.iter().map(|m| f64::from(d * m > 0.0))),
+            lr,
+            grad_norm,
+            vector_norm: l2_norm(&state.v),
+            tokens,
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Margins at d = ±1 on held-out pairs.
+    pub fn evaluate(&mut self, heldout: &Activations) -> Result<Heldout> {
+        let started = Instant::now();
+        let references: Vec<PairReference> = heldout.entries.iter().map(Entry::pair_reference).collect();
+        let loss = |d: f64| -> Result<Loss> {
+            let policy = heldout.score(self.model, &self.steering(d as f32)?)?;
+            Ok(self.objective.loss(d, &policy, &references))
+        };
+        let (positive, negative) = (loss(1.0)?, loss(-1.0)?);
+        self.state.timings.eval_s += started.elapsed().as_secs_f64();
+        Ok(Heldout {
+            positive_margin: mean(positive.margins.iter().copied()),
+            negative_margin: mean(negative.margins.iter().copied()),
+            positive_right: mean(positive.margins.iter().map(|m| f64::from(*m > 0.0))),
+            negative_right: mean(negative.margins.iter().map(|m| f64::from(*m < 0.0))),
+            loss: mean(positive.by_pair.into_iter().chain(negative.by_pair)),
+        })
+    }
+
+    fn steering(&self, d: f32) -> Result<Steering> {
+        Ok(Steering::new(&self.config.layers.split(&self.state.v), self.model.device())?.with_factor(d))
+    }
+
+    /// All pairs in one pass, or in several where one would save too much for its gradient.
+    fn loss_and_gradient(&mut self, entries: &[&Entry], d: f64) -> Result<GradientPart> {
+        let passes = passes(self.model, entries, self.data.layer);
+        let groups = entries.chunks(entries.len().div_ceil(passes));
+        let parts: Vec<GradientPart> = groups.map(|group| self.pass(group, d)).collect::<Result<_>>()?;
+        Ok(self.collective.sum(&parts))
+    }
+
+    /// Some pairs in one pass.
+    ///
+    /// With CUDA the device runs through it without the host, which waits once, at the end.
+    fn pass(&mut self, entries: &[&Entry], d: f64) -> Result<GradientPart> {
+        let started = Instant::now();
+        let (batch, residual) = self.data.batch(self.model, entries)?; // residual (R, H)
+        let pass = batch.upper(&residual, self.data.layer, &self.steering(d as f32)?, Gradient::Wanted)?;
+        let references: Vec<PairReference> = entries.iter().map(|entry| entry.pair_reference()).collect();
+        let slopes = batch.slopes(&pass, self.objective, d, &references)?;
+        self.state.timings.forward_s += started.elapsed().as_secs_f64();
+
+        let started = Instant::now();
+        let (log_probs, mut gradient) = batch.vjp(pass, &slopes)?;
+        let loss = self.objective.loss(d, &log_probs, &references);
+        gradient.iter_mut().for_each(|g| *g *= d as f32);
+        self.state.timings.backward_s += started.elapsed().as_secs_f64();
+        self.state.timings.tokens += batch.rows() as u64;
+        self.state.timings.flops += batch.flops(self.data.layer);
+        Ok(GradientPart { loss: loss.mean(), margins: loss.margins, gradient, rows: batch.rows() })
+    }
+
+    fn check_finite(&self, loss: f64, margins: &[f64], gradient: &[f32], rows: &[usize]) -> Result<()> {
+        let step = self.state.steps + 1;
+        if let Some(bad) = margins.iter().position(|margin| !margin.is_finite()) {
+            return Err(Error::NotFinite(format!("step {step}: the margin of row {} is not finite", rows[bad])));
+        }
+        if !loss.is_finite() || gradient.iter().any(|g| !g.is_finite()) {
+            return Err(Error::NotFinite(format!("step {step}: the gradient of rows {rows:?} is not finite")));
+        }
+        Ok(())
+    }
+}
+
+/// How many passes a batch takes, so that what each saves for its gradient stays under a third of the weights, or 32 MiB
+/// where that is more: a step never needs much beside the model, however large the batch.
+fn passes(model: &Model, entries: &[&Entry], layer: usize) -> usize {
+    let (in_memory, mapped) = model.weight_bytes();
+    let limit = ((in_memory + mapped) / 3).max(32 << 20);
+    let computed = entries.iter().map(|entry| entry.rows.live_rows().count()).sum();
+    let seen = entries.iter().map(|entry| entry.rows.branches.rows()).sum();
+    model.saved_bytes(layer + 1, computed, seen).div_ceil(limit).clamp(1, entries.len())
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
+    sum / count as f64
+}
