@@ -20,7 +20,7 @@ pub struct Metadata {
     pub num_hidden_layers: Option<usize>,
     /// Positions that the vector is added at.
     pub positions: Positions,
-    /// Role whose messages the vector is added at; `None` means that roles and template text do not matter.
+    /// Role whose messages the vector is added at; `None` means all text, the template's included.
     pub spans: Option<Spans>,
     /// Settings and outcome of the training.
     pub training: Option<serde_json::Value>,
