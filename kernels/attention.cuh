@@ -12,7 +12,7 @@
 
 const unsigned THREADS = 128;
 
-// As src/ops/attention/tables.rs writes them.
+// As src/ops/cuda/segment_tables.rs writes them.
 struct Segment {
   unsigned first_query, queries;
   unsigned first_end;  // keys that the first query sees, one more for each query behind it; without a window
@@ -447,7 +447,7 @@ __device__ void vjp_kv(const T* q, const T* k, const T* v, const T* dy, const fl
   }                                                                                                                         \
   KERNEL(attention_vjp_kv_##D##_##type)
 
-// The tiles are what fits 48 KiB; src/ops/attention/kernel.rs has the same numbers.
+// The tiles are what fits 48 KiB; src/ops/cuda/attention.rs has the same numbers.
 #define WIDEST_KERNELS(T, type)                                                                                             \
   FORWARD_KERNEL(T, type, 256, forward<T, 256, 16, 16>)                                                                     \
   VJP_Q_KERNEL(T, type, 256, vjp_q<T, 256, 8>)                                                                              \

@@ -2,7 +2,7 @@
 // compile the very same files with a C++ compiler, through host.h, and run them on the CPU.
 //
 // Contract of every kernel: sums and statistics in f32; tensors are dense; a block has whole warps; no atomics, so that two
-// runs give the same bits; dynamic shared memory alone, at most 48 KiB, its size in the launch (src/ops/kernels).
+// runs give the same bits; dynamic shared memory alone, at most 48 KiB, its size in the launch (src/ops/cuda).
 #pragma once
 
 #ifdef __CUDACC__

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Runs what uses unsafe code under the address sanitizer: the library's tests of maps, matrix products and what stands on them, and
-# the program, which trains with its cache in a file and sweeps. Needs nightly Rust; builds all dependencies again (target/asan).
+# Runs the code that uses `unsafe` under the address sanitizer: the library's tests of memory maps, of matrix products and of the code that calls
+# them, and the program, which trains with its cache in a file and generates at several magnitudes. Needs nightly Rust. Builds all
+# dependencies again, in target/asan.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 host="$(rustc +nightly -vV | sed -n 's/^host: //p')"
 export RUSTFLAGS=-Zsanitizer=address
-# Lines in the traces of findings.
+# This profile keeps line tables, so that the traces of findings name lines.
 flags=(--profile profiling --target "$host" --target-dir target/asan)
 
-cargo +nightly test "${flags[@]}" --lib -- ops:: activations:: model:: batch:: train:: merge:: vector:: checkpoint:: data::
+cargo +nightly test "${flags[@]}" --lib -- ops:: model:: train:: steering::merge:: steering::vector:: data::
 cargo +nightly build "${flags[@]}" --bin bipo
 bipo="target/asan/$host/profiling/bipo"
 work="$(mktemp -d)"

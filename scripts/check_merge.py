@@ -5,10 +5,10 @@
   bipo merge --model ORIGINAL --vector OUT/steering_vector.safetensors --magnitude 2 -o MERGED
   python scripts/check_merge.py ORIGINAL OUT 2 MERGED
 
-ORIGINAL is a folder with safetensors of a Llama architecture. The hook is the one of the card OUT/README.md, run as it is
-there. Both run in f32, so that they differ by rounding alone (1e-4 of the logits' spread); the bias of a model that is
-stored in bf16 is rounded to bf16 (2^-9 of each element), so there 2^-8 of the vector's own effect is allowed too.
-Needs torch, transformers, safetensors.
+ORIGINAL is a folder with safetensors of a Llama architecture. The hook is the unchanged code of the model card OUT/README.md.
+Both models run in f32, so that they differ only by rounding: by at most 1e-4 of the logits' spread. The bias of a model that is
+stored in bf16 is rounded to bf16 (2^-9 of each element), so for such a model 2^-8 of the vector's own effect is allowed as well.
+Needs torch, transformers and safetensors.
 """
 
 import pathlib

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Compares a sweep of `bipo steer` with llama.cpp (scripts/llamacpp_sweep.c): SmolLM2-135M, one vector at layer 14, five
-# magnitudes, 64 tokens, greedy, 2 threads. Prints a table. The machine should be idle. Linux on x86-64.
+# Compares the speed of `bipo steer` with llama.cpp (scripts/llamacpp_sweep.c): SmolLM2-135M, one vector at layer 14, five
+# magnitudes, 64 tokens, greedy, 2 threads. Prints a table. Run it on an idle machine with Linux on x86-64.
 #
 # usage: scripts/compare-llamacpp.sh [-m MODEL.gguf] [-v VECTOR.safetensors] [-p PYTHON] [-- FLAGS OF compare_llamacpp.py]
-#   -m  model (default: what scripts/fetch-smollm2.sh fetches)
-#   -v  steering vector (default: one from a short run of bipo train)
-#   -p  a Python with the package gguf: llama.cpp is then also measured with f32 weights, those that bipo computes with
+#   -m  model (default: the file that scripts/fetch-smollm2.sh fetches)
+#   -v  steering vector (default: the vector of a short run of bipo train)
+#   -p  a Python with the package gguf: llama.cpp is then also measured with the f32 weights that bipo computes with
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Compares bipo with the plain PyTorch reference (scripts/reference_bipo.py): SmolLM2-135M, layer 14, the first 200 rows of a
-# CSV, batch 4, f32, 2 threads, 5 epochs; then a sweep of five magnitudes. Prints a table. The machine should be idle.
+# CSV, batch 4, f32, 2 threads, 5 epochs; then text at five magnitudes. Prints a table. Run it on an idle machine.
 #
 # usage: scripts/compare-pytorch.sh [-e VENV] [-m MODEL.gguf] [-d DATASET.csv] [-- FLAGS OF compare_pytorch.py]
-#   -e  virtual environment, made if it is not there (default target/compare-venv). One that can already import torch,
-#       transformers, gguf and accelerate is used as it is: on Linux, pip's default torch brings gigabytes of CUDA
-#       libraries along, so put PyTorch's CPU build there first to save that.
-#   -m  model (default: what scripts/fetch-smollm2.sh fetches)
+#   -e  virtual environment, made if it does not exist (default target/compare-venv). If it can already import torch,
+#       transformers, gguf and accelerate, nothing is installed. On Linux, pip's default torch downloads gigabytes of
+#       CUDA libraries; install PyTorch's CPU build into the environment first to avoid that.
+#   -m  model (default: the file that scripts/fetch-smollm2.sh fetches)
 #   -d  dataset (default data/cheerful-train.csv)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,7 +32,7 @@ if ! "$venv/bin/python" -c 'import torch, transformers, safetensors, gguf, accel
     "$venv/bin/pip" install --quiet torch transformers safetensors gguf accelerate numpy >&2
 fi
 cargo build --release --quiet
-# A filter that no benchmark's name matches leaves the ceilings.
+# No benchmark's name matches this filter, so only the machine's ceilings are measured.
 gflops=$(RAYON_NUM_THREADS=2 cargo bench --quiet --bench speed -- ceilings | sed -n 's/^100 %: matrix products \([0-9]*\) .*/\1/p')
 
 "$venv/bin/python" scripts/compare_pytorch.py --bipo "${CARGO_TARGET_DIR:-target}/release/bipo" \

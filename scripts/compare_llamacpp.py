@@ -1,8 +1,9 @@
 """Measure a sweep of `bipo steer` against llama.cpp (llamacpp_sweep.c); scripts/compare-llamacpp.sh runs it.
 
-Times are those of the whole command, loading included. llama.cpp computes with the file's own quantised weights, and once
-more with f32 weights where a copy is given; bipo dequantises to f32, and where it has `--weights quantized` is measured with
-that too. Quantised arithmetic may choose other tokens.
+A sweep generates one text at each of several magnitudes (factors on a steering vector). Times are those of the whole command,
+loading included. llama.cpp computes with the file's own quantised weights, and also with f32 weights if a copy with such weights
+is given. bipo dequantises to f32, and is also measured with `--weights quantized` if it has that flag. Arithmetic with quantised
+weights may choose other tokens.
 """
 
 import argparse
@@ -44,14 +45,14 @@ def main():
     our_ids = token_ids(sweeps["bipo, f32"])
     rows = [measures(name, run, our_ids, reference) for name, run in sweeps.items()]
     print(f"Sweep of {len(magnitudes)} magnitudes x {args.max_new_tokens} tokens; whole command, median of {args.repeats}, in turns")
-    print("(llama.cpp's time / bipo's: must reach 1x, aim for 2x)\n")
+    print("(llama.cpp's time divided by bipo's must reach 1x; the aim is 2x)\n")
     print_table(["", "sweep, s", "tokens", "tokens/s", "peak, MiB", "same text", "llama.cpp's time / its"], rows)
 
     commands = single_commands(args, ours, theirs, magnitudes[-1])
     runs = median_runs(commands, args.repeats)
     one = {name: single(runs[name, 1], runs[name, args.max_new_tokens]) for name, tokens in commands if tokens == 1}
-    print(f"\nOne magnitude ({magnitudes[-1]}), loading left in for the first token, out for the rate")
-    print("(weights as quantised: must be within 4x of llama.cpp's, aim for 1x)\n")
+    print(f"\nOne magnitude ({magnitudes[-1]}), the first token includes loading, the rate does not")
+    print("(with quantised weights, bipo must be within 4x of llama.cpp; the aim is 1x)\n")
     print_table(["", "first token, s", "tokens/s", "peak, MiB"], [[name, *cells(values)] for name, values in one.items()])
     for name, run in sweeps.items():
         if "sweep_s" in run.output:
@@ -74,7 +75,7 @@ def has_weights_flag(args):
 
 
 def single_commands(args, ours, theirs, magnitude):
-    """Commands for one token and for all tokens at one magnitude by each program, by its name and the number of tokens."""
+    """The commands that generate one token and all tokens at one magnitude, keyed by program and number of tokens."""
     programs = {"bipo, f32": [ours]}
     if has_weights_flag(args):
         programs = {"bipo, f32": [ours, "--weights", "dense"], "bipo, weights as quantised": [ours, "--weights", "quantized"]}
@@ -87,7 +88,7 @@ def single_commands(args, ours, theirs, magnitude):
 
 
 def single(first, all_tokens):
-    """Time to the first token, then the rate of those that follow: what the two runs differ by."""
+    """The time to the first token, and the rate of the later tokens, from the difference of the two runs."""
     tokens = len(token_ids(all_tokens)[0]) - 1
     rate = tokens / max(all_tokens.wall_s - first.wall_s, 1e-9)
     return {"first_token_s": first.wall_s, "tokens_per_s": rate, "peak_mib": all_tokens.peak_mib, "walls_s": all_tokens.walls_s}
@@ -150,20 +151,20 @@ def read_vector(path):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bipo", type=pathlib.Path, required=True, help="the binary")
-    parser.add_argument("--sweep", type=pathlib.Path, required=True, help="llamacpp_sweep, compiled")
-    parser.add_argument("--backends", type=pathlib.Path, required=True, help="folder of llama.cpp's libraries")
-    parser.add_argument("--release", default="", help="of llama.cpp, for the table")
-    parser.add_argument("--model", type=pathlib.Path, required=True, help="SmolLM2 as .gguf")
-    parser.add_argument("--f32-model", type=pathlib.Path, help="the same with f32 weights (gguf_to_f32.py)")
-    parser.add_argument("--vector", type=pathlib.Path, help="steering vector (default: from a short training run)")
+    parser.add_argument("--bipo", type=pathlib.Path, required=True, help="the bipo program")
+    parser.add_argument("--sweep", type=pathlib.Path, required=True, help="the compiled llamacpp_sweep")
+    parser.add_argument("--backends", type=pathlib.Path, required=True, help="the folder of llama.cpp's libraries")
+    parser.add_argument("--release", default="", help="the release of llama.cpp, for the table")
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="SmolLM2 as a .gguf file")
+    parser.add_argument("--f32-model", type=pathlib.Path, help="the same model with f32 weights (gguf_to_f32.py)")
+    parser.add_argument("--vector", type=pathlib.Path, help="a steering vector (default: that of a short training run)")
     parser.add_argument("--work-dir", type=pathlib.Path, required=True)
     parser.add_argument("--prompt", default="Tell me about your plans for the weekend, and why you made them.")
     parser.add_argument("--magnitudes", default="-2,-1,0,1,2")
     parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each; the median counts")
+    parser.add_argument("--repeats", type=int, default=3, help="number of runs of each program; the median counts")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json-file", type=pathlib.Path, help="write everything that was measured")
+    parser.add_argument("--json-file", type=pathlib.Path, help="write all measurements to this JSON file")
     return parser.parse_args()
 
 

@@ -1,12 +1,12 @@
 """Measure bipo against the plain PyTorch reference (reference_bipo.py) on the same pairs; scripts/compare-pytorch.sh runs it.
 
-Training: bipo does the whole run. PyTorch repeats its first N steps (same rows, same directions), and its whole run is
-load + median time of a padded token x padded tokens of all steps: an extrapolation, said so in the table. (Steps differ in
-length by a factor of three.) The losses of those N steps are compared too.
-The two take turns, one paused while the other computes: a step of PyTorch every SLICE_S seconds of bipo's, so that both
-meet the machine at the same rate where it is shared with others. Pauses are not counted.
-Sweep: one prompt, five magnitudes, greedy, from the vector that bipo trained. PyTorch's times leave out the start of
-Python and the imports; bipo's are those of the whole command. The targets beside the ratios are the project's own.
+Training: bipo does the whole run. PyTorch repeats the first N steps of that run, with the same rows and directions. The time of
+PyTorch's whole run is extrapolated, and the table says so: time to load + median time of a padded token x padded tokens of all
+steps. (It is counted in tokens because steps differ in length by a factor of three.) The losses of the N steps are compared too.
+The two programs take turns, and each is paused while the other computes: PyTorch does a step after every SLICE_S seconds of bipo.
+If other programs use the machine, both are then disturbed in the same way. Pauses are not counted.
+Sweep: one prompt is answered at five magnitudes (factors on the vector that bipo trained), greedily. PyTorch's times leave out
+the start of Python and the imports; bipo's times are those of the whole command. The project set the targets in the table.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main():
     load_s = torch_train.output["load_s"]
     print(
         f"\n* {load_s:.1f} s to load + {tokens} padded tokens x {torch_token_s * 1e3:.2f} ms, the median of {args.torch_steps} "
-        f"steps: not run to the end. Their losses differ by at most {difference:.1e}."
+        f"steps; PyTorch's training was not run to the end. The losses of the two differ by at most {difference:.1e}."
     )
     explain(bipo_train, speed)
     explain_sweep(args, bipo_sweep, torch_sweep)
@@ -72,7 +72,7 @@ def main():
 
 
 def padded_tokens(args, torch):
-    """Tokens that PyTorch computes in all steps of bipo's run, and its median time for one, of the steps that it did."""
+    """Tokens that PyTorch would compute in all steps of bipo's run, and its median time for a token in the steps that it did."""
     lengths = {int(row): max(pair["chosen"][0], pair["rejected"][0]) for row, pair in torch.output["lengths"].items()}
     steps = [[lengths[row] for row in record["rows"]] for record in records(args.work_dir / "bipo" / "metrics.jsonl")]
     tokens = [2 * len(step) * max(step) for step in steps]
@@ -81,10 +81,10 @@ def padded_tokens(args, torch):
 
 def explain(bipo, speed):
     rates = ", ".join(f"{rate * 1e-9:.0f} by {name}" for name, rate in speed["matmul_flops_per_s"].items())
-    print(f"** not PyTorch's training but the best f32 matrix product measured in this run, GFLOP/s: {rates}.")
+    print(f"** This is not PyTorch's training but the best f32 matrix product measured in this run, GFLOP/s: {rates}.")
     print(f"{speed['flops'] * 1e-12:.1f} TFLOP in {speed['steps_s']:.1f} s of steps, counted by useful_flops.py;", end=" ")
     if speed["flops_by_bipo"] is None:
-        print("bipo reports no count.")
+        print("bipo reports no count of its own.")
     else:
         print(f"bipo's own count is {speed['flops_by_bipo'] / speed['flops'] - 1:+.2%} off.")
     parts = {name: value for name, value in bipo.output["timings"].items() if name.endswith("_s")}
@@ -106,7 +106,7 @@ def row(name, torch, bipo, must="", aim="", note=""):
 
 
 def training_speed(args, bipo, torch):
-    """Useful floating point operations a second of the median step, and the best matrix product's."""
+    """Useful floating-point operations a second of the median step, and the rate of the best matrix product."""
     lengths = {int(row): pair for row, pair in torch.output["lengths"].items()}
     flops, rates_of_steps = 0, []
     steps = records(args.work_dir / "bipo" / "metrics.jsonl")
@@ -187,7 +187,7 @@ def compare_training(args):
 
 
 def records(path):
-    """The steps in a file, which may not exist yet."""
+    """The steps recorded in a file; none if the file does not exist yet."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [json.loads(line) for line in text.split("\n")[:-1]]
 
@@ -209,23 +209,23 @@ def compare_sweep(args):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bipo", type=pathlib.Path, required=True, help="the binary")
+    parser.add_argument("--bipo", type=pathlib.Path, required=True, help="the bipo program")
     parser.add_argument("--python", default=sys.executable, help="a Python that has torch and transformers")
     parser.add_argument("--model", type=pathlib.Path, required=True, help="a .gguf file or a local directory")
-    parser.add_argument("--dataset", type=pathlib.Path, required=True, help="CSV of pairs")
-    parser.add_argument("--work-dir", type=pathlib.Path, required=True, help="where runs and logs go")
-    parser.add_argument("--rows", type=int, default=200, help="first N rows of the dataset")
+    parser.add_argument("--dataset", type=pathlib.Path, required=True, help="a CSV file of pairs")
+    parser.add_argument("--work-dir", type=pathlib.Path, required=True, help="the folder for runs and logs")
+    parser.add_argument("--rows", type=int, default=200, help="use the first N rows of the dataset")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--layer", type=int, default=14)
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--torch-steps", type=int, default=20, help="steps of PyTorch that are timed")
-    parser.add_argument("--repeats", type=int, default=3, help="sweeps of each; the median counts")
-    parser.add_argument("--matmul-gflops", type=float, help="rate of bipo's matrix products, measured in the same run")
+    parser.add_argument("--torch-steps", type=int, default=20, help="number of PyTorch's steps that are timed")
+    parser.add_argument("--repeats", type=int, default=3, help="number of sweeps of each program; the median counts")
+    parser.add_argument("--matmul-gflops", type=float, help="the rate of bipo's matrix products, measured in the same run")
     parser.add_argument("--prompt", default="Tell me about your plans for the weekend, and why you made them.")
     parser.add_argument("--magnitudes", default="-2,-1,0,1,2")
-    parser.add_argument("--json-file", type=pathlib.Path, help="write everything that was measured")
+    parser.add_argument("--json-file", type=pathlib.Path, help="write all measurements to this JSON file")
     return parser.parse_args()
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Assembles in DIR what `cargo build --features cuda` needs where no CUDA toolkit is installed: compiler and headers from
-# NVIDIA's packages on PyPI (105 MB), the static runtime, and stand-ins to link against for the driver and the libraries
-# that only the machine with the GPU has. Nothing is installed elsewhere, no GPU or root is needed. Prints what to set, and
-# leaves the same in DIR/env.sh. Run again, it finds what is there.
+# Assembles in DIR what `cargo build --features cuda` needs if no CUDA toolkit is installed: compiler and headers from
+# NVIDIA's packages on PyPI (105 MB), the static runtime, and empty libraries to link against in place of the driver and of
+# the libraries that only a machine with a GPU has. It needs no GPU and no root, and installs nothing outside DIR. It prints
+# the variables to set and writes them to DIR/env.sh. If you run it again, it does not download again.
 # usage: scripts/cuda-toolkit.sh DIR
 set -euo pipefail
 
-# 13.0, not newer: drivers of the 580 series refuse what later compilers write.
+# The version is 13.0, because drivers of the 580 series refuse what later compilers write.
 packages='
 nvidia-cuda-nvcc==13.0.88 --hash=sha256:56fe502eb77625a12f25172caa3cdddb4e4c8ba2c8c17dba44b164761b380f03
 nvidia-cuda-crt==13.0.88 --hash=sha256:2c8043c7c9e02492716426e9919fc78d2c5b3b2a7a768a88e952676b08aa55a4
@@ -25,13 +25,13 @@ for tool in cargo g++; do
   command -v "$tool" >/dev/null || fail "$tool not found: install it"
 done
 python=${PYTHON:-python3}
-"$python" -m pip --version >/dev/null 2>&1 || fail "$python has no pip: install python3-pip, or set PYTHON to one that has"
+"$python" -m pip --version >/dev/null 2>&1 || fail "$python has no pip: install python3-pip, or set PYTHON to a Python with pip"
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1" || fail "cannot write to $1"
 dir=$(cd "$1" && pwd)
 
 if [ ! -x "$dir/bin/nvcc" ]; then
-  # Beside its place, so that the last step is a rename: an interrupted run leaves no half of a toolkit.
+  # The files are unpacked inside DIR, so that the last step is a rename and an interrupted run leaves no half of a toolkit.
   work=$(mktemp -d "$dir/unpack.XXXXXX") || fail "cannot write to $dir"
   trap 'rm -rf "$work"' EXIT
   echo "cuda-toolkit: downloading with pip (105 MB)" >&2
@@ -47,13 +47,13 @@ if [ ! -x "$dir/bin/nvcc" ]; then
   for part in bin include lib nvvm; do
     rm -rf "${dir:?}/$part"
   done
-  # The compiler is last: that it is there says that the rest is.
+  # The compiler is moved last, so that its presence shows that all other parts are there.
   for part in include lib nvvm bin; do
     mv "$work/tree/nvidia/cu13/$part" "$dir/$part"
   done
 fi
 ln -sfn lib "$dir/lib64"
-# Found before any shared one, so that the program does not need libcudart where it runs.
+# The linker finds the static runtime before a shared one, so that the program runs without libcudart.
 cp -f "$dir/lib/libcudart_static.a" "$dir/lib/libcudart.a"
 
 cp -f "$here/nvcc-dense" "$dir/bin/nvcc-dense"
@@ -62,10 +62,10 @@ cudarc=$("$python" "$here/cuda_stubs.py" find "$here/../Cargo.toml") || fail "ca
 "$python" "$here/cuda_stubs.py" make "$cudarc" "$dir/lib/stubs" || fail "cannot make the libraries to link against"
 
 cat >"$dir/env.sh" <<ENV
-# What a build of bipo with --features cuda needs. CUDA_COMPUTE_CAP is the oldest kind of GPU that the program runs on.
+# Variables for a build of bipo with --features cuda. CUDA_COMPUTE_CAP is the oldest kind of GPU that the program runs on.
 export CUDA_HOME='$dir' NVCC='$dir/bin/nvcc' CUDARC_CUDA_VERSION=13000
 export CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-80}
-# A build in a fraction of the time, without kernels of candle that bipo never calls:
+# This compiler leaves out kernels of candle that bipo never calls, and builds in a fraction of the time:
 # export NVCC='$dir/bin/nvcc-dense'
 ENV
 "$dir/bin/nvcc" --version >/dev/null || fail "$dir/bin/nvcc does not run: remove $dir and try again"

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Libraries to link a CUDA build against where there is neither driver nor toolkit: the names that the crate cudarc declares,
-with the SONAMEs that NVIDIA's libraries have, and no content. Every function returns 999, CUDA's "unknown error", so
-that a program which is started with these says that it cannot use the device. scripts/cuda-toolkit.sh calls it.
+"""Make empty libraries that a CUDA build can link against on a machine without driver and toolkit. They have the names that the
+crate cudarc declares and the SONAMEs of NVIDIA's libraries. Every function returns 999, CUDA's "unknown error", so that a
+program which is started with these libraries reports that it cannot use the device. scripts/cuda-toolkit.sh runs this script.
 
-  cuda_stubs.py find CARGO_TOML        print where cargo has the sources of cudarc
+  cuda_stubs.py find CARGO_TOML        print the folder in which cargo keeps the sources of cudarc
   cuda_stubs.py make CUDARC_DIR OUT    write the libraries into OUT
 """
 
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 
-# The folder of the declarations, the library, and what its names begin with. candle links no other.
+# For each library that candle links: the folder of the declarations, its name, its SONAME, and what its functions begin with.
 LIBRARIES = [
     ("driver", "libcuda.so", "libcuda.so.1", "cu"),
     ("nvrtc", "libnvrtc.so", "libnvrtc.so.13", "nvrtc"),

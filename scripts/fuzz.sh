@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs every fuzz target, or those named: scripts/fuzz.sh MINUTES [JOBS] [TARGET…]. Needs nightly Rust, cargo-fuzz, and for the
-# first corpus Python with numpy and gguf (PYTHON names another than python3). Exits 1 if there is a finding: its input is then
-# in fuzz/artifacts. SANITIZER=none builds without the address sanitizer.
+# Runs every fuzz target, or only the named ones: scripts/fuzz.sh MINUTES [JOBS] [TARGET…]. Needs nightly Rust and cargo-fuzz. For the
+# first corpus it also needs a Python with numpy and gguf (set PYTHON if it is not python3). Exits with 1 if there is a finding, whose
+# input is then in fuzz/artifacts. SANITIZER=none builds without the address sanitizer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-minutes="${1:?minutes to run each target}"
+minutes="${1:?expected the minutes to run each target: scripts/fuzz.sh MINUTES [JOBS] [TARGET…]}"
 jobs="${2:-1}"
-# libFuzzer takes 0 for no limit.
+# libFuzzer would take 0 minutes as no limit.
 [ "$minutes" -gt 0 ] && [ "$jobs" -gt 0 ]
 shift $(($# < 2 ? $# : 2))
 if [ $# -gt 0 ]; then targets=("$@"); else mapfile -t targets < <(cargo +nightly fuzz list); fi
@@ -34,7 +34,7 @@ findings=0
 printf '%-18s %12s %10s  %s\n' target runs coverage findings
 for target in "${targets[@]}"; do
   log="$logs/$target.log"
-  # The last line of progress that there is; the final statistics are missing where a signal ended the run.
+  # The last line of progress is read, because a run that a signal ended has no final statistics.
   runs="$(grep -aoE '^#[0-9]+' "$log" | tail -1 | tr -d '#')"
   coverage="$(grep -aoE ' cov: [0-9]+' "$log" | tail -1 | grep -oE '[0-9]+')" || coverage=0
   finding=none

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write a copy of a GGUF file with every tensor as f32, so that llama.cpp computes with the weights bipo computes with.
+"""Write a copy of a GGUF file with every tensor as f32, so that llama.cpp computes with the same weights as bipo.
 
 usage: python scripts/gguf_to_f32.py MODEL.gguf OUT.gguf     (needs the PyPI package gguf)
 """

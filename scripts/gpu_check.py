@@ -1,5 +1,5 @@
-"""What gpu-check.sh runs: `bipo check`, `bipo bench` and reference_bipo.py, each with a time limit of its own; a part that fails
-is reported and the others go on. Standard library only."""
+"""Run `bipo check`, `bipo bench` and reference_bipo.py, each with a time limit of its own, for gpu-check.sh. If a part fails, it
+is reported and the other parts still run. Needs only Python's standard library."""
 
 import argparse
 import importlib.util
@@ -14,7 +14,7 @@ import time
 from measure import print_table
 
 SCRIPTS = pathlib.Path(__file__).resolve().parent
-# Together 465 s: even if every part used its limit up, the whole stays under 8 minutes.
+# The limits add up to 465 s for all shapes, so the whole script stays under 8 minutes even if every part uses its limit up.
 LIMITS_S = {"check": 75, "model": 60, "bench": 75, "torch": 90}
 LIBRARIES = ["libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10"]
 
@@ -57,7 +57,7 @@ def main():
         "comparison": rows,
         "parts": parts,
     }
-    # The numbers first: what is printed can get lost.
+    # The file is written before anything is printed, because printed output can get lost.
     pathlib.Path(args.output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"{report['device']}, {args.dtype}: {report['seconds']} s in all, {args.output}\n")
     print_table(["part", "outcome", "seconds"], [outcome(name, part) for name, part in parts.items()])
@@ -68,7 +68,7 @@ def main():
 
 
 def run(command, limit_s):
-    """What a command printed as JSON, or why there is nothing."""
+    """The JSON that a command printed, or the reason why there is none."""
     started = time.perf_counter()
     try:
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=limit_s, check=False)
@@ -88,7 +88,7 @@ def run(command, limit_s):
 
 
 def compare(shape, parts):
-    """Rows of the table of one shape: what bipo reached, what PyTorch did, and what is aimed at."""
+    """The table rows of one shape: what bipo reached, what PyTorch reached, and the aim."""
     ours, theirs = (parts[f"{name} {shape}"].get("result") for name in ("bench", "PyTorch"))
     if ours is None:
         return []
@@ -139,7 +139,7 @@ def outcome(name, part):
 
 
 def library_path():
-    """LD_LIBRARY_PATH, with the folders where pip put CUDA's libraries behind it: they are often nowhere else."""
+    """LD_LIBRARY_PATH, followed by the folders where pip put CUDA's libraries, which are often the only ones on a machine."""
     roots = {pathlib.Path(path) for path in [*site.getsitepackages(), site.getusersitepackages(), *sys.path] if path}
     found = {str(file.parent) for root in roots for name in LIBRARIES for file in root.glob(f"nvidia/*/lib/{name}")}
     return os.pathsep.join([path for path in [os.environ.get("LD_LIBRARY_PATH")] if path] + sorted(found))
@@ -151,18 +151,18 @@ def parse_arguments():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bf16", choices=["f32", "bf16", "f16"])
     parser.add_argument("--shapes", default="llama-2-7b,mistral-7b", type=lambda text: text.split(","))
-    parser.add_argument("--model", help="repeat 48 training steps of this model too: smollm2's GGUF file")
-    parser.add_argument("--golden", help="with --model: the folder of the authors' recorded run, instead of the CPU")
+    parser.add_argument("--model", help="also repeat 48 training steps of this model, smollm2's GGUF file")
+    parser.add_argument("--golden", help="with --model, compare with the authors' recorded run in this folder instead of with the CPU")
     parser.add_argument("--prompt-tokens", default=50, type=int)
     parser.add_argument("--response-tokens", default=50, type=int)
     parser.add_argument("--new-tokens", default=64, type=int)
     parser.add_argument("--seconds", default=5.0, type=float, help="repeat products and steps for this long")
     parser.add_argument("--no-torch", action="store_true", help="measure bipo alone")
-    parser.add_argument("--limit-s", type=float, help="one time limit for every part, in place of their own")
-    parser.add_argument("--output", default="gpu-check.json", help="the JSON file")
+    parser.add_argument("--limit-s", type=float, help="give every part this time limit instead of its own")
+    parser.add_argument("--output", default="gpu-check.json", help="write the results to this JSON file")
     args = parser.parse_args()
     if not args.bipo.is_file():
-        sys.exit(f"gpu-check: {args.bipo} is not there: cargo build --release --features cuda makes target/release/bipo")
+        sys.exit(f"gpu-check: {args.bipo} does not exist: cargo build --release --features cuda makes target/release/bipo")
     return args
 
 

@@ -1,13 +1,13 @@
-/* A sweep of magnitudes with llama.cpp, to compare `bipo steer` with: one control vector, one magnitude after another.
+/* Generates with llama.cpp and a control vector at one magnitude after another, to compare `bipo steer` with it.
  *
- * llama.cpp keeps one control vector a context, so magnitudes cannot share a batch. The vector is added to the output of
- * the 0-based block LAYER at every position (LAYER >= 1; llama.cpp has none for block 0). Greedy; stops at the end of turn.
- * The prompt is taken as it is, chat template applied by the caller. Prints one line of JSON.
+ * llama.cpp has one control vector in each context, so magnitudes cannot share a batch. The vector is added to the output of
+ * the 0-based block LAYER at every position (LAYER >= 1, because llama.cpp cannot steer block 0). The likeliest token is taken
+ * until the end of the turn. The caller applies the chat template to the prompt. Prints one line of JSON.
  *
  * usage: llamacpp_sweep BACKENDS_DIR MODEL.gguf V LAYER MAGNITUDES PROMPT_TEXT MAX_NEW_TOKENS THREADS
- *   V: the vector as raw little-endian f32, or a GGUF control vector, which llama.cpp's own function reads
- *   (llamacpp_vector.cpp; LAYER is then not used: its tensors name their layers); MAGNITUDES: -2,-1,0,1,2
- * Build: scripts/fetch-llamacpp.sh, which takes the headers from the release that the library was built from.
+ *   V: the vector as raw little-endian f32, or a GGUF control vector, which llama.cpp's own function reads (llamacpp_vector.cpp);
+ *   the tensors of a GGUF file name their layers, and LAYER is then not used. MAGNITUDES: for example -2,-1,0,1,2
+ * scripts/fetch-llamacpp.sh builds this program with the headers of the release that the library was built from.
  */
 #include <stdbool.h>
 #include <stdio.h>

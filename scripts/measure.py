@@ -1,4 +1,4 @@
-"""Run a command and measure it; print results as a table. Shared by the two comparisons; standard library only."""
+"""Run a command and measure it, and print results as a table. The comparison scripts share it. Needs only the standard library."""
 
 import atexit
 import contextlib
@@ -46,14 +46,14 @@ class Running:
         self.signal(signal.SIGKILL)
 
     def wait_for(self, condition):
-        """Until `condition()` holds."""
+        """Waits until `condition()` holds."""
         while not condition():
             if self.ended is not None and not condition():
                 self.fail()
             time.sleep(0.005)
 
     def while_paused(self, action):
-        """The command stands still while `action()` runs."""
+        """Pauses the command while `action()` runs."""
         running, begun = self.ended is None, time.perf_counter()
         self.signal(signal.SIGSTOP)
         action()
@@ -65,11 +65,11 @@ class Running:
         self.process.stdin.flush()
 
     def finish(self):
-        """What it printed, and its time without the pauses."""
+        """What the command printed, and its time without the pauses."""
         self.watcher.join()
         if self.process.returncode != 0:
             self.fail()
-        unit = 1024 * 1024 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+        unit = 1024 * 1024 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS and in KiB elsewhere
         return Measured(json.loads(self.output), self.ended - self.started - self.paused_s, self.usage.ru_maxrss / unit)
 
     def fail(self):
@@ -83,12 +83,12 @@ def measured_run(command, log):
 
 
 def median_run(command, log, repeats):
-    """The run of median wall time of several, with all times as `walls_s` and the highest peak."""
+    """The run with the median wall time of several runs, with all times as `walls_s` and the highest peak."""
     return median_runs({"": (command, log)}, repeats)[""]
 
 
 def median_runs(commands, repeats):
-    """As `median_run` for each of {name: (command, log)}. They take turns: what else the machine does meets all of them."""
+    """`median_run` for each of {name: (command, log)}. The commands take turns, so that other work on the machine disturbs all alike."""
     runs = {name: [] for name in commands}
     for _ in range(repeats):
         for name, (command, log) in commands.items():

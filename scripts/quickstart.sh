@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# From a fresh clone to steered text: builds bipo, fetches SmolLM2-135M (92 MB), trains on the bundled pairs, sweeps -2, 0, 2.
+# Goes from a fresh clone to steered text: builds bipo, fetches SmolLM2-135M (92 MB), trains on the bundled pairs, and answers one
+# question at the magnitudes -2, 0 and 2.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export BIPO_CACHE="${BIPO_CACHE:-$PWD/target/bipo-cache}"

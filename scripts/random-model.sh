@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Writes a model with random weights (scripts/random_model.py): its speed and memory are those of the real shape.
+# Writes a model with random weights (scripts/random_model.py). It has the speed and memory of a real model of its shape.
 #
 # usage: scripts/random-model.sh --shape mistral-7b|llama-2-7b|smollm2-135m|tiny [--dtype bf16|f16|f32] [--seed N] DIR
-#        scripts/random-model.sh --check    writes `tiny` in every dtype, trains and sweeps on it with target/release/bipo
-# Needs a Python with numpy: PYTHON names it (default python3). mistral-7b in bf16 takes 14.5 GB.
+#        scripts/random-model.sh --check    writes `tiny` in every dtype, and trains and generates with it, using target/release/bipo
+# Needs a Python with numpy; PYTHON names it (default python3). mistral-7b in bf16 takes 14.5 GB on disk.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,8 +1,8 @@
-"""Write a model of a known shape with random weights: what speed and memory depend on, without a download.
+"""Write a model of a known shape with random weights, to measure the speed and memory of that shape without a download.
 
-Weights are normal with standard deviation 0.02, norms are 1, so that activations stay finite; the text means nothing. The
-tokenizer knows the 256 bytes and three special tokens. Written a piece of a tensor at a time, in shards as
-`transformers` saves them. scripts/random-model.sh runs it.
+Weights are normal with standard deviation 0.02 and norms are 1, so that activations stay finite. Text from the model means
+nothing. Its tokenizer knows the 256 bytes and three special tokens. Tensors are written a piece at a time, in the shards that
+`transformers` would write. scripts/random-model.sh runs this script.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SHAPES = {
     | {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9}
     | {"num_key_value_heads": 3, "vocab_size": 49152, "rope_theta": 1e5, "max_position_embeddings": 8192}
     | {"tie_word_embeddings": True},
-    # no model's: two blocks more than a steered layer needs, a vocabulary that has room to spare
+    # This is no model's shape. It has two blocks more than a steered layer needs, and spare rows in its vocabulary.
     "tiny": LLAMA
     | {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 4, "num_attention_heads": 4}
     | {"num_key_value_heads": 2, "vocab_size": 320, "rope_theta": 1e4, "max_position_embeddings": 2048}
@@ -57,7 +57,7 @@ def main():
     write_weights(args.dir, tensors(shape), args.dtype, numpy.random.Generator(numpy.random.SFC64(args.seed)))
     write_tokenizer(args.dir)
     ids = {"bos_token_id": None, "eos_token_id": SPECIAL.index("<|im_end|>")}
-    # Last: a folder without it is not taken for a model.
+    # config.json is written last, because a folder without it is not taken for a model.
     write_json(args.dir / "config.json", shape | ids | {"torch_dtype": DTYPES[args.dtype][1]})
 
 
@@ -100,7 +100,7 @@ def write_weights(folder, specifications, dtype, random):
 
 
 def write_shard(path, shard, dtype, random):
-    """A safetensors file: u64 length, JSON header, data."""
+    """Writes a safetensors file: u64 length, JSON header, data."""
     header, end = {"__metadata__": {"format": "pt"}}, 0
     for name, dims, size in shard:
         header[name] = {"dtype": DTYPES[dtype][0], "shape": dims, "data_offsets": [end, end + size]}
@@ -146,7 +146,7 @@ def write_tokenizer(folder):
 
 
 def byte_characters():
-    """The character that stands for each byte in byte-level BPE: itself where it prints, else one from U+0100 on."""
+    """The character that stands for each byte in byte-level BPE: the byte itself if it prints, otherwise one from U+0100 on."""
     prints = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     spare = iter(range(256, 512))
     return [chr(byte if byte in prints else next(spare)) for byte in range(256)]
@@ -161,7 +161,7 @@ def parse_arguments():
     parser.add_argument("--shape", choices=SHAPES, required=True)
     parser.add_argument("--dtype", choices=DTYPES, default="bf16")
     parser.add_argument("--seed", type=int, default=11)
-    parser.add_argument("dir", type=pathlib.Path, metavar="DIR", help="made if it is not there; must not hold a model")
+    parser.add_argument("dir", type=pathlib.Path, metavar="DIR", help="the folder to write to; it is made if it does not exist and must not hold a model")
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """BiPO in plain PyTorch: the algorithm of arXiv 2406.00045 (algorithm 1) done the straightforward way.
 
-It is what bipo is compared with, in numbers and in speed, and a short account of the method. It does what the authors'
-trainer does, without its framework:
+bipo is compared with this script, in numbers and in speed. The script is also a short account of the method. It does what the
+authors' trainer does, without its framework:
 
   1. Load two fp32 copies of the model: the policy, which is steered, and the reference, which is not. Nothing of either
      is trained; the only parameter is v, one number per hidden unit, 0 at the start.
@@ -17,10 +17,11 @@ trainer does, without its framework:
      so that +v makes the chosen response likelier and -v the rejected one.
   5. AdamW on v, gradient norm clipped at 1, linear warmup (the first step's learning rate is 0), cosine to 0.
 
-To steer, m*v is added in the same place while the model generates; a sweep does that for one magnitude after another.
+To steer, m*v is added in the same place while the model generates, where m is the magnitude. A sweep generates at one magnitude
+after another.
 
-What it does not do is what bipo is for: here the blocks below L, the whole reference and the logits of the prompt are
-computed again at every step although v cannot change them.
+This script computes the blocks below L, the whole reference and the logits of the prompt again at every step, although v cannot
+change them. bipo exists to avoid that.
 
 Examples (SmolLM2 as GGUF: scripts/fetch-smollm2.sh; needs torch, transformers, accelerate, safetensors, gguf):
 
@@ -147,7 +148,7 @@ SIZES += ("num_attention_heads", "num_key_value_heads", "head_dim")
 
 
 def lengths(pair):
-    """What useful_flops.py counts by: [tokens, start of the response] of both, and the tokens that both begin with."""
+    """The input of useful_flops.py: [tokens, start of the response] of both responses, and the tokens that both begin with."""
     (chosen, chosen_start), (rejected, rejected_start) = pair
     agree = next((i for i, (a, b) in enumerate(zip(chosen, rejected)) if a != b), min(len(chosen), len(rejected)))
     shared = min(agree, len(chosen) - 1, len(rejected) - 1)
@@ -193,7 +194,7 @@ def make_scheduler(optimizer, args, total_steps):
 
 
 def drawn_plan(rows, args):
-    """(epoch, rows, d) of each step: a fresh shuffle an epoch, one sign a step."""
+    """(epoch, rows, d) of each step. Each epoch has a fresh shuffle, and each step one sign d."""
     generator = torch.Generator().manual_seed(args.seed)
     plan = []
     for epoch in range(1, args.epochs + 1):
@@ -275,7 +276,7 @@ def read_vector(path):
 
 
 def measure_shape(args):
-    """Training steps and a sweep of a random model, as `bipo bench --shape` has them: each response has its prompt in front.
+    """Measures training steps and a sweep of a random model, as `bipo bench --shape` does; each response has its prompt in front.
 
     Policy and reference are one copy here: both are frozen, and two would not fit the GPUs that bipo is made for.
     """
@@ -421,7 +422,7 @@ def prompt_text(tokenizer, prompt, system):
 
 
 def encode_pair(tokenizer, prompt, response, args):
-    """(token ids, where the response starts). Where a merge crosses the border, the response starts a token earlier."""
+    """(token ids, where the response starts). If a merge crosses the border, the response starts a token earlier."""
     prefix = args.response_prefix
     if prefix == "auto":
         prefix = "" if prompt[-1:].isspace() else " "
@@ -467,16 +468,16 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description="BiPO in plain PyTorch, to compare bipo with.")
     parser.add_argument("--model", help="a .gguf file or a local Hugging Face directory")
     parser.add_argument("--shape", choices=list(SHAPES), help="measure steps and a sweep of a random model instead")
-    parser.add_argument("--device", default="cpu", help="where a shape is measured: cpu or cuda")
-    parser.add_argument("--dtype", choices=["f32", "bf16", "f16"], default="f32", help="of a shape's weights")
+    parser.add_argument("--device", default="cpu", help="measure a shape on this device: cpu or cuda")
+    parser.add_argument("--dtype", choices=["f32", "bf16", "f16"], default="f32", help="the type of a shape's weights")
     parser.add_argument("--seconds", type=float, default=5.0, help="repeat a shape's steps for this long")
-    parser.add_argument("--prompt-tokens", type=int, default=50, help="of a shape's pairs")
-    parser.add_argument("--response-tokens", type=int, default=50, help="of a shape's pairs")
-    parser.add_argument("--dataset", help="CSV with question, matching, not_matching (or prompt, chosen, rejected)")
-    parser.add_argument("--layer", type=int, help="block whose output is steered, 0-based")
+    parser.add_argument("--prompt-tokens", type=int, default=50, help="tokens in each prompt of a shape's pairs")
+    parser.add_argument("--response-tokens", type=int, default=50, help="tokens in each response of a shape's pairs")
+    parser.add_argument("--dataset", help="a CSV file with question, matching, not_matching (or prompt, chosen, rejected)")
+    parser.add_argument("--layer", type=int, help="the block whose output is steered, 0-based")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--max-steps", type=int, help="stop after this many steps")
-    parser.add_argument("--schedule-epochs", type=int, help="epochs that the schedule spans, if not those of the run")
+    parser.add_argument("--schedule-epochs", type=int, help="epochs that the schedule spans (default: those of the run)")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--beta", type=float, default=0.1)
@@ -484,22 +485,22 @@ def parse_arguments():
     parser.add_argument("--warmup-steps", type=int, default=100)
     parser.add_argument("--scheduler", choices=["cosine", "linear", "constant"], default="cosine")
     parser.add_argument("--max-grad-norm", type=float, default=1.0)
-    parser.add_argument("--max-length", type=int, default=2048, help="longest sequence in tokens")
+    parser.add_argument("--max-length", type=int, default=2048, help="truncate longer sequences to this many tokens")
     parser.add_argument("--limit", type=int, help="use the first N rows only")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--system", help="system prompt; without it, the chat template's own default")
+    parser.add_argument("--system", help="the system prompt (default: that of the chat template)")
     parser.add_argument("--response-prefix", default="auto", help="auto: a space unless the template ends in white space")
-    parser.add_argument("--replay", help="metrics.jsonl of a run whose rows and directions are to be repeated")
+    parser.add_argument("--replay", help="repeat the rows and directions of the run with this metrics.jsonl")
     parser.add_argument("--wait", action="store_true", help="wait for a line on standard input before each step")
-    parser.add_argument("--metrics", help="write one JSON line a step")
-    parser.add_argument("--out", help="write the vector (safetensors)")
+    parser.add_argument("--metrics", help="write one JSON line for each step to this file")
+    parser.add_argument("--out", help="write the vector to this safetensors file")
     parser.add_argument("--sweep", type=magnitudes, help="generate at these magnitudes (-2,0,2) instead of training")
     parser.add_argument("--vector", help="the vector to sweep")
     parser.add_argument("--prompt", default="What is NATO?")
-    parser.add_argument("--sweep-repeats", type=int, default=1, help="sweep this often; the time is the median")
+    parser.add_argument("--sweep-repeats", type=int, default=1, help="number of sweeps; the time is the median")
     parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--json", action="store_true", help="print the result as one line")
+    parser.add_argument("--json", action="store_true", help="print the result as one line of JSON")
     args = parser.parse_args(join_sweep(sys.argv[1:]))
     if args.shape:
         return args

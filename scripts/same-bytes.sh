@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Prints the SHA-256 of what bipo's commands write, one line a file, so that a change which must not change any result can be held to
-# that: run it with the old program and with the new one on the same machine, and compare the two lists with diff.
+# Prints the SHA-256 of each file that bipo's commands write. A change to the code that must not change any result is checked with it:
+# run it with the old program and with the new program on the same machine, and compare the two lists with diff.
 #
 #   scripts/same-bytes.sh OLD > old.txt; scripts/same-bytes.sh NEW > new.txt; diff old.txt new.txt
 #
-# Uses SmolLM2-135M-Instruct from bipo's cache directory (scripts/fetch-smollm2.sh) and the tiny models of tests/fixtures. Wall-clock
-# times are taken out of metrics.jsonl and of JSON results before they are hashed. Takes about four minutes on two cores.
+# It uses SmolLM2-135M-Instruct from bipo's cache directory (scripts/fetch-smollm2.sh) and the tiny models of tests/fixtures. It removes
+# wall-clock times from metrics.jsonl and from JSON results before it hashes them. It takes about four minutes on two cores.
 set -euo pipefail
 [ $# -eq 1 ] || { echo "usage: scripts/same-bytes.sh BIPO" >&2; exit 2; }
 bipo=$(realpath "$1")
@@ -18,13 +18,13 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-# Runs bipo; a failure is a result, too: its exit code and message are hashed.
+# Runs bipo. A failure is also a result: its exit code and message are hashed.
 run() {
   "$bipo" "$@" --quiet 2>errors || { echo "exit $?" >>errors; }
   [ ! -s errors ] || { cat errors >&2; sed "s|$work||g" errors >errors.txt; hash "errors of: $*" errors.txt; }
 }
 
-# Prints the hash of FILE under NAME, without wall-clock times.
+# hash NAME FILE: prints the hash of FILE, without wall-clock times, under NAME.
 hash() {
   local name=$1 file=$2
   [ -f "$file" ] || { echo "missing  $name"; return; }
@@ -42,7 +42,7 @@ hash_run() {
   done
 }
 
-# into NAME MODEL FLAG...: a run of `bipo train` into the folder NAME.
+# into NAME MODEL FLAG...: runs `bipo train` with the output folder NAME and prints the hashes of its files.
 into() {
   local name=$1 model=$2
   shift 2
@@ -50,7 +50,7 @@ into() {
   hash_run "$name"
 }
 
-# train MODEL NAME FLAG...: a run that learns.
+# train MODEL NAME FLAG...: as `into`, with settings at which the vector changes in every run.
 train() {
   local model=$1 name=$2
   shift 2
@@ -61,7 +61,7 @@ both() {
   local name=$1
   shift
   train smollm2 "small-$name" "$@"
-  # Layers of the real model that the tiny one does not have.
+  # The tiny model does not have the layers 10 and 14.
   local flags=()
   for flag in "$@"; do
     [ "$flag" = 10,14 ] && flag=0,1
@@ -84,7 +84,7 @@ into tiny-caa "$tiny" --template plain --method caa
 train smollm2 small-quantized --weights quantized
 train smollm2 small-bf16 --dtype bf16 --max-steps 2
 
-# A run that is stopped after its first checkpoint and goes on.
+# This run is stopped after its first checkpoint and then resumed.
 long=(--offline --model "$tiny" --template plain --output-dir tiny-resumed --limit 10 --epochs 100 --warmup-steps 1 --lr 0.01 --threads 2
   --checkpoint-every 1 --quiet)
 "$bipo" train "${long[@]}" >/dev/null 2>&1 &

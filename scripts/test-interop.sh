@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Proves in the other programs that bipo's vectors work there: llama.cpp (a GGUF control vector), transformers (the hook of the
-# README), torch (`.pt` both ways). With SmolLM2-135M and a vector from a short run. Linux on x86-64, about 5 minutes.
+# Tests bipo's vectors in other programs: llama.cpp (a GGUF control vector), transformers (the hook of the README) and torch (`.pt`
+# read and written). Uses SmolLM2-135M and a vector from a short run. Runs on Linux on x86-64 and takes about 5 minutes.
 #
 # usage: scripts/test-interop.sh [-e VENV] [-m MODEL.gguf]
-#   -e  virtual environment with torch, transformers, gguf and accelerate, made if it is not there
-#       (default target/compare-venv, as scripts/compare-pytorch.sh)
-#   -m  model (default: what scripts/fetch-smollm2.sh fetches)
+#   -e  virtual environment with torch, transformers, gguf and accelerate, made if it does not exist
+#       (default target/compare-venv, which scripts/compare-pytorch.sh uses too)
+#   -m  model (default: the file that scripts/fetch-smollm2.sh fetches)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs every test: fetches the small model first (92 MB, once), then builds and tests in release mode.
-# What needs the authors' data, which is no part of this repository, runs where ../shared/data holds it, and what opens a page
-# where chromium is installed.
+# Runs every test. Fetches the small model first (92 MB, once), then builds and tests in release mode. Tests that need the authors'
+# data, which is not part of this repository, run only if the data is in ../shared/data. Tests that open a web page run only if
+# chromium is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export BIPO_CACHE="${BIPO_CACHE:-$PWD/target/bipo-cache}"
@@ -10,11 +10,11 @@ cargo test --release --lib --bins --tests
 if [ -d ../shared/data ]; then
   cargo test --release --lib --test it -- --ignored --skip report::
 else
-  echo "note: without ../shared/data the tests that need the authors' data are left out (shown as ignored)" >&2
+  echo "note: the tests that need the authors' data are skipped (shown as ignored), because ../shared/data does not exist" >&2
 fi
 if command -v chromium >/dev/null; then
   cargo test --release --test it report:: -- --ignored
 else
-  echo "note: without chromium the tests that open a page are left out (shown as ignored)" >&2
+  echo "note: the tests that open a web page are skipped (shown as ignored), because chromium is not installed" >&2
 fi
 cargo test --release --doc

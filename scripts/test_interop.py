@@ -1,8 +1,8 @@
-"""Prove in llama.cpp, transformers and torch that bipo's vectors work there; scripts/test-interop.sh runs it.
+"""Test bipo's vectors in llama.cpp, transformers and torch; scripts/test-interop.sh runs it.
 
-Prints one line a proof and exits with 1 if one fails. All programs compute in f32 with the same dequantised weights. Greedy
-texts must be equal token by token, the end of the turn included; where a sum in another order chooses another token, that must
-have been a near-tie: by transformers, neither candidate's logit is NEAR_TIE or more below the largest.
+Prints one line for each test and exits with 1 if one fails. All programs compute in f32 with the same dequantised weights. Greedy
+texts must be equal token by token, the end of the turn included. Sums in another order may choose another token only at a
+near-tie: in transformers, the logits of both candidates must be less than NEAR_TIE below the largest.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def check_effect(ours):
 
 
 def readme_hook():
-    """The README's function, as it stands there."""
+    """The function in the README, unchanged."""
     readme = pathlib.Path(__file__).parent.parent / "README.md"
     (code,) = re.findall(r"```python\n(.*?)```", readme.read_text("utf-8"), re.S)
     namespace = {}
@@ -97,7 +97,7 @@ def load(path):
 
 
 class Logits:
-    """Those of the next token, steered, by transformers."""
+    """The steered logits of the next token in transformers."""
 
     def __init__(self, model, steer, vector):
         self.model, self.steer, self.vector = model, steer, vector
@@ -126,7 +126,7 @@ def check_transformers(model, tokenizer, steer, vector, ours):
 
 
 def compare(theirs, ours, prompt_ids, magnitude, logits, ties):
-    """Notes, where the texts part, how far the worse of the two candidates is below the best token."""
+    """Notes how far the worse of the two candidates is below the best token, at the place where the texts part."""
     if theirs == ours:
         return
     at = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), None)
@@ -222,7 +222,7 @@ def check_pt(args, vector):
 
 
 def check_inspected(args, path, tensor, layer, name):
-    """bipo sees torch's norm and the layer, and converts to torch's numbers."""
+    """Tests that bipo reads the norm and layer that torch wrote, and converts to numbers that torch reads."""
     expected = float(tensor.detach().double().norm())
     (vector,) = json.loads(run(args.bipo, "inspect", "--json", path).stdout)["vectors"]
     (found,) = vector["layers"]
@@ -243,10 +243,10 @@ def tensor_of(path):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bipo", type=pathlib.Path, required=True, help="the binary")
-    parser.add_argument("--llamacpp", type=pathlib.Path, required=True, help="what scripts/fetch-llamacpp.sh printed")
-    parser.add_argument("--model", type=pathlib.Path, required=True, help="SmolLM2 as .gguf")
-    parser.add_argument("--f32-model", type=pathlib.Path, required=True, help="the same with f32 weights (gguf_to_f32.py)")
+    parser.add_argument("--bipo", type=pathlib.Path, required=True, help="the bipo program")
+    parser.add_argument("--llamacpp", type=pathlib.Path, required=True, help="the folder that scripts/fetch-llamacpp.sh printed")
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="SmolLM2 as a .gguf file")
+    parser.add_argument("--f32-model", type=pathlib.Path, required=True, help="the same model with f32 weights (gguf_to_f32.py)")
     parser.add_argument("--work-dir", type=pathlib.Path, required=True)
     return parser.parse_args()
 

@@ -1,5 +1,5 @@
-//! What the machine can do, and throughputs as shares of it. In criterion's terms an element is a floating point operation,
-//! and bytes are those that an op has to read and write at least.
+//! What the machine can do, and throughputs as shares of it. In criterion's terms, an element is a floating-point operation,
+//! and bytes are the least that an op has to read and write.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::model::{SMOLLM2, random};
 
-/// Best rates seen in several tries.
+/// Best rates of several tries.
 #[derive(Debug, Clone, Copy)]
 pub struct Ceilings {
     matmul_flops_per_s: f64,
@@ -22,7 +22,8 @@ pub struct Ceilings {
 }
 
 impl Ceilings {
-    /// Products of the model's shapes and square ones; copies of 256 MiB by all threads, read and written bytes counted.
+    /// Measures products of the model's shapes and square ones, and copies of 256 MiB by all threads. Both read and written
+    /// bytes count.
     pub fn measure() -> Result<Self> {
         let (hidden, inner) = (SMOLLM2.hidden, SMOLLM2.inner);
         let shapes = [(512, hidden, 2 * inner), (512, inner, hidden), (1024, 1024, 1024), (2048, 2048, 2048)];
@@ -51,7 +52,7 @@ impl fmt::Display for Ceilings {
     }
 }
 
-/// A projection without bias. `weight (O, I)`
+/// Makes a projection without bias from `weight (O, I)`.
 pub fn dense(weight: Tensor) -> Result<Linear> {
     Ok(Linear { weight: Weight::Host(HostWeight::dense(weight)?), bias: None })
 }
@@ -65,7 +66,7 @@ fn best_of(tries: usize, mut body: impl FnMut()) -> f64 {
     times.fold(f64::INFINITY, f64::min)
 }
 
-/// Wall time whose throughputs are printed as a rate and a share of the ceiling.
+/// Wall time as criterion's measurement; throughputs are printed as a rate and a share of the ceiling.
 pub struct ShareOfCeiling(pub Ceilings);
 
 impl Measurement for ShareOfCeiling {

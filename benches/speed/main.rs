@@ -1,8 +1,9 @@
-//! How fast each op, a training step and decoding are, each beside what the machine can do: FLOP/s as a share of the best
-//! matrix product, GB/s as a share of copying memory, both measured first, in the same process. f32, all threads.
+//! The speed of each op, a training step and decoding, compared with what the machine can do: FLOP/s as a share of the best
+//! matrix product, GB/s as a share of copying memory. Both are measured first, in the same process. Everything is f32 on all
+//! threads.
 //!
-//! `cargo bench --bench speed` runs all (a few minutes, 3 GB of memory, 1.4 GB of temporary files), `cargo bench --bench speed
-//! -- decode` those whose name contains a word. Random weights: no model is needed.
+//! `cargo bench --bench speed` runs all benchmarks (a few minutes, 3 GB of memory, 1.4 GB of temporary files). `cargo bench
+//! --bench speed -- decode` runs those whose name contains a word. Weights are random, so no model is needed.
 
 mod ceilings;
 mod model;
@@ -17,7 +18,7 @@ use criterion::Criterion;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Criterion with throughputs as shares.
+/// Criterion that shows throughputs as shares of a ceiling.
 type Bench = Criterion<ShareOfCeiling>;
 
 #[expect(clippy::print_stdout, reason = "criterion prints the rest there")]

@@ -1,5 +1,5 @@
-//! Shapes, random models of them on disk, and the floating point operations that a pass needs: two a multiplication and
-//! addition, matrix products and attention alone.
+//! Shapes of models, random models of these shapes on disk, and the number of floating-point operations of a pass. A
+//! multiplication with its addition counts as two operations; only matrix products and attention count.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
-/// A Llama-family decoder with tied embeddings.
+/// The shape of a Llama-family decoder with tied embeddings.
 #[derive(Debug, Clone, Copy)]
 pub struct ModelShape {
     pub hidden: usize,
@@ -24,10 +24,10 @@ pub struct ModelShape {
     pub vocab: usize,
 }
 
-/// SmolLM2-135M.
+/// Shape of SmolLM2-135M.
 pub const SMOLLM2: ModelShape = ModelShape { hidden: 576, inner: 1536, heads: 9, kv_heads: 3, blocks: 30, vocab: 49152 };
 
-/// One block of Llama-2-7B; nearly no vocabulary.
+/// Shape of one block of Llama-2-7B, with a tiny vocabulary.
 pub const LLAMA_7B_BLOCK: ModelShape = ModelShape { hidden: 4096, inner: 11008, heads: 32, kv_heads: 32, blocks: 1, vocab: 64 };
 
 impl ModelShape {
@@ -35,12 +35,12 @@ impl ModelShape {
         self.hidden / self.heads
     }
 
-    /// Width of keys, and of values.
+    /// Returns the width of keys, which is also that of values.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim()
     }
 
-    /// (inputs, outputs) of a block's projections.
+    /// Returns the name, inputs and outputs of each projection of a block.
     pub fn projections(&self) -> [(&'static str, usize, usize); 4] {
         let Self { hidden, inner, .. } = *self;
         [
@@ -51,27 +51,29 @@ impl ModelShape {
         ]
     }
 
-    /// Forward pass of a block's products on `rows` rows; as many again for their input gradient.
+    /// Counts the operations of a block's products on `rows` rows in the forward pass. The gradient of their input takes as
+    /// many again.
     pub fn block_flops(&self, rows: usize) -> usize {
         self.projections().iter().map(|(_, inputs, outputs)| 2 * rows * inputs * outputs).sum()
     }
 
-    /// Scores and weighted values of `seen` pairs of a query and a key, forward; twice as many for the gradients.
+    /// Counts the operations of scores and weighted values for `seen` pairs of a query and a key in the forward pass. The
+    /// gradients take twice as many.
     pub fn attention_flops(&self, seen: usize) -> usize {
         4 * self.hidden * seen
     }
 
-    /// A block as the last, queries and MLP on `queries` rows of `rows` alone.
+    /// Counts the operations of the last block, whose queries and MLP are computed on only `queries` of the `rows` rows.
     pub fn last_block_flops(&self, rows: usize, queries: usize) -> usize {
         self.block_flops(queries) + 4 * (rows - queries) * self.hidden * self.kv_width()
     }
 
-    /// Bytes that every decoded token reads: all weights, f32.
+    /// Returns the bytes that each decoded token reads: all weights in f32.
     pub fn weight_bytes(&self) -> usize {
         4 * (self.blocks * self.block_flops(1) / 2 + self.vocab * self.hidden)
     }
 
-    /// Writes a model of this shape with random weights and loads it, mapped.
+    /// Writes a model of this shape with random weights, and loads it through a memory map.
     pub fn model(&self) -> Result<Model> {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (config, weights) = (dir.path().join("config.json"), dir.path().join("model.safetensors"));
@@ -87,7 +89,7 @@ impl ModelShape {
         };
         let weights = Weights::open(&checkpoint)?;
         let config = Config::load(&checkpoint, &weights)?;
-        // The map outlives the file's name.
+        // The map stays valid after the temporary folder is removed.
         Model::load(&weights, config, DType::F32, &Device::Cpu)
     }
 
@@ -127,7 +129,7 @@ impl ModelShape {
     }
 }
 
-/// Uniform in ±0.035: the standard deviation of an untrained model.
+/// Returns a random tensor, uniform in ±0.035, whose standard deviation is that of an untrained model.
 pub fn random(seed: u64, shape: impl Into<Shape>) -> Result<Tensor> {
     let shape = shape.into();
     let mut bytes = vec![0u8; 4 * shape.elem_count()];

@@ -1,4 +1,5 @@
-//! Each op alone, forward and vjp, at the shapes of SmolLM2-135M and 512 rows: four pairs of 64 prompt tokens and twice 32.
+//! Benchmarks of each op alone, forward and vjp, at the shapes of SmolLM2-135M and 512 rows: four pairs, each with a prompt of
+//! 64 tokens and two responses of 32.
 
 use bipo::Result;
 use bipo::model::config::RopeScaling;
@@ -19,7 +20,7 @@ const PAIRS: usize = 4;
 const BRANCHES: Branches = Branches { shared: 64, first: 32, second: 32 };
 const ROWS: usize = 512;
 
-/// Pairs of a query and a key that it sees.
+/// Counts the pairs of a query and a key that it sees.
 pub fn seen(segments: &[Segment]) -> usize {
     segments.iter().map(|segment| (0..segment.queries.len()).map(|i| segment.visible(i, None).len()).sum::<usize>()).sum()
 }
@@ -33,7 +34,7 @@ pub fn bench(bench: &mut Bench) -> Result<()> {
     head(bench)
 }
 
-/// Bytes of `floats` f32.
+/// Returns the throughput of an op that moves this many f32 numbers.
 fn bytes(floats: usize) -> Throughput {
     Throughput::Bytes(4 * floats as u64)
 }
@@ -42,7 +43,7 @@ fn flops(flops: usize) -> Throughput {
     Throughput::Elements(flops as u64)
 }
 
-/// Measures one body.
+/// Runs one benchmark.
 fn run(bench: &mut Bench, name: &str, throughput: Throughput, mut body: impl FnMut() -> Result<Tensor>) {
     let (group, function) = name.split_once('/').expect("a group and a function");
     let mut group = bench.benchmark_group(group);
@@ -51,7 +52,7 @@ fn run(bench: &mut Bench, name: &str, throughput: Throughput, mut body: impl FnM
     group.finish();
 }
 
-/// Ops that pass over their rows once.
+/// Benchmarks the ops that pass over their rows once.
 fn rows(bench: &mut Bench, layout: &Layout) -> Result<()> {
     let (hidden, inner) = (SMOLLM2.hidden, SMOLLM2.inner);
     let weight = Tensor::ones(hidden, DType::F32, &Device::Cpu)?;
@@ -72,7 +73,7 @@ fn rows(bench: &mut Bench, layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// The vjp computes the scores again: that fifth product is not counted.
+/// Benchmarks attention. The vjp computes the scores again, and this fifth product is not counted.
 fn attention(bench: &mut Bench, segments: &[Segment]) -> Result<()> {
     let (heads, kv_heads, head_dim) = (SMOLLM2.heads, SMOLLM2.kv_heads, SMOLLM2.head_dim());
     let attention = Attention { heads, kv_heads, head_dim, sliding_window: None };
@@ -85,7 +86,7 @@ fn attention(bench: &mut Bench, segments: &[Segment]) -> Result<()> {
     Ok(())
 }
 
-/// Many rows, as in training, and few, as in decoding, where reading the weight is what takes time.
+/// Benchmarks projections on many rows, as in training, and on few, as in decoding, where reading the weight takes the time.
 fn linear(bench: &mut Bench) -> Result<()> {
     for (name, inputs, outputs) in SMOLLM2.projections() {
         let linear = dense(random(1, (outputs, inputs))?)?;
@@ -103,7 +104,7 @@ fn linear(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Every row predicts one token.
+/// Benchmarks the head, with one predicted token per row.
 fn head(bench: &mut Bench) -> Result<()> {
     let (hidden, vocab, rows) = (SMOLLM2.hidden, SMOLLM2.vocab, ROWS / 2);
     let weight = Weight::Host(HostWeight::dense(random(1, (vocab, hidden))?)?);

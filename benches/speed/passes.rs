@@ -1,5 +1,5 @@
-//! Whole passes: a training step at the shape of SmolLM2-135M, one block of a 7B model forward and back, and decoding at 1,
-//! 5 and 9 magnitudes. Models are made when a benchmark that needs them runs.
+//! Benchmarks of whole passes: a training step at the shape of SmolLM2-135M, one block of a 7B model forward and back, and
+//! decoding at 1, 5 and 9 magnitudes. A model is made when the first benchmark that needs it runs.
 
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ fn training_step(bench: &mut Bench, model: &LazyCell<Model, impl FnOnce() -> Mod
     group.finish();
 }
 
-/// A prompt that both responses share, then tokens that they do not.
+/// Returns a pair whose responses share a prompt and differ after it.
 fn pair(row: usize) -> EncodedPair {
     let response = |side: usize| {
         let token = |at: usize| match at < PROMPT {
@@ -60,7 +60,7 @@ fn pair(row: usize) -> EncodedPair {
     EncodedPair { row, chosen: response(0), rejected: response(1) }
 }
 
-/// Blocks above the layer and the head, forward and back.
+/// Counts the operations of a step: the blocks above the layer and the head, forward and back.
 fn step_flops() -> usize {
     let tail = RESPONSE - 1;
     let rows = PROMPT + 2 * tail;
@@ -104,7 +104,7 @@ fn decode(bench: &mut Bench, model: &LazyCell<Model, impl FnOnce() -> Model>) {
     let vectors = BTreeMap::from([(LAYER, vec![0.01; SMOLLM2.hidden])]);
     let options = GenerateOptions::greedy(NEW_TOKENS);
     let mut group = bench.benchmark_group("decode");
-    // One pass over the weights a token for all magnitudes, and one for the prompt.
+    // Each token takes one pass over the weights for all magnitudes; the prompt's pass gives the first token.
     group.throughput(Throughput::Bytes((NEW_TOKENS * SMOLLM2.weight_bytes()) as u64));
     for magnitudes in [1usize, 5, 9] {
         let at: Vec<f32> = (0..magnitudes).map(|i| i as f32).collect();

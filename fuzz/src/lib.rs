@@ -1,4 +1,5 @@
-//! What the targets share: an input as a file, since parsers take paths, and what is done with a vector that was read.
+//! Functions that the fuzz targets share: they write an input to a file, since parsers take paths, and use what was read from
+//! it.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -8,7 +9,7 @@ use bipo::steering::vector::{Format, SteeringVector};
 use libfuzzer_sys::Corpus;
 use tempfile::TempDir;
 
-/// Writes the input to a file of this name, in a folder of this process.
+/// Writes the input to a file of this name in a temporary folder of this process.
 pub fn file(name: &str, data: &[u8]) -> PathBuf {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     let memory = Path::new("/dev/shm");
@@ -26,8 +27,8 @@ pub fn dataset(extension: &str, data: &[u8]) {
     }
 }
 
-/// Reads the input as a vector, writes it in every format that can hold it, and expects the same numbers of bipo's own. Inputs
-/// that do not begin as the target's format does are left to the other targets.
+/// Reads the input as a vector, and encodes it in every format that can hold it; bipo's own format must give the same numbers
+/// back. Inputs that do not begin like the target's format are rejected, since other targets cover them.
 pub fn vector(data: &[u8], begins: impl Fn(&[u8]) -> bool) -> Corpus {
     if !begins(data) {
         return Corpus::Reject;
@@ -51,7 +52,7 @@ fn bits(vector: &SteeringVector) -> Vec<(usize, Vec<u32>)> {
     vector.layers.iter().map(|(layer, v)| (*layer, v.iter().map(|x| x.to_bits()).collect())).collect()
 }
 
-/// The input as JSON.
+/// Parses the input as JSON.
 pub fn json(text: &str) -> Option<serde_json::Value> {
     serde_json::from_str(text).ok()
 }

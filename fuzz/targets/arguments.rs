@@ -1,4 +1,5 @@
-//! Values of the command line: magnitudes, layers, positions, spans, sizes, data sets and a judge's address; a judge's reply.
+//! Parses values of the command line (magnitudes, layers, positions, spans, sizes, data sets, a judge's URL) and a judge's
+//! reply.
 #![no_main]
 
 use bipo::machine::bytes::Bytes;

@@ -1,4 +1,4 @@
-//! A chat template in Jinja: compiled, and rendered with a conversation.
+//! Compiles a chat template in Jinja, and renders a conversation with it.
 #![no_main]
 
 use bipo::text::chat::{ChatTemplate, Message};

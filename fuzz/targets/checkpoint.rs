@@ -1,4 +1,4 @@
-//! A checkpoint of a run: as it is read, and with what stands behind its hash.
+//! Reads a checkpoint of a run, with the check of its hash and without it.
 #![no_main]
 
 use std::path::Path;

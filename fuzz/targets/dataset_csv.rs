@@ -1,4 +1,4 @@
-//! CSV, as a data set.
+//! Reads CSV as a data set.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| bipo_fuzz::dataset("csv", data));

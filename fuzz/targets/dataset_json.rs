@@ -1,4 +1,4 @@
-//! JSON and JSONL, as a data set.
+//! Reads JSON and JSONL as a data set.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| bipo_fuzz::dataset("json", data));

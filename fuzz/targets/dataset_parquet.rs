@@ -1,4 +1,4 @@
-//! Parquet, as a data set.
+//! Reads Parquet as a data set.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| bipo_fuzz::dataset("parquet", data));

@@ -1,4 +1,4 @@
-//! A model's `config.json`, `generation_config.json` and `tokenizer_config.json`: the same bytes as each of them.
+//! Reads the same bytes as a model's `config.json`, `generation_config.json` and `tokenizer_config.json`.
 #![no_main]
 
 use std::path::Path;

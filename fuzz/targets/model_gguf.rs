@@ -1,4 +1,4 @@
-//! A model as GGUF: header, configuration, special tokens, a tensor, and the tokenizer, which must then encode.
+//! Reads a model as GGUF: header, configuration, special tokens, a tensor, and the tokenizer, which then encodes a text.
 #![no_main]
 
 use bipo::model::config::Config;

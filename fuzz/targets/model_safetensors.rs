@@ -1,4 +1,4 @@
-//! A model's safetensors shard: header, and a tensor.
+//! Reads the header and a tensor of a model's safetensors shard.
 #![no_main]
 
 use bipo::model::checkpoint::Checkpoint;

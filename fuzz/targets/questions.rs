@@ -1,4 +1,4 @@
-//! Multiple-choice questions in CSV, JSON or Parquet, whichever the content says: what `bipo eval` reads.
+//! Reads multiple-choice questions for `bipo eval`, in CSV, JSON or Parquet as the content decides.
 #![no_main]
 
 use bipo::data::{Key, load_questions};

@@ -1,4 +1,4 @@
-//! A model's `tokenizer.json`, which must then encode.
+//! Reads a model's `tokenizer.json`, and encodes a text with it.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

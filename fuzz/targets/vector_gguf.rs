@@ -1,4 +1,4 @@
-//! A GGUF control vector.
+//! Reads a GGUF control vector.
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};

@@ -1,4 +1,4 @@
-//! bipo's JSON, an .svec or a bare list, as a vector.
+//! Reads bipo's JSON, an .svec or a bare list of numbers as a vector.
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};

@@ -1,4 +1,4 @@
-//! NumPy's array file, as a vector.
+//! Reads NumPy's array file as a vector.
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};

@@ -1,4 +1,4 @@
-//! PyTorch's zip archive with a pickle, as a vector.
+//! Reads PyTorch's zip archive with a pickle as a vector.
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};

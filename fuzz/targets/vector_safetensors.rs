@@ -1,4 +1,4 @@
-//! safetensors, as a vector.
+//! Reads safetensors as a vector.
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};

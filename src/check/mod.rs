@@ -1,5 +1,7 @@
-//! Whether a device computes what the CPU computes ([`agreement`]), and how fast it is beside its own best matrix product
-//! ([`bench`]). Trains and generates through the rooms below; has no numerics of its own.
+//! Checks of a device: whether it computes what the CPU computes ([`agreement`]), and how fast it is compared with its own best
+//! matrix product ([`bench`]). This room has no numerics of its own; it uses `train` and `generate`.
+//!
+//! Begin with [`agreement::tiny_models`].
 
 pub mod agreement;
 pub mod bench;

@@ -1,15 +1,45 @@
-//! What to do about an error of the library, in flags: its messages name none, since a Rust program has none.
+//! Flags that help with an error of the library. Its messages state facts; which flag changes them is said here, and put behind
+//! the message.
 
 use bipo::Error;
 use bipo::train::checkpoint;
 
-/// What follows the message of an error, if a flag helps.
-pub fn hint(error: &Error) -> Option<&'static str> {
+/// What a message of the library says, and what goes on from there. The first that fits is taken.
+const HINTS: [(&str, &str); 14] = [
+    ("takes no system prompt", ": leave --system out, or choose another --template"),
+    ("cannot be told apart", ": leave --spans out, or choose another --template"),
+    ("of the user out", ": leave --spans out, or choose another --template"),
+    ("of the assistant out", ": leave --spans out, or choose another --template"),
+    ("build it with --features", ", or use --device cpu"),
+    ("cannot be used: ", "; --device cpu needs none"),
+    ("the network is off, and the hub's cache does not hold all of it", " (--offline or HF_HUB_OFFLINE is set)"),
+    ("leaves no token: take one of the two", " (--positions, --spans)"),
+    ("only a single one can be moved", ": --layer cannot move several"),
+    ("does not say which layer it steers", ": give --layer"),
+    ("the vector is for a model of", ": say with --layer where it belongs"),
+    ("the device is out of memory", "; lower --batch-size or --max-length, or try --dtype bf16 or --cache host"),
+    ("is no result of a judge", " for --judge-results"),
+    ("are the URL and the model's name right?", " (--judge, --judge-model)"),
+];
+
+/// The end of the line for this error.
+pub fn hint(error: &Error) -> Option<String> {
     match error {
-        Error::NotFinite(_) => Some("; try --dtype f32, a lower --lr (training) or smaller --magnitudes (steering)"),
-        Error::Write { path, .. } if path.ends_with(checkpoint::NEWEST) && path.parent().is_some_and(checkpoint::exists) => {
-            Some(" with --resume")
+        Error::NotFinite(_) => {
+            return Some("; try --dtype f32, a lower --lr (training) or smaller --magnitudes (steering)".to_owned());
         }
-        _ => None,
+        Error::Write { path, .. } if path.ends_with(checkpoint::NEWEST) && path.parent().is_some_and(checkpoint::exists) => {
+            return Some(" with --resume".to_owned());
+        }
+        _ => {}
     }
+    let message = error.to_string();
+    if let Some((name, _)) = message.strip_prefix("device ").and_then(|rest| rest.split_once(": expected ")) {
+        return Some(format!(", not --device {name}"));
+    }
+    HINTS.iter().find(|(fact, _)| message.contains(fact)).map(|(_, hint)| (*hint).to_owned())
 }
+
+#[cfg(test)]
+#[path = "hints_tests.rs"]
+mod tests;

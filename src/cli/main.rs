@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Err(error) if terminal::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let library_error = error.chain().find_map(|cause| cause.downcast_ref::<bipo::Error>());
-            terminal::error(&error, library_error.and_then(hints::hint));
+            terminal::error(&error, library_error.and_then(hints::hint).as_deref());
             ExitCode::from(library_error.map_or(1, bipo::Error::exit_code))
         }
     }

@@ -162,5 +162,6 @@ pub fn error(error: &anyhow::Error, hint: Option<&str>) {
             line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
         }
     }
-    say_error(&format!("{}{}", line.lines().next().unwrap_or_default(), hint.unwrap_or_default()));
+    let line = line.lines().next().unwrap_or_default();
+    say_error(&format!("{line}{}", hint.unwrap_or_default()));
 }

@@ -1,17 +1,17 @@
-//! The data sets that are compiled into the program: three behaviours that show well in a small model. `data/README.md`
-//! is their card.
+//! The data sets that are compiled into the program: three behaviours that show well in a small model. Their data card is
+//! `data/README.md`.
 
 /// A data set that needs no file and no network.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Bundled {
-    /// What to write in place of a path.
+    /// Name that the user writes in place of a path.
     pub name: &'static str,
-    /// One line for help texts.
+    /// Description on one line, for help texts.
     pub description: &'static str,
     pub(super) csv: &'static str,
 }
 
-/// Every bundled set: for each behaviour the one to train on, then the one held out.
+/// Returns every bundled data set: for each behaviour the training set, then the held-out set.
 pub fn bundled() -> &'static [Bundled] {
     BUNDLED
 }

@@ -1,5 +1,5 @@
-//! One pair from three cells. A cell is text or, as in `trl`, a list of `{role, content}` messages; a text is the list of
-//! one message, so that one rule serves both. Whole conversations share their beginning: it is the prompt.
+//! One pair from three cells. A cell is text or, as in `trl`, a list of `{role, content}` messages; text counts as a list of
+//! one message, so that one rule serves both. If the responses are whole conversations, the part that they share is the prompt.
 
 use serde_json::Value;
 
@@ -10,13 +10,13 @@ use crate::text::chat::Message;
 const USER: &str = "user";
 const ASSISTANT: &str = "assistant";
 
-/// The pair, or why there is none. A null prompt is an absent one.
+/// Makes the pair of a row, or returns the reason why the row gives no pair. A null `prompt` means that the row has no prompt.
 pub(super) fn pair(row: usize, prompt: &Value, chosen: &Value, rejected: &Value) -> Result<Pair, String> {
     let given = messages("question", prompt, USER)?;
     let chosen = messages("chosen response", chosen, ASSISTANT)?;
     let rejected = messages("rejected response", rejected, ASSISTANT)?;
 
-    // The last message is the response, also where both are equal.
+    // The last message is always the response, even if both conversations end with the same message.
     let shorter = chosen.len().min(rejected.len()).saturating_sub(1);
     let shared = chosen.iter().zip(&rejected).take(shorter).take_while(|(chosen, rejected)| chosen == rejected).count();
     let (shared, chosen) = chosen.split_at(shared);
@@ -38,7 +38,8 @@ pub(super) fn pair(row: usize, prompt: &Value, chosen: &Value, rejected: &Value)
     Ok(Pair { row, prompt, chosen, rejected })
 }
 
-/// The prompt that is given and the one that the responses begin with may repeat one another, not contradict.
+/// Joins the prompt of its own column with the messages that both responses begin with. One may repeat the end of the other,
+/// but they must not contradict each other.
 fn join(given: Vec<Message>, shared: &[Message]) -> Result<Vec<Message>, String> {
     if shared.is_empty() || given.ends_with(shared) {
         return Ok(given);

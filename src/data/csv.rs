@@ -1,5 +1,5 @@
-//! CSV with a header line, as RFC 4180 has it: quoted fields may hold commas, quotes and line ends; CRLF and LF both end a
-//! record; blank lines are no rows.
+//! CSV with a header line as RFC 4180 defines it: quoted fields can contain commas, quotes and line ends. CRLF and LF both end
+//! a record, and blank lines are skipped.
 
 use std::io::Read;
 use std::path::Path;
@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::table::{Record, Table};
 use crate::{Error, Result};
 
-/// Read after the text: a quote that nobody closed swallows it.
+/// Appended to the text to detect a quoted field that never ends: such a field contains this marker.
 const END: &str = "\u{0}end";
 
-/// `columns` names those of a file without header.
+/// Reads a table. `columns` are the column names of a file that has no header line.
 pub(super) fn read(path: &Path, text: &str, columns: Option<&[&str]>, limit: Option<usize>) -> Result<Table> {
     let end = format!("\n{END}\n");
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes().chain(end.as_bytes()));
@@ -51,7 +51,7 @@ pub(super) fn read(path: &Path, text: &str, columns: Option<&[&str]>, limit: Opt
     Ok(Table { columns, records: rows })
 }
 
-/// The fields of the first record, if it can be read.
+/// Returns the fields of the first record, if it can be read.
 pub(super) fn first_record(text: &str) -> Option<Vec<String>> {
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let first = reader.records().next()?.ok()?;

@@ -1,5 +1,5 @@
-//! From a file's bytes to a table of records. The extension says which format it is; without a known one, the content does.
-//! What the columns mean is not decided here.
+//! From a file's bytes to a table of records. The extension tells the format; the content does if the extension is not known.
+//! What the columns mean is decided elsewhere, in `rows` and `questions`.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use super::table::Table;
 use super::{csv, json, parquet};
 use crate::{Error, Result};
 
-/// Extensions that a data set's file can have.
+/// Known extensions of data files.
 pub(super) const EXTENSIONS: [&str; 5] = ["parquet", "jsonl", "ndjson", "json", "csv"];
 
-/// Reads at most `limit` rows. Of a Parquet file, whose columns lie apart, those that `is_wanted`.
+/// Reads at most `limit` rows. From a Parquet file, which stores columns separately, only those that `is_wanted` are read.
 pub(super) fn read(path: &Path, bytes: &[u8], limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
     if without_bom(bytes).trim_ascii().is_empty() {
         return Err(Error::malformed(path, "the file is empty: expected CSV, JSONL, JSON or Parquet"));
@@ -23,8 +23,8 @@ pub(super) fn read(path: &Path, bytes: &[u8], limit: Option<usize>, is_wanted: &
     }
 }
 
-/// The rows of a CSV file that has no header but these `columns`: the last field of its first record `is_last`. None where
-/// the file is another.
+/// Reads a CSV file without a header whose columns are `columns`. Returns `None` if the file is not CSV, or if its first record
+/// has another number of fields or a last field that is not `is_last`.
 pub(super) fn headerless(
     path: &Path,
     bytes: &[u8],
@@ -41,7 +41,7 @@ pub(super) fn headerless(
     is_headerless.then(|| csv::read(path, text, Some(columns), limit))
 }
 
-/// The file's extension in lower case, if it is one of [`EXTENSIONS`].
+/// Returns the file's extension in lower case, if it is one of [`EXTENSIONS`].
 pub(super) fn extension(path: &Path) -> Option<&'static str> {
     let extension = path.extension()?.to_str()?;
     EXTENSIONS.into_iter().find(|known| extension.eq_ignore_ascii_case(known))
@@ -50,7 +50,7 @@ pub(super) fn extension(path: &Path) -> Option<&'static str> {
 #[derive(Debug, PartialEq, Eq)]
 enum Format {
     Csv,
-    /// An array of objects, or one object a line.
+    /// An array of objects, or one object per line.
     Json,
     Parquet,
     Compressed,

@@ -1,5 +1,5 @@
-//! Data sets on the Hugging Face hub: which files of a repository make up a split, and fetching them through the hub's own
-//! cache. Nothing is read here.
+//! Data sets on the Hugging Face hub: which files of a repository make up a split, and their download into the hub's own cache.
+//! The content of the files is read elsewhere, in `load`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use crate::{Error, Result};
 const DEFAULT_REVISION: &str = "main";
 const DEFAULT_SPLIT: &str = "train";
 
-/// The files of a split, in order: `part` is a file of the repository, a split or `config/split`; by default `train`. Where the
-/// hub cannot be reached, those that the cache has.
+/// Returns the files of a split, in order. `part` is a file of the repository, a split or `config/split`, and `train` by
+/// default. If the hub cannot be reached, the files of the cache are used.
 pub(super) fn files(repo: &str, revision: Option<&str>, part: Option<&str>, offline: bool) -> Result<Vec<PathBuf>> {
     let revision = revision.unwrap_or(DEFAULT_REVISION);
     let named = Repo::with_revision(repo.to_string(), RepoType::Dataset, revision.to_string());
@@ -47,7 +47,7 @@ pub(super) fn files(repo: &str, revision: Option<&str>, part: Option<&str>, offl
 fn download(hub: &Hub, repo: &Repo, part: Option<&str>) -> Result<Vec<PathBuf>, Failure> {
     let fetch = hub.open(repo.clone())?;
     let (commit, mut names) = fetch.listing()?;
-    // Each becomes part of a path in the cache.
+    // Each name becomes part of a path in the cache, so it must not lead out of its folder.
     names.retain(|name| stays_inside(name));
     let snapshot = fetch.cache.pointer_path(&commit);
     let wanted = select(name_of(repo).as_str(), &names, part).map_err(Failure::Other)?;
@@ -62,7 +62,7 @@ fn stays_inside(name: &str) -> bool {
     name.split(['/', '\\']).all(|step| !step.is_empty() && step != "." && step != "..")
 }
 
-/// The same from the hub's cache alone.
+/// Returns the files of a split from the hub's cache alone.
 fn cached(cache: &Cache, repo: &Repo, part: Option<&str>) -> Result<Vec<PathBuf>> {
     let name = name_of(repo);
     let absent = || {
@@ -71,7 +71,7 @@ fn cached(cache: &Cache, repo: &Repo, part: Option<&str>) -> Result<Vec<PathBuf>
     };
     let folder = cache.path().join(repo.folder_name());
     let commit = std::fs::read_to_string(folder.join("refs").join(repo.revision()));
-    // A revision may be a commit by itself.
+    // A revision that is no branch or tag is a commit.
     let commit = commit.as_deref().map_or(repo.revision(), str::trim);
     let snapshot = cache.repo(repo.clone()).pointer_path(commit);
     let mut names = Vec::new();
@@ -93,7 +93,7 @@ fn list(root: &Path, dir: &Path, names: &mut Vec<String>) {
     }
 }
 
-/// The files of one split among all files of a repository, or the file that `part` names.
+/// Selects the files of one split from all files of a repository, or the file that `part` names.
 fn select(repo: &str, names: &[String], part: Option<&str>) -> Result<Vec<String>> {
     if let Some(file) = part.filter(|part| is_file(part)) {
         let there = names.iter().any(|name| name == file);
@@ -147,8 +147,8 @@ fn is_data(name: &str) -> bool {
     is_file(name) && !["dataset_infos.json", "dataset_dict.json", "state.json"].contains(&file)
 }
 
-/// `data/train-00000-of-00002-1f3e.parquet` and `default/train/0000.parquet` are of `data/train` and `default/train`; a
-/// file without such numbers is a split by itself.
+/// Returns the split that a file belongs to: `data/train` for `data/train-00000-of-00002-1f3e.parquet`, and `default/train` for
+/// `default/train/0000.parquet`. A file without such numbers is a split by itself.
 fn split_of(name: &str) -> &str {
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     let (folder, file) = stem.rsplit_once('/').unwrap_or(("", stem));

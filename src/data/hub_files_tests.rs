@@ -1,4 +1,4 @@
-//! Tests of `hub`.
+//! Tests of `hub_files`.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! JSON: an array of objects, or one object a line (JSONL). Which of the two is seen from the first character.
+//! JSON: an array of objects, or one object per line (JSONL). The first character tells which of the two a file is.
 
 use std::path::Path;
 
@@ -56,7 +56,7 @@ fn object(path: &Path, value: Value, place: impl Fn() -> String) -> Result<Recor
     }
 }
 
-/// serde's message without the position that it ends in: in a JSONL file its line is always 1.
+/// Returns serde's message without the position at its end, because serde counts each line of a JSONL file as line 1.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ").next().unwrap_or(&text).to_string()

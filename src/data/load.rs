@@ -1,4 +1,4 @@
-//! Reads a data set: files become tables of records, records become pairs, and rows that give none are counted.
+//! Reads a data set: files become tables of records, records become pairs, and rows that give no pair are listed.
 
 use sha2::{Digest, Sha256};
 
@@ -12,32 +12,32 @@ use crate::{Error, Result};
 /// How to read a data set.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// Read the first rows only, counted before any is skipped.
+    /// Number of rows to read from the start, counted before unusable rows are skipped; `None` reads all rows.
     pub limit: Option<usize>,
-    /// A row that would be skipped is an error.
+    /// Whether a row that would be skipped is an error.
     pub strict: bool,
-    /// For TruthfulQA's files.
+    /// Which pairs a question of TruthfulQA's files gives.
     pub pairs: TruthfulPairs,
-    /// Never touch the network (`HF_HUB_OFFLINE=1` does the same).
+    /// Whether the network is off (`HF_HUB_OFFLINE=1` does the same).
     pub offline: bool,
 }
 
 /// The pairs of a data set, with what identifies them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    /// The bundled or published name, the file's name, or `hf:owner/name…`.
+    /// Name of a bundled or published set, name of the file, or `hf:owner/name…`.
     pub name: String,
-    /// SHA-256 of the file's bytes in hex; of all files one after the other where a hub data set has several.
+    /// SHA-256 in hex of the bytes of the files, one after the other.
     pub sha256: String,
-    /// At least one, in the order of the rows.
+    /// Pairs in the order of their rows; there is at least one.
     pub pairs: Vec<Pair>,
-    /// In the order of the rows.
+    /// Skipped rows in their order.
     pub skipped: Vec<Skipped>,
 }
 
-/// Reads a data set, after fetching it where it is neither bundled, a file, nor cached.
+/// Reads a data set. A set of the hub that is not cached is downloaded first.
 ///
-/// Rows are numbered from 0 without the header; they go on counting over the files of a hub data set that has several.
+/// Rows are numbered from 0 without the header. If a hub data set has several files, the numbers continue from one to the next.
 pub fn load(source: &Source, options: &LoadOptions) -> Result<Dataset> {
     if options.limit == Some(0) {
         return Err(Error::Argument("a limit of 0 rows leaves no data: at least 1 is needed".to_string()));
@@ -54,7 +54,7 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Dataset> {
             continue;
         }
         let table = format::read(file.path(), &bytes, limit, &rows::can_use)?;
-        // An empty JSON list names no columns, so that none can be missing.
+        // An empty JSON list names no columns, so no column can be missing.
         if table.columns.is_empty() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Whole files to pairs. The expected numbers come from Python's csv module and from the recorded golden run.
+//! Tests of `load`, from whole files to pairs. The expected numbers come from Python's csv module and the recorded golden run.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::*;
 use crate::data::bundled;
 
-/// A file of the authors' data, which is no part of this repository.
+/// Returns a file of the authors' data, which is not part of this repository.
 fn published(file: &str) -> Source {
     Source::File(Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(file))
 }
@@ -24,7 +24,7 @@ fn load_all(source: Source) -> Dataset {
     load(&source, &LoadOptions::default()).unwrap()
 }
 
-/// Loads a file of this name and content.
+/// Loads a file with this name and content.
 fn load_text(name: &str, content: &str, options: &LoadOptions) -> Result<Dataset> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
@@ -82,7 +82,7 @@ fn published_truthfulqa_gives_a_pair_for_each_incorrect_answer() {
     assert_eq!(dataset.pairs.len() + dataset.skipped.len(), 813);
 }
 
-/// Empty questions in rows 1 and 3, as the authors' sets have some.
+/// Rows 1 and 3 have empty questions, which also occur in the authors' sets.
 const WITH_EMPTY_QUESTIONS: &str =
     "question,matching,not_matching\nWhy?,yes,no\n,yes,no\n\"Two\nlines?\",yes,no\n\" \",yes,no\n";
 
@@ -90,7 +90,7 @@ const WITH_EMPTY_QUESTIONS: &str =
 fn rows_with_an_empty_question_are_skipped_and_counted() {
     let dataset = load_text("a.csv", WITH_EMPTY_QUESTIONS, &LoadOptions::default()).unwrap();
     assert_eq!(dataset.name, "a.csv");
-    // What sha256sum says of the text.
+    // The expected hash is the output of sha256sum for this text.
     assert_eq!(dataset.sha256, "67b5615734ec7080eb3358544a7086096a449d79d57b5ea4d88e6f7c452902d0");
     assert_eq!(dataset.skipped, [empty(1), empty(3)]);
     assert_eq!(dataset.pairs.iter().map(|pair| pair.row).collect::<Vec<_>>(), [0, 2]);

@@ -1,7 +1,8 @@
-//! Preference pairs from CSV, JSONL, JSON and Parquet files, published sets and the bundled ones.
+//! Data sets: preference pairs and multiple-choice questions from files, from the hub, and from the sets that bipo bundles.
+//! Text stays as the file has it: this room applies no chat template and makes no tokens.
 //!
-//! Begin with [`Source::parse`], which says where a set comes from, and [`load()`], which reads it. Files become tables of records
-//! (`format`), records become pairs (`rows`). Text stays as the file has it: chat templates and tokens are not made here.
+//! Begin with [`Source::parse`], which says where a set comes from, and [`load()`], which reads it. Files become tables of
+//! records (`format`), and records become pairs (`rows`).
 
 mod bundled;
 mod conversation;

@@ -1,28 +1,28 @@
-//! What the pages of a Parquet file say they hold, read before the decoder allocates it: their lengths when unpacked and their
-//! numbers of values, in headers of Thrift's compact protocol. Decodes no page.
+//! What the headers of a Parquet file's pages state: unpacked lengths and numbers of values, in Thrift's compact protocol. They
+//! are read before the decoder allocates what they state. No page is decoded here.
 
 use parquet::file::metadata::ColumnChunkMetaData;
 
-/// Structures inside structures: a page's statistics are two deep.
+/// Deepest nesting of structures; the statistics of a page are nested two deep.
 const MAX_DEPTH: usize = 8;
 
-/// What some pages hold.
+/// What the headers of some pages state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Pages {
-    /// Bytes, unpacked.
+    /// Number of bytes of the unpacked pages.
     pub bytes: u64,
-    /// Values: one a row, or in lists one an item. A dictionary's entries count too.
+    /// Number of values: one per row, or one per item of a list. Entries of dictionaries count too.
     pub values: u64,
 }
 
-/// What the pages of a column chunk of `file` hold.
+/// Adds up what the pages of a column chunk of `file` hold.
 ///
 /// # Errors
-/// A page's header is broken, or its page does not lie in the chunk.
+/// A page's header is broken, or its page does not lie within the chunk.
 pub(super) fn of_chunk(file: &[u8], chunk: &ColumnChunkMetaData) -> Result<Pages, String> {
     let name = chunk.column_path().string();
     let broken = || format!("the pages of column {name} are broken: fetch or write the file again");
-    // Of a negative offset or length; `byte_range` would panic.
+    // The crate's `byte_range` would panic on a negative offset or length.
     let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
     let start = usize::try_from(start).map_err(|_| broken())?;
     let length = usize::try_from(chunk.compressed_size()).map_err(|_| broken())?;
@@ -38,14 +38,14 @@ pub(super) fn of_chunk(file: &[u8], chunk: &ColumnChunkMetaData) -> Result<Pages
     Ok(sum)
 }
 
-/// Thrift's compact protocol, of which values are skipped but for two.
+/// A reader of Thrift's compact protocol that skips the values that are not needed.
 struct Compact<'a> {
     rest: &'a [u8],
 }
 
 impl Compact<'_> {
-    /// What a page holds and its length in the file: field 2, its length unpacked; field 3, as it is; and of fields 5, 7 or 8,
-    /// the header of its kind, field 1, the number of values.
+    /// Returns what a page holds, and its length in the file. Field 2 of the header is the unpacked length, field 3 the length
+    /// in the file. Fields 5, 7 and 8 are the headers of the kinds of pages, whose field 1 is the number of values.
     fn page_header(&mut self) -> Option<(Pages, u64)> {
         let (mut lengths, mut values) = ([None; 2], 0_u64);
         let mut id = 0;
@@ -60,7 +60,7 @@ impl Compact<'_> {
         Some((Pages { bytes: lengths[0]?, values }, lengths[1]?))
     }
 
-    /// Field 1 of a structure.
+    /// Returns field 1 of a structure.
     fn first_number(&mut self) -> Option<u64> {
         let (mut number, mut id) = (None, 0);
         while let Some((kind, next)) = self.field(id)? {
@@ -91,13 +91,13 @@ impl Compact<'_> {
         None
     }
 
-    /// A signed number that is not negative.
+    /// Reads a signed number, and refuses a negative one.
     fn unsigned(&mut self) -> Option<u64> {
         let zigzag = self.varint()?;
         (zigzag & 1 == 0).then_some(zigzag >> 1)
     }
 
-    /// The next field's type and number; no field where the structure ends.
+    /// Returns the type and number of the next field, or `Some(None)` at the end of the structure.
     fn field(&mut self, last: i64) -> Option<Option<(u8, i64)>> {
         let head = self.byte()?;
         if head == 0 {
@@ -133,7 +133,7 @@ impl Compact<'_> {
                     self.skip(kind, depth + 1)?;
                 }
             }
-            // Lists, sets and maps: no page's header has any.
+            // Lists, sets and maps do not occur in the headers of pages.
             _ => return None,
         }
         Some(())

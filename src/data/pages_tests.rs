@@ -16,7 +16,7 @@ fn the_pages_of_a_chunk_hold_what_its_footer_says_but_for_their_headers() {
         for chunk in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
             let (pages, stated) = (of_chunk(&bytes, chunk).unwrap(), chunk.uncompressed_size() as u64);
             assert!(pages.bytes > 0 && pages.bytes < stated && stated - pages.bytes < 200, "{name}: {pages:?}, {stated}");
-            // The footer counts the values, the headers also a dictionary's entries.
+            // The footer counts values alone; the headers of pages also count the entries of dictionaries.
             let values = chunk.num_values() as u64;
             assert!((values..=2 * values).contains(&pages.values), "{name}: {pages:?}, {values}");
             chunks += 1;

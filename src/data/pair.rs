@@ -1,36 +1,36 @@
-//! A contrastive pair, and a row that gives none.
+//! A contrastive pair, and a row that was skipped because it gives no pair.
 
 use crate::text::chat::Message;
 
-/// One contrastive pair, its text as the file has it.
+/// A contrastive pair with its text as the file has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pair {
-    /// 0-based row of the data set (before rows were skipped). The pairs that one TruthfulQA question gives share its row.
+    /// 0-based row of the data set, counted before rows are skipped. The pairs of one TruthfulQA question share its row.
     pub row: usize,
-    /// The conversation up to the response: one user message for a plain question.
+    /// Conversation up to the response; a plain question is one user message.
     pub prompt: Vec<Message>,
-    /// The response that shows the target behaviour.
+    /// Response that shows the target behaviour.
     pub chosen: String,
-    /// The response that shows the opposite.
+    /// Response that shows the opposite behaviour.
     pub rejected: String,
 }
 
-/// A row that gave no pair, or fewer than it could.
+/// A row that gives no pair, or fewer pairs than it has answers for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
     /// 0-based row of the data set.
     pub row: usize,
-    /// Why, as the end of a sentence: `the question is empty`.
+    /// Reason why the row was skipped, in words such as `the question is empty`.
     pub reason: String,
 }
 
-/// Which of TruthfulQA's incorrect answers are set against the best one.
+/// Which of TruthfulQA's incorrect answers are paired with the best answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum TruthfulPairs {
-    /// Each: several pairs a question.
+    /// Every incorrect answer, which gives several pairs per question.
     #[default]
     All,
-    /// The first: one pair a question.
+    /// The first incorrect answer, which gives one pair per question.
     First,
 }

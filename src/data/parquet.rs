@@ -1,4 +1,5 @@
-//! Parquet through the record API: the columns that are wanted are read, the others are left alone.
+//! Parquet files, read through the parquet crate's record API. Only the wanted columns are decoded. A file that would unpack to
+//! far more memory than its size suggests is refused first.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,20 +18,21 @@ use crate::machine::files::open_input;
 use crate::machine::panics::caught;
 use crate::{Error, Result};
 
-/// Bytes that a file may unpack to, pages, texts of lists and all texts each: this, or many times its own length where that is more.
+/// Bytes that the pages of a file may unpack to; the larger of this and [`UNPACKED_TIMES`] the file's length is the limit. The
+/// same limit holds for the texts in lists, and for all texts together.
 const UNPACKED: u64 = 256 << 20;
 const UNPACKED_TIMES: u64 = 50;
 
-/// What a value takes beside its text, about: runs of equal values take next to nothing in a file.
+/// Approximate memory of a value beside its text. It is counted because runs of equal values take almost no space in a file.
 const VALUE_BYTES: u64 = 256;
 
-/// Rows of which the lists are counted at once.
+/// Number of rows whose lists are counted in one call of the decoder.
 const ROWS_AT_ONCE: usize = 1024;
 
-/// `bytes` are those of the file at `path`.
+/// Reads the table of the file at `path`, whose content is `bytes`.
 pub(super) fn read(path: &Path, bytes: &[u8], limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
     let file = open_input(path)?;
-    // Of the bytes of a small file, about one in a hundred reaches an assertion of the decoder when it is damaged.
+    // A damaged file can reach an assertion of the decoder: about one in a hundred bytes of a small file does so when changed.
     let table = caught(|| read_table(file, bytes, limit, is_wanted));
     let table = table.unwrap_or_else(|| Err("the file is damaged: fetch or write it again".to_string()));
     table.map_err(|problem| Error::malformed(path, problem))
@@ -59,7 +61,7 @@ fn read_table(file: File, bytes: &[u8], limit: Option<usize>, is_wanted: &dyn Fn
     let records = rows.take(limit.unwrap_or(usize::MAX)).enumerate().map(|(row, record)| {
         let record = record.map_err(|error| format!("row {row} cannot be read: {}", first_line(&error)))?;
         let record = record.to_json_value();
-        // A dictionary's entry is stored once, and can be meant by every row.
+        // An entry of a dictionary is stored once, but every row can refer to it.
         text_bytes += text_len(&record);
         match record {
             _ if text_bytes > most => Err(swollen(most)),
@@ -71,7 +73,7 @@ fn read_table(file: File, bytes: &[u8], limit: Option<usize>, is_wanted: &dyn Fn
     Ok(Table { columns, records })
 }
 
-/// Text in columns of raw bytes would be taken for something else without a word.
+/// Refuses columns of raw bytes, since the record API would not return their content as text.
 fn check_type(column: &str, field: &Type) -> Result<(), String> {
     if field.is_group() {
         return field.get_fields().iter().try_for_each(|field| check_type(column, field));
@@ -83,7 +85,7 @@ fn check_type(column: &str, field: &Type) -> Result<(), String> {
     Ok(())
 }
 
-/// The decoder allocates what a page says that it has.
+/// Refuses pages that unpack to more than `most` bytes, since the decoder allocates whatever size a page's header states.
 fn check_pages(metadata: &ParquetMetaData, wanted: &[TypePtr], bytes: &[u8], most: u64) -> Result<(), String> {
     let mut sum = 0_u64;
     for column in metadata.row_groups().iter().flat_map(|group| group.columns()).filter(|column| is_wanted(column, wanted)) {
@@ -93,8 +95,8 @@ fn check_pages(metadata: &ParquetMetaData, wanted: &[TypePtr], bytes: &[u8], mos
     if sum > most { Err(swollen(most)) } else { Ok(()) }
 }
 
-/// A row is decoded whole, and the items of one list can all mean the same entry of a dictionary, which is stored once: the texts
-/// of lists are counted without copying them.
+/// Refuses lists whose texts take more than `most` bytes. All items of a list can refer to one dictionary entry that is stored
+/// once, and the record API decodes whole rows, so the texts are counted beforehand without copying them.
 fn check_lists(reader: &SerializedFileReader<File>, wanted: &[TypePtr], most: u64) -> Result<(), String> {
     let mut sum = 0_u64;
     for (group, metadata) in reader.metadata().row_groups().iter().enumerate() {
@@ -153,7 +155,7 @@ fn check_codecs(metadata: &ParquetMetaData, wanted: &[TypePtr]) -> Result<(), St
 
 fn first_line(error: &ParquetError) -> String {
     let text = error.to_string();
-    // The decoder prints every byte of a text that is not UTF-8.
+    // For text that is not UTF-8, the decoder's message lists every byte.
     if text.contains("Error reading BYTE_ARRAY as String") {
         return "a text is not valid UTF-8".to_string();
     }

@@ -9,7 +9,7 @@ fn read(path: &Path, limit: Option<usize>) -> Result<Table> {
     super::read(path, &std::fs::read(path).unwrap(), limit, &rows::can_use)
 }
 
-/// Written by pyarrow: tests/fixtures/data/make.py.
+/// A fixture that pyarrow wrote (tests/fixtures/data/make.py).
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data").join(name)
 }
@@ -73,7 +73,7 @@ fn damaged_bytes_never_panic() {
         let mut bytes = bytes.clone();
         bytes[index] ^= 0x55;
         std::fs::write(&path, &bytes).unwrap();
-        // Many bytes carry nothing that a reader checks: the call returns, whatever it finds.
+        // A reader does not check every byte, so the call may succeed; it must return in any case.
         let _ = read(&path, None);
     }
 }

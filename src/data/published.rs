@@ -1,5 +1,5 @@
-//! Published data sets by name: those of the paper come from its authors' repository and are kept in bipo's cache
-//! directory, TruthfulQA comes from the hub.
+//! Published data sets by name. The paper's sets come from its authors' repository and are kept in bipo's cache directory;
+//! TruthfulQA comes from the hub.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use crate::{Error, Result};
 /// A data set that is downloaded when it is first used.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Published {
-    /// What to write in place of a path.
+    /// Name that the user writes in place of a path.
     pub name: &'static str,
-    /// One line for help texts.
+    /// Description on one line, for help texts.
     pub description: &'static str,
     origin: Origin,
 }
@@ -30,7 +30,7 @@ enum Origin {
     },
 }
 
-/// Every published set that has a name.
+/// Returns every published data set that bipo knows by name.
 pub fn published() -> &'static [Published] {
     PUBLISHED
 }
@@ -53,12 +53,12 @@ const fn authors(name: &'static str, description: &'static str, file: &'static s
     Published { name, description, origin: Origin::Authors(file) }
 }
 
-/// One commit, so that a name always means the same bytes.
+/// The `data/` folder of one commit of the authors' repository, so that a name always means the same bytes.
 const AUTHORS_FILES: &str = "https://raw.githubusercontent.com/CaoYuanpu/BiPO/a577418426088a51c2bc6d8d7251554f896e4298/data";
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Published {
-    /// The repository of the hub that it comes from; none for the authors' own files.
+    /// Returns the hub repository of the data set, or `None` for the authors' own files.
     pub fn hub_repo(&self) -> Option<&'static str> {
         match self.origin {
             Origin::Authors(_) => None,
@@ -66,7 +66,7 @@ impl Published {
         }
     }
 
-    /// The data set's file, downloaded unless it is there.
+    /// Returns the path of the data set's file, and downloads the file first if it is not in the cache.
     pub(super) fn file(&self, offline: bool) -> Result<PathBuf> {
         match self.origin {
             Origin::Authors(file) => self.authors_file(file, &cache_dir()?.join("datasets"), offline),
@@ -102,7 +102,7 @@ fn download(url: &str) -> Result<Vec<u8>> {
     response.map_err(|error| Error::Hub(format!("cannot download {url}: {error}")))
 }
 
-/// What a proxy or a login page sends instead must not stay in the cache.
+/// Refuses bytes that are not the data set, so that the answer of a proxy or a login page never gets into the cache.
 fn check(bytes: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     let table = csv::read(Path::new("download"), text, None, None).map_err(|error| error.to_string())?;

@@ -1,6 +1,6 @@
 //! Multiple-choice questions from files: TruthfulQA's own CSV and Parquet files, A/B items of the CAA data sets, and lettered
-//! options as MMLU has them. Which of them a file holds is seen from its columns. A row that cannot be used is an error: a
-//! benchmark's number is one of all its questions.
+//! options as in MMLU. The columns tell which of these a file has. A row that cannot be used is an error, since the score of a
+//! benchmark covers all of its questions.
 
 use std::ops::Range;
 use std::path::Path;
@@ -14,67 +14,67 @@ use super::table::{Record, Table, cell, find, kind, plain};
 use crate::machine::files::read_input;
 use crate::{Error, Result};
 
-/// One question with the answers whose log-probabilities are compared.
+/// A question with the answers whose log-probabilities are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// 0-based row of the file; the two orders of an A/B item share it.
+    /// 0-based row of the file; the two orders of an A/B item share their row.
     pub row: usize,
-    /// What the user says.
+    /// User message.
     pub prompt: String,
-    /// What the assistant could begin with.
+    /// Possible beginnings of the assistant's reply.
     pub answers: Vec<String>,
-    /// Which of them are right.
+    /// Which of the answers are right.
     pub key: Key,
 }
 
 /// Right and wrong answers, as indices into a question's answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {
-    /// TruthfulQA: the best answer against `mc1_wrong`, and all true ones against all false ones.
+    /// A question of TruthfulQA: MC1 compares the best answer with the false ones, MC2 all true answers with all false ones.
     Truthful {
-        /// The true answer of MC1.
+        /// True answer of MC1.
         best: usize,
-        /// The false answers of MC1.
+        /// False answers of MC1.
         mc1_wrong: Vec<usize>,
-        /// The true answers of MC2.
+        /// True answers of MC2.
         mc2_right: Vec<usize>,
-        /// The false answers of MC2.
+        /// False answers of MC2.
         mc2_wrong: Vec<usize>,
     },
-    /// An A/B item in one of its two orders: the answer that shows the behaviour, of two.
+    /// An A/B item in one of its two orders.
     Letters {
-        /// 0 or 1.
+        /// Index of the answer that shows the behaviour, 0 or 1.
         matching: usize,
     },
-    /// Lettered options, of which one is right.
+    /// A question with lettered options, one of which is right.
     Options {
-        /// Its index.
+        /// Index of the right option.
         right: usize,
     },
 }
 
-/// The questions of a file: at least one, all of one kind.
+/// The questions of a file. There is at least one, and all are of one kind.
 #[derive(Debug, Clone)]
 pub struct QuestionSet {
-    /// The file's name without folder and extension.
+    /// Name of the file without folder and extension.
     pub name: String,
-    /// SHA-256 of its bytes in hex.
+    /// SHA-256 of the file's bytes in hex.
     pub sha256: String,
-    /// In the order of the rows.
+    /// Questions in the order of their rows.
     pub questions: Vec<Question>,
 }
 
-/// The least and the most options of a question.
+/// Allowed number of options of a question.
 const OPTIONS: std::ops::RangeInclusive<usize> = 2..=26;
 
-/// What a CSV file without header, as MMLU's own are, has in its columns.
+/// Columns of a CSV file without a header line, such as MMLU's own files.
 const MMLU_COLUMNS: [&str; 6] = ["question", "A", "B", "C", "D", "answer"];
 
 const WANTED: &str = "expected TruthfulQA (Question, Best Answer, Correct Answers, Incorrect Answers; or question, mc1_targets, \
     mc2_targets), A/B items (question, answer_matching_behavior, answer_not_matching_behavior) or options (question, A, B, C, \
     D, answer; or question, choices, answer)";
 
-/// Columns that questions are made of, in lower case.
+/// Names in lower case of the columns that questions are made from.
 const COLUMNS: [&str; 14] = [
     "question",
     "best_answer",
@@ -92,10 +92,10 @@ const COLUMNS: [&str; 14] = [
     "d",
 ];
 
-/// Reads the first `limit` rows of a file.
+/// Reads the questions in the first `limit` rows of a file, or in all rows if `limit` is `None`.
 ///
 /// # Errors
-/// The file cannot be read, has none of the known columns or no row, or a row cannot be used.
+/// The file cannot be read, does not have the columns of any known format, or has no rows; or a row cannot be used.
 pub fn load_questions(path: &Path, limit: Option<usize>) -> Result<QuestionSet> {
     let bytes = read_input(path, LARGEST_FILE)?;
     let is_wanted = |name: &str| COLUMNS.contains(&plain(name).as_str());
@@ -125,13 +125,13 @@ fn is_letter(text: &str) -> bool {
 enum Layout {
     /// TruthfulQA's generation task: best, correct and incorrect answers.
     Truthful([String; 3]),
-    /// Its multiple-choice task: `mc1_targets` and `mc2_targets`.
+    /// TruthfulQA's multiple-choice task: `mc1_targets` and `mc2_targets`.
     Targets([String; 2]),
-    /// `answer_matching_behavior` and `answer_not_matching_behavior`.
+    /// An A/B item: `answer_matching_behavior` and `answer_not_matching_behavior`.
     Letters([String; 2]),
-    /// A column an option, then the answer.
+    /// One column per option, and the column of the answer.
     Columns([String; 4], String),
-    /// A list of options, and the answer.
+    /// The column with the list of options, and the column of the answer.
     Choices(String, String),
 }
 
@@ -197,7 +197,7 @@ impl Layout {
     }
 }
 
-/// The columns behind `question`, if all are there.
+/// Returns the columns after `question`, if all were found.
 fn pick<const N: usize>(found: Option<Vec<String>>) -> Option<[String; N]> {
     found?.split_off(1).try_into().ok()
 }
@@ -205,14 +205,15 @@ fn pick<const N: usize>(found: Option<Vec<String>>) -> Option<[String; N]> {
 fn text(column: &str, value: &Value) -> Result<String, String> {
     match value {
         Value::String(text) if !text.trim().is_empty() => Ok(text.clone()),
-        // Options of numbers.
+        // Options can be numbers.
         Value::Number(number) => Ok(number.to_string()),
         Value::String(_) | Value::Null => Err(format!("{column} is empty")),
         other => Err(format!("{column} is {}: expected text", kind(other))),
     }
 }
 
-/// As the benchmark's code does: answers in a cell stand between semicolons, and each is closed with a full stop.
+/// Returns the answers and key of TruthfulQA's generation task. As in the benchmark's code, the answers in a cell are separated
+/// by semicolons, and each is closed with a full stop.
 fn truthful([best, correct, incorrect]: [&Value; 3]) -> Result<(Vec<String>, Key), String> {
     let closed = |answer: &str| match answer.trim() {
         answer if answer.ends_with('.') => answer.to_owned(),
@@ -264,7 +265,8 @@ fn targets(mc1: &Value, mc2: &Value) -> Result<(Vec<String>, Key), String> {
     Ok((answers, Key::Truthful { best, mc1_wrong, mc2_right, mc2_wrong }))
 }
 
-/// `{"choices": […], "labels": [1, 0, …]}` of the hub's files, `{answer: 1, …}` of the benchmark's own.
+/// Reads answers and their labels: `{"choices": […], "labels": [1, 0, …]}` in the hub's files, `{answer: 1, …}` in the
+/// benchmark's own files.
 fn labelled(column: &str, value: &Value) -> Result<Vec<(String, bool)>, String> {
     let expected = || format!("{column}: expected choices and as many labels of 0 and 1");
     let label = |value: &Value| match value.as_i64() {
@@ -282,7 +284,7 @@ fn labelled(column: &str, value: &Value) -> Result<Vec<(String, bool)>, String> 
     choices.iter().zip(labels).map(|(choice, value)| Ok((text(column, choice)?, label(value)?))).collect()
 }
 
-/// Which of A (0) and B (1) matches.
+/// Returns 0 if answer A matches the behaviour, and 1 if answer B does.
 fn letters(matching: String, other: String) -> Result<usize, String> {
     let bare = |text: &str| text.trim().trim_start_matches('(').trim_end_matches(')').to_owned();
     match (bare(&matching).as_str(), bare(&other).as_str()) {
@@ -292,12 +294,12 @@ fn letters(matching: String, other: String) -> Result<usize, String> {
     }
 }
 
-/// The question with the texts of its two options exchanged.
+/// Returns the question with the texts of its two options exchanged.
 fn swapped(question: &str) -> Option<String> {
     let b = marker(question, "(B)")?;
     let a = marker(&question[..b], "(A)")?;
     let (first, second) = (trimmed(question, a + 3..b), trimmed(question, b + 3..question.len()));
-    // What comes on lines below the last option is no part of it.
+    // Lines below the last option are not part of it.
     let end =
         question[second.clone()].find('\n').map_or(second.end, |line| trimmed(question, second.start..second.start + line).end);
     let second = second.start..end;
@@ -305,7 +307,8 @@ fn swapped(question: &str) -> Option<String> {
     Some([&question[..first.start], y, &question[first.end..second.start], x, &question[second.end..]].concat())
 }
 
-/// Where the last option of this letter begins: at the beginning of a line if there is one.
+/// Finds where the option of this letter begins. A letter at the beginning of a line is preferred, and later letters to earlier
+/// ones.
 fn marker(text: &str, letter: &str) -> Option<usize> {
     let begins_line = |at: &usize| text[..*at].rsplit('\n').next().is_some_and(|before| before.trim().is_empty());
     let mut places = text.rmatch_indices(letter).map(|(at, _)| at);
@@ -318,7 +321,7 @@ fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
     start..start + inner.trim().len()
 }
 
-/// The question with its options behind letters, as the benchmark's own prompt has it without examples.
+/// Makes a question with lettered options, in the format of MMLU's own prompt without examples.
 fn lettered(row: usize, question: &str, options: &[String], answer: &Value) -> Result<Question, String> {
     if !OPTIONS.contains(&options.len()) {
         return Err(format!("there are {} options: expected 2 to 26", options.len()));

@@ -1,4 +1,4 @@
-//! Multiple-choice files: each format, and what is wrong with those that are refused.
+//! Tests of `questions`: each format of multiple-choice files, and why some files are refused.
 
 use serde_json::json;
 
@@ -137,6 +137,6 @@ fn the_hubs_parquet_files_are_read() {
     assert_eq!(truthful.key, key);
     let options = &load("options.parquet")[0];
     assert_eq!((options.answers.len(), &options.key), (4, &Key::Options { right: 1 }));
-    // The generation task's own columns: lists, each answer closed as in the benchmark's code.
+    // The generation task has lists of answers; each answer is closed with a full stop as in the benchmark's code.
     assert_eq!(load("truthful.parquet")[0].answers, ["Nothing happens.", "Nothing.", "You die; slowly.", "You win."]);
 }

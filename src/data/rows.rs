@@ -1,4 +1,4 @@
-//! From records to pairs: which column is which, and what makes a row unusable.
+//! From records to pairs: what each column means, and what makes a row unusable.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::pair::{Pair, TruthfulPairs};
 use super::table::{Record, Table, cell, find, plain};
 use super::{conversation, truthfulqa};
 
-/// Names of each column; where a file has several of them, the first counts.
+/// Names that the column of the prompt can have; the first one that a file has is used.
 const PROMPT: [&str; 2] = ["question", "prompt"];
 const CHOSEN: [&str; 3] = ["matching", "chosen", "answer_matching_behavior"];
 const REJECTED: [&str; 3] = ["not_matching", "rejected", "answer_not_matching_behavior"];
@@ -15,14 +15,14 @@ const WANTED: &str = "expected question or prompt, matching or chosen, and not_m
 /// What the columns of a file mean.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Columns {
-    /// A question or conversation and two responses; without a prompt the responses are whole conversations.
+    /// A question or conversation and two responses. If there is no prompt, the responses are whole conversations.
     Pairs { prompt: Option<String>, chosen: String, rejected: String },
-    /// TruthfulQA's own files.
+    /// The columns of TruthfulQA's own files.
     Truthful(truthfulqa::Columns),
 }
 
 impl Columns {
-    /// Finds the columns; the error says which are missing and which were found.
+    /// Finds the columns of a table. The error names the missing columns and the columns that the table has.
     pub(super) fn of(table: &Table) -> Result<Self, String> {
         let columns = &table.columns;
         let prompt = find_any(columns, &PROMPT)?;
@@ -34,7 +34,7 @@ impl Columns {
         {
             return Ok(Self::Truthful(columns));
         }
-        // Without any row the names alone have to do.
+        // Responses that are lists of messages begin with their prompt, so that no column of prompts is needed.
         let conversations = || table.records.first().is_some_and(|row| CHOSEN.iter().any(|&name| cell(row, name).is_array()));
         let mut missing = Vec::new();
         if prompt.is_none() && !conversations() {
@@ -51,7 +51,7 @@ impl Columns {
         }
     }
 
-    /// The pairs of one row, or why it gives none.
+    /// Returns the pairs of one row, or the reason why the row gives no pair.
     pub(super) fn pairs(&self, row: usize, record: &Record, which: TruthfulPairs) -> Vec<Result<Pair, String>> {
         match self {
             Self::Pairs { prompt, chosen, rejected } => {
@@ -63,7 +63,7 @@ impl Columns {
     }
 }
 
-/// Whether a column of this name can be part of a pair.
+/// Whether pairs can be made from a column of this name.
 pub(super) fn can_use(name: &str) -> bool {
     let name = plain(name);
     let known = [&PROMPT[..], &CHOSEN, &REJECTED, &truthfulqa::NAMES].concat();

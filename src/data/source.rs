@@ -12,10 +12,10 @@ use crate::hub::repo_id::RepoId;
 use crate::machine::files::read_input;
 use crate::{Error, Result};
 
-/// The bundled set that is used when none is named.
+/// The bundled set that is used when the user names no data set.
 pub const DEFAULT_DATASET: &str = "cheerful";
 
-/// The most that a file of pairs may take: it is held in memory.
+/// Largest size of a data file in bytes; the file is read into memory whole.
 pub(super) const LARGEST_FILE: u64 = 4 << 30;
 
 const HUB_PREFIX: &str = "hf:";
@@ -23,25 +23,25 @@ const HUB_PREFIX: &str = "hf:";
 /// Where a data set comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// Compiled into the program.
+    /// A data set that is compiled into the program.
     Bundled(&'static Bundled),
-    /// A file.
+    /// A file on this machine.
     File(PathBuf),
-    /// A repository of the Hugging Face hub.
+    /// A data set repository on the Hugging Face hub.
     Hub {
-        /// `owner/name`.
+        /// Repository id, `owner/name`.
         repo: String,
-        /// A branch, tag or commit; `main` where there is none.
+        /// Branch, tag or commit; `None` means `main`.
         revision: Option<String>,
-        /// A split, `config/split` or a file of the repository; `train` where there is none.
+        /// Split, `config/split` or file of the repository; `None` means `train`.
         part: Option<String>,
     },
-    /// Known by name, downloaded when first used.
+    /// A data set that bipo knows by name and downloads when it is first used.
     Published(&'static Published),
 }
 
 impl Source {
-    /// Reads what the user wrote. A file that exists goes before a name.
+    /// Parses what the user wrote. An existing file takes precedence over a data set of the same name.
     pub fn parse(text: &str) -> Result<Self> {
         let path = Path::new(text);
         if path.exists() && !path.is_dir() {
@@ -59,7 +59,7 @@ impl Source {
         Err(Error::Argument(unknown(text, path)))
     }
 
-    /// What identifies the data set in metadata: no folder of this machine.
+    /// Name of the data set in metadata, without the folders of this machine.
     pub(super) fn name(&self) -> String {
         match self {
             Self::File(path) => path.file_name().map_or_else(|| self.to_string(), |name| name.to_string_lossy().into_owned()),
@@ -67,7 +67,7 @@ impl Source {
         }
     }
 
-    /// The files to read, downloaded where they have to be.
+    /// Returns the files to read, and downloads those that are not on this machine.
     pub(super) fn files(&self, offline: bool) -> Result<Vec<Input>> {
         let paths = match self {
             Self::Bundled(set) => return Ok(vec![Input::Text(PathBuf::from(format!("{}.csv", set.name)), set.csv)]),
@@ -94,7 +94,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// A file, or what stands for one.
+/// A file to read: a bundled text under the name of a file, or a path.
 pub(super) enum Input {
     Text(PathBuf, &'static str),
     File(PathBuf),
@@ -118,7 +118,7 @@ impl Input {
 fn parse_hub(text: &str, rest: &str) -> Result<Source> {
     let wrong = || Error::Argument(format!("{text} is not a hub data set: expected hf:owner/name[@revision][:split or file]"));
     let (name, part) = rest.split_once(':').map_or((rest, None), |(name, part)| (name, Some(part)));
-    // It becomes part of a path in the cache.
+    // The part after the colon becomes part of a path in the cache, so it must not lead out of its folder.
     let is_relative = |part: &str| part.split('/').all(|step| !step.is_empty() && step != "." && step != "..");
     let id = RepoId::parse(name).filter(|_| part.is_none_or(is_relative)).ok_or_else(wrong)?;
     Ok(Source::Hub { repo: id.repo, revision: id.revision, part: part.map(String::from) })

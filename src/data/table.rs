@@ -1,25 +1,25 @@
-//! Rows by column name, whatever format they came in, and how a column or a cell is looked up. What the columns mean is not decided
-//! here.
+//! Rows by column name, whatever format they came from, and the lookup of columns and cells. What the columns mean is decided
+//! elsewhere, in `rows` and `questions`.
 
 use serde_json::{Map, Value};
 
-/// One row, by column name.
+/// The values of one row by column name.
 pub(super) type Record = Map<String, Value>;
 
 /// The rows of a file.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Column names as the file has them; of a JSON file every key that a row has.
+    /// Column names as the file has them; for a JSON file, every key of any row.
     pub(super) columns: Vec<String>,
     pub(super) records: Vec<Record>,
 }
 
-/// The cell of a column; a key that a JSON row lacks is null.
+/// Returns the cell of a column; a key that a JSON row lacks counts as null.
 pub(super) fn cell<'a>(record: &'a Record, column: &str) -> &'a Value {
     record.get(column).unwrap_or(&Value::Null)
 }
 
-/// The column of this name, letter case aside and with spaces for underscores; an exact match wins.
+/// Finds the column of this name. An exact match wins; otherwise letter case is ignored, and a space equals an underscore.
 pub(super) fn find(columns: &[String], name: &str) -> Result<Option<String>, String> {
     let exact: Vec<&String> = columns.iter().filter(|column| *column == name).collect();
     let found = match exact.is_empty() {
@@ -33,12 +33,12 @@ pub(super) fn find(columns: &[String], name: &str) -> Result<Option<String>, Str
     }
 }
 
-/// The name with letter case and spaces evened out.
+/// Returns a column name in lower case with underscores for spaces.
 pub(super) fn plain(name: &str) -> String {
     name.trim().to_lowercase().replace(' ', "_")
 }
 
-/// What a value is, in words.
+/// Describes the type of a JSON value in words.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -1,5 +1,5 @@
-//! TruthfulQA's own files: the authors' CSV (answers in one cell, `; ` between them) and the hub's Parquet (lists). The best
-//! answer is the chosen response against each incorrect one.
+//! TruthfulQA's own files: the authors' CSV (the answers in one cell, separated by `; `) and the hub's Parquet (lists). The
+//! best answer is the chosen response of each pair, and an incorrect answer is the rejected one.
 
 use serde_json::Value;
 
@@ -7,10 +7,10 @@ use super::conversation;
 use super::pair::{Pair, TruthfulPairs};
 use super::table::{Record, cell, find};
 
-/// The columns, as the Parquet file spells them.
+/// Column names as the Parquet file spells them.
 pub(super) const NAMES: [&str; 3] = ["question", "best_answer", "incorrect_answers"];
 
-/// The columns, as this file spells them.
+/// Column names as the file at hand spells them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Columns {
     question: String,
@@ -19,7 +19,7 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// The three columns, if all are there.
+    /// Finds the three columns; returns `None` unless all are present.
     pub(super) fn of(columns: &[String]) -> Result<Option<Self>, String> {
         let [question, best, incorrect] = NAMES;
         let found = (find(columns, question)?, find(columns, best)?, find(columns, incorrect)?);
@@ -27,7 +27,7 @@ impl Columns {
         Ok(Some(Self { question, best, incorrect }))
     }
 
-    /// A pair for each incorrect answer, or for the first.
+    /// Makes a pair for each incorrect answer, or for the first one alone.
     pub(super) fn pairs(&self, row: usize, record: &Record, which: TruthfulPairs) -> Vec<Result<Pair, String>> {
         let mut incorrect = answers(cell(record, &self.incorrect));
         if incorrect.is_empty() {
@@ -38,7 +38,7 @@ impl Columns {
         }
         let (question, best) = (cell(record, &self.question), cell(record, &self.best));
         let mut pairs: Vec<_> = incorrect.iter().map(|answer| conversation::pair(row, question, best, answer)).collect();
-        // What is wrong with the question is said once, not once an answer.
+        // A problem of the question is reported once, not once per answer.
         pairs.dedup_by(|next, last| next.is_err() && next == last);
         pairs
     }

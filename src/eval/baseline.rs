@@ -1,4 +1,4 @@
-//! What a vector is compared with at equal norm: a random direction at the same layers, or another vector.
+//! Vectors that a vector is compared with at equal norm: a random direction at the same layers, or another vector.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -8,7 +8,8 @@ use crate::steering::dose::l2_norm;
 use crate::steering::vector::SteeringVector;
 use crate::{Error, Result};
 
-/// A direction drawn uniformly (Gaussian elements) at each layer of `vector`, as long there as it.
+/// Draws a uniform random direction (from Gaussian elements) at each layer of `vector`, with the same norm as `vector` has
+/// there.
 pub fn random(vector: &SteeringVector, seed: u64) -> SteeringVector {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut drawn = vector.clone();
@@ -21,14 +22,16 @@ pub fn random(vector: &SteeringVector, seed: u64) -> SteeringVector {
     drawn
 }
 
-/// `vector` scaled to `norm`, all of its layers together.
+/// Scales `vector` so that its norm over all layers together is `norm`.
 ///
 /// # Errors
-/// It is zero.
+/// The vector is zero.
 pub fn at_norm(mut vector: SteeringVector, norm: f64) -> Result<SteeringVector> {
     let own = vector.norm();
     if own == 0.0 {
-        return Err(Error::Argument("the vector is zero and cannot be brought to the norm of --vector".into()));
+        return Err(Error::Argument(
+            "the vector is zero and cannot be brought to the norm of the vector that is measured".into(),
+        ));
     }
     vector.layers.values_mut().for_each(|v| scale(v, norm / own));
     Ok(vector)

@@ -1,5 +1,6 @@
-//! Values with their uncertainty: Student's t for the mean of a judge's few scores, else percentile intervals of a seeded bootstrap
-//! (Efron and Tibshirani 1993, chapter 13). One seed draws the same resamples for every measure of one size, so that magnitudes are compared on the same draws.
+//! Values with their 95 % intervals: Student's t for the mean of a judge's few scores, else percentile intervals of a seeded
+//! bootstrap (Efron and Tibshirani 1993, chapter 13). A seed draws the same resamples for every measure of the same size, so
+//! that magnitudes are compared on the same resamples.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -10,7 +11,7 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 /// A value and its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// On the data as they are.
+    /// Value on the data themselves.
     pub value: f64,
     /// Lower end of the interval.
     pub low: f64,
@@ -19,8 +20,8 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// The mean of independent scores and its interval by Student's t, mean ± t·s/√n; the interval's ends are NaN for one score,
-    /// which says nothing of the spread. None of none.
+    /// Returns the mean of independent scores and its interval by Student's t, mean ± t·s/√n. For a single score, whose spread
+    /// is unknown, the ends are NaN. Returns `None` without scores.
     pub fn of_mean(scores: &[f64]) -> Option<Self> {
         let n = scores.len() as f64;
         let value = scores.iter().sum::<f64>() / n;
@@ -30,40 +31,41 @@ impl Estimate {
         (!scores.is_empty()).then_some(Self { value, low: value - half, high: value + half })
     }
 
-    /// The estimate of an increasing function of the value.
+    /// Returns the estimate of an increasing function of the value.
     pub fn map(self, increasing: impl Fn(f64) -> f64) -> Self {
         Self { value: increasing(self.value), low: increasing(self.low), high: increasing(self.high) }
     }
 }
 
-/// How intervals are made.
+/// Settings of the bootstrap.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Bootstrap {
-    /// Resamples; at least one.
+    /// Number of resamples, at least one.
     pub resamples: usize,
-    /// Seed of the draws.
+    /// Seed of the resamples.
     pub seed: u64,
 }
 
 impl Bootstrap {
-    /// The mean of values; none of none.
+    /// Estimates the mean of values; returns `None` without values.
     pub fn mean(&self, values: &[f64]) -> Option<Estimate> {
         let parts: Vec<[f64; 2]> = values.iter().map(|value| [*value, 1.0]).collect();
         self.ratio(&parts)
     }
 
-    /// The share of cases that are true; none of none.
+    /// Estimates the share of cases that are true; returns `None` without cases.
     pub fn share(&self, cases: impl IntoIterator<Item = bool>) -> Option<Estimate> {
         self.mean(&cases.into_iter().map(f64::from).collect::<Vec<f64>>())
     }
 
-    /// Σ numerator / Σ denominator over parts, of which those with denominator 0 say nothing; none of none.
+    /// Estimates Σ numerator / Σ denominator over parts. Parts with denominator 0 are left out; returns `None` if no others
+    /// remain.
     pub fn ratio(&self, parts: &[[f64; 2]]) -> Option<Estimate> {
         let parts: Vec<[f64; 2]> = parts.iter().copied().filter(|part| part[1] != 0.0).collect();
         if parts.is_empty() {
             return None;
         }
-        // A stream a resample: the draws are the same however many threads take them.
+        // Each resample has its own random stream, so that the number of threads does not change the result.
         let resample = |stream: usize| {
             let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
             rng.set_stream(stream as u64);
@@ -80,7 +82,7 @@ fn ratio(parts: impl Iterator<Item = [f64; 2]>) -> f64 {
     a / b
 }
 
-/// Between the two nearest of `sorted`, as NumPy's default has it.
+/// Returns a quantile, interpolated between the two nearest values of `sorted` as NumPy does by default.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let at = share * sorted.len().saturating_sub(1) as f64;
     let value = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);

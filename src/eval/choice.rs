@@ -1,6 +1,6 @@
-//! Multiple choice: which of a question's answers the model finds likelier, by the log-probability of the answer's own tokens
-//! behind the chat prompt (no end-of-turn token: an option need not be the whole reply). TruthfulQA's MC1 and MC2 are those of
-//! the benchmark's code (arXiv 2109.07958).
+//! Multiple choice: which answers of a question the model finds likelier, by the log-probability of the answer's tokens after
+//! the chat prompt. The end-of-turn token does not count, since an option need not be the whole reply. TruthfulQA's MC1 and MC2
+//! are defined as in the benchmark's code (arXiv 2109.07958).
 
 use std::collections::BTreeMap;
 
@@ -12,15 +12,16 @@ use crate::text::tokens::{EncodedPair, EncodedResponse, TextEncoder};
 use crate::train::objective::PairLogProbs;
 use crate::{Error, Result};
 
-/// Two answers of one question as a pair, so that both share its prompt and the training path scores them.
+/// Returns the answers of a question, two by two, by index. Each couple is scored as a pair, so that both answers share the
+/// prompt.
 fn couples(answers: usize) -> impl Iterator<Item = [usize; 2]> {
     (0..answers).step_by(2).map(move |first| [first, (first + 1).min(answers - 1)])
 }
 
-/// The answers of all questions, two a pair; with an odd number the last stands twice.
+/// Encodes the answers of all questions, two per pair. With an odd number of answers the last one occurs twice.
 ///
 /// # Errors
-/// A prompt cannot be rendered, or does not fit the `context` with an answer.
+/// A prompt cannot be rendered, or takes more than `context` tokens together with an answer.
 pub fn encode(encoder: &TextEncoder, set: &QuestionSet, context: usize) -> Result<Vec<EncodedPair>> {
     let pairs = set.questions.iter().flat_map(|question| couples(question.answers.len()).map(move |couple| (question, couple)));
     let encode = |(question, couple): (&Question, [usize; 2])| {
@@ -41,7 +42,7 @@ pub fn encode(encoder: &TextEncoder, set: &QuestionSet, context: usize) -> Resul
     pairs.map(encode).collect()
 }
 
-/// Takes the token away that closes a response.
+/// Removes the end-of-turn token of a response.
 fn drop_end(encoder: &TextEncoder, response: &mut EncodedResponse) {
     let last = response.ids.len() - 1;
     if last > response.start && encoder.is_eos(response.ids[last]) {
@@ -50,7 +51,7 @@ fn drop_end(encoder: &TextEncoder, response: &mut EncodedResponse) {
     }
 }
 
-/// The measures of a set, from the log-probabilities of what [`encode`] made of it.
+/// Computes the measures of a set from the log-probabilities of the pairs that [`encode`] makes.
 pub fn measures(set: &QuestionSet, scores: &[PairLogProbs], bootstrap: &Bootstrap) -> Vec<Measure> {
     let mut scores = scores.iter();
     let mut values: BTreeMap<&'static str, BTreeMap<usize, Vec<f64>>> = BTreeMap::new();
@@ -65,7 +66,7 @@ pub fn measures(set: &QuestionSet, scores: &[PairLogProbs], bootstrap: &Bootstra
         }
     }
     let measure = |(name, by_row): (&str, BTreeMap<usize, Vec<f64>>)| {
-        // Both orders of an item are one case.
+        // Both orders of an A/B item count as one case.
         let cases: Vec<f64> = by_row.values().map(|orders| orders.iter().sum::<f64>() / orders.len() as f64).collect();
         Some(Measure { name: format!("{}.{name}", set.name), unit: Unit::Share, estimate: bootstrap.mean(&cases)? })
     };
@@ -87,7 +88,7 @@ fn of_question(key: &Key, log_probs: &[f64]) -> Vec<(&'static str, f64)> {
     }
 }
 
-/// exp(right) / (exp(right) + exp(wrong)), summed over answers, without underflow.
+/// Returns Σ exp(right) / (Σ exp(right) + Σ exp(wrong)) without underflow.
 fn share(right: &[f64], wrong: &[f64]) -> f64 {
     let most = right.iter().chain(wrong).copied().fold(f64::NEG_INFINITY, f64::max);
     let mass = |log_probs: &[f64]| log_probs.iter().map(|log_prob| (log_prob - most).exp()).sum::<f64>();

@@ -1,6 +1,8 @@
-//! What a vector does: how strongly and how evenly it moves held-out pairs, what it does to multiple-choice questions, what it
-//! damages, and how alternatives compare. One subject (a vector, or an instruction) and magnitude give one row of measures; the
-//! [`Report`] is all there is, and text, JSON and CSV are views of it.
+//! Evaluation of a vector: how strongly and how evenly it moves held-out pairs, its effect on multiple-choice questions, the
+//! damage that it does, and how alternatives compare. A subject (a vector or an instruction) at a magnitude gives a row of
+//! measures. Text, JSON and CSV are views of the [`Report`].
+//!
+//! Begin with [`evaluate`].
 
 pub mod baseline;
 pub mod bootstrap;
@@ -22,7 +24,7 @@ pub use run::{Encoded, EvalObserver, Material, Outcome, Settings, Subject, Treat
 /// How a measure is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// A number.
+    /// A plain number.
     Number,
     /// A number whose sign matters.
     Signed,
@@ -30,31 +32,31 @@ pub enum Unit {
     Share,
 }
 
-/// One measure of one row.
+/// A measure of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measure {
-    /// `margin`, `perplexity`, …; those of a question file begin with the file's name: `TruthfulQA.mc1`.
+    /// Name, such as `margin` or `perplexity`. Names of a question file begin with the file's name: `TruthfulQA.mc1`.
     pub name: String,
-    /// How it is shown.
+    /// How the measure is shown.
     pub unit: Unit,
-    /// Value and interval.
+    /// Value with its interval.
     pub estimate: Estimate,
 }
 
-/// All that was measured of one subject at one magnitude.
+/// All measures of a subject at a magnitude.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// `vector`, or the baseline.
+    /// `vector`, or the name of the baseline.
     pub subject: String,
-    /// Factor on the vector; none for an instruction.
+    /// Factor on the vector; `None` for an instruction.
     pub magnitude: Option<f32>,
-    /// In the order in which they were taken; what was not asked for is not there.
+    /// Measures in the order in which they were taken. Measures that were not asked for are absent.
     #[serde(serialize_with = "by_name")]
     pub measures: Vec<Measure>,
 }
 
 impl Row {
-    /// The measure of this name.
+    /// Returns the measure of this name.
     pub fn get(&self, name: &str) -> Option<&Measure> {
         self.measures.iter().find(|measure| measure.name == name)
     }
@@ -68,74 +70,74 @@ fn by_name<S: Serializer>(measures: &[Measure], serializer: S) -> Result<S::Ok, 
     map.end()
 }
 
-/// One generated text.
+/// A generated text.
 #[derive(Debug, Clone, Serialize)]
 pub struct GeneratedText {
-    /// As in [`Row`].
+    /// `vector`, or the name of the baseline.
     pub subject: String,
-    /// As in [`Row`].
+    /// Factor on the vector; `None` for an instruction.
     pub magnitude: Option<f32>,
-    /// What it answers.
+    /// Prompt that the text answers.
     pub prompt: String,
-    /// The text.
+    /// Generated text.
     pub text: String,
-    /// Why it ended.
+    /// Why the generation ended.
     pub finish_reason: FinishReason,
-    /// What a judge gave it, 1 to 4; none where there was no judge, or it failed.
+    /// Score of a judge from 1 to 4; `None` without a judge, or if grading failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge_score: Option<u8>,
 }
 
-/// Log-probabilities of one pair in one row: a line of `--per-pair`.
+/// Log-probabilities of one pair in one row, which are a line of `--per-pair`.
 #[derive(Debug, Clone, Serialize)]
 pub struct PairLine {
-    /// The baseline; the vector itself has none.
+    /// Name of the baseline; `None` for the vector itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<String>,
     /// 0-based row of the data set.
     pub row: usize,
-    /// As in [`Row`].
+    /// Factor on the vector; `None` for an instruction.
     pub magnitude: Option<f32>,
-    /// Summed over the response's tokens, nats.
+    /// Log-probability of the chosen response in nats, summed over its tokens.
     pub chosen_logprob: f64,
-    /// Summed over the response's tokens, nats.
+    /// Log-probability of the rejected response in nats, summed over its tokens.
     pub rejected_logprob: f64,
-    /// Number of the chosen response's tokens.
+    /// Number of tokens of the chosen response.
     pub chosen_tokens: usize,
-    /// Number of the rejected response's tokens.
+    /// Number of tokens of the rejected response.
     pub rejected_tokens: usize,
 }
 
-/// Where the time went, seconds.
+/// Times of the parts of an evaluation.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Timings {
-    /// Blocks 0..=L and the reference pass, once a pair, answers of questions included.
+    /// Seconds for blocks 0..=L and the reference pass, once per pair, answers of questions included.
     pub cache_s: f64,
-    /// Upper-half passes of the held-out pairs.
+    /// Seconds for the upper-half passes of held-out pairs.
     pub score_s: f64,
-    /// How many pairs went through one.
+    /// Number of upper-half passes of held-out pairs, over all magnitudes.
     pub scored_pairs: usize,
-    /// Those a second, over all magnitudes.
+    /// Upper-half passes of held-out pairs per second.
     pub pairs_per_s: Option<f64>,
-    /// Upper-half passes of multiple-choice answers.
+    /// Seconds for the upper-half passes of multiple-choice answers.
     pub choice_s: f64,
-    /// The neutral text.
+    /// Seconds for the neutral text.
     pub text_s: f64,
-    /// Generation.
+    /// Seconds for generation.
     pub generate_s: f64,
 }
 
 /// The result of an evaluation.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// 1.
+    /// Version of the JSON schema, 1.
     pub schema_version: u32,
-    /// All that the numbers depend on.
+    /// Settings that the numbers depend on.
     pub settings: serde_json::Value,
-    /// Subject by subject, the vector first, magnitudes in the order given.
+    /// Rows subject by subject, the vector first, with magnitudes in the order given.
     pub rows: Vec<Row>,
-    /// Row by row, in the order of the prompts.
+    /// Generated texts row by row, in the order of the prompts.
     pub generations: Vec<GeneratedText>,
-    /// Where the time went.
+    /// Times of the parts of the evaluation.
     pub timings: Timings,
 }

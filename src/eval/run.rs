@@ -240,8 +240,8 @@ impl Evaluation<'_> {
                 let scores = self.score(answers, &steering, *magnitude)?;
                 self.add(at, choice::measures(&self.material.questions[index], &scores, &self.settings.bootstrap));
                 self.outcome.timings.choice_s += started.elapsed().as_secs_f64();
-                self.observer.progress("questions", at + 1, magnitudes.len())?;
                 self.observer.measured(&self.outcome)?;
+                self.observer.progress("questions", at + 1, magnitudes.len())?;
             }
         }
         self.cached = Some((place, caches));
@@ -284,8 +284,8 @@ impl Evaluation<'_> {
             let direction = if magnitude == 0.0 { 0.0 } else { f64::from(magnitude.signum()) };
             self.compare(pairs, &scores, direction, at);
             self.outcome.timings.score_s += started.elapsed().as_secs_f64();
-            self.observer.progress("pairs", at + 1, magnitudes.len())?;
             self.observer.measured(&self.outcome)?;
+            self.observer.progress("pairs", at + 1, magnitudes.len())?;
         }
         Ok(())
     }

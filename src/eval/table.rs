@@ -1,15 +1,15 @@
-//! Views of a report: aligned text for a reader, CSV for a spreadsheet.
+//! Views of a report: aligned text for readers and CSV for spreadsheets.
 
 use super::bootstrap::Estimate;
 use super::{Measure, Report, Row, Unit};
 use crate::report::Cell;
 use crate::{Error, Result};
 
-/// The judge's mean score.
+/// Name of the measure with the judge's mean score.
 pub(super) const JUDGE: &str = "judge";
 
-/// Measures of held-out pairs, with their headings; those of question files have a point in their name; what is neither of them
-/// nor the judge's is damage.
+/// Measures of held-out pairs, with their headings. Measures of question files have a point in their name. All others except
+/// the judge's are measures of damage.
 const PREFERENCE: [(&str, &str); 6] = [
     ("dose", "dose"),
     ("margin", "margin"),
@@ -20,13 +20,13 @@ const PREFERENCE: [(&str, &str); 6] = [
 ];
 
 impl Report {
-    /// Tables of values, each with its 95 % interval.
+    /// Returns tables of values with their 95 % intervals.
     pub fn to_text(&self) -> String {
         let tables: Vec<String> = self.groups().iter().map(|(title, names)| self.table(title, names)).collect();
         tables.join("\n")
     }
 
-    /// Titles of what was measured, each with the names of its measures.
+    /// Returns the title of each table with the names of its measures.
     pub(super) fn groups(&self) -> Vec<(&'static str, Vec<&str>)> {
         let is_preference = |name: &&str| PREFERENCE.iter().any(|(known, _)| known == name);
         let (preference, others): (Vec<&str>, Vec<&str>) = self.names().into_iter().partition(is_preference);
@@ -36,10 +36,11 @@ impl Report {
         groups.into_iter().filter(|(_, names)| !names.is_empty()).collect()
     }
 
-    /// One line a row: subject, magnitude, then value, low and high of each measure; empty where it was not taken.
+    /// Returns a CSV with a line per row: subject, magnitude, then value, low and high of each measure. Cells of measures that
+    /// were not taken are empty.
     ///
     /// # Errors
-    /// None that memory does not make.
+    /// The CSV writer fails, which it does only when memory runs out.
     pub fn to_csv(&self) -> Result<Vec<u8>> {
         let names = self.names();
         let mut writer = csv::Writer::from_writer(Vec::new());
@@ -58,9 +59,14 @@ impl Report {
         writer.into_inner().map_err(|error| failed(error.into_error().into()))
     }
 
-    /// Names of all measures, in the order of the first rows that have them.
+    /// Returns the names of all measures, in the order of the row that has the most.
     fn names(&self) -> Vec<&str> {
+<<<<<<< HEAD
         // An early row can lack what the later ones have: at magnitude 0 nothing is moved.
+=======
+        let mut names = Vec::new();
+        // The first row can lack measures: at magnitude 0 nothing is moved.
+>>>>>>> words
         let fullest = self.rows.iter().max_by_key(|row| row.measures.len());
         let measures = fullest.into_iter().chain(&self.rows).flat_map(|row| &row.measures);
         distinct(measures.map(|measure| measure.name.as_str()))
@@ -95,7 +101,7 @@ pub(super) fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str
     seen
 }
 
-/// What a measure is called above its column.
+/// Returns the heading of a measure's column.
 pub(super) fn heading(name: &str) -> &str {
     let known = PREFERENCE.iter().chain(&[("kl", "KL divergence")]);
     known.into_iter().find(|(known, _)| *known == name).map_or(name, |(_, heading)| heading)
@@ -105,10 +111,26 @@ fn signed_magnitude(magnitude: f32) -> String {
     if magnitude == 0.0 { "0".to_owned() } else { format!("{magnitude:+}") }
 }
 
+<<<<<<< HEAD
 fn cell(row: &Row, Measure { name, unit, estimate: Estimate { value, low, high } }: &Measure) -> Cell {
     // The same at every draw: the dose's interval says little, a margin of 0 at magnitude 0 nothing.
     let is_constant = name == "dose" || (row.magnitude == Some(0.0) && low == high);
     // One score of a judge has no interval.
+=======
+fn cell(row: &Row, measure: &Measure) -> String {
+    match parts(row, measure) {
+        (value, None) => value,
+        (value, Some((low, high))) => format!("{value} [{low}, {high}]"),
+    }
+}
+
+/// Returns the value and the ends of its interval as they are shown.
+pub(super) fn parts(row: &Row, Measure { name, unit, estimate }: &Measure) -> (String, Option<(String, String)>) {
+    let [value, low, high] = [estimate.value, estimate.low, estimate.high];
+    // The dose's interval says little, and that of a margin at magnitude 0 nothing, since it is 0 in every resample.
+    let is_constant = name == "dose" || (row.magnitude == Some(0.0) && low == high);
+    // A single score of a judge has no interval.
+>>>>>>> words
     let has_interval = !is_constant && low.is_finite() && high.is_finite();
     let interval = has_interval.then(|| (bound(*low, *unit), bound(*high, *unit)));
     Cell { value: number(*value, *unit), interval }
@@ -133,7 +155,11 @@ fn bound(x: f64, unit: Unit) -> String {
     }
 }
 
+<<<<<<< HEAD
 /// Columns two spaces apart: the first flush left, the others flush right. All lines have as many cells.
+=======
+/// Aligns columns two spaces apart, the first to the left and the others to the right.
+>>>>>>> words
 fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);

@@ -1,5 +1,5 @@
-//! Files from the hub: hf-hub fetches and resumes them; this file adds what it leaves out, that a server which has gone silent is
-//! given up, that a file is what the hub says it is, and that no name leads out of the cache.
+//! Downloads of files from the hub. hf-hub downloads and resumes them; this file adds what hf-hub lacks: a timeout for silent
+//! servers, a check of each file's size and hash, and a check that no name leads out of the cache.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use crate::Error;
 use crate::machine::files::sha256;
 use crate::machine::panics::caught;
 
-/// How hf-hub calls what has come of a file so far.
+/// Extension that hf-hub gives a file while it is being downloaded.
 const PARTIAL: &str = "part";
 
-/// A repository that is being fetched.
+/// A repository whose files are being downloaded.
 pub(crate) struct Fetch {
     pub api: Api,
     pub repo: Repo,
     pub cache: CacheRepo,
     pub progress: bool,
-    /// A server that sends nothing for so long is given up.
+    /// How long a server may send nothing before the download fails.
     pub patience: Duration,
 }
 
 impl Fetch {
-    /// What the repository has: its commit and the names of its files.
+    /// Returns the commit of the repository and the names of its files.
     pub fn listing(&self) -> Result<(String, Vec<String>), Failure> {
         let (api, repo) = (self.api.clone(), self.repo.clone());
         let info = watched(self.patience, Step::Listing, move |_| api.repo(repo).info())?;
@@ -41,7 +41,7 @@ impl Fetch {
         Ok((info.sha, info.siblings.into_iter().map(|file| file.rfilename).collect()))
     }
 
-    /// One file of the snapshot, downloaded unless it is there.
+    /// Returns the path of a file of the snapshot, and downloads the file unless it exists.
     pub fn get(&self, snapshot: &Path, name: &str) -> Result<PathBuf, Failure> {
         let path = snapshot.join(name);
         if path.exists() {
@@ -51,13 +51,13 @@ impl Fetch {
         let url = api.repo(repo.clone()).url(name);
         let asked = api.clone();
         let stated = watched(self.patience, Step::File, move |_| asked.metadata(&url))?;
-        // Both become parts of a path.
+        // The ETag and the commit become parts of a path in the cache.
         if !is_plain(stated.etag()) || !is_plain(stated.commit_hash()) {
             return Err(Failure::Failed(format!("{name} has no usable ETag and commit")));
         }
         let blob = self.cache.blob_path(stated.etag());
         let partial = blob.with_extension(PARTIAL);
-        // Nothing is left to ask for: it was cut off before it got its name, or is of another file.
+        // A partial file of full length cannot be resumed: it was never renamed, or belongs to another file.
         if std::fs::metadata(&partial).is_ok_and(|partial| partial.len() >= stated.size() as u64) {
             std::fs::remove_file(&partial).map_err(|error| Failure::Failed(format!("writing to the cache: {error}")))?;
         }
@@ -68,7 +68,7 @@ impl Fetch {
         match damage(&blob, stated.etag(), stated.size() as u64) {
             None => Ok(path),
             Some(damage) => {
-                // Found there, it would be taken for whole.
+                // A damaged file in the cache would be taken for a good one by the next run.
                 let _ = std::fs::remove_file(&path);
                 let _ = std::fs::remove_file(&blob);
                 Err(Failure::Failed(format!("{name} came damaged ({damage}); run again to fetch it anew")))
@@ -77,15 +77,15 @@ impl Fetch {
     }
 }
 
-/// A name that stays in its folder.
+/// Whether a name is safe as part of a path: it does not lead out of its folder.
 fn is_plain(name: &str) -> bool {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
     !name.is_empty() && !name.starts_with('.') && name.chars().all(plain)
 }
 
-/// What is wrong with a file; large ones have their hash as ETag.
+/// Describes what is wrong with a downloaded file, if anything. Large files have their SHA-256 as ETag.
 fn damage(blob: &Path, etag: &str, size: u64) -> Option<String> {
-    // Where links cannot be made the file lies under its own name.
+    // On a system without symbolic links, hf-hub stores the file under its own name, and there is no blob to check.
     let found = std::fs::metadata(blob).ok()?.len();
     if found != size {
         return Some(format!("{found} bytes, where the hub says {size}"));
@@ -95,7 +95,7 @@ fn damage(blob: &Path, etag: &str, size: u64) -> Option<String> {
     differs.then(|| "its SHA-256 is another than the hub says".to_owned())
 }
 
-/// How long a server may be silent: `HF_HUB_DOWNLOAD_TIMEOUT` in seconds, or a minute.
+/// Returns how long a server may be silent: `HF_HUB_DOWNLOAD_TIMEOUT` in seconds, and a minute by default.
 pub(super) fn patience() -> Result<Duration, Error> {
     let set = std::env::var("HF_HUB_DOWNLOAD_TIMEOUT").ok().filter(|seconds| !seconds.is_empty());
     match set.as_deref().map(str::parse) {
@@ -105,7 +105,8 @@ pub(super) fn patience() -> Result<Duration, Error> {
     }
 }
 
-/// What `work` returns, unless it shows no sign of life for `patience`; its thread then ends with the process.
+/// Runs `work` on its own thread and returns its result. Fails if no progress is reported for `patience`; the thread cannot be
+/// stopped and then lasts until the process ends.
 fn watched<T: Send + 'static>(
     patience: Duration,
     step: Step,
@@ -133,7 +134,7 @@ fn watched<T: Send + 'static>(
     }
 }
 
-/// Counts signs of life, and shows progress where it is wanted.
+/// Counts the reports of progress, and passes them to a progress bar if there is one.
 struct Watched {
     beats: Arc<AtomicU64>,
     bar: Option<ProgressBar>,

@@ -1,17 +1,19 @@
-//! Why something did not come from the hub, read off hf-hub's errors. What it means for a model or a data set is said by the caller.
+//! Why a download from the hub failed, derived from hf-hub's errors. The caller explains what the failure means for a model or
+//! a data set.
 
 use hf_hub::api::sync::ApiError;
 
 use crate::Error;
 
-/// What was asked of the hub: a denied listing is a repository that one may not know of, a denied file a licence.
+/// What was requested from the hub. A denied listing means that the repository is private or does not exist; a denied file
+/// means that its licence was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Listing,
     File,
 }
 
-/// Why something did not come from the hub.
+/// Why a download from the hub failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Unknown,

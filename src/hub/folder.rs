@@ -1,5 +1,5 @@
-//! The files of a model in a folder, as `transformers` saves it: their names, which of them must be there, and what to do where one is
-//! missing.
+//! The files of a model in a folder, as `transformers` saves it: their names, which of them are required, and what to do if one
+//! is missing.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -11,14 +11,14 @@ use crate::machine::files::read_text;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::parse_object;
 
-/// The names of the files of a model as `transformers` saves it.
+/// Name of the configuration file of a model as `transformers` saves it.
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 pub(super) const OPTIONAL: [&str; 3] = ["tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
 
-/// The checkpoint in a folder that `transformers`, or the hub's cache, filled.
+/// Returns the checkpoint in a folder that `transformers` or the hub's cache wrote.
 pub(super) fn folder(path: &Path) -> Result<Checkpoint> {
     let file = |name: &str| Some(path.join(name)).filter(|file| file.is_file());
     let missing = |name: &str, advice: &str| Error::malformed(path, format!("missing {name}: {advice}"));
@@ -62,7 +62,7 @@ fn advice_on_weights(path: &Path) -> String {
     }
 }
 
-/// The shards that an index names, in order.
+/// Returns the names of the shards in an index, in order.
 pub(super) fn read_index(path: &Path) -> Result<BTreeSet<String>> {
     let text = read_text(path)?;
     let root = parse_object(&text, path)?;
@@ -89,7 +89,7 @@ fn first_with_extension(folder: &Path, extension: &str) -> Option<PathBuf> {
     entries.filter(|path| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))).min()
 }
 
-/// The last name of a path, also of `.` and `..`.
+/// Returns the last name of a path; `.` and `..` are resolved first.
 pub(super) fn file_name(path: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let resolved = || path.canonicalize().ok().as_deref().and_then(name);

@@ -1,7 +1,7 @@
-//! Where files come from: aliases of known models, the Hugging Face hub, the cache directory. Finds and downloads files; does not
-//! read weights or tokenizers from them.
+//! Where files come from: aliases of known models, the Hugging Face hub, and the cache directory. This room finds and downloads
+//! files; it does not read weights or tokenizers from them.
 //!
-//! Begin with [`resolve`], which turns what `--model` says into the files of a model.
+//! Begin with [`resolve`], which turns the value of `--model` into the files of a model.
 
 pub mod cache_dir;
 mod download;

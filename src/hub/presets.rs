@@ -1,24 +1,24 @@
-//! Models that have a short name, and what suits them: where to steer and how fast to learn. Data only.
+//! Models with a short name, and the layer and learning rate that suit them. This file is a table; nothing is loaded here.
 
-/// A known model.
+/// A model that bipo knows by a short name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preset {
     /// Short name for `--model`.
     pub alias: &'static str,
-    /// Repository on the hub.
+    /// Repository id on the hub.
     pub repo: &'static str,
     /// Number of decoder blocks.
     pub num_hidden_layers: usize,
-    /// Layer to steer.
+    /// Layer that is steered by default.
     pub layer: usize,
     /// Peak learning rate.
     pub lr: f64,
-    /// Built-in chat template for when the tokenizer has none of its own.
+    /// Built-in chat template for a tokenizer without one of its own.
     pub template: Option<&'static str>,
 }
 
-/// Every preset. Layers and learning rates of `llama-2` and `mistral` are the paper's (arXiv 2406.00045, appendix); others are
-/// at 0.45 of the depth, with a rate that grows as the model shrinks.
+/// Every preset. Layers and learning rates of `llama-2` and `mistral` are the paper's (arXiv 2406.00045, appendix). Other
+/// models are steered at 0.45 of their depth, with a learning rate that grows as the model shrinks.
 pub const PRESETS: [Preset; 10] = [
     preset("smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct", 30, 14, 1e-2, Some("chatml")),
     preset("smollm2-360m", "HuggingFaceTB/SmolLM2-360M-Instruct", 32, 14, 1e-2, Some("chatml")),
@@ -43,7 +43,7 @@ const fn preset(
     Preset { alias, repo, num_hidden_layers, layer, lr, template }
 }
 
-/// The preset of a model by its alias, its repository (with or without owner), or a GGUF file made from it
+/// Finds the preset of a model by its alias, its repository (with or without owner), or the name of a GGUF file made from it
 /// (`SmolLM2-135M-Instruct.Q4_1.gguf`). Letter case does not matter.
 pub fn find(model: &str) -> Option<&'static Preset> {
     let model = model.to_ascii_lowercase();
@@ -54,7 +54,7 @@ pub fn find(model: &str) -> Option<&'static Preset> {
     })
 }
 
-/// Whether a file is a model's name, then at most a type such as `Q4_K_M`, `IQ4_XS` or `f16`, then `.gguf`.
+/// Whether a file name consists of a model's name, at most a type such as `Q4_K_M`, `IQ4_XS` or `f16`, and `.gguf`.
 fn is_gguf_of(file: &str, name: &str) -> bool {
     let Some(rest) = file.strip_suffix(".gguf").and_then(|stem| stem.strip_prefix(name)) else { return false };
     let kind = rest.strip_prefix(['.', '-']).unwrap_or(rest);
@@ -63,13 +63,13 @@ fn is_gguf_of(file: &str, name: &str) -> bool {
     rest.is_empty() || matches!(letters, "q" | "iq" | "f" | "bf") && digits.starts_with(|digit: char| digit.is_ascii_digit())
 }
 
-/// Layer to steer of a model without a preset: ⌊0.45 × blocks⌋.
+/// Returns the layer to steer in a model without a preset: ⌊0.45 × blocks⌋.
 pub fn default_layer(num_hidden_layers: usize) -> usize {
     num_hidden_layers * 45 / 100
 }
 
-/// The learning rate of a model without a preset: the paper's for models as wide as its 7B ones, more for narrower ones,
-/// whose vectors must grow as far in as few steps.
+/// Returns the learning rate for a model without a preset. Models as wide as the paper's 7B models get the paper's rate.
+/// Narrower models get a larger rate, since their vectors must grow as far in as few steps.
 pub fn default_lr(hidden_size: usize) -> f64 {
     match hidden_size {
         4096.. => 5e-4,

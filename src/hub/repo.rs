@@ -1,5 +1,5 @@
-//! The Hugging Face hub, through hf-hub's cache, and the models on it: which files are needed, in which order, and what an error
-//! means for the user. What is already there is not fetched again; without a network the cache serves alone.
+//! The Hugging Face hub and the models on it: which files are needed, in which order they are downloaded, and what an error
+//! means for the user. Files in hf-hub's cache are not downloaded again, and without a network the cache is used alone.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 
-/// Whether the network is off: by the flag, or by the hub's own variable.
+/// Whether the network is off, by the flag or by the variable `HF_HUB_OFFLINE`.
 pub(crate) fn is_offline(flag: bool) -> bool {
     let is_on = |value: String| !matches!(value.trim().to_lowercase().as_str(), "" | "0" | "false" | "no" | "off");
     flag || std::env::var("HF_HUB_OFFLINE").is_ok_and(is_on)
@@ -24,29 +24,29 @@ pub(crate) fn is_offline(flag: bool) -> bool {
 /// How to resolve a model.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ResolveOptions {
-    /// Never touch the network.
+    /// Whether the network is off.
     pub offline: bool,
-    /// Show no progress of downloads.
+    /// Whether to hide the progress of downloads.
     pub quiet: bool,
 }
 
-/// The hub as this machine sees it.
+/// How this machine reaches the hub, and where it keeps the hub's files.
 pub(crate) struct Hub {
     pub endpoint: String,
     pub cache: PathBuf,
     pub token: Option<String>,
     pub offline: bool,
     pub progress: bool,
-    /// A server that sends nothing for so long is given up.
+    /// How long a server may send nothing before the download fails.
     pub patience: Duration,
 }
 
 impl Hub {
-    /// From the variables that Hugging Face's own tools read: `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`,
-    /// `HF_HUB_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT`.
+    /// Reads the variables of Hugging Face's own tools: `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`,
+    /// `HF_HUB_DOWNLOAD_TIMEOUT`.
     pub fn from_env(options: &ResolveOptions) -> Result<Self> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        // hf-hub panics where it finds no home.
+        // hf-hub panics if it finds no home directory.
         if set("HF_HOME").is_none() && std::env::home_dir().is_none() {
             return Err(Error::Argument("no home directory for the hub's cache: set HOME or HF_HOME".to_owned()));
         }
@@ -61,15 +61,15 @@ impl Hub {
         })
     }
 
-    /// The files of a repository, downloaded where the cache lacks them.
+    /// Returns the files of a repository, and downloads those that the cache lacks.
     pub(super) fn fetch(&self, id: &RepoId) -> Result<Checkpoint> {
         if self.offline {
-            let problem = "--offline (or HF_HUB_OFFLINE) is set, and the hub's cache does not hold all of it; run once without";
+            let problem = "the network is off, and the hub's cache does not hold all of it; run once online";
             return self.cached(id).ok_or_else(|| Error::Hub(format!("cannot load {id}: {problem}{}", self.other_way(id))));
         }
         match self.download(id) {
             Ok(snapshot) => folder(&snapshot),
-            // As Hugging Face's own tools do: what the cache holds serves until the hub can be reached again.
+            // Hugging Face's own tools also use the cache while the hub cannot be reached.
             Err(Failure::Unreachable(reason)) => self.cached(id).ok_or_else(|| {
                 Error::Hub(format!("cannot load {id}: {} cannot be reached ({reason}){}", self.endpoint, self.other_way(id)))
             }),
@@ -77,7 +77,7 @@ impl Hub {
         }
     }
 
-    /// The checkpoint in the cache, if it is complete.
+    /// Returns the checkpoint in the cache, if it is complete.
     fn cached(&self, id: &RepoId) -> Option<Checkpoint> {
         let cache = Cache::new(self.cache.clone()).repo(id.as_repo());
         let config = cache.get(CONFIG).or_else(|| Some(cache.pointer_path(id.revision()).join(CONFIG)))?;
@@ -92,7 +92,7 @@ impl Hub {
         }
     }
 
-    /// Downloads what is needed, small files first, and returns the folder of the snapshot.
+    /// Downloads the files that a model needs, small files first, and returns the folder of the snapshot.
     fn download(&self, id: &RepoId) -> Result<PathBuf, Failure> {
         let fetch = self.open(id.as_repo())?;
         let (commit, listed) = fetch.listing()?;
@@ -104,7 +104,7 @@ impl Hub {
         if let Some(name) = [CONFIG, TOKENIZER].into_iter().find(|name| !has(name)) {
             return Err(Failure::Lacks(lacks(id, name, &listed)));
         }
-        // A model that cannot be run is refused before its weights come.
+        // A model that bipo cannot run is refused before its weights are downloaded.
         Config::read(&get(CONFIG)?).map_err(Failure::Other)?;
         get(TOKENIZER)?;
         for name in OPTIONAL.into_iter().filter(|name| has(name)) {
@@ -122,7 +122,7 @@ impl Hub {
         Ok(snapshot)
     }
 
-    /// A repository, to fetch from.
+    /// Prepares to download files of a repository.
     pub fn open(&self, repo: Repo) -> Result<Fetch, Failure> {
         let cache = Cache::new(self.cache.clone()).repo(repo.clone());
         Ok(Fetch { api: self.api()?, repo, cache, progress: self.progress, patience: self.patience })
@@ -158,7 +158,7 @@ impl Hub {
     }
 }
 
-/// What a repository without one of the needed files offers instead.
+/// Says that a repository lacks the file `name`, and what to do, given the files that it has.
 fn lacks(id: &RepoId, name: &str, listed: &[&str]) -> String {
     let gguf: Vec<_> = listed.iter().filter(|name| name.ends_with(".gguf")).copied().collect();
     let advice = if !gguf.is_empty() {

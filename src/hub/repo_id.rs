@@ -1,13 +1,13 @@
-//! How a repository of the hub is named, and what such a name may look like: it becomes part of a path in the cache.
+//! The name of a repository on the hub. It becomes part of a path in the cache, so it is checked to be a safe name.
 
 use hf_hub::{Repo, RepoType};
 
 /// A repository on the hub, `owner/name[@revision]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RepoId {
-    /// `owner/name`.
+    /// Repository id, `owner/name`.
     pub repo: String,
-    /// A branch, tag or commit; `main` where there is none.
+    /// Branch, tag or commit; `None` means `main`.
     pub revision: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The hub's answers, played by a server on the loopback interface.
+//! Tests of `repo`. A server on the loopback interface plays the hub.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,7 +13,7 @@ const CONFIG_TEXT: &str = r#"{"model_type": "llama", "hidden_size": 8, "intermed
 
 const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A repository `o/m`: each file is a text, or the status that the server answers with.
+/// A repository `o/m` in which each file is a text, or a status that the server answers with.
 struct Server {
     endpoint: String,
     asked: Arc<Mutex<Vec<String>>>,
@@ -43,7 +43,7 @@ fn serve(listing: u16, files: &[(&'static str, Result<&'static str, u16>)]) -> S
     Server { endpoint, asked }
 }
 
-/// The path of a request; its headers are read to the end.
+/// Reads a request to the end of its headers, and returns its path.
 fn read_request(stream: &TcpStream) -> Option<String> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next()?.ok()?;
@@ -136,10 +136,10 @@ fn the_cache_serves_offline_and_without_a_network() {
     assert_eq!(offline.fetch(&by_commit).unwrap(), checkpoint);
     let other = RepoId { repo: "o/other".to_owned(), revision: None };
     let error = offline.fetch(&other).unwrap_err();
-    assert!(error.to_string().contains("--offline") && error.to_string().contains("o/other"), "{error}");
+    assert!(error.to_string().contains("the network is off") && error.to_string().contains("o/other"), "{error}");
 }
 
-/// An address that nobody listens on.
+/// Returns an address that no server listens on.
 fn closed_endpoint() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())

@@ -1,5 +1,5 @@
-//! From what the user calls a model (an alias, a hub id, a folder, a GGUF file) to the files of its checkpoint. Checks that the
-//! files are there; opens none of the weights.
+//! From the user's name for a model (an alias, a hub id, a folder, a GGUF file) to the files of its checkpoint. It is checked
+//! that the files exist; no weights are read.
 
 use std::fs::File;
 use std::io::Read;
@@ -15,21 +15,21 @@ use crate::model::checkpoint::Checkpoint;
 
 pub use super::repo::ResolveOptions;
 
-/// A model that was found.
+/// A model whose files were found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelFiles {
-    /// Repository id, or the name of the folder or file: what a vector's metadata calls its base model.
+    /// Repository id, or name of the folder or file; the metadata of a vector gives it as the base model.
     pub name: String,
-    /// The files.
+    /// Files of the model.
     pub checkpoint: Checkpoint,
 }
 
-/// The model behind `smollm2` as `scripts/fetch-smollm2.sh` leaves it in bipo's cache directory.
+/// File name that `scripts/fetch-smollm2.sh` gives the `smollm2` model in bipo's cache directory.
 const SMOLLM2_GGUF: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
-/// Finds the files of a model: an existing path, an alias, or a hub id `owner/name[@revision]`, in this order. Only a folder
-/// that holds a `config.json` hides an alias. Downloads what the hub's cache does not hold, unless `offline` (or
-/// `HF_HUB_OFFLINE`) says no.
+/// Finds the files of a model: an existing path, an alias, or a hub id `owner/name[@revision]`, tried in this order. A folder
+/// with the name of an alias takes precedence only if it has a `config.json`. Files that are not in the hub's cache are
+/// downloaded, unless `offline` or `HF_HUB_OFFLINE` is set.
 pub fn resolve(model: &str, options: &ResolveOptions) -> Result<ModelFiles> {
     resolve_with(model, cache_dir().ok().as_deref(), || Hub::from_env(options))
 }

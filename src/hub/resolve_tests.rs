@@ -1,4 +1,4 @@
-//! Names and folders, right and wrong. The hub is not asked here.
+//! Tests of `resolve`: names and folders, right and wrong. No test asks the hub.
 
 use tempfile::TempDir;
 

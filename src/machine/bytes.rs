@@ -1,4 +1,4 @@
-//! Amounts of memory as a user writes and reads them: `2GB`, `500MiB`, `0`.
+//! Amounts of memory as users write and read them (`2GB`, `500MiB`, `0`), and how much of it the machine and this process have.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,7 +48,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// The memory of this machine, or of the container that limits it; unknown elsewhere than on Linux.
+/// Returns the memory of this machine, or the limit of its container if that is less; `None` if the system is not Linux.
 pub fn total_memory() -> Option<Bytes> {
     let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
     let total = machine_memory()?;
@@ -66,8 +66,8 @@ fn machine_memory() -> Option<u64> {
     None
 }
 
-/// The memory that this process can still take: what the machine has free or can free, within the container's limit and the
-/// process's own; unknown elsewhere than on Linux.
+/// Returns the memory that this process can still take: what the machine can make available, within the limits of the container
+/// and of the process; `None` if the system is not Linux.
 pub fn available_memory() -> Option<Bytes> {
     let machine = kib(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
     let limit = |text: String| text.trim().parse::<u64>().ok();
@@ -86,19 +86,19 @@ pub fn available_memory() -> Option<Bytes> {
     [Some(machine), container(), own()].into_iter().flatten().min().map(Bytes)
 }
 
-/// A line of the system's tables, in bytes.
+/// Returns the entry `name` of one of the system's tables, in bytes.
 fn kib(table: &str, name: &str) -> Option<u64> {
     let line = table.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)
 }
 
-/// The most memory that this process has had resident, mapped files included; unknown elsewhere than on Linux.
+/// Returns the peak resident memory of this process, mapped files included; `None` if the system is not Linux.
 pub fn peak_memory() -> Option<Bytes> {
     own_memory("VmHWM:").map(Bytes)
 }
 
-/// A line of this process's own table, in bytes; unknown elsewhere than on Linux.
+/// Returns the entry `name` of `/proc/self/status`, in bytes; `None` if the system is not Linux.
 pub(crate) fn own_memory(name: &str) -> Option<u64> {
     kib(&std::fs::read_to_string("/proc/self/status").ok()?, name)
 }

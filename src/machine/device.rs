@@ -1,22 +1,23 @@
-//! Where a model is computed: finding the device that a user names, its own name, and its memory. The rest of the library
-//! takes candle's `Device` as it is.
+//! The device that a model runs on: how it is opened by name, what it is called, and how much memory it has. The rest of the
+//! library uses candle's `Device` directly.
 
 use candle_core::Device;
 
 use crate::machine::bytes::Bytes;
 use crate::{Error, Result};
 
-/// The compute capability that the kernels' PTX is made for: build.rs.
+/// Compute capability that build.rs compiles the kernels' PTX for.
 #[cfg(feature = "cuda")]
 const OLDEST: (i32, i32) = (8, 0);
 
-/// The device of this name: `auto`, `cpu`, `cuda[:N]` or `metal`; `auto` is the kind that this program is built for.
+/// Opens the device of this name: `auto`, `cpu`, `cuda[:N]` or `metal`. `auto` is the kind of device that this program is built
+/// for.
 ///
 /// # Errors
-/// There is no such name, or the device cannot be used: what is missing is said, and no other is taken in its place.
+/// The name is unknown, or the device cannot be used. No other device is used in its place.
 pub fn open(name: &str) -> Result<Device> {
     let ordinal = |text: &str| -> Result<usize> {
-        text.parse().map_err(|_| Error::Argument(format!("--device {name}: expected cuda:N with a number N")))
+        text.parse().map_err(|_| Error::Argument(format!("device {name}: expected cuda:N with a number N")))
     };
     match name.split_once(':').unwrap_or((name, "0")) {
         ("cpu", _) => Ok(Device::Cpu),
@@ -25,21 +26,19 @@ pub fn open(name: &str) -> Result<Device> {
         ("auto", _) if cfg!(feature = "cuda") => cuda(0),
         ("auto", _) if cfg!(feature = "metal") => metal(0),
         ("auto", _) => Ok(Device::Cpu),
-        _ => Err(Error::Argument(format!("--device {name}: expected auto, cpu, cuda[:N] or metal"))),
+        _ => Err(Error::Argument(format!("device {name}: expected auto, cpu, cuda[:N] or metal"))),
     }
 }
 
 fn cuda(ordinal: usize) -> Result<Device> {
     if !cfg!(feature = "cuda") {
-        return Err(Error::Argument(
-            "this bipo is built for the CPU: build it with --features cuda, or use --device cpu".into(),
-        ));
+        return Err(Error::Argument("this bipo is built for the CPU: build it with --features cuda".into()));
     }
     let unusable = |error: candle_core::Error| {
         let reason = crate::error::reason(&error);
         Error::Argument(format!(
             "cuda:{ordinal} cannot be used: no GPU, or no driver as new as this bipo's CUDA ({reason}); see what nvidia-smi \
-             says, or use --device cpu"
+             says"
         ))
     };
     let device = Device::new_cuda(ordinal).map_err(unusable)?;
@@ -48,13 +47,13 @@ fn cuda(ordinal: usize) -> Result<Device> {
     Ok(device)
 }
 
-/// The driver would only say that it cannot load the kernels, and not before a model is loaded.
+/// Refuses a GPU that is too old for the kernels. The driver would report this only after a model is loaded, and less clearly.
 #[cfg(feature = "cuda")]
 fn check_capability(device: &Device, ordinal: usize) -> Result<()> {
     let capability = device.as_cuda_device()?.cuda_stream().context().compute_capability();
     match capability {
         Ok(capability) if capability < OLDEST => Err(Error::Argument(format!(
-            "cuda:{ordinal} cannot be used: {}, and bipo's kernels need {}.{} or later; use --device cpu",
+            "cuda:{ordinal} cannot be used: {}, and bipo's kernels need {}.{} or later",
             describe(device),
             OLDEST.0,
             OLDEST.1
@@ -65,23 +64,21 @@ fn check_capability(device: &Device, ordinal: usize) -> Result<()> {
 
 fn metal(ordinal: usize) -> Result<Device> {
     if !cfg!(feature = "metal") {
-        return Err(Error::Argument(
-            "this bipo is built without Metal: build it with --features metal, or use --device cpu".into(),
-        ));
+        return Err(Error::Argument("this bipo is built without Metal: build it with --features metal".into()));
     }
-    Device::new_metal(ordinal).map_err(|e| Error::Argument(format!("metal cannot be used ({e}): use --device cpu")))
+    Device::new_metal(ordinal).map_err(|e| Error::Argument(format!("metal cannot be used: {e}")))
 }
 
-/// Memory of a device that is not the machine's own.
+/// Memory of a device that has its own memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceMemory {
-    /// What can still be taken, by any process.
+    /// Memory that any process can still take.
     pub free: Bytes,
-    /// All of it.
+    /// Total memory of the device.
     pub total: Bytes,
 }
 
-/// The device's memory now; none for the CPU, and where the device does not say.
+/// Returns the device's memory at this moment; `None` for the CPU and for devices that do not report their memory.
 pub fn memory(device: &Device) -> Option<DeviceMemory> {
     #[cfg(feature = "cuda")]
     if let Ok(cuda) = device.as_cuda_device() {
@@ -92,7 +89,7 @@ pub fn memory(device: &Device) -> Option<DeviceMemory> {
     None
 }
 
-/// What the device calls itself: a GPU with its compute capability, `cpu` with the threads that compute there.
+/// Describes a device: a GPU by its name and compute capability, the CPU by its number of threads.
 pub fn describe(device: &Device) -> String {
     #[cfg(feature = "cuda")]
     if let Ok(cuda) = device.as_cuda_device() {

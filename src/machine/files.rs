@@ -1,5 +1,5 @@
-//! Writing a file so that nobody ever sees half of it: a temporary name beside it, flushed to disk, then renamed. Reading one
-//! that the user named, within limits. And what identifies one that was read.
+//! Reading and writing whole files. A file is written under a temporary name beside its own, flushed to disk and renamed, so
+//! that no reader ever sees half of it. A file that the user named is read within a limit of size.
 
 use std::fs::File;
 use std::io::{Error as IoError, ErrorKind, Read, Write};
@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 
 use crate::{Error, Result};
 
-/// Replaces `path` by `bytes`; on an error the old file is as it was.
+/// Replaces the content of `path` with `bytes`. On an error the old file is unchanged.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {
         draft(folder(path), bytes)?.persist(path)?;
@@ -19,10 +19,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|source| not_written(path, source))
 }
 
-/// Begins the name of every temporary file.
+/// Prefix of the name of every temporary file.
 const DRAFT: &str = ".bipo-";
 
-/// A file without its name yet, flushed to disk.
+/// Writes `bytes` to a temporary file in `dir` and flushes it to disk.
 pub(crate) fn draft(dir: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(DRAFT);
@@ -30,33 +30,33 @@ pub(crate) fn draft(dir: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> 
         builder.permissions(permissions);
     }
     let mut file = builder.tempfile_in(dir).map_err(without_path)?;
-    // Tells `remove_abandoned` that its writer lives; a file system without locks has nothing to tell.
+    // The lock tells `remove_abandoned` that the writer is alive. A file system without locks is no error.
     let _ = file.as_file().try_lock();
-    // The file's own errors name no path; the user knows the other one.
+    // These errors name no path, and the caller adds the path that the user knows.
     file.as_file_mut().write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)
 }
 
-/// tempfile's errors name the temporary file beside the system's reason.
+/// Reduces an error of tempfile to the system's reason, without the path of the temporary file.
 fn without_path(error: std::io::Error) -> std::io::Error {
     let inner = error.get_ref().and_then(|error| error.source()).and_then(|source| source.downcast_ref::<IoError>());
     inner.and_then(IoError::raw_os_error).map_or(error, IoError::from_raw_os_error)
 }
 
-/// Removes temporary files whose writers died before they could: those that nobody has locked.
+/// Removes temporary files whose writers died, which are those that no process has locked.
 pub fn remove_abandoned(dir: &Path) {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let drafts = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(DRAFT));
     for path in drafts.map(|entry| entry.path()).filter(|path| path.is_file()) {
         if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
-            // It is in nobody's way.
+            // A file that cannot be removed does no harm.
             let _ = std::fs::remove_file(&path);
         }
     }
 }
 
-/// An error of writing `path`, in words that say so where its directory is no more.
+/// Makes the error of writing `path`; the message says if the directory no longer exists.
 pub(crate) fn not_written(path: &Path, source: std::io::Error) -> Error {
     let dir = folder(path);
     if source.kind() == std::io::ErrorKind::NotFound && !dir.is_dir() {
@@ -68,14 +68,14 @@ pub(crate) fn not_written(path: &Path, source: std::io::Error) -> Error {
 
 /// Flushes the names in a directory to disk.
 pub(crate) fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    // Elsewhere a directory cannot be opened as a file.
+    // On other systems a directory cannot be opened as a file.
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
-/// Removes a file, if it is there.
+/// Removes a file, if it exists.
 ///
 /// # Errors
-/// It cannot be removed.
+/// The file cannot be removed.
 pub fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::write(path, source)),
@@ -87,14 +87,13 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The most that a text may take which a person writes, or a program for one model: a configuration, a template, prompts.
+/// Largest size in bytes of a text file such as a configuration, a template or prompts.
 pub const LARGEST_TEXT: u64 = 64 << 20;
 
-/// Opens a file to read it. Nothing else than a file: a pipe that nobody writes to would be waited for, and a device read for
-/// ever.
+/// Opens a regular file for reading. Pipes and devices are refused, since reading from them could take forever.
 ///
 /// # Errors
-/// There is none, or it is a directory, a pipe or a device.
+/// The file does not exist, or it is a directory, a pipe or a device.
 pub fn open_input(path: &Path) -> Result<File> {
     let read = |source| Error::read(path, source);
     let kind = std::fs::metadata(path).map_err(read)?;
@@ -105,13 +104,13 @@ pub fn open_input(path: &Path) -> Result<File> {
     File::open(path).map_err(read)
 }
 
-/// The bytes of a file, at most `most` of them.
+/// Reads the bytes of a file that has at most `most` bytes.
 ///
 /// # Errors
-/// As [`open_input`]; or it has more.
+/// [`open_input`] fails, or the file has more than `most` bytes.
 pub fn read_input(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // The size that the system tells may be another by now, and is none for some files.
+    // The size in the file's metadata can change before the read, and is 0 for some files, so the read itself is limited.
     open_input(path)?.take(most + 1).read_to_end(&mut bytes).map_err(|source| Error::read(path, source))?;
     if bytes.len() as u64 > most {
         return Err(Error::malformed(path, format!("more than {} MiB, too large for what is expected here", most >> 20)));
@@ -119,16 +118,16 @@ pub fn read_input(path: &Path, most: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text of a file, at most [`LARGEST_TEXT`] of it.
+/// Reads a text file of at most [`LARGEST_TEXT`] bytes.
 ///
 /// # Errors
-/// As [`read_input`]; or it is not UTF-8.
+/// [`read_input`] fails, or the file is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
     let bytes = read_input(path, LARGEST_TEXT)?;
     String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: save the file as UTF-8"))
 }
 
-/// Refuses a path that cannot become a file: cheap to know before anything costly.
+/// Refuses a path that cannot become a file. It is a cheap check to make before a costly computation.
 pub fn check_writable(path: &Path) -> Result<()> {
     let folder = folder(path);
     let problem = match (path.is_dir(), folder.is_dir()) {
@@ -139,7 +138,7 @@ pub fn check_writable(path: &Path) -> Result<()> {
     Err(Error::Argument(format!("cannot write {}: {problem}", path.display())))
 }
 
-/// SHA-256 of a file in hex.
+/// Returns the SHA-256 of a file in hex.
 pub fn sha256(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let hashed = File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hash));
@@ -147,7 +146,7 @@ pub fn sha256(path: &Path) -> Result<String> {
     Ok(format!("{:x}", hash.finalize()))
 }
 
-/// Temporary files are private; results have the mode of any new file, so the umask applies.
+/// Returns the mode of an ordinary new file, to which the umask applies. tempfile's default mode is private to the user.
 #[cfg(unix)]
 fn permissions() -> Option<std::fs::Permissions> {
     use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,7 @@
-//! The machine that bipo runs on: its devices, its memory, its files. Knows nothing of models.
+//! The machine that bipo runs on: its devices, its memory and its files. This room knows nothing of models.
 //!
-//! Begin with [`device`], which opens what `--device` names; [`bytes`] counts memory, [`files`] reads and writes so that a failure
-//! leaves nothing half written.
+//! Begin with [`device`], which opens the device that `--device` names. [`bytes`] measures memory; [`files`] reads and writes
+//! files so that a failure leaves nothing half written.
 
 pub mod bytes;
 pub mod device;

@@ -1,5 +1,5 @@
-//! Panics of a dependency on a broken file, turned into errors. For parsers of others whose assertions a file can reach, where
-//! no check beforehand is possible short of parsing it twice.
+//! Panics of a dependency on a broken file, turned into errors. It is meant for parsers whose assertions a file can reach, if
+//! the file could only be checked beforehand by parsing it twice.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
@@ -9,7 +9,8 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `parse` returns; none where it panicked, which is not printed. What `parse` changed before is not to be used then.
+/// Returns the result of `parse`, or `None` if it panicked. The panic is not printed. After a panic, values that `parse` has
+/// changed must not be used.
 pub(crate) fn caught<T>(parse: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -1,6 +1,7 @@
 //! What a user chooses before a model is opened.
 
 use candle_core::{DType, Device};
+use strum::{EnumString, VariantNames};
 
 use crate::text::tokens::ResponsePrefix;
 
@@ -28,7 +29,8 @@ pub struct SessionOptions {
 }
 
 /// Type of weights and activations.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum DTypeChoice {
     /// f32 on the CPU, bf16 elsewhere.
     #[default]
@@ -42,7 +44,8 @@ pub enum DTypeChoice {
 }
 
 /// How matrices are stored on the CPU; other devices hold them dense.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum WeightsChoice {
     /// Dense where that takes at most half of the machine's memory.
     #[default]

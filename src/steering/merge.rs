@@ -1,5 +1,5 @@
 //! Bakes a vector into a model: the residual after block L is `middle + down_proj(·)`, so a bias of m·v on the down projection
-//! of block L adds it at every token, in any program that runs the model. Copies a checkpoint tensor by tensor, its types kept;
+//! of block L adds it at every token, in every program that reads the bias (docs/formats.md names them). Copies a checkpoint tensor by tensor, its types kept;
 //! the new directory appears complete or not at all. Only safetensors, and only where the architecture has such a bias.
 
 use std::collections::BTreeMap;

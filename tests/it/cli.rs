@@ -360,6 +360,24 @@ fn a_loss_that_is_not_finite_stops_with_step_and_row_and_keeps_the_last_good_vec
     assert!(stderr.contains(&format!("error: step {}:", reached + 1)), "{reached}: {stderr}");
 }
 
+#[test]
+fn the_json_of_a_run_holds_the_sweep_that_was_asked_for() {
+    let place = Place::new();
+    for method in [&["--max-steps", "2"][..], &["--method", "caa"]] {
+        let flags = ["train", "--model", &fixture("llama"), "--dataset", "pairs.csv", "--layer", "1", "--output-dir", "out"];
+        let output = place.bipo(&[&flags[..], method, &["--json", "--test-generation", "--overwrite"]].concat());
+        assert_ok(&output);
+        let run: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let steer = ["steer", "--model", &fixture("llama"), "--vector", "out/steering_vector.safetensors", "--json"];
+        let asked = ["--magnitudes", "-2,0,2", "--max-new-tokens", "48", "--prompt", "How was your day?"];
+        let output = place.bipo(&[&steer[..], &asked].concat());
+        assert_ok(&output);
+        let sweep: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(sweep["results"].as_array().unwrap().len(), 3);
+        assert_eq!(run["test_generation"], sweep["results"]);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_saves_what_was_reached_and_exits_130() {

@@ -2,6 +2,7 @@
 //! line that says what happened and what to do, and leaves nothing half written.
 
 mod hub;
+mod interrupts;
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -158,15 +159,13 @@ fn an_unreadable_cache_says_which_file_and_why() {
     assert_fails(&output, 1, &["the cache"]);
 }
 
-#[test]
-fn memory_that_is_too_small_is_said_before_the_weights_are_read_and_the_flag_helps() {
-    let place = place();
+/// A model of one block in `wide`: 537 M numbers that take no room on the disk, 1.1 GB as they are and 2.1 GB as f32.
+fn wide_model(place: &Place) {
     let dir = place.path("wide");
     fs::create_dir(&dir).unwrap();
     for name in ["tokenizer.json", "tokenizer_config.json"] {
         fs::copy(Path::new(&fixture("llama")).join(name), dir.join(name)).unwrap();
     }
-    // 537 M numbers that take no room on the disk, 1.1 GB as they are and 2.1 GB as f32.
     let (hidden, vocabulary) = (2048_u64, 1_u64 << 18);
     let config = json!({"model_type": "llama", "hidden_size": hidden, "intermediate_size": 8, "num_hidden_layers": 1,
         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "vocab_size": vocabulary,
@@ -197,7 +196,12 @@ fn memory_that_is_too_small_is_said_before_the_weights_are_read_and_the_flag_hel
     fs::write(dir.join("model.safetensors"), &head).unwrap();
     let file = fs::OpenOptions::new().write(true).open(dir.join("model.safetensors")).unwrap();
     file.set_len(head.len() as u64 + end).unwrap();
+}
 
+#[test]
+fn memory_that_is_too_small_is_said_before_the_weights_are_read_and_the_flag_helps() {
+    let place = place();
+    wide_model(&place);
     fs::write(place.path("wide.safetensors"), vector(2048)).unwrap();
     let steer =
         ["steer", "--model", "wide", "--vector", "wide.safetensors", "--layer", "0", "--prompt", "a", "--max-new-tokens", "1"];

@@ -274,3 +274,26 @@ fn wrong_uses_of_merge_are_one_line_and_write_nothing() {
         assert!(!place.path("merged").exists() && output.stdout.is_empty(), "{args:?}");
     }
 }
+
+#[test]
+fn the_printed_check_tells_a_program_that_reads_the_bias_from_one_that_drops_it() {
+    let place = Place::new();
+    fs::write(place.path("v.safetensors"), crate::bytes::vector(32)).unwrap();
+    let model = fixture("llama");
+    let merge = ["merge", "--model", &model, "--vector", "v.safetensors", "--magnitude", "2", "--output-dir", "my model"];
+    let output = place.bipo(&merge);
+    assert_ok(&output);
+    let said = text(&output.stdout);
+    let check = said.lines().find_map(|line| line.trim().strip_prefix("bipo ")).unwrap();
+    let steered = |line: &str| -> Vec<Value> {
+        let shell = format!("'{}' {line} --json --quiet", env!("CARGO_BIN_EXE_bipo"));
+        let output = std::process::Command::new("sh").args(["-c", &shell]).current_dir(place.path("")).output().unwrap();
+        assert_ok(&output);
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        value["results"].as_array().unwrap().iter().map(|result| result["token_ids"].clone()).collect()
+    };
+    let original = check.replace("'my model'", &model).replace("--magnitudes=-2,0", "--magnitudes=0,2");
+    let texts = steered(check);
+    assert_eq!(texts, steered(&original));
+    assert_ne!(texts[0], texts[1]);
+}

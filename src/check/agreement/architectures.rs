@@ -1,10 +1,11 @@
-//! A tiny shape of every architecture that the decoder implements: each differs from the first in what its name says.
+//! A tiny configuration of every architecture that the decoder implements. Each differs from the first as its name says.
 
 use crate::model::architecture::Architecture;
 use crate::model::config::{Config, RopeScaling};
 use crate::model::shapes::Shape;
 
-/// Name and shape of each. Sequences of more than 16 tokens are past their trained context.
+/// Returns the name and configuration of each architecture. The rotary scalings take 16 tokens for the trained context, so that
+/// longer sequences exceed it.
 pub fn architectures() -> Vec<(&'static str, Config)> {
     let llama = llama();
     let scaled = |rope_scaling| Config { rope_scaling, ..llama.clone() };
@@ -29,7 +30,7 @@ pub fn architectures() -> Vec<(&'static str, Config)> {
     ]
 }
 
-/// Heads as wide as those of 7B models, for sequences longer than any kernel's tiles.
+/// Returns a configuration with heads as wide as those of 7B models, for sequences longer than any kernel's tile.
 pub fn wide_heads() -> Config {
     Config { head_dim: 128, ..llama() }
 }

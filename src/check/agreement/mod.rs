@@ -1,6 +1,6 @@
-//! Whether a device computes what the CPU does. Tiny random models of every architecture are made with the same weights in both
-//! places and compared: logits, log-probabilities, gradients of the vector, greedy tokens, and 48 training steps. The CPU's
-//! f32 path is the reference; it is itself tested against `transformers`.
+//! Whether a device computes what the CPU does. Tiny random models of every architecture are made with the same weights on
+//! both, and compared: logits, log-probabilities, gradients of the vector, greedy tokens, and 48 training steps. The reference
+//! is the CPU's f32 path, which is itself tested against `transformers`.
 
 mod architectures;
 mod recording;
@@ -28,52 +28,52 @@ use crate::train::{Direction, TrainConfig, Trainer};
 pub use architectures::{architectures, wide_heads};
 pub use recording::{Recording, Trace};
 
-/// One comparison.
+/// A comparison of a device with the reference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
-    /// Of this model.
+    /// Name of the model.
     pub model: String,
-    /// Weights and activations on the device.
+    /// Dtype of weights and activations on the device.
     pub dtype: String,
-    /// What is compared.
+    /// Name of the compared quantity.
     pub what: &'static str,
-    /// How far it is from the reference: ‖a − b‖/‖b‖, where nothing else is said.
+    /// Distance from the reference: ‖a − b‖/‖b‖ unless `what` names another measure.
     pub difference: f64,
-    /// How far it may be.
+    /// Largest distance that passes.
     pub bound: f64,
-    /// Whether it is no farther; not, if it is no number.
+    /// Whether the distance is within the bound; false if it is NaN.
     pub passed: bool,
 }
 
 impl Check {
-    /// Compares one number with its bound.
+    /// Compares a difference with its bound.
     pub fn new(model: &str, dtype: DType, what: &'static str, difference: f64, bound: f64) -> Self {
         let dtype = format!("{dtype:?}").to_lowercase();
         Self { model: model.into(), dtype, what, difference, bound, passed: difference <= bound }
     }
 }
 
-/// Tokens of the shortest prompt: fewer than a kernel's tile has rows.
+/// Number of tokens of the shortest prompt, fewer than a kernel's tile has rows.
 const SHORT: usize = 9;
-/// The same of pairs of several tiles.
+/// Number of tokens of the shortest prompt for sequences that fill several tiles.
 const LONG: usize = 150;
 
-/// What is compared of one model.
+/// The numbers of one model that are compared.
 #[derive(Debug)]
 struct Numbers {
-    /// After a prompt, at three magnitudes.
+    /// Logits after a prompt, at three magnitudes.
     logits: Vec<f32>,
-    /// What a vector changes in those of the responses of some pairs.
+    /// Changes by a vector of the log-probabilities of the responses of some pairs.
     log_probs: Vec<f32>,
-    /// Of the vector, where it is added at every token.
+    /// Gradient of the vector when it is added at every token.
     gradient: Vec<f32>,
-    /// Of the vector, where it is added at the responses alone, so that prompts come from the cache.
+    /// Gradient of the vector when it is added to the responses alone, so that prompts come from the cache.
     response_gradient: Vec<f32>,
-    /// Greedy, at three magnitudes.
+    /// Greedy tokens at three magnitudes.
     tokens: Vec<u32>,
 }
 
-/// Every architecture on `device` in each of the dtypes, held as tensors, against the CPU in f32.
+/// Compares every architecture on `device` in each of the dtypes, with weights as tensors, with the CPU in f32.
 ///
 /// # Errors
 /// A tensor operation fails.
@@ -90,7 +90,7 @@ pub fn tiny_models(device: &Device, dtypes: &[DType]) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// 48 training steps of a tiny model on `device` in each of the dtypes against the CPU in f32.
+/// Compares 48 training steps of a tiny model on `device` in each of the dtypes with the CPU in f32.
 ///
 /// # Errors
 /// A tensor operation fails.
@@ -141,8 +141,8 @@ fn numbers(model: &Model, prompt_tokens: usize) -> Result<Numbers> {
 }
 
 fn compare(name: &str, dtype: DType, found: &Numbers, expected: &Numbers) -> Vec<Check> {
-    // Eight times the unit roundoff, 2⁻⁸ and 2⁻¹¹, for all that a number passes through in three blocks and the head; f32 is
-    // bounded by what a wrong formula would change rather than by its roundings.
+    // The bounds of bf16 and f16 are eight times their unit roundoff, 2⁻⁸ and 2⁻¹¹, for all operations in three blocks and the
+    // head. The bound of f32 is far above its rounding errors but below the change that a wrong formula makes.
     let bound = match dtype {
         DType::BF16 => 3.2e-2,
         DType::F16 => 4e-3,
@@ -152,12 +152,12 @@ fn compare(name: &str, dtype: DType, found: &Numbers, expected: &Numbers) -> Vec
     let check = |what, found: &[f32], expected: &[f32]| within(bound, what, found, expected);
     let mut checks = vec![
         check("logits", &found.logits, &expected.logits),
-        // Small differences of larger sums, each rounded by itself.
+        // A change of a log-probability is a small difference of two larger sums, each with its own rounding error.
         within(2.0 * bound, "log-probs", &found.log_probs, &expected.log_probs),
         check("gradient", &found.gradient, &expected.gradient),
         check("gradient, prompt cached", &found.response_gradient, &expected.response_gradient),
     ];
-    // Where two tokens are nearly as likely, a coarser dtype may take the other one.
+    // A coarser dtype can choose another token if two are almost equally likely.
     if dtype == DType::F32 {
         let differing = found.tokens.iter().zip(&expected.tokens).filter(|(a, b)| a != b).count();
         checks.push(Check::new(name, dtype, "greedy tokens that differ", differing as f64, 0.0));
@@ -165,7 +165,7 @@ fn compare(name: &str, dtype: DType, found: &Numbers, expected: &Numbers) -> Vec
     checks
 }
 
-/// ‖a − b‖/‖b‖.
+/// Returns ‖a − b‖/‖b‖, or infinity if the lengths differ.
 fn distance(a: &[f32], b: &[f32]) -> f64 {
     let squares = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>().sqrt();
     let wide = |x: &f32| f64::from(*x);
@@ -175,7 +175,7 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     squares(&mut a.iter().zip(b).map(|(a, b)| wide(a) - wide(b))) / squares(&mut b.iter().map(wide))
 }
 
-/// Pairs of different lengths, whose prompts begin with the same three tokens; the shortest has `prompt_tokens`.
+/// Returns pairs of different lengths whose prompts begin with the same three tokens; the shortest prompt has `prompt_tokens`.
 fn random_pairs(count: usize, vocab_size: usize, prompt_tokens: usize) -> Vec<EncodedPair> {
     let mut rng = ChaCha8Rng::seed_from_u64(22);
     let mut ids = |count: usize| -> Vec<u32> { (0..count).map(|_| rng.random_range(0..vocab_size as u32)).collect() };
@@ -189,7 +189,7 @@ fn random_pairs(count: usize, vocab_size: usize, prompt_tokens: usize) -> Vec<En
     (0..count).map(pair).collect()
 }
 
-/// The settings of the authors' recorded run.
+/// Returns the settings of the authors' recorded run.
 fn config(layer: usize, init: Option<Vec<f32>>) -> TrainConfig {
     TrainConfig {
         layers: layer.into(),

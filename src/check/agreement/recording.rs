@@ -1,5 +1,5 @@
-//! A training run whose rows and directions are given, what it leaves, and how far two of them are apart. The run is that of
-//! the authors' trainer as it was recorded: 64 pairs, three epochs of batches of four in their order, signs +1 −1 −1 +1.
+//! A training run with given rows and directions, its losses, gradients and vector, and the distance between two such runs. It
+//! is the recorded run of the authors' trainer: 64 pairs, three epochs of batches of four in order, signs +1 −1 −1 +1.
 
 use std::path::Path;
 
@@ -16,38 +16,38 @@ use crate::train::activations::Activations;
 use crate::train::{TrainConfig, Trainer};
 use crate::{Error, Result};
 
-/// Signs of the steps, over and over.
+/// Signs of the steps, repeated to the end of the run.
 const SIGNS: [f64; 4] = [1.0, -1.0, -1.0, 1.0];
 
-/// A run to repeat.
+/// A run that can be repeated.
 #[derive(Debug)]
 pub struct Recording {
     pairs: Vec<EncodedPair>,
     config: TrainConfig,
 }
 
-/// What a run leaves.
+/// The numbers of a run that are compared.
 #[derive(Debug)]
 pub struct Trace {
-    /// Of each step.
+    /// Loss of each step.
     losses: Vec<f64>,
-    /// Of each step, at the vector. `(H)` each
+    /// Gradient of the vector `(H)` at each step.
     gradients: Vec<Vec<f32>>,
-    /// In the end. `(H)`
+    /// Vector `(H)` after the last step.
     v: Vec<f32>,
 }
 
 impl Recording {
-    /// Of these pairs.
+    /// Creates a run on these pairs.
     pub fn new(pairs: Vec<EncodedPair>, layer: usize, lr: f64) -> Self {
         Self { pairs, config: TrainConfig { lr, ..config(layer, None) } }
     }
 
-    /// The authors' run on SmolLM2-135M-Instruct and what it left, from a folder with `pairs64.json`, `train_wd05.json` and
+    /// Reads the authors' run on SmolLM2-135M-Instruct and its trace from a folder with `pairs64.json`, `train_wd05.json` and
     /// `train_v.safetensors`.
     ///
     /// # Errors
-    /// A file is missing, or not what was recorded.
+    /// A file is missing, or does not have the expected content.
     pub fn read(folder: &Path) -> Result<(Self, Trace)> {
         let json = |name: &str| -> Result<(std::path::PathBuf, Value)> {
             let path = folder.join(name);
@@ -77,12 +77,12 @@ impl Recording {
         Ok((Self::new(pairs, layer as usize, lr), trace))
     }
 
-    /// What repeating it takes of memory.
+    /// What repeating the run takes of memory.
     pub fn demand(&self) -> Demand {
         Demand::training(&[&self.pairs], self.config.layers.as_slice(), self.config.batch_size)
     }
 
-    /// Repeats it.
+    /// Repeats the run with a model.
     ///
     /// # Errors
     /// The loss is not finite, or a tensor operation fails.
@@ -104,18 +104,19 @@ impl Recording {
 }
 
 impl Trace {
-    /// How far this is from what is expected.
+    /// Compares this trace with the expected one.
     pub fn compare(&self, model: &str, dtype: DType, expected: &Self) -> Vec<Check> {
         let (loss, other) = match dtype {
-            // On the CPU, SmolLM2's steps in bf16 were 1.8e-2, and 5.6 % and 2.7 %, from the recorded ones.
+            // On the CPU in bf16, SmolLM2's losses differed by 1.8e-2 from the recorded ones, gradients by 5.6 %, the vector by
+            // 2.7 %.
             DType::BF16 => (3e-2, 0.1),
             DType::F16 => (5e-3, 2e-2),
-            // Of the test that compares the CPU with the authors' trainer.
+            // These are the bounds of the test that compares the CPU with the authors' trainer.
             _ => (2e-5, 1e-3),
         };
         let same_steps = self.losses.len() == expected.losses.len() && self.gradients.len() == expected.gradients.len();
         let none = if same_steps { 0.0 } else { f64::INFINITY };
-        // f64::max would drop what is no number.
+        // f64::max would ignore NaN.
         let larger = |most: f64, x: f64| if most.is_nan() || x <= most { most } else { x };
         let largest = |differences: &mut dyn Iterator<Item = f64>| differences.fold(none, larger);
         let losses = largest(&mut self.losses.iter().zip(&expected.losses).map(|(a, b)| (a - b).abs()));

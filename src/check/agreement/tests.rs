@@ -13,7 +13,7 @@ fn a_model_agrees_with_itself_and_not_with_one_that_differs_a_little() {
     assert!(compare("x", DType::F32, &of(&config), &expected).iter().all(|check| check.passed && check.difference == 0.0));
     let mut wider = config.clone();
     wider.architecture.windows.iter_mut().flatten().for_each(|window| *window += 1);
-    // One key more moves the gradient past the bound of the coarsest dtype.
+    // A single additional key changes the gradient by more than the bound of the coarsest dtype.
     let checks = compare("x", DType::BF16, &of(&wider), &expected);
     assert!(!checks.iter().find(|check| check.what == "gradient").unwrap().passed, "{checks:?}");
     let turned = Config { rope_theta: 1.1 * config.rope_theta, ..config.clone() };
@@ -23,7 +23,7 @@ fn a_model_agrees_with_itself_and_not_with_one_that_differs_a_little() {
 
 #[test]
 fn the_kernels_pass_with_the_heads_of_7b_models_and_sequences_of_several_tiles() {
-    // Two tiles of keys and three of queries; as long as a check's would take a minute.
+    // The sequences fill two tiles of keys and three of queries. Sequences as long as the real check's would take a minute.
     let of = |dtype, hold| numbers(&random_model(&wide_heads(), dtype, &Device::Cpu, hold).unwrap(), 80).unwrap();
     let (found, expected) = (emulated(|| of(DType::BF16, WeightStorage::Tensors)), of(DType::F32, WeightStorage::Dense));
     let checks = compare("wide heads", DType::BF16, &found, &expected);

@@ -1,4 +1,4 @@
-//! The best rate of a matrix product, as the model's own are made: what steps are measured against.
+//! The best rate of a matrix product, computed as the model computes its own. The speed of steps is given as a share of it.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,8 @@ use crate::model::Model;
 use crate::ops::linear::Linear;
 use crate::ops::weight::{HostWeight, Weight};
 
-/// Floating-point operations a second of the best of some products, in the dtype of the model's activations.
+/// Returns the floating-point operations per second of the fastest of several products, in the dtype of the model's
+/// activations.
 ///
 /// # Errors
 /// A product fails.
@@ -27,14 +28,14 @@ pub fn matmul_flops_per_s(model: &Model, time: Duration) -> Result<f64> {
     Ok(best)
 }
 
-/// Seconds of x·Wᵀ, the best of several tries. `x (rows, inner)`, `W (outputs, inner)`
+/// Returns the seconds that x·Wᵀ takes, the best of several tries. `x (rows, inner)`, `W (outputs, inner)`
 fn product_s(dtype: DType, device: &Device, (rows, inner, outputs): (usize, usize, usize), time: Duration) -> Result<f64> {
     let random = |shape: (usize, usize)| -> Result<Tensor> { Ok(Tensor::randn(0f32, 1.0, shape, device)?.to_dtype(dtype)?) };
     let (x, weight) = (random((rows, inner))?, random((outputs, inner))?);
     let on_host = device.is_cpu() && dtype == DType::F32;
     let weight = if on_host { Weight::Host(HostWeight::dense(weight)?) } else { weight.into() };
     let linear = Linear { weight, bias: None };
-    // Several at a time where the device works in the background: its queue must not run dry.
+    // A device that works in the background gets several products at a time, so that its queue is never empty.
     let at_a_time = if device.is_cpu() { 1 } else { 10 };
     let run = || -> Result<f64> {
         let started = Instant::now();

@@ -1,6 +1,6 @@
-//! How fast a model trains and generates where it lies, beside the best matrix product of the same device, dtype and run. Random
-//! tokens: speed depends on shapes alone. Work on a GPU is queued, so every clock stops behind `synchronize`, and everything
-//! is done once before it is timed: the first use of a kernel compiles it.
+//! How fast a model trains and generates on its device, compared with the best matrix product of the same device, dtype and
+//! run. Tokens are random, since speed depends on shapes alone. Work on a GPU is queued, so every clock stops after
+//! `synchronize`. All work is done once before it is timed, because the first use of a kernel compiles it.
 
 mod ceiling;
 mod peak;
@@ -29,22 +29,22 @@ pub use peak::PeakMemory;
 /// What is measured, and for how long.
 #[derive(Debug, Clone)]
 pub struct BenchOptions {
-    /// Pairs a step.
+    /// Number of pairs of a step.
     pub batch_size: usize,
-    /// Tokens of a prompt.
+    /// Number of tokens of a prompt.
     pub prompt_tokens: usize,
-    /// Tokens of each response, end of turn included.
+    /// Number of tokens of each response, end of turn included.
     pub response_tokens: usize,
-    /// Tokens generated at each magnitude.
+    /// Number of tokens to generate at each magnitude.
     pub new_tokens: usize,
-    /// Numbers of magnitudes of the sweeps.
+    /// Number of magnitudes of each sweep.
     pub sweeps: Vec<usize>,
-    /// Seconds for the steps; the first step behind them is the last.
+    /// Time for the training steps; the step that exceeds it is the last.
     pub time: Duration,
 }
 
 impl BenchOptions {
-    /// What is measured on a model of so many blocks takes of memory.
+    /// What measuring a model of `num_blocks` blocks takes of memory.
     pub fn demand(&self, num_blocks: usize) -> Demand {
         let rows = (self.prompt_tokens + 2 * (self.response_tokens - 1)) as u64;
         let demand = Demand::of_rows(vec![rows; 4 * self.batch_size], 1);
@@ -53,37 +53,37 @@ impl BenchOptions {
     }
 }
 
-/// Training steps.
+/// Speed of training steps.
 #[derive(Debug, Clone, Serialize)]
 pub struct Steps {
-    /// Timed ones.
+    /// Number of steps that were timed.
     pub steps: usize,
-    /// Of them.
+    /// Time of the timed steps in seconds.
     pub seconds: f64,
-    /// In a second.
+    /// Number of steps per second.
     pub steps_per_s: f64,
-    /// Rows of a step that go through the upper blocks.
+    /// Number of rows of a step that go through the upper blocks.
     pub tokens_a_step: usize,
-    /// Useful floating-point operations a second, counted from the shapes.
+    /// Useful floating-point operations per second, counted from the shapes.
     pub flops_per_s: f64,
-    /// Pairs a second while the cache is made: every block and the head, forward.
+    /// Number of pairs per second while the cache is computed: a forward pass of every block and the head.
     pub cached_pairs_per_s: f64,
 }
 
-/// One sweep.
+/// Speed of a sweep.
 #[derive(Debug, Clone, Serialize)]
 pub struct Sweep {
-    /// Texts that are decoded together.
+    /// Number of magnitudes, whose texts are decoded together.
     pub magnitudes: usize,
-    /// Generated at all of them.
+    /// Number of tokens generated at all magnitudes together.
     pub tokens: usize,
-    /// From prompt to last token.
+    /// Time from the prompt to the last token in seconds.
     pub seconds: f64,
-    /// In a second.
+    /// Number of generated tokens per second, at all magnitudes together.
     pub tokens_per_s: f64,
 }
 
-/// Trains on random pairs.
+/// Times training steps on random pairs.
 ///
 /// # Errors
 /// A tensor operation fails.
@@ -126,7 +126,7 @@ pub fn steps(model: &Model, options: &BenchOptions) -> Result<Steps> {
     })
 }
 
-/// Generates from a random prompt, as many tokens at each magnitude.
+/// Times the generation of equally many tokens at each magnitude from a random prompt.
 ///
 /// # Errors
 /// A tensor operation fails.
@@ -137,7 +137,7 @@ pub fn sweep(model: &Model, magnitudes: usize, options: &BenchOptions) -> Result
     let vectors = BTreeMap::from([(presets::default_layer(model.num_blocks()), v)]);
     let factors: Vec<f32> = (0..magnitudes).map(|i| i as f32 - (magnitudes / 2) as f32).collect();
     let run = |max_new_tokens: usize| -> Result<usize> {
-        // No token ends a text: all are equally long.
+        // No token ends a text, so that all texts are equally long.
         let options = GenerateOptions::greedy(max_new_tokens);
         let texts = generate(model, &prompt, &vectors, &factors, &options, &mut |_, _| Ok(()))?;
         Ok(texts.iter().map(|text| text.token_ids.len()).sum())

@@ -1,5 +1,5 @@
-//! The most memory that was taken: of a device with its own, by asking every few milliseconds how much is free; of the machine,
-//! as the system counts it for this process.
+//! Peak memory. A device with its own memory is asked every few milliseconds how much is free. For the CPU, the system counts
+//! the peak of this process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use candle_core::Device;
 use crate::machine::bytes::{Bytes, peak_memory};
 use crate::machine::device;
 
-/// A peak that is being watched.
+/// A measurement of peak memory that runs until it is dropped.
 #[derive(Debug)]
 pub struct PeakMemory {
     lowest_free: Arc<AtomicU64>,
@@ -21,7 +21,7 @@ pub struct PeakMemory {
 }
 
 impl PeakMemory {
-    /// Watches from now on.
+    /// Starts to watch the memory of a device.
     pub fn watch(device: &Device) -> Self {
         let free_before = device::memory(device).map(|memory| memory.free);
         let (lowest_free, is_over) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::new(AtomicBool::new(false)));
@@ -39,8 +39,8 @@ impl PeakMemory {
         Self { lowest_free, free_before, is_over, watcher }
     }
 
-    /// The most so far: on a device with its own memory beyond what was taken when the watch began, else of this process;
-    /// unknown where the system does not say.
+    /// Returns the peak so far. On a device with its own memory it is counted from the start of the watch, else it is the peak
+    /// of this process; `None` if the system does not report it.
     pub fn bytes(&self) -> Option<Bytes> {
         match self.free_before {
             Some(before) => Some(Bytes(before.0.saturating_sub(self.lowest_free.load(Ordering::Relaxed)))),
@@ -53,7 +53,7 @@ impl Drop for PeakMemory {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         if let Some(watcher) = self.watcher.take() {
-            // It can only have panicked, and then there is nothing left to stop.
+            // Joining fails only if the thread panicked, and then there is nothing left to stop.
             let _ = watcher.join();
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bipo::model::shapes::Shape;
 use clap::Args;
 
-use super::ModelArgs;
+use super::model::ModelArgs;
 use super::values::{one_of, seconds, up_to_4096};
 
 #[derive(Debug, Args)]

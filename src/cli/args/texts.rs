@@ -7,8 +7,8 @@ use bipo::steering::magnitudes::Magnitudes;
 use bipo::steering::positions::{Positions, Spans};
 use clap::{Args, ValueEnum};
 
+use super::model::{ModelArgs, ReportArgs};
 use super::values::{one_of, positive, positive_number, probability, resamples, seconds, temperature};
-use super::{ModelArgs, ReportArgs};
 
 #[derive(Debug, Args)]
 pub struct SteerArgs {
@@ -17,11 +17,11 @@ pub struct SteerArgs {
     /// Add this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
     #[arg(long, value_name = "FILE[:SCALE]")]
     pub vector: Vec<String>,
-    /// Steer the output of this block instead of the file's.
+    /// Steer the output of this block, 0-based [default: the file's].
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Add the vector at these tokens, whatever its file says: all, prompt, response (what is generated), or last (the
-    /// prompt's last token alone) [default: the file's].
+    /// Add the vector at these tokens, whatever its file says; response is what is generated, last the prompt's last token
+    /// alone [default: the file's].
     #[arg(long, value_parser = one_of::<Positions>())]
     pub positions: Option<Positions>,
     /// Add it at tokens of this role's messages alone; what is generated is the assistant's [default: the file's, or any
@@ -49,16 +49,16 @@ pub struct SteerArgs {
     /// Sample from this many of the likeliest tokens [default: all].
     #[arg(long, value_parser = positive)]
     pub top_k: Option<usize>,
-    /// Divide the logits of tokens seen before; 1 is none.
+    /// Divide the logits of tokens that were there before by this; 1 changes nothing.
     #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
     pub repeat_penalty: f64,
-    /// Seed the sampler.
+    /// Seed the sampler; greedy decoding needs no seed.
     #[arg(long, default_value_t = 11)]
     pub seed: u64,
-    /// Write the result, as JSON, to this file too.
+    /// Write the results to this file too, as JSON, each time that a prompt is answered.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Write a self-contained HTML page to this file too: the texts side by side, settings, and the command.
+    /// Write the texts side by side, the settings and the command to this file too, as one HTML page that needs no other.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 }
@@ -70,10 +70,10 @@ pub struct EvalArgs {
     /// Measure this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
     #[arg(long, value_name = "FILE[:SCALE]")]
     pub vector: Vec<String>,
-    /// Steer the output of this block instead of the files'.
+    /// Steer the output of this block, 0-based [default: the files'].
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Add the vector at these tokens, whatever its file says: all, prompt, response or last [default: the file's].
+    /// Add the vector at these tokens, whatever its file says; last is the prompt's last token alone [default: the file's].
     #[arg(long, value_parser = one_of::<Positions>())]
     pub positions: Option<Positions>,
     /// Add it at tokens of this role's messages alone [default: the file's, or any where --positions is given].
@@ -100,7 +100,7 @@ pub struct EvalArgs {
     /// Truncate longer pairs to this many tokens.
     #[arg(long, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
     pub max_length: usize,
-    /// Set the strength of the preference [default: the vector's, else 0.1].
+    /// Multiply the margin by this, the strength of the preference [default: the vector's, else 0.1].
     #[arg(long, value_parser = positive_number)]
     pub beta: Option<f64>,
     /// Ask these multiple-choice questions: TruthfulQA, A/B items or lettered options; repeat for several files.
@@ -118,10 +118,11 @@ pub struct EvalArgs {
     /// Generate at most this many tokens.
     #[arg(long, default_value_t = 64, value_parser = positive)]
     pub max_new_tokens: usize,
-    /// Leave the neutral text or the generated texts out; separate several by commas.
+    /// Leave the neutral text or the generated texts out; separate several by commas [default: neither].
     #[arg(long, value_delimiter = ',')]
     pub skip: Vec<SkipArg>,
-    /// Compare with random (a direction), prompt (see --baseline-system) or another vector file; repeat for several.
+    /// Compare with random (a direction), prompt (see --baseline-system) or another vector file; repeat for several
+    /// [default: none].
     #[arg(long, value_name = "random|prompt|FILE")]
     pub baseline: Vec<String>,
     /// Tell the model this, in place of --system, for the baseline prompt.
@@ -130,13 +131,13 @@ pub struct EvalArgs {
     /// Draw this many resamples for an interval.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = resamples)]
     pub bootstrap: usize,
-    /// Seed resamples and the random direction.
+    /// Seed the resamples and the random direction.
     #[arg(long, default_value_t = 11)]
     pub seed: u64,
-    /// Write the log-probabilities of every pair at every magnitude to this file, one JSON line each.
+    /// Write the log-probabilities of every pair at every magnitude to this file, one JSON line each, as they come.
     #[arg(long, value_name = "FILE")]
     pub per_pair: Option<PathBuf>,
-    /// Write the table to this CSV file too.
+    /// Write the table to this CSV file too, each time that a magnitude was measured.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
     /// Draw effect and damage against magnitude into this file, .svg or .png; repeat for both.
@@ -171,7 +172,7 @@ pub struct JudgeArgs {
     /// Ask this many questions at a time.
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub judge_concurrency: u16,
-    /// Give one request this many seconds, then try again.
+    /// Wait for an answer this many seconds, then ask again.
     #[arg(long, default_value_t = 120.0, value_name = "SECONDS", value_parser = seconds)]
     pub judge_timeout: f64,
     /// Append each score to this file, and ask for none that it has [default: none].

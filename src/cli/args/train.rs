@@ -13,7 +13,7 @@ use bipo::train::caa::CaaPositions;
 use bipo::train::optim::Scheduler;
 use clap::{Args, ValueEnum};
 
-use super::ModelArgs;
+use super::model::ModelArgs;
 use super::values::{not_negative, one_of, positive, positive_number};
 
 #[derive(Debug, Args)]
@@ -30,8 +30,8 @@ pub struct TrainArgs {
     /// none of the optimiser's flags.
     #[arg(long, default_value = "bipo")]
     pub method: MethodArg,
-    /// With --method caa, compare activations at these tokens of the responses: response (the mean of all but the end of
-    /// turn) or last (the one before it) [default: response].
+    /// With --method caa, compare activations at these tokens of the responses: the mean of all but the end of turn, or the
+    /// last before it [default: response].
     #[arg(long, value_parser = one_of::<CaaPositions>())]
     pub caa_positions: Option<CaaPositions>,
     /// Continue from this vector; its layers must be the run's, which they are by default [default: start at zero].
@@ -53,7 +53,7 @@ pub struct TrainArgs {
     /// Save the state of the run every N steps [default: after each epoch, and every 5 minutes].
     #[arg(long, value_name = "N", value_parser = positive)]
     pub checkpoint_every: Option<usize>,
-    /// Generate a short sweep when done.
+    /// Generate at magnitudes -2, 0 and 2 when done, at most 48 tokens each; with --json the texts are in the result.
     #[arg(long)]
     pub test_generation: bool,
 }
@@ -120,17 +120,16 @@ pub struct RunArgs {
     /// Set the peak learning rate [default: by model; 5e-4 for the paper's 7B models].
     #[arg(long, value_parser = positive_number)]
     pub lr: Option<f64>,
-    /// Set the strength of the preference.
+    /// Set the strength of the preference, the beta of the loss.
     #[arg(long, default_value_t = 0.1, value_parser = positive_number)]
     pub beta: f64,
     /// Draw the direction of a step: one sign, uniform in [-1, 1], or both signs of every batch.
     #[arg(long, default_value = "sign", value_parser = one_of::<Direction>())]
     pub direction: Direction,
-    /// Scale gradients down to this norm.
+    /// Scale a gradient that is longer down to this norm.
     #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
     pub max_grad_norm: f64,
-    /// Add the vector at these tokens: all, prompt, response, or last (the prompt's last token alone, the one that
-    /// predicts the response's first).
+    /// Add the vector at these tokens; last is the prompt's last token alone, the one that predicts the response's first.
     #[arg(long, default_value = "all", value_parser = one_of::<Positions>())]
     pub positions: Positions,
     /// Add it at tokens of this role's messages alone, without the chat template's own; a response is the assistant's
@@ -149,7 +148,7 @@ pub struct RunArgs {
     /// Lower the learning rate after the warmup along this curve.
     #[arg(long, default_value = "cosine", value_parser = one_of::<Scheduler>())]
     pub scheduler: Scheduler,
-    /// Seed shuffles and directions.
+    /// Seed the shuffles and the directions.
     #[arg(long, default_value_t = 11)]
     pub seed: u64,
     /// Truncate longer pairs to this many tokens.

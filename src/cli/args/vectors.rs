@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::model::{ModelArgs, ReportArgs};
 use super::values::{finite, positive};
-use super::{ModelArgs, ReportArgs};
 
 #[derive(Debug, Args)]
 // One list for inputs and output: with two, clap takes the name before a flag for OUT in `convert IN --normalize OUT`.
@@ -44,7 +44,7 @@ pub struct InspectArgs {
     /// Say which layer a file steers that does not say it itself.
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Show this many promoted and suppressed tokens.
+    /// Show this many of the most promoted and of the most suppressed tokens.
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = positive)]
     pub top: usize,
 }
@@ -57,10 +57,10 @@ pub struct MergeArgs {
     /// Carry this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
     #[arg(long, value_name = "FILE[:SCALE]")]
     pub vector: Vec<String>,
-    /// Steer the output of this block instead of the file's.
+    /// Steer the output of this block, 0-based [default: the file's].
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Multiply the vector by this.
+    /// Multiply the vector by this factor.
     #[arg(long, default_value_t = 1.0, allow_hyphen_values = true, value_parser = finite)]
     pub magnitude: f64,
     /// Write the model to this directory, which must not exist or be empty.

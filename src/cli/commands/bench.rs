@@ -9,7 +9,7 @@ use bipo::model::Model;
 use bipo::model::config::Config;
 use bipo::model::random::MadeOn;
 use bipo::model::weights::{WeightStorage, Weights};
-use bipo::session::{DTypeChoice, Placement};
+use bipo::session::Placement;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
 use candle_core::Device;
@@ -133,7 +133,7 @@ fn load(args: &BenchArgs, device: Device, options: &BenchOptions, log: Log) -> R
     };
     let config = shape.config();
     check_lengths(&config, options)?;
-    let dtype = DTypeChoice::from(args.model.dtype).on(&device);
+    let dtype = args.model.dtype.on(&device);
     let (made_on, storage) =
         if device.is_cpu() { (MadeOn::Host(11), WeightStorage::Dense) } else { (MadeOn::Device, WeightStorage::Tensors) };
     let placement = Placement { device, dtype, storage };

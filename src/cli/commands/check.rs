@@ -12,7 +12,7 @@ use candle_core::{DType, Device};
 use serde_json::json;
 
 use super::session;
-use crate::args::{CheckArgs, DTypeArg};
+use crate::args::CheckArgs;
 use crate::terminal::{self, Log};
 
 pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
@@ -22,8 +22,8 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
         return Err(Error::Argument("--golden needs --model: the model that was recorded".into()).into());
     }
     let dtypes = match args.model.dtype {
-        DTypeArg::Auto => vec![DType::F32, DType::BF16, DType::F16],
-        dtype => vec![DTypeChoice::from(dtype).on(&device)],
+        DTypeChoice::Auto => vec![DType::F32, DType::BF16, DType::F16],
+        dtype => vec![dtype.on(&device)],
     };
     // First what can be wrong.
     let real_model = (!args.model.model.is_empty()).then(|| RealModel::open(args, log)).transpose()?;

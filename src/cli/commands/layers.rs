@@ -3,23 +3,19 @@
 
 use std::f64::consts::LN_2;
 
-use bipo::report::shell::quote;
-use bipo::report::{Chart, Point, curves};
+use bipo::Error;
+use bipo::report::Chart;
 use bipo::session::Demand;
+use bipo::train::Observer;
 use bipo::train::activations::CacheOptions;
 use bipo::train::layer_search::{self, LayerResult, LayerSearch, hold_out, middle_layers};
-use bipo::train::{EpochRecord, Observer, StepRecord};
-use bipo::{Error, Result};
-use serde::Serialize;
 
-use super::interrupt::Interrupt;
 use super::run::{self, Prepared};
-use crate::args::{Given, LayersArgs, given};
-use crate::terminal::{self, Log, Progress};
-
-/// What a run in full does not take over from the short ones, nor from this command.
-const OWN: [&str; 9] =
-    ["--layers", "--plot", "--epochs", "--max-steps", "--schedule-epochs", "--warmup-steps", "--json", "--verbose", "--quiet"];
+use super::search::command::train_command;
+use super::search::observer::Reporter;
+use super::search::report::{Report, line_of};
+use crate::args::{LayersArgs, given};
+use crate::terminal::{self, Log};
 
 pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
@@ -82,7 +78,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
         layers: results,
         ended_early: stopped.as_ref().map(ToString::to_string),
     };
-    if winner_loss(&report).is_some_and(|loss| loss >= LN_2) {
+    if report.winner_loss().is_some_and(|loss| loss >= LN_2) {
         log.warn("no layer does better than no vector on the held-out pairs: take more --max-steps, or look at the data");
     }
     match args.run.model.json {
@@ -94,141 +90,3 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     stopped.map_or(Ok(()), Err)?;
     report.best_layer.map(|_| ()).ok_or_else(|| failure().into())
 }
-
-fn winner_loss(report: &Report) -> Option<f64> {
-    report.best_layer.and(report.layers.first()).and_then(|best| best.heldout).map(|heldout| heldout.loss)
-}
-
-/// `--json` as it is, text by way of `to_text`.
-#[derive(Serialize)]
-struct Report {
-    schema_version: u32,
-    model: String,
-    dataset: String,
-    pairs: usize,
-    heldout: String,
-    heldout_pairs: usize,
-    seed: u64,
-    cache_bytes: u64,
-    best_layer: Option<usize>,
-    /// Trains the winner in full.
-    command: Option<String>,
-    /// Best first.
-    layers: Vec<LayerResult>,
-    /// Why not every candidate was tried.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ended_early: Option<String>,
-}
-
-impl Report {
-    /// Held-out loss by layer; a run that failed has no point.
-    fn chart(&self) -> Chart {
-        let at = |result: &LayerResult| Some(Point::new(result.layer as f64, result.heldout.as_ref()?.loss));
-        let mut losses: Vec<Point> = self.layers.iter().filter_map(at).collect();
-        losses.sort_by(|a, b| a.x.total_cmp(&b.x));
-        curves::layer_profile("held-out loss, lower is better", &losses, self.best_layer, (LN_2, "no vector"))
-    }
-
-    fn to_text(&self) -> String {
-        let mut text = format!("held out: {}\n\n", self.heldout);
-        text += "layer      loss  margin at +1  right  margin at -1  right     |v|  seconds\n";
-        for result in &self.layers {
-            text += &line_of(result);
-            text.push('\n');
-        }
-        text += "no vector  0.6931\n";
-        if let Some(reason) = &self.ended_early {
-            text += &format!("ended early ({reason}): the other layers were not tried\n");
-        }
-        if let Some(command) = &self.command {
-            text += &format!("\ntrain it in full: {command}\n");
-        }
-        text
-    }
-}
-
-fn line_of(result: &LayerResult) -> String {
-    let layer = result.layer;
-    match (&result.failure, &result.heldout) {
-        (None, Some(heldout)) => format!(
-            "{layer:<9}  {:.4}  {:>+12.4}  {:>3.0} %  {:>+12.4}  {:>3.0} %  {:>6.2}  {:>7.1}",
-            heldout.loss,
-            heldout.positive_margin,
-            100.0 * heldout.positive_right,
-            heldout.negative_margin,
-            100.0 * heldout.negative_right,
-            result.vector_norm,
-            result.seconds
-        ),
-        (failure, _) => format!("{layer:<9}  {}", failure.as_deref().unwrap_or("not measured")),
-    }
-}
-
-/// What the user wrote, for `bipo train` at one layer.
-fn train_command(given: &[Given], layer: usize) -> String {
-    let mut words = vec!["bipo train".to_owned()];
-    let taken = given.iter().filter(|given| !OWN.contains(&given.flag.as_str()));
-    for Given { flag, values } in taken {
-        match values.is_empty() {
-            true => words.push(flag.clone()),
-            // A value of its own word could pass for a flag where it begins with a minus sign.
-            false => words.extend(values.iter().map(|value| match value.starts_with('-') {
-                true => format!("{flag}={}", quote(value)),
-                false => format!("{flag} {}", quote(value)),
-            })),
-        }
-    }
-    words.push(format!("--layer {layer}"));
-    words.join(" ")
-}
-
-/// Shows the progress of all runs as one.
-struct Reporter {
-    caching: Progress,
-    training: Option<Progress>,
-    log: Log,
-    steps: usize,
-    total_steps: usize,
-    interrupt: Interrupt,
-}
-
-impl Reporter {
-    fn new(log: Log, pairs: usize, total_steps: usize) -> anyhow::Result<Self> {
-        let caching = log.progress("caching", pairs);
-        Ok(Self { caching, training: None, log, steps: 0, total_steps, interrupt: Interrupt::listen(log)? })
-    }
-
-    fn finish(&self) {
-        self.training.iter().for_each(Progress::finish);
-    }
-}
-
-impl Observer for Reporter {
-    fn cached(&mut self, done: usize, total: usize) -> Result<()> {
-        self.caching.set(done, String::new);
-        if done == total {
-            self.caching.finish();
-        }
-        self.interrupt.check()
-    }
-
-    fn step(&mut self, record: &StepRecord, _: usize) -> Result<()> {
-        self.steps += 1;
-        let (log, total) = (self.log, self.total_steps);
-        let progress = self.training.get_or_insert_with(|| log.progress("training", total));
-        progress.set(self.steps, || format!("loss {:.4}", record.loss));
-        Ok(())
-    }
-
-    fn epoch(&mut self, _: &EpochRecord, _: &[f32]) -> Result<()> {
-        Ok(())
-    }
-
-    fn interrupted(&self) -> bool {
-        self.interrupt.is_raised()
-    }
-}
-
-#[cfg(test)]
-#[path = "layers_tests.rs"]
-mod tests;

@@ -1,6 +1,7 @@
 //! `bipo merge`: writes a model whose MLP bias carries the vector. Checks everything before the first byte is written.
 
 use bipo::hub::resolve::{ResolveOptions, resolve};
+use bipo::report::shell::quote;
 use bipo::steering::merge::Merge;
 use bipo::steering::vector::{CombineOptions, combine};
 use serde_json::json;
@@ -9,6 +10,9 @@ use super::interrupt::Interrupt;
 use super::vectors::read_inputs;
 use crate::args::MergeArgs;
 use crate::terminal::{self, Log};
+
+/// What a program that runs the merged model is asked.
+const CHECK_PROMPT: &str = "How was your day?";
 
 pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
     let log = Log::new(args.report.verbose, args.report.quiet);
@@ -27,7 +31,7 @@ pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
     if args.report.json {
         return Ok(terminal::json(&json!({
             "schema_version": 1, "model": args.output_dir.display().to_string(), "base_model": files.name, "layers": layers,
-            "magnitude": args.magnitude, "bytes": bytes,
+            "magnitude": args.magnitude, "bytes": bytes, "check": check(args),
         }))?);
     }
     let biases: Vec<String> = layers.iter().map(|layer| format!("model.layers.{layer}.mlp.down_proj.bias")).collect();
@@ -38,5 +42,26 @@ pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
         args.magnitude,
         biases.join(", ")
     );
-    Ok(terminal::result(&text)?)
+    Ok(terminal::result(&(text + &advice(args)))?)
+}
+
+/// How the user sees whether a program applies the vector.
+fn advice(args: &MergeArgs) -> String {
+    match check(args) {
+        None => String::new(),
+        Some(command) => format!(
+            "not every program reads such a bias (see bipo merge --help): let yours answer this prompt greedily, and compare\n  \
+             {command}\nat 0 is the answer of this model, at {} that of a program which drops the bias\n",
+            -args.magnitude
+        ),
+    }
+}
+
+/// Answers a prompt with the merged model as it is, and with the vector taken away again; none where it adds nothing.
+fn check(args: &MergeArgs) -> Option<String> {
+    let mut words = vec!["bipo steer --model".to_owned(), quote(&args.output_dir.display().to_string())];
+    words.extend(args.vector.iter().map(|vector| format!("--vector {}", quote(vector))));
+    words.extend(args.layer.map(|layer| format!("--layer {layer}")));
+    words.push(format!("--magnitudes={},0 --max-new-tokens 16 --prompt {}", -args.magnitude, quote(CHECK_PROMPT)));
+    (args.magnitude != 0.0).then(|| words.join(" "))
 }

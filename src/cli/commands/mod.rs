@@ -14,6 +14,7 @@ mod merge;
 mod page;
 mod prompts;
 mod run;
+mod search;
 mod session;
 mod steer;
 mod sweep;

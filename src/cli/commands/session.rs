@@ -15,8 +15,8 @@ pub fn open(args: &ModelArgs, response_prefix: ResponsePrefix, log: Log) -> Resu
     let session = Session::open(SessionOptions {
         model: args.model.clone(),
         device: args.device.clone(),
-        dtype: args.dtype.into(),
-        weights: args.weights.into(),
+        dtype: args.dtype,
+        weights: args.weights,
         system: args.system.clone(),
         template: args.template.clone(),
         response_prefix,

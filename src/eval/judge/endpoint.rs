@@ -1,7 +1,7 @@
-//! The judge's side of the wire: where it is, the key to it, one question with its retries. Knows nothing of scores.
+//! Requests to a judge: its endpoint, its key, and a question with its retries. This file knows nothing of scores.
 //!
-//! The key comes from the environment, goes into one header over TLS or to this machine, and is taken out of whatever the
-//! server sends back before anybody sees it.
+//! The key comes from the environment. It is sent in one header, only over TLS or to this machine, and is removed from the
+//! server's answers before they are shown.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,16 +16,16 @@ use crate::error::one_line;
 use crate::text::chat::Message;
 use crate::{Error, Result};
 
-/// Variables that may hold the key; the first that is set counts.
+/// Variables that can hold the key. The first one that is set is used.
 pub const KEY_VARIABLES: [&str; 2] = ["BIPO_JUDGE_KEY", "OPENAI_API_KEY"];
 
-/// More than any reply of one line needs, thoughts included.
+/// Largest size of a reply in bytes, more than a line with the model's thoughts needs.
 const LONGEST_REPLY: u64 = 1 << 20;
 
-/// Characters of a server's words that a message quotes.
+/// Largest number of characters that a message quotes from a server.
 const LONGEST_QUOTE: usize = 200;
 
-/// A secret: neither printed nor serialised.
+/// The secret key of an endpoint. It is neither printed nor serialised.
 #[derive(Clone)]
 pub struct ApiKey(String);
 
@@ -36,10 +36,10 @@ impl fmt::Debug for ApiKey {
 }
 
 impl ApiKey {
-    /// The key from the environment; none where no variable is set.
+    /// Reads the key from the environment; returns `None` if no variable is set.
     ///
     /// # Errors
-    /// It has characters that a header cannot have.
+    /// The key has characters that a header cannot have.
     pub fn from_env() -> Result<Option<Self>> {
         let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let Some(name) = KEY_VARIABLES.iter().find(|name| set(name)) else { return Ok(None) };
@@ -49,10 +49,10 @@ impl ApiKey {
             .map_err(|_| Error::Argument(format!("{name} is not a key: expected visible ASCII characters without spaces")))
     }
 
-    /// A key.
+    /// Creates a key from its text.
     ///
     /// # Errors
-    /// It is empty or has characters that a header cannot have.
+    /// The key is empty or has characters that a header cannot have.
     pub fn new(value: &str) -> Result<Self> {
         match !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic()) {
             true => Ok(Self(value.to_owned())),
@@ -61,7 +61,7 @@ impl ApiKey {
     }
 }
 
-/// Where a judge answers: `…/v1/chat/completions`. Shown without its query.
+/// The URL of a judge, `…/v1/chat/completions`. It is displayed without its query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     url: String,
@@ -70,12 +70,12 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Reads a URL: a server, its `…/v1`, or the endpoint itself.
+    /// Parses the URL of a server, of its `…/v1`, or of the endpoint itself.
     ///
     /// # Errors
-    /// It is no http or https URL, or holds a user name or password.
+    /// The text is not an http or https URL, or it contains a user name or password.
     pub fn parse(text: &str) -> Result<Self> {
-        // It may hold a secret: not quoted.
+        // The URL can contain a secret, so messages do not quote it.
         let wrong = |problem: &str| Error::Argument(format!("--judge {problem}: expected a URL as https://host/v1"));
         let uri: Uri = text.parse().map_err(|_| wrong("is no URL"))?;
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
@@ -102,7 +102,7 @@ impl Endpoint {
         })
     }
 
-    /// Whether a key may go there.
+    /// Whether a key may be sent to this endpoint.
     pub fn takes_key(&self) -> bool {
         self.is_encrypted || self.is_local
     }
@@ -114,47 +114,48 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// How long to wait, and how often.
+/// Timeouts and retries of requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// For one request, from connecting to the last byte.
+    /// Time for one request, from connecting to the last byte.
     pub timeout: Duration,
-    /// Requests for one question before it is given up.
+    /// Number of requests for one question before it is given up.
     pub attempts: u32,
-    /// Before the second; doubled each time after.
+    /// Wait before the second attempt; each later wait is twice as long.
     pub first_wait: Duration,
-    /// The longest wait, also where the server asks for one.
+    /// Longest wait, even if the server asks for a longer one.
     pub longest_wait: Duration,
 }
 
 impl Default for Patience {
-    /// Two minutes, five attempts, waits of 1, 2, 4 and 8 seconds, two minutes where the server asks for them.
+    /// Two minutes per request and five attempts. Waits are 1, 2, 4 and 8 seconds, or up to two minutes if the server asks for
+    /// it.
     fn default() -> Self {
         let minutes = |n: u64| Duration::from_secs(60 * n);
         Self { timeout: minutes(2), attempts: 5, first_wait: Duration::from_secs(1), longest_wait: minutes(2) }
     }
 }
 
-/// Why there is no reply.
+/// Why a question got no reply.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// This question was refused.
+    /// The server refused this question.
     Refused(String),
-    /// Attempts were used up.
+    /// All attempts failed.
     GaveUp(String),
-    /// No question will be answered.
+    /// The server will answer no question.
     Hopeless(String),
-    /// Another question was hopeless.
+    /// The run was stopped before this question was answered.
     Stopped,
 }
 
-/// What one request came to, if not to a reply.
+/// Why a request got no reply, and whether it can be retried.
 enum Trouble {
     Final(Failure),
     Passing { problem: String, wait: Option<Duration> },
 }
 
-/// Asks one judge.
+/// A client of one judge.
 #[derive(Debug)]
 pub(super) struct Client<'a> {
     agent: ureq::Agent,
@@ -162,13 +163,13 @@ pub(super) struct Client<'a> {
     key: Option<&'a ApiKey>,
     model: &'a str,
     patience: Patience,
-    /// Some models take no temperature but their own.
+    /// Whether the model accepts a temperature; some models accept only their default.
     takes_temperature: AtomicBool,
 }
 
 impl<'a> Client<'a> {
     pub fn new(endpoint: &'a Endpoint, key: Option<&'a ApiKey>, model: &'a str, patience: Patience) -> Self {
-        // A redirect could lead the text, or a question without its key, anywhere.
+        // A redirect could send the text to another server, or the request without its key.
         let mut config =
             ureq::Agent::config_builder().timeout_global(Some(patience.timeout)).http_status_as_error(false).max_redirects(0);
         if endpoint.is_local {
@@ -179,7 +180,7 @@ impl<'a> Client<'a> {
         Self { agent: config.build().into(), endpoint, key, model, patience, takes_temperature }
     }
 
-    /// The judge's words; or what is wrong with them, where they are no chat completion. Ends early once `stop` is set.
+    /// Returns the judge's reply, or what is wrong with it if it is not a chat completion. Returns early once `stop` is set.
     pub fn ask(&self, messages: &[Message], stop: &AtomicBool) -> Result<Result<String, String>, Failure> {
         let mut attempt = 1;
         loop {
@@ -204,7 +205,7 @@ impl<'a> Client<'a> {
         self.patience.first_wait.saturating_mul(1 << (attempt - 1).min(20)).min(self.patience.longest_wait)
     }
 
-    /// One request.
+    /// Makes one request.
     fn once(&self, messages: &[Message]) -> Result<Result<String, String>, Trouble> {
         let takes_temperature = self.takes_temperature.load(Ordering::SeqCst);
         let body = request(self.model, messages, takes_temperature).to_string();
@@ -236,7 +237,7 @@ impl<'a> Client<'a> {
                 Err(Trouble::Final(Failure::Hopeless(format!("{}; {key}", self.answered(status, &body)))))
             }
             404 | 405 | 300..400 => Err(Trouble::Final(Failure::Hopeless(format!(
-                "{}; are the URL and --judge-model right?",
+                "{}; are the URL and the model's name right?",
                 self.answered(status, &body)
             )))),
             _ => Err(Trouble::Final(Failure::Refused(self.answered(status, &body)))),
@@ -254,7 +255,7 @@ impl<'a> Client<'a> {
         Trouble::Passing { problem, wait: None }
     }
 
-    /// A status with the server's own words.
+    /// Describes an answer by its status and the server's message.
     fn answered(&self, status: u16, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(body);
         let value: Option<Value> = serde_json::from_str(&text).ok();
@@ -263,7 +264,7 @@ impl<'a> Client<'a> {
         format!("{} answered {status}{}{words}", self.endpoint, if words.is_empty() { "" } else { ": " })
     }
 
-    /// What a server said, fit to be shown: without the key, on one line, not too long.
+    /// Makes a server's text fit to be shown: without the key, on one line, and at most [`LONGEST_QUOTE`] characters long.
     pub fn clean(&self, text: &str) -> String {
         let mut text = text.trim().to_owned();
         if let Some(ApiKey(key)) = self.key {
@@ -275,7 +276,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// The body of a request.
+/// Returns the body of a request.
 pub(super) fn request(model: &str, messages: &[Message], takes_temperature: bool) -> Value {
     let messages: Vec<Value> =
         messages.iter().map(|message| json!({"role": message.role, "content": message.content})).collect();
@@ -286,7 +287,7 @@ pub(super) fn request(model: &str, messages: &[Message], takes_temperature: bool
     body
 }
 
-/// The words of a chat completion.
+/// Returns the text of a chat completion.
 fn content(body: &[u8]) -> Result<String, String> {
     #[derive(Deserialize)]
     struct Completion {
@@ -306,7 +307,7 @@ fn content(body: &[u8]) -> Result<String, String> {
     first.and_then(|choice| choice.message.content).ok_or_else(|| "a reply without text".to_owned())
 }
 
-/// Seconds, or a date.
+/// Parses the header `Retry-After`, which has seconds or a date.
 fn retry_after(value: &str) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
@@ -315,7 +316,7 @@ fn retry_after(value: &str) -> Option<Duration> {
     (date.to_utc() - chrono::Utc::now()).to_std().ok()
 }
 
-/// Waits, but not longer than the run goes on.
+/// Waits, and returns early once `stop` is set.
 fn sleep(wait: Duration, stop: &AtomicBool) {
     let started = Instant::now();
     while !stop.load(Ordering::SeqCst) {

@@ -1,8 +1,9 @@
-//! A language model as judge: it grades each generation from 1 to 4 by a rubric, behind any OpenAI-compatible chat endpoint;
-//! the mean score of each magnitude is the measure of arXiv 2406.00045. A reply that is no score is asked for once more, then
-//! counted as failed: nothing is guessed.
+//! A language model as judge: behind any OpenAI-compatible chat endpoint, it grades each generation from 1 to 4 by a rubric.
+//! The mean score at each magnitude is the measure of arXiv 2406.00045. After a reply that is no score, the judge is asked once
+//! more; a second such reply counts as failed, and no score is guessed.
 //!
-//! Scores go to a file as they come, and what is there is not asked again. `endpoint` speaks to the server.
+//! Begin with [`judge()`]. Each score is written to a file at once, and is not asked for again. `endpoint` speaks to the
+//! server.
 
 mod endpoint;
 mod results;
@@ -31,78 +32,78 @@ pub use rubric::Rubric;
 /// A text to be graded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
-    /// What it answers.
+    /// Prompt that the text answers.
     pub prompt: String,
-    /// Factor on the vector that it was made with.
+    /// Factor on the vector when the text was generated.
     pub magnitude: f32,
-    /// The text.
+    /// Generated text.
     pub text: String,
 }
 
-/// Who judges, by what, and how hard to try.
+/// The judge, its rubric, and how requests are made.
 #[derive(Debug, Clone)]
 pub struct JudgeConfig {
-    /// Where it answers.
+    /// Endpoint of the judge.
     pub endpoint: Endpoint,
-    /// Sent where the endpoint may have it.
+    /// Key for the endpoint, sent only over https or to this machine.
     pub key: Option<ApiKey>,
     /// Name of the judging model, as the endpoint knows it.
     pub model: String,
-    /// What it grades by.
+    /// Rubric that the judge grades by.
     pub rubric: Rubric,
-    /// Questions under way at a time; at least 1.
+    /// Number of requests at a time, at least 1.
     pub concurrency: usize,
     /// Timeouts and retries.
     pub patience: Patience,
-    /// File of the scores, made where it is not there; none keeps them for this run alone.
+    /// File of the scores, created if it does not exist. With `None`, scores are not kept after the run.
     pub results: Option<PathBuf>,
 }
 
 /// A graded generation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {
-    /// What was graded.
+    /// Generation that was graded.
     #[serde(flatten)]
     pub generation: Generation,
-    /// From 1 to 4; none where grading failed.
+    /// Score from 1 to 4; `None` if grading failed.
     pub score: Option<u8>,
-    /// Why it failed.
+    /// Reason why grading failed.
     pub failure: Option<String>,
 }
 
-/// All scores at one magnitude.
+/// Summary of all scores at one magnitude.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MagnitudeScore {
     /// Factor on the vector.
     pub magnitude: f32,
-    /// Mean of the scores; none where there is none.
+    /// Mean of the scores; `None` if there are no scores.
     pub mean: Option<f64>,
-    /// The mean's 95 % interval by Student's t; none for fewer than two scores.
+    /// 95 % interval of the mean by Student's t; `None` for fewer than two scores.
     pub interval: Option<[f64; 2]>,
-    /// Scores.
+    /// Number of generations with a score.
     pub scored: usize,
-    /// Generations without one.
+    /// Number of generations whose grading failed.
     pub failed: usize,
 }
 
-/// What a judge said.
+/// The result of a judge's grading.
 #[derive(Debug, Clone, Serialize)]
 pub struct JudgeReport {
     /// Name of the judging model.
     pub judge_model: String,
     /// Name of the rubric.
     pub rubric: String,
-    /// In the order in which they first come up.
+    /// Summaries by magnitude, in the order in which the magnitudes first occur.
     pub magnitudes: Vec<MagnitudeScore>,
-    /// Generations without a score.
+    /// Number of generations without a score.
     pub failures: usize,
-    /// Generations whose score was there already.
+    /// Number of generations whose score was already in the file.
     pub resumed: usize,
-    /// In the order of the generations.
+    /// Verdicts in the order of the generations.
     pub verdicts: Vec<Verdict>,
 }
 
-/// What a judge is told of a generation: the rubric as system message, then question and answer.
+/// Returns the messages that ask for a grade: the rubric as system message, then the question and the answer.
 pub fn messages(rubric: &Rubric, prompt: &str, text: &str) -> [Message; 2] {
     let system = format!(
         "{}\n\nYou are shown a question and the answer that a language model gave. Grade the answer by this rubric alone. What \
@@ -114,13 +115,13 @@ pub fn messages(rubric: &Rubric, prompt: &str, text: &str) -> [Message; 2] {
     [Message::new("system", system), Message::new("user", user)]
 }
 
-/// The body of the request that grades a generation.
+/// Returns the body of the request that grades a generation.
 pub fn request(model: &str, rubric: &Rubric, generation: &Generation) -> Value {
     endpoint::request(model, &messages(rubric, &generation.prompt, &generation.text), true)
 }
 
-/// The score of a reply: it has exactly one line that begins with `Score:`, and that is `Score: N` with N from 1 to 4. What a
-/// model thinks before `</think>` does not count.
+/// Returns the score in a reply, if exactly one line begins with `Score:` and this line is `Score: N` with N from 1 to 4. The
+/// model's thoughts before `</think>` do not count.
 pub fn parse_score(reply: &str) -> Option<u8> {
     let said = reply.rsplit("</think>").next().unwrap_or_default();
     let mut scores = said.lines().filter_map(|line| line.trim().strip_prefix("Score:"));
@@ -130,19 +131,19 @@ pub fn parse_score(reply: &str) -> Option<u8> {
     }
 }
 
-/// Why a text has no score where the end came before its turn.
+/// Why a text has no score if the grading ended before its turn.
 const NOT_ASKED: &str = "not asked";
 
 /// How often `on_progress` is called while no answer comes.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
-/// Grades every generation. Equal texts to equal prompts are asked for once. `on_progress` gets the number of questions that
-/// are done and of all that have to be asked, ten times a second and more; where it breaks, nothing more is asked, and the
-/// report has what was scored until then.
+/// Grades every generation. Generations with the same prompt and text are graded once. `on_progress` gets the number of
+/// finished requests and the number of all requests, at least ten times a second. If it breaks, no further request is made,
+/// and the report has the scores until then.
 ///
 /// # Errors
-/// The file of scores cannot be read or written, the endpoint refuses the key or is not there, or attempts were used up before
-/// it ever answered. What was scored until then is in the file.
+/// The file of scores cannot be read or written, the endpoint refuses the key or does not exist, or all attempts failed before
+/// the endpoint answered once. Scores until then are in the file.
 pub fn judge(
     config: &JudgeConfig,
     generations: &[Generation],
@@ -208,8 +209,9 @@ pub fn judge(
 
 type Answer = Result<u8, Failure>;
 
-/// Asks for the generations at `pending`, at most `concurrency` at a time. `on_answer` runs on this thread: it gets how many are
-/// done, the generation's index and its score (none while no answer comes), and the flag that ends it all.
+/// Grades the generations at the indices `pending`, at most `concurrency` at a time. `on_answer` runs on the calling thread. It
+/// gets the number of finished generations, the index of this one, its score (`None` while no answer comes), and a flag that
+/// stops all requests when set.
 fn ask_all(
     config: &JudgeConfig,
     generations: &[Generation],
@@ -223,7 +225,7 @@ fn ask_all(
             let mut answer = score(&client, &config.rubric, &generations[*index], &stop);
             match answer {
                 Err(Failure::Stopped) => {}
-                // Where nothing was ever answered, the rest would take as long to fail.
+                // If no request was answered yet, every other request would also fail after all of its attempts.
                 Err(Failure::GaveUp(problem)) if !answered.load(Ordering::SeqCst) => {
                     stop.store(true, Ordering::SeqCst);
                     answer = Err(Failure::Hopeless(problem));
@@ -256,7 +258,7 @@ fn ask_all(
     });
 }
 
-/// Asks once more where the reply is no score.
+/// Grades one generation, and asks a second time if the reply is no score.
 fn score(client: &Client, rubric: &Rubric, generation: &Generation, stop: &AtomicBool) -> Answer {
     let messages = messages(rubric, &generation.prompt, &generation.text);
     let mut problem = String::new();
@@ -270,12 +272,12 @@ fn score(client: &Client, rubric: &Rubric, generation: &Generation, stop: &Atomi
     Err(Failure::Refused(problem))
 }
 
-/// What a score depends on.
+/// Returns a hash of everything that a score depends on.
 fn key(config: &JudgeConfig, generation: &Generation) -> String {
     let mut hash = Sha256::new();
     let [system, user] = messages(&config.rubric, &generation.prompt, &generation.text);
     for part in [&config.model, &system.content, &user.content] {
-        // A length in front: what ends one part cannot begin the next.
+        // Each part is preceded by its length, so that different parts never give the same bytes.
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());
     }

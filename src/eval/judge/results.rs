@@ -1,4 +1,5 @@
-//! Scores that are paid for: one line of JSON each, appended as it comes, so that a run that was cut off goes on where it was.
+//! The file of scores. Each score is appended as a line of JSON when it comes, so that an interrupted run can continue without
+//! paying for a score twice.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -10,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::machine::files::read_input;
 use crate::{Error, Result};
 
-/// The most that the scores of a sweep may take.
+/// Largest size of the file in bytes.
 const LARGEST_FILE: u64 = 1 << 30;
 
-/// A line.
+/// A line of the file, as it is written.
 #[derive(Debug, Serialize)]
 pub(super) struct Record<'a> {
-    /// Of model, rubric, prompt and text.
+    /// Hash of model, rubric, prompt and text.
     pub key: &'a str,
     pub judge_model: &'a str,
     pub rubric: &'a str,
@@ -25,17 +26,17 @@ pub(super) struct Record<'a> {
     pub score: u8,
 }
 
-/// What is read back of one.
+/// The part of a line that is read back.
 #[derive(Deserialize)]
 struct Scored {
     key: String,
     score: u8,
 }
 
-/// How a line begins: tells one that was cut off from a file of something else.
+/// Beginning of every line, by which an incomplete line is told apart from a file of something else.
 const BEGINNING: &str = r#"{"key":""#;
 
-/// The file of a run.
+/// An open file of scores.
 #[derive(Debug)]
 pub(super) struct Results {
     path: PathBuf,
@@ -43,7 +44,7 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Opens or makes the file, and reads the scores that it has. A last line that was cut off is taken away.
+    /// Opens or creates the file, and reads its scores. An incomplete last line is removed.
     pub fn open(path: &Path) -> Result<(Self, HashMap<String, u8>)> {
         let bytes = match read_input(path, LARGEST_FILE) {
             Ok(bytes) => bytes,
@@ -82,6 +83,6 @@ impl Results {
 }
 
 fn not_ours(path: &Path, index: usize) -> Error {
-    let problem = "is no result of a judge: expected {\"key\": …, \"score\": 1 to 4}; name another file for --judge-results";
+    let problem = "is no result of a judge: expected {\"key\": …, \"score\": 1 to 4}; name another file";
     Error::malformed(path, format!("line {} {problem}", index + 1))
 }

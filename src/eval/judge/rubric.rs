@@ -1,16 +1,16 @@
-//! What a judge grades by: a text with the meaning of the scores 1 to 4, from a file or compiled in.
+//! The rubric that a judge grades by: a text with the meaning of the scores 1 to 4, from a file or compiled into the program.
 
 use std::path::Path;
 
 use crate::machine::files::{LARGEST_TEXT, read_input};
 use crate::{Error, Result};
 
-/// A rubric and what it is called.
+/// A rubric and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rubric {
-    /// A bundled name, or the name of a file.
+    /// Name of a bundled rubric, or name of a file.
     pub name: String,
-    /// What the judge is told.
+    /// Text that the judge gets.
     pub text: String,
 }
 
@@ -23,14 +23,14 @@ const BUNDLED: [(&str, &str); 6] = [
     ("hallucination", include_str!("../../../data/rubrics/hallucination.txt")),
 ];
 
-/// A rubric is paid for with every request.
+/// Largest size of a rubric in bytes; it is sent, and paid for, with every request.
 const LONGEST: usize = 32 << 10;
 
 impl Rubric {
-    /// Reads what the user wrote: a file, or a bundled name. A file that exists goes before a name.
+    /// Reads a rubric from a file, or finds a bundled one by name. An existing file takes precedence over a name.
     ///
     /// # Errors
-    /// There is neither, or the file is empty, no text, or longer than 32 KiB.
+    /// There is no such file or name; or the file is empty, not UTF-8 text, or longer than 32 KiB.
     pub fn read(file_or_name: &str) -> Result<Self> {
         let path = Path::new(file_or_name);
         if !path.exists() {

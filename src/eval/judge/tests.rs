@@ -1,5 +1,5 @@
-//! A judge played by a server on the loopback interface: good and bad answers, what is retried, what is resumed, and where
-//! the key never is.
+//! Tests of `judge`. A server on the loopback interface plays the judge, to test good and bad answers, retries, resumed runs,
+//! and that the key is never shown.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::*;
 
-/// What the server answers.
+/// An answer of the server.
 #[derive(Debug, Clone)]
 enum Play {
     /// A chat completion with this text.
@@ -19,9 +19,9 @@ enum Play {
     Status(u16, &'static str, String),
     /// A status 200 with a length that the body does not reach.
     Truncated,
-    /// Nothing, with the connection kept open.
+    /// No answer, while the connection stays open.
     Silence,
-    /// As [`Play::Say`] once this many requests are there at a time.
+    /// An answer like [`Play::Say`], once this many requests have come at a time.
     Together(Arc<Barrier>, &'static str),
 }
 
@@ -32,7 +32,7 @@ struct Server {
 }
 
 impl Server {
-    /// Answers one request after the other with `plays`, then with the last of them.
+    /// Answers the requests with `plays` in order, and any further requests with the last one.
     fn new(plays: Vec<Play>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -67,7 +67,7 @@ impl Server {
     }
 }
 
-/// Head and body.
+/// Reads the head and the body of a request.
 fn read_request(stream: &TcpStream) -> String {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
@@ -88,7 +88,7 @@ fn answer(mut stream: TcpStream, play: Play) {
             return;
         }
         Play::Silence => {
-            // Until the other side has had enough.
+            // The connection stays open until the client closes it.
             let _ = stream.read(&mut [0]);
             return;
         }
@@ -232,7 +232,8 @@ fn a_judge_that_never_answers_ends_the_run_after_its_attempts() {
 
 #[test]
 fn a_refused_key_or_a_wrong_place_ends_the_run_at_once() {
-    for (code, expected) in [(401, "set BIPO_JUDGE_KEY"), (403, "set BIPO_JUDGE_KEY"), (404, "--judge-model"), (302, "the URL")]
+    for (code, expected) in
+        [(401, "set BIPO_JUDGE_KEY"), (403, "set BIPO_JUDGE_KEY"), (404, "the model's name"), (302, "the URL")]
     {
         let server = Server::new(vec![Play::Status(code, "Location: /elsewhere\r\n", "no".into())]);
         let error = run(&config(&server), &texts(5)).unwrap_err().to_string();
@@ -243,7 +244,7 @@ fn a_refused_key_or_a_wrong_place_ends_the_run_at_once() {
 
 #[test]
 fn as_many_questions_are_under_way_as_may_be_and_no_more() {
-    // No answer comes before three are there: with fewer at a time the test would not end.
+    // The server answers only when three requests have come; with fewer at a time the test would not end.
     let server = Server::new(vec![Play::Together(Arc::new(Barrier::new(3)), "Score: 2")]);
     let config = JudgeConfig { concurrency: 3, ..config(&server) };
     let report = run(&config, &texts(12)).unwrap();
@@ -262,7 +263,7 @@ fn equal_texts_are_asked_for_once_and_each_magnitude_has_its_mean() {
     let [one, two] = &report.magnitudes[..] else { panic!("{:?}", report.magnitudes) };
     assert_eq!((one.magnitude, one.mean, one.scored, one.failed), (1.0, Some(2.5), 2, 0));
     assert_eq!((two.magnitude, two.mean, two.interval, two.failed), (2.0, Some(2.0), None, 1));
-    // s = 0.70711, t(1) = 12.706: 12.706 · 0.70711 / √2
+    // The half width is 12.706 · 0.70711 / √2, with s = 0.70711 and t(1) = 12.706.
     let [low, high] = one.interval.unwrap();
     assert!((low - (2.5 - 6.353)).abs() < 1e-3 && (high - (2.5 + 6.353)).abs() < 1e-3);
 }
@@ -281,7 +282,7 @@ fn a_run_that_was_cut_off_asks_for_what_is_missing_alone() {
     let config = JudgeConfig { results: Some(path.clone()), ..config(&server) };
     run(&config, &texts(5)).unwrap_err();
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2, "what was scored is kept, what failed is not");
-    // A line that was cut off is taken away.
+    // An incomplete last line is removed.
     let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
     file.write_all(b"{\"key\":\"12").unwrap();
     let server = Server::new(vec![Play::Say("Score: 2")]);
@@ -292,7 +293,7 @@ fn a_run_that_was_cut_off_asks_for_what_is_missing_alone() {
     let lines = std::fs::read_to_string(&path).unwrap();
     let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((records.len(), &records[4]["judge_model"], &records[4]["score"]), (5, &"grader".into(), &2.into()));
-    // Another model, rubric, prompt or text is another question.
+    // A score is not reused if the model, the rubric, the prompt or the text differs.
     let mut others = vec![JudgeConfig { model: "other".into(), ..again.clone() }];
     others.push(JudgeConfig { rubric: Rubric { name: "mine".into(), text: "1: no\n4: yes".into() }, ..again.clone() });
     for other in &others {
@@ -319,7 +320,7 @@ fn a_file_of_something_else_is_refused_and_left_alone() {
         ("{\"key\":\"a\",\"score\":9}\n", 1),
     ] {
         std::fs::write(&path, content).unwrap();
-        // One line without its end may be a score that was cut off.
+        // A single line without its end can be an incomplete score.
         if line == 0 {
             assert!(run(&config, &texts(1)).is_ok());
             continue;

@@ -1,5 +1,6 @@
-//! The model card: the README.md beside a vector, with the hub's metadata block, so that the directory can be uploaded as it
-//! is. Made from the vector's own metadata alone: no time stamp, no path of the machine, the same vector gives the same bytes.
+//! The model card: the README.md beside a vector, with the hub's metadata block, so that the directory can be uploaded
+//! unchanged. It is made from the vector's own metadata, without time stamps or paths, so that the same vector gives the same
+//! bytes.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -16,18 +17,19 @@ use crate::steering::positions::in_words;
 use crate::steering::vector::{Positions, SteeringVector};
 use crate::train::{EpochRecord, Heldout};
 
-/// The forward hook that steers a model of `transformers` with a vector file: the one source of this text.
+/// The forward hook that steers a model of `transformers` with a vector file. This is the only source of its text.
 pub const HOOK: &str = include_str!("hook.py");
 
-/// Name of the card in its directory.
+/// File name of the card in its directory.
 pub const CARD_FILE: &str = "README.md";
 
 const LIBRARY: &str = "library_name: bipo";
 
-/// Keys of `training` that are outcomes, not settings.
+/// Keys of `training` that are outcomes rather than settings.
 const OUTCOMES: [&str; 7] = ["steps", "final_loss", "final_margin", "best_epoch", "heldout", "epoch", "compared_pairs"];
 
-/// Writes a card into `dir`. A README.md that is no card of bipo stays as it is. Returns whether it was written.
+/// Writes a card into `dir`, and returns whether it was written. An existing README.md that is not a card of bipo is not
+/// replaced.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -48,8 +50,8 @@ fn is_card(text: &str) -> bool {
     block.is_some_and(|(block, _)| block.lines().any(|line| line == LIBRARY))
 }
 
-/// The card of the vector in `file` (a name beside the card, as is `curve`, the picture of the run if there is one). `epochs`
-/// are the run's, in order; those with held-out margins make a table.
+/// Returns the card of a vector. `file` is the name of the vector's file beside the card, and `curve` that of the picture of
+/// the run, if there is one. `epochs` are the epochs of the run in order; those with held-out margins make a table.
 pub fn model_card(vector: &SteeringVector, file: &str, epochs: &[EpochRecord], curve: Option<&str>) -> String {
     let training = vector.metadata.training.as_ref().unwrap_or(&Value::Null);
     let base = Base::of(vector);
@@ -63,12 +65,12 @@ pub fn model_card(vector: &SteeringVector, file: &str, epochs: &[EpochRecord], c
     out
 }
 
-/// Whether the vector is a mean difference of activations, not learned.
+/// Whether the vector was not learned, but is a mean difference of activations.
 fn is_caa(training: &Value) -> bool {
     training.get("method").and_then(Value::as_str) == Some("caa")
 }
 
-/// What the base model is called, and where the hub has it.
+/// Name of the base model, and its repository on the hub.
 struct Base {
     name: Option<String>,
     repo: Option<String>,
@@ -82,7 +84,7 @@ impl Base {
         Self { name, repo }
     }
 
-    /// As an argument or a string literal.
+    /// Returns the model as an argument of a command or function.
     fn id(&self) -> &str {
         self.repo.as_deref().or(self.name.as_deref()).unwrap_or("MODEL")
     }
@@ -117,12 +119,12 @@ fn metadata_block(base: &Base, training: &Value) -> String {
     out + &format!("tags:\n- bipo\n- steering-vector\n- activation-steering\n- {method}\n---\n\n")
 }
 
-/// A YAML scalar: JSON's double-quoted form is YAML's, for what is not surely plain.
+/// Returns a YAML scalar. Text that is not surely plain is double-quoted as in JSON, which YAML reads too.
 fn yaml(text: &str) -> String {
     if is_repo(text) { text.to_owned() } else { Value::from(text).to_string() }
 }
 
-/// Where the hub has the training data, if it does.
+/// Returns the hub repository of the training data, if there is one.
 fn dataset_repo(training: &Value) -> Option<String> {
     let name = training.get("dataset")?.get("name")?.as_str()?;
     let published = published().iter().find(|set| set.name == name).and_then(|set| set.hub_repo());
@@ -157,7 +159,7 @@ fn introduction(vector: &SteeringVector, base: &Base, training: &Value) -> Strin
     )
 }
 
-/// Where the numbers come from.
+/// Says how the vector was made.
 fn method(training: &Value) -> String {
     if !is_caa(training) {
         return "Learned by bi-directional preference optimisation \
@@ -174,7 +176,7 @@ fn method(training: &Value) -> String {
     )
 }
 
-/// `10, 13 and 16`.
+/// Lists the layers in words: `10, 13 and 16`.
 fn layer_list(vector: &SteeringVector) -> String {
     let layers: Vec<String> = vector.layers.keys().map(usize::to_string).collect();
     match layers.split_last() {
@@ -312,8 +314,8 @@ const CITATION: &str = "## Citation\n\nCao et al., *Personalized Steering of Lar
 const CAA_CITATION: &str = "## Citation\n\nRimsky et al., *Steering Llama 2 via Contrastive Activation Addition*, ACL 2024, \
                             arXiv 2312.06681.\n";
 
-/// The settings of a vector's `training` metadata in its order: names for people, values on one line. Data sets and outcomes
-/// are not among them, see [`dataset`] and [`outcome_line`].
+/// Returns the settings of a vector's `training` metadata in order, with readable names and values on one line. Data sets and
+/// outcomes are left out; see [`dataset`] and [`outcome_line`].
 pub fn settings(training: &Value) -> Vec<(String, String)> {
     let Value::Object(map) = training else { return Vec::new() };
     let shown = |(key, value): (&String, &Value)| {
@@ -331,7 +333,7 @@ fn readable(key: &str) -> String {
     }
 }
 
-/// A value without the folders of a path.
+/// Returns a value on one line, a path without its folders.
 fn one_line(key: &str, value: &Value) -> String {
     match value {
         Value::String(text) if matches!(key, "system" | "response_prefix") && text != "auto" => value.to_string(),
@@ -343,7 +345,7 @@ fn one_line(key: &str, value: &Value) -> String {
     }
 }
 
-/// `cheerful, 200 pairs (3 rows skipped)` from the metadata of a data set; empty for null.
+/// Describes a data set from its metadata: `cheerful, 200 pairs (3 rows skipped)`. The text is empty for null.
 pub fn dataset(set: &Value) -> String {
     let Some(name) = set.get("name").and_then(Value::as_str) else { return String::new() };
     let count = |key: &str| set.get(key).and_then(Value::as_u64);
@@ -353,7 +355,8 @@ pub fn dataset(set: &Value) -> String {
     format!("{name}{pairs}{skipped}")
 }
 
-/// `250 steps, loss 0.4123, margin +0.9312` from a vector's `training` metadata; empty where it has none of them.
+/// Describes the outcome in a vector's `training` metadata: `250 steps, loss 0.4123, margin +0.9312`. The text is empty if the
+/// metadata has none of these.
 pub fn outcome_line(training: &Value) -> String {
     let number = |key: &str| training.get(key).and_then(Value::as_f64);
     let steps = number("steps").map(|steps| format!("{steps} steps"));
@@ -362,7 +365,7 @@ pub fn outcome_line(training: &Value) -> String {
     [steps, loss, margin].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// Text that Markdown shows as it is, also in a cell of a table.
+/// Escapes a text so that Markdown shows it literally, also in a cell of a table.
 fn markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

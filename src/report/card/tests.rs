@@ -1,4 +1,4 @@
-//! Cards of one layer and of several, hostile names, and what is never in a card.
+//! Tests of the model card: one layer and several, hostile names, and what a card never contains.
 
 use serde_json::json;
 
@@ -35,7 +35,7 @@ fn card(vector: &SteeringVector) -> String {
     model_card(vector, "v.safetensors", &[epoch(1, 0.25), epoch(2, 0.5)], Some("training.png"))
 }
 
-/// The lines between the two `---`.
+/// Returns the lines between the two `---`.
 fn block(card: &str) -> &str {
     card.strip_prefix("---\n").unwrap().split_once("\n---\n").unwrap().0
 }

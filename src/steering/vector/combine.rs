@@ -1,5 +1,5 @@
-//! Makes one vector of several: out = Σ wᵢ·n(p(vᵢ)), layer by layer in f64, where p projects directions out (Gram-Schmidt) and n
-//! brings what is left to norm 1, if asked for. `bipo convert` writes the result, `bipo steer` uses it at once.
+//! Makes one vector of several: out = Σ wᵢ·n(p(vᵢ)), layer by layer in f64. p projects directions out (Gram-Schmidt), and n
+//! scales the rest to norm 1; both are optional. `bipo convert` writes the result, `bipo steer` uses it at once.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,18 +11,18 @@ use crate::{Error, Result};
 /// A vector to be added up, and where it came from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {
-    /// Its file, as messages name it: runs in different directories give their vectors the same file name.
+    /// Path of the vector's file, for messages; the file name alone is the same for many runs.
     pub file: String,
-    /// Hash of its file.
+    /// SHA-256 of the file's bytes in hex.
     pub sha256: String,
-    /// What was read.
+    /// Vector as it was read.
     pub vector: SteeringVector,
-    /// The factor on it.
+    /// Factor on the vector.
     pub weight: f32,
 }
 
 impl Input {
-    /// A file whose layer is settled by `place`, one of [`VectorFile::at`] and [`VectorFile::or_at`].
+    /// Makes an input from a file. `place` is [`VectorFile::at`] or [`VectorFile::or_at`] with the layer that the user gave.
     ///
     /// # Errors
     /// `place` fails, or an element is not finite.
@@ -48,20 +48,21 @@ impl Input {
     }
 }
 
-/// What happens to each input before its weight is applied.
+/// What is done to each input before its weight is applied.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CombineOptions {
-    /// Bring it to norm 1, all of its layers together: one with a layer has norm 1 there, one with several keeps their ratios.
+    /// Whether each input is scaled to norm 1, over all of its layers together, so that the ratios between its layers stay.
     pub normalize: bool,
-    /// Take its components along these vectors away, in each layer that they have; weights do not matter.
+    /// Vectors that are projected out of each input, in each layer that they have. Their weights do not matter.
     pub orthogonal_to: Vec<Input>,
 }
 
-/// Adds inputs up. One input of weight 1 without options comes back as it is; else the result's metadata records its parts, and
-/// keeps what all of them agree on.
+/// Adds inputs up. A single input of weight 1 without options is returned unchanged. Otherwise the metadata of the result
+/// records the parts, and keeps the values that all parts agree on.
 ///
 /// # Errors
-/// There is no input; hidden sizes, depths, positions or spans differ; nothing is left of an input; the sum is not finite.
+/// There is no input; hidden sizes, depths, positions or spans differ; a projection leaves nothing of an input; or the sum is
+/// not finite.
 pub fn combine(inputs: Vec<Input>, options: &CombineOptions) -> Result<SteeringVector> {
     check(&inputs, &options.orthogonal_to)?;
     if let ([Input { vector, weight: 1.0, .. }], false, []) =
@@ -96,7 +97,7 @@ fn check(inputs: &[Input], orthogonal_to: &[Input]) -> Result<()> {
             return Err(Error::Argument(problem));
         }
     }
-    // Depths need not be known.
+    // Only the depths that are known can be compared.
     let mut deep = inputs.iter().chain(orthogonal_to).filter_map(|i| Some((&i.file, i.vector.metadata.num_hidden_layers?)));
     if let Some((a, depth_a)) = deep.next()
         && let Some((b, depth_b)) = deep.find(|(_, depth)| *depth != depth_a)
@@ -129,10 +130,10 @@ fn where_added(known: &Metadata) -> String {
     format!("positions {} and {spans}", known.positions)
 }
 
-/// What lies below this share of a vector's norm is rounding.
+/// A remainder below this share of a vector's norm is rounding error.
 const NEGLIGIBLE: f64 = 1e-6;
 
-/// Orthonormal vectors by layer that span what is to be projected out.
+/// Returns, for each layer, orthonormal vectors that span the vectors to be projected out.
 fn basis(orthogonal_to: &[Input]) -> BTreeMap<usize, Vec<Vec<f64>>> {
     let mut basis: BTreeMap<usize, Vec<Vec<f64>>> = BTreeMap::new();
     for (layer, v) in orthogonal_to.iter().flat_map(|input| &input.vector.layers) {
@@ -140,7 +141,7 @@ fn basis(orthogonal_to: &[Input]) -> BTreeMap<usize, Vec<Vec<f64>>> {
         let v: Vec<f64> = v.iter().copied().map(f64::from).collect();
         let rest = rest_of(&v, known);
         let length = norm(&rest);
-        // One that depends on those before adds nothing.
+        // A vector that depends linearly on the vectors before it adds no direction.
         if length > NEGLIGIBLE * norm(&v) {
             known.push(rest.into_iter().map(|x| x / length).collect());
         }
@@ -148,7 +149,7 @@ fn basis(orthogonal_to: &[Input]) -> BTreeMap<usize, Vec<Vec<f64>>> {
     basis
 }
 
-/// `v (H)` without its components along orthonormal vectors. Twice: the first pass leaves rounding of the size of `v`.
+/// Returns `v (H)` without its components along orthonormal vectors. A second pass removes the rounding errors of the first.
 fn rest_of(v: &[f64], orthonormal: &[Vec<f64>]) -> Vec<f64> {
     let mut rest = v.to_vec();
     for unit in orthonormal.iter().chain(orthonormal) {
@@ -162,7 +163,7 @@ fn norm(v: &[f64]) -> f64 {
     v.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// What one input adds, by layer.
+/// Returns what an input adds to the sum, by layer.
 fn contribution(
     input: &Input,
     basis: &BTreeMap<usize, Vec<Vec<f64>>>,
@@ -208,7 +209,7 @@ fn metadata(inputs: &[Input], options: &CombineOptions) -> Metadata {
     }
 }
 
-/// What all say who say anything.
+/// Returns the value that all known values agree on, if they agree and there is one.
 fn agreed(mut said: impl Iterator<Item = Option<String>> + Clone) -> Option<String> {
     let first = said.clone().flatten().next()?;
     said.all(|other| other.is_none_or(|other| other == first)).then_some(first)

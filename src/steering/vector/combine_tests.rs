@@ -1,4 +1,5 @@
-//! Sums, norms and projections against NumPy's (tests/fixtures/vectors/make.py), what the result records, what is refused.
+//! Tests of `combine`: sums, norms and projections against NumPy's (tests/fixtures/vectors/make.py), the metadata of the
+//! result, and refused inputs.
 
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ fn input(file: &str, vector: SteeringVector, weight: f32) -> Input {
     Input { file: file.into(), sha256: "0".repeat(64), vector, weight }
 }
 
-/// A vector of the fixture at layer 3.
+/// Returns a vector of the fixture at layer 3.
 fn recorded(key: &str, weight: f32) -> Input {
     input(key, vector(&[(3, numbers(key).into_iter().map(|x| x as f32).collect())]), weight)
 }
@@ -34,7 +35,7 @@ fn sums_norms_and_projections_are_numpys() {
         ("normalized", options(true, &[])),
         ("orthogonal", options(false, &["c", "d"])),
         ("orthogonal_normalized", options(true, &["c", "d"])),
-        // A direction that depends on those before adds nothing.
+        // A direction that depends linearly on the directions before it adds nothing.
         ("orthogonal", options(false, &["d", "c", "d", "c"])),
     ] {
         let sum = combine(vec![recorded("a", 1.5), recorded("b", -0.5)], &options).unwrap();
@@ -108,7 +109,7 @@ fn the_result_records_its_parts_and_keeps_what_they_agree_on() {
     assert_eq!(parts, [("a", 1.5, Some("x")), ("a", 1.5, Some("y"))]);
     let sum = combine(vec![known("x"), known("x")], &CombineOptions::default()).unwrap();
     assert_eq!(sum.metadata.base_model.as_deref(), Some("x"));
-    // A combination of combinations knows all models.
+    // A combination of combinations names the models of all its parts.
     let mixed = combine(vec![known("x"), known("y")], &CombineOptions::default()).unwrap();
     let nested = combine(vec![input("m", mixed, 2.0)], &CombineOptions::default()).unwrap();
     let note = nested.transfer_note("x").unwrap();

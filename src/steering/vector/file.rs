@@ -1,4 +1,5 @@
-//! Vector files of every format: which one it is, what was read before its layer is settled, and what is lost in writing.
+//! Vector files of every format: how the format is recognised, how a file is read before its layer is known, and which metadata
+//! is lost in writing.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -12,11 +13,11 @@ use super::{Metadata, Positions, SteeringVector, gguf, json, numpy, pt, pt_write
 use crate::machine::files::open_input;
 use crate::{Error, Result};
 
-/// The formats that are read and written; docs/formats.md has what each holds.
+/// File formats that bipo reads and writes; docs/formats.md describes each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// bipo's own, or a plain tensor: `.safetensors`.
+    /// bipo's own format, or a plain tensor: `.safetensors`.
     Safetensors,
     /// PyTorch's zip archive: `.pt`.
     Pt,
@@ -26,7 +27,7 @@ pub enum Format {
     Svec,
     /// NumPy's array file: `.npy`.
     Npy,
-    /// All that bipo knows of a vector as JSON, or a bare list of numbers: `.json`.
+    /// A vector with all of its metadata as JSON, or a bare list of numbers: `.json`.
     Json,
 }
 
@@ -40,10 +41,10 @@ impl Format {
         (Self::Json, "json"),
     ];
 
-    /// The format in which a file of this name is written.
+    /// Returns the format in which a file of this name is written.
     ///
     /// # Errors
-    /// The extension is none of those known.
+    /// The extension is not known.
     pub fn of(path: &Path) -> Result<Self> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
         let known = Self::ALL.iter().find(|(_, name)| *name == extension);
@@ -54,12 +55,13 @@ impl Format {
         })
     }
 
-    /// The extension of its files.
+    /// Returns the extension of the format's files, without the dot.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(format, _)| *format == self).map_or("", |(_, name)| name)
     }
 
-    /// Where the program that the format belongs to will do something else than bipo, though the file is right.
+    /// Describes how the program that the format belongs to will use the vector differently from bipo, although the file is
+    /// correct.
     pub fn caveats(self, vector: &SteeringVector) -> Vec<String> {
         let Metadata { model_type, positions, spans, .. } = &vector.metadata;
         let ruled = *positions != Positions::default() || spans.is_some();
@@ -78,7 +80,7 @@ impl Format {
         caveats.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text).collect()
     }
 
-    /// Metadata keys of the vector that a file of this format cannot hold.
+    /// Returns the metadata keys of the vector that a file of this format cannot hold.
     fn lost(self, vector: &SteeringVector) -> Vec<&'static str> {
         let Metadata { base_model, model_type, num_hidden_layers, positions, spans, training, combination } = &vector.metadata;
         let bare = matches!(self, Self::Pt | Self::Npy);
@@ -99,20 +101,20 @@ impl Format {
     }
 }
 
-/// A file's bytes, and what they leave out.
+/// The bytes of a vector file, and the metadata that they leave out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoded {
-    /// The whole file.
+    /// Content of the file.
     pub bytes: Vec<u8>,
     /// Metadata keys of the vector that the format cannot hold.
     pub lost: Vec<&'static str>,
 }
 
 impl SteeringVector {
-    /// The bytes of a file of this format. `path` is for the messages alone.
+    /// Returns the bytes of a file of this format. `path` is only used in messages.
     ///
     /// # Errors
-    /// The format cannot express one of its layers, or more than one; or the vector's own model lacks a layer.
+    /// The format cannot hold a layer of the vector, or cannot hold several layers; or the model of the vector lacks a layer.
     pub fn encode(&self, format: Format, path: &Path) -> Result<Encoded> {
         if let (Some(layer), Some(depth)) = (self.layers.keys().next_back(), self.metadata.num_hidden_layers)
             && *layer >= depth
@@ -130,7 +132,7 @@ impl SteeringVector {
         Ok(Encoded { bytes, lost: format.lost(self) })
     }
 
-    /// The vector of a format that holds just one.
+    /// Returns the vector of the only layer, for formats that hold one vector.
     fn only(&self, path: &Path) -> Result<&[f32]> {
         match self.layers.values().collect::<Vec<_>>().as_slice() {
             [v] => Ok(v),
@@ -144,31 +146,31 @@ impl SteeringVector {
     }
 }
 
-/// What a file holds: a vector a layer, or one that does not say its layer.
+/// The vectors of a file: one for each layer, or a single one whose layer the file does not say.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Vectors {
     Placed(BTreeMap<usize, Vec<f32>>),
     Unplaced(Vec<f32>),
 }
 
-/// A vector file as it was read, before its layer is settled.
+/// A vector file as it was read. The layer of its vector may not be known yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorFile {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// What it turned out to be.
+    /// Format that the content has.
     pub format: Format,
-    /// Hash of its bytes.
+    /// SHA-256 of the file's bytes in hex.
     pub sha256: String,
     vectors: Vectors,
     metadata: Metadata,
 }
 
 impl VectorFile {
-    /// Reads a file. Its content says the format, not its name; nothing in it is ever run.
+    /// Reads a file. Its content decides the format, not its name. No code in the file is ever run.
     ///
     /// # Errors
-    /// The file cannot be read, is of another kind, or broken.
+    /// The file cannot be read, is broken, or is of another kind.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = read_limited(path)?;
         let unplaced = |v| (Vectors::Unplaced(v), Metadata::default());
@@ -186,7 +188,7 @@ impl VectorFile {
         Ok(file)
     }
 
-    /// The layers that the file itself says it steers; none where it does not say.
+    /// Returns the layers that the file says it steers; the list is empty if the file does not say.
     pub fn layers(&self) -> Vec<usize> {
         match &self.vectors {
             Vectors::Placed(layers) => layers.keys().copied().collect(),
@@ -194,7 +196,7 @@ impl VectorFile {
         }
     }
 
-    /// The vector, a single one moved to `layer` if that is given.
+    /// Returns the vector. If `layer` is given, it overrides the layer that the file says.
     ///
     /// # Errors
     /// Neither the file nor `layer` says a layer, or the file holds several vectors and `layer` is given.
@@ -202,7 +204,7 @@ impl VectorFile {
         match (&self.vectors, layer) {
             (Vectors::Placed(layers), Some(_)) if layers.len() > 1 => {
                 let found = list(layers.keys());
-                Err(Error::malformed(&self.path, format!("holds vectors for layers {found}: --layer cannot move several")))
+                Err(Error::malformed(&self.path, format!("holds vectors for layers {found}: only a single one can be moved")))
             }
             (Vectors::Placed(_), Some(layer)) => {
                 let vector = self.or_at(None)?;
@@ -213,7 +215,7 @@ impl VectorFile {
         }
     }
 
-    /// The vector, at `layer` where the file does not say one.
+    /// Returns the vector, at `layer` if the file does not say which layer it steers.
     ///
     /// # Errors
     /// Neither the file nor `layer` says a layer.
@@ -222,7 +224,7 @@ impl VectorFile {
             (Vectors::Placed(layers), _) => layers,
             (Vectors::Unplaced(v), Some(layer)) => BTreeMap::from([(layer, v)]),
             (Vectors::Unplaced(_), None) => {
-                return Err(Error::malformed(&self.path, "does not say which layer it steers: give --layer"));
+                return Err(Error::malformed(&self.path, "does not say which layer it steers"));
             }
         };
         Ok(SteeringVector { layers, metadata: self.metadata })
@@ -248,7 +250,7 @@ impl VectorFile {
     /// Refuses a file that a model cannot be steered with.
     ///
     /// # Errors
-    /// An element is NaN or infinite; names its layer and index.
+    /// An element is NaN or infinite. The message names its layer and index.
     pub fn check_finite(&self) -> Result<()> {
         for (name, v) in self.named() {
             if let Some(index) = v.iter().position(|x| !x.is_finite()) {
@@ -259,7 +261,7 @@ impl VectorFile {
         Ok(())
     }
 
-    /// Each vector, with what a message calls it.
+    /// Returns each vector with its name for messages.
     fn named(&self) -> impl Iterator<Item = (String, &Vec<f32>)> {
         let (placed, unplaced) = match &self.vectors {
             Vectors::Placed(layers) => (Some(layers), None),
@@ -270,7 +272,7 @@ impl VectorFile {
     }
 }
 
-/// The most that a vector file may take: 200 layers of hidden size 16384 and room to spare.
+/// Largest size in bytes of a vector file: it has room for more than 200 layers of hidden size 16384.
 pub(super) const LARGEST_FILE: u64 = 64 << 20;
 
 fn read_limited(path: &Path) -> Result<Vec<u8>> {
@@ -288,14 +290,14 @@ fn read_limited(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Eight bytes of header length, then the header, which is JSON.
+/// Whether a file is safetensors: eight bytes with the length of the header, then the header, which is JSON.
 fn is_safetensors(bytes: &[u8]) -> bool {
     matches!(bytes, [_, _, _, _, 0, 0, 0, 0, b'{', ..])
 }
 
 fn unknown(path: &Path, bytes: &[u8]) -> Error {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    // The magic number of PyTorch's older format, or any pickle.
+    // PyTorch's legacy format begins with a pickle too.
     let pickle = matches!(bytes, [0x80, 0..=5, ..]);
     match extension {
         _ if pickle => pt::legacy(path),
@@ -307,7 +309,7 @@ fn unknown(path: &Path, bytes: &[u8]) -> Error {
     }
 }
 
-/// Layer numbers for a message.
+/// Lists layer numbers for a message.
 pub(super) fn list<'a>(layers: impl Iterator<Item = &'a usize>) -> String {
     let mut layers = layers.map(usize::to_string);
     let first: Vec<String> = layers.by_ref().take(8).collect();

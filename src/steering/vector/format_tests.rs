@@ -1,5 +1,5 @@
-//! Formats: files that other programs wrote (tests/fixtures/vectors/make.py), what comes back from our own, what each format
-//! loses or cannot hold, and broken files.
+//! Tests of the formats: files that other programs wrote (tests/fixtures/vectors/make.py), round trips, what each format loses
+//! or cannot hold, and broken files.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ fn negative() -> Vec<f32> {
     V.iter().map(|x| -x).collect()
 }
 
-/// Everything that can be known of a vector, its numbers not round in decimal.
+/// Returns a vector with all metadata, whose numbers have no short decimal form.
 fn example(layers: &[usize]) -> SteeringVector {
     let part = Part {
         file: "a.pt".into(),
@@ -76,7 +76,7 @@ fn files_of_other_programs_are_read() {
     for (name, format) in unplaced {
         let file = VectorFile::read(&fixture(name)).unwrap();
         assert_eq!((file.format, file.layers()), (format, Vec::new()), "{name}");
-        assert!(file.clone().at(None).unwrap_err().to_string().contains("give --layer"), "{name}");
+        assert!(file.clone().at(None).unwrap_err().to_string().contains("does not say which layer"), "{name}");
         assert_eq!(file.at(Some(7)).unwrap().layers, BTreeMap::from([(7, V.to_vec())]), "{name}");
     }
     let placed = [
@@ -200,7 +200,7 @@ fn layers_that_a_format_cannot_express_are_refused() {
     }
 }
 
-/// What gguf's own dump of the file shows: keys by name, tensors `direction.N` alone.
+/// Checks the file against what gguf's own dump shows: keys by name, and only tensors `direction.N`.
 #[test]
 fn control_vectors_have_the_keys_and_tensors_of_llama_cpp() {
     use candle_core::quantized::{GgmlDType, gguf_file};
@@ -224,9 +224,9 @@ fn every_shorter_file_is_refused() {
     for name in ["v.safetensors", "v.pt", "v.gguf", "v.svec", "v.npy", "v.json"] {
         let bytes = encode(&example(&[13]), name).unwrap().bytes;
         let end = match name {
-            // A closing line feed may go.
+            // The file stays valid without its last line feed.
             "v.svec" | "v.json" => bytes.len() - 1,
-            // Four numbers are padded to 32 bytes.
+            // GGUF pads the data of four numbers to 32 bytes.
             "v.gguf" => bytes.len() - 16,
             _ => bytes.len(),
         };

@@ -1,5 +1,5 @@
-//! GGUF control vectors of llama.cpp and repeng: f32 tensors `direction.N` of `[hidden]`, N the steered block. llama.cpp
-//! refuses other tensors, so what bipo knows beside goes into keys `bipo.…`, which it skips.
+//! GGUF control vectors of llama.cpp and repeng: f32 tensors `direction.N` of `[hidden]`, where N is the steered block.
+//! llama.cpp refuses other tensors but skips unknown keys, so bipo's metadata is stored under keys `bipo.…`.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -32,7 +32,7 @@ pub(super) fn to_bytes(vector: &SteeringVector, path: &Path) -> Result<Vec<u8>> 
         (MODEL_HINT.to_owned(), Value::String(hint.into())),
         (LAYER_COUNT.to_owned(), Value::U32(vector.layers.len() as u32)),
     ];
-    // The hint says the model type already.
+    // The model hint already states the model type.
     let strings = vector.metadata.to_strings().into_iter().filter(|(key, _)| *key != "model_type");
     keys.extend(strings.map(|(key, value)| (format!("bipo.{key}"), Value::String(value))));
     let keys: Vec<(&str, &Value)> = keys.iter().map(|(key, value)| (key.as_str(), value)).collect();
@@ -56,7 +56,7 @@ pub(super) fn read(path: &Path) -> Result<(Vectors, Metadata)> {
     }
     let mut layers = BTreeMap::new();
     for name in file.names() {
-        // llama.cpp refuses direction.0, so a file that has it was made for other rules.
+        // llama.cpp refuses direction.0, so a file with that tensor numbers its layers by another rule.
         let layer = name.strip_prefix("direction.").and_then(|layer| layer.parse::<usize>().ok()).filter(|layer| *layer > 0);
         let Some(layer) = layer else {
             return Err(Error::malformed(path, format!("tensor {name:?}: expected direction.N alone, N from 1")));

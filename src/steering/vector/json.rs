@@ -1,5 +1,5 @@
-//! JSON: all that bipo knows of a vector with its numbers by layer, IBM activation-steering's `.svec`, or a bare list of
-//! numbers. Numbers are written as the f64 that equals them, so that every reader gets the same f32 back.
+//! Vectors as JSON: bipo's own document with metadata and the numbers of each layer, IBM activation-steering's `.svec`, or a
+//! bare list of numbers. Numbers are written as the f64 that equals them, so that every reader gets the same f32 back.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,10 +15,11 @@ use super::metadata::{Combination, check_version};
 use super::{Metadata, SteeringVector};
 use crate::{Error, Result};
 
-/// More layers than any model has.
+/// Largest number of layers in a file, more than any model has.
 const MAX_LAYERS: usize = 4096;
 
-/// What is written to a `.svec` where nothing is known: so does the program that reads it, for methods without a variance.
+/// Explained variance in a `.svec` if it is not known. activation-steering writes the same number for methods without a
+/// variance.
 const NO_VARIANCE: f64 = 1.0;
 
 #[derive(Serialize)]
@@ -76,7 +77,7 @@ pub(super) fn to_svec(vector: &SteeringVector) -> Vec<u8> {
     })
 }
 
-/// Stands for the model type in formats that demand one.
+/// Model type that is written if it is not known but the format requires one.
 pub(super) const UNKNOWN_MODEL_TYPE: &str = "unknown";
 
 fn widened(vector: &SteeringVector) -> BTreeMap<usize, Vec<f64>> {
@@ -84,18 +85,18 @@ fn widened(vector: &SteeringVector) -> BTreeMap<usize, Vec<f64>> {
 }
 
 fn lines(document: &impl Serialize) -> Vec<u8> {
-    // Structs of strings, numbers and maps with keys that are numbers always serialise.
+    // Serialisation cannot fail for structs of strings, numbers and maps whose keys are numbers.
     let mut bytes = serde_json::to_vec(document).unwrap_or_default();
     bytes.push(b'\n');
     bytes
 }
 
-/// Whether the first character is one that such a file begins with.
+/// Whether the first character is one that a JSON object or list begins with.
 pub(super) fn is_json(bytes: &[u8]) -> bool {
     matches!(bytes.trim_ascii_start(), [b'{' | b'[', ..])
 }
 
-/// Any of the three kinds; keys that are not known are skipped.
+/// A document of bipo or an `.svec`. Unknown keys are skipped.
 #[derive(Deserialize)]
 struct Document {
     format: Option<String>,
@@ -148,13 +149,13 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metad
     }
 }
 
-/// A value that is a word; none where the key is missing.
+/// Parses the value of a key; returns `None` if the key is missing.
 fn parsed<T: FromStr>(path: &Path, key: &str, text: Option<String>) -> Result<Option<T>> {
     let unknown = |text: &str| Error::malformed(path, format!("key {key:?} is {text:.60?}, which this bipo does not know"));
     text.map(|text| text.parse().map_err(|_| unknown(&text))).transpose()
 }
 
-/// Numbers by layer, each layer once.
+/// Numbers by layer. A layer that occurs twice is refused.
 struct Layers(BTreeMap<usize, Vec<f32>>);
 
 impl<'de> Deserialize<'de> for Layers {

@@ -1,4 +1,4 @@
-//! What is known of a vector beside its numbers, as the strings that a safetensors or GGUF header holds.
+//! The metadata of a vector, and its form as strings in the header of a safetensors or GGUF file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,57 +9,57 @@ use serde_json::json;
 use super::{Positions, Spans};
 use crate::{Error, Result};
 
-/// What is known of a vector beside its numbers; a foreign file leaves most of it out.
+/// What is known of a vector beside its numbers. A file of another program leaves most of it unknown.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metadata {
-    /// Model that it was trained on.
+    /// Name of the model that the vector was trained on.
     pub base_model: Option<String>,
-    /// The model's `model_type`.
+    /// `model_type` of that model's configuration.
     pub model_type: Option<String>,
-    /// The model's number of blocks.
+    /// Number of blocks of the model that the vector was trained on.
     pub num_hidden_layers: Option<usize>,
-    /// Where it is added.
+    /// Positions that the vector is added at.
     pub positions: Positions,
-    /// Whose words it is added at; anybody's and the template's where none.
+    /// Role whose messages the vector is added at; `None` means all text, the template's included.
     pub spans: Option<Spans>,
-    /// How it was trained.
+    /// Settings and outcome of the training.
     pub training: Option<serde_json::Value>,
-    /// The vectors that it was made of.
+    /// How the vector was made from others, if it was.
     pub combination: Option<Combination>,
 }
 
-/// How a vector was made of others.
+/// How a vector was made from others.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Combination {
     /// Whether each part was brought to norm 1 before its weight was applied.
     pub normalize: bool,
-    /// What was added up.
+    /// Vectors that were added up.
     pub parts: Vec<Part>,
-    /// What was projected out of each part.
+    /// Vectors that were projected out of each part.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub orthogonal_to: Vec<Part>,
 }
 
-/// One file of a combination.
+/// One vector of a combination.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Part {
-    /// Its name, without the directory.
+    /// Name of the vector's file, without the directory.
     pub file: String,
-    /// Hash of the file.
+    /// SHA-256 of the file's bytes in hex.
     pub sha256: String,
-    /// The factor on it.
+    /// Factor on the vector.
     pub weight: f32,
-    /// The layers that it steers.
+    /// Layers that the vector steers.
     pub layers: Vec<usize>,
-    /// Its norm as it was read, all layers together.
+    /// Norm of the vector as it was read, over all layers together.
     pub norm: f64,
-    /// As in [`Metadata`].
+    /// Name of the model that the vector was trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_model: Option<String>,
-    /// As in [`Metadata`].
+    /// Settings and outcome of the training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<serde_json::Value>,
-    /// As in [`Metadata`].
+    /// How the vector was made from others, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub combination: Option<Combination>,
 }
@@ -73,11 +73,11 @@ impl Combination {
     }
 }
 
-/// The most that JSON inside a header may take: parsed, it takes many times that.
+/// Largest size in bytes of JSON inside a header; parsed, it takes many times as much memory.
 const MAX_JSON_BYTES: usize = 1 << 20;
 
 impl Metadata {
-    /// What is known, by key, in a fixed order.
+    /// Returns the metadata as strings by key, in a fixed order.
     pub(super) fn to_strings(&self) -> BTreeMap<&'static str, String> {
         let mut out = BTreeMap::from([
             ("format_version", "1".to_owned()),
@@ -93,10 +93,11 @@ impl Metadata {
         out
     }
 
-    /// The way back from [`Metadata::to_strings`].
+    /// Parses the strings that [`Metadata::to_strings`] makes.
     ///
     /// # Errors
-    /// The version is another, `positions` is missing, or a value is not what it should be; names the file and the key.
+    /// The format version is not known, `positions` is missing, or a value cannot be parsed. The message names the file and the
+    /// key.
     pub(super) fn from_strings<'a>(path: &Path, get: impl Fn(&str) -> Option<&'a str>) -> Result<Self> {
         let required = |key: &str| get(key).ok_or_else(|| Error::malformed(path, format!("metadata key {key:?} is missing")));
         check_version(path, required("format_version")?)?;
@@ -119,7 +120,7 @@ impl Metadata {
     }
 }
 
-/// Refuses a file that a later bipo wrote by other rules.
+/// Refuses a file that a later bipo wrote in a newer format version.
 pub(super) fn check_version(path: &Path, version: &str) -> Result<()> {
     if version == "1" {
         return Ok(());

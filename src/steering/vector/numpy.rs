@@ -1,5 +1,5 @@
-//! NumPy's `.npy`: a magic number, a Python dict literal of three keys, raw data. One float vector of rank 1 is read (axes of
-//! length 1 do not count); arrays of Python objects, which would need a pickle, are refused.
+//! NumPy's `.npy` files: a magic number, a Python dict literal with three keys, and raw data. A float vector of rank 1 is read
+//! (axes of length 1 do not count). Arrays of Python objects, which are pickled, are refused.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use crate::{Error, Result};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Header and data begin at multiples of this.
+/// Multiple of bytes at which the data begin.
 const ALIGNMENT: usize = 64;
 
-/// Version 1.0 of the format, little endian f32, shape `(H,)`.
+/// Returns a file of format version 1.0 with little-endian f32 data of shape `(H,)`.
 pub(super) fn to_bytes(v: &[f32]) -> Vec<u8> {
     let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", v.len()).into_bytes();
     let before = MAGIC.len() + 4;
@@ -72,12 +72,12 @@ struct Header {
     shape: Vec<usize>,
 }
 
-/// Reads the dict literal that NumPy writes, and no other Python.
+/// A parser of the dict literal that NumPy writes, and of no other Python.
 struct Parser<'a> {
     rest: &'a str,
 }
 
-/// Axes of an array; NumPy allows 64.
+/// Largest number of axes; it is also NumPy's limit.
 const MAX_AXES: usize = 64;
 
 impl<'a> Parser<'a> {
@@ -90,7 +90,7 @@ impl<'a> Parser<'a> {
             match key {
                 "descr" if descr.is_none() => descr = Some(self.descr()?),
                 "shape" if shape.is_none() => shape = Some(self.shape()?),
-                // A vector is the same in both orders.
+                // A vector has the same bytes in C order and in Fortran order.
                 "fortran_order" if order.is_none() => order = Some(self.take("True") || self.take("False")),
                 other => return Err(format!("header key {other:?}: expected descr, fortran_order and shape, once each")),
             }

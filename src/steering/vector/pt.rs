@@ -1,5 +1,5 @@
-//! The Python scripts' `.pt` files: a bare tensor, a Parameter, or a dict with `v` and `config`. The pickle is read as
-//! data: a few constructors are recognised by name, nothing is ever called.
+//! PyTorch's `.pt` files: a bare tensor, a Parameter, or a dict with `v` and `config` as the Python scripts write it. The
+//! pickle is read as data: a few constructors are recognised by name, and nothing is ever called.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -12,7 +12,7 @@ use super::file::{LARGEST_FILE, Vectors};
 use crate::error::reason;
 use crate::{Error, Result};
 
-/// Where a tensor lies in the archive.
+/// Where a tensor is stored in the archive.
 struct Stored {
     class: String,
     key: String,
@@ -62,13 +62,14 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Vectors, Metadata)> {
     Ok((vectors, Metadata::default()))
 }
 
-/// A vector's pickle has some hundred bytes. candle nests its objects in boxes and clones a memo entry at each use, so that a
-/// hostile pickle would exhaust the stack or the memory; within these limits it cannot.
+/// Largest size of a pickle; that of a vector has a few hundred bytes. candle nests objects in boxes and clones a memo entry at
+/// each use, so that without limits a hostile pickle would exhaust the stack or the memory.
 const MAX_PICKLE_BYTES: usize = 16 << 10;
 const MAX_NODES: usize = 1024;
 const MAX_DEPTH: usize = 32;
 
-/// candle's unpickler, one operation at a time. Classes are names here: nothing is ever called.
+/// Runs candle's unpickler one operation at a time, and checks the limits after each. Classes are only names, nothing is
+/// called.
 fn unpickle(data: &[u8]) -> Result<Object, String> {
     if data.len() > MAX_PICKLE_BYTES {
         return Err(TOO_MUCH.into());
@@ -77,11 +78,11 @@ fn unpickle(data: &[u8]) -> Result<Object, String> {
     let mut stack = Stack::empty();
     loop {
         match rest {
-            // BINUNICODE allocates the length that it reads, before it reads the text.
+            // candle's BINUNICODE allocates the stated length before it reads the text.
             [b'X', a, b, c, d, text @ ..] if u32::from_le_bytes([*a, *b, *c, *d]) as usize > text.len() => {
                 return Err("a string is longer than its file".into());
             }
-            // LONG1 shifts by eight bits a byte, however many there are.
+            // candle's LONG1 shifts by eight bits for each byte, however many there are.
             [0x8a, bytes, ..] if *bytes > 8 => return Err("a number has more than 64 bits".into()),
             _ => {}
         }
@@ -132,7 +133,7 @@ fn integer(object: &Object) -> Option<usize> {
     }
 }
 
-/// `_rebuild_tensor_v2(storage, offset, size, stride, …)`, perhaps inside `_rebuild_parameter`.
+/// Finds the tensor in `_rebuild_tensor_v2(storage, offset, size, stride, …)`, which may be inside `_rebuild_parameter`.
 fn stored(object: &Object) -> Option<Stored> {
     let Object::Reduce { callable, args } = object else { return None };
     let (Object::Class { class_name, .. }, Object::Tuple(args)) = (callable.as_ref(), args.as_ref()) else { return None };

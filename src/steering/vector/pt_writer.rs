@@ -1,5 +1,5 @@
 //! Writes what `torch.save(tensor, path)` writes for one f32 tensor, so that `torch.load(path, weights_only=True)` reads it: a
-//! zip archive of stored entries with a pickle of a few dozen bytes. A bare tensor, since that is what other programs add.
+//! zip archive of stored entries with a pickle of about a hundred bytes. Other programs expect such a bare tensor.
 
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -9,10 +9,10 @@ use zip::{CompressionMethod, ZipWriter};
 
 use crate::{Error, Result};
 
-/// PyTorch lays each entry out at a multiple of this, so that storages can be memory-mapped.
+/// PyTorch aligns each entry to this many bytes, so that storages can be memory-mapped.
 const ALIGNMENT: u16 = 64;
 
-/// The folder inside the archive; PyTorch reads any, and writes this one for a file without a name.
+/// Name of the folder inside the archive. PyTorch reads any name, and writes this one if the file has no name.
 const FOLDER: &str = "archive";
 
 pub(super) fn to_bytes(v: &[f32], path: &Path) -> Result<Vec<u8>> {
@@ -24,7 +24,7 @@ pub(super) fn to_bytes(v: &[f32], path: &Path) -> Result<Vec<u8>> {
         ("data.pkl", pickle(numel)),
         ("byteorder", b"little".to_vec()),
         ("data/0", data),
-        // Of the container; torch.load demands the entry.
+        // This is the version of the archive format, without which torch.load fails.
         ("version", b"3\n".to_vec()),
     ];
     archive(&entries).map_err(|error| Error::write(path, error.into()))
@@ -40,8 +40,8 @@ fn archive(entries: &[(&str, Vec<u8>)]) -> Result<Vec<u8>, zip::result::ZipError
     Ok(zip.finish()?.into_inner())
 }
 
-/// `_rebuild_tensor_v2(('storage', FloatStorage, '0', 'cpu', numel), 0, (numel,), (1,), False, OrderedDict())`, in the
-/// opcodes of pickle protocol 2.
+/// Pickles `_rebuild_tensor_v2(('storage', FloatStorage, '0', 'cpu', numel), 0, (numel,), (1,), False, OrderedDict())` in the
+/// opcodes of protocol 2.
 fn pickle(numel: i32) -> Vec<u8> {
     let text = |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
     let numel = [b"J", &numel.to_le_bytes()[..]].concat();

@@ -1,5 +1,6 @@
-//! bipo's own format: a safetensors file with one f32 tensor `layer.{L}` of `[hidden]` a layer and string metadata. The
-//! header is written here, sorted, since the crate's serializer keeps metadata in a hash map and would not repeat its bytes.
+//! bipo's own format: a safetensors file with an f32 tensor `layer.{L}` of `[hidden]` for each layer, and metadata as strings.
+//! The header is written here in sorted order, since the crate's serializer orders metadata by a hash map, differently in each
+//! run.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -27,7 +28,7 @@ pub(super) fn to_bytes(vector: &SteeringVector) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
 }
 
-/// Strings in a fixed order.
+/// Returns the strings of the header in a fixed order.
 fn metadata(vector: &SteeringVector) -> BTreeMap<&'static str, String> {
     let layers: Vec<usize> = vector.layers.keys().copied().collect();
     let mut out = vector.metadata.to_strings();
@@ -65,12 +66,13 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Vectors, Metadata)> {
     Ok((vectors, Metadata::default()))
 }
 
-/// Programs that hook any module (psyctl) name it in the tensor or in the metadata.
+/// Refuses a vector for a module inside a block. Programs that steer any module (psyctl) give its name in the tensor or the
+/// metadata.
 fn refuse_modules(path: &Path, names: &[&str], strings: &HashMap<String, String>) -> Result<()> {
     let part = |c: char| !c.is_alphanumeric() && c != '_';
     let module = |word: &str| ["mlp", "attn", "_proj", "norm"].iter().any(|end| word.ends_with(end));
     let inside = |text: &&str| text.split(part).any(module);
-    // Metadata may be prose.
+    // Metadata can be prose, in which these words mean no module.
     let values = strings.values().map(String::as_str).filter(|text| text.contains("layers"));
     let Some(text) = names.iter().copied().chain(values).find(inside) else { return Ok(()) };
     let shown: String = text.chars().take(80).collect();

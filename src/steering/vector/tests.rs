@@ -1,4 +1,4 @@
-//! Files of every kind, whole and broken.
+//! Tests of vector files of every format, whole and broken.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ fn a_vector_is_read_as_it_was_written_and_its_bytes_repeat() {
     let bytes = std::fs::read(&path).unwrap();
     example().write(&path).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
-    // The safetensors crate agrees on what is in it.
+    // The safetensors crate reads the same content.
     let (_, header) = ::safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let strings = header.metadata().as_ref().unwrap();
     assert_eq!(strings["layers"], "[1,3]");
@@ -75,7 +75,7 @@ fn a_vector_that_is_not_finite_is_refused() {
 fn a_bare_tensor_needs_a_layer() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vectors/bare.pt");
     let error = SteeringVector::read(&path, None).unwrap_err().to_string();
-    assert!(error.contains("--layer"), "{error}");
+    assert!(error.contains("does not say which layer"), "{error}");
     let vector = SteeringVector::read(&path, Some(2)).unwrap();
     assert_eq!(vector.layers[&2], [1.0, -2.0, 0.5, 3.0]);
 }
@@ -114,7 +114,7 @@ fn a_control_vector_keeps_its_layers() {
     gguf_file::write(&mut file, &metadata, &[("direction.2", &a), ("direction.7", &b)]).unwrap();
     let vector = SteeringVector::read(&path, None).unwrap();
     assert_eq!(vector.layers, BTreeMap::from([(2, vec![1.0, 2.0]), (7, vec![3.0, 4.0])]));
-    assert!(SteeringVector::read(&path, Some(1)).unwrap_err().to_string().contains("--layer cannot move"));
+    assert!(SteeringVector::read(&path, Some(1)).unwrap_err().to_string().contains("only a single one can be moved"));
 }
 
 #[test]
@@ -124,10 +124,7 @@ fn a_model_of_another_size_or_depth_is_refused_by_name() {
     let error = example().check_model(3, 3).unwrap_err().to_string();
     assert_eq!(error, "layer 3 out of range: model has 3 layers");
     let error = example().check_model(3, 5).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the vector is for a model of 4 layers (owner/name), but this one has 5: say with --layer where it belongs"
-    );
+    assert_eq!(error.to_string(), "the vector is for a model of 4 layers (owner/name), but this one has 5");
     assert_eq!(error.exit_code(), 2);
     let mut unknown = example();
     unknown.metadata.num_hidden_layers = None;
@@ -144,7 +141,7 @@ fn a_transfer_is_noted_with_both_names_and_the_vectors_own_model_is_not() {
     assert_eq!(foreign.transfer_note("owner/name"), None);
 }
 
-/// A `torch.save` archive with this pickle, opcodes as `python -m pickletools` lists them, and a storage of one f32.
+/// Returns a `torch.save` archive with this pickle and a storage of one f32. Opcodes are named as in `python -m pickletools`.
 fn archive(object: &[u8]) -> Vec<u8> {
     use std::io::Write as _;
     let pickle = [b"\x80\x02", object, b"."].concat();
@@ -168,7 +165,7 @@ fn hostile_pickles_end_in_an_error() {
     for nested in [10_000, 1_000_000] {
         assert!(refusal(&[b")".to_vec(), vec![0x85; nested]].concat()).contains("more than a steering vector"));
     }
-    // Each step holds the last object twice: 2^60 nodes.
+    // Each step nests the object before it twice, which makes 2^60 nodes.
     let doubling = [b")q\x00".to_vec(), b"h\x00h\x00\x86q\x00".repeat(60)].concat();
     assert!(refusal(&doubling).contains("more than a steering vector"));
     assert!(refusal(b"X\xff\xff\xff\xff").contains("longer than its file"));
@@ -222,7 +219,7 @@ fn metadata_that_disagrees_with_the_tensors_is_refused() {
     }
 }
 
-/// A GGUF control vector with one f32 tensor of zeros, laid out by hand after the format's specification.
+/// Returns a GGUF control vector with one f32 tensor of zeros, laid out by hand from the format's specification.
 fn control_vector(name: &str, dims: &[u64]) -> Vec<u8> {
     let string = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let mut bytes = [&b"GGUF"[..], &3_u32.to_le_bytes(), &1_u64.to_le_bytes(), &1_u64.to_le_bytes()].concat();

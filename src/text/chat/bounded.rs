@@ -1,6 +1,6 @@
-//! Runs a template on a thread of its own, since the engine bounds instructions and output but not what one instruction may
-//! take: strings that double, lists of lists, built-in filters without end. Where the time or the memory is used up the caller
-//! gets an error at once; the thread, which nothing can stop, ends with the process.
+//! Runs a template on its own thread, within a limit of time and memory. The engine limits instructions and output, but a
+//! single instruction can take any time or memory: strings that double, lists of lists, filters that never end. At a limit the
+//! caller gets an error at once; the thread cannot be stopped and ends with the process.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -9,41 +9,41 @@ use std::time::Duration;
 use crate::machine::bytes::own_memory;
 use crate::machine::panics::caught;
 
-/// Templates take milliseconds. Counted in waits, so that the time in which the whole process is stopped does not count.
+/// Number of waits before a template is given up; templates take milliseconds. Waits are counted rather than time, so that the
+/// time in which the whole process is stopped does not count.
 const WAITS: u32 = 200;
 const WAIT: Duration = Duration::from_millis(5);
 
-/// Memory that the process may come to hold meanwhile. A text that doubles takes as much again, and half of it, before the next
-/// look.
+/// Memory by which the process may grow while a template runs. A text that doubles can exceed this before the next check.
 const MAX_GROWTH_BYTES: u64 = 256 << 20;
 
-/// Values are dropped and written recursively: room for the deepest list that the permitted instructions can nest. Only what
-/// is touched becomes memory.
+/// Stack of the thread. The engine drops and writes values recursively, so there is room for the deepest list that the
+/// permitted instructions can nest. Only the touched part of a stack takes memory.
 const STACK_BYTES: usize = 256 << 20;
 
-/// Why there is no result.
+/// Why a template gave no result.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// It took too long, or too much memory.
+    /// The template took too long, or too much memory.
     Exhausted(String),
-    /// The engine panicked, which built-in filters do on absurd numbers.
+    /// The engine panicked, as its built-in filters do for absurdly large numbers.
     Panicked,
-    /// The system gave no thread.
+    /// The system could not start a thread.
     NoThread(String),
 }
 
-/// What `work` returns.
+/// Runs `work` within the limits, and returns its result.
 pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name("chat template".into()).stack_size(STACK_BYTES);
-    // Nobody receives once the caller has given up.
+    // Sending fails if the caller has given up, and then the result is not needed.
     let spawned = thread.spawn(move || sender.send(caught(work)).ok());
     let spawned = spawned.map_err(|error| Failure::NoThread(error.to_string()))?;
     let before = anonymous_memory();
     for _ in 0..WAITS {
         match receiver.recv_timeout(WAIT) {
             Ok(result) => {
-                // Done but for its stack, which the next one need not find taken.
+                // Joining frees the thread's stack before the next template runs.
                 let _ = spawned.join();
                 return result.ok_or(Failure::Panicked);
             }
@@ -57,7 +57,7 @@ pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Resu
     Err(Failure::Exhausted(format!("still running after {} s", (WAITS * WAIT).as_secs())))
 }
 
-/// Resident memory but for mapped files; unknown elsewhere than on Linux.
+/// Returns the resident memory of this process without mapped files; `None` if the system is not Linux.
 fn anonymous_memory() -> Option<u64> {
     own_memory("RssAnon:")
 }

@@ -12,6 +12,6 @@ fn results_and_panics_come_back() {
 fn work_without_end_is_left_behind() {
     let (_kept, never) = mpsc::channel::<()>();
     let failure = run(move || never.recv().is_ok()).unwrap_err();
-    // Other tests of this process can take the memory meanwhile.
+    // Other tests of the same process can take memory at the same time.
     assert!(matches!(failure, Failure::Exhausted(_)), "{failure:?}");
 }

@@ -1,16 +1,16 @@
-//! The built-in chat templates, as Jinja text for trimmed and left-stripped blocks: the formats that the models were trained
-//! with. Models whose tokenizer has a template of its own use that one instead.
+//! The built-in chat templates, as Jinja text for trimmed and left-stripped blocks. They are the formats that the models were
+//! trained with. A tokenizer's own template is preferred to them.
 
-/// Name and source of each.
+/// Name and source of each built-in template.
 pub const TEMPLATES: &[(&str, &str)] =
     &[("llama-2", LLAMA_2), ("mistral", MISTRAL), ("zephyr", ZEPHYR), ("chatml", CHATML), ("vicuna", VICUNA), ("plain", PLAIN)];
 
-/// The template of that name.
+/// Returns the source of the built-in template of this name.
 pub fn source(name: &str) -> Option<&'static str> {
     TEMPLATES.iter().find(|(known, _)| *known == name).map(|(_, source)| *source)
 }
 
-/// Llama-2-chat. The system prompt stands inside the first user turn; BOS opens every exchange.
+/// Template of Llama-2-chat. The system prompt is inside the first user turn, and BOS begins every exchange.
 const LLAMA_2: &str = r"
 {%- set ns = namespace(system='') %}
 {%- for message in messages %}
@@ -26,7 +26,7 @@ const LLAMA_2: &str = r"
     {%- endif %}
 {%- endfor %}";
 
-/// Mistral-7B-Instruct v0.2. The system prompt, which the model was not trained with, opens the first user turn.
+/// Template of Mistral-7B-Instruct v0.2. A system prompt, which the model was not trained with, begins the first user turn.
 const MISTRAL: &str = r"
 {{- bos_token }}
 {%- set ns = namespace(system='') %}
@@ -43,7 +43,7 @@ const MISTRAL: &str = r"
     {%- endif %}
 {%- endfor %}";
 
-/// Zephyr and TinyLlama-Chat.
+/// Template of Zephyr and TinyLlama-Chat.
 const ZEPHYR: &str = r"
 {%- for message in messages %}
     {{- '<|' ~ message.role ~ '|>\n' ~ message.content }}{{ eos_token }}{{ '\n' }}
@@ -52,7 +52,7 @@ const ZEPHYR: &str = r"
     {{- '<|assistant|>\n' }}
 {%- endif %}";
 
-/// ChatML: Qwen, SmolLM2, and many fine-tuned models.
+/// ChatML, the template of Qwen, SmolLM2 and many fine-tuned models.
 const CHATML: &str = r"
 {%- for message in messages %}
     {{- '<|im_start|>' ~ message.role ~ '\n' ~ message.content ~ '<|im_end|>\n' }}
@@ -61,7 +61,7 @@ const CHATML: &str = r"
     {{- '<|im_start|>assistant\n' }}
 {%- endif %}";
 
-/// Vicuna v1.1 and v1.5, whose usual system prompt stands in where none is given.
+/// Template of Vicuna v1.1 and v1.5. Vicuna's usual system prompt is the default.
 const VICUNA: &str = r#"
 {{- bos_token }}
 {%- if messages and messages[0].role == 'system' %}
@@ -83,7 +83,7 @@ const VICUNA: &str = r#"
     {{- 'ASSISTANT:' }}
 {%- endif %}"#;
 
-/// The text alone, for base models; turns are a blank line apart.
+/// Template for base models: the texts alone, separated by blank lines.
 const PLAIN: &str = r"
 {%- for message in messages %}
     {{- message.content }}

@@ -1,5 +1,6 @@
 //! The Jinja environment that Hugging Face chat templates expect: trimmed blocks, Python's string methods, `raise_exception`,
-//! `strftime_now`, `tojson` without HTML escapes, loop controls, `{% generation %}`; and limits on what a template may cost.
+//! `strftime_now`, `tojson` without HTML escapes, loop controls, `{% generation %}`. It limits a template's instructions and
+//! output.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -12,12 +13,12 @@ use serde::Serialize;
 use super::bounded::Failure;
 use super::limits;
 
-/// Instructions a rendering may take: a conversation of a thousand turns takes some hundred thousand.
+/// Largest number of instructions of a rendering; a conversation of a thousand turns takes a few hundred thousand.
 const MAX_INSTRUCTIONS: u64 = 2_000_000;
-/// Bytes a prompt may have: far more than any model's context.
+/// Largest size of a prompt in bytes, far more than any model's context.
 const MAX_PROMPT_BYTES: usize = 16 << 20;
 
-/// An environment with everything but a template.
+/// Creates the environment, without any template.
 pub fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_trim_blocks(true);
@@ -29,14 +30,14 @@ pub fn environment() -> Environment<'static> {
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", to_json);
-    // Drop what a failing template held in its own thread, whose stack has room.
+    // Without debug information an error keeps no values, so that they are dropped on the thread with the large stack.
     environment.set_debug(false);
     limits::guard(&mut environment);
     environment
 }
 
-/// `source` with `{% generation %}` … `{% endgeneration %}`, which only mark the assistant's words, turned into `{% if true %}`
-/// … `{% endif %}`; white space control and line numbers stay.
+/// Replaces `{% generation %}` … `{% endgeneration %}`, which only mark the assistant's words, by `{% if true %}` … `{% endif
+/// %}`. White space control and line numbers stay.
 pub fn without_generation_tags(source: &str) -> String {
     let mut result = String::with_capacity(source.len());
     let mut rest = source;
@@ -59,7 +60,7 @@ pub fn without_generation_tags(source: &str) -> String {
     result + rest
 }
 
-/// The message of `raise_exception`, where that is why the rendering failed.
+/// Returns the message of `raise_exception`, if the template called it.
 pub fn raised(error: &Error) -> Option<&str> {
     let mut source = error.source();
     while let Some(cause) = source {
@@ -71,7 +72,7 @@ pub fn raised(error: &Error) -> Option<&str> {
     None
 }
 
-/// One line: where in the template, and what.
+/// Describes an error on one line, with its line in the template.
 pub fn describe(error: &Error) -> String {
     let line = error.line().map(|line| format!("line {line}: ")).unwrap_or_default();
     let problem = match error.kind() {
@@ -85,12 +86,12 @@ pub fn describe(error: &Error) -> String {
     format!("{line}{problem}")
 }
 
-/// What a template writes, up to the limit.
+/// Output of a template, up to [`MAX_PROMPT_BYTES`].
 #[derive(Default)]
 pub struct LimitedText(Vec<u8>);
 
 impl LimitedText {
-    /// The text; the engine writes UTF-8 alone.
+    /// Returns the text. The engine only writes UTF-8.
     pub fn into_string(self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()
     }
@@ -110,7 +111,7 @@ impl io::Write for LimitedText {
     }
 }
 
-/// A rendering that ended without a result, as the engine's own errors.
+/// Converts a failure to an error of the engine.
 pub fn failed(failure: Failure) -> Error {
     let problem = match failure {
         Failure::Exhausted(problem) => problem,
@@ -120,9 +121,9 @@ pub fn failed(failure: Failure) -> Error {
     Error::new(ErrorKind::InvalidOperation, problem)
 }
 
-/// Python's methods of strings, lists and dicts.
+/// Calls a Python method of a string, list or dict.
 fn python_method(state: &State, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
-    // The crate's own looks for the empty text for ever; Python finds it around every character.
+    // The crate's `count` never ends for the empty text; Python finds the empty text around every character.
     if let ("count", Some(text), [sought]) = (method, value.as_str(), arguments)
         && sought.as_str() == Some("")
     {
@@ -134,7 +135,7 @@ fn python_method(state: &State, value: &Value, method: &str, arguments: &[Value]
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments)
 }
 
-/// Marks the errors of `raise_exception` among all others.
+/// Source of an error of `raise_exception`, by which it is told apart from other errors.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Raised(String);
@@ -145,13 +146,13 @@ fn raise_exception(message: String) -> Result<Value, Error> {
 
 fn strftime_now(format: &str) -> Result<String, Error> {
     let mut text = String::new();
-    // A format that chrono does not know is an error of `write!`; `to_string` would panic.
+    // For a format that chrono does not know, `write!` returns an error, but `to_string` would panic.
     write!(text, "{}", chrono::Local::now().format(format))
         .map_err(|_| Error::new(ErrorKind::InvalidOperation, format!("strftime_now cannot format `{format}`")))?;
     Ok(text)
 }
 
-/// Python's words for the constants; minijinja's own for everything else.
+/// Writes constants as Python does, and everything else as minijinja does.
 fn write_as_python(out: &mut Output, state: &State, value: &Value) -> Result<(), Error> {
     match value.kind() {
         ValueKind::None => out.write_str("None")?,
@@ -161,7 +162,7 @@ fn write_as_python(out: &mut Output, state: &State, value: &Value) -> Result<(),
     Ok(())
 }
 
-/// `json.dumps(value, ensure_ascii=False, indent=indent)`.
+/// Returns what Python's `json.dumps(value, ensure_ascii=False, indent=indent)` returns.
 fn to_json(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
     let indent = kwargs.get::<Option<usize>>("indent")?.map(|width| " ".repeat(width.min(16)));
     let ascii = kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
@@ -190,7 +191,7 @@ fn escape_non_ascii(json: &str) -> String {
     escaped
 }
 
-/// Python's default separators: a space after each comma and colon.
+/// A JSON formatter with Python's default separators: a space after each comma and colon.
 struct OneLine;
 
 impl serde_json::ser::Formatter for OneLine {

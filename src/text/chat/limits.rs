@@ -1,19 +1,20 @@
-//! The engine's filters that allocate at once what a template asks for: a number out of all proportion would end the process,
-//! which no thread can watch over. They are the engine's own behind a check.
+//! Checks before those of the engine's filters that allocate at once as much as a template asks for. An absurdly large number
+//! would end the process before [`bounded`](super::bounded) could give the template up.
 
 use minijinja::value::{Kwargs, Rest, StringInput, Value, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, filters};
 
-/// Elements of a list that a filter copies; a list times a number has as many as the number says, without being made.
+/// Largest number of elements of a list that a filter copies. A list that is multiplied by a number is lazy and can state any
+/// length.
 const MAX_ELEMENTS: usize = 1 << 20;
 
-/// Columns of an indentation.
+/// Largest width of an indentation, in columns.
 const MAX_INDENT: usize = 1000;
 
-/// Digits of a width or precision.
+/// Largest number of digits of a width or precision.
 const MAX_DIGITS: usize = 3;
 
-/// Puts the checks before the engine's filters.
+/// Replaces the engine's filters by versions that check their arguments first.
 pub fn guard(environment: &mut Environment) {
     environment.add_filter("format", |state: &State, text: &Value, values: Rest<Value>| {
         check_format(text.as_str().unwrap_or_default())?;
@@ -32,7 +33,7 @@ pub fn guard(environment: &mut Environment) {
     });
 }
 
-/// Refuses a width or precision out of all proportion, or one that is an argument.
+/// Refuses a format whose width or precision is absurdly large, or is itself an argument.
 pub fn check_format(text: &str) -> Result<(), Error> {
     let is_flag = |c: char| c.is_ascii_digit() || "#- +.".contains(c);
     let long = text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > MAX_DIGITS);

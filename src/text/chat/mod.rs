@@ -1,5 +1,7 @@
-//! Chat templates: a conversation turned into the prompt's text, by the tokenizer's own Jinja template, a built-in one or a
-//! file. What the text becomes as token ids is the business of `tokens`.
+//! Chat templates: a conversation becomes the text of a prompt, by the tokenizer's own Jinja template, a built-in one or a
+//! file. This room makes no token ids; `tokens` does.
+//!
+//! Begin with [`ChatTemplate::render`].
 
 mod bounded;
 mod builtin;
@@ -24,12 +26,12 @@ use crate::machine::files::{LARGEST_TEXT, read_input};
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// What was said.
+    /// Text of the message.
     pub content: String,
 }
 
 impl Message {
-    /// A turn of `role`.
+    /// Creates a message of `role`.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into() }
     }
@@ -40,7 +42,7 @@ impl Message {
     }
 }
 
-/// A compiled template and the two special tokens that it may name.
+/// A compiled template, and the two special tokens that it can refer to.
 #[derive(Debug)]
 pub struct ChatTemplate {
     name: String,
@@ -50,7 +52,8 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// The built-in template of that name. `bos_token` and `eos_token` are the tokenizer's; where it has none, none is written.
+    /// Compiles the built-in template of this name. `bos_token` and `eos_token` are the tokenizer's; a token that is `None` is
+    /// not written.
     pub fn builtin(name: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
         let Some(source) = builtin::source(name) else {
             let names = Self::builtin_names().collect::<Vec<_>>().join(", ");
@@ -59,12 +62,12 @@ impl ChatTemplate {
         Self::from_source(name, source, bos_token, eos_token)
     }
 
-    /// Names of the built-in templates.
+    /// Returns the names of the built-in templates.
     pub fn builtin_names() -> impl Iterator<Item = &'static str> {
         builtin::TEMPLATES.iter().map(|(name, _)| *name)
     }
 
-    /// A template from its Jinja text; `name` is what errors call it.
+    /// Compiles a template from its Jinja text. `name` is its name in errors.
     pub fn from_source(name: &str, source: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
         let mut environment = jinja::environment();
         let (key, source) = (name.to_owned(), jinja::without_generation_tags(source));
@@ -79,7 +82,7 @@ impl ChatTemplate {
         })
     }
 
-    /// A template from a Jinja file.
+    /// Compiles a template from a Jinja file.
     pub fn from_file(path: &Path, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
         let bytes = read_input(path, LARGEST_TEXT)?;
         let source = String::from_utf8(bytes).map_err(|_| {
@@ -88,12 +91,12 @@ impl ChatTemplate {
         Self::from_source(&path.display().to_string(), &source, bos_token, eos_token)
     }
 
-    /// What errors call this template.
+    /// Returns the name of the template in errors.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The prompt's text, up to the place where the assistant's answer begins.
+    /// Renders the text of the prompt, up to the place where the assistant's answer begins.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
         let error = match self.try_render(messages) {
             Ok(text) => return Ok(text),
@@ -107,21 +110,18 @@ impl ChatTemplate {
             [] => false,
         };
         Err(Error::argument(if refuses_system {
-            format!(
-                "chat template {} takes no system prompt (it says: {refusal}): leave --system out, or choose another --template",
-                self.name
-            )
+            format!("chat template {} takes no system prompt (it says: {refusal})", self.name)
         } else {
             format!("chat template {} refuses the conversation: {refusal}", self.name)
         }))
     }
 
-    /// As [`ChatTemplate::render`], with the place of each content in the text, in the order of the text; no place where no
-    /// message is of `role`.
+    /// Renders like [`ChatTemplate::render`], and also returns the byte range of each message's content, in the order of the
+    /// text. There are no ranges if no message is of `role`.
     ///
     /// # Errors
-    /// As `render`; or the template changes a content by more than the white space at its ends, leaves one of `role` out, or
-    /// renders other words around it than around a stand-in.
+    /// `render` fails; or the template changes a content by more than the white space at its ends, leaves out a message of
+    /// `role`, or writes text around the contents that depends on them.
     pub fn render_with_contents(&self, messages: &[Message], role: &str) -> Result<(String, Vec<Content>)> {
         let text = self.render(messages)?;
         if messages.iter().all(|message| message.role != role) {
@@ -133,17 +133,15 @@ impl ChatTemplate {
         };
         let Some(contents) = located else {
             return Err(Error::Argument(format!(
-                "chat template {} does not write the messages' texts as they are, so those of the {role} cannot be told apart: \
-                 leave --spans out, or choose another --template",
+                "chat template {} does not write the messages' texts as they are, so those of the {role} cannot be told apart",
                 self.name
             )));
         };
         let is_missing = |index: usize| !contents.iter().any(|content| content.message == index);
         match (0..messages.len()).find(|index| messages[*index].role == role && is_missing(*index)) {
-            Some(index) => Err(Error::Argument(format!(
-                "chat template {} leaves message {index} of the {role} out: leave --spans out, or choose another --template",
-                self.name
-            ))),
+            Some(index) => {
+                Err(Error::Argument(format!("chat template {} leaves message {index} of the {role} out", self.name)))
+            }
             None => Ok((text, contents)),
         }
     }
@@ -165,14 +163,15 @@ impl ChatTemplate {
         bounded::run(render).unwrap_or_else(|failure| Err(jinja::failed(failure)))
     }
 
-    /// Only the tokens that exist: templates ask `bos_token is defined`.
+    /// Returns the special tokens that exist. The others must be undefined, since templates test `bos_token is defined`.
     fn special_tokens(&self) -> minijinja::Value {
         let tokens = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)];
         tokens.into_iter().filter_map(|(name, token)| Some((name, token.as_deref()?))).collect()
     }
 }
 
-/// The chat template in a `tokenizer_config.json`: a text, or the one called `default` in a list of named ones.
+/// Returns the chat template in a `tokenizer_config.json`: a text, or the template called `default` in a list of named
+/// templates.
 pub fn chat_template_of(tokenizer_config: &Value) -> Option<String> {
     match tokenizer_config.get("chat_template")? {
         Value::String(source) => Some(source.clone()),
@@ -184,7 +183,7 @@ pub fn chat_template_of(tokenizer_config: &Value) -> Option<String> {
     }
 }
 
-/// A special token in a `tokenizer_config.json`, as `bos_token`: a text, or an object with the text as `content`.
+/// Returns a special token in a `tokenizer_config.json`, such as `bos_token`: a text, or an object with the text as `content`.
 pub fn special_token_of(tokenizer_config: &Value, key: &str) -> Option<String> {
     let token = tokenizer_config.get(key)?;
     token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned)

@@ -1,35 +1,37 @@
-//! Where the messages' own words are in a rendered conversation. The template is rendered once more with a mark in place of
-//! each content: what stands around the marks is the template's. The real text must then be exactly those pieces with the
-//! contents between them, as they are or stripped of white space at an end; anything else is not located.
+//! Finds the contents of the messages in a rendered conversation. The template is rendered a second time with a mark in place
+//! of each content, so that the text around the marks is the template's own. The first rendering must consist of exactly these
+//! pieces, with the contents between them, whole or stripped of white space; otherwise nothing is located.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::Message;
 
-/// The content of one message in the rendered text.
+/// Place of a message's content in the rendered text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
     /// Index of the message.
     pub message: usize,
-    /// Bytes of the text.
+    /// Byte range of the content in the text.
     pub bytes: Range<usize>,
 }
 
-/// Private-use characters: no template writes them, and contents are not in the marked rendering.
+/// Character at the beginning of a mark. It is for private use, so that no template writes it.
 const OPEN: char = '\u{f0000}';
 const CLOSE: char = '\u{f0001}';
 
-/// A mark for each message, in place of its content.
+/// Returns the messages with a mark in place of each content.
 pub(super) fn marked(messages: &[Message]) -> Vec<Message> {
     let mark = |(index, message): (usize, &Message)| Message::new(&message.role, format!("{OPEN}{index}{CLOSE}"));
     messages.iter().enumerate().map(mark).collect()
 }
 
-/// The contents in `text`, given the rendering of [`marked`] messages; none where the two do not fit together.
+/// Locates the contents in `text`, given the rendering of the [`marked`] messages. Returns `None` if the two do not fit
+/// together.
 pub(super) fn locate(text: &str, marked_text: &str, messages: &[Message]) -> Option<Vec<Content>> {
     let pieces = pieces(marked_text, messages)?;
-    // Ends that the pieces up to each can reach, with the place where the last of them begins.
+    // For each number of leading pieces: every place in the text where they can end, with the place where the last of them
+    // begins.
     let mut reached = vec![BTreeMap::from([(0, 0)])];
     for piece in &pieces {
         let mut ends = BTreeMap::new();
@@ -62,7 +64,7 @@ enum Piece<'a> {
 }
 
 impl<'a> Piece<'a> {
-    /// What this piece may read in the real text.
+    /// Returns the texts that this piece can have in the rendered conversation.
     fn wordings(&self, messages: &'a [Message]) -> Vec<&'a str> {
         match self {
             Self::Template(text) => vec![text],

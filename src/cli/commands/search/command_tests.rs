@@ -1,4 +1,4 @@
-//! Tests of `layers`.
+//! The winner's command.
 
 use super::*;
 

@@ -1,0 +1,65 @@
+//! What `--help` says behind the flags of a command: what its numbers mean, and examples.
+
+pub(super) const EVAL: &str = "\
+The table has a row for each magnitude. In brackets stand 95 % intervals: percentiles of a seeded bootstrap over pairs, questions, tokens or texts.
+
+Preference (--dataset): dose, the mean over pairs of ‖m·v‖/‖h‖, with the median residual ‖h‖ of a pair's steered tokens at the layer. Margin, β·[(log π_m(chosen) - log π(chosen)) - (log π_m(rejected) - log π(rejected))]. Moved right and moved wrong, the shares of pairs whose margin has the sign of m and the other one. Prefers chosen, the share with log π_m(chosen) > log π_m(rejected), and the same per token.
+
+Multiple choice (--mc): TruthfulQA's mc1 and mc2 as the benchmark defines them, from its CSV or the hub's Parquet, asked through the chat template without examples. matching: the probability of the letter that matches the behaviour, of the two, in A/B items of the CAA data sets, averaged over both orders of the options. accuracy: the share of questions whose right letter is the likeliest, in files as MMLU's. The end-of-turn token is no part of an answer.
+
+Damage: perplexity of a neutral text, read without template in windows of 1024 tokens with the vector at every token; KL divergence (kl in files), the mean over its next-token distributions from those of the model without vector; repetition, the share of 4-grams of tokens in the generated texts that occur earlier in the same text.
+
+Baselines (--baseline): random, a random direction of the vector's norm at its layers; prompt, the model without vector, told --baseline-system (on the neutral text it stands in front, followed by an empty line); or another vector file, scaled to the vector's norm. At magnitude 0 they are the same model, so that row is there once.
+
+Examples:
+  bipo eval --dataset cheerful-heldout
+  bipo eval --vector out/steering_vector.safetensors --dataset held-out.csv --magnitudes -2..2:0.5 --mc TruthfulQA.csv --baseline random --csv curve.csv";
+pub(super) const JUDGE: &str = "\
+The key comes from BIPO_JUDGE_KEY, else OPENAI_API_KEY. It is sent over https or to this machine alone, and written nowhere.
+
+A reply counts where one line of it is `Score: N`; another is asked for once more, then the text counts as failed. Answers 429 and 5xx, timeouts and broken connections are tried again, five times in all.
+
+Examples:
+  bipo steer --prompts questions.txt --output sweep.json
+  bipo judge sweep.json --rubric cheerful --judge-dry-run
+  bipo judge sweep.json --judge https://api.openai.com/v1 --judge-model gpt-4o --rubric mine.txt --judge-results scores.jsonl";
+
+pub(super) const INSPECT: &str = "\
+Without --model nothing but the files is read. With it, two things are measured:
+
+Residual: the length ‖h‖ of the residual stream after the layer, on bundled neutral prompts: its mean over all their tokens, and its median (the first token's is often hundreds of times the others', which moves the mean alone). A ratio is ‖v‖ over it.
+
+Tokens: the score of token t is u_t - mean(u), with u = W_U · (γ ⊙ v / rms(v)), the weight γ of the model's last norm and its unembedding W_U. This is the vector's direct path to the logits, without the blocks above its layer.
+
+Warned of: a vector that is zero or not finite, one longer than 5 median residuals, and, without --model, one whose elements have a root mean square above 10. Vectors for the same layer are compared by their cosine.
+
+Examples:
+  bipo inspect bipo_output/steering_vector.safetensors
+  bipo inspect a.safetensors b.gguf c.pt --layer 13 --model mistral --top 20";
+
+pub(super) const BENCH: &str = "\
+Training: random pairs with a prompt that both responses share; the reference pass and the blocks up to the steered layer are done before, as in a run of `bipo train`. Useful work is counted from the shapes, and stands beside the best of several matrix products of the same run. A sweep is timed from the prompt to the last token of every magnitude. Each is done once before it is timed.
+
+Peak memory: of a GPU, what it had less at the worst moment than when bipo began, asked every 2 ms; of the CPU, what the system counts for the process. Counted for a device: what bipo expects to take of a GPU, from the shapes alone.
+
+Examples:
+  bipo bench --shape smollm2-135m --seconds 2
+  bipo bench --shape mistral-7b --device cuda --json
+  bipo bench --model smollm2 --weights quantized";
+
+pub(super) const CHECK: &str = "\
+Each tiny model has the same random weights on the CPU in f32, as `bipo train` computes there, and on the device as tensors in each dtype: the path that GPUs take, on the CPU too. A difference is |a - b| / |b| over all numbers; beside it stands the most that the dtype's rounding explains. 48 steps are those of the authors' recorded run: 64 pairs, batches of four, signs +1 -1 -1 +1. Exit code 1 where a check failed.
+
+Examples:
+  bipo check --device cuda
+  bipo check --device cpu --dtype bf16 --json
+  bipo check --device cuda --model smollm2 --offline";
+
+pub(super) const MERGE: &str = "\
+The residual after block L is … + down_proj(·), so a bias of m·v on the down projection of block L steers at every token, in a program that reads the bias. `transformers` and bipo read it. vLLM reads it because config.json then says `mlp_bias`; without that key it drops the tensor without a word. SGLang and TensorRT-LLM build Llama's MLP without a bias and drop the tensor without a word: what they generate is not steered. MLC refuses to load the model. When the model is written, a command is printed that answers one prompt with and without the vector: a program whose greedy answer is the one at magnitude 0 applies the vector.
+
+Of the supported architectures `transformers` gives Llama's MLP alone a bias (`mlp_bias`); the other biases that the key brings are zero. Mistral, Qwen2 and Qwen3 have none, and GGUF files are not rewritten: use a control vector there (bipo convert v.safetensors v.gguf).
+
+Examples:
+  bipo merge --vector bipo_output/steering_vector.safetensors --output-dir merged/
+  bipo merge --model llama-2 --vector v.safetensors --magnitude 1.5 -o merged/";

@@ -1,0 +1,59 @@
+//! Flags that most commands take: the model and how it computes, and how a command reports.
+
+use bipo::session::{DTypeChoice, WeightsChoice};
+use clap::Args;
+
+use super::values::one_of;
+
+/// What a command that loads no model takes to say how it reports.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Print a machine-readable result on standard output, and nothing else there.
+    #[arg(long)]
+    pub json: bool,
+    /// Say more on standard error.
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// What every command that loads a model takes.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// Choose the model: an alias, a hub id owner/name[@revision], a local directory, or a .gguf file.
+    #[arg(long, default_value = "smollm2")]
+    pub model: String,
+    /// Choose where to compute: auto, cpu, cuda[:N] or metal.
+    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda[:N]|metal")]
+    pub device: String,
+    /// Set the type of weights and activations; auto is f32 on the CPU, bf16 elsewhere.
+    #[arg(long, default_value = "auto", value_parser = one_of::<DTypeChoice>())]
+    pub dtype: DTypeChoice,
+    /// Hold the weights on the CPU dense, in their dtype, or as their file has them, decoded when used;
+    /// auto is dense where that takes at most half of the memory.
+    #[arg(long, default_value = "auto", value_parser = one_of::<WeightsChoice>())]
+    pub weights: WeightsChoice,
+    /// Set the system prompt; "" for none [default: none].
+    #[arg(long, allow_hyphen_values = true)]
+    pub system: Option<String>,
+    /// Choose the chat template: auto (the tokenizer's own), a built-in name, or a Jinja file.
+    #[arg(long, default_value = "auto")]
+    pub template: String,
+    /// Never touch the network (also HF_HUB_OFFLINE=1).
+    #[arg(long)]
+    pub offline: bool,
+    /// Use this many threads [default: one a physical core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub threads: Option<u16>,
+    /// Print a machine-readable result on standard output, and nothing else there.
+    #[arg(long)]
+    pub json: bool,
+    /// Say more on standard error.
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}

@@ -1,0 +1,37 @@
+//! Hints belong to messages that the library has, and stand where they can be read.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+/// All sources of the library, white space and the breaks of long strings apart.
+fn sources(dir: &Path, found: &mut String) {
+    for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() && !path.ends_with("cli") {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            *found += &fs::read_to_string(&path).unwrap().replace("\\\n", "");
+        }
+    }
+}
+
+#[test]
+fn each_hint_goes_on_from_a_message_of_the_library() {
+    let mut library = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut library);
+    let library: String = library.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (fact, hint) in HINTS {
+        // The role is a word of its own in the source.
+        let fact = fact.replace("the user", "the {role}").replace("the assistant", "the {role}");
+        assert!(library.contains(&fact), "no message says {fact:?}");
+        assert!(hint.contains("--"), "{hint:?} names no flag");
+    }
+}
+
+#[test]
+fn a_device_that_there_is_not_is_told_with_its_flag() {
+    let error = bipo::machine::device::open("gpu").unwrap_err();
+    let hint = hint(&error).unwrap();
+    assert_eq!(format!("{error}{hint}"), "device gpu: expected auto, cpu, cuda[:N] or metal, not --device gpu");
+}
