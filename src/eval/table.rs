@@ -61,12 +61,7 @@ impl Report {
 
     /// Returns the names of all measures, in the order of the row that has the most.
     fn names(&self) -> Vec<&str> {
-<<<<<<< HEAD
-        // An early row can lack what the later ones have: at magnitude 0 nothing is moved.
-=======
-        let mut names = Vec::new();
         // The first row can lack measures: at magnitude 0 nothing is moved.
->>>>>>> words
         let fullest = self.rows.iter().max_by_key(|row| row.measures.len());
         let measures = fullest.into_iter().chain(&self.rows).flat_map(|row| &row.measures);
         distinct(measures.map(|measure| measure.name.as_str()))
@@ -111,26 +106,10 @@ fn signed_magnitude(magnitude: f32) -> String {
     if magnitude == 0.0 { "0".to_owned() } else { format!("{magnitude:+}") }
 }
 
-<<<<<<< HEAD
 fn cell(row: &Row, Measure { name, unit, estimate: Estimate { value, low, high } }: &Measure) -> Cell {
-    // The same at every draw: the dose's interval says little, a margin of 0 at magnitude 0 nothing.
-    let is_constant = name == "dose" || (row.magnitude == Some(0.0) && low == high);
-    // One score of a judge has no interval.
-=======
-fn cell(row: &Row, measure: &Measure) -> String {
-    match parts(row, measure) {
-        (value, None) => value,
-        (value, Some((low, high))) => format!("{value} [{low}, {high}]"),
-    }
-}
-
-/// Returns the value and the ends of its interval as they are shown.
-pub(super) fn parts(row: &Row, Measure { name, unit, estimate }: &Measure) -> (String, Option<(String, String)>) {
-    let [value, low, high] = [estimate.value, estimate.low, estimate.high];
     // The dose's interval says little, and that of a margin at magnitude 0 nothing, since it is 0 in every resample.
     let is_constant = name == "dose" || (row.magnitude == Some(0.0) && low == high);
     // A single score of a judge has no interval.
->>>>>>> words
     let has_interval = !is_constant && low.is_finite() && high.is_finite();
     let interval = has_interval.then(|| (bound(*low, *unit), bound(*high, *unit)));
     Cell { value: number(*value, *unit), interval }
@@ -155,11 +134,7 @@ fn bound(x: f64, unit: Unit) -> String {
     }
 }
 
-<<<<<<< HEAD
-/// Columns two spaces apart: the first flush left, the others flush right. All lines have as many cells.
-=======
 /// Aligns columns two spaces apart, the first to the left and the others to the right.
->>>>>>> words
 fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
