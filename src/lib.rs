@@ -4,14 +4,15 @@
 //! learned by bi-directional preference optimisation (BiPO, [arXiv 2406.00045](https://arxiv.org/abs/2406.00045)) from pairs
 //! of a response that shows a behaviour and one that shows the opposite.
 //!
-//! # Learn a vector
+//! # Learn a vector, and steer with it
 //!
 //! A [`Session`](session::Session) is a model ready to use. Its weights are read once it is told what else takes memory, a
-//! [`Demand`](session::Demand). The model here is a tiny one with random weights; any alias, hub id, folder or `.gguf` file
-//! does.
+//! [`Demand`](session::Demand). The model here is a tiny one with random weights; an alias, a hub id, a folder or a `.gguf` file
+//! names any other.
 //!
 //! ```
 //! use bipo::data::Pair;
+//! use bipo::generate::{GenerateOptions, generate};
 //! use bipo::session::{Demand, Session, SessionOptions};
 //! use bipo::data::Message;
 //! use bipo::train::{TrainConfig, learn};
@@ -20,24 +21,30 @@
 //! let name = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/llama");
 //! let session = Session::open(SessionOptions { model: name.into(), ..SessionOptions::default() })?;
 //! let question = vec![Message::new("user", "How was your day?")];
+//! let prompt = session.encoder.encode_prompt(&question)?;
 //! let pair = Pair { row: 0, prompt: question, chosen: "Wonderful!".into(), rejected: "Dull.".into() };
 //! let (pair, _) = session.encoder.encode_pair(&pair, 512)?;
 //!
 //! let config = TrainConfig { max_steps: Some(2), warmup_steps: 0, ..TrainConfig::at(1) };
-//! let demand = Demand::training(&[&[pair.clone()]], &config.layers, config.batch_size);
-//! let model = session.load(&demand)?.model;
+//! let demand = Demand::training(&[&[pair.clone()]], config.layers.as_slice(), config.batch_size);
+//! let model = session.load(&demand.and_generation(3, prompt.ids.len(), 20))?.model;
 //! let outcome = learn(&model, &[pair], &config)?;
-//! assert_eq!((outcome.steps, outcome.v.len()), (2, model.config.hidden_size));
-//! let vectors = config.layers.split(&outcome.v); // by layer
-//! # assert!(vectors[&1].iter().any(|x| *x != 0.0));
+//! # assert_eq!(outcome.steps, 2);
+//! # assert!(outcome.v.iter().any(|x| *x != 0.0));
+//!
+//! let vectors = config.layers.split(&outcome.v);
+//! for text in generate(&model, &prompt, &vectors, &[-1.0, 0.0, 1.0], &GenerateOptions::greedy(20), &mut |_, _| Ok(()))? {
+//!     println!("{:+}: {}", text.magnitude, session.encoder.decode(&text.token_ids, true)?);
+//!     # assert_eq!(text.token_ids.len(), 20);
+//! }
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # Steer with a vector
+//! # Steer alone
 //!
-//! One text a magnitude, all of them decoded as one batch. A vector from a file is read with
-//! [`SteeringVector::read`](steering::vector::SteeringVector::read).
+//! One text is generated for each magnitude, all of them as one batch, each up to the model's own end of text.
+//! [`SteeringVector::read`](steering::vector::SteeringVector::read) reads a vector from a file.
 //!
 //! ```
 //! use std::collections::BTreeMap;

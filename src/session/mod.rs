@@ -7,17 +7,17 @@ pub mod cache_place;
 pub mod demand;
 pub mod fit;
 mod options;
+mod placement;
 
 use std::fmt;
 use std::path::Path;
 use std::time::Instant;
 
-use candle_core::{DType, Device};
 use tokenizers::Tokenizer;
 
 use crate::hub::presets::{self, Preset};
 use crate::hub::resolve::{ModelFiles, ResolveOptions, resolve};
-use crate::machine::bytes::{Bytes, available_memory, total_memory};
+use crate::machine::bytes::Bytes;
 use crate::machine::device;
 use crate::machine::files::read_text;
 use crate::model::Model;
@@ -32,6 +32,7 @@ use crate::{Error, Result};
 pub use cache_place::CachePlace;
 pub use demand::Demand;
 pub use options::{DTypeChoice, SessionOptions, WeightsChoice};
+pub use placement::Placement;
 
 use fit::{Fit, Shortage};
 
@@ -52,17 +53,6 @@ pub struct Session {
     /// The built-in chat template that stands in, where the model's files have none and the options name none.
     pub fallback_template: Option<&'static str>,
     weights: Weights,
-}
-
-/// Where and how a model computes.
-#[derive(Debug, Clone)]
-pub struct Placement {
-    /// Where.
-    pub device: Device,
-    /// Dtype of the weights that are not stored as their file has them, and of what is multiplied with them.
-    pub dtype: DType,
-    /// How matrices are stored.
-    pub storage: WeightStorage,
 }
 
 /// A model whose weights are read. Displayed, it is a line on what was loaded.
@@ -145,73 +135,6 @@ impl Session {
     fn check_at(&self, placement: &Placement, demand: &Demand) -> Result<Option<Fit>, Shortage> {
         let weights = Bytes(self.weights.converted_bytes(placement.dtype, placement.storage));
         placement.check(&self.config, weights, demand)
-    }
-}
-
-impl Placement {
-    /// What the choices come to for a model of this shape.
-    ///
-    /// # Errors
-    /// Matrices as their file has them are asked for on another device than the CPU.
-    fn new(device: Device, dtype: DTypeChoice, weights: WeightsChoice, config: &Config) -> Result<Self> {
-        let dtype = dtype.on(&device);
-        let storage = match weights {
-            WeightsChoice::Quantized if !device.is_cpu() => {
-                return Err(Error::Argument("quantized weights need the CPU: other devices multiply dense weights".into()));
-            }
-            _ if !device.is_cpu() => WeightStorage::Tensors,
-            WeightsChoice::Quantized => WeightStorage::Stored,
-            WeightsChoice::Dense => WeightStorage::Dense,
-            WeightsChoice::Auto => {
-                let dense = config.matrix_elements().saturating_mul(dtype.size_in_bytes() as u64);
-                match total_memory().is_none_or(|memory| dense <= memory.0 / 2) {
-                    true => WeightStorage::Dense,
-                    false => WeightStorage::Stored,
-                }
-            }
-        };
-        Ok(Self { device, dtype, storage })
-    }
-
-    /// Whether there is memory for a demand beside the weights of a model of this shape, which take `weights` bytes of main
-    /// memory where the model computes there. → what a device with its own memory has room for.
-    ///
-    /// # Errors
-    /// There is not enough memory.
-    pub fn check(&self, config: &Config, weights: Bytes, demand: &Demand) -> Result<Option<Fit>, Shortage> {
-        if !self.device.is_cpu() {
-            let fit = |memory| fit::on_device(demand, config, self.dtype, memory);
-            return device::memory(&self.device).map(fit).transpose();
-        }
-        match available_memory() {
-            Some(free) => fit::on_host(demand, config, (weights, self.storage), self.activations(), free).map(|()| None),
-            None => Ok(None),
-        }
-    }
-
-    /// Bytes of a device's memory that a demand takes beside weights and activation cache.
-    pub fn beside(&self, config: &Config, demand: &Demand) -> Bytes {
-        demand.on_device(config, self.dtype).beside()
-    }
-
-    /// Dtype of the residual stream: f32 on the CPU, but for tensors.
-    fn activations(&self) -> DType {
-        if self.storage == WeightStorage::Tensors { self.dtype } else { DType::F32 }
-    }
-
-    /// Name of the dtype that matrix products take: `f32`, `bf16` or `f16`. Matrices as their file has them are decoded to f32.
-    pub fn dtype_name(&self) -> String {
-        let dtype = if self.storage == WeightStorage::Stored { DType::F32 } else { self.dtype };
-        format!("{dtype:?}").to_lowercase()
-    }
-
-    /// Kind of the device: `cpu`, `cuda` or `metal`.
-    pub fn device_kind(&self) -> &'static str {
-        match self.device {
-            Device::Cpu => "cpu",
-            Device::Cuda(_) => "cuda",
-            Device::Metal(_) => "metal",
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Tests of a session on the tiny model of tests/fixtures/llama.
 
+use candle_core::DType;
+
 use super::*;
 
 fn options() -> SessionOptions {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bipo::data::Message;
 use bipo::model::Model;
+use bipo::session::Demand;
 use bipo::steering::lens::{self, NEUTRAL_PROMPTS, ResidualNorm, TokenScore};
 use bipo::steering::vector::SteeringVector;
 use bipo::text::tokens::{ResponsePrefix, TextEncoder};
@@ -14,7 +15,6 @@ use crate::args::InspectArgs;
 use crate::commands::interrupt::Interrupt;
 use crate::commands::session;
 use crate::terminal::Log;
-use bipo::session::Demand;
 
 /// A model with what was measured on it.
 pub struct Measure {

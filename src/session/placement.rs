@@ -1,0 +1,90 @@
+//! Where and how a model computes, and whether there is memory for it there.
+
+use candle_core::{DType, Device};
+
+use super::demand::Demand;
+use super::fit::{self, Fit, Shortage};
+use super::options::{DTypeChoice, WeightsChoice};
+use crate::machine::bytes::{Bytes, available_memory, total_memory};
+use crate::machine::device;
+use crate::model::config::Config;
+use crate::model::weights::WeightStorage;
+use crate::{Error, Result};
+
+/// Where and how a model computes.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// Where.
+    pub device: Device,
+    /// Dtype of the weights that are not stored as their file has them, and of what is multiplied with them.
+    pub dtype: DType,
+    /// How matrices are stored.
+    pub storage: WeightStorage,
+}
+
+impl Placement {
+    /// What the choices come to for a model of this shape.
+    ///
+    /// # Errors
+    /// Matrices as their file has them are asked for on another device than the CPU.
+    pub(super) fn new(device: Device, dtype: DTypeChoice, weights: WeightsChoice, config: &Config) -> Result<Self> {
+        let dtype = dtype.on(&device);
+        let storage = match weights {
+            WeightsChoice::Quantized if !device.is_cpu() => {
+                return Err(Error::Argument("quantized weights need the CPU: other devices multiply dense weights".into()));
+            }
+            _ if !device.is_cpu() => WeightStorage::Tensors,
+            WeightsChoice::Quantized => WeightStorage::Stored,
+            WeightsChoice::Dense => WeightStorage::Dense,
+            WeightsChoice::Auto => {
+                let dense = config.matrix_elements().saturating_mul(dtype.size_in_bytes() as u64);
+                match total_memory().is_none_or(|memory| dense <= memory.0 / 2) {
+                    true => WeightStorage::Dense,
+                    false => WeightStorage::Stored,
+                }
+            }
+        };
+        Ok(Self { device, dtype, storage })
+    }
+
+    /// Whether there is memory for a demand beside the weights of a model of this shape, which take `weights` bytes of main
+    /// memory where the model computes there. → what a device with its own memory has room for.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn check(&self, config: &Config, weights: Bytes, demand: &Demand) -> Result<Option<Fit>, Shortage> {
+        if !self.device.is_cpu() {
+            let fit = |memory| fit::on_device(demand, config, self.dtype, memory);
+            return device::memory(&self.device).map(fit).transpose();
+        }
+        match available_memory() {
+            Some(free) => fit::on_host(demand, config, (weights, self.storage), self.activations(), free).map(|()| None),
+            None => Ok(None),
+        }
+    }
+
+    /// Bytes of a device's memory that a demand takes beside weights and activation cache.
+    pub fn beside(&self, config: &Config, demand: &Demand) -> Bytes {
+        demand.on_device(config, self.dtype).beside()
+    }
+
+    /// Dtype of the residual stream: f32 on the CPU, but for tensors.
+    pub(super) fn activations(&self) -> DType {
+        if self.storage == WeightStorage::Tensors { self.dtype } else { DType::F32 }
+    }
+
+    /// Name of the dtype that matrix products take: `f32`, `bf16` or `f16`. Matrices as their file has them are decoded to f32.
+    pub fn dtype_name(&self) -> String {
+        let dtype = if self.storage == WeightStorage::Stored { DType::F32 } else { self.dtype };
+        format!("{dtype:?}").to_lowercase()
+    }
+
+    /// Kind of the device: `cpu`, `cuda` or `metal`.
+    pub fn device_kind(&self) -> &'static str {
+        match self.device {
+            Device::Cpu => "cpu",
+            Device::Cuda(_) => "cuda",
+            Device::Metal(_) => "metal",
+        }
+    }
+}
