@@ -1,5 +1,5 @@
 //! What differs between the families of models that the decoder implements, as data. An [`Architecture`] is how one model is
-//! built; [`FAMILIES`] says, a row a family, how to read it from `config.json` or GGUF metadata. Sizes are `Config`'s.
+//! built; `FAMILIES` says, a row a family, how to read it from `config.json` or GGUF metadata. Sizes are `Config`'s.
 
 /// How the blocks of a model are built, whatever their sizes.
 #[derive(Debug, Clone, PartialEq, Eq)]
