@@ -1,49 +1,106 @@
-//! One branch's choice of tokens, given the logits that its model computed.
+//! How the next token is chosen from logits: the likeliest one, or a draw after temperature, top-k and top-p. One sampler serves one
+//! text. The arithmetic and the random stream are those of candle-transformers' `LogitsProcessor`, which is not a dependency because
+//! it takes minutes to compile.
 
-use candle_core::Tensor;
-use candle_transformers::generation::{LogitsProcessor, Sampling};
-use candle_transformers::utils::apply_repeat_penalty;
+use std::collections::HashSet;
+
+use candle_core::{D, Error as CandleError, Tensor};
+use rand::SeedableRng;
+use rand::distr::Distribution;
+use rand::distr::weighted::WeightedIndex;
+use rand_chacha::ChaCha12Rng;
 
 use super::options::GenerateOptions;
 use crate::Result;
 
-/// One branch's choice of tokens.
+/// Chooses the tokens of one text.
 pub(super) struct Sampler {
-    processor: LogitsProcessor,
+    rng: ChaCha12Rng,
+    temperature: f64,
+    top_k: Option<usize>,
+    top_p: Option<f64>,
     repeat_penalty: f32,
-    seen: Vec<u32>,
+    seen: HashSet<u32>,
 }
 
 impl Sampler {
-    pub(super) fn new(prompt_ids: &[u32], options: &GenerateOptions) -> Self {
-        let temperature = options.temperature;
-        let sampling = match (options.top_k, options.top_p) {
-            _ if temperature <= 0.0 => Sampling::ArgMax,
-            (None, None) => Sampling::All { temperature },
-            (Some(k), None) => Sampling::TopK { k, temperature },
-            (None, Some(p)) => Sampling::TopP { p, temperature },
-            (Some(k), Some(p)) => Sampling::TopKThenTopP { k, p, temperature },
-        };
-        Self {
-            processor: LogitsProcessor::from_sampling(options.seed, sampling),
-            repeat_penalty: options.repeat_penalty,
-            seen: prompt_ids.to_vec(),
-        }
+    /// A sampler for a text that begins with `prompt_ids`, whose tokens count as seen.
+    pub fn new(prompt_ids: &[u32], options: &GenerateOptions) -> Self {
+        let GenerateOptions { temperature, top_k, top_p, repeat_penalty, seed, .. } = *options;
+        let rng = ChaCha12Rng::seed_from_u64(seed);
+        Self { rng, temperature, top_k, top_p, repeat_penalty, seen: prompt_ids.iter().copied().collect() }
     }
 
-    /// The next token, given its logits `(V,)` f32; none where they are not all finite.
-    pub(super) fn sample(&mut self, logits: &Tensor) -> Result<Option<u32>> {
+    /// The next token, given its logits `(V,)` f32 on the CPU; `None` if they are not all finite.
+    pub fn sample(&mut self, logits: &Tensor) -> Result<Option<u32>> {
         let lowest = logits.min(0)?.to_scalar::<f32>()?;
         let sum = logits.sum(0)?.to_scalar::<f32>()?;
         if !lowest.is_finite() || !sum.is_finite() {
             return Ok(None);
         }
-        let logits = match self.repeat_penalty {
-            1.0 => logits.clone(),
-            penalty => apply_repeat_penalty(logits, penalty, &self.seen)?,
+        let logits = self.penalised(logits)?;
+        let token = match self.temperature > 0.0 {
+            false => logits.argmax(D::Minus1)?.to_scalar::<u32>()?,
+            true => {
+                let probabilities = candle_nn::ops::softmax_last_dim(&(logits / self.temperature)?)?.to_vec1()?;
+                self.draw_filtered(probabilities)? as u32
+            }
         };
-        let token = self.processor.sample(&logits)?;
-        self.seen.push(token);
+        self.seen.insert(token);
         Ok(Some(token))
     }
+
+    /// Divides the positive logits of seen tokens by the penalty, and multiplies the negative ones (arXiv 1909.05858, section 4.1).
+    fn penalised(&self, logits: &Tensor) -> Result<Tensor> {
+        if self.repeat_penalty == 1.0 {
+            return Ok(logits.clone());
+        }
+        let mut values = logits.to_vec1::<f32>()?;
+        for token in &self.seen {
+            if let Some(logit) = values.get_mut(*token as usize) {
+                *logit = if *logit >= 0.0 { *logit / self.repeat_penalty } else { *logit * self.repeat_penalty };
+            }
+        }
+        Ok(Tensor::from_vec(values, logits.shape(), logits.device())?)
+    }
+
+    /// Keeps the `top_k` likeliest tokens, of these the likeliest whose probabilities reach `top_p`, and draws one. → its index
+    fn draw_filtered(&mut self, mut probabilities: Vec<f32>) -> Result<usize> {
+        let kept = self.top_k.filter(|k| *k < probabilities.len()).map(|k| {
+            let mut indices: Vec<usize> = (0..probabilities.len()).collect();
+            indices.select_nth_unstable_by(k, |a, b| probabilities[*b].total_cmp(&probabilities[*a]));
+            indices.truncate(k);
+            indices
+        });
+        let whole = match &kept {
+            Some(indices) => {
+                probabilities = indices.iter().map(|index| probabilities[*index]).collect();
+                probabilities.iter().sum::<f32>()
+            }
+            None => 1.0,
+        };
+        if let Some(top_p) = self.top_p.map(|p| p as f32).filter(|p| *p > 0.0 && *p < whole) {
+            clear_unlikely(&mut probabilities, top_p);
+        }
+        let drawn = WeightedIndex::new(&probabilities).map_err(CandleError::wrap)?.sample(&mut self.rng);
+        Ok(kept.map_or(drawn, |indices| indices[drawn]))
+    }
 }
+
+/// Sets to zero the probabilities behind the likeliest ones that together reach `top_p`.
+fn clear_unlikely(probabilities: &mut [f32], top_p: f32) {
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]));
+    let mut sum = 0.0;
+    for index in order {
+        if sum >= top_p {
+            probabilities[index] = 0.0;
+        } else {
+            sum += probabilities[index];
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "sampler_tests.rs"]
+mod tests;

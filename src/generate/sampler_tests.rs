@@ -1,0 +1,72 @@
+//! Draws against the probabilities that softmax gives by formula.
+
+use candle_core::Device;
+
+use super::*;
+
+fn options(temperature: f64, top_k: Option<usize>, top_p: Option<f64>) -> GenerateOptions {
+    GenerateOptions { temperature, top_k, top_p, seed: 3, ..GenerateOptions::greedy(1) }
+}
+
+/// Logits ln 5, ln 3, ln 2: probabilities 0.5, 0.3, 0.2.
+fn logits() -> Tensor {
+    Tensor::new(&[5f32.ln(), 3f32.ln(), 2f32.ln()], &Device::Cpu).unwrap()
+}
+
+/// Share of each token in many draws.
+fn shares(options: &GenerateOptions) -> [f64; 3] {
+    const DRAWS: usize = 4000;
+    let mut sampler = Sampler::new(&[], options);
+    let mut counts = [0; 3];
+    (0..DRAWS).for_each(|_| counts[sampler.sample(&logits()).unwrap().unwrap() as usize] += 1);
+    counts.map(|count| f64::from(count) / DRAWS as f64)
+}
+
+#[test]
+fn draws_follow_the_distribution_that_the_options_leave() {
+    for (temperature, top_k, top_p, expected) in [
+        (1.0, None, None, [0.5, 0.3, 0.2]),
+        (1.0, Some(2), None, [0.625, 0.375, 0.0]),
+        (1.0, Some(7), None, [0.5, 0.3, 0.2]),
+        (1.0, None, Some(0.6), [0.625, 0.375, 0.0]),
+        (1.0, None, Some(0.4), [1.0, 0.0, 0.0]),
+        (1.0, Some(2), Some(0.4), [1.0, 0.0, 0.0]),
+        // Squares of the probabilities: 25, 9 and 4 of 38.
+        (0.5, None, None, [25.0 / 38.0, 9.0 / 38.0, 4.0 / 38.0]),
+        (0.0, Some(1), Some(0.1), [1.0, 0.0, 0.0]),
+    ] {
+        let found = shares(&options(temperature, top_k, top_p));
+        let is_near = |(found, expected): (&f64, &f64)| (found - expected).abs() < 0.03 && (*expected > 0.0 || *found == 0.0);
+        assert!(found.iter().zip(&expected).all(is_near), "{temperature} {top_k:?} {top_p:?}: {found:?}");
+    }
+}
+
+#[test]
+fn the_penalty_makes_seen_tokens_less_likely_whatever_their_sign() {
+    let logits = Tensor::new(&[2f32, -1.0, 1.5], &Device::Cpu).unwrap();
+    let sampler = Sampler::new(&[0, 1, 0], &GenerateOptions { repeat_penalty: 2.0, ..GenerateOptions::greedy(1) });
+    assert_eq!(sampler.penalised(&logits).unwrap().to_vec1::<f32>().unwrap(), [1.0, -2.0, 1.5]);
+    let mut sampler = Sampler::new(&[0], &GenerateOptions { repeat_penalty: 2.0, ..GenerateOptions::greedy(1) });
+    assert_eq!([sampler.sample(&logits).unwrap().unwrap(), sampler.sample(&logits).unwrap().unwrap()], [2, 0]);
+}
+
+/// Recorded with `LogitsProcessor` of candle-transformers 0.11.1.
+#[test]
+fn the_stream_is_that_of_candle_transformers() {
+    let logits = Tensor::arange(0f32, 64.0, &Device::Cpu).unwrap().affine(0.05, 0.0).unwrap();
+    let draw = |options: &GenerateOptions| -> Vec<u32> {
+        let mut sampler = Sampler::new(&[], options);
+        (0..8).map(|_| sampler.sample(&logits).unwrap().unwrap()).collect()
+    };
+    assert_eq!(draw(&options(0.8, None, None)), RECORDED[0]);
+    assert_eq!(draw(&options(0.8, Some(9), None)), RECORDED[1]);
+    assert_eq!(draw(&options(0.8, None, Some(0.5))), RECORDED[2]);
+    assert_eq!(draw(&options(0.8, Some(30), Some(0.5))), RECORDED[3]);
+}
+
+const RECORDED: [[u32; 8]; 4] = [
+    [57, 28, 63, 47, 34, 38, 58, 50],
+    [61, 62, 55, 58, 63, 63, 61, 59],
+    [60, 54, 63, 57, 55, 55, 61, 58],
+    [59, 63, 62, 56, 53, 53, 60, 57],
+];
