@@ -15,11 +15,11 @@ pub(super) fn read(path: &Path, bytes: &[u8], limit: Option<usize>, is_wanted: &
     if without_bom(bytes).trim_ascii().is_empty() {
         return Err(Error::malformed(path, "the file is empty: expected CSV, JSONL, JSON or Parquet"));
     }
-    match Format::of(path, bytes) {
-        Format::Csv => csv::read(path, text(path, bytes)?, None, limit),
-        Format::Json => json::read(path, text(path, bytes)?, limit),
-        Format::Parquet => parquet::read(path, bytes, limit, is_wanted),
-        Format::Compressed => Err(Error::malformed(path, "the file is compressed: unpack it first")),
+    match FileFormat::of(path, bytes) {
+        FileFormat::Csv => csv::read(path, text(path, bytes)?, None, limit),
+        FileFormat::Json => json::read(path, text(path, bytes)?, limit),
+        FileFormat::Parquet => parquet::read(path, bytes, limit, is_wanted),
+        FileFormat::Compressed => Err(Error::malformed(path, "the file is compressed: unpack it first")),
     }
 }
 
@@ -32,7 +32,7 @@ pub(super) fn headerless(
     is_last: fn(&str) -> bool,
     limit: Option<usize>,
 ) -> Option<Result<Table>> {
-    if Format::of(path, bytes) != Format::Csv {
+    if FileFormat::of(path, bytes) != FileFormat::Csv {
         return None;
     }
     let text = text(path, bytes).ok()?;
@@ -48,7 +48,7 @@ pub(super) fn extension(path: &Path) -> Option<&'static str> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Format {
+enum FileFormat {
     Csv,
     /// An array of objects, or one object per line.
     Json,
@@ -56,7 +56,7 @@ enum Format {
     Compressed,
 }
 
-impl Format {
+impl FileFormat {
     fn of(path: &Path, bytes: &[u8]) -> Self {
         match extension(path) {
             Some("csv") => return Self::Csv,

@@ -4,18 +4,18 @@ use super::*;
 
 #[test]
 fn extension_decides_before_content() {
-    assert_eq!(Format::of(Path::new("a.CSV"), b"[1]"), Format::Csv);
-    assert_eq!(Format::of(Path::new("a.jsonl"), b"x,y"), Format::Json);
-    assert_eq!(Format::of(Path::new("a.parquet"), b"x,y"), Format::Parquet);
+    assert_eq!(FileFormat::of(Path::new("a.CSV"), b"[1]"), FileFormat::Csv);
+    assert_eq!(FileFormat::of(Path::new("a.jsonl"), b"x,y"), FileFormat::Json);
+    assert_eq!(FileFormat::of(Path::new("a.parquet"), b"x,y"), FileFormat::Parquet);
 }
 
 #[test]
 fn content_decides_without_a_known_extension() {
-    assert_eq!(Format::of(Path::new("a.txt"), b"\xef\xbb\xbf \n[{}]"), Format::Json);
-    assert_eq!(Format::of(Path::new("a"), b"{}"), Format::Json);
-    assert_eq!(Format::of(Path::new("a.data"), b"PAR1...."), Format::Parquet);
-    assert_eq!(Format::of(Path::new("a.tsv"), b"question,chosen"), Format::Csv);
-    assert_eq!(Format::of(Path::new("a.csv.gz"), b"\x1f\x8b\x08"), Format::Compressed);
+    assert_eq!(FileFormat::of(Path::new("a.txt"), b"\xef\xbb\xbf \n[{}]"), FileFormat::Json);
+    assert_eq!(FileFormat::of(Path::new("a"), b"{}"), FileFormat::Json);
+    assert_eq!(FileFormat::of(Path::new("a.data"), b"PAR1...."), FileFormat::Parquet);
+    assert_eq!(FileFormat::of(Path::new("a.tsv"), b"question,chosen"), FileFormat::Csv);
+    assert_eq!(FileFormat::of(Path::new("a.csv.gz"), b"\x1f\x8b\x08"), FileFormat::Compressed);
 }
 
 #[test]

@@ -104,7 +104,7 @@ pub fn load_questions(path: &Path, limit: Option<usize>) -> Result<QuestionSet> 
         None => format::read(path, &bytes, limit, &is_wanted)?,
     };
     let malformed = |problem: String| Error::malformed(path, problem);
-    let layout = Layout::of(&table).map_err(malformed)?;
+    let layout = QuestionColumns::of(&table).map_err(malformed)?;
     let mut questions = Vec::new();
     for (row, record) in table.records.iter().enumerate() {
         let of_row = layout.questions(row, record).map_err(|problem| malformed(format!("row {row}: {problem}")))?;
@@ -122,7 +122,7 @@ fn is_letter(text: &str) -> bool {
 }
 
 /// What the columns of a file mean.
-enum Layout {
+enum QuestionColumns {
     /// TruthfulQA's generation task: best, correct and incorrect answers.
     Truthful([String; 3]),
     /// TruthfulQA's multiple-choice task: `mc1_targets` and `mc2_targets`.
@@ -135,7 +135,7 @@ enum Layout {
     Choices(String, String),
 }
 
-impl Layout {
+impl QuestionColumns {
     fn of(table: &Table) -> Result<Self, String> {
         let all = |names: &[&str]| -> Result<Option<Vec<String>>, String> {
             names.iter().map(|name| find(&table.columns, name)).collect()

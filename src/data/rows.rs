@@ -18,7 +18,7 @@ pub(super) enum Columns {
     /// A question or conversation and two responses. If there is no prompt, the responses are whole conversations.
     Pairs { prompt: Option<String>, chosen: String, rejected: String },
     /// The columns of TruthfulQA's own files.
-    Truthful(truthfulqa::Columns),
+    Truthful(truthfulqa::TruthfulColumns),
 }
 
 impl Columns {
@@ -30,7 +30,7 @@ impl Columns {
         let rejected = find_any(columns, &REJECTED)?;
         if chosen.is_none()
             && rejected.is_none()
-            && let Some(columns) = truthfulqa::Columns::of(columns)?
+            && let Some(columns) = truthfulqa::TruthfulColumns::of(columns)?
         {
             return Ok(Self::Truthful(columns));
         }

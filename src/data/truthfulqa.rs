@@ -12,13 +12,13 @@ pub(super) const NAMES: [&str; 3] = ["question", "best_answer", "incorrect_answe
 
 /// Column names as the file at hand spells them.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Columns {
+pub(super) struct TruthfulColumns {
     question: String,
     best: String,
     incorrect: String,
 }
 
-impl Columns {
+impl TruthfulColumns {
     /// Finds the three columns; returns `None` unless all are present.
     pub(super) fn of(columns: &[String]) -> Result<Option<Self>, String> {
         let [question, best, incorrect] = NAMES;

@@ -8,7 +8,7 @@ fn pairs(question: &str, best: &str, incorrect: Value, which: TruthfulPairs) -> 
     let record = json!({"Question": question, "Best Answer": best, "Incorrect Answers": incorrect});
     let columns: Vec<String> = ["Question", "Best Answer", "Incorrect Answers"].map(String::from).to_vec();
     let record = record.as_object().cloned().unwrap_or_default();
-    Columns::of(&columns).unwrap().unwrap().pairs(5, &record, which)
+    TruthfulColumns::of(&columns).unwrap().unwrap().pairs(5, &record, which)
 }
 
 fn rejected(pairs: &[Result<Pair, String>]) -> Vec<&str> {

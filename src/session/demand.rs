@@ -30,12 +30,12 @@ pub struct Demand {
     /// The most that residuals take of main memory before they go to a file.
     pub(super) cache_memory: Option<Bytes>,
     /// Texts that are generated at once.
-    pub(super) sweep: Sweep,
+    pub(super) sweep: SweepSize,
 }
 
 /// Texts that are generated at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Sweep {
+pub(super) struct SweepSize {
     /// Number of texts.
     pub branches: usize,
     /// Tokens of the longest prompt.
@@ -81,7 +81,7 @@ impl Demand {
 
     /// The same command also generates texts.
     pub fn and_generation(mut self, branches: usize, prompt_tokens: usize, new_tokens: usize) -> Self {
-        self.sweep = Sweep { branches, prompt_tokens, new_tokens };
+        self.sweep = SweepSize { branches, prompt_tokens, new_tokens };
         self
     }
 
@@ -151,7 +151,7 @@ impl Demand {
     }
 }
 
-impl Sweep {
+impl SweepSize {
     /// Tokens that the cache of a text has room for.
     pub fn tokens(&self, config: &Config) -> u64 {
         self.prompt_tokens.saturating_add(self.new_tokens).min(config.max_position_embeddings) as u64

@@ -6,7 +6,7 @@ use std::fmt;
 use candle_core::DType;
 
 use super::cache_place::CachePlace;
-use super::demand::{Demand, Need, Sweep, keys_a_token, logits_a_branch};
+use super::demand::{Demand, Need, SweepSize, keys_a_token, logits_a_branch};
 use crate::error::Error;
 use crate::machine::bytes::Bytes;
 use crate::machine::device::DeviceMemory;
@@ -126,7 +126,7 @@ fn changes(from: &Demand, from_dtype: DType, to: &Demand, dtype: DType) -> Vec<R
 }
 
 /// Fewer texts at once, or shorter ones, that fit beside the rest of a need.
-fn shorter_sweeps(sweep: Sweep, config: &Config, need: &Need, dtype: DType, free: Bytes) -> Vec<(Vec<Remedy>, Bytes)> {
+fn shorter_sweeps(sweep: SweepSize, config: &Config, need: &Need, dtype: DType, free: Bytes) -> Vec<(Vec<Remedy>, Bytes)> {
     let others = need.total().0 - need.keys.0 - need.logits.0;
     let room = free.0.saturating_sub(others);
     let (a_token, logits) = (keys_a_token(config) * dtype.size_in_bytes() as u64, logits_a_branch(config));

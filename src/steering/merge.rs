@@ -63,11 +63,11 @@ struct Shard {
     path: PathBuf,
     data_start: u64,
     strings: BTreeMap<String, String>,
-    tensors: Vec<(String, TensorInfo, Content)>,
+    tensors: Vec<(String, TensorInfo, MergedFile)>,
 }
 
 #[derive(Debug)]
-enum Content {
+enum MergedFile {
     /// As in the original, at these offsets of its data.
     Copied,
     New(Vec<u8>),
@@ -162,7 +162,7 @@ impl Merge {
             let dtype = shard.tensors[at].1.dtype;
             let bytes = vec![0; outputs * dtype.bitsize() / 8];
             let info = TensorInfo { dtype, shape: vec![outputs], data_offsets: (0, bytes.len()) };
-            shard.tensors.push((format!("{module}.bias"), info, Content::New(bytes)));
+            shard.tensors.push((format!("{module}.bias"), info, MergedFile::New(bytes)));
         }
         Ok(())
     }
@@ -186,7 +186,7 @@ impl Merge {
                 Error::NotFinite(format!("layer {layer}: {magnitude} times the vector is not finite in {}", info.dtype))
             }
         })?;
-        shard.tensors[at].2 = Content::New(sum);
+        shard.tensors[at].2 = MergedFile::New(sum);
         Ok(())
     }
 
@@ -237,7 +237,7 @@ impl Shard {
         let length = u64::from_le_bytes(length);
         let header: Metadata = serde_json::from_reader(file.take(length))
             .map_err(|error| Error::malformed(path, format!("broken safetensors header: {error}")))?;
-        let named = |name: String| header.info(&name).cloned().map(|info| (name, info, Content::Copied));
+        let named = |name: String| header.info(&name).cloned().map(|info| (name, info, MergedFile::Copied));
         Ok(Self {
             path: path.to_owned(),
             data_start: 8 + length,
@@ -254,8 +254,8 @@ impl Shard {
     fn content(&self, at: usize) -> Result<Vec<u8>> {
         let (_, info, content) = &self.tensors[at];
         match content {
-            Content::New(bytes) => Ok(bytes.clone()),
-            Content::Copied => {
+            MergedFile::New(bytes) => Ok(bytes.clone()),
+            MergedFile::Copied => {
                 let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
                 let read = File::open(&self.path).and_then(|mut file| {
                     file.seek(SeekFrom::Start(self.data_start + info.data_offsets.0 as u64))?;
@@ -276,11 +276,11 @@ impl Shard {
         for (_, info, content) in &self.tensors {
             let length = (info.data_offsets.1 - info.data_offsets.0) as u64;
             match content {
-                Content::New(bytes) => {
+                MergedFile::New(bytes) => {
                     file.write_all(bytes).map_err(write)?;
                     on_bytes(length)?;
                 }
-                Content::Copied => {
+                MergedFile::Copied => {
                     let start = self.data_start + info.data_offsets.0 as u64;
                     original.seek(SeekFrom::Start(start)).map_err(|source| Error::read(&self.path, source))?;
                     let mut left = length;

@@ -51,7 +51,7 @@ pub struct Checkpoint {
 
 /// What is no tensor.
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct CheckpointHeader {
     format_version: u32,
     steps: usize,
     epoch: usize,
@@ -169,7 +169,7 @@ impl View for &Array {
 }
 
 fn to_bytes(settings: &Value, state: &TrainState) -> Result<Vec<u8>> {
-    let header = Header {
+    let header = CheckpointHeader {
         format_version: 1,
         steps: state.steps,
         epoch: state.epoch,
@@ -245,7 +245,7 @@ fn parse(path: &Path, bytes: &[u8], check_hash: bool) -> Result<Checkpoint> {
     if version(&value) != Some(1) {
         return Err(broken(path, "its format is not that of this bipo: continue with the one that wrote it"));
     }
-    let header: Header = serde_json::from_value(value).map_err(|error| broken(path, error))?;
+    let header: CheckpointHeader = serde_json::from_value(value).map_err(|error| broken(path, error))?;
     let state = Reader { path, tensors }.state(&header)?;
     Ok(Checkpoint { settings: header.settings, state })
 }
@@ -256,7 +256,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn state(&self, header: &Header) -> Result<TrainState> {
+    fn state(&self, header: &CheckpointHeader) -> Result<TrainState> {
         let fail = |problem: &str| Err(broken(self.path, problem));
         let v = self.f32s("v")?;
         let best_v = self.tensors.tensor("best_v").is_ok().then(|| self.f32s("best_v")).transpose()?;

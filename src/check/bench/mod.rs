@@ -72,7 +72,7 @@ pub struct Steps {
 
 /// Speed of a sweep.
 #[derive(Debug, Clone, Serialize)]
-pub struct Sweep {
+pub struct SweepSpeed {
     /// Number of magnitudes, whose texts are decoded together.
     pub magnitudes: usize,
     /// Number of tokens generated at all magnitudes together.
@@ -130,7 +130,7 @@ pub fn steps(model: &Model, options: &BenchOptions) -> Result<Steps> {
 ///
 /// # Errors
 /// A tensor operation fails.
-pub fn sweep(model: &Model, magnitudes: usize, options: &BenchOptions) -> Result<Sweep> {
+pub fn sweep(model: &Model, magnitudes: usize, options: &BenchOptions) -> Result<SweepSpeed> {
     let mut rng = ChaCha8Rng::seed_from_u64(12);
     let prompt = random_ids(options.prompt_tokens, model, &mut rng);
     let v: Vec<f32> = (0..model.config.hidden_size).map(|_| rng.random_range(-0.01..0.01)).collect();
@@ -148,7 +148,7 @@ pub fn sweep(model: &Model, magnitudes: usize, options: &BenchOptions) -> Result
     let tokens = run(options.new_tokens)?;
     model.device().synchronize()?;
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Sweep { magnitudes, tokens, seconds, tokens_per_s: tokens as f64 / seconds })
+    Ok(SweepSpeed { magnitudes, tokens, seconds, tokens_per_s: tokens as f64 / seconds })
 }
 
 fn config(layer: usize, batch_size: usize) -> TrainConfig {

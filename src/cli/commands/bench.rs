@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bipo::check::bench::{self, BenchOptions, PeakMemory, Steps, Sweep};
+use bipo::check::bench::{self, BenchOptions, PeakMemory, Steps, SweepSpeed};
 use bipo::machine::bytes::Bytes;
 use bipo::machine::device;
 use bipo::model::Model;
@@ -21,7 +21,7 @@ use crate::terminal::{self, Log};
 
 /// Text and JSON are views of this.
 #[derive(Debug, Serialize)]
-struct Report {
+struct BenchReport {
     schema_version: u32,
     bipo_version: &'static str,
     device: String,
@@ -31,7 +31,7 @@ struct Report {
     load_s: f64,
     matmul_flops_per_s: f64,
     training: Training,
-    sweeps: Vec<Sweep>,
+    sweeps: Vec<SweepSpeed>,
     /// Of the device where it has its own memory, else of this process.
     peak_memory_bytes: Option<u64>,
     /// What is counted before loading, of a device with its own memory.
@@ -75,7 +75,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     };
     let sweeps = options.sweeps.iter().map(sweep).collect::<Result<Vec<_>>>()?;
     let (in_memory, mapped) = model.weight_bytes();
-    let report = Report {
+    let report = BenchReport {
         schema_version: 1,
         bipo_version: env!("CARGO_PKG_VERSION"),
         device: device::describe(model.device()),
@@ -146,7 +146,7 @@ fn load(args: &BenchArgs, device: Device, options: &BenchOptions, log: Log) -> R
     Ok(Measured { name: shape.to_string(), model, placement, load_s: started.elapsed().as_secs_f64() })
 }
 
-impl Report {
+impl BenchReport {
     fn to_text(&self) -> String {
         let Training { steps, share_of_matmul, batch_size, prompt_tokens, response_tokens, .. } = &self.training;
         let memory = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| Bytes(bytes).to_string());

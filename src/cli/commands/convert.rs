@@ -26,12 +26,12 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     let encoded = vector.encode(format, output)?;
     warn(&vector, format, &encoded, output, log);
     write_atomic(output, &encoded.bytes)?;
-    let report = Report {
+    let report = ConversionReport {
         schema_version: 1,
         output: output.display().to_string(),
         format,
         hidden_size: vector.hidden_size(),
-        layers: vector.layers.iter().map(|(layer, v)| LayerReport { layer: *layer, norm: l2_norm(v) }).collect(),
+        layers: vector.layers.iter().map(|(layer, v)| ConvertedLayer { layer: *layer, norm: l2_norm(v) }).collect(),
         inputs: described,
         lost: encoded.lost,
     };
@@ -104,18 +104,18 @@ fn warn(vector: &SteeringVector, format: Format, encoded: &Encoded, output: &Pat
 }
 
 #[derive(Serialize)]
-struct Report {
+struct ConversionReport {
     schema_version: u32,
     output: String,
     format: Format,
     hidden_size: usize,
-    layers: Vec<LayerReport>,
+    layers: Vec<ConvertedLayer>,
     inputs: Vec<InputReport>,
     lost: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
-struct LayerReport {
+struct ConvertedLayer {
     layer: usize,
     norm: f64,
 }
@@ -129,10 +129,10 @@ struct InputReport {
     norm: f64,
 }
 
-impl Report {
+impl ConversionReport {
     fn to_text(&self) -> String {
         let mut text = format!("{}\n{}  hidden size {}\n", self.output, self.format.name(), self.hidden_size);
-        for LayerReport { layer, norm } in &self.layers {
+        for ConvertedLayer { layer, norm } in &self.layers {
             text += &format!("layer {layer}  |v| {norm:.4}\n");
         }
         text

@@ -12,8 +12,8 @@ use bipo::train::layer_search::{self, LayerResult, LayerSearch, hold_out, middle
 
 use super::run::{self, Prepared};
 use super::search::command::train_command;
-use super::search::observer::Reporter;
-use super::search::report::{Report, line_of};
+use super::search::observer::SearchObserver;
+use super::search::report::{LayerRanking, line_of};
 use crate::args::{LayersArgs, given};
 use crate::terminal::{self, Log};
 
@@ -48,7 +48,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     log.info(plan.size().to_string());
     let cache_bytes = plan.size().total().0;
 
-    let mut reporter = Reporter::new(log, plan.size().pairs, steps * config.layers.as_slice().len())?;
+    let mut reporter = SearchObserver::new(log, plan.size().pairs, steps * config.layers.as_slice().len())?;
     let search = LayerSearch::new(&model, plan, &config, |done, total| reporter.cached(done, total))?;
     let mut results: Vec<LayerResult> = Vec::new();
     let ended = search.run(&mut reporter, &mut |result| {
@@ -64,7 +64,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     };
     layer_search::rank(&mut results);
     let winner = results.first().filter(|best| best.failure.is_none());
-    let report = Report {
+    let report = LayerRanking {
         schema_version: 1,
         model: opened.files.name.clone(),
         dataset: dataset.name,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::interrupt::Interrupt;
 use super::run::{self, Prepared};
 use super::training::init::Init;
-use super::training::observer::Reporter;
+use super::training::observer::TrainObserver;
 use super::training::outcome::{report, report_finished, results, times};
 use super::training::output_dir::{OutputDir, Start};
 use super::training::run_files::{VECTOR_FILE, draw_curve, pretty, write_card};
@@ -65,7 +65,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     checkpoint::write(&args.output_dir, &identity, &state)?;
     write_atomic(&args.output_dir.join("config.json"), &pretty(&settings))?;
     let interrupt = Interrupt::listen(log)?;
-    let mut reporter = Reporter::new(args, log, &vector_of, &identity, state.steps, interrupt.clone())?;
+    let mut reporter = TrainObserver::new(args, log, &vector_of, &identity, state.steps, interrupt.clone())?;
     let outcome = bipo::train::train(&model, plan, &config, state, &mut reporter)?;
     reporter.finish();
 

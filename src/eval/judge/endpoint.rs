@@ -138,7 +138,7 @@ impl Default for Patience {
 
 /// Why a question got no reply.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum RequestFailure {
     /// The server refused this question.
     Refused(String),
     /// All attempts failed.
@@ -151,7 +151,7 @@ pub(super) enum Failure {
 
 /// Why a request got no reply, and whether it can be retried.
 enum Trouble {
-    Final(Failure),
+    Final(RequestFailure),
     Passing { problem: String, wait: Option<Duration> },
 }
 
@@ -181,11 +181,11 @@ impl<'a> Client<'a> {
     }
 
     /// Returns the judge's reply, or what is wrong with it if it is not a chat completion. Returns early once `stop` is set.
-    pub fn ask(&self, messages: &[Message], stop: &AtomicBool) -> Result<Result<String, String>, Failure> {
+    pub fn ask(&self, messages: &[Message], stop: &AtomicBool) -> Result<Result<String, String>, RequestFailure> {
         let mut attempt = 1;
         loop {
             if stop.load(Ordering::SeqCst) {
-                return Err(Failure::Stopped);
+                return Err(RequestFailure::Stopped);
             }
             let (problem, wait) = match self.once(messages) {
                 Ok(reply) => return Ok(reply),
@@ -194,7 +194,7 @@ impl<'a> Client<'a> {
             };
             let wait = wait.unwrap_or_else(|| self.backoff(attempt));
             if attempt >= self.patience.attempts || wait > self.patience.longest_wait {
-                return Err(Failure::GaveUp(format!("{problem} (attempt {attempt})")));
+                return Err(RequestFailure::GaveUp(format!("{problem} (attempt {attempt})")));
             }
             sleep(wait, stop);
             attempt += 1;
@@ -234,13 +234,13 @@ impl<'a> Client<'a> {
                     None if self.endpoint.takes_key() => "set BIPO_JUDGE_KEY",
                     None => "a key is sent over https or to this machine alone",
                 };
-                Err(Trouble::Final(Failure::Hopeless(format!("{}; {key}", self.answered(status, &body)))))
+                Err(Trouble::Final(RequestFailure::Hopeless(format!("{}; {key}", self.answered(status, &body)))))
             }
-            404 | 405 | 300..400 => Err(Trouble::Final(Failure::Hopeless(format!(
+            404 | 405 | 300..400 => Err(Trouble::Final(RequestFailure::Hopeless(format!(
                 "{}; are the URL and the model's name right?",
                 self.answered(status, &body)
             )))),
-            _ => Err(Trouble::Final(Failure::Refused(self.answered(status, &body)))),
+            _ => Err(Trouble::Final(RequestFailure::Refused(self.answered(status, &body)))),
         }
     }
 

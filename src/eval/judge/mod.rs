@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use super::bootstrap::Estimate;
 use crate::data::Message;
 use crate::{Error, Result};
-use endpoint::{Client, Failure};
+use endpoint::{Client, RequestFailure};
 use results::{Record, Results};
 
 pub use endpoint::{ApiKey, Endpoint, KEY_VARIABLES, Patience};
@@ -175,7 +175,7 @@ pub fn judge(
             Ok(score) => {
                 results.as_mut().map_or(Ok(()), |file| file.add(&record(config, &keys[index], &generations[index], score)))
             }
-            Err(Failure::Hopeless(ref problem)) => Err(Error::Judge(problem.clone())),
+            Err(RequestFailure::Hopeless(ref problem)) => Err(Error::Judge(problem.clone())),
             Err(_) => Ok(()),
         };
         if let Err(error) = scored {
@@ -183,8 +183,8 @@ pub fn judge(
             first_error.get_or_insert(error);
         }
         let outcome = answer.map_err(|failure| match failure {
-            Failure::Refused(problem) | Failure::GaveUp(problem) | Failure::Hopeless(problem) => problem,
-            Failure::Stopped => NOT_ASKED.to_owned(),
+            RequestFailure::Refused(problem) | RequestFailure::GaveUp(problem) | RequestFailure::Hopeless(problem) => problem,
+            RequestFailure::Stopped => NOT_ASKED.to_owned(),
         });
         outcomes.insert(&keys[index], outcome);
     });
@@ -207,7 +207,7 @@ pub fn judge(
     })
 }
 
-type Answer = Result<u8, Failure>;
+type Answer = Result<u8, RequestFailure>;
 
 /// Grades the generations at the indices `pending`, at most `concurrency` at a time. `on_answer` runs on the calling thread. It
 /// gets the number of finished generations, the index of this one, its score (`None` while no answer comes), and a flag that
@@ -224,13 +224,13 @@ fn ask_all(
         while let Some(index) = pending.get(next.fetch_add(1, Ordering::SeqCst)) {
             let mut answer = score(&client, &config.rubric, &generations[*index], &stop);
             match answer {
-                Err(Failure::Stopped) => {}
+                Err(RequestFailure::Stopped) => {}
                 // If no request was answered yet, every other request would also fail after all of its attempts.
-                Err(Failure::GaveUp(problem)) if !answered.load(Ordering::SeqCst) => {
+                Err(RequestFailure::GaveUp(problem)) if !answered.load(Ordering::SeqCst) => {
                     stop.store(true, Ordering::SeqCst);
-                    answer = Err(Failure::Hopeless(problem));
+                    answer = Err(RequestFailure::Hopeless(problem));
                 }
-                Err(Failure::Hopeless(_)) => stop.store(true, Ordering::SeqCst),
+                Err(RequestFailure::Hopeless(_)) => stop.store(true, Ordering::SeqCst),
                 _ => answered.store(true, Ordering::SeqCst),
             }
             if sender.send((*index, answer)).is_err() || stop.load(Ordering::SeqCst) {
@@ -269,7 +269,7 @@ fn score(client: &Client, rubric: &Rubric, generation: &Generation, stop: &Atomi
             Err(wrong) => problem = wrong,
         }
     }
-    Err(Failure::Refused(problem))
+    Err(RequestFailure::Refused(problem))
 }
 
 /// Returns a hash of everything that a score depends on.

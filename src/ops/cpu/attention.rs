@@ -21,7 +21,7 @@ const FEW_QUERIES: usize = 4;
 const SCORES: usize = 1 << 18;
 
 /// The slices of q, k and v, and the shape of the heads.
-struct Inputs<'a> {
+struct AttentionInputs<'a> {
     shape: &'a Attention,
     q: &'a [f32],
     k: &'a [f32],
@@ -40,7 +40,7 @@ pub fn forward(shape: &Attention, [q, k, v]: [&Tensor; 3], segments: &[Segment])
     let (rows, width) = q.dims2()?;
     let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
     let (q, k, v) = (HostSlice::new(&q)?, HostSlice::new(&k)?, HostSlice::new(&v)?);
-    let inputs = Inputs { shape, q: &q, k: &k, v: &v };
+    let inputs = AttentionInputs { shape, q: &q, k: &k, v: &v };
     let tasks = tasks(shape, segments);
     let parts: Vec<Vec<f32>> = tasks.par_iter().map(|(segment, kv_head)| inputs.forward(segment, *kv_head)).collect();
     let y = join_heads(shape, rows, &tasks, |task| &parts[task]);
@@ -52,7 +52,7 @@ pub fn vjp(shape: &Attention, [q, k, v]: [&Tensor; 3], segments: &[Segment], dy:
     let ((q_rows, q_width), (k_rows, k_width)) = (q.dims2()?, k.dims2()?);
     let (q, k, v, dy) = (q.contiguous()?, k.contiguous()?, v.contiguous()?, dy.contiguous()?);
     let (q, k, v, dy) = (HostSlice::new(&q)?, HostSlice::new(&k)?, HostSlice::new(&v)?, HostSlice::new(&dy)?);
-    let (inputs, dy) = (Inputs { shape, q: &q, k: &k, v: &v }, &*dy);
+    let (inputs, dy) = (AttentionInputs { shape, q: &q, k: &k, v: &v }, &*dy);
     let tasks = tasks(shape, segments);
     let parts: Vec<TaskGradients> = tasks.par_iter().map(|(segment, kv_head)| inputs.vjp(segment, *kv_head, dy)).collect();
     let dq = join_heads(shape, q_rows, &tasks, |task| &parts[task].dq);
@@ -110,7 +110,7 @@ fn add_key_rows(shape: &Attention, y: &mut [f32], segment: &Segment, kv_head: us
     }
 }
 
-impl<'a> Inputs<'a> {
+impl<'a> AttentionInputs<'a> {
     /// The outputs of one task. → `(G, Q, D)`
     fn forward(&self, segment: &Segment, kv_head: usize) -> Vec<f32> {
         if segment.queries.len() <= FEW_QUERIES {

@@ -1,105 +1,16 @@
-//! Vector files of every format: how the format is recognised, how a file is read before its layer is known, and which metadata
-//! is lost in writing.
+//! Vector files of every format: how the format is recognised, and how a file is read before its layer is known.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::json::UNKNOWN_MODEL_TYPE;
-use super::{Metadata, Positions, SteeringVector, gguf, json, numpy, pt, pt_writer, safetensors};
+use super::contents::{LARGEST_FILE, Vectors};
+use super::format::Format;
+use super::{Metadata, SteeringVector, gguf, json, numpy, pt, pt_writer, safetensors};
 use crate::machine::files::open_input;
 use crate::{Error, Result};
-
-/// File formats that bipo reads and writes; docs/formats.md describes each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// bipo's own format, or a plain tensor: `.safetensors`.
-    Safetensors,
-    /// PyTorch's zip archive: `.pt`.
-    Pt,
-    /// The control vector of llama.cpp, repeng and EasySteer: `.gguf`.
-    Gguf,
-    /// IBM activation-steering's JSON: `.svec`.
-    Svec,
-    /// NumPy's array file: `.npy`.
-    Npy,
-    /// A vector with all of its metadata as JSON, or a bare list of numbers: `.json`.
-    Json,
-}
-
-impl Format {
-    const ALL: [(Self, &str); 6] = [
-        (Self::Safetensors, "safetensors"),
-        (Self::Pt, "pt"),
-        (Self::Gguf, "gguf"),
-        (Self::Svec, "svec"),
-        (Self::Npy, "npy"),
-        (Self::Json, "json"),
-    ];
-
-    /// Returns the format in which a file of this name is written.
-    ///
-    /// # Errors
-    /// The extension is not known.
-    pub fn of(path: &Path) -> Result<Self> {
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
-        let known = Self::ALL.iter().find(|(_, name)| *name == extension);
-        known.map(|(format, _)| *format).ok_or_else(|| {
-            let names: Vec<String> = Self::ALL.iter().map(|(_, name)| format!(".{name}")).collect();
-            let names = names.join(", ");
-            Error::Argument(format!("{}: no format has this extension; the output must end in {names}", path.display()))
-        })
-    }
-
-    /// Returns the extension of the format's files, without the dot.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(format, _)| *format == self).map_or("", |(_, name)| name)
-    }
-
-    /// Describes how the program that the format belongs to will use the vector differently from bipo, although the file is
-    /// correct.
-    pub fn caveats(self, vector: &SteeringVector) -> Vec<String> {
-        let Metadata { model_type, positions, spans, .. } = &vector.metadata;
-        let ruled = *positions != Positions::default() || spans.is_some();
-        let unknown = model_type.is_none();
-        let caveats = match self {
-            Self::Gguf => vec![
-                (ruled, "llama.cpp adds it at every position; where bipo adds it is kept for bipo alone".to_owned()),
-                (unknown, format!("the model type is not known: controlvector.model_hint is {UNKNOWN_MODEL_TYPE:?}")),
-            ],
-            Self::Svec => vec![
-                (true, "activation-steering adds direction N to the input of block N, bipo to its output".to_owned()),
-                (unknown, format!("the model type is not known: model_type is {UNKNOWN_MODEL_TYPE:?}")),
-            ],
-            _ => Vec::new(),
-        };
-        caveats.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text).collect()
-    }
-
-    /// Returns the metadata keys of the vector that a file of this format cannot hold.
-    fn lost(self, vector: &SteeringVector) -> Vec<&'static str> {
-        let Metadata { base_model, model_type, num_hidden_layers, positions, spans, training, combination } = &vector.metadata;
-        let bare = matches!(self, Self::Pt | Self::Npy);
-        let keys = [
-            ("layer", bare),
-            ("model_type", bare && model_type.is_some()),
-            ("base_model", base_model.is_some()),
-            ("num_hidden_layers", num_hidden_layers.is_some()),
-            ("positions", *positions != Positions::default()),
-            ("spans", spans.is_some()),
-            ("training", training.is_some()),
-            ("combination", combination.is_some()),
-        ];
-        match self {
-            Self::Safetensors | Self::Gguf | Self::Json => Vec::new(),
-            Self::Pt | Self::Svec | Self::Npy => keys.into_iter().filter(|(_, lost)| *lost).map(|(key, _)| key).collect(),
-        }
-    }
-}
 
 /// The bytes of a vector file, and the metadata that they leave out.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,13 +55,6 @@ impl SteeringVector {
             ))),
         }
     }
-}
-
-/// The vectors of a file: one for each layer, or a single one whose layer the file does not say.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Vectors {
-    Placed(BTreeMap<usize, Vec<f32>>),
-    Unplaced(Vec<f32>),
 }
 
 /// A vector file as it was read. The layer of its vector may not be known yet.
@@ -271,9 +175,6 @@ impl VectorFile {
         placed.chain(unplaced.map(|v| ("the vector".to_owned(), v)))
     }
 }
-
-/// Largest size in bytes of a vector file: it has room for more than 200 layers of hidden size 16384.
-pub(super) const LARGEST_FILE: u64 = 64 << 20;
 
 fn read_limited(path: &Path) -> Result<Vec<u8>> {
     let read = |source| Error::read(path, source);

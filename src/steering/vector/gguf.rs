@@ -9,8 +9,7 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
-use super::file::Vectors;
-use super::json::UNKNOWN_MODEL_TYPE;
+use super::contents::{UNKNOWN_MODEL_TYPE, Vectors};
 use super::{Metadata, SteeringVector};
 use crate::model::gguf::Gguf;
 use crate::{Error, Result};

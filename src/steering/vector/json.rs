@@ -10,7 +10,8 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::file::{Format, Vectors};
+use super::contents::{UNKNOWN_MODEL_TYPE, Vectors};
+use super::format::Format;
 use super::metadata::{Combination, check_version};
 use super::{Metadata, SteeringVector};
 use crate::{Error, Result};
@@ -77,9 +78,6 @@ pub(super) fn to_svec(vector: &SteeringVector) -> Vec<u8> {
     })
 }
 
-/// Model type that is written if it is not known but the format requires one.
-pub(super) const UNKNOWN_MODEL_TYPE: &str = "unknown";
-
 fn widened(vector: &SteeringVector) -> BTreeMap<usize, Vec<f64>> {
     vector.layers.iter().map(|(layer, v)| (*layer, v.iter().copied().map(f64::from).collect())).collect()
 }
@@ -109,8 +107,8 @@ struct Document {
     spans: Option<String>,
     training: Option<Value>,
     combination: Option<Combination>,
-    layers: Option<Layers>,
-    directions: Option<Layers>,
+    layers: Option<LayerDocuments>,
+    directions: Option<LayerDocuments>,
 }
 
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metadata))> {
@@ -121,11 +119,11 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metad
     }
     let document: Document = serde_json::from_slice(bytes).map_err(broken)?;
     match (document.layers, document.directions) {
-        (None, Some(Layers(directions))) => {
+        (None, Some(LayerDocuments(directions))) => {
             let model_type = document.model_type.filter(|name| name != UNKNOWN_MODEL_TYPE);
             Ok((Format::Svec, (Vectors::Placed(directions), Metadata { model_type, ..Metadata::default() })))
         }
-        (Some(Layers(layers)), None) if document.format.as_deref() == Some("bipo") => {
+        (Some(LayerDocuments(layers)), None) if document.format.as_deref() == Some("bipo") => {
             check_version(path, &document.format_version.map(|version| version.to_string()).unwrap_or_default())?;
             let hidden = layers.values().next().map_or(0, Vec::len);
             if document.hidden_size.is_some_and(|stated| stated != hidden) {
@@ -156,9 +154,9 @@ fn parsed<T: FromStr>(path: &Path, key: &str, text: Option<String>) -> Result<Op
 }
 
 /// Numbers by layer. A layer that occurs twice is refused.
-struct Layers(BTreeMap<usize, Vec<f32>>);
+struct LayerDocuments(BTreeMap<usize, Vec<f32>>);
 
-impl<'de> Deserialize<'de> for Layers {
+impl<'de> Deserialize<'de> for LayerDocuments {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(LayersVisitor)
     }
@@ -167,13 +165,13 @@ impl<'de> Deserialize<'de> for Layers {
 struct LayersVisitor;
 
 impl<'de> Visitor<'de> for LayersVisitor {
-    type Value = Layers;
+    type Value = LayerDocuments;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("an object of layer numbers with a list of numbers each")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Layers, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LayerDocuments, A::Error> {
         let mut layers = BTreeMap::new();
         while let Some(key) = map.next_key::<String>()? {
             let layer = key.parse().map_err(|_| A::Error::custom(format!("key {key:?}: expected a layer's number")))?;
@@ -185,6 +183,6 @@ impl<'de> Visitor<'de> for LayersVisitor {
                 return Err(A::Error::custom(format!("more than {MAX_LAYERS} layers")));
             }
         }
-        Ok(Layers(layers))
+        Ok(LayerDocuments(layers))
     }
 }

@@ -3,7 +3,9 @@
 //! Begin with [`SteeringVector`]; [`VectorFile`] is a file of any known format whose layer may not be known yet.
 
 mod combine;
+mod contents;
 mod file;
+mod format;
 mod gguf;
 mod json;
 mod metadata;
@@ -16,7 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub use combine::{CombineOptions, Input, combine};
-pub use file::{Encoded, Format, VectorFile};
+pub use file::{Encoded, VectorFile};
+pub use format::Format;
 pub use metadata::{Combination, Metadata, Part};
 
 pub use crate::steering::positions::Positions;

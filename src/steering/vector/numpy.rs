@@ -26,7 +26,7 @@ pub(super) fn to_bytes(v: &[f32]) -> Vec<u8> {
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Vec<f32>> {
     let malformed = |problem: String| Error::malformed(path, format!(".npy: {problem}"));
     let (header, data) = split(bytes).map_err(malformed)?;
-    let Header { descr, shape } = Parser { rest: header }.header().map_err(malformed)?;
+    let NpyHeader { descr, shape } = Parser { rest: header }.header().map_err(malformed)?;
     let (size, decode) = decoder(&descr).map_err(malformed)?;
     if shape.is_empty() || shape.iter().filter(|n| **n != 1).count() > 1 {
         return Err(malformed(format!("shape {shape:?}, expected one vector [hidden]: save each layer by itself")));
@@ -67,7 +67,7 @@ fn decoder(descr: &str) -> Result<(usize, Decode), String> {
     })
 }
 
-struct Header {
+struct NpyHeader {
     descr: String,
     shape: Vec<usize>,
 }
@@ -81,7 +81,7 @@ struct Parser<'a> {
 const MAX_AXES: usize = 64;
 
 impl<'a> Parser<'a> {
-    fn header(mut self) -> Result<Header, String> {
+    fn header(mut self) -> Result<NpyHeader, String> {
         let (mut descr, mut shape, mut order) = (None, None, None);
         self.expect("{")?;
         while !self.take("}") {
@@ -100,7 +100,7 @@ impl<'a> Parser<'a> {
             }
         }
         match (descr, shape, order, self.rest.trim().is_empty()) {
-            (Some(descr), Some(shape), Some(true), true) => Ok(Header { descr: descr.to_owned(), shape }),
+            (Some(descr), Some(shape), Some(true), true) => Ok(NpyHeader { descr: descr.to_owned(), shape }),
             _ => Err("header: expected descr, fortran_order and shape".into()),
         }
     }

@@ -8,12 +8,12 @@ use std::path::Path;
 use candle_core::pickle::{Object, Stack};
 
 use super::Metadata;
-use super::file::{LARGEST_FILE, Vectors};
+use super::contents::{LARGEST_FILE, Vectors};
 use crate::error::reason;
 use crate::{Error, Result};
 
 /// Where a tensor is stored in the archive.
-struct Stored {
+struct PickledTensor {
     class: String,
     key: String,
     offset: usize,
@@ -134,7 +134,7 @@ fn integer(object: &Object) -> Option<usize> {
 }
 
 /// Finds the tensor in `_rebuild_tensor_v2(storage, offset, size, stride, …)`, which may be inside `_rebuild_parameter`.
-fn stored(object: &Object) -> Option<Stored> {
+fn stored(object: &Object) -> Option<PickledTensor> {
     let Object::Reduce { callable, args } = object else { return None };
     let (Object::Class { class_name, .. }, Object::Tuple(args)) = (callable.as_ref(), args.as_ref()) else { return None };
     match (class_name.as_str(), args.as_slice()) {
@@ -146,13 +146,19 @@ fn stored(object: &Object) -> Option<Stored> {
                 size.iter().zip(stride).map(|(n, s)| Some((integer(n)?, integer(s)?))).collect();
             let long: Vec<(usize, usize)> = axes?.into_iter().filter(|(n, _)| *n != 1).collect();
             let [(len, stride)] = long.as_slice() else { return None };
-            Some(Stored { class: class_name.clone(), key: key.clone(), offset: integer(offset)?, len: *len, stride: *stride })
+            Some(PickledTensor {
+                class: class_name.clone(),
+                key: key.clone(),
+                offset: integer(offset)?,
+                len: *len,
+                stride: *stride,
+            })
         }
         _ => None,
     }
 }
 
-fn floats(stored: &Stored, data: &[u8]) -> Option<Vec<f32>> {
+fn floats(stored: &PickledTensor, data: &[u8]) -> Option<Vec<f32>> {
     let (size, decode): (usize, fn(&[u8]) -> f32) = match stored.class.as_str() {
         "FloatStorage" => (4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
         "DoubleStorage" => (8, |b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32),

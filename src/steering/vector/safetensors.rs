@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 
-use super::file::Vectors;
+use super::contents::Vectors;
 use super::{Metadata, SteeringVector};
 use crate::{Error, Result};
 

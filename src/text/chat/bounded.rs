@@ -23,7 +23,7 @@ const STACK_BYTES: usize = 256 << 20;
 
 /// Why a template gave no result.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum RenderFailure {
     /// The template took too long, or too much memory.
     Exhausted(String),
     /// The engine panicked, as its built-in filters do for absurdly large numbers.
@@ -33,28 +33,28 @@ pub enum Failure {
 }
 
 /// Runs `work` within the limits, and returns its result.
-pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, RenderFailure> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name("chat template".into()).stack_size(STACK_BYTES);
     // Sending fails if the caller has given up, and then the result is not needed.
     let spawned = thread.spawn(move || sender.send(caught(work)).ok());
-    let spawned = spawned.map_err(|error| Failure::NoThread(error.to_string()))?;
+    let spawned = spawned.map_err(|error| RenderFailure::NoThread(error.to_string()))?;
     let before = anonymous_memory();
     for _ in 0..WAITS {
         match receiver.recv_timeout(WAIT) {
             Ok(result) => {
                 // Joining frees the thread's stack before the next template runs.
                 let _ = spawned.join();
-                return result.ok_or(Failure::Panicked);
+                return result.ok_or(RenderFailure::Panicked);
             }
-            Err(RecvTimeoutError::Disconnected) => return Err(Failure::Panicked),
+            Err(RecvTimeoutError::Disconnected) => return Err(RenderFailure::Panicked),
             Err(RecvTimeoutError::Timeout) => {}
         }
         if anonymous_memory().zip(before).is_some_and(|(now, before)| now.saturating_sub(before) > MAX_GROWTH_BYTES) {
-            return Err(Failure::Exhausted(format!("takes more than {} MiB of memory", MAX_GROWTH_BYTES >> 20)));
+            return Err(RenderFailure::Exhausted(format!("takes more than {} MiB of memory", MAX_GROWTH_BYTES >> 20)));
         }
     }
-    Err(Failure::Exhausted(format!("still running after {} s", (WAITS * WAIT).as_secs())))
+    Err(RenderFailure::Exhausted(format!("still running after {} s", (WAITS * WAIT).as_secs())))
 }
 
 /// Returns the resident memory of this process without mapped files; `None` if the system is not Linux.

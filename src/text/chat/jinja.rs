@@ -10,7 +10,7 @@ use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State};
 use serde::Serialize;
 
-use super::bounded::Failure;
+use super::bounded::RenderFailure;
 use super::limits;
 
 /// Largest number of instructions of a rendering; a conversation of a thousand turns takes a few hundred thousand.
@@ -112,11 +112,11 @@ impl io::Write for LimitedText {
 }
 
 /// Converts a failure to an error of the engine.
-pub fn failed(failure: Failure) -> Error {
+pub fn failed(failure: RenderFailure) -> Error {
     let problem = match failure {
-        Failure::Exhausted(problem) => problem,
-        Failure::Panicked => "an expression that the engine cannot evaluate".to_owned(),
-        Failure::NoThread(reason) => format!("no thread to render it: {reason}"),
+        RenderFailure::Exhausted(problem) => problem,
+        RenderFailure::Panicked => "an expression that the engine cannot evaluate".to_owned(),
+        RenderFailure::NoThread(reason) => format!("no thread to render it: {reason}"),
     };
     Error::new(ErrorKind::InvalidOperation, problem)
 }

@@ -21,7 +21,7 @@ use crate::train::objective::{PairLogProbs, PairReference};
 use crate::{Error, Result};
 
 pub use plan::{CacheOptions, CacheSize, Reuse};
-use store::{Store, StoreWriter, Stored};
+use store::{CachedTensor, Store, StoreWriter};
 
 /// Rows of one pass while the cache is made: enough to keep the matrix products busy.
 const ROWS_A_PASS: usize = 768;
@@ -36,10 +36,10 @@ pub struct Entry {
     /// What the frozen rows contribute to any policy's log-probabilities.
     constant: PairLogProbs,
     /// Residual of the live rows after block L, model dtype. `(live, H)`
-    residual: Stored,
+    residual: CachedTensor,
     /// Keys and values of the frozen rows in the blocks from `Activations::keys_from` on, model dtype.
     /// `(blocks, 2, frozen, K·D)`
-    keys: Option<Stored>,
+    keys: Option<CachedTensor>,
 }
 
 impl Entry {
@@ -175,7 +175,7 @@ impl Activations {
     pub fn batch<'m>(&self, model: &'m Model, entries: &[&Entry]) -> Result<(Batch<'m>, Tensor)> {
         let rows: Vec<&PairRows> = entries.iter().map(|entry| &entry.rows).collect();
         let below = self.layer + 1 - self.keys_from;
-        let keys = |stored: &Stored| -> Result<Tensor> {
+        let keys = |stored: &CachedTensor| -> Result<Tensor> {
             let keys = self.store.get(stored, self.store.device())?;
             Ok(keys.narrow(0, below, keys.dim(0)? - below)?)
         };
@@ -281,9 +281,9 @@ fn check_finite(group: &[PairRows], reference: &Reference) -> Result<()> {
 }
 
 /// Keeps the keys and values of each pair's frozen rows.
-fn keys_of(group: &[PairRows], reference: &Reference, writer: &mut StoreWriter) -> Result<Vec<Option<Stored>>> {
+fn keys_of(group: &[PairRows], reference: &Reference, writer: &mut StoreWriter) -> Result<Vec<Option<CachedTensor>>> {
     let mut start = 0;
-    let keep = |rows: &PairRows| -> Result<Option<Stored>> {
+    let keep = |rows: &PairRows| -> Result<Option<CachedTensor>> {
         let (first, count) = (start, rows.frozen_rows().count());
         start += count;
         match reference.keys.is_empty() || count == 0 {

@@ -18,7 +18,7 @@ use crate::{Error, Result};
 
 /// A cached tensor.
 #[derive(Debug, Clone)]
-pub(super) enum Stored {
+pub(super) enum CachedTensor {
     Memory(Tensor),
     Spilled { start: usize, shape: Shape, dtype: DType },
 }
@@ -40,11 +40,11 @@ impl StoreWriter {
     }
 
     /// Keeps a tensor.
-    pub fn put(&mut self, tensor: Tensor) -> Result<Stored> {
+    pub fn put(&mut self, tensor: Tensor) -> Result<CachedTensor> {
         let bytes = (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
         if bytes <= self.memory_left {
             self.memory_left -= bytes;
-            return Ok(Stored::Memory(tensor.to_device(&self.device)?));
+            return Ok(CachedTensor::Memory(tensor.to_device(&self.device)?));
         }
         // The first that does not fit ends it: what comes after is not searched for smaller pieces.
         self.memory_left = 0;
@@ -53,7 +53,7 @@ impl StoreWriter {
         let data: Cow<[u8]> = View::data(&tensor);
         self.write(&data).map_err(|error| failed(&self.spill_dir, &error))?;
         self.spilled += data.len();
-        Ok(Stored::Spilled { start, shape: tensor.shape().clone(), dtype: tensor.dtype() })
+        Ok(CachedTensor::Spilled { start, shape: tensor.shape().clone(), dtype: tensor.dtype() })
     }
 
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
@@ -95,10 +95,10 @@ impl Store {
     }
 
     /// The tensor, on `device`.
-    pub fn get(&self, stored: &Stored, device: &Device) -> Result<Tensor> {
+    pub fn get(&self, stored: &CachedTensor, device: &Device) -> Result<Tensor> {
         match stored {
-            Stored::Memory(tensor) => Ok(tensor.to_device(device)?),
-            Stored::Spilled { start, shape, dtype } => {
+            CachedTensor::Memory(tensor) => Ok(tensor.to_device(device)?),
+            CachedTensor::Spilled { start, shape, dtype } => {
                 let len = shape.elem_count() * dtype.size_in_bytes();
                 let bytes = self.map.as_ref().and_then(|map| map.get(*start..start + len));
                 let bytes = bytes.ok_or_else(|| candle_core::Error::msg("the activation cache's file is too short"))?;

@@ -12,8 +12,8 @@ fn spilled_tensors_come_back_bit_by_bit_in_every_dtype() {
             Tensor::from_vec(data, (rows, 3), &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
         };
         let mut writer = StoreWriter::new((6 * dtype.size_in_bytes()) as u64, &Device::Cpu, dir.path());
-        let stored: Vec<Stored> = [2, 3, 1].map(|rows| writer.put(tensor(rows)).unwrap()).into();
-        assert!(matches!(stored[..], [Stored::Memory(_), Stored::Spilled { .. }, Stored::Spilled { .. }]));
+        let stored: Vec<CachedTensor> = [2, 3, 1].map(|rows| writer.put(tensor(rows)).unwrap()).into();
+        assert!(matches!(stored[..], [CachedTensor::Memory(_), CachedTensor::Spilled { .. }, CachedTensor::Spilled { .. }]));
         let store = writer.finish().unwrap();
         for (stored, rows) in stored.iter().zip([2, 3, 1]) {
             let (back, expected) = (store.get(stored, &Device::Cpu).unwrap(), tensor(rows));

@@ -2,11 +2,11 @@
 
 use bipo::steering::dose::l2_norm;
 
-use super::files::VectorFile;
+use super::files::InspectedFile;
 use super::report::CosineMatrix;
 
 /// A matrix for each layer that at least two files hold, layers ascending.
-pub fn cosines(files: &[VectorFile]) -> Vec<CosineMatrix> {
+pub fn cosines(files: &[InspectedFile]) -> Vec<CosineMatrix> {
     let mut layers: Vec<(Option<usize>, usize)> =
         files.iter().flat_map(|file| file.vector.layers.keys().map(|layer| (file.layer(*layer), *layer))).collect();
     layers.sort_unstable();

@@ -8,11 +8,11 @@ use bipo::steering::dose::l2_norm;
 use bipo::steering::vector::{Format, SteeringVector};
 use bipo::{Error, Result};
 
-use super::measure::Measure;
+use super::measure::MeasuredModel;
 use super::report::{LayerReport, ResidualReport, VectorReport};
 
 /// A vector as its file has it.
-pub struct VectorFile {
+pub struct InspectedFile {
     pub path: PathBuf,
     pub format: &'static str,
     pub vector: SteeringVector,
@@ -20,7 +20,7 @@ pub struct VectorFile {
     pub has_layer: bool,
 }
 
-impl VectorFile {
+impl InspectedFile {
     /// `layer` is for files that do not say theirs.
     pub fn read(path: &Path, layer: Option<usize>) -> Result<Self> {
         let (vector, has_layer) = match (SteeringVector::read_any(path, None), layer) {
@@ -36,7 +36,7 @@ impl VectorFile {
         self.has_layer.then_some(layer)
     }
 
-    pub fn report(&self, measure: Option<&Measure>) -> Result<VectorReport> {
+    pub fn report(&self, measure: Option<&MeasuredModel>) -> Result<VectorReport> {
         let metadata = &self.vector.metadata;
         let layers: Vec<LayerReport> =
             self.vector.layers.iter().map(|(layer, v)| layer_report(self.layer(*layer), v, measure)).collect::<Result<_>>()?;
@@ -85,7 +85,7 @@ fn format_of(path: &Path) -> Result<&'static str> {
     })
 }
 
-pub(super) fn layer_report(layer: Option<usize>, v: &[f32], measure: Option<&Measure>) -> Result<LayerReport> {
+pub(super) fn layer_report(layer: Option<usize>, v: &[f32], measure: Option<&MeasuredModel>) -> Result<LayerReport> {
     let not_finite = v.iter().filter(|x| !x.is_finite()).count();
     let norm = Some(l2_norm(v)).filter(|norm| norm.is_finite());
     let residual =

@@ -17,7 +17,7 @@ use crate::commands::session;
 use crate::terminal::Log;
 
 /// A model with what was measured on it.
-pub struct Measure {
+pub struct MeasuredModel {
     pub model: MeasuredOn,
     decoder: Model,
     encoder: TextEncoder,
@@ -25,7 +25,7 @@ pub struct Measure {
     pub norms: Vec<ResidualNorm>,
 }
 
-impl Measure {
+impl MeasuredModel {
     /// `vectors` are checked against the model before its weights are read.
     pub fn new(args: &InspectArgs, vectors: &[(&Path, &SteeringVector)], interrupt: &Interrupt, log: Log) -> Result<Self> {
         let opened = session::open(&args.model, ResponsePrefix::Auto, log)?;

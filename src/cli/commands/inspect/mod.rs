@@ -12,8 +12,8 @@ use bipo::steering::vector::SteeringVector;
 use bipo::{Error, Result};
 
 use self::cosines::cosines;
-use self::files::VectorFile;
-use self::measure::Measure;
+use self::files::InspectedFile;
+use self::measure::MeasuredModel;
 use self::report::Inspection;
 use super::interrupt::Interrupt;
 use crate::args::InspectArgs;
@@ -21,10 +21,11 @@ use crate::terminal::{self, Log};
 
 pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
-    let files: Vec<VectorFile> = args.files.iter().map(|path| VectorFile::read(path, args.layer)).collect::<Result<_>>()?;
+    let files: Vec<InspectedFile> =
+        args.files.iter().map(|path| InspectedFile::read(path, args.layer)).collect::<Result<_>>()?;
     let read: Vec<(&Path, &SteeringVector)> = files.iter().map(|file| (file.path.as_path(), &file.vector)).collect();
     let interrupt = Interrupt::listen(log)?;
-    let measure = (!args.model.model.is_empty()).then(|| Measure::new(args, &read, &interrupt, log));
+    let measure = (!args.model.model.is_empty()).then(|| MeasuredModel::new(args, &read, &interrupt, log));
     let measure = match measure.transpose() {
         // Then the files are told of without the model.
         Err(Error::Interrupted) => None,

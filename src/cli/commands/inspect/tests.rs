@@ -3,13 +3,13 @@
 use bipo::steering::vector::{Metadata, SteeringVector};
 
 use super::cosines::{cosine, cosines};
-use super::files::{VectorFile, is_same_model, layer_report};
+use super::files::{InspectedFile, is_same_model, layer_report};
 use super::report::{LayerReport, ResidualReport};
 
-fn file(layers: &[(usize, &[f32])], has_layer: bool) -> VectorFile {
+fn file(layers: &[(usize, &[f32])], has_layer: bool) -> InspectedFile {
     let layers = layers.iter().map(|(layer, v)| (*layer, v.to_vec())).collect();
     let vector = SteeringVector { layers, metadata: Metadata::default() };
-    VectorFile { path: "v".into(), format: "test", vector, has_layer }
+    InspectedFile { path: "v".into(), format: "test", vector, has_layer }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::commands::interrupt::Interrupt;
 use crate::terminal::{Log, Progress};
 
 /// Shows the progress of all runs as one.
-pub struct Reporter {
+pub struct SearchObserver {
     caching: Progress,
     training: Option<Progress>,
     log: Log,
@@ -16,7 +16,7 @@ pub struct Reporter {
     interrupt: Interrupt,
 }
 
-impl Reporter {
+impl SearchObserver {
     pub fn new(log: Log, pairs: usize, total_steps: usize) -> anyhow::Result<Self> {
         let caching = log.progress("caching", pairs);
         Ok(Self { caching, training: None, log, steps: 0, total_steps, interrupt: Interrupt::listen(log)? })
@@ -27,7 +27,7 @@ impl Reporter {
     }
 }
 
-impl Observer for Reporter {
+impl Observer for SearchObserver {
     fn cached(&mut self, done: usize, total: usize) -> Result<()> {
         self.caching.set(done, String::new);
         if done == total {

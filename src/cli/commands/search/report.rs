@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// `--json` as it is, text by way of `to_text`.
 #[derive(Serialize)]
-pub struct Report {
+pub struct LayerRanking {
     pub schema_version: u32,
     pub model: String,
     pub dataset: String,
@@ -27,7 +27,7 @@ pub struct Report {
     pub ended_early: Option<String>,
 }
 
-impl Report {
+impl LayerRanking {
     /// The held-out loss of the best candidate.
     pub fn winner_loss(&self) -> Option<f64> {
         self.best_layer.and(self.layers.first()).and_then(|best| best.heldout).map(|heldout| heldout.loss)

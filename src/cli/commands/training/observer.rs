@@ -29,7 +29,7 @@ fn is_checkpoint_due(every: Option<usize>, moment: Moment, steps: usize, since: 
 }
 
 /// Writes each step, epoch and checkpoint as it comes and shows progress.
-pub struct Reporter<'a> {
+pub struct TrainObserver<'a> {
     log: Log,
     output_dir: &'a Path,
     pub metrics: Metrics,
@@ -42,7 +42,7 @@ pub struct Reporter<'a> {
     interrupt: Interrupt,
 }
 
-impl<'a> Reporter<'a> {
+impl<'a> TrainObserver<'a> {
     /// Of a run that has done `steps` steps.
     pub fn new(
         args: &'a TrainArgs,
@@ -71,7 +71,7 @@ impl<'a> Reporter<'a> {
     }
 }
 
-impl Observer for Reporter<'_> {
+impl Observer for TrainObserver<'_> {
     fn cached(&mut self, done: usize, total: usize) -> Result<()> {
         let log = self.log;
         let progress = self.cache_progress.get_or_insert_with(|| log.progress("caching", total));

@@ -34,7 +34,7 @@ impl<'w, F: Fn(usize) -> &'w [u8]> FewRows for EncodedProducts<'_, F> {
         assert!(x.len().is_multiple_of(M) && out.len().is_multiple_of(M));
         let k = x.len() / M;
         let packed = Lines::<M>::pack(x, S::F32_LANES);
-        let mut buffers = [Piece([0.0; PIECE]), Piece([0.0; PIECE])];
+        let mut buffers = [EncodedPiece([0.0; PIECE]), EncodedPiece([0.0; PIECE])];
         for (group, out) in out.chunks_mut(2 * PAIRS * M).enumerate() {
             let rows = out.len() / M;
             // The second of the last pair repeats its first where there is none.
@@ -47,11 +47,11 @@ impl<'w, F: Fn(usize) -> &'w [u8]> FewRows for EncodedProducts<'_, F> {
                 let vectors = len.div_ceil(S::F32_LANES);
                 let x = &S::as_simd_f32s(packed.lines()).0.as_chunks::<M>().0[start / S::F32_LANES..][..vectors];
                 for (pair, sums) in w.as_chunks::<2>().0.iter().zip(&mut sums).take(rows.div_ceil(2)) {
-                    for (Piece(buffer), w) in buffers.iter_mut().zip(pair) {
+                    for (EncodedPiece(buffer), w) in buffers.iter_mut().zip(pair) {
                         encoding.decode(&w[span.clone()], &mut buffer[..len]);
                         buffer[len..vectors * S::F32_LANES].fill(0.0);
                     }
-                    add_products(simd, sums, x, buffers.each_ref().map(|Piece(buffer)| S::as_simd_f32s(buffer).0));
+                    add_products(simd, sums, x, buffers.each_ref().map(|EncodedPiece(buffer)| S::as_simd_f32s(buffer).0));
                 }
             }
             let sums = sums.as_flattened().iter();
@@ -79,7 +79,7 @@ fn add_products<S: Simd, const M: usize>(simd: S, sums: &mut [[S::f32s; M]; 2], 
 
 /// Decoded elements, aligned to cache lines.
 #[repr(align(64))]
-struct Piece([f32; PIECE]);
+struct EncodedPiece([f32; PIECE]);
 
 /// The left rows vector by vector, `(K / lanes, M, lanes)` from a cache line on, the last one filled up with zeros: the
 /// innermost loop then walks a single pointer.

@@ -19,7 +19,7 @@ use pulp::x86::{V3, V4};
 use rayon::prelude::*;
 
 use self::pack::{PackLeft, pack_right};
-use self::tile::{COLS, Fetch, ROWS, STEP, Tile};
+use self::tile::{COLS, Prefetch, ROWS, STEP, Tile};
 use super::matrix::{Destination, Matrix};
 
 /// Most rows of the right matrix in a panel: 64 KiB, as the second-level cache has room for.
@@ -188,15 +188,15 @@ impl PanelTask<'_> {
     /// The part of what is packed next that tile `index` fetches, in `steps` steps. Without it a thread would wait for
     /// memory.
     #[inline(always)]
-    fn fetch(&self, next: &Next, index: usize, steps: usize) -> Option<Fetch> {
+    fn fetch(&self, next: &Next, index: usize, steps: usize) -> Option<Prefetch> {
         let (b, column) = (self.product.b, next.panel * COLS);
         if b.col_stride == 1 {
             let row = next.rows.start + index * steps;
             let from = || b.data.as_ptr().wrapping_add(row * b.row_stride + column);
-            return (row < next.rows.end).then(|| Fetch { from: from(), bytes: b.row_stride * size_of::<f32>() });
+            return (row < next.rows.end).then(|| Prefetch { from: from(), bytes: b.row_stride * size_of::<f32>() });
         }
         let from = || b.data.as_ptr().wrapping_add((column + index) * b.col_stride + next.rows.start);
-        (index < COLS).then(|| Fetch { from: from(), bytes: STEP * size_of::<f32>() })
+        (index < COLS).then(|| Prefetch { from: from(), bytes: STEP * size_of::<f32>() })
     }
 
     /// One panel's tiles in a block of rows, from `first` on.
@@ -212,7 +212,7 @@ impl PanelTask<'_> {
                 destination.onto = Some(destination.data);
             }
             let fetch = next.as_ref().and_then(|next| self.fetch(next, i, rows.len() / STEP));
-            let fetch = fetch.unwrap_or(Fetch { from: a.as_ptr(), bytes: 0 });
+            let fetch = fetch.unwrap_or(Prefetch { from: a.as_ptr(), bytes: 0 });
             let tile = Tile { simd, destination, cols: COLS.min(cols - panel * COLS), fetch };
             // SAFETY: the rows and columns of this tile are in the product, and another task writes none of them.
             unsafe {

@@ -17,7 +17,7 @@ pub const COLS: usize = 16;
 pub const STEP: usize = 4;
 
 /// What a tile fetches from memory into the second-level cache: an address at each of its steps.
-pub struct Fetch {
+pub struct Prefetch {
     /// The first address.
     pub from: *const f32,
     /// Bytes from a step's address to the next step's.
@@ -30,7 +30,7 @@ pub struct Tile {
     /// Of its first element.
     pub destination: Destination,
     pub cols: usize,
-    pub fetch: Fetch,
+    pub fetch: Prefetch,
 }
 
 impl Tile {
