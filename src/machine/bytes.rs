@@ -77,13 +77,16 @@ pub fn available_memory() -> Option<Bytes> {
         let held: u64 = stat.lines().find_map(|line| line.strip_prefix("anon "))?.trim().parse().ok()?;
         Some(limit(read("memory.max")?)?.saturating_sub(held))
     };
-    let own = || -> Option<u64> {
-        let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-        let most = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
-        let most: u64 = most.split_whitespace().next()?.parse().ok()?;
-        Some(most.saturating_sub(own_memory("VmSize:")?))
-    };
+    let own = || Some(address_space_limit()?.0.saturating_sub(own_memory("VmSize:")?));
     [Some(machine), container(), own()].into_iter().flatten().min().map(Bytes)
+}
+
+/// Returns the most addresses that this process may use, as `ulimit -v` sets it; `None` if there is no limit, or the system is not
+/// Linux.
+pub fn address_space_limit() -> Option<Bytes> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let most = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    most.split_whitespace().next()?.parse().ok().map(Bytes)
 }
 
 /// Returns the entry `name` of one of the system's tables, in bytes.

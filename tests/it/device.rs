@@ -67,7 +67,7 @@ fn a_bench_of_a_tiny_shape_measures_everything_it_names() {
 
 #[test]
 fn a_bench_names_the_dtype_that_it_computes_in() {
-    let flags = ["--shape", "tiny", "--device", "cpu", "--seconds", "0.01", "--new-tokens", "2", "--batch-size", "1"];
+    let flags = ["--shape", "tiny", "--device", "cpu", "--seconds", "0.1", "--new-tokens", "2", "--batch-size", "1"];
     let bench = |more: &[&str]| json(&bipo(&[&["bench", "--json", "--quiet"][..], &flags, more].concat()));
     let bf16 = bench(&["--dtype", "bf16"]);
     // Matrices of two bytes a number, as in the test above.

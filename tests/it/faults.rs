@@ -210,7 +210,7 @@ fn memory_that_is_too_small_is_said_before_the_weights_are_read_and_the_flag_hel
     assert_fails(
         &refused,
         1,
-        &["not enough memory: about 2.1 GB are needed (weights 2.1 GB)", "are free; --weights quantized"],
+        &["not enough memory: about 2.2 GB are needed (weights 2.1 GB, keys and values ", "are free; --weights quantized"],
     );
     assert_ok(&limited(&place, &room, &[&steer[..], &["--weights", "quantized"]].concat()));
     let train =
@@ -223,53 +223,57 @@ fn memory_that_is_too_small_is_said_before_the_weights_are_read_and_the_flag_hel
     assert!(!text(&refused.stderr).contains("activations of a step"), "{}", text(&refused.stderr));
 }
 
+/// The tiny model in `name`, some of its files changed.
+fn changed_model(place: &Place, name: &str, changes: &[(&str, &dyn Fn(&mut serde_json::Value))]) {
+    fs::create_dir(place.path(name)).unwrap();
+    for file in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(Path::new(&fixture("llama")).join(file), place.path(name).join(file)).unwrap();
+    }
+    for (file, change) in changes {
+        let path = place.path(name).join(file);
+        let mut value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut value);
+        fs::write(path, value.to_string()).unwrap();
+    }
+}
+
+/// Any token ends a text, so that keys and values have room for 8000 tokens and are needed for one.
 #[test]
 fn a_sweep_that_memory_has_no_room_for_is_refused_with_what_fits_and_that_runs() {
     let place = place();
-    let room = "-v 700000";
-    let sweep = |magnitudes: usize, new_tokens: &str| {
+    let every_id: Vec<u32> = (0..320).collect();
+    let changes: [(&str, &dyn Fn(&mut serde_json::Value)); 2] = [
+        ("config.json", &|config| config["max_position_embeddings"] = json!(8192)),
+        ("generation_config.json", &|config| config["eos_token_id"] = json!(every_id)),
+    ];
+    changed_model(&place, "long", &changes);
+    let sweep = |magnitudes: &str, new_tokens: &str| {
+        let fixed = ["steer", "--model", "long", "--vector", "v.safetensors", "--prompt", "Hello", "--json", "--quiet"];
         let magnitudes = format!("--magnitudes=1..{magnitudes}:1");
-        let mut args = strs(&steer(&["--json", "--quiet"])).iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
-        args.retain(|arg| arg != "--max-new-tokens" && arg != "4");
-        args.extend([magnitudes, "--max-new-tokens".into(), new_tokens.into()]);
-        limited(&place, room, &strs(&args))
+        limited(&place, "-v 700000", &[&fixed[..], &[&magnitudes, "--max-new-tokens", new_tokens]].concat())
     };
-    let refused = sweep(4096, "500");
-    assert_fails(
-        &refused,
-        1,
-        &["not enough memory: about ", "keys and values 7", "what fits: ", " magnitudes (", "--max-new-tokens "],
-    );
+    let refused = sweep("1000", "8000");
+    // Keys and values of 16 numbers each in 3 blocks, f32.
+    assert_fails(&refused, 1, &["not enough memory: about 3.1 GB are needed", "keys and values 3.1 GB", "what fits: "]);
     let stderr = text(&refused.stderr);
-    let number = |before: &str, after: &str| -> String {
-        stderr.split(before).nth(1).and_then(|rest| rest.split(after).next()).unwrap_or_default().to_owned()
-    };
-    assert_ok(&sweep(number("what fits: ", " ").parse().unwrap(), "500"));
-    assert_ok(&sweep(4096, &number("--max-new-tokens ", " ")));
+    let between = |before: &str, after: &str| stderr.split(before).nth(1).and_then(|rest| rest.split(after).next()).unwrap();
+    assert_ok(&sweep(between("what fits: ", " magnitudes ("), "8000"));
+    assert_ok(&sweep("1000", between("or --max-new-tokens ", " (")));
 }
 
 /// The head would read past its last row.
 #[test]
 fn an_end_of_text_token_that_the_model_has_not_is_refused_in_one_line() {
     let place = place();
-    fs::create_dir(place.path("longer")).unwrap();
-    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
-        fs::copy(Path::new(&fixture("llama")).join(name), place.path("longer").join(name)).unwrap();
-    }
-    let edit = |name: &str, change: &dyn Fn(&mut serde_json::Value)| {
-        let path = place.path("longer").join(name);
-        let mut value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        change(&mut value);
-        fs::write(path, value.to_string()).unwrap();
-    };
-    edit("tokenizer.json", &|tokenizer| {
-        let token = json!({
-            "id": 320, "content": "<eot>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-            "special": true,
-        });
-        tokenizer["added_tokens"].as_array_mut().unwrap().push(token);
+    let token = json!({
+        "id": 320, "content": "<eot>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+        "special": true,
     });
-    edit("tokenizer_config.json", &|config| config["eos_token"] = json!("<eot>"));
+    let changes: [(&str, &dyn Fn(&mut serde_json::Value)); 2] = [
+        ("tokenizer.json", &|tokenizer| tokenizer["added_tokens"].as_array_mut().unwrap().push(token.clone())),
+        ("tokenizer_config.json", &|config| config["eos_token"] = json!("<eot>")),
+    ];
+    changed_model(&place, "longer", &changes);
     let model = ["--model", "longer", "--dataset", "pairs.csv", "--device", "cpu"];
     for command in [&["train", "--output-dir", "out"][..], &["eval", "--vector", "v.safetensors", "--skip", "text,generation"]]
     {
