@@ -126,7 +126,7 @@ pub(crate) fn one_line(text: &str) -> String {
 pub(crate) fn closest_name<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |name: &str| strsim::damerau_levenshtein(&text.to_lowercase(), name);
     let (distance, name) = names.map(|name| (distance(name), name)).min()?;
-    (distance <= 1 + name.len() / 4).then_some(name)
+    (distance <= name.len() / 2).then_some(name)
 }
 
 /// Returns the first line of candle's innermost error, without the paths and backtraces (with `RUST_BACKTRACE`) that wrap it.

@@ -11,10 +11,9 @@
 //! names any other.
 //!
 //! ```
-//! use bipo::data::Pair;
+//! use bipo::data::{Message, Pair};
 //! use bipo::generate::{GenerateOptions, generate};
 //! use bipo::session::{Demand, Session, SessionOptions};
-//! use bipo::data::Message;
 //! use bipo::train::{TrainConfig, learn};
 //!
 //! # fn main() -> bipo::Result<()> {
@@ -89,9 +88,9 @@
 //!
 //! | room | what it holds |
 //! |---|---|
-//! | [`report`] | charts, pages, the model card |
-//! | [`eval`] | what a vector does, and what it costs |
 //! | [`check`] | whether a device computes what the CPU does, and how fast |
+//! | [`eval`] | what a vector does, and what it costs |
+//! | [`report`] | charts, pages, the model card |
 //! | [`train`] | activations, objective, optimiser, loop, checkpoints, layer search, mean difference |
 //! | [`generate`] | decoding at a sweep of magnitudes |
 //! | [`steering`] | the vector and its formats, layers, positions, magnitudes, merging |

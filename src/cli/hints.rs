@@ -5,7 +5,8 @@ use bipo::Error;
 use bipo::train::checkpoint;
 
 /// What a message of the library says, and what goes on from there. The first that fits is taken.
-const HINTS: [(&str, &str); 14] = [
+const HINTS: [(&str, &str); 15] = [
+    ("give held-out pairs of their own", " with --eval-dataset"),
     ("takes no system prompt", ": leave --system out, or choose another --template"),
     ("cannot be told apart", ": leave --spans out, or choose another --template"),
     ("of the user out", ": leave --spans out, or choose another --template"),

@@ -19,8 +19,8 @@ use crate::{Error, Result};
 /// `on_token` gets the branch and each token as it comes.
 ///
 /// # Errors
-/// The prompt is empty or fills the context, a vector does not fit the model, or `on_token` fails. Logits that are not finite are
-/// no error but the end of their branch, [`FinishReason::NotFinite`].
+/// The prompt is empty or fills the context, a vector does not fit the model, `on_token` fails, or no branch gets a token because
+/// its logits are not finite. Otherwise such logits are no error but the end of their branch, [`FinishReason::NotFinite`].
 pub fn generate<'a>(
     model: &Model,
     prompt: impl Into<Prompt<'a>>,
@@ -55,6 +55,9 @@ pub fn generate<'a>(
             tokens.push(token);
         }
         alive = still_alive;
+        if step == 0 && results.iter().all(|result| result.finish_reason == FinishReason::NotFinite) {
+            return Err(Error::NotFinite("the logits behind the prompt are not finite at any magnitude".into()));
+        }
         if alive.is_empty() || step + 1 == limit {
             break;
         }

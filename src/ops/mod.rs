@@ -1,7 +1,7 @@
 //! The decoder's operations, each with `forward` and `vjp` (the gradient of its input, given the gradient of its output).
 //!
 //! No tape: the weights are frozen, so only input gradients exist. Every op has three bodies. Contiguous f32 tensors on the
-//! CPU take a fused one, a single pass over memory ([`cpu`]); CUDA takes a kernel of ours, also one pass ([`cuda`]);
+//! CPU take a fused one, a single pass over memory (`cpu`); CUDA takes a kernel of ours, also one pass (`cuda`);
 //! everything else (Metal, bf16 and f16 on the CPU) takes a composition of candle's own ops, which stands beside the op
 //! itself. The first and the last are proved against finite differences and against candle's differentiable twins, the
 //! kernels on the CPU against those two.
@@ -9,7 +9,7 @@
 //! Begin with `norm.rs`, the smallest op with all three. Files import only those above them:
 //!
 //! 1. `tiles`, `matmul`, and what ops take: `angles`, `segment`, `prediction`
-//! 2. [`cpu`] and [`cuda`], neither of which knows the other
+//! 2. `cpu` and `cuda`, neither of which knows the other
 //! 3. `weight`, `rows`
 //! 4. the ops: `norm`, `rope`, `swiglu`, `attention`, `linear`, `head`
 

@@ -1,5 +1,5 @@
 //! Which layer to steer: short runs at each candidate from one pass over the data, ranked by their loss on held-out pairs.
-//! A run here is the run that [`super::trainer`] makes at that layer with the same settings, to the bit.
+//! A run here is the run that `trainer` makes at that layer with the same settings, to the bit.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

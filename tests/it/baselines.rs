@@ -97,7 +97,7 @@ fn flags_that_a_mean_does_not_use_are_refused() {
         (&["--resume"], "--resume: no effect with --method caa, which takes a mean, learns nothing and has nothing to resume"),
         (&["--checkpoint-every", "5"], "--checkpoint-every: no effect"),
         (&["--init", "nowhere.safetensors"], "--init: no effect"),
-        (&["--caa-positions", "first"], "expected response or last"),
+        (&["--caa-positions", "first"], "[possible values: response, last]"),
         (
             &["--max-length", "2", "--response-prefix", "", "--eval-dataset", "pairs.csv"],
             "every pair has a response of one token",
@@ -269,7 +269,7 @@ fn a_search_that_cannot_be_is_refused() {
         (&["--layers", "2..3"][..], "layer 3 out of range: model has 3 layers"),
         (&["--layers", "2..1"], "2 is above 1"),
         (&["--layer", "1"], "--layer"),
-        (&["--limit", "1"], "give held-out pairs with --eval-dataset"),
+        (&["--limit", "1"], "give held-out pairs of their own with --eval-dataset"),
         (&["--output-dir", "out"], "--output-dir"),
     ] {
         assert_refused(&layers(&place, flags), flags, expected);

@@ -99,7 +99,7 @@ fn an_interrupted_sweep_has_the_prompts_that_it_answered() {
     let written: Value = serde_json::from_slice(&fs::read(place.path("sweep.json")).unwrap()).unwrap();
     assert_eq!(written, ended.json());
     let results = written["results"].as_array().unwrap();
-    assert!(!results.is_empty() && results.len() % 3 == 0 && results.len() < 3 * prompts.len(), "{}", results.len());
+    assert!(!results.is_empty() && results.len().is_multiple_of(3) && results.len() < 3 * prompts.len(), "{}", results.len());
     for (result, at) in results.iter().zip(0..) {
         assert_eq!((&result["prompt"], &result["magnitude"]), (&json!(prompts[at / 3]), &json!(at as f64 % 3.0 - 1.0)));
     }
