@@ -144,5 +144,4 @@ fn innermost(error: &candle_core::Error) -> &candle_core::Error {
 }
 
 #[cfg(test)]
-#[path = "error_tests.rs"]
 mod tests;
