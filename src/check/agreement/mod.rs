@@ -21,9 +21,8 @@ use crate::model::weights::{WeightStorage, Weights};
 use crate::steering::Steering;
 use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
-use crate::train::activations::{Activations, CacheOptions};
-use crate::train::optim::Scheduler;
-use crate::train::{Direction, TrainConfig, Trainer};
+use crate::train::activations::Activations;
+use crate::train::{TrainConfig, Trainer};
 
 pub use architectures::{architectures, wide_heads};
 pub use recording::{Recording, Trace};
@@ -191,24 +190,7 @@ fn random_pairs(count: usize, vocab_size: usize, prompt_tokens: usize) -> Vec<En
 
 /// Returns the settings of the authors' recorded run.
 fn config(layer: usize, init: Option<Vec<f32>>) -> TrainConfig {
-    TrainConfig {
-        layers: layer.into(),
-        epochs: 3,
-        max_steps: None,
-        schedule_epochs: None,
-        batch_size: 4,
-        lr: 5e-4,
-        beta: 0.1,
-        direction: Direction::Sign,
-        max_grad_norm: None,
-        positions: Positions::All,
-        weight_decay: 0.05,
-        warmup_steps: 10,
-        scheduler: Scheduler::Cosine,
-        seed: 0,
-        init,
-        cache: CacheOptions::default(),
-    }
+    TrainConfig { epochs: 3, max_grad_norm: None, warmup_steps: 10, seed: 0, init, ..TrainConfig::at(layer) }
 }
 
 #[cfg(test)]
