@@ -5,7 +5,7 @@ use bipo::Error;
 use bipo::train::checkpoint;
 
 /// What a message of the library says, and what goes on from there. The first that fits is taken.
-const HINTS: [(&str, &str); 15] = [
+const HINTS: [(&str, &str); 16] = [
     ("give held-out pairs of their own", " with --eval-dataset"),
     ("takes no system prompt", ": leave --system out, or choose another --template"),
     ("cannot be told apart", ": leave --spans out, or choose another --template"),
@@ -19,6 +19,7 @@ const HINTS: [(&str, &str); 15] = [
     ("does not say which layer it steers", ": give --layer"),
     ("the vector is for a model of", ": say with --layer where it belongs"),
     ("the device is out of memory", "; lower --batch-size or --max-length, or try --dtype bf16 or --cache host"),
+    ("or an alias)", "; `bipo models` lists the aliases"),
     ("is no result of a judge", " for --judge-results"),
     ("are the URL and the model's name right?", " (--judge, --judge-model)"),
 ];

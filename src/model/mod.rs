@@ -24,6 +24,7 @@ mod names;
 mod norm;
 pub mod plan;
 pub mod random;
+pub(crate) mod refused;
 pub mod shapes;
 pub mod sizes;
 mod stages;

@@ -565,3 +565,26 @@ fn a_second_run_is_refused_where_the_directory_is_a_file_and_leaves_the_file_alo
     assert_refused(&output, &["--output-dir"], "--output-dir out");
     assert_eq!(fs::read_to_string(place.path("out")).unwrap(), "kept");
 }
+
+#[test]
+fn models_lists_every_alias_with_its_numbers_and_the_families_that_are_refused() {
+    let place = Place::new();
+    let output = place.bipo(&["models", "--json"]);
+    assert!(output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["schema_version"], 1);
+    let models = report["models"].as_array().unwrap();
+    let of = |alias: &str| models.iter().find(|model| model["alias"] == alias).unwrap_or_else(|| panic!("{alias}"));
+    let smollm2 = of("smollm2");
+    assert_eq!((&smollm2["status"], &smollm2["layer"], &smollm2["gate"]), (&"run".into(), &14.into(), &Value::Null));
+    assert!(of("gemma-2-9b")["layer_from"].as_str().unwrap().contains("2501.17148"));
+    assert!(of("llama-3.1-8b")["gate"].is_string());
+    let refused = report["refused"].as_array().unwrap();
+    assert!(refused.iter().any(|family| family["model_types"][0] == "gpt_oss" && family["reason"].is_string()));
+    let text = String::from_utf8(place.bipo(&["models"]).stdout).unwrap();
+    assert!(models.iter().all(|model| text.contains(model["repo"].as_str().unwrap())), "{text}");
+
+    let unknown = place.bipo(&["steer", "--model", "llama-9", "--prompt", "x"]);
+    let message = String::from_utf8(unknown.stderr).unwrap();
+    assert!(message.contains("`bipo models` lists the aliases"), "{message}");
+}

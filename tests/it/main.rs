@@ -12,6 +12,7 @@ mod eval;
 // They need Linux: limits of a shell, links, pipes, /proc.
 #[cfg(target_os = "linux")]
 mod faults;
+mod gemma_tokens;
 mod golden_tokens;
 mod golden_training;
 mod inspect;
