@@ -7,7 +7,7 @@ use bipo::train::checkpoint;
 /// What a message of the library says, and what goes on from there. The first that fits is taken.
 const HINTS: [(&str, &str); 16] = [
     ("give held-out pairs of their own", " with --eval-dataset"),
-    ("takes no system prompt", ": leave --system out, or choose another --template"),
+    ("takes no system prompt", "; --system-in-user puts it into the first user turn"),
     ("cannot be told apart", ": leave --spans out, or choose another --template"),
     ("of the user out", ": leave --spans out, or choose another --template"),
     ("of the assistant out", ": leave --spans out, or choose another --template"),

@@ -137,7 +137,8 @@ pub struct RunArgs {
     /// [default: at any].
     #[arg(long, value_parser = one_of::<Spans>())]
     pub spans: Option<Spans>,
-    /// Put this text between prompt and response; auto is a space unless the template ends in white space.
+    /// Put this text between prompt and response; auto writes what the chat template writes before and behind an answer, or a
+    /// space where it has no such form, unless the prompt ends in white space.
     #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
     pub response_prefix: String,
     /// Set the decoupled weight decay.

@@ -37,6 +37,7 @@ impl Prepared {
         let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;
         let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
         opened.encoder.tell_spans(args.spans);
+        session::warn_of_pairs(&opened, &dataset.pairs, log);
         let started = Instant::now();
         let pairs = encode(&opened, &dataset, args.max_length, log)?;
         let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
