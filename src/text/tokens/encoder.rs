@@ -165,6 +165,23 @@ impl TextEncoder {
         Ok((EncodedPair { row: pair.row, chosen, rejected }, truncated.contains(&true)))
     }
 
+    /// Takes the end of the turn off a response: its last token, and the white space that the template writes before it.
+    pub fn drop_end(&self, response: &mut EncodedResponse) -> Result<()> {
+        let mut kept = response.ids.len() - 1;
+        if kept <= response.start || !self.is_eos(response.ids[kept]) {
+            return Ok(());
+        }
+        if let Some(turn) = self.turn.as_ref().filter(|turn| !turn.lead.is_empty()) {
+            let least = kept.saturating_sub(self.ids_of(&turn.lead)?.len()).max(response.start + 1);
+            while kept > least && self.decode(&response.ids[kept - 1..kept], false)?.trim().is_empty() {
+                kept -= 1;
+            }
+        }
+        response.ids.truncate(kept);
+        response.in_spans.iter_mut().for_each(|in_spans| in_spans.truncate(kept));
+        Ok(())
+    }
+
     /// Text of ids; `skip_special` leaves out EOS and the like.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         self.tokenizer.decode(ids, skip_special).map_err(failed)

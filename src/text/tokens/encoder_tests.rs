@@ -341,3 +341,17 @@ fn a_row_whose_system_prompt_is_refused_is_named() {
     let problem = argument(encoder_of(refuses, options()).encode_pair(&with_system, 99));
     assert_eq!(problem, "row 7: chat template test takes no system prompt (it says: no)");
 }
+
+#[test]
+fn the_end_of_a_turn_comes_off_with_the_white_space_that_the_template_writes_before_it() {
+    for template in ["llama-2", "vicuna", "plain"] {
+        let encoder = encoder_of(template, options());
+        let (encoded, _) = encoder.encode_pair(&pair("the", "of", "."), 999).unwrap();
+        let mut response = encoded.chosen.clone();
+        encoder.drop_end(&mut response).unwrap();
+        assert_eq!(response.ids[response.start..], [281], "{template}");
+        // A truncated response has no end.
+        encoder.drop_end(&mut response).unwrap();
+        assert_eq!(response.ids[response.start..], [281], "{template}");
+    }
+}
