@@ -2,7 +2,7 @@
 //! 64 tokens and two responses of 32.
 
 use bipo::Result;
-use bipo::model::config::RopeScaling;
+use bipo::model::config::RopeParameters;
 use bipo::model::layout::{Branches, Layout};
 use bipo::ops::attention::{Attention, Segment, Segments};
 use bipo::ops::gated::{self, Activation};
@@ -61,7 +61,7 @@ fn rows(bench: &mut Bench, layout: &Layout) -> Result<()> {
     run(bench, "norm/forward", bytes(2 * ROWS * hidden), || norm.forward(&x));
     run(bench, "norm/vjp", bytes(3 * ROWS * hidden), || norm.vjp(&x, &dy));
 
-    let rope = Rope::new(SMOLLM2.head_dim(), 1e4, &RopeScaling::None);
+    let rope = Rope::new(SMOLLM2.head_dim(), &RopeParameters::plain(1e4, SMOLLM2.head_dim()));
     let angles = Angles::new(&rope, &layout.positions, &layout.lengths, &Device::Cpu)?;
     let inverse = angles.inverse();
     let rope_bytes = || bytes(2 * ROWS * hidden + ROWS * SMOLLM2.head_dim());

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::ops::norm::RmsNorm;
 
 #[derive(Debug, Clone)]
-pub(super) struct Norm(RmsNorm); // of width H, or D over heads
+pub(super) struct Norm(RmsNorm); // of width H, or D or heads·D over heads
 
 impl Deref for Norm {
     type Target = RmsNorm;
@@ -21,11 +21,12 @@ impl Deref for Norm {
 }
 
 impl Norm {
-    pub fn load(loader: &Loader, name: &str, width: usize, eps: f64) -> Result<Self> {
-        Ok(Self(RmsNorm { weight: loader.vector(&format!("{name}.weight"), width)?, eps, offset: 0.0 }))
+    pub fn load(loader: &Loader, name: &str, width: usize) -> Result<Self> {
+        let offset = if loader.config.architecture.norms.one_plus_weight { 1.0 } else { 0.0 };
+        Ok(Self(RmsNorm { weight: loader.vector(&format!("{name}.weight"), width)?, eps: loader.config.rms_norm_eps, offset }))
     }
 
-    /// Each head by itself. `x (T, heads·D)` → the same shape.
+    /// Each head by itself, or all together where the weight is as wide. `x (T, heads·D)` → the same shape.
     pub fn forward_heads(&self, x: &Tensor) -> Result<Tensor> {
         Ok(self.forward(&self.heads(x)?)?.reshape(x.shape())?)
     }

@@ -3,7 +3,7 @@
 use strum::{Display, EnumString, VariantNames};
 
 use super::architecture::Architecture;
-use super::config::{Config, RopeScaling};
+use super::config::{Config, RopeParameters};
 
 /// A known shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantNames)]
@@ -29,12 +29,12 @@ impl Shape {
             Self::Llama2_7b => Config { max_position_embeddings: 4096, ..llama(4096, 11008, 32, [32, 32, 128], 32000) },
             Self::Mistral7b => Config {
                 model_type: "mistral".into(),
-                rope_theta: 1e6,
+                ropes: vec![RopeParameters::plain(1e6, 128)],
                 max_position_embeddings: 32768,
                 ..llama(4096, 14336, 32, [32, 8, 128], 32000)
             },
             Self::Smollm2_135m => Config {
-                rope_theta: 1e5,
+                ropes: vec![RopeParameters::plain(1e5, 64)],
                 max_position_embeddings: 8192,
                 architecture: Architecture { tie_word_embeddings: true, ..Architecture::llama(30) },
                 ..llama(576, 1536, 30, [9, 3, 64], 49152)
@@ -56,8 +56,7 @@ fn llama(hidden_size: usize, intermediate_size: usize, layers: usize, heads: [us
         num_key_value_heads: heads[1],
         head_dim: heads[2],
         rms_norm_eps: 1e-5,
-        rope_theta: 1e4,
-        rope_scaling: RopeScaling::None,
+        ropes: vec![RopeParameters::plain(1e4, heads[2])],
         max_position_embeddings: 2048,
         architecture: Architecture::llama(layers),
     }

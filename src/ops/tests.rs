@@ -13,7 +13,7 @@ use super::gated::{self, Activation};
 use super::head::{Gradient, Head, Prediction, Predictions};
 use super::linear::Linear;
 use super::norm::RmsNorm;
-use super::rope::{self, Angles, Rope, RopeScaling};
+use super::rope::{self, Angles, Rope, RopeParameters};
 use super::weight::{Bytes, HostWeight, RowOrder, Weight};
 use crate::Result;
 use crate::model::layout::{Branches, Layout};
@@ -176,7 +176,7 @@ fn a_row_of_a_small_product_has_the_same_bits_alone_and_in_a_batch() {
 #[test]
 fn rope_rotates_as_candle_does_and_its_gradient_is_the_inverse() {
     let (heads, dim, positions) = (3, 10, [0, 1, 2, 5, 9]);
-    let rope = Rope::new(dim, 100.0, &RopeScaling::None);
+    let rope = Rope::new(dim, &RopeParameters::plain(100.0, dim));
     let angles = Angles::new(&rope, &positions, &[10; 5], &CPU).unwrap();
     let (x, dy) = (random(1, &[5, heads * dim]), random(2, &[5, heads * dim]));
     let angle = |f: fn(f32) -> f32| {

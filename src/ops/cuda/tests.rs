@@ -13,7 +13,7 @@ use crate::ops::attention::{Attention, Gradients, Segment, Segments};
 use crate::ops::gated::{self, Activation};
 use crate::ops::head::{Gradient, Head, Prediction, Predictions};
 use crate::ops::norm::RmsNorm;
-use crate::ops::rope::{self, Angles, Rope, RopeScaling};
+use crate::ops::rope::{self, Angles, Rope, RopeParameters};
 use crate::ops::rows::RowSet;
 
 const CPU: Device = Device::Cpu;
@@ -109,7 +109,7 @@ fn swiglu_is_that_of_the_cpu() {
 fn rope_is_that_of_the_cpu() {
     for dtype in TYPES {
         for (dim, heads) in [(6, 3), (64, 2), (80, 5)] {
-            let rope = Rope::new(dim, 1e4, &RopeScaling::None);
+            let rope = Rope::new(dim, &RopeParameters::plain(1e4, dim));
             let angles = Angles::new(&rope, &[0, 7, 300], &[301; 3], &CPU).unwrap();
             let x = random(1, &[3, (heads + 2) * dim], dtype);
             for columns in [0..heads * dim, dim..(heads + 1) * dim] {
@@ -125,7 +125,7 @@ fn rope_is_that_of_the_cpu() {
 fn rows_of_queries_keys_and_values_are_taken_apart_and_joined() {
     for dtype in TYPES {
         for (dim, heads, kv_heads) in [(6, 3, 1), (128, 4, 2)] {
-            let rope = Rope::new(dim, 1e4, &RopeScaling::None);
+            let rope = Rope::new(dim, &RopeParameters::plain(1e4, dim));
             let angles = Angles::new(&rope, &[0, 7, 300], &[301; 3], &CPU).unwrap();
             let widths = [heads * dim, kv_heads * dim];
             let x = random(1, &[3, widths[0] + 2 * widths[1]], dtype);
