@@ -53,6 +53,8 @@ impl Attention {
                 kv_heads: config.num_key_value_heads,
                 head_dim: d,
                 sliding_window: architecture.windows.get(block).copied().flatten(),
+                scale: 1.0 / (d as f64).sqrt(),
+                softcap: None,
             },
             widths: [sizes.q_width, sizes.kv_width],
             block,

@@ -5,8 +5,8 @@ use candle_core::Tensor;
 use super::config::Config;
 use super::loader::Loader;
 use crate::Result;
+use crate::ops::gated::{self, Activation};
 use crate::ops::linear::Linear;
-use crate::ops::swiglu;
 use crate::ops::weight::Weight;
 
 /// Field names are the checkpoint's, fused projections joined by their parts' order.
@@ -38,13 +38,13 @@ impl Mlp {
     /// `residual (Q, H)` + mlp(`x (Q, H)`) → `(Q, H)`.
     pub fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, MlpSaved)> {
         let gate_up = self.gate_up_proj.forward(x)?; // (Q, 2I)
-        let y = self.down_proj.forward_onto(residual, &swiglu::forward(&gate_up)?)?;
+        let y = self.down_proj.forward_onto(residual, &gated::forward(&gate_up, Activation::Silu)?)?;
         Ok((y, MlpSaved { gate_up }))
     }
 
     /// Gradient of `x`, given that of the output; that of the residual is `dy` itself. `dy (Q, H)` → `(Q, H)`.
     pub fn vjp(&self, saved: &MlpSaved, dy: &Tensor) -> Result<Tensor> {
-        let d_gate_up = swiglu::vjp(&saved.gate_up, &self.down_proj.vjp(dy)?)?;
+        let d_gate_up = gated::vjp(&saved.gate_up, &self.down_proj.vjp(dy)?, Activation::Silu)?;
         self.gate_up_proj.vjp(&d_gate_up)
     }
 }

@@ -35,8 +35,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
 use crate::ops::cuda;
-use crate::ops::head::{self, Gradient, LogProbs, Predictions};
-use crate::ops::linear::Linear;
+use crate::ops::head::{Gradient, Head, LogProbs, Predictions};
 use crate::ops::rope::Rope;
 use crate::ops::weight::Weight;
 use block::{Block, Saved};
@@ -57,7 +56,7 @@ pub struct Model {
     embed_tokens: Weight, // (V, H)
     stages: Stages,
     norm: Norm, // (H)
-    lm_head: Linear,
+    head: Head,
     rope: Rope,
     dtype: DType,
     device: Device,
@@ -92,13 +91,13 @@ impl Model {
         let stages = Stages(vec![Stage { device: device.clone(), blocks }]);
         let norm = Norm::load(&loader, "model.norm", h, config.rms_norm_eps)?;
         let rope = Rope::new(config.head_dim, config.rope_theta, &config.rope_scaling);
-        let lm_head = Linear { weight: unembedding, bias: None };
-        Ok(Self { config, embed_tokens, stages, norm, lm_head, rope, dtype: activations, device: device.clone() })
+        let head = Head { weight: unembedding, softcap: None };
+        Ok(Self { config, embed_tokens, stages, norm, head, rope, dtype: activations, device: device.clone() })
     }
 
     /// Bytes of its matrices in memory, and in mapped files.
     pub fn weight_bytes(&self) -> (usize, usize) {
-        let head = (!self.config.architecture.tie_word_embeddings).then_some(&self.lm_head.weight);
+        let head = (!self.config.architecture.tie_word_embeddings).then_some(&self.head.weight);
         let all = self.stages.weights().chain(head).chain([&self.embed_tokens]).map(Weight::memory);
         all.fold((0, 0), |sum, weight| (sum.0 + weight.0, sum.1 + weight.1))
     }
@@ -192,19 +191,17 @@ impl Model {
 
     /// Log-probabilities of tokens, from the residual after the last block. `x (Q, H)`.
     pub fn log_probs(&self, x: &Tensor, predictions: &Predictions, gradient: Gradient) -> Result<LogProbs> {
-        let normed = self.norm.forward(x)?;
-        head::forward(&normed, &self.lm_head.weight, predictions, gradient)
+        self.head.forward(&self.norm.forward(x)?, predictions, gradient)
     }
 
     /// Gradient of the residual after the last block, given those of the log-probabilities, `(P,)` f32. → `(Q, H)`.
     pub fn log_probs_vjp(&self, x: &Tensor, saved: &LogProbs, predictions: &Predictions, gradients: &Tensor) -> Result<Tensor> {
-        let d_normed = head::vjp(saved, &self.lm_head.weight, predictions, gradients, self.dtype)?;
+        let d_normed = self.head.vjp(saved, predictions, gradients, self.dtype)?;
         self.norm.vjp(x, &d_normed)
     }
 
     /// Logits of every row, f32. `x (T, H)` after the last block → `(T, V)`.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        let normed = self.norm.forward(x)?;
-        Ok(self.lm_head.forward(&normed)?.to_dtype(DType::F32)?)
+        self.head.logits(&self.norm.forward(x)?)
     }
 }

@@ -157,12 +157,15 @@ fn kernels_of(shape: &Attention, q: &Tensor) -> Kernels {
 
 /// The last parameters of every kernel.
 fn parameters<'a>(shape: &Attention) -> Result<[Argument<'a>; 5]> {
+    if shape.softcap.is_some() {
+        return Err(candle_core::Error::msg("the attention's kernels take no softcap yet").into());
+    }
     Ok([
         Argument::size(shape.kv_heads)?,
         Argument::size(shape.group())?,
         Argument::size(shape.head_dim)?,
         Argument::U32(shape.sliding_window.and_then(|window| u32::try_from(window).ok()).unwrap_or(u32::MAX)),
-        Argument::F32(shape.scale() as f32),
+        Argument::F32(shape.scale as f32),
     ])
 }
 

@@ -13,8 +13,8 @@ const ROW_THREADS: usize = 256;
 pub(crate) enum Module {
     /// RMSNorm.
     Norm,
-    /// SwiGLU.
-    Swiglu,
+    /// Gated activations.
+    Gated,
     /// Rotary position embedding.
     Rope,
     /// Log-probabilities.
@@ -35,7 +35,7 @@ impl Module {
     pub(super) fn source(self, dtype: DType) -> &'static str {
         match (self, dtype) {
             (Self::Norm, _) => "norm",
-            (Self::Swiglu, _) => "swiglu",
+            (Self::Gated, _) => "gated",
             (Self::Rope, _) => "rope",
             (Self::Head, _) => "head",
             (Self::Loss, _) => "loss",
@@ -194,7 +194,7 @@ impl<'a> Call<'a> {
 
     /// Whether the kernel reads 16 bytes at a time where a row's length is a multiple of that.
     fn takes_sixteen_bytes(&self) -> bool {
-        matches!(self.module, Module::Norm | Module::Swiglu | Module::Attention)
+        matches!(self.module, Module::Norm | Module::Gated | Module::Attention)
     }
 
     pub(super) fn problem(&self, problem: &str) -> crate::Error {

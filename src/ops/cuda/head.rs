@@ -39,10 +39,13 @@ impl PredictionTables {
 pub fn forward(
     (launcher, tables): (&dyn Launcher, &PredictionTables),
     hidden: &Tensor,
-    weight: &Tensor,
+    (weight, softcap): (&Tensor, Option<f64>),
     count: usize,
     gradient: Gradient,
 ) -> Result<LogProbs> {
+    if softcap.is_some() {
+        return Err(candle_core::Error::msg("the head's kernels take no softcap yet").into());
+    }
     let ((rows, width), (vocab, _)) = (hidden.dims2()?, weight.dims2()?);
     check_lengths(tables, rows, count)?;
     // One number more than predictions, since a device cannot allocate no memory.
@@ -76,7 +79,7 @@ pub fn forward(
         Gradient::Wanted if rows == 0 => Some(Tensor::zeros((0, width), hidden.dtype(), hidden.device())?),
         Gradient::Wanted => Some(Tensor::cat(&expected, 0)?),
     };
-    Ok(LogProbs { log_probs: log_probs.narrow(0, 0, count)?, expected })
+    Ok(LogProbs { log_probs: log_probs.narrow(0, 0, count)?, expected, slopes: None })
 }
 
 /// Refuses tables of other sizes: a kernel would read past their end.
@@ -90,7 +93,7 @@ fn check_lengths(tables: &PredictionTables, rows: usize, predictions: usize) -> 
 /// The gradient of the hidden states, given that of each prediction, `gradients (P,)`. `expected (R, H)` → `(R, H)`
 pub fn vjp(
     (launcher, tables): (&dyn Launcher, &PredictionTables),
-    expected: &Tensor,
+    (expected, _slopes): (&Tensor, Option<&Tensor>),
     weight: &Tensor,
     gradients: &Tensor,
 ) -> Result<Tensor> {
