@@ -79,7 +79,7 @@ fn silu_vjp(gate: f32, up: f32, dy: f32) -> (f32, f32) {
 }
 
 /// √(8/π)
-const GELU_FACTOR: f32 = 1.595_769_1;
+const GELU_FACTOR: f32 = 1.595_769_2;
 const GELU_CUBE: f32 = 0.044_715;
 
 #[inline(always)]

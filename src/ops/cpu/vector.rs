@@ -109,7 +109,7 @@ pub fn sigmoid(x: f32) -> f32 {
 pub fn tanh(x: f32) -> f32 {
     let (size, square) = (x.abs(), x * x);
     let mut p = -5.704_988_7e-3f32;
-    for c in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
+    for c in [2.063_908_8e-2, -5.373_971_6e-2, 1.333_144_2e-1, -0.333_332_8] {
         p = p.mul_add(square, c);
     }
     let near = (p * square).mul_add(x, x);

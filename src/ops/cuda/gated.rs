@@ -11,28 +11,27 @@ const BLOCK_BYTES: usize = 256 * 16;
 
 /// `gate_up (T, 2I)` → `(T, I)`.
 pub fn forward(launcher: &dyn Launcher, gate_up: &Tensor, activation: Activation) -> Result<Tensor> {
-    only_silu(activation)?;
+    let name = match activation {
+        Activation::Silu => "gated_silu",
+        Activation::GeluTanh => "gated_gelu",
+    };
     let ((rows, double), gate_up) = (gate_up.dims2()?, gate_up.contiguous()?);
     let width = double / 2;
     let arguments = vec![Argument::read(&gate_up), Argument::output((rows, width)), Argument::size(width)?];
-    call("swiglu", &gate_up, [rows, width]).with(arguments).launch_for_one(launcher)
+    call(name, &gate_up, [rows, width]).with(arguments).launch_for_one(launcher)
 }
 
 /// The gradient of gate and up. `gate_up (T, 2I)`, `dy (T, I)` → `(T, 2I)`.
 pub fn vjp(launcher: &dyn Launcher, gate_up: &Tensor, dy: &Tensor, activation: Activation) -> Result<Tensor> {
-    only_silu(activation)?;
+    let name = match activation {
+        Activation::Silu => "gated_silu_vjp",
+        Activation::GeluTanh => "gated_gelu_vjp",
+    };
     let ((rows, double), gate_up, dy) = (gate_up.dims2()?, gate_up.contiguous()?, dy.contiguous()?);
     let width = double / 2;
     let arguments =
         vec![Argument::read(&gate_up), Argument::read(&dy), Argument::output((rows, double)), Argument::size(width)?];
-    call("swiglu_vjp", &gate_up, [rows, width]).with(arguments).launch_for_one(launcher)
-}
-
-fn only_silu(activation: Activation) -> Result<()> {
-    match activation {
-        Activation::Silu => Ok(()),
-        Activation::GeluTanh => Err(candle_core::Error::msg("the gated activations' kernels take silu alone yet").into()),
-    }
+    call(name, &gate_up, [rows, width]).with(arguments).launch_for_one(launcher)
 }
 
 fn call<'a>(name: &str, gate_up: &Tensor, [rows, width]: [usize; 2]) -> Call<'a> {

@@ -8,7 +8,6 @@ use crate::ops::rms_norm::RmsNorm;
 
 /// `x (T, H)` → `(T, H)`.
 pub fn forward(launcher: &dyn Launcher, norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
-    only_without_offset(norm)?;
     let ((rows, width), x) = (x.dims2()?, x.contiguous()?);
     let arguments = vec![
         Argument::read(&x),
@@ -16,13 +15,13 @@ pub fn forward(launcher: &dyn Launcher, norm: &RmsNorm, x: &Tensor) -> Result<Te
         Argument::output((rows, width)),
         Argument::size(width)?,
         Argument::F32(norm.eps as f32),
+        Argument::F32(norm.offset),
     ];
     Call::by_row(Module::Norm, "rms_norm", &x, [rows, width]).with(arguments).launch_for_one(launcher)
 }
 
 /// \[residual +\] the gradient of x. `x`, `dy` and `residual (T, H)` → `(T, H)`.
 pub fn vjp(launcher: &dyn Launcher, norm: &RmsNorm, x: &Tensor, dy: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
-    only_without_offset(norm)?;
     let ((rows, width), x, dy) = (x.dims2()?, x.contiguous()?, dy.contiguous()?);
     let onto = residual.unwrap_or(&dy).contiguous()?;
     let arguments = vec![
@@ -33,14 +32,8 @@ pub fn vjp(launcher: &dyn Launcher, norm: &RmsNorm, x: &Tensor, dy: &Tensor, res
         Argument::output((rows, width)),
         Argument::size(width)?,
         Argument::F32(norm.eps as f32),
+        Argument::F32(norm.offset),
         Argument::U32(u32::from(residual.is_some())),
     ];
     Call::by_row(Module::Norm, "rms_norm_vjp", &x, [rows, width]).with(arguments).launch_for_one(launcher)
-}
-
-fn only_without_offset(norm: &RmsNorm) -> Result<()> {
-    match norm.offset == 0.0 {
-        true => Ok(()),
-        false => Err(candle_core::Error::msg("the norm's kernels take no offset yet").into()),
-    }
 }

@@ -75,32 +75,36 @@ fn the_norm_is_that_of_the_cpu() {
             let of = |seed| random(seed, &[rows, width], dtype);
             let (x, w, dy, residual) = (of(1), random(2, &[width], dtype), of(3), of(4));
             let (xf, dyf, residual_f) = (wide(&x), wide(&dy), wide(&residual));
-            let what = format!("norm {dtype:?} {rows}x{width}");
-            let (norm, exact) = (plain_norm(&w), plain_norm(&wide(&w)));
-            let y = emulated(|| norm.forward(&x)).unwrap();
-            assert_close(&y, &exact.forward(&xf).unwrap(), 2.0, &what);
-            let dx = emulated(|| norm.vjp(&x, &dy)).unwrap();
-            assert_close(&dx, &exact.vjp(&xf, &dyf).unwrap(), 1.0, &what);
-            let onto = emulated(|| norm.vjp_onto(&residual, &x, &dy)).unwrap();
-            assert_close(&onto, &exact.vjp_onto(&residual_f, &xf, &dyf).unwrap(), 1.0, &what);
+            // With an offset the result is rounded once.
+            for (offset, roundings) in [(0.0, 2.0), (1.0, 1.0)] {
+                let what = format!("norm {dtype:?} {rows}x{width}, offset {offset}");
+                let [norm, exact] = [w.clone(), wide(&w)].map(|weight| RmsNorm { weight, eps: 1e-5, offset });
+                let y = emulated(|| norm.forward(&x)).unwrap();
+                assert_close(&y, &exact.forward(&xf).unwrap(), roundings, &what);
+                let dx = emulated(|| norm.vjp(&x, &dy)).unwrap();
+                assert_close(&dx, &exact.vjp(&xf, &dyf).unwrap(), 1.0, &what);
+                let onto = emulated(|| norm.vjp_onto(&residual, &x, &dy)).unwrap();
+                assert_close(&onto, &exact.vjp_onto(&residual_f, &xf, &dyf).unwrap(), 1.0, &what);
+            }
         }
     }
 }
 
 #[test]
-fn swiglu_is_that_of_the_cpu() {
-    for dtype in TYPES {
+fn gated_activations_are_those_of_the_cpu() {
+    for (activation, dtype) in [Activation::Silu, Activation::GeluTanh].into_iter().flat_map(|a| TYPES.map(|dtype| (a, dtype)))
+    {
         for (rows, width) in [(1, 4), (3, 33), (2, 1029)] {
             let x = (random(1, &[rows, 2 * width], dtype) * 12.0).unwrap();
-            let (dy, what) = (random(2, &[rows, width], dtype), format!("swiglu {dtype:?} {rows}x{width}"));
-            let y = emulated(|| gated::forward(&x, Activation::Silu)).unwrap();
-            assert_close(&y, &gated::forward(&wide(&x), Activation::Silu).unwrap(), 1.0, &what);
-            let dx = emulated(|| gated::vjp(&x, &dy, Activation::Silu)).unwrap();
-            assert_close(&dx, &gated::vjp(&wide(&x), &wide(&dy), Activation::Silu).unwrap(), 1.0, &what);
+            let (dy, what) = (random(2, &[rows, width], dtype), format!("{activation:?} {dtype:?} {rows}x{width}"));
+            let y = emulated(|| gated::forward(&x, activation)).unwrap();
+            assert_close(&y, &gated::forward(&wide(&x), activation).unwrap(), 1.0, &what);
+            let dx = emulated(|| gated::vjp(&x, &dy, activation)).unwrap();
+            assert_close(&dx, &gated::vjp(&wide(&x), &wide(&dy), activation).unwrap(), 1.0, &what);
         }
         // Where e^−x is beyond f32.
         let far = Tensor::new(&[[-120f32, 120.0, 2.0, 3.0]], &CPU).unwrap().to_dtype(dtype).unwrap();
-        let y = emulated(|| gated::forward(&far, Activation::Silu)).unwrap();
+        let y = emulated(|| gated::forward(&far, activation)).unwrap();
         assert_eq!(wide(&y).to_vec2::<f32>().unwrap(), [[0.0, 360.0]]);
     }
 }
@@ -171,9 +175,9 @@ fn log_probs_and_their_gradient_are_those_of_the_cpu() {
     let (predictions, tabled, none_tabled) = (of(&list), emulated(|| of(&list)), emulated(|| of(&[])));
     let gradients = Tensor::new(&[-2f32, 0.5, -1.0, 1.0, 3.0, 0.25], &CPU).unwrap();
     let numbers = |x: &Tensor| x.to_vec1::<f32>().unwrap();
-    for dtype in TYPES {
+    for (softcap, dtype) in [None, Some(3.0)].into_iter().flat_map(|softcap| TYPES.map(|dtype| (softcap, dtype))) {
         let (h, w) = ((random(1, &[rows, hidden], dtype) * 4.0).unwrap(), random(2, &[vocab, hidden], dtype));
-        let [head, exact] = [w.clone(), wide(&w)].map(|weight| Head { weight: weight.into(), softcap: None });
+        let [head, exact] = [w.clone(), wide(&w)].map(|weight| Head { weight: weight.into(), softcap });
         let ours = emulated(|| head.forward(&h, &tabled, Gradient::Wanted)).unwrap();
         let theirs = exact.forward(&wide(&h), &predictions, Gradient::Wanted).unwrap();
         for (a, b) in numbers(&ours.log_probs).into_iter().zip(numbers(&theirs.log_probs)) {
@@ -268,7 +272,18 @@ fn plain(heads: usize, kv_heads: usize, head_dim: usize, sliding_window: Option<
     Attention { heads, kv_heads, head_dim, sliding_window, scale, softcap: None }
 }
 
+/// The same with a scale of its own and soft-capped scores.
+fn capped(shape: &Attention) -> Attention {
+    Attention { scale: 0.4, softcap: Some(2.0), ..shape.clone() }
+}
+
+/// Checks attention as it is given and with soft-capped scores.
 fn check_attention(shape: &Attention, pass: &Pass, dtype: DType, what: &str) {
+    check_attention_as_given(shape, pass, dtype, what);
+    check_attention_as_given(&capped(shape), pass, dtype, what);
+}
+
+fn check_attention_as_given(shape: &Attention, pass: &Pass, dtype: DType, what: &str) {
     let what = format!("{what}: {dtype:?}, {shape:?}");
     let inputs = inputs(shape, pass, dtype);
     let exact = inputs.each_ref().map(wide);
@@ -318,13 +333,15 @@ fn attention_to_a_cache_is_that_of_the_cpu() {
                 let pass = Pass { segments: layout.segments.clone(), queries: layout.rows(), keys: 210 };
                 let shape = plain(heads, kv_heads, head_dim, None);
                 let [q, k, v, dy] = inputs(&shape, &pass, dtype);
-                let forward = |q: &Tensor, k: &Tensor, v: &Tensor| {
-                    let segments = Segments::new(pass.segments.clone(), layout.rows(), &CPU).unwrap();
-                    shape.forward(q, k, v, &segments).unwrap()
-                };
-                let what = format!("{past} + {tokens}: {dtype:?} {shape:?}");
-                let expected = forward(&wide(&q), &wide(&k), &wide(&v));
-                assert_close_after_rounding(&shape, &emulated(|| forward(&q, &k, &v)), &expected, &what);
+                for shape in [shape.clone(), capped(&shape)] {
+                    let forward = |q: &Tensor, k: &Tensor, v: &Tensor| {
+                        let segments = Segments::new(pass.segments.clone(), layout.rows(), &CPU).unwrap();
+                        shape.forward(q, k, v, &segments).unwrap()
+                    };
+                    let what = format!("{past} + {tokens}: {dtype:?} {shape:?}");
+                    let expected = forward(&wide(&q), &wide(&k), &wide(&v));
+                    assert_close_after_rounding(&shape, &emulated(|| forward(&q, &k, &v)), &expected, &what);
+                }
                 let no_gradient = Pass { keys: layout.rows(), segments: pass.segments.clone(), ..pass };
                 assert!(emulated(|| gradients_of(&shape, &[q, k, v, dy], &no_gradient)).is_err());
             }
