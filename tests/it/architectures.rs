@@ -23,7 +23,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::common;
 
-const ARCHITECTURES: [&str; 20] = [
+const ARCHITECTURES: [&str; 22] = [
     "llama",
     "llama-bias",
     "llama-dynamic",
@@ -36,6 +36,8 @@ const ARCHITECTURES: [&str; 20] = [
     "qwen3",
     "gemma2",
     "gemma3_text",
+    "gemma3",
+    "gemma3-new",
     "phi3",
     "phi3-short",
     "olmo2",
@@ -97,7 +99,7 @@ impl Recorded {
     }
 }
 
-fn difference(a: &Tensor, b: &Tensor) -> f64 {
+pub fn difference(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.dims(), b.dims());
     let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
     (wide(a) - wide(b)).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()

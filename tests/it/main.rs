@@ -9,6 +9,7 @@ mod common;
 mod convert;
 mod device;
 mod eval;
+mod families;
 // They need Linux: limits of a shell, links, pipes, /proc.
 #[cfg(target_os = "linux")]
 mod faults;

@@ -44,6 +44,18 @@ fn every_architecture_agrees_with_itself_composed_of_candles_ops() {
 }
 
 #[test]
+fn the_kernels_pass_on_every_architecture() {
+    for (name, config) in architectures() {
+        let of = |dtype, hold| numbers(&random_model(&config, dtype, &Device::Cpu, hold).unwrap(), SHORT).unwrap();
+        let expected = of(DType::F32, WeightStorage::Dense);
+        for dtype in [DType::F32, DType::BF16].into_iter().filter(|dtype| *dtype == DType::F32 || !chooses_experts(&config)) {
+            let checks = compare(name, dtype, &emulated(|| of(dtype, WeightStorage::Tensors)), &expected);
+            assert!(checks.iter().all(|check| check.passed), "{checks:#?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_number_does_not_pass() {
     assert!(!Check::new("x", DType::F32, "logits", f64::NAN, 1.0).passed);
     assert!(distance(&[f32::NAN, 1.0], &[1.0, 1.0]).is_nan());
