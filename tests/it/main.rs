@@ -13,6 +13,7 @@ mod families;
 // They need Linux: limits of a shell, links, pipes, /proc.
 #[cfg(target_os = "linux")]
 mod faults;
+mod golden_gemma3;
 mod golden_tokens;
 mod golden_training;
 mod inspect;
