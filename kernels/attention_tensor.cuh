@@ -32,9 +32,9 @@ template <class T, unsigned D, unsigned ROWS> struct NarrowTile {
   }
 };
 
-// Scales the scores (16, 8·N) of a warp's rows from `first_row` of the tile on and the keys from `first_key` on, −∞ where a
-// row does not see a key.
-template <unsigned N>
+// Scales and soft-caps the scores (16, 8·N) of a warp's rows from `first_row` of the tile on and the keys from `first_key` on,
+// −∞ where a row does not see a key.
+template <bool CAPPED, unsigned N>
 __device__ inline void scale_and_mask(float (&s)[N][4], const QueryTile& tile, const Shape& shape, unsigned first_row,
                                       unsigned first_key) {
   const unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
@@ -48,7 +48,7 @@ __device__ inline void scale_and_mask(float (&s)[N][4], const QueryTile& tile, c
       for (unsigned i = 0; i < 2; i++) {
         unsigned key = first_key + 8 * n + 2 * t + i;
         float& score = s[n][2 * half + i];
-        score = key >= begin && key < end ? score * shape.scale : -INFINITY;
+        score = key >= begin && key < end ? soft_cap<CAPPED>(score * shape.scale, shape.softcap) : -INFINITY;
       }
     }
   }
@@ -89,7 +89,7 @@ __device__ inline void store(T* y, const Rows& of, unsigned first_row, unsigned 
 const unsigned QUERY_ROWS = 64;
 
 // gridDim (tiles of QUERY_ROWS flat rows of all segments, kv_heads).
-template <class T, unsigned D, unsigned KEYS>
+template <bool CAPPED, class T, unsigned D, unsigned KEYS>
 __device__ void forward_tensor(const T* q, const T* k, const T* v, T* y, const unsigned* segments, const Shape& shape) {
   SHARED_MEMORY;
   using Tile = NarrowTile<T, D, KEYS>;
@@ -121,7 +121,7 @@ __device__ void forward_tensor(const T* q, const T* k, const T* v, T* y, const u
     float s[KEYS / 8][4];
     clear(s);
     multiply_turned<D>(s, queries, k_tile);
-    scale_and_mask(s, tile, shape, first_row, key);
+    scale_and_mask<CAPPED>(s, tile, shape, first_row, key);
 #pragma unroll
     for (unsigned half = 0; half < 2; half++) {
       float row[KEYS / 4];
@@ -143,7 +143,7 @@ __device__ void forward_tensor(const T* q, const T* k, const T* v, T* y, const u
 }
 
 // As vjp_q. Grid as forward_tensor's.
-template <class T, unsigned D, unsigned KEYS>
+template <bool CAPPED, class T, unsigned D, unsigned KEYS>
 __device__ void vjp_q_tensor(const T* q, const T* k, const T* v, const T* dy, T* dq, float* log_sums, float* deltas,
                              const unsigned* segments, const Shape& shape) {
   SHARED_MEMORY;
@@ -185,7 +185,7 @@ __device__ void vjp_q_tensor(const T* q, const T* k, const T* v, const T* dy, T*
       clear(dp);
       multiply_turned<D>(s, queries, k_tile);
       multiply_turned<D>(dp, gradients, v_tile);
-      scale_and_mask(s, tile, shape, first_row, key);
+      scale_and_mask<CAPPED>(s, tile, shape, first_row, key);
       if (loop == 0) {
 #pragma unroll
         for (unsigned half = 0; half < 2; half++) {
@@ -199,7 +199,10 @@ __device__ void vjp_q_tensor(const T* q, const T* k, const T* v, const T* dy, T*
       }
 #pragma unroll
       for (unsigned n = 0; n < KEYS / 8; n++)
-        for (unsigned i = 0; i < 4; i++) s[n][i] = expf(s[n][i] - log_sum[i / 2]) * (dp[n][i] - delta[i / 2]);
+        for (unsigned i = 0; i < 4; i++) {
+          float slope = soft_cap_slope<CAPPED>(s[n][i], shape.softcap);
+          s[n][i] = expf(s[n][i] - log_sum[i / 2]) * (dp[n][i] - delta[i / 2]) * slope;
+        }
 #pragma unroll
       for (unsigned part = 0; part < KEYS / 16; part++) {
         unsigned ds[4];
@@ -246,7 +249,7 @@ __device__ inline void store_sum(T* y, const IntervalRows& of, unsigned rows, un
 
 // As vjp_kv: a block has KEY_ROWS rows of an interval, and its warps take turns with the tiles of queries that see them.
 // gridDim (tiles of KEY_ROWS rows of all intervals, kv_heads).
-template <class T, unsigned D>
+template <bool CAPPED, class T, unsigned D>
 __device__ void vjp_kv_tensor(const T* q, const T* k, const T* v, const T* dy, const float* log_sums, const float* deltas, T* dk,
                               T* dv, const unsigned* segments, const unsigned* intervals, const unsigned* entries,
                               const Shape& shape) {
@@ -313,8 +316,9 @@ __device__ void vjp_kv_tensor(const T* q, const T* k, const T* v, const T* dy, c
             unsigned key = first_key + g + 8 * half;
             bool sees = is_row && g + 8 * half < key_count && key >= begin && key < end;
             float &probability = p[n][2 * half + i], &gradient = ds[n][2 * half + i];
-            probability = sees ? expf(probability * shape.scale - log_sum) : 0.0f;
-            gradient = probability * (gradient - delta);
+            float score = soft_cap<CAPPED>(probability * shape.scale, shape.softcap);
+            probability = sees ? expf(score - log_sum) : 0.0f;
+            gradient = probability * (gradient - delta) * soft_cap_slope<CAPPED>(score, shape.softcap);
           }
         }
       }
@@ -330,7 +334,12 @@ __device__ void vjp_kv_tensor(const T* q, const T* k, const T* v, const T* dy, c
   store_sum<D>(dv, key_rows, key_count, shape.dim, dv_acc, 1.0f, shared);
 }
 
-#define TENSOR_KERNELS(T, type, D)                                                                                          \
-  FORWARD_KERNEL(T, type, D, forward_tensor<T, D, 64>)                                                                      \
-  VJP_Q_KERNEL(T, type, D, vjp_q_tensor<T, D, 32>)                                                                          \
-  VJP_KV_KERNEL(T, type, D, vjp_kv_tensor<T, D>)
+#define NARROW_KERNELS(T, type, name, D, CAPPED)                                                                            \
+  FORWARD_KERNEL(T, type, name, forward_tensor<CAPPED, T, D, 64>)                                                           \
+  VJP_Q_KERNEL(T, type, name, vjp_q_tensor<CAPPED, T, D, 32>)                                                               \
+  VJP_KV_KERNEL(T, type, name, vjp_kv_tensor<CAPPED, T, D>)
+
+#define TENSOR_KERNELS(T, type, prefix, CAPPED)                                                                             \
+  NARROW_KERNELS(T, type, prefix##64, 64, CAPPED)                                                                           \
+  NARROW_KERNELS(T, type, prefix##128, 128, CAPPED)                                                                         \
+  WIDEST_KERNELS(T, type, prefix, CAPPED)

@@ -1,6 +1,6 @@
 //! Models with a short name, and the layer and learning rate that suit them. This file is a table; nothing is loaded here.
 
-use crate::model::architecture::Family;
+use crate::model::family::Family;
 use crate::model::refused;
 
 /// A model that bipo knows by a short name.
@@ -10,7 +10,7 @@ pub struct Preset {
     pub alias: &'static str,
     /// Repository id on the hub.
     pub repo: &'static str,
-    /// `model_type` in its `config.json`.
+    /// `model_type` in its `config.json`, that of the text part where it also has a vision tower.
     pub model_type: &'static str,
     /// Number of parameters, in millions; of a model with a vision tower, those of its text part.
     pub parameters_m: u32,
@@ -98,9 +98,9 @@ pub const PRESETS: [Preset; 36] = [
         .fetched("gemma-3-270m-q4_k_m.gguf", "scripts/fetch-gemma3.sh"),
     Preset::new("gemma-3-270m-it", "google/gemma-3-270m-it", "gemma3_text", 268, [18, 640]).gate(GEMMA_TERMS),
     Preset::new("gemma-3-1b", "google/gemma-3-1b-it", "gemma3_text", 1000, [26, 1152]).gate(GEMMA_TERMS),
-    Preset::new("gemma-3-4b", "google/gemma-3-4b-it", "gemma3", 3880, [34, 2560]).gate(GEMMA_TERMS),
-    Preset::new("gemma-3-12b", "google/gemma-3-12b-it", "gemma3", 11_766, [48, 3840]).gate(GEMMA_TERMS),
-    Preset::new("gemma-3-27b", "google/gemma-3-27b-it", "gemma3", 27_009, [62, 5376]).gate(GEMMA_TERMS),
+    Preset::new("gemma-3-4b", "google/gemma-3-4b-it", "gemma3_text", 3880, [34, 2560]).gate(GEMMA_TERMS),
+    Preset::new("gemma-3-12b", "google/gemma-3-12b-it", "gemma3_text", 11_766, [48, 3840]).gate(GEMMA_TERMS),
+    Preset::new("gemma-3-27b", "google/gemma-3-27b-it", "gemma3_text", 27_009, [62, 5376]).gate(GEMMA_TERMS),
     Preset::new("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B-Instruct", "qwen2", 494, [24, 896]).template("chatml"),
     Preset::new("qwen2.5-1.5b", "Qwen/Qwen2.5-1.5B-Instruct", "qwen2", 1544, [28, 1536]).template("chatml"),
     Preset::new("qwen2.5-3b", "Qwen/Qwen2.5-3B-Instruct", "qwen2", 3086, [36, 2048]).template("chatml"),

@@ -1,7 +1,7 @@
 //! Tests of `refused`.
 
 use super::*;
-use crate::model::architecture::Family;
+use crate::model::family::Family;
 
 #[test]
 fn the_families_that_people_ask_for_are_refused_with_a_reason_in_one_line() {

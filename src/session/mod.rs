@@ -91,7 +91,7 @@ impl Session {
         let weights = Weights::open(&files.checkpoint)?;
         let config = Config::load(&files.checkpoint, &weights)?;
         // Sizes that are not the weights' would be counted with below.
-        weights.check("model.embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;
+        weights.check(&config)?;
         let placement = Placement::new(device, options.dtype, options.weights, &config)?;
         let tokenizer = tokenizer(&files.checkpoint, &weights)?;
         let mut tokens = TokenIds::load(&files.checkpoint, &weights, |token| tokenizer.token_to_id(token))?;

@@ -17,7 +17,11 @@ use serde_json::Value;
 use crate::common::{self, ids};
 
 fn recorded_pairs() -> (Vec<EncodedPair>, Vec<[f64; 2]>) {
-    let recorded = common::golden_json("pairs64.json");
+    pairs_of(&common::golden_json("pairs64.json"))
+}
+
+/// Recorded pairs and the reference log-probabilities of their responses.
+pub fn pairs_of(recorded: &Value) -> (Vec<EncodedPair>, Vec<[f64; 2]>) {
     let pairs = recorded.as_array().unwrap().iter().map(|pair| {
         let prompt = ids(&pair["prompt_ids"]);
         let response = |key: &str| EncodedResponse {
@@ -32,7 +36,8 @@ fn recorded_pairs() -> (Vec<EncodedPair>, Vec<[f64; 2]>) {
     pairs.unzip()
 }
 
-fn recorded_config(config: &Value) -> TrainConfig {
+/// The settings of a recorded run of three epochs.
+pub fn recorded_config(config: &Value) -> TrainConfig {
     TrainConfig {
         layers: (config["layer"].as_u64().unwrap() as usize).into(),
         epochs: 3,
@@ -58,7 +63,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-fn norm(a: &[f32]) -> f64 {
+pub fn norm(a: &[f32]) -> f64 {
     a.iter().map(|x| (*x as f64).powi(2)).sum::<f64>().sqrt()
 }
 

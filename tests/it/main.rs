@@ -9,10 +9,12 @@ mod common;
 mod convert;
 mod device;
 mod eval;
+mod families;
 // They need Linux: limits of a shell, links, pipes, /proc.
 #[cfg(target_os = "linux")]
 mod faults;
 mod gemma_tokens;
+mod golden_gemma3;
 mod golden_tokens;
 mod golden_training;
 mod inspect;
