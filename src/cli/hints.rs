@@ -1,5 +1,5 @@
-//! Flags that help with an error of the library. Its messages state facts; which flag changes them is said here, and put behind
-//! the message.
+//! Flags and commands that help with an error of the library. Its messages state facts; which flag changes them is said here, and
+//! put behind the message.
 
 use bipo::Error;
 use bipo::train::checkpoint;
