@@ -81,11 +81,8 @@ fn log_probs_gradients_and_greedy_tokens_equal_those_of_transformers() {
 
 /// Compares the gradient of log p(chosen) − log p(rejected) at v = 0.
 fn gradient(model: &Model, pair: &Value, prompt: &[u32], layer: usize, row: usize) {
-    let response = |key: &str| EncodedResponse {
-        ids: [prompt, &ids(&pair[key])].concat(),
-        start: prompt.len(),
-        in_spans: None,
-    };
+    let response =
+        |key: &str| EncodedResponse { ids: [prompt, &ids(&pair[key])].concat(), start: prompt.len(), in_spans: None };
     let encoded = EncodedPair { row, chosen: response("chosen"), rejected: response("rejected") };
     let rows = PairRows::new(&encoded, model, Positions::All);
     let batch = Batch::new(model, &[&rows]).unwrap();
