@@ -302,7 +302,7 @@ __device__ void vjp_kv_tensor(const T* q, const T* k, const T* v, const T* dy, c
                               const Shape& shape) {
   SHARED_MEMORY;
   using Tile = NarrowTile<T, D, KEY_ROWS>;
-  const unsigned kv_head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const unsigned kv_head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   T *k_tile = reinterpret_cast<T*>(shared), *v_tile = k_tile + Tile::SIZE;
   T *q_tile = v_tile + (1 + 2 * warp) * Tile::SIZE, *dy_tile = q_tile + Tile::SIZE;
   unsigned skipped = blockIdx.x;
