@@ -460,13 +460,8 @@ __device__ void vjp_kv(const T* q, const T* k, const T* v, const T* dy, const fl
   }                                                                                                                         \
   KERNEL(attention_vjp_kv_##name##_##type)
 
-// The tiles are what fits 48 KiB; src/ops/cuda/attention.rs has the same numbers.
-#define WIDEST_KERNELS(T, type, prefix, CAPPED)                                                                             \
-  FORWARD_KERNEL(T, type, prefix##256, forward<CAPPED, T, 256, 16, 16>)                                                     \
-  VJP_Q_KERNEL(T, type, prefix##256, vjp_q<CAPPED, T, 256, 8>)                                                              \
-  VJP_KV_KERNEL(T, type, prefix##256, vjp_kv<CAPPED, T, 256, 8>)
-
-// The kernels "few" are for segments of few queries each, as the branches of a sweep.
+// The tiles of the widest heads are what fits 48 KiB; src/ops/cuda/attention.rs has the same numbers. The kernels "few" are for
+// segments of few queries each, as the branches of a sweep.
 #define F32_KERNELS(prefix, CAPPED)                                                                                         \
   FORWARD_KERNEL(float, f32, prefix##64, forward<CAPPED, float, 64, 32, 32>)                                                \
   FORWARD_KERNEL(float, f32, prefix##128, forward<CAPPED, float, 128, 32, 32>)                                              \
@@ -476,4 +471,6 @@ __device__ void vjp_kv(const T* q, const T* k, const T* v, const T* dy, const fl
   VJP_Q_KERNEL(float, f32, prefix##128, vjp_q<CAPPED, float, 128, 16>)                                                      \
   VJP_KV_KERNEL(float, f32, prefix##64, vjp_kv<CAPPED, float, 64, 32>)                                                      \
   VJP_KV_KERNEL(float, f32, prefix##128, vjp_kv<CAPPED, float, 128, 16>)                                                    \
-  WIDEST_KERNELS(float, f32, prefix, CAPPED)
+  FORWARD_KERNEL(float, f32, prefix##256, forward<CAPPED, float, 256, 16, 16>)                                              \
+  VJP_Q_KERNEL(float, f32, prefix##256, vjp_q<CAPPED, float, 256, 8>)                                                       \
+  VJP_KV_KERNEL(float, f32, prefix##256, vjp_kv<CAPPED, float, 256, 8>)

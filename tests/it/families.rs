@@ -9,7 +9,7 @@ use bipo::model::config::Config;
 use bipo::model::layout::Layout;
 use bipo::model::weights::{WeightStorage, Weights};
 use bipo::train::activations::Activations;
-use bipo::train::{TrainConfig, Trainer};
+use bipo::train::{Direction, ObjectiveName, TrainConfig, Trainer};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
@@ -80,6 +80,38 @@ fn six_training_steps_equal_those_of_pytorch() {
             let number = |key: &str| step[key].as_f64().unwrap();
             assert!((record.loss - number("loss")).abs() < 1e-4, "{name}, step {index}: loss {}", record.loss);
             assert!((record.lr - number("lr")).abs() < 1e-9, "{name}, step {index}: lr {}", record.lr);
+            let worst = (record.grad_norm - number("grad_norm")).abs();
+            assert!(worst <= 1e-4 * number("grad_norm"), "{name}, step {index}: gradient norm {}", record.grad_norm);
+            let expected: Vec<f32> = step["v"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
+            let apart: Vec<f32> = trainer.state.v.iter().zip(&expected).map(|(a, b)| a - b).collect();
+            assert!(norm(&apart) <= 1e-4 * norm(&expected), "{name}, step {index}: v is {} away", norm(&apart));
+        }
+    }
+}
+
+#[test]
+fn six_steps_by_each_objective_equal_those_of_pytorch() {
+    let recorded: Value = serde_json::from_str(&std::fs::read_to_string(fixture("llama", "objectives.json")).unwrap()).unwrap();
+    let model = load("llama", DType::F32);
+    let (pairs, _) = pairs_of(&recorded["pairs"]);
+    for (name, objective) in [("dpo", ObjectiveName::Dpo), ("simpo", ObjectiveName::SimPo), ("lm", ObjectiveName::Lm)] {
+        let run = &recorded["runs"][name];
+        let config = TrainConfig {
+            batch_size: 2,
+            max_grad_norm: Some(1.0),
+            objective,
+            beta: run["beta"].as_f64().unwrap(),
+            gamma: run["gamma"].as_f64(),
+            direction: Direction::Positive,
+            ..recorded_config(&recorded["config"])
+        };
+        let data = Activations::compute(&model, &pairs, config.layers.lowest(), config.positions).unwrap();
+        let mut trainer = Trainer::new(&model, &config, &data);
+        for (index, step) in run["steps"].as_array().unwrap().iter().enumerate() {
+            let rows: Vec<usize> = ids(&step["rows"]).into_iter().map(|row| row as usize).collect();
+            let record = trainer.step(&rows, 1.0, 1 + index / 2).unwrap();
+            let number = |key: &str| step[key].as_f64().unwrap();
+            assert!((record.loss - number("loss")).abs() < 1e-4, "{name}, step {index}: loss {}", record.loss);
             let worst = (record.grad_norm - number("grad_norm")).abs();
             assert!(worst <= 1e-4 * number("grad_norm"), "{name}, step {index}: gradient norm {}", record.grad_norm);
             let expected: Vec<f32> = step["v"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();

@@ -10,7 +10,7 @@ use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPair, EncodedResponse};
 use bipo::train::activations::{Activations, CacheOptions};
 use bipo::train::optim::Scheduler;
-use bipo::train::{Direction, TrainConfig, Trainer};
+use bipo::train::{Direction, ObjectiveName, TrainConfig, Trainer};
 use candle_core::Device;
 use serde_json::Value;
 
@@ -45,7 +45,9 @@ pub fn recorded_config(config: &Value) -> TrainConfig {
         schedule_epochs: None,
         batch_size: 4,
         lr: config["lr"].as_f64().unwrap(),
+        objective: ObjectiveName::Bipo,
         beta: config["beta"].as_f64().unwrap(),
+        gamma: None,
         direction: Direction::Sign,
         max_grad_norm: None,
         positions: Positions::All,

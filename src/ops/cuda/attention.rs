@@ -37,9 +37,9 @@ struct Kernels {
     vjp_kv: AttentionKernel,
 }
 
-/// Kernels for f32 elements, and for heads too wide for tensor cores. `[rows, keys]` are those of forward's tiles,
+/// Kernels for f32 elements. `[rows, keys]` are those of forward's tiles,
 /// `gradient` those of the gradients' tiles.
-const fn wide(width: usize, [rows, keys]: [usize; 2], gradient: usize) -> Kernels {
+const fn full(width: usize, [rows, keys]: [usize; 2], gradient: usize) -> Kernels {
     // Tiles of f32; four numbers of padding a row keep the memory's banks apart.
     let (tiles, scores) = ((rows + keys) * (width + 4), rows * (keys + 4));
     let (gradient_tiles, gradient_scores) = (4 * gradient * (width + 4), gradient * (gradient + 4));
@@ -66,21 +66,36 @@ const fn tensor(width: usize) -> Kernels {
     }
 }
 
+/// Kernels for 16-bit elements, on tensor cores, of heads whose gradients two warps share.
+const fn shared_by_warps(width: usize) -> Kernels {
+    // Of four warps, numbers of f32 that each of 32 threads shows the others.
+    let (row, shown) = ((width + 8) / 2, 4 * 32);
+    Kernels {
+        // Two tiles of 32 keys, where the 64 rows of queries lie before them.
+        forward: AttentionKernel { name: FORWARD, width, rows: 64, shared_floats: 64 * row },
+        few: None,
+        // The same with 32 rows of queries and 32 of gradients, and products (16, 32) of each warp.
+        vjp_q: AttentionKernel { name: VJP_Q, width, rows: 32, shared_floats: 64 * row + 16 * shown },
+        // Two tiles of 32 queries, and products (16, 16) of each warp.
+        vjp_kv: AttentionKernel { name: VJP_KV, width, rows: 16, shared_floats: 64 * row + 8 * shown },
+    }
+}
+
 const FORWARD: &str = "attention";
 const VJP_Q: &str = "attention_vjp_q";
 const VJP_KV: &str = "attention_vjp_kv";
 
-const WIDEST: Kernels = wide(256, [16, 16], 8);
-const TENSOR: [Kernels; 3] = [tensor(64), tensor(128), WIDEST];
+const WIDEST: Kernels = full(256, [16, 16], 8);
+const TENSOR: [Kernels; 3] = [tensor(64), tensor(128), shared_by_warps(256)];
 const F32: [Kernels; 3] = [
-    Kernels { few: Some(few(64)), ..wide(64, [32, 32], 32) },
-    Kernels { few: Some(few(128)), ..wide(128, [32, 32], 16) },
+    Kernels { few: Some(few(64)), ..full(64, [32, 32], 32) },
+    Kernels { few: Some(few(128)), ..full(128, [32, 32], 16) },
     WIDEST,
 ];
 
 /// A kernel for segments of few queries.
 const fn few(width: usize) -> AttentionKernel {
-    AttentionKernel { name: "attention_few", ..wide(width, [8, 32], 8).forward }
+    AttentionKernel { name: "attention_few", ..full(width, [8, 32], 8).forward }
 }
 
 /// `q (Q, N·D)`, `k` and `v (T, K·D)` → `(Q, N·D)`.
