@@ -139,7 +139,7 @@ fn a_sliding_window_covers_every_block_of_llama_and_mistral() {
 
 #[test]
 fn another_architecture_is_named_and_the_supported_ones_listed() {
-    refused(&with(smollm2(), "general.architecture", Some(Text("gemma4".to_owned()))), &["gemma4", "llama, mistral, qwen2"]);
+    refused(&with(smollm2(), "general.architecture", Some(Text("gpt2".to_owned()))), &["gpt2", "llama, mistral, qwen2"]);
     refused(&with(smollm2(), "llama.expert_count", Some(U32(8))), &["missing key `llama.expert_used_count`"]);
     assert!(parse(&with(smollm2(), "llama.expert_count", Some(U32(0))), &[]).is_ok());
 }

@@ -213,6 +213,18 @@ fn another_architecture_is_named_and_the_supported_ones_listed() {
 }
 
 #[test]
+fn families_that_need_what_is_not_built_are_refused_with_the_reason_and_what_is_near() {
+    for (model_type, words) in [
+        ("qwen3_next", ["linear attention", "qwen3-8b"]),
+        ("gpt_oss", ["sinks", "qwen3-14b"]),
+        ("deepseek_v3", ["latent", "Qwen2"]),
+        ("t5", ["encoder", "smollm2"]),
+    ] {
+        refused(&format!(r#"{{"model_type": "{model_type}"}}"#), &[&[model_type], &words[..]].concat());
+    }
+}
+
+#[test]
 fn what_would_run_wrongly_is_refused() {
     refused(&with(LLAMA_2, &[("hidden_act", r#""gelu""#)]), &["hidden_act", "gelu", "silu"]);
     refused(&with(LLAMA_2, &[("quantization_config", r#"{"quant_method": "gptq", "bits": 4}"#)]), &["gptq"]);

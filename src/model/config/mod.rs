@@ -11,6 +11,7 @@ pub(crate) use json::{Object, parse_object};
 use super::architecture::{Architecture, QkNorm};
 use super::checkpoint::Checkpoint;
 use super::family::{FAMILIES, Family};
+use super::refused;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::machine::files::read_text;
@@ -141,9 +142,13 @@ impl Config {
     }
 }
 
-/// The error for a family that is not implemented. `names` are those that are.
+/// The error for a family that is not implemented: why, where that is known, else `names`, those that are.
 fn unknown_family(name: &str, names: &[&str], path: &Path) -> Error {
-    Error::malformed(path, format!("model type `{name}` is not supported: expected one of {}", names.join(", ")))
+    let problem = match refused::reason(name) {
+        Some(reason) => format!("model type `{name}` is not supported: {reason}"),
+        None => format!("model type `{name}` is not supported: expected one of {}", names.join(", ")),
+    };
+    Error::malformed(path, problem)
 }
 
 /// The family whose `config.json` has this `model_type`.
