@@ -2,7 +2,7 @@
 //! Text stays as the file has it: this room applies no chat template and makes no tokens.
 //!
 //! Begin with [`Source::parse`], which says where a set comes from, and [`load()`], which reads it. Files become tables of
-//! records (`format`), and records become pairs (`rows`).
+//! records, read one by one (`format`), and records become pairs (`rows`) by the table of known shapes (`shapes`).
 
 mod bundled;
 mod conversation;
@@ -17,15 +17,21 @@ mod pair;
 mod parquet;
 mod published;
 mod questions;
+mod ranking;
 mod rows;
+mod shapes;
 mod source;
+mod stream;
 mod table;
 mod truthfulqa;
+mod turns;
 
 pub use bundled::{Bundled, bundled};
-pub use load::{Dataset, LoadOptions, load};
+pub use load::{Dataset, Layout, LoadOptions, load};
 pub use message::Message;
 pub use pair::{Pair, Skipped, TruthfulPairs};
 pub use published::{Published, published};
 pub use questions::{Key, Question, QuestionSet, load_questions};
+pub use ranking::Ranking;
+pub use rows::ColumnNames;
 pub use source::{DEFAULT_DATASET, Source};

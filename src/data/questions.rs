@@ -8,10 +8,10 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::format;
-use super::source::LARGEST_FILE;
+use super::csv::Headerless;
+use super::format::{self, Wanted};
+use super::source::Input;
 use super::table::{Record, Table, cell, find, kind, plain};
-use crate::machine::files::read_input;
 use crate::{Error, Result};
 
 /// A question with the answers whose log-probabilities are compared.
@@ -97,24 +97,24 @@ const COLUMNS: [&str; 14] = [
 /// # Errors
 /// The file cannot be read, does not have the columns of any known format, or has no rows; or a row cannot be used.
 pub fn load_questions(path: &Path, limit: Option<usize>) -> Result<QuestionSet> {
-    let bytes = read_input(path, LARGEST_FILE)?;
+    let input = Input::File(path.to_path_buf());
+    let mut hash = Sha256::new();
+    input.hash(&mut hash)?;
     let is_wanted = |name: &str| COLUMNS.contains(&plain(name).as_str());
-    let table = match format::headerless(path, &bytes, &MMLU_COLUMNS, is_letter, limit) {
-        Some(table) => table?,
-        None => format::read(path, &bytes, limit, &is_wanted)?,
-    };
+    let headerless = Headerless { columns: &MMLU_COLUMNS, is_last: is_letter };
+    let table = format::read(&input, &Wanted { limit, column: &is_wanted, headerless: Some(headerless) })?;
     let malformed = |problem: String| Error::malformed(path, problem);
     let layout = QuestionColumns::of(&table).map_err(malformed)?;
     let mut questions = Vec::new();
-    for (row, record) in table.records.iter().enumerate() {
-        let of_row = layout.questions(row, record).map_err(|problem| malformed(format!("row {row}: {problem}")))?;
+    for (row, record) in table.into_records().enumerate() {
+        let of_row = layout.questions(row, &record?).map_err(|problem| malformed(format!("row {row}: {problem}")))?;
         questions.extend(of_row);
     }
     if questions.is_empty() {
         return Err(malformed("no question in it: expected at least one row".into()));
     }
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(QuestionSet { name, sha256: format!("{:x}", Sha256::digest(&bytes)), questions })
+    Ok(QuestionSet { name, sha256: format!("{:x}", hash.finalize()), questions })
 }
 
 fn is_letter(text: &str) -> bool {

@@ -1,22 +1,24 @@
 //! Where a data set comes from, as the user writes it: a path, a name, or `hf:owner/name[@revision][:split or file]`.
 
-use std::borrow::Cow;
 use std::fmt;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
+
+use sha2::Sha256;
 
 use super::bundled::{Bundled, bundled};
 use super::published::{Published, published};
 use super::{format, hub_files};
 use crate::error::closest_name;
 use crate::hub::repo_id::RepoId;
-use crate::machine::files::read_input;
+use crate::machine::files::open_input;
 use crate::{Error, Result};
 
 /// The bundled set that is used when the user names no data set.
 pub const DEFAULT_DATASET: &str = "cheerful";
 
-/// Largest size of a data file in bytes; the file is read into memory whole.
-pub(super) const LARGEST_FILE: u64 = 4 << 30;
+/// Largest size of a data file in bytes.
+const LARGEST_FILE: u64 = 4 << 30;
 
 const HUB_PREFIX: &str = "hf:";
 
@@ -70,7 +72,7 @@ impl Source {
     /// Returns the files to read, and downloads those that are not on this machine.
     pub(super) fn files(&self, offline: bool) -> Result<Vec<Input>> {
         let paths = match self {
-            Self::Bundled(set) => return Ok(vec![Input::Text(PathBuf::from(format!("{}.csv", set.name)), set.csv)]),
+            Self::Bundled(set) => return Ok(vec![Input::Bytes(PathBuf::from(format!("{}.csv", set.name)), set.csv.into())]),
             Self::File(path) => vec![path.clone()],
             Self::Published(set) => vec![set.file(offline)?],
             Self::Hub { repo, revision, part } => hub_files::files(repo, revision.as_deref(), part.as_deref(), offline)?,
@@ -94,24 +96,37 @@ impl fmt::Display for Source {
     }
 }
 
-/// A file to read: a bundled text under the name of a file, or a path.
+/// A file to read: bytes at hand under the name of a file, or a path.
 pub(super) enum Input {
-    Text(PathBuf, &'static str),
+    Bytes(PathBuf, Vec<u8>),
     File(PathBuf),
 }
 
 impl Input {
     pub(super) fn path(&self) -> &Path {
         match self {
-            Self::Text(path, _) | Self::File(path) => path,
+            Self::Bytes(path, _) | Self::File(path) => path,
         }
     }
 
-    pub(super) fn bytes(&self) -> Result<Cow<'static, [u8]>> {
-        match self {
-            Self::Text(_, text) => Ok(Cow::Borrowed(text.as_bytes())),
-            Self::File(path) => read_input(path, LARGEST_FILE).map(Cow::Owned),
+    /// Opens the content, and returns its length in bytes too.
+    pub(super) fn open(&self) -> Result<(Box<dyn Read>, u64)> {
+        let path = match self {
+            Self::Bytes(_, bytes) => return Ok((Box::new(Cursor::new(bytes.clone())), bytes.len() as u64)),
+            Self::File(path) => path,
+        };
+        let file = open_input(path)?;
+        let length = file.metadata().map_err(|source| Error::read(path, source))?.len();
+        if length > LARGEST_FILE {
+            return Err(Error::malformed(path, format!("more than {} GiB: split the file", LARGEST_FILE >> 30)));
         }
+        Ok((Box::new(file), length))
+    }
+
+    /// Adds the bytes of the file to a hash, without holding them in memory.
+    pub(super) fn hash(&self, hash: &mut Sha256) -> Result<()> {
+        let (mut content, _) = self.open()?;
+        std::io::copy(&mut content, hash).map(drop).map_err(|source| Error::read(self.path(), source))
     }
 }
 

@@ -3,15 +3,54 @@
 
 use serde_json::{Map, Value};
 
+use crate::Result;
+
 /// The values of one row by column name.
 pub(super) type Record = Map<String, Value>;
 
-/// The rows of a file.
-#[derive(Debug)]
+/// The rows of a file, read one by one.
+pub(super) type Records = Box<dyn Iterator<Item = Result<Record>>>;
+
+/// Number of rows that are read before anything is decided from them.
+const FIRST: usize = 100;
+
+/// The rows of a file. The first of them are in memory, the others are read as they are asked for.
 pub(super) struct Table {
-    /// Column names as the file has them; for a JSON file, every key of any row.
-    pub(super) columns: Vec<String>,
-    pub(super) records: Vec<Record>,
+    /// Name of the file's format.
+    pub format: &'static str,
+    /// Column names as the file has them; for a JSON file, every key of the first rows.
+    pub columns: Vec<String>,
+    /// The first rows.
+    pub first: Vec<Record>,
+    rest: Records,
+}
+
+impl Table {
+    /// Makes a table of at most `limit` rows. If the format names no columns, the first rows do.
+    pub(super) fn new(
+        format: &'static str,
+        columns: Option<Vec<String>>,
+        records: Records,
+        limit: Option<usize>,
+    ) -> Result<Self> {
+        let mut rest = records.take(limit.unwrap_or(usize::MAX));
+        let first = rest.by_ref().take(FIRST).collect::<Result<Vec<Record>>>()?;
+        let columns = columns.unwrap_or_else(|| {
+            let mut columns: Vec<String> = Vec::new();
+            for key in first.iter().flat_map(Record::keys) {
+                if !columns.contains(key) {
+                    columns.push(key.clone());
+                }
+            }
+            columns
+        });
+        Ok(Self { format, columns, first, rest: Box::new(rest) })
+    }
+
+    /// Returns all rows in their order.
+    pub(super) fn into_records(self) -> impl Iterator<Item = Result<Record>> {
+        self.first.into_iter().map(Ok).chain(self.rest)
+    }
 }
 
 /// Returns the cell of a column; a key that a JSON row lacks counts as null.

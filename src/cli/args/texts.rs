@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use bipo::data::TruthfulPairs;
 use bipo::steering::magnitudes::Magnitudes;
 use bipo::steering::positions::Positions;
 use bipo::text::spans::Spans;
 use clap::{Args, ValueEnum};
 
+use super::data::PairArgs;
 use super::model::{ModelArgs, ReportArgs};
 use super::values::{one_of, positive, positive_number, probability, resamples, seconds, temperature};
 
@@ -65,6 +65,7 @@ pub struct SteerArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("limit", |arg| arg.help("Use the first N rows of each data set and question file only [default: all]")))]
 pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
@@ -86,15 +87,8 @@ pub struct EvalArgs {
     /// Measure preference on these held-out pairs, named as for train [default: none].
     #[arg(long)]
     pub dataset: Option<String>,
-    /// Use the first N rows of each data set and question file only [default: all].
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub limit: Option<usize>,
-    /// Refuse a data set with a row that would be skipped.
-    #[arg(long)]
-    pub strict: bool,
-    /// Pair TruthfulQA's best answer with all of its incorrect ones, or with the first.
-    #[arg(long, default_value = "all", value_parser = one_of::<TruthfulPairs>())]
-    pub pairs: TruthfulPairs,
+    #[command(flatten)]
+    pub rows: PairArgs,
     /// Put this text between prompt and response; auto is a space unless the template ends in white space.
     #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
     pub response_prefix: String,

@@ -31,7 +31,7 @@ impl Prepared {
     /// Everything that can be checked before the weights are loaded.
     pub fn new(args: &RunArgs, log: Log) -> Result<Self> {
         args.positions.check(args.spans)?;
-        let options = LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs, offline: args.model.offline };
+        let options = args.rows.options(args.model.offline);
         let dataset = load_data(&args.dataset, &options, log)?;
         let all = LoadOptions { limit: None, ..options };
         let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;

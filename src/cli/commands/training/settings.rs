@@ -31,7 +31,7 @@ pub fn settings(args: &RunArgs, opened: &Session, config: &TrainConfig, dataset:
     let mut settings = json!(config);
     settings["dataset"] = describe(dataset);
     settings["eval_dataset"] = heldout.map_or(Value::Null, describe);
-    settings["limit"] = json!(args.limit);
+    settings["limit"] = json!(args.rows.limit);
     settings["max_length"] = json!(args.max_length);
     settings["model"] = json!(opened.files.name);
     settings["dtype"] = json!(opened.placement.dtype_name());
