@@ -18,6 +18,9 @@ const END: &str = "\u{0}end";
 /// What may separate fields; the first is taken where the header does not tell.
 const SEPARATORS: [u8; 3] = [b',', b'\t', b';'];
 
+/// Number of fields of the header that are looked at to find the separator.
+const FIELDS: usize = 1000;
+
 /// A file without a header line: the names of its columns, and what the last field of its first record must be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Headerless {
@@ -36,14 +39,16 @@ pub(super) fn read(path: &Path, stream: Stream, wanted: &Wanted) -> Result<(Opti
     let mut text = stream.into_text(path)?;
     let head = text.fill_buf().map_err(|source| read_error(path, source))?;
     let separator = separator(head, wanted.column);
+    // Where CRLF ends the records, the crate counts the LF to the record behind it.
+    let late = u64::from(head.iter().position(|byte| *byte == b'\n').is_some_and(|lf| lf > 0 && head[lf - 1] == b'\r'));
     let headerless = wanted.headerless.filter(|headerless| headerless.fits(&first_record(head, separator)));
     let mut reader = reader(text.chain(Cursor::new(format!("\n{END}\n"))), separator);
     let columns: Vec<String> = match headerless {
         Some(Headerless { columns, .. }) => columns.iter().map(|name| name.to_string()).collect(),
         None => {
             let mut header = StringRecord::new();
-            reader.read_record(&mut header).map_err(|error| malformed(path, error))?;
-            check_end(path, &header)?;
+            reader.read_record(&mut header).map_err(|error| malformed(path, error, 0))?;
+            check_end(path, &header, 0)?;
             // Blank lines alone are no header.
             header.iter().filter(|name| *name != END).map(str::to_string).collect()
         }
@@ -51,9 +56,11 @@ pub(super) fn read(path: &Path, stream: Stream, wanted: &Wanted) -> Result<(Opti
     let (path, names) = (path.to_path_buf(), columns.clone());
     let mut row = 0;
     let records = reader.into_records().map_while(move |record| {
-        let record = match record.map_err(|error| malformed(&path, error)) {
+        let record = match record.map_err(|error| malformed(&path, error, late)) {
             Ok(record) if record.len() == 1 && record.get(0) == Some(END) => return None,
-            Ok(record) => check_end(&path, &record).and_then(|()| to_record(&path, row, &names, &record)),
+            Ok(record) => {
+                check_end(&path, &record, late).and_then(|()| to_record(&path, (row, line(&record, late)), &names, &record))
+            }
             Err(error) => Err(error),
         };
         row += 1;
@@ -66,7 +73,7 @@ pub(super) fn read(path: &Path, stream: Stream, wanted: &Wanted) -> Result<(Opti
 /// then has a single field.
 fn separator(head: &[u8], is_wanted: &dyn Fn(&str) -> bool) -> u8 {
     let fields = SEPARATORS.map(|separator| first_record(head, separator));
-    let known = fields.each_ref().map(|fields| fields.iter().filter(|name| is_wanted(name)).count());
+    let known = fields.each_ref().map(|fields| fields.iter().take(FIELDS).filter(|name| is_wanted(name)).count());
     let most = |counts: [usize; 3]| counts.iter().max().and_then(|most| counts.iter().position(|count| count == most));
     let found = match (known, fields.each_ref().map(Vec::len)) {
         (known, _) if known.iter().any(|count| *count > 1) => most(known),
@@ -86,12 +93,12 @@ fn reader<R: Read>(text: R, separator: u8) -> Reader<R> {
     ReaderBuilder::new().delimiter(separator).has_headers(false).flexible(true).from_reader(text)
 }
 
-fn malformed(path: &Path, error: ::csv::Error) -> Error {
+fn malformed(path: &Path, error: ::csv::Error, late: u64) -> Error {
     let text = error.to_string();
     match error.into_kind() {
         ErrorKind::Io(source) => read_error(path, source),
         ErrorKind::Utf8 { pos, .. } => {
-            let line = pos.map_or(1, |position| position.line());
+            let line = pos.map_or(1, |position| position.line() + late);
             Error::malformed(path, format!("line {line} is not valid UTF-8: save the file as UTF-8"))
         }
         _ => Error::malformed(path, format!("not CSV: {text}")),
@@ -99,19 +106,19 @@ fn malformed(path: &Path, error: ::csv::Error) -> Error {
 }
 
 /// Refuses a record whose last field swallowed the marker behind the text.
-fn check_end(path: &Path, record: &StringRecord) -> Result<()> {
+fn check_end(path: &Path, record: &StringRecord, late: u64) -> Result<()> {
     match record.iter().next_back() {
         Some(field) if field.ends_with(&format!("\n{END}\n")) => {
-            let line = line(record);
+            let line = line(record, late);
             Err(Error::malformed(path, format!("line {line}: a quoted field begins here and never ends")))
         }
         _ => Ok(()),
     }
 }
 
-fn to_record(path: &Path, row: usize, columns: &[String], record: &StringRecord) -> Result<Record> {
+fn to_record(path: &Path, (row, line): (usize, u64), columns: &[String], record: &StringRecord) -> Result<Record> {
     if record.len() != columns.len() {
-        let (line, found, wanted) = (line(record), record.len(), columns.len());
+        let (found, wanted) = (record.len(), columns.len());
         let problem = format!(
             "row {row} (line {line}) has {found} fields, the header has {wanted}: quote fields that hold commas or line ends"
         );
@@ -120,8 +127,8 @@ fn to_record(path: &Path, row: usize, columns: &[String], record: &StringRecord)
     Ok(columns.iter().cloned().zip(record.iter().map(Value::from)).collect())
 }
 
-fn line(record: &StringRecord) -> u64 {
-    record.position().map_or(0, |position| position.line())
+fn line(record: &StringRecord, late: u64) -> u64 {
+    record.position().map_or(0, |position| position.line() + late)
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ fn quotes_commas_and_line_ends_inside_fields_are_kept() {
 fn wrong_number_of_fields_is_refused_with_row_and_line() {
     let error = table("q,a\n\"x\ny\",1\nz\n").unwrap_err().to_string();
     assert_eq!(error, "a.csv: row 1 (line 4) has 1 fields, the header has 2: quote fields that hold commas or line ends");
+    let error = table("q,a\r\n1,2\r\nz\r\n").err().unwrap().to_string();
+    assert!(error.starts_with("a.csv: row 1 (line 3) has 1 fields"), "{error}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::source::Input;
-use super::stream::Stream;
+use super::stream::{HEAD, Stream};
 use super::table::Table;
 use super::{csv, json, parquet};
 use crate::{Error, Result};
@@ -26,7 +26,7 @@ pub(super) struct Wanted<'a> {
 pub(super) fn read(input: &Input, wanted: &Wanted) -> Result<Table> {
     let path = input.path();
     let stream = Stream::open(input)?;
-    if without_bom(&stream.head).trim_ascii().is_empty() {
+    if stream.head.len() < HEAD && without_bom(&stream.head).trim_ascii().is_empty() {
         return Err(Error::malformed(path, "the file is empty: expected CSV, JSONL, JSON or Parquet"));
     }
     let format = FileFormat::of(path, &stream.head);

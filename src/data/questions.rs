@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::csv::Headerless;
 use super::format::{self, Wanted};
 use super::source::Input;
-use super::table::{Record, Table, cell, find, kind, plain};
+use super::table::{Names, Record, Table, cell, kind, plain};
 use crate::{Error, Result};
 
 /// A question with the answers whose log-probabilities are compared.
@@ -137,9 +137,9 @@ enum QuestionColumns {
 
 impl QuestionColumns {
     fn of(table: &Table) -> Result<Self, String> {
-        let all = |names: &[&str]| -> Result<Option<Vec<String>>, String> {
-            names.iter().map(|name| find(&table.columns, name)).collect()
-        };
+        let columns = Names::of(&table.columns);
+        let all =
+            |names: &[&str]| -> Result<Option<Vec<String>>, String> { names.iter().map(|name| columns.find(name)).collect() };
         if let Some(targets) = pick(all(&["question", "mc1_targets", "mc2_targets"])?) {
             return Ok(Self::Targets(targets));
         }

@@ -1,6 +1,7 @@
 //! From records to pairs: which shape of the table in `shapes` a file has, which of its columns has which role, and what a row
 //! gives or why it gives nothing.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 
 use serde_json::Value;
@@ -9,7 +10,7 @@ use super::conversation::{self, Prompt, PromptCells};
 use super::pair::{Pair, TruthfulPairs};
 use super::ranking::Ranking;
 use super::shapes::{Answers, CHOSEN, CONTINUES, OPTIONAL, OTHER_DATA, PROMPT, REJECTED, Role, SHAPES, Shape, Verdict};
-use super::table::{Record, Table, cell, find, kind, plain};
+use super::table::{Names, Record, Table, cell, kind, plain};
 use super::truthfulqa::answers;
 use super::turns::is_conversation;
 use crate::Error;
@@ -92,9 +93,10 @@ impl Columns {
                 return Err(format!("no column {name}; found {}", listed(&table.columns)));
             }
         }
+        let columns = Names::of(&table.columns);
         let column = |role: Role, known: &[&str]| match names.get(role) {
             Some(name) => Ok(Some(name.to_owned())),
-            None => find_any(&table.columns, known),
+            None => columns.find_any(known),
         };
         for shape in SHAPES {
             let found = shape.roles.iter().map(|(role, known)| Ok(column(*role, known)?.map(|name| (*role, name))));
@@ -237,8 +239,8 @@ const PROMPT_NAMES: &str = "question|prompt";
 
 /// Says what the data is and what is missing.
 fn refusal(columns: &[String], missing: &[&str]) -> String {
-    let names: Vec<String> = columns.iter().map(|column| plain(column)).collect();
-    let has = |group: &&[&str]| group.iter().any(|name| names.iter().any(|column| column == name));
+    let names: HashSet<String> = columns.iter().map(|column| plain(column)).collect();
+    let has = |group: &&[&str]| group.iter().any(|name| names.contains(*name));
     let other = OTHER_DATA.iter().find(|(groups, _)| groups.iter().all(has));
     let kind = other.map(|(_, kind)| format!("these are no pairs but {kind}: ")).unwrap_or_default();
     format!("{kind}no column {}; found {}; {WANTED}", missing.join(", "), listed(columns))
@@ -246,15 +248,6 @@ fn refusal(columns: &[String], missing: &[&str]) -> String {
 
 fn listed(columns: &[String]) -> String {
     if columns.is_empty() { "none".to_string() } else { columns.join(", ") }
-}
-
-fn find_any(columns: &[String], names: &[&str]) -> Result<Option<String>, String> {
-    for name in names {
-        if let Some(column) = find(columns, name)? {
-            return Ok(Some(column));
-        }
-    }
-    Ok(None)
 }
 
 /// Whether the cells are what the shape needs: ranked responses are a list.

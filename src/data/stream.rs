@@ -10,7 +10,7 @@ use super::source::Input;
 use crate::{Error, Result};
 
 /// Number of bytes from the beginning of a file that are looked at to find its format.
-const HEAD: usize = 64 << 10;
+pub(super) const HEAD: usize = 64 << 10;
 
 /// Bytes that a compressed file may unpack to; the larger of this and [`UNPACKED_TIMES`] the file's length is the limit.
 pub(super) const UNPACKED: u64 = 256 << 20;

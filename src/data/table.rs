@@ -1,6 +1,8 @@
 //! Rows by column name, whatever format they came from, and the lookup of columns and cells. What the columns mean is decided
 //! elsewhere, in `rows` and `questions`.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use crate::Result;
@@ -58,17 +60,35 @@ pub(super) fn cell<'a>(record: &'a Record, column: &str) -> &'a Value {
     record.get(column).unwrap_or(&Value::Null)
 }
 
-/// Finds the column of this name. An exact match wins; otherwise letter case is ignored, and a space equals an underscore.
-pub(super) fn find(columns: &[String], name: &str) -> Result<Option<String>, String> {
-    let exact: Vec<&String> = columns.iter().filter(|column| *column == name).collect();
-    let found = match exact.is_empty() {
-        true => columns.iter().filter(|column| plain(column) == name).collect(),
-        false => exact,
-    };
-    match found.as_slice() {
-        [] => Ok(None),
-        [column] => Ok(Some(column.to_string())),
-        [column, ..] => Err(format!("column {column} is there {} times: expected once", found.len())),
+/// The columns of a table by name. A file can have a million of them, so they are not searched one by one.
+pub(super) struct Names<'a> {
+    exact: HashMap<&'a str, usize>,
+    plain: HashMap<String, (usize, &'a str)>,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn of(columns: &'a [String]) -> Self {
+        let (mut exact, mut by_plain) = (HashMap::new(), HashMap::new());
+        for column in columns {
+            *exact.entry(column.as_str()).or_insert(0) += 1;
+            by_plain.entry(plain(column)).or_insert((0, column.as_str())).0 += 1;
+        }
+        Self { exact, plain: by_plain }
+    }
+
+    /// Finds the column of this name. An exact match wins; otherwise letter case is ignored, and a space equals an underscore.
+    pub(super) fn find(&self, name: &str) -> Result<Option<String>, String> {
+        let exact = self.exact.get_key_value(name).map(|(column, times)| (*times, *column));
+        match exact.or_else(|| self.plain.get(name).copied()) {
+            None => Ok(None),
+            Some((1, column)) => Ok(Some(column.to_string())),
+            Some((times, column)) => Err(format!("column {column} is there {times} times: expected once")),
+        }
+    }
+
+    /// Finds the first of these names that the table has.
+    pub(super) fn find_any(&self, names: &[&str]) -> Result<Option<String>, String> {
+        names.iter().find_map(|name| self.find(name).transpose()).transpose()
     }
 }
 

@@ -1,7 +1,6 @@
 //! `bipo data`: the pairs of every published shape, what is skipped and refused, and that a large file is read in a stream.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
 
