@@ -21,7 +21,7 @@ use crate::text::spans::Spans;
 /// What stands between the prompt and the response's own text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ResponsePrefix {
-    /// A space, unless the rendered prompt ends in white space.
+    /// A space, unless the rendered prompt ends in white space or the response begins with it.
     #[default]
     Auto,
     /// Always this text. The reference has a space, also behind a template that ends in a line feed.
@@ -187,7 +187,7 @@ impl TextEncoder {
     fn encode_response(&self, prompt: &PromptText, response: &str) -> Result<EncodedResponse> {
         let PromptText { text, spans } = prompt;
         let prefix = match &self.options.response_prefix {
-            ResponsePrefix::Auto if text.ends_with(char::is_whitespace) => "",
+            ResponsePrefix::Auto if text.ends_with(char::is_whitespace) || response.starts_with(char::is_whitespace) => "",
             ResponsePrefix::Auto => " ",
             ResponsePrefix::Text(prefix) => prefix,
         };
