@@ -7,7 +7,6 @@ use std::path::Path;
 use ::csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 use serde_json::Value;
 
-use super::format::Wanted;
 use super::stream::{Stream, read_error};
 use super::table::{Record, Records};
 use crate::{Error, Result};
@@ -35,13 +34,18 @@ impl Headerless {
 }
 
 /// Opens a table. Returns the names of its columns, and its records as they are read.
-pub(super) fn read(path: &Path, stream: Stream, wanted: &Wanted) -> Result<(Option<Vec<String>>, Records)> {
+pub(super) fn read(
+    path: &Path,
+    stream: Stream,
+    is_wanted: &dyn Fn(&str) -> bool,
+    headerless: Option<Headerless>,
+) -> Result<(Option<Vec<String>>, Records)> {
     let mut text = stream.into_text(path)?;
     let head = text.fill_buf().map_err(|source| read_error(path, source))?;
-    let separator = separator(head, wanted.column);
+    let separator = separator(head, is_wanted);
     // Where CRLF ends the records, the crate counts the LF to the record behind it.
     let late = u64::from(head.iter().position(|byte| *byte == b'\n').is_some_and(|lf| lf > 0 && head[lf - 1] == b'\r'));
-    let headerless = wanted.headerless.filter(|headerless| headerless.fits(&first_record(head, separator)));
+    let headerless = headerless.filter(|headerless| headerless.fits(&first_record(head, separator)));
     let mut reader = reader(text.chain(Cursor::new(format!("\n{END}\n"))), separator);
     let columns: Vec<String> = match headerless {
         Some(Headerless { columns, .. }) => columns.iter().map(|name| name.to_string()).collect(),

@@ -1,6 +1,6 @@
 //! Tests of `csv`.
 
-use super::super::source::Input;
+use super::super::input::Input;
 use super::*;
 
 #[derive(Debug)]
@@ -11,8 +11,8 @@ struct Table {
 
 fn open(text: &str) -> Result<(Vec<String>, Records)> {
     let path = Path::new("a.csv");
-    let wanted = Wanted { limit: None, column: &|name| ["question", "chosen"].contains(&name), headerless: None };
-    let (columns, records) = read(path, Stream::open(&Input::Bytes(path.to_path_buf(), text.into()))?, &wanted)?;
+    let is_wanted = |name: &str| ["question", "chosen"].contains(&name);
+    let (columns, records) = read(path, Stream::open(&Input::Bytes(path.to_path_buf(), text.into()))?, &is_wanted, None)?;
     Ok((columns.unwrap(), records))
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::source::Input;
+use super::input::Input;
 use super::stream::{HEAD, Stream};
 use super::table::Table;
 use super::{csv, json, parquet};
@@ -31,7 +31,7 @@ pub(super) fn read(input: &Input, wanted: &Wanted) -> Result<Table> {
     }
     let format = FileFormat::of(path, &stream.head);
     let (columns, records) = match format {
-        FileFormat::Csv => csv::read(path, stream, wanted)?,
+        FileFormat::Csv => csv::read(path, stream, wanted.column, wanted.headerless)?,
         FileFormat::Json => (None, json::read(path, stream.into_text(path)?)?),
         FileFormat::Parquet if stream.is_gzip => {
             return Err(Error::malformed(path, "a Parquet file inside gzip: unpack it first"));

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::format::{self, Wanted};
-use super::pair::{Pair, Skipped, TruthfulPairs};
+use super::pair::{Layout, Pair, Skipped, TruthfulPairs};
 use super::ranking::Ranking;
 use super::rows::{Choice, ColumnNames, Columns};
 use super::source::Source;
@@ -43,17 +43,6 @@ pub struct Dataset {
     pub rows: usize,
     /// What the first file is.
     pub layout: Layout,
-}
-
-/// What a file of pairs is: its format, its shape, and the roles of its columns.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Layout {
-    /// Name of the file's format, such as `CSV`.
-    pub format: &'static str,
-    /// What its rows hold, such as `ranked responses`.
-    pub shape: &'static str,
-    /// Columns of the file, and what each is to a pair, such as `chosen`; `None` if it is not used.
-    pub columns: Vec<(String, Option<String>)>,
 }
 
 /// Reads a data set. A set of the hub that is not cached is downloaded first.

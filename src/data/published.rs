@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::format::{self, Wanted};
 use super::hub_files;
+use super::input::Input;
 use super::rows::{ColumnNames, Columns};
-use super::source::Input;
 use crate::hub::cache_dir::cache_dir;
 use crate::{Error, Result};
 

@@ -1,24 +1,18 @@
 //! Where a data set comes from, as the user writes it: a path, a name, or `hf:owner/name[@revision][:split or file]`.
 
 use std::fmt;
-use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use sha2::Sha256;
-
 use super::bundled::{Bundled, bundled};
+use super::input::Input;
 use super::published::{Published, published};
 use super::{format, hub_files};
 use crate::error::closest_name;
 use crate::hub::repo_id::RepoId;
-use crate::machine::files::open_input;
 use crate::{Error, Result};
 
 /// The bundled set that is used when the user names no data set.
 pub const DEFAULT_DATASET: &str = "cheerful";
-
-/// Largest size of a data file in bytes.
-const LARGEST_FILE: u64 = 4 << 30;
 
 const HUB_PREFIX: &str = "hf:";
 
@@ -93,40 +87,6 @@ impl fmt::Display for Source {
                 part.as_ref().map_or(Ok(()), |part| write!(f, ":{part}"))
             }
         }
-    }
-}
-
-/// A file to read: bytes at hand under the name of a file, or a path.
-pub(super) enum Input {
-    Bytes(PathBuf, Vec<u8>),
-    File(PathBuf),
-}
-
-impl Input {
-    pub(super) fn path(&self) -> &Path {
-        match self {
-            Self::Bytes(path, _) | Self::File(path) => path,
-        }
-    }
-
-    /// Opens the content, and returns its length in bytes too.
-    pub(super) fn open(&self) -> Result<(Box<dyn Read>, u64)> {
-        let path = match self {
-            Self::Bytes(_, bytes) => return Ok((Box::new(Cursor::new(bytes.clone())), bytes.len() as u64)),
-            Self::File(path) => path,
-        };
-        let file = open_input(path)?;
-        let length = file.metadata().map_err(|source| Error::read(path, source))?.len();
-        if length > LARGEST_FILE {
-            return Err(Error::malformed(path, format!("more than {} GiB: split the file", LARGEST_FILE >> 30)));
-        }
-        Ok((Box::new(file), length))
-    }
-
-    /// Adds the bytes of the file to a hash, without holding them in memory.
-    pub(super) fn hash(&self, hash: &mut Sha256) -> Result<()> {
-        let (mut content, _) = self.open()?;
-        std::io::copy(&mut content, hash).map(drop).map_err(|source| Error::read(self.path(), source))
     }
 }
 

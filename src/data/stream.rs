@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use super::source::Input;
+use super::input::Input;
 use crate::{Error, Result};
 
 /// Number of bytes from the beginning of a file that are looked at to find its format.

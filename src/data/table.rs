@@ -97,6 +97,16 @@ pub(super) fn plain(name: &str) -> String {
     name.trim().to_lowercase().replace(' ', "_")
 }
 
+/// Returns the text of a cell that must not be empty; a number is text, too.
+pub(super) fn text(column: &str, value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) if !text.trim().is_empty() => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::String(_) | Value::Null => Err(format!("{column} is empty")),
+        other => Err(format!("{column} is {}: expected text", kind(other))),
+    }
+}
+
 /// Describes the type of a JSON value in words.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {

@@ -1,6 +1,8 @@
 //! Flags of data sets: which rows and columns of them are used, and those of `data`.
 
-use bipo::data::{ColumnNames, LoadOptions, Ranking, TruthfulPairs};
+use bipo::data::{AnswerForm, ColumnNames, LoadOptions, Ranking, TruthfulPairs};
+use bipo::steering::positions::Positions;
+use bipo::text::spans::Spans;
 use clap::Args;
 
 use super::values::{one_of, positive};
@@ -43,8 +45,11 @@ pub struct DataArgs {
     #[command(flatten)]
     pub rows: PairArgs,
     /// Read multiple-choice questions, as eval --mc does, in place of pairs.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["model", "strict", "columns", "rank", "pairs"])]
     pub mc: bool,
+    /// Compare options by their letters or by their texts, as for eval.
+    #[arg(long, default_value = "auto", value_parser = one_of::<AnswerForm>(), requires = "mc")]
+    pub mc_answers: AnswerForm,
     /// Show the prompts as this model sees them, without reading its weights: an alias, a hub id, a directory or a .gguf
     /// file [default: none].
     #[arg(long)]
@@ -58,6 +63,12 @@ pub struct DataArgs {
     /// Put this text between prompt and response; auto is a space unless the template ends in white space.
     #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT", requires = "model")]
     pub response_prefix: String,
+    /// Show which tokens a vector would be added at by this rule, as for train.
+    #[arg(long, default_value = "all", value_parser = one_of::<Positions>(), requires = "model")]
+    pub positions: Positions,
+    /// Show those of this role's messages alone [default: any].
+    #[arg(long, value_parser = one_of::<Spans>(), requires = "model")]
+    pub spans: Option<Spans>,
     /// Truncate longer pairs to this many tokens.
     #[arg(long, default_value_t = 2048, value_name = "TOKENS", value_parser = positive, requires = "model")]
     pub max_length: usize,

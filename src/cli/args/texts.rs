@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bipo::data::AnswerForm;
 use bipo::steering::magnitudes::Magnitudes;
 use bipo::steering::positions::Positions;
 use bipo::text::spans::Spans;
@@ -98,9 +99,14 @@ pub struct EvalArgs {
     /// Multiply the margin by this, the strength of the preference [default: the vector's, else 0.1].
     #[arg(long, value_parser = positive_number)]
     pub beta: Option<f64>,
-    /// Ask these multiple-choice questions: TruthfulQA, A/B items or lettered options; repeat for several files.
+    /// Ask these multiple-choice questions: TruthfulQA, A/B items, Yes/No items or any number of options; repeat for several
+    /// files.
     #[arg(long, value_name = "FILE")]
     pub mc: Vec<PathBuf>,
+    /// Compare options by their letters, which the prompt lists, or by their texts; auto is by their texts where they are the
+    /// endings of a text.
+    #[arg(long, default_value = "auto", value_parser = one_of::<AnswerForm>())]
+    pub mc_answers: AnswerForm,
     /// Read this neutral text for perplexity and KL divergence [default: a bundled one].
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! Everything that an evaluation measures on, read before a model is loaded.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bipo::data::{Dataset, QuestionSet, load_questions};
 use bipo::eval::Material;
@@ -31,8 +31,14 @@ impl Inputs {
         if dataset.is_none() {
             log.info("note: no --dataset: preference is not measured");
         }
-        let questions: Vec<QuestionSet> =
-            args.mc.iter().map(|path| load_questions(path, args.rows.limit)).collect::<Result<_>>()?;
+        let read = |path: &PathBuf| load_questions(path, args.rows.limit, args.mc_answers);
+        let questions: Vec<QuestionSet> = args.mc.iter().map(read).collect::<Result<_>>()?;
+        for QuestionSet { name, skipped, rows, .. } in &questions {
+            if let Some(first) = skipped.first() {
+                let (count, row, reason) = (skipped.len(), first.row, &first.reason);
+                log.warn(format!("{name}: {count} of {rows} rows skipped, the first is row {row}: {reason}"));
+            }
+        }
         if let Some(twice) = (1..questions.len()).find(|i| questions[..*i].iter().any(|set| set.name == questions[*i].name)) {
             let name = &questions[twice].name;
             return Err(Error::Argument(format!("--mc: two files are called {name}: rename one, names are headings")));

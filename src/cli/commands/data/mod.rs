@@ -1,14 +1,19 @@
-//! `bipo data`: what training would see of a data set, as text or JSON.
+//! `bipo data`: what training would see of a data set, as text or JSON, without a model or as a model sees it.
+
+mod questions;
+mod seen;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use bipo::data::{self, Dataset, Message, Pair, Skipped, Source};
+use bipo::data::{self, Dataset, Layout, Message, Pair, Skipped, Source};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use self::questions::Questions;
+use self::seen::{Seen, SeenPair};
 use crate::args::DataArgs;
-use crate::terminal;
+use crate::terminal::{self, Log};
 
 /// Number of pairs that the text shows.
 const SHOWN: usize = 3;
@@ -17,10 +22,20 @@ const SHOWN: usize = 3;
 const LONGEST: usize = 400;
 
 pub fn run(args: &DataArgs) -> anyhow::Result<()> {
+    if args.mc {
+        let questions = Questions::read(&args.dataset, args.rows.limit, args.mc_answers)?;
+        match args.json {
+            true => terminal::json(&questions.report())?,
+            false => terminal::result(&questions.text())?,
+        }
+        return Ok(());
+    }
+    let log = Log::new(args.verbose, args.quiet);
     let dataset = data::load(&Source::parse(&args.dataset)?, &args.rows.options(args.offline))?;
+    let seen = args.model.as_ref().map(|model| Seen::of(model, &dataset, args, log)).transpose()?;
     match args.json {
-        true => terminal::json(&Report::of(&dataset))?,
-        false => terminal::result(&text(&dataset))?,
+        true => terminal::json(&Report::of(&dataset, seen.as_ref()))?,
+        false => terminal::result(&text(&dataset, seen.as_ref()))?,
     }
     Ok(())
 }
@@ -37,6 +52,8 @@ struct Report<'a> {
     columns: Map<String, Value>,
     pairs: Vec<PairEntry<'a>>,
     skipped: Vec<SkippedEntry<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<&'a Seen>,
 }
 
 #[derive(Serialize)]
@@ -45,6 +62,8 @@ struct PairEntry<'a> {
     prompt: &'a [Message],
     chosen: &'a str,
     rejected: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoded: Option<&'a SeenPair>,
 }
 
 #[derive(Serialize)]
@@ -54,9 +73,11 @@ struct SkippedEntry<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn of(dataset: &'a Dataset) -> Self {
-        let pair = |Pair { row, prompt, chosen, rejected }: &'a Pair| PairEntry { row: *row, prompt, chosen, rejected };
-        let skipped = |Skipped { row, reason }: &'a Skipped| SkippedEntry { row: *row, reason };
+    fn of(dataset: &'a Dataset, seen: Option<&'a Seen>) -> Self {
+        let pair = |(index, Pair { row, prompt, chosen, rejected }): (usize, &'a Pair)| {
+            let encoded = seen.and_then(|seen| seen.pairs.get(index));
+            PairEntry { row: *row, prompt, chosen, rejected, encoded }
+        };
         Self {
             schema_version: 1,
             dataset: &dataset.name,
@@ -64,29 +85,46 @@ impl<'a> Report<'a> {
             format: dataset.layout.format,
             shape: dataset.layout.shape,
             rows: dataset.rows,
-            columns: dataset.layout.columns.iter().map(|(name, role)| (name.clone(), json!(role))).collect(),
-            pairs: dataset.pairs.iter().map(pair).collect(),
-            skipped: dataset.skipped.iter().map(skipped).collect(),
+            columns: columns(&dataset.layout),
+            pairs: dataset.pairs.iter().enumerate().map(pair).collect(),
+            skipped: skipped(&dataset.skipped),
+            model: seen,
         }
     }
 }
 
-fn text(dataset: &Dataset) -> String {
-    let Dataset { name, rows, pairs, skipped, layout, .. } = dataset;
-    let mut text = format!("{name}: {}, {}\n", layout.format, layout.shape);
-    let _ = writeln!(text, "{rows} rows, {} pairs, {} skipped", pairs.len(), skipped.len());
-    let width = layout.columns.iter().map(|(name, _)| console::measure_text_width(name)).max().unwrap_or(0);
+/// Columns of a file, and what each became.
+fn columns(layout: &Layout) -> Map<String, Value> {
+    layout.columns.iter().map(|(name, role)| (name.clone(), json!(role))).collect()
+}
+
+fn skipped(skipped: &[Skipped]) -> Vec<SkippedEntry<'_>> {
+    skipped.iter().map(|Skipped { row, reason }| SkippedEntry { row: *row, reason }).collect()
+}
+
+/// What a file is, what was read of it, and what each of its columns became.
+fn heading(name: &str, counted: &str, layout: &Layout) -> String {
+    let mut text = format!("{name}: {}, {}\n{counted}\n", layout.format, layout.shape);
+    let width = layout.columns.iter().map(|(name, _)| console::measure_text_width(&short(name))).max().unwrap_or(0);
     for (column, role) in &layout.columns {
         let role = role.as_deref().unwrap_or("not used").replace('_', " ");
         let _ = writeln!(text, "  {} {role}", console::pad_str(&short(column), width, console::Alignment::Left, None));
     }
+    text
+}
+
+fn text(dataset: &Dataset, seen: Option<&Seen>) -> String {
+    let Dataset { name, rows, pairs, skipped, layout, .. } = dataset;
+    let mut text = heading(name, &format!("{rows} rows, {} pairs, {} skipped", pairs.len(), skipped.len()), layout);
     text.push_str(&reasons(skipped));
-    for pair in pairs.iter().take(SHOWN) {
+    text.extend(seen.map(Seen::summary));
+    for (index, pair) in pairs.iter().take(SHOWN).enumerate() {
         let _ = writeln!(text, "\nrow {}", pair.row);
         for Message { role, content } in &pair.prompt {
             let _ = writeln!(text, "  {role}: {}", short(content));
         }
         let _ = writeln!(text, "  chosen: {}\n  rejected: {}", short(&pair.chosen), short(&pair.rejected));
+        text.extend(seen.and_then(|seen| seen.pairs.get(index)).map(SeenPair::text));
     }
     text
 }
