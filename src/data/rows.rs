@@ -182,7 +182,7 @@ impl Columns {
             }
             Answers::Ranked => {
                 let list = of(Role::Ranked);
-                let list = list.as_array().ok_or_else(|| format!("the responses are {}: expected a list", kind(list)))?;
+                let list = responses(list)?;
                 let beside = self.grades_beside(record, list.len());
                 let graded = list.iter().enumerate().filter_map(|(index, answer)| {
                     let grade = beside.as_ref().map_or_else(|| grade_of(answer), |grades| grades[index])?;
@@ -190,6 +190,11 @@ impl Columns {
                 });
                 let (texts, grades): (Vec<&Value>, Vec<f64>) = graded.unzip();
                 ranked(&prompt, row, &texts, &grades, choice.rank)
+            }
+            Answers::InOrder => {
+                let list = responses(of(Role::Ranked))?;
+                let grades: Vec<f64> = (0..list.len()).map(|place| -(place as f64)).collect();
+                ranked(&prompt, row, &list.iter().map(text_of).collect::<Vec<_>>(), &grades, choice.rank)
             }
         }
     }
@@ -254,7 +259,7 @@ fn listed(columns: &[String]) -> String {
 fn is_fit(shape: &Shape, found: &[(Role, String)], first: &[Record]) -> bool {
     let is_list =
         |column: &String| first.iter().map(|row| at(row, column)).find(|cell| !cell.is_null()).is_some_and(Value::is_array);
-    shape.answers != Answers::Ranked || found.iter().all(|(_, column)| is_list(column))
+    !matches!(shape.answers, Answers::Ranked | Answers::InOrder) || found.iter().all(|(_, column)| is_list(column))
 }
 
 /// Whether the responses of the first row that has any are whole conversations.
@@ -294,6 +299,10 @@ fn ranked(
         pairs.into_iter().map(|(better, worse)| conversation::pair(row, prompt, texts[better], texts[worse])).collect();
     pairs.dedup_by(|next, last| next.is_err() && next == last);
     Ok(pairs)
+}
+
+fn responses(cell: &Value) -> Result<&[Value], String> {
+    cell.as_array().map(Vec::as_slice).ok_or_else(|| format!("the responses are {}: expected a list", kind(cell)))
 }
 
 fn text_of(answer: &Value) -> &Value {

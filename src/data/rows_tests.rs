@@ -155,6 +155,8 @@ fn verdict_says_which_of_two_responses_is_chosen() {
         json!({"prompt": "q", "response_1": "a", "response_2": "b", "preference_strength": -2}),
         json!({"context": [{"role": "user", "content": "q"}], "response1": "b", "response2": "a", "overall_preference": 1}),
         json!({"history": "q", "human_ref_A": "b", "human_ref_B": "a", "labels": 0}),
+        json!({"prompt": "q", "response_a": "b", "response_b": "a", "winner_model_a": 0, "winner_model_b": 1, "winner_tie": 0}),
+        json!({"instruction": "q", "input": "", "output": ["a", "b"]}),
         json!({"question": {"full_text": "q"}, "answer_0": "a", "answer_1": "b", "score_0": 0.5, "score_1": -0.5}),
     ] {
         assert_eq!(pairs(row.clone()), one("a", "b"), "{row}");

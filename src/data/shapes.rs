@@ -54,6 +54,8 @@ pub(super) enum Answers {
     Graded,
     /// A list of responses that have a rank or a grade each.
     Ranked,
+    /// A list of responses from the best to the worst.
+    InOrder,
 }
 
 /// A shape: what its rows are called, and the roles that it needs.
@@ -182,6 +184,16 @@ pub(super) const SHAPES: &[Shape] = &[
         name: "two graded responses",
         answers: Answers::Graded,
         roles: &[
+            (Role::First, &["response_a"]),
+            (Role::Second, &["response_b"]),
+            (Role::FirstGrade, &["winner_model_a"]),
+            (Role::SecondGrade, &["winner_model_b"]),
+        ],
+    },
+    Shape {
+        name: "two graded responses",
+        answers: Answers::Graded,
+        roles: &[
             (Role::First, &["answer_0", "response_0"]),
             (Role::Second, &["answer_1", "response_1"]),
             (Role::FirstGrade, &["score_0"]),
@@ -190,6 +202,7 @@ pub(super) const SHAPES: &[Shape] = &[
     },
     Shape { name: "graded responses", answers: Answers::Ranked, roles: &[(Role::Ranked, LISTS), (Role::Grades, GRADES)] },
     Shape { name: "ranked responses", answers: Answers::Ranked, roles: &[(Role::Ranked, LISTS)] },
+    Shape { name: "responses from the best to the worst", answers: Answers::InOrder, roles: &[(Role::Ranked, &["output"])] },
 ];
 
 /// Data that has no pairs: columns, of which each group has one, and what such rows are called.

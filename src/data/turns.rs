@@ -52,7 +52,10 @@ impl Turns {
     pub(super) fn of(what: &str, cell: &Value) -> Result<Self, String> {
         match cell {
             Value::Null => Ok(Self::Messages(Vec::new())),
-            Value::String(text) => Ok(dialogue(text).map_or_else(|| Self::Text(text.clone()), Self::Messages)),
+            Value::String(text) => match encoded(text) {
+                Some(list) => Self::of(what, &list),
+                None => Ok(dialogue(text).map_or_else(|| Self::Text(text.clone()), Self::Messages)),
+            },
             Value::Array(list) => match list.as_slice() {
                 [one @ (Value::String(_) | Value::Array(_))] => Self::of(what, one),
                 list => {
@@ -87,11 +90,19 @@ pub(super) fn is_message(value: &Value) -> bool {
 /// Whether a cell holds a conversation, so that it can stand without a prompt.
 pub(super) fn is_conversation(cell: &Value) -> bool {
     match cell {
-        Value::String(text) => dialogue(text).is_some(),
+        Value::String(text) => dialogue(text).is_some() || encoded(text).is_some(),
         Value::Array(list) => list.iter().all(|value| value.is_object() || value.is_array()),
         Value::Object(object) => is_message(cell) || first(object, &MESSAGES).is_some(),
         _ => false,
     }
+}
+
+/// Returns the list of messages that a text is the JSON of, as cells of CSV files have it.
+fn encoded(text: &str) -> Option<Value> {
+    let text = text.trim();
+    let value: Value =
+        if text.starts_with("[{") && text.ends_with("}]") { serde_json::from_str(text).ok()? } else { return None };
+    value.as_array().is_some_and(|list| list.iter().all(is_message)).then_some(value)
 }
 
 /// Whether a text is a dialogue that ends where the assistant's answer goes.

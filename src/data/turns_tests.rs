@@ -23,6 +23,9 @@ fn messages_of_every_spelling_are_the_same_conversation() {
         json!([{"role": "system", "content": ["s"]}, {"role": "user", "content": [{"type": "text", "text": "q"}]},
             {"role": "assistant", "content": [{"type": "output_text", "text": "a"}]}]),
         json!({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}),
+        json!(
+            r#"[{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]"#
+        ),
         json!([[{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]]),
     ] {
         assert_eq!(turns(cell.clone()), right, "{cell}");
@@ -45,7 +48,7 @@ fn dialogues_are_split_at_their_turns() {
     // The place of the answer is no turn.
     assert_eq!(turns(json!("\n\nHuman: Hi\n\nAssistant:")), expected(&[("user", "Hi")]));
     // A text of another kind is left as it is.
-    for text in ["Human: hello", "\n\nAssistant: a", "The Human: q\n\nAssistant: a", " q "] {
+    for text in ["[{\"a\": 1}]", "[{]", "Human: hello", "\n\nAssistant: a", "The Human: q\n\nAssistant: a", " q "] {
         assert_eq!(turns(json!(text)), expected(&[("user", text)]), "{text}");
     }
 }
