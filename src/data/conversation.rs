@@ -72,6 +72,7 @@ pub(super) fn pair(row: usize, given: &Prompt, chosen: &Value, rejected: &Value)
 
     match prompt.last() {
         None => return Err("the question is missing".to_string()),
+        Some(last) if last.is_system() => return Err("the question is missing".to_string()),
         Some(last) if last.role != USER => {
             return Err(format!("the prompt ends in a message of role {}: expected {USER}", last.role));
         }

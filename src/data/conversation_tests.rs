@@ -122,6 +122,8 @@ fn unusable_rows_have_a_reason() {
     let reason = |prompt: Value, chosen: Value, rejected: Value| pair(0, &prompt, &chosen, &rejected).unwrap_err();
     assert_eq!(reason(json!(" \n"), json!("a"), json!("b")), "the question is empty");
     assert_eq!(reason(json!(null), json!("a"), json!("b")), "the question is missing");
+    let system = json!([{"role": "system", "content": "Be kind."}]);
+    assert_eq!(reason(system, json!("a"), json!("b")), "the question is missing");
     assert_eq!(reason(json!("q"), json!("\t"), json!("b")), "the chosen response is empty");
     assert_eq!(reason(json!("q"), json!("a"), json!(null)), "the rejected response is missing");
     assert_eq!(reason(json!("q"), json!("a"), json!("a ")), "the two responses are equal");

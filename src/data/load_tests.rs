@@ -6,7 +6,6 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use super::super::stream::tests::gzip;
 use super::*;
 use crate::data::{Message, bundled};
 
@@ -263,6 +262,12 @@ fn rows_of(pair: &Pair) -> Vec<Value> {
         ]);
     }
     rows
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// Writes rows of the same columns in each container that can hold them.

@@ -47,6 +47,22 @@ fn limit_counts_rows_over_row_groups() {
 }
 
 #[test]
+fn groups_behind_the_limit_are_not_read() {
+    let mut bytes = std::fs::read(fixture("plain-none.parquet")).unwrap();
+    let reader = SerializedFileReader::new(File::open(fixture("plain-none.parquet")).unwrap()).unwrap();
+    assert_eq!(reader.metadata().num_row_groups(), 2);
+    for column in reader.metadata().row_group(1).columns() {
+        let (start, length) = column.byte_range();
+        bytes[start as usize..(start + length) as usize].fill(0xff);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("second.parquet");
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(read(&path, Some(2)).unwrap().records.len(), 2);
+    assert!(read(&path, None).is_err());
+}
+
+#[test]
 fn binary_columns_are_refused() {
     assert_eq!(problem("binary.parquet"), "column question holds binary data: write it as a string column");
 }

@@ -124,4 +124,4 @@ pub(super) fn swollen(most: u64) -> String {
 
 #[cfg(test)]
 #[path = "stream_tests.rs"]
-pub(super) mod tests;
+mod tests;

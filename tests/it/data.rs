@@ -239,3 +239,39 @@ fn questions_without_a_key_are_skipped_and_said_to_be() {
         "warning: q: 2 of 3 rows skipped, the first is row 1: the answer is \"\": expected a letter A to B or 0 to 1\n";
     assert!(text(&output.stderr).contains(warning), "{}", text(&output.stderr));
 }
+
+#[test]
+fn sweep_shows_its_prompts_as_the_model_sees_them_when_asked() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    let model = fixture("llama");
+    let sweep = [
+        "steer",
+        "--model",
+        &model,
+        "--vector",
+        "out/steering_vector.safetensors",
+        "--prompt",
+        "Why?",
+        "--max-new-tokens",
+        "1",
+    ];
+    let (plain, with) = (place.bipo(&sweep), place.bipo(&[&sweep[..], &["--show-prompt"]].concat()));
+    assert_ok(&with);
+    assert_eq!(plain.stdout, with.stdout);
+    let stderr = text(&with.stderr);
+    assert!(stderr.contains(" tokens: \"<s>[user] Why?[assistant]\"\n  ids 1 "), "{stderr}");
+    assert!(!text(&plain.stderr).contains("[user]"));
+}
+
+#[test]
+fn many_skipped_rows_are_counted_and_not_all_listed() {
+    let place = Place::new();
+    let rows = format!("question,matching,not_matching\nWhy?,Because.,No.\n{}", ",a,b\n".repeat(50));
+    fs::write(place.path("d.csv"), rows).unwrap();
+    let output = place.train("out", &["--dataset", "d.csv"]);
+    assert_ok(&output);
+    let stderr = text(&output.stderr);
+    assert_eq!(stderr.matches("skipped: the question is empty").count(), 20, "{stderr}");
+    assert!(stderr.contains("warning: d.csv: 30 more rows skipped: bipo data counts them by reason\n"), "{stderr}");
+}

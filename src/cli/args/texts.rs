@@ -39,6 +39,9 @@ pub struct SteerArgs {
     /// Answer each line of this file, or of standard input (-).
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
+    /// Show each prompt as the model sees it, on standard error: with the chat template and special tokens, and its token ids.
+    #[arg(long)]
+    pub show_prompt: bool,
     /// Generate at most this many tokens.
     #[arg(long, default_value_t = 128, value_parser = positive)]
     pub max_new_tokens: usize,

@@ -18,6 +18,9 @@ use crate::terminal::{self, Log};
 /// Number of pairs that the text shows.
 const SHOWN: usize = 3;
 
+/// Number of reasons for skipped rows that the text shows, the most frequent ones first.
+const REASONS: usize = 12;
+
 /// Number of characters of a text that are shown.
 const LONGEST: usize = 400;
 
@@ -135,8 +138,14 @@ fn reasons(skipped: &[Skipped]) -> String {
     for Skipped { row, reason } in skipped {
         reasons.entry(reason).or_insert((0, *row)).0 += 1;
     }
-    let line = |(reason, (count, row)): (&str, (usize, usize))| format!("skipped {count}: {reason} (first in row {row})\n");
-    reasons.into_iter().map(line).collect()
+    let mut reasons: Vec<(&str, (usize, usize))> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, (count, row))| (std::cmp::Reverse(*count), *row));
+    let line = |(reason, (count, row)): &(&str, (usize, usize))| format!("skipped {count}: {reason} (first in row {row})\n");
+    let mut text: String = reasons.iter().take(REASONS).map(line).collect();
+    if reasons.len() > REASONS {
+        let _ = writeln!(text, "and for {} more reasons; --json lists all", reasons.len() - REASONS);
+    }
+    text
 }
 
 /// A text as one line that shows line ends and other control characters, and the white space at its ends.
