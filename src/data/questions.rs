@@ -59,7 +59,7 @@ pub fn load_questions(path: &Path, limit: Option<usize>, form: AnswerForm) -> Re
         (false, _) => Ok(set),
         (true, None) => Err(malformed("no question in it: expected at least one row".into())),
         (true, Some(Skipped { row, reason })) => {
-            Err(malformed(format!("no question is left of {} rows: the first reason is row {row}: {reason}", set.rows)))
+            Err(malformed(format!("row {row}: {reason}; no question is left of {} rows", set.rows)))
         }
     }
 }

@@ -86,7 +86,7 @@ fn file_without_a_question_is_refused() {
     assert_eq!(problem("a.csv", "question,A,B,C,D,answer\n"), "no question in it: expected at least one row");
     assert_eq!(
         problem("a.csv", "question,A,B,C,D,answer\nq,1,2,3,4,E\n"),
-        "no question is left of 1 rows: the first reason is row 0: the answer is \"E\": expected a letter A to D or 0 to 3"
+        "row 0: the answer is \"E\": expected a letter A to D or 0 to 3; no question is left of 1 rows"
     );
 }
 
