@@ -124,17 +124,7 @@ pub fn read_input(path: &Path, most: u64) -> Result<Vec<u8>> {
 /// [`read_input`] fails, or the file is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
     let bytes = read_input(path, LARGEST_TEXT)?;
-    text_of(bytes).ok_or_else(|| Error::malformed(path, "not UTF-8 text: save the file as UTF-8"))
-}
-
-/// Returns the text of a file without the byte-order mark that some editors put in front, or `None` if it is not UTF-8.
-pub fn text_of(bytes: Vec<u8>) -> Option<String> {
-    const MARK: char = '\u{feff}';
-    let mut text = String::from_utf8(bytes).ok()?;
-    if text.starts_with(MARK) {
-        text.drain(..MARK.len_utf8());
-    }
-    Some(text)
+    String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: save the file as UTF-8"))
 }
 
 /// Refuses a path that cannot become a file. It is a cheap check to make before a costly computation.
@@ -167,7 +157,3 @@ fn permissions() -> Option<std::fs::Permissions> {
 fn permissions() -> Option<std::fs::Permissions> {
     None
 }
-
-#[cfg(test)]
-#[path = "files_tests.rs"]
-mod tests;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::machine::files::{LARGEST_TEXT, read_input, text_of};
+use crate::machine::files::{LARGEST_TEXT, read_input};
 use crate::{Error, Result};
 
 /// A rubric and its name.
@@ -44,7 +44,7 @@ impl Rubric {
             let problem = format!("{} bytes, but a rubric may have {LONGEST}: it is sent with every request", bytes.len());
             return Err(Error::malformed(path, problem));
         }
-        let text = text_of(bytes).ok_or_else(|| Error::malformed(path, "not UTF-8 text: expected a rubric"))?;
+        let text = String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: expected a rubric"))?;
         if text.trim().is_empty() {
             return Err(Error::malformed(path, "empty: expected a rubric that says what the scores 1 to 4 mean"));
         }

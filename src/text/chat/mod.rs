@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::data::Message;
 use crate::error::{Error, Result};
-use crate::machine::files::{LARGEST_TEXT, read_input, text_of};
+use crate::machine::files::{LARGEST_TEXT, read_input};
 
 /// A compiled template, and the two special tokens that it can refer to.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl ChatTemplate {
     /// Compiles a template from a Jinja file.
     pub fn from_file(path: &Path, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
         let bytes = read_input(path, LARGEST_TEXT)?;
-        let source = text_of(bytes).ok_or_else(|| {
+        let source = String::from_utf8(bytes).map_err(|_| {
             Error::malformed(path, "not UTF-8 text: a chat template is a Jinja file, or one of the built-in names")
         })?;
         Self::from_source(&path.display().to_string(), &source, bos_token, eos_token)

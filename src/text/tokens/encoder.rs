@@ -21,7 +21,7 @@ use crate::text::spans::Spans;
 /// What stands between the prompt and the response's own text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ResponsePrefix {
-    /// A space, unless the rendered prompt ends in white space or the response begins with it.
+    /// A space, unless the rendered prompt ends in white space.
     #[default]
     Auto,
     /// Always this text. The reference has a space, also behind a template that ends in a line feed.
@@ -124,12 +124,20 @@ impl TextEncoder {
             other => other,
         };
         let prompt = self.rendered(&pair.prompt).map_err(in_row)?;
-        let mut chosen = self.encode_response(&prompt, &pair.chosen).map_err(in_row)?;
-        let mut rejected = self.encode_response(&prompt, &pair.rejected).map_err(in_row)?;
+        let mut chosen = self.encode_response(&prompt, self.own_words(&pair.chosen)).map_err(in_row)?;
+        let mut rejected = self.encode_response(&prompt, self.own_words(&pair.rejected)).map_err(in_row)?;
 
         let excess = (chosen.start.max(rejected.start) + 1).saturating_sub(max_length);
         let truncated = [&mut chosen, &mut rejected].map(|response| self.truncate(response, excess, max_length));
         Ok((EncodedPair { row: pair.row, chosen, rejected }, truncated.contains(&true)))
+    }
+
+    /// A single space in front of a response only parts it from the prompt, which the automatic prefix does.
+    fn own_words<'a>(&self, response: &'a str) -> &'a str {
+        match (&self.options.response_prefix, response.strip_prefix(' ')) {
+            (ResponsePrefix::Auto, Some(words)) if !words.starts_with(char::is_whitespace) => words,
+            _ => response,
+        }
     }
 
     /// Text of ids; `skip_special` leaves out EOS and the like.
@@ -187,7 +195,7 @@ impl TextEncoder {
     fn encode_response(&self, prompt: &PromptText, response: &str) -> Result<EncodedResponse> {
         let PromptText { text, spans } = prompt;
         let prefix = match &self.options.response_prefix {
-            ResponsePrefix::Auto if text.ends_with(char::is_whitespace) || response.starts_with(char::is_whitespace) => "",
+            ResponsePrefix::Auto if text.ends_with(char::is_whitespace) => "",
             ResponsePrefix::Auto => " ",
             ResponsePrefix::Text(prefix) => prefix,
         };

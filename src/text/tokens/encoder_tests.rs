@@ -87,7 +87,8 @@ fn auto_prefix_is_never_a_second_space() {
         encoder.encode_pair(&pair("the capital", response, "."), 99).unwrap().0.chosen.ids
     };
     assert_eq!(ids(" of"), ids("of"));
-    assert_eq!(ids("\nof"), [1, 275, 336, 14, 461, 474, 2]);
+    // Of several spaces, which may be an indentation, none is lost.
+    assert_ne!(ids("  of"), ids("of"));
 }
 
 #[test]
