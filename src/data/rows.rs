@@ -9,10 +9,13 @@ use serde_json::Value;
 use super::conversation::{self, Prompt, PromptCells};
 use super::pair::{Pair, TruthfulPairs};
 use super::ranking::Ranking;
-use super::shapes::{Answers, CHOSEN, CONTINUES, OPTIONAL, OTHER_DATA, PROMPT, REJECTED, Role, SHAPES, Shape, Verdict};
+use super::shapes::{
+    Answers, CHOSEN, CONTINUES, OPTIONAL, OTHER_DATA, PROMPT, PROMPT_BESIDE_CONVERSATIONS, REJECTED, Role, SHAPES, Shape,
+    Verdict,
+};
 use super::table::{Names, Record, Table, cell, kind, plain};
 use super::truthfulqa::answers;
-use super::turns::is_conversation;
+use super::turns::{is_conversation, is_whole_conversation};
 use crate::Error;
 
 const WANTED: &str = "expected question or prompt, matching or chosen, and not_matching or rejected, each as text or as a list \
@@ -104,17 +107,25 @@ impl Columns {
             if !is_fit(shape, &found, &table.first) {
                 continue;
             }
-            match column(Role::Prompt, PROMPT)? {
+            let responses = first_response(&found, &table.first);
+            let is_whole = responses.is_some_and(is_whole_conversation);
+            let known = if is_whole { &PROMPT[..PROMPT_BESIDE_CONVERSATIONS] } else { PROMPT };
+            match column(Role::Prompt, known)? {
                 Some(prompt) => found.push((Role::Prompt, prompt)),
                 // Responses that are whole conversations begin with their prompt.
-                None if holds_conversations(&found, &table.first) => {}
+                None if responses.is_some_and(is_conversation) => {}
                 None => return Err(refusal(&table.columns, &[PROMPT_NAMES])),
             }
             let is_taken = |found: &[(Role, String)], name: &str| found.iter().any(|(_, taken)| taken == name);
             for (role, known) in OPTIONAL {
                 let has_input = found.iter().any(|(role, name)| *role == Role::Prompt && plain(name) == "instruction");
-                let name = column(*role, known)?.filter(|name| !is_taken(&found, name));
-                found.extend(name.filter(|_| *role != Role::Input || has_input).map(|name| (*role, name)));
+                let is_used = |name: &String| match role {
+                    Role::Input => has_input,
+                    Role::History => first_cell(&table.first, name).is_some_and(Value::is_array),
+                    _ => true,
+                };
+                let name = column(*role, known)?.filter(|name| !is_taken(&found, name) && is_used(name));
+                found.extend(name.map(|name| (*role, name)));
             }
             let is_continued = found.iter().any(|(_, name)| CONTINUES.contains(&plain(name).as_str()));
             return Ok(Self { shape, found, is_continued });
@@ -199,14 +210,13 @@ impl Columns {
         }
     }
 
-    /// Returns the cell of a role. An optional column that none of the first rows has can occur in a later one.
+    /// Returns the cell of a role. A system prompt that none of the first rows has can occur in a later one.
     fn cell<'a>(&self, role: Role, record: &'a Record) -> &'a Value {
         if let Some((_, column)) = self.found.iter().find(|(known, _)| *known == role) {
             return at(record, column);
         }
-        let late = OPTIONAL.iter().filter(|(known, _)| *known == role && role != Role::Input).flat_map(|(_, names)| *names);
-        let is_free = |name: &&&str| !self.found.iter().any(|(_, column)| column == **name);
-        late.filter(is_free).find_map(|name| record.get(*name)).unwrap_or(&Value::Null)
+        let late = OPTIONAL.iter().filter(|(known, _)| *known == role && role == Role::System).flat_map(|(_, names)| *names);
+        late.into_iter().find_map(|name| record.get(*name)).unwrap_or(&Value::Null)
     }
 
     /// Whether the verdict prefers the first of two responses.
@@ -257,17 +267,18 @@ fn listed(columns: &[String]) -> String {
 
 /// Whether the cells are what the shape needs: ranked responses are a list.
 fn is_fit(shape: &Shape, found: &[(Role, String)], first: &[Record]) -> bool {
-    let is_list =
-        |column: &String| first.iter().map(|row| at(row, column)).find(|cell| !cell.is_null()).is_some_and(Value::is_array);
+    let is_list = |column: &String| first_cell(first, column).is_some_and(Value::is_array);
     !matches!(shape.answers, Answers::Ranked | Answers::InOrder) || found.iter().all(|(_, column)| is_list(column))
 }
 
-/// Whether the responses of the first row that has any are whole conversations.
-fn holds_conversations(found: &[(Role, String)], first: &[Record]) -> bool {
+/// Returns a response of the first row that has one.
+fn first_response<'a>(found: &[(Role, String)], first: &'a [Record]) -> Option<&'a Value> {
     let responses = [Role::Chosen, Role::Rejected, Role::First, Role::Second, Role::Ranked];
-    let columns = found.iter().filter(|(role, _)| responses.contains(role));
-    let mut cells = columns.filter_map(|(_, column)| first.iter().map(|row| at(row, column)).find(|cell| !cell.is_null()));
-    cells.any(is_conversation)
+    found.iter().filter(|(role, _)| responses.contains(role)).find_map(|(_, column)| first_cell(first, column))
+}
+
+fn first_cell<'a>(first: &'a [Record], column: &str) -> Option<&'a Value> {
+    first.iter().map(|row| at(row, column)).find(|cell| !cell.is_null())
 }
 
 /// Returns the cell of a column; a name with dots leads into an object.

@@ -112,6 +112,22 @@ fn conversations_need_no_prompt_column() {
 }
 
 #[test]
+fn other_columns_beside_whole_conversations_are_no_prompt() {
+    let talk = |answer: &str| json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": answer}]);
+    for other in ["context", "input", "history", "messages", "query"] {
+        let row = json!({other: "something else", "chosen": talk("a"), "rejected": talk("b")});
+        assert_eq!(pairs(row), one("a", "b"), "{other}");
+    }
+    let row = json!({"prompt": "something else", "chosen": talk("a"), "rejected": talk("b")});
+    assert_eq!(pairs(row), [Err("the prompt is not what the two conversations begin with".to_string())]);
+    // A history that is no list is left alone; a list is the turns before the prompt.
+    let columns = columns_of(&["prompt", "history", "chosen", "rejected"], json!({"history": "old"})).unwrap();
+    assert_eq!(columns.role("history"), None);
+    let columns = columns_of(&["prompt", "history", "chosen", "rejected"], json!({"history": [["q", "a"]]})).unwrap();
+    assert_eq!(columns.role("history").as_deref(), Some("history"));
+}
+
+#[test]
 fn truthfulqa_is_recognised_by_its_columns() {
     let csv = ["Type", "Category", "Question", "Best Answer", "Correct Answers", "Incorrect Answers", "Source"];
     assert_eq!(columns_of(&csv, json!({})).unwrap().shape.answers, Answers::OneAgainstEach);

@@ -82,6 +82,9 @@ pub(super) const PROMPT: &[&str] = &[
     "history",
 ];
 
+/// How many of these names a prompt can have beside whole conversations, which the others may be again in another form.
+pub(super) const PROMPT_BESIDE_CONVERSATIONS: usize = 3;
+
 /// Columns that any shape can have.
 pub(super) const OPTIONAL: &[(Role, &[&str])] =
     &[(Role::System, &["system", "system_prompt"]), (Role::History, &["history"]), (Role::Input, &["input"])];

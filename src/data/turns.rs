@@ -110,6 +110,12 @@ pub(super) fn is_open(cell: &Value) -> bool {
     cell.as_str().is_some_and(|text| text.trim_end().ends_with("\n\nAssistant:") && dialogue(text).is_some())
 }
 
+/// Whether a cell holds a conversation with the user's turns.
+pub(super) fn is_whole_conversation(cell: &Value) -> bool {
+    let turns = Turns::of("cell", cell).map(|turns| turns.into_messages(ASSISTANT));
+    turns.is_ok_and(|turns| turns.iter().any(|message| message.role == USER))
+}
+
 /// Returns the earlier turns of a cell that lists them as couples of a question and its answer, or as messages.
 pub(super) fn history(cell: &Value) -> Result<Vec<Message>, String> {
     let couples = cell.as_array().filter(|list| !list.is_empty() && list.iter().all(Value::is_array));
