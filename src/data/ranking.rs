@@ -1,7 +1,7 @@
 //! Which of several ranked responses make pairs.
 
 /// Which of the ranked or scored responses of a row are paired. Responses of equal rank are no pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::VariantNames)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::Display, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Ranking {
     /// The best response with the worst, which gives one pair per row.

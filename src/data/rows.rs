@@ -2,6 +2,7 @@
 //! gives or why it gives nothing.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::str::FromStr;
 
 use serde_json::Value;
@@ -54,6 +55,13 @@ impl FromStr for ColumnNames {
             names.push((role, name.to_owned()));
         }
         Ok(Self(names))
+    }
+}
+
+impl fmt::Display for ColumnNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = self.0.iter().map(|(role, name)| format!("{role}={name}")).collect();
+        f.write_str(&parts.join(","))
     }
 }
 

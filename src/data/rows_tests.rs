@@ -217,6 +217,10 @@ fn columns_are_named_by_the_user() {
     // What is not named is found as usual.
     assert_eq!(pairs_with(json!({"Q": "q", "chosen": "a", "rejected": "b"}), "prompt=Q", Choice::default()), one("a", "b"));
 
+    let parsed: ColumnNames = names.parse().unwrap();
+    assert_eq!(parsed.to_string(), "prompt=info.post,chosen=good,rejected=bad,system=rules");
+    assert_eq!(parsed.to_string().parse::<ColumnNames>().unwrap(), parsed);
+
     let missing = Columns::of(&table(&["chosen"], &[]), &"question=Q".parse().unwrap()).unwrap_err();
     assert_eq!(missing, "no column Q; found chosen");
     let wrong = |text: &str| text.parse::<ColumnNames>().unwrap_err().to_string();

@@ -275,3 +275,19 @@ fn many_skipped_rows_are_counted_and_not_all_listed() {
     assert_eq!(stderr.matches("skipped: the question is empty").count(), 20, "{stderr}");
     assert!(stderr.contains("warning: d.csv: 30 more rows skipped: bipo data counts them by reason\n"), "{stderr}");
 }
+
+#[test]
+fn vector_says_how_the_pairs_of_its_data_set_were_chosen() {
+    let place = Place::new();
+    let nectar = fixture("cases/data/data-unpaired-ranked__nectar.jsonl");
+    let trained = |out: &str, flags: &[&str]| {
+        assert_ok(&place.train(out, &[&["--dataset", &nectar], flags].concat()));
+        let vector = SteeringVector::read(&place.path(out).join("steering_vector.safetensors"), None).unwrap();
+        vector.metadata.training.unwrap()
+    };
+    let plain = trained("a", &[]);
+    assert!(plain.get("rank").is_none() && plain.get("columns").is_none());
+    let all = trained("b", &["--rank", "all", "--columns", "question=prompt"]);
+    assert_eq!((&all["rank"], &all["columns"]), (&json!("all"), &json!("prompt=prompt")));
+    assert_eq!((&plain["dataset"]["pairs"], &all["dataset"]["pairs"]), (&json!(1), &json!(3)));
+}
