@@ -6,7 +6,8 @@
 // 128 threads as 8 × 16: thread (ty, tx) has rows ty·ROWS/8.. and keys tx, tx + 16, … of a score tile, and of a result
 // (rows, D) the columns 4·tx.., 64 + 4·tx..
 //
-// Included by one file for each element type: the driver compiles a file as a whole when its first kernel is used.
+// Included by two files for each element type, without and with soft-capped scores: the driver compiles a file as a whole when
+// its first kernel is used.
 #pragma once
 #include "common.cuh"
 
@@ -31,7 +32,7 @@ struct Entry {
 
 struct Shape {
   unsigned kv_heads, group, dim, window;
-  float scale;
+  float scale, softcap;  // 0: no softcap
 };
 
 __device__ inline unsigned key_row(const Segment& segment, unsigned position) {
@@ -228,8 +229,8 @@ template <unsigned M> struct Softmax {
   }
 };
 
-// Scales the scores of a tile of rows and the keys from `first_key` on, −∞ where a row does not see a key.
-template <unsigned KEYS, unsigned M, unsigned N>
+// Scales and soft-caps the scores of a tile of rows and the keys from `first_key` on, −∞ where a row does not see a key.
+template <bool CAPPED, unsigned KEYS, unsigned M, unsigned N>
 __device__ inline void scale_and_mask(float (&s)[M][N], const QueryTile& tile, const Shape& shape, unsigned first_key) {
   const unsigned ty = threadIdx.x / 16, tx = threadIdx.x % 16;
   for (unsigned i = 0; i < M; i++) {
@@ -238,13 +239,25 @@ __device__ inline void scale_and_mask(float (&s)[M][N], const QueryTile& tile, c
     for (unsigned j = 0; j < N; j++) {
       unsigned key = first_key + tx + 16 * j;
       bool sees = tx + 16 * j < KEYS && key >= begin && key < end;
-      s[i][j] = sees ? s[i][j] * shape.scale : -INFINITY;
+      s[i][j] = sees ? soft_cap<CAPPED>(s[i][j] * shape.scale, shape.softcap) : -INFINITY;
+    }
+  }
+}
+
+// Scores become their gradients, given those of the probabilities.
+template <bool CAPPED, unsigned M, unsigned N>
+__device__ inline void score_gradients(float (&s)[M][N], const float (&dp)[M][N], const float (&log_sum)[M],
+                                       const float (&delta)[M], const Shape& shape) {
+  for (unsigned i = 0; i < M; i++) {
+    for (unsigned j = 0; j < N; j++) {
+      float slope = soft_cap_slope<CAPPED>(s[i][j], shape.softcap);
+      s[i][j] = expf(s[i][j] - log_sum[i]) * (dp[i][j] - delta[i]) * slope;
     }
   }
 }
 
 // gridDim (tiles of ROWS flat rows of all segments, kv_heads).
-template <class T, unsigned D, unsigned ROWS, unsigned KEYS>
+template <bool CAPPED, class T, unsigned D, unsigned ROWS, unsigned KEYS>
 __device__ void forward(const T* q, const T* k, const T* v, T* y, const unsigned* segments, const Shape& shape) {
   SHARED_MEMORY;
   const unsigned M = ROWS / 8, N = (KEYS + 15) / 16, kv_head = blockIdx.y;
@@ -264,7 +277,7 @@ __device__ void forward(const T* q, const T* k, const T* v, T* y, const unsigned
     __syncthreads();
     float s[M][N];
     scores<D, KEYS>(q_tile, kv_tile, s);
-    scale_and_mask<KEYS>(s, tile, shape, key);
+    scale_and_mask<CAPPED, KEYS>(s, tile, shape, key);
     for (unsigned i = 0; i < M; i++) {
       float shrink = softmax.template absorb<16>(s[i], i);
       for (unsigned c = 0; c < D / 64; c++) {
@@ -283,7 +296,7 @@ __device__ void forward(const T* q, const T* k, const T* v, T* y, const unsigned
 }
 
 // dq, and of each row and head the log-sum-exp of its scores and δ = Σ p·dp, which vjp_kv takes. Grid as forward's.
-template <class T, unsigned D, unsigned ROWS>
+template <bool CAPPED, class T, unsigned D, unsigned ROWS>
 __device__ void vjp_q(const T* q, const T* k, const T* v, const T* dy, T* dq, float* log_sums, float* deltas,
                       const unsigned* segments, const Shape& shape) {
   SHARED_MEMORY;
@@ -311,7 +324,7 @@ __device__ void vjp_q(const T* q, const T* k, const T* v, const T* dy, T* dq, fl
       __syncthreads();
       scores<D, ROWS>(q_tile, k_tile, s);
       scores<D, ROWS>(dy_tile, v_tile, dp);
-      scale_and_mask<ROWS>(s, tile, shape, key);
+      scale_and_mask<CAPPED, ROWS>(s, tile, shape, key);
       if (loop == 0) {
         for (unsigned i = 0; i < M; i++) {
           float shrink = softmax.template absorb<16>(s[i], i), part = 0.0f;
@@ -320,9 +333,7 @@ __device__ void vjp_q(const T* q, const T* k, const T* v, const T* dy, T* dq, fl
         }
         continue;
       }
-      for (unsigned i = 0; i < M; i++) {
-        for (unsigned j = 0; j < N; j++) s[i][j] = expf(s[i][j] - log_sum[i]) * (dp[i][j] - delta[i]);
-      }
+      score_gradients<CAPPED>(s, dp, log_sum, delta, shape);
       store_scores<ROWS>(ds_tile, s);
       __syncthreads();
       accumulate<D, ROWS>(acc, ds_tile, k_tile);
@@ -357,7 +368,7 @@ __device__ inline QueryRange queries_that_see(const Segment& segment, unsigned f
 
 // dk and dv of a tile of rows of an interval: a loop over the queries that see it, segment by segment, so that nothing is
 // added to memory by two blocks. gridDim (tiles of ROWS rows of all intervals, kv_heads). Scores are (key, query) here.
-template <class T, unsigned D, unsigned ROWS>
+template <bool CAPPED, class T, unsigned D, unsigned ROWS>
 __device__ void vjp_kv(const T* q, const T* k, const T* v, const T* dy, const float* log_sums, const float* deltas, T* dk,
                        T* dv, const unsigned* segments, const unsigned* intervals, const unsigned* entries,
                        const Shape& shape) {
@@ -403,8 +414,9 @@ __device__ void vjp_kv(const T* q, const T* k, const T* v, const T* dy, const fl
         for (unsigned i = 0; i < M; i++) {
           unsigned key = first_key + ty * M + i;
           bool sees = is_row && ty * M + i < key_count && key >= begin && key < end;
-          p[i][j] = sees ? expf(p[i][j] * shape.scale - log_sum) : 0.0f;
-          ds[i][j] = p[i][j] * (ds[i][j] - delta);
+          float score = soft_cap<CAPPED>(p[i][j] * shape.scale, shape.softcap);
+          p[i][j] = sees ? expf(score - log_sum) : 0.0f;
+          ds[i][j] = p[i][j] * (ds[i][j] - delta) * soft_cap_slope<CAPPED>(score, shape.softcap);
         }
       }
       store_scores<ROWS>(p_tile, p);
@@ -420,35 +432,45 @@ __device__ void vjp_kv(const T* q, const T* k, const T* v, const T* dy, const fl
   store(dv, key_rows, key_count, shape.dim, dv_acc, one);
 }
 
-// A kernel's parameters, and what it calls. Names have D, the head dimension rounded up.
+// A kernel's parameters, and what it calls. Names have D, the head dimension rounded up, behind `capped_` where there is a
+// softcap.
 #define FORWARD_KERNEL(T, type, name, ...)                                                                                  \
   extern "C" __global__ void __launch_bounds__(128) attention_##name##_##type(                                              \
       const T* q, const T* k, const T* v, T* y, const unsigned* segments, unsigned kv_heads, unsigned group, unsigned dim,  \
-      unsigned window, float scale) {                                                                                       \
-    __VA_ARGS__(q, k, v, y, segments, Shape{kv_heads, group, dim, window, scale});                                          \
+      unsigned window, float scale, float softcap) {                                                                        \
+    __VA_ARGS__(q, k, v, y, segments, Shape{kv_heads, group, dim, window, scale, softcap});                                 \
   }                                                                                                                         \
   KERNEL(attention_##name##_##type)
 
-#define VJP_Q_KERNEL(T, type, D, ...)                                                                                       \
-  extern "C" __global__ void __launch_bounds__(128) attention_vjp_q_##D##_##type(                                           \
+#define VJP_Q_KERNEL(T, type, name, ...)                                                                                    \
+  extern "C" __global__ void __launch_bounds__(128) attention_vjp_q_##name##_##type(                                        \
       const T* q, const T* k, const T* v, const T* dy, T* dq, float* log_sums, float* deltas, const unsigned* segments,     \
-      unsigned kv_heads, unsigned group, unsigned dim, unsigned window, float scale) {                                      \
-    __VA_ARGS__(q, k, v, dy, dq, log_sums, deltas, segments, Shape{kv_heads, group, dim, window, scale});                   \
+      unsigned kv_heads, unsigned group, unsigned dim, unsigned window, float scale, float softcap) {                       \
+    __VA_ARGS__(q, k, v, dy, dq, log_sums, deltas, segments, Shape{kv_heads, group, dim, window, scale, softcap});          \
   }                                                                                                                         \
-  KERNEL(attention_vjp_q_##D##_##type)
+  KERNEL(attention_vjp_q_##name##_##type)
 
-#define VJP_KV_KERNEL(T, type, D, ...)                                                                                      \
-  extern "C" __global__ void __launch_bounds__(128) attention_vjp_kv_##D##_##type(                                          \
+#define VJP_KV_KERNEL(T, type, name, ...)                                                                                   \
+  extern "C" __global__ void __launch_bounds__(128) attention_vjp_kv_##name##_##type(                                       \
       const T* q, const T* k, const T* v, const T* dy, const float* log_sums, const float* deltas, T* dk, T* dv,            \
       const unsigned* segments, const unsigned* intervals, const unsigned* entries, unsigned kv_heads, unsigned group,      \
-      unsigned dim, unsigned window, float scale) {                                                                         \
+      unsigned dim, unsigned window, float scale, float softcap) {                                                          \
     __VA_ARGS__(q, k, v, dy, log_sums, deltas, dk, dv, segments, intervals, entries,                                        \
-                Shape{kv_heads, group, dim, window, scale});                                                                \
+                Shape{kv_heads, group, dim, window, scale, softcap});                                                       \
   }                                                                                                                         \
-  KERNEL(attention_vjp_kv_##D##_##type)
+  KERNEL(attention_vjp_kv_##name##_##type)
 
-// The tiles are what fits 48 KiB; src/ops/cuda/attention.rs has the same numbers.
-#define WIDEST_KERNELS(T, type)                                                                                             \
-  FORWARD_KERNEL(T, type, 256, forward<T, 256, 16, 16>)                                                                     \
-  VJP_Q_KERNEL(T, type, 256, vjp_q<T, 256, 8>)                                                                              \
-  VJP_KV_KERNEL(T, type, 256, vjp_kv<T, 256, 8>)
+// The tiles of the widest heads are what fits 48 KiB; src/ops/cuda/attention.rs has the same numbers. The kernels "few" are for
+// segments of few queries each, as the branches of a sweep.
+#define F32_KERNELS(prefix, CAPPED)                                                                                         \
+  FORWARD_KERNEL(float, f32, prefix##64, forward<CAPPED, float, 64, 32, 32>)                                                \
+  FORWARD_KERNEL(float, f32, prefix##128, forward<CAPPED, float, 128, 32, 32>)                                              \
+  FORWARD_KERNEL(float, f32, few_##prefix##64, forward<CAPPED, float, 64, 8, 32>)                                           \
+  FORWARD_KERNEL(float, f32, few_##prefix##128, forward<CAPPED, float, 128, 8, 32>)                                         \
+  VJP_Q_KERNEL(float, f32, prefix##64, vjp_q<CAPPED, float, 64, 32>)                                                        \
+  VJP_Q_KERNEL(float, f32, prefix##128, vjp_q<CAPPED, float, 128, 16>)                                                      \
+  VJP_KV_KERNEL(float, f32, prefix##64, vjp_kv<CAPPED, float, 64, 32>)                                                      \
+  VJP_KV_KERNEL(float, f32, prefix##128, vjp_kv<CAPPED, float, 128, 16>)                                                    \
+  FORWARD_KERNEL(float, f32, prefix##256, forward<CAPPED, float, 256, 16, 16>)                                              \
+  VJP_Q_KERNEL(float, f32, prefix##256, vjp_q<CAPPED, float, 256, 8>)                                                       \
+  VJP_KV_KERNEL(float, f32, prefix##256, vjp_kv<CAPPED, float, 256, 8>)

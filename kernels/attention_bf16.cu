@@ -1,6 +1,4 @@
-// Attention of bf16 tensors: on tensor cores, but for the widest heads.
+// Attention of bf16 tensors, on tensor cores.
 #include "attention_tensor.cuh"
 
-TENSOR_KERNELS(bf16, bf16, 64)
-TENSOR_KERNELS(bf16, bf16, 128)
-WIDEST_KERNELS(bf16, bf16)
+TENSOR_KERNELS(bf16, bf16, , false)

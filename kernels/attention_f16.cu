@@ -1,6 +1,4 @@
-// Attention of f16 tensors: on tensor cores, but for the widest heads.
+// Attention of f16 tensors, on tensor cores.
 #include "attention_tensor.cuh"
 
-TENSOR_KERNELS(f16, f16, 64)
-TENSOR_KERNELS(f16, f16, 128)
-WIDEST_KERNELS(f16, f16)
+TENSOR_KERNELS(f16, f16, , false)

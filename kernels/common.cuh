@@ -86,6 +86,15 @@ template <class T> struct Part {
   }
 };
 
+// Soft-capping, cap·tanh(x / cap), where CAPPED is true, and its slope as a function of the result; of a masked score, −∞, it is 0.
+template <bool CAPPED> __device__ inline float soft_cap(float x, float cap) {
+  return CAPPED ? cap * tanhf(x * (1.0f / cap)) : x;
+}
+template <bool CAPPED> __device__ inline float soft_cap_slope(float y, float cap) {
+  float tanh = y * (1.0f / cap);
+  return CAPPED ? fmaxf(1.0f - tanh * tanh, 0.0f) : 1.0f;
+}
+
 // Over runs of `lanes` neighbouring threads of a warp, a power of two; every thread gets the result.
 __device__ inline float lanes_sum(float x, int lanes) {
   for (int step = lanes / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);

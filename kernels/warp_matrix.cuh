@@ -98,13 +98,13 @@ __device__ inline void multiply_turned(float (&products)[N][4], const unsigned (
   }
 }
 
-// products (16, D) += left (16, 16) · a tile (16, D).
-template <unsigned D, class T>
+// products (16, D) += left (16, 16) · D columns of a tile of 16 rows, each of them STRIDE elements behind the one before.
+template <unsigned D, unsigned STRIDE = D + PADDING, class T>
 __device__ inline void multiply(float (&products)[D / 8][4], const unsigned (&left)[4], const T* tile) {
 #pragma unroll
   for (unsigned n = 0; n < D / 8; n += 2) {
     unsigned right[4];
-    load_right<D + PADDING>(right, tile, 8 * n);
+    load_right<STRIDE>(right, tile, 8 * n);
     multiply_add(products[n], left, right[0], right[1], T());
     multiply_add(products[n + 1], left, right[2], right[3], T());
   }

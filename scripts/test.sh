@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Runs every test. Fetches the small model first (92 MB, once), then builds and tests in release mode. Tests that need the authors'
+# Runs every test. Fetches the two small models first (92 and 238 MB, once), then builds and tests in release mode. Tests that need the authors'
 # data, which is not part of this repository, run only if the data is in ../shared/data. Tests that open a web page run only if
 # chromium is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export BIPO_CACHE="${BIPO_CACHE:-$PWD/target/bipo-cache}"
 scripts/fetch-smollm2.sh >/dev/null
+scripts/fetch-gemma3.sh >/dev/null
 cargo test --release --lib --bins --tests
 if [ -d ../shared/data ]; then
   cargo test --release --lib --test it -- --ignored --skip report::

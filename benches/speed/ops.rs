@@ -2,13 +2,14 @@
 //! 64 tokens and two responses of 32.
 
 use bipo::Result;
-use bipo::model::config::RopeScaling;
+use bipo::model::config::RopeParameters;
 use bipo::model::layout::{Branches, Layout};
 use bipo::ops::attention::{Attention, Segment, Segments};
-use bipo::ops::head::{self, Gradient, Prediction, Predictions};
-use bipo::ops::rope::{Angles, Rope};
+use bipo::ops::gated::{self, Activation};
+use bipo::ops::head::{Gradient, Head, Prediction, Predictions};
+use bipo::ops::norm::RmsNorm;
+use bipo::ops::rope::{self, Angles, Rope};
 use bipo::ops::weight::{HostWeight, Weight};
-use bipo::ops::{norm, rope, swiglu};
 use candle_core::{DType, Device, Tensor};
 use criterion::Throughput;
 
@@ -55,12 +56,12 @@ fn run(bench: &mut Bench, name: &str, throughput: Throughput, mut body: impl FnM
 /// Benchmarks the ops that pass over their rows once.
 fn rows(bench: &mut Bench, layout: &Layout) -> Result<()> {
     let (hidden, inner) = (SMOLLM2.hidden, SMOLLM2.inner);
-    let weight = Tensor::ones(hidden, DType::F32, &Device::Cpu)?;
+    let norm = RmsNorm { weight: Tensor::ones(hidden, DType::F32, &Device::Cpu)?, eps: 1e-5, offset: 0.0 };
     let (x, dy) = (random(1, (ROWS, hidden))?, random(2, (ROWS, hidden))?);
-    run(bench, "norm/forward", bytes(2 * ROWS * hidden), || norm::forward(&x, &weight, 1e-5));
-    run(bench, "norm/vjp", bytes(3 * ROWS * hidden), || norm::vjp(&x, &weight, 1e-5, &dy));
+    run(bench, "norm/forward", bytes(2 * ROWS * hidden), || norm.forward(&x));
+    run(bench, "norm/vjp", bytes(3 * ROWS * hidden), || norm.vjp(&x, &dy));
 
-    let rope = Rope::new(SMOLLM2.head_dim(), 1e4, &RopeScaling::None);
+    let rope = Rope::new(SMOLLM2.head_dim(), &RopeParameters::plain(1e4, SMOLLM2.head_dim()));
     let angles = Angles::new(&rope, &layout.positions, &layout.lengths, &Device::Cpu)?;
     let inverse = angles.inverse();
     let rope_bytes = || bytes(2 * ROWS * hidden + ROWS * SMOLLM2.head_dim());
@@ -68,15 +69,19 @@ fn rows(bench: &mut Bench, layout: &Layout) -> Result<()> {
     run(bench, "rope/vjp", rope_bytes(), || rope::forward(&dy, &inverse));
 
     let (gate_up, dy) = (random(3, (ROWS, 2 * inner))?, random(4, (ROWS, inner))?);
-    run(bench, "swiglu/forward", bytes(3 * ROWS * inner), || swiglu::forward(&gate_up));
-    run(bench, "swiglu/vjp", bytes(5 * ROWS * inner), || swiglu::vjp(&gate_up, &dy));
+    for (name, activation) in [("swiglu", Activation::Silu), ("geglu", Activation::GeluTanh)] {
+        let name = |pass| format!("{name}/{pass}");
+        run(bench, &name("forward"), bytes(3 * ROWS * inner), || gated::forward(&gate_up, activation));
+        run(bench, &name("vjp"), bytes(5 * ROWS * inner), || gated::vjp(&gate_up, &dy, activation));
+    }
     Ok(())
 }
 
 /// Benchmarks attention. The vjp computes the scores again, and this fifth product is not counted.
 fn attention(bench: &mut Bench, segments: &[Segment]) -> Result<()> {
     let (heads, kv_heads, head_dim) = (SMOLLM2.heads, SMOLLM2.kv_heads, SMOLLM2.head_dim());
-    let attention = Attention { heads, kv_heads, head_dim, sliding_window: None };
+    let scale = 1.0 / (head_dim as f64).sqrt();
+    let attention = Attention { heads, kv_heads, head_dim, sliding_window: None, scale, softcap: None };
     let (q, dy) = (random(1, (ROWS, SMOLLM2.hidden))?, random(2, (ROWS, SMOLLM2.hidden))?);
     let (k, v) = (random(3, (ROWS, SMOLLM2.kv_width()))?, random(4, (ROWS, SMOLLM2.kv_width()))?);
     let forward = SMOLLM2.attention_flops(seen(segments));
@@ -107,7 +112,7 @@ fn linear(bench: &mut Bench) -> Result<()> {
 /// Benchmarks the head, with one predicted token per row.
 fn head(bench: &mut Bench) -> Result<()> {
     let (hidden, vocab, rows) = (SMOLLM2.hidden, SMOLLM2.vocab, ROWS / 2);
-    let weight = Weight::Host(HostWeight::dense(random(1, (vocab, hidden))?)?);
+    let head = Head { weight: Weight::Host(HostWeight::dense(random(1, (vocab, hidden))?)?), softcap: None };
     let x = random(2, (rows, hidden))?;
     let predictions = (0..rows).map(|row| Prediction { row, target: 191 * row as u32 }).collect();
     let predictions = Predictions::new(predictions, rows, &Device::Cpu)?;
@@ -115,10 +120,10 @@ fn head(bench: &mut Bench) -> Result<()> {
     let product = 2 * rows * hidden * vocab;
     for (name, gradient, products) in [("alone", Gradient::NotWanted, 1), ("for a gradient", Gradient::Wanted, 2)] {
         run(bench, &format!("head/forward {name}"), flops(products * product), || {
-            Ok(head::forward(&x, &weight, &predictions, gradient)?.log_probs)
+            Ok(head.forward(&x, &predictions, gradient)?.log_probs)
         });
     }
-    let saved = head::forward(&x, &weight, &predictions, Gradient::Wanted)?;
-    run(bench, "head/vjp", bytes(3 * rows * hidden), || head::vjp(&saved, &weight, &predictions, &gradients, DType::F32));
+    let saved = head.forward(&x, &predictions, Gradient::Wanted)?;
+    run(bench, "head/vjp", bytes(3 * rows * hidden), || head.vjp(&saved, &predictions, &gradients, DType::F32));
     Ok(())
 }

@@ -12,7 +12,7 @@ use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPair, EncodedResponse};
 use bipo::train::activations::{Activations, CacheOptions};
 use bipo::train::optim::Scheduler;
-use bipo::train::{Direction, TrainConfig, Trainer};
+use bipo::train::{Direction, ObjectiveName, TrainConfig, Trainer};
 use criterion::Throughput;
 
 use crate::Bench;
@@ -86,7 +86,9 @@ fn config() -> TrainConfig {
         schedule_epochs: None,
         batch_size: PAIRS,
         lr: 0.0, // the thousandth step does what the first did
+        objective: ObjectiveName::Bipo,
         beta: 0.1,
+        gamma: None,
         direction: Direction::Sign,
         max_grad_norm: None,
         positions: Positions::All,

@@ -1,15 +1,15 @@
-//! Flags that help with an error of the library. Its messages state facts; which flag changes them is said here, and put behind
-//! the message.
+//! Flags and commands that help with an error of the library. Its messages state facts; which flag changes them is said here, and
+//! put behind the message.
 
 use bipo::Error;
 use bipo::train::checkpoint;
 
 /// What a message of the library says, and what goes on from there. The first that fits is taken.
-const HINTS: [(&str, &str); 17] = [
+const HINTS: [(&str, &str); 18] = [
     ("multiple-choice questions, which are for an evaluation", " (bipo eval --mc, bipo data --mc)"),
     ("each as text or as a list of messages", ", or --columns question=Q,chosen=A,rejected=B"),
     ("give held-out pairs of their own", " with --eval-dataset"),
-    ("takes no system prompt", ": leave --system out, or choose another --template"),
+    ("takes no system prompt", "; --system-in-user puts it into the first user turn"),
     ("cannot be told apart", ": leave --spans out, or choose another --template"),
     ("of the user out", ": leave --spans out, or choose another --template"),
     ("of the assistant out", ": leave --spans out, or choose another --template"),
@@ -21,6 +21,7 @@ const HINTS: [(&str, &str); 17] = [
     ("does not say which layer it steers", ": give --layer"),
     ("the vector is for a model of", ": say with --layer where it belongs"),
     ("the device is out of memory", "; lower --batch-size or --max-length, or try --dtype bf16 or --cache host"),
+    ("or an alias)", "; `bipo models` lists the aliases"),
     ("is no result of a judge", " for --judge-results"),
     ("are the URL and the model's name right?", " (--judge, --judge-model)"),
 ];

@@ -8,7 +8,7 @@ use super::bootstrap::Bootstrap;
 use super::{Measure, Unit};
 use crate::data::Message;
 use crate::data::{Key, Pair, Question, QuestionSet};
-use crate::text::tokens::{EncodedPair, EncodedResponse, TextEncoder};
+use crate::text::tokens::{EncodedPair, TextEncoder};
 use crate::train::objective::PairLogProbs;
 use crate::{Error, Result};
 
@@ -35,20 +35,11 @@ pub fn encode(encoder: &TextEncoder, set: &QuestionSet, context: usize) -> Resul
                 format!("{name}: row {row}: question and answer take more than the model's {context} tokens: shorten them");
             return Err(Error::Argument(problem));
         }
-        drop_end(encoder, &mut pair.chosen);
-        drop_end(encoder, &mut pair.rejected);
+        encoder.drop_end(&mut pair.chosen)?;
+        encoder.drop_end(&mut pair.rejected)?;
         Ok(pair)
     };
     pairs.map(encode).collect()
-}
-
-/// Removes the end-of-turn token of a response.
-fn drop_end(encoder: &TextEncoder, response: &mut EncodedResponse) {
-    let last = response.ids.len() - 1;
-    if last > response.start && encoder.is_eos(response.ids[last]) {
-        response.ids.truncate(last);
-        response.in_spans.iter_mut().for_each(|in_spans| in_spans.truncate(last));
-    }
 }
 
 /// Computes the measures of a set from the log-probabilities of the pairs that [`encode`] makes.

@@ -1,6 +1,8 @@
 //! Tests of `presets`.
 
 use super::*;
+use crate::hub::repo_id::RepoId;
+use crate::text::chat::ChatTemplate;
 
 #[test]
 fn a_preset_is_found_by_alias_repository_folder_and_gguf_file() {
@@ -31,8 +33,33 @@ fn every_preset_steers_a_layer_that_exists_and_aliases_differ() {
         assert!(preset.layer < preset.num_hidden_layers, "{}", preset.alias);
         assert!(PRESETS.iter().skip(index + 1).all(|other| other.alias != preset.alias && other.repo != preset.repo));
     }
+    let numbers = |alias| find(alias).map(|preset| (preset.layer, preset.lr));
+    // AxBench's layers for Gemma 2; the rule for the others.
+    assert_eq!(numbers("gemma-2-2b"), Some((10, 2e-3)));
+    assert_eq!(numbers("gemma-2-9b"), Some((20, 2e-3)));
+    assert_eq!(numbers("llama-3.1-8b"), Some((14, 5e-4)));
+    assert_eq!(numbers("qwen3-32b"), Some((28, 5e-4)));
     assert_eq!(find("llama-2").map(|preset| (preset.layer, preset.lr)), Some((15, 5e-4)));
     assert_eq!(find("mistral").map(|preset| (preset.layer, preset.lr)), Some((13, 5e-4)));
+}
+
+#[test]
+fn aliases_and_repositories_are_names_that_the_hub_and_the_user_can_write() {
+    for preset in &PRESETS {
+        assert!(RepoId::parse(preset.repo).is_some(), "{}", preset.repo);
+        assert_eq!(preset.alias, preset.alias.to_ascii_lowercase());
+        assert!(preset.template.is_none_or(|name| ChatTemplate::builtin_names().any(|known| known == name)), "{preset:?}");
+    }
+}
+
+#[test]
+fn what_the_tests_run_is_run_and_what_the_decoder_lacks_is_refused() {
+    assert_eq!(find("smollm2").map(Preset::status), Some(Status::Run));
+    assert_eq!(find("qwen3-32b").map(Preset::status), Some(Status::Wired));
+    let unknown = Preset::new("x", "o/x", "gpt_oss", 1, [2, 8]);
+    assert!(matches!(unknown.status(), Status::Refused(reason) if reason.contains("MXFP4")));
+    assert!(matches!(Preset { model_type: "none", ..unknown }.status(), Status::Refused(_)));
+    assert!(refused_families().any(|(model_types, reason)| model_types.contains(&"t5") && reason.contains("encoder")));
 }
 
 #[test]

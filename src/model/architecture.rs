@@ -1,140 +1,107 @@
-//! What differs between the families of models that the decoder implements, as data. An [`Architecture`] is how one model is
-//! built; `FAMILIES` says, a row a family, how to read it from `config.json` or GGUF metadata. Sizes are `Config`'s.
+//! What differs between the families of models that the decoder implements, as data: an [`Architecture`] is how one model is
+//! built, whatever its sizes, which are `Config`'s. How the files of a family say so is the business of `family`.
 
-/// How the blocks of a model are built, whatever their sizes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+pub use crate::ops::gated::Activation;
+
+/// How the blocks of a model are built.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Architecture {
+    /// Where the norms of a block's sub-layers stand, and what they multiply by.
+    pub norms: Norms,
     /// Whether `q_proj`, `k_proj`, `v_proj` have biases.
     pub qkv_bias: bool,
-    /// Whether each head's queries and keys pass an RMSNorm.
-    pub qk_norm: bool,
+    /// What an RMSNorm of queries and keys spans, where there is one.
+    pub qk_norm: QkNorm,
+    /// Factor of the attention scores; one over the square root of a head's width with `None`.
+    pub attention_scale: Option<f64>,
+    /// Attention scores s become c·tanh(s/c) before the softmax, where there is such a c.
+    pub attention_softcap: Option<f64>,
     /// How many tokens back attention sees in each block, the current one included; all of them with `None`.
     pub windows: Vec<Option<usize>>,
+    /// Which of the configuration's rotary embeddings each block has.
+    pub ropes: Vec<usize>,
     /// Whether `o_proj` has a bias.
     pub o_bias: bool,
     /// Whether `gate_proj`, `up_proj`, `down_proj` have biases.
     pub mlp_bias: bool,
+    /// What the MLP applies to its gate.
+    pub activation: Activation,
+    /// The mixture of experts that some blocks have in place of one MLP.
+    pub experts: Option<Experts>,
+    /// Factor of the embeddings.
+    pub embedding_multiplier: f64,
+    /// Factor of each sub-layer's output before it is added to the residual.
+    pub residual_multiplier: f64,
+    /// Factor of the logits.
+    pub logit_multiplier: f64,
+    /// Logits z become c·tanh(z/c), where there is such a c.
+    pub logit_softcap: Option<f64>,
     /// Whether the unembedding is the embedding.
     pub tie_word_embeddings: bool,
+}
+
+/// The norms of a block's two sub-layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Norms {
+    /// Whether a sub-layer's input is normalised.
+    pub before: bool,
+    /// Whether a sub-layer's output is normalised, before it is added to the residual.
+    pub after: bool,
+    /// Whether every norm of the model multiplies by 1 + w in place of w.
+    pub one_plus_weight: bool,
+}
+
+/// What the norm of queries and keys spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QkNorm {
+    /// There is none.
+    Absent,
+    /// Each head by itself.
+    Head,
+    /// All heads together.
+    AllHeads,
+}
+
+/// A mixture of experts: each token goes through the few MLPs that a router gives it the largest probabilities for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Experts {
+    /// Number of experts of a block.
+    pub count: usize,
+    /// Number of experts that a token goes through.
+    pub per_token: usize,
+    /// Width of an expert's MLP.
+    pub intermediate_size: usize,
+    /// Whether the probabilities of a token's experts are divided by their sum.
+    pub normalised: bool,
+    /// Whether each block has experts; the others have one MLP.
+    pub blocks: Vec<bool>,
 }
 
 impl Architecture {
     /// Llama's: `layers` blocks without biases, norms of heads or windows, and an unembedding of its own.
     pub fn llama(layers: usize) -> Self {
         Self {
+            norms: Norms { before: true, after: false, one_plus_weight: false },
             qkv_bias: false,
-            qk_norm: false,
+            qk_norm: QkNorm::Absent,
+            attention_scale: None,
+            attention_softcap: None,
             windows: vec![None; layers],
+            ropes: vec![0; layers],
             o_bias: false,
             mlp_bias: false,
+            activation: Activation::Silu,
+            experts: None,
+            embedding_multiplier: 1.0,
+            residual_multiplier: 1.0,
+            logit_multiplier: 1.0,
+            logit_softcap: None,
             tie_word_embeddings: false,
         }
     }
-}
 
-/// A family of models: what a `config.json` means where it says nothing, as `transformers` has it, and under which key it
-/// says the rest.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Family {
-    /// `model_type` in `config.json`, `general.architecture` in GGUF metadata.
-    pub name: &'static str,
-    /// Longest sequence where the file does not say.
-    pub max_position_embeddings: usize,
-    /// Key-value heads where the file does not say; with `None` one for each query head.
-    pub num_key_value_heads: Option<usize>,
-    /// Width of a head where the file does not say; with `None` the query heads share the hidden size.
-    pub head_dim: Option<usize>,
-    /// See [`Architecture::qkv_bias`].
-    pub qkv_bias: Flag,
-    /// See [`Architecture::o_bias`].
-    pub o_bias: Flag,
-    /// See [`Architecture::mlp_bias`].
-    pub mlp_bias: Flag,
-    /// See [`Architecture::qk_norm`].
-    pub qk_norm: bool,
-    /// Which blocks have a sliding window.
-    pub sliding: Sliding,
-    /// Whether llama.cpp's converter interleaves the rotary pairs of queries and keys.
-    pub interleaved: bool,
-}
-
-/// Whether the models of a family have something.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Flag {
-    /// None has.
-    Never,
-    /// All have.
-    Always,
-    /// Those have whose `config.json` says so under this key.
-    Key(&'static str),
-}
-
-/// Which blocks of a family's models have a sliding window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sliding {
-    /// None has, whatever `config.json` says.
-    NoBlock,
-    /// All have, unless `config.json` sets the window to null.
-    EveryBlock,
-    /// With `use_sliding_window` those that `layer_types` or `max_window_layers` names. GGUF metadata does not name them.
-    NamedBlocks,
-}
-
-/// The families that the decoder implements.
-pub(crate) const FAMILIES: [Family; 4] = [
-    Family {
-        name: "llama",
-        max_position_embeddings: 2048,
-        num_key_value_heads: None,
-        head_dim: None,
-        qkv_bias: Flag::Key("attention_bias"),
-        o_bias: Flag::Key("attention_bias"),
-        mlp_bias: Flag::Key("mlp_bias"),
-        qk_norm: false,
-        sliding: Sliding::NoBlock,
-        interleaved: true,
-    },
-    Family {
-        name: "mistral",
-        max_position_embeddings: 131_072,
-        num_key_value_heads: Some(8),
-        head_dim: None,
-        qkv_bias: Flag::Never,
-        o_bias: Flag::Never,
-        mlp_bias: Flag::Never,
-        qk_norm: false,
-        sliding: Sliding::EveryBlock,
-        interleaved: true,
-    },
-    Family {
-        name: "qwen2",
-        max_position_embeddings: 32_768,
-        num_key_value_heads: Some(32),
-        head_dim: None,
-        qkv_bias: Flag::Always,
-        o_bias: Flag::Never,
-        mlp_bias: Flag::Never,
-        qk_norm: false,
-        sliding: Sliding::NamedBlocks,
-        interleaved: false,
-    },
-    Family {
-        name: "qwen3",
-        max_position_embeddings: 32_768,
-        num_key_value_heads: Some(32),
-        head_dim: Some(128),
-        qkv_bias: Flag::Key("attention_bias"),
-        o_bias: Flag::Key("attention_bias"),
-        mlp_bias: Flag::Never,
-        qk_norm: true,
-        sliding: Sliding::NamedBlocks,
-        interleaved: false,
-    },
-];
-
-impl Family {
-    /// The family of this name.
-    pub fn of(name: &str) -> Option<&'static Self> {
-        FAMILIES.iter().find(|family| family.name == name)
+    /// The experts of a block, where it has some.
+    pub fn experts_of(&self, block: usize) -> Option<&Experts> {
+        self.experts.as_ref().filter(|experts| experts.blocks.get(block) == Some(&true))
     }
 }

@@ -1,5 +1,5 @@
 //! How many floating-point operations a pass needs, counted from its shapes: two a multiplication and addition, matrix
-//! products and attention alone. What is shared counts once, padding does not exist. Nothing here is measured.
+//! products and attention alone, of a mixture of experts those that a token goes through. What is shared counts once, padding does not exist. Nothing here is measured.
 
 use crate::model::config::Config;
 use crate::ops::attention::Segment;
@@ -30,12 +30,14 @@ impl PassShape<'_> {
     }
 
     fn products(&self, config: &Config) -> u64 {
-        let Some(full_blocks) = self.blocks.checked_sub(1) else { return 0 };
-        let sizes = config.sizes();
-        let keys_and_values = 2 * sizes.kv_elements;
-        let at_queries = 2 * (sizes.block_elements - sizes.kv_elements);
-        let (rows, queries) = (self.rows as u64, self.queries());
-        full_blocks as u64 * rows * (keys_and_values + at_queries) + rows * keys_and_values + queries * at_queries
+        let all = config.num_hidden_layers;
+        let (keys_and_values, rows, queries) = (2 * config.sizes().kv_elements, self.rows as u64, self.queries());
+        let of_block = |block: usize| {
+            let at_queries = 2 * config.block_elements_of_token(block) - keys_and_values;
+            let queries = if block + 1 == all { queries } else { rows };
+            rows * keys_and_values + queries * at_queries
+        };
+        (all.saturating_sub(self.blocks)..all).map(of_block).sum()
     }
 
     /// Scores and weighted values, of the keys within each block's window.

@@ -3,6 +3,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use super::config::Config;
 use super::weights::{WeightStorage, Weights};
 use crate::Result;
 use crate::ops::linear::Linear;
@@ -12,6 +13,7 @@ use crate::ops::weight::Weight;
 #[derive(Clone)]
 pub(super) struct Loader<'a> {
     pub weights: &'a Weights,
+    pub config: &'a Config,
     /// Dtype of the matrices, where they are not left as their file has them.
     pub matrices: DType,
     /// Dtype of everything else.
@@ -30,12 +32,18 @@ impl Loader<'_> {
 
     /// `(len)`
     pub fn vector(&self, name: &str, len: usize) -> Result<Tensor> {
-        self.weights.load(&format!("{}{name}", self.prefix), &[len], self.activations, self.device)
+        self.weights.load(&format!("{}{name}", self.prefix), &[len], self.config, self.activations, self.device)
     }
 
     /// `(O, I)`
     pub fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Weight> {
-        self.weights.matrix(&format!("{}{name}", self.prefix), shape, self.matrices, self.device, self.storage)
+        let name = format!("{}{name}", self.prefix);
+        match self.storage {
+            WeightStorage::Tensors => {
+                self.weights.load(&name, &shape, self.config, self.matrices, self.device).map(Weight::Tensor)
+            }
+            storage => self.weights.host_matrix(&name, shape, self.config, self.matrices, storage).map(Weight::Host),
+        }
     }
 
     /// Projections of the same input, each with its name and number of outputs, as one whose outputs follow each other.

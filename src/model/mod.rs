@@ -12,6 +12,8 @@ pub mod block;
 pub mod cache;
 pub mod checkpoint;
 pub mod config;
+mod experts;
+pub(crate) mod family;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod flops;
@@ -24,6 +26,7 @@ mod names;
 mod norm;
 pub mod plan;
 pub mod random;
+pub(crate) mod refused;
 pub mod shapes;
 pub mod sizes;
 mod stages;
@@ -35,8 +38,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
 use crate::ops::cuda;
-use crate::ops::head::{self, Gradient, LogProbs, Predictions};
-use crate::ops::linear::Linear;
+use crate::ops::head::{Gradient, Head, LogProbs, Predictions};
 use crate::ops::rope::Rope;
 use crate::ops::weight::Weight;
 use block::{Block, Saved};
@@ -57,8 +59,8 @@ pub struct Model {
     embed_tokens: Weight, // (V, H)
     stages: Stages,
     norm: Norm, // (H)
-    lm_head: Linear,
-    rope: Rope,
+    head: Head,
+    ropes: Vec<Rope>,
     dtype: DType,
     device: Device,
 }
@@ -81,7 +83,7 @@ impl Model {
     pub fn load_as(weights: &Weights, config: Config, dtype: DType, device: &Device, storage: WeightStorage) -> Result<Self> {
         cuda::prepare(device)?;
         let activations = if storage == WeightStorage::Tensors { dtype } else { DType::F32 };
-        let loader = Loader { weights, matrices: dtype, activations, storage, device, prefix: String::new() };
+        let loader = Loader { weights, config: &config, matrices: dtype, activations, storage, device, prefix: String::new() };
         let (h, vocab) = (config.hidden_size, config.vocab_size);
         let embed_tokens = loader.matrix("model.embed_tokens.weight", [vocab, h])?;
         let unembedding = match config.architecture.tie_word_embeddings {
@@ -90,15 +92,15 @@ impl Model {
         };
         let blocks = (0..config.num_hidden_layers).map(|i| Block::load(&loader, &config, i)).collect::<Result<_>>()?;
         let stages = Stages(vec![Stage { device: device.clone(), blocks }]);
-        let norm = Norm::load(&loader, "model.norm", h, config.rms_norm_eps)?;
-        let rope = Rope::new(config.head_dim, config.rope_theta, &config.rope_scaling);
-        let lm_head = Linear { weight: unembedding, bias: None };
-        Ok(Self { config, embed_tokens, stages, norm, lm_head, rope, dtype: activations, device: device.clone() })
+        let norm = Norm::load(&loader, "model.norm", h)?;
+        let ropes = config.ropes.iter().map(|rope| Rope::new(config.head_dim, rope)).collect();
+        let head = Head { weight: unembedding, softcap: config.architecture.logit_softcap };
+        Ok(Self { config, embed_tokens, stages, norm, head, ropes, dtype: activations, device: device.clone() })
     }
 
     /// Bytes of its matrices in memory, and in mapped files.
     pub fn weight_bytes(&self) -> (usize, usize) {
-        let head = (!self.config.architecture.tie_word_embeddings).then_some(&self.lm_head.weight);
+        let head = (!self.config.architecture.tie_word_embeddings).then_some(&self.head.weight);
         let all = self.stages.weights().chain(head).chain([&self.embed_tokens]).map(Weight::memory);
         all.fold((0, 0), |sum, weight| (sum.0 + weight.0, sum.1 + weight.1))
     }
@@ -106,8 +108,7 @@ impl Model {
     /// Bytes that the blocks from `first` on save for the gradient of a pass that computes `computed` of the `seen` rows that it
     /// sees.
     pub fn saved_bytes(&self, first: usize, computed: usize, seen: usize) -> usize {
-        let blocks = self.num_blocks().saturating_sub(first);
-        blocks * self.config.sizes().saved(computed, seen) * self.dtype.size_in_bytes()
+        self.config.saved(first..self.num_blocks(), computed, seen) * self.dtype.size_in_bytes()
     }
 
     /// Where it lives.
@@ -127,22 +128,23 @@ impl Model {
 
     /// Whether a sequence of `length` tokens can share its beginning's rows with a sequence of another length.
     pub fn can_share_prefix(&self, length: usize) -> bool {
-        !self.rope.depends_on_length(length)
+        !self.ropes.iter().any(|rope| rope.depends_on_length(length))
     }
 
     /// Embeddings of tokens. `(T,)` → `(T, H)`.
     pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        self.embed_tokens.rows(ids, self.dtype, &self.device)
+        let x = self.embed_tokens.rows(ids, self.dtype, &self.device)?;
+        scaled(x, self.config.architecture.embedding_multiplier)
     }
 
     /// A layout's plan on this model's device.
     pub fn plan(&self, layout: &Layout) -> Result<Plan> {
-        Plan::new(layout, &self.rope, &self.device)
+        Plan::new(layout, &self.ropes, &self.device)
     }
 
     /// The plan of some rows of a layout (ascending; of each run those at its end), given the others' keys and values.
     pub fn plan_rows(&self, layout: &Layout, rows: &[usize], frozen: FrozenKeys) -> Result<Plan> {
-        Plan::of_rows(layout, rows, frozen, &self.rope, &self.device)
+        Plan::of_rows(layout, rows, frozen, &self.ropes, &self.device)
     }
 
     /// Runs some blocks. `x (T, H)` → `(T, H)`.
@@ -192,19 +194,27 @@ impl Model {
 
     /// Log-probabilities of tokens, from the residual after the last block. `x (Q, H)`.
     pub fn log_probs(&self, x: &Tensor, predictions: &Predictions, gradient: Gradient) -> Result<LogProbs> {
-        let normed = self.norm.forward(x)?;
-        head::forward(&normed, &self.lm_head.weight, predictions, gradient)
+        self.head.forward(&self.hidden(x)?, predictions, gradient)
     }
 
     /// Gradient of the residual after the last block, given those of the log-probabilities, `(P,)` f32. → `(Q, H)`.
     pub fn log_probs_vjp(&self, x: &Tensor, saved: &LogProbs, predictions: &Predictions, gradients: &Tensor) -> Result<Tensor> {
-        let d_normed = head::vjp(saved, &self.lm_head.weight, predictions, gradients, self.dtype)?;
-        self.norm.vjp(x, &d_normed)
+        let d_normed = self.head.vjp(saved, predictions, gradients, self.dtype)?;
+        self.norm.vjp(x, &scaled(d_normed, self.config.architecture.logit_multiplier)?)
     }
 
     /// Logits of every row, f32. `x (T, H)` after the last block → `(T, V)`.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        let normed = self.norm.forward(x)?;
-        Ok(self.lm_head.forward(&normed)?.to_dtype(DType::F32)?)
+        self.head.logits(&self.hidden(x)?)
     }
+
+    /// What the head takes: the normalised residual, times the factor of the logits, which is the same and less work.
+    fn hidden(&self, x: &Tensor) -> Result<Tensor> {
+        scaled(self.norm.forward(x)?, self.config.architecture.logit_multiplier)
+    }
+}
+
+/// `x` times a factor.
+fn scaled(x: Tensor, factor: f64) -> Result<Tensor> {
+    if factor == 1.0 { Ok(x) } else { Ok((x * factor)?) }
 }

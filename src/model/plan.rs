@@ -13,7 +13,8 @@ use crate::ops::rows::RowSet;
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub(super) segments: Segments,
-    pub(super) angles: Angles,
+    /// Rotations by each of the model's rotary embeddings.
+    pub(super) angles: Vec<Angles>,
     frozen: Option<Frozen>,
 }
 
@@ -54,7 +55,7 @@ impl FrozenKeys {
 pub struct Selection {
     segments: Segments,
     rows: RowSet,
-    angles: Angles,
+    angles: Vec<Angles>,
 }
 
 impl Plan {
@@ -64,17 +65,17 @@ impl Plan {
     }
 
     /// Positions and runs of `layout` as tensors on `device`.
-    pub fn new(layout: &Layout, rope: &Rope, device: &Device) -> Result<Self> {
-        let angles = Angles::new(rope, &layout.positions, &layout.lengths, device)?;
+    pub fn new(layout: &Layout, ropes: &[Rope], device: &Device) -> Result<Self> {
+        let angles = angles(ropes, &layout.positions, &layout.lengths, device)?;
         let segments = Segments::new(layout.segments.clone(), layout.rows(), device)?;
         Ok(Self { segments, angles, frozen: None })
     }
 
     /// Some rows of `layout` alone (ascending; of each run those at its end): the others are seen through their keys and
     /// values.
-    pub fn of_rows(layout: &Layout, rows: &[usize], keys: FrozenKeys, rope: &Rope, device: &Device) -> Result<Self> {
+    pub fn of_rows(layout: &Layout, rows: &[usize], keys: FrozenKeys, ropes: &[Rope], device: &Device) -> Result<Self> {
         let of_rows = |values: &[usize]| -> Vec<usize> { rows.iter().map(|row| values[*row]).collect() };
-        let angles = Angles::new(rope, &of_rows(&layout.positions), &of_rows(&layout.lengths), device)?;
+        let angles = angles(ropes, &of_rows(&layout.positions), &of_rows(&layout.lengths), device)?;
         let (segments, queries) = layout.select(rows);
         debug_assert_eq!(queries, rows);
         let frozen_count = layout.rows() - rows.len();
@@ -118,8 +119,14 @@ impl Plan {
         let count = self.frozen.as_ref().map_or(layout.rows(), |frozen| frozen.live_rows.len());
         let selected = RowSet::new(&of_pass, count, device)?;
         let segments = Segments::new(segments, layout.rows(), device)?;
-        Ok((Selection { segments, angles: self.angles.select(&selected)?, rows: selected }, rows))
+        let angles = self.angles.iter().map(|angles| angles.select(&selected)).collect::<Result<_>>()?;
+        Ok((Selection { segments, angles, rows: selected }, rows))
     }
+}
+
+/// The rotations of some rows by each rotary embedding.
+fn angles(ropes: &[Rope], positions: &[usize], lengths: &[usize], device: &Device) -> Result<Vec<Angles>> {
+    ropes.iter().map(|rope| Angles::new(rope, positions, lengths, device)).collect()
 }
 
 impl Selection {
@@ -149,13 +156,13 @@ impl<'a> Queries<'a> {
         self.selection.map_or(&self.plan.segments, |selection| &selection.segments)
     }
 
-    /// Rotations of the queries; those of the keys are the plan's.
-    pub fn angles(&self) -> &'a Angles {
-        self.selection.map_or(&self.plan.angles, |selection| &selection.angles)
+    /// Rotations of the queries by one of the rotary embeddings; those of the keys are the plan's.
+    pub fn angles(&self, rope: usize) -> &'a Angles {
+        &self.selection.map_or(&self.plan.angles, |selection| &selection.angles)[rope]
     }
 
-    pub fn selected(&self) -> Option<rope::Selected<'a>> {
-        self.selection.map(|selection| (&selection.rows, &selection.angles))
+    pub fn selected(&self, rope: usize) -> Option<rope::Selected<'a>> {
+        self.selection.map(|selection| (&selection.rows, &selection.angles[rope]))
     }
 
     /// The rows that are queries. `(R, ·)` → `(Q, ·)`.

@@ -2,8 +2,8 @@
 
 use strum::{Display, EnumString, VariantNames};
 
-use super::architecture::Architecture;
-use super::config::{Config, RopeScaling};
+use super::architecture::{Activation, Architecture, Experts, Norms, QkNorm};
+use super::config::{Config, RopeParameters};
 
 /// A known shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantNames)]
@@ -17,6 +17,18 @@ pub enum Shape {
     /// HuggingFaceTB/SmolLM2-135M-Instruct.
     #[strum(serialize = "smollm2-135m")]
     Smollm2_135m,
+    /// google/gemma-2-2b-it.
+    #[strum(serialize = "gemma-2-2b")]
+    Gemma2_2b,
+    /// google/gemma-2-9b-it.
+    #[strum(serialize = "gemma-2-9b")]
+    Gemma2_9b,
+    /// google/gemma-3-270m.
+    #[strum(serialize = "gemma-3-270m")]
+    Gemma3_270m,
+    /// Qwen/Qwen3-30B-A3B.
+    #[strum(serialize = "qwen3-30b-a3b")]
+    Qwen3_30bA3b,
     /// No model's: as small as everything can be tried on.
     #[strum(serialize = "tiny")]
     Tiny,
@@ -29,15 +41,36 @@ impl Shape {
             Self::Llama2_7b => Config { max_position_embeddings: 4096, ..llama(4096, 11008, 32, [32, 32, 128], 32000) },
             Self::Mistral7b => Config {
                 model_type: "mistral".into(),
-                rope_theta: 1e6,
+                ropes: vec![RopeParameters::plain(1e6, 128)],
                 max_position_embeddings: 32768,
                 ..llama(4096, 14336, 32, [32, 8, 128], 32000)
             },
             Self::Smollm2_135m => Config {
-                rope_theta: 1e5,
+                ropes: vec![RopeParameters::plain(1e5, 64)],
                 max_position_embeddings: 8192,
                 architecture: Architecture { tie_word_embeddings: true, ..Architecture::llama(30) },
                 ..llama(576, 1536, 30, [9, 3, 64], 49152)
+            },
+            Self::Gemma2_2b => gemma2(2304, 9216, 26, [8, 4, 256]),
+            Self::Gemma2_9b => gemma2(3584, 14336, 42, [16, 8, 256]),
+            Self::Gemma3_270m => gemma3_270m(),
+            Self::Qwen3_30bA3b => Config {
+                model_type: "qwen3_moe".into(),
+                ropes: vec![RopeParameters::plain(1e6, 128)],
+                rms_norm_eps: 1e-6,
+                max_position_embeddings: 40960,
+                architecture: Architecture {
+                    qk_norm: QkNorm::Head,
+                    experts: Some(Experts {
+                        count: 128,
+                        per_token: 8,
+                        intermediate_size: 768,
+                        normalised: true,
+                        blocks: vec![true; 48],
+                    }),
+                    ..Architecture::llama(48)
+                },
+                ..llama(2048, 6144, 48, [32, 4, 128], 151_936)
             },
             Self::Tiny => llama(64, 176, 4, [4, 2, 16], 320),
         }
@@ -56,9 +89,48 @@ fn llama(hidden_size: usize, intermediate_size: usize, layers: usize, heads: [us
         num_key_value_heads: heads[1],
         head_dim: heads[2],
         rms_norm_eps: 1e-5,
-        rope_theta: 1e4,
-        rope_scaling: RopeScaling::None,
+        ropes: vec![RopeParameters::plain(1e4, heads[2])],
         max_position_embeddings: 2048,
         architecture: Architecture::llama(layers),
+    }
+}
+
+fn gemma2(hidden_size: usize, intermediate_size: usize, layers: usize, heads: [usize; 3]) -> Config {
+    Config {
+        model_type: "gemma2".into(),
+        rms_norm_eps: 1e-6,
+        max_position_embeddings: 8192,
+        architecture: Architecture {
+            norms: Norms { before: true, after: true, one_plus_weight: true },
+            attention_scale: Some(1.0 / 16.0),
+            attention_softcap: Some(50.0),
+            windows: (0..layers).map(|block| block.is_multiple_of(2).then_some(4096)).collect(),
+            activation: Activation::GeluTanh,
+            embedding_multiplier: (hidden_size as f64).sqrt(),
+            logit_softcap: Some(30.0),
+            tie_word_embeddings: true,
+            ..Architecture::llama(layers)
+        },
+        ..llama(hidden_size, intermediate_size, layers, heads, 256_000)
+    }
+}
+
+fn gemma3_270m() -> Config {
+    let config = gemma2(640, 2048, 18, [4, 1, 256]);
+    let is_full = |block: usize| (block + 1).is_multiple_of(6);
+    Config {
+        model_type: "gemma3_text".into(),
+        vocab_size: 262_144,
+        ropes: [1e6, 1e4].map(|theta| RopeParameters::plain(theta, 256)).into(),
+        max_position_embeddings: 32768,
+        architecture: Architecture {
+            qk_norm: QkNorm::Head,
+            attention_softcap: None,
+            logit_softcap: None,
+            windows: (0..18).map(|block| (!is_full(block)).then_some(512)).collect(),
+            ropes: (0..18).map(|block| usize::from(!is_full(block))).collect(),
+            ..config.architecture
+        },
+        ..config
     }
 }

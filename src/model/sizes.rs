@@ -1,64 +1,83 @@
 //! How many numbers the parts of a model hold, derived from its shape here alone. How many bytes those are depends on a dtype,
 //! and is the business of who counts memory.
 
+use std::ops::Range;
+
+use super::architecture::QkNorm;
 use super::config::Config;
 
-/// Numbers, not bytes.
+/// Numbers, not bytes, of what is the same in every block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
     /// Columns of the queries.
     pub q_width: usize,
     /// Columns of the keys, and of the values.
     pub kv_width: usize,
-    /// Elements of `k_proj` and `v_proj` of one block.
+    /// Elements of `k_proj` and `v_proj`.
     pub kv_elements: u64,
-    /// Elements of all matrices of one block.
-    pub block_elements: u64,
-    /// Elements of all matrices of the model.
-    pub matrix_elements: u64,
-    /// Keys and values of one row in one block.
+    /// Keys and values of one row.
     pub keys_a_row: usize,
-    /// What one block saves for its gradient of each row that it computes, beside keys and values.
-    pub saved_a_computed_row: usize,
-}
-
-impl Sizes {
-    /// What one block saves for its gradient of a pass that computes `computed` of the `seen` rows that it sees; the others
-    /// are frozen. The last block, which computes some of its queries alone, saves less.
-    pub fn saved(&self, computed: usize, seen: usize) -> usize {
-        computed * self.saved_a_computed_row + seen * self.keys_a_row
-    }
 }
 
 impl Config {
-    /// Sizes of the parts of the model.
+    /// Sizes of the parts of a block.
     pub fn sizes(&self) -> Sizes {
-        let (h, inner) = (self.hidden_size, self.intermediate_size);
         let [q_width, kv_width] = [self.num_attention_heads, self.num_key_value_heads].map(|heads| heads * self.head_dim);
-        let matrix = |rows: usize, columns: usize| (rows as u64).saturating_mul(columns as u64);
-        let kv_elements = matrix(2 * kv_width, h);
-        let block_elements = matrix(2 * q_width, h).saturating_add(kv_elements).saturating_add(matrix(3 * inner, h));
-        let embeddings = if self.architecture.tie_word_embeddings { 1 } else { 2 };
-        let blocks = block_elements.saturating_mul(self.num_hidden_layers as u64);
-        // The block's input, the residual between its sub-layers, queries, gate and up.
-        let saved = 2 * h + q_width + 2 * inner;
-        // Queries and keys before their norms.
-        let saved_for_norms = if self.architecture.qk_norm { q_width + kv_width } else { 0 };
-        Sizes {
-            q_width,
-            kv_width,
-            kv_elements,
-            block_elements,
-            matrix_elements: blocks.saturating_add(matrix(embeddings * self.vocab_size, h)),
-            keys_a_row: 2 * kv_width,
-            saved_a_computed_row: saved + saved_for_norms,
-        }
+        Sizes { q_width, kv_width, kv_elements: matrix(2 * kv_width, self.hidden_size), keys_a_row: 2 * kv_width }
+    }
+
+    /// Elements of all matrices of a block, each expert's among them.
+    pub fn block_elements(&self, block: usize) -> u64 {
+        let experts = self.architecture.experts_of(block).map_or(1, |experts| experts.count);
+        self.elements_with(block, experts)
+    }
+
+    /// Elements of the matrices of a block that one token goes through.
+    pub fn block_elements_of_token(&self, block: usize) -> u64 {
+        let experts = self.architecture.experts_of(block).map_or(1, |experts| experts.per_token);
+        self.elements_with(block, experts)
+    }
+
+    fn elements_with(&self, block: usize, mlps: usize) -> u64 {
+        let (h, sizes) = (self.hidden_size, self.sizes());
+        let router = self.architecture.experts_of(block).map_or(0, |experts| matrix(experts.count, h));
+        let mlp = matrix(3 * self.mlp_width(block), h).saturating_mul(mlps as u64);
+        matrix(2 * sizes.q_width, h).saturating_add(sizes.kv_elements).saturating_add(mlp).saturating_add(router)
+    }
+
+    /// Width of a block's MLP, or of one of its experts.
+    fn mlp_width(&self, block: usize) -> usize {
+        self.architecture.experts_of(block).map_or(self.intermediate_size, |experts| experts.intermediate_size)
     }
 
     /// Elements of all matrices together.
     pub fn matrix_elements(&self) -> u64 {
-        self.sizes().matrix_elements
+        let embeddings = if self.architecture.tie_word_embeddings { 1 } else { 2 };
+        let blocks = (0..self.num_hidden_layers).map(|block| self.block_elements(block));
+        blocks.fold(matrix(embeddings * self.vocab_size, self.hidden_size), u64::saturating_add)
     }
+
+    /// What some blocks save on the device for their gradient of a pass that computes `computed` of the `seen` rows that it
+    /// sees; the others are frozen. The last block, which computes some of its queries alone, saves less.
+    pub fn saved(&self, blocks: Range<usize>, computed: usize, seen: usize) -> usize {
+        let (architecture, sizes) = (&self.architecture, self.sizes());
+        // The block's input, the residual between its sub-layers, and their outputs where norms follow.
+        let residuals = if architecture.norms.after { 4 } else { 2 } * self.hidden_size;
+        // Queries, and what queries and keys were before their norms.
+        let queries = match architecture.qk_norm {
+            QkNorm::Absent => sizes.q_width,
+            QkNorm::Head | QkNorm::AllHeads => 2 * sizes.q_width + sizes.kv_width,
+        };
+        let gate_and_up = |block: usize| {
+            let mlps = architecture.experts_of(block).map_or(1, |experts| experts.per_token);
+            2 * self.mlp_width(block) * mlps
+        };
+        blocks.map(|block| computed * (residuals + queries + gate_and_up(block)) + seen * sizes.keys_a_row).sum()
+    }
+}
+
+fn matrix(rows: usize, columns: usize) -> u64 {
+    (rows as u64).saturating_mul(columns as u64)
 }
 
 #[cfg(test)]

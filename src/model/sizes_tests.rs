@@ -37,16 +37,21 @@ fn embedded(model: &Model, rows: std::ops::Range<u32>) -> Tensor {
 fn bytes(saved: &[Saved]) -> usize {
     let of_block = |block: &Saved| {
         let attention = &block.attention;
-        let parts = [&block.x, &attention.q, &attention.k, &attention.v, &block.middle, &block.mlp.gate_up];
-        let before_norms = attention.qk.iter().flatten();
-        parts.into_iter().chain(before_norms).map(|part| part.elem_count() * part.dtype().size_in_bytes()).sum::<usize>()
+        let parts = [&block.x, &attention.q, &attention.k, &attention.v, &block.middle];
+        let at_norms = attention.qk.iter().flatten().chain(&block.attended).chain(&block.fed);
+        parts
+            .into_iter()
+            .chain(at_norms)
+            .chain(block.mlp.tensors())
+            .map(|part| part.elem_count() * part.dtype().size_in_bytes())
+            .sum::<usize>()
     };
     saved.iter().map(of_block).sum()
 }
 
 #[test]
 fn blocks_save_for_their_gradient_what_is_counted() {
-    for fixture in ["llama", "qwen2", "qwen3"] {
+    for fixture in ["llama", "qwen2", "qwen3", "gemma2", "olmo2", "mixtral", "qwen3_moe"] {
         let model = model(fixture);
         let plan = model.plan(&one_sequence(&model, 7)).unwrap();
         assert_eq!(bytes(&saved_by(&model, &plan, &embedded(&model, 0..7))), model.saved_bytes(0, 7, 7), "{fixture}");
@@ -71,7 +76,7 @@ fn keys_and_values_are_saved_of_frozen_rows_too() {
 
 #[test]
 fn matrices_have_the_elements_that_are_counted() {
-    for fixture in ["llama", "llama-tied", "qwen3"] {
+    for fixture in ["llama", "llama-tied", "qwen3", "gemma3_text", "mixtral", "qwen3_moe"] {
         let model = model(fixture);
         let (in_memory, mapped) = model.weight_bytes();
         assert_eq!(4 * model.config.matrix_elements(), (in_memory + mapped) as u64, "{fixture}");

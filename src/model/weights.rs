@@ -14,15 +14,15 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
-use super::architecture::Family;
 use super::checkpoint::Checkpoint;
-use super::gguf::{Gguf, GgufMetadata};
+use super::config::Config;
+use super::gguf::Gguf;
 use super::mapped::{git_lfs_pointer, map_file};
-use super::names::gguf_name;
+use super::names::{Naming, Place};
 use super::random::{self, MadeOn};
 use crate::error::{Error, Result};
 use crate::ops::encoding::Encoding;
-use crate::ops::weight::{Bytes, HostWeight, RowOrder, Weight};
+use crate::ops::weight::{Bytes, HostWeight, RowOrder};
 
 /// Where the frozen matrices of a model are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub enum WeightStorage {
 pub struct Weights(WeightSource);
 
 enum WeightSource {
-    Shards { shards: Vec<OpenShard>, shard_of: HashMap<String, usize> },
+    Shards { shards: Vec<OpenShard>, shard_of: HashMap<String, usize>, naming: Naming },
     Gguf(Gguf),
     Random(MadeOn),
 }
@@ -75,7 +75,8 @@ impl Weights {
             shard_of.extend(shard.tensors.keys().map(|name| (name.clone(), index)));
             shards.push(shard);
         }
-        Ok(Self(WeightSource::Shards { shards, shard_of }))
+        let naming = Naming::of_safetensors(|name| shard_of.contains_key(name));
+        Ok(Self(WeightSource::Shards { shards, shard_of, naming }))
     }
 
     /// Weights of no file, whatever the shape.
@@ -83,67 +84,61 @@ impl Weights {
         Self(WeightSource::Random(made_on))
     }
 
-    /// Whether there is a tensor of this name.
-    pub fn contains(&self, name: &str) -> bool {
-        match &self.0 {
-            WeightSource::Shards { shard_of, .. } => shard_of.contains_key(name),
-            WeightSource::Gguf(file) => gguf_name(name).is_some_and(|name| file.shape(&name).is_some()),
-            WeightSource::Random(_) => true,
-        }
-    }
-
-    /// Loads a tensor that must have this shape, in `dtype` on `device`. Queries and keys come in the half-split rotary order of
-    /// Hugging Face, also from GGUF files that interleave them.
+    /// Loads a tensor of a model of this configuration, which must have this shape, in `dtype` on `device`. Queries and keys
+    /// come in the half-split rotary order, however the file has them.
     ///
     /// # Errors
     /// It is missing, has another shape or a type that holds no weights, or cannot be read.
-    pub fn load(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+    pub fn load(&self, name: &str, shape: &[usize], config: &Config, dtype: DType, device: &Device) -> Result<Tensor> {
+        let is_around_one = config.architecture.norms.one_plus_weight && name.ends_with("norm.weight");
         if let WeightSource::Random(made_on) = self.0 {
-            return random::tensor(made_on, name, shape, dtype, device);
+            let tensor = random::tensor(made_on, name, shape, dtype, device)?;
+            return if is_around_one { Ok((tensor - 1.0)?) } else { Ok(tensor) };
         }
-        let tensor = self.stored(name, shape)?.read()?;
+        let mut tensor = self.stored(name, shape, config)?.read()?;
+        // llama.cpp's converter adds 1 to the weights of such norms.
+        if is_around_one && matches!(self.0, WeightSource::Gguf(_)) {
+            tensor = (tensor - 1.0)?;
+        }
         if dtype == DType::F16 {
             self.check_f16(name, &tensor.flatten_all()?.to_vec1()?)?;
         }
         Ok(tensor.to_dtype(dtype)?.to_device(device)?)
     }
 
-    /// A matrix that must have this shape, stored as `storage` says. `(O, I)`
+    /// A matrix of a model of this configuration on the CPU, which must have this shape: in `dtype`, or with
+    /// [`WeightStorage::Stored`] as the file has it. `(O, I)`
     ///
     /// # Errors
     /// As [`Weights::load`].
-    pub fn matrix(
+    pub fn host_matrix(
         &self,
         name: &str,
         shape: [usize; 2],
+        config: &Config,
         dtype: DType,
-        device: &Device,
         storage: WeightStorage,
-    ) -> Result<Weight> {
-        if storage == WeightStorage::Tensors {
-            return self.load(name, &shape, dtype, device).map(Weight::Tensor);
-        }
+    ) -> Result<HostWeight> {
         let tensor = match &self.0 {
             WeightSource::Random(made_on) => random::tensor(*made_on, name, &shape, DType::F32, &Device::Cpu)?,
             _ => {
-                let stored = self.stored(name, &shape)?;
+                let stored = self.stored(name, &shape, config)?;
                 let same = Encoding::of_dtype(dtype) == Some(stored.encoding) && stored.order == RowOrder::Plain;
                 if storage == WeightStorage::Stored || same {
                     let bytes = Bytes::Mapped(stored.map.clone(), stored.range.clone());
-                    return HostWeight::encoded(bytes, stored.encoding, shape[1], stored.order).map(Weight::Host);
+                    return HostWeight::encoded(bytes, stored.encoding, shape[1], stored.order);
                 }
                 stored.read()?
             }
         };
-        let host = match dtype {
-            DType::F32 => HostWeight::dense(tensor)?,
-            DType::BF16 => owned(Encoding::Bf16, &tensor, shape, |x| half::bf16::from_f32(x).to_le_bytes())?,
+        match dtype {
+            DType::F32 => HostWeight::dense(tensor),
+            DType::BF16 => owned(Encoding::Bf16, &tensor, shape, |x| half::bf16::from_f32(x).to_le_bytes()),
             _ => {
                 self.check_f16(name, &tensor.flatten_all()?.to_vec1()?)?;
-                owned(Encoding::F16, &tensor, shape, |x| half::f16::from_f32(x).to_le_bytes())?
+                owned(Encoding::F16, &tensor, shape, |x| half::f16::from_f32(x).to_le_bytes())
             }
-        };
-        Ok(Weight::Host(host))
+        }
     }
 
     /// What f16 cannot hold would become infinite without a word.
@@ -158,12 +153,25 @@ impl Weights {
         }
     }
 
-    /// Refuses weights without this tensor in this shape.
+    /// Refuses weights whose embeddings are not those of a model of this configuration.
     ///
     /// # Errors
-    /// It is missing, has another shape, or a type that holds no weights.
-    pub fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
-        self.stored(name, shape).map(|_| ())
+    /// They are missing, have another shape, or a type that holds no weights.
+    pub fn check(&self, config: &Config) -> Result<()> {
+        self.stored("model.embed_tokens.weight", &[config.vocab_size, config.hidden_size], config).map(|_| ())
+    }
+
+    /// The numbers of a GGUF file's vector by its GGUF name; `None` where it has none.
+    ///
+    /// # Errors
+    /// It has another length, or cannot be read.
+    pub fn gguf_vector(&self, name: &str, length: usize) -> Result<Option<Vec<f32>>> {
+        let WeightSource::Gguf(file) = &self.0 else { return Ok(None) };
+        if file.shape(name).is_none() {
+            return Ok(None);
+        }
+        let place = Place { name: name.to_owned(), shape: vec![length], first_row: 0, order: RowOrder::Plain };
+        Ok(Some(stored_in_gguf(file, &[place], &[length])?.read()?.to_vec1()?))
     }
 
     /// Bytes that the file's matrices take in memory when they are held so on the CPU: those that do not stay mapped.
@@ -176,9 +184,11 @@ impl Weights {
             storage == WeightStorage::Dense && stored.is_some() && stored == Encoding::of_dtype(dtype)
         };
         let elements: u64 = match &self.0 {
-            WeightSource::Shards { shards, .. } => {
-                let all = shards.iter().flat_map(|shard| shard.tensors.values());
-                all.filter(|(dtype, shape, _)| shape.len() > 1 && !stays(encoding(*dtype)))
+            WeightSource::Shards { shards, naming, .. } => {
+                let all = shards.iter().flat_map(|shard| &shard.tensors);
+                let of_model = all.filter(|(name, _)| naming.is_of_language_model(name)).map(|(_, tensor)| tensor);
+                of_model
+                    .filter(|(dtype, shape, _)| shape.len() > 1 && !stays(encoding(*dtype)))
                     .map(|(_, shape, _)| wide(shape))
                     .sum()
             }
@@ -192,15 +202,24 @@ impl Weights {
         elements.saturating_mul(dtype.size_in_bytes() as u64)
     }
 
-    fn stored(&self, name: &str, shape: &[usize]) -> Result<StoredTensor<'_>> {
+    fn stored(&self, name: &str, shape: &[usize], config: &Config) -> Result<StoredTensor<'_>> {
         match &self.0 {
-            WeightSource::Shards { shards, shard_of } => {
-                let Some(shard) = shard_of.get(name).and_then(|&index| shards.get(index)) else {
-                    return Err(Error::malformed(self.path(), format!("missing tensor `{name}`, expected shape {shape:?}")));
+            WeightSource::Shards { shards, shard_of, naming } => {
+                let places = naming.places(name, shape, config);
+                let in_file = |place: &Place| {
+                    let shard = shards.get(*shard_of.get(&place.name)?)?;
+                    let tensor = shard.tensors.get(&place.name)?;
+                    Some(((shard, tensor), tensor.1.as_slice()))
                 };
-                shard.stored(name, shape)
+                let (place, (shard, (dtype, stored, range))) = find(&places, shape, self.path(), in_file)?;
+                check_shape(&shard.path, &place.name, &place.shape, stored)?;
+                let Some(encoding) = encoding(*dtype) else {
+                    let problem = format!("tensor `{}`: expected F32, F16 or BF16, found {dtype:?}", place.name);
+                    return Err(Error::malformed(&shard.path, problem));
+                };
+                StoredTensor::new(&shard.path, place, shape, encoding, (&shard.map, range.clone()))
             }
-            WeightSource::Gguf(file) => stored_in_gguf(file, name, shape),
+            WeightSource::Gguf(file) => stored_in_gguf(file, &Naming::Gguf.places(name, shape, config), shape),
             WeightSource::Random(_) => Err(Error::Argument(format!("random weights: tensor `{name}` is in no file"))),
         }
     }
@@ -253,26 +272,6 @@ impl OpenShard {
         let tensors = parsed.tensors().into_iter().map(entry).collect();
         Ok(Self { path: path.to_path_buf(), tensors, map: Arc::new(map) })
     }
-
-    fn stored(&self, name: &str, shape: &[usize]) -> Result<StoredTensor<'_>> {
-        let Some((dtype, found, range)) = self.tensors.get(name) else {
-            return Err(Error::malformed(&self.path, format!("missing tensor `{name}`, expected shape {shape:?}")));
-        };
-        check_shape(&self.path, name, shape, found)?;
-        let Some(encoding) = encoding(*dtype) else {
-            let problem = format!("tensor `{name}`: expected F32, F16 or BF16, found {dtype:?}");
-            return Err(Error::malformed(&self.path, problem));
-        };
-        Ok(StoredTensor {
-            path: &self.path,
-            name: name.to_owned(),
-            shape: shape.to_vec(),
-            encoding,
-            order: RowOrder::Plain,
-            map: &self.map,
-            range: range.clone(),
-        })
-    }
 }
 
 /// How a safetensors file has numbers of this type; none where they are no weights.
@@ -285,7 +284,27 @@ fn encoding(dtype: Dtype) -> Option<Encoding> {
     }
 }
 
-impl StoredTensor<'_> {
+impl<'a> StoredTensor<'a> {
+    /// The rows of a stored tensor at `place` that have this shape. `stored` are the bytes of all its rows.
+    fn new(
+        path: &'a Path,
+        place: &Place,
+        shape: &[usize],
+        encoding: Encoding,
+        (map, stored): (&'a Arc<Mmap>, Range<usize>),
+    ) -> Result<Self> {
+        let rows_of = |shape: &[usize]| shape.split_last().map_or(1, |(_, rows)| rows.iter().product::<usize>());
+        let (all, wanted) = match shape {
+            [count] if place.shape != shape => (place.shape[0], *count),
+            _ => (rows_of(&place.shape), rows_of(shape)),
+        };
+        let row_bytes = stored.len() / all.max(1);
+        let first = stored.start + place.first_row * row_bytes;
+        let range = if all == wanted { stored } else { first..first + wanted * row_bytes };
+        let (name, shape, order) = (place.name.clone(), shape.to_vec(), place.order);
+        Ok(Self { path, name, shape, encoding, order, map, range })
+    }
+
     /// The tensor in memory, f32 on the CPU. The file is read, not the map: what is converted need not stay mapped.
     fn read(&self) -> Result<Tensor> {
         let failed = |source| Error::read(self.path, source);
@@ -319,23 +338,27 @@ fn owned(encoding: Encoding, tensor: &Tensor, shape: [usize; 2], to: fn(f32) -> 
     HostWeight::encoded(Bytes::Owned(bytes), encoding, shape[1], RowOrder::Plain)
 }
 
-fn stored_in_gguf<'a>(file: &'a Gguf, name: &str, shape: &[usize]) -> Result<StoredTensor<'a>> {
-    let stored = gguf_name(name).and_then(|stored| file.shape(&stored).map(|found| (stored, found)));
-    let Some((stored, found)) = stored else {
-        let stored = gguf_name(name).unwrap_or_else(|| name.to_owned());
-        return Err(Error::malformed(&file.path, format!("missing tensor `{stored}`, expected shape {shape:?}")));
-    };
-    check_shape(&file.path, &stored, shape, found)?;
-    let order = match interleaved_heads(file, name)? {
-        Some(heads) if heads == 0 || !shape[0].is_multiple_of(2 * heads) => {
-            let problem = format!("tensor `{stored}`: {} rows cannot be split into {heads} heads", shape[0]);
-            return Err(Error::malformed(&file.path, problem));
-        }
-        Some(heads) => RowOrder::Interleaved { heads },
-        None => RowOrder::Plain,
-    };
-    let (encoding, range) = file.place(&stored)?;
-    Ok(StoredTensor { path: &file.path, name: stored, shape: shape.to_vec(), encoding, order, map: &file.map, range })
+fn stored_in_gguf<'a>(file: &'a Gguf, places: &[Place], shape: &[usize]) -> Result<StoredTensor<'a>> {
+    let (place, found) = find(places, shape, &file.path, |place| file.shape(&place.name).map(|shape| (shape, shape)))?;
+    check_shape(&file.path, &place.name, &place.shape, found)?;
+    let (encoding, range) = file.place(&place.name)?;
+    StoredTensor::new(&file.path, place, shape, encoding, (&file.map, range))
+}
+
+/// The first of these places that a file has in the expected shape, or if there is none, the first that it has. `in_file` gives
+/// what the file has there, and its shape.
+fn find<'p, 'f, T>(
+    places: &'p [Place],
+    shape: &[usize],
+    path: &Path,
+    in_file: impl Fn(&Place) -> Option<(T, &'f [usize])>,
+) -> Result<(&'p Place, T)> {
+    let there = || places.iter().filter_map(|place| Some((place, in_file(place)?)));
+    let found = there().find(|(place, (_, shape))| place.shape == *shape).or_else(|| there().next());
+    found.map(|(place, (found, _))| (place, found)).ok_or_else(|| {
+        let name = places.first().map_or("", |place| &place.name);
+        Error::malformed(path, format!("missing tensor `{name}`, expected shape {shape:?}"))
+    })
 }
 
 fn check_shape(path: &Path, name: &str, expected: &[usize], found: &[usize]) -> Result<()> {
@@ -343,24 +366,6 @@ fn check_shape(path: &Path, name: &str, expected: &[usize], found: &[usize]) -> 
         return Ok(());
     }
     Err(Error::malformed(path, format!("tensor `{name}`: expected shape {expected:?}, found {found:?}")))
-}
-
-/// How many heads the rows of this tensor belong to, if the file interleaves their rotary pairs: llama.cpp's converter does so
-/// to the queries and keys of some families.
-fn interleaved_heads(file: &Gguf, name: &str) -> Result<Option<usize>> {
-    let metadata = GgufMetadata::new(file.metadata(), &file.path);
-    let arch = metadata.required_text("general.architecture")?;
-    if !Family::of(arch).is_some_and(|family| family.interleaved) {
-        return Ok(None);
-    }
-    let query_heads = metadata.size(&format!("{arch}.attention.head_count"))?;
-    if name.contains(".q_proj.") {
-        return Ok(query_heads);
-    }
-    if name.contains(".k_proj.") {
-        return Ok(metadata.size(&format!("{arch}.attention.head_count_kv"))?.or(query_heads));
-    }
-    Ok(None)
 }
 
 fn safetensors_problem(error: &SafeTensorError) -> String {

@@ -1,5 +1,5 @@
-//! Causal attention with grouped queries over runs of rows that see each other: softmax(q·kᵀ/√D)·v, softmax in f32. The vjp
-//! computes the probabilities again instead of keeping them. The body composed of candle's ops takes a segment at a time.
+//! Causal attention with grouped queries over runs of rows that see each other: softmax(scale·q·kᵀ)·v, where the
+//! scores may be soft-capped first; softmax in f32. The vjp computes the probabilities again instead of keeping them. The body composed of candle's ops takes a segment at a time.
 
 use std::ops::Deref;
 
@@ -9,7 +9,7 @@ use super::cpu::slices::is_host_f32;
 use super::cuda::{Launcher, SegmentTables};
 use super::matmul::matmul;
 pub use super::segment::{Attention, Gradients, Segment};
-use super::{cpu, cuda};
+use super::{cpu, cuda, softcap};
 use crate::Result;
 
 /// The segments of one pass, and on a GPU the tables that its kernels read, uploaded once for all blocks.
@@ -55,7 +55,7 @@ impl Deref for Segments {
 }
 
 impl Attention {
-    /// softmax(q·kᵀ/√D)·v. `q (Q, N·D)`, `k` and `v (T, K·D)` → `(Q, N·D)`. Every row of q is in exactly one segment.
+    /// softmax(scale·q·kᵀ)·v. `q (Q, N·D)`, `k` and `v (T, K·D)` → `(Q, N·D)`. Every row of q is in exactly one segment.
     pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments) -> Result<Tensor> {
         match self.launcher(q, segments) {
             Some((launcher, tables)) => cuda::attention::forward(launcher, self, [q, k, v], tables),
@@ -117,7 +117,11 @@ impl Attention {
             let dv = product(&p.transpose(1, 2)?, &dy)?; // (N, S, D)
             let dp = product(&dy, &v.transpose(1, 2)?)?; // (N, Q, S)
             let mean = (p * &dp)?.sum_keepdim(D::Minus1)?;
-            let ds = ((p * dp.broadcast_sub(&mean)?)? * self.scale())?;
+            let ds = ((p * dp.broadcast_sub(&mean)?)? * self.scale)?;
+            let ds = match &heads.slopes {
+                None => ds,
+                Some(slopes) => (ds * slopes)?,
+            };
             let dq = product(&ds, &k)?.transpose(0, 1)?.reshape((rows, self.heads * self.head_dim))?;
             let dk = product(&ds.transpose(1, 2)?, &q)?; // (N, S, D)
             gradients.q = add_rows(&gradients.q, segment.queries.clone().collect(), &dq)?;
@@ -137,10 +141,18 @@ impl Attention {
         let q = q.narrow(0, segment.queries.start, rows)?.reshape((rows, self.heads, self.head_dim))?;
         let q = q.transpose(0, 1)?.contiguous()?;
         let (k, v) = (self.keys_of(k, segment)?, self.keys_of(v, segment)?);
-        let scores = (product(&q, &k.transpose(1, 2)?)?.to_dtype(DType::F32)? * self.scale())?;
+        let scores = (product(&q, &k.transpose(1, 2)?)?.to_dtype(DType::F32)? * self.scale)?;
+        let (scores, slopes) = match self.softcap {
+            None => (scores, None),
+            Some(cap) => {
+                let capped = softcap::forward(&scores, cap)?;
+                let slopes = softcap::slope(&capped, cap)?;
+                (capped, Some(slopes))
+            }
+        };
         let scores = scores.broadcast_add(&self.mask(segment, q.device())?)?;
         let probabilities = candle_nn::ops::softmax(&scores, D::Minus1)?;
-        Ok(Heads { q, k, v, probabilities })
+        Ok(Heads { q, k, v, probabilities, slopes })
     }
 
     /// `(T, K·D)` → `(N, S, D)`.
@@ -178,6 +190,8 @@ struct Heads {
     k: Tensor,             // (N, S, D)
     v: Tensor,             // (N, S, D)
     probabilities: Tensor, // (N, Q, S) f32
+    /// Of the soft-capped scores by the scaled ones.
+    slopes: Option<Tensor>, // (N, Q, S) f32
 }
 
 /// candle's product of two batches that may have gaps.

@@ -19,10 +19,7 @@ pub struct Linear {
 impl Linear {
     /// x·Wᵀ + b. `x (T, I)` → `(T, O)`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.with_bias(match self.weight.is_on_host_with(x) {
-            true => self.weight.with_parts(|parts| cpu::linear::forward(x, parts, None))?,
-            false => matmul(x, &self.weight.tensor()?.t()?)?,
-        })
+        self.with_bias(product(x, &self.weight)?)
     }
 
     /// `residual (T, O)` + [`Linear::forward`].
@@ -49,5 +46,13 @@ impl Linear {
             Some(bias) => Ok(y.broadcast_add(bias)?),
             None => Ok(y),
         }
+    }
+}
+
+/// x·Wᵀ. `x (T, I)`, `weight (O, I)` → `(T, O)`.
+pub(super) fn product(x: &Tensor, weight: &Weight) -> Result<Tensor> {
+    match weight.is_on_host_with(x) {
+        true => weight.with_parts(|parts| cpu::linear::forward(x, parts, None)),
+        false => matmul(x, &weight.tensor()?.t()?),
     }
 }

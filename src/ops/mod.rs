@@ -8,24 +8,27 @@
 //!
 //! Begin with `norm.rs`, the smallest op with all three. Files import only those above them:
 //!
-//! 1. `tiles`, `matmul`, and what ops take: `angles`, `segment`, `prediction`
+//! 1. `tiles`, `matmul`, and what ops take: `activation`, `angles`, `prediction`, `rms_norm`, `segment`
 //! 2. `cpu` and `cuda`, neither of which knows the other
-//! 3. `weight`, `rows`
-//! 4. the ops: `norm`, `rope`, `swiglu`, `attention`, `linear`, `head`
+//! 3. `softcap`, `weight`, `rows`
+//! 4. the ops: `norm`, `rope`, `gated`, `attention`, `linear`, `head`
 
+mod activation;
 mod angles;
 pub mod attention;
 pub(crate) mod cpu;
 pub(crate) mod cuda;
+pub mod gated;
 pub mod head;
 pub mod linear;
 mod matmul;
 pub mod norm;
 mod prediction;
+mod rms_norm;
 pub mod rope;
 pub mod rows;
 mod segment;
-pub mod swiglu;
+mod softcap;
 mod tiles;
 pub mod weight;
 

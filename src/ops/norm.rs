@@ -1,55 +1,70 @@
-//! RMSNorm: y = x / √(mean(x²) + eps) · w, statistics in f32. Not LayerNorm: no mean, no bias.
+//! RMSNorm: y = x / √(mean(x²) + eps) · (offset + w), statistics in f32. Not LayerNorm: no mean, no bias.
 
 use candle_core::{D, DType, Tensor};
 
 use super::cpu::slices::is_host_f32;
+pub use super::rms_norm::RmsNorm;
 use super::{cpu, cuda};
 use crate::Result;
 
-/// Normalises each row. `x (T, H)`, `weight (H)` → `(T, H)` in x's dtype.
-pub fn forward(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    match cuda::launcher(x.device()) {
-        Some(launcher) => cuda::norm::forward(launcher, x, weight, eps as f32),
-        None if is_host_f32(x) => cpu::norm::forward(x, weight, eps as f32),
-        None => forward_composed(x, weight, eps),
+impl RmsNorm {
+    /// Normalises each row. `x (T, H)` → `(T, H)` in x's dtype.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match cuda::launcher(x.device()) {
+            Some(launcher) => cuda::norm::forward(launcher, self, x),
+            None if is_host_f32(x) => cpu::norm::forward(self, x),
+            None => self.forward_composed(x),
+        }
     }
-}
 
-pub(super) fn forward_composed(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    let wide = x.to_dtype(DType::F32)?;
-    let scale = inverse_rms(&wide, eps)?;
-    let normed = wide.broadcast_mul(&scale)?.to_dtype(x.dtype())?;
-    Ok(normed.broadcast_mul(weight)?)
-}
-
-/// Gradient of x. `x (T, H)`, `dy (T, H)` → `(T, H)`:
-/// with r the inverse root and g = w·dy, dx = r·g − x·r³/H · Σ x·g.
-pub fn vjp(x: &Tensor, weight: &Tensor, eps: f64, dy: &Tensor) -> Result<Tensor> {
-    match cuda::launcher(x.device()) {
-        Some(launcher) => cuda::norm::vjp(launcher, x, weight, eps as f32, dy, None),
-        None if is_host_f32(x) => cpu::norm::vjp(x, weight, eps as f32, dy, None),
-        None => vjp_composed(x, weight, eps, dy),
+    pub(super) fn forward_composed(&self, x: &Tensor) -> Result<Tensor> {
+        let wide = x.to_dtype(DType::F32)?;
+        let normed = wide.broadcast_mul(&inverse_rms(&wide, self.eps)?)?;
+        match self.offset == 0.0 {
+            true => Ok(normed.to_dtype(x.dtype())?.broadcast_mul(&self.weight)?),
+            false => Ok(normed.broadcast_mul(&self.factors()?)?.to_dtype(x.dtype())?),
+        }
     }
-}
 
-/// `residual (T, H)` + [`vjp`]: the gradient that arrives by the branch around the norm is added in the same pass.
-pub fn vjp_onto(residual: &Tensor, x: &Tensor, weight: &Tensor, eps: f64, dy: &Tensor) -> Result<Tensor> {
-    match cuda::launcher(x.device()) {
-        Some(launcher) => cuda::norm::vjp(launcher, x, weight, eps as f32, dy, Some(residual)),
-        None if is_host_f32(x) => cpu::norm::vjp(x, weight, eps as f32, dy, Some(residual)),
-        None => Ok((residual + vjp_composed(x, weight, eps, dy)?)?),
+    /// Gradient of x. `x (T, H)`, `dy (T, H)` → `(T, H)`:
+    /// with r the inverse root and g = (offset + w)·dy, dx = r·g − x·r³/H · Σ x·g.
+    pub fn vjp(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        match cuda::launcher(x.device()) {
+            Some(launcher) => cuda::norm::vjp(launcher, self, x, dy, None),
+            None if is_host_f32(x) => cpu::norm::vjp(self, x, dy, None),
+            None => self.vjp_composed(x, dy),
+        }
     }
-}
 
-pub(super) fn vjp_composed(x: &Tensor, weight: &Tensor, eps: f64, dy: &Tensor) -> Result<Tensor> {
-    let (_, hidden) = x.dims2()?;
-    let wide = x.to_dtype(DType::F32)?;
-    let scale = inverse_rms(&wide, eps)?;
-    let g = dy.to_dtype(DType::F32)?.broadcast_mul(&weight.to_dtype(DType::F32)?)?;
-    let projection = (&wide * &g)?.sum_keepdim(D::Minus1)?;
-    let back = ((scale.powf(3.0)? * projection)? / hidden as f64)?;
-    let dx = (g.broadcast_mul(&scale)? - wide.broadcast_mul(&back)?)?;
-    Ok(dx.to_dtype(x.dtype())?)
+    /// `residual (T, H)` + [`RmsNorm::vjp`]: the gradient that arrives by the branch around the norm is added in the same
+    /// pass.
+    pub fn vjp_onto(&self, residual: &Tensor, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        match cuda::launcher(x.device()) {
+            Some(launcher) => cuda::norm::vjp(launcher, self, x, dy, Some(residual)),
+            None if is_host_f32(x) => cpu::norm::vjp(self, x, dy, Some(residual)),
+            None => Ok((residual + self.vjp_composed(x, dy)?)?),
+        }
+    }
+
+    pub(super) fn vjp_composed(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        let (_, hidden) = x.dims2()?;
+        let wide = x.to_dtype(DType::F32)?;
+        let scale = inverse_rms(&wide, self.eps)?;
+        let g = dy.to_dtype(DType::F32)?.broadcast_mul(&self.factors()?)?;
+        let projection = (&wide * &g)?.sum_keepdim(D::Minus1)?;
+        let back = ((scale.powf(3.0)? * projection)? / hidden as f64)?;
+        let dx = (g.broadcast_mul(&scale)? - wide.broadcast_mul(&back)?)?;
+        Ok(dx.to_dtype(x.dtype())?)
+    }
+
+    /// offset + w in f32. `(H,)`
+    fn factors(&self) -> Result<Tensor> {
+        let weight = self.weight.to_dtype(DType::F32)?;
+        match self.offset == 0.0 {
+            true => Ok(weight),
+            false => Ok((weight + f64::from(self.offset))?),
+        }
+    }
 }
 
 /// 1 / √(mean(x²) + eps) of each row. `x (T, H)` → `(T, 1)`

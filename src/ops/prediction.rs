@@ -25,6 +25,9 @@ pub enum Gradient {
 pub struct LogProbs {
     /// log p of each prediction in nats, on the device that computed it: reading it waits for a GPU. `(P,)` f32
     pub log_probs: Tensor,
-    /// Σᵥ p(v)·W\[v\] of each row, in f32, or on a GPU in the model's dtype. `(R, H)`
+    /// Σᵥ p(v)·g(v)·W\[v\] of each row, in f32, or on a GPU in the model's dtype; g is the slope of the softcap at each
+    /// logit, 1 where there is none. `(R, H)`
     pub(super) expected: Option<Tensor>,
+    /// g of each prediction's target, where there is a softcap and a gradient is wanted. `(P,)` f32
+    pub(super) slopes: Option<Tensor>,
 }

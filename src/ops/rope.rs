@@ -1,11 +1,11 @@
-//! Rotary position embedding, half-split form: (x₁, x₂) → (x₁·cos − x₂·sin, x₂·cos + x₁·sin). A rotation, so its vjp is
-//! the rotation by the opposite angle.
+//! Rotary position embedding, half-split form: (x₁, x₂) → (x₁·cos − x₂·sin, x₂·cos + x₁·sin). A rotation, times a
+//! factor where the angles have one, so its vjp is the same by the opposite angle.
 
 use std::ops::Range;
 
 use candle_core::{D, DType, Tensor};
 
-pub use super::angles::{Angles, Rope, RopeScaling};
+pub use super::angles::{Angles, Rope, RopeParameters, RopeScaling};
 use super::cpu::slices::is_host_f32;
 use super::rows::RowSet;
 use super::{cpu, cuda};

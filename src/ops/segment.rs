@@ -41,8 +41,8 @@ impl Segment {
     }
 }
 
-/// The shape of a block's attention.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The shape of a block's attention, and what its scores go through.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Attention {
     /// Number of query heads `N`.
     pub heads: usize,
@@ -52,6 +52,10 @@ pub struct Attention {
     pub head_dim: usize,
     /// Most keys that a query sees, its own included; all where there is none.
     pub sliding_window: Option<usize>,
+    /// Factor of the scores; 1/√D in most families.
+    pub scale: f64,
+    /// Where there is one, a score s, scaled, becomes cap·tanh(s / cap) before mask and softmax.
+    pub softcap: Option<f64>,
 }
 
 /// Gradients of the inputs of [`Attention::forward`], of their shapes.
@@ -69,10 +73,5 @@ impl Attention {
     /// Number of query heads that share a key-value head.
     pub(super) fn group(&self) -> usize {
         self.heads / self.kv_heads
-    }
-
-    /// Factor of the scores.
-    pub(super) fn scale(&self) -> f64 {
-        1.0 / (self.head_dim as f64).sqrt()
     }
 }

@@ -9,11 +9,12 @@ use rand_chacha::ChaCha8Rng;
 use super::attention::{Attention, Gradients, Segment};
 use super::cpu;
 use super::encoding::Encoding;
-use super::head::{self, Gradient, Prediction, Predictions};
+use super::gated::{self, Activation};
+use super::head::{Gradient, Head, Prediction, Predictions};
 use super::linear::Linear;
-use super::rope::{self, Angles, Rope, RopeScaling};
+use super::norm::RmsNorm;
+use super::rope::{self, Angles, Rope, RopeParameters};
 use super::weight::{Bytes, HostWeight, RowOrder, Weight};
-use super::{norm, swiglu};
 use crate::Result;
 use crate::model::layout::{Branches, Layout};
 
@@ -61,34 +62,84 @@ fn tape(f: impl Fn(&Tensor) -> Tensor, x: &Tensor, dy: &Tensor) -> Tensor {
 
 #[test]
 fn rms_norm_has_the_right_value_and_gradient() {
-    let (x, w, dy) = (random(1, &[5, 37]), random(2, &[37]), random(3, &[5, 37]));
-    let expected = |x: &Tensor| candle_nn::ops::rms_norm_slow(x, &w, 1e-3).unwrap();
-    assert_close(&norm::forward(&x, &w, 1e-3).unwrap(), &expected(&x), 1e-6, "fused");
-    assert_close(&norm::forward_composed(&x, &w, 1e-3).unwrap(), &expected(&x), 1e-6, "composed");
-    let by_tape = tape(expected, &x, &dy);
-    let fused = norm::vjp(&x, &w, 1e-3, &dy).unwrap();
-    assert_close(&fused, &by_tape, 1e-5, "fused vjp");
-    assert_close(&norm::vjp_composed(&x, &w, 1e-3, &dy).unwrap(), &by_tape, 1e-5, "composed vjp");
-    assert_finite_differences(|x| norm::forward(x, &w, 1e-3), &x, &dy, &fused, "rms norm");
-    let residual = random(4, &[5, 37]);
-    let onto = norm::vjp_onto(&residual, &x, &w, 1e-3, &dy).unwrap();
-    assert_close(&onto, &(residual + by_tape).unwrap(), 1e-5, "vjp onto a residual");
+    for offset in [0.0, 1.0] {
+        let (x, weight, dy) = (random(1, &[5, 37]), random(2, &[37]), random(3, &[5, 37]));
+        let factors = (&weight + f64::from(offset)).unwrap();
+        let norm = RmsNorm { weight, eps: 1e-3, offset };
+        let expected = |x: &Tensor| candle_nn::ops::rms_norm_slow(x, &factors, 1e-3).unwrap();
+        assert_close(&norm.forward(&x).unwrap(), &expected(&x), 1e-6, "fused");
+        assert_close(&norm.forward_composed(&x).unwrap(), &expected(&x), 1e-6, "composed");
+        let by_tape = tape(expected, &x, &dy);
+        let fused = norm.vjp(&x, &dy).unwrap();
+        assert_close(&fused, &by_tape, 1e-5, "fused vjp");
+        assert_close(&norm.vjp_composed(&x, &dy).unwrap(), &by_tape, 1e-5, "composed vjp");
+        assert_finite_differences(|x| norm.forward(x), &x, &dy, &fused, "rms norm");
+        let residual = random(4, &[5, 37]);
+        let onto = norm.vjp_onto(&residual, &x, &dy).unwrap();
+        assert_close(&onto, &(residual + by_tape).unwrap(), 1e-5, "vjp onto a residual");
+    }
 }
 
 #[test]
-fn swiglu_has_the_right_value_and_gradient() {
-    let (x, dy) = ((random(1, &[5, 38]) * 4.0).unwrap(), random(3, &[5, 19]));
-    let expected = |x: &Tensor| {
-        let (gate, up) = (x.narrow(1, 0, 19).unwrap(), x.narrow(1, 19, 19).unwrap());
-        (gate.silu().unwrap() * up).unwrap()
-    };
-    assert_close(&swiglu::forward(&x).unwrap(), &expected(&x), 1e-6, "fused");
-    assert_close(&swiglu::forward_composed(&x).unwrap(), &expected(&x), 1e-6, "composed");
-    let by_tape = tape(expected, &x, &dy);
-    let fused = swiglu::vjp(&x, &dy).unwrap();
-    assert_close(&fused, &by_tape, 1e-5, "fused vjp");
-    assert_close(&swiglu::vjp_composed(&x, &dy).unwrap(), &by_tape, 1e-5, "composed vjp");
-    assert_finite_differences(swiglu::forward, &x, &dy, &fused, "swiglu");
+fn a_norm_of_16_bits_rounds_before_a_plain_weight_and_once_after_one_with_an_offset() {
+    let [x, weight] = [random(1, &[4, 30]), random(2, &[30])].map(|t| t.to_dtype(DType::BF16).unwrap());
+    let [wide, wide_weight] = [&x, &weight].map(|t| t.to_dtype(DType::F32).unwrap());
+    let ones = Tensor::ones(30, DType::F32, &CPU).unwrap();
+    let normed = candle_nn::ops::rms_norm_slow(&wide, &ones, 1e-3).unwrap();
+    let numbers = |t: Tensor| t.to_dtype(DType::F32).unwrap().to_vec2::<f32>().unwrap();
+    let twice = normed.to_dtype(DType::BF16).unwrap().broadcast_mul(&weight).unwrap();
+    let once = normed.broadcast_mul(&(wide_weight + 1.0).unwrap()).unwrap().to_dtype(DType::BF16).unwrap();
+    for (offset, expected) in [(0.0, twice), (1.0, once)] {
+        let norm = RmsNorm { weight: weight.clone(), eps: 1e-3, offset };
+        assert_eq!(numbers(norm.forward(&x).unwrap()), numbers(expected));
+    }
+}
+
+/// candle's activation; its `gelu` is the approximation by tanh.
+fn activated(gate: &Tensor, activation: Activation) -> Tensor {
+    match activation {
+        Activation::Silu => gate.silu().unwrap(),
+        Activation::GeluTanh => gate.gelu().unwrap(),
+    }
+}
+
+#[test]
+fn gated_activations_have_the_right_value_and_gradient() {
+    for activation in [Activation::Silu, Activation::GeluTanh] {
+        let (x, dy) = ((random(1, &[5, 38]) * 4.0).unwrap(), random(3, &[5, 19]));
+        let expected = |x: &Tensor| {
+            let (gate, up) = (x.narrow(1, 0, 19).unwrap(), x.narrow(1, 19, 19).unwrap());
+            (activated(&gate, activation) * up).unwrap()
+        };
+        let (what, close) = (format!("{activation:?}"), 2e-6);
+        assert_close(&gated::forward(&x, activation).unwrap(), &expected(&x), close, &what);
+        assert_close(&gated::forward_composed(&x, activation).unwrap(), &expected(&x), close, &what);
+        let fused = gated::vjp(&x, &dy, activation).unwrap();
+        assert_close(&gated::vjp_composed(&x, &dy, activation).unwrap(), &fused, 1e-5, &what);
+        assert_close(&fused, &tape(expected, &x, &dy), 1e-5, &what);
+        assert_finite_differences(|x| gated::forward(x, activation), &x, &dy, &fused, &what);
+    }
+}
+
+#[test]
+fn gelu_and_its_slope_are_those_of_the_formula_in_f64() {
+    // PyTorch's gelu with approximate="tanh"; the gate goes from −12 to 12, and up is 1.
+    let gates: Vec<f32> = (-12_000..=12_000).map(|i| i as f32 * 1e-3).collect();
+    let gate_up = Tensor::new(gates.clone(), &CPU).unwrap().unsqueeze(1).unwrap();
+    let gate_up = Tensor::cat(&[&gate_up, &gate_up.ones_like().unwrap()], 1).unwrap();
+    let dy = Tensor::ones((gates.len(), 1), DType::F32, &CPU).unwrap();
+    let values = gated::forward(&gate_up, Activation::GeluTanh).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let slopes = gated::vjp(&gate_up, &dy, Activation::GeluTanh).unwrap().to_vec2::<f32>().unwrap();
+    for ((gate, value), slope) in gates.iter().zip(values).zip(slopes) {
+        let x = *gate as f64;
+        let (k, cube) = ((2.0 / std::f64::consts::PI).sqrt(), 0.044_715);
+        let tanh = (k * (x + cube * x.powi(3))).tanh();
+        let expected = 0.5 * x * (1.0 + tanh);
+        let expected_slope = 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * k * (1.0 + 3.0 * cube * x * x);
+        assert!((value as f64 - expected).abs() <= 3e-7 * x.abs(), "gelu({x}): {value} is not {expected}");
+        assert!((slope[0] as f64 - expected_slope).abs() <= 1e-6, "slope at {x}: {} is not {expected_slope}", slope[0]);
+        assert_eq!(slope[1], value, "the gradient of up at {x}");
+    }
 }
 
 #[test]
@@ -125,7 +176,7 @@ fn a_row_of_a_small_product_has_the_same_bits_alone_and_in_a_batch() {
 #[test]
 fn rope_rotates_as_candle_does_and_its_gradient_is_the_inverse() {
     let (heads, dim, positions) = (3, 10, [0, 1, 2, 5, 9]);
-    let rope = Rope::new(dim, 100.0, &RopeScaling::None);
+    let rope = Rope::new(dim, &RopeParameters::plain(100.0, dim));
     let angles = Angles::new(&rope, &positions, &[10; 5], &CPU).unwrap();
     let (x, dy) = (random(1, &[5, heads * dim]), random(2, &[5, heads * dim]));
     let angle = |f: fn(f32) -> f32| {
@@ -167,7 +218,11 @@ fn attention_by_definition(shape: &Attention, q: &Tensor, k: &Tensor, v: &Tensor
                 let kv = head / (shape.heads / shape.kv_heads);
                 let q = q.narrow(0, row, 1).unwrap().narrow(1, head * d, d).unwrap();
                 let of = |t: &Tensor| t.index_select(&visible, 0).unwrap().narrow(1, kv * d, d).unwrap();
-                let scores = (q.matmul(&of(k).t().unwrap()).unwrap() / (d as f64).sqrt()).unwrap();
+                let scores = (q.matmul(&of(k).t().unwrap()).unwrap() * shape.scale).unwrap();
+                let scores = match shape.softcap {
+                    None => scores,
+                    Some(cap) => ((scores / cap).unwrap().tanh().unwrap() * cap).unwrap(),
+                };
                 candle_nn::ops::softmax(&scores, D::Minus1).unwrap().matmul(&of(v)).unwrap()
             });
             rows[row] = Some(Tensor::cat(&heads.collect::<Vec<_>>(), 1).unwrap());
@@ -186,11 +241,13 @@ fn attention_has_the_right_value_and_gradients() {
         for (heads, kv_heads) in [(4, 4), (6, 2), (3, 1)] {
             for sliding_window in [None, Some(4)] {
                 for (segments, queries) in [(&layout.segments, layout.rows()), (&selected, wanted.len())] {
-                    let shape = Attention { heads, kv_heads, head_dim: 6, sliding_window };
-                    let q = (random(1, &[queries, heads * 6]) * 3.0).unwrap();
-                    let (k, v) = (random(2, &[31, kv_heads * 6]), random(3, &[31, kv_heads * 6]));
-                    let dy = random(4, &[queries, heads * 6]);
-                    check_attention(&shape, [&q, &k, &v], segments, &dy);
+                    for (scale, softcap) in [(1.0 / 6f64.sqrt(), None), (0.9, Some(1.5))] {
+                        let shape = Attention { heads, kv_heads, head_dim: 6, sliding_window, scale, softcap };
+                        let q = (random(1, &[queries, heads * 6]) * 3.0).unwrap();
+                        let (k, v) = (random(2, &[31, kv_heads * 6]), random(3, &[31, kv_heads * 6]));
+                        let dy = random(4, &[queries, heads * 6]);
+                        check_attention(&shape, [&q, &k, &v], segments, &dy);
+                    }
                 }
             }
         }
@@ -222,27 +279,37 @@ fn check_attention(shape: &Attention, [q, k, v]: [&Tensor; 3], segments: &[Segme
 fn the_head_has_the_right_log_probs_and_gradient_across_tiles() {
     let (rows, hidden, vocab) = (5, 12, 4500); // two full tiles and a part
     let (h, w) = (random(1, &[rows, hidden]), (random(2, &[vocab, hidden]) * 2.0).unwrap());
-    let held = Weight::from(w.clone());
     let list = [(0, 7), (0, 4499), (1, 2047), (2, 2048), (4, 0)].map(|(row, target)| Prediction { row, target });
     let predictions = Predictions::new(list.to_vec(), rows, &CPU).unwrap();
-    let expected = |h: &Tensor| {
-        let log_p = candle_nn::ops::log_softmax(&h.matmul(&w.t().unwrap()).unwrap(), D::Minus1).unwrap();
-        let index: Vec<u32> = predictions.iter().map(|p| (p.row * vocab) as u32 + p.target).collect();
-        log_p.flatten_all().unwrap().index_select(&Tensor::new(index, &CPU).unwrap(), 0).unwrap()
-    };
-    let dy = random(3, &[predictions.len()]);
-    let by_tape = tape(expected, &h, &dy);
-    let value = |h: &Tensor| -> Result<Tensor> { Ok(head::forward(h, &held, &predictions, Gradient::NotWanted)?.log_probs) };
-    let composed = head::forward_composed(&h, &w, &predictions, Gradient::Wanted).unwrap();
-    for saved in [head::forward(&h, &held, &predictions, Gradient::Wanted).unwrap(), composed] {
-        assert_close(&saved.log_probs, &expected(&h), 1e-4, "log-probs");
-        assert_close(&value(&h).unwrap(), &expected(&h), 1e-4, "log-probs alone");
-        let dh = head::vjp(&saved, &held, &predictions, &dy, DType::F32).unwrap();
-        assert_close(&dh, &by_tape, 1e-4, "head vjp");
-        assert_finite_differences(value, &h, &dy, &dh, "head");
+    for softcap in [None, Some(2.5)] {
+        let head = Head { weight: w.clone().into(), softcap };
+        let logits = |h: &Tensor| {
+            let logits = h.matmul(&w.t().unwrap()).unwrap();
+            match softcap {
+                None => logits,
+                Some(cap) => ((logits / cap).unwrap().tanh().unwrap() * cap).unwrap(),
+            }
+        };
+        let expected = |h: &Tensor| {
+            let log_p = candle_nn::ops::log_softmax(&logits(h), D::Minus1).unwrap();
+            let index: Vec<u32> = predictions.iter().map(|p| (p.row * vocab) as u32 + p.target).collect();
+            log_p.flatten_all().unwrap().index_select(&Tensor::new(index, &CPU).unwrap(), 0).unwrap()
+        };
+        assert_close(&head.logits(&h).unwrap(), &logits(&h), 1e-5, "logits");
+        let dy = random(3, &[predictions.len()]);
+        let by_tape = tape(expected, &h, &dy);
+        let value = |h: &Tensor| -> Result<Tensor> { Ok(head.forward(h, &predictions, Gradient::NotWanted)?.log_probs) };
+        let composed = head.forward_composed(&h, &predictions, Gradient::Wanted).unwrap();
+        for saved in [head.forward(&h, &predictions, Gradient::Wanted).unwrap(), composed] {
+            assert_close(&saved.log_probs, &expected(&h), 1e-4, "log-probs");
+            assert_close(&value(&h).unwrap(), &expected(&h), 1e-4, "log-probs alone");
+            let dh = head.vjp(&saved, &predictions, &dy, DType::F32).unwrap();
+            assert_close(&dh, &by_tape, 1e-4, "head vjp");
+            assert_finite_differences(value, &h, &dy, &dh, "head");
+        }
+        let without = head.forward(&h, &predictions, Gradient::NotWanted).unwrap();
+        assert!(head.vjp(&without, &predictions, &dy, DType::F32).is_err());
     }
-    let without = head::forward(&h, &held, &predictions, Gradient::NotWanted).unwrap();
-    assert!(head::vjp(&without, &held, &predictions, &dy, DType::F32).is_err());
     let [first, .., last] = list;
     assert!(Predictions::new(vec![last, first], rows, &CPU).is_err(), "not in the order of the rows");
     assert!(Predictions::new(vec![first, last], 4, &CPU).is_err(), "a row that is not there");
@@ -301,12 +368,13 @@ fn the_head_of_an_encoded_weight_is_that_of_its_decoded_numbers() {
     let h = (random(1, &[3, 32]) * 3.0).unwrap();
     let predictions = [(0, 7), (1, 2499), (2, 2048)].map(|(row, target)| Prediction { row, target });
     let predictions = Predictions::new(predictions.to_vec(), 3, &CPU).unwrap();
-    let [ours, expected] =
-        [&held, &numbers.into()].map(|weight| head::forward(&h, weight, &predictions, Gradient::Wanted).unwrap());
+    let heads = [held, numbers.into()].map(|weight| Head { weight, softcap: None });
+    let [ours, expected] = heads.each_ref().map(|head| head.forward(&h, &predictions, Gradient::Wanted).unwrap());
     assert_close(&ours.log_probs, &expected.log_probs, 1e-5, "log-probs");
     let gradients = Tensor::new(&[1f32, -2.0, 0.5], &CPU).unwrap();
-    let ours = head::vjp(&ours, &held, &predictions, &gradients, DType::F32).unwrap();
-    let expected = head::vjp(&expected, &held, &predictions, &gradients, DType::F32).unwrap();
+    let [held, _] = &heads;
+    let ours = held.vjp(&ours, &predictions, &gradients, DType::F32).unwrap();
+    let expected = held.vjp(&expected, &predictions, &gradients, DType::F32).unwrap();
     assert_close(&ours, &expected, 1e-5, "head vjp");
 }
 
@@ -318,8 +386,9 @@ fn a_target_beyond_the_vocabulary_is_refused_by_every_body() {
     let beyond = Predictions::new(vec![Prediction { row: 1, target: 20 }], 2, &CPU).unwrap();
     let last = Predictions::new(vec![Prediction { row: 1, target: 19 }], 2, &CPU).unwrap();
     for (h, weight) in [(h.clone(), encoded), (h.clone(), w.clone().into()), (half(&h), half(&w).into())] {
-        assert!(head::forward(&h, &weight, &last, Gradient::NotWanted).is_ok());
-        let error = head::forward(&h, &weight, &beyond, Gradient::NotWanted).unwrap_err().to_string();
+        let head = Head { weight, softcap: None };
+        assert!(head.forward(&h, &last, Gradient::NotWanted).is_ok());
+        let error = head.forward(&h, &beyond, Gradient::NotWanted).unwrap_err().to_string();
         assert!(error.contains("token 20 out of range: model has 20 tokens"), "{error}");
     }
 }

@@ -135,8 +135,7 @@ impl Demand {
     /// Numbers that one pass of a step saves.
     fn saved(&self, config: &Config, dtype: DType) -> u64 {
         let Some(layer) = self.gradient_above else { return 0 };
-        let blocks = config.num_hidden_layers.saturating_sub(layer + 1);
-        let a_row = (blocks * config.sizes().saved(1, 1)) as u64;
+        let a_row = config.saved(layer + 1..config.num_hidden_layers, 1, 1) as u64;
         let saved = |pairs: usize| self.largest(pairs).saturating_mul(a_row);
         // A larger batch goes through in several passes, none of which saves more; a pair goes through whole.
         let most = (config.matrix_elements() / 3).max((32 << 20) / dtype.size_in_bytes() as u64).max(saved(1));

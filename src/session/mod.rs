@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use tokenizers::Tokenizer;
 
+use crate::data::Message;
 use crate::hub::presets::{self, Preset};
 use crate::hub::resolve::{ModelFiles, ResolveOptions, resolve};
 use crate::machine::bytes::Bytes;
@@ -26,7 +27,7 @@ use crate::model::config::Config;
 use crate::model::weights::{WeightStorage, Weights};
 use crate::text::chat::{ChatTemplate, chat_template_of};
 use crate::text::token_ids::TokenIds;
-use crate::text::tokens::{TextEncoder, TextOptions, added_bos, tokenizer_from_file, tokenizer_from_gguf};
+use crate::text::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_file, tokenizer_from_gguf};
 use crate::{Error, Result};
 
 pub use cache_place::CachePlace;
@@ -52,7 +53,20 @@ pub struct Session {
     pub placement: Placement,
     /// The built-in chat template that stands in, where the model's files have none and the options name none.
     pub fallback_template: Option<&'static str>,
+    /// What the chat template does that a user may not expect.
+    pub surprises: Vec<Surprise>,
     weights: Weights,
+}
+
+/// Something that a chat template does and that a user may not expect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surprise {
+    /// It writes nothing of the system prompt.
+    DropsSystem,
+    /// Its prompts end inside a thought, and it reads no variable that would close it.
+    EndsInThought,
+    /// It gives no consistent form of an answer, so that the rule for any template stands in.
+    NoFormOfAnswer,
 }
 
 /// A model whose weights are read. Displayed, it is a line on what was loaded.
@@ -77,29 +91,40 @@ impl Session {
         let weights = Weights::open(&files.checkpoint)?;
         let config = Config::load(&files.checkpoint, &weights)?;
         // Sizes that are not the weights' would be counted with below.
-        weights.check("model.embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;
+        weights.check(&config)?;
         let placement = Placement::new(device, options.dtype, options.weights, &config)?;
         let tokenizer = tokenizer(&files.checkpoint, &weights)?;
-        let tokens = TokenIds::load(&files.checkpoint, &weights, |token| tokenizer.token_to_id(token))?;
+        let mut tokens = TokenIds::load(&files.checkpoint, &weights, |token| tokenizer.token_to_id(token))?;
         let preset = presets::find(&options.model).or_else(|| presets::find(&files.name));
-        let bos = added_bos(&tokenizer)?.or(tokens.bos);
+        let added_bos = added_bos(&tokenizer)?.or(tokens.bos);
+        let bos = added_bos.or(tokens.named_bos);
         let special = SpecialTexts::of(&tokenizer, bos, tokens.eos.first().copied());
-        let (template, fallback_template) = match template(&options.template, &files, &weights, &special)? {
+        let (mut template, fallback_template) = match template(&options.template, &files, &weights, &special)? {
             Some(template) => (template, None),
             None => {
                 let name = preset.and_then(|preset| preset.template).unwrap_or("plain");
                 (ChatTemplate::builtin(name, special.bos(), special.eos())?, Some(name))
             }
         };
+        template.set_variables(options.template_variables);
+        let mut surprises = Vec::new();
+        surprises.extend(template.close_thought().then_some(Surprise::EndsInThought));
+        let finds_form = options.response_prefix == ResponsePrefix::Auto && template.name() != "plain";
         let text_options = TextOptions {
             bos,
-            eos: tokens.eos.clone(),
+            adds_bos: added_bos.is_some(),
+            eos: tokens.eos,
             response_prefix: options.response_prefix,
             system: options.system,
+            system_in_user: options.system_in_user,
             vocab_size: config.vocab_size,
         };
         let encoder = TextEncoder::new(tokenizer, template, text_options)?;
-        Ok(Self { files, config, encoder, tokens, preset, placement, fallback_template, weights })
+        tokens.eos = encoder.eos_ids().to_vec();
+        // A system prompt that the template refuses is told before anything else is read.
+        surprises.extend(encoder.drops_system(&[Message::new("user", "Hi")])?.then_some(Surprise::DropsSystem));
+        surprises.extend((finds_form && !encoder.follows_template()).then_some(Surprise::NoFormOfAnswer));
+        Ok(Self { files, config, encoder, tokens, preset, placement, fallback_template, surprises, weights })
     }
 
     /// Reads or maps the weights, for what `demand` says.

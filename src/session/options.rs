@@ -1,6 +1,7 @@
 //! What a user chooses before a model is opened.
 
 use candle_core::{DType, Device};
+use serde_json::Value;
 use strum::{EnumString, VariantNames};
 
 use crate::text::tokens::ResponsePrefix;
@@ -18,8 +19,12 @@ pub struct SessionOptions {
     pub weights: WeightsChoice,
     /// Put in front of conversations that have no system prompt; an empty text is none.
     pub system: Option<String>,
+    /// Whether a system prompt, also one of a conversation, goes into the first user turn: for templates that refuse it.
+    pub system_in_user: bool,
     /// `auto` for the model's own chat template, the name of a built-in one, or a Jinja file.
     pub template: String,
+    /// Variables that the template can refer to, beside those that all templates get.
+    pub template_variables: Vec<(String, Value)>,
     /// What stands between a prompt and a response.
     pub response_prefix: ResponsePrefix,
     /// Never touch the network.
@@ -65,7 +70,9 @@ impl Default for SessionOptions {
             dtype: DTypeChoice::default(),
             weights: WeightsChoice::default(),
             system: None,
+            system_in_user: false,
             template: "auto".into(),
+            template_variables: Vec::new(),
             response_prefix: ResponsePrefix::default(),
             offline: false,
             quiet: true,

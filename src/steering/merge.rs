@@ -14,14 +14,11 @@ use serde_json::{Map, Value, json};
 
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
+use crate::model::family::{FAMILIES, Flag};
 use crate::model::weights::Weights;
 use crate::steering::positions::{Positions, in_words};
 use crate::steering::vector::SteeringVector;
 use crate::{Error, Result};
-
-/// The model types whose MLP may have a bias in `transformers`: the key `mlp_bias` of `LlamaConfig`. The MLPs of
-/// `MistralConfig`, `Qwen2Config` and `Qwen3Config` are built without one.
-const WITH_MLP_BIAS: [&str; 1] = ["llama"];
 
 /// What goes along with weights and configuration, where it is there.
 const COMPANIONS: [&str; 15] = [
@@ -85,7 +82,7 @@ impl Merge {
             Checkpoint::Gguf { path, .. } => return Err(no_bias(path, "a GGUF file is not rewritten")),
         };
         let config = Config::read(config_path)?;
-        if !WITH_MLP_BIAS.contains(&config.model_type.as_str()) {
+        if !with_mlp_bias().contains(&config.model_type.as_str()) {
             return Err(no_bias(config_path, &format!("the MLP of model type `{}` has no bias", config.model_type)));
         }
         vector.check_model(config.hidden_size, config.num_hidden_layers)?;
@@ -107,6 +104,8 @@ impl Merge {
         for block in 0..config.num_hidden_layers {
             merge.add_biases(&config, block)?;
         }
+        // The output of the MLP, its bias included, is multiplied before it is added to the residual.
+        let magnitude = magnitude / config.architecture.residual_multiplier;
         for (layer, v) in &vector.layers {
             merge.add_to_bias(*layer, v, magnitude)?;
         }
@@ -216,13 +215,19 @@ impl Merge {
     }
 }
 
+/// The model types whose MLP may have a bias in `transformers`: those whose configuration has a key for it.
+fn with_mlp_bias() -> Vec<&'static str> {
+    let with_key = FAMILIES.iter().filter(|family| matches!(family.mlp_bias, Flag::Key(_)));
+    with_key.map(|family| family.name).collect()
+}
+
 fn no_bias(path: &Path, reason: &str) -> Error {
     Error::malformed(
         path,
         format!(
             "{reason}, expected a safetensors model of type {}: steer it by a hook, or in llama.cpp by a control vector \
              (bipo convert v.safetensors v.gguf)",
-            WITH_MLP_BIAS.join(" or ")
+            with_mlp_bias().join(" or ")
         ),
     )
 }

@@ -14,11 +14,30 @@ use crate::model::config::{Object, parse_object};
 use crate::model::gguf::GgufMetadata;
 use crate::model::weights::Weights;
 
+/// Control tokens that end an answer in the models that have them, whatever their file names; llama.cpp stops at these, too.
+const ENDS_OF_TURN: [&str; 10] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eom_id|>",
+    "<EOT>",
+    "<end_of_utterance>",
+    "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>",
+];
+
+/// llama.cpp's number of the kind of those tokens.
+const CONTROL: i32 = 3;
+
 /// Special token ids of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenIds {
     /// Put in front of a sequence; `None` where the model's tokenizer puts none.
     pub bos: Option<u32>,
+    /// The BOS token that the files name, which a chat template may write whether or not the tokenizer puts it in front.
+    pub named_bos: Option<u32>,
     /// Generation stops at any of these. The first is the tokenizer's own end of sequence, which closes a response in training.
     pub eos: Vec<u32>,
 }
@@ -54,8 +73,9 @@ impl TokenIds {
             let keys = Object { map: &root, path };
             ids.eos.extend(token(keys, "eos_token")?.and_then(&id_of));
             tokenizer_says_bos = root.contains_key("bos_token") || root.contains_key("add_bos_token");
+            ids.named_bos = token(keys, "bos_token")?.and_then(&id_of);
             if keys.flag_or("add_bos_token", true)? {
-                ids.bos = token(keys, "bos_token")?.and_then(&id_of);
+                ids.bos = ids.named_bos;
                 tokenizer_says_bos = ids.bos.is_some() || root.get("bos_token").is_some_and(Value::is_null);
             }
         }
@@ -75,23 +95,38 @@ impl TokenIds {
     }
 
     /// From GGUF metadata; `path` is for messages.
-    pub fn from_gguf(metadata: &HashMap<String, gguf_file::Value>, path: &Path) -> Result<Self> {
-        let metadata = GgufMetadata::new(metadata, path);
+    pub fn from_gguf(all: &HashMap<String, gguf_file::Value>, path: &Path) -> Result<Self> {
+        let metadata = GgufMetadata::new(all, path);
         let tokens = metadata.count("tokenizer.ggml.tokens").unwrap_or(usize::MAX);
         let id = |key: &str| match metadata.size(key)? {
             None => Ok(None),
             Some(id) if id < tokens => u32::try_from(id).map(Some).map_err(|_| metadata.wrong(key, "a token id")),
             Some(id) => Err(metadata.wrong(key, &format!("an id below {tokens}, the number of tokens, found {id}"))),
         };
-        let mut ids = Self::default();
+        let mut ids = Self { named_bos: id("tokenizer.ggml.bos_token_id")?, ..Self::default() };
         if metadata.flag("tokenizer.ggml.add_bos_token")? != Some(false) {
-            ids.bos = id("tokenizer.ggml.bos_token_id")?;
+            ids.bos = ids.named_bos;
         }
         for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
             ids.eos.extend(id(key)?.filter(|id| !ids.eos.contains(id)));
         }
+        for id in known_ends_of_turn(all) {
+            ids.eos.extend(Some(id).filter(|id| !ids.eos.contains(id)));
+        }
         Ok(ids)
     }
+}
+
+/// The ids of [`ENDS_OF_TURN`] in a GGUF vocabulary. What is no list of tokens and kinds is refused where the tokenizer is made.
+fn known_ends_of_turn(metadata: &HashMap<String, gguf_file::Value>) -> Vec<u32> {
+    let list = |key: &str| metadata.get(key).and_then(|value| value.to_vec().ok());
+    let Some((tokens, kinds)) = list("tokenizer.ggml.tokens").zip(list("tokenizer.ggml.token_type")) else { return Vec::new() };
+    let is_end = |token: &gguf_file::Value| token.to_string().is_ok_and(|token| ENDS_OF_TURN.contains(&token.as_str()));
+    let is_control = |kind: &gguf_file::Value| {
+        matches!(kind, gguf_file::Value::I32(CONTROL)) || matches!(kind, gguf_file::Value::U32(kind) if *kind == CONTROL as u32)
+    };
+    let ends = (0..).zip(tokens.iter().zip(kinds)).filter(|(_, (token, kind))| is_end(token) && is_control(kind));
+    ends.map(|(id, _)| id).collect()
 }
 
 /// A token of `tokenizer_config.json`: its text, or an object that holds it.

@@ -12,6 +12,9 @@ use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::{Error, Result};
 
+/// γ of SimPO where none is given: half of its β, as the paper recommends.
+pub const DEFAULT_GAMMA: f64 = 1.0;
+
 /// How the direction of a step is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::EnumString, strum::VariantNames)]
 #[serde(rename_all = "lowercase")]
@@ -23,9 +26,16 @@ pub enum Direction {
     Uniform,
     /// Both signs of every batch, their losses averaged.
     Both,
+    /// +1 in every step.
+    Positive,
 }
 
 impl Direction {
+    /// Whether a run learns from the direction −1 too.
+    pub fn is_two_sided(self) -> bool {
+        self != Self::Positive
+    }
+
     /// The factor of one step; for [`Direction::Both`] it is +1, the other sign is taken in the same step.
     pub(super) fn draw(self, rng: &mut ChaCha8Rng) -> f64 {
         match self {
@@ -37,7 +47,43 @@ impl Direction {
                 }
             }
             Self::Uniform => rng.random_range(-1.0..=1.0),
-            Self::Both => 1.0,
+            Self::Both | Self::Positive => 1.0,
+        }
+    }
+}
+
+/// What a run minimises, by name; [`Objective`] has the formulas.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString, strum::VariantNames,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum ObjectiveName {
+    /// [`Objective::Bipo`] in both directions.
+    #[default]
+    Bipo,
+    /// [`Objective::Bipo`] in the direction +1 alone.
+    Dpo,
+    /// [`Objective::SimPo`].
+    SimPo,
+    /// [`Objective::Lm`].
+    Lm,
+}
+
+impl ObjectiveName {
+    /// The strength of the preference in its source.
+    pub fn default_beta(self) -> f64 {
+        match self {
+            Self::Bipo | Self::Dpo | Self::Lm => 0.1,
+            Self::SimPo => 2.0,
+        }
+    }
+
+    /// How its directions are drawn in its source.
+    pub fn default_direction(self) -> Direction {
+        match self {
+            Self::Bipo => Direction::Sign,
+            Self::Dpo | Self::SimPo | Self::Lm => Direction::Positive,
         }
     }
 }
@@ -57,8 +103,14 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Peak learning rate.
     pub lr: f64,
+    /// What the steps minimise.
+    #[serde(default)]
+    pub objective: ObjectiveName,
     /// Strength of the preference.
     pub beta: f64,
+    /// The γ of SimPO, which no other objective has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gamma: Option<f64>,
     /// How directions are drawn.
     pub direction: Direction,
     /// Gradient norm above which it is scaled down.
@@ -92,7 +144,9 @@ impl TrainConfig {
             schedule_epochs: None,
             batch_size: 4,
             lr: 5e-4,
+            objective: ObjectiveName::Bipo,
             beta: 0.1,
+            gamma: None,
             direction: Direction::Sign,
             max_grad_norm: Some(1.0),
             positions: Positions::All,
@@ -118,7 +172,12 @@ impl TrainConfig {
 
     /// What its steps minimise.
     pub(super) fn objective(&self) -> Objective {
-        Objective::Bipo { beta: self.beta }
+        let beta = self.beta;
+        match self.objective {
+            ObjectiveName::Bipo | ObjectiveName::Dpo => Objective::Bipo { beta },
+            ObjectiveName::SimPo => Objective::SimPo { beta, gamma: self.gamma.unwrap_or(DEFAULT_GAMMA) },
+            ObjectiveName::Lm => Objective::Lm { beta },
+        }
     }
 
     pub(super) fn schedule(&self, pairs: usize) -> Schedule {
@@ -134,6 +193,15 @@ impl TrainConfig {
         let expected = self.layers.as_slice().len() * model.config.hidden_size;
         if let Some(found) = self.init.as_ref().map(Vec::len).filter(|found| *found != expected) {
             return Err(Error::Argument(format!("the vectors to start from have {found} elements, expected {expected}")));
+        }
+        let (objective, positive) = (self.objective, Direction::Positive);
+        if objective != ObjectiveName::Bipo && self.direction != positive {
+            let problem =
+                format!("the objective {objective} learns in the direction +1 alone: expected the direction positive");
+            return Err(Error::Argument(problem));
+        }
+        if self.gamma.is_some() && objective != ObjectiveName::SimPo {
+            return Err(Error::Argument(format!("the objective {objective} has no gamma: simpo alone has one")));
         }
         if self.batch_size == 0 || self.epochs == 0 {
             return Err(Error::Argument("batch size and epochs must be at least 1".into()));

@@ -23,13 +23,26 @@ pub struct PairReference {
     pub tokens: [usize; 2],
 }
 
-/// A loss over pairs of responses.
+/// A loss over pairs of responses. With `ℓ` the log-probability of a response under the steered model and `|y|` its number of
+/// tokens:
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Objective {
     /// Bi-directional preference optimisation, arXiv 2406.00045, algorithm 1: −log σ(d·margin) of a policy steered by d·v. It
-    /// does not look at the number of tokens.
+    /// does not look at the number of tokens. In the direction +1 alone it is DPO, arXiv 2305.18290.
     Bipo {
         /// Strength of the preference.
+        beta: f64,
+    },
+    /// SimPO, arXiv 2405.14734: −log σ(β·ℓ(chosen)/|chosen| − β·ℓ(rejected)/|rejected| − γ), without a reference.
+    SimPo {
+        /// Strength of the preference.
+        beta: f64,
+        /// Difference of the two terms at which the loss is ln 2.
+        gamma: f64,
+    },
+    /// Language modelling on the chosen response alone: −ℓ(chosen)/|chosen|.
+    Lm {
+        /// Factor of the margin, which is reported and not learned from.
         beta: f64,
     },
 }
@@ -53,24 +66,46 @@ impl Loss {
 }
 
 impl Objective {
-    /// The loss of pairs whose responses have the log-probabilities `policy` under the model that is steered in direction `d`.
+    /// Whether it also learns from the direction −1.
+    pub fn is_bidirectional(&self) -> bool {
+        matches!(self, Self::Bipo { .. })
+    }
+
+    /// The loss of pairs whose responses have the log-probabilities `policy` under the model that is steered in direction `d`,
+    /// which is +1 unless the objective is bi-directional.
     pub fn loss(&self, d: f64, policy: &[PairLogProbs], references: &[PairReference]) -> Loss {
-        match *self {
-            Self::Bipo { beta } => {
-                let pairs = policy.iter().zip(references);
-                bipo(beta, d, pairs.map(|(policy, reference)| margin(beta, *policy, reference.log_probs)).collect())
-            }
-        }
+        let (Self::Bipo { beta } | Self::SimPo { beta, .. } | Self::Lm { beta }) = *self;
+        let pairs = || policy.iter().zip(references);
+        let margins: Vec<f64> = pairs().map(|(policy, reference)| margin(beta, *policy, reference.log_probs)).collect();
+        let share = 1.0 / policy.len() as f64; // of a pair in the mean
+        let of_pair = |(policy, pair): (&PairLogProbs, &PairReference)| match *self {
+            Self::Bipo { beta } => bipo(beta, d, margin(beta, *policy, pair.log_probs), share),
+            Self::SimPo { beta, gamma } => simpo(beta, gamma, *policy, pair.tokens, share),
+            Self::Lm { .. } => lm(*policy, pair.tokens, share),
+        };
+        let (by_pair, slopes) = pairs().map(of_pair).unzip();
+        Loss { by_pair, slopes, margins }
     }
 }
 
-fn bipo(beta: f64, d: f64, margins: Vec<f64>) -> Loss {
-    let scale = 1.0 / margins.len() as f64;
-    let slopes = margins.iter().map(|m| {
-        let slope = -scale * d * beta * log_sigmoid(-d * m).exp();
-        [slope, -slope]
-    });
-    Loss { by_pair: margins.iter().map(|m| -log_sigmoid(d * m)).collect(), slopes: slopes.collect(), margins }
+/// The loss of a pair, and `share` times its slopes in the log-probabilities.
+fn bipo(beta: f64, d: f64, margin: f64, share: f64) -> (f64, PairLogProbs) {
+    let slope = -share * d * beta * log_sigmoid(-d * margin).exp();
+    (-log_sigmoid(d * margin), [slope, -slope])
+}
+
+/// As [`bipo`].
+fn simpo(beta: f64, gamma: f64, policy: PairLogProbs, tokens: [usize; 2], share: f64) -> (f64, PairLogProbs) {
+    let factors = tokens.map(|tokens| beta / tokens as f64);
+    let difference = factors[0] * policy[0] - factors[1] * policy[1] - gamma;
+    let slope = -share * log_sigmoid(-difference).exp();
+    (-log_sigmoid(difference), [slope * factors[0], -slope * factors[1]])
+}
+
+/// As [`bipo`].
+fn lm(policy: PairLogProbs, tokens: [usize; 2], share: f64) -> (f64, PairLogProbs) {
+    let factor = -1.0 / tokens[0] as f64;
+    (factor * policy[0], [share * factor, 0.0])
 }
 
 #[cfg(test)]

@@ -41,6 +41,38 @@ fn gradients_agree_with_finite_differences() {
 }
 
 #[test]
+fn slopes_of_every_objective_agree_with_finite_differences() {
+    let policy = [[-3.0, -7.5], [-20.0, -2.0], [-1.0, -30.0]];
+    let references: Vec<_> = [[3, 5], [9, 2], [1, 12]].map(|tokens| PairReference { log_probs: [-3.5, -7.0], tokens }).into();
+    for objective in [Objective::SimPo { beta: 2.0, gamma: 0.7 }, Objective::Lm { beta: 0.1 }] {
+        let mean = |policy: &[PairLogProbs]| objective.loss(1.0, policy, &references).mean();
+        let slopes = objective.loss(1.0, &policy, &references).slopes;
+        for (pair, side) in (0..3).flat_map(|pair| [(pair, 0), (pair, 1)]) {
+            let shifted = |by: f64| {
+                let mut policy = policy;
+                policy[pair][side] += by;
+                mean(&policy)
+            };
+            let numeric = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
+            assert!((numeric - slopes[pair][side]).abs() < 1e-9, "{objective:?}, pair {pair}, side {side}");
+        }
+    }
+}
+
+#[test]
+fn losses_are_those_of_their_formulas() {
+    // ℓ/|y| is −2 and −3 nats.
+    let reference = PairReference { log_probs: [-9.0, -13.0], tokens: [4, 5] };
+    let loss = |objective: Objective| objective.loss(1.0, &[[-8.0, -15.0]], &[reference]);
+    let simpo = loss(Objective::SimPo { beta: 2.0, gamma: 0.5 });
+    assert!((simpo.mean() - (1.0 + (-1.5f64).exp()).ln()).abs() < 1e-12); // 2·(−2) − 2·(−3) − 0.5
+    assert_eq!(loss(Objective::Lm { beta: 0.1 }).mean(), 2.0);
+    // Margins have one meaning whatever is learned from: chosen rose by 1 nat, rejected fell by 2.
+    assert!((loss(Objective::Lm { beta: 0.1 }).margins[0] - 0.3).abs() < 1e-12);
+    assert!((simpo.margins[0] - 6.0).abs() < 1e-12);
+}
+
+#[test]
 fn the_opposite_direction_equals_swapped_responses() {
     let (policy, reference) = ([-3.0, -7.5], [-3.5, -7.0]);
     let swap = |p: PairLogProbs| [p[1], p[0]];

@@ -56,7 +56,7 @@ impl Responses {
             (Objective::Bipo { beta }, Some((launcher, owners))) => {
                 self.bipo_slopes_kernel(launcher, [log_probs, owners], [beta, d], references)
             }
-            (_, None) => {
+            _ => {
                 let policy = self.sums(&log_probs.to_vec1()?);
                 self.at_tokens(&objective.loss(d, &policy, references).slopes, log_probs.device())
             }

@@ -269,7 +269,10 @@ impl<'a> Trainer<'a> {
             negative_margin: mean(negative.margins.iter().copied()),
             positive_right: mean(positive.margins.iter().map(|m| f64::from(*m > 0.0))),
             negative_right: mean(negative.margins.iter().map(|m| f64::from(*m < 0.0))),
-            loss: mean(positive.by_pair.into_iter().chain(negative.by_pair)),
+            loss: match self.config.direction.is_two_sided() {
+                true => mean(positive.by_pair.into_iter().chain(negative.by_pair)),
+                false => mean(positive.by_pair.into_iter()),
+            },
         })
     }
 

@@ -11,7 +11,7 @@ use bipo::text::tokens::{EncodedPair, EncodedResponse};
 use bipo::train::activations::CacheOptions;
 use bipo::train::layer_search::{self, LayerSearch};
 use bipo::train::optim::Scheduler;
-use bipo::train::{Direction, EpochRecord, Observer, StepRecord, TrainConfig, TrainState};
+use bipo::train::{Direction, EpochRecord, ObjectiveName, Observer, StepRecord, TrainConfig, TrainState};
 use candle_core::DType;
 use serde_json::Value;
 
@@ -211,7 +211,9 @@ fn a_search_learns_the_very_vector_that_a_run_at_the_layer_learns() {
             schedule_epochs: None,
             batch_size: 2,
             lr: 0.05,
+            objective: ObjectiveName::Bipo,
             beta: 0.1,
+            gamma: None,
             direction: Direction::Sign,
             max_grad_norm: Some(1.0),
             positions,

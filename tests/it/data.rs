@@ -159,8 +159,14 @@ fn system_prompt_that_the_template_leaves_out_is_warned_of() {
     let model = fixture("llama");
     let output = place.bipo(&["data", &orca, "--model", &model, "--template", "drops.jinja"]);
     assert_ok(&output);
-    let warning = "warning: chat template drops.jinja leaves the system prompt of row 0 out: the model does not see it\n";
-    assert_eq!(text(&output.stderr), warning);
+    let warning = "warning: row 0: chat template drops.jinja writes nothing of the system prompt";
+    assert!(text(&output.stderr).contains(warning), "{}", text(&output.stderr));
+    let shown = |flags: &[&str]| {
+        let report = shown(&place, &[&[&orca, "--model", &model, "--template", "drops.jinja"], flags].concat());
+        report["pairs"][0]["encoded"]["chosen"]["prompt"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(shown(&[]), "<s>[Q?]");
+    assert_eq!(shown(&["--system-in-user"]), "<s>[You are an AI assistant.\n\nQ?]");
     assert!(place.bipo(&["data", &orca, "--model", &model]).stderr.is_empty());
 }
 

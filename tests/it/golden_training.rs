@@ -10,14 +10,18 @@ use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPair, EncodedResponse};
 use bipo::train::activations::{Activations, CacheOptions};
 use bipo::train::optim::Scheduler;
-use bipo::train::{Direction, TrainConfig, Trainer};
+use bipo::train::{Direction, ObjectiveName, TrainConfig, Trainer};
 use candle_core::Device;
 use serde_json::Value;
 
 use crate::common::{self, ids};
 
 fn recorded_pairs() -> (Vec<EncodedPair>, Vec<[f64; 2]>) {
-    let recorded = common::golden_json("pairs64.json");
+    pairs_of(&common::golden_json("pairs64.json"))
+}
+
+/// Recorded pairs and the reference log-probabilities of their responses.
+pub fn pairs_of(recorded: &Value) -> (Vec<EncodedPair>, Vec<[f64; 2]>) {
     let pairs = recorded.as_array().unwrap().iter().map(|pair| {
         let prompt = ids(&pair["prompt_ids"]);
         let response = |key: &str| EncodedResponse {
@@ -32,7 +36,8 @@ fn recorded_pairs() -> (Vec<EncodedPair>, Vec<[f64; 2]>) {
     pairs.unzip()
 }
 
-fn recorded_config(config: &Value) -> TrainConfig {
+/// The settings of a recorded run of three epochs.
+pub fn recorded_config(config: &Value) -> TrainConfig {
     TrainConfig {
         layers: (config["layer"].as_u64().unwrap() as usize).into(),
         epochs: 3,
@@ -40,7 +45,9 @@ fn recorded_config(config: &Value) -> TrainConfig {
         schedule_epochs: None,
         batch_size: 4,
         lr: config["lr"].as_f64().unwrap(),
+        objective: ObjectiveName::Bipo,
         beta: config["beta"].as_f64().unwrap(),
+        gamma: None,
         direction: Direction::Sign,
         max_grad_norm: None,
         positions: Positions::All,
@@ -58,7 +65,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-fn norm(a: &[f32]) -> f64 {
+pub fn norm(a: &[f32]) -> f64 {
     a.iter().map(|x| (*x as f64).powi(2)).sum::<f64>().sqrt()
 }
 

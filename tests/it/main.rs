@@ -10,9 +10,12 @@ mod convert;
 mod data;
 mod device;
 mod eval;
+mod families;
 // They need Linux: limits of a shell, links, pipes, /proc.
 #[cfg(target_os = "linux")]
 mod faults;
+mod gemma_tokens;
+mod golden_gemma3;
 mod golden_tokens;
 mod golden_training;
 mod inspect;

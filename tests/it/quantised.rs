@@ -14,7 +14,7 @@ use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPair, EncodedResponse};
 use bipo::train::activations::{Activations, CacheOptions};
 use bipo::train::optim::Scheduler;
-use bipo::train::{Direction, TrainConfig, Trainer};
+use bipo::train::{Direction, ObjectiveName, TrainConfig, Trainer};
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
@@ -93,7 +93,9 @@ fn trained(model: &Model) -> Vec<f32> {
         schedule_epochs: None,
         batch_size: 2,
         lr: 0.05,
+        objective: ObjectiveName::Bipo,
         beta: 0.1,
+        gamma: None,
         direction: Direction::Sign,
         max_grad_norm: None,
         positions: Positions::All,

@@ -16,7 +16,8 @@ fn a_model_agrees_with_itself_and_not_with_one_that_differs_a_little() {
     // A single additional key changes the gradient by more than the bound of the coarsest dtype.
     let checks = compare("x", DType::BF16, &of(&wider), &expected);
     assert!(!checks.iter().find(|check| check.what == "gradient").unwrap().passed, "{checks:?}");
-    let turned = Config { rope_theta: 1.1 * config.rope_theta, ..config.clone() };
+    let mut turned = config.clone();
+    turned.ropes[0].theta *= 1.1;
     let checks = compare("x", DType::F32, &of(&turned), &expected);
     assert!(checks.iter().take(4).all(|check| !check.passed), "{checks:?}");
 }
@@ -28,6 +29,36 @@ fn the_kernels_pass_with_the_heads_of_7b_models_and_sequences_of_several_tiles()
     let (found, expected) = (emulated(|| of(DType::BF16, WeightStorage::Tensors)), of(DType::F32, WeightStorage::Dense));
     let checks = compare("wide heads", DType::BF16, &found, &expected);
     assert!(checks.iter().all(|check| check.passed), "{checks:?}");
+}
+
+#[test]
+fn every_architecture_agrees_with_itself_composed_of_candles_ops() {
+    for (name, config) in architectures() {
+        let of = |dtype, hold| numbers(&random_model(&config, dtype, &Device::Cpu, hold).unwrap(), SHORT).unwrap();
+        let expected = of(DType::F32, WeightStorage::Dense);
+        for dtype in [DType::F32, DType::BF16].into_iter().filter(|dtype| *dtype == DType::F32 || !chooses_experts(&config)) {
+            let checks = compare(name, dtype, &of(dtype, WeightStorage::Tensors), &expected);
+            assert!(checks.iter().all(|check| check.passed), "{checks:#?}");
+        }
+    }
+}
+
+#[test]
+fn the_kernels_pass_on_what_the_families_add() {
+    for (name, dtype) in [
+        ("gemma2", DType::F32),
+        ("gemma2", DType::BF16),
+        ("gemma3", DType::BF16),
+        ("granite", DType::BF16),
+        ("phi3", DType::BF16),
+        ("qwen3_moe", DType::F32),
+    ] {
+        let (_, config) = architectures().into_iter().find(|(known, _)| *known == name).unwrap();
+        let of = |dtype, hold| numbers(&random_model(&config, dtype, &Device::Cpu, hold).unwrap(), SHORT).unwrap();
+        let expected = of(DType::F32, WeightStorage::Dense);
+        let checks = compare(name, dtype, &emulated(|| of(dtype, WeightStorage::Tensors)), &expected);
+        assert!(checks.iter().all(|check| check.passed), "{checks:#?}");
+    }
 }
 
 #[test]

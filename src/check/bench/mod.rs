@@ -21,7 +21,7 @@ use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
 use crate::train::activations::{Activations, CacheOptions};
 use crate::train::optim::Scheduler;
-use crate::train::{Direction, TrainConfig, Trainer};
+use crate::train::{Direction, ObjectiveName, TrainConfig, Trainer};
 
 pub use ceiling::matmul_flops_per_s;
 pub use peak::PeakMemory;
@@ -159,7 +159,9 @@ fn config(layer: usize, batch_size: usize) -> TrainConfig {
         schedule_epochs: None,
         batch_size,
         lr: 1e-4,
+        objective: ObjectiveName::Bipo,
         beta: 0.1,
+        gamma: None,
         direction: Direction::Sign,
         max_grad_norm: Some(1.0),
         positions: Positions::All,

@@ -4,8 +4,9 @@ use bipo::data::{AnswerForm, ColumnNames, LoadOptions, Ranking, TruthfulPairs};
 use bipo::steering::positions::Positions;
 use bipo::text::spans::Spans;
 use clap::Args;
+use serde_json::Value;
 
-use super::values::{one_of, positive};
+use super::values::{one_of, positive, variable};
 
 /// Which pairs of a data set are used.
 #[derive(Debug, Args)]
@@ -57,10 +58,16 @@ pub struct DataArgs {
     /// Set the system prompt; "" for none [default: none].
     #[arg(long, allow_hyphen_values = true, requires = "model")]
     pub system: Option<String>,
+    /// Put the system prompt, also that of a row, into the first user turn: for chat templates that take none.
+    #[arg(long, requires = "model")]
+    pub system_in_user: bool,
     /// Choose the chat template: auto (the tokenizer's own), a built-in name, or a Jinja file.
     #[arg(long, default_value = "auto", requires = "model")]
     pub template: String,
-    /// Put this text between prompt and response; auto is a space unless the template ends in white space.
+    /// Pass this variable to the chat template, such as enable_thinking=false; repeat for several.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable, requires = "model")]
+    pub template_var: Vec<(String, Value)>,
+    /// Put this text between prompt and response; auto writes what the chat template writes, as for train.
     #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT", requires = "model")]
     pub response_prefix: String,
     /// Show which tokens a vector would be added at by this rule, as for train.

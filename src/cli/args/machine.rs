@@ -13,7 +13,9 @@ use super::values::{one_of, seconds, up_to_4096};
 #[command(
     mut_arg("model", |model| model.default_value("").hide_default_value(true).help("Measure this model, named as for train")),
     mut_arg("system", |arg| arg.hide(true)),
-    mut_arg("template", |arg| arg.hide(true))
+    mut_arg("system_in_user", |arg| arg.hide(true)),
+    mut_arg("template", |arg| arg.hide(true)),
+    mut_arg("template_var", |arg| arg.hide(true))
 )]
 pub struct BenchArgs {
     #[command(flatten)]
@@ -49,7 +51,8 @@ pub struct BenchArgs {
     }),
     mut_arg("dtype", |dtype| dtype.help("Compare the device's work in this type alone [default: in each]").hide_default_value(true)),
     mut_arg("weights", |arg| arg.hide(true)),
-    mut_arg("system", |arg| arg.hide(true))
+    mut_arg("system", |arg| arg.hide(true)),
+    mut_arg("system_in_user", |arg| arg.hide(true))
 )]
 pub struct CheckArgs {
     #[command(flatten)]

@@ -17,7 +17,7 @@ use crate::terminal;
 
 pub use data::DataArgs;
 pub use machine::{BenchArgs, CheckArgs};
-pub use model::ModelArgs;
+pub use model::{ModelArgs, ReportArgs};
 pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs};
 pub use train::{LayersArgs, MethodArg, RunArgs, TrainArgs, response_prefix};
 pub use values::vector_and_scale;
@@ -88,6 +88,9 @@ pub enum Command {
         after_long_help = help::MERGE
     )]
     Merge(Box<MergeArgs>),
+    /// List the models with a short name, with the layer that is steered and what their download needs.
+    #[command(after_help = "Examples:\n  bipo models\n  bipo models --json")]
+    Models(ReportArgs),
     /// Measure training steps and sweeps on this machine, beside its best matrix product.
     #[command(
         after_help = "Examples:\n  bipo bench --shape smollm2-135m --seconds 2\n  bipo bench --shape mistral-7b --device cuda --json",

@@ -2,8 +2,9 @@
 
 use bipo::session::{DTypeChoice, WeightsChoice};
 use clap::Args;
+use serde_json::Value;
 
-use super::values::one_of;
+use super::values::{one_of, variable};
 
 /// What a command that loads no model takes to say how it reports.
 #[derive(Debug, Args)]
@@ -38,9 +39,16 @@ pub struct ModelArgs {
     /// Set the system prompt; "" for none [default: none].
     #[arg(long, allow_hyphen_values = true)]
     pub system: Option<String>,
+    /// Put the system prompt, also that of a row, into the first user turn, an empty line behind it: for chat templates that
+    /// take none.
+    #[arg(long)]
+    pub system_in_user: bool,
     /// Choose the chat template: auto (the tokenizer's own), a built-in name, or a Jinja file.
     #[arg(long, default_value = "auto")]
     pub template: String,
+    /// Pass this variable to the chat template, such as enable_thinking=false; repeat for several.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub template_var: Vec<(String, Value)>,
     /// Never touch the network (also HF_HUB_OFFLINE=1).
     #[arg(long)]
     pub offline: bool,

@@ -93,7 +93,8 @@ pub struct EvalArgs {
     pub dataset: Option<String>,
     #[command(flatten)]
     pub rows: PairArgs,
-    /// Put this text between prompt and response; auto is a space unless the template ends in white space.
+    /// Put this text between prompt and response; auto writes what the chat template writes before and behind an answer, or a
+    /// space where it has no such form, unless the prompt ends in white space.
     #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
     pub response_prefix: String,
     /// Truncate longer pairs to this many tokens.

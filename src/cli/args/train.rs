@@ -8,9 +8,9 @@ use bipo::steering::layers::LayerList;
 use bipo::steering::positions::Positions;
 use bipo::text::spans::Spans;
 use bipo::text::tokens::ResponsePrefix;
-use bipo::train::Direction;
 use bipo::train::caa::CaaPositions;
 use bipo::train::optim::Scheduler;
+use bipo::train::{Direction, ObjectiveName};
 use clap::{Args, ValueEnum};
 
 use super::data::PairArgs;
@@ -121,12 +121,19 @@ pub struct RunArgs {
     /// Set the peak learning rate [default: by model; 5e-4 for the paper's 7B models].
     #[arg(long, value_parser = positive_number)]
     pub lr: Option<f64>,
-    /// Set the strength of the preference, the beta of the loss.
-    #[arg(long, default_value_t = 0.1, value_parser = positive_number)]
-    pub beta: f64,
-    /// Draw the direction of a step: one sign, uniform in [-1, 1], or both signs of every batch.
-    #[arg(long, default_value = "sign", value_parser = one_of::<Direction>())]
-    pub direction: Direction,
+    /// Minimise this loss: docs/objectives.md has the formula and the source of each.
+    #[arg(long, default_value = "bipo", value_parser = one_of::<ObjectiveName>())]
+    pub objective: ObjectiveName,
+    /// Set the strength of the preference, the beta of the loss [default: 0.1; with simpo 2].
+    #[arg(long, value_parser = positive_number)]
+    pub beta: Option<f64>,
+    /// Set the gamma of simpo, the difference at which its loss is ln 2 [default: 1].
+    #[arg(long, value_parser = not_negative)]
+    pub gamma: Option<f64>,
+    /// Draw the direction of a step: one sign, uniform in [-1, 1], both signs of every batch, or +1 always [default: sign; with
+    /// every objective but bipo positive, which is the only one then].
+    #[arg(long, value_parser = one_of::<Direction>())]
+    pub direction: Option<Direction>,
     /// Scale a gradient that is longer down to this norm.
     #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
     pub max_grad_norm: f64,
@@ -137,7 +144,8 @@ pub struct RunArgs {
     /// [default: at any].
     #[arg(long, value_parser = one_of::<Spans>())]
     pub spans: Option<Spans>,
-    /// Put this text between prompt and response; auto is a space unless the template ends in white space.
+    /// Put this text between prompt and response; auto writes what the chat template writes before and behind an answer, or a
+    /// space where it has no such form, unless the prompt ends in white space.
     #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
     pub response_prefix: String,
     /// Set the decoupled weight decay.

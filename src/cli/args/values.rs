@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use bipo::Error;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde_json::Value;
 use strum::{ParseError, VariantNames};
 
 /// One of an enum's names, which the help and the message of a wrong one list.
@@ -56,6 +57,23 @@ pub(super) fn probability(text: &str) -> Result<f64, String> {
 /// Logits are divided by it: a smaller one would make them infinite.
 pub(super) fn temperature(text: &str) -> Result<f64, String> {
     number(text, "0, or a number from 0.000001 and below 3.4e38", |x| x == 0.0 || x >= 1e-6)
+}
+
+/// A variable of a chat template: JSON or Python's constants, else a text.
+pub(super) fn variable(text: &str) -> Result<(String, Value), String> {
+    let expected = || "expected NAME=VALUE, such as enable_thinking=false".to_owned();
+    let (name, value) = text.split_once('=').ok_or_else(expected)?;
+    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    if name.is_empty() || !name.chars().all(is_letter) || name.starts_with(|letter: char| letter.is_ascii_digit()) {
+        return Err(expected());
+    }
+    let value = match value {
+        "True" => Value::Bool(true),
+        "False" => Value::Bool(false),
+        "None" => Value::Null,
+        value => serde_json::from_str(value).unwrap_or_else(|_| value.into()),
+    };
+    Ok((name.to_owned(), value))
 }
 
 /// Splits `FILE[:SCALE]`; a file whose own name ends so wins.

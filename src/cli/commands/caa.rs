@@ -23,12 +23,14 @@ use crate::terminal::Log;
 const STEPS: [&str; 3] = ["resume", "force_resume", "checkpoint_every"];
 
 /// Flags of the optimiser, and the settings that they set.
-const OPTIMISER: [&str; 12] = [
+const OPTIMISER: [&str; 14] = [
     "epochs",
     "max_steps",
     "schedule_epochs",
     "batch_size",
     "lr",
+    "objective",
+    "gamma",
     "direction",
     "max_grad_norm",
     "weight_decay",

@@ -38,6 +38,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
     check_vector(&vector, &opened, log)?;
     let material = inputs.material(args, &opened)?;
+    session::warn_of_pairs(&opened, material.pairs, log);
     let subjects = subjects(args, &vector, &baselines, &material, &mut opened, log)?;
     let settings = Settings {
         beta: beta(args, &vector),

@@ -12,6 +12,7 @@ mod interrupt;
 mod judge;
 mod layers;
 mod merge;
+mod models;
 mod page;
 mod prompts;
 mod run;
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => with_threads(&args.model, || inspect::run(&args)),
         Command::Merge(args) => merge::run(&args),
+        Command::Models(args) => models::run(&args),
         Command::Bench(args) => with_threads(&args.model, || bench::run(&args)),
         Command::Check(args) => with_threads(&args.model, || check::run(&args)),
     }

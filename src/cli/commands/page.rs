@@ -27,6 +27,10 @@ pub fn model_settings(args: &ModelArgs, opened: &Session) -> Vec<(String, String
     if args.template != "auto" {
         settings.push(("template".to_owned(), args.template.clone()));
     }
+    if args.system_in_user {
+        settings.push(("system prompt goes".to_owned(), "into the first user turn".to_owned()));
+    }
+    settings.extend(args.template_var.iter().map(|(name, value)| (format!("template variable {name}"), value.to_string())));
     settings
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bipo::data::Message;
 use bipo::generate::Prompt;
-use bipo::machine::files::{LARGEST_TEXT, read_input};
+use bipo::machine::files::{LARGEST_TEXT, read_input, without_bom};
 use bipo::steering::positions::Positions;
 use bipo::{Error, Result};
 
@@ -25,7 +25,7 @@ pub fn read_prompts(prompts: &[String], file: Option<&Path>) -> Result<Vec<Strin
     };
     read.map_err(|source| Error::read(path, source))?;
     let text = String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: expected one prompt a line"))?;
-    let prompts: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+    let prompts: Vec<String> = without_bom(&text).lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
     if prompts.is_empty() {
         return Err(Error::malformed(path, "no prompt in it: expected one a line"));
     }

@@ -40,6 +40,7 @@ impl Prepared {
         let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;
         let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
         opened.encoder.tell_spans(args.spans);
+        session::warn_of_pairs(&opened, &dataset.pairs, log);
         let started = Instant::now();
         let pairs = encode(&opened, &dataset, args.max_length, log)?;
         let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
@@ -120,8 +121,10 @@ pub fn config(
         schedule_epochs: args.schedule_epochs,
         batch_size: args.batch_size,
         lr: args.lr.unwrap_or_else(default_lr),
-        beta: args.beta,
-        direction: args.direction,
+        objective: args.objective,
+        beta: args.beta.unwrap_or_else(|| args.objective.default_beta()),
+        gamma: args.gamma,
+        direction: args.direction.unwrap_or_else(|| args.objective.default_direction()),
         max_grad_norm: Some(args.max_grad_norm),
         positions: args.positions,
         weight_decay: args.weight_decay,

@@ -1,33 +1,86 @@
 //! Opens and loads the model that the arguments name, says so on the terminal, and names the flags that help where memory is
 //! short. The work is `bipo::session`'s.
 
+use bipo::data::{Message, Pair};
 use bipo::model::Model;
 use bipo::session::fit::{Remedy, Shortage};
-use bipo::session::{Demand, Session, SessionOptions};
+use bipo::session::{Demand, Session, SessionOptions, Surprise};
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
+use serde_json::{Map, Value};
 
 use crate::args::ModelArgs;
 use crate::terminal::Log;
 
 /// Finds and opens the model that the arguments name.
 pub fn open(args: &ModelArgs, response_prefix: ResponsePrefix, log: Log) -> Result<Session> {
-    let session = Session::open(SessionOptions {
+    let options = SessionOptions {
         model: args.model.clone(),
         device: args.device.clone(),
         dtype: args.dtype,
         weights: args.weights,
         system: args.system.clone(),
+        system_in_user: args.system_in_user,
         template: args.template.clone(),
+        template_variables: args.template_var.clone(),
         response_prefix,
         offline: args.offline,
         quiet: args.quiet,
-    })?;
+    };
+    open_with(options, log)
+}
+
+/// Finds and opens a model, and says what its chat template does that a user may not expect.
+pub fn open_with(options: SessionOptions, log: Log) -> Result<Session> {
+    let session = Session::open(options)?;
     if let Some(name) = session.fallback_template {
         let model = &session.files.name;
         log.warn(format!("{model} has no chat template of its own: using {name} (choose one with --template)"));
     }
+    for surprise in &session.surprises {
+        let name = session.encoder.template().name();
+        match surprise {
+            Surprise::DropsSystem => log.warn(format!(
+                "chat template {name} writes nothing of the system prompt: --system-in-user puts it into the first user turn"
+            )),
+            Surprise::EndsInThought => log.warn(format!(
+                "chat template {name} ends the prompt inside a thought, so that responses stand in it (--template-var may close it)"
+            )),
+            // It matters where there are responses.
+            Surprise::NoFormOfAnswer => {}
+        }
+    }
     Ok(session)
+}
+
+/// Says what the chat template does with pairs that a user may not expect: with their system prompts and their responses.
+pub fn warn_of_pairs(session: &Session, pairs: &[Pair], log: Log) {
+    let name = session.encoder.template().name();
+    let with_system = pairs.iter().find(|pair| pair.prompt.first().is_some_and(Message::is_system));
+    // A template that refuses the row says so when the row is encoded.
+    if let Some(pair) = with_system.filter(|pair| session.encoder.drops_system(&pair.prompt).unwrap_or(false)) {
+        log.warn(format!(
+            "row {}: chat template {name} writes nothing of the system prompt, here and in rows like it: --system-in-user puts \
+             it into the first user turn",
+            pair.row
+        ));
+    }
+    if !pairs.is_empty() && session.surprises.contains(&Surprise::NoFormOfAnswer) {
+        log.warn(format!(
+            "chat template {name} gives no consistent form of an answer: a response gets a space in front, unless the prompt \
+             ends in white space, and the tokenizer's end of sequence behind (--response-prefix says otherwise)"
+        ));
+    }
+}
+
+/// Adds how the chat template is used to the settings of a run, where that is not as usual.
+pub fn add_template_settings(settings: &mut Value, args: &ModelArgs) {
+    if args.system_in_user {
+        settings["system_in_user"] = true.into();
+    }
+    if !args.template_var.is_empty() {
+        settings["template_variables"] = args.template_var.iter().cloned().collect::<Map<_, _>>().into();
+    }
 }
 
 /// Reads the weights. Returns the model and the seconds that it took.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::machine::files::{LARGEST_TEXT, read_input};
+use crate::machine::files::{LARGEST_TEXT, read_input, without_bom};
 use crate::{Error, Result};
 
 /// A rubric and its name.
@@ -49,7 +49,7 @@ impl Rubric {
             return Err(Error::malformed(path, "empty: expected a rubric that says what the scores 1 to 4 mean"));
         }
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Ok(Self::new(&name, &text))
+        Ok(Self::new(&name, without_bom(&text)))
     }
 
     fn new(name: &str, text: &str) -> Self {

@@ -6,14 +6,15 @@ use std::path::Path;
 
 use candle_core::quantized::gguf_file::Value;
 
-use super::{Config, MAX_SIZE, RopeScaling, family};
+use super::{Config, MAX_SIZE, RopeParameters, RopeScaling, family_of_gguf};
 use crate::error::{Error, Result};
-use crate::model::architecture::{Architecture, Family, Sliding};
+use crate::model::architecture::{Architecture, Experts, QkNorm};
+use crate::model::family::{AttentionScale, Family, RopeOfBlocks, Sliding};
 use crate::model::gguf::GgufMetadata;
 
 impl Config {
     /// Reads GGUF metadata. `shape` gives the shape of a tensor by its GGUF name, outermost dimension first, and `None` where
-    /// the file has no such tensor; `path` is for messages. `rope_freqs.weight` is a tensor: [`Config::load`] reads it.
+    /// the file has no such tensor; `path` is for messages. Rotary factors are tensors: [`Config::load`] reads them.
     pub fn from_gguf(
         metadata: &HashMap<String, Value>,
         shape: impl Fn(&str) -> Option<Vec<usize>>,
@@ -21,40 +22,79 @@ impl Config {
     ) -> Result<Self> {
         let metadata = GgufMetadata::new(metadata, path);
         let arch = metadata.required_text("general.architecture")?;
-        let keys = Keys { metadata, arch, family: family(arch, path)? };
-        if keys.size_or("expert_count", 0)? > 0 {
-            return Err(Error::malformed(
-                path,
-                format!("`{arch}` with a mixture of experts is not supported: expected a dense model"),
-            ));
-        }
-
+        let family = family_of_gguf(arch, path)?;
+        let keys = Keys { metadata, arch, family };
         let hidden_size = keys.size("embedding_length")?;
         let num_hidden_layers = keys.size("block_count")?;
         let num_attention_heads = keys.size("attention.head_count")?;
+        let layers = num_hidden_layers.min(super::MAX_LAYERS + 1);
         let has = |name: &str| shape(name).is_some();
-        let window = keys.sliding_window()?;
+        let (head_dim, rotary_dim) = keys.head_dim(hidden_size, num_attention_heads)?;
+        let windows = keys.windows(layers)?;
+        let full = RopeParameters {
+            theta: keys.number("rope.freq_base")?.unwrap_or(family.rope_theta),
+            rotary_dim,
+            scaling: keys.rope_scaling(rotary_dim, has("rope_factors_long.weight"))?,
+        };
+        let (ropes, ropes_of_blocks) = match family.rope {
+            RopeOfBlocks::One => (vec![full], vec![0; layers]),
+            RopeOfBlocks::OwnOfSliding => {
+                let theta = keys.number("rope.freq_base_swa")?.unwrap_or(10_000.0);
+                let own = RopeParameters { theta, rotary_dim, scaling: RopeScaling::None };
+                (vec![full, own], windows.iter().map(|window| usize::from(window.is_some())).collect())
+            }
+            RopeOfBlocks::SomeWithout { interval } => {
+                let none = RopeParameters { scaling: RopeScaling::NoRotation, ..full.clone() };
+                (vec![full, none], (1..=layers).map(|block| usize::from(block.is_multiple_of(interval))).collect())
+            }
+        };
+        let experts = keys.experts(|block| has(&format!("blk.{block}.ffn_gate_inp.weight")), layers)?;
+        let softcap = |key: &str, at: usize| -> Result<Option<f64>> {
+            let Some(absent) = family.softcaps else { return Ok(None) };
+            Ok(keys.number(key)?.or(absent[at]).filter(|softcap| *softcap != 0.0))
+        };
+        let multiplier = |key: &str| -> Result<f64> { Ok(keys.number(key)?.filter(|_| family.multipliers).unwrap_or(1.0)) };
         let config = Self {
             model_type: arch.to_owned(),
             hidden_size,
-            intermediate_size: keys.size("feed_forward_length")?,
+            intermediate_size: match &experts {
+                Some(experts) => keys.size_or("feed_forward_length", experts.intermediate_size)?,
+                None => keys.size("feed_forward_length")?,
+            },
             vocab_size: vocab_size(shape("token_embd.weight"), path)?,
             num_hidden_layers,
             num_attention_heads,
             num_key_value_heads: keys.size_or("attention.head_count_kv", num_attention_heads)?,
-            head_dim: keys.head_dim(hidden_size, num_attention_heads)?,
+            head_dim,
             rms_norm_eps: keys.number("attention.layer_norm_rms_epsilon")?.ok_or_else(|| {
                 Error::malformed(path, format!("missing key `{}`", keys.name("attention.layer_norm_rms_epsilon")))
             })?,
-            rope_theta: keys.number("rope.freq_base")?.unwrap_or(10_000.0),
-            rope_scaling: keys.rope_scaling()?,
+            ropes,
             max_position_embeddings: keys.size("context_length")?,
             architecture: Architecture {
+                norms: family.norms,
                 qkv_bias: has("blk.0.attn_q.bias"),
-                qk_norm: has("blk.0.attn_q_norm.weight"),
-                windows: vec![window; num_hidden_layers.min(super::MAX_LAYERS + 1)],
+                qk_norm: match family.qk_norm {
+                    // A file of any family may have norms of heads.
+                    QkNorm::Absent if has("blk.0.attn_q_norm.weight") => QkNorm::Head,
+                    of_family if has("blk.0.attn_q_norm.weight") => of_family,
+                    _ => QkNorm::Absent,
+                },
+                attention_scale: keys.attention_scale([hidden_size, num_attention_heads, head_dim], num_hidden_layers)?,
+                attention_softcap: softcap("attn_logit_softcapping", 0)?,
+                windows,
+                ropes: ropes_of_blocks,
                 o_bias: has("blk.0.attn_output.bias"),
                 mlp_bias: has("blk.0.ffn_down.bias"),
+                activation: family.activation,
+                experts,
+                embedding_multiplier: match family.scaled_embeddings {
+                    true => (hidden_size as f64).sqrt(),
+                    false => multiplier("embedding_scale")?,
+                },
+                residual_multiplier: multiplier("residual_scale")?,
+                logit_multiplier: 1.0 / multiplier("logit_scale")?,
+                logit_softcap: softcap("final_logit_softcapping", 1)?,
                 tie_word_embeddings: !has("output.weight"),
             },
         };
@@ -111,53 +151,119 @@ impl Keys<'_> {
         self.metadata.number(&self.name(key))
     }
 
-    fn head_dim(&self, hidden_size: usize, heads: usize) -> Result<usize> {
+    /// Width of a head, and how much of it is rotated.
+    fn head_dim(&self, hidden_size: usize, heads: usize) -> Result<(usize, usize)> {
         let refuse = |problem: String| Err(Error::malformed(self.metadata.path, problem));
         let key_length = self.name("attention.key_length");
         if !self.metadata.contains(&key_length) && !hidden_size.is_multiple_of(heads) {
             return refuse(format!("embedding length {hidden_size} is not a multiple of {heads} heads, and no `{key_length}`"));
         }
         let head_dim = self.size_or("attention.key_length", hidden_size / heads)?;
-        for key in ["attention.value_length", "rope.dimension_count"] {
-            let found = self.size_or(key, head_dim)?;
-            if found != head_dim {
+        let (values, rotary_dim) =
+            (self.size_or("attention.value_length", head_dim)?, self.size_or("rope.dimension_count", head_dim)?);
+        for (key, found) in [("attention.value_length", values), ("rope.dimension_count", rotary_dim)] {
+            if found != head_dim && !(self.family.partial_rotary && key == "rope.dimension_count") {
                 return refuse(format!(
                     "key `{}`: {found} is not supported: expected {head_dim}, the head's width",
                     self.name(key)
                 ));
             }
         }
-        Ok(head_dim)
+        Ok((head_dim, rotary_dim))
     }
 
-    fn sliding_window(&self) -> Result<Option<usize>> {
-        let name = self.name("attention.sliding_window");
-        match self.metadata.size(&name)? {
-            None | Some(0) => Ok(None),
-            Some(window) if self.family.sliding == Sliding::NamedBlocks => Err(Error::malformed(
-                self.metadata.path,
-                format!("key `{name}`: a sliding window of {window} does not say for which blocks: use the safetensors model"),
-            )),
-            Some(_) => self.size("attention.sliding_window").map(Some),
+    /// Factor of the attention scores, where it is not one over the square root of a head's width.
+    fn attention_scale(&self, [hidden_size, heads, head_dim]: [usize; 3], layers: usize) -> Result<Option<f64>> {
+        match self.family.attention_scale {
+            AttentionScale::HeadWidth => Ok(None),
+            AttentionScale::Multiplier => {
+                Ok(Some(self.number("attention.scale")?.filter(|scale| *scale != 0.0).unwrap_or(1.0)))
+            }
+            AttentionScale::QueryPreAttnScalar { blocks_of_27b } if layers == blocks_of_27b => {
+                Ok(Some((hidden_size as f64 / heads as f64).powf(-0.5)))
+            }
+            AttentionScale::QueryPreAttnScalar { .. } => Ok(Some((head_dim as f64).powf(-0.5))),
         }
     }
 
-    fn rope_scaling(&self) -> Result<RopeScaling> {
+    /// The mixture of experts, where there is one. llama.cpp divides the probabilities of a token's experts by their sum in
+    /// every family here.
+    fn experts(&self, has_experts: impl Fn(usize) -> bool, layers: usize) -> Result<Option<Experts>> {
+        let count = self.size_or("expert_count", 0)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        let width = match self.metadata.contains(&self.name("expert_feed_forward_length")) {
+            true => self.size("expert_feed_forward_length")?,
+            false => self.size("feed_forward_length")?,
+        };
+        Ok(Some(Experts {
+            count,
+            per_token: self.size("expert_used_count")?,
+            intermediate_size: width,
+            normalised: true,
+            blocks: (0..layers).map(has_experts).collect(),
+        }))
+    }
+
+    /// The sliding window of each block.
+    fn windows(&self, layers: usize) -> Result<Vec<Option<usize>>> {
+        let name = self.name("attention.sliding_window");
+        let window = match self.metadata.size(&name)? {
+            None | Some(0) => return Ok(vec![None; layers]),
+            Some(_) => self.size("attention.sliding_window")?,
+        };
+        match self.family.sliding {
+            Sliding::Pattern { pattern } => {
+                let pattern = self.size_or("attention.sliding_window_pattern", pattern)?;
+                Ok((1..=layers).map(|block| (!block.is_multiple_of(pattern)).then_some(window)).collect())
+            }
+            Sliding::NamedBlocks | Sliding::WithoutRope => Err(Error::malformed(
+                self.metadata.path,
+                format!("key `{name}`: a sliding window of {window} does not say for which blocks: use the safetensors model"),
+            )),
+            Sliding::NoBlock | Sliding::EveryBlock { .. } | Sliding::EveryBlockIfUsed => Ok(vec![Some(window); layers]),
+        }
+    }
+
+    /// The scaling of the rotary frequencies. `is_long` says whether the file has LongRoPE's factors: they are 1 here, and
+    /// [`Config::load`] reads them.
+    fn rope_scaling(&self, rotary_dim: usize, is_long: bool) -> Result<RopeScaling> {
         let kind_name = self.name("rope.scaling.type");
-        let legacy = self.number("rope.scale_linear")?;
+        let context = self.size("context_length")?;
+        let original_max_position_embeddings = self.size_or("rope.scaling.original_context_length", context)?;
+        let required = |key: &str| -> Result<f64> {
+            let missing = || Error::malformed(self.metadata.path, format!("missing key `{}`", self.name(key)));
+            self.number(key)?.ok_or_else(missing)
+        };
+        if is_long {
+            return Ok(RopeScaling::LongRope {
+                short_factor: vec![1.0; rotary_dim / 2],
+                long_factor: vec![1.0; rotary_dim / 2],
+                original_max_position_embeddings,
+                attention_factor: self.number("rope.scaling.attn_factor")?.unwrap_or(1.0),
+            });
+        }
         match self.metadata.text(&kind_name)? {
-            Some("linear") => match self.number("rope.scaling.factor")? {
-                Some(factor) => Ok(RopeScaling::Linear { factor }),
-                None => {
-                    Err(Error::malformed(self.metadata.path, format!("missing key `{}`", self.name("rope.scaling.factor"))))
-                }
-            },
+            Some("linear") => Ok(RopeScaling::Linear { factor: required("rope.scaling.factor")? }),
+            Some("yarn") => {
+                let factor = required("rope.scaling.factor")?;
+                let grown = if factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 };
+                Ok(RopeScaling::Yarn {
+                    factor,
+                    beta_fast: self.number("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+                    beta_slow: self.number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+                    truncate: true,
+                    original_max_position_embeddings,
+                    attention_factor: grown * self.number("rope.scaling.attn_factor")?.unwrap_or(1.0),
+                })
+            }
             Some("none") => Ok(RopeScaling::None),
             Some(other) => Err(Error::malformed(
                 self.metadata.path,
-                format!("key `{kind_name}`: rope scaling `{other}` is not supported: expected none or linear"),
+                format!("key `{kind_name}`: rope scaling `{other}` is not supported: expected none, linear or yarn"),
             )),
-            None => Ok(match legacy {
+            None => Ok(match self.number("rope.scale_linear")? {
                 Some(factor) if factor != 1.0 => RopeScaling::Linear { factor },
                 _ => RopeScaling::None,
             }),

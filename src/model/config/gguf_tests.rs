@@ -1,6 +1,7 @@
 //! Metadata as llama.cpp's converter writes it, and broken metadata.
 
 use super::*;
+use crate::model::architecture::QkNorm;
 use Value::{Array, Bool, F32, String as Text, U32};
 
 /// SmolLM2-135M-Instruct's own metadata.
@@ -73,11 +74,13 @@ fn tensors_that_are_there_set_biases_norms_and_the_untied_head() {
     assert!(
         config.architecture.qkv_bias
             && !config.architecture.o_bias
-            && !config.architecture.qk_norm
+            && config.architecture.qk_norm == QkNorm::Absent
             && !config.architecture.tie_word_embeddings
     );
     let config = parse(&qwen("qwen3"), &["blk.0.attn_q_norm.weight"]).unwrap();
-    assert!(config.architecture.qk_norm && !config.architecture.qkv_bias && config.architecture.tie_word_embeddings);
+    assert!(
+        config.architecture.qk_norm == QkNorm::Head && !config.architecture.qkv_bias && config.architecture.tie_word_embeddings
+    );
     assert_eq!(config.model_type, "qwen3");
     let config = parse(&smollm2(), &["blk.0.attn_output.bias", "blk.0.ffn_down.bias"]).unwrap();
     assert!(config.architecture.o_bias && config.architecture.mlp_bias);
@@ -102,14 +105,26 @@ fn a_list_that_repeats_one_number_is_that_number() {
 }
 
 #[test]
-fn rope_scaling_is_linear_none_or_refused_by_name() {
+fn rope_scaling_is_linear_yarn_none_or_refused_by_name() {
     let kind = |kind: &str| with(smollm2(), "llama.rope.scaling.type", Some(Text(kind.to_owned())));
     let linear = with(kind("linear"), "llama.rope.scaling.factor", Some(F32(4.0)));
-    assert_eq!(parse(&linear, &[]).unwrap().rope_scaling, RopeScaling::Linear { factor: 4.0 });
+    assert_eq!(parse(&linear, &[]).unwrap().ropes[0].scaling, RopeScaling::Linear { factor: 4.0 });
     let legacy = with(smollm2(), "llama.rope.scale_linear", Some(F32(2.0)));
-    assert_eq!(parse(&legacy, &[]).unwrap().rope_scaling, RopeScaling::Linear { factor: 2.0 });
-    assert_eq!(parse(&kind("none"), &[]).unwrap().rope_scaling, RopeScaling::None);
-    refused(&kind("yarn"), &["yarn", "llama.rope.scaling.type"]);
+    assert_eq!(parse(&legacy, &[]).unwrap().ropes[0].scaling, RopeScaling::Linear { factor: 2.0 });
+    assert_eq!(parse(&kind("none"), &[]).unwrap().ropes[0].scaling, RopeScaling::None);
+    let yarn = with(kind("yarn"), "llama.rope.scaling.factor", Some(F32(4.0)));
+    let yarn = with(yarn, "llama.rope.scaling.original_context_length", Some(U32(2048)));
+    let scaling = parse(&yarn, &[]).unwrap().ropes[0].scaling.clone();
+    let expected = RopeScaling::Yarn {
+        factor: 4.0,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        truncate: true,
+        original_max_position_embeddings: 2048,
+        attention_factor: 0.1 * 4f64.ln() + 1.0,
+    };
+    assert_eq!(scaling, expected);
+    refused(&kind("ntk"), &["ntk", "llama.rope.scaling.type"]);
     refused(&kind("linear"), &["missing key", "llama.rope.scaling.factor"]);
     refused(&with(smollm2(), "llama.rope.dimension_count", Some(U32(32))), &["llama.rope.dimension_count"]);
 }
@@ -124,8 +139,8 @@ fn a_sliding_window_covers_every_block_of_llama_and_mistral() {
 
 #[test]
 fn another_architecture_is_named_and_the_supported_ones_listed() {
-    refused(&with(smollm2(), "general.architecture", Some(Text("gemma3".to_owned()))), &["gemma3", "llama, mistral, qwen2"]);
-    refused(&with(smollm2(), "llama.expert_count", Some(U32(8))), &["mixture of experts"]);
+    refused(&with(smollm2(), "general.architecture", Some(Text("gpt2".to_owned()))), &["gpt2", "llama, mistral, qwen2"]);
+    refused(&with(smollm2(), "llama.expert_count", Some(U32(8))), &["missing key `llama.expert_used_count`"]);
     assert!(parse(&with(smollm2(), "llama.expert_count", Some(U32(0))), &[]).is_ok());
 }
 

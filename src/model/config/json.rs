@@ -5,9 +5,13 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{Config, MAX_SIZE, RopeScaling, family};
+use super::{Config, MAX_SIZE, RopeParameters, RopeScaling, family};
 use crate::error::{Error, Result};
-use crate::model::architecture::{Architecture, Family, Flag, Sliding};
+use crate::model::architecture::{Activation, Architecture, Experts};
+use crate::model::family::{AttentionScale, Family, Flag, RopeOfBlocks, Sliding};
+
+/// Model types whose language model is described under `text_config`.
+const WITH_TEXT_CONFIG: [&str; 1] = ["gemma3"];
 
 impl Config {
     /// Reads the text of a `config.json`; `path` is for messages.
@@ -15,37 +19,68 @@ impl Config {
         let root = parse_object(text, path)?;
         let keys = Object { map: &root, path };
         let model_type = keys.text("model_type")?.ok_or_else(|| keys.missing("model_type"))?;
-        let family = family(model_type, path)?;
+        if WITH_TEXT_CONFIG.contains(&model_type) {
+            return Self::of_text_model(keys.object("text_config")?.ok_or_else(|| keys.missing("text_config"))?);
+        }
+        Self::of_text_model(keys)
+    }
+
+    /// Reads the configuration of a language model.
+    fn of_text_model(keys: Object) -> Result<Self> {
+        let model_type = keys.text("model_type")?.ok_or_else(|| keys.missing("model_type"))?;
+        let family = family(model_type, keys.path)?;
         keys.refuse_what_is_not_built()?;
 
         let num_hidden_layers = keys.size("num_hidden_layers")?;
-        let num_attention_heads = keys.size("num_attention_heads")?;
+        let num_attention_heads = keys.size_of("num_attention_heads", family.num_attention_heads)?;
         let hidden_size = keys.size("hidden_size")?;
         let max_position_embeddings = keys.size_or("max_position_embeddings", family.max_position_embeddings)?;
-        let (rope_theta, rope_scaling) = keys.rope(max_position_embeddings)?;
+        let head_dim = keys.head_dim(family, hidden_size, num_attention_heads)?;
+        let experts = keys.experts(family, num_hidden_layers)?;
+        let intermediate_size = match &experts {
+            // Where every block has experts, some files leave out the width that none of them has.
+            Some(experts) => keys.size_or("intermediate_size", experts.intermediate_size)?,
+            None => keys.size("intermediate_size")?,
+        };
+        let windows = keys.windows(family, num_hidden_layers)?;
+        let (ropes, ropes_of_blocks) = keys.ropes(family, &windows, [head_dim, max_position_embeddings])?;
+        let [attention_softcap, logit_softcap] = keys.softcaps(family)?;
+        let multiplier = |key| if family.multipliers { keys.number_or(key, 1.0) } else { Ok(1.0) };
         let config = Self {
             model_type: model_type.to_owned(),
             hidden_size,
-            intermediate_size: keys.size("intermediate_size")?,
-            vocab_size: keys.size("vocab_size")?,
+            intermediate_size,
+            vocab_size: keys.size_of("vocab_size", family.vocab_size)?,
             num_hidden_layers,
             num_attention_heads,
             num_key_value_heads: keys.key_value_heads(family, num_attention_heads)?,
-            head_dim: keys.head_dim(family, hidden_size, num_attention_heads)?,
-            rms_norm_eps: keys.number_or("rms_norm_eps", 1e-6)?,
-            rope_theta,
-            rope_scaling,
+            head_dim,
+            rms_norm_eps: keys.number_or("rms_norm_eps", family.rms_norm_eps)?,
+            ropes,
             max_position_embeddings,
             architecture: Architecture {
+                norms: family.norms,
                 qkv_bias: keys.of_family(family.qkv_bias)?,
                 qk_norm: family.qk_norm,
-                windows: keys.windows(family, num_hidden_layers)?,
+                attention_scale: keys.attention_scale(family)?,
+                attention_softcap,
+                windows,
+                ropes: ropes_of_blocks,
                 o_bias: keys.of_family(family.o_bias)?,
                 mlp_bias: keys.of_family(family.mlp_bias)?,
-                tie_word_embeddings: keys.flag_or("tie_word_embeddings", false)?,
+                activation: keys.activation(family)?,
+                experts,
+                embedding_multiplier: match family.scaled_embeddings {
+                    true => (hidden_size as f64).sqrt(),
+                    false => multiplier("embedding_multiplier")?,
+                },
+                residual_multiplier: multiplier("residual_multiplier")?,
+                logit_multiplier: 1.0 / multiplier("logits_scaling")?,
+                logit_softcap,
+                tie_word_embeddings: keys.flag_or("tie_word_embeddings", family.tie_word_embeddings)?,
             },
         };
-        config.validate(path)?;
+        config.validate(keys.path)?;
         Ok(config)
     }
 }
@@ -90,6 +125,11 @@ impl<'a> Object<'a> {
 
     fn size_or(&self, key: &str, default: usize) -> Result<usize> {
         if self.get(key).is_some() { self.size(key) } else { Ok(default) }
+    }
+
+    /// A size that may be left out where there is a default.
+    fn size_of(&self, key: &str, default: Option<usize>) -> Result<usize> {
+        default.map_or_else(|| self.size(key), |default| self.size_or(key, default))
     }
 
     fn number(&self, key: &str) -> Result<f64> {
@@ -149,34 +189,111 @@ impl<'a> Object<'a> {
         Ok(hidden_size / heads)
     }
 
+    /// Factor of the attention scores, where it is not one over the square root of a head's width.
+    fn attention_scale(&self, family: &Family) -> Result<Option<f64>> {
+        match family.attention_scale {
+            AttentionScale::HeadWidth => Ok(None),
+            AttentionScale::QueryPreAttnScalar { .. } => Ok(Some(self.number_or("query_pre_attn_scalar", 256.0)?.powf(-0.5))),
+            AttentionScale::Multiplier => self.number_or("attention_multiplier", 1.0).map(Some),
+        }
+    }
+
+    /// Softcaps of the attention scores and of the logits.
+    fn softcaps(&self, family: &Family) -> Result<[Option<f64>; 2]> {
+        let Some([of_scores, of_logits]) = family.softcaps else { return Ok([None, None]) };
+        let softcap = |key: &str, absent: Option<f64>| match self.map.get(key) {
+            Some(Value::Null) => Ok(None),
+            Some(_) => self.number(key).map(Some),
+            None => Ok(absent),
+        };
+        Ok([softcap("attn_logit_softcapping", of_scores)?, softcap("final_logit_softcapping", of_logits)?])
+    }
+
+    fn activation(&self, family: &Family) -> Result<Activation> {
+        // Where Gemma's configurations have both keys, the older one is wrong.
+        let key = if family.activation == Activation::GeluTanh { "hidden_activation" } else { "hidden_act" };
+        let Some(name) = self.text(key)? else { return Ok(family.activation) };
+        match name {
+            "silu" | "swish" => Ok(Activation::Silu),
+            "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+            _ => {
+                let problem = format!("{key} `{name}` is not supported: expected silu or gelu_pytorch_tanh");
+                Err(Error::malformed(self.path, problem))
+            }
+        }
+    }
+
+    /// The mixture of experts of a family that has one.
+    fn experts(&self, family: &Family, layers: usize) -> Result<Option<Experts>> {
+        let Some(keys) = &family.experts else { return Ok(None) };
+        let layers = layers.min(super::MAX_LAYERS + 1);
+        let step = self.size_or("decoder_sparse_step", 1)?;
+        let dense = self.block_numbers("mlp_only_layers")?;
+        let has_experts = |block: usize| (block + 1).is_multiple_of(step) && !dense.contains(&block);
+        Ok(Some(Experts {
+            count: self.size(keys.count)?,
+            per_token: self.size("num_experts_per_tok")?,
+            intermediate_size: self.size(keys.intermediate_size)?,
+            normalised: self.of_family(keys.normalised)?,
+            blocks: (0..layers).map(has_experts).collect(),
+        }))
+    }
+
+    /// A list of numbers of blocks; none where it is absent.
+    fn block_numbers(&self, key: &str) -> Result<Vec<usize>> {
+        let Some(list) = self.get(key) else { return Ok(Vec::new()) };
+        let numbers = list.as_array().map(|list| list.iter().map(|x| Some(x.as_u64()? as usize)).collect());
+        numbers.flatten().ok_or_else(|| self.wrong(key, "a list of whole numbers", list))
+    }
+
     /// The sliding window of each block.
     fn windows(&self, family: &Family, layers: usize) -> Result<Vec<Option<usize>>> {
         let layers = layers.min(super::MAX_LAYERS + 1); // one too many is refused later, after a small allocation
-        let used = match family.sliding {
-            Sliding::NoBlock => false,
-            Sliding::EveryBlock => true,
-            Sliding::NamedBlocks => self.flag_or("use_sliding_window", false)?,
+        let (used, absent) = match family.sliding {
+            Sliding::NoBlock => (false, None),
+            Sliding::EveryBlock { absent } => (true, absent),
+            Sliding::Pattern { .. } => (true, Some(4096)),
+            Sliding::NamedBlocks | Sliding::EveryBlockIfUsed => (self.flag_or("use_sliding_window", false)?, Some(4096)),
+            Sliding::WithoutRope => (self.flag_or("use_sliding_window", false)?, None),
         };
-        if !used || self.map.get("sliding_window").is_some_and(Value::is_null) {
-            return Ok(vec![None; layers]);
-        }
-        let window = self.size_or("sliding_window", 4096)?;
-        if family.sliding == Sliding::EveryBlock {
-            return Ok(vec![Some(window); layers]);
-        }
-        let slides = self.named_blocks(layers)?;
+        let window = match self.map.get("sliding_window") {
+            Some(Value::Null) => None,
+            Some(_) => Some(self.size("sliding_window")?),
+            None => absent,
+        };
+        let Some(window) = window.filter(|_| used) else { return Ok(vec![None; layers]) };
+        let slides = match family.sliding {
+            Sliding::NoBlock | Sliding::EveryBlock { .. } | Sliding::EveryBlockIfUsed => vec![true; layers],
+            Sliding::NamedBlocks => match self.layer_types()? {
+                Some(slides) => slides,
+                None => {
+                    let full = match self.get("max_window_layers") {
+                        None => 28,
+                        Some(value) => {
+                            value.as_u64().ok_or_else(|| self.wrong("max_window_layers", "a whole number", value))?
+                        }
+                    };
+                    (0..layers).map(|layer| layer as u64 >= full).collect()
+                }
+            },
+            Sliding::WithoutRope => match self.layer_types()? {
+                Some(slides) => slides,
+                None => self.blocks_with_rope(family, layers)?.into_iter().map(|with| !with).collect(),
+            },
+            Sliding::Pattern { pattern } => match self.layer_types()? {
+                Some(slides) => slides,
+                None => {
+                    let pattern = self.size_or("sliding_window_pattern", pattern)?;
+                    (0..layers).map(|layer| !(layer + 1).is_multiple_of(pattern)).collect()
+                }
+            },
+        };
         Ok(slides.into_iter().map(|slides| slides.then_some(window)).collect())
     }
 
-    /// Whether each block has the sliding window.
-    fn named_blocks(&self, layers: usize) -> Result<Vec<bool>> {
-        let Some(types) = self.get("layer_types") else {
-            let full = match self.get("max_window_layers") {
-                None => 28,
-                Some(value) => value.as_u64().ok_or_else(|| self.wrong("max_window_layers", "a whole number", value))?,
-            };
-            return Ok((0..layers).map(|layer| layer as u64 >= full).collect());
-        };
+    /// Whether each block has the sliding window, where `layer_types` says.
+    fn layer_types(&self) -> Result<Option<Vec<bool>>> {
+        let Some(types) = self.get("layer_types") else { return Ok(None) };
         let wrong = |found: &Value| self.wrong("layer_types", "a list of `full_attention` and `sliding_attention`", found);
         let types = types.as_array().ok_or_else(|| wrong(types))?;
         let sliding = |kind: &Value| match kind.as_str() {
@@ -184,62 +301,142 @@ impl<'a> Object<'a> {
             Some("sliding_attention") => Ok(true),
             _ => Err(wrong(kind)),
         };
-        types.iter().map(sliding).collect()
+        types.iter().map(sliding).collect::<Result<_>>().map(Some)
     }
 
-    /// Base and scaling of the rotary frequencies, from `rope_parameters` or the older `rope_theta` and `rope_scaling`.
-    fn rope(&self, max_position_embeddings: usize) -> Result<(f64, RopeScaling)> {
-        let theta = self.number_or("rope_theta", 10_000.0)?;
+    /// The rotary embeddings of a model, and which of them each block has.
+    fn ropes(
+        &self,
+        family: &Family,
+        windows: &[Option<usize>],
+        [head_dim, context]: [usize; 2],
+    ) -> Result<(Vec<RopeParameters>, Vec<usize>)> {
         let newer = self.object("rope_parameters")?;
+        let of_kind = |kind| newer.map_or(Ok(None), |keys| keys.object(kind));
+        let full = self.rope(family, of_kind("full_attention")?.or(newer), [head_dim, context])?;
+        let blocks = windows.len();
+        match family.rope {
+            RopeOfBlocks::One => Ok((vec![full], vec![0; blocks])),
+            RopeOfBlocks::OwnOfSliding => {
+                let own = match of_kind("sliding_attention")? {
+                    Some(keys) => self.rope(family, Some(keys), [head_dim, context])?,
+                    None => RopeParameters::plain(self.number_or("rope_local_base_freq", 10_000.0)?, head_dim),
+                };
+                Ok((vec![full, own], windows.iter().map(|window| usize::from(window.is_some())).collect()))
+            }
+            RopeOfBlocks::SomeWithout { .. } => {
+                let with = self.blocks_with_rope(family, blocks)?;
+                let none = RopeParameters { scaling: RopeScaling::NoRotation, ..full.clone() };
+                Ok((vec![full, none], with.into_iter().map(|with| usize::from(!with)).collect()))
+            }
+        }
+    }
+
+    /// Whether each block has a rotary embedding.
+    fn blocks_with_rope(&self, family: &Family, blocks: usize) -> Result<Vec<bool>> {
+        let RopeOfBlocks::SomeWithout { interval } = family.rope else { return Ok(vec![true; blocks]) };
+        if self.get("no_rope_layers").is_some() {
+            // Against its name, the list says 1 where a block has one.
+            return Ok(self.block_numbers("no_rope_layers")?.into_iter().map(|with| with != 0).collect());
+        }
+        let interval = self.size_or("no_rope_layer_interval", interval)?;
+        Ok((0..blocks).map(|block| !(block + 1).is_multiple_of(interval)).collect())
+    }
+
+    /// Base and scaling of the rotary frequencies: from `newer`, which is `rope_parameters`, or the older `rope_theta` and
+    /// `rope_scaling`.
+    fn rope(&self, family: &Family, newer: Option<Object>, [head_dim, context]: [usize; 2]) -> Result<RopeParameters> {
+        let theta = self.number_or("rope_theta", family.rope_theta)?;
         let older = self.object("rope_scaling")?.filter(|keys| !keys.map.is_empty());
-        let Some(keys) = older.or(newer) else { return Ok((theta, RopeScaling::None)) };
+        let fraction = |keys: Option<Object>| match keys {
+            Some(keys) if keys.get("partial_rotary_factor").is_some() => keys.number("partial_rotary_factor"),
+            _ => self.number_or("partial_rotary_factor", 1.0),
+        };
+        let keys = older.or(newer);
+        let fraction = fraction(keys)?;
+        if fraction != 1.0 && !family.partial_rotary {
+            let problem = format!("partial_rotary_factor {fraction} is not supported: expected 1, the whole head");
+            return Err(Error::malformed(self.path, problem));
+        }
+        let rotary_dim = (head_dim as f64 * fraction) as usize;
+        let Some(keys) = keys else { return Ok(RopeParameters { theta, rotary_dim, scaling: RopeScaling::None }) };
         let theta = keys.number_or("rope_theta", newer.map_or(Ok(theta), |keys| keys.number_or("rope_theta", theta))?)?;
+        Ok(RopeParameters { theta, rotary_dim, scaling: self.rope_scaling(family, keys, context)? })
+    }
+
+    /// The scaling that `keys` describe. `context` is the longest sequence in tokens.
+    fn rope_scaling(&self, family: &Family, keys: Object, context: usize) -> Result<RopeScaling> {
         let kind = match keys.text("rope_type")? {
             Some(kind) => kind,
             None => keys.text("type")?.unwrap_or("default"),
         };
-        keys.refuse_partial_rotary()?;
-        let scaling = match kind {
-            "default" | "none" => RopeScaling::None,
-            "linear" => RopeScaling::Linear { factor: keys.number("factor")? },
-            "dynamic" => RopeScaling::Dynamic {
-                factor: keys.number("factor")?,
-                original_max_position_embeddings: max_position_embeddings,
-            },
-            "llama3" => RopeScaling::Llama3 {
+        // Phi-3's first files call LongRoPE by other names.
+        let kind = if family.partial_rotary && matches!(kind, "su" | "yarn") { "longrope" } else { kind };
+        // Where it stands beside the scaling, that wins.
+        let trained = |default| match self.get("original_max_position_embeddings") {
+            Some(_) => self.size("original_max_position_embeddings"),
+            None => keys.size_or("original_max_position_embeddings", default),
+        };
+        match kind {
+            "default" | "none" => Ok(RopeScaling::None),
+            "linear" => Ok(RopeScaling::Linear { factor: keys.number("factor")? }),
+            "dynamic" => Ok(RopeScaling::Dynamic { factor: keys.number("factor")?, original_max_position_embeddings: context }),
+            "llama3" => Ok(RopeScaling::Llama3 {
                 factor: keys.number("factor")?,
                 low_freq_factor: keys.number("low_freq_factor")?,
                 high_freq_factor: keys.number("high_freq_factor")?,
-                original_max_position_embeddings: keys.size_or("original_max_position_embeddings", max_position_embeddings)?,
-            },
-            other => {
-                let problem = format!("rope scaling `{other}` is not supported: expected default, linear, dynamic or llama3");
-                return Err(Error::malformed(self.path, problem));
+                original_max_position_embeddings: trained(context)?,
+            }),
+            "yarn" => {
+                let original_max_position_embeddings = trained(context)?;
+                let factor = keys.number_or("factor", context as f64 / original_max_position_embeddings as f64)?;
+                let grown = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
+                let [mscale, of_all_dims] = [keys.number_or("mscale", 0.0)?, keys.number_or("mscale_all_dim", 0.0)?];
+                let grown = if mscale != 0.0 && of_all_dims != 0.0 { grown(mscale) / grown(of_all_dims) } else { grown(1.0) };
+                Ok(RopeScaling::Yarn {
+                    factor,
+                    beta_fast: keys.number_or("beta_fast", 32.0)?,
+                    beta_slow: keys.number_or("beta_slow", 1.0)?,
+                    truncate: keys.flag_or("truncate", true)?,
+                    original_max_position_embeddings,
+                    attention_factor: keys.number_or("attention_factor", grown)?,
+                })
             }
-        };
-        Ok((theta, scaling))
+            "longrope" => {
+                let original_max_position_embeddings = trained(family.max_position_embeddings)?;
+                let trained = original_max_position_embeddings as f64;
+                let factor = keys.number_or("factor", context as f64 / trained)?;
+                let grown = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / trained.ln()).sqrt() };
+                Ok(RopeScaling::LongRope {
+                    short_factor: keys.numbers("short_factor")?,
+                    long_factor: keys.numbers("long_factor")?,
+                    original_max_position_embeddings,
+                    attention_factor: keys.number_or("attention_factor", grown)?,
+                })
+            }
+            other => {
+                let expected = "default, linear, dynamic, llama3, yarn or longrope";
+                let problem = format!("rope scaling `{other}` is not supported: expected {expected}");
+                Err(Error::malformed(self.path, problem))
+            }
+        }
     }
 
-    fn refuse_partial_rotary(&self) -> Result<()> {
-        let fraction = self.number_or("partial_rotary_factor", 1.0)?;
-        if fraction == 1.0 {
-            return Ok(());
-        }
-        let problem = format!("partial_rotary_factor {fraction} is not supported: expected 1, the whole head");
-        Err(Error::malformed(self.path, problem))
+    /// A list of numbers that must be there.
+    fn numbers(&self, key: &str) -> Result<Vec<f32>> {
+        let list = self.get(key).ok_or_else(|| self.missing(key))?;
+        let numbers = list.as_array().map(|list| list.iter().map(|x| Some(x.as_f64()? as f32)).collect());
+        numbers.flatten().ok_or_else(|| self.wrong(key, "a list of numbers", list))
     }
 
     fn refuse_what_is_not_built(&self) -> Result<()> {
-        self.refuse_partial_rotary()?;
-        if let Some(activation) = self.text("hidden_act")?.filter(|name| !matches!(*name, "silu" | "swish")) {
-            return Err(Error::malformed(self.path, format!("hidden_act `{activation}` is not supported: expected silu")));
+        if self.flag_or("use_bidirectional_attention", false)? {
+            return Err(Error::malformed(self.path, "bidirectional attention is not supported: expected a causal model"));
         }
-        if let Some(quantization) = self.object("quantization_config")? {
-            let method = quantization.text("quant_method")?.unwrap_or("an unnamed method");
-            let problem = format!("weights quantised with {method} are not supported: use the original model, or a GGUF file");
-            return Err(Error::malformed(self.path, problem));
-        }
-        Ok(())
+        let Some(quantization) = self.object("quantization_config")? else { return Ok(()) };
+        let method = quantization.text("quant_method")?.unwrap_or("an unnamed method");
+        let problem = format!("weights quantised with {method} are not supported: use the original model, or a GGUF file");
+        Err(Error::malformed(self.path, problem))
     }
 }
 

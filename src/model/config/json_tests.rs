@@ -2,6 +2,7 @@
 //! `transformers`' configuration classes.
 
 use super::*;
+use crate::model::architecture::QkNorm;
 
 const LLAMA_2: &str = r#"{
   "architectures": ["LlamaForCausalLM"], "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 4096,
@@ -82,8 +83,7 @@ fn llama_2_has_a_head_for_each_key_and_no_scaling() {
         num_key_value_heads: 32,
         head_dim: 128,
         rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: RopeScaling::None,
+        ropes: vec![RopeParameters::plain(10_000.0, 128)],
         max_position_embeddings: 4096,
         architecture: Architecture::llama(32),
     };
@@ -115,7 +115,7 @@ fn llama_3_2_scales_by_wavelength() {
         high_freq_factor: 4.0,
         original_max_position_embeddings: 8192,
     };
-    assert_eq!((config.rope_theta, config.rope_scaling), (500_000.0, scaling));
+    assert_eq!((config.ropes[0].theta, config.ropes[0].scaling.clone()), (500_000.0, scaling));
     assert_eq!((config.head_dim, config.num_key_value_heads, config.architecture.tie_word_embeddings), (64, 8, true));
 }
 
@@ -127,23 +127,21 @@ fn the_newer_rope_parameters_mean_the_same_as_the_older_keys() {
     assert_eq!(parse(&text).unwrap(), parse(LLAMA_3_2).unwrap());
     let plain = r#"{"rope_theta": 1000000.0, "rope_type": "default"}"#;
     let config = parse(&with(MISTRAL_V01, &[("rope_theta", ""), ("rope_parameters", plain)])).unwrap();
-    assert_eq!((config.rope_theta, config.rope_scaling), (1e6, RopeScaling::None));
+    assert_eq!((config.ropes[0].theta, config.ropes[0].scaling.clone()), (1e6, RopeScaling::None));
 }
 
 #[test]
 fn linear_and_dynamic_scaling_are_read_under_either_name_of_the_kind() {
     let config = parse(&with(LLAMA_2, &[("rope_scaling", r#"{"type": "linear", "factor": 4.0}"#)])).unwrap();
-    assert_eq!(config.rope_scaling, RopeScaling::Linear { factor: 4.0 });
+    assert_eq!(config.ropes[0].scaling, RopeScaling::Linear { factor: 4.0 });
     let config = parse(&with(LLAMA_2, &[("rope_scaling", r#"{"rope_type": "dynamic", "factor": 2}"#)])).unwrap();
-    assert_eq!(config.rope_scaling, RopeScaling::Dynamic { factor: 2.0, original_max_position_embeddings: 4096 });
+    assert_eq!(config.ropes[0].scaling, RopeScaling::Dynamic { factor: 2.0, original_max_position_embeddings: 4096 });
 }
 
 #[test]
 fn scaling_of_another_kind_is_refused_by_name() {
-    for kind in ["yarn", "longrope", "proportional"] {
-        let scaling = format!(r#"{{"rope_type": "{kind}", "factor": 4.0}}"#);
-        refused(&with(QWEN_2_5, &[("rope_scaling", &scaling)]), &[kind, "llama3"]);
-    }
+    let scaling = r#"{"rope_type": "proportional", "factor": 4.0}"#;
+    refused(&with(QWEN_2_5, &[("rope_scaling", scaling)]), &["proportional", "llama3"]);
     refused(&with(LLAMA_2, &[("partial_rotary_factor", "0.5")]), &["partial_rotary_factor 0.5"]);
 }
 
@@ -177,7 +175,7 @@ fn qwen_2_5_has_biases_on_queries_keys_and_values_alone() {
         config.architecture.qkv_bias
             && !config.architecture.o_bias
             && !config.architecture.mlp_bias
-            && !config.architecture.qk_norm
+            && config.architecture.qk_norm == QkNorm::Absent
             && config.architecture.tie_word_embeddings
     );
     assert_eq!((config.head_dim, config.num_key_value_heads, config.rms_norm_eps), (64, 2, 1e-6));
@@ -199,7 +197,7 @@ fn qwen_slides_above_max_window_layers_or_where_layer_types_says() {
 #[test]
 fn qwen_3_has_norms_on_queries_and_keys_and_its_own_head_width() {
     let config = parse(QWEN_3).unwrap();
-    assert!(config.architecture.qk_norm && !config.architecture.qkv_bias && !config.architecture.o_bias);
+    assert!(config.architecture.qk_norm == QkNorm::Head && !config.architecture.qkv_bias && !config.architecture.o_bias);
     assert_eq!((config.head_dim, config.hidden_size / config.num_attention_heads), (128, 64));
     assert_eq!(parse(&with(QWEN_3, &[("head_dim", "")])).unwrap().head_dim, 128);
     let config = parse(&with(QWEN_3, &[("attention_bias", "true")])).unwrap();
@@ -208,9 +206,21 @@ fn qwen_3_has_norms_on_queries_and_keys_and_its_own_head_width() {
 
 #[test]
 fn another_architecture_is_named_and_the_supported_ones_listed() {
-    for model_type in ["gpt2", "gemma2", "qwen3_moe", "mixtral"] {
+    for model_type in ["gpt2", "gemma", "qwen2_moe"] {
         let text = format!(r#"{{"model_type": "{model_type}", "n_embd": 768}}"#);
         refused(&text, &[model_type, "llama, mistral, qwen2, qwen3"]);
+    }
+}
+
+#[test]
+fn families_that_need_what_is_not_built_are_refused_with_the_reason_and_what_is_near() {
+    for (model_type, words) in [
+        ("qwen3_next", ["linear attention", "qwen3-8b"]),
+        ("gpt_oss", ["sinks", "qwen3-14b"]),
+        ("deepseek_v3", ["latent", "Qwen2"]),
+        ("t5", ["encoder", "smollm2"]),
+    ] {
+        refused(&format!(r#"{{"model_type": "{model_type}"}}"#), &[&[model_type], &words[..]].concat());
     }
 }
 

@@ -6,16 +6,16 @@ mod json;
 
 use std::path::Path;
 
-use candle_core::{DType, Device};
-
 pub(crate) use json::{Object, parse_object};
 
-use super::architecture::{Architecture, FAMILIES, Family};
+use super::architecture::{Architecture, QkNorm};
 use super::checkpoint::Checkpoint;
+use super::family::{FAMILIES, Family};
+use super::refused;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::machine::files::read_text;
-pub use crate::ops::rope::RopeScaling;
+pub use crate::ops::rope::{RopeParameters, RopeScaling};
 
 /// No width, vocabulary or context of this family comes near; a larger number is a broken file.
 const MAX_SIZE: usize = 1 << 24;
@@ -26,7 +26,7 @@ const MAX_LAYERS: usize = 4096;
 /// Sizes of a decoder, and how it is built.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Its family: `llama`, `mistral`, `qwen2` or `qwen3`.
+    /// Its family, as the file names it: `llama`, `gemma2`, ….
     pub model_type: String,
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -44,10 +44,9 @@ pub struct Config {
     pub head_dim: usize,
     /// Added to the mean square in every RMSNorm.
     pub rms_norm_eps: f64,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-    /// Scaling of the rotary frequencies.
-    pub rope_scaling: RopeScaling,
+    /// The rotary embeddings of its blocks: one, or two where some blocks have another than the rest. Which block has which
+    /// says [`Architecture::ropes`].
+    pub ropes: Vec<RopeParameters>,
     /// Longest sequence in tokens.
     pub max_position_embeddings: usize,
     /// How its blocks are built.
@@ -63,14 +62,21 @@ impl Config {
         };
         let metadata = weights.gguf_metadata().ok_or_else(|| Error::malformed(path, "not opened as a GGUF file"))?;
         let mut config = Self::from_gguf(metadata, |name| weights.gguf_shape(name), path)?;
-        if weights.contains("rope_freqs.weight") {
-            if config.rope_scaling != RopeScaling::None {
+        let rope = &mut config.ropes[0];
+        let pairs = rope.rotary_dim / 2;
+        if let Some(factors) = weights.gguf_vector("rope_freqs.weight", pairs)? {
+            if rope.scaling != RopeScaling::None {
                 return Err(Error::malformed(path, "both `rope_freqs.weight` and a rope scaling: expected one of them"));
             }
-            let factors = weights.load("rope_freqs.weight", &[config.head_dim / 2], DType::F32, &Device::Cpu)?;
-            config.rope_scaling = RopeScaling::Factors(factors.to_vec1()?);
-            config.validate(path)?;
+            rope.scaling = RopeScaling::Factors(factors);
         }
+        if let RopeScaling::LongRope { short_factor, long_factor, .. } = &mut rope.scaling {
+            let missing = |name: &str| Error::malformed(path, format!("missing tensor `{name}`"));
+            let [short, long] = ["rope_factors_short.weight", "rope_factors_long.weight"];
+            *short_factor = weights.gguf_vector(short, pairs)?.ok_or_else(|| missing(short))?;
+            *long_factor = weights.gguf_vector(long, pairs)?.ok_or_else(|| missing(long))?;
+        }
+        config.validate(path)?;
         Ok(config)
     }
 
@@ -98,40 +104,117 @@ impl Config {
         if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps > 0.0) {
             return refuse(format!("rms_norm_eps {} is not a positive number", self.rms_norm_eps));
         }
-        if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
-            return refuse(format!("rope_theta {} is not a positive number", self.rope_theta));
+        let architecture = &self.architecture;
+        let experts = architecture.experts.as_ref();
+        let lists = [
+            ("layer_types", architecture.windows.len()),
+            ("no_rope_layers", architecture.ropes.len()),
+            ("the list of blocks with experts", experts.map_or(self.num_hidden_layers, |experts| experts.blocks.len())),
+        ];
+        for (list, found) in lists {
+            if found != self.num_hidden_layers {
+                let expected = self.num_hidden_layers;
+                return refuse(format!("{list} has {found} entries, expected one for each of {expected} blocks"));
+            }
         }
-        if self.architecture.windows.len() != self.num_hidden_layers {
-            let (found, expected) = (self.architecture.windows.len(), self.num_hidden_layers);
-            return refuse(format!("layer_types has {found} entries, expected one for each of {expected} blocks"));
+        let rotary_dim = self.ropes.first().map_or(0, |rope| rope.rotary_dim);
+        if rotary_dim != self.head_dim && architecture.qk_norm != QkNorm::Absent {
+            return refuse(format!(
+                "{rotary_dim} rotated dimensions of {} beside norms of heads are not supported",
+                self.head_dim
+            ));
         }
-        self.rope_scaling.validate(path)
+        if let Some(experts) = experts.filter(|experts| experts.per_token > experts.count) {
+            return refuse(format!("{} experts for each token, of {}", experts.per_token, experts.count));
+        }
+        let factors = [
+            ("the factor of attention scores", architecture.attention_scale),
+            ("the softcap of attention scores", architecture.attention_softcap),
+            ("the softcap of logits", architecture.logit_softcap),
+            ("the factor of embeddings", Some(architecture.embedding_multiplier)),
+            ("the factor of residuals", Some(architecture.residual_multiplier)),
+            ("the factor of logits", Some(architecture.logit_multiplier)),
+        ];
+        if let Some((what, Some(found))) = factors.into_iter().find(|(_, factor)| factor.is_some_and(|x| !is_positive(x))) {
+            return refuse(format!("{what}, {found}, is not a positive number"));
+        }
+        self.ropes.iter().try_for_each(|rope| rope.validate(self.head_dim, path))
     }
 }
 
-/// The family of this name.
-fn family(name: &str, path: &Path) -> Result<&'static Family> {
-    Family::of(name).ok_or_else(|| {
-        let names = FAMILIES.map(|family| family.name).join(", ");
-        Error::malformed(path, format!("model type `{name}` is not supported: expected one of {names}"))
-    })
+/// The error for a family that is not implemented: why, where that is known, else `names`, those that are.
+fn unknown_family(name: &str, names: &[&str], path: &Path) -> Error {
+    let problem = match refused::reason(name) {
+        Some(reason) => format!("model type `{name}` is not supported: {reason}"),
+        None => format!("model type `{name}` is not supported: expected one of {}", names.join(", ")),
+    };
+    Error::malformed(path, problem)
 }
 
-impl RopeScaling {
-    fn validate(&self, path: &Path) -> Result<()> {
+/// The family whose `config.json` has this `model_type`.
+fn family(name: &str, path: &Path) -> Result<&'static Family> {
+    Family::of(name).ok_or_else(|| unknown_family(name, &FAMILIES.map(|family| family.name), path))
+}
+
+/// The family whose GGUF files have this `general.architecture`.
+fn family_of_gguf(name: &str, path: &Path) -> Result<&'static Family> {
+    Family::of_gguf(name).ok_or_else(|| unknown_family(name, &FAMILIES.map(|family| family.gguf_name), path))
+}
+
+fn is_positive(x: f64) -> bool {
+    x.is_finite() && x > 0.0
+}
+
+impl RopeParameters {
+    fn validate(&self, head_dim: usize, path: &Path) -> Result<()> {
+        let refuse = |problem: String| Err(Error::malformed(path, problem));
+        if !is_positive(self.theta) {
+            return refuse(format!("rope_theta {} is not a positive number", self.theta));
+        }
+        let rotary_dim = self.rotary_dim;
+        if rotary_dim == 0 || rotary_dim > head_dim || !rotary_dim.is_multiple_of(2) {
+            return refuse(format!(
+                "{rotary_dim} rotated dimensions: expected an even number up to {head_dim}, the head's width"
+            ));
+        }
         let refuse = |problem: String| Err(Error::malformed(path, format!("rope scaling: {problem}")));
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        match self {
-            Self::Linear { factor } | Self::Dynamic { factor, .. } | Self::Llama3 { factor, .. } if !positive(*factor) => {
+        let is_positive_f32 = |factor: &f32| is_positive((*factor).into());
+        let pairs = rotary_dim / 2;
+        match &self.scaling {
+            RopeScaling::Linear { factor }
+            | RopeScaling::Dynamic { factor, .. }
+            | RopeScaling::Llama3 { factor, .. }
+            | RopeScaling::Yarn { factor, .. }
+                if !is_positive(*factor) =>
+            {
                 refuse(format!("`factor` {factor} is not a positive number"))
             }
-            Self::Llama3 { low_freq_factor: low, high_freq_factor: high, .. }
-                if !(positive(*low) && positive(*high) && low < high) =>
+            RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. }
+                if !is_positive(*attention_factor) =>
+            {
+                refuse(format!("`attention_factor` {attention_factor} is not a positive number"))
+            }
+            RopeScaling::Llama3 { low_freq_factor: low, high_freq_factor: high, .. }
+                if !(is_positive(*low) && is_positive(*high) && low < high) =>
             {
                 refuse(format!("expected 0 < low_freq_factor < high_freq_factor, found {low} and {high}"))
             }
-            Self::Factors(factors) if !factors.iter().all(|&factor| positive(factor.into())) => {
+            RopeScaling::Yarn { beta_fast: fast, beta_slow: slow, .. }
+                if !(is_positive(*fast) && is_positive(*slow) && slow <= fast) =>
+            {
+                refuse(format!("expected 0 < beta_slow <= beta_fast, found {slow} and {fast}"))
+            }
+            RopeScaling::Factors(factors) if !factors.iter().all(is_positive_f32) => {
                 refuse("`rope_freqs.weight` holds a factor that is not a positive number".to_owned())
+            }
+            RopeScaling::LongRope { short_factor, long_factor, .. } => {
+                for (name, factors) in [("short_factor", short_factor), ("long_factor", long_factor)] {
+                    if factors.len() != pairs || !factors.iter().all(is_positive_f32) {
+                        let found = factors.len();
+                        return refuse(format!("expected {pairs} positive numbers in `{name}`, found {found} numbers"));
+                    }
+                }
+                Ok(())
             }
             _ => Ok(()),
         }

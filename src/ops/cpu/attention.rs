@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::product::{Matrix, Parallelism, Write, matmul};
 use super::slices::{self, HostSlice};
+use super::softcap;
 use super::vector::{axpy, dot, exp_sum, max, vectorised};
 use crate::Result;
 use crate::ops::segment::{Attention, Gradients, Segment};
@@ -122,7 +123,8 @@ impl<'a> AttentionInputs<'a> {
         let mut p = Vec::new();
         for heads in self.groups_of_heads(segment) {
             let q = self.queries(self.q, segment, kv_head, heads.clone());
-            self.probabilities(segment, &q, &k, &mut p);
+            self.scores(segment, &q, &k, &mut p);
+            self.softmax(segment, &mut p);
             let (rows, y) = (q.len() / d, &mut y[heads.start * segment.queries.len() * d..]);
             let (p, v) = (Matrix::new(&p, rows, keys, keys), Matrix::new(&v, keys, d, d));
             matmul(y, d, Write::Overwrite, p, v, Parallelism::None);
@@ -140,18 +142,25 @@ impl<'a> AttentionInputs<'a> {
             dk: vec![0f32; keys * d],
             dv: vec![0f32; keys * d],
         };
-        let (mut p, mut ds) = (Vec::new(), Vec::new());
+        let (mut p, mut ds, mut scores) = (Vec::new(), Vec::new(), Vec::new());
         for heads in self.groups_of_heads(segment) {
             let (q, dy) =
                 (self.queries(self.q, segment, kv_head, heads.clone()), self.queries(dy, segment, kv_head, heads.clone()));
             let rows = q.len() / d;
             let (q_matrix, dy) = (Matrix::new(&q, rows, d, d), Matrix::new(&dy, rows, d, d));
-            self.probabilities(segment, &q, &k, &mut p);
+            self.scores(segment, &q, &k, &mut p);
+            if self.shape.softcap.is_some() {
+                scores.clone_from(&p);
+            }
+            self.softmax(segment, &mut p);
             // dP = dO·Vᵀ, dV += Pᵀ·dO
             ds.resize(rows * keys, 0.0);
             matmul(&mut ds, keys, Write::Overwrite, dy, v_matrix.t(), Parallelism::None);
             matmul(&mut out.dv, d, Write::Add, Matrix::new(&p, rows, keys, keys).t(), dy, Parallelism::None);
-            softmax_vjp(&p, &mut ds, keys, self.shape.scale() as f32);
+            softmax_vjp(&p, &mut ds, keys, self.shape.scale as f32);
+            if let Some(cap) = self.shape.softcap {
+                softcap_vjp(&scores, &mut ds, cap as f32);
+            }
             // dQ = dS·K, dK += dSᵀ·Q
             let (ds, dq) = (Matrix::new(&ds, rows, keys, keys), &mut out.dq[heads.start * queries * d..]);
             matmul(dq, d, Write::Overwrite, ds, k_matrix, Parallelism::None);
@@ -160,23 +169,30 @@ impl<'a> AttentionInputs<'a> {
         out
     }
 
-    /// Writes the softmax of the scaled scores of some heads' queries `q (G·Q, D)` to `scores (G·Q, S)`: 0 where a key is
-    /// not seen.
-    fn probabilities(&self, segment: &Segment, q: &[f32], k: &[f32], scores: &mut Vec<f32>) {
+    /// Writes the scores of some heads' queries `q (G·Q, D)` to `scores (G·Q, S)`: not scaled yet, or scaled and soft-capped.
+    fn scores(&self, segment: &Segment, q: &[f32], k: &[f32], scores: &mut Vec<f32>) {
         let (d, keys) = (self.shape.head_dim, segment.keys());
         let rows = q.len() / d;
         scores.resize(rows * keys, 0.0);
         let (q, k) = (Matrix::new(q, rows, d, d), Matrix::new(k, keys, d, d));
         matmul(scores, keys, Write::Overwrite, q, k.t(), Parallelism::None);
-        for head in scores.chunks_exact_mut(segment.queries.len() * keys) {
-            self.softmax(segment, head);
+        self.cap(scores);
+    }
+
+    /// Scales and soft-caps scores, where there is a softcap.
+    fn cap(&self, scores: &mut [f32]) {
+        if let Some(cap) = self.shape.softcap {
+            softcap::in_place(scores, (self.shape.scale / cap) as f32, cap as f32);
         }
     }
 
-    /// Scales one head's `scores (Q, S)` and takes the softmax over the keys that each query sees.
+    /// Takes the softmax of some heads' `scores (G·Q, S)` over the keys that each query sees: 0 where a key is not seen.
     fn softmax(&self, segment: &Segment, scores: &mut [f32]) {
-        for (i, row) in scores.chunks_exact_mut(segment.keys()).enumerate() {
-            softmax_row(row, segment.visible(i, self.shape.sliding_window), self.shape.scale() as f32);
+        let scale = if self.shape.softcap.is_none() { self.shape.scale as f32 } else { 1.0 };
+        for head in scores.chunks_exact_mut(segment.queries.len() * segment.keys()) {
+            for (i, row) in head.chunks_exact_mut(segment.keys()).enumerate() {
+                softmax_row(row, segment.visible(i, self.shape.sliding_window), scale);
+            }
         }
     }
 
@@ -213,6 +229,7 @@ impl<'a> AttentionInputs<'a> {
         let mut scores = vec![0f32; queries * segment.keys()];
         for (g, y) in y.chunks_exact_mut(queries * d).enumerate() {
             self.scores_by_rows(segment, kv_head, kv_head * self.shape.group() + g, &mut scores);
+            self.cap(&mut scores);
             self.softmax(segment, &mut scores);
             self.weigh_rows(segment, kv_head, &scores, y);
         }
@@ -285,5 +302,14 @@ fn softmax_vjp(p: &[f32], ds: &mut [f32], keys: usize, scale: f32) {
                 }
             }
         },
+    )
+}
+
+/// Turns the gradient of soft-capped `scores` into that of the scores before.
+fn softcap_vjp(scores: &[f32], ds: &mut [f32], cap: f32) {
+    let inverse = 1.0 / cap;
+    vectorised(
+        #[inline(always)]
+        || ds.iter_mut().zip(scores).for_each(|(ds, score)| *ds *= softcap::slope(*score, inverse)),
     )
 }

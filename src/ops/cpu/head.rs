@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::product::{Matrix, Write, all_threads, matmul};
 use super::slices::{self, HostSlice};
-use super::vector::{exp, exp_sum, max, vectorised};
+use super::softcap;
+use super::vector::{LANES, exp, exp_sum, max, vectorised};
 use super::weight_rows::{WeightRows, for_each_block};
 use crate::Result;
 use crate::ops::prediction::{Gradient, LogProbs, Prediction};
@@ -24,7 +25,13 @@ struct Running {
 }
 
 /// Log-probabilities of predictions whose targets are in the vocabulary. `hidden (R, H)`, stacked `parts (V, H)`
-pub fn forward(hidden: &Tensor, parts: &[WeightRows], predictions: &[Prediction], gradient: Gradient) -> Result<LogProbs> {
+pub fn forward(
+    hidden: &Tensor,
+    (parts, softcap): (&[WeightRows], Option<f64>),
+    predictions: &[Prediction],
+    gradient: Gradient,
+) -> Result<LogProbs> {
+    let cap = softcap.map(|cap| cap as f32);
     let (rows, width) = hidden.dims2()?;
     let hidden = hidden.contiguous()?;
     let hidden = HostSlice::new(&hidden)?;
@@ -38,6 +45,9 @@ pub fn forward(hidden: &Tensor, parts: &[WeightRows], predictions: &[Prediction]
         logits.resize(rows * TILE, 0.0);
         let logits = &mut logits[..rows * tile];
         matmul(logits, tile, Write::Overwrite, h, w.t(), all_threads());
+        if let Some(cap) = cap {
+            logits.par_chunks_mut(tile).for_each(|logits| softcap::in_place(logits, 1.0 / cap, cap));
+        }
         for (prediction, logit) in predictions.iter().zip(&mut target_logits) {
             if let Some(column) = (prediction.target as usize).checked_sub(start).filter(|column| *column < tile) {
                 *logit = logits[prediction.row * tile + column];
@@ -46,7 +56,10 @@ pub fn forward(hidden: &Tensor, parts: &[WeightRows], predictions: &[Prediction]
         if gradient == Gradient::Wanted {
             let rows = logits.par_chunks_mut(tile).zip(&mut running).zip(expected.par_chunks_mut(width));
             rows.for_each(|((logits, running), expected)| {
-                let shrink = absorb(logits, running);
+                let shrink = match cap {
+                    None => absorb(logits, running),
+                    Some(cap) => absorb_capped(logits, running, 1.0 / cap),
+                };
                 if shrink != 1.0 {
                     expected.iter_mut().for_each(|x| *x *= shrink);
                 }
@@ -64,10 +77,14 @@ pub fn forward(hidden: &Tensor, parts: &[WeightRows], predictions: &[Prediction]
     for (row, running) in expected.chunks_exact_mut(width).zip(&running) {
         row.iter_mut().for_each(|x| *x /= running.sum);
     }
+    let slopes = cap.filter(|_| gradient == Gradient::Wanted).map(|cap| {
+        let slopes = target_logits.iter().map(|z| softcap::slope(*z, 1.0 / cap));
+        Tensor::from_iter(slopes, &Device::Cpu)
+    });
     let log_probs = predictions.iter().zip(target_logits).map(|(p, z)| z - running[p.row].max - running[p.row].sum.ln());
     let log_probs = Tensor::from_iter(log_probs, &Device::Cpu)?;
     let expected = (gradient == Gradient::Wanted).then(|| slices::tensor(expected, (rows, width))).transpose()?;
-    Ok(LogProbs { log_probs, expected })
+    Ok(LogProbs { log_probs, expected, slopes: slopes.transpose()? })
 }
 
 /// Takes a row of a tile into the running sum and turns its logits into exp(z − max). Returns the factor by which what was
@@ -79,6 +96,29 @@ fn absorb(logits: &mut [f32], running: &mut Running) -> f32 {
             let highest = running.max.max(max(logits));
             let shrink = if running.max == highest { 1.0 } else { exp(running.max - highest) };
             running.sum = running.sum * shrink + exp_sum(logits, highest);
+            running.max = highest;
+            shrink
+        },
+    )
+}
+
+/// As [`absorb`], of soft-capped logits: turns them into exp(z − max)·(1 − (z·inverse)²), where `inverse` is 1 / cap. The
+/// running sum is that of the exponentials alone.
+fn absorb_capped(logits: &mut [f32], running: &mut Running, inverse: f32) -> f32 {
+    vectorised(
+        #[inline(always)]
+        || {
+            let highest = running.max.max(max(logits));
+            let shrink = if running.max == highest { 1.0 } else { exp(running.max - highest) };
+            let mut sums = [0f32; LANES];
+            for chunk in logits.chunks_mut(LANES) {
+                for (sum, z) in sums.iter_mut().zip(chunk) {
+                    let e = exp(*z - highest);
+                    *sum += e;
+                    *z = e * softcap::slope(*z, inverse);
+                }
+            }
+            running.sum = running.sum * shrink + sums.iter().sum::<f32>();
             running.max = highest;
             shrink
         },

@@ -1,17 +1,20 @@
 //! RMSNorm of f32 rows, one pass over memory.
 
+use std::borrow::Cow;
+
 use candle_core::Tensor;
 
 use super::slices::{self, HostSlice};
 use super::vector::{dot, dot3, vectorised};
 use crate::Result;
+use crate::ops::rms_norm::RmsNorm;
 
-/// `x (T, H)`, `weight (H)` → `(T, H)`.
-pub fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+/// `x (T, H)` → `(T, H)`.
+pub fn forward(norm: &RmsNorm, x: &Tensor) -> Result<Tensor> {
     let (rows, hidden) = x.dims2()?;
     let x = x.contiguous()?;
-    let (x, w) = (HostSlice::new(&x)?, HostSlice::new(weight)?);
-    let (x, w) = (&*x, &*w);
+    let (x, w) = (HostSlice::new(&x)?, HostSlice::new(&norm.weight)?);
+    let (x, w, eps) = (&*x, &*factors(&w, norm.offset), norm.eps as f32);
     let y = slices::rows(rows, hidden, |row, y| {
         let x = &x[row * hidden..][..hidden];
         vectorised(
@@ -28,11 +31,11 @@ pub fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
 }
 
 /// \[residual +\] the gradient of x. `x`, `dy` and `residual (T, H)` → `(T, H)`.
-pub fn vjp(x: &Tensor, weight: &Tensor, eps: f32, dy: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+pub fn vjp(norm: &RmsNorm, x: &Tensor, dy: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
     let (rows, hidden) = x.dims2()?;
     let (x, dy) = (x.contiguous()?, dy.contiguous()?);
-    let (x, w, dy) = (HostSlice::new(&x)?, HostSlice::new(weight)?, HostSlice::new(&dy)?);
-    let (x, w, dy) = (&*x, &*w, &*dy);
+    let (x, w, dy) = (HostSlice::new(&x)?, HostSlice::new(&norm.weight)?, HostSlice::new(&dy)?);
+    let (x, w, dy, eps) = (&*x, &*factors(&w, norm.offset), &*dy, norm.eps as f32);
     let residual = residual.map(Tensor::contiguous).transpose()?;
     let residual = residual.as_ref().map(HostSlice::new).transpose()?;
     let residual = residual.as_deref();
@@ -53,6 +56,14 @@ pub fn vjp(x: &Tensor, weight: &Tensor, eps: f32, dy: &Tensor, residual: Option<
         )
     });
     slices::tensor(dx, (rows, hidden))
+}
+
+/// offset + w, element by element.
+fn factors(weight: &[f32], offset: f32) -> Cow<'_, [f32]> {
+    match offset == 0.0 {
+        true => Cow::Borrowed(weight),
+        false => weight.iter().map(|w| offset + w).collect(),
+    }
 }
 
 /// 1 / √(mean(x²) + eps).

@@ -18,15 +18,38 @@ pub enum RowOrder {
         /// Number of heads that the rows belong to.
         heads: usize,
     },
+    /// The rotated dimensions in front in each head, halves after each other. The model wants the first halves of the rotated
+    /// and of the other dimensions, then the second halves, so that rows i and i + D/2 are a pair everywhere.
+    PartlyRotated {
+        /// Number of heads that the rows belong to.
+        heads: usize,
+        /// Number of rotated dimensions of a head.
+        rotary_dim: usize,
+    },
 }
 
 impl RowOrder {
     /// The row of the file that is row `wanted` of `rows`.
     pub fn stored(self, wanted: usize, rows: usize) -> usize {
-        let Self::Interleaved { heads } = self else { return wanted };
-        let (width, half) = (rows / heads, rows / heads / 2);
-        let (head, within) = (wanted / width, wanted % width);
-        head * width + 2 * (within % half) + within / half
+        match self {
+            Self::Plain => wanted,
+            Self::Interleaved { heads } => {
+                let (width, half) = (rows / heads, rows / heads / 2);
+                let (head, within) = (wanted / width, wanted % width);
+                head * width + 2 * (within % half) + within / half
+            }
+            Self::PartlyRotated { heads, rotary_dim } => {
+                let (width, half) = (rows / heads, rows / heads / 2);
+                let (head, within) = (wanted / width, wanted % width);
+                let (second, pair, rotated) = (within / half, within % half, rotary_dim / 2);
+                let of_head = if pair < rotated {
+                    second * rotated + pair
+                } else {
+                    rotary_dim + second * (half - rotated) + pair - rotated
+                };
+                head * width + of_head
+            }
+        }
     }
 }
 

@@ -14,9 +14,10 @@ const THREADS: usize = 128;
 /// The widest head that kernels are made for.
 pub const MAX_HEAD_DIM: usize = WIDEST.forward.width;
 
-/// How a kernel cuts its work: what kernels/attention*.cu have as arguments of their templates.
+/// How a kernel cuts its work: what kernels/attention*.cuh have as arguments of their templates.
 #[derive(Debug, Clone, Copy)]
 struct AttentionKernel {
+    /// Its name without the width.
     name: &'static str,
     /// The widest head dimension that the kernel takes.
     width: usize,
@@ -36,51 +37,65 @@ struct Kernels {
     vjp_kv: AttentionKernel,
 }
 
-/// Kernels for f32 elements, and for heads too wide for tensor cores. `[rows, keys]` are those of forward's tiles,
+/// Kernels for f32 elements. `[rows, keys]` are those of forward's tiles,
 /// `gradient` those of the gradients' tiles.
-const fn wide(names: [&'static str; 3], width: usize, [rows, keys]: [usize; 2], gradient: usize) -> Kernels {
+const fn full(width: usize, [rows, keys]: [usize; 2], gradient: usize) -> Kernels {
     // Tiles of f32; four numbers of padding a row keep the memory's banks apart.
     let (tiles, scores) = ((rows + keys) * (width + 4), rows * (keys + 4));
     let (gradient_tiles, gradient_scores) = (4 * gradient * (width + 4), gradient * (gradient + 4));
-    let [forward, vjp_q, vjp_kv] = names;
+    let (of_q, of_kv) = (gradient_tiles + gradient_scores, gradient_tiles + 2 * gradient_scores);
     Kernels {
-        forward: AttentionKernel { name: forward, width, rows, shared_floats: tiles + scores },
+        forward: AttentionKernel { name: FORWARD, width, rows, shared_floats: tiles + scores },
         few: None,
-        vjp_q: AttentionKernel { name: vjp_q, width, rows: gradient, shared_floats: gradient_tiles + gradient_scores },
-        vjp_kv: AttentionKernel { name: vjp_kv, width, rows: gradient, shared_floats: gradient_tiles + 2 * gradient_scores },
+        vjp_q: AttentionKernel { name: VJP_Q, width, rows: gradient, shared_floats: of_q },
+        vjp_kv: AttentionKernel { name: VJP_KV, width, rows: gradient, shared_floats: of_kv },
     }
 }
 
 /// Kernels for 16-bit elements, on tensor cores.
-const fn tensor(names: [&'static str; 3], width: usize) -> Kernels {
+const fn tensor(width: usize) -> Kernels {
     // Rows of elements with eight of padding; two in an f32.
     let row = (width + 8) / 2;
-    let [forward, vjp_q, vjp_kv] = names;
     Kernels {
         // Two tiles of 64 keys, where the 64 rows of queries lie before them.
-        forward: AttentionKernel { name: forward, width, rows: 64, shared_floats: 2 * 64 * row },
+        forward: AttentionKernel { name: FORWARD, width, rows: 64, shared_floats: 2 * 64 * row },
         few: None,
-        vjp_q: AttentionKernel { name: vjp_q, width, rows: 64, shared_floats: 64 * row },
+        vjp_q: AttentionKernel { name: VJP_Q, width, rows: 64, shared_floats: 64 * row },
         // Two tiles of 16 keys, and two of queries for each of four warps.
-        vjp_kv: AttentionKernel { name: vjp_kv, width, rows: 16, shared_floats: 10 * 16 * row },
+        vjp_kv: AttentionKernel { name: VJP_KV, width, rows: 16, shared_floats: 10 * 16 * row },
     }
 }
 
-const NAMES_64: [&str; 3] = ["attention_64", "attention_vjp_q_64", "attention_vjp_kv_64"];
-const NAMES_128: [&str; 3] = ["attention_128", "attention_vjp_q_128", "attention_vjp_kv_128"];
-const NAMES_256: [&str; 3] = ["attention_256", "attention_vjp_q_256", "attention_vjp_kv_256"];
+/// Kernels for 16-bit elements, on tensor cores, of heads whose gradients two warps share.
+const fn shared_by_warps(width: usize) -> Kernels {
+    // Of four warps, numbers of f32 that each of 32 threads shows the others.
+    let (row, shown) = ((width + 8) / 2, 4 * 32);
+    Kernels {
+        // Two tiles of 32 keys, where the 64 rows of queries lie before them.
+        forward: AttentionKernel { name: FORWARD, width, rows: 64, shared_floats: 64 * row },
+        few: None,
+        // The same with 32 rows of queries and 32 of gradients, and products (16, 32) of each warp.
+        vjp_q: AttentionKernel { name: VJP_Q, width, rows: 32, shared_floats: 64 * row + 16 * shown },
+        // Two tiles of 32 queries, and products (16, 16) of each warp.
+        vjp_kv: AttentionKernel { name: VJP_KV, width, rows: 16, shared_floats: 64 * row + 8 * shown },
+    }
+}
 
-const WIDEST: Kernels = wide(NAMES_256, 256, [16, 16], 8);
-const TENSOR: [Kernels; 3] = [tensor(NAMES_64, 64), tensor(NAMES_128, 128), WIDEST];
+const FORWARD: &str = "attention";
+const VJP_Q: &str = "attention_vjp_q";
+const VJP_KV: &str = "attention_vjp_kv";
+
+const WIDEST: Kernels = full(256, [16, 16], 8);
+const TENSOR: [Kernels; 3] = [tensor(64), tensor(128), shared_by_warps(256)];
 const F32: [Kernels; 3] = [
-    Kernels { few: Some(few("attention_few_64", 64)), ..wide(NAMES_64, 64, [32, 32], 32) },
-    Kernels { few: Some(few("attention_few_128", 128)), ..wide(NAMES_128, 128, [32, 32], 16) },
+    Kernels { few: Some(few(64)), ..full(64, [32, 32], 32) },
+    Kernels { few: Some(few(128)), ..full(128, [32, 32], 16) },
     WIDEST,
 ];
 
 /// A kernel for segments of few queries.
-const fn few(name: &'static str, width: usize) -> AttentionKernel {
-    AttentionKernel { name, ..wide([name, "", ""], width, [8, 32], 8).forward }
+const fn few(width: usize) -> AttentionKernel {
+    AttentionKernel { name: "attention_few", ..full(width, [8, 32], 8).forward }
 }
 
 /// `q (Q, N·D)`, `k` and `v (T, K·D)` → `(Q, N·D)`.
@@ -156,21 +171,26 @@ fn kernels_of(shape: &Attention, q: &Tensor) -> Kernels {
 }
 
 /// The last parameters of every kernel.
-fn parameters<'a>(shape: &Attention) -> Result<[Argument<'a>; 5]> {
+fn parameters<'a>(shape: &Attention) -> Result<[Argument<'a>; 6]> {
     Ok([
         Argument::size(shape.kv_heads)?,
         Argument::size(shape.group())?,
         Argument::size(shape.head_dim)?,
         Argument::U32(shape.sliding_window.and_then(|window| u32::try_from(window).ok()).unwrap_or(u32::MAX)),
-        Argument::F32(shape.scale() as f32),
+        Argument::F32(shape.scale as f32),
+        Argument::F32(shape.softcap.unwrap_or(0.0) as f32),
     ])
 }
 
 /// The launch of a kernel.
 fn call<'a>(shape: &Attention, kernel: AttentionKernel, q: &Tensor, tiles: usize) -> Call<'a> {
-    let (name, shared_floats) = (kernel.name.into(), kernel.shared_floats);
+    let AttentionKernel { name, width, shared_floats, .. } = kernel;
+    let (module, name) = match shape.softcap {
+        None => (Module::Attention, format!("{name}_{width}")),
+        Some(_) => (Module::AttentionCapped, format!("{name}_capped_{width}")),
+    };
     let (dtype, grid) = (q.dtype(), [tiles, shape.kv_heads]);
-    Call { module: Module::Attention, name, dtype, grid, threads: THREADS, shared_floats, arguments: vec![] }
+    Call { module, name, dtype, grid, threads: THREADS, shared_floats, arguments: vec![] }
 }
 
 /// Number of tiles of up to `size` rows in runs of these lengths, where each unit of a length stands for `each` rows.

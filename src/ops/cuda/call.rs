@@ -13,8 +13,8 @@ const ROW_THREADS: usize = 256;
 pub(crate) enum Module {
     /// RMSNorm.
     Norm,
-    /// SwiGLU.
-    Swiglu,
+    /// Gated activations.
+    Gated,
     /// Rotary position embedding.
     Rope,
     /// Log-probabilities.
@@ -27,6 +27,8 @@ pub(crate) enum Module {
     Rows,
     /// Attention, a file for each element type.
     Attention,
+    /// Attention with soft-capped scores, as well.
+    AttentionCapped,
 }
 
 impl Module {
@@ -35,7 +37,7 @@ impl Module {
     pub(super) fn source(self, dtype: DType) -> &'static str {
         match (self, dtype) {
             (Self::Norm, _) => "norm",
-            (Self::Swiglu, _) => "swiglu",
+            (Self::Gated, _) => "gated",
             (Self::Rope, _) => "rope",
             (Self::Head, _) => "head",
             (Self::Loss, _) => "loss",
@@ -44,6 +46,9 @@ impl Module {
             (Self::Attention, DType::F16) => "attention_f16",
             (Self::Attention, DType::BF16) => "attention_bf16",
             (Self::Attention, _) => "attention_f32",
+            (Self::AttentionCapped, DType::F16) => "attention_capped_f16",
+            (Self::AttentionCapped, DType::BF16) => "attention_capped_bf16",
+            (Self::AttentionCapped, _) => "attention_capped_f32",
         }
     }
 }
@@ -194,7 +199,7 @@ impl<'a> Call<'a> {
 
     /// Whether the kernel reads 16 bytes at a time where a row's length is a multiple of that.
     fn takes_sixteen_bytes(&self) -> bool {
-        matches!(self.module, Module::Norm | Module::Swiglu | Module::Attention)
+        matches!(self.module, Module::Norm | Module::Gated | Module::Attention | Module::AttentionCapped)
     }
 
     pub(super) fn problem(&self, problem: &str) -> crate::Error {

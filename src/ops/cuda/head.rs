@@ -39,14 +39,15 @@ impl PredictionTables {
 pub fn forward(
     (launcher, tables): (&dyn Launcher, &PredictionTables),
     hidden: &Tensor,
-    weight: &Tensor,
+    (weight, softcap): (&Tensor, Option<f64>),
     count: usize,
     gradient: Gradient,
 ) -> Result<LogProbs> {
     let ((rows, width), (vocab, _)) = (hidden.dims2()?, weight.dims2()?);
     check_lengths(tables, rows, count)?;
-    // One number more than predictions, since a device cannot allocate no memory.
-    let log_probs = Tensor::zeros(count + 1, DType::F32, hidden.device())?;
+    // The slopes of a softcap come behind the log-probabilities. One number more, since a device cannot allocate no memory.
+    let numbers = if softcap.is_some() { 2 * count } else { count };
+    let numbers = Tensor::zeros(numbers + 1, DType::F32, hidden.device())?;
     let chunk = (LOGITS / (vocab * DType::F32.size_in_bytes()).max(1)).max(1);
     let mut expected = Vec::new();
     for chunk in tiles(rows, chunk) {
@@ -54,17 +55,24 @@ pub fn forward(
         let logits = product(launcher, &hidden.narrow(0, start, len)?, weight, None, DType::F32)?; // (len, V)
         // Nothing is written where no gradient is wanted.
         let probabilities = if gradient == Gradient::Wanted { (len, vocab) } else { (1, 1) };
-        let arguments = vec![
+        let mut arguments = vec![
             Argument::Read(&logits, Element::F32),
             Argument::Read(&tables.starts, Element::U32),
             Argument::Read(&tables.targets, Element::U32),
-            Argument::Update(&log_probs, Element::F32),
+            Argument::Update(&numbers, Element::F32),
             Argument::output(probabilities),
             Argument::size(vocab)?,
             Argument::size(start)?,
             Argument::U32(u32::from(gradient == Gradient::Wanted)),
         ];
-        let by_row = Call::by_row(Module::Head, "log_probs", hidden, [len, vocab]).with(arguments);
+        let name = match softcap {
+            None => "log_probs",
+            Some(cap) => {
+                arguments.extend([Argument::F32(cap as f32), Argument::size(count)?]);
+                "log_probs_capped"
+            }
+        };
+        let by_row = Call::by_row(Module::Head, name, hidden, [len, vocab]).with(arguments);
         let call = Call { threads: VOCABULARY_THREADS, shared_floats: VOCABULARY_THREADS / 32, ..by_row };
         let probabilities = call.launch_for_one(launcher)?;
         if gradient == Gradient::Wanted {
@@ -76,7 +84,8 @@ pub fn forward(
         Gradient::Wanted if rows == 0 => Some(Tensor::zeros((0, width), hidden.dtype(), hidden.device())?),
         Gradient::Wanted => Some(Tensor::cat(&expected, 0)?),
     };
-    Ok(LogProbs { log_probs: log_probs.narrow(0, 0, count)?, expected })
+    let slopes = softcap.filter(|_| gradient == Gradient::Wanted).map(|_| numbers.narrow(0, count, count));
+    Ok(LogProbs { log_probs: numbers.narrow(0, 0, count)?, expected, slopes: slopes.transpose()? })
 }
 
 /// Refuses tables of other sizes: a kernel would read past their end.
@@ -90,7 +99,7 @@ fn check_lengths(tables: &PredictionTables, rows: usize, predictions: usize) -> 
 /// The gradient of the hidden states, given that of each prediction, `gradients (P,)`. `expected (R, H)` → `(R, H)`
 pub fn vjp(
     (launcher, tables): (&dyn Launcher, &PredictionTables),
-    expected: &Tensor,
+    (expected, slopes): (&Tensor, Option<&Tensor>),
     weight: &Tensor,
     gradients: &Tensor,
 ) -> Result<Tensor> {
@@ -102,8 +111,10 @@ pub fn vjp(
         Argument::Read(&tables.starts, Element::U32),
         Argument::Read(&tables.targets, Element::U32),
         Argument::Read(gradients, Element::F32),
+        Argument::Read(slopes.unwrap_or(gradients), Element::F32), // not read where there are none
         Argument::output((rows, width)),
         Argument::size(width)?,
+        Argument::U32(u32::from(slopes.is_some())),
     ];
     let by_row = Call::by_row(Module::Head, "log_probs_vjp", expected, [rows, width]).with(arguments);
     Call { shared_floats: 0, ..by_row }.launch_for_one(launcher)

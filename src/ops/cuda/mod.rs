@@ -13,13 +13,13 @@ mod call;
 mod driver;
 #[cfg(test)]
 mod emulator;
+pub mod gated;
 pub mod head;
 pub mod linear;
 pub mod norm;
 pub mod rope;
 pub mod rows;
 mod segment_tables;
-pub mod swiglu;
 #[cfg(test)]
 mod tests;
 

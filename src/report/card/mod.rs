@@ -61,7 +61,9 @@ pub fn model_card(vector: &SteeringVector, file: &str, epochs: &[EpochRecord], c
     out += &results(training, epochs, curve);
     out += &settings_table(training);
     out += &contents(vector, file, training);
-    out += if is_caa(training) { CAA_CITATION } else { CITATION };
+    if let Some(source) = citation(training) {
+        out += &format!("## Citation\n\n{source}\n");
+    }
     out
 }
 
@@ -159,12 +161,23 @@ fn introduction(vector: &SteeringVector, base: &Base, training: &Value) -> Strin
     )
 }
 
+/// What the run minimised, by name.
+fn objective(training: &Value) -> &str {
+    training.get("objective").and_then(Value::as_str).unwrap_or("bipo")
+}
+
 /// Says how the vector was made.
 fn method(training: &Value) -> String {
     if !is_caa(training) {
-        return "Learned by bi-directional preference optimisation \
-                ([BiPO, arXiv 2406.00045](https://arxiv.org/abs/2406.00045))."
-            .to_owned();
+        let method = match objective(training) {
+            "dpo" => "direct preference optimisation ([DPO, arXiv 2305.18290](https://arxiv.org/abs/2305.18290))",
+            "simpo" => {
+                "simple preference optimisation, which has no reference ([SimPO, arXiv 2405.14734](https://arxiv.org/abs/2405.14734))"
+            }
+            "lm" => "language modelling on the chosen responses",
+            _ => "bi-directional preference optimisation ([BiPO, arXiv 2406.00045](https://arxiv.org/abs/2406.00045))",
+        };
+        return format!("Learned by {method}.");
     }
     let place = match training.get("caa_positions").and_then(Value::as_str) {
         Some("last") => "at the last token of each before its end of turn",
@@ -308,11 +321,26 @@ fn contents(vector: &SteeringVector, file: &str, training: &Value) -> String {
            `training.svg` and `training.png` its curve, `config.json` the settings.\n\n"
 }
 
-const CITATION: &str = "## Citation\n\nCao et al., *Personalized Steering of Large Language Models: Versatile Steering Vectors \
-                        Through Bi-directional Preference Optimization*, NeurIPS 2024, arXiv 2406.00045.\n";
-
-const CAA_CITATION: &str = "## Citation\n\nRimsky et al., *Steering Llama 2 via Contrastive Activation Addition*, ACL 2024, \
-                            arXiv 2312.06681.\n";
+/// The paper that describes how the vector was made.
+fn citation(training: &Value) -> Option<&'static str> {
+    if is_caa(training) {
+        return Some("Rimsky et al., *Steering Llama 2 via Contrastive Activation Addition*, ACL 2024, arXiv 2312.06681.");
+    }
+    match objective(training) {
+        "lm" => None,
+        "dpo" => Some(
+            "Rafailov et al., *Direct Preference Optimization: Your Language Model is Secretly a Reward Model*, NeurIPS 2023, \
+             arXiv 2305.18290.",
+        ),
+        "simpo" => Some(
+            "Meng et al., *SimPO: Simple Preference Optimization with a Reference-Free Reward*, NeurIPS 2024, arXiv 2405.14734.",
+        ),
+        _ => Some(
+            "Cao et al., *Personalized Steering of Large Language Models: Versatile Steering Vectors Through Bi-directional \
+             Preference Optimization*, NeurIPS 2024, arXiv 2406.00045.",
+        ),
+    }
+}
 
 /// Returns the settings of a vector's `training` metadata in order, with readable names and values on one line. Data sets and
 /// outcomes are left out; see [`dataset`] and [`outcome_line`].

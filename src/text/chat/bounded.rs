@@ -22,7 +22,7 @@ const MAX_GROWTH_BYTES: u64 = 256 << 20;
 const STACK_BYTES: usize = 256 << 20;
 
 /// Why a template gave no result.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RenderFailure {
     /// The template took too long, or too much memory.
     Exhausted(String),

@@ -1,7 +1,8 @@
-//! The Jinja environment that Hugging Face chat templates expect: trimmed blocks, Python's string methods, `raise_exception`,
+//! The Jinja environment that Hugging Face chat templates expect: trimmed blocks, Python's text and string methods, `raise_exception`,
 //! `strftime_now`, `tojson` without HTML escapes, loop controls, `{% generation %}`. It limits a template's instructions and
 //! output.
 
+use std::borrow::Cow;
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::io;
@@ -11,7 +12,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State};
 use serde::Serialize;
 
 use super::bounded::RenderFailure;
-use super::limits;
+use super::{limits, python};
 
 /// Largest number of instructions of a rendering; a conversation of a thousand turns takes a few hundred thousand.
 const MAX_INSTRUCTIONS: u64 = 2_000_000;
@@ -30,10 +31,20 @@ pub fn environment() -> Environment<'static> {
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", to_json);
+    environment.add_filter(
+        "string",
+        |value: &Value| if value.as_str().is_some() { value.clone() } else { python::text(value).into() },
+    );
+    environment.add_test("iterable", |value: &Value| python::is_iterable(value));
     // Without debug information an error keeps no values, so that they are dropped on the thread with the large stack.
     environment.set_debug(false);
     limits::guard(&mut environment);
     environment
+}
+
+/// Returns the source with line feeds as the only ends of lines, as Jinja in Python reads it.
+pub fn with_line_feeds(source: &str) -> Cow<'_, str> {
+    if source.contains('\r') { source.replace("\r\n", "\n").replace('\r', "\n").into() } else { source.into() }
 }
 
 /// Replaces `{% generation %}` … `{% endgeneration %}`, which only mark the assistant's words, by `{% if true %}` … `{% endif
@@ -152,14 +163,13 @@ fn strftime_now(format: &str) -> Result<String, Error> {
     Ok(text)
 }
 
-/// Writes constants as Python does, and everything else as minijinja does.
+/// Writes constants, numbers, lists and dicts as Python does, and everything else as minijinja does.
 fn write_as_python(out: &mut Output, state: &State, value: &Value) -> Result<(), Error> {
+    use ValueKind::{Bool, Iterable, Map, None, Number, Seq};
     match value.kind() {
-        ValueKind::None => out.write_str("None")?,
-        ValueKind::Bool => out.write_str(if value.is_true() { "True" } else { "False" })?,
-        _ => return minijinja::escape_formatter(out, state, value),
+        None | Bool | Number | Seq | Iterable | Map => Ok(python::write(out, value)?),
+        _ => minijinja::escape_formatter(out, state, value),
     }
-    Ok(())
 }
 
 /// Returns what Python's `json.dumps(value, ensure_ascii=False, indent=indent)` returns.

@@ -7,27 +7,45 @@ mod bounded;
 mod builtin;
 mod jinja;
 mod limits;
+mod python;
 mod spans;
+mod turn;
 
 pub use spans::Content;
+pub use turn::{AssistantTurn, Trim};
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bounded::RenderFailure;
+use minijinja::value::merge_maps;
 use minijinja::{Environment, context};
 use serde_json::Value;
 
 use crate::data::Message;
 use crate::error::{Error, Result};
-use crate::machine::files::{LARGEST_TEXT, read_input};
+use crate::machine::files::{LARGEST_TEXT, read_input, without_bom};
 
-/// A compiled template, and the two special tokens that it can refer to.
+/// A compiled template, and the special tokens and variables that it can refer to.
 #[derive(Debug)]
 pub struct ChatTemplate {
     name: String,
     environment: Arc<Environment<'static>>,
     bos_token: Option<String>,
     eos_token: Option<String>,
+    variables: BTreeMap<String, Value>,
+    /// Why a rendering was given up. There is no other one then, since the thread of the first may still be taking memory.
+    given_up: OnceLock<RenderFailure>,
+}
+
+/// What a rendering ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The place where the assistant's answer begins.
+    Answer,
+    /// The last message.
+    LastMessage,
 }
 
 impl ChatTemplate {
@@ -49,7 +67,7 @@ impl ChatTemplate {
     /// Compiles a template from its Jinja text. `name` is its name in errors.
     pub fn from_source(name: &str, source: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
         let mut environment = jinja::environment();
-        let (key, source) = (name.to_owned(), jinja::without_generation_tags(source));
+        let (key, source) = (name.to_owned(), jinja::without_generation_tags(&jinja::with_line_feeds(source)));
         let environment = bounded::run(move || environment.add_template_owned(key, source).map(|()| environment))
             .unwrap_or_else(|failure| Err(jinja::failed(failure)))
             .map_err(|error| Error::malformed(format!("chat template {name}"), jinja::describe(&error)))?;
@@ -58,7 +76,14 @@ impl ChatTemplate {
             environment: Arc::new(environment),
             bos_token: bos_token.map(str::to_owned),
             eos_token: eos_token.map(str::to_owned),
+            variables: BTreeMap::new(),
+            given_up: OnceLock::new(),
         })
+    }
+
+    /// Passes these variables to the template from now on, as `chat_template_kwargs` does elsewhere.
+    pub fn set_variables(&mut self, variables: impl IntoIterator<Item = (String, Value)>) {
+        self.variables.extend(variables);
     }
 
     /// Compiles a template from a Jinja file.
@@ -67,7 +92,7 @@ impl ChatTemplate {
         let source = String::from_utf8(bytes).map_err(|_| {
             Error::malformed(path, "not UTF-8 text: a chat template is a Jinja file, or one of the built-in names")
         })?;
-        Self::from_source(&path.display().to_string(), &source, bos_token, eos_token)
+        Self::from_source(&path.display().to_string(), without_bom(&source), bos_token, eos_token)
     }
 
     /// Returns the name of the template in errors.
@@ -77,7 +102,7 @@ impl ChatTemplate {
 
     /// Renders the text of the prompt, up to the place where the assistant's answer begins.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
-        let error = match self.try_render(messages) {
+        let error = match self.try_render(messages, Until::Answer) {
             Ok(text) => return Ok(text),
             Err(error) => error,
         };
@@ -85,7 +110,7 @@ impl ChatTemplate {
             return Err(Error::malformed(format!("chat template {}", self.name), jinja::describe(&error)));
         };
         let refuses_system = match messages {
-            [first, rest @ ..] => first.is_system() && self.try_render(rest).is_ok(),
+            [first, rest @ ..] => first.is_system() && self.try_render(rest, Until::Answer).is_ok(),
             [] => false,
         };
         Err(Error::argument(if refuses_system {
@@ -106,7 +131,7 @@ impl ChatTemplate {
         if messages.iter().all(|message| message.role != role) {
             return Ok((text, Vec::new()));
         }
-        let located = match self.try_render(&spans::marked(messages)) {
+        let located = match self.try_render(&spans::marked(messages), Until::Answer) {
             Ok(marked) => spans::locate(&text, &marked, messages),
             Err(_) => None,
         };
@@ -125,21 +150,29 @@ impl ChatTemplate {
         }
     }
 
-    fn try_render(&self, messages: &[Message]) -> Result<String, minijinja::Error> {
-        let context = context! {
-            messages => messages,
-            add_generation_prompt => true,
-            tools => (),
-            documents => (),
-            ..self.special_tokens()
-        };
+    fn try_render(&self, messages: &[Message], until: Until) -> Result<String, minijinja::Error> {
+        if let Some(failure) = self.given_up.get() {
+            return Err(jinja::failed(failure.clone()));
+        }
+        // Of two with the same name, the last counts.
+        let context = merge_maps([
+            self.special_tokens(),
+            context! { tools => (), documents => () },
+            minijinja::Value::from_serialize(&self.variables),
+            context! { messages => messages, add_generation_prompt => until == Until::Answer },
+        ]);
         let (name, environment) = (self.name.clone(), Arc::clone(&self.environment));
         let render = move || -> Result<String, minijinja::Error> {
             let mut prompt = jinja::LimitedText::default();
             environment.get_template(&name)?.render_captured_to(context, &mut prompt)?;
             Ok(prompt.into_string())
         };
-        bounded::run(render).unwrap_or_else(|failure| Err(jinja::failed(failure)))
+        bounded::run(render).unwrap_or_else(|failure| {
+            if matches!(failure, RenderFailure::Exhausted(_)) {
+                self.given_up.get_or_init(|| failure.clone());
+            }
+            Err(jinja::failed(failure))
+        })
     }
 
     /// Returns the special tokens that exist. The others must be undefined, since templates test `bos_token is defined`.

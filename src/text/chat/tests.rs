@@ -156,6 +156,18 @@ fn a_template_whose_values_grow_without_measure_is_stopped() {
 }
 
 #[test]
+fn a_template_that_was_given_up_is_not_run_again() {
+    let doubles = "{% set ns = namespace(s='xx') %}{% for i in range(29) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}";
+    let template = from_source(doubles).unwrap();
+    let user = [Message::new("user", "Hi")];
+    let first = message_of(template.render(&user));
+    assert!(template.given_up.get().is_some(), "{first}");
+    let started = std::time::Instant::now();
+    assert_eq!(message_of(template.render(&user)), first);
+    assert!(started.elapsed().as_millis() < 100);
+}
+
+#[test]
 fn deeply_nested_values_are_written_and_dropped() {
     let nests = "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor %}done";
     assert_eq!(render(nests).unwrap(), "done");
@@ -291,4 +303,43 @@ fn a_template_that_rewrites_or_drops_contents_is_refused_where_they_must_be_foun
     assert_eq!(found("{% for m in messages[:2] %}{{ m.content }}|{% endfor %}", "assistant").unwrap().1.len(), 2);
     // Without a message of the role, nothing is located.
     assert_eq!(found("{{ messages | tojson }}", "system").unwrap().1, []);
+}
+
+fn case(name: &str) -> ChatTemplate {
+    let path = format!("{}/tests/fixtures/cases/templates/{name}.jinja", env!("CARGO_MANIFEST_DIR"));
+    ChatTemplate::from_file(Path::new(&path), Some("<s>"), Some("</s>")).unwrap()
+}
+
+/// The texts are what transformers renders.
+#[test]
+fn pythons_truth_and_text_and_its_ends_of_lines_are_kept() {
+    let user = [Message::new("user", "Hi")];
+    for (name, expected) in [
+        ("template-none-is-iterable", "<user>Hi\n<assistant>"),
+        ("template-crlf", "<user>\nHi\n<assistant>\n"),
+        ("prints-python", "enabled: True, tools: None, roles: ['role', 'content']\nHi"),
+    ] {
+        assert_eq!(case(name).render(&user).unwrap(), expected, "{name}");
+    }
+    assert_eq!(render("{{ (true | string) ~ (none | string) ~ ('a' | string) }}").unwrap(), "TrueNonea");
+    assert_eq!(render("{{ none is iterable }} {{ nothing is iterable }} {{ 'a' is iterable }}").unwrap(), "False True True");
+    assert_eq!(render("a\rb\r\nc").unwrap(), "a\nb\nc");
+    assert_eq!(render("{{ 1e16 }} {{ [1.5, none] }}").unwrap(), "1e+16 [1.5, None]");
+}
+
+#[test]
+fn a_byte_order_mark_before_a_template_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.jinja");
+    std::fs::write(&path, "\u{feff}{{ messages[0].content }}").unwrap();
+    let template = ChatTemplate::from_file(&path, None, None).unwrap();
+    assert_eq!(template.render(&[Message::new("user", "Hi")]).unwrap(), "Hi");
+}
+
+#[test]
+fn variables_reach_the_template_and_do_not_replace_its_messages() {
+    let mut template = from_source("{{ messages[0].content }} {{ effort }} {{ tools }} {{ add_generation_prompt }}").unwrap();
+    let variables = [("effort", "low".into()), ("messages", Value::Null), ("tools", serde_json::json!(["t"]))];
+    template.set_variables(variables.map(|(name, value)| (name.to_owned(), value)));
+    assert_eq!(template.render(&[Message::new("user", "Hi")]).unwrap(), "Hi low ['t'] True");
 }

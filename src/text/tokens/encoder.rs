@@ -1,5 +1,5 @@
 //! Encodes prompts and preference pairs as the reference trainer does: prompt and response tokenised together and split where
-//! the prompt's own tokens end, BOS in front once, EOS behind once, longer pairs truncated.
+//! the prompt's own tokens end, BOS in front once, the end of the turn behind once, longer pairs truncated.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,13 +15,14 @@ use super::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
 use crate::data::Message;
 use crate::data::Pair;
 use crate::error::{Error, Result};
-use crate::text::chat::ChatTemplate;
+use crate::text::chat::{AssistantTurn, ChatTemplate, Trim};
 use crate::text::spans::Spans;
 
 /// What stands between the prompt and the response's own text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ResponsePrefix {
-    /// A space, unless the rendered prompt ends in white space.
+    /// What the chat template writes there, and behind the response what the template writes to end the turn. Where the
+    /// template gives no consistent answer, a space, unless the rendered prompt ends in white space.
     #[default]
     Auto,
     /// Always this text. The reference has a space, also behind a template that ends in a line feed.
@@ -31,14 +32,18 @@ pub enum ResponsePrefix {
 /// How a model's text becomes ids, beside its tokenizer and template.
 #[derive(Debug, Clone)]
 pub struct TextOptions {
-    /// Put in front of every prompt that does not begin with it; `added_bos` tells a tokenizer's own.
+    /// The token that begins a sequence, which a template may write.
     pub bos: Option<u32>,
+    /// Whether it is put in front of every prompt that does not begin with it; `added_bos` tells a tokenizer's own.
+    pub adds_bos: bool,
     /// Ids that end an answer. The first closes every response in training; generation stops at any.
     pub eos: Vec<u32>,
     /// What stands between prompt and response.
     pub response_prefix: ResponsePrefix,
     /// Put in front of conversations that have no system prompt; an empty text is none.
     pub system: Option<String>,
+    /// Whether a system prompt goes into the first user turn, before the user's text and an empty line.
+    pub system_in_user: bool,
     /// Number of ids that the model has; the tokenizer may give a token a larger one.
     pub vocab_size: usize,
 }
@@ -51,6 +56,17 @@ pub struct TextEncoder {
     options: TextOptions,
     spans: Option<Spans>,
     eos: u32,
+    turn: Option<Turn>,
+}
+
+/// How the template writes a response.
+#[derive(Debug)]
+struct Turn {
+    before: String,
+    trim: Trim,
+    /// White space before the token that ends the turn.
+    lead: String,
+    end: u32,
 }
 
 /// A rendered prompt, and the bytes of it that are in the encoder's spans.
@@ -60,8 +76,9 @@ struct PromptText {
 }
 
 impl TextEncoder {
-    /// An encoder from its parts. The tokenizer's own truncation and padding are turned off.
-    pub fn new(mut tokenizer: Tokenizer, template: ChatTemplate, options: TextOptions) -> Result<Self> {
+    /// An encoder from its parts. The tokenizer's own truncation and padding are turned off. The token by which the template
+    /// ends the assistant's turn ends an answer, too.
+    pub fn new(mut tokenizer: Tokenizer, template: ChatTemplate, mut options: TextOptions) -> Result<Self> {
         let Some(&eos) = options.eos.first() else {
             return Err(Error::Argument("the tokenizer names no end-of-sequence token: responses could not be closed".into()));
         };
@@ -73,7 +90,23 @@ impl TextEncoder {
         }
         tokenizer.with_truncation(None).map_err(failed)?;
         tokenizer.with_padding(None);
-        Ok(Self { tokenizer, template, options, spans: None, eos })
+        let end = template.end_of_turn().and_then(|after| end_of_turn(&tokenizer, &after)).map(|(_, id)| id);
+        options.eos.extend(end.filter(|id| !options.eos.contains(id) && (*id as usize) < options.vocab_size));
+        let turn = match options.response_prefix {
+            ResponsePrefix::Auto => Turn::of(&tokenizer, &template, &options),
+            ResponsePrefix::Text(_) => None,
+        };
+        Ok(Self { tokenizer, template, options, spans: None, eos, turn })
+    }
+
+    /// Ids that end an answer, in the order of the options.
+    pub fn eos_ids(&self) -> &[u32] {
+        &self.options.eos
+    }
+
+    /// Whether responses have the form that the template gives them.
+    pub fn follows_template(&self) -> bool {
+        self.turn.is_some()
     }
 
     /// From now on tells which tokens are in `spans`. A token that holds a byte of a content is in it, even where it begins
@@ -124,20 +157,29 @@ impl TextEncoder {
             other => other,
         };
         let prompt = self.rendered(&pair.prompt).map_err(in_row)?;
-        let mut chosen = self.encode_response(&prompt, self.own_words(&pair.chosen)).map_err(in_row)?;
-        let mut rejected = self.encode_response(&prompt, self.own_words(&pair.rejected)).map_err(in_row)?;
+        let mut chosen = self.encode_response(&prompt, &pair.chosen).map_err(in_row)?;
+        let mut rejected = self.encode_response(&prompt, &pair.rejected).map_err(in_row)?;
 
         let excess = (chosen.start.max(rejected.start) + 1).saturating_sub(max_length);
         let truncated = [&mut chosen, &mut rejected].map(|response| self.truncate(response, excess, max_length));
         Ok((EncodedPair { row: pair.row, chosen, rejected }, truncated.contains(&true)))
     }
 
-    /// A single space in front of a response only parts it from the prompt, which the automatic prefix does.
-    fn own_words<'a>(&self, response: &'a str) -> &'a str {
-        match (&self.options.response_prefix, response.strip_prefix(' ')) {
-            (ResponsePrefix::Auto, Some(words)) if !words.starts_with(char::is_whitespace) => words,
-            _ => response,
+    /// Takes the end of the turn off a response: its last token, and the white space that the template writes before it.
+    pub fn drop_end(&self, response: &mut EncodedResponse) -> Result<()> {
+        let mut kept = response.ids.len() - 1;
+        if kept <= response.start || !self.is_eos(response.ids[kept]) {
+            return Ok(());
         }
+        if let Some(turn) = self.turn.as_ref().filter(|turn| !turn.lead.is_empty()) {
+            let least = kept.saturating_sub(self.ids_of(&turn.lead)?.len()).max(response.start + 1);
+            while kept > least && self.decode(&response.ids[kept - 1..kept], false)?.trim().is_empty() {
+                kept -= 1;
+            }
+        }
+        response.ids.truncate(kept);
+        response.in_spans.iter_mut().for_each(|in_spans| in_spans.truncate(kept));
+        Ok(())
     }
 
     /// Text of ids; `skip_special` leaves out EOS and the like.
@@ -167,11 +209,19 @@ impl TextEncoder {
 
     /// The rendered conversation, the system prompt in front where it has none of its own.
     pub fn prompt_text(&self, messages: &[Message]) -> Result<String> {
-        self.template.render(&self.with_system(messages))
+        self.template.render(&self.conversation(messages))
+    }
+
+    /// Whether the template writes nothing of the conversation's system prompt, or of the one that is put in front.
+    ///
+    /// # Errors
+    /// The template refuses the conversation.
+    pub fn drops_system(&self, messages: &[Message]) -> Result<bool> {
+        self.template.drops_system(&self.conversation(messages))
     }
 
     fn rendered(&self, messages: &[Message]) -> Result<PromptText> {
-        let messages = self.with_system(messages);
+        let messages = self.conversation(messages);
         let Some(spans) = self.spans else {
             return Ok(PromptText { text: self.template.render(&messages)?, spans: Vec::new() });
         };
@@ -192,23 +242,43 @@ impl TextEncoder {
         }
     }
 
+    /// The messages as the template gets them.
+    fn conversation<'a>(&self, messages: &'a [Message]) -> Cow<'a, [Message]> {
+        let messages = self.with_system(messages);
+        match &*messages {
+            [system, rest @ ..] if self.options.system_in_user && system.is_system() => {
+                Cow::Owned(in_first_user_turn(&system.content, rest))
+            }
+            _ => messages,
+        }
+    }
+
     fn encode_response(&self, prompt: &PromptText, response: &str) -> Result<EncodedResponse> {
         let PromptText { text, spans } = prompt;
-        let prefix = match &self.options.response_prefix {
-            ResponsePrefix::Auto if text.ends_with(char::is_whitespace) => "",
-            ResponsePrefix::Auto => " ",
-            ResponsePrefix::Text(prefix) => prefix,
+        let (prefix, words) = match (&self.options.response_prefix, &self.turn) {
+            (ResponsePrefix::Text(prefix), _) => (prefix.as_str(), response),
+            (ResponsePrefix::Auto, Some(turn)) => (turn.before.as_str(), turn.trim.of(response)),
+            (ResponsePrefix::Auto, None) if text.ends_with(char::is_whitespace) => ("", response),
+            (ResponsePrefix::Auto, None) => (" ", response),
         };
+        // A single space in front of a response only parts it from the prompt, which another one does here.
+        let is_parted = self.options.response_prefix == ResponsePrefix::Auto && (prefix.ends_with(' ') || text.ends_with(' '));
+        let words = words.strip_prefix(' ').filter(|bare| is_parted && !bare.starts_with(char::is_whitespace)).unwrap_or(words);
         let prompt_ids = self.ids_of(text)?;
-        let (mut ids, mut in_spans) = self.ids_and_spans(&format!("{text}{prefix}{response}"), spans)?;
+        let written = format!("{text}{prefix}{words}");
+        let (mut ids, mut in_spans) = self.ids_and_spans(&written, spans)?;
+        let is_open = ids.last().is_none_or(|id| !self.is_eos(*id));
+        if let Some(turn) = self.turn.as_ref().filter(|turn| is_open && !turn.lead.is_empty()) {
+            (ids, in_spans) = self.ids_and_spans(&format!("{written}{}", turn.lead), spans)?;
+        }
         // A merge across the border belongs to the response: the rule of the reference, and of trl.
         let mut start = prompt_ids.len();
         if !ids.starts_with(&prompt_ids) {
             start = start.saturating_sub(1);
         }
         start += usize::from(self.put_bos_in_front(&mut ids, &mut in_spans));
-        if ids.last().is_none_or(|id| !self.is_eos(*id)) {
-            ids.push(self.eos);
+        if is_open {
+            ids.push(self.turn.as_ref().map_or(self.eos, |turn| turn.end));
         }
         start = start.min(ids.len() - 1);
         if let Some((spans, in_spans)) = self.spans.zip(in_spans.as_mut()) {
@@ -262,7 +332,7 @@ impl TextEncoder {
     /// Whether BOS was not there yet.
     fn put_bos_in_front(&self, ids: &mut Vec<u32>, in_spans: &mut Option<Vec<bool>>) -> bool {
         match self.options.bos {
-            Some(bos) if ids.first() != Some(&bos) => {
+            Some(bos) if self.options.adds_bos && ids.first() != Some(&bos) => {
                 ids.insert(0, bos);
                 in_spans.iter_mut().for_each(|in_spans| in_spans.insert(0, false));
                 true
@@ -270,6 +340,35 @@ impl TextEncoder {
             _ => false,
         }
     }
+}
+
+impl Turn {
+    /// How the template writes a response, where it is the same in every conversation and ends in a token of its own.
+    fn of(tokenizer: &Tokenizer, template: &ChatTemplate, options: &TextOptions) -> Option<Self> {
+        let AssistantTurn { before, after, trim } = template.assistant_turn()?;
+        let (lead, end) = end_of_turn(tokenizer, &after)?;
+        options.eos.contains(&end).then_some(Self { before, trim, lead, end })
+    }
+}
+
+/// The token that begins what a template writes behind the assistant's words, with the white space before it. It is one that
+/// the tokenizer matches whole.
+fn end_of_turn(tokenizer: &Tokenizer, after: &str) -> Option<(String, u32)> {
+    let rest = after.trim_start();
+    let added = tokenizer.get_added_tokens_decoder();
+    let fitting = added.iter().filter(|(_, token)| !token.content.is_empty() && rest.starts_with(&token.content));
+    let (id, _) = fitting.max_by_key(|(_, token)| token.content.len())?;
+    Some((after[..after.len() - rest.len()].to_owned(), *id))
+}
+
+/// The conversation with the system prompt in front of the first user's text, an empty line between them.
+fn in_first_user_turn(system: &str, rest: &[Message]) -> Vec<Message> {
+    let mut messages = rest.to_vec();
+    match messages.iter_mut().find(|message| message.role == "user") {
+        Some(user) => user.content = format!("{system}\n\n{}", user.content),
+        None => messages.insert(0, Message::new("user", system)),
+    }
+    messages
 }
 
 /// The text of each new id, held back until its last character is complete.

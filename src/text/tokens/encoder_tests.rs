@@ -17,7 +17,15 @@ fn encoder_of(template: &str, options: TextOptions) -> TextEncoder {
 }
 
 fn options() -> TextOptions {
-    TextOptions { bos: Some(1), eos: vec![2], response_prefix: ResponsePrefix::Auto, system: None, vocab_size: 520 }
+    TextOptions {
+        bos: Some(1),
+        adds_bos: true,
+        eos: vec![2],
+        response_prefix: ResponsePrefix::Auto,
+        system: None,
+        system_in_user: false,
+        vocab_size: 520,
+    }
 }
 
 fn pair(prompt: &str, chosen: &str, rejected: &str) -> Pair {
@@ -42,7 +50,7 @@ fn bos_is_put_in_once_whether_or_not_the_template_writes_it() {
     let llama = encoder_of("llama-2", options()).encode_prompt(&messages).unwrap().ids;
     assert_eq!(llama, [1, 312, 327, 499, 275, 336, 406, 327, 499]);
     assert_eq!(encoder_of("plain", options()).encode_prompt(&messages).unwrap().ids, [1, 275, 336]);
-    let without = TextOptions { bos: None, ..options() };
+    let without = TextOptions { adds_bos: false, ..options() };
     assert_eq!(encoder_of("plain", without).encode_prompt(&messages).unwrap().ids, [275, 336]);
 }
 
@@ -259,4 +267,102 @@ fn a_response_is_the_assistants_and_truncation_cuts_the_spans_with_the_tokens() 
     let prompt = [Message::new("user", "the")];
     let generated = |spans| telling("plain", options(), spans).encode_prompt(&prompt).unwrap().spans.unwrap().generated;
     assert!(generated(Spans::Assistant) && !generated(Spans::User));
+}
+
+/// Whether the tokenizer puts BOS in front and whether the template writes it: what is rendered is kept, and there is one BOS
+/// where either does.
+#[test]
+fn bos_is_there_once_where_the_tokenizer_or_the_template_puts_it() {
+    let messages = [Message::new("user", "the capital")];
+    for (adds_bos, writes_bos, expected) in [
+        (true, true, &[1, 275, 336][..]),
+        (true, false, &[1, 275, 336]),
+        (false, true, &[1, 275, 336]),
+        (false, false, &[275, 336]),
+    ] {
+        let template = if writes_bos { "{{ bos_token }}{{ messages[0].content }}" } else { "{{ messages[0].content }}" };
+        let encoder = encoder_of(template, TextOptions { adds_bos, ..options() });
+        assert_eq!(encoder.encode_prompt(&messages).unwrap().ids, expected, "{adds_bos}, {writes_bos}");
+        let (encoded, _) = encoder.encode_pair(&pair("the capital", "of", "."), 99).unwrap();
+        assert_eq!(encoded.chosen.ids[..expected.len()], *expected, "{adds_bos}, {writes_bos}");
+        assert_eq!(encoder.encode_text("the capital").unwrap(), [275, 336]);
+        // A prompt that loses its beginning keeps BOS, whoever put it there.
+        let (cut, _) = encoder.encode_pair(&pair("the capital of France.", "of", "."), 3).unwrap();
+        let kept: &[u32] = if adds_bos || writes_bos { &[1, 475, 281] } else { &[335, 475, 281] };
+        assert_eq!(cut.chosen.ids, kept, "{adds_bos}, {writes_bos}");
+    }
+}
+
+#[test]
+fn a_response_is_what_the_template_writes() {
+    let chosen = |template: &str, options, response: &str| {
+        let encoder = encoder_of(template, options);
+        let (encoded, _) = encoder.encode_pair(&pair("the", response, "."), 999).unwrap();
+        encoder.decode(&encoded.chosen.ids[encoded.chosen.start - 1..], false).unwrap()
+    };
+    // Llama 2 writes a space before and behind, and strips the words.
+    assert_eq!(chosen("llama-2", options(), " of\n"), "] of </s>");
+    assert_eq!(chosen("vicuna", options(), "of"), ": of</s>");
+    let no_space = "{{- bos_token }}{%- for m in messages %}{%- if m.role == 'user' %}{{- '[INST]' ~ m.content ~ '[/INST]' }}\
+        {%- else %}{{- m.content ~ eos_token }}{%- endif %}{%- endfor %}";
+    assert!(chosen(no_space, options(), "of").ends_with("]of</s>"));
+    // The authors' form stays.
+    let space = TextOptions { response_prefix: ResponsePrefix::Text(" ".into()), ..options() };
+    assert!(chosen(no_space, space.clone(), "of").ends_with("] of</s>"));
+    assert_eq!(chosen("llama-2", space, " of"), "]  of</s>");
+}
+
+#[test]
+fn the_templates_own_end_of_turn_closes_a_response_and_ends_generation() {
+    let template = "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}<|user|>{% endif %}{% endfor %}";
+    let encoder = encoder_of(template, options());
+    assert_eq!(encoder.eos_ids(), [2, 3]);
+    assert!(encoder.is_eos(3) && encoder.follows_template());
+    let (encoded, _) = encoder.encode_pair(&pair("the", " capital", " capital</s>"), 99).unwrap();
+    assert_eq!(encoded.chosen.ids, [1, 275, 336, 3]);
+    assert_eq!(encoded.rejected.ids, [1, 275, 336, 2]);
+    // Where the user says the prefix, the tokenizer's end closes the response.
+    let encoder = encoder_of(template, TextOptions { response_prefix: ResponsePrefix::Text(" ".into()), ..options() });
+    assert_eq!(encoder.encode_pair(&pair("the", "capital", "of"), 99).unwrap().0.chosen.ids, [1, 275, 336, 2]);
+    assert!(encoder.is_eos(3) && !encoder.follows_template());
+}
+
+#[test]
+fn a_system_prompt_goes_into_the_first_user_turn_where_that_is_asked_for() {
+    let refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}\
+        {% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
+    let in_user = TextOptions { system: Some("Be brief.".into()), system_in_user: true, ..options() };
+    let encoder = encoder_of(refuses, in_user);
+    let text = |messages: &[(&str, &str)]| {
+        let messages: Vec<_> = messages.iter().map(|(role, content)| Message::new(*role, *content)).collect();
+        encoder.prompt_text(&messages).unwrap()
+    };
+    assert_eq!(text(&[("user", "Hi")]), "<user>Be brief.\n\nHi");
+    // A conversation's own system prompt comes before the encoder's.
+    assert_eq!(text(&[("system", "S"), ("user", "Hi"), ("user", "Ho")]), "<user>S\n\nHi<user>Ho");
+    assert_eq!(text(&[("system", "S"), ("assistant", "Hi")]), "<user>S<assistant>Hi");
+    assert!(!encoder.drops_system(&[Message::new("user", "Hi")]).unwrap());
+}
+
+#[test]
+fn a_row_whose_system_prompt_is_refused_is_named() {
+    let refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ messages[0].content }}";
+    let mut with_system = pair("the", "of", ".");
+    with_system.prompt.insert(0, Message::new("system", "S"));
+    let problem = argument(encoder_of(refuses, options()).encode_pair(&with_system, 99));
+    assert_eq!(problem, "row 7: chat template test takes no system prompt (it says: no)");
+}
+
+#[test]
+fn the_end_of_a_turn_comes_off_with_the_white_space_that_the_template_writes_before_it() {
+    for template in ["llama-2", "vicuna", "plain"] {
+        let encoder = encoder_of(template, options());
+        let (encoded, _) = encoder.encode_pair(&pair("the", "of", "."), 999).unwrap();
+        let mut response = encoded.chosen.clone();
+        encoder.drop_end(&mut response).unwrap();
+        assert_eq!(response.ids[response.start..], [281], "{template}");
+        // A truncated response has no end.
+        encoder.drop_end(&mut response).unwrap();
+        assert_eq!(response.ids[response.start..], [281], "{template}");
+    }
 }

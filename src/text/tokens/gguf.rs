@@ -55,8 +55,16 @@ pub fn tokenizer_from_gguf(metadata: &Metadata) -> Result<Tokenizer> {
             return Err(malformed(problem));
         }
     };
-    let special = vocabulary.of_kind(|kind| kind == CONTROL || kind == UNKNOWN).map(|token| added(token, true));
-    let user_defined = vocabulary.of_kind(|kind| kind == USER_DEFINED).map(|token| added(token, false));
+    // Phi 3's own tokenizer drops white space behind its turn tokens; the file does not say so.
+    let strips = kind == "llama" && string(metadata, "general.architecture")? == Some("phi3");
+    let strips_behind = |token: &str| strips && !["<unk>", "<s>", "<|endoftext|>"].contains(&token);
+    let special = vocabulary.of_kind(|kind| kind == CONTROL || kind == UNKNOWN);
+    let special = special.map(|token| added(token, true).rstrip(strips_behind(token)));
+    // Without a prefix the normalizer only writes spaces as SentencePiece does: runs of spaces are matched there, as the signs
+    // that the text itself may hold are. With a prefix it would put one before the token as well.
+    let after_normalizer = kind == "llama" && !adds_space_prefix(metadata)?;
+    let user_defined = vocabulary.of_kind(|kind| kind == USER_DEFINED);
+    let user_defined = user_defined.map(|token| added(token, false).normalized(after_normalizer).rstrip(strips_behind(token)));
     tokenizer.add_special_tokens(special).map_err(unfit)?;
     tokenizer.add_tokens(user_defined).map_err(unfit)?;
 
@@ -141,16 +149,38 @@ const LLAMA_3: &str =
 const QWEN_2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const GPT_4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Patterns of DeepSeek LLM, with its own list of letters that have a case.
+const DEEPSEEK_LLM: [&str; 6] = [
+    r"[\r\n]",
+    r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
+    r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+    r"\s+$",
+    DEEPSEEK_CJK,
+    r"\p{N}+",
+];
+const DEEPSEEK_CODER: [&str; 5] = [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", DEEPSEEK_CJK, r"\p{N}"];
+const DEEPSEEK_CJK: &str = "[一-龥ࠀ-一가-퟿]+";
 
 /// The splittings of the models that bipo runs; names and meanings are llama.cpp's.
 fn splitting(pre: &str) -> Option<Splitting> {
     let base = Splitting { patterns: &[GPT_2], compose: false, whole_words: false, adds_bos: false };
     Some(match pre {
-        "gpt-2" | "gpt2" => base,
+        "gpt-2" | "gpt2" | "olmo" => base,
         "default" => Splitting { patterns: &[r"[\p{P}\$\+<=>\^~\|]+", GPT_2, r"\p{N}+", "[0-9][0-9][0-9]"], ..base },
-        "smollm" | "starcoder" | "refact" => Splitting { patterns: &[r"\p{N}", GPT_2], ..base },
-        "llama3" | "llama-v3" | "llama-bpe" => Splitting { patterns: &[LLAMA_3], whole_words: true, adds_bos: true, ..base },
+        "smollm" | "starcoder" | "refact" | "command-r" => Splitting { patterns: &[r"\p{N}", GPT_2], ..base },
+        "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "pixtral" => {
+            Splitting { patterns: &[LLAMA_3], whole_words: true, adds_bos: true, ..base }
+        }
+        // The names of OLMo 2 and Phi 4, and of Smaug.
+        "dbrx" | "smaug-bpe" => Splitting { patterns: &[LLAMA_3], ..base },
         "qwen2" | "deepseek-r1-qwen" => Splitting { patterns: &[QWEN_2], compose: true, ..base },
+        "megrez" => Splitting { patterns: &[QWEN_2], ..base },
+        // Phi 4 mini's name.
+        "gpt-4o" => Splitting { patterns: &[GPT_4O], ..base },
+        "deepseek-llm" => Splitting { patterns: &DEEPSEEK_LLM, ..base },
+        "deepseek-coder" => Splitting { patterns: &DEEPSEEK_CODER, ..base },
         "tekken" => Splitting { patterns: &[TEKKEN], whole_words: true, adds_bos: true, ..base },
         _ => return None,
     })
@@ -161,7 +191,7 @@ fn byte_level_bpe(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<(Token
         malformed(format!("`{PRE}` is missing, as in old conversions: convert the model again, or use its tokenizer.json"))
     })?;
     let splitting = splitting(pre).ok_or_else(|| {
-        let known = "gpt-2, default, smollm, llama-bpe, qwen2, tekken";
+        let known = "gpt-2, default, smollm, llama-bpe, dbrx, qwen2, tekken, gpt-4o, deepseek-llm, deepseek-coder";
         malformed(format!("`{PRE}` is `{pre}`: known are {known}; use a directory with the model's tokenizer.json"))
     })?;
     let bpe = BPE::builder()
@@ -216,7 +246,7 @@ fn sentence_piece_bpe(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<(T
         bpe = bpe.unk_token(token.to_owned());
     }
 
-    let prefixed = boolean(metadata, "tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    let prefixed = adds_space_prefix(metadata)?;
     let mut normalizers = vec![NormalizerWrapper::Replace(Replace::new(" ", SPACE).map_err(unfit)?)];
     let mut decoders = vec![
         DecoderWrapper::Replace(Replace::new(SPACE, " ").map_err(unfit)?),
@@ -232,6 +262,10 @@ fn sentence_piece_bpe(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<(T
     tokenizer.with_normalizer(Some(NormalizerSequence::new(normalizers))).map_err(unfit)?;
     tokenizer.with_decoder(Some(DecoderSequence::new(decoders)));
     Ok((tokenizer, true))
+}
+
+fn adds_space_prefix(metadata: &Metadata) -> Result<bool> {
+    Ok(boolean(metadata, "tokenizer.ggml.add_space_prefix")?.unwrap_or(true))
 }
 
 /// SentencePiece joins the two neighbours that make the piece of the highest score. As ranked merges: every way to cut a

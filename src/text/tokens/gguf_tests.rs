@@ -85,6 +85,19 @@ fn control_and_user_defined_tokens_are_one_id_in_text() {
     assert_eq!(tokenizer.decode(&[1, 275, 2], true).unwrap(), "the");
 }
 
+/// As the `rstrip` of the turn tokens in Phi 3's tokenizer.json says.
+#[test]
+fn phi_3_drops_white_space_behind_its_turn_tokens() {
+    let (_, mut metadata) = sentence_piece();
+    metadata.insert("general.architecture".into(), Value::String("phi3".into()));
+    let tokenizer = tokenizer_from_gguf(&metadata).unwrap();
+    let text = "<s> the</s> \n the<|user|>\n\n the";
+    assert_eq!(ids(&tokenizer, text), ids(&tokenizer, "<s> the</s>the<|user|>the"));
+    metadata.insert("general.architecture".into(), Value::String("llama".into()));
+    let llama = tokenizer_from_gguf(&metadata).unwrap();
+    assert_ne!(ids(&llama, text), ids(&tokenizer, text));
+}
+
 #[test]
 fn bos_is_added_as_the_file_says() {
     let (_, mut metadata) = sentence_piece();
@@ -119,16 +132,39 @@ fn byte_level_text_is_split_as_the_models_split_it() {
         ("llama-bpe", "I|'Ve| paid| | $|123|4|.|5| for| it|'s|\n\n\n| | fooBar|,| (|ok|)!?\n| end| "),
         ("qwen2", "I|'Ve| paid| | $|1|2|3|4|.|5| for| it|'s|\n\n\n| | fooBar|,| (|ok|)!?\n| end| "),
         ("tekken", "I|'Ve| paid| | $|1|2|3|4|.|5| for| it|'s|\n\n\n| | foo|Bar|,| (|ok|)!?\n| end| "),
+        ("olmo", "I|'|Ve| paid| | $|1234|.|5| for| it|'s|\n\n\n | fooBar|,| (|ok|)!?|\n| end| "),
+        ("falcon3", "I|'Ve| paid| | $|123|4|.|5| for| it|'s|\n\n\n| | fooBar|,| (|ok|)!?\n| end| "),
+        ("pixtral", "I|'Ve| paid| | $|123|4|.|5| for| it|'s|\n\n\n| | fooBar|,| (|ok|)!?\n| end| "),
+        ("dbrx", "I|'Ve| paid| | $|123|4|.|5| for| it|'s|\n\n\n| | fooBar|,| (|ok|)!?\n| end| "),
+        ("megrez", "I|'Ve| paid| | $|1|2|3|4|.|5| for| it|'s|\n\n\n| | fooBar|,| (|ok|)!?\n| end| "),
+        ("gpt-4o", "I'Ve| paid| | $|123|4|.|5| for| it's|\n\n\n| | foo|Bar|,| (|ok|)!?\n| end| "),
+        ("deepseek-llm", "I|'|Ve| paid| | $|1234|.|5| for| it|'|s|\n|\n|\n| | fooBar|,| (|ok|)!?|\n| end| "),
+        ("deepseek-coder", "I|'|Ve| paid|  $|1|2|3|4|.|5| for| it|'|s|\n|\n|\n| | fooBar|,| (|ok|)!?|\n| end| "),
     ];
     for (pre, expected) in recorded {
-        let tokenizer = tokenizer_from_gguf(&byte_level(pre, &[])).unwrap();
-        let mut pieces = PreTokenizedString::from(text);
-        tokenizer.get_pre_tokenizer().unwrap().pre_tokenize(&mut pieces).unwrap();
-        let splits = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
-        let found: Vec<&str> = splits.iter().map(|(_, (from, to), _)| &text[*from..*to]).collect();
-        assert_eq!(found.join("|"), expected, "{pre}");
-        assert_eq!(tokenizer.decode(&ids(&tokenizer, text), false).unwrap(), text, "{pre}");
+        assert_eq!(split(pre, text), expected, "{pre}");
     }
+    let text = "\u{82b1}\u{306f}\u{54b2}\u{304f}, \u{ac00}\u{b098} \u{416}\u{434}\u{438} \u{1c5}x \u{b5}m\u{ff01} 12\u{664}\r\n fin\t ";
+    let before = "\u{82b1}\u{306f}\u{54b2}\u{304f}|,| |\u{ac00}\u{b098}| \u{416}\u{434}\u{438}";
+    let after = "\u{664}|\r|\n| fin|\t ";
+    let recorded = [
+        ("deepseek-llm", format!("{before}| \u{1c5}|x| \u{b5}|m|\u{ff01}| |12{after}")),
+        ("deepseek-coder", format!("{before}| \u{1c5}x| \u{b5}m|\u{ff01}| |1|2|{after}")),
+    ];
+    for (pre, expected) in recorded {
+        assert_eq!(split(pre, text), expected, "{pre}");
+    }
+}
+
+/// What the pre-tokenizer of that name makes of a text, which decoding brings back.
+fn split(pre: &str, text: &str) -> String {
+    let tokenizer = tokenizer_from_gguf(&byte_level(pre, &[])).unwrap();
+    let mut pieces = PreTokenizedString::from(text);
+    tokenizer.get_pre_tokenizer().unwrap().pre_tokenize(&mut pieces).unwrap();
+    let splits = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
+    let found: Vec<&str> = splits.iter().map(|(_, (from, to), _)| &text[*from..*to]).collect();
+    assert_eq!(tokenizer.decode(&ids(&tokenizer, text), false).unwrap(), text, "{pre}");
+    found.join("|")
 }
 
 #[test]

@@ -3,15 +3,16 @@
 
 use std::fmt::Write;
 
-use bipo::data::{Dataset, Message, Pair};
+use bipo::Result;
+use bipo::data::Dataset;
 use bipo::session::{Session, SessionOptions};
 use bipo::steering::positions::TokenPosition;
 use bipo::text::tokens::EncodedResponse;
-use bipo::{Error, Result};
 use serde::Serialize;
 
 use super::SHOWN;
 use crate::args::{DataArgs, response_prefix};
+use crate::commands::session;
 use crate::terminal::Log;
 
 /// Number of bars of the histogram of lengths, and the width of the longest.
@@ -78,19 +79,22 @@ impl Seen {
     /// Encodes the pairs as training does.
     pub fn of(model: &str, dataset: &Dataset, args: &DataArgs, log: Log) -> Result<Self> {
         args.positions.check(args.spans)?;
-        let mut session = Session::open(SessionOptions {
+        let options = SessionOptions {
             model: model.to_owned(),
             device: "cpu".to_owned(),
             system: args.system.clone(),
+            system_in_user: args.system_in_user,
             template: args.template.clone(),
+            template_variables: args.template_var.clone(),
             response_prefix: response_prefix(&args.response_prefix),
             offline: args.offline,
             quiet: args.quiet,
             ..Default::default()
-        })?;
+        };
+        let mut session = session::open_with(options, log)?;
         session.encoder.tell_spans(args.spans);
         let max_length = args.max_length.min(session.config.max_position_embeddings);
-        warn_of_system(&session, dataset, args, log)?;
+        session::warn_of_pairs(&session, &dataset.pairs, log);
         let (mut truncated, mut equal) = (0, 0);
         let (mut pairs, mut lengths) = (Vec::new(), Vec::new());
         for pair in &dataset.pairs {
@@ -183,28 +187,4 @@ impl Lengths {
         let histogram = (min..=max).step_by(width).map(bar).collect();
         Self { sequences: lengths.len(), min, median: lengths.get(lengths.len() / 2).copied().unwrap_or(0), max, histogram }
     }
-}
-
-/// Warns if the template does not show the system prompt of a pair: training would go on without it.
-fn warn_of_system(session: &Session, dataset: &Dataset, args: &DataArgs, log: Log) -> Result<()> {
-    let with_system = |pair: &&Pair| pair.prompt.first().is_some_and(Message::is_system);
-    let own = dataset.pairs.iter().find(with_system);
-    let system = args.system.as_deref().filter(|system| !system.is_empty());
-    let (whose, with): (String, Vec<Message>) = match (own, system, dataset.pairs.first()) {
-        (Some(pair), ..) => (format!("the system prompt of row {}", pair.row), pair.prompt.clone()),
-        (None, Some(system), Some(pair)) => {
-            ("--system".to_owned(), [&[Message::new("system", system)], pair.prompt.as_slice()].concat())
-        }
-        _ => return Ok(()),
-    };
-    let render = |messages: &[Message]| session.encoder.template().render(messages);
-    let in_row = |error: Error| match error {
-        Error::Argument(problem) if own.is_some() => Error::Argument(format!("{whose}: {problem}")),
-        other => other,
-    };
-    if render(&with).map_err(in_row)? == render(&with[1..])? {
-        let template = session.encoder.template().name();
-        log.warn(format!("chat template {template} leaves {whose} out: the model does not see it"));
-    }
-    Ok(())
 }

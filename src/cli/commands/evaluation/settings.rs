@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::inputs::Inputs;
 use crate::args::EvalArgs;
+use crate::commands::session;
 use crate::commands::training::settings::{describe, without_folders};
 use bipo::session::Session;
 
@@ -36,7 +37,7 @@ pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &
         (false, None) => json!("bundled"),
         (false, Some(path)) => json!(file_name(path)),
     };
-    json!({
+    let mut described = json!({
         "model": opened.files.name,
         "vector": args.vector,
         "subjects": subjects.iter().map(subject).collect::<Vec<_>>(),
@@ -54,7 +55,9 @@ pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &
         "template": without_folders(&args.model.template),
         "response_prefix": args.response_prefix,
         "max_length": args.max_length,
-    })
+    });
+    session::add_template_settings(&mut described, &args.model);
+    described
 }
 
 /// The name of a file: its folders are this machine's.

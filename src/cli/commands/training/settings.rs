@@ -14,6 +14,7 @@ use bipo::train::TrainConfig;
 use serde_json::{Value, json};
 
 use crate::args::{RunArgs, TrainArgs};
+use crate::commands::session;
 use bipo::session::Session;
 
 /// The layers that are named, else the model's preset.
@@ -45,6 +46,7 @@ pub fn settings(args: &RunArgs, opened: &Session, config: &TrainConfig, dataset:
     settings["device"] = json!(opened.placement.device_kind());
     settings["system"] = json!(args.model.system);
     settings["template"] = json!(without_folders(&args.model.template));
+    session::add_template_settings(&mut settings, &args.model);
     settings["response_prefix"] = json!(args.response_prefix);
     settings["spans"] = json!(args.spans);
     settings

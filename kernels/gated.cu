@@ -1,0 +1,58 @@
+// Gated activations on rows [gate | up], act(gate)·up, and their vector-Jacobian products. blockIdx.x is the row; a thread takes
+// one part of it.
+#include "common.cuh"
+
+__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+// Both activations are gate·σ(u), with u and its slope u′ as functions of the gate.
+struct Silu {
+  __device__ static float inner(float gate) { return gate; }
+  __device__ static float slope(float) { return 1.0f; }
+};
+
+// ½·gate·(1 + tanh(√(2/π)·(gate + 0.044715·gate³))), where 1 + tanh(z) = 2·σ(2z).
+struct Gelu {
+  static constexpr float FACTOR = 1.5957691216f, CUBE = 0.044715f;
+  __device__ static float inner(float gate) { return FACTOR * gate * (1.0f + CUBE * gate * gate); }
+  __device__ static float slope(float gate) { return FACTOR * (1.0f + 3.0f * CUBE * gate * gate); }
+};
+
+template <class Activation, class T> __device__ void gated(const T* gate_up, T* y, unsigned width) {
+  const unsigned at = (blockIdx.y * blockDim.x + threadIdx.x) * Part<T>::SIZE;
+  if (at >= width) return;
+  const T* row = gate_up + (size_t)blockIdx.x * 2 * width;
+  Part<T> gate = Part<T>::load(row, at, width), up = Part<T>::load(row + width, at, width);
+#pragma unroll
+  for (unsigned i = 0; i < Part<T>::SIZE; i++) gate.x[i] *= sigmoid(Activation::inner(gate.x[i])) * up.x[i];
+  gate.store(y + (size_t)blockIdx.x * width, at, width);
+}
+
+// With s = σ(u): d gate = dy·up·s·(1 + gate·(1 − s)·u′), d up = dy·gate·s.
+template <class Activation, class T> __device__ void gated_vjp(const T* gate_up, const T* dy, T* dx, unsigned width) {
+  const unsigned at = (blockIdx.y * blockDim.x + threadIdx.x) * Part<T>::SIZE;
+  if (at >= width) return;
+  size_t start = (size_t)blockIdx.x * 2 * width;
+  Part<T> gate = Part<T>::load(gate_up + start, at, width), up = Part<T>::load(gate_up + start + width, at, width);
+  Part<T> d = Part<T>::load(dy + (size_t)blockIdx.x * width, at, width);
+#pragma unroll
+  for (unsigned i = 0; i < Part<T>::SIZE; i++) {
+    float s = sigmoid(Activation::inner(gate.x[i])), d_up = d.x[i] * gate.x[i] * s;
+    gate.x[i] = d.x[i] * up.x[i] * s * (1.0f + gate.x[i] * (1.0f - s) * Activation::slope(gate.x[i]));
+    up.x[i] = d_up;
+  }
+  gate.store(dx + start, at, width);
+  up.store(dx + start + width, at, width);
+}
+
+#define GATED(T, type, name, Activation)                                                                                    \
+  extern "C" __global__ void name##_##type(const T* gate_up, T* y, unsigned width) { gated<Activation>(gate_up, y, width); } \
+  KERNEL(name##_##type)                                                                                                     \
+  extern "C" __global__ void name##_vjp_##type(const T* gate_up, const T* dy, T* dx, unsigned width) {                      \
+    gated_vjp<Activation>(gate_up, dy, dx, width);                                                                          \
+  }                                                                                                                         \
+  KERNEL(name##_vjp_##type)
+
+#define ACTIVATIONS(T, type)                                                                                                \
+  GATED(T, type, gated_silu, Silu)                                                                                          \
+  GATED(T, type, gated_gelu, Gelu)
+FOR_EACH_TYPE(ACTIVATIONS)

@@ -1,0 +1,74 @@
+//! Families of models that the decoder does not run, with the reason and what is near, as data. A family is named as
+//! `model_type` in `config.json` names it, and as `general.architecture` in GGUF metadata where that differs.
+
+/// The `model_type`s of a kind of model, and why it is refused.
+pub(crate) const REFUSED: [(&[&str], &str); 9] = [
+    (
+        &["qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3next", "qwen35", "qwen35moe"],
+        "most of its blocks have linear attention (Gated DeltaNet), which is not implemented; near: Qwen3 (qwen3-8b)",
+    ),
+    (
+        &["gpt_oss", "gpt-oss"],
+        "its attention has sinks and its experts are MXFP4, neither of which is implemented; near: Qwen3 (qwen3-14b)",
+    ),
+    (
+        &["gemma4", "gemma4_text", "gemma4_unified", "gemma3n", "gemma3n_text"],
+        "its blocks share keys and values and have embeddings of their own, which is not implemented; near: Gemma 3 (gemma-3-4b)",
+    ),
+    (
+        &["deepseek_v3", "deepseek_v2", "deepseek_v32", "deepseek2", "deepseek32"],
+        "its attention is latent (MLA) and its experts are routed in groups, neither of which is implemented; near: the \
+         distilled models of DeepSeek-R1, which are Qwen2 or Llama",
+    ),
+    (
+        &["t5", "mt5", "umt5", "t5gemma", "bart", "mbart", "pegasus", "led", "m2m_100", "marian", "whisper", "t5encoder"],
+        "it is an encoder and a decoder, and v is learned from a decoder alone; near: SmolLM2 (smollm2)",
+    ),
+    (
+        &["bert", "roberta", "xlm-roberta", "distilbert", "deberta-v2", "modernbert"],
+        "it is an encoder, which generates no text; near: SmolLM2 (smollm2)",
+    ),
+    (
+        &[
+            "mamba",
+            "mamba2",
+            "falcon_mamba",
+            "jamba",
+            "bamba",
+            "granitemoehybrid",
+            "nemotron_h",
+            "falcon_h1",
+            "zamba2",
+            "rwkv7",
+        ],
+        "its state-space blocks are not implemented; near: a decoder with attention alone (llama-3.2-3b)",
+    ),
+    (
+        &[
+            "llava",
+            "llava_next",
+            "llava_onevision",
+            "paligemma",
+            "mllama",
+            "qwen2_vl",
+            "qwen2_5_vl",
+            "qwen3_vl",
+            "qwen2vl",
+            "qwen3vl",
+            "idefics3",
+            "smolvlm",
+            "internvl",
+        ],
+        "it has a vision tower, which is not implemented; near: the text model that it is built on",
+    ),
+    (&["llama4", "llama4_text"], "its attention is chunked, which is not implemented; near: Llama 3.1 (llama-3.1-8b)"),
+];
+
+/// Returns why models of this `model_type` are refused; `None` where nothing is known of it.
+pub(crate) fn reason(model_type: &str) -> Option<&'static str> {
+    REFUSED.iter().find(|(model_types, _)| model_types.contains(&model_type)).map(|(_, reason)| *reason)
+}
+
+#[cfg(test)]
+#[path = "refused_tests.rs"]
+mod tests;

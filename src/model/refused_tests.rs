@@ -1,0 +1,30 @@
+//! Tests of `refused`.
+
+use super::*;
+use crate::model::family::Family;
+
+#[test]
+fn the_families_that_people_ask_for_are_refused_with_a_reason_in_one_line() {
+    for (model_type, word) in [
+        ("qwen3_next", "linear attention"),
+        ("qwen3_5", "linear attention"),
+        ("gpt_oss", "MXFP4"),
+        ("gemma4", "Gemma 3"),
+        ("deepseek_v3", "MLA"),
+        ("t5", "encoder"),
+        ("llava", "vision tower"),
+    ] {
+        let reason = reason(model_type).unwrap();
+        assert!(reason.contains(word) && reason.contains("near: ") && !reason.contains('\n'), "{model_type}: {reason}");
+    }
+    assert_eq!(reason("llama"), None);
+}
+
+#[test]
+fn no_family_is_both_refused_and_implemented_and_none_stands_twice() {
+    let names: Vec<&str> = REFUSED.iter().flat_map(|(names, _)| names.iter().copied()).collect();
+    for (index, name) in names.iter().enumerate() {
+        assert!(Family::of(name).is_none(), "{name}");
+        assert!(!names[..index].contains(name), "{name}");
+    }
+}

@@ -1,0 +1,15 @@
+//! What an RMSNorm consists of; `norm` computes it.
+
+use candle_core::Tensor;
+
+/// y = x / √(mean(x²) + eps) · (offset + w).
+#[derive(Debug, Clone)]
+pub struct RmsNorm {
+    /// w. `(H,)`
+    pub weight: Tensor,
+    /// What is added to the mean square.
+    pub eps: f64,
+    /// What is added to the weight: 0, or 1 in Gemma's models, whose checkpoints hold w − 1. With 0, x·r is rounded to x's
+    /// dtype before it meets the weight; otherwise the result alone is rounded. The checkpoints' own code does both so.
+    pub offset: f32,
+}
