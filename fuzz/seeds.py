@@ -2,6 +2,7 @@
 here, so that mutations begin deep inside the parsers. Needs numpy, and the package gguf for the models; run from anywhere.
 """
 
+import gzip
 import hashlib
 import json
 import pathlib
@@ -42,10 +43,22 @@ def datasets():
     write("dataset_csv", "plain", "question,matching,not_matching\nWhat?,this,that\n\nWhy?,so,no\n")
     write("dataset_csv", "quoted", f"\ufeffPrompt,id,Chosen,Rejected\r\n{quoted},1,{quoted},x\r\n")
     write("dataset_csv", "truthful", ",".join(truthful) + "\n" + ",".join(truthful.values()) + "\n")
-    copy("dataset_parquet", "data/*.parquet")
+    copy("dataset_parquet", "data/*.parquet", "cases/data/*.parquet")
+    copy("dataset_json", "cases/data/*.json", "cases/data/*.jsonl")
+    copy("dataset_csv", "cases/data/*.csv", "cases/data/*.tsv")
+    columns = {"prompt": ["a", "b"], "chosen": ["c", "d"], "rejected": ["e", "f"]}
+    write("dataset_json", "columns", json.dumps(columns))
+    write("dataset_json", "nan", '{"prompt": "a", "responses": ["c", "d"], "scores": [NaN, 2, -Infinity]}\n')
+    for name, text in {"utf16": "question,matching,not_matching\na,b,c\n", "json16": json.dumps(rows)}.items():
+        write("dataset_text", f"{name}.le", text.encode("utf-16-le"))
+        write("dataset_text", f"{name}.mark", text.encode("utf-16"))
+    copy("dataset_text", "cases/data/*")
+    write("dataset_gzip", "plain", gzip.compress(json.dumps(rows[0]).encode(), mtime=0))
+    copy("dataset_gzip", "cases/data/*.gz")
 
 
 def questions():
+    copy("questions", "cases/questions/*")
     copy("questions", "eval/*.csv", "eval/*.json", "data/options.parquet", "data/targets.parquet", "data/truthful.parquet")
     targets = {"choices": ["a", "b"], "labels": [1, 0]}
     rows = {

@@ -1,19 +1,19 @@
 //! Reads multiple-choice questions for `bipo eval`, in CSV, JSON or Parquet as the content decides.
 #![no_main]
 
-use bipo::data::{Key, load_questions};
+use bipo::data::{AnswerForm, Key, load_questions};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let path = bipo_fuzz::file("input", data);
-    let _ = load_questions(&path, Some(2));
-    let Ok(set) = load_questions(&path, None) else { return };
+    let _ = load_questions(&path, Some(2), AnswerForm::Text);
+    let Ok(set) = load_questions(&path, None, AnswerForm::Auto) else { return };
     for question in &set.questions {
         let named = match &question.key {
             Key::Truthful { best, mc1_wrong, mc2_right, mc2_wrong } => {
                 [&[*best], mc1_wrong.as_slice(), mc2_right, mc2_wrong].concat()
             }
             Key::Letters { matching } => vec![*matching],
-            Key::Options { right } => vec![*right],
+            Key::Options { right } | Key::Texts { right } => vec![*right],
         };
         assert!(named.iter().all(|answer| *answer < question.answers.len()), "{question:?}");
     }

@@ -5,7 +5,9 @@ use bipo::Error;
 use bipo::train::checkpoint;
 
 /// What a message of the library says, and what goes on from there. The first that fits is taken.
-const HINTS: [(&str, &str); 16] = [
+const HINTS: [(&str, &str); 18] = [
+    ("multiple-choice questions, which are for an evaluation", " (bipo eval --mc, bipo data --mc)"),
+    ("each as text or as a list of messages", ", or --columns question=Q,chosen=A,rejected=B"),
     ("give held-out pairs of their own", " with --eval-dataset"),
     ("takes no system prompt", "; --system-in-user puts it into the first user turn"),
     ("cannot be told apart", ": leave --spans out, or choose another --template"),

@@ -1,94 +1,105 @@
-//! From a file's bytes to a table of records. The extension tells the format; the content does if the extension is not known.
-//! What the columns mean is decided elsewhere, in `rows` and `questions`.
+//! From a file to a table of records. The extension tells the format; the content does if the extension is not known. What the
+//! columns mean is decided elsewhere, in `rows` and `questions`.
 
 use std::path::Path;
 
+use super::input::Input;
+use super::stream::{HEAD, Stream};
 use super::table::Table;
 use super::{csv, json, parquet};
 use crate::{Error, Result};
 
-/// Known extensions of data files.
-pub(super) const EXTENSIONS: [&str; 5] = ["parquet", "jsonl", "ndjson", "json", "csv"];
+/// Known extensions of data files. Text files can also be compressed, with `.gz` behind their extension.
+pub(super) const EXTENSIONS: [&str; 6] = ["parquet", "jsonl", "ndjson", "json", "csv", "tsv"];
 
-/// Reads at most `limit` rows. From a Parquet file, which stores columns separately, only those that `is_wanted` are read.
-pub(super) fn read(path: &Path, bytes: &[u8], limit: Option<usize>, is_wanted: &dyn Fn(&str) -> bool) -> Result<Table> {
-    if without_bom(bytes).trim_ascii().is_empty() {
+/// What is read of a file.
+pub(super) struct Wanted<'a> {
+    /// Number of rows from the start; `None` reads all rows.
+    pub limit: Option<usize>,
+    /// Names of the columns that are used. Of a Parquet file, which stores columns separately, only these are read.
+    pub column: &'a dyn Fn(&str) -> bool,
+    /// The columns of a CSV file without a header line.
+    pub headerless: Option<csv::Headerless>,
+}
+
+/// Opens the table of a file, whose rows are read as they are asked for.
+pub(super) fn read(input: &Input, wanted: &Wanted) -> Result<Table> {
+    let path = input.path();
+    let stream = Stream::open(input)?;
+    if stream.head.len() < HEAD && without_bom(&stream.head).trim_ascii().is_empty() {
         return Err(Error::malformed(path, "the file is empty: expected CSV, JSONL, JSON or Parquet"));
     }
-    match FileFormat::of(path, bytes) {
-        FileFormat::Csv => csv::read(path, text(path, bytes)?, None, limit),
-        FileFormat::Json => json::read(path, text(path, bytes)?, limit),
-        FileFormat::Parquet => parquet::read(path, bytes, limit, is_wanted),
-        FileFormat::Compressed => Err(Error::malformed(path, "the file is compressed: unpack it first")),
-    }
+    let format = FileFormat::of(path, &stream.head);
+    let (columns, records) = match format {
+        FileFormat::Csv => csv::read(path, stream, wanted.column, wanted.headerless)?,
+        FileFormat::Json => (None, json::read(path, stream.into_text(path)?)?),
+        FileFormat::Parquet if stream.is_gzip => {
+            return Err(Error::malformed(path, "a Parquet file inside gzip: unpack it first"));
+        }
+        FileFormat::Parquet => {
+            let (columns, records) = parquet::read(path, wanted.column)?;
+            (Some(columns), records)
+        }
+        FileFormat::Compressed => {
+            return Err(Error::malformed(path, "the file is compressed, and not with gzip: unpack it first"));
+        }
+    };
+    Table::new(format.name(), columns, records, wanted.limit)
 }
 
-/// Reads a CSV file without a header whose columns are `columns`. Returns `None` if the file is not CSV, or if its first record
-/// has another number of fields or a last field that is not `is_last`.
-pub(super) fn headerless(
-    path: &Path,
-    bytes: &[u8],
-    columns: &[&str],
-    is_last: fn(&str) -> bool,
-    limit: Option<usize>,
-) -> Option<Result<Table>> {
-    if FileFormat::of(path, bytes) != FileFormat::Csv {
-        return None;
-    }
-    let text = text(path, bytes).ok()?;
-    let first = csv::first_record(text)?;
-    let is_headerless = first.len() == columns.len() && first.last().is_some_and(|field| is_last(field));
-    is_headerless.then(|| csv::read(path, text, Some(columns), limit))
-}
-
-/// Returns the file's extension in lower case, if it is one of [`EXTENSIONS`].
+/// Returns the file's extension in lower case, if it is one of [`EXTENSIONS`]; that of `x.csv.gz` is `csv`.
 pub(super) fn extension(path: &Path) -> Option<&'static str> {
-    let extension = path.extension()?.to_str()?;
+    let is_gzip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+    let stem = path.file_stem().filter(|_| is_gzip).map(Path::new);
+    let extension = stem.unwrap_or(path).extension()?.to_str()?;
     EXTENSIONS.into_iter().find(|known| extension.eq_ignore_ascii_case(known))
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum FileFormat {
+    /// Fields separated by commas, tabs or semicolons.
     Csv,
-    /// An array of objects, or one object per line.
+    /// An array of objects, one object per line, or a table in one object.
     Json,
     Parquet,
     Compressed,
 }
 
 impl FileFormat {
-    fn of(path: &Path, bytes: &[u8]) -> Self {
+    fn of(path: &Path, head: &[u8]) -> Self {
         match extension(path) {
-            Some("csv") => return Self::Csv,
+            Some("csv" | "tsv") => return Self::Csv,
             Some("parquet") => return Self::Parquet,
             Some(_) => return Self::Json,
             None => {}
         }
-        if bytes.starts_with(b"PAR1") {
+        if head.starts_with(b"PAR1") {
             return Self::Parquet;
         }
-        // The first bytes of gzip, Zstandard and zip files.
-        if [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"PK\x03\x04"].iter().any(|magic| bytes.starts_with(magic)) {
+        // The first bytes of Zstandard and zip files.
+        if [&b"\x28\xb5\x2f\xfd"[..], b"PK\x03\x04"].iter().any(|magic| head.starts_with(magic)) {
             return Self::Compressed;
         }
-        match without_bom(bytes).trim_ascii_start().first() {
+        // In UTF-16, a zero byte stands beside each byte of an ASCII character.
+        match without_bom(head).iter().find(|byte| **byte != 0 && !byte.is_ascii_whitespace()) {
             Some(b'[' | b'{') => Self::Json,
             _ => Self::Csv,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Csv => "CSV",
+            Self::Json => "JSON",
+            Self::Parquet => "Parquet",
+            Self::Compressed => "compressed",
         }
     }
 }
 
 fn without_bom(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
-}
-
-fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
-    let bytes = without_bom(bytes);
-    std::str::from_utf8(bytes).map_err(|error| {
-        let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
-        Error::malformed(path, format!("line {line} is not valid UTF-8: save the file as UTF-8"))
-    })
+    let marks = [&b"\xef\xbb\xbf"[..], b"\xff\xfe", b"\xfe\xff"];
+    marks.into_iter().find_map(|mark| bytes.strip_prefix(mark)).unwrap_or(bytes)
 }
 
 #[cfg(test)]

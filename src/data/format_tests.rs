@@ -2,9 +2,16 @@
 
 use super::*;
 
+fn open(name: &str, bytes: &[u8]) -> Result<()> {
+    let wanted = Wanted { limit: None, column: &|_| true, headerless: None };
+    read(&Input::Bytes(name.into(), bytes.to_vec()), &wanted).map(drop)
+}
+
 #[test]
 fn extension_decides_before_content() {
     assert_eq!(FileFormat::of(Path::new("a.CSV"), b"[1]"), FileFormat::Csv);
+    assert_eq!(FileFormat::of(Path::new("a.csv.GZ"), b"[1]"), FileFormat::Csv);
+    assert_eq!(FileFormat::of(Path::new("a.tsv"), b"[1]"), FileFormat::Csv);
     assert_eq!(FileFormat::of(Path::new("a.jsonl"), b"x,y"), FileFormat::Json);
     assert_eq!(FileFormat::of(Path::new("a.parquet"), b"x,y"), FileFormat::Parquet);
 }
@@ -15,17 +22,18 @@ fn content_decides_without_a_known_extension() {
     assert_eq!(FileFormat::of(Path::new("a"), b"{}"), FileFormat::Json);
     assert_eq!(FileFormat::of(Path::new("a.data"), b"PAR1...."), FileFormat::Parquet);
     assert_eq!(FileFormat::of(Path::new("a.tsv"), b"question,chosen"), FileFormat::Csv);
-    assert_eq!(FileFormat::of(Path::new("a.csv.gz"), b"\x1f\x8b\x08"), FileFormat::Compressed);
+    assert_eq!(FileFormat::of(Path::new("a"), b"\xff\xfe[\0{\0"), FileFormat::Json);
+    assert_eq!(FileFormat::of(Path::new("a.zst"), b"\x28\xb5\x2f\xfd"), FileFormat::Compressed);
 }
 
 #[test]
 fn broken_utf8_is_refused_with_its_line() {
-    let error = read(Path::new("a.csv"), b"question,chosen\nx,y\nz,\xff\n", None, &|_| true).unwrap_err().to_string();
+    let error = open("a.csv", b"question,chosen\nx,y\nz,\xff\n").unwrap_err().to_string();
     assert_eq!(error, "a.csv: line 3 is not valid UTF-8: save the file as UTF-8");
 }
 
 #[test]
 fn empty_file_is_refused() {
-    let error = read(Path::new("a.csv"), b" \r\n", None, &|_| true).unwrap_err().to_string();
+    let error = open("a.csv", b" \r\n").unwrap_err().to_string();
     assert_eq!(error, "a.csv: the file is empty: expected CSV, JSONL, JSON or Parquet");
 }

@@ -14,6 +14,9 @@ use crate::{Error, Result};
 const DEFAULT_REVISION: &str = "main";
 const DEFAULT_SPLIT: &str = "train";
 
+/// The file of a repository that describes its data, and can divide it into configurations.
+const CARD: &str = "README.md";
+
 /// Returns the files of a split, in order. `part` is a file of the repository, a split or `config/split`, and `train` by
 /// default. If the hub cannot be reached, the files of the cache are used.
 pub(super) fn files(repo: &str, revision: Option<&str>, part: Option<&str>, offline: bool) -> Result<Vec<PathBuf>> {
@@ -50,7 +53,8 @@ fn download(hub: &Hub, repo: &Repo, part: Option<&str>) -> Result<Vec<PathBuf>, 
     // Each name becomes part of a path in the cache, so it must not lead out of its folder.
     names.retain(|name| stays_inside(name));
     let snapshot = fetch.cache.pointer_path(&commit);
-    let wanted = select(name_of(repo).as_str(), &names, part).map_err(Failure::Other)?;
+    let card = if names.iter().any(|name| name == CARD) { fetch.get(&snapshot, CARD).ok() } else { None };
+    let wanted = select(name_of(repo).as_str(), &names, part, has_configurations(card.as_deref())).map_err(Failure::Other)?;
     wanted.iter().map(|file| fetch.get(&snapshot, file)).collect()
 }
 
@@ -79,7 +83,8 @@ fn cached(cache: &Cache, repo: &Repo, part: Option<&str>) -> Result<Vec<PathBuf>
     if names.is_empty() || part.is_some_and(|part| is_file(part) && !names.iter().any(|name| name == part)) {
         return Err(absent());
     }
-    Ok(select(&name, &names, part)?.into_iter().map(|file| snapshot.join(file)).collect())
+    let has_configurations = has_configurations(Some(&snapshot.join(CARD)));
+    Ok(select(&name, &names, part, has_configurations)?.into_iter().map(|file| snapshot.join(file)).collect())
 }
 
 fn list(root: &Path, dir: &Path, names: &mut Vec<String>) {
@@ -93,8 +98,16 @@ fn list(root: &Path, dir: &Path, names: &mut Vec<String>) {
     }
 }
 
-/// Selects the files of one split from all files of a repository, or the file that `part` names.
-fn select(repo: &str, names: &[String], part: Option<&str>) -> Result<Vec<String>> {
+/// Whether a data set's card divides its files into configurations, of which a user must choose one.
+fn has_configurations(card: Option<&Path>) -> bool {
+    let text = card.and_then(|card| std::fs::read_to_string(card).ok()).unwrap_or_default();
+    let header = text.strip_prefix("---").and_then(|text| text.split("\n---").next()).unwrap_or_default();
+    header.lines().any(|line| line.trim_end() == "configs:")
+}
+
+/// Selects the files of one split from all files of a repository, or the file that `part` names. Without configurations, the
+/// files of the split in several folders are one split, as the library `datasets` has it.
+fn select(repo: &str, names: &[String], part: Option<&str>, has_configurations: bool) -> Result<Vec<String>> {
     if let Some(file) = part.filter(|part| is_file(part)) {
         let there = names.iter().any(|name| name == file);
         let absent = || Error::Argument(format!("hf:{repo} has no file {file}: compare its page on the hub"));
@@ -114,9 +127,12 @@ fn select(repo: &str, names: &[String], part: Option<&str>) -> Result<Vec<String
     if found.is_empty() && part.is_none() && splits.len() == 1 {
         found.extend(splits.keys());
     }
+    // The hub's own conversion to Parquet has a folder for each configuration, with numbered files.
+    let is_numbered = |split: &&str| splits.get(*split).into_iter().flatten().any(|file| folder_of_numbered(file).is_some());
     match found.as_slice() {
-        [split] => {
-            let mut files: Vec<String> = splits.get(split).into_iter().flatten().map(ToString::to_string).collect();
+        several if several.len() == 1 || !(several.is_empty() || has_configurations || several.iter().any(is_numbered)) => {
+            let mut files: Vec<String> =
+                several.iter().filter_map(|split| splits.get(split)).flatten().map(ToString::to_string).collect();
             files.sort();
             Ok(files)
         }
@@ -150,16 +166,26 @@ fn is_data(name: &str) -> bool {
 /// Returns the split that a file belongs to: `data/train` for `data/train-00000-of-00002-1f3e.parquet`, and `default/train` for
 /// `default/train/0000.parquet`. A file without such numbers is a split by itself.
 fn split_of(name: &str) -> &str {
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-    let (folder, file) = stem.rsplit_once('/').unwrap_or(("", stem));
-    if !folder.is_empty() && file.len() == 4 && file.bytes().all(|byte| byte.is_ascii_digit()) {
+    if let Some(folder) = folder_of_numbered(name) {
         return folder;
     }
+    let stem = stem(name);
     let Some((before, _)) = stem.rsplit_once("-of-") else { return stem };
     match before.rsplit_once('-') {
         Some((split, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => split,
         _ => stem,
     }
+}
+
+fn stem(name: &str) -> &str {
+    let name = name.strip_suffix(".gz").unwrap_or(name);
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+/// Returns the folder of a file whose name is a number of four digits.
+fn folder_of_numbered(name: &str) -> Option<&str> {
+    let (folder, file) = stem(name).rsplit_once('/')?;
+    (file.len() == 4 && file.bytes().all(|byte| byte.is_ascii_digit())).then_some(folder)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::*;
 
 fn pick(names: &[&str], part: Option<&str>) -> Result<Vec<String>, String> {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-    select("a/b", &names, part).map_err(|error| error.to_string())
+    select("a/b", &names, part, true).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -53,6 +53,33 @@ fn ambiguous_and_unknown_splits_list_the_choices() {
         "hf:a/b has no split dev: write hf:a/b:SPLIT with one of de/test, de/train, en/train"
     );
     assert!(pick(&["README.md"], None).unwrap_err().starts_with("hf:a/b has no data files"));
+}
+
+#[test]
+fn train_splits_of_several_folders_are_one_where_there_are_no_configurations() {
+    let names = ["red/attempts.jsonl.gz", "a/train.jsonl.gz", "b/test.jsonl.gz", "b/train.jsonl.gz", "README.md"];
+    let names = names.map(str::to_owned);
+    let pick = |part| select("a/b", &names, part, false).map_err(|error| error.to_string());
+    assert_eq!(pick(None).unwrap(), ["a/train.jsonl.gz", "b/train.jsonl.gz"]);
+    assert_eq!(pick(Some("b/train")).unwrap(), ["b/train.jsonl.gz"]);
+    assert_eq!(pick(Some("b/train.jsonl.gz")).unwrap(), ["b/train.jsonl.gz"]);
+    assert!(pick(Some("dev")).unwrap_err().contains("has no split dev"));
+    let numbered = ["a/train/0000.parquet", "b/train/0000.parquet"].map(str::to_owned);
+    assert!(select("a/b", &numbered, None, false).unwrap_err().to_string().contains("more than once"));
+}
+
+#[test]
+fn card_tells_whether_there_are_configurations() {
+    let dir = tempfile::tempdir().unwrap();
+    let card = dir.path().join("README.md");
+    let has = |text: &str| {
+        std::fs::write(&card, text).unwrap();
+        has_configurations(Some(&card))
+    };
+    assert!(has("---\nlicense: mit\nconfigs:\n- config_name: en\n---\n# A\n"));
+    assert!(!has("---\nlicense: mit\n---\nconfigs:\n"));
+    assert!(!has("# A\n"));
+    assert!(!has_configurations(None));
 }
 
 #[test]

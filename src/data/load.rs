@@ -2,9 +2,11 @@
 
 use sha2::{Digest, Sha256};
 
-use super::pair::{Pair, Skipped, TruthfulPairs};
+use super::format::{self, Wanted};
+use super::pair::{Layout, Pair, Skipped, TruthfulPairs};
+use super::ranking::Ranking;
+use super::rows::{Choice, ColumnNames, Columns};
 use super::source::Source;
-use super::{format, rows};
 use crate::error::one_line;
 use crate::hub::repo::is_offline;
 use crate::{Error, Result};
@@ -18,6 +20,10 @@ pub struct LoadOptions {
     pub strict: bool,
     /// Which pairs a question of TruthfulQA's files gives.
     pub pairs: TruthfulPairs,
+    /// Which of several ranked or scored responses are paired.
+    pub rank: Ranking,
+    /// Names of columns that the shapes that bipo knows do not have.
+    pub columns: ColumnNames,
     /// Whether the network is off (`HF_HUB_OFFLINE=1` does the same).
     pub offline: bool,
 }
@@ -33,6 +39,10 @@ pub struct Dataset {
     pub pairs: Vec<Pair>,
     /// Skipped rows in their order.
     pub skipped: Vec<Skipped>,
+    /// Number of rows that were read.
+    pub rows: usize,
+    /// What the first file is.
+    pub layout: Layout,
 }
 
 /// Reads a data set. A set of the hub that is not cached is downloaded first.
@@ -42,41 +52,53 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Dataset> {
     if options.limit == Some(0) {
         return Err(Error::Argument("a limit of 0 rows leaves no data: at least 1 is needed".to_string()));
     }
-    let mut dataset = Dataset { name: source.name(), sha256: String::new(), pairs: Vec::new(), skipped: Vec::new() };
+    let mut dataset = Dataset {
+        name: source.name(),
+        sha256: String::new(),
+        pairs: Vec::new(),
+        skipped: Vec::new(),
+        rows: 0,
+        layout: Layout::default(),
+    };
     let mut hash = Sha256::new();
-    let mut rows = 0;
     let files = source.files(is_offline(options.offline))?;
     for file in &files {
-        let bytes = file.bytes()?;
-        hash.update(&bytes);
-        let limit = options.limit.map(|limit| limit.saturating_sub(rows));
+        file.hash(&mut hash)?;
+        let limit = options.limit.map(|limit| limit.saturating_sub(dataset.rows));
         if limit == Some(0) {
             continue;
         }
-        let table = format::read(file.path(), &bytes, limit, &rows::can_use)?;
+        let wanted = Wanted { limit, column: &|name| options.columns.can_use(name), headerless: None };
+        let table = format::read(file, &wanted)?;
         // An empty JSON list names no columns, so no column can be missing.
         if table.columns.is_empty() {
             continue;
         }
-        let columns = rows::Columns::of(&table).map_err(|problem| Error::malformed(file.path(), problem))?;
-        for record in &table.records {
-            for pair in columns.pairs(rows, record, options.pairs) {
+        let columns = Columns::of(&table, &options.columns).map_err(|problem| Error::malformed(file.path(), problem))?;
+        if dataset.layout.columns.is_empty() {
+            let roles = table.columns.iter().map(|name| (name.clone(), columns.role(name)));
+            dataset.layout = Layout { format: table.format, shape: columns.shape(), columns: roles.collect() };
+        }
+        let choice = Choice { truthful: options.pairs, rank: options.rank };
+        for record in table.into_records() {
+            let row = dataset.rows;
+            for pair in columns.pairs(row, &record?, choice) {
                 match pair {
                     Ok(pair) => dataset.pairs.push(pair),
                     Err(reason) if options.strict => {
-                        let problem = format!("row {rows}: {reason}; mend the row, or load without strict to skip it");
+                        let problem = format!("row {row}: {reason}; mend the row, or load without strict to skip it");
                         return Err(Error::malformed(file.path(), problem));
                     }
-                    Err(reason) => dataset.skipped.push(Skipped { row: rows, reason: one_line(&reason) }),
+                    Err(reason) => dataset.skipped.push(Skipped { row, reason: one_line(&reason) }),
                 }
             }
-            rows += 1;
+            dataset.rows += 1;
         }
     }
     dataset.sha256 = format!("{:x}", hash.finalize());
     if dataset.pairs.is_empty() {
         let path = files.first().map(|file| file.path().to_path_buf()).unwrap_or_default();
-        return Err(Error::malformed(path, nothing_left(rows, dataset.skipped.first())));
+        return Err(Error::malformed(path, nothing_left(dataset.rows, dataset.skipped.first())));
     }
     Ok(dataset)
 }

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::data::bundled;
+use crate::data::{Message, bundled};
 
 /// Returns a file of the authors' data, which is not part of this repository.
 fn published(file: &str) -> Source {
@@ -176,7 +178,7 @@ fn data_without_a_pair_is_refused() {
         "no pair is left of 2 rows: the first reason is row 0, the two responses are equal"
     );
     assert!(problem(load_text("a.json", "[]", &options)).starts_with("the data set is empty"));
-    assert!(problem(load_text("a.csv", "text,label\nx,1\n", &options)).contains("found text, label;"));
+    assert!(problem(load_text("a.csv", "text,label\nx,1\n", &options)).contains("found text, label; expected"));
 }
 
 #[test]
@@ -195,4 +197,133 @@ fn every_bundled_set_is_read_without_a_skipped_row() {
         assert_eq!(dataset.sha256.len(), 64);
         assert!(dataset.skipped.is_empty());
     }
+}
+
+/// A text of one to six words, some of them with letters that a format must quote.
+fn any_text(random: &mut ChaCha8Rng) -> String {
+    const WORDS: [&str; 12] =
+        ["yes", "no", "Ünïcode", "漢字", "a,b", "\"quoted\"", "semi;colon", "two\nlines", "tab\there", "{}", "NaN", "Human"];
+    let words: Vec<&str> = (0..random.random_range(1..=6)).map(|_| WORDS[random.random_range(0..WORDS.len())]).collect();
+    words.join(" ")
+}
+
+/// A conversation that ends in a question, and two responses that differ.
+fn any_pair(random: &mut ChaCha8Rng, row: usize, turns: usize) -> Pair {
+    let mut prompt = Vec::new();
+    for _ in 0..turns {
+        prompt.push(Message::new("user", any_text(random)));
+        prompt.push(Message::new("assistant", any_text(random)));
+    }
+    prompt.pop();
+    let (chosen, rejected) = (any_text(random), any_text(random));
+    Pair { row, prompt, rejected: format!("{rejected} {chosen}"), chosen }
+}
+
+/// Writes the pair as a row of each shape that can hold it.
+fn rows_of(pair: &Pair) -> Vec<Value> {
+    let Pair { prompt, chosen, rejected, .. } = pair;
+    let with = |answer: &str| [prompt.as_slice(), &[Message::new("assistant", answer)]].concat();
+    let chat = |answer: &str| json!(with(answer));
+    let sharegpt = |messages: &[Message]| {
+        let name = |role: &str| if role == "user" { "human" } else { "gpt" };
+        Value::from_iter(messages.iter().map(|message| json!({"from": name(&message.role), "value": message.content})))
+    };
+    let parts = |messages: &[Message]| {
+        let part = |message: &Message| json!({"role": message.role, "content": [{"type": "text", "text": message.content}]});
+        Value::from_iter(messages.iter().map(part))
+    };
+    let dialogue = |messages: &[Message]| {
+        let mark = |role: &str| if role == "user" { "Human" } else { "Assistant" };
+        messages.iter().map(|message| format!("\n\n{}: {}", mark(&message.role), message.content)).collect::<String>()
+    };
+    let answer = |answer: &str| json!([{"role": "assistant", "content": answer}]);
+    let mut rows = vec![
+        json!({"prompt": prompt, "chosen": answer(chosen), "rejected": answer(rejected)}),
+        json!({"prompt": prompt, "chosen": chosen, "rejected": rejected}),
+        json!({"chosen": chat(chosen), "rejected": chat(rejected)}),
+        json!({"prompt": prompt[0].content, "chosen": chat(chosen), "rejected": chat(rejected)}),
+        json!({"chosen": sharegpt(&with(chosen)), "rejected": sharegpt(&with(rejected))}),
+        json!({"conversations": sharegpt(prompt), "chosen": {"from": "gpt", "value": chosen}, "rejected": {"from": "gpt", "value": rejected}}),
+        json!({"prompt": parts(prompt), "chosen": parts(&with(chosen)), "rejected": parts(&with(rejected))}),
+        json!({"input": {"messages": prompt}, "preferred_output": answer(chosen), "non_preferred_output": answer(rejected)}),
+        json!({"chosen": dialogue(&with(chosen)), "rejected": dialogue(&with(rejected))}),
+        json!({"prompt": format!("{}\n\nAssistant:", dialogue(prompt)), "chosen": format!(" {chosen}"), "rejected": format!(" {rejected}")}),
+        json!({"prompt": prompt, "answers": [{"answer": rejected, "rank": 2}, {"answer": chosen, "rank": 1}]}),
+        json!({"prompt": prompt, "responses": [chosen, rejected], "scores": [1.5, f64::MIN_POSITIVE]}),
+        json!({"prompt": prompt, "response_0": rejected, "response_1": chosen, "better_response_id": 1}),
+        json!({"conversation_a": chat(chosen), "conversation_b": chat(rejected), "winner": "model_a"}),
+    ];
+    if let [question] = prompt.as_slice() {
+        rows.extend([
+            json!({"question": question.content, "matching": chosen, "not_matching": rejected}),
+            json!({"instruction": question.content, "input": "", "chosen_response": chosen, "rejected_response": rejected}),
+            json!({"question": question.content, "answer_matching_behavior": format!(" {chosen}"),
+                "answer_not_matching_behavior": format!(" {rejected}")}),
+        ]);
+    }
+    rows
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Writes rows of the same columns in each container that can hold them.
+fn files_of(rows: &[Value]) -> Vec<(&'static str, Vec<u8>)> {
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let columns: Vec<&String> = rows[0].as_object().unwrap().keys().collect();
+    let by_column: Value =
+        columns.iter().map(|name| (name.to_string(), rows.iter().map(|row| row[*name].clone()).collect::<Value>())).collect();
+    let utf16 = |text: &str| format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let mut files = vec![
+        ("a.jsonl", lines.clone().into_bytes()),
+        ("a.jsonl", format!("\u{feff}{}", lines.replace('\n', "\r\n")).into_bytes()),
+        ("a.jsonl.gz", gzip(lines.as_bytes())),
+        ("a.json", utf16(&json!(rows).to_string())),
+        ("a.json", serde_json::to_vec_pretty(rows).unwrap()),
+        ("a.json", serde_json::to_vec_pretty(&json!({"version": 1, "data": rows})).unwrap()),
+        ("a", by_column.to_string().into_bytes()),
+    ];
+    if rows.iter().flat_map(|row| row.as_object().unwrap().values()).all(|cell| cell.is_string() || cell.is_number()) {
+        let text = |cell: &Value| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned);
+        let table = |separator: u8| {
+            let mut writer = csv::WriterBuilder::new().delimiter(separator).from_writer(Vec::new());
+            writer.write_record(&columns).unwrap();
+            rows.iter().for_each(|row| writer.write_record(columns.iter().map(|name| text(&row[*name]))).unwrap());
+            writer.into_inner().unwrap()
+        };
+        let commas = table(b',');
+        let commas_in_utf16 = utf16(std::str::from_utf8(&commas).unwrap());
+        let in_gzip = gzip(&commas);
+        files.extend([("a.csv", commas), ("a.csv", commas_in_utf16), ("a.csv.gz", in_gzip)]);
+        files.extend([("a.csv", table(b';')), ("a.tsv", table(b'\t')), ("a.txt", table(b'\t'))]);
+    }
+    files
+}
+
+#[test]
+fn any_pair_in_any_shape_and_container_comes_back_the_same() {
+    let random = &mut ChaCha8Rng::seed_from_u64(24);
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = 0;
+    for turns in [1, 1, 2, 3] {
+        for _ in 0..6 {
+            let pairs: Vec<Pair> = (0..3).map(|row| any_pair(random, row, turns)).collect();
+            let by_pair: Vec<Vec<Value>> = pairs.iter().map(rows_of).collect();
+            for shape in 0..by_pair[0].len() {
+                let rows: Vec<Value> = by_pair.iter().map(|shapes| shapes[shape].clone()).collect();
+                for (name, bytes) in files_of(&rows) {
+                    let path = dir.path().join(name);
+                    std::fs::write(&path, &bytes).unwrap();
+                    let found = load(&Source::File(path), &LoadOptions::default());
+                    let found = found.unwrap_or_else(|error| panic!("{error}\n{name}: {}", String::from_utf8_lossy(&bytes)));
+                    assert_eq!(found.pairs, pairs, "{name}: {}", String::from_utf8_lossy(&bytes));
+                    files += 1;
+                }
+            }
+        }
+    }
+    assert!(files > 2000, "{files}");
 }

@@ -2,30 +2,41 @@
 //! Text stays as the file has it: this room applies no chat template and makes no tokens.
 //!
 //! Begin with [`Source::parse`], which says where a set comes from, and [`load()`], which reads it. Files become tables of
-//! records (`format`), and records become pairs (`rows`).
+//! records, read one by one (`format`), and records become pairs (`rows`) by the table of known shapes (`shapes`).
 
 mod bundled;
 mod conversation;
 mod csv;
 mod format;
 mod hub_files;
+mod input;
+mod items;
 mod json;
+mod letters;
 mod load;
 mod message;
 mod pages;
 mod pair;
 mod parquet;
 mod published;
+mod question;
 mod questions;
+mod ranking;
 mod rows;
+mod shapes;
 mod source;
+mod stream;
 mod table;
 mod truthfulqa;
+mod turns;
 
 pub use bundled::{Bundled, bundled};
 pub use load::{Dataset, LoadOptions, load};
 pub use message::Message;
-pub use pair::{Pair, Skipped, TruthfulPairs};
+pub use pair::{Layout, Pair, Skipped, TruthfulPairs};
 pub use published::{Published, published};
-pub use questions::{Key, Question, QuestionSet, load_questions};
+pub use question::{AnswerForm, Key, Question};
+pub use questions::{QuestionSet, load_questions};
+pub use ranking::Ranking;
+pub use rows::ColumnNames;
 pub use source::{DEFAULT_DATASET, Source};

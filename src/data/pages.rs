@@ -1,6 +1,9 @@
 //! What the headers of a Parquet file's pages state: unpacked lengths and numbers of values, in Thrift's compact protocol. They
 //! are read before the decoder allocates what they state. No page is decoded here.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
 use parquet::file::metadata::ColumnChunkMetaData;
 
 /// Deepest nesting of structures; the statistics of a page are nested two deep.
@@ -15,19 +18,15 @@ pub(super) struct Pages {
     pub values: u64,
 }
 
-/// Adds up what the pages of a column chunk of `file` hold.
+/// Adds up what the pages of a column chunk of `file` hold. The chunk is read into memory for that.
 ///
 /// # Errors
-/// A page's header is broken, or its page does not lie within the chunk.
-pub(super) fn of_chunk(file: &[u8], chunk: &ColumnChunkMetaData) -> Result<Pages, String> {
+/// A page's header is broken, or the chunk or one of its pages does not lie within the file.
+pub(super) fn of_chunk(file: &mut File, chunk: &ColumnChunkMetaData) -> Result<Pages, String> {
     let name = chunk.column_path().string();
     let broken = || format!("the pages of column {name} are broken: fetch or write the file again");
-    // The crate's `byte_range` would panic on a negative offset or length.
-    let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
-    let start = usize::try_from(start).map_err(|_| broken())?;
-    let length = usize::try_from(chunk.compressed_size()).map_err(|_| broken())?;
-    let end = start.checked_add(length).ok_or_else(broken)?;
-    let mut rest = file.get(start..end).ok_or_else(broken)?;
+    let bytes = bytes_of(file, chunk).ok_or_else(broken)?;
+    let mut rest = bytes.as_slice();
     let mut sum = Pages::default();
     while !rest.is_empty() {
         let mut header = Compact { rest };
@@ -36,6 +35,19 @@ pub(super) fn of_chunk(file: &[u8], chunk: &ColumnChunkMetaData) -> Result<Pages
         rest = usize::try_from(packed).ok().and_then(|packed| header.rest.get(packed..)).ok_or_else(broken)?;
     }
     Ok(sum)
+}
+
+fn bytes_of(file: &mut File, chunk: &ColumnChunkMetaData) -> Option<Vec<u8>> {
+    // The crate's `byte_range` would panic on a negative offset or length.
+    let start = u64::try_from(chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset())).ok()?;
+    let length = u64::try_from(chunk.compressed_size()).ok()?;
+    if start.checked_add(length)? > file.metadata().ok()?.len() {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(length).ok()?);
+    file.seek(SeekFrom::Start(start)).ok()?;
+    file.take(length).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 == length).then_some(bytes)
 }
 
 /// A reader of Thrift's compact protocol that skips the values that are not needed.

@@ -1,4 +1,4 @@
-//! A contrastive pair, and a row that was skipped because it gives no pair.
+//! A contrastive pair, a row that was skipped because it gives none, and what the file around them is.
 
 use super::message::Message;
 
@@ -22,6 +22,17 @@ pub struct Skipped {
     pub row: usize,
     /// Reason why the row was skipped, in words such as `the question is empty`.
     pub reason: String,
+}
+
+/// What a file of pairs or questions is: its format, its shape, and the roles of its columns.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Name of the file's format, such as `CSV`.
+    pub format: &'static str,
+    /// What its rows hold, such as `ranked responses`.
+    pub shape: &'static str,
+    /// Columns of the file, and what each is to a pair or a question, such as `chosen`; `None` if it is not used.
+    pub columns: Vec<(String, Option<String>)>,
 }
 
 /// Which of TruthfulQA's incorrect answers are paired with the best answer.

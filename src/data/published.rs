@@ -5,8 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::rows::Columns;
-use super::{csv, hub_files};
+use super::format::{self, Wanted};
+use super::hub_files;
+use super::input::Input;
+use super::rows::{ColumnNames, Columns};
 use crate::hub::cache_dir::cache_dir;
 use crate::{Error, Result};
 
@@ -104,9 +106,12 @@ fn download(url: &str) -> Result<Vec<u8>> {
 
 /// Refuses bytes that are not the data set, so that the answer of a proxy or a login page never gets into the cache.
 fn check(bytes: &[u8]) -> Result<(), String> {
-    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let table = csv::read(Path::new("download"), text, None, None).map_err(|error| error.to_string())?;
-    Columns::of(&table).map(|_| ())
+    let names = ColumnNames::default();
+    let wanted = Wanted { limit: None, column: &|name| names.can_use(name), headerless: None };
+    let table = format::read(&Input::Bytes(PathBuf::from("download.csv"), bytes.to_vec()), &wanted);
+    let table = table.map_err(|error| error.to_string())?;
+    Columns::of(&table, &names)?;
+    table.into_records().try_for_each(|record| record.map(drop)).map_err(|error| error.to_string())
 }
 
 fn keep(dir: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {

@@ -1,22 +1,18 @@
 //! Where a data set comes from, as the user writes it: a path, a name, or `hf:owner/name[@revision][:split or file]`.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::bundled::{Bundled, bundled};
+use super::input::Input;
 use super::published::{Published, published};
 use super::{format, hub_files};
 use crate::error::closest_name;
 use crate::hub::repo_id::RepoId;
-use crate::machine::files::read_input;
 use crate::{Error, Result};
 
 /// The bundled set that is used when the user names no data set.
 pub const DEFAULT_DATASET: &str = "cheerful";
-
-/// Largest size of a data file in bytes; the file is read into memory whole.
-pub(super) const LARGEST_FILE: u64 = 4 << 30;
 
 const HUB_PREFIX: &str = "hf:";
 
@@ -70,7 +66,7 @@ impl Source {
     /// Returns the files to read, and downloads those that are not on this machine.
     pub(super) fn files(&self, offline: bool) -> Result<Vec<Input>> {
         let paths = match self {
-            Self::Bundled(set) => return Ok(vec![Input::Text(PathBuf::from(format!("{}.csv", set.name)), set.csv)]),
+            Self::Bundled(set) => return Ok(vec![Input::Bytes(PathBuf::from(format!("{}.csv", set.name)), set.csv.into())]),
             Self::File(path) => vec![path.clone()],
             Self::Published(set) => vec![set.file(offline)?],
             Self::Hub { repo, revision, part } => hub_files::files(repo, revision.as_deref(), part.as_deref(), offline)?,
@@ -90,27 +86,6 @@ impl fmt::Display for Source {
                 revision.as_ref().map_or(Ok(()), |revision| write!(f, "@{revision}"))?;
                 part.as_ref().map_or(Ok(()), |part| write!(f, ":{part}"))
             }
-        }
-    }
-}
-
-/// A file to read: a bundled text under the name of a file, or a path.
-pub(super) enum Input {
-    Text(PathBuf, &'static str),
-    File(PathBuf),
-}
-
-impl Input {
-    pub(super) fn path(&self) -> &Path {
-        match self {
-            Self::Text(path, _) | Self::File(path) => path,
-        }
-    }
-
-    pub(super) fn bytes(&self) -> Result<Cow<'static, [u8]>> {
-        match self {
-            Self::Text(_, text) => Ok(Cow::Borrowed(text.as_bytes())),
-            Self::File(path) => read_input(path, LARGEST_FILE).map(Cow::Owned),
         }
     }
 }

@@ -52,7 +52,7 @@ pub fn measures(set: &QuestionSet, scores: &[PairLogProbs], bootstrap: &Bootstra
             log_probs[couple[0]] = score[0];
             log_probs[couple[1]] = score[1];
         }
-        for (name, value) in of_question(&question.key, &log_probs) {
+        for (name, value) in of_question(question, &log_probs) {
             values.entry(name).or_default().entry(question.row).or_default().push(value);
         }
     }
@@ -64,19 +64,27 @@ pub fn measures(set: &QuestionSet, scores: &[PairLogProbs], bootstrap: &Bootstra
     values.into_iter().filter_map(measure).collect()
 }
 
-fn of_question(key: &Key, log_probs: &[f64]) -> Vec<(&'static str, f64)> {
+fn of_question(question: &Question, log_probs: &[f64]) -> Vec<(&'static str, f64)> {
     let of = |indices: &[usize]| indices.iter().map(|index| log_probs[*index]).collect::<Vec<f64>>();
-    match key {
+    match &question.key {
         Key::Truthful { best, mc1_wrong, mc2_right, mc2_wrong } => {
             let is_best = of(mc1_wrong).iter().all(|wrong| log_probs[*best] > *wrong);
             vec![("mc1", f64::from(is_best)), ("mc2", share(&of(mc2_right), &of(mc2_wrong)))]
         }
         Key::Letters { matching } => vec![("matching", share(&[log_probs[*matching]], &[log_probs[1 - matching]]))],
-        Key::Options { right } => {
-            let is_best = log_probs.iter().enumerate().all(|(index, other)| index == *right || log_probs[*right] > *other);
-            vec![("accuracy", f64::from(is_best))]
+        Key::Options { right } => vec![("accuracy", is_best(*right, log_probs))],
+        Key::Texts { right } => {
+            // As lm-evaluation-harness has it: by the sum, and by the mean over the characters of the answer.
+            let per_character = |(log_prob, answer): (&f64, &String)| log_prob / answer.chars().count() as f64;
+            let normalised: Vec<f64> = log_probs.iter().zip(&question.answers).map(per_character).collect();
+            vec![("acc", is_best(*right, log_probs)), ("acc_norm", is_best(*right, &normalised))]
         }
     }
+}
+
+/// Returns 1 if the right answer has the highest score, and 0 if not.
+fn is_best(right: usize, scores: &[f64]) -> f64 {
+    f64::from(scores.iter().enumerate().all(|(index, other)| index == right || scores[right] > *other))
 }
 
 /// Returns Σ exp(right) / (Σ exp(right) + Σ exp(wrong)) without underflow.

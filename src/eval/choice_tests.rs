@@ -6,7 +6,7 @@ const BOOTSTRAP: Bootstrap = Bootstrap { resamples: 50, seed: 1 };
 
 fn set(questions: Vec<(usize, usize, Key)>) -> QuestionSet {
     let question = |(row, answers, key)| Question { row, prompt: "q".into(), answers: vec!["a".to_owned(); answers], key };
-    QuestionSet { name: "set".into(), sha256: String::new(), questions: questions.into_iter().map(question).collect() }
+    QuestionSet { name: "set".into(), questions: questions.into_iter().map(question).collect(), ..QuestionSet::default() }
 }
 
 fn values(set: &QuestionSet, scores: &[PairLogProbs]) -> Vec<(String, f64)> {
@@ -44,4 +44,18 @@ fn the_right_option_must_be_the_likeliest() {
     let sets = set(vec![(0, 4, Key::Options { right: 3 }), (1, 4, Key::Options { right: 0 })]);
     let scores = [[-4.0, -3.0], [-2.0, -1.0], [-4.0, -3.0], [-2.0, -1.0]];
     assert_eq!(values(&sets, &scores), [("set.accuracy".into(), 0.5)]);
+}
+
+/// lm-evaluation-harness: acc takes the highest log-probability, acc_norm the highest per character.
+#[test]
+fn texts_are_compared_by_sum_and_by_character() {
+    let answers = ["short", "a longer answer"].map(str::to_owned).to_vec();
+    let question = |right| Question { row: right, prompt: "q".into(), answers: answers.clone(), key: Key::Texts { right } };
+    let set = QuestionSet { name: "set".into(), questions: vec![question(0), question(1)], ..QuestionSet::default() };
+    // -10 / 5 = -2 and -15 / 15 = -1.
+    let scores = [[-10.0, -15.0], [-10.0, -15.0]];
+    assert_eq!(values(&set, &scores), [("set.acc".into(), 0.5), ("set.acc_norm".into(), 0.5)]);
+    let only = |right| QuestionSet { name: "set".into(), questions: vec![question(right)], ..QuestionSet::default() };
+    assert_eq!(values(&only(0), &scores), [("set.acc".into(), 1.0), ("set.acc_norm".into(), 0.0)]);
+    assert_eq!(values(&only(1), &scores), [("set.acc".into(), 0.0), ("set.acc_norm".into(), 1.0)]);
 }

@@ -273,7 +273,7 @@ fn every_flag_of_eval_has_an_effect() {
         [report["rows"].clone(), report["generations"].clone()]
     };
     let base = rows(&[]);
-    let settings: [&[&str]; 18] = [
+    let settings: [&[&str]; 19] = [
         &["--magnitudes", "1.5"],
         &["--layer", "0"],
         &["--positions", "response"],
@@ -291,6 +291,7 @@ fn every_flag_of_eval_has_an_effect() {
         &["--seed", "12"],
         &["--system", "Be brief."],
         &["--mc", &fixture("eval/options.csv")],
+        &["--mc", &fixture("eval/options.csv"), "--mc-answers", "text"],
         &["--template", "plain"],
     ];
     for setting in settings {

@@ -7,6 +7,7 @@ mod card;
 mod cli;
 mod common;
 mod convert;
+mod data;
 mod device;
 mod eval;
 mod families;

@@ -1,5 +1,6 @@
 //! All of clap: what the user may write, and its conversion into the library's settings. No work is done here.
 
+mod data;
 mod help;
 mod machine;
 mod model;
@@ -14,6 +15,7 @@ use clap::{ArgMatches, CommandFactory, Parser, Subcommand};
 
 use crate::terminal;
 
+pub use data::DataArgs;
 pub use machine::{BenchArgs, CheckArgs};
 pub use model::{ModelArgs, ReportArgs};
 pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs};
@@ -36,6 +38,13 @@ pub enum Command {
         after_help = "Examples:\n  bipo train\n  bipo train --model mistral --layer 13 --dataset pairs.csv --output-dir out/ --resume"
     )]
     Train(Box<TrainArgs>),
+    /// Show what training would see of a data set: its pairs, what each column became, and what is skipped.
+    ///
+    /// No model is needed. With --model, the first pairs are shown as that model sees them.
+    #[command(
+        after_help = "Examples:\n  bipo data pairs.csv\n  bipo data hf:Anthropic/hh-rlhf --limit 100 --model smollm2\n  bipo data ranked.jsonl --rank all --json\n  bipo data --mc questions.jsonl"
+    )]
+    Data(Box<DataArgs>),
     /// Find the layer to steer: short runs at each, ranked by held-out pairs.
     #[command(
         after_help = "Examples:\n  bipo layers --layers 8..20 --dataset cheerful --eval-dataset cheerful-heldout\n  bipo layers --model mistral --layers 10,13,16 --dataset pairs.csv --max-steps 100 --json"

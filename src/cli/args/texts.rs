@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use bipo::data::TruthfulPairs;
+use bipo::data::AnswerForm;
 use bipo::steering::magnitudes::Magnitudes;
 use bipo::steering::positions::Positions;
 use bipo::text::spans::Spans;
 use clap::{Args, ValueEnum};
 
+use super::data::PairArgs;
 use super::model::{ModelArgs, ReportArgs};
 use super::values::{one_of, positive, positive_number, probability, resamples, seconds, temperature};
 
@@ -38,6 +39,9 @@ pub struct SteerArgs {
     /// Answer each line of this file, or of standard input (-).
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
+    /// Show each prompt as the model sees it, on standard error: with the chat template and special tokens, and its token ids.
+    #[arg(long)]
+    pub show_prompt: bool,
     /// Generate at most this many tokens.
     #[arg(long, default_value_t = 128, value_parser = positive)]
     pub max_new_tokens: usize,
@@ -65,6 +69,7 @@ pub struct SteerArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("limit", |arg| arg.help("Use the first N rows of each data set and question file only [default: all]")))]
 pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
@@ -86,15 +91,8 @@ pub struct EvalArgs {
     /// Measure preference on these held-out pairs, named as for train [default: none].
     #[arg(long)]
     pub dataset: Option<String>,
-    /// Use the first N rows of each data set and question file only [default: all].
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub limit: Option<usize>,
-    /// Refuse a data set with a row that would be skipped.
-    #[arg(long)]
-    pub strict: bool,
-    /// Pair TruthfulQA's best answer with all of its incorrect ones, or with the first.
-    #[arg(long, default_value = "all", value_parser = one_of::<TruthfulPairs>())]
-    pub pairs: TruthfulPairs,
+    #[command(flatten)]
+    pub rows: PairArgs,
     /// Put this text between prompt and response; auto writes what the chat template writes before and behind an answer, or a
     /// space where it has no such form, unless the prompt ends in white space.
     #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
@@ -105,9 +103,14 @@ pub struct EvalArgs {
     /// Multiply the margin by this, the strength of the preference [default: the vector's, else 0.1].
     #[arg(long, value_parser = positive_number)]
     pub beta: Option<f64>,
-    /// Ask these multiple-choice questions: TruthfulQA, A/B items or lettered options; repeat for several files.
+    /// Ask these multiple-choice questions: TruthfulQA, A/B items, Yes/No items or any number of options; repeat for several
+    /// files.
     #[arg(long, value_name = "FILE")]
     pub mc: Vec<PathBuf>,
+    /// Compare options by their letters, which the prompt lists, or by their texts; auto is by their texts where they are the
+    /// endings of a text.
+    #[arg(long, default_value = "auto", value_parser = one_of::<AnswerForm>())]
+    pub mc_answers: AnswerForm,
     /// Read this neutral text for perplexity and KL divergence [default: a bundled one].
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use bipo::data::TruthfulPairs;
 use bipo::machine::bytes::Bytes;
 use bipo::session::cache_place::CachePlace;
 use bipo::steering::layers::LayerList;
@@ -14,6 +13,7 @@ use bipo::train::optim::Scheduler;
 use bipo::train::{Direction, ObjectiveName};
 use clap::{Args, ValueEnum};
 
+use super::data::PairArgs;
 use super::model::ModelArgs;
 use super::values::{not_negative, one_of, positive, positive_number};
 
@@ -163,15 +163,8 @@ pub struct RunArgs {
     /// Truncate longer pairs to this many tokens.
     #[arg(long, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
     pub max_length: usize,
-    /// Use the first N rows only [default: all].
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub limit: Option<usize>,
-    /// Refuse a data set with a row that would be skipped.
-    #[arg(long)]
-    pub strict: bool,
-    /// Pair TruthfulQA's best answer with all of its incorrect ones, or with the first.
-    #[arg(long, default_value = "all", value_parser = one_of::<TruthfulPairs>())]
-    pub pairs: TruthfulPairs,
+    #[command(flatten)]
+    pub rows: PairArgs,
     /// Keep the activation cache on the device, or in main memory (past --cache-memory in a file), from where each batch is
     /// brought to the device [default: auto: on the device where it fits].
     #[arg(long, default_value = "auto", hide_default_value = true, value_parser = one_of::<CachePlace>())]

@@ -4,6 +4,7 @@ mod bench;
 mod caa;
 mod check;
 mod convert;
+mod data;
 mod eval;
 mod evaluation;
 mod inspect;
@@ -29,6 +30,7 @@ use crate::args::{Cli, Command, ModelArgs};
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Train(args) => with_threads(&args.run.model, || train::run(&args)),
+        Command::Data(args) => data::run(&args),
         Command::Layers(args) => with_threads(&args.run.model, || layers::run(&args)),
         Command::Steer(args) => with_threads(&args.model, || steer::run(&args)),
         Command::Eval(args) => with_threads(&args.model, || eval::run(&args)),

@@ -9,6 +9,7 @@ use bipo::machine::files::{LARGEST_TEXT, read_input, without_bom};
 use bipo::steering::positions::Positions;
 use bipo::{Error, Result};
 
+use crate::terminal::Log;
 use bipo::session::Session;
 
 /// The prompts given one by one, or the lines of a file (`-` is standard input).
@@ -50,4 +51,15 @@ pub fn check_prompts(opened: &Session, prompts: &[String], positions: Positions)
         longest = longest.max(tokens);
     }
     Ok(longest)
+}
+
+/// Says what the model sees of each prompt: the rendered text with its special tokens, and the token ids.
+pub fn show_prompts(opened: &Session, prompts: &[String], log: Log) -> Result<()> {
+    for prompt in prompts {
+        let ids = opened.encoder.encode_prompt(&[Message::new("user", prompt)])?.ids;
+        let text = opened.encoder.decode(&ids, false)?;
+        let listed: Vec<String> = ids.iter().map(u32::to_string).collect();
+        log.info(format!("prompt of {} tokens: {text:?}\n  ids {}", ids.len(), listed.join(" ")));
+    }
+    Ok(())
 }

@@ -17,6 +17,9 @@ use super::session;
 use crate::args::{RunArgs, response_prefix};
 use crate::terminal::Log;
 
+/// Number of skipped rows that are named one by one.
+const SKIPPED_SHOWN: usize = 20;
+
 /// A model before its weights are read, and its pairs.
 pub struct Prepared {
     pub opened: Session,
@@ -31,7 +34,7 @@ impl Prepared {
     /// Everything that can be checked before the weights are loaded.
     pub fn new(args: &RunArgs, log: Log) -> Result<Self> {
         args.positions.check(args.spans)?;
-        let options = LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs, offline: args.model.offline };
+        let options = args.rows.options(args.model.offline);
         let dataset = load_data(&args.dataset, &options, log)?;
         let all = LoadOptions { limit: None, ..options };
         let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;
@@ -60,8 +63,12 @@ pub fn load(opened: &Session, config: &mut TrainConfig, demand: Demand, log: Log
 /// Reads a data set, and says which of its rows are skipped.
 pub fn load_data(name: &str, options: &LoadOptions, log: Log) -> Result<Dataset> {
     let dataset = data::load(&Source::parse(name)?, options)?;
-    for skipped in &dataset.skipped {
+    for skipped in dataset.skipped.iter().take(SKIPPED_SHOWN) {
         log.warn(format!("{}: row {} skipped: {}", dataset.name, skipped.row, skipped.reason));
+    }
+    if dataset.skipped.len() > SKIPPED_SHOWN {
+        let more = dataset.skipped.len() - SKIPPED_SHOWN;
+        log.warn(format!("{}: {more} more rows skipped: bipo data counts them by reason", dataset.name));
     }
     Ok(dataset)
 }

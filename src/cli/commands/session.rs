@@ -14,7 +14,7 @@ use crate::terminal::Log;
 
 /// Finds and opens the model that the arguments name.
 pub fn open(args: &ModelArgs, response_prefix: ResponsePrefix, log: Log) -> Result<Session> {
-    let session = Session::open(SessionOptions {
+    let options = SessionOptions {
         model: args.model.clone(),
         device: args.device.clone(),
         dtype: args.dtype,
@@ -26,7 +26,13 @@ pub fn open(args: &ModelArgs, response_prefix: ResponsePrefix, log: Log) -> Resu
         response_prefix,
         offline: args.offline,
         quiet: args.quiet,
-    })?;
+    };
+    open_with(options, log)
+}
+
+/// Finds and opens a model, and says what its chat template does that a user may not expect.
+pub fn open_with(options: SessionOptions, log: Log) -> Result<Session> {
+    let session = Session::open(options)?;
     if let Some(name) = session.fallback_template {
         let model = &session.files.name;
         log.warn(format!("{model} has no chat template of its own: using {name} (choose one with --template)"));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::interrupt::Interrupt;
 use super::page;
-use super::prompts::{check_prompts, read_prompts};
+use super::prompts::{check_prompts, read_prompts, show_prompts};
 use super::session;
 use super::sweep::{Sweep, TextResult, Texts, greedy};
 use super::vectors::{check_vector, read_inputs, settle};
@@ -42,6 +42,9 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         ..greedy(args.max_new_tokens, &opened, positions)
     };
     let longest = check_prompts(&opened, &prompts, positions)?;
+    if args.show_prompt {
+        show_prompts(&opened, &prompts, log)?;
+    }
     let magnitudes = args.magnitudes.as_slice();
     let demand = Demand::generation(magnitudes.len(), longest, args.max_new_tokens);
     let (model, _) = session::load(&opened, &demand, log)?;

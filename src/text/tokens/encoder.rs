@@ -261,6 +261,9 @@ impl TextEncoder {
             (ResponsePrefix::Auto, None) if text.ends_with(char::is_whitespace) => ("", response),
             (ResponsePrefix::Auto, None) => (" ", response),
         };
+        // A single space in front of a response only parts it from the prompt, which another one does here.
+        let is_parted = self.options.response_prefix == ResponsePrefix::Auto && (prefix.ends_with(' ') || text.ends_with(' '));
+        let words = words.strip_prefix(' ').filter(|bare| is_parted && !bare.starts_with(char::is_whitespace)).unwrap_or(words);
         let prompt_ids = self.ids_of(text)?;
         let written = format!("{text}{prefix}{words}");
         let (mut ids, mut in_spans) = self.ids_and_spans(&written, spans)?;

@@ -89,6 +89,17 @@ fn auto_prefix_is_a_space_unless_the_prompt_ends_in_white_space() {
 }
 
 #[test]
+fn auto_prefix_is_never_a_second_space() {
+    let ids = |response: &str| {
+        let encoder = encoder_of("plain", TextOptions { response_prefix: ResponsePrefix::Auto, ..options() });
+        encoder.encode_pair(&pair("the capital", response, "."), 99).unwrap().0.chosen.ids
+    };
+    assert_eq!(ids(" of"), ids("of"));
+    // Of several spaces, which may be an indentation, none is lost.
+    assert_ne!(ids("  of"), ids("of"));
+}
+
+#[test]
 fn a_merge_across_the_border_belongs_to_the_response() {
     let encoder = encoder_of("plain", TextOptions { response_prefix: ResponsePrefix::Text(String::new()), ..options() });
     let (encoded, _) = encoder.encode_pair(&pair("the ha", "ha", " of"), 99).unwrap();

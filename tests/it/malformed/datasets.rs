@@ -38,9 +38,15 @@ fn csv() -> Vec<Case> {
         csv(&format!("question,matching,not_matching\n{},b\n", "x".repeat(8 << 20)), "has 2 fields"),
         csv(&",".repeat(1 << 20), "no column question|prompt"),
         csv("question,matching,not_matching\n\0,\0,\0\n", "no pair is left of 1 rows"),
-        with("d.csv", [b"\xff\xfe"[..].to_vec(), utf16].concat(), "line 1 is not valid UTF-8"),
+        with("d.csv", [b"\xff\xfe"[..].to_vec(), utf16, b"\0\xd8".to_vec()].concat(), "not valid UTF-16"),
         with("d.csv", b"question,matching,not_matching\r\na,\xe9,c\r\n".to_vec(), "line 2 is not valid UTF-8"),
-        with("d.csv.gz", b"\x1f\x8b\x08\0\0\0\0\0".to_vec(), "compressed: unpack it first"),
+        with("d.csv.gz", b"\x1f\x8b\x08\0\0\0\0\0".to_vec(), "broken gzip data"),
+        with("d.csv.zst", b"\x28\xb5\x2f\xfd".to_vec(), "unpack it first"),
+        csv("instruction,input,output\na,b,c\n", "these are no pairs but one answer a row (instruction data)"),
+        csv("question,answer\na,3\n", "these are no pairs but questions with one right answer"),
+        csv("q,a,b\nx,y,z\n", "expected question or prompt").also("--columns question=q"),
+        csv("q,a,b\nx,y,z\n", "no column c; found q, a, b").also("--columns question=q,chosen=a,rejected=c"),
+        csv("q,a,b\nx,y,z\n", "names no column").also("--columns q"),
         with("d.bin", vec![0; 1 << 20], "d.bin"),
         with("d.csv", "question,matching,not_matching\na,b,b\nc,d,e\n", "row 0: ").also("--strict"),
     ]
@@ -66,7 +72,11 @@ fn json() -> Vec<Case> {
         json("{\"prompt\":[],\"chosen\":[],\"rejected\":[]}", "no pair is left"),
         json("{\"chosen\":\"a\",\"rejected\":\"b\"}\n\u{1b}[31m{\n", "line 2"),
         with("d.json", b"\xef\xbb\xbf[".to_vec(), "line 1, column"),
-        with("d.json", b"\xfe\xff\0[\0]".to_vec(), "line 1 is not valid UTF-8"),
+        with("d.json", b"\xfe\xff\0[\0]".to_vec(), "the data set is empty"),
+        json("{\"data\":[]}", "the data set is empty"),
+        json("{\"data\":[{\"chosen\":\"a\"},3]}", "no column question|prompt"),
+        json("{\"prompt\":[\"a\",\"b\"],\"chosen\":[\"a\",\"b\"],\"rejected\":[\"a\",\"b\"]}", "no pair is left of 2 rows"),
+        json("{\"prompt\":\"a\",\"answers\":[{\"answer\":\"a\",\"rank\":1}]}", "1 of the responses have a rank"),
     ]
 }
 
@@ -85,10 +95,9 @@ fn parquet() -> Vec<Case> {
         file(one_long_text_many_times(), "more than"),
         file(one_text_many_times_in_one_row(), "more than"),
         file(very_many_rows(), "more than"),
-        file(fs::read(fixture("data/plain-gzip.parquet")).unwrap(), "compressed with GZIP"),
         file(fs::read(fixture("data/binary.parquet")).unwrap(), "binary data"),
     ];
-    for name in ["none", "snappy", "zstd"] {
+    for name in ["none", "snappy", "zstd", "gzip"] {
         cases.push(file(swollen_page(&format!("data/plain-{name}.parquet")), "d.parquet"));
     }
     cases

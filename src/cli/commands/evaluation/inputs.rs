@@ -1,8 +1,8 @@
 //! Everything that an evaluation measures on, read before a model is loaded.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use bipo::data::{Dataset, LoadOptions, QuestionSet, load_questions};
+use bipo::data::{Dataset, QuestionSet, load_questions};
 use bipo::eval::Material;
 use bipo::eval::damage::NEUTRAL_TEXT;
 use bipo::machine::files::read_text;
@@ -26,12 +26,19 @@ pub struct Inputs {
 
 impl Inputs {
     pub fn read(args: &EvalArgs, log: Log) -> Result<Self> {
-        let options = LoadOptions { limit: args.limit, strict: args.strict, pairs: args.pairs, offline: args.model.offline };
+        let options = args.rows.options(args.model.offline);
         let dataset = args.dataset.as_ref().map(|name| load_data(name, &options, log)).transpose()?;
         if dataset.is_none() {
             log.info("note: no --dataset: preference is not measured");
         }
-        let questions: Vec<QuestionSet> = args.mc.iter().map(|path| load_questions(path, args.limit)).collect::<Result<_>>()?;
+        let read = |path: &PathBuf| load_questions(path, args.rows.limit, args.mc_answers);
+        let questions: Vec<QuestionSet> = args.mc.iter().map(read).collect::<Result<_>>()?;
+        for QuestionSet { name, skipped, rows, .. } in &questions {
+            if let Some(first) = skipped.first() {
+                let (count, row, reason) = (skipped.len(), first.row, &first.reason);
+                log.warn(format!("{name}: {count} of {rows} rows skipped, the first is row {row}: {reason}"));
+            }
+        }
         if let Some(twice) = (1..questions.len()).find(|i| questions[..*i].iter().any(|set| set.name == questions[*i].name)) {
             let name = &questions[twice].name;
             return Err(Error::Argument(format!("--mc: two files are called {name}: rename one, names are headings")));

@@ -47,7 +47,7 @@ pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &
         "text": text,
         "prompts": inputs.prompts,
         "max_new_tokens": args.max_new_tokens,
-        "limit": args.limit,
+        "limit": args.rows.limit,
         "beta": settings.beta,
         "bootstrap": settings.bootstrap,
         "dtype": format!("{:?}", args.model.dtype).to_lowercase(),

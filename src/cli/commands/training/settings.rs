@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use bipo::Result;
-use bipo::data::Dataset;
+use bipo::data::{Dataset, Ranking};
 use bipo::hub::presets;
 use bipo::steering::layers::Layers;
 use bipo::steering::vector::{Metadata, SteeringVector};
@@ -32,7 +32,14 @@ pub fn settings(args: &RunArgs, opened: &Session, config: &TrainConfig, dataset:
     let mut settings = json!(config);
     settings["dataset"] = describe(dataset);
     settings["eval_dataset"] = heldout.map_or(Value::Null, describe);
-    settings["limit"] = json!(args.limit);
+    settings["limit"] = json!(args.rows.limit);
+    // Only where they say something: the metadata of other runs stays as it was.
+    if args.rows.rank != Ranking::default() {
+        settings["rank"] = json!(args.rows.rank.to_string());
+    }
+    if let Some(columns) = &args.rows.columns {
+        settings["columns"] = json!(columns.to_string());
+    }
     settings["max_length"] = json!(args.max_length);
     settings["model"] = json!(opened.files.name);
     settings["dtype"] = json!(opened.placement.dtype_name());

@@ -1,0 +1,94 @@
+//! Flags of data sets: which rows and columns of them are used, and those of `data`.
+
+use bipo::data::{AnswerForm, ColumnNames, LoadOptions, Ranking, TruthfulPairs};
+use bipo::steering::positions::Positions;
+use bipo::text::spans::Spans;
+use clap::Args;
+use serde_json::Value;
+
+use super::values::{one_of, positive, variable};
+
+/// Which pairs of a data set are used.
+#[derive(Debug, Args)]
+pub struct PairArgs {
+    /// Use the first N rows only [default: all].
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub limit: Option<usize>,
+    /// Refuse a data set with a row that would be skipped.
+    #[arg(long)]
+    pub strict: bool,
+    /// Pair TruthfulQA's best answer with all of its incorrect ones, or with the first.
+    #[arg(long, default_value = "all", value_parser = one_of::<TruthfulPairs>())]
+    pub pairs: TruthfulPairs,
+    /// Pair ranked or scored responses: the best with the worst, each with the next, or each with all that are worse.
+    #[arg(long, default_value = "best-worst", value_parser = one_of::<Ranking>())]
+    pub rank: Ranking,
+    /// Name the columns of a data set: question=Q,chosen=A,rejected=B,system=S, each of which can be left out; a.b is the key b
+    /// inside column a [default: by their usual names].
+    #[arg(long, value_name = "ROLE=NAME,…")]
+    pub columns: Option<ColumnNames>,
+}
+
+impl PairArgs {
+    /// The library's settings for reading a data set.
+    pub fn options(&self, offline: bool) -> LoadOptions {
+        let Self { limit, strict, pairs, rank, columns } = self;
+        let columns = columns.clone().unwrap_or_default();
+        LoadOptions { limit: *limit, strict: *strict, pairs: *pairs, rank: *rank, columns, offline }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// Show this data set: a file, a bundled or published set's name, or hf:owner/name.
+    #[arg(value_name = "DATASET")]
+    pub dataset: String,
+    #[command(flatten)]
+    pub rows: PairArgs,
+    /// Read multiple-choice questions, as eval --mc does, in place of pairs.
+    #[arg(long, conflicts_with_all = ["model", "strict", "columns", "rank", "pairs"])]
+    pub mc: bool,
+    /// Compare options by their letters or by their texts, as for eval.
+    #[arg(long, default_value = "auto", value_parser = one_of::<AnswerForm>(), requires = "mc")]
+    pub mc_answers: AnswerForm,
+    /// Show the prompts as this model sees them, without reading its weights: an alias, a hub id, a directory or a .gguf
+    /// file [default: none].
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Set the system prompt; "" for none [default: none].
+    #[arg(long, allow_hyphen_values = true, requires = "model")]
+    pub system: Option<String>,
+    /// Put the system prompt, also that of a row, into the first user turn: for chat templates that take none.
+    #[arg(long, requires = "model")]
+    pub system_in_user: bool,
+    /// Choose the chat template: auto (the tokenizer's own), a built-in name, or a Jinja file.
+    #[arg(long, default_value = "auto", requires = "model")]
+    pub template: String,
+    /// Pass this variable to the chat template, such as enable_thinking=false; repeat for several.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable, requires = "model")]
+    pub template_var: Vec<(String, Value)>,
+    /// Put this text between prompt and response; auto writes what the chat template writes, as for train.
+    #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT", requires = "model")]
+    pub response_prefix: String,
+    /// Show which tokens a vector would be added at by this rule, as for train.
+    #[arg(long, default_value = "all", value_parser = one_of::<Positions>(), requires = "model")]
+    pub positions: Positions,
+    /// Show those of this role's messages alone [default: any].
+    #[arg(long, value_parser = one_of::<Spans>(), requires = "model")]
+    pub spans: Option<Spans>,
+    /// Truncate longer pairs to this many tokens.
+    #[arg(long, default_value_t = 2048, value_name = "TOKENS", value_parser = positive, requires = "model")]
+    pub max_length: usize,
+    /// Never touch the network (also HF_HUB_OFFLINE=1).
+    #[arg(long)]
+    pub offline: bool,
+    /// Print every pair as JSON on standard output, and nothing else there.
+    #[arg(long)]
+    pub json: bool,
+    /// Say more on standard error.
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
