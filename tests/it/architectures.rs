@@ -48,6 +48,12 @@ const ARCHITECTURES: [&str; 22] = [
     "qwen3_moe-3d",
 ];
 
+/// Those whose greedy tokens depend on how keys are cached.
+const WITHOUT_GREEDY: [&str; 2] = ["llama-dynamic", "phi3-short"];
+
+/// Those whose router chooses experts: the loss jumps where a small change makes it choose others.
+const CHOOSING_EXPERTS: [&str; 3] = ["mixtral", "qwen3_moe", "qwen3_moe-3d"];
+
 /// Those whose rotary frequencies depend on a sequence's length.
 const DEPENDING_ON_LENGTH: [&str; 2] = ["llama-dynamic", "phi3"];
 
@@ -135,7 +141,7 @@ fn residuals_logits_and_steered_logits_agree_with_transformers() {
 fn cached_greedy_tokens_agree_with_full_forward_passes_of_transformers() {
     for name in ARCHITECTURES {
         let recorded = Recorded::of(name);
-        if DEPENDING_ON_LENGTH.contains(&name) {
+        if WITHOUT_GREEDY.contains(&name) {
             assert!(!recorded.0.contains_key("greedy_ids"), "not recorded: depends on how keys are cached");
             continue;
         }
@@ -398,7 +404,7 @@ fn some_vector(len: usize, seed: usize) -> Vec<f32> {
 
 #[test]
 fn the_gradient_of_the_whole_loss_agrees_with_finite_differences() {
-    for name in ARCHITECTURES {
+    for name in ARCHITECTURES.into_iter().filter(|name| !CHOOSING_EXPERTS.contains(name)) {
         let model = load(name, DType::F32);
         for layers in layer_sets(&model) {
             for ((positions, spans), d) in rules().into_iter().zip([1.0, -1.0, 0.4].into_iter().cycle()) {
