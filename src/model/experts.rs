@@ -146,3 +146,7 @@ impl MixtureOfExperts {
         d_logits
     }
 }
+
+#[cfg(test)]
+#[path = "experts_tests.rs"]
+mod tests;
