@@ -50,7 +50,6 @@ fn log_prob(model: &Model, prompt: &[u32], response: &[u32], layer: usize, v: Op
 }
 
 #[test]
-#[ignore = "needs Gemma 3 270M: scripts/fetch-gemma3.sh"]
 fn log_probs_gradients_and_greedy_tokens_equal_those_of_transformers() {
     let (model, recorded) = (gemma3(), common::golden_json("gemma3.json"));
     let layer = recorded["layer"].as_u64().unwrap() as usize;
