@@ -109,6 +109,14 @@ impl<'a> BranchedPrompt<'a> {
         let split = vectors.keys().next().map_or(model.num_blocks(), |layer| layer + 1);
         let limit = options.max_new_tokens.min(model.config.max_position_embeddings - prompt_ids.len());
         let capacity = prompt_ids.len() + limit;
+        if let Some(trained) = model.keys_change_past().filter(|trained| (prompt_ids.len()..capacity).contains(trained)) {
+            return Err(Error::Argument(format!(
+                "a prompt of {} tokens and {limit} new ones cross the {trained} tokens past which LongRoPE rotates all keys \
+                 otherwise: generate at most {} tokens, or give a longer prompt",
+                prompt_ids.len(),
+                trained - prompt_ids.len()
+            )));
+        }
         let mut cache = KvCache::new(&model.config, magnitudes.len(), capacity, model.dtype(), model.device())?;
         let plan = model.plan(&Layout::continuing(&[0], 0, prompt_ids.len()))?;
         let prompt_residual = model.run_cached(0..split, &model.embed(prompt_ids)?, &plan, &mut cache)?;

@@ -2,7 +2,7 @@
 //! sub-layer as the architecture has them. `forward` returns what `vjp` needs beside its output; who wants no gradient drops
 //! it.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::attention::{Attention, AttentionSaved};
 use super::cache::LayerCache;
@@ -137,6 +137,10 @@ impl Branch {
     }
 
     fn scaled(&self, x: Tensor) -> Result<Tensor> {
-        if self.multiplier == 1.0 { Ok(x) } else { Ok((x * self.multiplier)?) }
+        if self.multiplier == 1.0 {
+            return Ok(x);
+        }
+        // The factor itself is not rounded to 16 bits.
+        Ok((x.to_dtype(DType::F32)? * self.multiplier)?.to_dtype(x.dtype())?)
     }
 }

@@ -66,7 +66,7 @@ pub(crate) enum Flag {
     Never,
     /// All have.
     Always,
-    /// Those have whose `config.json` says so under this key.
+    /// A model has it if its `config.json` says so under this key.
     Key(&'static str),
 }
 
@@ -105,6 +105,8 @@ pub(crate) enum Sliding {
     Pattern {
         /// The pattern where `sliding_window_pattern` does not say.
         pattern: usize,
+        /// The window where GGUF metadata have no such key.
+        absent_in_gguf: Option<usize>,
     },
 }
 
@@ -125,10 +127,12 @@ pub(crate) enum RopeOfBlocks {
 /// How `config.json` describes experts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ExpertKeys {
-    /// Key of the number of experts.
-    pub count: &'static str,
-    /// Key of the width of an expert.
-    pub intermediate_size: &'static str,
+    /// Keys of the number of experts: the family's own, and what others call it.
+    pub count: [&'static str; 2],
+    /// Number of experts, and of those that a token goes through, where the file does not say.
+    pub defaults: [usize; 2],
+    /// Key of the width of an expert, and the width where the file may leave it out.
+    pub intermediate_size: (&'static str, Option<usize>),
     /// Whether the probabilities of a token's experts are divided by their sum.
     pub normalised: Flag,
 }
@@ -213,7 +217,7 @@ const GEMMA2: Family = Family {
     attention_scale: AttentionScale::QueryPreAttnScalar { blocks_of_27b: 46 },
     softcaps: Some([Some(50.0), Some(30.0)]),
     scaled_embeddings: true,
-    sliding: Sliding::Pattern { pattern: 2 },
+    sliding: Sliding::Pattern { pattern: 2, absent_in_gguf: Some(4096) },
     interleaved: false,
     ..LLAMA
 };
@@ -227,7 +231,7 @@ const GEMMA3: Family = Family {
     qk_norm: QkNorm::Head,
     attention_scale: AttentionScale::QueryPreAttnScalar { blocks_of_27b: 62 },
     softcaps: Some([None, None]),
-    sliding: Sliding::Pattern { pattern: 6 },
+    sliding: Sliding::Pattern { pattern: 6, absent_in_gguf: None },
     rope: RopeOfBlocks::OwnOfSliding,
     ..GEMMA2
 };
@@ -278,7 +282,12 @@ const MIXTRAL: Family = Family {
     rms_norm_eps: 1e-5,
     rope_theta: 1_000_000.0,
     sliding: Sliding::EveryBlock { absent: None },
-    experts: Some(ExpertKeys { count: "num_local_experts", intermediate_size: "intermediate_size", normalised: Flag::Always }),
+    experts: Some(ExpertKeys {
+        count: ["num_local_experts", "num_experts"],
+        defaults: [8, 2],
+        intermediate_size: ("intermediate_size", None),
+        normalised: Flag::Always,
+    }),
     ..MISTRAL
 };
 
@@ -289,8 +298,9 @@ const QWEN3_MOE: Family = Family {
     head_dim: None,
     sliding: Sliding::EveryBlockIfUsed,
     experts: Some(ExpertKeys {
-        count: "num_experts",
-        intermediate_size: "moe_intermediate_size",
+        count: ["num_experts", "num_local_experts"],
+        defaults: [128, 8],
+        intermediate_size: ("moe_intermediate_size", Some(768)),
         normalised: Flag::Key("norm_topk_prob"),
     }),
     ..QWEN3

@@ -39,7 +39,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::Result;
 use crate::ops::cuda;
 use crate::ops::head::{Gradient, Head, LogProbs, Predictions};
-use crate::ops::rope::Rope;
+use crate::ops::rope::{Rope, RopeScaling};
 use crate::ops::weight::Weight;
 use block::{Block, Saved};
 use cache::KvCache;
@@ -129,6 +129,15 @@ impl Model {
     /// Whether a sequence of `length` tokens can share its beginning's rows with a sequence of another length.
     pub fn can_share_prefix(&self, length: usize) -> bool {
         !self.ropes.iter().any(|rope| rope.depends_on_length(length))
+    }
+
+    /// The length from which on all keys of a sequence are rotated otherwise, those of its first tokens too, where the model has
+    /// LongRoPE: cached keys do not serve a sequence that grows past it.
+    pub fn keys_change_past(&self) -> Option<usize> {
+        self.config.ropes.iter().find_map(|rope| match rope.scaling {
+            RopeScaling::LongRope { original_max_position_embeddings: trained, .. } => Some(trained),
+            _ => None,
+        })
     }
 
     /// Embeddings of tokens. `(T,)` → `(T, H)`.

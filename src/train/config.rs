@@ -188,12 +188,11 @@ impl TrainConfig {
         Schedule { scheduler: self.scheduler, lr: self.lr, warmup_steps: self.warmup_steps, total_steps }
     }
 
-    pub(super) fn check(&self, model: &Model) -> Result<()> {
-        self.layers.check(model.num_blocks())?;
-        let expected = self.layers.as_slice().len() * model.config.hidden_size;
-        if let Some(found) = self.init.as_ref().map(Vec::len).filter(|found| *found != expected) {
-            return Err(Error::Argument(format!("the vectors to start from have {found} elements, expected {expected}")));
-        }
+    /// Checks that objective, direction and γ go together: this needs no model.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn check_objective(&self) -> Result<()> {
         let (objective, positive) = (self.objective, Direction::Positive);
         if objective != ObjectiveName::Bipo && self.direction != positive {
             let problem =
@@ -203,6 +202,16 @@ impl TrainConfig {
         if self.gamma.is_some() && objective != ObjectiveName::SimPo {
             return Err(Error::Argument(format!("the objective {objective} has no gamma: simpo alone has one")));
         }
+        Ok(())
+    }
+
+    pub(super) fn check(&self, model: &Model) -> Result<()> {
+        self.layers.check(model.num_blocks())?;
+        let expected = self.layers.as_slice().len() * model.config.hidden_size;
+        if let Some(found) = self.init.as_ref().map(Vec::len).filter(|found| *found != expected) {
+            return Err(Error::Argument(format!("the vectors to start from have {found} elements, expected {expected}")));
+        }
+        self.check_objective()?;
         if self.batch_size == 0 || self.epochs == 0 {
             return Err(Error::Argument("batch size and epochs must be at least 1".into()));
         }

@@ -66,11 +66,6 @@ impl Loss {
 }
 
 impl Objective {
-    /// Whether it also learns from the direction −1.
-    pub fn is_bidirectional(&self) -> bool {
-        matches!(self, Self::Bipo { .. })
-    }
-
     /// The loss of pairs whose responses have the log-probabilities `policy` under the model that is steered in direction `d`,
     /// which is +1 unless the objective is bi-directional.
     pub fn loss(&self, d: f64, policy: &[PairLogProbs], references: &[PairReference]) -> Loss {

@@ -1,8 +1,10 @@
 //! Tiny random models of the families beyond Llama's: training runs as PyTorch made them, and GGUF files by llama.cpp's own
 //! converter. Their logits and gradients are tested in `architectures`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use bipo::generate::generate;
 use bipo::model::Model;
 use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
@@ -14,7 +16,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
 use crate::architectures::{difference, load};
-use crate::common::ids;
+use crate::common::{greedy, ids};
 use crate::golden_training::{norm, pairs_of, recorded_config};
 
 const REPLAYED: [&str; 13] = [
@@ -119,6 +121,19 @@ fn six_steps_by_each_objective_equal_those_of_pytorch() {
             assert!(norm(&apart) <= 1e-4 * norm(&expected), "{name}, step {index}: v is {} away", norm(&apart));
         }
     }
+}
+
+#[test]
+fn a_text_does_not_grow_past_the_context_at_which_longrope_turns_all_keys() {
+    let model = load("phi3-short", DType::F32); // trained on 16 tokens
+    let steer = |prompt: usize, new: usize| {
+        let (vectors, tokens) = (BTreeMap::from([(0, vec![0.1; 16])]), vec![5; prompt]);
+        generate(&model, &tokens, &vectors, &[1.0], &greedy(new, &[]), &mut |_, _| Ok(()))
+    };
+    assert_eq!(steer(12, 4).unwrap()[0].token_ids.len(), 4);
+    assert_eq!(steer(17, 4).unwrap()[0].token_ids.len(), 4);
+    let message = steer(12, 5).unwrap_err().to_string();
+    assert!(message.contains("LongRoPE") && message.contains("at most 4 tokens"), "{message}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub fn architectures() -> Vec<(&'static str, Config)> {
         ("yarn rope scaling", scaled(yarn(trained))),
         ("gemma2", gemma2()),
         ("gemma3", gemma3()),
-        ("phi3", phi3(trained)),
+        ("phi3", phi3(trained / 2)),
         ("olmo2", built("olmo2", Architecture { norms: AFTER, qk_norm: QkNorm::AllHeads, ..plain() })),
         ("granite", built("granite", granite())),
         ("smollm3", smollm3()),

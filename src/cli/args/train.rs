@@ -124,7 +124,7 @@ pub struct RunArgs {
     /// Minimise this loss: docs/objectives.md has the formula and the source of each.
     #[arg(long, default_value = "bipo", value_parser = one_of::<ObjectiveName>())]
     pub objective: ObjectiveName,
-    /// Set the strength of the preference, the beta of the loss [default: 0.1; with simpo 2].
+    /// Set the strength of the preference, the beta of the loss, or with lm of the margin alone [default: 0.1; with simpo 2].
     #[arg(long, value_parser = positive_number)]
     pub beta: Option<f64>,
     /// Set the gamma of simpo, the difference at which its loss is ln 2 [default: 1].

@@ -114,7 +114,7 @@ pub fn config(
     layers.check(opened.config.num_hidden_layers)?;
     let default_lr = || opened.preset.map_or_else(|| presets::default_lr(opened.config.hidden_size), |preset| preset.lr);
     let memory = args.cache_memory.unwrap_or_else(|| CacheOptions::default().memory);
-    Ok(TrainConfig {
+    let config = TrainConfig {
         layers,
         epochs: args.epochs,
         max_steps: args.max_steps,
@@ -133,5 +133,7 @@ pub fn config(
         seed: args.seed,
         init,
         cache: CacheOptions { place: args.cache, memory, spill_dir, ..CacheOptions::default() },
-    })
+    };
+    config.check_objective()?;
+    Ok(config)
 }

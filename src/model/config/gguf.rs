@@ -209,12 +209,13 @@ impl Keys<'_> {
     /// The sliding window of each block.
     fn windows(&self, layers: usize) -> Result<Vec<Option<usize>>> {
         let name = self.name("attention.sliding_window");
-        let window = match self.metadata.size(&name)? {
-            None | Some(0) => return Ok(vec![None; layers]),
-            Some(_) => self.size("attention.sliding_window")?,
+        let window = match (self.metadata.size(&name)?, self.family.sliding) {
+            (None, Sliding::Pattern { absent_in_gguf: Some(window), .. }) => window,
+            (None | Some(0), _) => return Ok(vec![None; layers]),
+            (Some(_), _) => self.size("attention.sliding_window")?,
         };
         match self.family.sliding {
-            Sliding::Pattern { pattern } => {
+            Sliding::Pattern { pattern, .. } => {
                 let pattern = self.size_or("attention.sliding_window_pattern", pattern)?;
                 Ok((1..=layers).map(|block| (!block.is_multiple_of(pattern)).then_some(window)).collect())
             }

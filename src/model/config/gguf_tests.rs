@@ -137,6 +137,22 @@ fn a_sliding_window_covers_every_block_of_llama_and_mistral() {
     refused(&with(qwen("qwen2"), "qwen2.attention.sliding_window", Some(U32(4096))), &["qwen2.attention.sliding_window"]);
 }
 
+/// SmolLM2's metadata under another architecture's name.
+fn renamed(arch: &str) -> HashMap<String, Value> {
+    let rename = |(key, value): (String, Value)| (key.replace("llama.", &format!("{arch}.")), value);
+    with(smollm2().into_iter().map(rename).collect(), "general.architecture", Some(Text(arch.to_owned())))
+}
+
+#[test]
+fn gemma_2_has_its_window_where_the_file_does_not_say_and_gemma_3_has_none() {
+    let windows = |metadata: &HashMap<String, Value>| parse(metadata, &[]).unwrap().architecture.windows[..3].to_vec();
+    assert_eq!(windows(&renamed("gemma2")), [Some(4096), None, Some(4096)]);
+    assert_eq!(windows(&with(renamed("gemma2"), "gemma2.attention.sliding_window", Some(U32(0)))), [None; 3]);
+    assert_eq!(windows(&renamed("gemma3")), [None; 3]);
+    let with_window = with(renamed("gemma3"), "gemma3.attention.sliding_window", Some(U32(512)));
+    assert_eq!(parse(&with_window, &[]).unwrap().architecture.windows[4..7], [Some(512), None, Some(512)]);
+}
+
 #[test]
 fn another_architecture_is_named_and_the_supported_ones_listed() {
     refused(&with(smollm2(), "general.architecture", Some(Text("gpt2".to_owned()))), &["gpt2", "llama, mistral, qwen2"]);

@@ -20,6 +20,7 @@ impl Config {
         let keys = Object { map: &root, path };
         let model_type = keys.text("model_type")?.ok_or_else(|| keys.missing("model_type"))?;
         if WITH_TEXT_CONFIG.contains(&model_type) {
+            keys.refuse_what_is_not_built()?;
             return Self::of_text_model(keys.object("text_config")?.ok_or_else(|| keys.missing("text_config"))?);
         }
         Self::of_text_model(keys)
@@ -38,7 +39,7 @@ impl Config {
         let head_dim = keys.head_dim(family, hidden_size, num_attention_heads)?;
         let experts = keys.experts(family, num_hidden_layers)?;
         let intermediate_size = match &experts {
-            // Where every block has experts, some files leave out the width that none of them has.
+            // A file whose blocks all have experts may leave out the width of a dense MLP.
             Some(experts) => keys.size_or("intermediate_size", experts.intermediate_size)?,
             None => keys.size("intermediate_size")?,
         };
@@ -226,16 +227,23 @@ impl<'a> Object<'a> {
     /// The mixture of experts of a family that has one.
     fn experts(&self, family: &Family, layers: usize) -> Result<Option<Experts>> {
         let Some(keys) = &family.experts else { return Ok(None) };
-        let layers = layers.min(super::MAX_LAYERS + 1);
+        let count_key = keys.count.into_iter().find(|key| self.get(key).is_some()).unwrap_or(keys.count[0]);
+        if self.get(count_key).is_some_and(|count| count.as_u64() == Some(0)) {
+            return Ok(None);
+        }
+        let (width_key, width) = keys.intermediate_size;
         let step = self.size_or("decoder_sparse_step", 1)?;
-        let dense = self.block_numbers("mlp_only_layers")?;
-        let has_experts = |block: usize| (block + 1).is_multiple_of(step) && !dense.contains(&block);
+        let layers = layers.min(super::MAX_LAYERS + 1);
+        let mut blocks: Vec<bool> = (1..=layers).map(|block| block.is_multiple_of(step)).collect();
+        for dense in self.block_numbers("mlp_only_layers")? {
+            blocks.get_mut(dense).into_iter().for_each(|has_experts| *has_experts = false);
+        }
         Ok(Some(Experts {
-            count: self.size(keys.count)?,
-            per_token: self.size("num_experts_per_tok")?,
-            intermediate_size: self.size(keys.intermediate_size)?,
+            count: self.size_or(count_key, keys.defaults[0])?,
+            per_token: self.size_or("num_experts_per_tok", keys.defaults[1])?,
+            intermediate_size: self.size_of(width_key, width)?,
             normalised: self.of_family(keys.normalised)?,
-            blocks: (0..layers).map(has_experts).collect(),
+            blocks,
         }))
     }
 
@@ -261,7 +269,13 @@ impl<'a> Object<'a> {
             Some(_) => Some(self.size("sliding_window")?),
             None => absent,
         };
-        let Some(window) = window.filter(|_| used) else { return Ok(vec![None; layers]) };
+        let Some(window) = window.filter(|_| used) else {
+            if family.rope == RopeOfBlocks::OwnOfSliding {
+                let problem = "key `sliding_window`: expected a whole number, which says which blocks have a rope of their own";
+                return Err(Error::malformed(self.path, problem));
+            }
+            return Ok(vec![None; layers]);
+        };
         let slides = match family.sliding {
             Sliding::NoBlock | Sliding::EveryBlock { .. } | Sliding::EveryBlockIfUsed => vec![true; layers],
             Sliding::NamedBlocks => match self.layer_types()? {
@@ -280,7 +294,7 @@ impl<'a> Object<'a> {
                 Some(slides) => slides,
                 None => self.blocks_with_rope(family, layers)?.into_iter().map(|with| !with).collect(),
             },
-            Sliding::Pattern { pattern } => match self.layer_types()? {
+            Sliding::Pattern { pattern, .. } => match self.layer_types()? {
                 Some(slides) => slides,
                 None => {
                     let pattern = self.size_or("sliding_window_pattern", pattern)?;
@@ -311,20 +325,25 @@ impl<'a> Object<'a> {
         windows: &[Option<usize>],
         [head_dim, context]: [usize; 2],
     ) -> Result<(Vec<RopeParameters>, Vec<usize>)> {
-        let newer = self.object("rope_parameters")?;
-        let of_kind = |kind| newer.map_or(Ok(None), |keys| keys.object(kind));
-        let full = self.rope(family, of_kind("full_attention")?.or(newer), [head_dim, context])?;
+        let (older, newer) =
+            (self.object("rope_scaling")?.filter(|keys| !keys.map.is_empty()), self.object("rope_parameters")?);
+        let theta = self.number_or("rope_theta", family.rope_theta)?;
+        let sizes = [head_dim, context];
         let blocks = windows.len();
         match family.rope {
-            RopeOfBlocks::One => Ok((vec![full], vec![0; blocks])),
+            RopeOfBlocks::One => Ok((vec![self.rope(family, older.or(newer), theta, sizes)?], vec![0; blocks])),
             RopeOfBlocks::OwnOfSliding => {
-                let own = match of_kind("sliding_attention")? {
-                    Some(keys) => self.rope(family, Some(keys), [head_dim, context])?,
-                    None => RopeParameters::plain(self.number_or("rope_local_base_freq", 10_000.0)?, head_dim),
-                };
+                // A scaling beside these parameters is of the blocks without a window.
+                let of_kind = |kind| newer.map_or(Ok(None), |keys| keys.object(kind));
+                let full = of_kind("full_attention")?;
+                let theta = full.map_or(Ok(theta), |keys| keys.number_or("rope_theta", theta))?;
+                let full = self.rope(family, older.or(full), theta, sizes)?;
+                let theta = self.number_or("rope_local_base_freq", 10_000.0)?;
+                let own = self.rope(family, of_kind("sliding_attention")?, theta, sizes)?;
                 Ok((vec![full, own], windows.iter().map(|window| usize::from(window.is_some())).collect()))
             }
             RopeOfBlocks::SomeWithout { .. } => {
+                let full = self.rope(family, older.or(newer), theta, sizes)?;
                 let with = self.blocks_with_rope(family, blocks)?;
                 let none = RopeParameters { scaling: RopeScaling::NoRotation, ..full.clone() };
                 Ok((vec![full, none], with.into_iter().map(|with| usize::from(!with)).collect()))
@@ -343,24 +362,25 @@ impl<'a> Object<'a> {
         Ok((0..blocks).map(|block| !(block + 1).is_multiple_of(interval)).collect())
     }
 
-    /// Base and scaling of the rotary frequencies: from `newer`, which is `rope_parameters`, or the older `rope_theta` and
-    /// `rope_scaling`.
-    fn rope(&self, family: &Family, newer: Option<Object>, [head_dim, context]: [usize; 2]) -> Result<RopeParameters> {
-        let theta = self.number_or("rope_theta", family.rope_theta)?;
-        let older = self.object("rope_scaling")?.filter(|keys| !keys.map.is_empty());
-        let fraction = |keys: Option<Object>| match keys {
-            Some(keys) if keys.get("partial_rotary_factor").is_some() => keys.number("partial_rotary_factor"),
-            _ => self.number_or("partial_rotary_factor", 1.0),
+    /// Base and scaling of the rotary frequencies that `keys` describe; `theta` is the base where they do not say.
+    fn rope(
+        &self,
+        family: &Family,
+        keys: Option<Object>,
+        theta: f64,
+        [head_dim, context]: [usize; 2],
+    ) -> Result<RopeParameters> {
+        let fraction = match keys.filter(|keys| keys.get("partial_rotary_factor").is_some()) {
+            Some(keys) => keys.number("partial_rotary_factor")?,
+            None => self.number_or("partial_rotary_factor", 1.0)?,
         };
-        let keys = older.or(newer);
-        let fraction = fraction(keys)?;
         if fraction != 1.0 && !family.partial_rotary {
             let problem = format!("partial_rotary_factor {fraction} is not supported: expected 1, the whole head");
             return Err(Error::malformed(self.path, problem));
         }
         let rotary_dim = (head_dim as f64 * fraction) as usize;
         let Some(keys) = keys else { return Ok(RopeParameters { theta, rotary_dim, scaling: RopeScaling::None }) };
-        let theta = keys.number_or("rope_theta", newer.map_or(Ok(theta), |keys| keys.number_or("rope_theta", theta))?)?;
+        let theta = keys.number_or("rope_theta", theta)?;
         Ok(RopeParameters { theta, rotary_dim, scaling: self.rope_scaling(family, keys, context)? })
     }
 
@@ -375,6 +395,8 @@ impl<'a> Object<'a> {
         // Where it stands beside the scaling, that wins.
         let trained = |default| match self.get("original_max_position_embeddings") {
             Some(_) => self.size("original_max_position_embeddings"),
+            // Phi-3's configuration has a default there, which wins as well.
+            None if family.partial_rotary => Ok(family.max_position_embeddings),
             None => keys.size_or("original_max_position_embeddings", default),
         };
         match kind {
@@ -403,7 +425,7 @@ impl<'a> Object<'a> {
                 })
             }
             "longrope" => {
-                let original_max_position_embeddings = trained(family.max_position_embeddings)?;
+                let original_max_position_embeddings = trained(context)?;
                 let trained = original_max_position_embeddings as f64;
                 let factor = keys.number_or("factor", context as f64 / trained)?;
                 let grown = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / trained.ln()).sqrt() };

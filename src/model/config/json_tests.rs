@@ -224,6 +224,57 @@ fn families_that_need_what_is_not_built_are_refused_with_the_reason_and_what_is_
     }
 }
 
+/// Gemma 3 4B's `text_config`, as published.
+const GEMMA_3_4B: &str = r#"{"model_type": "gemma3", "text_config": {"hidden_size": 2560, "intermediate_size": 10240,
+  "model_type": "gemma3_text", "num_hidden_layers": 34, "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+  "sliding_window": 1024}, "vision_config": {"hidden_size": 1152}}"#;
+
+#[test]
+fn gemma_3_takes_what_its_file_leaves_out_from_its_family() {
+    let config = parse(GEMMA_3_4B).unwrap();
+    assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (8, 4, 256));
+    assert_eq!((config.vocab_size, config.architecture.attention_scale), (262_208, Some(1.0 / 16.0)));
+    let [full, own] = &config.ropes[..] else { panic!("{:?}", config.ropes) };
+    // The scaling is of the blocks without a window.
+    assert_eq!((full.theta, &full.scaling), (1e6, &RopeScaling::Linear { factor: 8.0 }));
+    assert_eq!((own.theta, &own.scaling), (1e4, &RopeScaling::None));
+    assert_eq!(config.architecture.windows[4..7], [Some(1024), None, Some(1024)]);
+    assert_eq!(config.architecture.ropes[4..7], [1, 0, 1]);
+}
+
+#[test]
+fn each_kind_of_gemma_3s_blocks_has_its_own_rope_parameters() {
+    let newer = r#""rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 4.0}, "sliding_attention": {"rope_type":
+        "default"}}"#;
+    let text = GEMMA_3_4B.replace(r#""rope_scaling": {"factor": 8.0, "rope_type": "linear"}"#, newer);
+    let ropes = parse(&text).unwrap().ropes;
+    assert_eq!((ropes[0].theta, &ropes[0].scaling), (1e6, &RopeScaling::Linear { factor: 4.0 }));
+    assert_eq!((ropes[1].theta, &ropes[1].scaling), (1e4, &RopeScaling::None));
+    // With both forms, the older one is of the blocks without a window alone.
+    let both = GEMMA_3_4B.replace(r#""sliding_window""#, &format!(r#"{newer}, "sliding_window""#));
+    let ropes = parse(&both).unwrap().ropes;
+    assert_eq!((&ropes[0].scaling, &ropes[1].scaling), (&RopeScaling::Linear { factor: 8.0 }, &RopeScaling::None));
+    let without = GEMMA_3_4B.replace("1024}", "null}");
+    refused(&without, &["sliding_window", "a rope of their own"]);
+}
+
+#[test]
+fn experts_have_the_defaults_of_their_family_and_either_name() {
+    let moe = |more: &str| {
+        format!(
+            r#"{{"model_type": "qwen3_moe", "hidden_size": 64, "intermediate_size": 128, "vocab_size": 320,
+                "num_hidden_layers": 4, "num_attention_heads": 8{more}}}"#
+        )
+    };
+    let experts = |more: &str| parse(&moe(more)).unwrap().architecture.experts;
+    let plain = experts("").unwrap();
+    assert_eq!((plain.count, plain.per_token, plain.intermediate_size, plain.normalised), (128, 8, 768, false));
+    let named = experts(r#", "num_local_experts": 16, "decoder_sparse_step": 2, "mlp_only_layers": [3, 99]"#).unwrap();
+    assert_eq!((named.count, named.blocks.as_slice()), (16, &[false, true, false, false][..]));
+    assert_eq!(experts(r#", "num_experts": 0"#), None);
+    refused(&moe(r#", "num_experts": 2"#), &["8 experts", "of 2"]);
+}
+
 #[test]
 fn what_would_run_wrongly_is_refused() {
     refused(&with(LLAMA_2, &[("hidden_act", r#""gelu""#)]), &["hidden_act", "gelu", "silu"]);

@@ -44,8 +44,8 @@ pub struct Config {
     pub head_dim: usize,
     /// Added to the mean square in every RMSNorm.
     pub rms_norm_eps: f64,
-    /// The rotary embeddings of its blocks: one, or two where some blocks have another than the rest. Which block has which
-    /// says [`Architecture::ropes`].
+    /// The rotary embeddings of its blocks: one, or two where some blocks have another than the rest.
+    /// [`Architecture::ropes`] says which block has which.
     pub ropes: Vec<RopeParameters>,
     /// Longest sequence in tokens.
     pub max_position_embeddings: usize,

@@ -45,6 +45,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("check --model MODEL --golden nowhere", "pairs64.json"),
         Case::train("--device tpu", "expected auto, cpu, cuda[:N] or metal"),
         Case::train("--template no-such", "unknown chat template `no-such`"),
+        Case::train("--objective dpo --direction sign", "learns in the direction +1 alone"),
+        Case::train("--gamma 1", "the objective bipo has no gamma"),
         Case::train("--method caa --lr 1", "--lr"),
         Case::train("--verbose", "cannot be used with"),
         Case::train("--model hub/../../etc", "hub/../../etc"),
