@@ -23,7 +23,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::common;
 
-const ARCHITECTURES: [&str; 22] = [
+pub const ARCHITECTURES: [&str; 22] = [
     "llama",
     "llama-bias",
     "llama-dynamic",

@@ -15,28 +15,16 @@ use bipo::train::{Direction, ObjectiveName, TrainConfig, Trainer};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
-use crate::architectures::{difference, load};
+use crate::architectures::{ARCHITECTURES, difference, load};
 use crate::common::{greedy, ids};
 use crate::golden_training::{norm, pairs_of, recorded_config};
 
-const REPLAYED: [&str; 13] = [
-    "llama-yarn",
-    "gemma2",
-    "gemma3_text",
-    "gemma3",
-    "gemma3-new",
-    "phi3",
-    "phi3-short",
-    "olmo2",
-    "granite",
-    "smollm3",
-    "mixtral",
-    "qwen3_moe",
-    "qwen3_moe-3d",
-];
-
-const WITH_GGUF: [&str; 9] =
-    ["llama-yarn", "gemma2", "gemma3_text", "phi3", "olmo2", "granite", "smollm3", "mixtral", "qwen3_moe"];
+/// The fixtures that have this file, of which there must be `count`.
+fn fixtures_with(file: &str, count: usize) -> Vec<&'static str> {
+    let found: Vec<_> = ARCHITECTURES.into_iter().filter(|name| fixture(name, file).is_file()).collect();
+    assert_eq!(found.len(), count, "{file}: {found:?}");
+    found
+}
 
 fn fixture(name: &str, file: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).join(file)
@@ -57,69 +45,64 @@ fn logits(model: &Model, tokens: &[u32]) -> Tensor {
     model.logits(&x).unwrap()
 }
 
+/// Repeats a recorded run of six steps of two pairs.
+fn assert_steps(what: &str, trainer: &mut Trainer, steps: &Value) {
+    let steps = steps.as_array().unwrap();
+    assert_eq!(steps.len(), 6);
+    for (index, step) in steps.iter().enumerate() {
+        let rows: Vec<usize> = ids(&step["rows"]).into_iter().map(|row| row as usize).collect();
+        let number = |key: &str| step[key].as_f64().unwrap();
+        let record = trainer.step(&rows, step["d"].as_f64().unwrap_or(1.0), 1 + index / 2).unwrap();
+        assert!((record.loss - number("loss")).abs() < 1e-4, "{what}, step {index}: loss {}", record.loss);
+        assert!((record.lr - number("lr")).abs() < 1e-9, "{what}, step {index}: lr {}", record.lr);
+        let worst = (record.grad_norm - number("grad_norm")).abs();
+        assert!(worst <= 1e-4 * number("grad_norm"), "{what}, step {index}: gradient norm {}", record.grad_norm);
+        let expected: Vec<f32> = step["v"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
+        let apart: Vec<f32> = trainer.state.v.iter().zip(&expected).map(|(a, b)| a - b).collect();
+        assert!(norm(&apart) <= 1e-4 * norm(&expected), "{what}, step {index}: v is {} away", norm(&apart));
+    }
+}
+
+fn json(name: &str, file: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(fixture(name, file)).unwrap()).unwrap()
+}
+
+/// The settings of such a run.
+fn two_pairs_a_step(recorded: &Value) -> TrainConfig {
+    let max_grad_norm = recorded["config"]["max_grad_norm"].as_f64();
+    TrainConfig { batch_size: 2, max_grad_norm, ..recorded_config(&recorded["config"]) }
+}
+
 #[test]
 fn six_training_steps_equal_those_of_pytorch() {
-    for name in REPLAYED {
-        let recorded: Value = serde_json::from_str(&std::fs::read_to_string(fixture(name, "replay.json")).unwrap()).unwrap();
-        let model = load(name, DType::F32);
+    for name in fixtures_with("replay.json", 13) {
+        let (model, recorded) = (load(name, DType::F32), json(name, "replay.json"));
         let (pairs, reference) = pairs_of(&recorded["pairs"]);
-        let config = TrainConfig {
-            batch_size: 2,
-            max_grad_norm: recorded["config"]["max_grad_norm"].as_f64(),
-            ..recorded_config(&recorded["config"])
-        };
+        let config = two_pairs_a_step(&recorded);
         let data = Activations::compute(&model, &pairs, config.layers.lowest(), config.positions).unwrap();
         for (entry, expected) in data.entries.iter().zip(&reference) {
             let worst = (0..2).map(|side| (entry.reference[side] - expected[side]).abs()).fold(0.0, f64::max);
             assert!(worst < 1e-4, "{name}, row {}: {:?} is not {expected:?}", entry.rows.row, entry.reference);
         }
-        let mut trainer = Trainer::new(&model, &config, &data);
-        let steps = recorded["steps"].as_array().unwrap();
-        assert_eq!(steps.len(), 6);
-        for (index, step) in steps.iter().enumerate() {
-            let rows: Vec<usize> = ids(&step["rows"]).into_iter().map(|row| row as usize).collect();
-            let record = trainer.step(&rows, step["d"].as_f64().unwrap(), 1 + index / 2).unwrap();
-            let number = |key: &str| step[key].as_f64().unwrap();
-            assert!((record.loss - number("loss")).abs() < 1e-4, "{name}, step {index}: loss {}", record.loss);
-            assert!((record.lr - number("lr")).abs() < 1e-9, "{name}, step {index}: lr {}", record.lr);
-            let worst = (record.grad_norm - number("grad_norm")).abs();
-            assert!(worst <= 1e-4 * number("grad_norm"), "{name}, step {index}: gradient norm {}", record.grad_norm);
-            let expected: Vec<f32> = step["v"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
-            let apart: Vec<f32> = trainer.state.v.iter().zip(&expected).map(|(a, b)| a - b).collect();
-            assert!(norm(&apart) <= 1e-4 * norm(&expected), "{name}, step {index}: v is {} away", norm(&apart));
-        }
+        assert_steps(name, &mut Trainer::new(&model, &config, &data), &recorded["steps"]);
     }
 }
 
 #[test]
 fn six_steps_by_each_objective_equal_those_of_pytorch() {
-    let recorded: Value = serde_json::from_str(&std::fs::read_to_string(fixture("llama", "objectives.json")).unwrap()).unwrap();
-    let model = load("llama", DType::F32);
+    let (model, recorded) = (load("llama", DType::F32), json("llama", "objectives.json"));
     let (pairs, _) = pairs_of(&recorded["pairs"]);
     for (name, objective) in [("dpo", ObjectiveName::Dpo), ("simpo", ObjectiveName::SimPo), ("lm", ObjectiveName::Lm)] {
         let run = &recorded["runs"][name];
         let config = TrainConfig {
-            batch_size: 2,
-            max_grad_norm: Some(1.0),
             objective,
             beta: run["beta"].as_f64().unwrap(),
             gamma: run["gamma"].as_f64(),
             direction: Direction::Positive,
-            ..recorded_config(&recorded["config"])
+            ..two_pairs_a_step(&recorded)
         };
         let data = Activations::compute(&model, &pairs, config.layers.lowest(), config.positions).unwrap();
-        let mut trainer = Trainer::new(&model, &config, &data);
-        for (index, step) in run["steps"].as_array().unwrap().iter().enumerate() {
-            let rows: Vec<usize> = ids(&step["rows"]).into_iter().map(|row| row as usize).collect();
-            let record = trainer.step(&rows, 1.0, 1 + index / 2).unwrap();
-            let number = |key: &str| step[key].as_f64().unwrap();
-            assert!((record.loss - number("loss")).abs() < 1e-4, "{name}, step {index}: loss {}", record.loss);
-            let worst = (record.grad_norm - number("grad_norm")).abs();
-            assert!(worst <= 1e-4 * number("grad_norm"), "{name}, step {index}: gradient norm {}", record.grad_norm);
-            let expected: Vec<f32> = step["v"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
-            let apart: Vec<f32> = trainer.state.v.iter().zip(&expected).map(|(a, b)| a - b).collect();
-            assert!(norm(&apart) <= 1e-4 * norm(&expected), "{name}, step {index}: v is {} away", norm(&apart));
-        }
+        assert_steps(name, &mut Trainer::new(&model, &config, &data), &run["steps"]);
     }
 }
 
@@ -138,7 +121,7 @@ fn a_text_does_not_grow_past_the_context_at_which_longrope_turns_all_keys() {
 
 #[test]
 fn gguf_files_give_the_logits_of_transformers() {
-    for name in WITH_GGUF {
+    for name in fixtures_with("model.gguf", 9) {
         let recorded = candle_core::safetensors::load(fixture(name, "expected.safetensors"), &Device::Cpu).unwrap();
         let tokens: Vec<u32> =
             recorded["input_ids"].flatten_all().unwrap().to_vec1::<i64>().unwrap().iter().map(|id| *id as u32).collect();

@@ -6,6 +6,7 @@ use bipo::text::spans::Spans;
 use clap::Args;
 use serde_json::Value;
 
+use super::model::ReportArgs;
 use super::values::{one_of, positive, variable};
 
 /// Which pairs of a data set are used.
@@ -82,13 +83,6 @@ pub struct DataArgs {
     /// Never touch the network (also HF_HUB_OFFLINE=1).
     #[arg(long)]
     pub offline: bool,
-    /// Print every pair as JSON on standard output, and nothing else there.
-    #[arg(long)]
-    pub json: bool,
-    /// Say more on standard error.
-    #[arg(short, long, conflicts_with = "quiet")]
-    pub verbose: bool,
-    /// Say nothing on standard error but errors.
-    #[arg(short, long)]
-    pub quiet: bool,
+    #[command(flatten)]
+    pub report: ReportArgs,
 }

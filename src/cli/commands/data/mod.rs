@@ -27,16 +27,16 @@ const LONGEST: usize = 400;
 pub fn run(args: &DataArgs) -> anyhow::Result<()> {
     if args.mc {
         let questions = Questions::read(&args.dataset, args.rows.limit, args.mc_answers)?;
-        match args.json {
+        match args.report.json {
             true => terminal::json(&questions.report())?,
             false => terminal::result(&questions.text())?,
         }
         return Ok(());
     }
-    let log = Log::new(args.verbose, args.quiet);
+    let log = Log::new(args.report.verbose, args.report.quiet);
     let dataset = data::load(&Source::parse(&args.dataset)?, &args.rows.options(args.offline))?;
     let seen = args.model.as_ref().map(|model| Seen::of(model, &dataset, args, log)).transpose()?;
-    match args.json {
+    match args.report.json {
         true => terminal::json(&Report::of(&dataset, seen.as_ref()))?,
         false => terminal::result(&text(&dataset, seen.as_ref()))?,
     }

@@ -88,7 +88,7 @@ impl Seen {
             template_variables: args.template_var.clone(),
             response_prefix: response_prefix(&args.response_prefix),
             offline: args.offline,
-            quiet: args.quiet,
+            quiet: args.report.quiet,
             ..Default::default()
         };
         let mut session = session::open_with(options, log)?;
@@ -102,7 +102,7 @@ impl Seen {
             truncated += usize::from(is_truncated);
             equal += usize::from(encoded.chosen.ids == encoded.rejected.ids);
             lengths.extend([encoded.chosen.ids.len(), encoded.rejected.ids.len()]);
-            if args.json || pairs.len() < SHOWN {
+            if args.report.json || pairs.len() < SHOWN {
                 let response = |encoded: EncodedResponse| SeenResponse::of(&session, encoded, args);
                 let (chosen, rejected) = (response(encoded.chosen)?, response(encoded.rejected)?);
                 pairs.push(SeenPair { truncated: is_truncated, chosen, rejected });

@@ -54,7 +54,7 @@ impl Texts {
 fn heading(generation: &Generation) -> String {
     let tokens = generation.token_ids.len();
     let end = if is_not_finite(generation.finish_reason) { ", then logits that are not finite" } else { "" };
-    format!("magnitude {:+}  dose {:.2}  {tokens} tokens{end}", generation.magnitude, generation.dose)
+    format!("magnitude {:+}  dose {}  {tokens} tokens{end}", generation.magnitude, dose(generation.dose))
 }
 
 /// Lines of at most `width` characters, broken at spaces where there are any.
@@ -85,3 +85,14 @@ fn split_long(line: &str, width: usize) -> Vec<String> {
     }
     characters.chunks(width).map(|part| part.iter().collect()).collect()
 }
+
+/// A dose with two digits behind the point, or as many as show two that are not 0: the residuals of some models are long.
+pub fn dose(dose: f64) -> String {
+    let small = -dose.abs().log10().floor(); // infinite for 0
+    let digits = if small.is_finite() { (small + 1.0).clamp(2.0, 8.0) as usize } else { 2 };
+    format!("{dose:.digits$}")
+}
+
+#[cfg(test)]
+#[path = "columns_tests.rs"]
+mod tests;

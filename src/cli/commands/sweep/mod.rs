@@ -89,7 +89,7 @@ impl Texts {
     pub fn for_page(&self) -> Generations {
         let answer = |(generation, text): &(Generation, String)| {
             let (tokens, end) = (generation.token_ids.len(), end_of(generation));
-            let note = format!("{tokens} tokens{end} · dose {:.2}", generation.dose);
+            let note = format!("{tokens} tokens{end} · dose {}", columns::dose(generation.dose));
             Answer { magnitude: Some(generation.magnitude.into()), text: text.clone(), note }
         };
         Generations {
