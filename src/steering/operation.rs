@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 
+use super::dose::l2_norm;
 use crate::Result;
 
 /// How a vector enters the residual stream.
@@ -22,6 +23,8 @@ pub struct Steering {
     /// Layers ascend. `(1, H)` f32 each
     vectors: Vec<(usize, Tensor)>,
     factor: f32,
+    /// Length of the vector of the lowest layer; 0 without one.
+    lowest_norm: f64,
 }
 
 impl Steering {
@@ -33,8 +36,9 @@ impl Steering {
         let on_device = |(layer, v): (&usize, &Vec<f32>)| -> Result<(usize, Tensor)> {
             Ok((*layer, Tensor::from_slice(v, (1, v.len()), device)?))
         };
+        let lowest_norm = vectors.values().next().map_or(0.0, |v| l2_norm(v));
         let vectors = vectors.iter().map(on_device).collect::<Result<_>>()?;
-        Ok(Self { operation: Operation::Add, vectors, factor: 1.0 })
+        Ok(Self { operation: Operation::Add, vectors, factor: 1.0, lowest_norm })
     }
 
     /// The same vectors with `factor` in place of their factor: a magnitude, or the direction of a training step.
@@ -45,6 +49,16 @@ impl Steering {
     /// The lowest steered layer; none without a vector.
     pub fn lowest(&self) -> Option<usize> {
         self.vectors.first().map(|(layer, _)| *layer)
+    }
+
+    /// Length of the lowest layer's vector, before any factor; 0 without a vector.
+    pub fn lowest_norm(&self) -> f64 {
+        self.lowest_norm
+    }
+
+    /// The vector of a layer, where it has one. `(1, H)` f32
+    pub fn at(&self, layer: usize) -> Option<&Tensor> {
+        self.vectors().find_map(|(steered, v)| (steered == layer).then_some(v))
     }
 
     /// Each layer with its vector, ascending. `(1, H)` f32 each

@@ -1,5 +1,7 @@
 //! y = x·Wᵀ and its vjp on f32 activations of the CPU, with a weight whose rows are f32 or encoded.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 use rayon::prelude::*;
 
@@ -10,13 +12,17 @@ use super::product::{Matrix, Write, all_threads, matmul, product};
 use super::slices::{self, HostSlice};
 use super::weight_rows::{WeightRows, for_each_block};
 use crate::Result;
+use crate::ops::products::Products;
 use crate::ops::tiles::tiles;
 
 /// Elements of an encoded weight that are decoded at a time for products of many rows: 8 MiB of f32.
 const DECODED: usize = 2 << 20;
 
+/// Weight rows of a task where several groups of rows meet them: they stay in the second-level cache.
+const TILE_ROWS: usize = 48;
+
 /// \[residual +\] x·Wᵀ. `x (T, I)`, stacked `parts (O, I)` → `(T, O)`.
-pub fn forward(x: &Tensor, parts: &[WeightRows], residual: Option<&Tensor>) -> Result<Tensor> {
+pub fn forward(x: &Tensor, parts: &[WeightRows], residual: Option<&Tensor>, products: Products) -> Result<Tensor> {
     let ((rows, inner), outputs) = (x.dims2()?, outputs_of(parts));
     let x = x.contiguous()?;
     let x = HostSlice::new(&x)?;
@@ -24,13 +30,14 @@ pub fn forward(x: &Tensor, parts: &[WeightRows], residual: Option<&Tensor>) -> R
     let residual = residual.as_ref().map(HostSlice::new).transpose()?;
     let residual = residual.as_deref();
     let matrix = Matrix::new(&x, rows, inner, inner);
-    if let Some(floats) = single(parts).filter(|_| rows > MAX_ROWS) {
+    let row_by_row = rows <= MAX_ROWS || products == Products::BatchInvariant;
+    if let Some(floats) = single(parts).filter(|_| !row_by_row) {
         let y = product(residual, matrix, Matrix::new(floats, outputs, inner, inner).t());
         return slices::tensor(y, (rows, outputs));
     }
     let mut y = residual.map_or_else(|| vec![0f32; rows * outputs], <[f32]>::to_vec);
-    if rows <= MAX_ROWS {
-        add_few_rows(&x, parts, rows, &mut y);
+    if row_by_row {
+        add_row_by_row(&x, parts, rows, &mut y);
         return slices::tensor(y, (rows, outputs));
     }
     let write = if residual.is_some() { Write::Add } else { Write::Overwrite };
@@ -75,21 +82,40 @@ fn rows_at_a_time(part: &WeightRows) -> usize {
     if part.floats().is_some() { part.rows } else { DECODED / part.cols }
 }
 
-/// Products of a few rows, bound by reading the weight: all threads together read it once. Adds to `y (rows, outputs)`.
-fn add_few_rows(x: &[f32], parts: &[WeightRows], rows: usize, y: &mut [f32]) {
-    let outputs = outputs_of(parts);
-    let most = outputs.div_ceil(4 * rayon::current_num_threads()).max(16);
-    let mut by_output = vec![0f32; outputs * rows];
-    let mut tasks = Vec::new();
-    let mut rest = by_output.as_mut_slice();
-    for part in parts {
-        for range in tiles(part.rows, most) {
-            let (out, later) = rest.split_at_mut(range.len() * rows);
-            tasks.push((part, range, out));
-            rest = later;
+/// Adds the products of each row to `y (rows, outputs)`, in an order that does not depend on how many rows there are. All
+/// threads together read the weight once: a task multiplies a tile of it, which stays in the cache, with group by group of rows.
+fn add_row_by_row(x: &[f32], parts: &[WeightRows], rows: usize, y: &mut [f32]) {
+    let (outputs, groups) = (outputs_of(parts), rows.div_ceil(MAX_ROWS).max(1));
+    let groups: Vec<Range<usize>> = (0..groups).map(|i| i * rows / groups..(i + 1) * rows / groups).collect();
+    let most = if groups.len() > 1 { TILE_ROWS } else { outputs.div_ceil(4 * rayon::current_num_threads()).max(16) };
+    let tasks: Vec<(&WeightRows, Range<usize>)> =
+        parts.iter().flat_map(|part| tiles(part.rows, most).map(move |range| (part, range))).collect();
+    let of_task = |(part, range): &(&WeightRows, Range<usize>)| {
+        let mut out = vec![0f32; range.len() * rows]; // (range, rows of the group), group by group
+        for group in &groups {
+            let x = &x[group.start * part.cols..group.end * part.cols];
+            let out = &mut out[range.len() * group.start..range.len() * group.end];
+            multiply_tile(part, range, x, group.len(), out);
         }
-    }
-    tasks.into_par_iter().for_each(|(part, range, out)| match part.floats() {
+        out
+    };
+    let results: Vec<Vec<f32>> = tasks.par_iter().map(of_task).collect();
+    y.par_chunks_exact_mut(outputs).enumerate().for_each(|(row, y)| {
+        let Some(group) = groups.iter().find(|group| group.contains(&row)) else { return };
+        let mut first = 0;
+        for ((_, range), result) in tasks.iter().zip(&results) {
+            let columns = result[range.len() * group.start..].chunks_exact(group.len());
+            for (y, column) in y[first..first + range.len()].iter_mut().zip(columns) {
+                *y += column[row - group.start];
+            }
+            first += range.len();
+        }
+    });
+}
+
+/// Products of some rows of a weight with `rows` rows of x. → `out (range, rows)`
+fn multiply_tile(part: &WeightRows, range: &Range<usize>, x: &[f32], rows: usize, out: &mut [f32]) {
+    match part.floats() {
         Some(w) => {
             let w = &w[range.start * part.cols..range.end * part.cols];
             few_rows::multiply(rows, DenseProducts { x, w, out });
@@ -97,11 +123,6 @@ fn add_few_rows(x: &[f32], parts: &[WeightRows], rows: usize, y: &mut [f32]) {
         None => {
             let (encoding, weight_row) = (part.encoding(), |row| part.row(range.start + row));
             few_rows::multiply(rows, EncodedProducts { encoding, x, weight_row, out });
-        }
-    });
-    for (o, column) in by_output.chunks_exact(rows).enumerate() {
-        for (m, value) in column.iter().enumerate() {
-            y[m * outputs + o] += *value;
         }
     }
 }
