@@ -83,46 +83,39 @@ fn rows_at_a_time(part: &WeightRows) -> usize {
 }
 
 /// Adds the products of each row to `y (rows, outputs)`, in an order that does not depend on how many rows there are. All
-/// threads together read the weight once: a task multiplies a tile of it, which stays in the cache, with group by group of rows.
+/// threads together read the weight once: a task multiplies a tile of it with all rows.
 fn add_row_by_row(x: &[f32], parts: &[WeightRows], rows: usize, y: &mut [f32]) {
-    let (outputs, groups) = (outputs_of(parts), rows.div_ceil(MAX_ROWS).max(1));
-    let groups: Vec<Range<usize>> = (0..groups).map(|i| i * rows / groups..(i + 1) * rows / groups).collect();
-    let most = if groups.len() > 1 { TILE_ROWS } else { outputs.div_ceil(4 * rayon::current_num_threads()).max(16) };
+    let outputs = outputs_of(parts);
+    let most = outputs.div_ceil(4 * rayon::current_num_threads()).max(16);
+    let most = if rows > MAX_ROWS { most.min(TILE_ROWS) } else { most };
     let tasks: Vec<(&WeightRows, Range<usize>)> =
         parts.iter().flat_map(|part| tiles(part.rows, most).map(move |range| (part, range))).collect();
-    let of_task = |(part, range): &(&WeightRows, Range<usize>)| {
-        let mut out = vec![0f32; range.len() * rows]; // (range, rows of the group), group by group
-        for group in &groups {
-            let x = &x[group.start * part.cols..group.end * part.cols];
-            let out = &mut out[range.len() * group.start..range.len() * group.end];
-            multiply_tile(part, range, x, group.len(), out);
-        }
-        out
-    };
-    let results: Vec<Vec<f32>> = tasks.par_iter().map(of_task).collect();
+    let results: Vec<Vec<f32>> = tasks.par_iter().map(|(part, range)| multiply_tile(part, range.clone(), x, rows)).collect();
     y.par_chunks_exact_mut(outputs).enumerate().for_each(|(row, y)| {
-        let Some(group) = groups.iter().find(|group| group.contains(&row)) else { return };
-        let mut first = 0;
+        let mut y = y.iter_mut();
         for ((_, range), result) in tasks.iter().zip(&results) {
-            let columns = result[range.len() * group.start..].chunks_exact(group.len());
-            for (y, column) in y[first..first + range.len()].iter_mut().zip(columns) {
-                *y += column[row - group.start];
-            }
-            first += range.len();
+            y.by_ref().zip(&result[row * range.len()..(row + 1) * range.len()]).for_each(|(y, product)| *y += product);
         }
     });
 }
 
-/// Products of some rows of a weight with `rows` rows of x. → `out (range, rows)`
-fn multiply_tile(part: &WeightRows, range: &Range<usize>, x: &[f32], rows: usize, out: &mut [f32]) {
-    match part.floats() {
-        Some(w) => {
-            let w = &w[range.start * part.cols..range.end * part.cols];
-            few_rows::multiply(rows, DenseProducts { x, w, out });
-        }
-        None => {
-            let (encoding, weight_row) = (part.encoding(), |row| part.row(range.start + row));
-            few_rows::multiply(rows, EncodedProducts { encoding, x, weight_row, out });
+/// Products of all rows of x with some rows of a weight. → `(rows, range)`
+fn multiply_tile(part: &WeightRows, range: Range<usize>, x: &[f32], rows: usize) -> Vec<f32> {
+    let (n, k) = (range.len(), part.cols);
+    let mut out = vec![0f32; rows * n];
+    if let Some(w) = part.floats() {
+        DenseProducts { x, w: &w[range.start * k..range.end * k], k, out: &mut out }.compute();
+        return out;
+    }
+    let groups = rows.div_ceil(MAX_ROWS).max(1);
+    for group in (0..groups).map(|i| i * rows / groups..(i + 1) * rows / groups) {
+        let mut by_output = vec![0f32; n * group.len()]; // (n, rows of the group)
+        let (encoding, weight_row) = (part.encoding(), |row| part.row(range.start + row));
+        let x = &x[group.start * k..group.end * k];
+        few_rows::multiply(group.len(), EncodedProducts { encoding, x, weight_row, out: &mut by_output });
+        for (o, products) in by_output.chunks_exact(group.len()).enumerate() {
+            group.clone().zip(products).for_each(|(row, product)| out[row * n + o] = *product);
         }
     }
+    out
 }

@@ -1,79 +1,79 @@
-//! A few rows with a weight of f32 elements.
+//! A few rows with a weight of f32 elements, as it lies in memory: nothing is packed.
 
-use pulp::Simd;
+use pulp::{Arch, Simd, WithSimd};
 
-use super::FewRows;
-
-/// Left rows whose sums are held in registers together.
+/// Left rows and weight rows whose sums are held in registers together: with these numbers they fill those of AVX2.
 const LEFT: usize = 4;
-
-/// Weight rows whose sums are: with [`LEFT`] they fill the registers of AVX2.
 const WEIGHTS: usize = 3;
 
-/// Products of `M` rows with f32 rows of a weight.
+/// Products of any number of rows with f32 rows of a weight, each of which is read from memory once.
 pub struct DenseProducts<'a> {
     /// Left rows. `(M, K)`
     pub x: &'a [f32],
     /// Weight rows. `(n, K)`
     pub w: &'a [f32],
-    /// Results. `(n, M)`
+    /// Length of a row, K.
+    pub k: usize,
+    /// Results. `(M, n)`
     pub out: &'a mut [f32],
 }
 
-impl FewRows for DenseProducts<'_> {
+impl DenseProducts<'_> {
+    /// Computes them with the widest vector instructions of the machine.
+    pub fn compute(self) {
+        Arch::new().dispatch(self);
+    }
+}
+
+impl WithSimd for DenseProducts<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<S: Simd, const M: usize>(self, simd: S) {
-        let Self { x, w, out } = self;
-        let k = x.len() / M;
-        let mut weights = w.chunks_exact(WEIGHTS * k);
-        let mut outs = out.chunks_exact_mut(WEIGHTS * M);
-        for (w, out) in weights.by_ref().zip(outs.by_ref()) {
-            of_weights::<S, M, WEIGHTS>(simd, x, w, out);
-        }
-        for (w, out) in weights.remainder().chunks_exact(k).zip(outs.into_remainder().chunks_exact_mut(M)) {
-            of_weights::<S, M, 1>(simd, x, w, out);
-        }
-    }
-}
-
-/// `out (O, M)` = products of O weight rows with M left rows, [`LEFT`] at a time.
-#[inline(always)]
-fn of_weights<S: Simd, const M: usize, const O: usize>(simd: S, x: &[f32], w: &[f32], out: &mut [f32]) {
-    let k = w.len() / O;
-    let w: [&[f32]; O] = std::array::from_fn(|o| &w[o * k..(o + 1) * k]);
-    for (group, x) in x.chunks(LEFT * k).enumerate() {
-        let out = &mut out[group * LEFT..];
-        match x.len() / k {
-            LEFT => row_products::<S, LEFT, O>(simd, x, &w, out, M),
-            3 => row_products::<S, 3, O>(simd, x, &w, out, M),
-            2 => row_products::<S, 2, O>(simd, x, &w, out, M),
-            _ => row_products::<S, 1, O>(simd, x, &w, out, M),
-        }
-    }
-}
-
-/// `out (O, R; rows stride apart)` = products of O weight rows with R left rows.
-#[inline(always)]
-fn row_products<S: Simd, const R: usize, const O: usize>(simd: S, x: &[f32], w: &[&[f32]; O], out: &mut [f32], stride: usize) {
-    let k = w[0].len();
-    let x: [_; R] = std::array::from_fn(|r| S::as_simd_f32s(&x[r * k..(r + 1) * k]));
-    let w = w.map(|row| S::as_simd_f32s(row));
-    let vectors = w[0].0.len();
-    let mut sums = [[simd.splat_f32s(0.0); R]; O];
-    let (x_vectors, w_vectors) = (x.map(|(vectors, _)| vectors), w.map(|(vectors, _)| vectors));
-    for i in 0..vectors {
-        let x = x_vectors.map(|x| x[i]);
-        for o in 0..O {
-            let weight = w_vectors[o][i];
-            for r in 0..R {
-                sums[o][r] = simd.mul_add_f32s(weight, x[r], sums[o][r]);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, w, k, out } = self;
+        let n = w.len() / k;
+        for (first, w) in (0..n).step_by(WEIGHTS).zip(w.chunks(WEIGHTS * k)) {
+            // Where fewer are left, the last one stands for those that are missing.
+            let last = w.len() / k - 1;
+            let w: [&[f32]; WEIGHTS] = std::array::from_fn(|o| &w[o.min(last) * k..(o.min(last) + 1) * k]);
+            for (x, out) in x.chunks(LEFT * k).zip(out.chunks_mut(LEFT * n)) {
+                let write = |row: usize, products: [f32; WEIGHTS]| {
+                    out[row * n + first..][..=last].copy_from_slice(&products[..=last]);
+                };
+                match x.len() / k {
+                    LEFT => row_products::<S, LEFT>(simd, x, w, write),
+                    3 => row_products::<S, 3>(simd, x, w, write),
+                    2 => row_products::<S, 2>(simd, x, w, write),
+                    _ => row_products::<S, 1>(simd, x, w, write),
+                }
             }
         }
     }
-    for o in 0..O {
+}
+
+/// Products of each of R left rows with the weight rows. An array of sums for each weight row stays in registers; one of
+/// arrays would not.
+#[inline(always)]
+fn row_products<S: Simd, const R: usize>(simd: S, x: &[f32], w: [&[f32]; WEIGHTS], mut write: impl FnMut(usize, [f32; WEIGHTS])) {
+    let k = w[0].len();
+    let x: [_; R] = std::array::from_fn(|r| S::as_simd_f32s(&x[r * k..(r + 1) * k]));
+    let w = w.map(S::as_simd_f32s);
+    let vectors = w[0].0.len();
+    let (x_vectors, [w0, w1, w2]) = (x.map(|(x, _)| &x[..vectors]), w.map(|(w, _)| &w[..vectors]));
+    let [mut sums0, mut sums1, mut sums2] = [[simd.splat_f32s(0.0); R]; WEIGHTS];
+    for i in 0..vectors {
+        let (w0, w1, w2) = (w0[i], w1[i], w2[i]);
         for r in 0..R {
-            let tail: f32 = w[o].1.iter().zip(x[r].1).map(|(w, x)| w * x).sum();
-            out[o * stride + r] = simd.reduce_sum_f32s(sums[o][r]) + tail;
+            let x = x_vectors[r][i];
+            sums0[r] = simd.mul_add_f32s(w0, x, sums0[r]);
+            sums1[r] = simd.mul_add_f32s(w1, x, sums1[r]);
+            sums2[r] = simd.mul_add_f32s(w2, x, sums2[r]);
         }
+    }
+    for r in 0..R {
+        let tail = |(_, w): (_, &[f32])| w.iter().zip(x[r].1).map(|(w, x)| w * x).sum::<f32>();
+        let [tail0, tail1, tail2] = w.map(tail);
+        let sums = [sums0[r], sums1[r], sums2[r]].map(|sum| simd.reduce_sum_f32s(sum));
+        write(r, [sums[0] + tail0, sums[1] + tail1, sums[2] + tail2]);
     }
 }
