@@ -11,7 +11,7 @@ use super::preference::Scores;
 use super::{GeneratedText, Measure, PairLine, Row, Timings, choice, damage, preference};
 use crate::data::Message;
 use crate::data::{Pair, QuestionSet};
-use crate::generate::{GenerateOptions, generate};
+use crate::generate::{GenerateOptions, Progress, Prompt, generate_each};
 use crate::model::Model;
 use crate::session::Demand;
 use crate::steering::Steering;
@@ -107,6 +107,8 @@ pub struct Settings {
     pub bootstrap: Bootstrap,
     /// How texts are generated; the positions are each vector's own.
     pub generate: GenerateOptions,
+    /// Texts that are generated at once; at least as many as there are magnitudes.
+    pub streams: usize,
 }
 
 /// What was measured.
@@ -136,8 +138,18 @@ pub trait EvalObserver {
     fn measured(&mut self, outcome: &Outcome) -> Result<()>;
 }
 
-/// What [`evaluate`] takes of memory at most, where texts have up to `max_new_tokens` tokens.
-pub fn demand(subjects: &[Subject], max_new_tokens: usize) -> Demand {
+/// Texts that an evaluation generates: those of the subject that has most at once, which go together, and those of all prompts.
+pub fn texts(subjects: &[Subject]) -> (usize, usize) {
+    let branches = |subject: &Subject| match &subject.treatment {
+        Treatment::Vector(_, magnitudes) => magnitudes.len(),
+        Treatment::System(_) => 1,
+    };
+    let most = subjects.iter().map(branches).max().unwrap_or(0);
+    (most, most * subjects.first().map_or(0, |subject| subject.encoded.prompts.len()))
+}
+
+/// What [`evaluate`] takes of memory at most, where `streams` texts of up to `max_new_tokens` tokens are generated at once.
+pub fn demand(subjects: &[Subject], streams: usize, max_new_tokens: usize) -> Demand {
     let CacheOptions { place, memory, .. } = CacheOptions::default();
     // One subject's pairs and answers are cached at a time, at one layer. All have the same; what the others' instructions
     // add to prompts is little.
@@ -145,15 +157,11 @@ pub fn demand(subjects: &[Subject], max_new_tokens: usize) -> Demand {
         let sets: Vec<&[EncodedPair]> = std::iter::once(&encoded.pairs).chain(&encoded.answers).map(Vec::as_slice).collect();
         Demand::activations(&sets, &[0])
     });
-    let branches = |subject: &Subject| match &subject.treatment {
-        Treatment::Vector(_, magnitudes) => magnitudes.len(),
-        Treatment::System(_) => 1,
-    };
     let prompts = subjects.iter().flat_map(|subject| &subject.encoded.prompts);
     let longest = prompts.map(|prompt| prompt.ids.len()).max();
     let demand = demand.unwrap_or_default().cached(place, memory);
     match longest {
-        Some(longest) => demand.and_generation(subjects.iter().map(branches).max().unwrap_or(0), longest, max_new_tokens),
+        Some(longest) => demand.and_generation(streams, longest, max_new_tokens),
         None => demand,
     }
 }
@@ -379,23 +387,27 @@ impl Evaluation<'_> {
         let options = GenerateOptions { positions, ..self.settings.generate.clone() };
         let rows = &self.outcome.rows[self.first..];
         let magnitudes: Vec<f32> = rows.iter().map(|row| row.magnitude.unwrap_or_default()).collect();
-        for (at, (encoded, prompt)) in prompts.iter().zip(self.material.prompts).enumerate() {
-            let texts = generate(self.model, encoded, vectors, &magnitudes, &options, &mut |_, _| self.observer.pass())?;
-            for ((row, texts), generation) in rows.iter().zip(&mut *by_row).zip(texts) {
+        let encoded: Vec<Prompt> = prompts.iter().map(Prompt::from).collect();
+        let streams = self.settings.streams.max(magnitudes.len());
+        generate_each(self.model, &encoded, vectors, &magnitudes, &options, streams, &mut |progress| {
+            let (at, texts) = match progress {
+                Progress::Token { .. } => return self.observer.pass(),
+                Progress::Answer { prompt, texts } => (prompt, texts),
+            };
+            for ((row, of_row), generation) in rows.iter().zip(&mut *by_row).zip(texts) {
                 let text = GeneratedText {
                     subject: row.subject.clone(),
                     magnitude: row.magnitude,
-                    prompt: prompt.clone(),
+                    prompt: self.material.prompts[at].clone(),
                     text: self.encoder.decode(&generation.token_ids, true)?,
                     finish_reason: generation.finish_reason,
                     judge_score: None,
                 };
                 let mut ids = generation.token_ids;
                 ids.retain(|id| !self.encoder.is_eos(*id));
-                texts.push((ids, text));
+                of_row.push((ids, text));
             }
-            self.observer.progress("texts", at + 1, prompts.len())?;
-        }
-        Ok(())
+            self.observer.progress("texts", at + 1, prompts.len())
+        })
     }
 }

@@ -49,7 +49,7 @@ pub struct Engine<'m> {
     streams: Vec<Stream>,
     /// Prompts of texts that have ended, which others may begin with; the one that was used last is the last.
     kept: Vec<Prefix>,
-    submitted: u64,
+    submitted: usize,
 }
 
 /// A text under way.

@@ -19,4 +19,4 @@ pub use options::{FinishReason, GenerateOptions};
 pub use prompt::Prompt;
 pub use request::{Event, EventKind, Request, StreamId};
 pub use sampler::LogProbs;
-pub use sweep::{Generation, check_finite, generate, next_token_logits};
+pub use sweep::{Generation, Progress, STREAMS, generate, generate_each, next_token_logits};

@@ -47,7 +47,14 @@ impl Request {
 
 /// Names one request of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StreamId(pub(super) u64);
+pub struct StreamId(pub(super) usize);
+
+impl StreamId {
+    /// How many requests the engine was handed before this one.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
 
 /// What happened to a request in a step.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use super::engine::{Engine, EngineLimits};
 use super::options::{FinishReason, GenerateOptions};
 use super::prompt::Prompt;
-use super::request::{EventKind, Request, StreamId};
+use super::request::{Event, EventKind, Request};
 use crate::model::Model;
 use crate::steering::Steering;
 use crate::{Error, Result};
@@ -43,6 +43,31 @@ impl Generation {
     }
 }
 
+/// Texts that are generated at once unless memory is short or fewer are wanted: with more, each of them gets no more tokens a
+/// second on a CPU.
+pub const STREAMS: usize = 48;
+
+/// What [`generate_each`] tells as it happens.
+#[derive(Debug)]
+pub enum Progress {
+    /// A text got a token.
+    Token {
+        /// Index of the prompt.
+        prompt: usize,
+        /// Index of the magnitude.
+        branch: usize,
+        /// The token.
+        id: u32,
+    },
+    /// All texts of a prompt are complete, and so are those of the prompts before it.
+    Answer {
+        /// Index of the prompt.
+        prompt: usize,
+        /// A text for each magnitude.
+        texts: Vec<Generation>,
+    },
+}
+
 /// Generates one text a magnitude. `vectors` maps a layer to what is added, times the magnitude, to its output, `(H)`.
 /// `on_token` gets the branch and each token as it comes.
 ///
@@ -57,26 +82,58 @@ pub fn generate<'a>(
     options: &GenerateOptions,
     on_token: &mut dyn FnMut(usize, u32) -> Result<()>,
 ) -> Result<Vec<Generation>> {
-    let (mut engine, ids) = sweep(model, prompt.into(), vectors, magnitudes, options)?;
-    let mut texts: Vec<Generation> = magnitudes.iter().copied().map(Generation::unstarted).collect();
-    while !engine.is_idle() {
-        for event in engine.step()? {
-            let Some(branch) = ids.iter().position(|id| *id == event.stream) else { continue };
-            if let EventKind::Token { id, .. } = event.kind {
-                on_token(branch, id)?;
-            }
-            texts[branch].take(event.kind);
+    let mut found = Vec::new();
+    generate_each(model, &[prompt.into()], vectors, magnitudes, options, magnitudes.len(), &mut |progress| {
+        match progress {
+            Progress::Token { branch, id, .. } => on_token(branch, id)?,
+            Progress::Answer { texts, .. } => found = texts,
         }
-    }
-    check_finite(&texts)?;
-    Ok(texts)
+        Ok(())
+    })?;
+    Ok(found)
 }
 
-/// Whether any of the texts of one prompt got a token.
+/// Generates one text a magnitude for each of many prompts, at most `streams` of all these texts at once, and tells of tokens as
+/// they come and of prompts in their order. What a text becomes does not depend on `streams` or on the other prompts.
 ///
 /// # Errors
-/// None did because the logits behind the prompt are not finite at any magnitude.
-pub fn check_finite(texts: &[Generation]) -> Result<()> {
+/// As [`generate`], for any of the prompts.
+pub fn generate_each(
+    model: &Model,
+    prompts: &[Prompt],
+    vectors: &BTreeMap<usize, Vec<f32>>,
+    magnitudes: &[f32],
+    options: &GenerateOptions,
+    streams: usize,
+    on_progress: &mut dyn FnMut(Progress) -> Result<()>,
+) -> Result<()> {
+    let mut engine = sweep(model, prompts, vectors, magnitudes, options, streams)?;
+    let unstarted = || magnitudes.iter().copied().map(Generation::unstarted).collect();
+    let mut texts: Vec<Vec<Generation>> = prompts.iter().map(|_| unstarted()).collect();
+    let mut missing = vec![magnitudes.len(); prompts.len()];
+    let mut told = 0;
+    while told < prompts.len() {
+        for Event { stream, kind } in engine.step()? {
+            // Requests were submitted prompt by prompt.
+            let (prompt, branch) = (stream.index() / magnitudes.len(), stream.index() % magnitudes.len());
+            match kind {
+                EventKind::Token { id, .. } => on_progress(Progress::Token { prompt, branch, id })?,
+                EventKind::Finished { .. } => missing[prompt] -= 1,
+            }
+            texts[prompt][branch].take(kind);
+        }
+        while missing.get(told) == Some(&0) {
+            let texts = std::mem::take(&mut texts[told]);
+            check_finite(&texts)?;
+            on_progress(Progress::Answer { prompt: told, texts })?;
+            told += 1;
+        }
+    }
+    Ok(())
+}
+
+/// An error where no text of a prompt got a token because the logits behind the prompt are not finite at any magnitude.
+fn check_finite(texts: &[Generation]) -> Result<()> {
     let is_lost = |text: &Generation| text.token_ids.is_empty() && text.finish_reason == FinishReason::NotFinite;
     match !texts.is_empty() && texts.iter().all(is_lost) {
         true => Err(Error::NotFinite("the logits behind the prompt are not finite at any magnitude".into())),
@@ -95,23 +152,29 @@ pub fn next_token_logits<'a>(
     magnitudes: &[f32],
     options: &GenerateOptions,
 ) -> Result<Tensor> {
-    sweep(model, prompt.into(), vectors, magnitudes, options)?.0.prompt_logits()
+    sweep(model, &[prompt.into()], vectors, magnitudes, options, magnitudes.len())?.prompt_logits()
 }
 
-/// An engine with a request a magnitude.
+/// An engine with a request for each prompt and magnitude, prompt by prompt.
 fn sweep<'m>(
     model: &'m Model,
-    prompt: Prompt,
+    prompts: &[Prompt],
     vectors: &BTreeMap<usize, Vec<f32>>,
     magnitudes: &[f32],
     options: &GenerateOptions,
-) -> Result<(Engine<'m>, Vec<StreamId>)> {
+    streams: usize,
+) -> Result<Engine<'m>> {
     let steering = Arc::new(Steering::new(vectors, model.device())?);
-    let tokens = (prompt.ids.len() + options.max_new_tokens).min(model.config.max_position_embeddings.max(prompt.ids.len()));
-    let mut engine = Engine::new(model, EngineLimits { tokens: tokens * magnitudes.len(), streams: magnitudes.len() })?;
-    let requests = magnitudes.iter().map(|magnitude| Request::new(prompt, &steering, *magnitude, options));
-    let ids = requests.map(|request| engine.submit(request)).collect::<Result<_>>()?;
-    Ok((engine, ids))
+    let streams = streams.clamp(1, (prompts.len() * magnitudes.len()).max(1));
+    let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
+    let tokens = (longest + options.max_new_tokens).min(model.config.max_position_embeddings.max(longest));
+    let mut engine = Engine::new(model, EngineLimits { tokens: tokens * streams, streams })?;
+    for prompt in prompts {
+        for magnitude in magnitudes {
+            engine.submit(Request::new(*prompt, &steering, *magnitude, options))?;
+        }
+    }
+    Ok(engine)
 }
 
 #[cfg(test)]

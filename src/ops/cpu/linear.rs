@@ -5,10 +5,9 @@ use std::ops::Range;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::few_rows::dense::DenseProducts;
 use super::few_rows::encoded::EncodedProducts;
 use super::few_rows::{self, MAX_ROWS};
-use super::product::{Matrix, Write, all_threads, matmul, product};
+use super::product::{Matrix, Write, all_threads, matmul, product, product_by_rows};
 use super::slices::{self, HostSlice};
 use super::weight_rows::{WeightRows, for_each_block};
 use crate::Result;
@@ -30,14 +29,17 @@ pub fn forward(x: &Tensor, parts: &[WeightRows], residual: Option<&Tensor>, prod
     let residual = residual.as_ref().map(HostSlice::new).transpose()?;
     let residual = residual.as_deref();
     let matrix = Matrix::new(&x, rows, inner, inner);
-    let row_by_row = rows <= MAX_ROWS || products == Products::BatchInvariant;
-    if let Some(floats) = single(parts).filter(|_| !row_by_row) {
-        let y = product(residual, matrix, Matrix::new(floats, outputs, inner, inner).t());
+    let by_rows = rows <= MAX_ROWS || products == Products::BatchInvariant;
+    if let Some(floats) = single(parts) {
+        let y = match by_rows {
+            true => product_by_rows(residual, &x, floats, inner),
+            false => product(residual, matrix, Matrix::new(floats, outputs, inner, inner).t()),
+        };
         return slices::tensor(y, (rows, outputs));
     }
     let mut y = residual.map_or_else(|| vec![0f32; rows * outputs], <[f32]>::to_vec);
-    if row_by_row {
-        add_row_by_row(&x, parts, rows, &mut y);
+    if by_rows {
+        add_by_rows(&x, parts, rows, &mut y);
         return slices::tensor(y, (rows, outputs));
     }
     let write = if residual.is_some() { Write::Add } else { Write::Overwrite };
@@ -83,8 +85,8 @@ fn rows_at_a_time(part: &WeightRows) -> usize {
 }
 
 /// Adds the products of each row to `y (rows, outputs)`, in an order that does not depend on how many rows there are. All
-/// threads together read the weight once: a task multiplies a tile of it with all rows.
-fn add_row_by_row(x: &[f32], parts: &[WeightRows], rows: usize, y: &mut [f32]) {
+/// threads together read the weight once: a task multiplies a tile of it with group by group of rows.
+fn add_by_rows(x: &[f32], parts: &[WeightRows], rows: usize, y: &mut [f32]) {
     let outputs = outputs_of(parts);
     let most = outputs.div_ceil(4 * rayon::current_num_threads()).max(16);
     let most = if rows > MAX_ROWS { most.min(TILE_ROWS) } else { most };
@@ -102,11 +104,10 @@ fn add_row_by_row(x: &[f32], parts: &[WeightRows], rows: usize, y: &mut [f32]) {
 /// Products of all rows of x with some rows of a weight. → `(rows, range)`
 fn multiply_tile(part: &WeightRows, range: Range<usize>, x: &[f32], rows: usize) -> Vec<f32> {
     let (n, k) = (range.len(), part.cols);
-    let mut out = vec![0f32; rows * n];
     if let Some(w) = part.floats() {
-        DenseProducts { x, w: &w[range.start * k..range.end * k], k, out: &mut out }.compute();
-        return out;
+        return product_by_rows(None, x, &w[range.start * k..range.end * k], k);
     }
+    let mut out = vec![0f32; rows * n];
     let groups = rows.div_ceil(MAX_ROWS).max(1);
     for group in (0..groups).map(|i| i * rows / groups..(i + 1) * rows / groups) {
         let mut by_output = vec![0f32; n * group.len()]; // (n, rows of the group)

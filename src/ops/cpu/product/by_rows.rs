@@ -1,44 +1,52 @@
-//! A few rows with a weight of f32 elements, as it lies in memory: nothing is packed.
+//! Products of rows with the rows of an f32 weight as it lies in memory: nothing is packed, and the order of additions of one
+//! result does not depend on how many rows there are, so that a row's results have the same bits alone and in a batch.
 
 use pulp::{Arch, Simd, WithSimd};
+
+use super::matrix::Destination;
 
 /// Left rows and weight rows whose sums are held in registers together: with these numbers they fill those of AVX2.
 const LEFT: usize = 4;
 const WEIGHTS: usize = 3;
 
 /// Products of any number of rows with f32 rows of a weight, each of which is read from memory once.
-pub struct DenseProducts<'a> {
+struct RowProducts<'a> {
     /// Left rows. `(M, K)`
-    pub x: &'a [f32],
+    x: &'a [f32],
     /// Weight rows. `(n, K)`
-    pub w: &'a [f32],
-    /// Length of a row, K.
-    pub k: usize,
-    /// Results. `(M, n)`
-    pub out: &'a mut [f32],
+    w: &'a [f32],
+    k: usize,
+    /// Of `(M, n)`.
+    destination: Destination,
 }
 
-impl DenseProducts<'_> {
-    /// Computes them with the widest vector instructions of the machine.
-    pub fn compute(self) {
-        Arch::new().dispatch(self);
-    }
+/// `destination (M, n) = [onto +] x (M, k) · w (n, k)ᵀ` by one thread, with the widest vector instructions of the machine.
+///
+/// # Safety
+/// The destination must be valid for writes of M rows of n elements, which no one else uses meanwhile, and what is added for
+/// reads of the same.
+pub unsafe fn multiply(destination: Destination, x: &[f32], w: &[f32], k: usize) {
+    Arch::new().dispatch(RowProducts { x, w, k, destination });
 }
 
-impl WithSimd for DenseProducts<'_> {
+impl WithSimd for RowProducts<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, w, k, out } = self;
-        let n = w.len() / k;
-        for (first, w) in (0..n).step_by(WEIGHTS).zip(w.chunks(WEIGHTS * k)) {
+        let Self { x, w, k, destination } = self;
+        for (group, w) in w.chunks(WEIGHTS * k).enumerate() {
             // Where fewer are left, the last one stands for those that are missing.
-            let last = w.len() / k - 1;
-            let w: [&[f32]; WEIGHTS] = std::array::from_fn(|o| &w[o.min(last) * k..(o.min(last) + 1) * k]);
-            for (x, out) in x.chunks(LEFT * k).zip(out.chunks_mut(LEFT * n)) {
+            let count = w.len() / k;
+            let w: [&[f32]; WEIGHTS] = std::array::from_fn(|o| &w[o.min(count - 1) * k..(o.min(count - 1) + 1) * k]);
+            for (block, x) in x.chunks(LEFT * k).enumerate() {
+                let destination = destination.at(block * LEFT, group * WEIGHTS);
                 let write = |row: usize, products: [f32; WEIGHTS]| {
-                    out[row * n + first..][..=last].copy_from_slice(&products[..=last]);
+                    for (column, product) in products.into_iter().take(count).enumerate() {
+                        let at = destination.at(row, column);
+                        // SAFETY: the caller of `multiply` promises that this row and column may be written, and what is added read.
+                        unsafe { *at.data = at.onto.map_or(0.0, |onto| *onto) + product };
+                    }
                 };
                 match x.len() / k {
                     LEFT => row_products::<S, LEFT>(simd, x, w, write),
@@ -54,7 +62,12 @@ impl WithSimd for DenseProducts<'_> {
 /// Products of each of R left rows with the weight rows. An array of sums for each weight row stays in registers; one of
 /// arrays would not.
 #[inline(always)]
-fn row_products<S: Simd, const R: usize>(simd: S, x: &[f32], w: [&[f32]; WEIGHTS], mut write: impl FnMut(usize, [f32; WEIGHTS])) {
+fn row_products<S: Simd, const R: usize>(
+    simd: S,
+    x: &[f32],
+    w: [&[f32]; WEIGHTS],
+    mut write: impl FnMut(usize, [f32; WEIGHTS]),
+) {
     let k = w[0].len();
     let x: [_; R] = std::array::from_fn(|r| S::as_simd_f32s(&x[r * k..(r + 1) * k]));
     let w = w.map(S::as_simd_f32s);
