@@ -113,6 +113,12 @@ impl<'m> Engine<'m> {
         true
     }
 
+    /// ‖m·v‖/‖h‖ of a text under way whose prompt is complete.
+    pub fn dose(&self, id: StreamId) -> Option<f64> {
+        let of = |stream: &&Stream| stream.id == id && stream.prefix.is_complete();
+        self.streams.iter().find(of).map(Stream::dose)
+    }
+
     /// Texts that get tokens, and requests that wait for a place.
     pub fn load(&self) -> (usize, usize) {
         (self.streams.len(), self.waiting.len())

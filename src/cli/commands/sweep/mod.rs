@@ -76,8 +76,7 @@ impl Sweep<'_> {
             self.interrupt.check()?;
             stream.push(token)?.map_or(Ok(()), |text| show(&text))
         };
-        let generations =
-            generate(self.model, &self.encode(prompt)?, self.vectors, self.magnitudes, self.options, &mut each);
+        let generations = generate(self.model, &self.encode(prompt)?, self.vectors, self.magnitudes, self.options, &mut each);
         show("\n\n")?;
         self.texts(prompt, generations?)
     }
