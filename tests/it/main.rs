@@ -26,4 +26,6 @@ mod merge;
 mod quantised;
 mod report;
 mod resume;
+#[cfg(feature = "serve")]
+mod serve;
 mod stress;

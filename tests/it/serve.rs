@@ -1,0 +1,335 @@
+//! `bipo serve` as a client sees it, with the tiny model: answers, streams, vectors that come and go, refusals, and its end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/llama");
+
+/// A server that is stopped when it is dropped.
+struct Server {
+    child: Child,
+    address: String,
+    key: Option<&'static str>,
+    dir: TempDir,
+}
+
+/// A vector of the tiny model, made by training for two steps.
+fn vector(dir: &Path) -> PathBuf {
+    let pairs = dir.join("pairs.csv");
+    std::fs::write(&pairs, "prompt,chosen,rejected\nhello,yes,no\nworld,one,two\n").unwrap();
+    let out = dir.join("run");
+    let status = Command::new(env!("CARGO_BIN_EXE_bipo"))
+        .args(["train", "-q", "--model", FIXTURE, "--layer", "1", "--epochs", "2", "--lr", "1", "--warmup-steps", "0"])
+        .args(["--dataset".as_ref(), pairs.as_os_str(), "--output-dir".as_ref(), out.as_os_str()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    out.join("steering_vector.safetensors")
+}
+
+impl Server {
+    fn start(flags: &[&str], key: Option<&'static str>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let vector = vector(dir.path());
+        let address = dir.path().join("address");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bipo"));
+        command.args(["serve", "-q", "--model", FIXTURE, "--port", "0", "--vector", &format!("v={}", vector.display())]);
+        command.args(flags).args(key.into_iter().flat_map(|key| ["--api-key", key]));
+        command.arg("--address-file").arg(&address).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let started = Instant::now();
+        let address = loop {
+            match std::fs::read_to_string(&address) {
+                Ok(text) => break text.trim().to_owned(),
+                Err(_) if started.elapsed() < Duration::from_secs(60) => std::thread::sleep(Duration::from_millis(20)),
+                Err(error) => panic!("the server does not start: {error}"),
+            }
+        };
+        Self { child, address, key, dir }
+    }
+
+    /// Sends a request as it is. → status and body
+    fn send(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let key = self.key.map_or(String::new(), |key| format!("Authorization: Bearer {key}\r\n"));
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{key}Connection: close\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        let mut reader = BufReader::new(stream);
+        let (mut status, mut chunked) = (0, false);
+        for line in reader.by_ref().lines() {
+            let line = line.unwrap();
+            if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
+                status = rest[..3].parse().unwrap();
+            }
+            chunked |= line.eq_ignore_ascii_case("transfer-encoding: chunked");
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut text = String::new();
+        if !chunked {
+            reader.read_to_string(&mut text).unwrap();
+            return (status, text);
+        }
+        loop {
+            let mut size = String::new();
+            reader.read_line(&mut size).unwrap();
+            let size = usize::from_str_radix(size.trim(), 16).unwrap();
+            let mut piece = vec![0; size + 2];
+            reader.read_exact(&mut piece).unwrap();
+            if size == 0 {
+                return (status, text);
+            }
+            text += std::str::from_utf8(&piece[..size]).unwrap();
+        }
+    }
+
+    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let (status, text) = self.send("POST", path, "application/json", body.to_string().as_bytes());
+        (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        self.send("GET", path, "application/json", b"")
+    }
+
+    /// The values of a stream of events.
+    fn events(&self, path: &str, body: &Value) -> Vec<Value> {
+        let (status, text) = self.send("POST", path, "application/json", body.to_string().as_bytes());
+        assert_eq!(status, 200, "{text}");
+        let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+        assert_eq!(data.last(), Some(&"[DONE]"), "{text}");
+        data[..data.len() - 1].iter().map(|data| serde_json::from_str(data).unwrap()).collect()
+    }
+
+    fn idle(&self) {
+        let started = Instant::now();
+        loop {
+            let health: Value = serde_json::from_str(&self.get("/health").1).unwrap();
+            if health["streams"]["running"] == 0 && health["streams"]["waiting"] == 0 {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(20), "{health}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn chat(extra: Value) -> Value {
+    let mut body = json!({"messages": [{"role": "user", "content": "hello world"}], "max_tokens": 12, "temperature": 0});
+    body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    body
+}
+
+fn content(answer: &Value) -> &str {
+    answer["choices"][0]["message"]["content"].as_str().unwrap_or_else(|| panic!("{answer}"))
+}
+
+#[test]
+fn each_request_is_steered_by_its_own_field_and_answers_as_steer_does() {
+    let server = Server::start(&["--slots", "3"], None);
+    let steer = |magnitude: &str| {
+        let vector = server.dir.path().join("run/steering_vector.safetensors");
+        let output = Command::new(env!("CARGO_BIN_EXE_bipo"))
+            .args(["steer", "-q", "--json", "--model", FIXTURE, "--prompt", "hello world", "--max-new-tokens", "12"])
+            .args(["--vector".as_ref(), vector.as_os_str(), format!("--magnitudes={magnitude}").as_ref()])
+            .output()
+            .unwrap();
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        document["results"][0]["text"].as_str().unwrap().to_owned()
+    };
+    let expected = [0, 3, -3].map(|magnitude| steer(&magnitude.to_string()));
+    assert!(expected[0] != expected[1] && expected[1] != expected[2], "{expected:?}");
+    for (magnitude, expected) in [0, 3, -3].into_iter().zip(&expected) {
+        for steering in [json!(magnitude), json!(format!("v:{magnitude}")), json!({"vectors": [{"source": "v", "scale": magnitude}]})] {
+            let (status, answer) = server.post("/v1/chat/completions", &chat(json!({"steering": steering})));
+            assert_eq!((status, content(&answer)), (200, expected.as_str()), "{steering}");
+        }
+    }
+    let (_, sweep) = server.post("/v1/sweep", &json!({"prompt": "hello world", "magnitudes": [3, 0, -3], "max_tokens": 12, "temperature": 0}));
+    let texts: Vec<&str> = sweep["results"].as_array().unwrap().iter().map(|result| result["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, [&expected[1], &expected[0], &expected[2]]);
+    assert!(sweep["results"][0]["dose"].as_f64().unwrap() > 0.0 && sweep["results"][1]["dose"] == 0.0);
+    // More at once than there are slots: all are answered, each as if it were alone.
+    std::thread::scope(|scope| {
+        let ask = |index: usize| {
+            let server = &server;
+            scope.spawn(move || server.post("/v1/chat/completions", &chat(json!({"steering": [0, 3, -3][index % 3]}))))
+        };
+        let asked: Vec<_> = (0..9).map(ask).collect();
+        for (index, asked) in asked.into_iter().enumerate() {
+            assert_eq!(content(&asked.join().unwrap().1), expected[index % 3]);
+        }
+    });
+}
+
+#[test]
+fn a_stream_adds_up_to_the_whole_answer() {
+    let server = Server::start(&[], None);
+    let body = chat(json!({"steering": 2, "logprobs": true, "top_logprobs": 2}));
+    let (_, whole) = server.post("/v1/chat/completions", &body);
+    let mut streamed = body.clone();
+    streamed["stream"] = true.into();
+    streamed["stream_options"] = json!({"include_usage": true});
+    let events = server.events("/v1/chat/completions", &streamed);
+    let text: String = events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(text, content(&whole));
+    assert_eq!(events.last().unwrap()["usage"], whole["usage"]);
+    let tokens = |event: &Value| event["choices"][0]["logprobs"]["content"].as_array().cloned().unwrap_or_default();
+    let streamed: Vec<Value> = events.iter().flat_map(tokens).collect();
+    assert_eq!(streamed, tokens(&whole));
+    assert!(streamed.iter().all(|token| token["top_logprobs"].as_array().unwrap().len() == 2));
+    let steering = events.iter().find_map(|event| event.get("steering")).unwrap();
+    assert_eq!(*steering, whole["steering"]);
+    assert_eq!(steering["applied"][0], json!({"vector": "v", "magnitude": 2.0, "layers": [1]}));
+    // A text that ends where a stop would begin is cut before it.
+    let stop = &content(&whole)[content(&whole).len() / 2..];
+    let (_, cut) = server.post("/v1/chat/completions", &chat(json!({"steering": 2, "stop": stop})));
+    assert_eq!((content(&cut), &cut["choices"][0]["finish_reason"]), (content(&whole).strip_suffix(stop).unwrap(), &json!("stop")));
+    assert!(cut["steering"]["dose"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn vectors_come_and_go_while_requests_run() {
+    let server = Server::start(&[], None);
+    let bytes = std::fs::read(server.dir.path().join("run/steering_vector.safetensors")).unwrap();
+    let upload = |name: &str, bytes: &[u8]| {
+        let (status, text) = server.send("POST", &format!("/v1/steering/vectors?name={name}"), "application/octet-stream", bytes);
+        (status, serde_json::from_str::<Value>(&text).unwrap())
+    };
+    let (status, added) = upload("other", &bytes);
+    assert_eq!((status, &added["layers"], &added["default"]), (201, &json!([1]), &json!(false)));
+    assert_eq!(upload("other", &bytes).0, 409);
+    assert_eq!(upload("a:b", &bytes).0, 400);
+    let (status, refused) = upload("broken", &bytes[..100]);
+    let line = refused["error"]["message"].as_str().unwrap();
+    assert!(status == 400 && !line.contains('/'), "a path of the machine: {line}");
+    let answer = |steering: &str| content(&server.post("/v1/chat/completions", &chat(json!({"steering": steering}))).1).to_owned();
+    assert_eq!(answer("v:3"), answer("other:3"));
+    assert_eq!(answer("v:3 - other:3"), answer(""));
+    let (_, models) = server.get("/v1/models");
+    let models: Value = serde_json::from_str(&models).unwrap();
+    assert_eq!(models["data"][2]["id"], json!(format!("{FIXTURE}::other")));
+    assert_eq!(server.send("DELETE", "/v1/steering/vectors/other", "", b"").0, 200);
+    assert_eq!(server.send("DELETE", "/v1/steering/vectors/other", "", b"").0, 404);
+    let (status, refused) = server.post("/v1/chat/completions", &chat(json!({"steering": "other"})));
+    assert_eq!((status, &refused["error"]["param"]), (400, &json!("steering")));
+    let (_, valid) = server.post("/v1/steering/validate", &json!({"steering": "v - 0.5 v"}));
+    assert_eq!((&valid["valid"], &valid["expression"]), (&json!(true), &json!("v:0.5")));
+    let (_, scored) = server.post("/v1/score", &json!({"text": "hello world", "vector": "v"}));
+    let tokens = scored["tokens"].as_array().unwrap();
+    assert!(tokens[0]["logprob"].is_null() && tokens[1]["logprob"].as_f64().unwrap() < 0.0, "{scored}");
+    assert_ne!(tokens[1]["logprob"], tokens[1]["steered_logprob"]);
+    assert_eq!(server.get("/v1/steering/curve").0, 204);
+}
+
+#[test]
+fn what_is_wrong_is_refused_in_openais_form() {
+    let server = Server::start(&["--queue", "0", "--slots", "1"], Some("secret"));
+    let refused = |body: Value, expected: &str| {
+        let (status, answer) = server.post("/v1/chat/completions", &body);
+        let line = answer["error"]["message"].as_str().unwrap();
+        assert!(status == 400 && line.contains(expected), "{body}: {status} {line}");
+    };
+    refused(json!({}), "missing field `messages`");
+    refused(json!({"messages": []}), "expected at least one");
+    refused(json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}), "only parts of type text");
+    refused(chat(json!({"temperature": 9})), "expected 0 to 2");
+    refused(chat(json!({"n": 0})), "expected 1 to 16");
+    refused(chat(json!({"steering": 1e38})), "not finite");
+    refused(chat(json!({"steering": {"vectors": [], "x": 1}})), "unknown key steering.x");
+    refused(chat(json!({"logit_bias": {"abc": 1}})), "expected token ids");
+    let long = "hello ".repeat(5000);
+    refused(json!({"messages": [{"role": "user", "content": long}]}), "shorten it");
+    assert_eq!(server.send("POST", "/v1/chat/completions", "text/plain", b"{}").0, 415);
+    assert_eq!(server.send("GET", "/v1/chat/completions", "", b"").0, 405);
+    assert_eq!(server.get("/nowhere").0, 404);
+    assert_eq!(server.send("POST", "/v1/chat/completions", "application/json", b"{\"mess").0, 400);
+    let wrong = Server { key: Some("wrong"), ..server };
+    for path in ["/", "/v1/models", "/metrics"] {
+        assert_eq!(wrong.get(path).0, 401, "{path}");
+    }
+    assert_eq!(wrong.get("/health").0, 200);
+}
+
+#[test]
+fn a_client_that_leaves_frees_its_place_and_a_full_server_says_so() {
+    let server = Server::start(&["--queue", "0", "--slots", "1"], None);
+    let open = || {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        let body = chat(json!({"stream": true, "max_tokens": 100_000, "logit_bias": {"2": -100, "0": -100, "1": -100}})).to_string();
+        let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+        write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut piece = [0; 512];
+        let read = stream.read(&mut piece).unwrap();
+        (stream, String::from_utf8_lossy(&piece[..read]).into_owned())
+    };
+    let (first, begun) = open();
+    assert!(begun.starts_with("HTTP/1.1 200"), "{begun}");
+    drop(first);
+    server.idle();
+    let (_, again) = open();
+    assert!(again.starts_with("HTTP/1.1 200"), "{again}");
+    server.idle();
+    let (_, metrics) = server.get("/metrics");
+    assert!(metrics.contains("bipo_cancelled_texts_total") && metrics.contains("bipo_generated_tokens_total"), "{metrics}");
+}
+
+#[test]
+fn the_page_and_its_files_are_there_and_nothing_else() {
+    let server = Server::start(&[], None);
+    let (status, page) = server.get("/");
+    assert_eq!(status, 200);
+    for part in page.split('"').filter(|part| part.starts_with("/playground/") || part.starts_with("playground/")) {
+        assert_eq!(server.get(&format!("/{}", part.trim_start_matches('/'))).0, 200, "{part}");
+    }
+    assert_eq!(server.get("/playground/none.js").0, 404);
+    let other_name = |host: &str| {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text[9..12].to_owned()
+    };
+    // A site whose name leads here is not this machine's.
+    assert_eq!([other_name("localhost"), other_name("evil.example")], ["200", "403"]);
+    let (_, api) = server.get("/openapi.json");
+    let api: Value = serde_json::from_str(&api).unwrap();
+    assert!(api["components"]["schemas"]["ChatRequest"]["properties"]["messages"].is_object(), "{api}");
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_ends_the_server_with_success_and_a_taken_port_is_one_line() {
+    let mut server = Server::start(&[], None);
+    let taken = Command::new(env!("CARGO_BIN_EXE_bipo"))
+        .args(["serve", "--model", FIXTURE, "--port", server.address.rsplit_once(':').unwrap().1])
+        .current_dir(server.dir.path())
+        .output()
+        .unwrap();
+    let line = String::from_utf8_lossy(&taken.stderr);
+    assert!(taken.status.code() == Some(2) && line.contains("choose another port"), "{line}");
+    let open = Command::new(env!("CARGO_BIN_EXE_bipo")).args(["serve", "--host", "0.0.0.0"]).output().unwrap();
+    let line = String::from_utf8_lossy(&open.stderr);
+    assert!(open.status.code() == Some(2) && line.contains("--insecure") && line.lines().count() == 1, "{line}");
+    assert!(Command::new("kill").arg(server.child.id().to_string()).status().unwrap().success());
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
