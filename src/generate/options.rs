@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::steering::Operation;
 use crate::steering::positions::Positions;
 
 /// How tokens are chosen and when to stop.
@@ -23,6 +24,8 @@ pub struct GenerateOptions {
     pub eos: Vec<u32>,
     /// Where the vectors are added.
     pub positions: Positions,
+    /// How they enter the residual stream.
+    pub operation: Operation,
 }
 
 impl GenerateOptions {
@@ -37,6 +40,7 @@ impl GenerateOptions {
             seed: 0,
             eos: Vec::new(),
             positions: Positions::All,
+            operation: Operation::Add,
         }
     }
 }
@@ -63,6 +67,6 @@ pub struct Generation {
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// ‖m·v‖/‖h‖ at the lowest steered layer, the median over the prompt's steered tokens, or over all of them where only what
-    /// is generated is steered; 0 without a vector.
+    /// is generated is steered; 0 without a vector. Of an ablation what [`crate::steering::dose`] says.
     pub dose: f64,
 }

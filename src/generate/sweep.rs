@@ -11,8 +11,8 @@ use super::sampler::Sampler;
 use crate::model::Model;
 use crate::model::cache::KvCache;
 use crate::model::layout::Layout;
-use crate::steering::Steering;
-use crate::steering::dose::{dose, l2_norm, median, row_norms, steered_norm};
+use crate::steering::dose::{dose, l2_norm, median, row_norms, steered_norm, steered_share};
+use crate::steering::{Operation, Steering};
 use crate::{Error, Result};
 
 /// Generates one text a magnitude. `vectors` maps a layer to what is added, times the magnitude, to its output, `(H)`.
@@ -93,7 +93,8 @@ struct BranchedPrompt<'a> {
     cache: KvCache,
     prompt_residual: Tensor, // (T, H) after block split − 1
     tokens: usize,
-    vector_norm: f64,
+    /// The lowest layer's. `(H)`
+    vector: Vec<f32>,
 }
 
 impl<'a> BranchedPrompt<'a> {
@@ -123,7 +124,7 @@ impl<'a> BranchedPrompt<'a> {
         cache.replicate(0..split, prompt_ids.len())?;
         Ok(Self {
             model,
-            steering: Steering::new(vectors, model.device())?,
+            steering: Steering::by(options.operation, vectors, model.device())?,
             magnitudes,
             steered_prompt: prompt.steered(options.positions),
             steers_generated: prompt.steers_generated(options.positions),
@@ -131,18 +132,21 @@ impl<'a> BranchedPrompt<'a> {
             cache,
             prompt_residual,
             tokens: prompt_ids.len(),
-            vector_norm: vectors.values().next().map_or(0.0, |v| l2_norm(v)),
+            vector: vectors.values().next().cloned().unwrap_or_default(),
         })
     }
 
     /// One empty result a branch, its dose measured on the prompt's residual.
     fn unstarted(&self) -> Result<Vec<Generation>> {
-        let residual_norm = self.median_residual_norm()?;
+        let (length, residual_norm) = match self.steering.operation() {
+            Operation::Ablate | Operation::Null if !self.vector.is_empty() => (self.median_share()?, 1.0),
+            _ => (l2_norm(&self.vector), self.median_residual_norm()?),
+        };
         let empty = |magnitude: &f32| Generation {
             magnitude: *magnitude,
             token_ids: Vec::new(),
             finish_reason: FinishReason::Length,
-            dose: dose(*magnitude, self.vector_norm, residual_norm),
+            dose: dose(*magnitude, length, residual_norm),
         };
         Ok(self.magnitudes.iter().map(empty).collect())
     }
@@ -151,6 +155,14 @@ impl<'a> BranchedPrompt<'a> {
     fn median_residual_norm(&self) -> Result<f64> {
         let steered = steered_norm(&self.prompt_residual, self.steered_prompt.iter().copied())?;
         let all = || -> Result<f64> { Ok(median(row_norms(&self.prompt_residual)?).unwrap_or(f64::NAN)) };
+        steered.map_or_else(all, Ok)
+    }
+
+    /// Of what an ablation can take out, over the same tokens.
+    fn median_share(&self) -> Result<f64> {
+        let share = |steered: &mut dyn Iterator<Item = bool>| steered_share(&self.prompt_residual, &self.vector, steered);
+        let steered = share(&mut self.steered_prompt.iter().copied())?;
+        let all = || -> Result<f64> { Ok(share(&mut std::iter::repeat(true))?.unwrap_or(f64::NAN)) };
         steered.map_or_else(all, Ok)
     }
 

@@ -233,11 +233,24 @@ fn common_prefix(pairs: &[&PairRows]) -> usize {
 #[derive(Debug)]
 pub struct UpperPass {
     residual: Tensor,
-    /// Steered layers, ascending, each with what the blocks between the one before and it saved.
-    steered: Vec<(usize, Vec<Saved>)>,
+    steering: Steering,
+    /// The rows' own factors. `(R, 1)` f32
+    rows: Tensor,
+    /// Steered layers, ascending.
+    steered: Vec<SteeredLayer>,
     /// What the blocks above all of them saved.
     saved: Vec<Saved>,
     head: LogProbs,
+}
+
+/// What a pass keeps of a steered layer.
+#[derive(Debug)]
+struct SteeredLayer {
+    layer: usize,
+    /// What the blocks between the steered layer before and this one saved.
+    saved: Vec<Saved>,
+    /// The residual before it was steered. `(R, H)`
+    residual: Tensor,
 }
 
 impl<'m> Batch<'m> {
@@ -385,11 +398,11 @@ impl<'m> Batch<'m> {
             let (y, saved) = self.model.run_saving(next..layer + 1, &x, &self.plan, gradient)?;
             x = steering.apply(&y, v, &factors)?;
             next = layer + 1;
-            steered.push((layer, saved));
+            steered.push(SteeredLayer { layer, saved, residual: y });
         }
         let (residual, saved) = self.model.run_to_end(next, &x, &self.plan, &self.selection, gradient)?;
         let head = self.model.log_probs(&residual, &self.predictions, gradient)?;
-        Ok(UpperPass { residual, steered, saved, head })
+        Ok(UpperPass { residual, steering: steering.clone(), rows: self.steered.clone(), steered, saved, head })
     }
 
     /// Summed log-probabilities of each pair's responses: waits for a GPU.
@@ -419,19 +432,19 @@ impl<'m> Batch<'m> {
         pass.forward(&self.model.config) + pass.backward(&self.model.config)
     }
 
-    /// Gradients of the vectors added, given those of the predictions' log-probabilities, `slopes (P,)` f32. → the responses'
-    /// log-probabilities, as [`Batch::log_probs`], and the gradients one behind the other, `(layers·H)`: in one transfer, the
-    /// only one of a pass.
+    /// Gradients of the vectors over the steering's factor, given those of the predictions' log-probabilities, `slopes (P,)` f32.
+    /// → the responses' log-probabilities, as [`Batch::log_probs`], and the gradients one behind the other, `(layers·H)`: in one
+    /// transfer, the only one of a pass.
     pub fn vjp(&self, pass: UpperPass, slopes: &Tensor) -> Result<(Vec<PairLogProbs>, Vec<f32>)> {
         let gain = if self.model.dtype() == DType::F16 { F16_GAIN } else { 1.0 };
         let slopes = if gain == 1.0 { slopes.clone() } else { (slopes * f64::from(gain))? };
         let dy = self.model.log_probs_vjp(&pass.residual, &pass.head, &self.predictions, &slopes)?;
         let mut dx = self.model.vjp_to_end(pass.saved, &self.plan, &self.selection, &dy)?;
         let mut results = Vec::with_capacity(pass.steered.len() + 1);
-        for (layer, saved) in pass.steered.into_iter().rev() {
-            let dv = self.steered.t()?.matmul(&dx.to_dtype(DType::F32)?)?; // (1, H)
-            results.push(dv.flatten_all()?);
-            dx = self.model.vjp(layer + 1, saved, &self.plan, &dx)?;
+        for (index, SteeredLayer { layer, saved, residual }) in pass.steered.into_iter().enumerate().rev() {
+            let (dv, before) = pass.steering.vjp(index, &pass.rows, &residual, &dx)?;
+            results.push(dv.flatten_all()?); // (H,)
+            dx = self.model.vjp(layer + 1, saved, &self.plan, &before)?;
         }
         results.push(pass.head.log_probs);
         results.reverse();

@@ -18,7 +18,7 @@ use crate::terminal;
 pub use data::DataArgs;
 pub use machine::{BenchArgs, CheckArgs};
 pub use model::{ModelArgs, ReportArgs};
-pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs};
+pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, OperationArg, SkipArg, SteerArgs};
 pub use train::{LayersArgs, MethodArg, RunArgs, TrainArgs, response_prefix};
 pub use values::vector_and_scale;
 pub use vectors::{ConvertArgs, InspectArgs, MergeArgs};

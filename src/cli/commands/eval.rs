@@ -4,6 +4,7 @@
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::judge::Generation;
 use bipo::eval::{GeneratedText, Outcome, Report, Settings, demand, evaluate};
+use bipo::generate::GenerateOptions;
 use bipo::machine::files::{check_writable, write_atomic};
 use bipo::report::Chart;
 use bipo::{Error, Result};
@@ -43,7 +44,10 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let settings = Settings {
         beta: beta(args, &vector),
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
-        generate: greedy(args.max_new_tokens, &opened, vector.metadata.positions),
+        generate: GenerateOptions {
+            operation: args.operation.into(),
+            ..greedy(args.max_new_tokens, &opened, vector.metadata.positions)
+        },
     };
     let (model, _) = session::load(&opened, &demand(&subjects, args.max_new_tokens), log)?;
     let interrupt = Interrupt::listen(log)?;

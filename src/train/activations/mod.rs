@@ -197,6 +197,12 @@ impl Activations {
         self.entries.iter().map(norm).collect()
     }
 
+    /// Median share of each pair's residual after block L that lies along `v (H)`, over its steered rows; none where no row is.
+    pub fn shares_along(&self, v: &[f32], device: &Device) -> Result<Vec<Option<f64>>> {
+        let share = |entry: &Entry| dose::steered_share(&self.residual(entry, device)?, v, entry.rows.steered_live());
+        self.entries.iter().map(share).collect()
+    }
+
     /// The residual of an entry's live rows after block L, in the model's dtype. → `(live, H)`
     pub fn residual(&self, entry: &Entry, device: &Device) -> Result<Tensor> {
         self.store.get(&entry.residual, device)
