@@ -62,6 +62,11 @@ impl Steering {
         Self { factor, ..self.clone() }
     }
 
+    /// The factor on all of the vectors.
+    pub fn factor(&self) -> f32 {
+        self.factor
+    }
+
     /// How the vectors enter the residual stream.
     pub fn operation(&self) -> Operation {
         self.operation

@@ -41,6 +41,16 @@ impl PairRows {
     /// Lays out a pair; what its two token sequences begin with, the prompt and more where the responses begin alike, is shared
     /// if the model allows it. A vector is added at `positions`, within the pair's spans.
     pub fn new(pair: &EncodedPair, model: &Model, positions: Positions) -> Self {
+        Self::sharing(pair, model, positions, |_| true)
+    }
+
+    /// As [`PairRows::new`], but no steered row is shared, so that each response can be steered by a factor of its own.
+    pub fn apart(pair: &EncodedPair, model: &Model, positions: Positions) -> Self {
+        Self::sharing(pair, model, positions, |is_steered| !is_steered)
+    }
+
+    /// Lays out a pair; `may_share` says whether a row that is steered, or is not, may be shared.
+    fn sharing(pair: &EncodedPair, model: &Model, positions: Positions, may_share: impl Fn(bool) -> bool) -> Self {
         let sides = [&pair.chosen, &pair.rejected];
         let is_steered = |side: &EncodedResponse, token: usize| {
             let in_spans = side.in_spans.as_ref().is_none_or(|in_spans| in_spans[token]);
@@ -54,7 +64,7 @@ impl PairRows {
         // Where the prompts' last tokens differ, as after a merge across the border, one token can be steered on one side alone.
         let agrees = |token: &usize| {
             let [a, b] = sides.map(|side| (side.ids[*token], is_steered(side, *token)));
-            a == b
+            a == b && may_share(a.1)
         };
         let shared = (0..shared).take_while(agrees).count();
         let tails = sides.map(|side| &side.ids[shared..side.ids.len() - 1]);
@@ -160,6 +170,8 @@ pub struct Batch<'m> {
     frozen_rows: Vec<u32>,
     /// 1 where the vector is added, 0 elsewhere. `(R, 1)` f32
     steered: Tensor,
+    /// Pair and side of each row; those that both sides share count as the first's. `(R,)`
+    sides: Vec<(usize, usize)>,
 }
 
 /// What the unsteered model gives.
@@ -281,6 +293,7 @@ impl<'m> Batch<'m> {
     ) -> Result<Self> {
         let mut predicted = Vec::new();
         let (mut frozen_rows, mut steered) = (Vec::new(), vec![0f32; rows.layout.rows()]);
+        let mut sides = vec![(0, 0); rows.layout.rows()];
         for (index, pair) in pairs.iter().enumerate() {
             for (side, side_predictions) in pair.predictions.iter().enumerate() {
                 for prediction in side_predictions {
@@ -294,6 +307,8 @@ impl<'m> Batch<'m> {
             frozen_rows.extend(pair.frozen_rows().map(|row| rows.place(index, row) as u32));
             for (row, is_steered) in pair.steered.iter().enumerate() {
                 steered[rows.place(index, row)] = f32::from(*is_steered);
+                let side = usize::from(row >= pair.branches.shared + pair.branches.first);
+                sides[rows.place(index, row)] = (index, side);
             }
         }
         predicted.sort_by_key(|(prediction, ..)| prediction.row);
@@ -312,7 +327,8 @@ impl<'m> Batch<'m> {
         let responses = Responses::new(owners, constants, model.device())?;
         let from_frozen = predicted.iter().map(|(.., is_from_frozen)| *is_from_frozen).collect();
         let steered = Tensor::from_iter(rows.computed.iter().map(|row| steered[*row]), model.device())?.unsqueeze(1)?;
-        Ok(Self { model, rows, plan, selection, predictions, responses, from_frozen, frozen_rows, steered })
+        let sides = rows.computed.iter().map(|row| sides[*row]).collect();
+        Ok(Self { model, rows, plan, selection, predictions, responses, from_frozen, frozen_rows, steered, sides })
     }
 
     /// Input token of each row, of a pass of every row. `(T,)`
@@ -387,10 +403,32 @@ impl<'m> Batch<'m> {
         Ok(Reference { log_probs, constants, keys, residuals })
     }
 
+    /// The factor of each row, where each pair's responses have these: 0 where it is not steered. A row that several sequences
+    /// share must have one factor in all of them, or not be steered. → `(R, 1)` f32
+    pub fn row_factors(&self, by_pair: &[[f32; 2]]) -> Result<Tensor> {
+        if by_pair.iter().flatten().all(|factor| *factor == 1.0) {
+            return Ok(self.steered.clone());
+        }
+        let factors = self.sides.iter().map(|(pair, side)| by_pair[*pair][*side]);
+        Ok((Tensor::from_iter(factors, self.steered.device())?.unsqueeze(1)? * &self.steered)?)
+    }
+
     /// Runs the blocks above `layer` and the head, and steers the steered rows on the way. `residual (R, H)` is the output of
     /// block `layer`; the steering has no lower layer.
     pub fn upper(&self, residual: &Tensor, layer: usize, steering: &Steering, gradient: Gradient) -> Result<UpperPass> {
-        let factors = steering.factors(&self.steered)?; // (R, 1)
+        self.upper_by(&self.steered, residual, layer, steering, gradient)
+    }
+
+    /// As [`Batch::upper`], each row steered by its own factor in `rows (R, 1)`, from [`Batch::row_factors`].
+    pub fn upper_by(
+        &self,
+        rows: &Tensor,
+        residual: &Tensor,
+        layer: usize,
+        steering: &Steering,
+        gradient: Gradient,
+    ) -> Result<UpperPass> {
+        let factors = steering.factors(rows)?; // (R, 1)
         let mut x = residual.clone(); // (R, H) after block next − 1
         let mut next = layer + 1;
         let mut steered = Vec::new();
@@ -402,7 +440,7 @@ impl<'m> Batch<'m> {
         }
         let (residual, saved) = self.model.run_to_end(next, &x, &self.plan, &self.selection, gradient)?;
         let head = self.model.log_probs(&residual, &self.predictions, gradient)?;
-        Ok(UpperPass { residual, steering: steering.clone(), rows: self.steered.clone(), steered, saved, head })
+        Ok(UpperPass { residual, steering: steering.clone(), rows: rows.clone(), steered, saved, head })
     }
 
     /// Summed log-probabilities of each pair's responses: waits for a GPU.

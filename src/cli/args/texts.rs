@@ -49,7 +49,10 @@ pub struct SteerArgs {
     pub spans: Option<Spans>,
     /// Generate at these factors: a list -2,0,2 or a range -2..2:0.5 [default with --operation ablate: 0,1].
     #[arg(
-        long, default_value = "-2,0,2", default_value_if("operation", "ablate", "0,1"), allow_hyphen_values = true,
+        long,
+        default_value = "-2,0,2",
+        default_value_if("operation", "ablate", "0,1"),
+        allow_hyphen_values = true,
         value_name = "LIST"
     )]
     pub magnitudes: Magnitudes,
@@ -111,7 +114,10 @@ pub struct EvalArgs {
     pub spans: Option<Spans>,
     /// Measure at these factors: a list -2,0,2 or a range -2..2:0.5 [default with --operation ablate: 0,1].
     #[arg(
-        long, default_value = "-2..2:1", default_value_if("operation", "ablate", "0,1"), allow_hyphen_values = true,
+        long,
+        default_value = "-2..2:1",
+        default_value_if("operation", "ablate", "0,1"),
+        allow_hyphen_values = true,
         value_name = "LIST"
     )]
     pub magnitudes: Magnitudes,
