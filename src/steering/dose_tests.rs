@@ -19,3 +19,14 @@ fn one_long_row_does_not_move_the_median_and_rows_that_are_not_steered_do_not_co
     assert_eq!(steered_norm(&residual, [false, true, false, true]).unwrap(), Some(5.0));
     assert_eq!(steered_norm(&residual, [false; 4]).unwrap(), None);
 }
+
+#[test]
+fn the_dose_of_an_ablation_is_the_share_of_the_residual_along_the_vector() {
+    let residual = Tensor::new(&[[3.0f32, 4.0], [0.0, 2.0], [-5.0, 0.0]], &Device::Cpu).unwrap();
+    let share = |steered: [bool; 3]| steered_share(&residual, &[10.0, 0.0], steered).unwrap();
+    assert_eq!(share([true, false, false]).map(|share| share as f32), Some(0.6));
+    assert_eq!(share([false, true, false]), Some(0.0));
+    assert_eq!(share([false, false, true]), Some(1.0));
+    assert_eq!(share([false; 3]), None);
+    assert_eq!(steered_share(&residual, &[0.0, 0.0], [true; 3]).unwrap(), Some(0.0));
+}

@@ -53,8 +53,8 @@ impl PairRows {
     fn sharing(pair: &EncodedPair, model: &Model, positions: Positions, may_share: impl Fn(bool) -> bool) -> Self {
         let sides = [&pair.chosen, &pair.rejected];
         let is_steered = |side: &EncodedResponse, token: usize| {
-            let in_spans = side.in_spans.as_ref().is_none_or(|in_spans| in_spans[token]);
-            in_spans && positions.includes(TokenPosition::of(token, side.start))
+            let is_told = side.in_spans.as_ref().map(|in_spans| in_spans[token]);
+            positions.steers(TokenPosition::of(token, side.start), is_told)
         };
         let longest = sides.iter().map(|side| side.ids.len()).max().unwrap_or(0);
         let shared = match model.can_share_prefix(longest) {

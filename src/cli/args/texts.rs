@@ -39,9 +39,9 @@ pub struct SteerArgs {
     /// Steer the output of this block, 0-based [default: the file's].
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Add the vector at these tokens, whatever its file says; response is what is generated, last the prompt's last token
-    /// alone [default: the file's].
-    #[arg(long, value_parser = one_of::<Positions>())]
+    /// Add the vector at these tokens, whatever its file says: all, prompt, response (what is generated), last, first:N, last:N, or
+    /// several joined by +, as for train [default: the file's].
+    #[arg(long, value_name = "WHERE")]
     pub positions: Option<Positions>,
     /// Add it at tokens of this role's messages alone; what is generated is the assistant's [default: the file's, or any
     /// where --positions is given].
@@ -106,8 +106,9 @@ pub struct EvalArgs {
     /// Steer the output of this block, 0-based [default: the files'].
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Add the vector at these tokens, whatever its file says; last is the prompt's last token alone [default: the file's].
-    #[arg(long, value_parser = one_of::<Positions>())]
+    /// Add the vector at these tokens, whatever its file says: all, prompt, response, last, first:N, last:N, or several joined by
+    /// +, as for train [default: the file's].
+    #[arg(long, value_name = "WHERE")]
     pub positions: Option<Positions>,
     /// Add it at tokens of this role's messages alone [default: the file's, or any where --positions is given].
     #[arg(long, value_parser = one_of::<Spans>())]

@@ -162,8 +162,10 @@ pub struct RunArgs {
     /// Scale a gradient that is longer down to this norm.
     #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
     pub max_grad_norm: f64,
-    /// Add the vector at these tokens; last is the prompt's last token alone, the one that predicts the response's first.
-    #[arg(long, default_value = "all", value_parser = one_of::<Positions>())]
+    /// Add the vector at all tokens, or at these alone: prompt, response, last (the prompt's last token, which predicts the
+    /// response's first), first:N or last:N (of the prompt's, after what every prompt of the template begins with), or several
+    /// joined by +.
+    #[arg(long, default_value = "all", value_name = "WHERE")]
     pub positions: Positions,
     /// Add it at tokens of this role's messages alone, without the chat template's own; a response is the assistant's
     /// [default: at any].

@@ -46,7 +46,7 @@ impl Prepared {
         let all = LoadOptions { limit: None, ..options };
         let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;
         let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
-        opened.encoder.tell_spans(args.spans);
+        opened.encoder.tell_places(args.spans, args.positions.ends());
         session::warn_of_pairs(&opened, &dataset.pairs, log);
         let started = Instant::now();
         let pairs = encode(&opened, &dataset, args.max_length, log)?;

@@ -30,7 +30,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         return Err(Error::Argument(problem.into()).into());
     }
     let mut opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
-    opened.encoder.tell_spans(vector.metadata.spans);
+    opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
     check_vector(&vector, &opened, log)?;
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
