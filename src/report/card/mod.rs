@@ -174,6 +174,10 @@ fn method(training: &Value) -> String {
             "simpo" => {
                 "simple preference optimisation, which has no reference ([SimPO, arXiv 2405.14734](https://arxiv.org/abs/2405.14734))"
             }
+            "reps" => {
+                "reference-free preference steering, which adds the vector and takes it out by turns ([RePS, arXiv \
+                 2505.20809](https://arxiv.org/abs/2505.20809))"
+            }
             "lm" => "language modelling on the chosen responses",
             _ => "bi-directional preference optimisation ([BiPO, arXiv 2406.00045](https://arxiv.org/abs/2406.00045))",
         };
@@ -332,6 +336,7 @@ fn citation(training: &Value) -> Option<&'static str> {
             "Rafailov et al., *Direct Preference Optimization: Your Language Model is Secretly a Reward Model*, NeurIPS 2023, \
              arXiv 2305.18290.",
         ),
+        "reps" => Some("Wu et al., *Improved Representation Steering for Language Models*, arXiv 2505.20809."),
         "simpo" => Some(
             "Meng et al., *SimPO: Simple Preference Optimization with a Reference-Free Reward*, NeurIPS 2024, arXiv 2405.14734.",
         ),
