@@ -154,13 +154,13 @@ fn the_gradients_of_every_operation_agree_with_finite_differences() {
             sum(operation, &v, &h)
         };
         let [dv, dh] = gradients(operation);
-        for at in 0..15 {
+        for (at, analytic) in dh.iter().enumerate() {
             let by_h = (shifted([0.0, 1e-2], at) - shifted([0.0, -1e-2], at)) / 2e-2;
-            assert!((by_h - f64::from(dh[at])).abs() < 1e-3, "{operation:?}, residual {at}: {by_h}, {}", dh[at]);
+            assert!((by_h - f64::from(*analytic)).abs() < 1e-3, "{operation:?}, residual {at}: {by_h}, {analytic}");
         }
-        for at in 0..5 {
+        for (at, analytic) in dv.iter().enumerate() {
             let by_v = (shifted([2e-3, 0.0], at) - shifted([-2e-3, 0.0], at)) / 4e-3;
-            assert!((by_v - f64::from(dv[at])).abs() < 3e-3, "{operation:?}, vector {at}: {by_v}, {}", dv[at]);
+            assert!((by_v - f64::from(*analytic)).abs() < 3e-3, "{operation:?}, vector {at}: {by_v}, {analytic}");
         }
     }
 }

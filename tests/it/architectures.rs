@@ -361,13 +361,11 @@ fn logits_by_definition(
     })
 }
 
+/// Changes the residual of a token, given the vector of its layer.
+type Steer<'a> = &'a dyn Fn(usize, &mut [f32], &[f32]);
+
 /// Logits of one sequence by the slow way: every block on every token, whose residual `steer` changes.
-fn logits_steered_by(
-    model: &Model,
-    ids: &[u32],
-    vectors: &BTreeMap<usize, Vec<f32>>,
-    steer: &dyn Fn(usize, &mut [f32], &[f32]),
-) -> Tensor {
+fn logits_steered_by(model: &Model, ids: &[u32], vectors: &BTreeMap<usize, Vec<f32>>, steer: Steer) -> Tensor {
     let mut layout = Layout::default();
     layout.push_sequence(ids.len());
     let plan = model.plan(&layout).unwrap();
