@@ -7,6 +7,7 @@ use bipo::model::layout::{Branches, Layout};
 use bipo::ops::attention::{Attention, Segment, Segments};
 use bipo::ops::gated::{self, Activation};
 use bipo::ops::head::{Gradient, Head, Prediction, Predictions};
+use bipo::ops::linear::Products;
 use bipo::ops::norm::RmsNorm;
 use bipo::ops::rope::{self, Angles, Rope};
 use bipo::ops::weight::{HostWeight, Weight};
@@ -97,14 +98,14 @@ fn linear(bench: &mut Bench) -> Result<()> {
         let linear = dense(random(1, (outputs, inputs))?)?;
         let (x, dy) = (random(2, (ROWS, inputs))?, random(3, (ROWS, outputs))?);
         let each = 2 * ROWS * inputs * outputs;
-        run(bench, &format!("linear/{name} forward"), flops(each), || linear.forward(&x));
+        run(bench, &format!("linear/{name} forward"), flops(each), || linear.forward(&x, Products::Fastest));
         run(bench, &format!("linear/{name} vjp"), flops(each), || linear.vjp(&dy));
     }
     let unembedding = dense(random(1, (SMOLLM2.vocab, SMOLLM2.hidden))?)?;
     for rows in [1, 5, 9] {
         let x = random(2, (rows, SMOLLM2.hidden))?;
         let name = format!("linear/unembedding of {rows} rows");
-        run(bench, &name, bytes(SMOLLM2.vocab * SMOLLM2.hidden), || unembedding.forward(&x));
+        run(bench, &name, bytes(SMOLLM2.vocab * SMOLLM2.hidden), || unembedding.forward(&x, Products::Fastest));
     }
     Ok(())
 }

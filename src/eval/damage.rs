@@ -9,6 +9,7 @@ use super::{Measure, Unit};
 use crate::model::Model;
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
+use crate::ops::linear::Products;
 use crate::steering::Steering;
 use crate::{Error, Result};
 
@@ -169,7 +170,7 @@ struct Distributions {
 impl Distributions {
     /// `x (rows, H)` after the last block.
     fn new(model: &Model, x: &Tensor) -> Result<Self> {
-        let logits: Vec<f32> = model.logits(x)?.flatten_all()?.to_vec1()?;
+        let logits: Vec<f32> = model.logits(x, Products::Fastest)?.flatten_all()?.to_vec1()?;
         let vocab = model.config.vocab_size;
         let log_sums = logits.par_chunks(vocab).map(log_sum_exp).collect();
         Ok(Self { logits, vocab, log_sums })

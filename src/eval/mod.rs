@@ -19,7 +19,7 @@ use serde::{Serialize, Serializer};
 
 use crate::generate::FinishReason;
 use bootstrap::Estimate;
-pub use run::{Encoded, EvalObserver, Material, Outcome, Settings, Subject, Treatment, demand, evaluate};
+pub use run::{Encoded, EvalObserver, Material, Outcome, Settings, Subject, Treatment, demand, evaluate, texts};
 
 /// How a measure is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,10 +11,9 @@ use super::preference::Scores;
 use super::{GeneratedText, Measure, PairLine, Row, Timings, choice, damage, preference};
 use crate::data::Message;
 use crate::data::{Pair, QuestionSet};
-use crate::generate::{GenerateOptions, generate};
+use crate::generate::{GenerateOptions, Progress, Prompt, generate_each};
 use crate::model::Model;
 use crate::session::Demand;
-use crate::steering::dose::l2_norm;
 use crate::steering::positions::Positions;
 use crate::steering::vector::SteeringVector;
 use crate::steering::{Operation, Steering};
@@ -107,6 +106,8 @@ pub struct Settings {
     pub bootstrap: Bootstrap,
     /// How texts are generated; the positions are each vector's own, its operation is that of all that is measured.
     pub generate: GenerateOptions,
+    /// Texts that are generated at once; at least as many as there are magnitudes.
+    pub streams: usize,
 }
 
 /// What was measured.
@@ -136,8 +137,18 @@ pub trait EvalObserver {
     fn measured(&mut self, outcome: &Outcome) -> Result<()>;
 }
 
-/// What [`evaluate`] takes of memory at most, where texts have up to `max_new_tokens` tokens.
-pub fn demand(subjects: &[Subject], max_new_tokens: usize) -> Demand {
+/// Texts that an evaluation generates: those of the subject that has most at once, which go together, and those of all prompts.
+pub fn texts(subjects: &[Subject]) -> (usize, usize) {
+    let branches = |subject: &Subject| match &subject.treatment {
+        Treatment::Vector(_, magnitudes) => magnitudes.len(),
+        Treatment::System(_) => 1,
+    };
+    let most = subjects.iter().map(branches).max().unwrap_or(0);
+    (most, most * subjects.first().map_or(0, |subject| subject.encoded.prompts.len()))
+}
+
+/// What [`evaluate`] takes of memory at most, where `streams` texts of up to `max_new_tokens` tokens are generated at once.
+pub fn demand(subjects: &[Subject], streams: usize, max_new_tokens: usize) -> Demand {
     let CacheOptions { place, memory, .. } = CacheOptions::default();
     // One subject's pairs and answers are cached at a time, at one layer. All have the same; what the others' instructions
     // add to prompts is little.
@@ -145,15 +156,11 @@ pub fn demand(subjects: &[Subject], max_new_tokens: usize) -> Demand {
         let sets: Vec<&[EncodedPair]> = std::iter::once(&encoded.pairs).chain(&encoded.answers).map(Vec::as_slice).collect();
         Demand::activations(&sets, &[0])
     });
-    let branches = |subject: &Subject| match &subject.treatment {
-        Treatment::Vector(_, magnitudes) => magnitudes.len(),
-        Treatment::System(_) => 1,
-    };
     let prompts = subjects.iter().flat_map(|subject| &subject.encoded.prompts);
     let longest = prompts.map(|prompt| prompt.ids.len()).max();
     let demand = demand.unwrap_or_default().cached(place, memory);
     match longest {
-        Some(longest) => demand.and_generation(subjects.iter().map(branches).max().unwrap_or(0), longest, max_new_tokens),
+        Some(longest) => demand.and_generation(streams, longest, max_new_tokens),
         None => demand,
     }
 }
@@ -232,8 +239,7 @@ impl Evaluation<'_> {
         let steering = Steering::by(self.settings.generate.operation, &vector.layers, self.model.device())?;
         let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
         if let Some(pairs) = pairs.first() {
-            let first = vector.layers.values().next().map(Vec::as_slice).unwrap_or_default();
-            self.preference(pairs, &steering, first, magnitudes)?;
+            self.preference(pairs, &steering, magnitudes)?;
         }
         for (index, answers) in answers.iter().enumerate() {
             for (at, magnitude) in magnitudes.iter().enumerate() {
@@ -271,23 +277,18 @@ impl Evaluation<'_> {
         Ok(caches)
     }
 
-    fn preference(&mut self, pairs: &Activations, steering: &Steering, v: &[f32], magnitudes: &[f32]) -> Result<()> {
+    fn preference(&mut self, pairs: &Activations, steering: &Steering, magnitudes: &[f32]) -> Result<()> {
         let reference = self.score(pairs, steering, 0.0)?;
         if self.reference.is_empty() {
             self.reference = reference;
         }
-        let device = self.model.device();
         let adds = steering.operation() == Operation::Add;
-        let (vector_norm, norms) = match adds {
-            true => (l2_norm(v), pairs.residual_norms(device)?),
-            // The dose of an ablation is the share itself.
-            false => (1.0, pairs.shares_along(v, device)?.into_iter().map(|share| share.map(|share| 1.0 / share)).collect()),
-        };
+        let divisors = pairs.dose_divisors(steering, self.model.device())?;
         for (at, magnitude) in magnitudes.iter().copied().enumerate() {
             let started = Instant::now();
             let scores = self.score(pairs, steering, magnitude)?;
             self.outcome.timings.scored_pairs += if magnitude == 0.0 { 0 } else { scores.len() };
-            self.add(at, preference::mean_dose(&norms, vector_norm, magnitude, &self.settings.bootstrap));
+            self.add(at, preference::mean_dose(&divisors, steering.lowest_norm(), magnitude, &self.settings.bootstrap));
             let direction = if magnitude == 0.0 { 0.0 } else { f64::from(magnitude.signum()) };
             // What is taken out is what the vector would have added.
             let direction = if adds { direction } else { -direction };
@@ -387,23 +388,27 @@ impl Evaluation<'_> {
         let options = GenerateOptions { positions, ..self.settings.generate.clone() };
         let rows = &self.outcome.rows[self.first..];
         let magnitudes: Vec<f32> = rows.iter().map(|row| row.magnitude.unwrap_or_default()).collect();
-        for (at, (encoded, prompt)) in prompts.iter().zip(self.material.prompts).enumerate() {
-            let texts = generate(self.model, encoded, vectors, &magnitudes, &options, &mut |_, _| self.observer.pass())?;
-            for ((row, texts), generation) in rows.iter().zip(&mut *by_row).zip(texts) {
+        let encoded: Vec<Prompt> = prompts.iter().map(Prompt::from).collect();
+        let streams = self.settings.streams.max(magnitudes.len());
+        generate_each(self.model, &encoded, vectors, &magnitudes, &options, streams, &mut |progress| {
+            let (at, texts) = match progress {
+                Progress::Token { .. } => return self.observer.pass(),
+                Progress::Answer { prompt, texts } => (prompt, texts),
+            };
+            for ((row, of_row), generation) in rows.iter().zip(&mut *by_row).zip(texts) {
                 let text = GeneratedText {
                     subject: row.subject.clone(),
                     magnitude: row.magnitude,
-                    prompt: prompt.clone(),
+                    prompt: self.material.prompts[at].clone(),
                     text: self.encoder.decode(&generation.token_ids, true)?,
                     finish_reason: generation.finish_reason,
                     judge_score: None,
                 };
                 let mut ids = generation.token_ids;
                 ids.retain(|id| !self.encoder.is_eos(*id));
-                texts.push((ids, text));
+                of_row.push((ids, text));
             }
-            self.observer.progress("texts", at + 1, prompts.len())?;
-        }
-        Ok(())
+            self.observer.progress("texts", at + 1, prompts.len())
+        })
     }
 }

@@ -1,13 +1,22 @@
-//! Text under steering: a prompt, the vectors and a sweep of magnitudes become one branch of token ids a magnitude. It knows token
-//! ids, not text, and learns nothing.
+//! Text under steering: prompts, vectors and magnitudes become token ids. It knows token ids, not text, and learns nothing.
 //!
-//! Begin with [`generate`].
+//! Begin with [`generate`], one prompt at a sweep of magnitudes, and then [`Engine`], which it calls: many requests in one running
+//! batch. `pass` runs rows of different texts through the blocks, `prefix` says what prompts can share, `rows` whose rows of
+//! the cache are whose, and `sampler` chooses tokens.
 
+mod engine;
 mod options;
+mod pass;
+mod prefix;
 mod prompt;
+mod request;
+mod rows;
 mod sampler;
 mod sweep;
 
-pub use options::{FinishReason, GenerateOptions, Generation};
+pub use engine::{Engine, EngineLimits};
+pub use options::{FinishReason, GenerateOptions};
 pub use prompt::Prompt;
-pub use sweep::{generate, next_token_logits};
+pub use request::{Event, EventKind, Request, StreamId};
+pub use sampler::LogProbs;
+pub use sweep::{Generation, Progress, STREAMS, generate, generate_each, next_token_logits};

@@ -1,4 +1,4 @@
-//! What a caller of the room says and gets: how tokens are chosen, and the text of one branch.
+//! What a caller of the room says of a text: how tokens are chosen, when it ends, and why it did.
 
 use serde::Serialize;
 
@@ -18,6 +18,11 @@ pub struct GenerateOptions {
     pub top_k: Option<usize>,
     /// Divisor of the logits of tokens seen before; 1 is none.
     pub repeat_penalty: f32,
+    /// What is added to the logits of some tokens before one is chosen; −∞ forbids a token.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// How many of the likeliest tokens are told with their log-probabilities, beside the token that is chosen; none of either
+    /// where there is none.
+    pub top_log_probs: Option<usize>,
     /// Seed of the sampler, the same for every branch.
     pub seed: u64,
     /// Tokens that end a text.
@@ -37,6 +42,8 @@ impl GenerateOptions {
             top_p: None,
             top_k: None,
             repeat_penalty: 1.0,
+            logit_bias: Vec::new(),
+            top_log_probs: None,
             seed: 0,
             eos: Vec::new(),
             positions: Positions::All,
@@ -55,18 +62,4 @@ pub enum FinishReason {
     Length,
     /// The next token's logits were NaN or infinite, as where a magnitude is far too large: the text ends before that token.
     NotFinite,
-}
-
-/// One branch's result.
-#[derive(Debug, Clone)]
-pub struct Generation {
-    /// Factor on the vectors.
-    pub magnitude: f32,
-    /// What was generated, the end-of-text token included.
-    pub token_ids: Vec<u32>,
-    /// Why it ended.
-    pub finish_reason: FinishReason,
-    /// ‖m·v‖/‖h‖ at the lowest steered layer, the median over the prompt's steered tokens, or over all of them where only what
-    /// is generated is steered; 0 without a vector. Of an ablation what [`crate::steering::dose`] says.
-    pub dose: f64,
 }

@@ -13,32 +13,52 @@ use rand_chacha::ChaCha12Rng;
 use super::options::GenerateOptions;
 use crate::Result;
 
+/// Log-probabilities beside a token, of the model's own distribution: no temperature, penalty or bias is in them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogProbs {
+    /// That of the token that was chosen.
+    pub chosen: f32,
+    /// The likeliest tokens, in falling order.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// A token and what was asked about it.
+pub(super) struct Sampled {
+    pub token: u32,
+    pub log_probs: Option<LogProbs>,
+}
+
 /// Chooses the tokens of one text.
+#[derive(Debug)]
 pub(super) struct Sampler {
     rng: ChaCha12Rng,
     temperature: f64,
     top_k: Option<usize>,
     top_p: Option<f64>,
     repeat_penalty: f32,
+    logit_bias: Vec<(u32, f32)>,
+    top_log_probs: Option<usize>,
     seen: HashSet<u32>,
 }
 
 impl Sampler {
     /// A sampler for a text that begins with `prompt_ids`, whose tokens count as seen.
     pub fn new(prompt_ids: &[u32], options: &GenerateOptions) -> Self {
-        let GenerateOptions { temperature, top_k, top_p, repeat_penalty, seed, .. } = *options;
+        let GenerateOptions { temperature, top_k, top_p, repeat_penalty, seed, top_log_probs, .. } = *options;
         let rng = ChaCha12Rng::seed_from_u64(seed);
-        Self { rng, temperature, top_k, top_p, repeat_penalty, seen: prompt_ids.iter().copied().collect() }
+        let (logit_bias, seen) = (options.logit_bias.clone(), prompt_ids.iter().copied().collect());
+        Self { rng, temperature, top_k, top_p, repeat_penalty, logit_bias, top_log_probs, seen }
     }
 
     /// The next token, given its logits `(V,)` f32 on the CPU; `None` if they are not all finite.
-    pub fn sample(&mut self, logits: &Tensor) -> Result<Option<u32>> {
+    pub fn sample(&mut self, logits: &Tensor) -> Result<Option<Sampled>> {
         let lowest = logits.min(0)?.to_scalar::<f32>()?;
         let sum = logits.sum(0)?.to_scalar::<f32>()?;
         if !lowest.is_finite() || !sum.is_finite() {
             return Ok(None);
         }
-        let logits = self.penalised(logits)?;
+        let plain = logits;
+        let logits = self.adjusted(plain)?;
         let token = match self.temperature > 0.0 {
             false => logits.argmax(D::Minus1)?.to_scalar::<u32>()?,
             true => {
@@ -47,18 +67,25 @@ impl Sampler {
             }
         };
         self.seen.insert(token);
-        Ok(Some(token))
+        let log_probs = self.top_log_probs.map(|count| log_probs(plain, token, count)).transpose()?;
+        Ok(Some(Sampled { token, log_probs }))
     }
 
-    /// Divides the positive logits of seen tokens by the penalty, and multiplies the negative ones (arXiv 1909.05858, section 4.1).
-    fn penalised(&self, logits: &Tensor) -> Result<Tensor> {
-        if self.repeat_penalty == 1.0 {
+    /// Divides the positive logits of seen tokens by the penalty, and multiplies the negative ones (arXiv 1909.05858, section 4.1);
+    /// then adds the biases.
+    fn adjusted(&self, logits: &Tensor) -> Result<Tensor> {
+        if self.repeat_penalty == 1.0 && self.logit_bias.is_empty() {
             return Ok(logits.clone());
         }
         let mut values = logits.to_vec1::<f32>()?;
-        for token in &self.seen {
+        for token in self.seen.iter().filter(|_| self.repeat_penalty != 1.0) {
             if let Some(logit) = values.get_mut(*token as usize) {
                 *logit = if *logit >= 0.0 { *logit / self.repeat_penalty } else { *logit * self.repeat_penalty };
+            }
+        }
+        for (token, bias) in &self.logit_bias {
+            if let Some(logit) = values.get_mut(*token as usize) {
+                *logit += bias;
             }
         }
         Ok(Tensor::from_vec(values, logits.shape(), logits.device())?)
@@ -85,6 +112,20 @@ impl Sampler {
         let drawn = WeightedIndex::new(&probabilities).map_err(CandleError::wrap)?.sample(&mut self.rng);
         Ok(kept.map_or(drawn, |indices| indices[drawn]))
     }
+}
+
+/// Log-probabilities of a token and of the `count` likeliest, from logits `(V,)`.
+fn log_probs(logits: &Tensor, token: u32, count: usize) -> Result<LogProbs> {
+    let values = candle_nn::ops::log_softmax(logits, D::Minus1)?.to_vec1::<f32>()?;
+    let mut order: Vec<u32> = (0..values.len() as u32).collect();
+    let likelier = |a: &u32, b: &u32| values[*b as usize].total_cmp(&values[*a as usize]);
+    if count < order.len() {
+        order.select_nth_unstable_by(count, likelier);
+        order.truncate(count);
+    }
+    order.sort_by(likelier);
+    let top = order.into_iter().map(|token| (token, values[token as usize])).collect();
+    Ok(LogProbs { chosen: values[token as usize], top })
 }
 
 /// Sets to zero the probabilities behind the likeliest ones that together reach `top_p`.

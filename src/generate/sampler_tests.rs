@@ -18,7 +18,7 @@ fn shares(options: &GenerateOptions) -> [f64; 3] {
     const DRAWS: usize = 4000;
     let mut sampler = Sampler::new(&[], options);
     let mut counts = [0; 3];
-    (0..DRAWS).for_each(|_| counts[sampler.sample(&logits()).unwrap().unwrap() as usize] += 1);
+    (0..DRAWS).for_each(|_| counts[sampler.sample(&logits()).unwrap().unwrap().token as usize] += 1);
     counts.map(|count| f64::from(count) / DRAWS as f64)
 }
 
@@ -45,9 +45,26 @@ fn draws_follow_the_distribution_that_the_options_leave() {
 fn the_penalty_makes_seen_tokens_less_likely_whatever_their_sign() {
     let logits = Tensor::new(&[2f32, -1.0, 1.5], &Device::Cpu).unwrap();
     let sampler = Sampler::new(&[0, 1, 0], &GenerateOptions { repeat_penalty: 2.0, ..GenerateOptions::greedy(1) });
-    assert_eq!(sampler.penalised(&logits).unwrap().to_vec1::<f32>().unwrap(), [1.0, -2.0, 1.5]);
+    assert_eq!(sampler.adjusted(&logits).unwrap().to_vec1::<f32>().unwrap(), [1.0, -2.0, 1.5]);
     let mut sampler = Sampler::new(&[0], &GenerateOptions { repeat_penalty: 2.0, ..GenerateOptions::greedy(1) });
-    assert_eq!([sampler.sample(&logits).unwrap().unwrap(), sampler.sample(&logits).unwrap().unwrap()], [2, 0]);
+    assert_eq!([(); 2].map(|()| sampler.sample(&logits).unwrap().unwrap().token), [2, 0]);
+}
+
+#[test]
+fn a_bias_is_added_before_a_token_is_chosen_and_log_probs_are_the_models_own() {
+    let of = |logit_bias: Vec<(u32, f32)>| {
+        let options = GenerateOptions { logit_bias, top_log_probs: Some(2), ..GenerateOptions::greedy(1) };
+        Sampler::new(&[], &options).sample(&logits()).unwrap().unwrap()
+    };
+    let near = |found: f32, expected: f32| (found - expected.ln()).abs() < 1e-6;
+    let plain = of(Vec::new());
+    let biased = of(vec![(0, f32::NEG_INFINITY), (2, 1.0), (77, 5.0)]);
+    assert_eq!((plain.token, biased.token), (0, 2));
+    for (found, expected) in [(plain, 0.5), (biased, 0.2)] {
+        let log_probs = found.log_probs.unwrap();
+        assert!(near(log_probs.chosen, expected), "{log_probs:?}");
+        assert!(matches!(log_probs.top[..], [(0, first), (1, second)] if near(first, 0.5) && near(second, 0.3)));
+    }
 }
 
 /// Recorded with `LogitsProcessor` of candle-transformers 0.11.1.
@@ -56,7 +73,7 @@ fn the_stream_is_that_of_candle_transformers() {
     let logits = Tensor::arange(0f32, 64.0, &Device::Cpu).unwrap().affine(0.05, 0.0).unwrap();
     let draw = |options: &GenerateOptions| -> Vec<u32> {
         let mut sampler = Sampler::new(&[], options);
-        (0..8).map(|_| sampler.sample(&logits).unwrap().unwrap()).collect()
+        (0..8).map(|_| sampler.sample(&logits).unwrap().unwrap().token).collect()
     };
     assert_eq!(draw(&options(0.8, None, None)), RECORDED[0]);
     assert_eq!(draw(&options(0.8, Some(9), None)), RECORDED[1]);

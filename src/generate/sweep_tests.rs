@@ -1,11 +1,12 @@
 //! Tests of `sweep`, on a random model of three blocks, and through the kernels of a GPU, run on the CPU from their sources.
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 
 use super::*;
 use crate::model::architecture::Architecture;
 use crate::model::config::Config;
 use crate::model::fixtures;
+use crate::model::layout::Layout;
 use crate::model::random::MadeOn;
 use crate::model::shapes::Shape;
 use crate::model::weights::{WeightStorage, Weights};

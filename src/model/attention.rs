@@ -82,7 +82,7 @@ impl Attention {
         rows: Queries,
         cache: Option<&mut LayerCache>,
     ) -> Result<(Tensor, AttentionSaved)> {
-        let qkv = self.qkv_proj.forward(x)?; // (R, (N + 2K)·D)
+        let qkv = self.qkv_proj.forward(x, rows.plan.products)?; // (R, (N + 2K)·D)
         let (qk, [q, k, v]) = self.split(&qkv, rows)?;
         let [k, v] = rows.plan.with_frozen(self.block, [k, v])?; // (T, K·D)
         let attended = match cache {
@@ -93,8 +93,8 @@ impl Attention {
             }
         };
         let y = match onto {
-            Some(onto) => self.o_proj.forward_onto(onto, &attended)?, // (Q, H)
-            None => self.o_proj.forward(&attended)?,
+            Some(onto) => self.o_proj.forward_onto(onto, &attended, rows.plan.products)?, // (Q, H)
+            None => self.o_proj.forward(&attended, rows.plan.products)?,
         };
         Ok((y, AttentionSaved { qk, q, k, v }))
     }

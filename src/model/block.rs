@@ -82,7 +82,7 @@ impl Block {
     /// `x (R, H)` → `(Q, H)`. With a cache, the new keys and values are written to it and the segments count its rows.
     pub fn forward(&self, x: &Tensor, rows: Queries, cache: Option<&mut LayerCache>) -> Result<(Tensor, Saved)> {
         let attend = |normed: &Tensor, onto: Option<&Tensor>| self.self_attn.forward(normed, onto, rows, cache);
-        let feed = |normed: &Tensor, onto: Option<&Tensor>| self.mlp.forward(normed, onto);
+        let feed = |normed: &Tensor, onto: Option<&Tensor>| self.mlp.forward(normed, onto, rows.plan.products);
         let (middle, attention, attended) = self.around_attention.forward(x, &rows.take(x)?, attend)?;
         let (y, mlp, fed) = self.around_mlp.forward(&middle, &middle, feed)?;
         Ok((y, Saved { x: x.clone(), attention, attended, middle, mlp, fed }))

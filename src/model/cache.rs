@@ -1,5 +1,5 @@
-//! Keys and values of what was decoded so far, owned by the caller: for each block one matrix of rows, `capacity` rows a
-//! branch. Knows nothing of sampling.
+//! Keys and values of what was decoded so far, owned by the caller: for each block one matrix of rows. Which rows are whose
+//! is the caller's business.
 
 use std::ops::Range;
 
@@ -13,11 +13,10 @@ use crate::ops::attention::Segments;
 #[derive(Debug)]
 pub struct KvCache {
     blocks: Vec<LayerCache>,
-    branches: usize,
-    capacity: usize,
+    rows: usize,
 }
 
-/// Keys and values of one block. `(branches·capacity, K·D)` each.
+/// Keys and values of one block. `(rows, K·D)` each.
 #[derive(Debug)]
 pub struct LayerCache {
     pub(crate) k: Tensor,
@@ -25,19 +24,22 @@ pub struct LayerCache {
 }
 
 impl KvCache {
-    /// Room for `branches` sequences of up to `capacity` tokens.
-    pub fn new(config: &Config, branches: usize, capacity: usize, dtype: DType, device: &Device) -> Result<Self> {
-        let shape = (branches * capacity, config.sizes().kv_width);
+    /// Room for `rows` tokens of any sequences.
+    ///
+    /// # Errors
+    /// The device has no memory for them.
+    pub fn new(config: &Config, rows: usize, dtype: DType, device: &Device) -> Result<Self> {
+        let shape = (rows, config.sizes().kv_width);
         let layer = || -> Result<LayerCache> {
             Ok(LayerCache { k: Tensor::zeros(shape, dtype, device)?, v: Tensor::zeros(shape, dtype, device)? })
         };
         let blocks = (0..config.num_hidden_layers).map(|_| layer()).collect::<Result<_>>()?;
-        Ok(Self { blocks, branches, capacity })
+        Ok(Self { blocks, rows })
     }
 
-    /// First row of a branch.
-    pub fn start(&self, branch: usize) -> usize {
-        branch * self.capacity
+    /// Number of tokens that it has room for.
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
     /// One block's part.
@@ -45,15 +47,17 @@ impl KvCache {
         &mut self.blocks[index]
     }
 
-    /// Copies the first `tokens` rows of branch 0 to every other branch, in some of the blocks.
-    pub fn replicate(&mut self, blocks: Range<usize>, tokens: usize) -> Result<()> {
+    /// Copies some rows to those from `to` on, in some of the blocks.
+    pub fn copy_rows(&mut self, blocks: Range<usize>, from: Range<usize>, to: usize) -> Result<()> {
+        if from.is_empty() {
+            return Ok(());
+        }
         for block in &mut self.blocks[blocks] {
             // A copy: the source must not be the storage that is written.
-            let (k, v) = (block.k.narrow(0, 0, tokens)?.copy()?, block.v.narrow(0, 0, tokens)?.copy()?);
-            for branch in 1..self.branches {
-                block.k.slice_set(&k, 0, branch * self.capacity)?;
-                block.v.slice_set(&v, 0, branch * self.capacity)?;
-            }
+            let rows = |x: &Tensor| x.narrow(0, from.start, from.len())?.copy();
+            let (k, v) = (rows(&block.k)?, rows(&block.v)?);
+            block.k.slice_set(&k, 0, to)?;
+            block.v.slice_set(&v, 0, to)?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::config::Config;
 use super::loader::Loader;
 use super::mlp::DenseMlp;
 use crate::Result;
-use crate::ops::linear::Linear;
+use crate::ops::linear::{Linear, Products};
 use crate::ops::weight::Weight;
 
 #[derive(Debug, Clone)]
@@ -56,14 +56,14 @@ impl MixtureOfExperts {
     }
 
     /// \[`onto (Q, H)` +\] the experts' weighted sum for `x (Q, H)` → `(Q, H)`.
-    pub fn forward(&self, x: &Tensor, onto: Option<&Tensor>) -> Result<(Tensor, ExpertsSaved)> {
-        let logits = self.gate.forward(x)?.to_dtype(DType::F32)?; // (Q, E)
+    pub fn forward(&self, x: &Tensor, onto: Option<&Tensor>, products: Products) -> Result<(Tensor, ExpertsSaved)> {
+        let logits = self.gate.forward(x, products)?.to_dtype(DType::F32)?; // (Q, E)
         let routes = self.route(&logits.flatten_all()?.to_vec1()?);
         let mut y = onto.map_or_else(|| x.zeros_like(), |onto| Ok(onto.clone()))?;
         let mut gate_up = vec![None; self.experts.len()];
         for (index, expert) in self.experts.iter().enumerate() {
             let Some((rows, weights)) = self.rows_of(&routes, index, x.device(), x.dtype())? else { continue };
-            let (out, saved) = expert.forward(&x.index_select(&rows, 0)?, None)?;
+            let (out, saved) = expert.forward(&x.index_select(&rows, 0)?, None, products)?;
             y = y.index_add(&rows, &out.broadcast_mul(&weights)?, 0)?;
             gate_up[index] = Some(saved);
         }

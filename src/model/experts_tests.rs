@@ -38,10 +38,10 @@ fn its_gradient_agrees_with_finite_differences() {
     for (per_token, normalised) in [(4, true), (4, false), (2, true), (2, false)] {
         let mixture = mixture(per_token, normalised);
         let (x, u, dy) = (wave(0), wave(7), wave(13));
-        let (_, saved) = mixture.forward(&x, None).unwrap();
+        let (_, saved) = mixture.forward(&x, None, Products::Fastest).unwrap();
         let at = |by: f64| {
             let moved = (&x + (&u * by).unwrap()).unwrap();
-            let (y, moved_saved) = mixture.forward(&moved, None).unwrap();
+            let (y, moved_saved) = mixture.forward(&moved, None, Products::Fastest).unwrap();
             // The output jumps where the router's choice changes.
             let experts = |saved: &ExpertsSaved| saved.routes.places.clone();
             let sets = |saved: &ExpertsSaved| experts(saved).iter().map(Vec::len).collect::<Vec<_>>();
@@ -58,7 +58,7 @@ fn its_gradient_agrees_with_finite_differences() {
 #[test]
 fn only_the_chosen_experts_are_computed() {
     let mixture = mixture(2, true);
-    let (_, saved) = mixture.forward(&wave(0), None).unwrap();
+    let (_, saved) = mixture.forward(&wave(0), None, Products::Fastest).unwrap();
     let rows: usize = saved.gate_up.iter().flatten().map(|gate_up| gate_up.dim(0).unwrap()).sum();
     assert_eq!(rows, 2 * ROWS);
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::ops::attention::Segment;
+use crate::ops::linear::Products;
 
 /// Rows of a pass, which of them see which, and where each is in its sequence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +14,21 @@ pub struct Layout {
     pub lengths: Vec<usize>,
     /// Runs of rows; together they hold every row once.
     pub segments: Vec<Segment>,
+    /// How the projections of these rows add.
+    pub products: Products,
+}
+
+/// A run of new rows of a sequence whose keys and values are cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Continuation {
+    /// The cache's row of the sequence's first token.
+    pub start: usize,
+    /// Tokens whose keys and values the cache has.
+    pub past: usize,
+    /// Number of new rows, those of the tokens behind.
+    pub new: usize,
+    /// Tokens of the whole sequence as far as it is known, on which some rotary embeddings depend.
+    pub length: usize,
 }
 
 /// Two sequences with a common beginning, in tokens. The last token of each is no row, since nothing is predicted from it,
@@ -71,17 +87,17 @@ impl Layout {
         pairs.iter().map(&mut push).collect()
     }
 
-    /// The rows that continue cached sequences: branch `b` of `tokens` new rows sees the cache's rows
-    /// `starts[b]..starts[b] + past`. Key rows are counted in the cache.
-    pub fn continuing(starts: &[usize], past: usize, tokens: usize) -> Self {
+    /// The rows that continue cached sequences, one run after the other. Key rows are counted in the cache.
+    pub fn continuing(runs: &[Continuation]) -> Self {
         let mut layout = Self::default();
-        for (branch, start) in starts.iter().enumerate() {
-            layout.positions.extend(past..past + tokens);
-            layout.lengths.extend(std::iter::repeat_n(past + tokens, tokens));
+        for Continuation { start, past, new, length } in runs.iter().copied() {
+            let first = layout.rows();
+            layout.positions.extend(past..past + new);
+            layout.lengths.extend(std::iter::repeat_n(length, new));
             layout.segments.push(Segment {
-                queries: branch * tokens..(branch + 1) * tokens,
-                context: [0..0, *start..start + past],
-                own: start + past..start + past + tokens,
+                queries: first..first + new,
+                context: [0..0, start..start + past],
+                own: start + past..start + past + new,
             });
         }
         layout

@@ -8,7 +8,7 @@ use super::experts::{ExpertsSaved, MixtureOfExperts};
 use super::loader::Loader;
 use crate::Result;
 use crate::ops::gated;
-use crate::ops::linear::Linear;
+use crate::ops::linear::{Linear, Products};
 use crate::ops::weight::Weight;
 
 /// What stands between the norms of a block's second branch.
@@ -60,10 +60,10 @@ impl Mlp {
     }
 
     /// \[`onto (Q, H)` +\] mlp(`x (Q, H)`) → `(Q, H)`.
-    pub fn forward(&self, x: &Tensor, onto: Option<&Tensor>) -> Result<(Tensor, MlpSaved)> {
+    pub fn forward(&self, x: &Tensor, onto: Option<&Tensor>, products: Products) -> Result<(Tensor, MlpSaved)> {
         match self {
-            Self::Dense(mlp) => mlp.forward(x, onto).map(|(y, gate_up)| (y, MlpSaved::Dense(gate_up))),
-            Self::Experts(experts) => experts.forward(x, onto).map(|(y, saved)| (y, MlpSaved::Experts(saved))),
+            Self::Dense(mlp) => mlp.forward(x, onto, products).map(|(y, gate_up)| (y, MlpSaved::Dense(gate_up))),
+            Self::Experts(experts) => experts.forward(x, onto, products).map(|(y, saved)| (y, MlpSaved::Experts(saved))),
         }
     }
 
@@ -93,12 +93,12 @@ impl DenseMlp {
     }
 
     /// \[`onto (Q, H)` +\] mlp(`x (Q, H)`) → `(Q, H)` and gate and up, `(Q, 2I)`.
-    pub fn forward(&self, x: &Tensor, onto: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-        let gate_up = self.gate_up_proj.forward(x)?; // (Q, 2I)
+    pub fn forward(&self, x: &Tensor, onto: Option<&Tensor>, products: Products) -> Result<(Tensor, Tensor)> {
+        let gate_up = self.gate_up_proj.forward(x, products)?; // (Q, 2I)
         let inner = gated::forward(&gate_up, self.activation)?; // (Q, I)
         let y = match onto {
-            Some(onto) => self.down_proj.forward_onto(onto, &inner)?,
-            None => self.down_proj.forward(&inner)?,
+            Some(onto) => self.down_proj.forward_onto(onto, &inner, products)?,
+            None => self.down_proj.forward(&inner, products)?,
         };
         Ok((y, gate_up))
     }

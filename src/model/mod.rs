@@ -39,6 +39,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::Result;
 use crate::ops::cuda;
 use crate::ops::head::{Gradient, Head, LogProbs, Predictions};
+use crate::ops::linear::Products;
 use crate::ops::rope::{Rope, RopeScaling};
 use crate::ops::weight::Weight;
 use block::{Block, Saved};
@@ -213,8 +214,8 @@ impl Model {
     }
 
     /// Logits of every row, f32. `x (T, H)` after the last block → `(T, V)`.
-    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        self.head.logits(&self.hidden(x)?)
+    pub fn logits(&self, x: &Tensor, products: Products) -> Result<Tensor> {
+        self.head.logits(&self.hidden(x)?, products)
     }
 
     /// What the head takes: the normalised residual, times the factor of the logits, which is the same and less work.

@@ -6,6 +6,7 @@ use candle_core::{Device, Tensor};
 use super::layout::Layout;
 use crate::Result;
 use crate::ops::attention::{Segment, Segments};
+use crate::ops::linear::Products;
 use crate::ops::rope::{self, Angles, Rope};
 use crate::ops::rows::RowSet;
 
@@ -15,6 +16,8 @@ pub struct Plan {
     pub(super) segments: Segments,
     /// Rotations by each of the model's rotary embeddings.
     pub(super) angles: Vec<Angles>,
+    /// How the projections add.
+    pub(super) products: Products,
     frozen: Option<Frozen>,
 }
 
@@ -68,7 +71,7 @@ impl Plan {
     pub fn new(layout: &Layout, ropes: &[Rope], device: &Device) -> Result<Self> {
         let angles = angles(ropes, &layout.positions, &layout.lengths, device)?;
         let segments = Segments::new(layout.segments.clone(), layout.rows(), device)?;
-        Ok(Self { segments, angles, frozen: None })
+        Ok(Self { segments, angles, products: layout.products, frozen: None })
     }
 
     /// Some rows of `layout` alone (ascending; of each run those at its end): the others are seen through their keys and
@@ -85,7 +88,7 @@ impl Plan {
         let (order, live) = (RowSet::new(&order, layout.rows(), device)?, RowSet::new(rows, layout.rows(), device)?);
         let frozen = Some(Frozen { keys, live, live_rows: rows.to_vec(), order });
         let segments = Segments::new(segments, layout.rows(), device)?;
-        Ok(Self { segments, angles, frozen })
+        Ok(Self { segments, angles, products: layout.products, frozen })
     }
 
     /// Keys and values of all rows in a block, given those of the rows of the pass. `(R, K·D)` → `(T, K·D)` each

@@ -10,7 +10,7 @@ use std::ops::{Deref, Range};
 use candle_core::{D, DType, Device, Tensor};
 
 use super::cuda::{Launcher, PredictionTables};
-use super::linear::product;
+use super::linear::{Products, product};
 pub use super::prediction::{Gradient, LogProbs, Prediction};
 use super::tiles::tiles;
 use super::weight::{Weight, unknown_token};
@@ -156,8 +156,8 @@ impl Head {
     }
 
     /// Logits in f32. `hidden (R, H)` after the final norm → `(R, V)`
-    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        self.capped(product(hidden, &self.weight)?.to_dtype(DType::F32)?)
+    pub fn logits(&self, hidden: &Tensor, products: Products) -> Result<Tensor> {
+        self.capped(product(hidden, &self.weight, products)?.to_dtype(DType::F32)?)
     }
 
     fn capped(&self, logits: Tensor) -> Result<Tensor> {

@@ -3,9 +3,13 @@
 use candle_core::Tensor;
 
 use super::matmul::matmul;
+pub use super::products::Products;
 use super::weight::Weight;
 use super::{cpu, cuda};
 use crate::Result;
+
+/// The fewest rows whose products the CPU adds in another order than those of a row alone, unless told otherwise.
+pub const FEWEST_ROWS_TOGETHER: usize = cpu::few_rows::MAX_ROWS + 1;
 
 /// A frozen projection.
 #[derive(Debug, Clone)]
@@ -18,14 +22,15 @@ pub struct Linear {
 
 impl Linear {
     /// x·Wᵀ + b. `x (T, I)` → `(T, O)`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.with_bias(product(x, &self.weight)?)
+    pub fn forward(&self, x: &Tensor, products: Products) -> Result<Tensor> {
+        self.with_bias(product(x, &self.weight, products)?)
     }
 
     /// `residual (T, O)` + [`Linear::forward`].
-    pub fn forward_onto(&self, residual: &Tensor, x: &Tensor) -> Result<Tensor> {
+    pub fn forward_onto(&self, residual: &Tensor, x: &Tensor, products: Products) -> Result<Tensor> {
         if self.weight.is_on_host_with(x) {
-            return self.with_bias(self.weight.with_parts(|parts| cpu::linear::forward(x, parts, Some(residual)))?);
+            let y = self.weight.with_parts(|parts| cpu::linear::forward(x, parts, Some(residual), products))?;
+            return self.with_bias(y);
         }
         self.with_bias(match cuda::launcher(x.device()) {
             Some(launcher) => cuda::linear::product(launcher, x, self.weight.tensor()?, Some(residual), x.dtype())?,
@@ -50,9 +55,9 @@ impl Linear {
 }
 
 /// x·Wᵀ. `x (T, I)`, `weight (O, I)` → `(T, O)`.
-pub(super) fn product(x: &Tensor, weight: &Weight) -> Result<Tensor> {
+pub(super) fn product(x: &Tensor, weight: &Weight, products: Products) -> Result<Tensor> {
     match weight.is_on_host_with(x) {
-        true => weight.with_parts(|parts| cpu::linear::forward(x, parts, None)),
+        true => weight.with_parts(|parts| cpu::linear::forward(x, parts, None, products)),
         false => matmul(x, &weight.tensor()?.t()?),
     }
 }

@@ -8,7 +8,8 @@
 //!
 //! Begin with `norm.rs`, the smallest op with all three. Files import only those above them:
 //!
-//! 1. `tiles`, `matmul`, and what ops take: `activation`, `angles`, `prediction`, `rms_norm`, `segment`
+//! 1. `tiles`, `matmul`, and what ops take: `activation`, `angles`, `prediction`,
+//!    `products`, `rms_norm`, `segment`
 //! 2. `cpu` and `cuda`, neither of which knows the other
 //! 3. `softcap`, `weight`, `rows`
 //! 4. the ops: `norm`, `rope`, `gated`, `attention`, `linear`, `head`
@@ -24,6 +25,7 @@ pub mod linear;
 mod matmul;
 pub mod norm;
 mod prediction;
+mod products;
 mod rms_norm;
 pub mod rope;
 pub mod rows;

@@ -11,7 +11,7 @@ use super::cpu;
 use super::encoding::Encoding;
 use super::gated::{self, Activation};
 use super::head::{Gradient, Head, Prediction, Predictions};
-use super::linear::Linear;
+use super::linear::{FEWEST_ROWS_TOGETHER, Linear, Products};
 use super::norm::RmsNorm;
 use super::rope::{self, Angles, Rope, RopeParameters};
 use super::weight::{Bytes, HostWeight, RowOrder, Weight};
@@ -152,24 +152,36 @@ fn linear_agrees_for_few_rows_many_rows_and_with_bias() {
                 let y = x.matmul(&weight.t().unwrap()).unwrap();
                 linear.bias.as_ref().map_or(y.clone(), |bias| y.broadcast_add(bias).unwrap())
             };
-            assert_close(&linear.forward(&x).unwrap(), &expected(&x), 1e-4, "linear");
+            assert_close(&linear.forward(&x, Products::Fastest).unwrap(), &expected(&x), 1e-4, "linear");
             let dx = linear.vjp(&dy).unwrap();
             assert_close(&dx, &tape(expected, &x, &dy), 1e-4, "linear vjp");
-            assert_finite_differences(|x| linear.forward(x), &x, &dy, &dx, "linear");
+            assert_finite_differences(|x| linear.forward(x, Products::Fastest), &x, &dy, &dx, "linear");
         }
     }
 }
 
 #[test]
-fn a_row_of_a_small_product_has_the_same_bits_alone_and_in_a_batch() {
-    let linear = Linear { weight: random(1, &[67, 301]).into(), bias: None };
-    let x = random(2, &[12, 301]);
-    for rows in 1..=12 {
-        let batch = linear.forward(&x.narrow(0, 0, rows).unwrap()).unwrap().to_vec2::<f32>().unwrap();
-        for (row, values) in batch.iter().enumerate() {
-            let alone = linear.forward(&x.narrow(0, row, 1).unwrap()).unwrap().to_vec2::<f32>().unwrap();
-            assert_eq!(values, &alone[0]);
+fn a_row_has_the_same_bits_alone_and_in_a_batch_of_any_size_where_that_is_asked_for() {
+    let weight = random(1, &[67, 301]);
+    let halves = weight.to_dtype(DType::BF16).unwrap().flatten_all().unwrap().to_vec1::<half::bf16>().unwrap();
+    let bytes: Vec<u8> = halves.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let encoded = HostWeight::encoded(Bytes::Owned(bytes.into()), Encoding::Bf16, 301, RowOrder::Plain).unwrap();
+    let x = random(2, &[41, 301]);
+    for weight in [weight.into(), Weight::Host(encoded)] {
+        let linear = Linear { weight, bias: None };
+        let product = |first, rows, products| {
+            let x = x.narrow(0, first, rows).unwrap();
+            linear.forward(&x, products).unwrap().to_vec2::<f32>().unwrap()
+        };
+        let alone: Vec<Vec<f32>> = (0..41).flat_map(|row| product(row, 1, Products::Fastest)).collect();
+        for rows in 1..=41 {
+            assert_eq!(product(0, rows, Products::BatchInvariant), alone[..rows]);
+            if rows < FEWEST_ROWS_TOGETHER {
+                assert_eq!(product(0, rows, Products::Fastest), alone[..rows]);
+            }
         }
+        // Were the orders the same, the choice would be of no use.
+        assert_ne!(product(0, 41, Products::Fastest), alone);
     }
 }
 
@@ -295,7 +307,7 @@ fn the_head_has_the_right_log_probs_and_gradient_across_tiles() {
             let index: Vec<u32> = predictions.iter().map(|p| (p.row * vocab) as u32 + p.target).collect();
             log_p.flatten_all().unwrap().index_select(&Tensor::new(index, &CPU).unwrap(), 0).unwrap()
         };
-        assert_close(&head.logits(&h).unwrap(), &logits(&h), 1e-5, "logits");
+        assert_close(&head.logits(&h, Products::Fastest).unwrap(), &logits(&h), 1e-5, "logits");
         let dy = random(3, &[predictions.len()]);
         let by_tape = tape(expected, &h, &dy);
         let value = |h: &Tensor| -> Result<Tensor> { Ok(head.forward(h, &predictions, Gradient::NotWanted)?.log_probs) };
@@ -337,9 +349,14 @@ fn products_with_encoded_weights_are_those_with_their_decoded_numbers() {
         let dense = Linear { weight: numbers.clone().into(), bias: held.bias.clone() };
         for rows in [1, 5, 12, 13, 40] {
             let (x, residual, dy) = (random(4, &[rows, 64]), random(5, &[rows, 31]), random(6, &[rows, 31]));
-            assert_close(&held.forward(&x).unwrap(), &dense.forward(&x).unwrap(), 2e-5, "forward");
-            let onto = held.forward_onto(&residual, &x).unwrap();
-            assert_close(&onto, &(residual + dense.forward(&x).unwrap()).unwrap(), 2e-5, "forward onto");
+            assert_close(
+                &held.forward(&x, Products::Fastest).unwrap(),
+                &dense.forward(&x, Products::Fastest).unwrap(),
+                2e-5,
+                "forward",
+            );
+            let onto = held.forward_onto(&residual, &x, Products::Fastest).unwrap();
+            assert_close(&onto, &(residual + dense.forward(&x, Products::Fastest).unwrap()).unwrap(), 2e-5, "forward onto");
             assert_close(&held.vjp(&dy).unwrap(), &dense.vjp(&dy).unwrap(), 2e-5, "vjp");
         }
         let ids = [30, 0, 23, 24];
@@ -354,9 +371,9 @@ fn a_row_of_an_encoded_product_has_the_same_bits_alone_and_in_a_batch() {
     let linear = Linear { weight, bias: None };
     let x = random(2, &[12, 320]);
     for rows in 1..=12 {
-        let batch = linear.forward(&x.narrow(0, 0, rows).unwrap()).unwrap().to_vec2::<f32>().unwrap();
+        let batch = linear.forward(&x.narrow(0, 0, rows).unwrap(), Products::Fastest).unwrap().to_vec2::<f32>().unwrap();
         for (row, values) in batch.iter().enumerate() {
-            let alone = linear.forward(&x.narrow(0, row, 1).unwrap()).unwrap().to_vec2::<f32>().unwrap();
+            let alone = linear.forward(&x.narrow(0, row, 1).unwrap(), Products::Fastest).unwrap().to_vec2::<f32>().unwrap();
             assert_eq!(values, &alone[0]);
         }
     }

@@ -157,6 +157,16 @@ impl Session {
         self.check_at(&self.placement, demand)
     }
 
+    /// The most texts at once, `wanted` of them or fewer but at least `least`, for which there is memory. `demand` says what so
+    /// many take.
+    pub fn most_streams(&self, wanted: usize, least: usize, demand: impl Fn(usize) -> Demand) -> usize {
+        let mut streams = wanted.max(least);
+        while streams > least && self.check(&demand(streams)).is_err() {
+            streams = (streams / 2).max(least);
+        }
+        streams
+    }
+
     fn check_at(&self, placement: &Placement, demand: &Demand) -> Result<Option<Fit>, Shortage> {
         let weights = Bytes(self.weights.converted_bytes(placement.dtype, placement.storage));
         placement.check(&self.config, weights, demand)

@@ -34,21 +34,9 @@ pub fn median(mut norms: Vec<f32>) -> Option<f64> {
     norms.get(norms.len() / 2).copied().map(f64::from)
 }
 
-/// The median length of a residual's steered rows; none where no row is. `residual (T, H)`, `steered (T,)`
-pub fn steered_norm(residual: &Tensor, steered: impl IntoIterator<Item = bool>) -> Result<Option<f64>> {
-    let norms = row_norms(residual)?.into_iter().zip(steered);
-    Ok(median(norms.filter_map(|(norm, is_steered)| is_steered.then_some(norm)).collect()))
-}
-
-/// The median, over a residual's steered rows, of the share of its length that lies along a vector, |v·h| / (‖v‖·‖h‖); none where
-/// no row is steered. `residual (T, H)`, `v (H)`, `steered (T,)`
-pub fn steered_share(residual: &Tensor, v: &[f32], steered: impl IntoIterator<Item = bool>) -> Result<Option<f64>> {
-    let length = l2_norm(v).max(f64::MIN_POSITIVE);
-    let v = Tensor::from_slice(v, (v.len(), 1), residual.device())?;
-    let along: Vec<f32> = residual.to_dtype(DType::F32)?.matmul(&v)?.flatten_all()?.to_vec1()?; // (T,)
-    let share = |(along, norm): (f32, f32)| (f64::from(along.abs()) / length / f64::from(norm).max(f64::MIN_POSITIVE)) as f32;
-    let shares = along.into_iter().zip(row_norms(residual)?).map(share).zip(steered);
-    Ok(median(shares.filter_map(|(share, is_steered)| is_steered.then_some(share)).collect()))
+/// The median of what each row has, over the steered rows; none where no row is. `lengths (T,)`, `steered (T,)`
+pub fn median_of_steered(lengths: Vec<f32>, steered: impl IntoIterator<Item = bool>) -> Option<f64> {
+    median(lengths.into_iter().zip(steered).filter_map(|(length, is_steered)| is_steered.then_some(length)).collect())
 }
 
 #[cfg(test)]

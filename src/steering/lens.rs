@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use crate::Result;
 use crate::model::Model;
 use crate::model::layout::Layout;
+use crate::ops::linear::Products;
 use crate::steering::dose::{l2_norm, median, row_norms};
 
 /// Questions without a leaning, on which residuals are measured: facts, numbers, cooking, travel, code, language.
@@ -95,7 +96,7 @@ pub fn logit_lens(model: &Model, v: &[f32], top: usize, is_token: impl Fn(u32) -
     }
     // At rms 1 the eps of the norm does not show, however short v is.
     let unit = Tensor::from_iter(v.iter().map(|x| (f64::from(*x) / rms) as f32), model.device())?;
-    let logits = model.logits(&unit.to_dtype(model.dtype())?.unsqueeze(0)?)?; // (1, V)
+    let logits = model.logits(&unit.to_dtype(model.dtype())?.unsqueeze(0)?, Products::Fastest)?; // (1, V)
     let logits: Vec<f32> = logits.squeeze(0)?.to_vec1()?;
     let mut scores: Vec<TokenScore> =
         (0..).zip(logits).filter(|(id, _)| is_token(*id)).map(|(id, score)| TokenScore { id, score }).collect();

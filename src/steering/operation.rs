@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::dose::l2_norm;
+use super::dose::{l2_norm, row_norms};
 use crate::Result;
 
 /// How a vector v enters the residual h, times a factor f. With u = v/‖v‖:
@@ -77,6 +77,33 @@ impl Steering {
         self.vectors.first().map(|(layer, _)| *layer)
     }
 
+    /// Length of the lowest layer's vector as it steers, before any factor: 1 where something is taken out, 0 without a vector.
+    pub fn lowest_norm(&self) -> f64 {
+        match (self.operation, self.lengths.first()) {
+            (Operation::Add, length) => length.copied().unwrap_or(0.0),
+            (Operation::Ablate | Operation::Null, length) => f64::from(u8::from(length.is_some())),
+        }
+    }
+
+    /// What a [`dose`](super::dose) of that vector divides by at each row of the residual before it: the residual's length, and
+    /// where something is taken out, that over |u·h|. `residual (R, H)` → `(R,)`
+    pub fn dose_divisors(&self, residual: &Tensor) -> Result<Vec<f32>> {
+        let norms = row_norms(residual)?;
+        match self.vectors.first().filter(|_| self.operation != Operation::Add) {
+            None => Ok(norms),
+            Some((_, u)) => {
+                let along: Vec<f32> = self.along(&residual.to_dtype(DType::F32)?, u)?.flatten_all()?.to_vec1()?;
+                let divisor = |(norm, along): (f32, f32)| if along == 0.0 { f32::INFINITY } else { norm / along.abs() };
+                Ok(norms.into_iter().zip(along).map(divisor).collect())
+            }
+        }
+    }
+
+    /// The vector of a layer, where it has one. `(1, H)` f32
+    pub fn at(&self, layer: usize) -> Option<&Tensor> {
+        self.vectors().find_map(|(steered, v)| (steered == layer).then_some(v))
+    }
+
     /// Each layer with its vector, ascending. `(1, H)` f32 each
     pub fn vectors(&self) -> impl Iterator<Item = (usize, &Tensor)> {
         self.vectors.iter().map(|(layer, v)| (*layer, v))
@@ -119,14 +146,14 @@ impl Steering {
         let (u, length) = (&self.vectors[index].1, self.lengths[index]);
         let h = residual.to_dtype(DType::F32)?;
         let along = self.along(&h, u)?;
-        let mut slope = dy32.matmul(&u.t()?.contiguous()?)?; // (R, 1)
+        let mut slope = products(&dy32, u)?; // (R, 1)
         if self.operation == Operation::Null {
             slope = (slope * along.gt(0f32)?.to_dtype(DType::F32)?)?;
         }
         // At u: −Σ f·(slope·h + along·dy). A change of v along itself does not turn u.
         let (by_h, by_dy) = ((rows * &slope)?.t()?.matmul(&h)?, (rows * along)?.t()?.matmul(&dy32)?);
         let du = (by_h + by_dy)?.neg()?; // (1, H)
-        let turning = (&du - du.matmul(&u.t()?.contiguous()?)?.matmul(u)?)?;
+        let turning = (&du - products(&du, u)?.matmul(u)?)?;
         let dv = (turning * if length > 0.0 { 1.0 / length } else { 0.0 })?;
         let dh = (dy32 - (self.factors(rows)? * slope)?.matmul(u)?)?.to_dtype(dy.dtype())?;
         Ok((dv, dh))
@@ -134,9 +161,14 @@ impl Steering {
 
     /// How far each row of `h (R, H)` reaches along `u (1, H)`. → `(R, 1)`
     fn along(&self, h: &Tensor, u: &Tensor) -> Result<Tensor> {
-        let along = h.matmul(&u.t()?.contiguous()?)?;
+        let along = products(h, u)?;
         Ok(if self.operation == Operation::Null { along.relu()? } else { along })
     }
+}
+
+/// The product of each row of `x (R, H)` with `u (1, H)`, whose bits do not depend on the other rows. → `(R, 1)`
+fn products(x: &Tensor, u: &Tensor) -> Result<Tensor> {
+    Ok(x.broadcast_mul(u)?.sum_keepdim(1)?)
 }
 
 /// v/‖v‖; zeros stay zeros.

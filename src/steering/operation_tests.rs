@@ -190,3 +190,22 @@ fn the_gradients_of_every_operation_are_those_of_automatic_differentiation() {
         }
     }
 }
+
+#[test]
+fn the_dose_of_an_ablation_is_the_share_of_the_residual_along_the_vector() {
+    let residual = Tensor::new(&[[3.0f32, 4.0], [0.0, 2.0], [-5.0, 0.0], [0.0, 0.0]], &Device::Cpu).unwrap();
+    let doses = |operation, v: [f32; 2]| -> Vec<f64> {
+        let steering = Steering::by(operation, &BTreeMap::from([(1, v.to_vec())]), &Device::Cpu).unwrap();
+        let divisors = steering.dose_divisors(&residual).unwrap();
+        divisors
+            .into_iter()
+            .take(3)
+            .map(|divisor| super::super::dose::dose(0.5, steering.lowest_norm(), divisor.into()))
+            .collect()
+    };
+    let near = |found: Vec<f64>, expected: [f64; 3]| found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6);
+    assert!(near(doses(Operation::Ablate, [10.0, 0.0]), [0.3, 0.0, 0.5]));
+    assert!(near(doses(Operation::Null, [10.0, 0.0]), [0.3, 0.0, 0.0]));
+    assert!(near(doses(Operation::Ablate, [0.0, 0.0]), [0.0; 3]));
+    assert!(near(doses(Operation::Add, [10.0, 0.0]), [1.0, 2.5, 1.0]));
+}

@@ -11,6 +11,7 @@ use bipo::model::config::Config;
 use bipo::model::layout::Layout;
 use bipo::model::weights::{WeightStorage, Weights};
 use bipo::ops::head::Gradient;
+use bipo::ops::linear::Products;
 use bipo::steering::layers::Layers;
 use bipo::steering::positions::Positions;
 use bipo::steering::{Operation, Steering};
@@ -131,7 +132,7 @@ fn residuals_logits_and_steered_logits_agree_with_transformers() {
             }
         }
         for (x, what) in [(&x, "logits"), (&steered, "steered_logits")] {
-            let worst = difference(&model.logits(x).unwrap(), &recorded.0[what]);
+            let worst = difference(&model.logits(x, Products::Fastest).unwrap(), &recorded.0[what]);
             assert!(worst < 1e-4, "{name}: {what} differ by {worst}");
         }
     }
@@ -230,7 +231,7 @@ fn separate_log_prob(model: &Model, response: &EncodedResponse) -> f64 {
     layout.push_sequence(response.ids.len());
     let x = model.embed(&response.ids).unwrap();
     let x = model.run(0..model.num_blocks(), &x, &model.plan(&layout).unwrap()).unwrap();
-    log_prob_of(&model.logits(&x).unwrap(), response)
+    log_prob_of(&model.logits(&x, Products::Fastest).unwrap(), response)
 }
 
 fn log_prob_of(logits: &Tensor, response: &EncodedResponse) -> f64 {
@@ -378,7 +379,7 @@ fn logits_steered_by(model: &Model, ids: &[u32], vectors: &BTreeMap<usize, Vec<f
             x = Tensor::new(rows, &Device::Cpu).unwrap();
         }
     }
-    model.logits(&x).unwrap()
+    model.logits(&x, Products::Fastest).unwrap()
 }
 
 #[test]

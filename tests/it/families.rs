@@ -10,6 +10,7 @@ use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
 use bipo::model::layout::Layout;
 use bipo::model::weights::{WeightStorage, Weights};
+use bipo::ops::linear::Products;
 use bipo::train::activations::{Activations, CacheOptions, CachePlan};
 use bipo::train::optim::Scheduler;
 use bipo::train::{Direction, Factor, ObjectiveName, TrainConfig, Trainer};
@@ -43,7 +44,7 @@ fn logits(model: &Model, tokens: &[u32]) -> Tensor {
     layout.push_sequence(tokens.len());
     let x = model.embed(tokens).unwrap();
     let x = model.run(0..model.num_blocks(), &x, &model.plan(&layout).unwrap()).unwrap();
-    model.logits(&x).unwrap()
+    model.logits(&x, Products::Fastest).unwrap()
 }
 
 /// Repeats a recorded run of six steps of two pairs.

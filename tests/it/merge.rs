@@ -10,6 +10,7 @@ use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
 use bipo::model::layout::Layout;
 use bipo::model::weights::Weights;
+use bipo::ops::linear::Products;
 use bipo::steering::merge::Merge;
 use bipo::steering::vector::{Metadata, Positions, SteeringVector};
 use bipo::text::spans::Spans;
@@ -42,7 +43,7 @@ fn logits(dir: &Path, ids: &[u32]) -> Tensor {
     layout.push_sequence(ids.len());
     let x = model.embed(ids).unwrap();
     let x = model.run(0..model.num_blocks(), &x, &model.plan(&layout).unwrap()).unwrap();
-    model.logits(&x).unwrap()
+    model.logits(&x, Products::Fastest).unwrap()
 }
 
 /// What `transformers` recorded of a tiny model: its vector and steered layer, the ids, and logits.

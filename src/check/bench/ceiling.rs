@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
 use crate::model::Model;
-use crate::ops::linear::Linear;
+use crate::ops::linear::{Linear, Products};
 use crate::ops::weight::{HostWeight, Weight};
 
 /// Returns the floating-point operations per second of the fastest of several products, in the dtype of the model's
@@ -40,7 +40,7 @@ fn product_s(dtype: DType, device: &Device, (rows, inner, outputs): (usize, usiz
     let run = || -> Result<f64> {
         let started = Instant::now();
         for _ in 0..at_a_time {
-            linear.forward(&x)?;
+            linear.forward(&x, Products::Fastest)?;
         }
         device.synchronize()?;
         Ok(started.elapsed().as_secs_f64() / f64::from(at_a_time))

@@ -3,8 +3,8 @@
 
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::judge::Generation;
-use bipo::eval::{GeneratedText, Outcome, Report, Settings, demand, evaluate};
-use bipo::generate::GenerateOptions;
+use bipo::eval::{GeneratedText, Outcome, Report, Settings, demand, evaluate, texts};
+use bipo::generate::{GenerateOptions, STREAMS};
 use bipo::machine::files::{check_writable, write_atomic};
 use bipo::report::Chart;
 use bipo::{Error, Result};
@@ -41,6 +41,9 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let material = inputs.material(args, &opened)?;
     session::warn_of_pairs(&opened, material.pairs, log);
     let subjects = subjects(args, &vector, &baselines, &material, &mut opened, log)?;
+    let demand = |streams| demand(&subjects, streams, args.max_new_tokens);
+    let (least, all) = texts(&subjects);
+    let streams = opened.most_streams(all.min(STREAMS), least, demand);
     let settings = Settings {
         beta: beta(args, &vector),
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
@@ -48,8 +51,9 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
             operation: args.operation.into(),
             ..greedy(args.max_new_tokens, &opened, vector.metadata.positions)
         },
+        streams,
     };
-    let (model, _) = session::load(&opened, &demand(&subjects, args.max_new_tokens), log)?;
+    let (model, _) = session::load(&opened, &demand(streams), log)?;
     let interrupt = Interrupt::listen(log)?;
     let mut writer = Writer::new(args, log, &interrupt);
     let outcome = evaluate(&model, &opened.encoder, &material, &subjects, &settings, &mut writer);

@@ -1,6 +1,6 @@
 //! `bipo steer`: reads vectors and prompts, generates every magnitude of a prompt in one batch, shows them side by side.
 
-use bipo::generate::GenerateOptions;
+use bipo::generate::{GenerateOptions, STREAMS};
 use bipo::machine::files::{check_writable, write_atomic};
 use bipo::report::{Block, Page, Section};
 use bipo::steering::vector::SteeringVector;
@@ -47,17 +47,19 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         show_prompts(&opened, &prompts, log)?;
     }
     let magnitudes = args.magnitudes.as_slice();
-    let demand = Demand::generation(magnitudes.len(), longest, args.max_new_tokens);
-    let (model, _) = session::load(&opened, &demand, log)?;
-    let streams = magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();
+    let demand = |streams| Demand::generation(streams, longest, args.max_new_tokens);
+    let wanted = (prompts.len() * magnitudes.len()).min(STREAMS);
+    let streams = opened.most_streams(wanted, magnitudes.len(), demand);
+    let (model, _) = session::load(&opened, &demand(streams), log)?;
+    let is_streamed = magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();
     let interrupt = Interrupt::listen(log)?;
     let (encoder, vectors) = (&opened.encoder, &vector.layers);
-    let sweep = Sweep { model: &model, encoder, vectors, magnitudes, options: &options, interrupt: &interrupt };
-    let mut done = Done { is_shown: streams || args.model.json, ..Done::default() };
-    let ended = done.answer(args, &prompts, log, |prompt| match streams {
-        true => sweep.stream(prompt),
-        false => sweep.generate(prompt),
-    });
+    let sweep = Sweep { model: &model, encoder, vectors, magnitudes, options: &options, streams, interrupt: &interrupt };
+    let mut done = Done { is_shown: is_streamed || args.model.json, ..Done::default() };
+    let ended = match is_streamed {
+        true => prompts.iter().try_for_each(|prompt| done.take(args, sweep.stream(prompt)?, log)),
+        false => sweep.each(&prompts, &mut |texts| done.take(args, texts, log)),
+    };
     let written = args.report.as_ref().filter(|_| !done.results.is_empty()).map_or(Ok(()), |path| {
         let settings = [page::model_settings(&args.model, &opened), vector_settings, settings(args, &vector)].concat();
         report(args, &opened.files.name, settings, done.answers).write(path)
@@ -81,32 +83,21 @@ struct Done {
 }
 
 impl Done {
-    /// Answers prompt by prompt; each is shown, and written with those before it, as soon as it is done.
-    fn answer(
-        &mut self,
-        args: &SteerArgs,
-        prompts: &[String],
-        log: Log,
-        generate: impl Fn(&str) -> Result<Texts>,
-    ) -> anyhow::Result<()> {
-        let mut shown = Ok(());
-        for prompt in prompts {
-            let texts = generate(prompt)?;
-            if !self.is_shown && shown.is_ok() {
-                shown = terminal::result(&texts.to_text());
-            }
-            texts.warn(log);
-            self.answers.push(Block::Generations(texts.for_page()));
-            self.results.extend(texts.results());
-            if let Some(path) = &args.output {
-                write_atomic(path, format!("{:#}\n", document(&self.results)).as_bytes())?;
-            }
-            // With a file to write, a reader that has gone is no reason to stop.
-            if shown.is_err() && args.output.is_none() && args.report.is_none() {
-                break;
-            }
+    /// Shows the answers to a prompt, and writes them with those before.
+    fn take(&mut self, args: &SteerArgs, texts: Texts, log: Log) -> Result<()> {
+        let shown = if self.is_shown { Ok(()) } else { terminal::result(&texts.to_text()) };
+        texts.warn(log);
+        self.answers.push(Block::Generations(texts.for_page()));
+        self.results.extend(texts.results());
+        if let Some(path) = &args.output {
+            write_atomic(path, format!("{:#}\n", document(&self.results)).as_bytes())?;
         }
-        Ok(shown?)
+        // With a file to write, a reader that has gone is no reason to stop.
+        if args.output.is_some() || args.report.is_some() {
+            self.is_shown |= shown.is_err();
+            return Ok(());
+        }
+        shown.map_err(|source| Error::write("standard output", source))
     }
 }
 

@@ -1,22 +1,27 @@
 //! y = x·Wᵀ and its vjp on f32 activations of the CPU, with a weight whose rows are f32 or encoded.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::few_rows::dense::DenseProducts;
 use super::few_rows::encoded::EncodedProducts;
 use super::few_rows::{self, MAX_ROWS};
-use super::product::{Matrix, Write, all_threads, matmul, product};
+use super::product::{Matrix, Write, all_threads, matmul, product, product_by_rows};
 use super::slices::{self, HostSlice};
 use super::weight_rows::{WeightRows, for_each_block};
 use crate::Result;
+use crate::ops::products::Products;
 use crate::ops::tiles::tiles;
 
 /// Elements of an encoded weight that are decoded at a time for products of many rows: 8 MiB of f32.
 const DECODED: usize = 2 << 20;
 
+/// Weight rows of a task where several groups of rows meet them: they stay in the second-level cache.
+const TILE_ROWS: usize = 48;
+
 /// \[residual +\] x·Wᵀ. `x (T, I)`, stacked `parts (O, I)` → `(T, O)`.
-pub fn forward(x: &Tensor, parts: &[WeightRows], residual: Option<&Tensor>) -> Result<Tensor> {
+pub fn forward(x: &Tensor, parts: &[WeightRows], residual: Option<&Tensor>, products: Products) -> Result<Tensor> {
     let ((rows, inner), outputs) = (x.dims2()?, outputs_of(parts));
     let x = x.contiguous()?;
     let x = HostSlice::new(&x)?;
@@ -24,13 +29,17 @@ pub fn forward(x: &Tensor, parts: &[WeightRows], residual: Option<&Tensor>) -> R
     let residual = residual.as_ref().map(HostSlice::new).transpose()?;
     let residual = residual.as_deref();
     let matrix = Matrix::new(&x, rows, inner, inner);
-    if let Some(floats) = single(parts).filter(|_| rows > MAX_ROWS) {
-        let y = product(residual, matrix, Matrix::new(floats, outputs, inner, inner).t());
+    let by_rows = rows <= MAX_ROWS || products == Products::BatchInvariant;
+    if let Some(floats) = single(parts) {
+        let y = match by_rows {
+            true => product_by_rows(residual, &x, floats, inner),
+            false => product(residual, matrix, Matrix::new(floats, outputs, inner, inner).t()),
+        };
         return slices::tensor(y, (rows, outputs));
     }
     let mut y = residual.map_or_else(|| vec![0f32; rows * outputs], <[f32]>::to_vec);
-    if rows <= MAX_ROWS {
-        add_few_rows(&x, parts, rows, &mut y);
+    if by_rows {
+        add_by_rows(&x, parts, rows, &mut y);
         return slices::tensor(y, (rows, outputs));
     }
     let write = if residual.is_some() { Write::Add } else { Write::Overwrite };
@@ -75,33 +84,39 @@ fn rows_at_a_time(part: &WeightRows) -> usize {
     if part.floats().is_some() { part.rows } else { DECODED / part.cols }
 }
 
-/// Products of a few rows, bound by reading the weight: all threads together read it once. Adds to `y (rows, outputs)`.
-fn add_few_rows(x: &[f32], parts: &[WeightRows], rows: usize, y: &mut [f32]) {
+/// Adds the products of each row to `y (rows, outputs)`, in an order that does not depend on how many rows there are. All
+/// threads together read the weight once: a task multiplies a tile of it with group by group of rows.
+fn add_by_rows(x: &[f32], parts: &[WeightRows], rows: usize, y: &mut [f32]) {
     let outputs = outputs_of(parts);
     let most = outputs.div_ceil(4 * rayon::current_num_threads()).max(16);
-    let mut by_output = vec![0f32; outputs * rows];
-    let mut tasks = Vec::new();
-    let mut rest = by_output.as_mut_slice();
-    for part in parts {
-        for range in tiles(part.rows, most) {
-            let (out, later) = rest.split_at_mut(range.len() * rows);
-            tasks.push((part, range, out));
-            rest = later;
-        }
-    }
-    tasks.into_par_iter().for_each(|(part, range, out)| match part.floats() {
-        Some(w) => {
-            let w = &w[range.start * part.cols..range.end * part.cols];
-            few_rows::multiply(rows, DenseProducts { x, w, out });
-        }
-        None => {
-            let (encoding, weight_row) = (part.encoding(), |row| part.row(range.start + row));
-            few_rows::multiply(rows, EncodedProducts { encoding, x, weight_row, out });
+    let most = if rows > MAX_ROWS { most.min(TILE_ROWS) } else { most };
+    let tasks: Vec<(&WeightRows, Range<usize>)> =
+        parts.iter().flat_map(|part| tiles(part.rows, most).map(move |range| (part, range))).collect();
+    let results: Vec<Vec<f32>> = tasks.par_iter().map(|(part, range)| multiply_tile(part, range.clone(), x, rows)).collect();
+    y.par_chunks_exact_mut(outputs).enumerate().for_each(|(row, y)| {
+        let mut y = y.iter_mut();
+        for ((_, range), result) in tasks.iter().zip(&results) {
+            y.by_ref().zip(&result[row * range.len()..(row + 1) * range.len()]).for_each(|(y, product)| *y += product);
         }
     });
-    for (o, column) in by_output.chunks_exact(rows).enumerate() {
-        for (m, value) in column.iter().enumerate() {
-            y[m * outputs + o] += *value;
+}
+
+/// Products of all rows of x with some rows of a weight. → `(rows, range)`
+fn multiply_tile(part: &WeightRows, range: Range<usize>, x: &[f32], rows: usize) -> Vec<f32> {
+    let (n, k) = (range.len(), part.cols);
+    if let Some(w) = part.floats() {
+        return product_by_rows(None, x, &w[range.start * k..range.end * k], k);
+    }
+    let mut out = vec![0f32; rows * n];
+    let groups = rows.div_ceil(MAX_ROWS).max(1);
+    for group in (0..groups).map(|i| i * rows / groups..(i + 1) * rows / groups) {
+        let mut by_output = vec![0f32; n * group.len()]; // (n, rows of the group)
+        let (encoding, weight_row) = (part.encoding(), |row| part.row(range.start + row));
+        let x = &x[group.start * k..group.end * k];
+        few_rows::multiply(group.len(), EncodedProducts { encoding, x, weight_row, out: &mut by_output });
+        for (o, products) in by_output.chunks_exact(group.len()).enumerate() {
+            group.clone().zip(products).for_each(|(row, product)| out[row * n + o] = *product);
         }
     }
+    out
 }

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::linear::product;
 use super::{Argument, Call, Element, Module, emulated, launcher};
 use crate::Result;
-use crate::model::layout::{Branches, Layout};
+use crate::model::layout::{Branches, Continuation, Layout};
 use crate::ops::attention::{Attention, Gradients, Segment, Segments};
 use crate::ops::gated::{self, Activation};
 use crate::ops::head::{Gradient, Head, Prediction, Predictions};
@@ -317,13 +317,18 @@ fn attention_is_that_of_the_cpu_for_every_head_dimension_and_type() {
     }
 }
 
+/// Equally long runs of sequences that start at these rows of a cache.
+fn continuations(starts: &[usize], past: usize, new: usize) -> Vec<Continuation> {
+    starts.iter().map(|start| Continuation { start: *start, past, new, length: past + new }).collect()
+}
+
 #[test]
 fn attention_to_a_cache_is_that_of_the_cpu() {
     for dtype in TYPES {
         for (heads, kv_heads, head_dim) in [(3, 3, 64), (8, 2, 128), (12, 1, 32), (2, 1, 256)] {
             for (past, tokens) in [(0, 1), (40, 1), (3, 20)] {
                 // Three branches of which the second has ended.
-                let layout = Layout::continuing(&[0, 140], past, tokens);
+                let layout = Layout::continuing(&continuations(&[0, 140], past, tokens));
                 let pass = Pass { segments: layout.segments.clone(), queries: layout.rows(), keys: 210 };
                 let shape = plain(heads, kv_heads, head_dim, None);
                 let [q, k, v, dy] = inputs(&shape, &pass, dtype);
@@ -346,7 +351,7 @@ fn attention_to_a_cache_is_that_of_the_cpu() {
 #[test]
 fn rows_are_written_to_their_places_in_a_cache() {
     for dtype in TYPES {
-        let segments = Layout::continuing(&[8, 0, 24], 2, 3).segments;
+        let segments = Layout::continuing(&continuations(&[8, 0, 24], 2, 3)).segments;
         let (k, v) = (random(1, &[9, 20], dtype), random(2, &[9, 20], dtype));
         let write = || {
             let cache = [random(3, &[32, 20], dtype), random(4, &[32, 20], dtype)];

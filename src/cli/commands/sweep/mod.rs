@@ -1,15 +1,15 @@
-//! One prompt at every magnitude: generated as one batch, then shown as text, on a page, or as results of `--json`.
+//! Prompts at every magnitude: generated in one running batch, then shown as text, on a page, or as results of `--json`.
 
 mod columns;
 
 use std::collections::BTreeMap;
 
 use bipo::data::Message;
-use bipo::generate::{FinishReason, GenerateOptions, Generation, generate};
+use bipo::generate::{FinishReason, GenerateOptions, Generation, Progress, Prompt, generate, generate_each};
 use bipo::model::Model;
 use bipo::report::{Answer, Generations};
 use bipo::steering::positions::Positions;
-use bipo::text::tokens::TextEncoder;
+use bipo::text::tokens::{EncodedPrompt, TextEncoder};
 use bipo::{Error, Result};
 use serde::Serialize;
 
@@ -39,6 +39,8 @@ pub struct Sweep<'a> {
     pub vectors: &'a BTreeMap<usize, Vec<f32>>,
     pub magnitudes: &'a [f32],
     pub options: &'a GenerateOptions,
+    /// Texts that are generated at once.
+    pub streams: usize,
     /// Looked at before each token.
     pub interrupt: &'a Interrupt,
 }
@@ -46,7 +48,23 @@ pub struct Sweep<'a> {
 impl Sweep<'_> {
     /// All magnitudes of a prompt.
     pub fn generate(&self, prompt: &str) -> Result<Texts> {
-        self.with(prompt, &mut |_| Ok(()))
+        let mut found = Vec::new();
+        self.each(&[prompt.to_owned()], &mut |texts| {
+            found.push(texts);
+            Ok(())
+        })?;
+        found.pop().ok_or_else(|| Error::Argument("no prompt".into()))
+    }
+
+    /// All magnitudes of each prompt, of several prompts at once; told in the order of the prompts.
+    pub fn each(&self, prompts: &[String], on_texts: &mut dyn FnMut(Texts) -> Result<()>) -> Result<()> {
+        let encoded: Vec<EncodedPrompt> = prompts.iter().map(|prompt| self.encode(prompt)).collect::<Result<_>>()?;
+        let encoded: Vec<Prompt> = encoded.iter().map(Prompt::from).collect();
+        let Self { model, vectors, magnitudes, options, streams, .. } = *self;
+        generate_each(model, &encoded, vectors, magnitudes, options, streams, &mut |progress| match progress {
+            Progress::Token { .. } => self.interrupt.check(),
+            Progress::Answer { prompt, texts } => on_texts(self.texts(&prompts[prompt], texts)?),
+        })
     }
 
     /// As [`Sweep::generate`] for one magnitude, each token shown as it comes.
@@ -54,21 +72,20 @@ impl Sweep<'_> {
         let show = |text: &str| terminal::result(text).map_err(|source| Error::write("standard output", source));
         show(&format!("{}\n", console::style(prompt).bold()))?;
         let mut stream = self.encoder.stream(true);
-        let texts = self.with(prompt, &mut |token| match stream.push(token)? {
-            Some(text) => show(&text),
-            None => Ok(()),
-        });
-        show("\n\n")?;
-        texts
-    }
-
-    fn with(&self, prompt: &str, on_token: &mut dyn FnMut(u32) -> Result<()>) -> Result<Texts> {
-        let encoded = self.encoder.encode_prompt(&[Message::new("user", prompt)])?;
         let mut each = |_, token| {
             self.interrupt.check()?;
-            on_token(token)
+            stream.push(token)?.map_or(Ok(()), |text| show(&text))
         };
-        let generations = generate(self.model, &encoded, self.vectors, self.magnitudes, self.options, &mut each)?;
+        let generations = generate(self.model, &self.encode(prompt)?, self.vectors, self.magnitudes, self.options, &mut each);
+        show("\n\n")?;
+        self.texts(prompt, generations?)
+    }
+
+    fn encode(&self, prompt: &str) -> Result<EncodedPrompt> {
+        self.encoder.encode_prompt(&[Message::new("user", prompt)])
+    }
+
+    fn texts(&self, prompt: &str, generations: Vec<Generation>) -> Result<Texts> {
         let decode = |generation: Generation| {
             let text = self.encoder.decode(&generation.token_ids, true)?;
             Ok((generation, text))

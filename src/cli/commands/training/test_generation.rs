@@ -62,6 +62,7 @@ pub fn demanded(demand: Demand, args: &TrainArgs, opened: &Session) -> Result<De
 fn generate(opened: &Session, model: &Model, vector: &SteeringVector, interrupt: &Interrupt) -> Result<Texts> {
     let options = greedy(NEW_TOKENS, opened, vector.metadata.positions);
     let magnitudes = &MAGNITUDES;
-    let sweep = Sweep { model, encoder: &opened.encoder, vectors: &vector.layers, magnitudes, options: &options, interrupt };
+    let (encoder, vectors, streams) = (&opened.encoder, &vector.layers, MAGNITUDES.len());
+    let sweep = Sweep { model, encoder, vectors, magnitudes, options: &options, streams, interrupt };
     sweep.generate(TEST_PROMPT)
 }

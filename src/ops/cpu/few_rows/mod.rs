@@ -1,9 +1,8 @@
 //! Products of a few rows with every row of a weight, bound by reading the weight: each of its rows is read once. The order
 //! of additions of one result does not depend on how many rows there are, so that a row's results have the same bits alone
-//! and in a batch. The body is compiled for each number of rows; the weight is f32 (`dense`) or encoded
-//! (`encoded`).
+//! and in a batch. The body is compiled for each number of rows; the weight is encoded, f32 ones are in
+//! `product`.
 
-pub mod dense;
 pub mod encoded;
 
 use pulp::{Arch, Simd, WithSimd};

@@ -1,13 +1,14 @@
 //! Matrix products of f32 slices. [`ProductKernel`] names the kernels, and [`ProductKernel::choose`] is the one place that
 //! chooses between them: a new kernel is a case of the enum, a condition there, and an arm of [`ProductKernel::multiply`].
-//! Products of a few rows with a whole weight, which take as long as reading the weight does, are not here but in
-//! `few_rows`.
+//! [`product_by_rows`] is for what decodes: it takes as long as reading the weight does where rows are few, and its results do
+//! not depend on their number. The same with an encoded weight is in `few_rows`.
 
 // Kernels take pointers: the tasks of a product write columns of the same rows.
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod by_rows;
 mod gemm;
 mod matrix;
 
@@ -15,6 +16,7 @@ pub use ::gemm::Parallelism;
 pub use matrix::{Matrix, Write};
 
 use matrix::Destination;
+use rayon::prelude::*;
 
 /// What multiplies two matrices.
 #[derive(Clone, Copy)]
@@ -80,6 +82,22 @@ pub fn product(onto: Option<&[f32]>, a: Matrix, b: Matrix) -> Vec<f32> {
             kernel.multiply(destination, a, b, all_threads());
             data.set_len(m * n);
         }
+    }
+    data
+}
+
+/// \[onto (m, n) +\] x (m, k) · w (n, k)ᵀ in new memory, by all threads, each result added in the same order for any m. → `(m, n)`
+pub fn product_by_rows(onto: Option<&[f32]>, x: &[f32], w: &[f32], k: usize) -> Vec<f32> {
+    let (m, n) = (x.len() / k, w.len() / k);
+    let mut data = Vec::with_capacity(m * n);
+    let onto = onto.map(|onto| onto[..m * n].as_ptr());
+    let destination = Destination { data: data.as_mut_ptr(), onto, row_stride: n };
+    let rows = n.div_ceil(4 * rayon::current_num_threads()).max(16);
+    // SAFETY: the capacity is m rows of n elements, and the tasks write all of them, each its own columns. `onto` has as many,
+    // in other memory.
+    unsafe {
+        w.par_chunks(rows * k).enumerate().for_each(|(task, w)| by_rows::multiply(destination.at(0, task * rows), x, w, k));
+        data.set_len(m * n);
     }
     data
 }

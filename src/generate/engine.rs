@@ -1,0 +1,450 @@
+//! Many texts in one running batch: each step gives a token to every text that is under way, takes in a piece of the prompts
+//! that wait, and gives the place of a text that has ended to the next.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+use super::options::FinishReason;
+use super::pass::{Passed, Run, pass};
+use super::prefix::{Prefix, Shared, piece};
+use super::request::{Event, EventKind, Request, StreamId};
+use super::rows::Rows;
+use super::sampler::{Sampled, Sampler};
+use crate::model::Model;
+use crate::model::cache::KvCache;
+use crate::model::layout::Continuation;
+use crate::ops::linear::Products;
+use crate::steering::Operation;
+use crate::steering::dose::{dose, median, row_norms};
+use crate::{Error, Result};
+
+/// Most rows of prompts in a step while other texts wait for their next token.
+const PIECE: usize = 96;
+
+/// Most rows of prompts in a step that no text waits for.
+const LARGE_PIECE: usize = 512;
+
+/// How much an engine holds at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineLimits {
+    /// Tokens whose keys and values it has memory for: prompts, and what is generated behind them.
+    pub tokens: usize,
+    /// Texts that get tokens at once.
+    pub streams: usize,
+}
+
+/// Generates texts for requests, as many at once as its memory holds; the others wait, first come, first served.
+///
+/// What a text becomes does not depend on the others: on the CPU every number of it has the same bits alone and in a batch.
+/// What prompts begin with is computed once, as far as the same vectors enter at the same tokens.
+#[derive(Debug)]
+pub struct Engine<'m> {
+    model: &'m Model,
+    cache: KvCache,
+    rows: Rows,
+    limits: EngineLimits,
+    waiting: VecDeque<(StreamId, Request)>,
+    streams: Vec<Stream>,
+    /// Prompts of texts that have ended, which others may begin with; the one that was used last is the last.
+    kept: Vec<Prefix>,
+    submitted: usize,
+}
+
+/// A text under way.
+#[derive(Debug)]
+struct Stream {
+    id: StreamId,
+    request: Request,
+    prefix: Prefix,
+    /// Tokens of the prompt whose residuals below its vectors are another prompt's: they enter where those vectors do.
+    from_below: Option<FromBelow>,
+    has_begun: bool,
+    sampler: Sampler,
+    /// Tokens that were generated, and the last one, which is not in the cache yet.
+    generated: usize,
+    next: Option<u32>,
+    has_ended: bool,
+}
+
+/// The first tokens of a prompt, as another prompt's vectors found them.
+#[derive(Debug)]
+struct FromBelow {
+    /// The block that they enter.
+    entry: usize,
+    tokens: usize,
+    residual: Tensor, // (tokens, H)
+}
+
+impl<'m> Engine<'m> {
+    /// An engine without requests.
+    ///
+    /// # Errors
+    /// The device has no memory for that many keys and values.
+    pub fn new(model: &'m Model, limits: EngineLimits) -> Result<Self> {
+        let cache = KvCache::new(&model.config, limits.tokens, model.dtype(), model.device())?;
+        let (waiting, rows) = (VecDeque::new(), Rows::new(limits.tokens));
+        Ok(Self { model, cache, rows, limits, waiting, streams: Vec::new(), kept: Vec::new(), submitted: 0 })
+    }
+
+    /// Takes a request, which gets its tokens in the steps that follow.
+    ///
+    /// # Errors
+    /// The prompt is empty, fills the context or has a token that the model has not; a vector does not fit the model; or the
+    /// engine has no memory for that many tokens.
+    pub fn submit(&mut self, request: Request) -> Result<StreamId> {
+        self.check(&request)?;
+        let id = StreamId(self.submitted);
+        self.submitted += 1;
+        self.waiting.push_back((id, request));
+        Ok(id)
+    }
+
+    /// Ends a request before its time. → whether it was under way or waiting.
+    pub fn cancel(&mut self, id: StreamId) -> bool {
+        let waiting = self.waiting.len();
+        self.waiting.retain(|(other, _)| *other != id);
+        let Some(at) = self.streams.iter().position(|stream| stream.id == id) else {
+            return self.waiting.len() < waiting;
+        };
+        let stream = self.streams.remove(at);
+        self.keep(stream.prefix);
+        true
+    }
+
+    /// Texts that get tokens, and requests that wait for a place.
+    pub fn load(&self) -> (usize, usize) {
+        (self.streams.len(), self.waiting.len())
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_idle(&self) -> bool {
+        self.streams.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Takes in some rows of the prompts that wait, and gives one token to each text whose prompt is complete.
+    ///
+    /// # Errors
+    /// A tensor operation fails.
+    pub fn step(&mut self) -> Result<Vec<Event>> {
+        let mut events = Vec::new();
+        let completed = self.prefill()?;
+        if let Some((streams, logits)) = completed {
+            self.choose(&streams, &logits, &mut events)?;
+        }
+        let decoding: Vec<usize> = (0..self.streams.len()).filter(|at| self.streams[*at].next.is_some()).collect();
+        if !decoding.is_empty() {
+            let logits = self.decode(&decoding)?;
+            self.choose(&decoding, &logits, &mut events)?;
+        }
+        let (ended, streams): (Vec<Stream>, _) =
+            std::mem::take(&mut self.streams).into_iter().partition(|stream| stream.has_ended);
+        self.streams = streams;
+        for stream in ended {
+            self.keep(stream.prefix);
+        }
+        Ok(events)
+    }
+
+    /// Takes in prompts until all that were submitted are complete. → the logits behind each, f32, in the order of submission.
+    /// `(requests, V)`
+    pub(super) fn prompt_logits(&mut self) -> Result<Tensor> {
+        let mut found = Vec::new();
+        while let Some((streams, logits)) = self.prefill_or_none()? {
+            for (row, stream) in streams.into_iter().enumerate() {
+                found.push((self.streams[stream].id, logits.narrow(0, row, 1)?));
+            }
+        }
+        found.sort_by_key(|(id, _)| *id);
+        Ok(Tensor::cat(&found.into_iter().map(|(_, logits)| logits).collect::<Vec<_>>(), 0)?)
+    }
+
+    /// Prefills until some prompt is complete; none when no prompt is left.
+    fn prefill_or_none(&mut self) -> Result<Option<(Vec<usize>, Tensor)>> {
+        loop {
+            let found = self.prefill()?;
+            if found.is_some() || self.streams.iter().all(|stream| stream.prefix.is_complete()) {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn check(&self, request: &Request) -> Result<()> {
+        let (config, tokens) = (&self.model.config, request.ids.len());
+        let context = config.max_position_embeddings;
+        if tokens == 0 {
+            return Err(Error::Argument("the prompt is empty".into()));
+        }
+        if tokens >= context {
+            return Err(Error::Argument(format!(
+                "the prompt has {tokens} tokens, but the model's context is {context}: shorten it"
+            )));
+        }
+        let (layers, hidden) = (self.model.num_blocks(), config.hidden_size);
+        for (layer, v) in request.steering.vectors() {
+            if layer >= layers {
+                return Err(Error::Argument(format!("layer {layer} out of range: model has {layers} layers")));
+            }
+            let len = v.elem_count();
+            if len != hidden {
+                return Err(Error::Argument(format!("the vector has hidden size {len}, but the model has {hidden}")));
+            }
+        }
+        let limit = self.limit(request);
+        if let Some(trained) = self.model.keys_change_past().filter(|trained| (tokens..tokens + limit).contains(trained)) {
+            return Err(Error::Argument(format!(
+                "a prompt of {tokens} tokens and {limit} new ones cross the {trained} tokens past which LongRoPE rotates all \
+                 keys otherwise: generate at most {} tokens, or give a longer prompt",
+                trained - tokens
+            )));
+        }
+        if tokens + limit > self.limits.tokens {
+            return Err(Error::Argument(format!(
+                "a prompt of {tokens} tokens and {limit} new ones need keys and values of {} tokens, but there is memory for {}: \
+                 shorten the prompt, generate fewer tokens, or allow more memory",
+                tokens + limit,
+                self.limits.tokens
+            )));
+        }
+        Ok(())
+    }
+
+    /// Tokens that a request gets at most.
+    fn limit(&self, request: &Request) -> usize {
+        request.options.max_new_tokens.min(self.model.config.max_position_embeddings - request.ids.len())
+    }
+
+    /// Gives the requests that have waited longest a place, as long as there is one.
+    fn admit(&mut self) {
+        while self.streams.len() < self.limits.streams.max(1) {
+            let Some((_, request)) = self.waiting.front() else { return };
+            let tokens = request.ids.len() + self.limit(request);
+            let rows = loop {
+                if let Some(rows) = self.rows.take(tokens) {
+                    break rows;
+                }
+                if self.kept.is_empty() {
+                    return;
+                }
+                let oldest = self.kept.remove(0);
+                self.rows.shrink(&oldest.rows, 0);
+            };
+            let Some((id, request)) = self.waiting.pop_front() else { return };
+            let prefix = Prefix::new(&request, rows, self.model);
+            let sampler = Sampler::new(&request.ids, &request.options);
+            let (from_below, generated, next) = (None, 0, None);
+            let (has_begun, has_ended) = (false, false);
+            self.streams.push(Stream { id, request, prefix, from_below, has_begun, sampler, generated, next, has_ended });
+        }
+    }
+
+    /// Keeps the prompt of a text that has ended, and frees the rest of its rows.
+    fn keep(&mut self, prefix: Prefix) {
+        self.rows.shrink(&prefix.rows, prefix.tokens);
+        if prefix.tokens > 0 {
+            self.kept.push(prefix);
+        }
+    }
+
+    /// Runs a piece of the prompts that are not complete. → the texts whose prompts now are, and the logits behind these.
+    fn prefill(&mut self) -> Result<Option<(Vec<usize>, Tensor)>> {
+        self.admit();
+        let mut runs = Vec::new();
+        let (mut of_stream, mut products) = (Vec::new(), None);
+        let mut left = if self.streams.iter().any(|stream| stream.next.is_some()) { PIECE } else { LARGE_PIECE };
+        for at in 0..self.streams.len() {
+            if self.streams[at].prefix.is_complete() || left == 0 {
+                continue;
+            }
+            let of_prompt = self.streams[at].prefix.products();
+            if products.is_some_and(|products| products != of_prompt) || !self.begin(at)? {
+                continue;
+            }
+            products = Some(of_prompt);
+            let run = self.streams[at].next_run(self.model, left)?;
+            left = left.saturating_sub(run.factors.len());
+            of_stream.push(at);
+            runs.push(run);
+        }
+        let Some(products) = products.filter(|_| !runs.is_empty()) else { return Ok(None) };
+        let Passed { residual, rows, at_split } = pass(self.model, &mut self.cache, &runs, products)?;
+        let (mut completed, mut last) = (Vec::new(), Vec::new());
+        for ((stream, rows), at_split) in of_stream.into_iter().zip(rows).zip(at_split) {
+            let prefix = &mut self.streams[stream].prefix;
+            let norms = row_norms(&at_split)?;
+            prefix.extend(at_split, norms);
+            if prefix.is_complete() {
+                completed.push(stream);
+                last.push(residual.narrow(0, rows.end - 1, 1)?);
+                self.streams[stream].from_below = None;
+            }
+        }
+        if completed.is_empty() {
+            return Ok(None);
+        }
+        let logits = self.model.logits(&Tensor::cat(&last, 0)?, Products::BatchInvariant)?;
+        // One transfer a step: samplers look at a row several times.
+        Ok(Some((completed, logits.to_device(&Device::Cpu)?)))
+    }
+
+    /// Lets a prompt take over what is known of others. → whether it can go on now: not while a prompt before it computes what
+    /// it could take over.
+    fn begin(&mut self, at: usize) -> Result<bool> {
+        if self.streams[at].has_begun {
+            return Ok(true);
+        }
+        let prefix = &self.streams[at].prefix;
+        let (mut whole, mut below) = (Shared::default(), Shared::default());
+        let known = self.streams.iter().map(|stream| &stream.prefix).chain(&self.kept);
+        for (from, other) in known.enumerate().filter(|(from, _)| *from != at) {
+            let all_blocks = |done| Shared { from, tokens: prefix.same_in_all_blocks(other, done, self.model) };
+            let below_vectors = |done| Shared { from, tokens: prefix.same_below(other, done, self.model) };
+            whole = whole.or_more(all_blocks(other.tokens));
+            below = below.or_more(below_vectors(other.tokens));
+        }
+        for other in self.streams[..at].iter().map(|stream| &stream.prefix).filter(|other| !other.is_complete()) {
+            let (all_blocks, below_vectors) =
+                (prefix.same_in_all_blocks(other, other.len(), self.model), prefix.same_below(other, other.len(), self.model));
+            if all_blocks > whole.tokens || below_vectors > below.tokens.max(whole.tokens) {
+                return Ok(false);
+            }
+        }
+        // What enters at the vectors of another prompt is a run of its own, which must not be too short.
+        whole.tokens = match below.tokens > whole.tokens && below.tokens >= prefix.shortest_run() {
+            true => whole.tokens.min(below.tokens - prefix.shortest_run()),
+            false => {
+                below.tokens = 0;
+                whole.tokens
+            }
+        };
+        let (start, blocks) = (prefix.rows.start, self.model.num_blocks());
+        let (mut from_below, mut entry) = (None, 0);
+        if below.tokens > 0 {
+            let other = self.known(below.from);
+            let (theirs, residual) = (other.rows.start, other.at_split(below.tokens)?);
+            entry = other.split;
+            self.cache.copy_rows(0..entry, theirs..theirs + below.tokens, start)?;
+            from_below = Some(FromBelow { entry, tokens: below.tokens, residual });
+        }
+        if whole.tokens > 0 {
+            let other = self.known(whole.from);
+            let (theirs, beginning) = (other.rows.start, other.beginning(whole.tokens)?);
+            self.cache.copy_rows(entry..blocks, theirs..theirs + whole.tokens, start)?;
+            self.streams[at].prefix.begin_with(beginning);
+        }
+        (self.streams[at].from_below, self.streams[at].has_begun) = (from_below, true);
+        for used in [whole, below].into_iter().filter(|shared| shared.tokens > 0) {
+            self.touch(used.from);
+        }
+        Ok(true)
+    }
+
+    /// The prompts under way, and then those that are kept.
+    fn known(&self, index: usize) -> &Prefix {
+        match self.streams.get(index) {
+            Some(stream) => &stream.prefix,
+            None => &self.kept[index - self.streams.len()],
+        }
+    }
+
+    /// Notes that a prompt was used: of those that are kept it goes last.
+    fn touch(&mut self, index: usize) {
+        if let Some(kept) = index.checked_sub(self.streams.len()) {
+            self.kept[kept..].rotate_left(1);
+        }
+    }
+
+    /// One more token of each of `streams`. → the logits behind it, f32. `(streams, V)`
+    fn decode(&mut self, streams: &[usize]) -> Result<Tensor> {
+        let streams: Vec<&Stream> = streams.iter().map(|at| &self.streams[*at]).collect();
+        let ids: Vec<u32> = streams.iter().filter_map(|stream| stream.next).collect();
+        let embedded = self.model.embed(&ids)?;
+        let run = |(row, stream): (usize, &&Stream)| -> Result<Run> {
+            let past = stream.prefix.len() + stream.generated - 1;
+            Ok(Run {
+                entry: 0,
+                x: embedded.narrow(0, row, 1)?,
+                place: Continuation { start: stream.prefix.rows.start, past, new: 1, length: past + 1 },
+                steering: Arc::clone(&stream.request.steering),
+                factors: vec![stream.request.generated_factor],
+                split: stream.prefix.split,
+            })
+        };
+        let runs: Vec<Run> = streams.iter().enumerate().map(run).collect::<Result<_>>()?;
+        let passed = pass(self.model, &mut self.cache, &runs, Products::BatchInvariant)?;
+        Ok(self.model.logits(&passed.residual, Products::BatchInvariant)?.to_device(&Device::Cpu)?)
+    }
+
+    /// Chooses a token for each of `streams` from its row of `logits`, and ends those that are done.
+    fn choose(&mut self, streams: &[usize], logits: &Tensor, events: &mut Vec<Event>) -> Result<()> {
+        let mut row_of = vec![None; self.streams.len()];
+        streams.iter().enumerate().for_each(|(row, stream)| row_of[*stream] = Some(row));
+        let choose = |(stream, row): (&mut Stream, &Option<usize>)| -> Option<Result<Option<Sampled>>> {
+            let row = (*row)?;
+            let limit = stream.request.options.max_new_tokens;
+            (limit > 0).then(|| stream.sampler.sample(&logits.get(row)?))
+        };
+        let chosen: Vec<_> = self.streams.par_iter_mut().zip(&row_of).map(choose).collect();
+        for (at, chosen) in chosen.into_iter().enumerate().filter(|(at, _)| row_of[*at].is_some()) {
+            let limit = self.limit(&self.streams[at].request);
+            let stream = &mut self.streams[at];
+            let mut tell = |kind| events.push(Event { stream: stream.id, kind });
+            let reason = match chosen.transpose()? {
+                None => Some(FinishReason::Length),
+                Some(None) => Some(FinishReason::NotFinite),
+                Some(Some(Sampled { token, log_probs })) => {
+                    tell(EventKind::Token { id: token, log_probs });
+                    (stream.generated, stream.next) = (stream.generated + 1, Some(token));
+                    let stops = stream.request.options.eos.contains(&token);
+                    if stops { Some(FinishReason::Stop) } else { (stream.generated >= limit).then_some(FinishReason::Length) }
+                }
+            };
+            if let Some(reason) = reason {
+                tell(EventKind::Finished { reason, dose: stream.dose()? });
+                (stream.next, stream.has_ended) = (None, true);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Stream {
+    /// The next rows of its prompt, about `most` of them.
+    fn next_run(&self, model: &Model, most: usize) -> Result<Run> {
+        let (ids, past) = (&self.request.ids, self.prefix.tokens);
+        let below = self.from_below.as_ref().filter(|below| past < below.tokens);
+        let end = below.map_or(ids.len(), |below| below.tokens);
+        let new = piece(end - past, most);
+        let (entry, x) = match below {
+            Some(below) => (below.entry, below.residual.narrow(0, past, new)?),
+            None => (0, model.embed(&ids[past..past + new])?),
+        };
+        Ok(Run {
+            entry,
+            x,
+            place: Continuation { start: self.prefix.rows.start, past, new, length: ids.len() },
+            steering: Arc::clone(&self.request.steering),
+            factors: self.request.prompt_factors[past..past + new].to_vec(),
+            split: self.prefix.split,
+        })
+    }
+
+    /// Over the prompt's steered tokens, over all where none is.
+    fn dose(&self) -> Result<f64> {
+        let steering = &self.request.steering;
+        let divisors = match steering.operation() {
+            Operation::Add => None,
+            Operation::Ablate | Operation::Null => Some(steering.dose_divisors(&self.prefix.at_split(self.prefix.tokens)?)?),
+        };
+        let norms = divisors.as_ref().unwrap_or(&self.prefix.norms);
+        let steered = norms.iter().zip(&self.request.steered).filter_map(|(norm, steered)| steered.then_some(*norm));
+        let residual_norm = median(steered.collect()).or_else(|| median(norms.clone())).unwrap_or(f64::NAN);
+        Ok(dose(self.request.magnitude, steering.lowest_norm(), residual_norm))
+    }
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

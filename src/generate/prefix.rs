@@ -1,0 +1,162 @@
+//! What is known of a prompt whose keys and values are in the cache, and what of it another prompt can take over.
+//!
+//! Two prompts that begin with the same tokens have the same keys and values there, in all blocks where the vectors at these
+//! tokens are the same, else in the blocks below the vectors. A prompt's numbers must not depend on who shares it, to the bit:
+//! runs of rows are therefore long enough that products and attention add in the order of a whole prompt.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::request::Request;
+use crate::Result;
+use crate::model::Model;
+use crate::ops::linear::{FEWEST_ROWS_TOGETHER, Products};
+use crate::steering::Steering;
+
+/// A prompt of which some tokens went through all blocks.
+#[derive(Debug)]
+pub(super) struct Prefix {
+    ids: Vec<u32>,
+    factors: Vec<f32>,
+    steering: Arc<Steering>,
+    /// First block that the vectors can change.
+    pub split: usize,
+    /// Rows of the cache.
+    pub rows: Range<usize>,
+    /// Number of its tokens whose keys and values are in the cache.
+    pub tokens: usize,
+    /// What entered block `split` at each of these tokens, in pieces. `(·, H)` each
+    at_split: Vec<Tensor>,
+    /// Lengths of the same.
+    pub norms: Vec<f32>,
+}
+
+/// What a prompt takes over of another.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Shared {
+    /// Which of the known prompts.
+    pub from: usize,
+    /// How many of the first tokens.
+    pub tokens: usize,
+}
+
+impl Shared {
+    /// The one of more tokens.
+    pub fn or_more(self, other: Self) -> Self {
+        if other.tokens > self.tokens { other } else { self }
+    }
+}
+
+/// The first tokens of a prompt, for another one.
+pub(super) struct Beginning {
+    residual: Tensor, // (tokens, H)
+    norms: Vec<f32>,
+}
+
+impl Prefix {
+    /// Nothing is known of the prompt of a request, which has these rows of the cache.
+    pub fn new(request: &Request, rows: Range<usize>, model: &Model) -> Self {
+        Self {
+            ids: request.ids.clone(),
+            factors: request.prompt_factors.clone(),
+            steering: Arc::clone(&request.steering),
+            split: request.steering.lowest().map_or(model.num_blocks(), |layer| layer + 1),
+            rows,
+            tokens: 0,
+            at_split: Vec::new(),
+            norms: Vec::new(),
+        }
+    }
+
+    /// Number of tokens of the whole prompt.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether all of its tokens went through all blocks.
+    pub fn is_complete(&self) -> bool {
+        self.tokens == self.len()
+    }
+
+    /// How its products add: as those of a whole prompt do.
+    pub fn products(&self) -> Products {
+        if self.len() < FEWEST_ROWS_TOGETHER { Products::BatchInvariant } else { Products::Fastest }
+    }
+
+    /// The fewest rows that add in the order of the whole prompt.
+    pub fn shortest_run(&self) -> usize {
+        self.len().min(FEWEST_ROWS_TOGETHER)
+    }
+
+    /// The first tokens, for a prompt that begins with them and has the same vectors there.
+    pub fn beginning(&self, tokens: usize) -> Result<Beginning> {
+        Ok(Beginning { residual: self.at_split(tokens)?, norms: self.norms[..tokens].to_vec() })
+    }
+
+    /// Begins with tokens of another prompt, whose keys and values are in the cache.
+    pub fn begin_with(&mut self, Beginning { residual, norms }: Beginning) {
+        self.extend(residual, norms);
+    }
+
+    /// Notes that the next tokens went through all blocks, and what they were at the split. `at_split (n, H)`
+    pub fn extend(&mut self, at_split: Tensor, norms: Vec<f32>) {
+        self.tokens += norms.len();
+        self.norms.extend(norms);
+        self.at_split.push(at_split);
+    }
+
+    /// What entered block `split` at the first `tokens`, which must be known. → `(tokens, H)`
+    pub fn at_split(&self, tokens: usize) -> Result<Tensor> {
+        Ok(Tensor::cat(&self.at_split, 0)?.narrow(0, 0, tokens)?)
+    }
+
+    /// How many of the first `done` tokens of `other` this prompt can take over in all blocks.
+    pub fn same_in_all_blocks(&self, other: &Prefix, done: usize, model: &Model) -> usize {
+        if self.split != other.split || !self.is_computed_as(other, model) {
+            return 0;
+        }
+        let same_steering = Arc::ptr_eq(&self.steering, &other.steering);
+        let same = |token: &usize| {
+            let (ours, theirs) = (self.factors[*token], other.factors[*token]);
+            self.ids[*token] == other.ids[*token]
+                && ((same_steering && ours.to_bits() == theirs.to_bits()) || (ours == 0.0 && theirs == 0.0))
+        };
+        let tokens = (0..self.len().min(done)).take_while(same).count();
+        // The last token's residual is needed, and few rows by themselves would add in another order.
+        tokens.min(self.len().saturating_sub(FEWEST_ROWS_TOGETHER))
+    }
+
+    /// How many of the first `done` tokens of `other` this prompt can take over below the vectors of `other`.
+    pub fn same_below(&self, other: &Prefix, done: usize, model: &Model) -> usize {
+        if other.split > self.split || !self.is_computed_as(other, model) {
+            return 0;
+        }
+        let tokens = self.ids.iter().zip(&other.ids[..done]).take_while(|(ours, theirs)| ours == theirs).count();
+        match tokens == self.len() {
+            true => tokens,
+            false => tokens.min(self.len().saturating_sub(FEWEST_ROWS_TOGETHER)),
+        }
+    }
+
+    /// Whether the two have the same keys where they have the same tokens: rotated by the same angles, and summed in the same
+    /// order.
+    fn is_computed_as(&self, other: &Prefix, model: &Model) -> bool {
+        let (ours, theirs) = (self.len(), other.len());
+        self.products() == other.products() && (ours == theirs || model.can_share_prefix(ours.max(theirs)))
+    }
+}
+
+/// The length of the next run of `left` rows where at most `most` are wanted: neither it nor the rest is too short to add in
+/// the order of a whole prompt.
+pub(super) fn piece(left: usize, most: usize) -> usize {
+    let most = most.max(FEWEST_ROWS_TOGETHER);
+    match left.checked_sub(most) {
+        None | Some(0) => left,
+        Some(rest) if rest >= FEWEST_ROWS_TOGETHER => most,
+        // What follows would be too short by itself.
+        Some(_) if left >= 2 * FEWEST_ROWS_TOGETHER => left - FEWEST_ROWS_TOGETHER,
+        Some(_) => left,
+    }
+}

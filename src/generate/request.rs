@@ -1,0 +1,85 @@
+//! What a client of the engine hands in, and what it gets back while its text grows.
+
+use std::sync::Arc;
+
+use super::options::{FinishReason, GenerateOptions};
+use super::prompt::Prompt;
+use super::sampler::LogProbs;
+use crate::steering::Steering;
+
+/// One text to generate: a prompt, the vectors that steer it, and how tokens are chosen.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub(super) ids: Vec<u32>,
+    pub(super) steering: Arc<Steering>,
+    /// Factor of the vectors at each token of the prompt, 0 where it is not steered, and at generated tokens.
+    pub(super) prompt_factors: Vec<f32>,
+    pub(super) generated_factor: f32,
+    pub(super) magnitude: f32,
+    /// Whether the prompt's tokens are steered.
+    pub(super) steered: Vec<bool>,
+    pub(super) options: GenerateOptions,
+}
+
+impl Request {
+    /// Continues `prompt` with the vectors of `steering`, times `magnitude`, at the positions that `options` names. Requests that
+    /// share the same `steering` share the work of what their prompts begin with.
+    pub fn new<'a>(prompt: impl Into<Prompt<'a>>, steering: &Arc<Steering>, magnitude: f32, options: &GenerateOptions) -> Self {
+        let prompt = prompt.into();
+        let factor = |steered: bool| if steered { magnitude } else { 0.0 };
+        let steered = prompt.steered(options.positions);
+        Self {
+            ids: prompt.ids.to_vec(),
+            steering: Arc::clone(steering),
+            prompt_factors: steered.iter().copied().map(factor).collect(),
+            generated_factor: factor(prompt.steers_generated(options.positions)),
+            magnitude,
+            steered,
+            options: options.clone(),
+        }
+    }
+
+    /// Tokens of the prompt.
+    pub fn prompt_tokens(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+/// Names one request of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub(super) usize);
+
+impl StreamId {
+    /// How many requests the engine was handed before this one.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// What happened to a request in a step.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// The request.
+    pub stream: StreamId,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What can happen to a request in a step.
+#[derive(Debug, Clone)]
+pub enum EventKind {
+    /// It got a token, an end-of-text token included.
+    Token {
+        /// The token.
+        id: u32,
+        /// Its log-probability and those of the likeliest tokens, where the request asks for them.
+        log_probs: Option<LogProbs>,
+    },
+    /// It has ended, and its place is free.
+    Finished {
+        /// Why it ended.
+        reason: FinishReason,
+        /// ‖m·v‖/‖h‖, as [`Generation::dose`](super::Generation::dose).
+        dose: f64,
+    },
+}

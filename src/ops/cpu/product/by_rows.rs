@@ -1,0 +1,92 @@
+//! Products of rows with the rows of an f32 weight as it lies in memory: nothing is packed, and the order of additions of one
+//! result does not depend on how many rows there are, so that a row's results have the same bits alone and in a batch.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::matrix::Destination;
+
+/// Left rows and weight rows whose sums are held in registers together: with these numbers they fill those of AVX2.
+const LEFT: usize = 4;
+const WEIGHTS: usize = 3;
+
+/// Products of any number of rows with f32 rows of a weight, each of which is read from memory once.
+struct RowProducts<'a> {
+    /// Left rows. `(M, K)`
+    x: &'a [f32],
+    /// Weight rows. `(n, K)`
+    w: &'a [f32],
+    k: usize,
+    /// Of `(M, n)`.
+    destination: Destination,
+}
+
+/// `destination (M, n) = [onto +] x (M, k) · w (n, k)ᵀ` by one thread, with the widest vector instructions of the machine.
+///
+/// # Safety
+/// The destination must be valid for writes of M rows of n elements, which no one else uses meanwhile, and what is added for
+/// reads of the same.
+pub unsafe fn multiply(destination: Destination, x: &[f32], w: &[f32], k: usize) {
+    Arch::new().dispatch(RowProducts { x, w, k, destination });
+}
+
+impl WithSimd for RowProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, w, k, destination } = self;
+        for (group, w) in w.chunks(WEIGHTS * k).enumerate() {
+            // Where fewer are left, the last one stands for those that are missing.
+            let count = w.len() / k;
+            let w: [&[f32]; WEIGHTS] = std::array::from_fn(|o| &w[o.min(count - 1) * k..(o.min(count - 1) + 1) * k]);
+            for (block, x) in x.chunks(LEFT * k).enumerate() {
+                let destination = destination.at(block * LEFT, group * WEIGHTS);
+                let write = |row: usize, products: [f32; WEIGHTS]| {
+                    for (column, product) in products.into_iter().take(count).enumerate() {
+                        let at = destination.at(row, column);
+                        // SAFETY: the caller of `multiply` promises that this row and column may be written, and what is added read.
+                        unsafe { *at.data = at.onto.map_or(0.0, |onto| *onto) + product };
+                    }
+                };
+                match x.len() / k {
+                    LEFT => row_products::<S, LEFT>(simd, x, w, write),
+                    3 => row_products::<S, 3>(simd, x, w, write),
+                    2 => row_products::<S, 2>(simd, x, w, write),
+                    _ => row_products::<S, 1>(simd, x, w, write),
+                }
+            }
+        }
+    }
+}
+
+/// Products of each of R left rows with the weight rows. An array of sums for each weight row stays in registers; one of
+/// arrays would not.
+#[inline(always)]
+fn row_products<S: Simd, const R: usize>(
+    simd: S,
+    x: &[f32],
+    w: [&[f32]; WEIGHTS],
+    mut write: impl FnMut(usize, [f32; WEIGHTS]),
+) {
+    let k = w[0].len();
+    let x: [_; R] = std::array::from_fn(|r| S::as_simd_f32s(&x[r * k..(r + 1) * k]));
+    let w = w.map(S::as_simd_f32s);
+    let vectors = w[0].0.len();
+    let (x_vectors, [w0, w1, w2]) = (x.map(|(x, _)| &x[..vectors]), w.map(|(w, _)| &w[..vectors]));
+    let [mut sums0, mut sums1, mut sums2] = [[simd.splat_f32s(0.0); R]; WEIGHTS];
+    for i in 0..vectors {
+        let (w0, w1, w2) = (w0[i], w1[i], w2[i]);
+        for r in 0..R {
+            let x = x_vectors[r][i];
+            sums0[r] = simd.mul_add_f32s(w0, x, sums0[r]);
+            sums1[r] = simd.mul_add_f32s(w1, x, sums1[r]);
+            sums2[r] = simd.mul_add_f32s(w2, x, sums2[r]);
+        }
+    }
+    for r in 0..R {
+        let tail = |(_, w): (_, &[f32])| w.iter().zip(x[r].1).map(|(w, x)| w * x).sum::<f32>();
+        let [tail0, tail1, tail2] = w.map(tail);
+        let sums = [sums0[r], sums1[r], sums2[r]].map(|sum| simd.reduce_sum_f32s(sum));
+        write(r, [sums[0] + tail0, sums[1] + tail1, sums[2] + tail2]);
+    }
+}
