@@ -15,7 +15,7 @@ use crate::report::shell::quote;
 use crate::steering::dose::l2_norm;
 use crate::steering::positions::in_words;
 use crate::steering::vector::{Positions, SteeringVector};
-use crate::train::{EpochRecord, Heldout};
+use crate::train::{EpochRecord, Factor, Heldout};
 
 /// The forward hook that steers a model of `transformers` with a vector file. This is the only source of its text.
 pub const HOOK: &str = include_str!("hook.py");
@@ -353,9 +353,23 @@ pub fn settings(training: &Value) -> Vec<(String, String)> {
     let Value::Object(map) = training else { return Vec::new() };
     let shown = |(key, value): (&String, &Value)| {
         let is_setting = !value.is_null() && !value.is_object() && !OUTCOMES.contains(&key.as_str());
-        is_setting.then(|| (readable(key), one_line(key, value)))
+        let factor = (key == "factor").then(|| factor(value)).flatten();
+        let value = factor.or_else(|| is_setting.then(|| one_line(key, value)))?;
+        Some((readable(key), value))
     };
     map.iter().filter_map(shown).collect()
+}
+
+/// Where the factor on the vector came from in training.
+fn factor(value: &Value) -> Option<String> {
+    match serde_json::from_value(value.clone()).ok()? {
+        Factor::One => None,
+        Factor::Drawn(factors) => {
+            let factors: Vec<String> = factors.iter().map(f32::to_string).collect();
+            Some(format!("drawn from {}", factors.join(", ")))
+        }
+        Factor::Learned { scale, lr } => Some(format!("learned from {scale} times the root of the hidden size, at rate {lr}")),
+    }
 }
 
 fn readable(key: &str) -> String {
