@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test. Fetches the two small models first (92 and 238 MB, once), then builds and tests in release mode. Tests that need the authors'
 # data, which is not part of this repository, run only if the data is in ../shared/data. Tests that open a web page run only if
-# chromium is installed.
+# chromium is installed, those of the playground only if node is, too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export BIPO_CACHE="${BIPO_CACHE:-$PWD/target/bipo-cache}"
@@ -15,6 +15,11 @@ else
 fi
 if command -v chromium >/dev/null; then
   cargo test --release --test it report:: -- --ignored
+  if command -v node >/dev/null; then
+    node tests/playground/views.mjs
+  else
+    echo "note: the tests of the playground are skipped, because node is not installed" >&2
+  fi
 else
   echo "note: the tests that open a web page are skipped (shown as ignored), because chromium is not installed" >&2
 fi

@@ -122,6 +122,8 @@ pub mod machine;
 pub mod model;
 pub mod ops;
 pub mod report;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod session;
 pub mod steering;
 pub mod text;

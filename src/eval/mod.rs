@@ -13,6 +13,7 @@ mod picture;
 pub mod preference;
 mod run;
 mod table;
+pub mod tokens;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};

@@ -114,6 +114,12 @@ impl<'m> Engine<'m> {
         true
     }
 
+    /// The dose of a text under way whose prompt is complete; none where it cannot be computed.
+    pub fn dose(&self, id: StreamId) -> Option<f64> {
+        let of = |stream: &&Stream| stream.id == id && stream.prefix.is_complete();
+        self.streams.iter().find(of).and_then(|stream| stream.dose().ok())
+    }
+
     /// Texts that get tokens, and requests that wait for a place.
     pub fn load(&self) -> (usize, usize) {
         (self.streams.len(), self.waiting.len())

@@ -157,6 +157,12 @@ impl Session {
         self.check_at(&self.placement, demand)
     }
 
+    /// Tokens whose keys and values `memory` holds.
+    pub fn tokens_in(&self, memory: Bytes) -> usize {
+        let a_token = demand::keys_a_token(&self.config) * self.placement.activations().size_in_bytes() as u64;
+        (memory.0 / a_token.max(1)) as usize
+    }
+
     /// The most texts at once, `wanted` of them or fewer but at least `least`, for which there is memory. `demand` says what so
     /// many take.
     pub fn most_streams(&self, wanted: usize, least: usize, demand: impl Fn(usize) -> Demand) -> usize {

@@ -63,3 +63,13 @@ Of the supported architectures `transformers` gives Llama's MLP alone a bias (`m
 Examples:
   bipo merge --vector bipo_output/steering_vector.safetensors --output-dir merged/
   bipo merge --model llama-2 --vector v.safetensors --magnitude 1.5 -o merged/";
+
+#[cfg(feature = "serve")]
+pub(super) const SERVE: &str = "\
+Endpoints: POST /v1/chat/completions and /v1/completions as OpenAI's, streams included; GET /v1/models; GET and POST /v1/steering/vectors, DELETE /v1/steering/vectors/NAME; POST /v1/steering/validate, /v1/sweep and /v1/score; GET /health, /metrics and /openapi.json. The page at / uses the same.
+
+Each request may have one more field, steering: a number is the magnitude of the default vector, a text such as \"cheerful:1.5 - formal:0.5\" names vectors, and EasySteer's object {\"vectors\": [{\"source\": \"cheerful\", \"scale\": 1.5}]} means the same. \"\" and 0 are the untouched model. The model name MODEL::VECTOR stands for the vector at magnitude 1.
+
+Memory: keys and values of all texts under way are held at once. A text that finds no room waits for its turn.
+
+curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' -d '{\"messages\": [{\"role\": \"user\", \"content\": \"How was your day?\"}], \"temperature\": 0, \"steering\": 2}'";

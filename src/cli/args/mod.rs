@@ -4,6 +4,8 @@ mod data;
 mod help;
 mod machine;
 mod model;
+#[cfg(feature = "serve")]
+mod serve;
 mod texts;
 mod train;
 mod values;
@@ -18,6 +20,8 @@ use crate::terminal;
 pub use data::DataArgs;
 pub use machine::{BenchArgs, CheckArgs};
 pub use model::{ModelArgs, ReportArgs};
+#[cfg(feature = "serve")]
+pub use serve::ServeArgs;
 pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, OperationArg, SkipArg, SteerArgs};
 pub use train::{LayersArgs, MethodArg, RunArgs, TrainArgs, response_prefix};
 pub use values::vector_and_scale;
@@ -55,6 +59,15 @@ pub enum Command {
         after_help = "Examples:\n  bipo steer --prompt \"How was your day?\"\n  bipo steer --vector out/steering_vector.safetensors --magnitudes -2..2:0.5 --prompts questions.txt --json\n  bipo steer --prompt \"How was your day?\" --report sweep.html"
     )]
     Steer(Box<SteerArgs>),
+    /// Answer over HTTP as OpenAI's clients expect it, each request with vectors and magnitudes of its own.
+    ///
+    /// A page to try vectors on is at the address itself.
+    #[cfg(feature = "serve")]
+    #[command(
+        after_help = "Examples:\n  bipo serve --vector cheerful=out/steering_vector.safetensors\n  bipo serve --model mistral --vector formal=formal.safetensors --port 9000 --api-key secret",
+        after_long_help = help::SERVE
+    )]
+    Serve(Box<ServeArgs>),
     /// Measure what a vector does: preference, multiple choice, damage, and alternatives beside it.
     #[command(
         after_help = "Examples:\n  bipo eval --dataset cheerful-heldout\n  bipo eval --vector out/steering_vector.safetensors --dataset held-out.csv --magnitudes -2..2:0.5 --mc TruthfulQA.csv --baseline random --csv curve.csv",

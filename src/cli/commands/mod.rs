@@ -17,6 +17,8 @@ mod page;
 mod prompts;
 mod run;
 mod search;
+#[cfg(feature = "serve")]
+mod serve;
 mod session;
 mod steer;
 mod sweep;
@@ -39,6 +41,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Inspect(args) => with_threads(&args.model, || inspect::run(&args)),
         Command::Merge(args) => merge::run(&args),
         Command::Models(args) => models::run(&args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => with_threads(&args.model, || serve::run(&args)),
         Command::Bench(args) => with_threads(&args.model, || bench::run(&args)),
         Command::Check(args) => with_threads(&args.model, || check::run(&args)),
     }

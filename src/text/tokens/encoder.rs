@@ -220,7 +220,7 @@ impl TextEncoder {
 
     /// Text of ids that come one after the other.
     pub fn stream(&self, skip_special: bool) -> TokenStream<'_> {
-        TokenStream { decoder: self.tokenizer.decode_stream(skip_special) }
+        TokenStream::new(&self.tokenizer, skip_special)
     }
 
     /// Whether generation stops at this id.
@@ -408,7 +408,12 @@ pub struct TokenStream<'a> {
     decoder: DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>,
 }
 
-impl TokenStream<'_> {
+impl<'a> TokenStream<'a> {
+    /// A text without an id yet.
+    pub fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
+        Self { decoder: tokenizer.decode_stream(skip_special) }
+    }
+
     /// The text that `id` completes; none while a character is incomplete.
     pub fn push(&mut self, id: u32) -> Result<Option<String>> {
         self.decoder.step(id).map_err(failed)

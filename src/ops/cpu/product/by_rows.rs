@@ -39,7 +39,11 @@ impl WithSimd for RowProducts<'_> {
             // Where fewer are left, the last one stands for those that are missing.
             let count = w.len() / k;
             let w: [&[f32]; WEIGHTS] = std::array::from_fn(|o| &w[o.min(count - 1) * k..(o.min(count - 1) + 1) * k]);
+            let blocks = x.len().div_ceil(LEFT * k);
             for (block, x) in x.chunks(LEFT * k).enumerate() {
+                if blocks > 1 {
+                    fetch_share(w[WEIGHTS - 1].as_ptr_range().end, WEIGHTS * k, block, blocks);
+                }
                 let destination = destination.at(block * LEFT, group * WEIGHTS);
                 let write = |row: usize, products: [f32; WEIGHTS]| {
                     for (column, product) in products.into_iter().take(count).enumerate() {
@@ -56,6 +60,24 @@ impl WithSimd for RowProducts<'_> {
                 }
             }
         }
+    }
+}
+
+/// Asks for one of `blocks` shares of the `len` elements from `start` on, the weight rows that come next: they arrive in the
+/// second-level cache while the rows before them are multiplied. Without it the first block of rows would wait for memory.
+#[inline(always)]
+fn fetch_share(start: *const f32, len: usize, block: usize, blocks: usize) {
+    const LINE: usize = 64 / size_of::<f32>();
+    let lines = len.div_ceil(LINE).div_ceil(blocks);
+    for line in block * lines..(block + 1) * lines {
+        let address = start.wrapping_add(line * LINE);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: it is a hint, allowed at any address.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = address;
     }
 }
 

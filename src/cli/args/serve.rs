@@ -1,0 +1,55 @@
+//! Flags of `serve`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use bipo::machine::bytes::Bytes;
+use clap::Args;
+
+use super::model::ModelArgs;
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Register this vector, times SCALE if given, under NAME; repeat for several. The first is the default [default:
+    /// bipo_output/steering_vector.safetensors, if it exists, as "default"].
+    #[arg(long, value_name = "NAME=FILE[:SCALE]")]
+    pub vector: Vec<String>,
+    /// Steer the output of this block, 0-based [default: the files'].
+    #[arg(long)]
+    pub layer: Option<usize>,
+    /// Show this result of `bipo eval --json` in the playground, for the vector NAME or the first one; repeat for several.
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub eval: Vec<String>,
+    /// Listen at this address of the machine.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// Listen at this port; 0 lets the system choose one.
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// Ask this key of every request but /health.
+    #[arg(long, env = "BIPO_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+    /// Listen beyond this machine without a key.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Let pages of this origin ask, such as https://example.org; "*" is any [default: none].
+    #[arg(long, value_name = "ORIGIN")]
+    pub cors: Option<String>,
+    /// Generate at most this many texts at once; the others wait.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub slots: u16,
+    /// Let at most this many texts wait; more are refused with status 429.
+    #[arg(long, default_value_t = 64)]
+    pub queue: u16,
+    /// Use at most this much memory for keys and values, such as 4GB [default: a quarter of what is free].
+    #[arg(long, value_name = "SIZE")]
+    pub kv_memory: Option<Bytes>,
+    /// Take prompts with their answers of at most this many tokens [default: the model's context, 4096 at most].
+    #[arg(long, value_name = "N")]
+    pub context: Option<usize>,
+    /// Write where the server listens to this file, as one line, once it does.
+    #[arg(long, value_name = "FILE")]
+    pub address_file: Option<PathBuf>,
+}

@@ -1,0 +1,148 @@
+//! `bipo serve`: opens the model and the vectors, counts the memory for keys and values, and hands over to the server.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use bipo::generate::EngineLimits;
+use bipo::machine::bytes::{Bytes, available_memory};
+use bipo::machine::files::{read_text, write_atomic};
+use bipo::serve::{Hooks, NamedVector, ServeOptions, Served, serve};
+use bipo::session::{Demand, Session};
+use bipo::text::tokens::ResponsePrefix;
+use bipo::{Error, Result};
+
+use super::interrupt::Interrupt;
+use super::session;
+use super::training::run_files::VECTOR_FILE;
+use super::vectors::check_vector;
+use crate::args::{ServeArgs, vector_and_scale};
+use crate::terminal::Log;
+
+/// Tokens of a prompt with its answer at most, where the user does not say.
+const CONTEXT: usize = 4096;
+
+/// Tokens of an answer at most, where a request does not say.
+const ANSWER: usize = 1024;
+
+/// The least that a context may be.
+const SHORTEST_CONTEXT: usize = 16;
+
+/// For the server's lines, which come from its threads.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    let log = Log::new(args.model.verbose, args.model.quiet);
+    let api_key = args.api_key.clone().filter(|key| !key.is_empty());
+    if !args.host.is_loopback() && api_key.is_none() && !args.insecure {
+        let problem = format!(
+            "listening on {} without a key would let everyone on the network use this machine: give --api-key, or --insecure",
+            args.host
+        );
+        return Err(Error::Argument(problem).into());
+    }
+    let mut vectors = read_vectors(args)?;
+    let opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
+    for named in &vectors {
+        check_vector(&named.vector, &opened, log)?;
+    }
+    add_curves(&args.eval, &mut vectors)?;
+    let (limits, context) = limits(args, &opened)?;
+    let demand = Demand::generation(limits.streams, limits.tokens.div_ceil(limits.streams), 0);
+    let (model, _) = session::load(&opened, &demand, log)?;
+    let interrupt = Interrupt::listen(log)?;
+    let options = ServeOptions {
+        address: SocketAddr::new(args.host, args.port),
+        model_name: args.model.model.clone(),
+        api_key,
+        cors: args.cors.clone(),
+        limits,
+        queue: args.queue.into(),
+        context,
+        default_tokens: ANSWER,
+    };
+    let _ = LOG.set(log);
+    let names: Vec<&str> = vectors.iter().map(|named| named.name.as_str()).collect();
+    let names = if names.is_empty() { "no vector".to_owned() } else { format!("vectors {}", names.join(", ")) };
+    let listens = |address: SocketAddr| {
+        log.info(format!(
+            "{names}; {} texts at once, {} tokens of keys and values\nserving on http://{address}: open it in a browser, or ask \
+             http://{address}/v1 with any OpenAI client; Ctrl-C ends",
+            limits.streams, limits.tokens
+        ));
+        if let Some(path) = &args.address_file
+            && let Err(error) = write_atomic(path, format!("{address}\n").as_bytes())
+        {
+            log.warn(error.to_string());
+        }
+    };
+    let hooks = Hooks { stops: &|| interrupt.is_raised(), listens: &listens, log: say };
+    let bos = opened.tokens.bos;
+    Ok(serve(Served { model, encoder: opened.encoder, bos }, vectors, &options, &hooks)?)
+}
+
+fn say(line: &str) {
+    if let Some(log) = LOG.get() {
+        log.warn(line);
+    }
+}
+
+/// The vectors that the user names, or the last run's where there is one.
+fn read_vectors(args: &ServeArgs) -> Result<Vec<NamedVector>> {
+    let last_run = Path::new("bipo_output").join(VECTOR_FILE);
+    if args.vector.is_empty() {
+        return match last_run.exists() {
+            true => Ok(vec![NamedVector::read("default".into(), &last_run, args.layer, 1.0)?]),
+            false => Ok(Vec::new()),
+        };
+    }
+    let read = |text: &String| {
+        let named = text.split_once('=').filter(|(name, _)| !name.contains(['/', '\\']));
+        let (name, file) = named.ok_or_else(|| {
+            Error::Argument(format!("--vector {text}: expected NAME=FILE, such as cheerful=out/steering_vector.safetensors"))
+        })?;
+        let (path, scale) = vector_and_scale(file)?;
+        NamedVector::read(name.to_owned(), &path, args.layer, scale)
+    };
+    args.vector.iter().map(read).collect()
+}
+
+/// Gives each result of an evaluation to its vector.
+fn add_curves(files: &[String], vectors: &mut [NamedVector]) -> Result<()> {
+    for text in files {
+        let (name, file) = match text.split_once('=').filter(|_| !Path::new(text).exists()) {
+            Some((name, file)) => (Some(name), file),
+            None => (None, text.as_str()),
+        };
+        let path = Path::new(file);
+        let curve = serde_json::from_str(&read_text(path)?);
+        let curve =
+            curve.map_err(|error| Error::malformed(path, format!("{error}: expected what `bipo eval --json` writes")))?;
+        let named = vectors.iter_mut().find(|named| name.is_none_or(|name| name == named.name));
+        let named = named.ok_or_else(|| Error::Argument(format!("--eval {text}: no --vector of that name")))?;
+        named.curve = Some(curve);
+    }
+    Ok(())
+}
+
+/// How much is generated at once, within the memory for keys and values.
+fn limits(args: &ServeArgs, opened: &Session) -> Result<(EngineLimits, usize)> {
+    let longest = opened.config.max_position_embeddings;
+    let wanted = args.context.unwrap_or(CONTEXT.min(longest));
+    if wanted < SHORTEST_CONTEXT || wanted > longest {
+        return Err(Error::Argument(format!(
+            "--context {wanted}: expected {SHORTEST_CONTEXT} to {longest}, the model's context"
+        )));
+    }
+    let streams = usize::from(args.slots);
+    let memory = args.kv_memory.or_else(|| available_memory().map(|free| Bytes(free.0 / 4)));
+    let most = memory.map_or(usize::MAX, |memory| opened.tokens_in(memory));
+    if most < SHORTEST_CONTEXT {
+        let memory = memory.unwrap_or_default();
+        return Err(Error::Argument(format!(
+            "{memory} holds the keys and values of {most} tokens: give more with --kv-memory"
+        )));
+    }
+    let tokens = wanted.saturating_mul(streams).min(most);
+    Ok((EngineLimits { tokens, streams }, wanted.min(tokens)))
+}

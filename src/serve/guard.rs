@@ -1,0 +1,63 @@
+//! Who may ask: those who know the key, and without a key those whose browser means this machine.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State as Shared};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use subtle::ConstantTimeEq;
+
+use super::ServeOptions;
+use super::error::ApiError;
+use super::state::State;
+
+/// The names by which a browser may mean a server without a key: a page of another site whose name leads to this machine would
+/// send its own.
+pub(super) fn hosts(options: &ServeOptions) -> Option<Vec<String>> {
+    let is_local = options.address.ip().is_loopback();
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "[::1]".to_owned(), options.address.ip().to_string()];
+    (options.api_key.is_none() && is_local).then(|| names.to_vec())
+}
+
+/// Lets a request pass, or refuses it.
+pub(super) async fn guard(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
+    metrics::counter!("bipo_requests_total").increment(1);
+    if request.uri().path() == "/health" {
+        return next.run(request).await;
+    }
+    if let Some(key) = &state.key
+        && !has_key(request.headers(), key)
+    {
+        let problem = "the key is missing or wrong: send the header authorization: Bearer KEY";
+        return ApiError::new(StatusCode::UNAUTHORIZED, problem).into_response();
+    }
+    if let Some(hosts) = &state.hosts {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
+            _ => host,
+        };
+        if !hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            let problem = "this server answers to localhost alone: start it with --api-key to use another name";
+            return ApiError::new(StatusCode::FORBIDDEN, problem).into_response();
+        }
+    }
+    next.run(request).await
+}
+
+/// Whether the key is there, as a bearer token or as the password that a browser sends. Takes as long for any wrong key.
+fn has_key(headers: &HeaderMap, key: &str) -> bool {
+    let Some(value) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else { return false };
+    let given = match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim().as_bytes().to_vec(),
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("basic") => {
+            let decoded = BASE64_STANDARD.decode(token.trim()).unwrap_or_default();
+            decoded.splitn(2, |byte| *byte == b':').nth(1).unwrap_or_default().to_vec()
+        }
+        _ => return false,
+    };
+    given.ct_eq(key.as_bytes()).into()
+}

@@ -1,0 +1,309 @@
+//! `bipo serve`: generation over HTTP, as OpenAI's clients expect it, with steering as a field of each request, and a page to try
+//! vectors on. The only room that knows HTTP; nothing is computed here but by the engine, on the worker's thread.
+//!
+//! Begin with [`serve`], then `openai` and `steered`, the endpoints; `worker` owns the engine, `state` is what handlers share,
+//! `steering` the vectors and what the field means.
+
+mod connections;
+mod error;
+mod guard;
+mod log;
+mod openai;
+mod page;
+mod state;
+mod steered;
+mod steering;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock, mpsc};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract;
+use axum::middleware;
+use axum::routing::{delete, get, post};
+use serde_json::{Value, json};
+use tower_http::cors::{Any, CorsLayer};
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+use utoipa::OpenApi;
+
+use crate::generate::EngineLimits;
+use crate::model::Model;
+use crate::steering::vector::{SteeringVector, VectorFile};
+use crate::text::tokens::TextEncoder;
+use crate::{Error, Result};
+use state::State;
+use steering::Registry;
+use worker::Load;
+
+/// The largest body of a request: a conversation, or a vector's file.
+const LARGEST_BODY: usize = 32 << 20;
+
+/// Time that a client may be silent while it sends a body.
+const BODY_SILENCE: Duration = Duration::from_secs(30);
+
+/// How a server listens and what it allows.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// As requests name the model.
+    pub model_name: String,
+    /// The key that every request but `/health` must have.
+    pub api_key: Option<String>,
+    /// The origin whose pages may ask; `*` is any.
+    pub cors: Option<String>,
+    /// Texts under way, and the tokens of all of them.
+    pub limits: EngineLimits,
+    /// Texts that may wait for a place.
+    pub queue: usize,
+    /// Most tokens of a prompt with its answer.
+    pub context: usize,
+    /// Tokens of an answer where a request does not say.
+    pub default_tokens: usize,
+}
+
+/// A vector that requests can name, as it was read.
+#[derive(Debug, Clone)]
+pub struct NamedVector {
+    /// As requests name it.
+    pub name: String,
+    /// The vector.
+    pub vector: SteeringVector,
+    /// SHA-256 of its file.
+    pub sha256: String,
+    /// What `bipo eval --json` wrote for it.
+    pub curve: Option<Value>,
+}
+
+impl NamedVector {
+    /// Reads a vector's file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not a vector that says its layer.
+    pub fn read(name: String, path: &std::path::Path, layer: Option<usize>, scale: f32) -> Result<Self> {
+        let file = VectorFile::read(path)?;
+        file.check_finite()?;
+        let sha256 = file.sha256.clone();
+        let mut vector = file.at(layer)?;
+        vector.layers.values_mut().flatten().for_each(|x| *x *= scale);
+        Ok(Self { name, vector, sha256, curve: None })
+    }
+}
+
+/// What the program does for a server.
+pub struct Hooks<'a> {
+    /// Whether the user has asked for the end; asked a few times a second.
+    pub stops: &'a (dyn Fn() -> bool + Sync),
+    /// Told the address once the server listens: with port 0 the system chooses one.
+    pub listens: &'a (dyn Fn(SocketAddr) + Sync),
+    /// Where lines about errors go.
+    pub log: fn(&str),
+}
+
+/// A model with its way from text to token ids and back.
+pub struct Served {
+    /// The model.
+    pub model: Model,
+    /// For prompts.
+    pub encoder: TextEncoder,
+    /// The tokenizer's BOS, in front of a raw prompt.
+    pub bos: Option<u32>,
+}
+
+/// Serves until the user asks for the end, then until the texts under way are complete. Computes on the thread that calls.
+///
+/// # Errors
+/// The address is taken or not this machine's, two vectors have one name or do not fit the model, or there is no memory.
+pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, hooks: &Hooks) -> Result<()> {
+    log::to(hooks.log);
+    let Served { model, encoder, bos } = served;
+    let mut registry = Registry::default();
+    let mut curves = Vec::new();
+    for NamedVector { name, vector, sha256, curve } in vectors {
+        vector.check_model(model.config.hidden_size, model.num_blocks())?;
+        registry.add(&name, vector, sha256, model.device())?;
+        curves.extend(curve.map(|curve| (name, curve)));
+    }
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    // A second server of one process goes on with the first one's recorder, as in tests.
+    let _ = ::metrics::set_global_recorder(recorder);
+    let (work, receiver) = mpsc::channel();
+    let (load, stops) = (Arc::new(Load::default()), Arc::new(AtomicBool::new(false)));
+    let reader = encoder.tokenizer().clone();
+    let state = Arc::new(State {
+        model: options.model_name.clone(),
+        vocab_size: model.config.vocab_size,
+        eos: encoder.eos_ids().to_vec(),
+        context: options.context,
+        hidden_size: model.config.hidden_size,
+        blocks: model.num_blocks(),
+        device: model.device().clone(),
+        slots: options.limits.streams,
+        queue: options.queue,
+        default_tokens: options.default_tokens,
+        key: options.api_key.clone(),
+        hosts: guard::hosts(options),
+        registry: RwLock::new(registry),
+        curves,
+        encoder: Mutex::new(encoder),
+        bos,
+        work: Mutex::new(work),
+        load: Arc::clone(&load),
+        stops: Arc::clone(&stops),
+        started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        metrics,
+    });
+    let eos = state.eos.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|source| Error::Argument(format!("the server's threads cannot start: {source}")))?;
+    let listener = runtime.block_on(tokio::net::TcpListener::bind(options.address));
+    let cannot = |source| Error::Argument(format!("cannot listen on {}: {source}; choose another port", options.address));
+    let listener = listener.map_err(cannot)?;
+    (hooks.listens)(listener.local_addr().map_err(cannot)?);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let router = router(Arc::clone(&state), options);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (runtime, done) = (&runtime, &done);
+        scope.spawn(move || {
+            runtime.block_on(async {
+                let served = tokio::spawn(connections::serve(listener, router, stopped));
+                while !(hooks.stops)() && !done.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                stops.store(true, Ordering::SeqCst);
+                let _ = stop.send(true);
+                let _ = served.await;
+            });
+        });
+        let texts = worker::Texts { tokenizer: &reader, eos: &eos };
+        let ended = worker::run(&model, texts, options.limits, &receiver, &load, &state.stops);
+        // Should the worker fail, nothing is left to serve.
+        done.store(true, Ordering::SeqCst);
+        ended
+    })
+}
+
+fn router(state: Arc<State>, options: &ServeOptions) -> Router {
+    let cors = options.cors.as_ref().map(|origin| {
+        let cors = CorsLayer::new().allow_methods(Any).allow_headers(Any);
+        match origin.parse() {
+            Ok(origin) if origin != "*" => cors.allow_origin([origin]),
+            _ => cors.allow_origin(Any),
+        }
+    });
+    let router = Router::new()
+        .route("/", get(page::index))
+        .route("/playground/{name}", get(page::asset))
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{id}", get(model))
+        .route("/v1/chat/completions", post(openai::chat))
+        .route("/v1/completions", post(openai::completions))
+        .route("/v1/sweep", post(steered::sweep))
+        .route("/v1/score", post(steered::score))
+        .route("/v1/steering/vectors", get(steered::list).post(steered::register))
+        .route("/v1/steering/vectors/{name}", delete(steered::remove))
+        .route("/v1/steering/validate", post(steered::validate))
+        .route("/v1/steering/curve", get(steered::curve))
+        .fallback(async || error::ApiError::not_found("no such address; GET /openapi.json lists them"))
+        .method_not_allowed_fallback(async || {
+            error::ApiError::new(axum::http::StatusCode::METHOD_NOT_ALLOWED, "this address takes another method")
+        })
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), guard::guard))
+        .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
+        .layer(RequestBodyTimeoutLayer::new(BODY_SILENCE));
+    let router = match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.with_state(state)
+}
+
+/// `GET /health`
+async fn health(extract::State(state): extract::State<Arc<State>>) -> axum::Json<Value> {
+    let (texts, running) = (state.load.texts.load(Ordering::SeqCst), state.load.running.load(Ordering::SeqCst));
+    axum::Json(json!({
+        "status": "ok",
+        "model": state.model,
+        "version": env!("CARGO_PKG_VERSION"),
+        "streams": {"running": running, "waiting": texts.saturating_sub(running), "slots": state.slots},
+    }))
+}
+
+/// `GET /metrics`
+async fn metrics(extract::State(state): extract::State<Arc<State>>) -> String {
+    let (texts, running) = (state.load.texts.load(Ordering::SeqCst), state.load.running.load(Ordering::SeqCst));
+    ::metrics::gauge!("bipo_running_texts").set(running as f64);
+    ::metrics::gauge!("bipo_waiting_texts").set(texts.saturating_sub(running) as f64);
+    state.metrics.render()
+}
+
+/// `GET /v1/models`: the model, and one more for each vector at magnitude 1.
+async fn models(extract::State(state): extract::State<Arc<State>>) -> axum::Json<Value> {
+    axum::Json(json!({"object": "list", "data": known_models(&state)}))
+}
+
+/// `GET /v1/models/ID`
+async fn model(
+    extract::State(state): extract::State<Arc<State>>,
+    extract::Path(id): extract::Path<String>,
+) -> Result<axum::Json<Value>, error::ApiError> {
+    let found = known_models(&state).into_iter().find(|model| model["id"] == id.as_str());
+    found.map(axum::Json).ok_or_else(|| error::ApiError::not_found(format!("no model {id:?}; GET /v1/models lists them")))
+}
+
+fn known_models(state: &State) -> Vec<Value> {
+    let model = |id: String| json!({"id": id, "object": "model", "created": state.started, "owned_by": "bipo"});
+    let mut models = vec![model(state.model.clone())];
+    for vector in state.registry().iter() {
+        let mut steered = model(format!("{}::{}", state.model, vector.name));
+        steered["parent"] = state.model.clone().into();
+        models.push(steered);
+    }
+    models
+}
+
+/// The requests that take a body, as OpenAPI describes them.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "bipo serve", description = "Generation with steering vectors as a field of each request."),
+    components(schemas(
+        openai::ChatRequest,
+        openai::CompletionRequest,
+        steered::SweepRequest,
+        steered::ScoreRequest,
+        steered::ValidateRequest
+    ))
+)]
+struct Api;
+
+/// `GET /openapi.json`
+async fn openapi() -> axum::Json<Value> {
+    let mut api = serde_json::to_value(Api::openapi()).unwrap_or_default();
+    let takes = |schema: &str, what: &str| {
+        let body = json!({"required": true, "content": {"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}}});
+        json!({"post": {"summary": what, "requestBody": body, "responses": {"200": {"description": "the answer"}, "400": {"description": "what is wrong, in OpenAI's form"}}}})
+    };
+    let gives = |what: &str| json!({"get": {"summary": what, "responses": {"200": {"description": what}}}});
+    api["paths"] = json!({
+        "/v1/chat/completions": takes("ChatRequest", "Answer a conversation"),
+        "/v1/completions": takes("CompletionRequest", "Continue a text"),
+        "/v1/sweep": takes("SweepRequest", "Answer one prompt at several magnitudes"),
+        "/v1/score": takes("ScoreRequest", "Score each token of a text under a vector"),
+        "/v1/steering/validate": takes("ValidateRequest", "Say what a steering value means"),
+        "/v1/models": gives("The model, and one more for each vector"),
+        "/v1/steering/vectors": gives("The vectors that requests can name"),
+        "/v1/steering/curve": gives("What an evaluation of a vector found"),
+        "/health": gives("Whether the server is ready"),
+        "/metrics": gives("Numbers for Prometheus"),
+    });
+    axum::Json(api)
+}

@@ -1,0 +1,480 @@
+//! `/v1/chat/completions` and `/v1/completions`, as OpenAI's clients expect them, with one more field: `steering`.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::body::Bytes;
+use axum::extract;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use utoipa::ToSchema;
+
+use super::error::ApiError;
+use super::state::{Job, MOST_TEXTS, PromptInput, State, Wanted, messages};
+use super::steering::Applied;
+use super::worker::{Delta, DeltaKind, Token};
+use crate::generate::{FinishReason, GenerateOptions};
+
+/// Most tokens whose log-probabilities are told beside each token.
+const MOST_LOG_PROBS: usize = 20;
+
+/// How tokens are chosen and when a text ends: fields of both endpoints. Other fields are ignored.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+pub(super) struct Sampling {
+    /// Most tokens of the answer.
+    pub max_tokens: Option<usize>,
+    /// Newer name of `max_tokens`.
+    pub max_completion_tokens: Option<usize>,
+    /// 0 is greedy; 1 where it is left out.
+    pub temperature: Option<f64>,
+    /// Share of the probability that the likeliest tokens, which are kept, reach.
+    pub top_p: Option<f64>,
+    /// Number of the likeliest tokens that are kept.
+    pub top_k: Option<usize>,
+    /// The same seed gives the same text.
+    pub seed: Option<i64>,
+    /// A text, or up to 16 of them, that ends the answer.
+    #[schema(value_type = Option<Object>)]
+    pub stop: Option<Value>,
+    /// Number of answers.
+    pub n: Option<usize>,
+    /// What is added to the logits of tokens, by id.
+    pub logit_bias: Option<HashMap<String, f32>>,
+    /// Not supported: must be 0 or left out.
+    pub frequency_penalty: Option<f64>,
+    /// Not supported: must be 0 or left out.
+    pub presence_penalty: Option<f64>,
+    /// Whether the answer comes in pieces, as server-sent events.
+    #[serde(default)]
+    pub stream: bool,
+    /// Of a stream.
+    pub stream_options: Option<StreamOptions>,
+    /// Vectors and magnitudes: a number, a text such as "cheerful:1.5 - formal:0.5", or EasySteer's object.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub steering: Value,
+}
+
+/// Options of a stream.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+pub(super) struct StreamOptions {
+    /// Whether a last piece counts tokens.
+    #[serde(default)]
+    pub include_usage: bool,
+}
+
+/// A request for the answer to a conversation.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub(super) struct ChatRequest {
+    /// The model, or `model::vector`.
+    pub model: Option<String>,
+    /// The conversation: objects with `role` and `content`.
+    #[schema(value_type = Vec<Object>)]
+    pub messages: Vec<Value>,
+    /// Whether log-probabilities are told.
+    pub logprobs: Option<bool>,
+    /// Of how many of the likeliest tokens.
+    pub top_logprobs: Option<usize>,
+    /// Not supported: must be empty or left out.
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub tools: Option<Vec<Value>>,
+    #[serde(flatten)]
+    pub sampling: Sampling,
+}
+
+/// A request for the continuation of a text.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub(super) struct CompletionRequest {
+    /// The model, or `model::vector`.
+    pub model: Option<String>,
+    /// A text, a list of texts, or token ids.
+    #[schema(value_type = Object)]
+    pub prompt: Value,
+    /// Of how many of the likeliest tokens log-probabilities are told.
+    pub logprobs: Option<usize>,
+    /// Not supported: must be false or left out.
+    pub echo: Option<bool>,
+    #[serde(flatten)]
+    pub sampling: Sampling,
+}
+
+impl Sampling {
+    /// The options of an answer, and the texts that end it.
+    pub fn options(&self, state: &State, log_probs: Option<usize>) -> Result<(GenerateOptions, Vec<String>), ApiError> {
+        let within = |name: &str, value: Option<f64>, lowest: f64, highest: f64| match value {
+            Some(value) if !(lowest..=highest).contains(&value) => {
+                Err(ApiError::of_field(name, format!("{name} {value}: expected {lowest} to {highest}")))
+            }
+            value => Ok(value),
+        };
+        for (name, value) in [("frequency_penalty", self.frequency_penalty), ("presence_penalty", self.presence_penalty)] {
+            if value.is_some_and(|value| value != 0.0) {
+                return Err(ApiError::of_field(name, format!("{name} is not supported: leave it out")));
+            }
+        }
+        if let Some(count) = log_probs.filter(|count| *count > MOST_LOG_PROBS) {
+            let problem = format!("top_logprobs {count}: expected at most {MOST_LOG_PROBS}");
+            return Err(ApiError::of_field("top_logprobs", problem));
+        }
+        let max_new_tokens = self.max_completion_tokens.or(self.max_tokens).unwrap_or(state.default_tokens);
+        if max_new_tokens == 0 {
+            return Err(ApiError::of_field("max_tokens", "max_tokens 0: expected at least 1"));
+        }
+        let stop = match &self.stop {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::String(text)) => vec![text.clone()],
+            Some(Value::Array(texts)) if texts.len() <= 16 && texts.iter().all(Value::is_string) => {
+                texts.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+            }
+            Some(_) => return Err(ApiError::of_field("stop", "stop: expected a text or a list of at most 16 texts")),
+        };
+        let bias = |(id, bias): (&String, &f32)| match id.parse::<u32>() {
+            Ok(id) if (id as usize) < state.vocab_size && bias.abs() <= 100.0 => Ok((id, *bias)),
+            _ => Err(ApiError::of_field(
+                "logit_bias",
+                format!("logit_bias {id:?}: expected token ids with numbers from -100 to 100"),
+            )),
+        };
+        let mut logit_bias = self.logit_bias.iter().flatten().map(bias).collect::<Result<Vec<_>, _>>()?;
+        logit_bias.sort_by_key(|(id, _)| *id);
+        let options = GenerateOptions {
+            temperature: within("temperature", self.temperature, 0.0, 2.0)?.unwrap_or(1.0),
+            top_p: within("top_p", self.top_p, 0.0, 1.0)?.filter(|top_p| *top_p < 1.0),
+            top_k: self.top_k.filter(|top_k| *top_k > 0),
+            seed: self.seed.unwrap_or_else(|| now().subsec_nanos().into()) as u64,
+            eos: state.eos.clone(),
+            logit_bias,
+            top_log_probs: log_probs,
+            ..GenerateOptions::greedy(max_new_tokens)
+        };
+        Ok((options, stop))
+    }
+
+    /// As many texts of each prompt as are asked for, each with a seed of its own.
+    pub fn wanted(
+        &self,
+        state: &State,
+        prompts: &[PromptInput],
+        applied: &Applied,
+        log_probs: Option<usize>,
+    ) -> Result<Vec<Wanted>, ApiError> {
+        let (options, stop) = self.options(state, log_probs)?;
+        let n = self.n.unwrap_or(1);
+        if n == 0 || n * prompts.len() > MOST_TEXTS {
+            return Err(ApiError::of_field("n", format!("{} texts at once: expected 1 to {MOST_TEXTS}", n * prompts.len())));
+        }
+        let wanted = |(index, prompt): (usize, &PromptInput)| Wanted {
+            prompt: prompt.clone(),
+            applied: applied.clone(),
+            options: GenerateOptions { seed: options.seed.wrapping_add((index % n) as u64), ..options.clone() },
+            stop: stop.clone(),
+        };
+        Ok(prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt, n)).enumerate().map(wanted).collect())
+    }
+}
+
+/// `POST /v1/chat/completions`
+pub(super) async fn chat(extract::State(state): extract::State<Arc<State>>, headers: HeaderMap, body: Bytes) -> Response {
+    let begin = || -> Result<_, ApiError> {
+        let request: ChatRequest = State::body(&headers, &body)?;
+        if request.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
+            return Err(ApiError::of_field("tools", "tools are not supported: leave them out"));
+        }
+        let log_probs = request.logprobs.unwrap_or(false).then(|| request.top_logprobs.unwrap_or(0));
+        let applied = state.resolve(request.model.as_deref(), &request.sampling.steering)?;
+        let prompt = PromptInput::Messages(messages(&request.messages)?);
+        let job = state.submit(request.sampling.wanted(&state, &[prompt], &applied, log_probs)?)?;
+        Ok((job, Answer::new(Form::Chat, &state, applied, request.sampling)))
+    };
+    respond(begin()).await
+}
+
+/// `POST /v1/completions`
+pub(super) async fn completions(
+    extract::State(state): extract::State<Arc<State>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let begin = || -> Result<_, ApiError> {
+        let request: CompletionRequest = State::body(&headers, &body)?;
+        if request.echo == Some(true) {
+            return Err(ApiError::of_field("echo", "echo is not supported: leave it out"));
+        }
+        let applied = state.resolve(request.model.as_deref(), &request.sampling.steering)?;
+        let prompts = raw_prompts(&request.prompt)?;
+        let job = state.submit(request.sampling.wanted(&state, &prompts, &applied, request.logprobs)?)?;
+        Ok((job, Answer::new(Form::Text, &state, applied, request.sampling)))
+    };
+    respond(begin()).await
+}
+
+/// The prompts of a completion: a text, texts, token ids, or lists of these.
+fn raw_prompts(prompt: &Value) -> Result<Vec<PromptInput>, ApiError> {
+    let refused = || ApiError::of_field("prompt", "prompt: expected a text, a list of texts, or token ids");
+    let ids = |values: &[Value]| -> Option<PromptInput> {
+        let id = |value: &Value| u32::try_from(value.as_u64()?).ok();
+        values.iter().map(id).collect::<Option<Vec<u32>>>().map(PromptInput::Ids)
+    };
+    match prompt {
+        Value::String(text) => Ok(vec![PromptInput::Text(text.clone())]),
+        Value::Array(values) if values.is_empty() => Err(refused()),
+        Value::Array(values) if values.iter().all(Value::is_number) => Ok(vec![ids(values).ok_or_else(refused)?]),
+        Value::Array(values) => {
+            let one = |value: &Value| match value {
+                Value::String(text) => Some(PromptInput::Text(text.clone())),
+                Value::Array(values) => ids(values),
+                _ => None,
+            };
+            values.iter().map(one).collect::<Option<_>>().ok_or_else(refused)
+        }
+        _ => Err(refused()),
+    }
+}
+
+/// Which endpoint's form an answer has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Form {
+    Chat,
+    Text,
+}
+
+/// What all pieces of an answer say.
+struct Answer {
+    form: Form,
+    id: String,
+    created: u64,
+    model: String,
+    applied: Applied,
+    texts: usize,
+    streams: bool,
+    includes_usage: bool,
+    state: Arc<State>,
+}
+
+async fn respond(begun: Result<(Job, Answer), ApiError>) -> Response {
+    match begun {
+        Err(refusal) => refusal.into_response(),
+        Ok((job, answer)) if answer.streams => answer.stream(job).into_response(),
+        Ok((job, answer)) => {
+            answer.whole(job).await.map_or_else(IntoResponse::into_response, |body| axum::Json(body).into_response())
+        }
+    }
+}
+
+impl Answer {
+    fn new(form: Form, state: &Arc<State>, applied: Applied, sampling: Sampling) -> Self {
+        let prefix = if form == Form::Chat { "chatcmpl" } else { "cmpl" };
+        Self {
+            form,
+            id: format!("{prefix}-{:016x}{:08x}", now().as_nanos() as u64, std::process::id()),
+            created: now().as_secs(),
+            model: state.model.clone(),
+            applied,
+            texts: 0,
+            streams: sampling.stream,
+            includes_usage: sampling.stream_options.is_some_and(|options| options.include_usage),
+            state: Arc::clone(state),
+        }
+    }
+
+    /// The whole answer, when all texts have ended.
+    async fn whole(self, mut job: Job) -> Result<Value, ApiError> {
+        let mut texts: Vec<Collected> = Vec::new();
+        while let Some(delta) = job.deltas.recv().await {
+            if texts.len() <= delta.index {
+                texts.resize_with(delta.index + 1, Collected::default);
+            }
+            texts[delta.index].take(delta.kind)?;
+        }
+        if texts.iter().any(|text| text.ended.is_none()) {
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"));
+        }
+        let dose = texts.iter().find_map(|text| text.ended.as_ref().map(|(_, dose)| *dose));
+        let completion: usize = texts.iter().map(|text| text.token_ids.len()).sum();
+        let choices: Vec<Value> = texts
+            .into_iter()
+            .enumerate()
+            .map(|(index, text)| {
+                let log_probs = self.log_probs(&text.tokens);
+                let reason = text.ended.map(|(reason, _)| finish_reason(reason));
+                match self.form {
+                    Form::Chat => json!({
+                        "index": index,
+                        "message": {"role": "assistant", "content": text.text, "refusal": null},
+                        "logprobs": log_probs,
+                        "finish_reason": reason,
+                    }),
+                    Form::Text => json!({"index": index, "text": text.text, "logprobs": log_probs, "finish_reason": reason}),
+                }
+            })
+            .collect();
+        let object = if self.form == Form::Chat { "chat.completion" } else { "text_completion" };
+        let mut body = self.head(object);
+        body["choices"] = choices.into();
+        body["usage"] = usage(job.prompt_tokens, completion);
+        body["steering"] = self.applied.to_json(dose);
+        Ok(body)
+    }
+
+    /// The answer in pieces.
+    fn stream(mut self, mut job: Job) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
+        let (to, events) = tokio::sync::mpsc::channel(64);
+        tokio::spawn(async move {
+            let send = async |value: Value| to.send(Ok(Event::default().data(value.to_string()))).await.is_ok();
+            let (mut completion, mut begun) = (0, std::collections::HashSet::new());
+            while let Some(Delta { index, kind }) = job.deltas.recv().await {
+                if self.form == Form::Chat && begun.insert(index) {
+                    let first = self.piece(index, json!({"role": "assistant", "content": ""}), Value::Null, None);
+                    if !send(first).await {
+                        return;
+                    }
+                }
+                let piece = match kind {
+                    DeltaKind::Text { text, tokens } => {
+                        self.piece(index, json!({"content": text}), self.log_probs(&tokens), None)
+                    }
+                    DeltaKind::Done { reason: FinishReason::NotFinite, token_ids, .. } if token_ids.is_empty() => {
+                        send(not_finite().body()).await;
+                        return;
+                    }
+                    DeltaKind::Done { reason, dose, token_ids } => {
+                        completion += token_ids.len();
+                        self.texts += 1;
+                        let mut last = self.piece(index, json!({}), Value::Null, Some(finish_reason(reason)));
+                        last["steering"] = self.applied.to_json(Some(dose));
+                        last
+                    }
+                    DeltaKind::Failed(refusal) => {
+                        send(refusal.body()).await;
+                        return;
+                    }
+                };
+                // Where the client has gone, what it asked for is dropped with the job.
+                if !send(piece).await {
+                    return;
+                }
+            }
+            if self.includes_usage {
+                let mut last = self.head(self.piece_object());
+                last["choices"] = json!([]);
+                last["usage"] = usage(job.prompt_tokens, completion);
+                send(last).await;
+            }
+            let _ = to.send(Ok(Event::default().data("[DONE]"))).await;
+        });
+        Sse::new(ReceiverStream::new(events)).keep_alive(KeepAlive::default())
+    }
+
+    fn piece_object(&self) -> &'static str {
+        if self.form == Form::Chat { "chat.completion.chunk" } else { "text_completion" }
+    }
+
+    fn piece(&self, index: usize, delta: Value, log_probs: Value, reason: Option<&str>) -> Value {
+        let mut piece = self.head(self.piece_object());
+        let choice = match self.form {
+            Form::Chat => json!({"index": index, "delta": delta, "logprobs": log_probs, "finish_reason": reason}),
+            Form::Text => {
+                let text = delta.get("content").cloned().unwrap_or_else(|| "".into());
+                json!({"index": index, "text": text, "logprobs": log_probs, "finish_reason": reason})
+            }
+        };
+        piece["choices"] = json!([choice]);
+        piece
+    }
+
+    fn head(&self, object: &str) -> Value {
+        json!({"id": self.id, "object": object, "created": self.created, "model": self.model})
+    }
+
+    /// The log-probabilities of some tokens in the endpoint's form; null where none were asked for.
+    fn log_probs(&self, tokens: &[Token]) -> Value {
+        if tokens.iter().all(|token| token.log_probs.is_none()) {
+            return Value::Null;
+        }
+        let named = |id: u32, log_prob: f32| {
+            let text = self.state.token_text(id);
+            let bytes: Vec<u8> = text.bytes().collect();
+            json!({"token": text, "logprob": log_prob, "bytes": bytes})
+        };
+        let known = tokens.iter().filter_map(|token| token.log_probs.as_ref().map(|log_probs| (token.id, log_probs)));
+        match self.form {
+            Form::Chat => {
+                let content = known.map(|(id, log_probs)| {
+                    let mut entry = named(id, log_probs.chosen);
+                    entry["top_logprobs"] = log_probs.top.iter().map(|(id, log_prob)| named(*id, *log_prob)).collect();
+                    entry
+                });
+                json!({"content": content.collect::<Vec<Value>>(), "refusal": null})
+            }
+            Form::Text => {
+                let (mut texts, mut chosen, mut top) = (Vec::new(), Vec::new(), Vec::new());
+                for (id, log_probs) in known {
+                    texts.push(self.state.token_text(id));
+                    chosen.push(log_probs.chosen);
+                    let likeliest = log_probs.top.iter().map(|(id, log_prob)| (self.state.token_text(*id), json!(log_prob)));
+                    top.push(Value::Object(likeliest.collect()));
+                }
+                json!({"tokens": texts, "token_logprobs": chosen, "top_logprobs": top, "text_offset": null})
+            }
+        }
+    }
+}
+
+/// A text that is collected until it has ended.
+#[derive(Debug, Default)]
+pub(super) struct Collected {
+    pub text: String,
+    pub tokens: Vec<Token>,
+    pub token_ids: Vec<u32>,
+    pub ended: Option<(FinishReason, f64)>,
+}
+
+impl Collected {
+    /// Takes a piece.
+    ///
+    /// # Errors
+    /// The text failed, or ended before its first token because the logits are not finite.
+    pub fn take(&mut self, kind: DeltaKind) -> Result<(), ApiError> {
+        match kind {
+            DeltaKind::Text { text, tokens } => {
+                self.text += &text;
+                self.tokens.extend(tokens);
+            }
+            DeltaKind::Done { reason: FinishReason::NotFinite, token_ids, .. } if token_ids.is_empty() => {
+                return Err(not_finite());
+            }
+            DeltaKind::Done { reason, dose, token_ids } => (self.ended, self.token_ids) = (Some((reason, dose)), token_ids),
+            DeltaKind::Failed(refusal) => return Err(refusal),
+        }
+        Ok(())
+    }
+}
+
+/// The refusal of a magnitude at which the model has no next token.
+pub(super) fn not_finite() -> ApiError {
+    ApiError::of_field("steering", "the model's logits are not finite at this magnitude: use a smaller one")
+}
+
+/// OpenAI's names: a text whose logits became not finite was cut.
+fn finish_reason(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length | FinishReason::NotFinite => "length",
+    }
+}
+
+/// Numbers of tokens.
+pub(super) fn usage(prompt: usize, completion: usize) -> Value {
+    json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion})
+}
+
+fn now() -> std::time::Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

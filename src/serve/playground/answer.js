@@ -1,0 +1,124 @@
+// An answer beside others: its text as it streams, marked where it differs from the one at magnitude 0, and what is known of it.
+
+import { sweep } from "./api.js";
+import { doseText } from "./damage.js";
+import { h, percent, signed } from "./dom.js";
+import { emit, state } from "./state.js";
+import { differing, repetition, words } from "./words.js";
+
+/** A text of which so much repeats what was said before is called broken. */
+const MOST_REPETITION = 0.25;
+
+const ENDS = {
+  stop: "ended by itself",
+  length: "cut at the limit",
+  not_finite: "broke down: the numbers are not finite",
+  stopped: "stopped",
+};
+
+export class Answer {
+  constructor(magnitude) {
+    this.text = "";
+    this.magnitude = magnitude;
+    // aria-busy holds a screen reader back until the text is whole.
+    this.body = h("div.text", { "aria-live": "polite", dir: "auto" });
+    this.note = h("p.note");
+  }
+
+  /** Empties the answer for a new one. */
+  start(magnitude, vector) {
+    Object.assign(this, { text: "", magnitude, vector, end: null, tokens: 0, dose: NaN, busy: true });
+    this.body.setAttribute("aria-busy", "true");
+  }
+
+  /** What is said of an answer that did not get its last event. */
+  stop(reason = "stopped") {
+    if (this.busy) this.finish({ finish_reason: reason });
+  }
+
+  finish({ finish_reason, dose, tokens }) {
+    Object.assign(this, { end: finish_reason, dose, tokens: tokens ?? this.tokens, busy: false });
+    this.body.removeAttribute("aria-busy");
+  }
+
+  /** Draws the text, its marks beside `base`'s text, and the note. */
+  draw(base) {
+    let all = words(this.text);
+    let differs = [];
+    if (base && base !== this && base.text && this.text) {
+      const other = words(base.text);
+      // Of two unfinished texts only what both have can be compared.
+      const count = this.busy || base.busy ? Math.min(all.length, other.length) : Infinity;
+      differs = differing(other.slice(0, count), all.slice(0, count));
+    }
+    this.body.replaceChildren(...marked(all, differs));
+    if (this.busy) this.body.append(h("span.caret", { "aria-hidden": "true" }));
+    const parts = [
+      this.tokens && `${this.tokens} tokens`,
+      ENDS[this.end] ?? this.end,
+      Number.isFinite(this.dose) && this.magnitude !== 0 && doseText(this.dose),
+      !this.busy && differs.length && `${percent(differs.filter(Boolean).length / differs.length)} of words differ from 0`,
+    ];
+    const repeated = this.busy ? 0 : repetition(this.text);
+    const broken = repeated > MOST_REPETITION && h("strong.damage", {}, `⚠ repeats itself: ${percent(repeated)} `);
+    this.note.replaceChildren(...[broken, parts.filter(Boolean).join(" · ")].filter(Boolean));
+  }
+}
+
+/** Text nodes and marks: words that differ, side by side, are one mark. */
+function marked(all, differs) {
+  const nodes = [];
+  for (let i = 0; i < all.length;) {
+    const start = i;
+    while (i < all.length && !!differs[i] === !!differs[start]) i++;
+    const run = all.slice(start, i).join("");
+    if (!differs[start]) {
+      nodes.push(run);
+      continue;
+    }
+    const end = run.trimEnd().length;
+    nodes.push(h("mark", {}, run.slice(0, end)), run.slice(end));
+  }
+  return nodes;
+}
+
+/** Streams the answers to a conversation, each at its magnitude, and draws them as they come. */
+export async function answerAll(body, answers, magnitudes, signal) {
+  const base = answers[magnitudes.indexOf(0)];
+  answers.forEach((answer, i) => answer.start(magnitudes[i], body.vector));
+  let timer = 0;
+  let cost_ms = 0;
+  const draw = () => {
+    const begun = performance.now();
+    answers.forEach((answer) => answer.draw(base));
+    cost_ms = performance.now() - begun;
+    timer = 0;
+  };
+  draw();
+  try {
+    for await (const event of sweep({ ...body, magnitudes }, signal)) {
+      const answer = answers[event.index];
+      if (!answer) continue;
+      if (event.delta) answer.text += event.delta;
+      if (event.finish_reason) {
+        answer.finish(event);
+        if (event.dose && answer.magnitude) state.doses[body.vector] = event.dose / Math.abs(answer.magnitude);
+      }
+      // Long texts, which take long to compare, are drawn less often.
+      timer ||= setTimeout(draw, 30 + 4 * cost_ms);
+    }
+  } catch (error) {
+    if (error.name !== "AbortError") throw error;
+  } finally {
+    clearTimeout(timer);
+    answers.forEach((answer) => answer.stop());
+    draw();
+    emit("dose");
+  }
+}
+
+/** One sentence for a screen reader when all is done. */
+export const spoken = (answers) =>
+  answers
+    .map(({ magnitude, tokens, end }) => `${signed(magnitude)}: ${tokens ? `${tokens} tokens, ` : ""}${ENDS[end] ?? end}`)
+    .join("; ");

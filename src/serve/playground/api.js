@@ -1,0 +1,97 @@
+// The server: JSON there and back, streams of events, and errors as one line a reader understands.
+
+/** What the server refused, or that it is gone. */
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function request(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    dispatchEvent(new Event("server-gone"));
+    throw new Refused(0, "The server does not answer. Is bipo serve still running?");
+  }
+  if (response.ok) return response;
+  const body = await response.json().catch(() => ({}));
+  const wait = response.headers.get("Retry-After");
+  const advice = response.status === 429 ? ` Try again in ${wait ?? "a few"} s.` : "";
+  throw new Refused(response.status, sentence(body.error?.message ?? `The server answered ${response.status}`) + advice);
+}
+
+/** The server's messages are lower case and without a full stop. */
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1).replace(/[^.!?]$/, "$&.");
+
+const post = (body, signal) => ({
+  method: "POST",
+  headers: { "Content-Type": "application/json" },
+  body: JSON.stringify(body),
+  signal,
+});
+
+/** Reads JSON; null if there is none (204). */
+export async function get(path) {
+  const response = await request(path);
+  return response.status === 204 ? null : response.json();
+}
+
+export const health = () => get("/health");
+export const vectors = async () => (await get("/v1/steering/vectors")).data;
+export const score = async (body, signal) => (await request("/v1/score", post(body, signal))).json();
+
+/** Registers the bytes of a vector file under a name. */
+export const addVector = async (name, bytes) => {
+  const headers = { "Content-Type": "application/octet-stream" };
+  const path = `/v1/steering/vectors?name=${encodeURIComponent(name)}`;
+  return (await request(path, { method: "POST", headers, body: bytes })).json();
+};
+
+export const removeVector = (name) => request(`/v1/steering/vectors/${encodeURIComponent(name)}`, { method: "DELETE" });
+
+/** What `bipo eval --json` wrote for a vector; null if the server has none. */
+export async function curve(vector) {
+  try {
+    return await get(`/v1/steering/curve?vector=${encodeURIComponent(vector)}`);
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}
+
+/** Events of a sweep, as they come. */
+export async function* sweep(body, signal) {
+  const response = await request("/v1/sweep", post({ ...body, stream: true }, signal));
+  for await (const event of events(response.body)) {
+    if (event.error) throw new Refused(200, sentence(event.error.message));
+    yield event;
+  }
+}
+
+/** The JSON of each `data:` line of a stream, up to `[DONE]`. */
+async function* events(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read().catch((error) => {
+        throw error.name === "AbortError" ? error : new Refused(0, "The stream broke off. Run it again.");
+      });
+      if (done) return;
+      const lines = (rest + value).split(/\r?\n/);
+      rest = lines.pop();
+      for (const line of lines) {
+        if (!line.startsWith("data:")) continue;
+        const data = line.slice(5).trim();
+        if (data === "[DONE]") return;
+        yield JSON.parse(data);
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}

@@ -1,0 +1,217 @@
+// The view Dose and response: what a vector does and what it damages, over magnitude, from what `bipo eval --json` wrote; and the
+// texts at a magnitude.
+
+import { curve } from "./api.js";
+import { Answer, answerAll } from "./answer.js";
+import { draw } from "./chart.js";
+import { limits, subjectRows } from "./damage.js";
+import { $, colour, complain, copyButton, fixed, h, signed } from "./dom.js";
+import { chosenVector, emit, messages, on, sampling, save, state } from "./state.js";
+
+const TITLES = {
+  margin: "margin",
+  judge: "judge's score",
+  right: "pairs moved right",
+  accuracy: "prefers chosen",
+  kl: "KL divergence, nats",
+  perplexity: "perplexity",
+  repetition: "repetition",
+};
+const DAMAGE = ["kl", "perplexity", "repetition"];
+const SHARES = /^(right|wrong|accuracy|accuracy_per_token|repetition|.*\.(accuracy|matching|mc[12]|acc|acc_norm))$/;
+/** Behaviours of which bipo has held-out pairs. */
+const BUNDLED = ["cheerful", "formal", "concise"];
+/** Measures that are no effect, or say what another one says. */
+const NO_EFFECT = [...DAMAGE, "dose", "wrong", "accuracy_per_token"];
+
+const answers = [new Answer(0), new Answer(0)];
+const cards = answers.map(({ body, note }) => ({ body, note, title: h("strong.magnitude") }));
+let running = null;
+
+export function start() {
+  $("curve-file").addEventListener("change", () => $("curve-file").files[0] && read($("curve-file").files[0]));
+  const drop = $("dose");
+  drop.addEventListener("dragover", (event) => (event.preventDefault(), drop.classList.add("dragging")));
+  drop.addEventListener("dragleave", () => drop.classList.remove("dragging"));
+  drop.addEventListener("drop", (event) => {
+    event.preventDefault();
+    drop.classList.remove("dragging");
+    if (event.dataTransfer.files[0]) read(event.dataTransfer.files[0]);
+  });
+  $("effect").addEventListener("change", redraw);
+  $("texts").addEventListener("submit", (event) => (event.preventDefault(), running ? running.abort() : texts()));
+  $("copy-eval").append(copyButton(evalCommand));
+  cards.forEach(({ title, body, note }) =>
+    $("texts-there").append(h("article.answer", {}, h("header", {}, title), body, h("footer", {}, note))),
+  );
+  new ResizeObserver(() => state.view === "dose" && redraw()).observe($("chart"));
+  on("vector", fetchCurve);
+  on("view", () => state.view === "dose" && redraw());
+}
+
+async function fetchCurve() {
+  state.curve = null;
+  complain($("dose-error"), null);
+  const name = state.vector;
+  try {
+    const report = name && (await curve(name));
+    if (report && name === state.vector) accept(report, "the server");
+  } catch (error) {
+    complain($("dose-error"), error);
+  }
+  emit("curve");
+  redraw();
+}
+
+async function read(file) {
+  complain($("dose-error"), null);
+  try {
+    accept(JSON.parse(await file.text()), file.name);
+  } catch (error) {
+    const why = error instanceof SyntaxError ? "it is not JSON" : error.message;
+    complain($("dose-error"), `${file.name} was not read: ${why}. Give a file that bipo eval --json wrote.`);
+  }
+  $("curve-file").value = "";
+  emit("curve");
+  redraw();
+}
+
+function accept(report, from) {
+  const rows = Array.isArray(report?.rows) ? report.rows : [];
+  const measured = rows.filter((row) => Number.isFinite(row?.magnitude) && row.measures && typeof row.subject === "string");
+  if (!measured.length) throw new Error("it has no rows with a magnitude and measures");
+  state.curve = { report: { ...report, rows: measured }, from };
+  state.point = measured.some(({ magnitude }) => magnitude === state.point) ? state.point : null;
+}
+
+export function redraw() {
+  const has = !!state.curve;
+  $("no-curve").hidden = has;
+  $("curve").hidden = !has;
+  $("eval-command").textContent = evalCommand();
+  drawTexts();
+  if (!has || state.view !== "dose") return;
+  const { report, from } = state.curve;
+  const rows = subjectRows();
+  const names = [...new Set(report.rows.flatMap(({ measures }) => Object.keys(measures)))];
+  const effects = names.filter((name) => !NO_EFFECT.includes(name));
+  const select = $("effect");
+  if (select.dataset.names !== effects.join()) {
+    select.replaceChildren(...effects.map((name) => h("option", { value: name }, TITLES[name] ?? name)));
+    select.dataset.names = effects.join();
+  }
+  const shown = [
+    ...effects.filter((name) => name === select.value),
+    ...DAMAGE.filter((name) => name !== "repetition" && names.includes(name)),
+  ];
+  const subjects = [...new Set(report.rows.map(({ subject }) => subject))];
+  draw($("chart"), {
+    panels: shown.map((name) => panel(report.rows, subjects, name)),
+    xs: rows.map(({ magnitude }) => magnitude),
+    limits: limits(),
+    selected: state.point,
+    describe: (x) => describe(rows, x, shown),
+    onPoint: (x) => ($("readout").textContent = describe(rows, x, shown)),
+    onPick: choose,
+  });
+  $("legend").replaceChildren(
+    ...(subjects.length > 1 ? subjects.map((name, i) => h(`span.key.hue${i % 4}`, {}, name)) : []),
+  );
+  $("readout").textContent = describe(rows, state.point ?? rows.at(-1).magnitude, shown);
+  const pairs = report.settings?.dataset;
+  const of = pairs ? `, ${pairs.pairs} held-out pairs of ${pairs.name}` : "";
+  const why = limits().why && ` Hatched: damage is likely (${limits().why}).`;
+  $("curve-of").textContent = `From ${from}${of}. Shaded bands are 95 % intervals.${why}`;
+  table(rows, names);
+}
+
+function panel(rows, subjects, name) {
+  const factor = SHARES.test(name) ? 100 : 1;
+  const point = ({ magnitude, measures: { [name]: measure } }) => ({
+    x: magnitude,
+    y: factor * measure.value,
+    low: factor * measure.low,
+    high: factor * measure.high,
+  });
+  const series = subjects.map((subject) => {
+    const own = rows.filter((row) => (row.subject === subject || row.magnitude === 0) && row.measures[name]);
+    return { points: own.sort((a, b) => a.magnitude - b.magnitude).map(point) };
+  });
+  return { label: TITLES[name] ?? name, log: name === "perplexity", unit: factor === 100 ? " %" : "", series };
+}
+
+const number = (name, x) => (SHARES.test(name) ? `${fixed(100 * x, 0)} %` : fixed(x, 2, name === "margin"));
+
+function describe(rows, x, names) {
+  const { measures } = rows.find(({ magnitude }) => magnitude === x) ?? {};
+  if (!measures) return "";
+  const parts = ["dose", ...names].filter((name) => measures[name]);
+  return `At ${signed(x)}: ${parts.map((name) => `${(TITLES[name] ?? name).split(",")[0]} ${number(name, measures[name].value)}`).join(", ")}`;
+}
+
+function table(rows, names) {
+  const titles = names.map((name) => h("th", { scope: "col" }, (TITLES[name] ?? name.replaceAll("_", " ")).split(",")[0]));
+  const line = ({ magnitude, measures }) =>
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, signed(magnitude)),
+      names.map((name) => h("td", {}, number(name, measures[name]?.value))),
+    );
+  $("curve-table").replaceChildren(
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "magnitude"), titles)),
+    h("tbody", {}, rows.map(line)),
+  );
+}
+
+function choose(x) {
+  state.point = x;
+  save();
+  redraw();
+  // The strip that was chosen was drawn anew: it keeps the focus.
+  $("chart").querySelector(".strip.selected")?.focus({ preventScroll: true });
+  texts();
+}
+
+/** The texts at the chosen magnitude, beside the untouched model's. */
+async function texts() {
+  running?.abort();
+  complain($("texts-error"), null);
+  if (!chosenVector()) return complain($("texts-error"), "Add a vector first: there is nothing to steer with.");
+  const own = (running = new AbortController());
+  const count = state.point === 0 ? 1 : 2;
+  drawTexts();
+  $("texts-status").textContent = `Answering at ${signed(state.point)}`;
+  const question = $("texts-question").value.trim() || $("texts-question").placeholder;
+  const body = { messages: messages(question).slice(-1), vector: state.vector, ...sampling() };
+  try {
+    await answerAll(body, answers.slice(0, count), [0, state.point].slice(0, count), own.signal);
+    $("texts-status").textContent = "";
+  } catch (error) {
+    complain($("texts-error"), error);
+  }
+  if (running === own) running = null;
+  drawTexts();
+}
+
+function drawTexts() {
+  const { point } = state;
+  $("texts").hidden = !state.curve;
+  for (const name of ["texts-ask", "texts-there"]) $(name).hidden = point === null;
+  $("texts-hint").hidden = point !== null;
+  $("texts-title").textContent =
+    point === null ? "Read the texts at a magnitude" : point === 0 ? "The text at 0" : `The texts at 0 and ${signed(point)}`;
+  $("texts-run").textContent = running ? "Stop" : answers[0].text ? "Run again" : "Show";
+  [...$("texts-there").children].forEach((card, i) => {
+    const magnitude = [0, point ?? 0][i];
+    card.hidden = i === 1 && point === 0;
+    cards[i].title.textContent = signed(magnitude);
+    colour(card, magnitude, Math.abs(point) || 1);
+  });
+}
+
+function evalCommand() {
+  const name = state.vector || "cheerful";
+  const pairs = BUNDLED.includes(name) ? `${name}-heldout` : "held-out.csv";
+  return `bipo eval --model ${state.model || "smollm2"} --vector ${name}.safetensors --dataset ${pairs} --magnitudes=-2..2:0.5 --json > ${name}.json`;
+}

@@ -1,0 +1,139 @@
+// The view Export: the request of the view Compare for other programs, and a link that opens the page as it is.
+
+import { $, copyButton, h, signed } from "./dom.js";
+import { address, messages, on, sampling, state } from "./state.js";
+
+export function start() {
+  on("view", () => state.view === "export" && draw());
+  on("vector", () => state.view === "export" && draw());
+  $("export-magnitude").addEventListener("change", draw);
+  $("link").append(copyButton(address, "Copy the link"));
+}
+
+export function draw() {
+  const select = $("export-magnitude");
+  const kept = select.value;
+  const options = state.magnitudes.map((magnitude) => h("option", { value: magnitude }, signed(magnitude)));
+  select.replaceChildren(...options);
+  select.value = state.magnitudes.map(String).includes(kept) ? kept : Math.max(...state.magnitudes);
+  const request = {
+    question: state.question || "How was your day?",
+    magnitude: Number(select.value),
+    vector: state.vector || "cheerful",
+  };
+  $("exports").replaceChildren(...[curl, python, steer, llamaCpp, easySteer].map((form) => card(form(request))));
+  $("link-text").textContent = address();
+}
+
+const card = ({ title, note, code }) =>
+  h(
+    "article.export",
+    {},
+    h(
+      "header",
+      {},
+      h("h3", {}, title),
+      copyButton(() => code),
+    ),
+    h("p.muted", {}, note),
+    h("pre", { tabindex: 0 }, h("code", {}, code)),
+  );
+
+/** An argument as a POSIX shell reads it. */
+const quote = (text) => (/^[\w.\/:,+@%=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+/** JSON on one line. */
+const json = (value) => JSON.stringify(value, null, 1).replace(/\n\s*/g, " ");
+/** JSON with a line a field, and a line an element where a field is a list of objects. */
+const lines = (value) => {
+  const list = (items) => `[\n${items.map((item) => `    ${json(item)}`).join(",\n")}\n  ]`;
+  const field = ([name, value]) => `  ${json(name)}: ${value[0]?.role ? list(value) : json(value)}`;
+  return `{\n${Object.entries(value).map(field).join(",\n")}\n}`;
+};
+
+function curl({ question }) {
+  const body = {
+    messages: messages(question),
+    vector: state.vector,
+    magnitudes: state.magnitudes,
+    ...sampling(),
+    stream: true,
+  };
+  return {
+    title: "curl",
+    note: 'What this page asks for: all magnitudes in one stream. If the server has a key, add -H "Authorization: Bearer $BIPO_API_KEY".',
+    code: `curl -N ${location.origin}/v1/sweep \\\n  -H 'Content-Type: application/json' \\\n  -d ${quote(lines(body))}`,
+  };
+}
+
+function python({ question, vector }) {
+  const { max_tokens, temperature, top_p, seed } = sampling();
+  return {
+    title: "Python, openai",
+    note: "Any OpenAI client works: steering is one more field of the request.",
+    code: `import os
+from openai import OpenAI
+
+key = os.environ.get("BIPO_API_KEY", "none")
+client = OpenAI(base_url="${location.origin}/v1", api_key=key)
+messages = [
+${messages(question)
+  .map((message) => `    ${json(message)},`)
+  .join("\n")}
+]
+for magnitude in [${state.magnitudes.join(", ")}]:
+    steering = {"vectors": [{"source": ${json(vector)}, "scale": magnitude}]}
+    answer = client.chat.completions.create(
+        model=${json(state.model || "smollm2")}, messages=messages,
+        max_tokens=${max_tokens}, temperature=${temperature}, top_p=${top_p}, seed=${seed},
+        extra_body={"steering": steering},
+    )
+    print(magnitude, answer.choices[0].message.content)`,
+  };
+}
+
+function steer({ question, vector }) {
+  const { max_tokens, temperature, top_p, seed } = sampling();
+  const system = state.settings.system ? ["--system", quote(state.settings.system)] : [];
+  const sample =
+    temperature > 0 ? ["--temperature", temperature, ...(top_p < 1 ? ["--top-p", top_p] : []), "--seed", seed] : [];
+  const code = [
+    ["bipo steer", "--model", quote(state.model || "smollm2"), "--vector", quote(`${vector}.safetensors`)],
+    [`--magnitudes=${state.magnitudes.join(",")}`, "--max-new-tokens", max_tokens, ...sample],
+    [...system, "--prompt", quote(question)],
+  ];
+  const earlier = state.history.length ? " It takes one prompt: the earlier turns are left out." : "";
+  return {
+    title: "bipo steer",
+    note: `The same without a server, from the vector's file.${earlier}`,
+    code: code.map((words) => words.join(" ")).join(" \\\n  "),
+  };
+}
+
+function llamaCpp({ question, vector, magnitude }) {
+  const { max_tokens, temperature, top_p, seed } = sampling();
+  const system = state.settings.system ? `-sys ${quote(state.settings.system)} ` : "";
+  const sample = temperature > 0 ? `--temp ${temperature} --top-p ${top_p} --seed ${seed}` : "--temp 0";
+  const earlier = state.history.length ? " The earlier turns are left out." : "";
+  return {
+    title: "llama.cpp",
+    note: `One magnitude for the whole process, at every token.${earlier}`,
+    code: `bipo convert ${quote(`${vector}.safetensors`)} ${quote(`${vector}.gguf`)}
+llama-cli -m model.gguf --control-vector-scaled ${quote(`${vector}.gguf:${magnitude}`)} \\
+  -n ${max_tokens} ${sample} -st ${system}-p ${quote(question)}`,
+  };
+}
+
+function easySteer({ question, vector, magnitude }) {
+  const one = {
+    source: `${vector}.gguf`,
+    algorithm: "direct",
+    scale: magnitude,
+    apply: { prompt: "all", generation: "all" },
+  };
+  const body = { model: "MODEL", messages: messages(question), ...sampling(), steering: { vectors: [one] } };
+  return {
+    title: "EasySteer",
+    note: "The body of a chat completion for EasySteer's server (vLLM), with the vector as a .gguf file.",
+    code: lines(body),
+  };
+}

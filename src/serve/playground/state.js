@@ -1,0 +1,112 @@
+// What the page shows: one object, kept in the address behind the #, so that a reload or a link opens the same view. Texts of
+// answers are in it only where the conversation goes on from them.
+
+export const DEFAULTS = { temperature: 0, top_p: 1, max_tokens: 128, seed: 0, system: "" };
+
+export const state = {
+  view: "compare",
+  /** Name of the chosen vector. */
+  vector: "",
+  /** Magnitudes side by side, ascending. 0 is always among them. */
+  magnitudes: [-2, 0, 2],
+  settings: { ...DEFAULTS },
+  /** Turns that the conversation went on from: what was asked, the answer, its magnitude. */
+  history: [],
+  /** The question that was asked last, or is being typed. */
+  question: "",
+  score: { text: "", by: "projection", magnitude: 1 },
+  /** The magnitude chosen in the curve. */
+  point: null,
+
+  // What follows is not in the address.
+  model: "",
+  vectors: [],
+  /** `{ report, from }` of the chosen vector's curve, or null. */
+  curve: null,
+  /** Dose of magnitude 1 by the name of a vector, as soon as an answer told it. */
+  doses: {},
+};
+
+const listeners = {};
+/** Calls `listener` when `name` (view, vectors, vector, curve, dose) changes. */
+export const on = (name, listener) => (listeners[name] ??= []).push(listener);
+export const emit = (name) => (listeners[name] ?? []).forEach((listener) => listener());
+
+export const chosenVector = () => state.vectors.find((vector) => vector.name === state.vector);
+
+/** The conversation as the server takes it, up to a question. */
+export function messages(question) {
+  const turns = state.history.flatMap(({ asked, answer }) => [message("user", asked), message("assistant", answer)]);
+  const system = state.settings.system ? [message("system", state.settings.system)] : [];
+  return [...system, ...turns, message("user", question)];
+}
+const message = (role, content) => ({ role, content });
+
+/** The fields that say how an answer is sampled. */
+export const sampling = ({ max_tokens, temperature, top_p, seed } = state.settings) => ({
+  max_tokens,
+  temperature,
+  top_p,
+  seed,
+});
+
+/** A vector at a magnitude, as a request's `steering` field. */
+export const steering = (magnitude) => ({ vectors: [{ source: state.vector, scale: magnitude }] });
+
+let timer = 0;
+/** Writes the state into the address soon: browsers limit how often that is done. */
+export function save() {
+  clearTimeout(timer);
+  timer = setTimeout(address, 250);
+}
+
+/** Writes the state behind the # of the address, and returns the address. */
+export function address() {
+  clearTimeout(timer);
+  const fields = new URLSearchParams({ view: state.view });
+  const put = (name, value, usual) => value !== usual && value !== null && fields.set(name, value);
+  put("vector", state.vector, "");
+  put("m", state.magnitudes.join(","), "-2,0,2");
+  for (const [name, usual] of Object.entries(DEFAULTS)) put(name, state.settings[name], usual);
+  put("question", state.question, "");
+  put("history", JSON.stringify(state.history), "[]");
+  put("text", state.score.text, "");
+  put("by", state.score.by, "projection");
+  put("score_m", state.score.magnitude, 1);
+  put("point", state.point, null);
+  history.replaceState(null, "", `#${fields}`);
+  return location.href;
+}
+
+/** Reads the state from the address. What is not valid there stays as it was. */
+export function load() {
+  const fields = new URLSearchParams(location.hash.slice(1));
+  const number = (name, usual) =>
+    fields.has(name) && Number.isFinite(Number(fields.get(name))) ? Number(fields.get(name)) : usual;
+  const text = (name, usual) => fields.get(name) ?? usual;
+  state.view = ["compare", "dose", "monitor", "export"].find((view) => view === fields.get("view")) ?? state.view;
+  state.vector = text("vector", state.vector);
+  const listed = text("m", "-2,0,2").split(",").map(Number).filter(Number.isFinite);
+  state.magnitudes = [...new Set([...listed, 0])].sort((a, b) => a - b).slice(0, 5);
+  if (!state.magnitudes.includes(0)) state.magnitudes.splice(-1, 1, 0);
+  if (state.magnitudes.length < 2) state.magnitudes.push(2);
+  for (const [name, usual] of Object.entries(DEFAULTS)) {
+    state.settings[name] = name === "system" ? text(name, usual) : number(name, usual);
+  }
+  state.question = text("question", "");
+  state.history = turns(text("history", "[]"));
+  state.score.text = text("text", state.score.text);
+  state.score.by = text("by", "projection") === "change" ? "change" : "projection";
+  state.score.magnitude = number("score_m", 1);
+  state.point = number("point", null);
+}
+
+function turns(json) {
+  try {
+    const isTurn = ({ asked, answer, magnitude }) =>
+      typeof asked === "string" && typeof answer === "string" && Number.isFinite(magnitude);
+    return JSON.parse(json).filter(isTurn);
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,196 @@
+//! What the handlers share: the model's name and limits, the vectors, the way to the worker, and how a request becomes work.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, RwLock};
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode, header};
+use candle_core::Device;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::error::ApiError;
+use super::steering::{Applied, Registry};
+use super::worker::{Delta, Generate, Load, Work};
+use crate::data::Message;
+use crate::generate::{GenerateOptions, Request};
+use crate::text::tokens::{EncodedPrompt, TextEncoder};
+
+/// Most texts that a request may ask for.
+pub(super) const MOST_TEXTS: usize = 16;
+
+/// The state of a server.
+pub(super) struct State {
+    /// As clients name the model.
+    pub model: String,
+    pub vocab_size: usize,
+    pub eos: Vec<u32>,
+    /// Tokens of the longest sequence that the engine takes.
+    pub context: usize,
+    pub hidden_size: usize,
+    pub blocks: usize,
+    pub device: Device,
+    /// Texts under way at most, and texts that may wait.
+    pub slots: usize,
+    pub queue: usize,
+    /// Tokens of an answer where the request does not say.
+    pub default_tokens: usize,
+    pub key: Option<String>,
+    /// Names of the machine that a browser may use for it; any where a key is asked for.
+    pub hosts: Option<Vec<String>>,
+    pub registry: RwLock<Registry>,
+    /// What `bipo eval --json` wrote, by the vector's name.
+    pub curves: Vec<(String, Value)>,
+    pub encoder: Mutex<TextEncoder>,
+    /// The tokenizer's BOS, in front of a raw prompt.
+    pub bos: Option<u32>,
+    pub work: Mutex<Sender<Work>>,
+    pub load: Arc<Load>,
+    pub stops: Arc<AtomicBool>,
+    pub started: u64,
+    pub metrics: metrics_exporter_prometheus::PrometheusHandle,
+}
+
+/// A prompt as a request gives it.
+#[derive(Debug, Clone)]
+pub(super) enum PromptInput {
+    Messages(Vec<Message>),
+    Text(String),
+    Ids(Vec<u32>),
+}
+
+/// Texts whose deltas come through one channel.
+pub(super) struct Job {
+    pub deltas: mpsc::UnboundedReceiver<Delta>,
+    pub prompt_tokens: usize,
+}
+
+/// One text of a job.
+pub(super) struct Wanted {
+    pub prompt: PromptInput,
+    pub applied: Applied,
+    pub options: GenerateOptions,
+    pub stop: Vec<String>,
+}
+
+impl State {
+    /// Parses a JSON body. Browsers of other pages cannot send this content type without being allowed to.
+    pub fn body<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> Result<T, ApiError> {
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if !kind.trim_start().to_ascii_lowercase().starts_with("application/json") {
+            let problem = "the body must be JSON: send the header content-type: application/json";
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, problem));
+        }
+        serde_json::from_slice(bytes)
+            .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, format!("the request's JSON: {error}")))
+    }
+
+    /// The vectors, for reading.
+    pub fn registry(&self) -> std::sync::RwLockReadGuard<'_, Registry> {
+        self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What `steering` means where the request names `model`: `model::vector` makes a vector the default, at magnitude 1.
+    pub fn resolve(&self, model: Option<&str>, steering: &Value) -> Result<Applied, ApiError> {
+        let vector = model.and_then(|model| model.split_once("::")).map(|(_, vector)| vector);
+        self.registry().resolve(steering, vector, &self.device)
+    }
+
+    /// Token ids of a prompt, with the words that the vectors are added at.
+    pub fn encode(&self, prompt: &PromptInput, applied: &Applied) -> Result<EncodedPrompt, ApiError> {
+        let mut encoder = self.encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match prompt {
+            PromptInput::Messages(messages) => {
+                encoder.tell_places(applied.spans, applied.positions.ends());
+                Ok(encoder.encode_prompt(messages)?)
+            }
+            PromptInput::Text(text) => {
+                let ids = self.bos.into_iter().chain(encoder.encode_text(text)?).collect();
+                Ok(EncodedPrompt { ids, spans: None })
+            }
+            PromptInput::Ids(ids) => match ids.iter().find(|id| **id as usize >= self.vocab_size) {
+                Some(id) => {
+                    Err(ApiError::of_field("prompt", format!("token {id} is not one of the model's {}", self.vocab_size)))
+                }
+                None => Ok(EncodedPrompt { ids: ids.clone(), spans: None }),
+            },
+        }
+    }
+
+    /// The text of a token.
+    pub fn token_text(&self, id: u32) -> String {
+        let encoder = self.encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        encoder.decode(&[id], false).unwrap_or_default()
+    }
+
+    /// Hands texts to the worker.
+    ///
+    /// # Errors
+    /// A prompt does not fit, too many texts wait already, or the server is stopping.
+    pub fn submit(&self, wanted: Vec<Wanted>) -> Result<Job, ApiError> {
+        if wanted.len() > MOST_TEXTS {
+            let problem = format!("{} texts at once: ask for at most {MOST_TEXTS}", wanted.len());
+            return Err(ApiError::of_field("n", problem));
+        }
+        let (to, deltas) = mpsc::unbounded_channel();
+        let (mut work, mut prompt_tokens) = (Vec::new(), 0);
+        for (index, Wanted { prompt, applied, mut options, stop }) in wanted.into_iter().enumerate() {
+            let encoded = self.encode(&prompt, &applied)?;
+            let tokens = encoded.ids.len();
+            if tokens >= self.context {
+                let problem = format!("the prompt has {tokens} tokens, but this server takes {}: shorten it", self.context);
+                return Err(ApiError::of_field("messages", problem));
+            }
+            options.max_new_tokens = options.max_new_tokens.min(self.context - tokens);
+            options.positions = applied.positions;
+            let request = Request::new(&encoded, &applied.steering, applied.magnitude, &options);
+            prompt_tokens += tokens;
+            work.push(Work::Generate(Box::new(Generate { request, stop, index, to: to.clone() })));
+        }
+        if self.stops.load(Ordering::SeqCst) {
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"));
+        }
+        let before = self.load.texts.fetch_add(work.len(), Ordering::SeqCst);
+        if before > 0 && before + work.len() > self.slots + self.queue {
+            self.load.texts.fetch_sub(work.len(), Ordering::SeqCst);
+            metrics::counter!("bipo_rejected_requests_total").increment(1);
+            return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many texts wait already: try again in a moment"));
+        }
+        work.into_iter().try_for_each(|work| self.send(work))?;
+        Ok(Job { deltas, prompt_tokens })
+    }
+
+    /// Hands work to the worker.
+    pub fn send(&self, work: Work) -> Result<(), ApiError> {
+        let sender = self.work.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        sender.send(work).map_err(|_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"))
+    }
+}
+
+/// Messages as OpenAI's clients send them: a content is a text or a list of text parts.
+pub(super) fn messages(values: &[Value]) -> Result<Vec<Message>, ApiError> {
+    if values.is_empty() {
+        return Err(ApiError::of_field("messages", "messages: expected at least one"));
+    }
+    let message = |(index, value): (usize, &Value)| -> Result<Message, ApiError> {
+        let refused = |what: &str| ApiError::of_field("messages", format!("messages[{index}]: {what}"));
+        let role =
+            value.get("role").and_then(Value::as_str).ok_or_else(|| refused("expected an object with role and content"))?;
+        // OpenAI's newer name of the system role.
+        let role = if role == "developer" { "system" } else { role };
+        let content = match value.get("content") {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Array(parts)) => {
+                let text = |part: &Value| part.get("text").and_then(Value::as_str).map(str::to_owned);
+                let texts: Option<Vec<String>> = parts.iter().map(text).collect();
+                texts.ok_or_else(|| refused("only parts of type text are understood"))?.concat()
+            }
+            Some(Value::Null) | None if role == "assistant" => String::new(),
+            _ => return Err(refused("content must be a text, or a list of parts of type text")),
+        };
+        Ok(Message::new(role, content))
+    };
+    values.iter().enumerate().map(message).collect()
+}

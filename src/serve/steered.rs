@@ -1,0 +1,299 @@
+//! The endpoints that only bipo has: vectors, what a `steering` value means, a sweep of magnitudes, and scores of tokens.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{self, Query};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::ReceiverStream;
+use utoipa::ToSchema;
+
+use super::error::ApiError;
+use super::openai::{Collected, Sampling, not_finite, usage};
+use super::state::{Job, MOST_TEXTS, PromptInput, State, Wanted, messages};
+use super::steering::Applied;
+use super::worker::{Delta, DeltaKind, Score, Work};
+use crate::generate::FinishReason;
+use crate::steering::vector::VectorFile;
+
+/// The name of a vector in an address.
+#[derive(Debug, Deserialize)]
+pub(super) struct Named {
+    name: Option<String>,
+    vector: Option<String>,
+}
+
+/// `GET /v1/steering/vectors`
+pub(super) async fn list(extract::State(state): extract::State<Arc<State>>) -> axum::Json<Value> {
+    let registry = state.registry();
+    let vectors: Vec<Value> = registry.iter().enumerate().map(|(index, vector)| vector.to_json(index == 0)).collect();
+    axum::Json(json!({"object": "list", "data": vectors}))
+}
+
+/// `POST /v1/steering/vectors?name=NAME`, the bytes of a vector file of any format.
+pub(super) async fn register(
+    extract::State(state): extract::State<Arc<State>>,
+    Query(named): Query<Named>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let name = named.name.ok_or_else(|| ApiError::of_field("name", "the address needs ?name=NAME"))?;
+    // A form of another page could not send this content type without being allowed to.
+    let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind != "application/octet-stream" {
+        let problem = "send the file's bytes with the header content-type: application/octet-stream";
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, problem));
+    }
+    let stored = tempfile::NamedTempFile::new().and_then(|file| std::fs::write(file.path(), &body).map(|()| file));
+    let stored = stored.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the server has no room for the file"))?;
+    let file = VectorFile::read(stored.path())?;
+    file.check_finite()?;
+    let sha256 = file.sha256.clone();
+    let vector = file.at(None)?;
+    vector.check_model(state.hidden_size, state.blocks)?;
+    let mut registry = state.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let registered = registry.add(&name, vector, sha256, &state.device)?;
+    let is_default = registry.iter().next().is_some_and(|first| first.name == registered.name);
+    Ok((StatusCode::CREATED, axum::Json(registered.to_json(is_default))).into_response())
+}
+
+/// `DELETE /v1/steering/vectors/NAME`
+pub(super) async fn remove(
+    extract::State(state): extract::State<Arc<State>>,
+    extract::Path(name): extract::Path<String>,
+) -> Result<axum::Json<Value>, ApiError> {
+    let mut registry = state.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match registry.remove(&name) {
+        true => Ok(axum::Json(json!({"name": name, "deleted": true}))),
+        false => Err(ApiError::not_found(format!("no vector {name:?}"))),
+    }
+}
+
+/// A `steering` value to check.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct ValidateRequest {
+    /// As in the other requests.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    steering: Value,
+}
+
+/// `POST /v1/steering/validate`
+pub(super) async fn validate(
+    extract::State(state): extract::State<Arc<State>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<axum::Json<Value>, ApiError> {
+    let request: ValidateRequest = State::body(&headers, &body)?;
+    Ok(axum::Json(match state.resolve(None, &request.steering) {
+        Ok(applied) => {
+            let mut found = applied.to_json(None);
+            found["valid"] = true.into();
+            found["expression"] = applied.expression().into();
+            found
+        }
+        Err(refusal) => {
+            let mut found = refusal.body();
+            found["valid"] = false.into();
+            found
+        }
+    }))
+}
+
+/// `GET /v1/steering/curve?vector=NAME`: what `bipo eval --json` wrote for a vector; no content where the server has none.
+pub(super) async fn curve(
+    extract::State(state): extract::State<Arc<State>>,
+    Query(named): Query<Named>,
+) -> Result<Response, ApiError> {
+    let name = state.registry().chosen(named.vector.as_deref())?.name.clone();
+    Ok(match state.curves.iter().find(|(of, _)| *of == name) {
+        Some((_, curve)) => axum::Json(curve.clone()).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
+/// One prompt at several magnitudes.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct SweepRequest {
+    /// A conversation.
+    #[schema(value_type = Option<Vec<Object>>)]
+    messages: Option<Vec<Value>>,
+    /// Or one question.
+    prompt: Option<String>,
+    /// The vector that the magnitudes multiply; the default one where neither this nor `steering` is given.
+    vector: Option<String>,
+    /// At most 16.
+    magnitudes: Vec<f32>,
+    #[serde(flatten)]
+    sampling: Sampling,
+}
+
+/// `POST /v1/sweep`
+pub(super) async fn sweep(extract::State(state): extract::State<Arc<State>>, headers: HeaderMap, body: Bytes) -> Response {
+    let begin = || -> Result<_, ApiError> {
+        let request: SweepRequest = State::body(&headers, &body)?;
+        let magnitudes = request.magnitudes.clone();
+        if magnitudes.is_empty() || magnitudes.len() > MOST_TEXTS || magnitudes.iter().any(|m| !m.is_finite()) {
+            return Err(ApiError::of_field("magnitudes", format!("magnitudes: expected 1 to {MOST_TEXTS} numbers")));
+        }
+        let unit = applied_of(&state, request.vector.as_deref(), &request.sampling.steering)?;
+        let prompt = prompt_of(request.messages.as_deref(), request.prompt.as_deref())?;
+        let (options, stop) = request.sampling.options(&state, None)?;
+        let wanted = magnitudes.iter().map(|magnitude| Wanted {
+            prompt: prompt.clone(),
+            applied: unit.times(*magnitude),
+            options: options.clone(),
+            stop: stop.clone(),
+        });
+        let job = state.submit(wanted.collect())?;
+        Ok((job, magnitudes, request.sampling.stream))
+    };
+    match begin() {
+        Err(refusal) => refusal.into_response(),
+        Ok((job, magnitudes, true)) => stream_sweep(job, magnitudes).into_response(),
+        Ok((job, magnitudes, false)) => whole_sweep(job, &magnitudes, &state.model)
+            .await
+            .map_or_else(IntoResponse::into_response, IntoResponse::into_response),
+    }
+}
+
+/// The conversation of a request: its messages, or one question.
+fn prompt_of(conversation: Option<&[Value]>, prompt: Option<&str>) -> Result<PromptInput, ApiError> {
+    match (conversation, prompt) {
+        (Some(values), None) => Ok(PromptInput::Messages(messages(values)?)),
+        (None, Some(text)) => Ok(PromptInput::Messages(vec![crate::data::Message::new("user", text)])),
+        _ => Err(ApiError::of_field("messages", "give messages or prompt, one of the two")),
+    }
+}
+
+async fn whole_sweep(mut job: Job, magnitudes: &[f32], model: &str) -> Result<axum::Json<Value>, ApiError> {
+    let mut texts: Vec<Collected> = magnitudes.iter().map(|_| Collected::default()).collect();
+    while let Some(Delta { index, kind }) = job.deltas.recv().await {
+        let not_finite = |refusal: &ApiError| *refusal == not_finite();
+        // One magnitude that is too large costs no other its text.
+        match texts[index].take(kind) {
+            Err(refusal) if not_finite(&refusal) => texts[index].ended = Some((FinishReason::NotFinite, f64::NAN)),
+            taken => taken?,
+        }
+    }
+    let completion = texts.iter().map(|text| text.token_ids.len()).sum();
+    let result = |(index, (text, magnitude)): (usize, (&Collected, &f32))| {
+        let (reason, dose) = text.ended.unwrap_or((FinishReason::Length, f64::NAN));
+        json!({
+            "index": index,
+            "magnitude": magnitude,
+            "text": text.text,
+            "finish_reason": reason,
+            "dose": Some(dose).filter(|dose| dose.is_finite()),
+            "token_ids": text.token_ids,
+        })
+    };
+    let results: Vec<Value> = texts.iter().zip(magnitudes).enumerate().map(result).collect();
+    let prompt = job.prompt_tokens / magnitudes.len();
+    Ok(axum::Json(json!({"object": "sweep", "model": model, "results": results, "usage": usage(prompt, completion)})))
+}
+
+fn stream_sweep(mut job: Job, magnitudes: Vec<f32>) -> Response {
+    let (to, events) = tokio::sync::mpsc::channel::<Result<Event, Infallible>>(64);
+    tokio::spawn(async move {
+        let send = async |value: Value| to.send(Ok(Event::default().data(value.to_string()))).await.is_ok();
+        let mut completion = 0;
+        while let Some(Delta { index, kind }) = job.deltas.recv().await {
+            let magnitude = magnitudes[index];
+            let event = match kind {
+                DeltaKind::Text { text, .. } => json!({"index": index, "magnitude": magnitude, "delta": text}),
+                DeltaKind::Done { reason, dose, token_ids } => {
+                    completion += token_ids.len();
+                    let dose = Some(dose).filter(|dose| dose.is_finite());
+                    json!({"index": index, "magnitude": magnitude, "finish_reason": reason, "dose": dose, "tokens": token_ids.len()})
+                }
+                DeltaKind::Failed(refusal) => {
+                    send(refusal.body()).await;
+                    return;
+                }
+            };
+            // Where the client has gone, what it asked for is dropped with the job.
+            if !send(event).await {
+                return;
+            }
+        }
+        send(json!({"usage": usage(job.prompt_tokens / magnitudes.len(), completion)})).await;
+        let _ = to.send(Ok(Event::default().data("[DONE]"))).await;
+    });
+    Sse::new(ReceiverStream::new(events)).keep_alive(KeepAlive::default()).into_response()
+}
+
+/// A text to score token by token.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct ScoreRequest {
+    /// A plain text.
+    text: Option<String>,
+    /// Or a conversation, with the template's tokens.
+    #[schema(value_type = Option<Vec<Object>>)]
+    messages: Option<Vec<Value>>,
+    /// The vector, at magnitude 1; the default one where neither this nor `steering` is given.
+    vector: Option<String>,
+    /// Vectors with magnitudes.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    steering: Value,
+}
+
+/// `POST /v1/score`
+pub(super) async fn score(
+    extract::State(state): extract::State<Arc<State>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<axum::Json<Value>, ApiError> {
+    let request: ScoreRequest = State::body(&headers, &body)?;
+    let applied = applied_of(&state, request.vector.as_deref(), &request.steering)?;
+    let prompt = match (request.text, request.messages) {
+        (Some(text), None) => PromptInput::Text(text),
+        (None, Some(values)) => PromptInput::Messages(messages(&values)?),
+        _ => return Err(ApiError::of_field("text", "give text or messages, one of the two")),
+    };
+    let ids = state.encode(&prompt, &applied)?.ids;
+    if ids.is_empty() || ids.len() > state.context {
+        let problem = format!("the text has {} tokens: expected 1 to {}", ids.len(), state.context);
+        return Err(ApiError::of_field("text", problem));
+    }
+    let (to, scores) = oneshot::channel();
+    state.send(Work::Score(Box::new(Score { ids, applied: applied.clone(), to })))?;
+    let scores = scores.await.map_err(|_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"))??;
+    let tokens: Vec<Value> = scores
+        .iter()
+        .map(|score| {
+            let mut token = json!(score);
+            token["text"] = state.token_text(score.id).into();
+            token
+        })
+        .collect();
+    let first = applied.parts.first();
+    Ok(axum::Json(json!({
+        "object": "score",
+        "model": state.model,
+        "vector": first.map(|(name, _, _)| name),
+        "layer": applied.steering.lowest(),
+        "magnitude": first.map_or(0.0, |(_, magnitude, _)| *magnitude),
+        "tokens": tokens,
+    })))
+}
+
+/// The vector of a request that names one by `vector` or by `steering`.
+fn applied_of(state: &State, vector: Option<&str>, steering: &Value) -> Result<Applied, ApiError> {
+    match (vector, steering) {
+        (Some(_), steering) if !steering.is_null() => Err(ApiError::of_field("steering", "give vector or steering, not both")),
+        (vector, Value::Null) => {
+            let registry = state.registry();
+            let name = registry.chosen(vector)?.name.clone();
+            registry.apply(&[(name, 1.0)], &state.device)
+        }
+        (_, steering) => state.resolve(None, steering),
+    }
+}

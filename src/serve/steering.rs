@@ -1,0 +1,297 @@
+//! The vectors that requests can name, and the field `steering` of a request: a number, an expression, or EasySteer's object.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::Device;
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use crate::steering::Steering;
+use crate::steering::positions::Positions;
+use crate::steering::vector::SteeringVector;
+use crate::text::spans::Spans;
+use crate::{Error, Result};
+
+/// Vectors by name. The first that was registered is the default.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    vectors: Vec<Registered>,
+}
+
+/// A vector that requests can name.
+#[derive(Debug, Clone)]
+pub(super) struct Registered {
+    pub name: String,
+    pub vector: Arc<SteeringVector>,
+    /// SHA-256 of its file.
+    pub sha256: String,
+    steering: Arc<Steering>,
+}
+
+/// What is applied to one request.
+#[derive(Debug, Clone)]
+pub(super) struct Applied {
+    /// The vectors with their magnitudes.
+    pub parts: Vec<(String, f32, Vec<usize>)>,
+    pub steering: Arc<Steering>,
+    /// Factor of `steering`.
+    pub magnitude: f32,
+    pub positions: Positions,
+    pub spans: Option<Spans>,
+}
+
+impl Applied {
+    /// As an answer repeats it.
+    pub fn to_json(&self, dose: Option<f64>) -> Value {
+        let part = |(vector, magnitude, layers): &(String, f32, Vec<usize>)| json!({"vector": vector, "magnitude": magnitude, "layers": layers});
+        let parts: Vec<Value> = self.parts.iter().map(part).collect();
+        json!({"applied": parts, "dose": dose.filter(|dose| dose.is_finite())})
+    }
+
+    /// The same vectors, each times `factor`.
+    pub fn times(&self, factor: f32) -> Self {
+        let parts = self.parts.iter().map(|(name, m, layers)| (name.clone(), m * factor, layers.clone())).collect();
+        Self { parts, magnitude: self.magnitude * factor, ..self.clone() }
+    }
+
+    /// As an expression that means the same.
+    pub fn expression(&self) -> String {
+        let mut text = String::new();
+        for (index, (name, magnitude, _)) in self.parts.iter().enumerate() {
+            let sign = match (index, *magnitude < 0.0) {
+                (0, false) => "",
+                (0, true) => "-",
+                (_, false) => " + ",
+                (_, true) => " - ",
+            };
+            text += &format!("{sign}{name}:{}", magnitude.abs());
+        }
+        text
+    }
+}
+
+impl Registry {
+    /// Registers a vector.
+    pub fn add(&mut self, name: &str, vector: SteeringVector, sha256: String, device: &Device) -> Result<Registered, ApiError> {
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) || name.starts_with('-') {
+            let problem = format!("vector name {name:?}: use letters, digits, '_', '.' and '-', not '-' in front");
+            return Err(ApiError::of_field("name", problem));
+        }
+        if name.parse::<f32>().is_ok() {
+            return Err(ApiError::of_field("name", format!("vector name {name:?} would be read as a magnitude")));
+        }
+        if self.find(name).is_some() {
+            let problem = format!("a vector is already registered as {name}: remove it first, or take another name");
+            return Err(ApiError { param: Some("name".into()), ..ApiError::new(axum::http::StatusCode::CONFLICT, problem) });
+        }
+        let steering = Arc::new(Steering::new(&vector.layers, device)?);
+        self.vectors.push(Registered { name: name.to_owned(), vector: Arc::new(vector), sha256, steering });
+        Ok(self.vectors[self.vectors.len() - 1].clone())
+    }
+
+    /// Removes a vector; requests that use it go on. → whether it was there.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let before = self.vectors.len();
+        self.vectors.retain(|registered| registered.name != name);
+        self.vectors.len() < before
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Registered> {
+        self.vectors.iter().find(|registered| registered.name == name)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Registered> {
+        self.vectors.iter()
+    }
+
+    fn named(&self, name: &str) -> Result<&Registered, ApiError> {
+        self.find(name).ok_or_else(|| {
+            let known: Vec<&str> = self.vectors.iter().map(|registered| registered.name.as_str()).collect();
+            let known = if known.is_empty() { "none is registered".to_owned() } else { format!("known: {}", known.join(", ")) };
+            ApiError::of_field("steering", format!("no vector {name:?}: {known}"))
+        })
+    }
+
+    /// The vector that a request means by its name, or the default.
+    pub fn chosen(&self, name: Option<&str>) -> Result<&Registered, ApiError> {
+        match name {
+            Some(name) => self.named(name),
+            None => self.vectors.first().ok_or_else(|| ApiError::of_field("steering", "no vector is registered")),
+        }
+    }
+
+    /// What a request's `steering` means; `default` is the vector that its model names.
+    pub fn resolve(&self, steering: &Value, default: Option<&str>, device: &Device) -> Result<Applied, ApiError> {
+        let parts = match steering {
+            Value::Null => default.map(|name| (name.to_owned(), 1.0)).into_iter().collect(),
+            Value::Number(number) => {
+                let magnitude = number.as_f64().unwrap_or(f64::NAN) as f32;
+                if magnitude == 0.0 { Vec::new() } else { vec![(self.chosen(default)?.name.clone(), magnitude)] }
+            }
+            Value::String(text) => expression(text)?,
+            Value::Object(object) => from_object(object)?,
+            _ => {
+                return Err(ApiError::of_field("steering", "expected a number, a text such as \"cheerful:1.5\", or an object"));
+            }
+        };
+        self.apply(&parts, device)
+    }
+
+    /// Vectors with their magnitudes, added up.
+    pub fn apply(&self, parts: &[(String, f32)], device: &Device) -> Result<Applied, ApiError> {
+        let mut named: Vec<(&Registered, f32)> = Vec::new();
+        for (name, magnitude) in parts {
+            if !magnitude.is_finite() {
+                return Err(ApiError::of_field("steering", format!("the magnitude of {name} is not a finite number")));
+            }
+            let registered = self.named(name)?;
+            match named.iter_mut().find(|(other, _)| other.name == registered.name) {
+                Some((_, sum)) => *sum += magnitude,
+                None => named.push((registered, *magnitude)),
+            }
+        }
+        named.retain(|(_, magnitude)| *magnitude != 0.0);
+        let rules = |(registered, _): &(&Registered, f32)| {
+            let metadata = &registered.vector.metadata;
+            (metadata.positions, metadata.spans)
+        };
+        let Some((positions, spans)) = named.first().map(rules) else {
+            let steering = Arc::new(Steering::new(&BTreeMap::new(), device)?);
+            return Ok(Applied { parts: Vec::new(), steering, magnitude: 0.0, positions: Positions::All, spans: None });
+        };
+        if let Some((other, _)) = named.iter().find(|part| rules(part) != (positions, spans)) {
+            let problem = format!("{} and {} are added at different tokens: name one of them", named[0].0.name, other.name);
+            return Err(ApiError::of_field("steering", problem));
+        }
+        let parts = named.iter().map(|(vector, m)| (vector.name.clone(), *m, vector.vector.layers.keys().copied().collect()));
+        let parts = parts.collect();
+        // One vector is shared by all requests that name it, whatever their magnitudes.
+        let (steering, magnitude) = match named.as_slice() {
+            [(one, magnitude)] => (Arc::clone(&one.steering), *magnitude),
+            _ => (Arc::new(Steering::new(&sum(&named), device)?), 1.0),
+        };
+        Ok(Applied { parts, steering, magnitude, positions, spans })
+    }
+}
+
+impl Registered {
+    /// As the list of vectors shows it.
+    pub fn to_json(&self, is_default: bool) -> Value {
+        let metadata = &self.vector.metadata;
+        let layers: Vec<usize> = self.vector.layers.keys().copied().collect();
+        json!({
+            "name": self.name,
+            "default": is_default,
+            "layers": layers,
+            "hidden_size": self.vector.hidden_size(),
+            "norm": self.vector.norm(),
+            "base_model": metadata.base_model,
+            "positions": metadata.positions.to_string(),
+            "spans": metadata.spans.map(|spans| spans.to_string()),
+            "sha256": self.sha256,
+            "calibration": metadata.training.as_ref().and_then(|training| training.get("calibration")),
+        })
+    }
+}
+
+/// The vectors times their magnitudes, added up at each layer.
+fn sum(named: &[(&Registered, f32)]) -> BTreeMap<usize, Vec<f32>> {
+    let mut layers: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+    for (registered, magnitude) in named {
+        for (layer, v) in &registered.vector.layers {
+            let sum = layers.entry(*layer).or_insert_with(|| vec![0.0; v.len()]);
+            sum.iter_mut().zip(v).for_each(|(sum, v)| *sum += magnitude * v);
+        }
+    }
+    layers
+}
+
+/// The terms of `cheerful:1.5 - formal:0.5 + terse`, or of `0.3 honest + 0.4 warm`; a name alone has magnitude 1. An empty
+/// text is no vector.
+pub(super) fn expression(text: &str) -> Result<Vec<(String, f32)>, ApiError> {
+    let refused = |problem: String| ApiError::of_field("steering", problem);
+    let mut parts = Vec::new();
+    let (mut sign, mut expects_term) = (1.0, true);
+    let mut factor = None;
+    for word in text.split_whitespace() {
+        match (word, expects_term) {
+            ("+", false) => (sign, expects_term) = (1.0, true),
+            ("-", false) => (sign, expects_term) = (-1.0, true),
+            ("-", true) if factor.is_none() => sign = -sign,
+            (_, true) => {
+                if let Some(number) = word.parse::<f32>().ok().filter(|_| factor.is_none()) {
+                    factor = Some(number);
+                    continue;
+                }
+                let (word, sign) = match word.strip_prefix('-') {
+                    Some(rest) => (rest, -sign),
+                    None => (word, sign),
+                };
+                let (name, magnitude) = match word.rsplit_once(':') {
+                    None => (word, 1.0),
+                    Some((name, number)) => {
+                        let number = number.parse::<f32>();
+                        (name, number.map_err(|_| refused(format!("{word:?}: expected NAME:MAGNITUDE, such as cheerful:1.5")))?)
+                    }
+                };
+                parts.push((name.to_owned(), sign * magnitude * factor.take().unwrap_or(1.0)));
+                expects_term = false;
+            }
+            _ => return Err(refused(format!("{word:?}: expected + or - between two vectors, such as \"a:1.5 - b:0.5\""))),
+        }
+    }
+    match (parts.is_empty(), factor, expects_term) {
+        (true, None, _) | (false, None, false) => Ok(parts),
+        (_, Some(number), _) => Err(refused(format!("{text:?}: a vector's name is missing behind {number}"))),
+        (false, None, true) => Err(refused(format!("{text:?}: a vector is missing at the end"))),
+    }
+}
+
+/// EasySteer's object: `{"vectors": [{"source": NAME, "scale": 1.5}]}`. Keys that would mean something else than bipo does are
+/// refused, those that name what it does anyway are not.
+fn from_object(object: &serde_json::Map<String, Value>) -> Result<Vec<(String, f32)>, ApiError> {
+    let refused = |problem: String| ApiError::of_field("steering", problem);
+    for (key, value) in object {
+        let is_known = key == "vectors" || (key == "conflict" && matches!(value.as_str(), Some("sum" | "add")));
+        if !is_known {
+            return Err(refused(format!("unknown key steering.{key}: expected vectors, a list of {{\"source\", \"scale\"}}")));
+        }
+    }
+    let Some(vectors) = object.get("vectors").and_then(Value::as_array) else {
+        return Err(refused("steering.vectors: expected a list of {\"source\", \"scale\"}".into()));
+    };
+    vectors.iter().map(|vector| from_entry(vector).map_err(refused)).collect()
+}
+
+fn from_entry(vector: &Value) -> std::result::Result<(String, f32), String> {
+    let fields = vector.as_object().ok_or("steering.vectors: expected objects with source and scale")?;
+    for (key, value) in fields {
+        let is_known = match key.as_str() {
+            "source" | "scale" => true,
+            "algorithm" => value == "direct",
+            "normalize" => value == false,
+            "apply" => *value == json!({"prompt": "all", "generation": "all"}),
+            _ => false,
+        };
+        if !is_known {
+            return Err(format!("steering.vectors: {key} = {value} is not supported: leave it out"));
+        }
+    }
+    let source = fields.get("source").and_then(Value::as_str).ok_or("steering.vectors: source is missing")?;
+    let scale = match fields.get("scale") {
+        None => 1.0,
+        Some(scale) => scale.as_f64().ok_or("steering.vectors: scale is not a number")? as f32,
+    };
+    Ok((source.to_owned(), scale))
+}
+
+impl From<ApiError> for Error {
+    fn from(error: ApiError) -> Self {
+        Error::Argument(error.message)
+    }
+}
+
+#[cfg(test)]
+#[path = "steering_tests.rs"]
+mod tests;

@@ -1,0 +1,459 @@
+// Drives each view of the playground in Chromium: types, slides, streams, stops, goes by keyboard, reopens from a link.
+//
+//   node tests/playground/views.mjs [--url http://127.0.0.1:8080] [--screenshots DIR]
+//
+// Without --url a server with canned texts answers (tests/fixtures/playground/mock.mjs), which can also refuse, break off and go
+// away. A server given by --url needs one vector at least. --screenshots writes a picture of each view at four sizes.
+
+import assert from "node:assert/strict";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+import { start } from "../fixtures/playground/mock.mjs";
+import { Browser } from "./browser.mjs";
+
+const { values: options } = parseArgs({ options: { url: { type: "string" }, screenshots: { type: "string" } } });
+const CURVE = fileURLToPath(new URL("../fixtures/playground/curve.json", import.meta.url));
+const SIZES = [
+  ["1280-light", 1280, 860, "light"],
+  ["1280-dark", 1280, 860, "dark"],
+  ["768", 768, 1024, "light"],
+  ["360", 360, 740, "dark"],
+];
+const VIEWS = ["compare", "dose", "monitor", "export"];
+/** Tests of a server that refuses, breaks off or goes away. */
+const mocked = { skip: options.url ? "needs the server with canned texts" : false };
+
+let server;
+let browser;
+let page;
+
+before(async () => {
+  server = options.url ? null : await start();
+  browser = await Browser.open();
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+const address = () => options.url ?? server.url;
+
+/** Opens the page anew, runs `steps`, and fails on any message of the browser but the `expected` ones. */
+async function opened(steps, { hash = "", expected = [] } = {}) {
+  page = await browser.page();
+  await page.size(1280, 860);
+  await page.open(`${address()}/${hash}`);
+  await steps();
+  // A server without a curve answers 404, which browsers report.
+  const usual = [/404 .*\/v1\/steering\/curve/s, ...expected];
+  assert.deepEqual(
+    page.problems.filter((problem) => !usual.some((known) => known.test(problem))),
+    [],
+  );
+  const origin = new URL(address()).origin;
+  assert.deepEqual(
+    page.requests.filter((url) => !url.startsWith(origin) && !/^(data|about|blob):/.test(url)),
+    [],
+  );
+  await page.close();
+}
+
+const text = (selector) => page.value(`document.querySelector(${JSON.stringify(selector)}).textContent`);
+const count = (selector) => page.value(`document.querySelectorAll(${JSON.stringify(selector)}).length`);
+const done = () => page.until("document.getElementById('compare-status').textContent.startsWith('Done')", 120);
+
+async function ask(question, tokens = 24) {
+  await page.value(
+    `{ const field = document.getElementById("max_tokens"); field.value = ${tokens}; field.dispatchEvent(new Event("change")); }`,
+  );
+  await page.click("#question");
+  await page.type(question);
+  await page.key("Enter");
+}
+
+/** Gives a file input a file. */
+async function give(selector, path) {
+  const { root } = await page.send("DOM.getDocument");
+  const { nodeId } = await page.send("DOM.querySelector", { nodeId: root.nodeId, selector });
+  await page.send("DOM.setFileInputFiles", { nodeId, files: [path] });
+}
+
+async function showCurve() {
+  await page.click("#tab-dose");
+  if (await page.value("document.getElementById('curve').hidden")) {
+    await give("#curve-file", CURVE);
+    await page.until("!document.getElementById('curve').hidden");
+  }
+}
+
+test("a question is answered at each magnitude, and words that differ from 0 are marked", () =>
+  opened(async () => {
+    await ask("How was your day?");
+    await page.until("document.querySelector('#columns .text[aria-busy]')");
+    await done();
+    assert.equal(await count("#columns article"), 3);
+    assert.equal(await text("#columns article:nth-child(2) strong.magnitude"), "0");
+    for (let i = 1; i <= 3; i++) assert.notEqual(await text(`#columns article:nth-child(${i}) .text`), "");
+    assert.equal(await count("#columns article:nth-child(2) mark"), 0);
+    assert.ok((await count("#columns mark")) > 0);
+    assert.match(await text("#columns article:last-child .note"), /tokens · .*dose \d.*% of words differ from 0/);
+    // What the canned text at −2 is.
+    if (server) assert.match(await text("#columns article:first-child .note"), /^⚠ repeats itself: \d\d %/);
+  }));
+
+test("words that differ are found by their longest common subsequence, and repetition by runs of four words", () =>
+  opened(async () => {
+    const differing = (base, text) =>
+      page.value(
+        `import("/playground/words.js").then(({ differing, words }) => differing(words("${base}"), words("${text}")))`,
+      );
+    const [no, yes] = [false, true];
+    assert.deepEqual(await differing("a b c d", "a b c d"), [no, no, no, no]);
+    assert.deepEqual(await differing("the cat sat", "the big cat sat down"), [no, yes, no, no, yes]);
+    // "on" alone is common to both, between two words that differ.
+    assert.deepEqual(await differing("the cat sat on the mat", "the cat lay on a mat"), [no, no, yes, yes, yes, no]);
+    assert.deepEqual(await differing("", "a b"), [yes, yes]);
+    const repetition = (text) =>
+      page.value(`import("/playground/words.js").then(({ repetition }) => repetition("${text}"))`);
+    // Five runs of four words, of which the last is the first.
+    assert.ok(Math.abs((await repetition("a b c d a b c d")) - 1 / 5) < 1e-12);
+    assert.equal(await repetition("a b c"), 0);
+  }));
+
+test("a slider goes by arrow keys, its column takes its place, and its old text is told apart", () =>
+  opened(async () => {
+    await ask("How was your day?", 8);
+    await done();
+    await page.value("document.querySelector('#columns article:last-child input[type=range]').focus()");
+    const before = await page.value("document.activeElement.value");
+    await page.key("ArrowRight");
+    const moved = await page.value("document.activeElement.value");
+    assert.ok(Number(moved) > Number(before), `${before} ${moved}`);
+    assert.match(await page.value("document.activeElement.getAttribute('aria-valuetext')"), /^\+2\.\d+, dose 0\.\d+/);
+    assert.match(await text("#columns article:last-child .stale"), /from \+2: run again/);
+    // A number that is typed, with a real minus sign: the column moves to the other side of 0.
+    await page.value(`{ const field = document.querySelector("#columns article:last-child input.magnitude");
+      field.value = "−3.5"; field.dispatchEvent(new Event("change")); }`);
+    const shown = await page.value(
+      "[...document.querySelectorAll('#columns article')].map((one) => one.getAttribute('aria-label')).join()",
+    );
+    assert.equal(shown, "Magnitude −3.5,Magnitude −2,Magnitude 0");
+    await page.click("#add");
+    assert.equal(await count("#columns article"), 4);
+    await page.click("#run");
+    await done();
+    assert.equal(await count("#columns .stale:not([hidden])"), 0);
+  }));
+
+test("a text of another vector is told apart until it is run again", mocked, () =>
+  opened(async () => {
+    await ask("How was your day?", 8);
+    await done();
+    await page.value(
+      `{ const field = document.getElementById("vector"); field.value = "formal"; field.dispatchEvent(new Event("change")); }`,
+    );
+    assert.match(await text("#columns article:last-child .stale"), /from cheerful at \+2: run again/);
+    assert.equal(await count("#columns .stale:not([hidden])"), 2);
+    assert.match(await text("#facts"), /^“formal” is added at layer 14/);
+    assert.equal(await text("#columns article:last-child .dose"), "dose not known yet");
+    await page.click("#run");
+    await done();
+    assert.equal(await count("#columns .stale:not([hidden])"), 0);
+    assert.match(await text("#columns article:last-child .dose"), /^dose 0/);
+    const { body } = server.log.filter(({ path }) => path === "/v1/sweep").at(-1);
+    assert.equal(body.vector, "formal");
+  }),
+);
+
+test("a stream stops at a press of Stop, and the server is told", () =>
+  opened(async () => {
+    await ask("A slow answer, please.", 512);
+    await page.until("document.querySelector('#columns .text').textContent.length > 10", 60);
+    await page.click("#stop");
+    await page.until("!document.getElementById('run').hidden");
+    assert.match(await text("#columns .note"), /stopped/);
+    const stopped = await text("#columns .text");
+    if (server) {
+      while (!server.log.includes("left")) await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    assert.equal(await text("#columns .text"), stopped);
+  }));
+
+test("a conversation goes on from the picked column", () =>
+  opened(async () => {
+    await ask("How was your day?", 8);
+    await done();
+    const answer = await text("#columns article:last-child .text");
+    await page.click("#columns article:last-child .pick");
+    assert.equal(await page.value("document.activeElement.id"), "question");
+    await ask("And tomorrow?", 8);
+    await done();
+    assert.equal(await text("#history .asked"), "How was your day?");
+    assert.equal(await text("#history .said .text"), answer);
+    assert.equal(await text("#history .said .magnitude"), "+2");
+    if (server) {
+      const { body } = server.log.filter(({ path }) => path === "/v1/sweep").at(-1);
+      assert.deepEqual(
+        body.messages.map(({ content }) => content),
+        ["How was your day?", answer, "And tomorrow?"],
+      );
+      assert.deepEqual(body.magnitudes, [-2, 0, 2]);
+    }
+  }));
+
+test("the curve is walked by keyboard, and Enter shows the texts there", () =>
+  opened(async () => {
+    await showCurve();
+    assert.equal(await count("#chart .panel-label"), 3);
+    // At least three values on each of the three axes, and the name of the magnitude.
+    assert.ok((await count("#chart .tick.end")) >= 10);
+    await page.value("document.querySelector('.strip[tabindex=\"0\"]').focus()");
+    await page.key("ArrowRight");
+    assert.match(await text("#readout"), /^At \+\d.*: dose .*, margin \+.*, KL divergence .*, perplexity/);
+    await page.key("Enter");
+    await page.until("document.querySelector('#texts-there article:last-child .note').textContent.includes('tokens')", 120);
+    assert.equal(await count("#texts-there article:not([hidden])"), 2);
+    assert.equal(await page.value("document.activeElement.getAttribute('class')"), "strip selected");
+    await page.key("End");
+    assert.match(await page.value("document.activeElement.getAttribute('aria-label')"), /^At \+4/);
+  }));
+
+test("a file that is no curve is refused in one line", () =>
+  opened(async () => {
+    await page.click("#tab-dose");
+    await give("#curve-file", fileURLToPath(import.meta.url));
+    await page.until("!document.getElementById('dose-error').hidden");
+    assert.equal(
+      await text("#dose-error"),
+      "views.mjs was not read: it is not JSON. Give a file that bipo eval --json wrote.",
+    );
+  }));
+
+test("a curve of one point, with holes or with values that are not finite is drawn", () =>
+  opened(async () => {
+    await page.click("#tab-dose");
+    const measure = (value) => ({ value, low: value, high: null });
+    const rows = [
+      [{ subject: "v", magnitude: 2, measures: { margin: measure(0) } }],
+      [
+        { subject: "v", magnitude: -1, measures: { perplexity: measure(-3), kl: measure(null), dose: measure(0) } },
+        { subject: "told", magnitude: null, measures: { perplexity: measure(20) } },
+        { subject: "v", magnitude: 1e6, measures: { perplexity: measure(1e300), margin: measure(-1e-9), kl: null } },
+      ],
+    ];
+    for (const [i, some] of rows.entries()) {
+      await page.value(`{ const data = new DataTransfer();
+        data.items.add(new File([${JSON.stringify(JSON.stringify({ rows: some }))}], "file-${i}.json"));
+        document.getElementById("dose").dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true })); }`);
+      await page.until(`document.getElementById("curve-of").textContent.startsWith("From file-${i}.json")`);
+      assert.equal(await count(".strip"), i + 1);
+      assert.doesNotMatch(await page.value("document.getElementById('chart').innerHTML"), /NaN|Infinity|undefined/);
+    }
+  }));
+
+test("tokens are coloured by projection and by change, and walked by keyboard", () =>
+  opened(async () => {
+    await page.click("#tab-monitor");
+    await page.click("#score-run");
+    await page.until("!document.getElementById('scored').hidden", 60);
+    const tokens = await count(".token");
+    assert.ok(tokens > 10);
+    assert.equal(await count("#score-rows tr"), tokens);
+    assert.ok((await count(".token.positive, .token.negative")) > tokens / 2);
+    await page.value("document.getElementById('tokens').focus()");
+    const first = await text("#token-numbers");
+    await page.key("ArrowRight");
+    assert.notEqual(await text("#token-numbers"), first);
+    assert.match(await text("#token-numbers"), /projection [+−]?0\.\d+, log-prob −\d.*with the vector −\d/);
+    await page.click("#by-change");
+    assert.equal(await text("#scale-name"), "change of log-prob");
+    // The first token has no log-prob, so no change either.
+    assert.equal(await count("#token-0.positive, #token-0.negative"), 0);
+  }));
+
+test("a link reopens the view with what was set", () =>
+  opened(async () => {
+    await ask("Is it “late”? It's 50 % & more", 16);
+    await done();
+    await page.click("#tab-export");
+    assert.equal(await count("#exports article"), 5);
+    assert.match(await text("#exports"), /curl -N http/);
+    assert.match(await text("#exports"), /It'\\''s 50 % & more/);
+    assert.match(await text("#exports"), /--control-vector-scaled \S+\.gguf:2/);
+    const link = await text("#link-text");
+    const shown = await text("#exports");
+    await page.open(link);
+    assert.equal(await page.value("document.querySelector('[role=tab][aria-selected=true]').id"), "tab-export");
+    assert.equal(await text("#exports"), shown);
+    await page.click("#tab-compare");
+    assert.equal(await page.value("document.getElementById('question').value"), "Is it “late”? It's 50 % & more");
+    assert.equal(await page.value("document.getElementById('max_tokens').value"), "16");
+  }));
+
+test("a link with nonsense in it opens the page all the same", () =>
+  opened(
+    async () => {
+      assert.equal(await count("#columns article"), 3);
+      assert.equal(await page.value("document.getElementById('temperature').value"), "0");
+    },
+    { hash: "#view=none&m=x,NaN,1e999,-1,2&temperature=hot&history=[{%22asked%22:3}]&point=&vector=no+such" },
+  ));
+
+test("the theme follows the system, is switched, and is remembered", () =>
+  opened(async () => {
+    const back = () => page.value("getComputedStyle(document.body).backgroundColor");
+    await page.prefer("dark");
+    const dark = await back();
+    await page.click("#theme");
+    const light = await back();
+    assert.notEqual(light, dark);
+    await page.open(address());
+    assert.equal(await back(), light);
+    assert.equal(await page.value("document.getElementById('theme').getAttribute('aria-label')"), "Switch to dark colours");
+    await page.value("localStorage.clear()");
+  }));
+
+test("all that can be used is reached by the Tab key, is seen to have the focus, and has a name", () =>
+  opened(async () => {
+    await showCurve();
+    await page.click("#tab-monitor");
+    await page.click("#score-run");
+    await page.until("!document.getElementById('scored').hidden", 60);
+    for (const view of VIEWS) {
+      await page.click(`#tab-${view}`);
+      const reached = new Set();
+      for (let i = 0; i < 60; i++) {
+        await page.key("Tab");
+        const at = await page.value(`(() => { const e = document.activeElement; const style = getComputedStyle(e);
+          return e === document.body ? null : [e.id || e.className.baseVal || e.className || e.tagName, style.outlineStyle !== "none" || style.strokeWidth !== "1px"]; })()`);
+        if (!at) continue;
+        assert.ok(at[1], `${view}: ${at[0]} shows no focus`);
+        reached.add(at[0]);
+      }
+      for (const id of ["vector", "manage", "theme", `tab-${view}`])
+        assert.ok(reached.has(id), `${view}: ${id} not in ${[...reached]}`);
+      const own = {
+        compare: ["question", "run", "add"],
+        dose: ["effect", "curve-file"],
+        monitor: ["score-text", "score-run", "tokens"],
+        export: ["export-magnitude"],
+      };
+      for (const id of own[view]) assert.ok(reached.has(id), `${view}: ${id} not in ${[...reached]}`);
+      const { nodes } = await page.send("Accessibility.getFullAXTree");
+      const used = ["button", "textbox", "slider", "combobox", "radio", "tab", "listbox", "option", "spinbutton", "link"];
+      const nameless = nodes.filter(
+        ({ role, name, ignored }) => !ignored && used.includes(role?.value) && !name?.value?.trim(),
+      );
+      assert.deepEqual(
+        nameless.map(({ role }) => role.value),
+        [],
+        view,
+      );
+    }
+    await page.click("#tab-compare");
+    await page.key("ArrowRight");
+    assert.equal(await page.value("document.activeElement.id"), "tab-dose");
+    assert.equal(await page.value("document.getElementById('dose').hidden"), false);
+  }));
+
+test("a vector is added from a file and removed again", mocked, () =>
+  opened(
+    async () => {
+      await page.click("#manage");
+      await give("#vector-file", fileURLToPath(new URL("../fixtures/vectors/layers.safetensors", import.meta.url)));
+      assert.equal(await page.value("document.getElementById('vector-name').value"), "layers");
+      await page.click("#add-vector button[type=submit]");
+      await page.until("!document.getElementById('vectors').open");
+      assert.equal(await page.value("document.getElementById('vector').value"), "layers");
+      await page.click("#manage");
+      for (let i = 0; i < 2; i++) await page.click("#vector-list li:last-child button");
+      await page.until("document.querySelectorAll('#vector-list li').length === 2");
+      await give("#vector-file", CURVE);
+      await page.click("#add-vector button[type=submit]");
+      await page.until("!document.getElementById('add-error').hidden");
+      assert.match(await text("#add-error"), /^Curve is no vector file: expected .*\.$/);
+    },
+    { expected: [/400 .*vectors\?name=curve/s] },
+  ),
+);
+
+test("a question that is refused, and a stream that breaks off, say so where they were asked", mocked, () =>
+  opened(
+    async () => {
+      await ask("refuse");
+      await page.until("!document.getElementById('compare-error').hidden");
+      assert.equal(await text("#compare-error"), "16 streams run and 64 wait. Try again in 2 s.");
+      await ask("break");
+      await page.until("document.getElementById('compare-error').textContent.includes('memory')");
+      assert.equal(await text("#compare-error"), "Out of memory for keys and values.");
+      assert.notEqual(await text("#columns .text"), "");
+      assert.equal(await page.value("document.getElementById('run').hidden"), false);
+    },
+    { expected: [/429/] },
+  ),
+);
+
+test("a server that went away is missed, and found when it is back", mocked, () =>
+  opened(
+    async () => {
+      const { port } = server;
+      await server.stop();
+      await ask("How was your day?", 8);
+      await page.until("!document.getElementById('gone').hidden");
+      assert.match(await text("#compare-error"), /does not answer/);
+      server = await start(port);
+      await page.until("document.getElementById('gone').hidden");
+      await page.click("#run");
+      await done();
+    },
+    { expected: [/ERR_CONNECTION/] },
+  ),
+);
+
+test("no view is wider than its window, at any size, in light and dark", { timeout: 600_000 }, async () => {
+  if (options.screenshots) await mkdir(options.screenshots, { recursive: true });
+  for (const [name, width, height, scheme] of SIZES) {
+    await opened(async () => {
+      await page.size(width, height);
+      await page.prefer(scheme);
+      const look = async (view) => {
+        const wide = await page.value("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+        const out =
+          await page.value(`[...document.querySelectorAll("main *, .top *, dialog[open] *")].filter((e) => e.checkVisibility()
+          && !e.closest(".unseen, .scroll, pre, option") && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.id || e.className || e.tagName).join()`);
+        assert.deepEqual([wide, out], [0, ""], `${name} ${view}`);
+        if (!options.screenshots) return;
+        await page.value("document.activeElement.blur()");
+        await page.value("scrollTo(0, 0)");
+        await page.screenshot(join(options.screenshots, `${name}-${view}.png`));
+        // Once more down to the end of the page.
+        await page.size(width, await page.value("document.documentElement.scrollHeight"));
+        await page.screenshot(join(options.screenshots, `${name}-${view}-all.png`));
+        await page.size(width, height);
+      };
+      await look("start");
+      await ask("Give me a plan for a rainy Sunday.", 72);
+      await done();
+      await look("compare");
+      await showCurve();
+      await page.value("[...document.querySelectorAll('.strip')].at(-3).dispatchEvent(new MouseEvent('click'))");
+      await page.until(
+        "document.querySelector('#texts-there article:last-child .note').textContent.includes('tokens')",
+        120,
+      );
+      await look("dose");
+      await page.click("#tab-monitor");
+      await page.click("#score-run");
+      await page.until("!document.getElementById('scored').hidden", 60);
+      await look("monitor");
+      await page.click("#tab-export");
+      await look("export");
+      await page.click("#manage");
+      await look("vectors");
+    });
+  }
+});
