@@ -12,7 +12,7 @@ use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPair, EncodedResponse};
 use bipo::train::activations::{Activations, CacheOptions};
 use bipo::train::optim::Scheduler;
-use bipo::train::{Direction, ObjectiveName, TrainConfig, Trainer};
+use bipo::train::{Direction, Factor, ObjectiveName, TrainConfig, Trainer};
 use criterion::Throughput;
 
 use crate::Bench;
@@ -97,6 +97,8 @@ fn config() -> TrainConfig {
         scheduler: Scheduler::Constant,
         seed: 11,
         init: None,
+        init_scale: 0.0,
+        factor: Factor::One,
         cache: CacheOptions::default(),
     }
 }

@@ -14,10 +14,9 @@ use crate::data::{Pair, QuestionSet};
 use crate::generate::{GenerateOptions, Progress, Prompt, generate_each};
 use crate::model::Model;
 use crate::session::Demand;
-use crate::steering::Steering;
-use crate::steering::dose::l2_norm;
 use crate::steering::positions::Positions;
 use crate::steering::vector::SteeringVector;
+use crate::steering::{Operation, Steering};
 use crate::text::spans::Spans;
 use crate::text::tokens::{EncodedPair, EncodedPrompt, TextEncoder};
 use crate::train::activations::{Activations, CacheOptions, CachePlan};
@@ -105,7 +104,7 @@ pub struct Settings {
     pub beta: f64,
     /// How intervals are made.
     pub bootstrap: Bootstrap,
-    /// How texts are generated; the positions are each vector's own.
+    /// How texts are generated; the positions are each vector's own, its operation is that of all that is measured.
     pub generate: GenerateOptions,
     /// Texts that are generated at once; at least as many as there are magnitudes.
     pub streams: usize,
@@ -237,11 +236,10 @@ impl Evaluation<'_> {
         let place = (lowest, vector.metadata.positions, vector.metadata.spans);
         let caches = self.caches(&subject.encoded, place)?;
         self.begin(subject, magnitudes.iter().copied().map(Some));
-        let steering = Steering::new(&vector.layers, self.model.device())?;
+        let steering = Steering::by(self.settings.generate.operation, &vector.layers, self.model.device())?;
         let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
         if let Some(pairs) = pairs.first() {
-            let vector_norm = vector.layers.values().next().map_or(0.0, |v| l2_norm(v));
-            self.preference(pairs, &steering, vector_norm, magnitudes)?;
+            self.preference(pairs, &steering, magnitudes)?;
         }
         for (index, answers) in answers.iter().enumerate() {
             for (at, magnitude) in magnitudes.iter().enumerate() {
@@ -279,18 +277,21 @@ impl Evaluation<'_> {
         Ok(caches)
     }
 
-    fn preference(&mut self, pairs: &Activations, steering: &Steering, vector_norm: f64, magnitudes: &[f32]) -> Result<()> {
+    fn preference(&mut self, pairs: &Activations, steering: &Steering, magnitudes: &[f32]) -> Result<()> {
         let reference = self.score(pairs, steering, 0.0)?;
         if self.reference.is_empty() {
             self.reference = reference;
         }
-        let norms = pairs.residual_norms(self.model.device())?;
+        let adds = steering.operation() == Operation::Add;
+        let divisors = pairs.dose_divisors(steering, self.model.device())?;
         for (at, magnitude) in magnitudes.iter().copied().enumerate() {
             let started = Instant::now();
             let scores = self.score(pairs, steering, magnitude)?;
             self.outcome.timings.scored_pairs += if magnitude == 0.0 { 0 } else { scores.len() };
-            self.add(at, preference::mean_dose(&norms, vector_norm, magnitude, &self.settings.bootstrap));
+            self.add(at, preference::mean_dose(&divisors, steering.lowest_norm(), magnitude, &self.settings.bootstrap));
             let direction = if magnitude == 0.0 { 0.0 } else { f64::from(magnitude.signum()) };
+            // What is taken out is what the vector would have added.
+            let direction = if adds { direction } else { -direction };
             self.compare(pairs, &scores, direction, at);
             self.outcome.timings.score_s += started.elapsed().as_secs_f64();
             self.observer.measured(&self.outcome)?;

@@ -17,6 +17,7 @@ use crate::model::Model;
 use crate::model::cache::KvCache;
 use crate::model::layout::Continuation;
 use crate::ops::linear::Products;
+use crate::steering::Operation;
 use crate::steering::dose::{dose, median, row_norms};
 use crate::{Error, Result};
 
@@ -113,10 +114,10 @@ impl<'m> Engine<'m> {
         true
     }
 
-    /// ‖m·v‖/‖h‖ of a text under way whose prompt is complete.
+    /// The dose of a text under way whose prompt is complete; none where it cannot be computed.
     pub fn dose(&self, id: StreamId) -> Option<f64> {
         let of = |stream: &&Stream| stream.id == id && stream.prefix.is_complete();
-        self.streams.iter().find(of).map(Stream::dose)
+        self.streams.iter().find(of).and_then(|stream| stream.dose().ok())
     }
 
     /// Texts that get tokens, and requests that wait for a place.
@@ -407,7 +408,7 @@ impl<'m> Engine<'m> {
                 }
             };
             if let Some(reason) = reason {
-                tell(EventKind::Finished { reason, dose: stream.dose() });
+                tell(EventKind::Finished { reason, dose: stream.dose()? });
                 (stream.next, stream.has_ended) = (None, true);
             }
         }
@@ -437,11 +438,16 @@ impl Stream {
     }
 
     /// Over the prompt's steered tokens, over all where none is.
-    fn dose(&self) -> f64 {
-        let norms = &self.prefix.norms;
+    fn dose(&self) -> Result<f64> {
+        let steering = &self.request.steering;
+        let divisors = match steering.operation() {
+            Operation::Add => None,
+            Operation::Ablate | Operation::Null => Some(steering.dose_divisors(&self.prefix.at_split(self.prefix.tokens)?)?),
+        };
+        let norms = divisors.as_ref().unwrap_or(&self.prefix.norms);
         let steered = norms.iter().zip(&self.request.steered).filter_map(|(norm, steered)| steered.then_some(*norm));
         let residual_norm = median(steered.collect()).or_else(|| median(norms.clone())).unwrap_or(f64::NAN);
-        dose(self.request.magnitude, self.request.steering.lowest_norm(), residual_norm)
+        Ok(dose(self.request.magnitude, steering.lowest_norm(), residual_norm))
     }
 }
 

@@ -13,8 +13,8 @@ use crate::model::config::Config;
 use crate::model::random::MadeOn;
 use crate::model::shapes::Shape;
 use crate::model::weights::{WeightStorage, Weights};
-use crate::steering::Steering;
 use crate::steering::positions::Positions;
+use crate::steering::{Operation, Steering};
 use crate::text::tokens::{EncodedPrompt, PromptSpans};
 
 /// Sizes at which products of a prompt take the same kernel with and without the prompts of others.
@@ -31,9 +31,13 @@ fn model() -> Model {
 }
 
 fn steering(model: &Model, layers: &[usize]) -> Arc<Steering> {
+    steering_by(Operation::Add, model, layers)
+}
+
+fn steering_by(operation: Operation, model: &Model, layers: &[usize]) -> Arc<Steering> {
     let v = |layer: &usize| (0..model.config.hidden_size).map(|i| 2.0 * ((i + layer) as f32 * 1.7).sin()).collect();
     let vectors: BTreeMap<usize, Vec<f32>> = layers.iter().map(|layer| (*layer, v(layer))).collect();
-    Arc::new(Steering::new(&vectors, &Device::Cpu).unwrap())
+    Arc::new(Steering::by(operation, &vectors, &Device::Cpu).unwrap())
 }
 
 /// What a request became: tokens with the bits of their log-probabilities, and how it ended.
@@ -71,7 +75,8 @@ fn run(engine: &mut Engine, mut arrivals: Vec<(usize, Request)>) -> Vec<Text> {
 /// Requests whose prompts begin alike in many ways, of many lengths, steered in many ways.
 fn requests(model: &Model) -> Vec<Request> {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let steerings = [steering(model, &[1]), steering(model, &[0, 2]), steering(model, &[])];
+    let ablation = steering_by(Operation::Ablate, model, &[0, 1]);
+    let steerings = [steering(model, &[1]), steering(model, &[0, 2]), steering(model, &[]), ablation];
     let system: Vec<u32> = (0..40).map(|_| rng.random_range(0..200)).collect();
     let lengths = [3, 12, 13, 14, 25, 27, 60, 61, 150, 230];
     let mut requests = Vec::new();
@@ -93,7 +98,7 @@ fn requests(model: &Model) -> Vec<Request> {
         let prompt = EncodedPrompt { ids, spans };
         // A sweep: the same prompt at three magnitudes, the second of which is the untouched model.
         for magnitude in [-1.0, 0.0, 1.5] {
-            requests.push(Request::new(&prompt, &steerings[index % 3], magnitude, &options));
+            requests.push(Request::new(&prompt, &steerings[index % 7 % 4], magnitude, &options));
         }
     }
     requests

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::steering::Operation;
 use crate::steering::positions::Positions;
 
 /// How tokens are chosen and when to stop.
@@ -28,6 +29,8 @@ pub struct GenerateOptions {
     pub eos: Vec<u32>,
     /// Where the vectors are added.
     pub positions: Positions,
+    /// How they enter the residual stream.
+    pub operation: Operation,
 }
 
 impl GenerateOptions {
@@ -44,6 +47,7 @@ impl GenerateOptions {
             seed: 0,
             eos: Vec::new(),
             positions: Positions::All,
+            operation: Operation::Add,
         }
     }
 }

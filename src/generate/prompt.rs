@@ -31,9 +31,9 @@ impl<'a> From<&'a EncodedPrompt> for Prompt<'a> {
 impl Prompt<'_> {
     /// Whether vectors are added at each of its tokens.
     pub(super) fn steered(&self, positions: Positions) -> Vec<bool> {
-        let in_spans = |token: usize| self.spans.is_none_or(|spans| spans.prompt[token]);
+        let is_told = |token: usize| self.spans.map(|spans| spans.prompt[token]);
         let tokens = 0..self.ids.len();
-        tokens.map(|token| in_spans(token) && positions.includes(TokenPosition::of(token, self.ids.len()))).collect()
+        tokens.map(|token| positions.steers(TokenPosition::of(token, self.ids.len()), is_told(token))).collect()
     }
 
     /// Whether a vector at `positions` is added at any token, of the prompt or generated.
@@ -43,6 +43,6 @@ impl Prompt<'_> {
 
     /// Whether they are added at generated tokens.
     pub(super) fn steers_generated(&self, positions: Positions) -> bool {
-        self.spans.is_none_or(|spans| spans.generated) && positions.includes(TokenPosition::Response)
+        positions.steers(TokenPosition::Response, self.spans.map(|spans| spans.generated))
     }
 }

@@ -24,7 +24,7 @@ pub struct Generation {
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// ‖m·v‖/‖h‖ at the lowest steered layer, the median over the prompt's steered tokens, or over all of them where only what
-    /// is generated is steered; 0 without a vector.
+    /// is generated is steered; 0 without a vector. Of an ablation what [`crate::steering::dose`] says.
     pub dose: f64,
 }
 
@@ -164,7 +164,7 @@ fn sweep<'m>(
     options: &GenerateOptions,
     streams: usize,
 ) -> Result<Engine<'m>> {
-    let steering = Arc::new(Steering::new(vectors, model.device())?);
+    let steering = Arc::new(Steering::by(options.operation, vectors, model.device())?);
     let streams = streams.clamp(1, (prompts.len() * magnitudes.len()).max(1));
     let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
     let tokens = (longest + options.max_new_tokens).min(model.config.max_position_embeddings.max(longest));

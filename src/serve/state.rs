@@ -103,7 +103,7 @@ impl State {
         let mut encoder = self.encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match prompt {
             PromptInput::Messages(messages) => {
-                encoder.tell_spans(applied.spans);
+                encoder.tell_places(applied.spans, applied.positions.ends());
                 Ok(encoder.encode_prompt(messages)?)
             }
             PromptInput::Text(text) => {

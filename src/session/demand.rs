@@ -74,6 +74,13 @@ impl Demand {
         Self::activations(sets, layers).with_gradient(layers.iter().copied().min().unwrap_or(0), batch_size)
     }
 
+    /// The same for sets of pairs whose responses share no row.
+    pub fn apart(mut self, sets: &[&[EncodedPair]]) -> Self {
+        let rows = |pair: &EncodedPair| (pair.chosen.ids.len() + pair.rejected.ids.len()) as u64;
+        self.rows = sets.iter().copied().flatten().map(rows).collect();
+        self
+    }
+
     /// Generating `branches` texts at once, of up to `new_tokens` tokens behind prompts of up to `prompt_tokens`.
     pub fn generation(branches: usize, prompt_tokens: usize, new_tokens: usize) -> Self {
         Self::default().and_generation(branches, prompt_tokens, new_tokens)

@@ -5,6 +5,9 @@
 //! at the lowest steered layer, where ‖h‖ is the median over the steered tokens: those of a pair in an evaluation, those of the
 //! prompt where text is generated (all of the prompt's where only what is generated is steered). It is a median because the
 //! first token's residual is often hundreds of times longer than the others'.
+//!
+//! The dose of an ablation is the length of what is taken out over that of the residual, |m|·|v·h| / (‖v‖·‖h‖), the median over
+//! the same tokens.
 
 use candle_core::{DType, Tensor};
 
@@ -31,10 +34,9 @@ pub fn median(mut norms: Vec<f32>) -> Option<f64> {
     norms.get(norms.len() / 2).copied().map(f64::from)
 }
 
-/// The median length of a residual's steered rows; none where no row is. `residual (T, H)`, `steered (T,)`
-pub fn steered_norm(residual: &Tensor, steered: impl IntoIterator<Item = bool>) -> Result<Option<f64>> {
-    let norms = row_norms(residual)?.into_iter().zip(steered);
-    Ok(median(norms.filter_map(|(norm, is_steered)| is_steered.then_some(norm)).collect()))
+/// The median of what each row has, over the steered rows; none where no row is. `lengths (T,)`, `steered (T,)`
+pub fn median_of_steered(lengths: Vec<f32>, steered: impl IntoIterator<Item = bool>) -> Option<f64> {
+    median(lengths.into_iter().zip(steered).filter_map(|(length, is_steered)| is_steered.then_some(length)).collect())
 }
 
 #[cfg(test)]

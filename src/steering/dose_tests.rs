@@ -14,8 +14,9 @@ fn the_dose_is_the_length_of_what_is_added_over_that_of_the_residual() {
 fn one_long_row_does_not_move_the_median_and_rows_that_are_not_steered_do_not_count() {
     let rows = [[300.0f32, 400.0], [3.0, 4.0], [6.0, 8.0], [0.0, 1.0]];
     let residual = Tensor::new(&rows, &Device::Cpu).unwrap();
-    assert_eq!(row_norms(&residual).unwrap(), [500.0, 5.0, 10.0, 1.0]);
-    assert_eq!(steered_norm(&residual, [true; 4]).unwrap(), Some(10.0));
-    assert_eq!(steered_norm(&residual, [false, true, false, true]).unwrap(), Some(5.0));
-    assert_eq!(steered_norm(&residual, [false; 4]).unwrap(), None);
+    let norms = row_norms(&residual).unwrap();
+    assert_eq!(norms, [500.0, 5.0, 10.0, 1.0]);
+    assert_eq!(median_of_steered(norms.clone(), [true; 4]), Some(10.0));
+    assert_eq!(median_of_steered(norms.clone(), [false, true, false, true]), Some(5.0));
+    assert_eq!(median_of_steered(norms, [false; 4]), None);
 }

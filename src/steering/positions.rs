@@ -1,16 +1,18 @@
 //! Which tokens a vector is added at: a rule on the token's position ([`Positions`]) and one on whose words it belongs to
-//! ([`Spans`]). Both must hold. How the words are found in a prompt is the business of `tokens`.
+//! ([`Spans`]). Both must hold. How the words and the ends of a prompt are found is the business of `tokens`.
+
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use strum::{Display, EnumString, VariantNames};
 
+use crate::text::ends::Ends;
 use crate::text::spans::Spans;
 use crate::{Error, Result};
 
 /// Where a vector is added.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, VariantNames)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Positions {
     /// At every token of prompt and response.
     #[default]
@@ -21,6 +23,80 @@ pub enum Positions {
     Response,
     /// At the last token of the prompt alone: the one that predicts the response's first.
     Last,
+    /// At these ends of the prompt. Which tokens they are the encoder says, as it says which are in spans.
+    Ends(Ends),
+}
+
+impl fmt::Display for Positions {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Ends { first, last, response } = match self {
+            Self::All => return f.write_str("all"),
+            Self::Prompt => return f.write_str("prompt"),
+            Self::Response => return f.write_str("response"),
+            Self::Last => return f.write_str("last"),
+            Self::Ends(ends) => *ends,
+        };
+        let parts = [
+            (first > 0).then(|| format!("first:{first}")),
+            (last > 0).then(|| format!("last:{last}")),
+            response.then(|| "response".to_owned()),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join("+"))
+    }
+}
+
+impl FromStr for Positions {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "last" {
+            return Ok(Self::Last);
+        }
+        let mut prompt = false;
+        let mut ends = Ends { first: 0, last: 0, response: false };
+        for part in text.split('+') {
+            match part.split_once(':') {
+                None if part == "all" => (prompt, ends.response) = (true, true),
+                None if part == "prompt" => prompt = true,
+                None if part == "response" => ends.response = true,
+                None if part == "last" => ends.last = ends.last.max(1),
+                Some(("first", count)) => ends.first = ends.first.max(end(text, count)?),
+                Some(("last", count)) => ends.last = ends.last.max(end(text, count)?),
+                _ => return Err(unknown(text)),
+            }
+        }
+        Ok(match (prompt, ends.response) {
+            (true, true) => Self::All,
+            (true, false) => Self::Prompt,
+            (false, true) if (ends.first, ends.last) == (0, 0) => Self::Response,
+            (false, _) => Self::Ends(ends),
+        })
+    }
+}
+
+/// How many tokens an end has.
+fn end(text: &str, count: &str) -> Result<u16> {
+    count.parse().ok().filter(|count| *count > 0).ok_or_else(|| unknown(text))
+}
+
+fn unknown(text: &str) -> Error {
+    Error::Argument(format!(
+        "positions {text:?}: expected all, prompt, response, last, first:N or last:N with N from 1 to 65535, or several joined by +"
+    ))
+}
+
+impl From<Positions> for String {
+    fn from(positions: Positions) -> Self {
+        positions.to_string()
+    }
+}
+
+impl TryFrom<String> for Positions {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
 }
 
 /// Where a token stands.
@@ -46,9 +122,25 @@ impl TokenPosition {
 }
 
 impl Positions {
-    /// Whether the vector is added at a token of this position.
+    /// The ends of the prompt that the encoder must tell, so that a vector is added at no other token of it.
+    pub fn ends(self) -> Option<Ends> {
+        match self {
+            Self::Ends(ends) => Some(ends),
+            Self::All | Self::Prompt | Self::Response | Self::Last => None,
+        }
+    }
+
+    /// Whether the vector is added at a token of this position, of which the encoder says `is_told` whether it is in spans and
+    /// ends, if it was asked.
+    pub fn steers(self, position: TokenPosition, is_told: Option<bool>) -> bool {
+        // Ends that nobody asked the encoder for are nowhere.
+        is_told.unwrap_or(self.ends().is_none()) && self.includes(position)
+    }
+
+    /// Whether the vector may be added at a token of this position.
     pub fn includes(self, position: TokenPosition) -> bool {
         match self {
+            Self::Ends(ends) => ends.response || position != TokenPosition::Response,
             Self::All => true,
             Self::Prompt => position != TokenPosition::Response,
             Self::Response => position == TokenPosition::Response,
@@ -74,16 +166,27 @@ impl Positions {
 /// Where a vector with these rules is added, in words.
 pub fn in_words(positions: Positions, spans: Option<Spans>) -> String {
     let tokens = match positions {
-        Positions::All => "all tokens of prompt and response",
-        Positions::Prompt => "the prompt's tokens alone",
-        Positions::Response => "the response's tokens alone",
-        Positions::Last => "the prompt's last token alone",
+        Positions::All => "all tokens of prompt and response".to_owned(),
+        Positions::Prompt => "the prompt's tokens alone".to_owned(),
+        Positions::Response => "the response's tokens alone".to_owned(),
+        Positions::Last => "the prompt's last token alone".to_owned(),
+        Positions::Ends(ends) => ends_in_words(ends),
     };
     match (positions, spans) {
-        (_, None) => tokens.to_owned(),
+        (_, None) => tokens,
         (Positions::All, Some(spans)) => format!("the words of the {spans}'s messages alone"),
         (_, Some(spans)) => format!("{tokens}, where they are words of the {spans}'s messages"),
     }
+}
+
+fn ends_in_words(Ends { first, last, response }: Ends) -> String {
+    let of_prompt = match (first, last) {
+        (first, 0) => format!("the first {first}"),
+        (0, last) => format!("the last {last}"),
+        (first, last) => format!("the first {first} and the last {last}"),
+    };
+    let of_response = if response { ", and at all tokens of the response" } else { "" };
+    format!("{of_prompt} of the prompt's tokens after what every prompt begins with{of_response}")
 }
 
 #[cfg(test)]

@@ -18,7 +18,40 @@ fn each_rule_includes_its_places_and_no_other() {
         assert_eq!(positions.map(|position| rule.includes(position)), expected, "{rule}");
         assert_eq!(rule.to_string().parse::<Positions>().unwrap(), rule);
     }
-    assert!("first".parse::<Positions>().is_err() && "system".parse::<Spans>().is_err());
+    assert!("system".parse::<Spans>().is_err());
+}
+
+#[test]
+fn ends_are_read_as_they_are_written_and_joined_to_the_simplest_rule() {
+    let ends = |first, last, response| Positions::Ends(Ends { first, last, response });
+    for (text, expected, written) in [
+        ("first:2+last:3", ends(2, 3, false), "first:2+last:3"),
+        ("last:3+first:2", ends(2, 3, false), "first:2+last:3"),
+        ("first:2+first:5", ends(5, 0, false), "first:5"),
+        ("last+response", ends(0, 1, true), "last:1+response"),
+        ("prompt+first:2", Positions::Prompt, "prompt"),
+        ("response+prompt", Positions::All, "all"),
+        ("last:1+all", Positions::All, "all"),
+        ("last", Positions::Last, "last"),
+    ] {
+        assert_eq!(text.parse::<Positions>().unwrap(), expected, "{text}");
+        assert_eq!(expected.to_string(), written);
+        assert_eq!(serde_json::to_value(expected).unwrap(), written);
+        assert_eq!(serde_json::from_value::<Positions>(text.into()).unwrap(), expected);
+    }
+    for text in ["first", "first:0", "first:-1", "last:70000", "last:", "", "first:2+", "middle", "first:2,last:2"] {
+        let message = text.parse::<Positions>().unwrap_err().to_string();
+        assert!(message.contains("expected all, prompt, response, last, first:N or last:N"), "{message}");
+    }
+}
+
+#[test]
+fn ends_are_where_the_encoder_says_and_nowhere_where_it_was_not_asked() {
+    let ends = "first:2".parse::<Positions>().unwrap();
+    assert!(ends.steers(TokenPosition::Prompt, Some(true)) && !ends.steers(TokenPosition::Prompt, Some(false)));
+    assert!(!ends.steers(TokenPosition::Prompt, None) && !ends.steers(TokenPosition::Response, Some(true)));
+    assert!(Positions::All.steers(TokenPosition::Response, None) && !Positions::All.steers(TokenPosition::Prompt, Some(false)));
+    assert_eq!(in_words(ends, None), "the first 2 of the prompt's tokens after what every prompt begins with");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Begin with [`tokens`], whose `TextEncoder` joins a tokenizer and a template from [`chat`].
 
 pub mod chat;
+pub mod ends;
 pub mod spans;
 pub mod token_ids;
 pub mod tokens;

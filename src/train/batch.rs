@@ -41,10 +41,20 @@ impl PairRows {
     /// Lays out a pair; what its two token sequences begin with, the prompt and more where the responses begin alike, is shared
     /// if the model allows it. A vector is added at `positions`, within the pair's spans.
     pub fn new(pair: &EncodedPair, model: &Model, positions: Positions) -> Self {
+        Self::sharing(pair, model, positions, |_| true)
+    }
+
+    /// As [`PairRows::new`], but no steered row is shared, so that each response can be steered by a factor of its own.
+    pub fn apart(pair: &EncodedPair, model: &Model, positions: Positions) -> Self {
+        Self::sharing(pair, model, positions, |is_steered| !is_steered)
+    }
+
+    /// Lays out a pair; `may_share` says whether a row that is steered, or is not, may be shared.
+    fn sharing(pair: &EncodedPair, model: &Model, positions: Positions, may_share: impl Fn(bool) -> bool) -> Self {
         let sides = [&pair.chosen, &pair.rejected];
         let is_steered = |side: &EncodedResponse, token: usize| {
-            let in_spans = side.in_spans.as_ref().is_none_or(|in_spans| in_spans[token]);
-            in_spans && positions.includes(TokenPosition::of(token, side.start))
+            let is_told = side.in_spans.as_ref().map(|in_spans| in_spans[token]);
+            positions.steers(TokenPosition::of(token, side.start), is_told)
         };
         let longest = sides.iter().map(|side| side.ids.len()).max().unwrap_or(0);
         let shared = match model.can_share_prefix(longest) {
@@ -54,7 +64,7 @@ impl PairRows {
         // Where the prompts' last tokens differ, as after a merge across the border, one token can be steered on one side alone.
         let agrees = |token: &usize| {
             let [a, b] = sides.map(|side| (side.ids[*token], is_steered(side, *token)));
-            a == b
+            a == b && may_share(a.1)
         };
         let shared = (0..shared).take_while(agrees).count();
         let tails = sides.map(|side| &side.ids[shared..side.ids.len() - 1]);
@@ -160,6 +170,8 @@ pub struct Batch<'m> {
     frozen_rows: Vec<u32>,
     /// 1 where the vector is added, 0 elsewhere. `(R, 1)` f32
     steered: Tensor,
+    /// Pair and side of each row; those that both sides share count as the first's. `(R,)`
+    sides: Vec<(usize, usize)>,
 }
 
 /// What the unsteered model gives.
@@ -233,11 +245,24 @@ fn common_prefix(pairs: &[&PairRows]) -> usize {
 #[derive(Debug)]
 pub struct UpperPass {
     residual: Tensor,
-    /// Steered layers, ascending, each with what the blocks between the one before and it saved.
-    steered: Vec<(usize, Vec<Saved>)>,
+    steering: Steering,
+    /// The rows' own factors. `(R, 1)` f32
+    rows: Tensor,
+    /// Steered layers, ascending.
+    steered: Vec<SteeredLayer>,
     /// What the blocks above all of them saved.
     saved: Vec<Saved>,
     head: LogProbs,
+}
+
+/// What a pass keeps of a steered layer.
+#[derive(Debug)]
+struct SteeredLayer {
+    layer: usize,
+    /// What the blocks between the steered layer before and this one saved.
+    saved: Vec<Saved>,
+    /// The residual before it was steered. `(R, H)`
+    residual: Tensor,
 }
 
 impl<'m> Batch<'m> {
@@ -268,6 +293,7 @@ impl<'m> Batch<'m> {
     ) -> Result<Self> {
         let mut predicted = Vec::new();
         let (mut frozen_rows, mut steered) = (Vec::new(), vec![0f32; rows.layout.rows()]);
+        let mut sides = vec![(0, 0); rows.layout.rows()];
         for (index, pair) in pairs.iter().enumerate() {
             for (side, side_predictions) in pair.predictions.iter().enumerate() {
                 for prediction in side_predictions {
@@ -281,6 +307,8 @@ impl<'m> Batch<'m> {
             frozen_rows.extend(pair.frozen_rows().map(|row| rows.place(index, row) as u32));
             for (row, is_steered) in pair.steered.iter().enumerate() {
                 steered[rows.place(index, row)] = f32::from(*is_steered);
+                let side = usize::from(row >= pair.branches.shared + pair.branches.first);
+                sides[rows.place(index, row)] = (index, side);
             }
         }
         predicted.sort_by_key(|(prediction, ..)| prediction.row);
@@ -299,7 +327,8 @@ impl<'m> Batch<'m> {
         let responses = Responses::new(owners, constants, model.device())?;
         let from_frozen = predicted.iter().map(|(.., is_from_frozen)| *is_from_frozen).collect();
         let steered = Tensor::from_iter(rows.computed.iter().map(|row| steered[*row]), model.device())?.unsqueeze(1)?;
-        Ok(Self { model, rows, plan, selection, predictions, responses, from_frozen, frozen_rows, steered })
+        let sides = rows.computed.iter().map(|row| sides[*row]).collect();
+        Ok(Self { model, rows, plan, selection, predictions, responses, from_frozen, frozen_rows, steered, sides })
     }
 
     /// Input token of each row, of a pass of every row. `(T,)`
@@ -374,10 +403,32 @@ impl<'m> Batch<'m> {
         Ok(Reference { log_probs, constants, keys, residuals })
     }
 
+    /// The factor of each row, where each pair's responses have these: 0 where it is not steered. A row that several sequences
+    /// share must have one factor in all of them, or not be steered. → `(R, 1)` f32
+    pub fn row_factors(&self, by_pair: &[[f32; 2]]) -> Result<Tensor> {
+        if by_pair.iter().flatten().all(|factor| *factor == 1.0) {
+            return Ok(self.steered.clone());
+        }
+        let factors = self.sides.iter().map(|(pair, side)| by_pair[*pair][*side]);
+        Ok((Tensor::from_iter(factors, self.steered.device())?.unsqueeze(1)? * &self.steered)?)
+    }
+
     /// Runs the blocks above `layer` and the head, and steers the steered rows on the way. `residual (R, H)` is the output of
     /// block `layer`; the steering has no lower layer.
     pub fn upper(&self, residual: &Tensor, layer: usize, steering: &Steering, gradient: Gradient) -> Result<UpperPass> {
-        let factors = steering.factors(&self.steered)?; // (R, 1)
+        self.upper_by(&self.steered, residual, layer, steering, gradient)
+    }
+
+    /// As [`Batch::upper`], each row steered by its own factor in `rows (R, 1)`, from [`Batch::row_factors`].
+    pub fn upper_by(
+        &self,
+        rows: &Tensor,
+        residual: &Tensor,
+        layer: usize,
+        steering: &Steering,
+        gradient: Gradient,
+    ) -> Result<UpperPass> {
+        let factors = steering.factors(rows)?; // (R, 1)
         let mut x = residual.clone(); // (R, H) after block next − 1
         let mut next = layer + 1;
         let mut steered = Vec::new();
@@ -385,11 +436,11 @@ impl<'m> Batch<'m> {
             let (y, saved) = self.model.run_saving(next..layer + 1, &x, &self.plan, gradient)?;
             x = steering.apply(&y, v, &factors)?;
             next = layer + 1;
-            steered.push((layer, saved));
+            steered.push(SteeredLayer { layer, saved, residual: y });
         }
         let (residual, saved) = self.model.run_to_end(next, &x, &self.plan, &self.selection, gradient)?;
         let head = self.model.log_probs(&residual, &self.predictions, gradient)?;
-        Ok(UpperPass { residual, steered, saved, head })
+        Ok(UpperPass { residual, steering: steering.clone(), rows: rows.clone(), steered, saved, head })
     }
 
     /// Summed log-probabilities of each pair's responses: waits for a GPU.
@@ -419,19 +470,19 @@ impl<'m> Batch<'m> {
         pass.forward(&self.model.config) + pass.backward(&self.model.config)
     }
 
-    /// Gradients of the vectors added, given those of the predictions' log-probabilities, `slopes (P,)` f32. → the responses'
-    /// log-probabilities, as [`Batch::log_probs`], and the gradients one behind the other, `(layers·H)`: in one transfer, the
-    /// only one of a pass.
+    /// Gradients of the vectors over the steering's factor, given those of the predictions' log-probabilities, `slopes (P,)` f32.
+    /// → the responses' log-probabilities, as [`Batch::log_probs`], and the gradients one behind the other, `(layers·H)`: in one
+    /// transfer, the only one of a pass.
     pub fn vjp(&self, pass: UpperPass, slopes: &Tensor) -> Result<(Vec<PairLogProbs>, Vec<f32>)> {
         let gain = if self.model.dtype() == DType::F16 { F16_GAIN } else { 1.0 };
         let slopes = if gain == 1.0 { slopes.clone() } else { (slopes * f64::from(gain))? };
         let dy = self.model.log_probs_vjp(&pass.residual, &pass.head, &self.predictions, &slopes)?;
         let mut dx = self.model.vjp_to_end(pass.saved, &self.plan, &self.selection, &dy)?;
         let mut results = Vec::with_capacity(pass.steered.len() + 1);
-        for (layer, saved) in pass.steered.into_iter().rev() {
-            let dv = self.steered.t()?.matmul(&dx.to_dtype(DType::F32)?)?; // (1, H)
-            results.push(dv.flatten_all()?);
-            dx = self.model.vjp(layer + 1, saved, &self.plan, &dx)?;
+        for (index, SteeredLayer { layer, saved, residual }) in pass.steered.into_iter().enumerate().rev() {
+            let (dv, before) = pass.steering.vjp(index, &pass.rows, &residual, &dx)?;
+            results.push(dv.flatten_all()?); // (H,)
+            dx = self.model.vjp(layer + 1, saved, &self.plan, &before)?;
         }
         results.push(pass.head.log_probs);
         results.reverse();

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::optim::AdamW;
 use super::records::{EpochRecord, Heldout, Timings};
-use super::state::TrainState;
+use super::state::{LearnedFactor, TrainState};
 use crate::error::one_line;
 use crate::machine::files;
 use crate::{Error, Result};
@@ -35,7 +35,7 @@ const LARGEST_FILE: u64 = 256 << 20;
 const LARGEST_JSON: usize = 4 << 20;
 
 /// Tensors in the order in which they are hashed.
-const TENSORS: [&str; 7] = ["v", "best_v", "first_moment", "second_moment", "order", "last", "epochs"];
+const TENSORS: [&str; 8] = ["v", "best_v", "first_moment", "second_moment", "order", "last", "epochs", "factor"];
 
 /// Numbers of an epoch's record: step, whether there are held-out margins, whether it is the best, then the margins.
 const EPOCH_NUMBERS: usize = 8;
@@ -195,6 +195,11 @@ fn to_bytes(settings: &Value, state: &TrainState) -> Result<Vec<u8>> {
         ("epochs", f64s(&epochs, vec![state.epochs.len(), EPOCH_NUMBERS])),
     ];
     arrays.extend(state.best_v.as_ref().map(|v| ("best_v", f32s(v))));
+    // Its value and its moments.
+    arrays.extend(state.factor.as_ref().map(|factor| {
+        let [first, second] = factor.optimiser.moments();
+        ("factor", f32s(&[&[factor.value], first, second].concat()))
+    }));
     let data = |name: &str| arrays.iter().find(|(own, _)| *own == name).map(|(_, array)| array.bytes.as_slice());
     let strings = HashMap::from([("sha256".to_owned(), digest(&json, data)), ("state".to_owned(), json)]);
     let views = arrays.iter().map(|(name, array)| (*name, array));
@@ -275,12 +280,20 @@ impl Reader<'_> {
         }
         let [last_loss, last_margin] = self.f64s("last")?[..] else { return fail("its last step has not two numbers") };
         let Ok(steps) = i32::try_from(header.steps) else { return fail("its number of steps is out of range") };
+        let factor = match self.tensors.tensor("factor").is_ok().then(|| self.f32s("factor")).transpose()?.as_deref() {
+            None => None,
+            Some(&[value, first, second]) => {
+                Some(LearnedFactor { value, optimiser: AdamW::with_moments(vec![first], vec![second], steps, 0.0) })
+            }
+            Some(_) => return fail("its factor has not three numbers"),
+        };
         let mut rng = ChaCha8Rng::from_seed(header.seed);
         rng.set_word_pos(header.words.into());
         Ok(TrainState {
             v,
             // The trainer sets the decay, which is a setting.
             optimiser: AdamW::with_moments(first, second, steps, 0.0),
+            factor,
             steps: header.steps,
             epoch: header.epoch,
             order,

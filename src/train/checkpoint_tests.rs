@@ -14,6 +14,7 @@ fn state() -> TrainState {
     TrainState {
         v: vec![1.0, -0.0, f32::MIN_POSITIVE, f32::INFINITY],
         optimiser: AdamW::with_moments(vec![0.1; 4], vec![0.2; 4], 9, 0.0),
+        factor: Some(LearnedFactor { value: 7.5, optimiser: AdamW::with_moments(vec![0.3], vec![0.4], 9, 0.0) }),
         steps: 9,
         epoch: 3,
         order: vec![2, 0, 1, 4, 3],

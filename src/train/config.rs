@@ -12,6 +12,9 @@ use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::{Error, Result};
 
+/// The least and the most of RePS's own factors for Gemma 2, two apart.
+const REPS_FACTORS: std::ops::RangeInclusive<u8> = 2..=20;
+
 /// γ of SimPO where none is given: half of its β, as the paper recommends.
 pub const DEFAULT_GAMMA: f64 = 1.0;
 
@@ -66,6 +69,8 @@ pub enum ObjectiveName {
     Dpo,
     /// [`Objective::SimPo`].
     SimPo,
+    /// [`Objective::Reps`], the mean of both directions.
+    Reps,
     /// [`Objective::Lm`].
     Lm,
 }
@@ -74,7 +79,7 @@ impl ObjectiveName {
     /// The strength of the preference in its source.
     pub fn default_beta(self) -> f64 {
         match self {
-            Self::Bipo | Self::Dpo | Self::Lm => 0.1,
+            Self::Bipo | Self::Dpo | Self::Reps | Self::Lm => 0.1,
             Self::SimPo => 2.0,
         }
     }
@@ -83,9 +88,69 @@ impl ObjectiveName {
     pub fn default_direction(self) -> Direction {
         match self {
             Self::Bipo => Direction::Sign,
+            Self::Reps => Direction::Both,
             Self::Dpo | Self::SimPo | Self::Lm => Direction::Positive,
         }
     }
+
+    /// Where the factor on v comes from in its source: those of RePS are for Gemma 2.
+    pub fn default_factor(self) -> Factor {
+        match self {
+            Self::Reps => Factor::Drawn(REPS_FACTORS.step_by(2).map(f32::from).collect()),
+            Self::Bipo | Self::Dpo | Self::SimPo | Self::Lm => Factor::One,
+        }
+    }
+
+    /// Whether v starts at random in its source: where nothing points along v there is nothing for RePS to take out.
+    pub fn starts_at_random(self) -> bool {
+        self == Self::Reps
+    }
+}
+
+/// Where the factor comes from that a step multiplies v with, beside its direction.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Factor {
+    /// It is 1.
+    #[default]
+    One,
+    /// Each step draws one of these; RePS one for each response.
+    Drawn(Vec<f32>),
+    /// One factor for all vectors is learned beside them. What is kept of the run is v times it.
+    Learned {
+        /// It starts at this times √H.
+        scale: f64,
+        /// Its peak learning rate; v has its own.
+        lr: f64,
+    },
+}
+
+impl Factor {
+    fn is_one(&self) -> bool {
+        *self == Self::One
+    }
+
+    /// The factor that held-out pairs are scored at: the mean of those that are drawn.
+    pub(super) fn typical(&self) -> f32 {
+        match self {
+            Self::Drawn(factors) => factors.iter().sum::<f32>() / factors.len() as f32,
+            Self::One | Self::Learned { .. } => 1.0,
+        }
+    }
+
+    /// The factors of chosen and rejected response of each of `pairs` pairs: `apart` says whether each has its own.
+    pub(super) fn draw(&self, apart: bool, pairs: usize, rng: &mut ChaCha8Rng) -> Vec<[f32; 2]> {
+        let Self::Drawn(factors) = self else { return vec![[1.0; 2]; pairs] };
+        let mut one = || factors[rng.random_range(0..factors.len())];
+        match apart {
+            true => (0..pairs).map(|_| [one(), one()]).collect(),
+            false => vec![[one(); 2]; pairs],
+        }
+    }
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 /// Settings of a run.
@@ -128,6 +193,12 @@ pub struct TrainConfig {
     /// Where the vectors start, one behind the other, lowest layer first; at zero where none. `(layers·H)`
     #[serde(skip)]
     pub init: Option<Vec<f32>>,
+    /// Where they start in place of zero, if `init` does not say: uniform in ±`init_scale`/√H.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub init_scale: f64,
+    /// Where the factor on v comes from.
+    #[serde(default, skip_serializing_if = "Factor::is_one")]
+    pub factor: Factor,
     /// Where the cache lies; the result does not depend on it.
     #[serde(skip)]
     pub cache: CacheOptions,
@@ -155,6 +226,8 @@ impl TrainConfig {
             scheduler: Scheduler::Cosine,
             seed: 11,
             init: None,
+            init_scale: 0.0,
+            factor: Factor::One,
             cache: CacheOptions::default(),
         }
     }
@@ -176,31 +249,51 @@ impl TrainConfig {
         match self.objective {
             ObjectiveName::Bipo | ObjectiveName::Dpo => Objective::Bipo { beta },
             ObjectiveName::SimPo => Objective::SimPo { beta, gamma: self.gamma.unwrap_or(DEFAULT_GAMMA) },
+            ObjectiveName::Reps => Objective::Reps { beta },
             ObjectiveName::Lm => Objective::Lm { beta },
         }
     }
 
-    pub(super) fn schedule(&self, pairs: usize) -> Schedule {
+    /// Whether the responses of a pair have factors of their own.
+    pub fn has_factors_apart(&self) -> bool {
+        self.objective == ObjectiveName::Reps && matches!(self.factor, Factor::Drawn(_))
+    }
+
+    /// Where the cache lies, laid out for this run.
+    pub(super) fn cache(&self) -> CacheOptions {
+        CacheOptions { apart: self.has_factors_apart(), ..self.cache.clone() }
+    }
+
+    /// The schedule of what has the peak learning rate `lr`.
+    pub(super) fn schedule(&self, lr: f64, pairs: usize) -> Schedule {
         let total_steps = match self.schedule_epochs {
             Some(epochs) => epochs * self.steps_per_epoch(pairs),
             None => self.total_steps(pairs),
         };
-        Schedule { scheduler: self.scheduler, lr: self.lr, warmup_steps: self.warmup_steps, total_steps }
+        Schedule { scheduler: self.scheduler, lr, warmup_steps: self.warmup_steps, total_steps }
     }
 
-    /// Checks that objective, direction and γ go together: this needs no model.
+    /// Checks that objective, direction, γ and factors go together: this needs no model.
     ///
     /// # Errors
     /// They do not.
     pub fn check_objective(&self) -> Result<()> {
-        let (objective, positive) = (self.objective, Direction::Positive);
-        if objective != ObjectiveName::Bipo && self.direction != positive {
-            let problem =
-                format!("the objective {objective} learns in the direction +1 alone: expected the direction positive");
+        let objective = self.objective;
+        let only = objective.default_direction();
+        if objective != ObjectiveName::Bipo && self.direction != only {
+            let problem = match only {
+                Direction::Both => format!("the objective {objective} is a mean of two terms: expected the direction both"),
+                _ => format!("the objective {objective} learns in the direction +1 alone: expected the direction positive"),
+            };
             return Err(Error::Argument(problem));
         }
         if self.gamma.is_some() && objective != ObjectiveName::SimPo {
             return Err(Error::Argument(format!("the objective {objective} has no gamma: simpo alone has one")));
+        }
+        if let Factor::Drawn(factors) = &self.factor
+            && (factors.is_empty() || factors.iter().any(|factor| !factor.is_finite() || *factor <= 0.0))
+        {
+            return Err(Error::Argument(format!("the factors {factors:?} are not all above 0: the direction has the sign")));
         }
         Ok(())
     }

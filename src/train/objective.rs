@@ -40,6 +40,13 @@ pub enum Objective {
         /// Difference of the two terms at which the loss is ln 2.
         gamma: f64,
     },
+    /// Reference-free preference steering (RePS), arXiv 2505.20809: −log σ(k·ℓ(win)/|win| − ℓ(lose)/|lose|) with
+    /// k = max(ℓ₀(lose) − ℓ₀(win), 1), where ℓ₀ is of the unsteered model. In the direction +1 v is added and the chosen response
+    /// wins; in the direction −1 what of the residual points along v is taken out, and the rejected one wins.
+    Reps {
+        /// Factor of the margin, which is reported and not learned from.
+        beta: f64,
+    },
     /// Language modelling on the chosen response alone: −ℓ(chosen)/|chosen|.
     Lm {
         /// Factor of the margin, which is reported and not learned from.
@@ -69,13 +76,14 @@ impl Objective {
     /// The loss of pairs whose responses have the log-probabilities `policy` under the model that is steered in direction `d`,
     /// which is +1 unless the objective is bi-directional.
     pub fn loss(&self, d: f64, policy: &[PairLogProbs], references: &[PairReference]) -> Loss {
-        let (Self::Bipo { beta } | Self::SimPo { beta, .. } | Self::Lm { beta }) = *self;
+        let (Self::Bipo { beta } | Self::SimPo { beta, .. } | Self::Reps { beta } | Self::Lm { beta }) = *self;
         let pairs = || policy.iter().zip(references);
         let margins: Vec<f64> = pairs().map(|(policy, reference)| margin(beta, *policy, reference.log_probs)).collect();
         let share = 1.0 / policy.len() as f64; // of a pair in the mean
         let of_pair = |(policy, pair): (&PairLogProbs, &PairReference)| match *self {
             Self::Bipo { beta } => bipo(beta, d, margin(beta, *policy, pair.log_probs), share),
             Self::SimPo { beta, gamma } => simpo(beta, gamma, *policy, pair.tokens, share),
+            Self::Reps { .. } => reps(d, *policy, pair, share),
             Self::Lm { .. } => lm(*policy, pair.tokens, share),
         };
         let (by_pair, slopes) = pairs().map(of_pair).unzip();
@@ -95,6 +103,18 @@ fn simpo(beta: f64, gamma: f64, policy: PairLogProbs, tokens: [usize; 2], share:
     let difference = factors[0] * policy[0] - factors[1] * policy[1] - gamma;
     let slope = -share * log_sigmoid(-difference).exp();
     (-log_sigmoid(difference), [slope * factors[0], -slope * factors[1]])
+}
+
+/// As [`bipo`].
+fn reps(d: f64, policy: PairLogProbs, pair: &PairReference, share: f64) -> (f64, PairLogProbs) {
+    let (win, lose) = if d > 0.0 { (0, 1) } else { (1, 0) };
+    let k = (pair.log_probs[lose] - pair.log_probs[win]).max(1.0);
+    let (by_win, by_lose) = (k / pair.tokens[win] as f64, 1.0 / pair.tokens[lose] as f64);
+    let difference = by_win * policy[win] - by_lose * policy[lose];
+    let slope = -share * log_sigmoid(-difference).exp();
+    let mut slopes = [0.0; 2];
+    (slopes[win], slopes[lose]) = (slope * by_win, -slope * by_lose);
+    (-log_sigmoid(difference), slopes)
 }
 
 /// As [`bipo`].

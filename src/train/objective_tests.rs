@@ -60,6 +60,39 @@ fn slopes_of_every_objective_agree_with_finite_differences() {
 }
 
 #[test]
+fn slopes_of_both_terms_of_reps_agree_with_finite_differences() {
+    let policy = [[-3.0, -7.5], [-20.0, -2.0], [-1.0, -30.0]];
+    // The reference prefers either response in turn, so that k is 1 in one term and more in the other.
+    let references: Vec<_> = [([-3.5, -7.0], [3, 5]), ([-18.0, -9.0], [9, 2]), ([-2.0, -2.5], [1, 12])]
+        .map(|(log_probs, tokens)| PairReference { log_probs, tokens })
+        .into();
+    let reps = Objective::Reps { beta: 0.1 };
+    for d in [1.0, -1.0] {
+        let slopes = reps.loss(d, &policy, &references).slopes;
+        for (pair, side) in (0..3).flat_map(|pair| [(pair, 0), (pair, 1)]) {
+            let shifted = |by: f64| {
+                let mut policy = policy;
+                policy[pair][side] += by;
+                reps.loss(d, &policy, &references).mean()
+            };
+            let numeric = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
+            assert!((numeric - slopes[pair][side]).abs() < 1e-9, "direction {d}, pair {pair}, side {side}");
+        }
+    }
+}
+
+#[test]
+fn reps_weighs_the_winner_by_what_the_reference_has_against_it() {
+    // ℓ/|y| is −2 of the chosen and −3 of the rejected; the reference gives the chosen one 4 nats less.
+    let reference = PairReference { log_probs: [-13.0, -9.0], tokens: [4, 5] };
+    let loss = |d: f64| Objective::Reps { beta: 0.1 }.loss(d, &[[-8.0, -15.0]], &[reference]).mean();
+    let minus_log_sigmoid = |x: f64| (1.0 + (-x).exp()).ln();
+    assert!((loss(1.0) - minus_log_sigmoid(4.0 * -2.0 + 3.0)).abs() < 1e-12);
+    // Swapped, the winner is what the reference prefers: its weight is 1.
+    assert!((loss(-1.0) - minus_log_sigmoid(-3.0 + 2.0)).abs() < 1e-12);
+}
+
+#[test]
 fn losses_are_those_of_their_formulas() {
     // ℓ/|y| is −2 and −3 nats.
     let reference = PairReference { log_probs: [-9.0, -13.0], tokens: [4, 5] };

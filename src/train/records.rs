@@ -15,6 +15,12 @@ pub struct StepRecord {
     pub rows: Vec<usize>,
     /// Direction.
     pub d: f64,
+    /// Factors on v that were drawn, of the chosen and the rejected response of each pair; empty where none are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub factors: Vec<[f32; 2]>,
+    /// The factor on v after the step, where it is learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f32>,
     /// Mean of −log σ(d·margin).
     pub loss: f64,
     /// Mean margin before the direction is applied.
@@ -25,7 +31,7 @@ pub struct StepRecord {
     pub lr: f64,
     /// Norm of the gradient before clipping, all layers together.
     pub grad_norm: f64,
-    /// Norm of v after the step, all layers together.
+    /// Norm of v after the step, all layers together, times the factor that is learned.
     pub vector_norm: f64,
     /// Rows that went through the upper blocks; those that no vector changes are in the cache.
     pub tokens: usize,

@@ -1,11 +1,11 @@
 //! All that the steps of a run change, in one struct: whoever continues from it computes the same bits as a run that never
 //! stopped. [`super::checkpoint`] is its serialisation.
 
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::config::TrainConfig;
+use super::config::{Factor, TrainConfig};
 use super::optim::AdamW;
 use super::records::{EpochRecord, Heldout, Timings};
 use crate::{Error, Result};
@@ -17,6 +17,8 @@ pub struct TrainState {
     pub v: Vec<f32>,
     /// Moments of their gradient.
     pub optimiser: AdamW,
+    /// The factor on them, where it is learned.
+    pub factor: Option<LearnedFactor>,
     /// Steps done.
     pub steps: usize,
     /// The epoch in progress, from 1.
@@ -33,10 +35,33 @@ pub struct TrainState {
     pub last_margin: f64,
     /// The epochs that are done, in order.
     pub epochs: Vec<EpochRecord>,
-    /// The vectors of the best of them, where held-out pairs choose. `(layers·H)`
+    /// The vectors of the best of them, times their factor, where held-out pairs choose. `(layers·H)`
     pub best_v: Option<Vec<f32>>,
     /// Where the time went.
     pub timings: Timings,
+}
+
+/// A factor that is learned beside the vectors.
+#[derive(Debug, Clone)]
+pub struct LearnedFactor {
+    /// Its value.
+    pub value: f32,
+    /// Moments of its gradient.
+    pub optimiser: AdamW,
+}
+
+/// Stream of the generator that draws where vectors start: shuffles and directions do not depend on it.
+const START_STREAM: u64 = 1;
+
+/// Numbers for vectors of `hidden_size` to start at. → `(len,)`
+fn start(config: &TrainConfig, len: usize, hidden_size: usize) -> Vec<f32> {
+    if config.init_scale == 0.0 {
+        return vec![0.0; len];
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+    rng.set_stream(START_STREAM);
+    let most = config.init_scale / (hidden_size as f64).sqrt();
+    (0..len).map(|_| rng.random_range(-most..=most) as f32).collect()
 }
 
 impl TrainState {
@@ -44,8 +69,14 @@ impl TrainState {
     pub fn new(config: &TrainConfig, hidden_size: usize, pairs: usize) -> Self {
         let len = config.layers.as_slice().len() * hidden_size;
         let mut state = Self {
-            v: config.init.clone().unwrap_or_else(|| vec![0.0; len]),
+            v: config.init.clone().unwrap_or_else(|| start(config, len, hidden_size)),
             optimiser: AdamW::new(len, config.weight_decay),
+            factor: match config.factor {
+                Factor::Learned { scale, .. } => {
+                    Some(LearnedFactor { value: (scale * (hidden_size as f64).sqrt()) as f32, optimiser: AdamW::new(1, 0.0) })
+                }
+                Factor::One | Factor::Drawn(_) => None,
+            },
             steps: 0,
             epoch: 0,
             order: (0..pairs).collect(),
@@ -59,6 +90,19 @@ impl TrainState {
         };
         state.next_epoch();
         state
+    }
+
+    /// The factor on v; 1 where none is learned.
+    pub(super) fn learned_factor(&self) -> f32 {
+        self.factor.as_ref().map_or(1.0, |factor| factor.value)
+    }
+
+    /// The vectors times their factor: what the run has learned. `(layers·H)`
+    pub fn scaled(&self) -> Vec<f32> {
+        match self.learned_factor() {
+            1.0 => self.v.clone(),
+            factor => self.v.iter().map(|x| factor * x).collect(),
+        }
     }
 
     /// Begins the next epoch.
@@ -78,8 +122,13 @@ impl TrainState {
         self.epochs.iter().rev().find(|record| record.best).and_then(|record| Some((record, record.heldout?)))
     }
 
-    /// Checks that the state is one of a run on `pairs` pairs with vectors of `len` numbers in all.
-    pub(super) fn check(&self, len: usize, pairs: usize) -> Result<()> {
+    /// Checks that the state is one of a run by `config` on `pairs` pairs with vectors of `len` numbers in all.
+    pub(super) fn check(&self, config: &TrainConfig, len: usize, pairs: usize) -> Result<()> {
+        let learns = matches!(config.factor, Factor::Learned { .. });
+        if self.factor.is_some() != learns {
+            let (found, expected) = if learns { ("no ", "one") } else { ("a ", "none") };
+            return Err(Error::Argument(format!("the state to continue from has {found}learned factor, the run {expected}")));
+        }
         if (self.v.len(), self.order.len()) == (len, pairs) {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::activations::{Activations, CachePlan, Entry};
 use super::collective::{Collective, GradientPart};
-use super::config::{Direction, TrainConfig};
+use super::config::{Direction, Factor, TrainConfig};
 use super::objective::{Loss, Objective, PairReference};
 use super::observer::{Moment, Observer};
 use super::optim::{Schedule, clip_grad_norm};
@@ -13,8 +13,8 @@ use super::records::{EpochRecord, Heldout, Outcome, StepRecord, Timings};
 use super::state::TrainState;
 use crate::model::Model;
 use crate::ops::head::Gradient;
-use crate::steering::Steering;
 use crate::steering::dose::l2_norm;
+use crate::steering::{Operation, Steering};
 use crate::text::tokens::EncodedPair;
 use crate::{Error, Result};
 
@@ -30,7 +30,7 @@ pub fn plan<'m>(
 ) -> Result<CachePlan<'m>> {
     config.check(model)?;
     let sets: Vec<&[EncodedPair]> = [Some(pairs), heldout].into_iter().flatten().collect();
-    CachePlan::new(model, &sets, config.layers.lowest(), config.positions, &config.cache)
+    CachePlan::new(model, &sets, config.layers.lowest(), config.positions, &config.cache())
 }
 
 /// Learns a vector a layer from these pairs, as `config` says: [`plan`], then [`train`] from the start, without an observer.
@@ -97,7 +97,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// It is the state of a run with other sizes.
     pub fn from_state(model: &'a Model, config: &'a TrainConfig, data: &'a Activations, state: TrainState) -> Result<Self> {
-        state.check(config.layers.as_slice().len() * model.config.hidden_size, data.entries.len())?;
+        state.check(config, config.layers.as_slice().len() * model.config.hidden_size, data.entries.len())?;
         Ok(Self::with(model, config, data, state))
     }
 
@@ -108,7 +108,7 @@ impl<'a> Trainer<'a> {
             config,
             data,
             objective: config.objective(),
-            schedule: config.schedule(data.entries.len()),
+            schedule: config.schedule(config.lr, data.entries.len()),
             collective: Collective::SingleProcess,
             gradient: vec![0.0; state.v.len()],
             started: Instant::now(),
@@ -152,7 +152,8 @@ impl<'a> Trainer<'a> {
             }
             let mut rng = self.state.rng.clone();
             let d = self.config.direction.draw(&mut rng);
-            match self.step(&batch, d, self.state.epoch) {
+            let factors = self.config.factor.draw(self.config.has_factors_apart(), batch.len(), &mut rng);
+            match self.step_by(&batch, d, &factors, self.state.epoch) {
                 Ok(record) => {
                     self.state.rng = rng;
                     self.state.done += batch.len();
@@ -174,10 +175,11 @@ impl<'a> Trainer<'a> {
         let is_better = |now: Heldout| self.state.best().is_none_or(|(_, best)| now.loss < best.loss);
         let best = heldout.is_some_and(|now| now.loss.is_finite() && is_better(now));
         let record = EpochRecord { epoch: self.state.epoch, step: self.state.steps, heldout, best };
-        observer.epoch(&record, &self.state.v)?;
+        let v = self.state.scaled();
+        observer.epoch(&record, &v)?;
         self.state.epochs.push(record);
         if best {
-            self.state.best_v = Some(self.state.v.clone());
+            self.state.best_v = Some(v);
         }
         Ok(())
     }
@@ -195,7 +197,8 @@ impl<'a> Trainer<'a> {
 
     fn outcome(self, stopped: Option<Error>) -> Outcome {
         let best = self.state.best().map(|(record, heldout)| (record.epoch, heldout));
-        let TrainState { v, steps, last_loss, last_margin, epochs, best_v, timings, .. } = self.state;
+        let v = self.state.scaled();
+        let TrainState { steps, last_loss, last_margin, epochs, best_v, timings, .. } = self.state;
         Outcome {
             v: best_v.unwrap_or(v),
             steps,
@@ -210,29 +213,40 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// One step on the entries at `batch`, in direction `d`.
+    /// One step on the entries at `batch`, in direction `d`, by no factor beside it.
     ///
     /// # Errors
     /// The loss or the gradient is not finite (v is left as it was), or a tensor operation fails.
     pub fn step(&mut self, batch: &[usize], d: f64, epoch: usize) -> Result<StepRecord> {
+        self.step_by(batch, d, &vec![[1.0; 2]; batch.len()], epoch)
+    }
+
+    /// As [`Trainer::step`], with a factor on v for the chosen and the rejected response of each pair. They differ only where the
+    /// activations were laid out for that.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_by(&mut self, batch: &[usize], d: f64, factors: &[[f32; 2]], epoch: usize) -> Result<StepRecord> {
         let started = Instant::now();
         let entries: Vec<&Entry> = batch.iter().map(|index| &self.data.entries[*index]).collect();
         let rows: Vec<usize> = entries.iter().map(|entry| entry.rows.row).collect();
-        let GradientPart { mut loss, margins, mut gradient, rows: tokens } = self.loss_and_gradient(&entries, d)?;
+        let GradientPart { mut loss, margins, mut gradient, rows: tokens } = self.loss_and_gradient(&entries, d, factors)?;
         if self.config.direction == Direction::Both {
-            let opposite = self.loss_and_gradient(&entries, -d)?;
+            let opposite = self.loss_and_gradient(&entries, -d, factors)?;
             loss = (loss + opposite.loss) / 2.0;
             gradient.iter_mut().zip(&opposite.gradient).for_each(|(g, o)| *g = (*g + o) / 2.0);
         }
         self.check_finite(loss, &margins, &gradient, &rows)?;
         self.gradient.clone_from(&gradient);
         let lr = self.schedule.at(self.state.steps);
+        let before = (self.state.v.clone(), self.state.optimiser.clone(), self.state.factor.clone());
+        self.step_factor(&gradient);
         let grad_norm = clip_grad_norm(&mut gradient, self.config.max_grad_norm);
         let state = &mut self.state;
-        let before = (state.v.clone(), state.optimiser.clone());
         state.optimiser.step(&mut state.v, &gradient, lr);
-        if state.v.iter().any(|x| !x.is_finite()) {
-            (state.v, state.optimiser) = before;
+        let scaled = state.scaled();
+        if !scaled.iter().chain(&state.v).all(|x| x.is_finite()) {
+            (state.v, state.optimiser, state.factor) = before;
             return Err(Error::NotFinite(format!("step {}: the vector is not finite", state.steps + 1)));
         }
         state.steps += 1;
@@ -243,15 +257,27 @@ impl<'a> Trainer<'a> {
             epoch,
             rows,
             d,
+            factors: if matches!(self.config.factor, Factor::Drawn(_)) { factors.to_vec() } else { Vec::new() },
+            factor: state.factor.as_ref().map(|factor| factor.value),
             loss,
             margin,
             accuracy: mean(margins.iter().map(|m| f64::from(d * m > 0.0))),
             lr,
             grad_norm,
-            vector_norm: l2_norm(&state.v),
+            vector_norm: l2_norm(&scaled),
             tokens,
             seconds: started.elapsed().as_secs_f64(),
         })
+    }
+
+    /// One update of the learned factor α, given the gradient at v. The loss depends on α·v and, where something is taken out, on
+    /// v's direction alone, so that α·∂/∂α = v·∂/∂v. Its gradient is not clipped.
+    fn step_factor(&mut self, gradient: &[f32]) {
+        let (Some(factor), Factor::Learned { lr, .. }) = (&mut self.state.factor, &self.config.factor) else { return };
+        let along: f64 = self.state.v.iter().zip(gradient).map(|(v, g)| f64::from(*v) * f64::from(*g)).sum();
+        let slope = if factor.value == 0.0 { 0.0 } else { along / f64::from(factor.value) };
+        let lr = self.config.schedule(*lr, self.data.entries.len()).at(self.state.steps);
+        factor.optimiser.step(std::slice::from_mut(&mut factor.value), &[slope as f32], lr);
     }
 
     /// Margins at d = ±1 on held-out pairs.
@@ -259,7 +285,7 @@ impl<'a> Trainer<'a> {
         let started = Instant::now();
         let references: Vec<PairReference> = heldout.entries.iter().map(Entry::pair_reference).collect();
         let loss = |d: f64| -> Result<Loss> {
-            let policy = heldout.score(self.model, &self.steering(d as f32)?)?;
+            let policy = heldout.score(self.model, &self.steering(d, self.config.factor.typical())?)?;
             Ok(self.objective.loss(d, &policy, &references))
         };
         let (positive, negative) = (loss(1.0)?, loss(-1.0)?);
@@ -276,25 +302,37 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    fn steering(&self, d: f32) -> Result<Steering> {
-        Ok(Steering::new(&self.config.layers.split(&self.state.v), self.model.device())?.with_factor(d))
+    /// How the residual is steered in direction `d`, by `factor` beside it where v is added.
+    fn steering(&self, d: f64, factor: f32) -> Result<Steering> {
+        let (vectors, device) = (self.config.layers.split(&self.state.v), self.model.device());
+        match self.objective {
+            Objective::Reps { .. } if d < 0.0 => Steering::by(Operation::Null, &vectors, device),
+            _ => Ok(Steering::new(&vectors, device)?.with_factor(d as f32 * self.state.learned_factor() * factor)),
+        }
     }
 
     /// All pairs in one pass, or in several where one would save too much for its gradient.
-    fn loss_and_gradient(&mut self, entries: &[&Entry], d: f64) -> Result<GradientPart> {
+    fn loss_and_gradient(&mut self, entries: &[&Entry], d: f64, factors: &[[f32; 2]]) -> Result<GradientPart> {
         let passes = passes(self.model, entries, self.data.layer);
-        let groups = entries.chunks(entries.len().div_ceil(passes));
-        let parts: Vec<GradientPart> = groups.map(|group| self.pass(group, d)).collect::<Result<_>>()?;
+        let size = entries.len().div_ceil(passes);
+        let groups = entries.chunks(size).zip(factors.chunks(size));
+        let parts: Vec<GradientPart> = groups.map(|(group, factors)| self.pass(group, d, factors)).collect::<Result<_>>()?;
         Ok(self.collective.sum(&parts))
     }
 
     /// Some pairs in one pass.
     ///
     /// With CUDA the device runs through it without the host, which waits once, at the end.
-    fn pass(&mut self, entries: &[&Entry], d: f64) -> Result<GradientPart> {
+    fn pass(&mut self, entries: &[&Entry], d: f64, factors: &[[f32; 2]]) -> Result<GradientPart> {
         let started = Instant::now();
         let (batch, residual) = self.data.batch(self.model, entries)?; // residual (R, H)
-        let pass = batch.upper(&residual, self.data.layer, &self.steering(d as f32)?, Gradient::Wanted)?;
+        let steering = self.steering(d, 1.0)?;
+        let rows = match steering.operation() {
+            Operation::Add => batch.row_factors(factors)?,
+            // All of what points along v is taken out.
+            Operation::Ablate | Operation::Null => batch.row_factors(&vec![[1.0; 2]; entries.len()])?,
+        };
+        let pass = batch.upper_by(&rows, &residual, self.data.layer, &steering, Gradient::Wanted)?;
         let references: Vec<PairReference> = entries.iter().map(|entry| entry.pair_reference()).collect();
         let slopes = batch.slopes(&pass, self.objective, d, &references)?;
         self.state.timings.forward_s += started.elapsed().as_secs_f64();
@@ -302,7 +340,7 @@ impl<'a> Trainer<'a> {
         let started = Instant::now();
         let (log_probs, mut gradient) = batch.vjp(pass, &slopes)?;
         let loss = self.objective.loss(d, &log_probs, &references);
-        gradient.iter_mut().for_each(|g| *g *= d as f32);
+        gradient.iter_mut().for_each(|g| *g *= steering.factor());
         self.state.timings.backward_s += started.elapsed().as_secs_f64();
         self.state.timings.tokens += batch.rows() as u64;
         self.state.timings.flops += batch.flops(self.data.layer);

@@ -12,9 +12,9 @@ use bipo::model::layout::Layout;
 use bipo::model::weights::{WeightStorage, Weights};
 use bipo::ops::head::Gradient;
 use bipo::ops::linear::Products;
-use bipo::steering::Steering;
 use bipo::steering::layers::Layers;
 use bipo::steering::positions::Positions;
+use bipo::steering::{Operation, Steering};
 use bipo::text::spans::Spans;
 use bipo::text::tokens::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
 use bipo::train::activations::{Activations, Entry};
@@ -300,9 +300,11 @@ fn layer_sets(model: &Model) -> [Layers; 3] {
 
 /// Every rule on positions and spans that leaves a token.
 fn rules() -> Vec<(Positions, Option<Spans>)> {
-    let positions = [Positions::All, Positions::Prompt, Positions::Response, Positions::Last];
+    let ends = |text: &str| text.parse::<Positions>().unwrap();
+    let positions = [Positions::All, Positions::Prompt, Positions::Response, Positions::Last, ends("first:1+last:2")];
+    let positions = positions.into_iter().chain([ends("first:2+response")]);
     let spans = [None, Some(Spans::User), Some(Spans::Assistant)];
-    let all = positions.into_iter().flat_map(|positions| spans.map(|spans| (positions, spans)));
+    let all = positions.flat_map(|positions| spans.map(|spans| (positions, spans)));
     all.filter(|(positions, spans)| positions.check(*spans).is_ok()).collect()
 }
 
@@ -321,16 +323,24 @@ fn is_steered(token: usize, start: usize, (positions, spans): (Positions, Option
         Positions::Prompt => token < start,
         Positions::Response => token >= start,
         Positions::Last => token == start - 1,
+        Positions::Ends(ends) => ends.include(token, &(1..start)),
     };
     here && spans.is_none_or(|spans| is_in_spans(token, start, spans))
 }
 
-fn pairs_in_spans(model: &Model, count: usize, spans: Option<Spans>) -> Vec<EncodedPair> {
+/// What an encoder tells of `tokens`, the first of which every prompt begins with: as little as the rules need.
+fn told(tokens: std::ops::Range<usize>, start: usize, (positions, spans): (Positions, Option<Spans>)) -> Option<Vec<bool>> {
+    let is_told = |token| {
+        let at_ends = positions.ends().is_none_or(|ends| ends.include(token, &(1..start)));
+        at_ends && spans.is_none_or(|spans| is_in_spans(token, start, spans))
+    };
+    (spans.is_some() || positions.ends().is_some()).then(|| tokens.map(is_told).collect())
+}
+
+fn pairs_in_places(model: &Model, count: usize, rules: (Positions, Option<Spans>)) -> Vec<EncodedPair> {
     let mut pairs = pairs(model, count);
     for response in pairs.iter_mut().flat_map(|pair| [&mut pair.chosen, &mut pair.rejected]) {
-        let tokens = 0..response.ids.len();
-        let in_spans = |spans| tokens.map(|token| is_in_spans(token, response.start, spans)).collect();
-        response.in_spans = spans.map(in_spans);
+        response.in_spans = told(0..response.ids.len(), response.start, rules);
     }
     pairs
 }
@@ -343,6 +353,20 @@ fn logits_by_definition(
     vectors: &BTreeMap<usize, Vec<f32>>,
     rules: (Positions, Option<Spans>),
 ) -> Tensor {
+    let add = |row: &mut [f32], v: &[f32]| row.iter_mut().zip(v).for_each(|(x, v)| *x += v);
+    let is_steered = |token| is_steered(token, start, rules);
+    logits_steered_by(model, ids, vectors, &|token, row, v| {
+        if is_steered(token) {
+            add(row, v)
+        }
+    })
+}
+
+/// Changes the residual of a token, given the vector of its layer.
+type Steer<'a> = &'a dyn Fn(usize, &mut [f32], &[f32]);
+
+/// Logits of one sequence by the slow way: every block on every token, whose residual `steer` changes.
+fn logits_steered_by(model: &Model, ids: &[u32], vectors: &BTreeMap<usize, Vec<f32>>, steer: Steer) -> Tensor {
     let mut layout = Layout::default();
     layout.push_sequence(ids.len());
     let plan = model.plan(&layout).unwrap();
@@ -351,9 +375,7 @@ fn logits_by_definition(
         x = model.run(block..block + 1, &x, &plan).unwrap();
         if let Some(v) = vectors.get(&block) {
             let mut rows = x.to_vec2::<f32>().unwrap();
-            for (_, row) in rows.iter_mut().enumerate().filter(|(token, _)| is_steered(*token, start, rules)) {
-                row.iter_mut().zip(v).for_each(|(x, v)| *x += v);
-            }
+            rows.iter_mut().enumerate().for_each(|(token, row)| steer(token, row, v));
             x = Tensor::new(rows, &Device::Cpu).unwrap();
         }
     }
@@ -367,7 +389,7 @@ fn vectors_are_added_at_the_tokens_and_layers_that_the_rules_name() {
         for layers in layer_sets(&model) {
             let v = some_vector(layers.as_slice().len() * model.config.hidden_size, 5);
             for rules in rules() {
-                let pairs = pairs_in_spans(&model, 4, rules.1);
+                let pairs = pairs_in_places(&model, 4, rules);
                 let data = compute(&model, &pairs, layers.lowest(), rules.0);
                 let scores = data.score(&model, &Steering::new(&layers.split(&v), model.device()).unwrap()).unwrap();
                 for (pair, score) in pairs.iter().zip(scores) {
@@ -379,6 +401,53 @@ fn vectors_are_added_at_the_tokens_and_layers_that_the_rules_name() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn an_ablation_takes_out_what_lies_along_the_vector_and_magnitude_0_is_no_vector() {
+    let model = load("llama", DType::F32);
+    let ids = Recorded::of("llama").ids("input_ids");
+    let options = GenerateOptions { operation: Operation::Ablate, ..common::greedy(1, &[]) };
+    let unsteered = next_token_logits(&model, &ids, &BTreeMap::new(), &[1.0], &common::greedy(1, &[])).unwrap();
+    for layers in layer_sets(&model) {
+        let vectors = layers.split(&some_vector(layers.as_slice().len() * model.config.hidden_size, 7));
+        let logits = next_token_logits(&model, &ids, &vectors, &[0.0, 1.0, 0.4], &options).unwrap();
+        let bits = |logits: &Tensor| logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(bits(&logits.get(0).unwrap()), bits(&unsteered));
+        for (branch, magnitude) in [(1, 1.0), (2, 0.4)] {
+            let expected = logits_steered_by(&model, &ids, &vectors, &|_, row, v| {
+                let share = row.iter().zip(v).map(|(x, v)| x * v).sum::<f32>() / v.iter().map(|v| v * v).sum::<f32>();
+                row.iter_mut().zip(v).for_each(|(x, v)| *x -= magnitude * share * v);
+            });
+            let worst = difference(&logits.get(branch).unwrap(), &expected.get(ids.len() - 1).unwrap());
+            assert!(worst < 2e-4, "layers {layers}, magnitude {magnitude}: logits differ by {worst}");
+        }
+    }
+}
+
+#[test]
+fn gradients_through_ablations_at_several_layers_agree_with_finite_differences() {
+    let model = load("llama", DType::F32);
+    for (layers, operation) in
+        layer_sets(&model).into_iter().flat_map(|layers| [Operation::Ablate, Operation::Null].map(|by| (layers.clone(), by)))
+    {
+        let data = compute(&model, &pairs(&model, 5), layers.lowest(), Positions::All);
+        let len = layers.as_slice().len() * model.config.hidden_size;
+        let (v, u) = (some_vector(len, 5), some_vector(len, 11));
+        let slopes = vec![[1.0, -0.5]; data.entries.len()];
+        let run = |v: &[f32]| {
+            let (batch, residual) = data.batch(&model, &data.entries.iter().collect::<Vec<_>>()).unwrap();
+            let steering = Steering::by(operation, &layers.split(v), model.device()).unwrap().with_factor(0.8);
+            let pass = batch.upper(&residual, data.layer, &steering, Gradient::Wanted).unwrap();
+            let (log_probs, gradient) = batch.vjp(pass, &batch.slopes_at_tokens(&slopes).unwrap()).unwrap();
+            let sum: f64 = log_probs.iter().zip(&slopes).map(|(l, s)| l[0] * s[0] + l[1] * s[1]).sum();
+            (sum, gradient)
+        };
+        let analytic: f64 = run(&v).1.iter().zip(&u).map(|(g, u)| 0.8 * f64::from(*g) * f64::from(*u)).sum();
+        let at = |by: f32| run(&v.iter().zip(&u).map(|(v, u)| v + by * u).collect::<Vec<_>>()).0;
+        let numeric = (at(4e-3) - at(-4e-3)) / 8e-3;
+        assert!((numeric - analytic).abs() < 2e-2 * analytic.abs().max(0.2), "{layers}, {operation:?}: {numeric}, {analytic}");
     }
 }
 
@@ -409,7 +478,7 @@ fn the_gradient_of_the_whole_loss_agrees_with_finite_differences() {
         let model = load(name, DType::F32);
         for layers in layer_sets(&model) {
             for ((positions, spans), d) in rules().into_iter().zip([1.0, -1.0, 0.4].into_iter().cycle()) {
-                let data = compute(&model, &pairs_in_spans(&model, 5, spans), layers.lowest(), positions);
+                let data = compute(&model, &pairs_in_places(&model, 5, (positions, spans)), layers.lowest(), positions);
                 let what = format!("{name}, layers {layers}, {positions}, {spans:?}");
                 assert_gradient(&model, &data, &layers, d, &what);
             }
@@ -442,7 +511,7 @@ fn prompts_computed_once_equal_prompts_computed_at_each_step() {
         let model = load(name, DType::F32);
         for layers in layer_sets(&model) {
             for (positions, spans) in rules() {
-                let data = compute(&model, &pairs_in_spans(&model, 5, spans), layers.lowest(), positions);
+                let data = compute(&model, &pairs_in_places(&model, 5, (positions, spans)), layers.lowest(), positions);
                 let v = some_vector(layers.as_slice().len() * model.config.hidden_size, 5);
                 let (loss, gradient) = loss_at(&model, &data, &layers, &v, -1.0);
                 let whole = whole_loss_at(&model, &data, &layers, &v, -1.0);
@@ -493,11 +562,10 @@ fn a_sweep_at_any_layers_and_positions_equals_single_runs_and_full_passes() {
         for layers in layer_sets(&model) {
             let v = some_vector(layers.as_slice().len() * model.config.hidden_size, 7);
             for (positions, spans) in rules() {
-                let prompt_spans = |spans: Spans| PromptSpans {
-                    prompt: (0..ids.len()).map(|token| is_in_spans(token, ids.len(), spans)).collect(),
-                    generated: spans == Spans::Assistant,
-                };
-                let prompt = EncodedPrompt { ids: ids.clone(), spans: spans.map(prompt_spans) };
+                let told = told(0..ids.len() + 1, ids.len(), (positions, spans));
+                let prompt_spans =
+                    |told: Vec<bool>| PromptSpans { prompt: told[..ids.len()].to_vec(), generated: told[ids.len()] };
+                let prompt = EncodedPrompt { ids: ids.clone(), spans: told.map(prompt_spans) };
                 assert_sweep(&model, &prompt, &layers.split(&v), (positions, spans));
             }
         }

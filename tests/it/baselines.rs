@@ -11,7 +11,7 @@ use bipo::text::tokens::{EncodedPair, EncodedResponse};
 use bipo::train::activations::CacheOptions;
 use bipo::train::layer_search::{self, LayerSearch};
 use bipo::train::optim::Scheduler;
-use bipo::train::{Direction, EpochRecord, ObjectiveName, Observer, StepRecord, TrainConfig, TrainState};
+use bipo::train::{Direction, EpochRecord, Factor, ObjectiveName, Observer, StepRecord, TrainConfig, TrainState};
 use candle_core::DType;
 use serde_json::Value;
 
@@ -222,6 +222,8 @@ fn a_search_learns_the_very_vector_that_a_run_at_the_layer_learns() {
             scheduler: Scheduler::Cosine,
             seed: 11,
             init: None,
+            init_scale: 0.0,
+            factor: Factor::One,
             cache: CacheOptions { memory: Bytes(memory), ..CacheOptions::default() },
         };
         let all = config(vec![0, 1, 2].try_into().unwrap());

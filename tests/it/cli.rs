@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use bipo::steering::positions::Positions;
 use bipo::steering::vector::SteeringVector;
 use bipo::text::spans::Spans;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub fn fixture(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).to_str().unwrap().to_owned()
@@ -108,8 +108,14 @@ fn every_setting_has_an_effect() {
     let place = Place::new();
     assert_ok(&place.train("base", &[]));
     assert_ok(&place.train("start", &["--seed", "3"]));
-    let settings: [&[&str]; 22] = [
+    let settings: [&[&str]; 28] = [
         &["--epochs", "1"],
+        &["--objective", "reps"],
+        &["--factors", "2,3"],
+        &["--learn-factor"],
+        &["--learn-factor", "--factor-lr", "1"],
+        &["--init-scale", "0.1"],
+        &["--positions", "first:1+last:2"],
         &["--max-steps", "4"],
         &["--schedule-epochs", "9"],
         &["--batch-size", "3"],
@@ -146,6 +152,75 @@ fn every_setting_has_an_effect() {
         let read = |dir: &str| SteeringVector::read(&place.path(dir).join("steering_vector.safetensors"), None).unwrap().layers;
         assert_ne!(read(&out), read("base"), "{flags:?} changes nothing");
     }
+}
+
+#[test]
+fn reps_and_a_learned_factor_have_the_settings_of_their_sources_unless_others_are_given() {
+    let place = Place::new();
+    let model = fixture("llama");
+    let args = ["train", "--model", &model, "--dataset", "pairs.csv", "--layer", "1", "--max-steps", "3"];
+    let run = |out: &str, flags: &[&str]| {
+        assert_ok(&place.bipo(&[&args[..], &["--output-dir", out], flags].concat()));
+        let vector = SteeringVector::read(&place.path(out).join("steering_vector.safetensors"), None).unwrap();
+        let lines = fs::read_to_string(place.path(out).join("metrics.jsonl")).unwrap();
+        let steps: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let norm = bipo::steering::dose::l2_norm(&vector.layers[&1]);
+        assert!((steps[2]["vector_norm"].as_f64().unwrap() - norm).abs() < 1e-6 * norm, "{flags:?}");
+        (vector.metadata.training.unwrap(), steps)
+    };
+    let (training, steps) = run("reps", &["--objective", "reps"]);
+    let drawn: Vec<u64> = (1..=10).map(|half| 2 * half).collect();
+    assert_eq!(training["factor"], json!({"drawn": drawn.iter().map(|factor| *factor as f64).collect::<Vec<_>>()}));
+    for (key, expected) in [("direction", "both"), ("scheduler", "linear")] {
+        assert_eq!(training[key], expected, "{key}");
+    }
+    for (key, expected) in [("lr", 0.04), ("weight_decay", 0.0), ("init_scale", 1.0), ("max_grad_norm", 1.0)] {
+        assert_eq!(training[key], expected, "{key}");
+    }
+    assert_eq!((&training["warmup_steps"], &training["positions"]), (&0.into(), &"all".into()));
+    let factors: Vec<&Value> = steps.iter().flat_map(|step| step["factors"].as_array().unwrap()).collect();
+    assert_eq!(factors.len(), steps.iter().map(|step| step["rows"].as_array().unwrap().len()).sum::<usize>());
+    assert!(factors.iter().any(|pair| pair[0] != pair[1]), "{factors:?}");
+
+    let (training, steps) = run("learned", &["--objective", "simpo", "--learn-factor", "--scheduler", "constant"]);
+    assert_eq!(training["factor"], json!({"learned": {"scale": 4.0, "lr": 20.0}}));
+    assert_eq!((&training["scheduler"], &training["weight_decay"]), (&"constant".into(), &json!(0.0)));
+    // The first step of Adam moves each number by its rate, whichever way: √32 · 4 is where the factor starts.
+    let first = steps[0]["factor"].as_f64().unwrap();
+    assert!(((first - 32f64.sqrt() * 4.0).abs() - 20.0).abs() < 1e-3, "{first}");
+
+    let (training, steps) = run("plain", &[]);
+    assert!(["factor", "init_scale"].iter().all(|key| training.get(*key).is_none()), "{training}");
+    assert!(["factor", "factors"].iter().all(|key| steps[0].get(*key).is_none()));
+    let (training, steps) = run("drawn", &["--factors", "0.5..1.5:0.5"]);
+    assert_eq!(training["factor"], json!({"drawn": [0.5, 1.0, 1.5]}));
+    for step in steps {
+        let factors = step["factors"].as_array().unwrap();
+        assert!(factors.iter().all(|pair| *pair == factors[0] && pair[0] == pair[1]), "one factor a step: {factors:?}");
+    }
+}
+
+#[test]
+fn an_ablation_at_magnitude_0_is_the_untouched_model_and_at_1_it_forgets_how_long_the_vector_is() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &["--lr", "2", "--weight-decay", "0"]));
+    let model = fixture("llama");
+    let file = "out/steering_vector.safetensors";
+    let steer = |vector: &str, flags: &[&str]| -> Vec<(Value, Value)> {
+        let args = ["steer", "--model", &model, "--vector", vector, "--max-new-tokens", "16", "--json"];
+        let output = place.bipo(&[&args[..], &["--prompt", "What is it?"], flags].concat());
+        assert_ok(&output);
+        let results: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let result = |result: &Value| (result["magnitude"].clone(), result["token_ids"].clone());
+        results["results"].as_array().unwrap().iter().map(result).collect()
+    };
+    let plain = steer(file, &["--magnitudes", "0"]);
+    let ablated = steer(file, &["--operation", "ablate"]);
+    assert_eq!(ablated.iter().map(|(magnitude, _)| magnitude.as_f64().unwrap()).collect::<Vec<_>>(), [0.0, 1.0]);
+    assert_eq!(ablated[0], plain[0]);
+    assert_ne!(ablated[1].1, plain[0].1);
+    assert_eq!(steer(&format!("{file}:8"), &["--operation", "ablate"]), ablated);
+    assert_ne!(steer(file, &["--operation", "ablate", "--magnitudes", "0.3"])[0].1, ablated[1].1);
 }
 
 #[test]

@@ -273,8 +273,9 @@ fn every_flag_of_eval_has_an_effect() {
         [report["rows"].clone(), report["generations"].clone()]
     };
     let base = rows(&[]);
-    let settings: [&[&str]; 19] = [
+    let settings: [&[&str]; 20] = [
         &["--magnitudes", "1.5"],
+        &["--operation", "ablate"],
         &["--layer", "0"],
         &["--positions", "response"],
         &["--limit", "2"],

@@ -11,8 +11,9 @@ use bipo::model::config::Config;
 use bipo::model::layout::Layout;
 use bipo::model::weights::{WeightStorage, Weights};
 use bipo::ops::linear::Products;
-use bipo::train::activations::Activations;
-use bipo::train::{Direction, ObjectiveName, TrainConfig, Trainer};
+use bipo::train::activations::{Activations, CacheOptions, CachePlan};
+use bipo::train::optim::Scheduler;
+use bipo::train::{Direction, Factor, ObjectiveName, TrainConfig, Trainer};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
@@ -53,15 +54,27 @@ fn assert_steps(what: &str, trainer: &mut Trainer, steps: &Value) {
     for (index, step) in steps.iter().enumerate() {
         let rows: Vec<usize> = ids(&step["rows"]).into_iter().map(|row| row as usize).collect();
         let number = |key: &str| step[key].as_f64().unwrap();
-        let record = trainer.step(&rows, step["d"].as_f64().unwrap_or(1.0), 1 + index / 2).unwrap();
-        assert!((record.loss - number("loss")).abs() < 1e-4, "{what}, step {index}: loss {}", record.loss);
+        let factors = factors_of(&step["factors"], rows.len());
+        let record = trainer.step_by(&rows, step["d"].as_f64().unwrap_or(1.0), &factors, 1 + index / 2).unwrap();
+        let apart = (record.loss - number("loss")).abs();
+        assert!(apart < 1e-4 * number("loss").max(1.0), "{what}, step {index}: loss {}", record.loss);
         assert!((record.lr - number("lr")).abs() < 1e-9, "{what}, step {index}: lr {}", record.lr);
         let worst = (record.grad_norm - number("grad_norm")).abs();
         assert!(worst <= 1e-4 * number("grad_norm"), "{what}, step {index}: gradient norm {}", record.grad_norm);
         let expected: Vec<f32> = step["v"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
+        if let Some(factor) = step["factor"].as_f64() {
+            let found = f64::from(record.factor.unwrap());
+            assert!((found - factor).abs() < 1e-4 * factor, "{what}, step {index}: factor {found}");
+        }
         let apart: Vec<f32> = trainer.state.v.iter().zip(&expected).map(|(a, b)| a - b).collect();
         assert!(norm(&apart) <= 1e-4 * norm(&expected), "{what}, step {index}: v is {} away", norm(&apart));
     }
+}
+
+/// The factors of each pair's responses; 1 where none are recorded.
+fn factors_of(recorded: &Value, pairs: usize) -> Vec<[f32; 2]> {
+    let Some(recorded) = recorded.as_array() else { return vec![[1.0; 2]; pairs] };
+    recorded.iter().map(|pair| [0, 1].map(|side| pair[side].as_f64().unwrap() as f32)).collect()
 }
 
 fn json(name: &str, file: &str) -> Value {
@@ -104,6 +117,44 @@ fn six_steps_by_each_objective_equal_those_of_pytorch() {
         };
         let data = Activations::compute(&model, &pairs, config.layers.lowest(), config.positions).unwrap();
         assert_steps(name, &mut Trainer::new(&model, &config, &data), &run["steps"]);
+    }
+}
+
+#[test]
+fn six_steps_by_reps_and_by_drawn_and_learned_factors_equal_those_of_pytorch() {
+    let (model, recorded) = (load("llama", DType::F32), json("llama", "objectives.json"));
+    let (pairs, _) = pairs_of(&recorded["pairs"]);
+    let numbers = |values: &Value| values.as_array().map(|x| x.iter().map(|x| x.as_f64().unwrap() as f32).collect());
+    for (name, objective) in
+        [("reps", ObjectiveName::Reps), ("simpo-factors", ObjectiveName::SimPo), ("simpo-learned", ObjectiveName::SimPo)]
+    {
+        let run = &recorded["runs"][name];
+        let root = (model.config.hidden_size as f64).sqrt();
+        let factor = match (run["alpha"].as_f64(), run["factors"].is_array()) {
+            (Some(alpha), _) => Factor::Learned { scale: alpha / root, lr: run["alpha_lr"].as_f64().unwrap() },
+            (None, true) => Factor::Drawn(vec![1.0]), // the steps say which
+            (None, false) => Factor::One,
+        };
+        let mut config = TrainConfig {
+            objective,
+            beta: run["beta"].as_f64().unwrap(),
+            gamma: run["gamma"].as_f64(),
+            direction: objective.default_direction(),
+            init: numbers(&run["init"]),
+            factor,
+            ..two_pairs_a_step(&recorded)
+        };
+        if config.init.is_some() {
+            (config.weight_decay, config.warmup_steps, config.scheduler) = (0.0, 0, Scheduler::Linear);
+        }
+        let options = CacheOptions { apart: config.has_factors_apart(), ..CacheOptions::default() };
+        let plan = CachePlan::new(&model, &[&pairs], config.layers.lowest(), config.positions, &options).unwrap();
+        let data = plan.compute(|_, _| Ok(())).unwrap().remove(0);
+        let mut steps = run["steps"].clone();
+        for (step, factors) in steps.as_array_mut().unwrap().iter_mut().zip(run["factors"].as_array().into_iter().flatten()) {
+            step["factors"] = factors.clone();
+        }
+        assert_steps(name, &mut Trainer::new(&model, &config, &data), &steps);
     }
 }
 

@@ -119,7 +119,7 @@ fn without_a_system_prompt_the_template_writes_its_own() {
 #[test]
 fn the_users_tokens_read_as_what_the_user_said() {
     let mut encoder = encoder(ResponsePrefix::Auto, None);
-    encoder.tell_spans(Some(Spans::User));
+    encoder.tell_places(Some(Spans::User), None);
     for (text, _) in RECORDED.iter().filter(|(text, _)| !text.contains("<|")) {
         let turns = [("user", *text), ("assistant", "user"), ("user", "user\nHi ")];
         let prompt = encoder.encode_prompt(&turns.map(|(role, content)| Message::new(role, content))).unwrap();

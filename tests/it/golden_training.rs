@@ -10,7 +10,7 @@ use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPair, EncodedResponse};
 use bipo::train::activations::{Activations, CacheOptions};
 use bipo::train::optim::Scheduler;
-use bipo::train::{Direction, ObjectiveName, TrainConfig, Trainer};
+use bipo::train::{Direction, Factor, ObjectiveName, TrainConfig, Trainer};
 use candle_core::Device;
 use serde_json::Value;
 
@@ -56,6 +56,8 @@ pub fn recorded_config(config: &Value) -> TrainConfig {
         scheduler: Scheduler::Cosine,
         seed: 0,
         init: None,
+        init_scale: 0.0,
+        factor: Factor::One,
         cache: CacheOptions::default(),
     }
 }

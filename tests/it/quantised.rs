@@ -14,7 +14,7 @@ use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPair, EncodedResponse};
 use bipo::train::activations::{Activations, CacheOptions};
 use bipo::train::optim::Scheduler;
-use bipo::train::{Direction, ObjectiveName, TrainConfig, Trainer};
+use bipo::train::{Direction, Factor, ObjectiveName, TrainConfig, Trainer};
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
@@ -104,6 +104,8 @@ fn trained(model: &Model) -> Vec<f32> {
         scheduler: Scheduler::Constant,
         seed: 3,
         init: None,
+        init_scale: 0.0,
+        factor: Factor::One,
         cache: CacheOptions::default(),
     };
     let pairs: Vec<EncodedPair> = (0..4).map(pair).collect();

@@ -197,6 +197,20 @@ fn an_interrupted_run_is_saved_and_resumed_and_not_begun_anew_unasked() {
 }
 
 #[test]
+fn a_run_that_draws_or_learns_factors_resumes_to_the_same_files() {
+    let reps = ["--objective", "reps", "--direction", "both"];
+    let learned =
+        ["--objective", "simpo", "--direction", "positive", "--learn-factor", "--factor-scale", "0.2", "--factor-lr", "0.1"];
+    for flags in [&reps[..], &learned, &["--factors", "1..3:0.5", "--positions", "first:1+last:2"]] {
+        let whole = new_place();
+        assert_ok(&train(&whole, flags));
+        let place = interrupted(flags);
+        assert_ok(&train(&place, &[flags, &["--resume"]].concat()));
+        assert_same(&place.path("out"), &files(&whole.path("out")));
+    }
+}
+
+#[test]
 fn a_broken_newest_checkpoint_is_told_and_the_one_before_it_resumes_to_the_same_files() {
     let breaks: [fn(Vec<u8>) -> Vec<u8>; 3] = [
         |bytes| bytes[..bytes.len() / 2].to_vec(),

@@ -21,7 +21,7 @@ use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
 use crate::train::activations::{Activations, CacheOptions};
 use crate::train::optim::Scheduler;
-use crate::train::{Direction, ObjectiveName, TrainConfig, Trainer};
+use crate::train::{Direction, Factor, ObjectiveName, TrainConfig, Trainer};
 
 pub use ceiling::matmul_flops_per_s;
 pub use peak::PeakMemory;
@@ -170,6 +170,8 @@ fn config(layer: usize, batch_size: usize) -> TrainConfig {
         scheduler: Scheduler::Constant,
         seed: 0,
         init: None,
+        init_scale: 0.0,
+        factor: Factor::One,
         cache: CacheOptions::default(),
     }
 }

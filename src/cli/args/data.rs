@@ -71,8 +71,9 @@ pub struct DataArgs {
     /// Put this text between prompt and response; auto writes what the chat template writes, as for train.
     #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT", requires = "model")]
     pub response_prefix: String,
-    /// Show which tokens a vector would be added at by this rule, as for train.
-    #[arg(long, default_value = "all", value_parser = one_of::<Positions>(), requires = "model")]
+    /// Show which tokens a vector would be added at by this rule: all, prompt, response, last, first:N, last:N, or several joined by
+    /// +, as for train.
+    #[arg(long, default_value = "all", value_name = "WHERE", requires = "model")]
     pub positions: Positions,
     /// Show those of this role's messages alone [default: any].
     #[arg(long, value_parser = one_of::<Spans>(), requires = "model")]

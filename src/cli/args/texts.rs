@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bipo::data::AnswerForm;
+use bipo::steering::Operation;
 use bipo::steering::magnitudes::Magnitudes;
 use bipo::steering::positions::Positions;
 use bipo::text::spans::Spans;
@@ -11,6 +12,22 @@ use clap::{Args, ValueEnum};
 use super::data::PairArgs;
 use super::model::{ModelArgs, ReportArgs};
 use super::values::{one_of, positive, positive_number, probability, resamples, seconds, temperature};
+
+/// How a vector steers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OperationArg {
+    Add,
+    Ablate,
+}
+
+impl From<OperationArg> for Operation {
+    fn from(operation: OperationArg) -> Self {
+        match operation {
+            OperationArg::Add => Self::Add,
+            OperationArg::Ablate => Self::Ablate,
+        }
+    }
+}
 
 #[derive(Debug, Args)]
 pub struct SteerArgs {
@@ -22,17 +39,27 @@ pub struct SteerArgs {
     /// Steer the output of this block, 0-based [default: the file's].
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Add the vector at these tokens, whatever its file says; response is what is generated, last the prompt's last token
-    /// alone [default: the file's].
-    #[arg(long, value_parser = one_of::<Positions>())]
+    /// Add the vector at these tokens, whatever its file says: all, prompt, response (what is generated), last, first:N, last:N, or
+    /// several joined by +, as for train [default: the file's].
+    #[arg(long, value_name = "WHERE")]
     pub positions: Option<Positions>,
     /// Add it at tokens of this role's messages alone; what is generated is the assistant's [default: the file's, or any
     /// where --positions is given].
     #[arg(long, value_parser = one_of::<Spans>())]
     pub spans: Option<Spans>,
-    /// Generate at these factors: a list -2,0,2 or a range -2..2:0.5.
-    #[arg(long, default_value = "-2,0,2", allow_hyphen_values = true, value_name = "LIST")]
+    /// Generate at these factors: a list -2,0,2 or a range -2..2:0.5 [default with --operation ablate: 0,1].
+    #[arg(
+        long,
+        default_value = "-2,0,2",
+        default_value_if("operation", "ablate", "0,1"),
+        allow_hyphen_values = true,
+        value_name = "LIST"
+    )]
     pub magnitudes: Magnitudes,
+    /// Add the vector, or take the part of the residual along it out (ablate), where magnitude 1 takes all of that part and 0
+    /// nothing.
+    #[arg(long, default_value = "add")]
+    pub operation: OperationArg,
     /// Answer this prompt; repeat for several.
     #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
@@ -79,15 +106,26 @@ pub struct EvalArgs {
     /// Steer the output of this block, 0-based [default: the files'].
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Add the vector at these tokens, whatever its file says; last is the prompt's last token alone [default: the file's].
-    #[arg(long, value_parser = one_of::<Positions>())]
+    /// Add the vector at these tokens, whatever its file says: all, prompt, response, last, first:N, last:N, or several joined by
+    /// +, as for train [default: the file's].
+    #[arg(long, value_name = "WHERE")]
     pub positions: Option<Positions>,
     /// Add it at tokens of this role's messages alone [default: the file's, or any where --positions is given].
     #[arg(long, value_parser = one_of::<Spans>())]
     pub spans: Option<Spans>,
-    /// Measure at these factors: a list -2,0,2 or a range -2..2:0.5.
-    #[arg(long, default_value = "-2..2:1", allow_hyphen_values = true, value_name = "LIST")]
+    /// Measure at these factors: a list -2,0,2 or a range -2..2:0.5 [default with --operation ablate: 0,1].
+    #[arg(
+        long,
+        default_value = "-2..2:1",
+        default_value_if("operation", "ablate", "0,1"),
+        allow_hyphen_values = true,
+        value_name = "LIST"
+    )]
     pub magnitudes: Magnitudes,
+    /// Add the vector, or take the part of the residual along it out (ablate), where magnitude 1 takes all of that part and 0
+    /// nothing; a baseline vector is taken out in the same way.
+    #[arg(long, default_value = "add")]
+    pub operation: OperationArg,
     /// Measure preference on these held-out pairs, named as for train [default: none].
     #[arg(long)]
     pub dataset: Option<String>,

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use bipo::machine::bytes::Bytes;
 use bipo::session::cache_place::CachePlace;
 use bipo::steering::layers::LayerList;
+use bipo::steering::magnitudes::Magnitudes;
 use bipo::steering::positions::Positions;
 use bipo::text::spans::Spans;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::train::caa::CaaPositions;
 use bipo::train::optim::Scheduler;
 use bipo::train::{Direction, ObjectiveName};
+use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 
 use super::data::PairArgs;
@@ -95,6 +97,11 @@ pub struct LayersArgs {
     pub plot: Vec<PathBuf>,
 }
 
+/// A default of RePS (arXiv 2505.20809), which PrOSV (arXiv 2605.05983), the method with a learned factor, has too.
+fn as_in_reps(value: &'static str) -> [(&'static str, ArgPredicate, &'static str); 2] {
+    [("objective", "reps".into(), value), ("learn_factor", "true".into(), value)]
+}
+
 /// The data and the settings of a run, whatever it is for.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -118,27 +125,47 @@ pub struct RunArgs {
     /// Take this many pairs a step.
     #[arg(long, default_value_t = 4, value_parser = positive)]
     pub batch_size: usize,
-    /// Set the peak learning rate [default: by model; 5e-4 for the paper's 7B models].
+    /// Set the peak learning rate [default: by model; 5e-4 for the paper's 7B models; with reps or --learn-factor 0.04].
     #[arg(long, value_parser = positive_number)]
     pub lr: Option<f64>,
     /// Minimise this loss: docs/objectives.md has the formula and the source of each.
     #[arg(long, default_value = "bipo", value_parser = one_of::<ObjectiveName>())]
     pub objective: ObjectiveName,
-    /// Set the strength of the preference, the beta of the loss, or with lm of the margin alone [default: 0.1; with simpo 2].
+    /// Set the strength of the preference, the beta of the loss, or with lm and reps of the margin alone [default: 0.1; with
+    /// simpo 2].
     #[arg(long, value_parser = positive_number)]
     pub beta: Option<f64>,
     /// Set the gamma of simpo, the difference at which its loss is ln 2 [default: 1].
     #[arg(long, value_parser = not_negative)]
     pub gamma: Option<f64>,
     /// Draw the direction of a step: one sign, uniform in [-1, 1], both signs of every batch, or +1 always [default: sign; with
-    /// every objective but bipo positive, which is the only one then].
+    /// reps both, with every other objective but bipo positive, which is the only one then].
     #[arg(long, value_parser = one_of::<Direction>())]
     pub direction: Option<Direction>,
+    /// Draw the factor on the vector at each step, and with reps for each response, from numbers above 0: a list 2,4,8 or a range
+    /// 2..20:2 [default: 1; with reps 2..20:2].
+    #[arg(long, value_name = "LIST")]
+    pub factors: Option<Magnitudes>,
+    /// Learn one factor beside the vector, at a rate of its own; the vector that is written is multiplied by it.
+    #[arg(long, conflicts_with = "factors")]
+    pub learn_factor: bool,
+    /// Start the learned factor at this times the square root of the hidden size.
+    #[arg(long, default_value_t = 4.0, requires = "learn_factor", value_parser = positive_number)]
+    pub factor_scale: f64,
+    /// Set the peak learning rate of the learned factor.
+    #[arg(long, default_value_t = 20.0, requires = "learn_factor", value_parser = positive_number)]
+    pub factor_lr: f64,
+    /// Start the vector at random numbers, seeded, up to this over the square root of the hidden size [default: 0; with reps 1,
+    /// with --learn-factor 8].
+    #[arg(long, value_parser = not_negative)]
+    pub init_scale: Option<f64>,
     /// Scale a gradient that is longer down to this norm.
     #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
     pub max_grad_norm: f64,
-    /// Add the vector at these tokens; last is the prompt's last token alone, the one that predicts the response's first.
-    #[arg(long, default_value = "all", value_parser = one_of::<Positions>())]
+    /// Add the vector at all tokens, or at these alone: prompt, response, last (the prompt's last token, which predicts the
+    /// response's first), first:N or last:N (of the prompt's, after what every prompt of the template begins with), or several
+    /// joined by +.
+    #[arg(long, default_value = "all", value_name = "WHERE")]
     pub positions: Positions,
     /// Add it at tokens of this role's messages alone, without the chat template's own; a response is the assistant's
     /// [default: at any].
@@ -148,16 +175,16 @@ pub struct RunArgs {
     /// space where it has no such form, unless the prompt ends in white space.
     #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
     pub response_prefix: String,
-    /// Set the decoupled weight decay.
-    #[arg(long, default_value_t = 0.05, value_parser = not_negative)]
+    /// Set the decoupled weight decay of the vector; with reps or --learn-factor it is 0 where this is not given.
+    #[arg(long, default_value_t = 0.05, default_value_ifs(as_in_reps("0")), value_parser = not_negative)]
     pub weight_decay: f64,
-    /// Raise the learning rate from 0 over this many steps.
-    #[arg(long, default_value_t = 100)]
+    /// Raise the learning rate from 0 over this many steps; with reps or --learn-factor over 0 where this is not given.
+    #[arg(long, default_value_t = 100, default_value_ifs(as_in_reps("0")))]
     pub warmup_steps: usize,
-    /// Lower the learning rate after the warmup along this curve.
-    #[arg(long, default_value = "cosine", value_parser = one_of::<Scheduler>())]
+    /// Lower the learning rate after the warmup along this curve; with reps or --learn-factor it is linear where this is not given.
+    #[arg(long, default_value = "cosine", default_value_ifs(as_in_reps("linear")), value_parser = one_of::<Scheduler>())]
     pub scheduler: Scheduler,
-    /// Seed the shuffles and the directions.
+    /// Seed the shuffles, the directions, the factors and a random start.
     #[arg(long, default_value_t = 11)]
     pub seed: u64,
     /// Truncate longer pairs to this many tokens.

@@ -23,7 +23,7 @@ use crate::terminal::Log;
 const STEPS: [&str; 3] = ["resume", "force_resume", "checkpoint_every"];
 
 /// Flags of the optimiser, and the settings that they set.
-const OPTIMISER: [&str; 14] = [
+const OPTIMISER: [&str; 19] = [
     "epochs",
     "max_steps",
     "schedule_epochs",
@@ -32,6 +32,11 @@ const OPTIMISER: [&str; 14] = [
     "objective",
     "gamma",
     "direction",
+    "factors",
+    "learn_factor",
+    "factor_scale",
+    "factor_lr",
+    "init_scale",
     "max_grad_norm",
     "weight_decay",
     "warmup_steps",

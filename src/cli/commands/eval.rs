@@ -4,7 +4,7 @@
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::judge::Generation;
 use bipo::eval::{GeneratedText, Outcome, Report, Settings, demand, evaluate, texts};
-use bipo::generate::STREAMS;
+use bipo::generate::{GenerateOptions, STREAMS};
 use bipo::machine::files::{check_writable, write_atomic};
 use bipo::report::Chart;
 use bipo::{Error, Result};
@@ -47,7 +47,10 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let settings = Settings {
         beta: beta(args, &vector),
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
-        generate: greedy(args.max_new_tokens, &opened, vector.metadata.positions),
+        generate: GenerateOptions {
+            operation: args.operation.into(),
+            ..greedy(args.max_new_tokens, &opened, vector.metadata.positions)
+        },
         streams,
     };
     let (model, _) = session::load(&opened, &demand(streams), log)?;

@@ -5,7 +5,6 @@ use std::f64::consts::LN_2;
 
 use bipo::Error;
 use bipo::report::Chart;
-use bipo::session::Demand;
 use bipo::train::Observer;
 use bipo::train::activations::CacheOptions;
 use bipo::train::layer_search::{self, LayerResult, LayerSearch, hold_out, middle_layers};
@@ -33,7 +32,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
             (pairs, held, name)
         }
     };
-    let demand = Demand::training(&[&pairs, &heldout_pairs], config.layers.as_slice(), config.batch_size);
+    let demand = run::demand(&[&pairs, &heldout_pairs], &config);
     let (model, _) = run::load(&opened, &mut config, demand, log)?;
     let plan = layer_search::plan(&model, &pairs, &heldout_pairs, &config)?;
     let steps = config.total_steps(pairs.len());

@@ -9,13 +9,20 @@ use bipo::model::Model;
 use bipo::session::{Demand, Session};
 use bipo::steering::layers::Layers;
 use bipo::text::tokens::EncodedPair;
-use bipo::train::TrainConfig;
 use bipo::train::activations::CacheOptions;
+use bipo::train::{Factor, ObjectiveName, TrainConfig};
 use bipo::{Error, Result};
 
 use super::session;
 use crate::args::{RunArgs, response_prefix};
 use crate::terminal::Log;
+
+/// Peak learning rate of the methods that multiply v by a large factor: that of RePS (arXiv 2505.20809) and PrOSV (arXiv
+/// 2605.05983) for Gemma-2-2B.
+const LARGE_LR: f64 = 0.04;
+
+/// Where v starts beside a learned factor, times 1/√H: PrOSV, arXiv 2605.05983.
+const LEARNED_START: f64 = 8.0;
 
 /// Number of skipped rows that are named one by one.
 const SKIPPED_SHOWN: usize = 20;
@@ -39,7 +46,7 @@ impl Prepared {
         let all = LoadOptions { limit: None, ..options };
         let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;
         let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
-        opened.encoder.tell_spans(args.spans);
+        opened.encoder.tell_places(args.spans, args.positions.ends());
         session::warn_of_pairs(&opened, &dataset.pairs, log);
         let started = Instant::now();
         let pairs = encode(&opened, &dataset, args.max_length, log)?;
@@ -103,6 +110,21 @@ fn encode(opened: &Session, dataset: &Dataset, max_length: usize, log: Log) -> R
     Ok(pairs)
 }
 
+/// Where the factor on v comes from.
+fn factor(args: &RunArgs) -> Factor {
+    match &args.factors {
+        _ if args.learn_factor => Factor::Learned { scale: args.factor_scale, lr: args.factor_lr },
+        Some(factors) => Factor::Drawn(factors.as_slice().to_vec()),
+        None => args.objective.default_factor(),
+    }
+}
+
+/// What a run by `config` takes to cache the activations of `sets` and to learn from them.
+pub fn demand(sets: &[&[EncodedPair]], config: &TrainConfig) -> Demand {
+    let demand = Demand::training(sets, config.layers.as_slice(), config.batch_size);
+    if config.has_factors_apart() { demand.apart(sets) } else { demand }
+}
+
 /// The run's settings; its cache goes to `spill_dir` where it does not fit.
 pub fn config(
     args: &RunArgs,
@@ -112,7 +134,13 @@ pub fn config(
     spill_dir: PathBuf,
 ) -> Result<TrainConfig> {
     layers.check(opened.config.num_hidden_layers)?;
-    let default_lr = || opened.preset.map_or_else(|| presets::default_lr(opened.config.hidden_size), |preset| preset.lr);
+    let by_model = || opened.preset.map_or_else(|| presets::default_lr(opened.config.hidden_size), |preset| preset.lr);
+    let default_lr = || if args.learn_factor || args.objective == ObjectiveName::Reps { LARGE_LR } else { by_model() };
+    let default_scale = match args.learn_factor {
+        true => LEARNED_START,
+        false => f64::from(u8::from(args.objective.starts_at_random())),
+    };
+    let init_scale = if init.is_some() { 0.0 } else { args.init_scale.unwrap_or(default_scale) };
     let memory = args.cache_memory.unwrap_or_else(|| CacheOptions::default().memory);
     let config = TrainConfig {
         layers,
@@ -132,6 +160,8 @@ pub fn config(
         scheduler: args.scheduler,
         seed: args.seed,
         init,
+        init_scale,
+        factor: factor(args),
         cache: CacheOptions { place: args.cache, memory, spill_dir, ..CacheOptions::default() },
     };
     config.check_objective()?;

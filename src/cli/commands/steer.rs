@@ -14,7 +14,7 @@ use super::prompts::{check_prompts, read_prompts, show_prompts};
 use super::session;
 use super::sweep::{Sweep, TextResult, Texts, greedy};
 use super::vectors::{check_vector, read_inputs, settle};
-use crate::args::SteerArgs;
+use crate::args::{OperationArg, SteerArgs};
 use crate::terminal::{self, Log};
 use bipo::session::Demand;
 
@@ -30,7 +30,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         return Err(Error::Argument(problem.into()).into());
     }
     let mut opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
-    opened.encoder.tell_spans(vector.metadata.spans);
+    opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
     check_vector(&vector, &opened, log)?;
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
@@ -39,6 +39,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         top_k: args.top_k,
         repeat_penalty: args.repeat_penalty as f32,
         seed: args.seed,
+        operation: args.operation.into(),
         ..greedy(args.max_new_tokens, &opened, positions)
     };
     let longest = check_prompts(&opened, &prompts, positions)?;
@@ -114,6 +115,7 @@ fn settings(args: &SteerArgs, vector: &SteeringVector) -> Vec<(String, String)> 
     let all = [
         setting("positions", vector.metadata.positions.to_string()),
         vector.metadata.spans.and_then(|spans| setting("spans", spans.to_string())),
+        (args.operation == OperationArg::Ablate).then(|| ("operation".to_owned(), "ablate".to_owned())),
         setting("magnitudes", magnitudes.join(", ")),
         setting("decoding", sampling),
         args.top_p.and_then(|p| setting("top p", p.to_string())),

@@ -18,7 +18,7 @@ use super::training::settings::{identity, named_layers, settings, vector};
 use super::training::test_generation;
 use crate::args::{MethodArg, TrainArgs};
 use crate::terminal::Log;
-use bipo::session::{Demand, Session};
+use bipo::session::Session;
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     if args.method == MethodArg::Caa {
@@ -26,6 +26,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     }
     if args.caa_positions.is_some() {
         return Err(Error::Argument("--caa-positions has no effect here: it needs --method caa".into()).into());
+    }
+    if args.init.is_some() && args.run.init_scale.is_some() {
+        return Err(Error::Argument("--init and --init-scale both say where the vector starts: leave one out".into()).into());
     }
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
     let mut dir = OutputDir::claim(args, log)?;
@@ -43,8 +46,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         Start::Finished(vector) => return report_finished(args, &vector),
     };
     let sets = run::sets(&pairs, heldout_pairs.as_deref());
-    let demand = Demand::training(&sets, config.layers.as_slice(), config.batch_size);
-    let demand = test_generation::demanded(demand, args, &opened)?;
+    let demand = test_generation::demanded(run::demand(&sets, &config), args, &opened)?;
     let (model, load_s) = run::load(&opened, &mut config, demand, log)?;
     let plan = bipo::train::plan(&model, &pairs, heldout_pairs.as_deref(), &config)?;
 

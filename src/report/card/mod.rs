@@ -15,7 +15,7 @@ use crate::report::shell::quote;
 use crate::steering::dose::l2_norm;
 use crate::steering::positions::in_words;
 use crate::steering::vector::{Positions, SteeringVector};
-use crate::train::{EpochRecord, Heldout};
+use crate::train::{EpochRecord, Factor, Heldout};
 
 /// The forward hook that steers a model of `transformers` with a vector file. This is the only source of its text.
 pub const HOOK: &str = include_str!("hook.py");
@@ -173,6 +173,10 @@ fn method(training: &Value) -> String {
             "dpo" => "direct preference optimisation ([DPO, arXiv 2305.18290](https://arxiv.org/abs/2305.18290))",
             "simpo" => {
                 "simple preference optimisation, which has no reference ([SimPO, arXiv 2405.14734](https://arxiv.org/abs/2405.14734))"
+            }
+            "reps" => {
+                "reference-free preference steering, which adds the vector and takes it out by turns ([RePS, arXiv \
+                 2505.20809](https://arxiv.org/abs/2505.20809))"
             }
             "lm" => "language modelling on the chosen responses",
             _ => "bi-directional preference optimisation ([BiPO, arXiv 2406.00045](https://arxiv.org/abs/2406.00045))",
@@ -332,6 +336,7 @@ fn citation(training: &Value) -> Option<&'static str> {
             "Rafailov et al., *Direct Preference Optimization: Your Language Model is Secretly a Reward Model*, NeurIPS 2023, \
              arXiv 2305.18290.",
         ),
+        "reps" => Some("Wu et al., *Improved Representation Steering for Language Models*, arXiv 2505.20809."),
         "simpo" => Some(
             "Meng et al., *SimPO: Simple Preference Optimization with a Reference-Free Reward*, NeurIPS 2024, arXiv 2405.14734.",
         ),
@@ -348,9 +353,23 @@ pub fn settings(training: &Value) -> Vec<(String, String)> {
     let Value::Object(map) = training else { return Vec::new() };
     let shown = |(key, value): (&String, &Value)| {
         let is_setting = !value.is_null() && !value.is_object() && !OUTCOMES.contains(&key.as_str());
-        is_setting.then(|| (readable(key), one_line(key, value)))
+        let factor = (key == "factor").then(|| factor(value)).flatten();
+        let value = factor.or_else(|| is_setting.then(|| one_line(key, value)))?;
+        Some((readable(key), value))
     };
     map.iter().filter_map(shown).collect()
+}
+
+/// Where the factor on the vector came from in training.
+fn factor(value: &Value) -> Option<String> {
+    match serde_json::from_value(value.clone()).ok()? {
+        Factor::One => None,
+        Factor::Drawn(factors) => {
+            let factors: Vec<String> = factors.iter().map(f32::to_string).collect();
+            Some(format!("drawn from {}", factors.join(", ")))
+        }
+        Factor::Learned { scale, lr } => Some(format!("learned from {scale} times the root of the hidden size, at rate {lr}")),
+    }
 }
 
 fn readable(key: &str) -> String {

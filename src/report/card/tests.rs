@@ -194,3 +194,15 @@ fn a_mean_difference_says_that_it_was_not_learned_and_cites_its_own_paper() {
         assert!(!card.contains(other), "{other} in {card}");
     }
 }
+
+#[test]
+fn the_factor_on_the_vector_is_told_in_words() {
+    let told = |factor: Value| settings(&json!({"seed": 1, "factor": factor}));
+    let seed = ("seed".to_owned(), "1".to_owned());
+    let factor = |words: &str| ("factor".to_owned(), words.to_owned());
+    assert_eq!(told(json!({"drawn": [2.0, 0.5]})), [seed.clone(), factor("drawn from 2, 0.5")]);
+    let learned = factor("learned from 4 times the root of the hidden size, at rate 20");
+    assert_eq!(told(json!({"learned": {"scale": 4.0, "lr": 20.0}})), [seed.clone(), learned]);
+    // Nobody's metadata breaks a card.
+    assert_eq!(told(json!({"other": 1})), [seed]);
+}

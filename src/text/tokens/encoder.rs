@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::ModelWrapper;
@@ -16,6 +17,7 @@ use crate::data::Message;
 use crate::data::Pair;
 use crate::error::{Error, Result};
 use crate::text::chat::{AssistantTurn, ChatTemplate, Trim};
+use crate::text::ends::Ends;
 use crate::text::spans::Spans;
 
 /// What stands between the prompt and the response's own text.
@@ -55,6 +57,9 @@ pub struct TextEncoder {
     template: ChatTemplate,
     options: TextOptions,
     spans: Option<Spans>,
+    ends: Option<Ends>,
+    /// What every prompt begins with, once it was looked for.
+    beginning: OnceLock<Vec<u32>>,
     eos: u32,
     turn: Option<Turn>,
 }
@@ -96,7 +101,7 @@ impl TextEncoder {
             ResponsePrefix::Auto => Turn::of(&tokenizer, &template, &options),
             ResponsePrefix::Text(_) => None,
         };
-        Ok(Self { tokenizer, template, options, spans: None, eos, turn })
+        Ok(Self { tokenizer, template, options, spans: None, ends: None, beginning: OnceLock::new(), eos, turn })
     }
 
     /// Ids that end an answer, in the order of the options.
@@ -109,10 +114,10 @@ impl TextEncoder {
         self.turn.is_some()
     }
 
-    /// From now on tells which tokens are in `spans`. A token that holds a byte of a content is in it, even where it begins
-    /// in the template's text before.
-    pub fn tell_spans(&mut self, spans: Option<Spans>) {
-        self.spans = spans;
+    /// From now on tells which tokens are in `spans` and at `ends` of the prompt. A token that holds a byte of a content is in it,
+    /// even where it begins in the template's text before.
+    pub fn tell_places(&mut self, spans: Option<Spans>, ends: Option<Ends>) {
+        (self.spans, self.ends) = (spans, ends);
         if spans.is_some() {
             // It would add no token here, but cuts white space off the tokens' offsets.
             self.tokenizer.with_post_processor(None::<PostProcessorWrapper>);
@@ -122,6 +127,7 @@ impl TextEncoder {
     /// From now on puts this system prompt in front of conversations that have none; an empty text is none.
     pub fn set_system(&mut self, system: Option<String>) {
         self.options.system = system;
+        self.beginning = OnceLock::new();
     }
 
     /// Ids of a text as it is: no template, nothing added.
@@ -137,9 +143,34 @@ impl TextEncoder {
         if ids.is_empty() {
             return Err(Error::Argument("the prompt is empty: expected at least one token".into()));
         }
-        let spans = self.spans.zip(in_spans);
-        let spans = spans.map(|(spans, prompt)| PromptSpans { prompt, generated: spans.includes_response() });
-        Ok(EncodedPrompt { ids, spans })
+        let generated = self.spans.is_none_or(Spans::includes_response) && self.ends.is_none_or(|ends| ends.response);
+        let in_places = self.at_ends(&ids, ids.len(), in_spans)?;
+        Ok(EncodedPrompt { ids, spans: in_places.map(|prompt| PromptSpans { prompt, generated }) })
+    }
+
+    /// Which tokens are in the spans, as far as they are told, and at the ends of the prompt, whose response begins at `start`.
+    fn at_ends(&self, ids: &[u32], start: usize, in_spans: Option<Vec<bool>>) -> Result<Option<Vec<bool>>> {
+        let Some(ends) = self.ends else { return Ok(in_spans) };
+        let beginning = self.beginning()?;
+        let own = ids[..start].iter().zip(beginning).take_while(|(id, common)| id == common).count()..start;
+        let in_spans = |token: usize| in_spans.as_ref().is_none_or(|in_spans| in_spans[token]);
+        Ok(Some((0..ids.len()).map(|token| ends.include(token, &own) && in_spans(token)).collect()))
+    }
+
+    /// The tokens that every prompt of the template and the encoder's system prompt begins with: those of two questions that have
+    /// nothing in common.
+    fn beginning(&self) -> Result<&[u32]> {
+        if let Some(beginning) = self.beginning.get() {
+            return Ok(beginning);
+        }
+        let ids = |question: &str| -> Result<Vec<u32>> {
+            let mut ids = self.ids_of(&self.prompt_text(&[Message::new("user", question)])?)?;
+            self.put_bos_in_front(&mut ids, &mut None);
+            Ok(ids)
+        };
+        let (mut beginning, other) = (ids("a")?, ids("7")?);
+        beginning.truncate(beginning.iter().zip(&other).take_while(|(a, b)| a == b).count());
+        Ok(self.beginning.get_or_init(|| beginning))
     }
 
     /// Both responses of a pair behind their prompt, and whether either was truncated to `max_length` tokens.
@@ -290,6 +321,7 @@ impl TextEncoder {
                 "the prompt has no token of its own before the response: expected at least one".into(),
             ));
         }
+        let in_spans = self.at_ends(&ids, start, in_spans)?;
         Ok(EncodedResponse { ids, start, in_spans })
     }
 

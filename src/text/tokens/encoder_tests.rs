@@ -214,7 +214,7 @@ fn a_tokenizers_own_truncation_is_turned_off() {
 
 fn telling(template: &str, options: TextOptions, spans: Spans) -> TextEncoder {
     let mut encoder = encoder_of(template, options);
-    encoder.tell_spans(Some(spans));
+    encoder.tell_places(Some(spans), None);
     encoder
 }
 
@@ -241,6 +241,38 @@ fn spans_hold_the_tokens_of_their_role_in_every_turn_and_no_other() {
     let (assistant, _) = picked(&telling("llama-2", options(), Spans::Assistant), &messages);
     assert_eq!(assistant, [281, 335, 475, 275]);
     assert_eq!(encoder_of("llama-2", options()).encode_prompt(&messages).unwrap(), EncodedPrompt { ids: all, spans: None });
+}
+
+#[test]
+fn the_ends_of_a_prompt_count_from_what_every_prompt_of_the_template_begins_with() {
+    let messages = [Message::new("user", "the capital of France.")];
+    let ends = |first, last, response| Ends { first, last, response };
+    for system in [None, Some("of France.".to_owned())] {
+        let mut encoder = encoder_of("llama-2", TextOptions { system, ..options() });
+        let all = encoder.encode_prompt(&messages).unwrap().ids;
+        let begins = |from: &usize| encoder.decode(&all[*from..], true).unwrap().trim_start().starts_with("the capital");
+        let own = (0..all.len()).rev().find(begins).unwrap();
+        encoder.tell_places(None, Some(ends(2, 3, false)));
+        let (picked, ids) = picked(&encoder, &messages);
+        assert_eq!(ids, all);
+        assert_eq!(picked, [&all[own..own + 2], &all[all.len() - 3..]].concat());
+        encoder.tell_places(Some(Spans::User), Some(ends(1, 1, true)));
+        let told = encoder.encode_prompt(&messages).unwrap().spans.unwrap();
+        assert!(!told.generated && told.prompt.iter().filter(|is_told| **is_told).count() == 1 && told.prompt[own]);
+        encoder.tell_places(None, Some(ends(1, 0, true)));
+        let response = encoder.encode_pair(&pair("the capital of France.", "the", "of"), 99).unwrap().0.chosen;
+        let told: Vec<usize> = (0..response.ids.len()).filter(|at| response.in_spans.as_ref().unwrap()[*at]).collect();
+        assert_eq!(told, std::iter::once(own).chain(response.start..response.ids.len()).collect::<Vec<_>>());
+    }
+    // Another system prompt moves the place where a prompt is its own.
+    let mut encoder = encoder_of("llama-2", options());
+    encoder.tell_places(None, Some(ends(1, 0, false)));
+    assert_eq!(picked(&encoder, &messages).0, [275]); // `▁the`
+    encoder.set_system(Some("of France.".into()));
+    let first = picked(&encoder, &messages).0;
+    assert_eq!(first.len(), 1);
+    let first = encoder.decode(&first, true).unwrap(); // `the`, which is several tokens without a space before it
+    assert!(!first.trim().is_empty() && "the".starts_with(first.trim()), "{first:?}");
 }
 
 #[test]

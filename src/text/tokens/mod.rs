@@ -39,7 +39,7 @@ pub fn tokenizer_from_file(path: &Path) -> Result<Tokenizer> {
 pub struct EncodedPrompt {
     /// Its ids, BOS included. `(T,)`
     pub ids: Vec<u32>,
-    /// Its tokens in the encoder's spans; none where the encoder has none.
+    /// Its tokens in the encoder's spans and at its ends; none where the encoder has neither.
     pub spans: Option<PromptSpans>,
 }
 
@@ -59,7 +59,7 @@ pub struct EncodedResponse {
     pub ids: Vec<u32>,
     /// Index of the first response token; at least 1.
     pub start: usize,
-    /// Whether each token is in the encoder's spans; none where the encoder has none. `(T,)`
+    /// Whether each token is in the encoder's spans and at its ends; none where the encoder has neither. `(T,)`
     pub in_spans: Option<Vec<bool>>,
 }
 

@@ -189,12 +189,13 @@ impl Activations {
         Ok((batch, residual))
     }
 
-    /// Median length ‖h‖ of each pair's residual after block L, over its steered rows; none where no row is.
-    pub fn residual_norms(&self, device: &Device) -> Result<Vec<Option<f64>>> {
-        let norm = |entry: &Entry| -> Result<Option<f64>> {
-            dose::steered_norm(&self.residual(entry, device)?, entry.rows.steered_live())
+    /// Median of what each pair's dose divides by, over its steered rows; none where no row is.
+    pub fn dose_divisors(&self, steering: &Steering, device: &Device) -> Result<Vec<Option<f64>>> {
+        let divisor = |entry: &Entry| -> Result<Option<f64>> {
+            let divisors = steering.dose_divisors(&self.residual(entry, device)?)?;
+            Ok(dose::median_of_steered(divisors, entry.rows.steered_live()))
         };
-        self.entries.iter().map(norm).collect()
+        self.entries.iter().map(divisor).collect()
     }
 
     /// The residual of an entry's live rows after block L, in the model's dtype. → `(live, H)`

@@ -92,7 +92,7 @@ impl Seen {
             ..Default::default()
         };
         let mut session = session::open_with(options, log)?;
-        session.encoder.tell_spans(args.spans);
+        session.encoder.tell_places(args.spans, args.positions.ends());
         let max_length = args.max_length.min(session.config.max_position_embeddings);
         session::warn_of_pairs(&session, &dataset.pairs, log);
         let (mut truncated, mut equal) = (0, 0);
@@ -159,8 +159,7 @@ fn listed(prompt: &[u32], response: &[u32]) -> String {
 impl SeenResponse {
     fn of(session: &Session, EncodedResponse { ids, start, in_spans }: EncodedResponse, args: &DataArgs) -> Result<Self> {
         let is_steered = |token: usize| {
-            let in_spans = in_spans.as_ref().is_none_or(|in_spans| in_spans[token]);
-            in_spans && args.positions.includes(TokenPosition::of(token, start))
+            args.positions.steers(TokenPosition::of(token, start), in_spans.as_ref().map(|in_spans| in_spans[token]))
         };
         let mut steered: Vec<[usize; 2]> = Vec::new();
         for token in (0..ids.len()).filter(|token| is_steered(*token)) {

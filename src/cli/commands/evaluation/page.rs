@@ -7,7 +7,7 @@ use bipo::report::Page;
 
 use super::inputs::Inputs;
 use super::settings::file_name;
-use crate::args::EvalArgs;
+use crate::args::{EvalArgs, OperationArg};
 use crate::commands::page::command_line;
 
 pub fn page(args: &EvalArgs, model: &str, settings: Vec<(String, String)>, report: &Report) -> Page {
@@ -35,6 +35,7 @@ pub fn for_page(args: &EvalArgs, inputs: &Inputs, settings: &Settings) -> Vec<(S
         inputs.questions.iter().map(|set| format!("{} ({} prompts)", set.name, set.questions.len())).collect();
     let text = args.text.as_deref().map_or(Some("bundled".to_owned()), file_name);
     let all = [
+        ("operation", (args.operation == OperationArg::Ablate).then(|| "ablate".to_owned())),
         ("held-out pairs", inputs.dataset.as_ref().map(|set| format!("{}, {} pairs", set.name, set.pairs.len()))),
         ("beta", inputs.dataset.as_ref().map(|_| settings.beta.to_string())),
         ("questions", (!questions.is_empty()).then(|| questions.join(", "))),

@@ -8,7 +8,7 @@ use bipo::steering::vector::SteeringVector;
 use serde_json::{Value, json};
 
 use super::inputs::Inputs;
-use crate::args::EvalArgs;
+use crate::args::{EvalArgs, OperationArg};
 use crate::commands::session;
 use crate::commands::training::settings::{describe, without_folders};
 use bipo::session::Session;
@@ -57,6 +57,9 @@ pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &
         "max_length": args.max_length,
     });
     session::add_template_settings(&mut described, &args.model);
+    if args.operation == OperationArg::Ablate {
+        described["operation"] = json!("ablate");
+    }
     described
 }
 

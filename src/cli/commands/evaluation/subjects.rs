@@ -70,7 +70,7 @@ pub fn subjects(
                 (encode(material, other, opened)?, Treatment::Vector(other.clone(), nonzero.clone()))
             }
             Baseline::System(text) => {
-                opened.encoder.tell_spans(None);
+                opened.encoder.tell_places(None, None);
                 opened.encoder.set_system(Some(text.clone()));
                 let encoded = material.encode(&opened.encoder)?;
                 opened.encoder.set_system(args.model.system.clone());
@@ -83,7 +83,7 @@ pub fn subjects(
 }
 
 fn encode(material: &Material, vector: &SteeringVector, opened: &mut Session) -> Result<Encoded> {
-    opened.encoder.tell_spans(vector.metadata.spans);
+    opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
     check_prompts(opened, material.prompts, vector.metadata.positions)?;
     material.encode(&opened.encoder)
 }
