@@ -159,12 +159,15 @@ fn each_request_is_steered_by_its_own_field_and_answers_as_steer_does() {
     let expected = [0, 3, -3].map(|magnitude| steer(&magnitude.to_string()));
     assert!(expected[0] != expected[1] && expected[1] != expected[2], "{expected:?}");
     for (magnitude, expected) in [0, 3, -3].into_iter().zip(&expected) {
-        for steering in [json!(magnitude), json!(format!("v:{magnitude}")), json!({"vectors": [{"source": "v", "scale": magnitude}]})] {
+        for steering in
+            [json!(magnitude), json!(format!("v:{magnitude}")), json!({"vectors": [{"source": "v", "scale": magnitude}]})]
+        {
             let (status, answer) = server.post("/v1/chat/completions", &chat(json!({"steering": steering})));
             assert_eq!((status, content(&answer)), (200, expected.as_str()), "{steering}");
         }
     }
-    let (_, sweep) = server.post("/v1/sweep", &json!({"prompt": "hello world", "magnitudes": [3, 0, -3], "max_tokens": 12, "temperature": 0}));
+    let (_, sweep) = server
+        .post("/v1/sweep", &json!({"prompt": "hello world", "magnitudes": [3, 0, -3], "max_tokens": 12, "temperature": 0}));
     let texts: Vec<&str> = sweep["results"].as_array().unwrap().iter().map(|result| result["text"].as_str().unwrap()).collect();
     assert_eq!(texts, [&expected[1], &expected[0], &expected[2]]);
     assert!(sweep["results"][0]["dose"].as_f64().unwrap() > 0.0 && sweep["results"][1]["dose"] == 0.0);
@@ -172,7 +175,7 @@ fn each_request_is_steered_by_its_own_field_and_answers_as_steer_does() {
     std::thread::scope(|scope| {
         let ask = |index: usize| {
             let server = &server;
-            scope.spawn(move || server.post("/v1/chat/completions", &chat(json!({"steering": [0, 3, -3][index % 3]}))))
+            scope.spawn(move || server.post("/v1/chat/completions", &chat(json!({"steering": ([0, 3, -3][index % 3])}))))
         };
         let asked: Vec<_> = (0..9).map(ask).collect();
         for (index, asked) in asked.into_iter().enumerate() {
@@ -203,7 +206,10 @@ fn a_stream_adds_up_to_the_whole_answer() {
     // A text that ends where a stop would begin is cut before it.
     let stop = &content(&whole)[content(&whole).len() / 2..];
     let (_, cut) = server.post("/v1/chat/completions", &chat(json!({"steering": 2, "stop": stop})));
-    assert_eq!((content(&cut), &cut["choices"][0]["finish_reason"]), (content(&whole).strip_suffix(stop).unwrap(), &json!("stop")));
+    assert_eq!(
+        (content(&cut), &cut["choices"][0]["finish_reason"]),
+        (content(&whole).strip_suffix(stop).unwrap(), &json!("stop"))
+    );
     assert!(cut["steering"]["dose"].as_f64().unwrap() > 0.0);
 }
 
@@ -212,7 +218,8 @@ fn vectors_come_and_go_while_requests_run() {
     let server = Server::start(&[], None);
     let bytes = std::fs::read(server.dir.path().join("run/steering_vector.safetensors")).unwrap();
     let upload = |name: &str, bytes: &[u8]| {
-        let (status, text) = server.send("POST", &format!("/v1/steering/vectors?name={name}"), "application/octet-stream", bytes);
+        let (status, text) =
+            server.send("POST", &format!("/v1/steering/vectors?name={name}"), "application/octet-stream", bytes);
         (status, serde_json::from_str::<Value>(&text).unwrap())
     };
     let (status, added) = upload("other", &bytes);
@@ -222,7 +229,8 @@ fn vectors_come_and_go_while_requests_run() {
     let (status, refused) = upload("broken", &bytes[..100]);
     let line = refused["error"]["message"].as_str().unwrap();
     assert!(status == 400 && !line.contains('/'), "a path of the machine: {line}");
-    let answer = |steering: &str| content(&server.post("/v1/chat/completions", &chat(json!({"steering": steering}))).1).to_owned();
+    let answer =
+        |steering: &str| content(&server.post("/v1/chat/completions", &chat(json!({"steering": steering}))).1).to_owned();
     assert_eq!(answer("v:3"), answer("other:3"));
     assert_eq!(answer("v:3 - other:3"), answer(""));
     let (_, models) = server.get("/v1/models");
@@ -243,7 +251,7 @@ fn vectors_come_and_go_while_requests_run() {
 
 #[test]
 fn what_is_wrong_is_refused_in_openais_form() {
-    let server = Server::start(&["--queue", "0", "--slots", "1"], Some("secret"));
+    let mut server = Server::start(&["--queue", "0", "--slots", "1"], Some("secret"));
     let refused = |body: Value, expected: &str| {
         let (status, answer) = server.post("/v1/chat/completions", &body);
         let line = answer["error"]["message"].as_str().unwrap();
@@ -263,11 +271,11 @@ fn what_is_wrong_is_refused_in_openais_form() {
     assert_eq!(server.send("GET", "/v1/chat/completions", "", b"").0, 405);
     assert_eq!(server.get("/nowhere").0, 404);
     assert_eq!(server.send("POST", "/v1/chat/completions", "application/json", b"{\"mess").0, 400);
-    let wrong = Server { key: Some("wrong"), ..server };
+    server.key = Some("wrong");
     for path in ["/", "/v1/models", "/metrics"] {
-        assert_eq!(wrong.get(path).0, 401, "{path}");
+        assert_eq!(server.get(path).0, 401, "{path}");
     }
-    assert_eq!(wrong.get("/health").0, 200);
+    assert_eq!(server.get("/health").0, 200);
 }
 
 #[test]
@@ -275,7 +283,8 @@ fn a_client_that_leaves_frees_its_place_and_a_full_server_says_so() {
     let server = Server::start(&["--queue", "0", "--slots", "1"], None);
     let open = || {
         let mut stream = TcpStream::connect(&server.address).unwrap();
-        let body = chat(json!({"stream": true, "max_tokens": 100_000, "logit_bias": {"2": -100, "0": -100, "1": -100}})).to_string();
+        let body =
+            chat(json!({"stream": true, "max_tokens": 100_000, "logit_bias": {"2": -100, "0": -100, "1": -100}})).to_string();
         let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
         write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
         let mut piece = [0; 512];
