@@ -50,6 +50,8 @@ pub struct Merge {
     config: Map<String, Value>,
     /// Folder of the original's files.
     source: PathBuf,
+    /// `model_type` of the original's configuration.
+    pub model_type: String,
     /// The steered layers, ascending.
     pub layers: Vec<usize>,
 }
@@ -99,6 +101,7 @@ impl Merge {
             shards: shards.iter().map(|path| Shard::read(path)).collect::<Result<_>>()?,
             config: read_object(config_path)?,
             source: config_path.parent().map(Path::to_path_buf).unwrap_or_default(),
+            model_type: config.model_type.clone(),
             layers: vector.layers.keys().copied().collect(),
         };
         for block in 0..config.num_hidden_layers {

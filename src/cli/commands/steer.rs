@@ -21,7 +21,7 @@ use bipo::session::Demand;
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     args.report.iter().chain(&args.output).try_for_each(|path| check_writable(path))?;
-    let inputs = read_inputs(&args.vector, args.layer)?;
+    let inputs = read_inputs(&args.vector, args.layer, log)?;
     let vector_settings = page::vector_settings(&inputs);
     let vector = settle(inputs, (args.positions, args.spans))?;
     let prompts = read_prompts(&args.prompt, args.prompts.as_deref())?;

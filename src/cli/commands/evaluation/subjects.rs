@@ -16,7 +16,7 @@ pub enum Baseline {
     System(String),
 }
 
-pub fn baselines(args: &EvalArgs, vector: &SteeringVector) -> Result<Vec<(String, Baseline)>> {
+pub fn baselines(args: &EvalArgs, vector: &SteeringVector, log: Log) -> Result<Vec<(String, Baseline)>> {
     if args.baseline_system.is_some() && !args.baseline.iter().any(|name| name == "prompt") {
         return Err(Error::Argument("--baseline-system is for --baseline prompt: give both".into()));
     }
@@ -29,7 +29,7 @@ pub fn baselines(args: &EvalArgs, vector: &SteeringVector) -> Result<Vec<(String
                 })?)
             }
             file => {
-                let other = read_vector(&[file.to_owned()], args.layer, (args.positions, args.spans));
+                let other = read_vector(&[file.to_owned()], args.layer, (args.positions, args.spans), log);
                 let other = other.map_err(|error| match error {
                     Error::Read { .. } => {
                         Error::Argument(format!("{error}; expected --baseline random, prompt or a vector file"))
