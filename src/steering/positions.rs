@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantNames};
 
 use crate::text::spans::Spans;
+use crate::text::tokens::{EncodedPair, EncodedResponse};
 use crate::{Error, Result};
 
-/// Where a vector is added.
+/// Where a vector is added. The model predicts each token from the token before it, so the first token of a response is
+/// predicted from the last token of the prompt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, VariantNames)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -21,6 +23,10 @@ pub enum Positions {
     Response,
     /// At the last token of the prompt alone: the one that predicts the response's first.
     Last,
+    /// At the last token of the prompt and at the response's tokens: at every token that predicts one of the response.
+    #[strum(serialize = "last+response")]
+    #[serde(rename = "last+response")]
+    LastAndResponse,
 }
 
 /// Where a token stands.
@@ -53,7 +59,24 @@ impl Positions {
             Self::Prompt => position != TokenPosition::Response,
             Self::Response => position == TokenPosition::Response,
             Self::Last => position == TokenPosition::LastOfPrompt,
+            Self::LastAndResponse => position != TokenPosition::Prompt,
         }
+    }
+
+    /// Whether the vector is added at token `index` of a response with its prompt.
+    pub fn steer(self, response: &EncodedResponse, index: usize) -> bool {
+        let in_spans = response.in_spans.as_ref().is_none_or(|in_spans| in_spans[index]);
+        in_spans && self.includes(TokenPosition::of(index, response.start))
+    }
+
+    /// Whether the two responses differ in one token alone, such as a letter, and the vector is added at no token before it.
+    /// The vector then has no effect on which of the two the model finds likelier.
+    pub fn miss_choice(self, pair: &EncodedPair) -> bool {
+        let (chosen, rejected) = (&pair.chosen, &pair.rejected);
+        let alike = chosen.ids.iter().zip(&rejected.ids).take_while(|(a, b)| a == b).count();
+        let rest = |response: &EncodedResponse| response.ids.get(alike + 1..).map(<[u32]>::to_vec);
+        let is_one_token = rest(chosen).is_some() && rest(chosen) == rest(rejected);
+        is_one_token && !(0..alike).any(|index| self.steer(chosen, index))
     }
 
     /// Checks that some token can satisfy both rules.
@@ -62,10 +85,12 @@ impl Positions {
     /// None can: the response is never the user's, the prompt's last token is the template's.
     pub fn check(self, spans: Option<Spans>) -> Result<()> {
         match (self, spans) {
-            (Self::Response, Some(Spans::User)) | (Self::Last, Some(_)) => Err(Error::Argument(format!(
-                "positions {self} with spans {} leaves no token: take one of the two",
-                spans.map_or(String::new(), |spans| spans.to_string())
-            ))),
+            (Self::Response | Self::LastAndResponse, Some(Spans::User)) | (Self::Last, Some(_)) => {
+                Err(Error::Argument(format!(
+                    "positions {self} with spans {} leaves no token: take one of the two",
+                    spans.map_or(String::new(), |spans| spans.to_string())
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -78,6 +103,7 @@ pub fn in_words(positions: Positions, spans: Option<Spans>) -> String {
         Positions::Prompt => "the prompt's tokens alone",
         Positions::Response => "the response's tokens alone",
         Positions::Last => "the prompt's last token alone",
+        Positions::LastAndResponse => "the prompt's last token and the response's tokens",
     };
     match (positions, spans) {
         (_, None) => tokens.to_owned(),

@@ -15,7 +15,7 @@ use crate::model::plan::{FrozenKeys, Plan, Selection};
 use crate::ops::head::{Gradient, LogProbs, Prediction, Predictions};
 use crate::steering::Steering;
 use crate::steering::layers::Layers;
-use crate::steering::positions::{Positions, TokenPosition};
+use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
 
 /// A pair as rows `[shared | chosen | rejected]`. The last token of each response is predicted but predicts nothing, so
@@ -42,10 +42,7 @@ impl PairRows {
     /// if the model allows it. A vector is added at `positions`, within the pair's spans.
     pub fn new(pair: &EncodedPair, model: &Model, positions: Positions) -> Self {
         let sides = [&pair.chosen, &pair.rejected];
-        let is_steered = |side: &EncodedResponse, token: usize| {
-            let in_spans = side.in_spans.as_ref().is_none_or(|in_spans| in_spans[token]);
-            in_spans && positions.includes(TokenPosition::of(token, side.start))
-        };
+        let is_steered = |side: &EncodedResponse, token: usize| positions.steer(side, token);
         let longest = sides.iter().map(|side| side.ids.len()).max().unwrap_or(0);
         let shared = match model.can_share_prefix(longest) {
             true => sides.iter().map(|side| side.ids.len() - 1).fold(usize::MAX, usize::min),

@@ -299,7 +299,7 @@ fn layer_sets(model: &Model) -> [Layers; 3] {
 
 /// Every rule on positions and spans that leaves a token.
 fn rules() -> Vec<(Positions, Option<Spans>)> {
-    let positions = [Positions::All, Positions::Prompt, Positions::Response, Positions::Last];
+    let positions = [Positions::All, Positions::Prompt, Positions::Response, Positions::Last, Positions::LastAndResponse];
     let spans = [None, Some(Spans::User), Some(Spans::Assistant)];
     let all = positions.into_iter().flat_map(|positions| spans.map(|spans| (positions, spans)));
     all.filter(|(positions, spans)| positions.check(*spans).is_ok()).collect()
@@ -320,6 +320,7 @@ fn is_steered(token: usize, start: usize, (positions, spans): (Positions, Option
         Positions::Prompt => token < start,
         Positions::Response => token >= start,
         Positions::Last => token == start - 1,
+        Positions::LastAndResponse => token + 1 >= start,
     };
     here && spans.is_none_or(|spans| is_in_spans(token, start, spans))
 }
@@ -388,7 +389,7 @@ fn the_last_prompt_token_is_steered_on_its_own_side_where_a_merge_moves_the_bord
     let pair = EncodedPair { row: 0, chosen: response(&[1, 9, 30, 8], 2), rejected: response(&[1, 9, 20, 40, 7, 5], 3) };
     let v = some_vector(model.config.hidden_size, 5);
     let layers = Layers::from(1);
-    for positions in [Positions::Last, Positions::Prompt, Positions::Response] {
+    for positions in [Positions::Last, Positions::Prompt, Positions::Response, Positions::LastAndResponse] {
         let data = compute(&model, std::slice::from_ref(&pair), 1, positions);
         let scores = data.score(&model, &Steering::new(&layers.split(&v), model.device()).unwrap()).unwrap();
         for (response, score) in [&pair.chosen, &pair.rejected].into_iter().zip(scores[0]) {

@@ -79,7 +79,8 @@ pub struct EvalArgs {
     /// Steer the output of this block, 0-based [default: the files'].
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Add the vector at these tokens, whatever its file says; last is the prompt's last token alone [default: the file's].
+    /// Add the vector at these tokens, whatever its file says; last is the prompt's last token alone, which predicts the first
+    /// of an answer, such as a letter [default: the file's].
     #[arg(long, value_parser = one_of::<Positions>())]
     pub positions: Option<Positions>,
     /// Add it at tokens of this role's messages alone [default: the file's, or any where --positions is given].

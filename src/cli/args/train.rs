@@ -137,7 +137,8 @@ pub struct RunArgs {
     /// Scale a gradient that is longer down to this norm.
     #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
     pub max_grad_norm: f64,
-    /// Add the vector at these tokens; last is the prompt's last token alone, the one that predicts the response's first.
+    /// Add the vector at these tokens; last is the prompt's last token alone, the one that predicts the response's first, and
+    /// response begins after it.
     #[arg(long, default_value = "all", value_parser = one_of::<Positions>())]
     pub positions: Positions,
     /// Add it at tokens of this role's messages alone, without the chat template's own; a response is the assistant's

@@ -6,6 +6,7 @@ use bipo::{Error, Result};
 
 use crate::args::EvalArgs;
 use crate::commands::prompts::check_prompts;
+use crate::commands::session::warn_of_missed;
 use crate::commands::vectors::{check_vector, read_vector};
 use crate::terminal::Log;
 use bipo::session::Session;
@@ -59,6 +60,10 @@ pub fn subjects(
     let encoded = encode(material, vector, opened)?;
     if encoded.truncated > 0 {
         log.warn(format!("{} pairs truncated to {} tokens", encoded.truncated, material.max_length));
+    }
+    let names = std::iter::once("--dataset").chain(material.questions.iter().map(|set| set.name.as_str()));
+    for (name, missed) in names.zip(encoded.missed(vector.metadata.positions)) {
+        warn_of_missed(name, missed, log);
     }
     let mut subjects =
         vec![Subject { name: "vector".into(), treatment: Treatment::Vector(Box::new(vector.clone()), magnitudes), encoded }];
