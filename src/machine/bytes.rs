@@ -90,6 +90,30 @@ pub fn address_space_limit() -> Option<Bytes> {
     most.split_whitespace().next()?.parse().ok().map(Bytes)
 }
 
+/// Addresses that a thread takes: its stack of 2 MiB, that of its signals, and the first pages of its own in the allocator.
+const THREAD_BYTES: u64 = 8 << 20;
+
+/// Addresses that a command takes beside its threads and its model.
+const COMMAND_BYTES: u64 = 32 << 20;
+
+/// Refuses to start threads where addresses are limited (`ulimit -v`) to less than they take: the standard library aborts the
+/// process where a thread finds no memory for the stack of its signals.
+///
+/// # Errors
+/// The limit leaves too little.
+pub fn check_addresses(threads: usize) -> Result<()> {
+    let Some((limit, used)) = address_space_limit().zip(own_memory("VmSize:")) else { return Ok(()) };
+    let need = used + COMMAND_BYTES + THREAD_BYTES * threads as u64;
+    if need <= limit.0 {
+        return Ok(());
+    }
+    Err(Error::Memory(format!(
+        "not enough memory: {threads} threads without a model take about {} of addresses, and the limit is {limit}: raise it \
+         (ulimit -v)",
+        Bytes(need)
+    )))
+}
+
 /// Returns the entry `name` of one of the system's tables, in bytes.
 fn kib(table: &str, name: &str) -> Option<u64> {
     let line = table.lines().find_map(|line| line.strip_prefix(name))?;

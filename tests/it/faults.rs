@@ -219,6 +219,28 @@ fn memory_that_is_too_small_is_said_before_the_weights_are_read_and_the_flag_hel
     assert_fails(&refused, 1, &["weights 2.1 GB, activation cache", "--weights quantized"]);
 }
 
+/// The allocator would put a first arena of 1 GiB into the limit, and leave nothing for the stack of a chat template.
+#[test]
+fn a_limit_on_addresses_lets_a_run_through_or_is_named() {
+    let place = place();
+    let train = |limit: &str, more: &[&str]| {
+        let model = fixture("llama");
+        let run =
+            ["train", "--model", &model, "--dataset", "pairs.csv", "--max-steps", "1", "--output-dir", "out", "--overwrite"];
+        limited(&place, &format!("-v {limit}"), &[&run[..], more].concat())
+    };
+    for limit in ["700000", "1100000", "1300000", "1450000"] {
+        assert_ok(&train(limit, &["--threads", "2"]));
+    }
+    for (limit, threads) in [("120000", "8"), ("120000", "2"), ("200000", "2"), ("300000", "2")] {
+        let output = train(limit, &["--threads", threads]);
+        assert_fails(&output, 1, &["not enough memory", "ulimit -v"]);
+        assert!(!text(&output.stderr).contains("chat template llama"), "{}", text(&output.stderr));
+    }
+    // What needs neither template nor model needs little.
+    assert_ok(&limited(&place, "-v 200000", &["inspect", "v.safetensors", "--threads", "2"]));
+}
+
 /// A file of a model, and what is changed in it.
 type Change<'a> = (&'a str, &'a dyn Fn(&mut serde_json::Value));
 

@@ -24,6 +24,8 @@ mod train;
 mod training;
 mod vectors;
 
+use bipo::machine::bytes::check_addresses;
+
 use crate::args::{Cli, Command, ModelArgs};
 
 /// Runs what was asked for.
@@ -49,5 +51,6 @@ fn with_threads(args: &ModelArgs, run: impl FnOnce() -> anyhow::Result<()> + Sen
     // Two threads of one core share its vector units: more threads than cores gain nothing.
     let cores = || num_cpus::get_physical().min(num_cpus::get());
     let threads = args.threads.map_or_else(cores, usize::from);
+    check_addresses(threads)?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(run)
 }
