@@ -82,11 +82,28 @@ pub fn keep_freed_pages() {
     // SAFETY: sets a number that the allocator reads; no other thread runs yet.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) }
     // Where addresses are limited, an arena would take several times what is put into it, or all that there is.
-    if address_space_limit().is_none() {
+    match address_space_limit() {
         // SAFETY: as above.
-        unsafe { libmimalloc_sys::mi_option_set(DISALLOW_ARENA_ALLOC, 0) }
+        None => unsafe { libmimalloc_sys::mi_option_set(DISALLOW_ARENA_ALLOC, 0) },
+        Some(_) => share_arena(),
     }
 }
+
+/// The C library has an allocator of its own, from which each thread takes little, but from 64 MiB of addresses: lets the
+/// threads share them.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn share_arena() {
+    unsafe extern "C" {
+        fn mallopt(option: std::ffi::c_int, value: std::ffi::c_int) -> std::ffi::c_int;
+    }
+    /// `M_ARENA_MAX`.
+    const ARENAS: std::ffi::c_int = -8;
+    // SAFETY: sets a number that the C library reads; no other thread runs yet.
+    let _ = unsafe { mallopt(ARENAS, 1) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn share_arena() {}
 
 /// Before the first allocation, which is made before `main`: an arena is never given back.
 #[cold]

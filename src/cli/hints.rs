@@ -27,11 +27,12 @@ const HINTS: [(&str, &str); 19] = [
     ("are the URL and the model's name right?", " (--judge, --judge-model)"),
 ];
 
-/// The end of the line for this error.
-pub fn hint(error: &Error) -> Option<String> {
+/// The end of the line for this error; `is_f32` says whether the model computes in f32 already.
+pub fn hint(error: &Error, is_f32: impl Fn() -> bool) -> Option<String> {
     match error {
         Error::NotFinite(_) => {
-            return Some("; try --dtype f32, a lower --lr (training) or smaller --magnitudes (steering)".to_owned());
+            let dtype = if is_f32() { "" } else { "--dtype f32, " };
+            return Some(format!("; try {dtype}a lower --lr (training) or smaller --magnitudes (steering)"));
         }
         Error::Write { path, .. } if path.ends_with(checkpoint::NEWEST) && path.parent().is_some_and(checkpoint::exists) => {
             return Some(" with --resume".to_owned());

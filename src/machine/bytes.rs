@@ -77,10 +77,14 @@ pub fn available_memory() -> Option<Bytes> {
         let held: u64 = stat.lines().find_map(|line| line.strip_prefix("anon "))?.trim().parse().ok()?;
         Some(limit(read("memory.max")?)?.saturating_sub(held))
     };
-    // The allocator rounds large pieces up and leaves gaps: of limited addresses it cannot fill a quarter.
-    let own = || Some(address_space_limit()?.0.saturating_sub(own_memory("VmSize:")?) / 4 * 3);
+    // The allocator rounds large pieces up and leaves gaps: of limited addresses it cannot fill a quarter. Prompts are rendered
+    // between passes.
+    let own = || Some(address_space_limit()?.0.saturating_sub(own_memory("VmSize:")? + RENDERING_BYTES) / 4 * 3);
     [Some(machine), container(), own()].into_iter().flatten().min().map(Bytes)
 }
+
+/// Addresses that a chat template takes while it is rendered, most of them for its stack.
+pub(crate) const RENDERING_BYTES: u64 = 256 << 20;
 
 /// Returns the most addresses that this process may use, as `ulimit -v` sets it; `None` if there is no limit, or the system is not
 /// Linux.

@@ -128,11 +128,58 @@ fn a_directory_that_cannot_be_written_to_is_said_in_one_line() {
     for (args, _) in writers() {
         let place = place();
         let output = bipo(&place, &strs(&at(&args, "/proc/self"))).output().unwrap();
+        assert_fails(&output, 1, &["cannot write /proc/self/"]);
+        // Found before anything is computed, and told by the name that the user gave.
         let stderr = text(&output.stderr);
-        assert!(matches!(output.status.code(), Some(1 | 2)), "{args:?}: {stderr}");
-        assert_eq!(stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{args:?}: {stderr}");
-        assert!(stderr.contains("/proc/self") && !stderr.contains("panicked"), "{args:?}: {stderr}");
+        assert!(output.stdout.is_empty() && !stderr.contains(".bipo-") && !stderr.contains("loaded in"), "{args:?}: {stderr}");
     }
+}
+
+#[test]
+fn what_a_killed_merge_left_is_removed_by_the_next_and_what_a_living_one_writes_stays() {
+    let place = place();
+    let draft = |name: &str| {
+        fs::create_dir(place.path(name)).unwrap();
+        fs::write(place.path(name).join("model.safetensors"), "half of it").unwrap();
+    };
+    draft(".bipo-dead");
+    draft(".bipo-alive");
+    let alive = fs::File::open(place.path(".bipo-alive")).unwrap();
+    alive.try_lock().unwrap();
+    let merge = |dir: &str| {
+        let args = ["merge", "--model", &fixture("llama"), "--vector", "v.safetensors", "--output-dir", dir];
+        bipo(&place, &args).output().unwrap()
+    };
+    assert_ok(&merge("merged"));
+    assert_eq!(names(&place.path("")), [".bipo-alive", "merged", "pairs.csv", "v.safetensors"]);
+    drop(alive);
+    assert_ok(&merge("again"));
+    assert_eq!(names(&place.path("")), ["again", "merged", "pairs.csv", "v.safetensors"]);
+}
+
+#[test]
+fn a_name_that_is_empty_is_told_with_its_flag() {
+    let place = place();
+    for (args, flag) in [
+        (&["steer", "--vector", "", "--prompt", "Hi"][..], "--vector <FILE[:SCALE]>"),
+        (&["eval", "--vector", ""], "--vector <FILE[:SCALE]>"),
+        (&["merge", "--vector", "", "-o", "m"], "--vector <FILE[:SCALE]>"),
+        (&["eval", "--baseline", ""], "--baseline <random|prompt|FILE>"),
+        (&["convert", "", "v.gguf"], "<FILE>"),
+    ] {
+        assert_fails(&bipo(&place, args).output().unwrap(), 2, &["a value is required for", flag]);
+    }
+}
+
+#[test]
+fn a_picture_that_is_missing_is_said_even_to_a_quiet_run() {
+    let place = place();
+    // The picture's place is taken by a directory that holds something.
+    fs::create_dir_all(place.path("out/training.svg/x")).unwrap();
+    let train = place.train("out", &["--quiet"]);
+    assert_ok(&train);
+    let stderr = text(&train.stderr);
+    assert!(stderr.contains("warning: no training curve: cannot write out/training.svg"), "{stderr}");
 }
 
 #[test]

@@ -29,20 +29,20 @@ use bipo::machine::bytes::check_addresses;
 use crate::args::{Cli, Command, ModelArgs};
 
 /// Runs what was asked for.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
-        Command::Train(args) => with_threads(&args.run.model, || train::run(&args)),
-        Command::Data(args) => data::run(&args),
-        Command::Layers(args) => with_threads(&args.run.model, || layers::run(&args)),
-        Command::Steer(args) => with_threads(&args.model, || steer::run(&args)),
-        Command::Eval(args) => with_threads(&args.model, || eval::run(&args)),
-        Command::Judge(args) => judge::run(&args),
-        Command::Convert(args) => convert::run(&args),
-        Command::Inspect(args) => with_threads(&args.model, || inspect::run(&args)),
-        Command::Merge(args) => merge::run(&args),
-        Command::Models(args) => models::run(&args),
-        Command::Bench(args) => with_threads(&args.model, || bench::run(&args)),
-        Command::Check(args) => with_threads(&args.model, || check::run(&args)),
+pub fn run(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Train(args) => with_threads(&args.run.model, || train::run(args)),
+        Command::Data(args) => data::run(args),
+        Command::Layers(args) => with_threads(&args.run.model, || layers::run(args)),
+        Command::Steer(args) => with_threads(&args.model, || steer::run(args)),
+        Command::Eval(args) => with_threads(&args.model, || eval::run(args)),
+        Command::Judge(args) => judge::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Inspect(args) => with_threads(&args.model, || inspect::run(args)),
+        Command::Merge(args) => merge::run(args),
+        Command::Models(args) => models::run(args),
+        Command::Bench(args) => with_threads(&args.model, || bench::run(args)),
+        Command::Check(args) => with_threads(&args.model, || check::run(args)),
     }
 }
 

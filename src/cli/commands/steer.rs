@@ -94,7 +94,7 @@ impl Done {
             if !self.is_shown && shown.is_ok() {
                 shown = terminal::result(&texts.to_text());
             }
-            texts.warn(log);
+            texts.warn(args.model.is_f32(), log);
             self.answers.push(Block::Generations(texts.for_page()));
             self.results.extend(texts.results());
             if let Some(path) = &args.output {

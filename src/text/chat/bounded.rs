@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use crate::machine::bytes::own_memory;
+use crate::machine::bytes::{RENDERING_BYTES, own_memory};
 use crate::machine::panics::caught;
 
 /// Number of waits before a template is given up; templates take milliseconds. Waits are counted rather than time, so that the
@@ -19,7 +19,7 @@ const MAX_GROWTH_BYTES: u64 = 256 << 20;
 
 /// Stack of the thread. The engine drops and writes values recursively, so there is room for the deepest list that the
 /// permitted instructions can nest. Only the touched part of a stack takes memory.
-pub const STACK_BYTES: usize = 256 << 20;
+const STACK_BYTES: usize = RENDERING_BYTES as usize;
 
 /// Why a template gave no result.
 #[derive(Debug, Clone, PartialEq, Eq)]

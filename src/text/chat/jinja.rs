@@ -11,8 +11,9 @@ use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State};
 use serde::Serialize;
 
-use super::bounded::{RenderFailure, STACK_BYTES};
+use super::bounded::RenderFailure;
 use super::{limits, python};
+use crate::machine::bytes::RENDERING_BYTES;
 
 /// Largest number of instructions of a rendering; a conversation of a thousand turns takes a few hundred thousand.
 const MAX_INSTRUCTIONS: u64 = 2_000_000;
@@ -150,7 +151,7 @@ pub fn broken(name: &str, error: &Error) -> crate::Error {
         return crate::Error::Memory(format!(
             "not enough memory: a chat template needs {} MiB of addresses for a while: use fewer threads, or raise the limit \
              (ulimit -v)",
-            STACK_BYTES >> 20
+            RENDERING_BYTES >> 20
         ));
     }
     crate::Error::malformed(format!("chat template {name}"), describe(error))
