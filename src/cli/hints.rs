@@ -5,7 +5,7 @@ use bipo::Error;
 use bipo::train::checkpoint;
 
 /// What a message of the library says, and what goes on from there. The first that fits is taken.
-const HINTS: [(&str, &str); 18] = [
+const HINTS: [(&str, &str); 19] = [
     ("multiple-choice questions, which are for an evaluation", " (bipo eval --mc, bipo data --mc)"),
     ("each as text or as a list of messages", ", or --columns question=Q,chosen=A,rejected=B"),
     ("give held-out pairs of their own", " with --eval-dataset"),
@@ -17,6 +17,7 @@ const HINTS: [(&str, &str); 18] = [
     ("cannot be used: ", "; --device cpu needs none"),
     ("the network is off, and the hub's cache does not hold all of it", " (--offline or HF_HUB_OFFLINE is set)"),
     ("leaves no token: take one of the two", " (--positions, --spans)"),
+    ("no token that predicts a response would be steered", "; --positions last+response does"),
     ("only a single one can be moved", ": --layer cannot move several"),
     ("does not say which layer it steers", ": give --layer"),
     ("the vector is for a model of", ": say with --layer where it belongs"),
@@ -26,11 +27,12 @@ const HINTS: [(&str, &str); 18] = [
     ("are the URL and the model's name right?", " (--judge, --judge-model)"),
 ];
 
-/// The end of the line for this error.
-pub fn hint(error: &Error) -> Option<String> {
+/// The end of the line for this error; `is_f32` says whether the model computes in f32 already.
+pub fn hint(error: &Error, is_f32: impl Fn() -> bool) -> Option<String> {
     match error {
         Error::NotFinite(_) => {
-            return Some("; try --dtype f32, a lower --lr (training) or smaller --magnitudes (steering)".to_owned());
+            let dtype = if is_f32() { "" } else { "--dtype f32, " };
+            return Some(format!("; try {dtype}a lower --lr (training) or smaller --magnitudes (steering)"));
         }
         Error::Write { path, .. } if path.ends_with(checkpoint::NEWEST) && path.parent().is_some_and(checkpoint::exists) => {
             return Some(" with --resume".to_owned());

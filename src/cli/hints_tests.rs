@@ -32,6 +32,14 @@ fn each_hint_goes_on_from_a_message_of_the_library() {
 #[test]
 fn a_device_that_there_is_not_is_told_with_its_flag() {
     let error = bipo::machine::device::open("gpu").unwrap_err();
-    let hint = hint(&error).unwrap();
+    let hint = hint(&error, || true).unwrap();
     assert_eq!(format!("{error}{hint}"), "device gpu: expected auto, cpu, cuda[:N] or metal, not --device gpu");
+}
+
+#[test]
+fn f32_is_advised_where_it_is_not_used_alone() {
+    let error = Error::NotFinite("step 1: the vector is not finite".into());
+    let hint_of = |is_f32| hint(&error, || is_f32).unwrap();
+    assert!(hint_of(false).contains("try --dtype f32, a lower --lr"));
+    assert!(hint_of(true).starts_with("; try a lower --lr"));
 }

@@ -68,6 +68,11 @@ impl Log {
         self.write(Verbosity::Normal, &format!("warning: {}", line.as_ref()));
     }
 
+    /// A warning that `-q` does not silence: a file that belongs to the result is not there.
+    pub fn lost(&self, line: impl AsRef<str>) {
+        self.write(Verbosity::Quiet, &format!("warning: {}", line.as_ref()));
+    }
+
     fn write(&self, level: Verbosity, line: &str) {
         if self.verbosity >= level {
             // Nothing can be done about a closed stderr.

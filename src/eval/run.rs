@@ -77,6 +77,15 @@ impl Material<'_> {
     }
 }
 
+impl Encoded {
+    /// Number of pairs whose choice a vector at `positions` does not reach (see [`Positions::miss_choice`]), and of all pairs;
+    /// then the same of the answers of each question file, two by two.
+    pub fn missed(&self, positions: Positions) -> impl Iterator<Item = [usize; 2]> {
+        let missed = move |set: &Vec<EncodedPair>| set.iter().filter(|pair| positions.miss_choice(pair)).count();
+        std::iter::once(&self.pairs).chain(&self.answers).map(move |set| [missed(set), set.len()])
+    }
+}
+
 /// What is done to the model.
 #[derive(Debug, Clone)]
 pub enum Treatment {

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::machine::files::read_text;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::parse_object;
+use crate::model::gguf_parts::Part;
 
 /// Name of the configuration file of a model as `transformers` saves it.
 pub(super) const CONFIG: &str = "config.json";
@@ -82,6 +83,18 @@ pub(super) fn read_index(path: &Path) -> Result<BTreeSet<String>> {
         return Err(Error::malformed(path, "key `weight_map` is empty: expected the shard of each tensor"));
     }
     Ok(shards)
+}
+
+/// Returns the first part of the split GGUF model in a folder that holds no other model.
+pub(super) fn split_model(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let ggufs: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|found| found == "gguf")).collect();
+    let first = Part::of(ggufs.first()?)?.first();
+    let is_alone = ggufs.iter().all(|path| Part::of(path).is_some_and(|part| part.first() == first));
+    let has_other = [WEIGHTS, INDEX].iter().any(|name| folder.join(name).is_file());
+    // A part that is missing is told when the others are opened.
+    let part = if first.is_file() { first } else { ggufs.into_iter().min()? };
+    (is_alone && !has_other).then_some(part)
 }
 
 fn first_with_extension(folder: &Path, extension: &str) -> Option<PathBuf> {

@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::folder::{CONFIG, TOKENIZER, file_name, folder};
+use super::folder::{CONFIG, TOKENIZER, file_name, folder, split_model};
 use super::presets::{self, PRESETS, Preset};
 use super::repo::Hub;
 use super::repo_id::RepoId;
 use crate::error::{Error, Result, closest_name};
 use crate::hub::cache_dir::cache_dir;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::gguf_parts::Part;
 
 pub use super::repo::ResolveOptions;
 
@@ -34,6 +35,9 @@ pub fn resolve(model: &str, options: &ResolveOptions) -> Result<ModelFiles> {
 fn resolve_with(model: &str, cache: Option<&Path>, hub: impl FnOnce() -> Result<Hub>) -> Result<ModelFiles> {
     let path = Path::new(model);
     let preset = PRESETS.iter().find(|preset| preset.alias.eq_ignore_ascii_case(model));
+    if let Some(first) = split_model(path).filter(|_| preset.is_none()) {
+        return gguf_file(&first);
+    }
     if path.is_dir() && (preset.is_none() || path.join(CONFIG).is_file()) {
         return Ok(ModelFiles { name: file_name(path), checkpoint: folder(path)? });
     }
@@ -68,6 +72,9 @@ fn gguf_file(path: &Path) -> Result<ModelFiles> {
         let problem = "not a model: expected a .gguf file, or the folder of a model (config.json, safetensors, tokenizer.json)";
         return Err(Error::malformed(path, problem));
     }
+    // Any part of a model stands for all of them.
+    let first = Part::of(path).map(|part| part.first()).filter(|first| first.is_file());
+    let path = first.as_deref().unwrap_or(path);
     let tokenizer = path.parent().map(|folder| folder.join(TOKENIZER)).filter(|tokenizer| tokenizer.is_file());
     Ok(ModelFiles { name: file_name(path), checkpoint: Checkpoint::Gguf { path: path.to_path_buf(), tokenizer } })
 }

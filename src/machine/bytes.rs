@@ -77,10 +77,14 @@ pub fn available_memory() -> Option<Bytes> {
         let held: u64 = stat.lines().find_map(|line| line.strip_prefix("anon "))?.trim().parse().ok()?;
         Some(limit(read("memory.max")?)?.saturating_sub(held))
     };
-    // The allocator rounds large pieces up and leaves gaps: of limited addresses it cannot fill a quarter.
-    let own = || Some(address_space_limit()?.0.saturating_sub(own_memory("VmSize:")?) / 4 * 3);
+    // The allocator rounds large pieces up and leaves gaps: of limited addresses it cannot fill a quarter. Prompts are rendered
+    // between passes.
+    let own = || Some(address_space_limit()?.0.saturating_sub(own_memory("VmSize:")? + RENDERING_BYTES) / 4 * 3);
     [Some(machine), container(), own()].into_iter().flatten().min().map(Bytes)
 }
+
+/// Addresses that a chat template takes while it is rendered, most of them for its stack.
+pub(crate) const RENDERING_BYTES: u64 = 256 << 20;
 
 /// Returns the most addresses that this process may use, as `ulimit -v` sets it; `None` if there is no limit, or the system is not
 /// Linux.
@@ -88,6 +92,30 @@ pub fn address_space_limit() -> Option<Bytes> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let most = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
     most.split_whitespace().next()?.parse().ok().map(Bytes)
+}
+
+/// Addresses that a thread takes: its stack of 2 MiB, that of its signals, and the first pages of its own in the allocator.
+const THREAD_BYTES: u64 = 8 << 20;
+
+/// Addresses that a command takes beside its threads and its model.
+const COMMAND_BYTES: u64 = 32 << 20;
+
+/// Refuses to start threads where addresses are limited (`ulimit -v`) to less than they take: the standard library aborts the
+/// process where a thread finds no memory for the stack of its signals.
+///
+/// # Errors
+/// The limit leaves too little.
+pub fn check_addresses(threads: usize) -> Result<()> {
+    let Some((limit, used)) = address_space_limit().zip(own_memory("VmSize:")) else { return Ok(()) };
+    let need = used + COMMAND_BYTES + THREAD_BYTES * threads as u64;
+    if need <= limit.0 {
+        return Ok(());
+    }
+    Err(Error::Memory(format!(
+        "not enough memory: {threads} threads without a model take about {} of addresses, and the limit is {limit}: raise it \
+         (ulimit -v)",
+        Bytes(need)
+    )))
 }
 
 /// Returns the entry `name` of one of the system's tables, in bytes.

@@ -6,7 +6,7 @@ use std::io::{Error as IoError, ErrorKind, Read, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::{Error, Result};
 
@@ -38,21 +38,58 @@ pub(crate) fn draft(dir: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> 
     Ok(file)
 }
 
-/// Reduces an error of tempfile to the system's reason, without the path of the temporary file.
-fn without_path(error: std::io::Error) -> std::io::Error {
-    let inner = error.get_ref().and_then(|error| error.source()).and_then(|source| source.downcast_ref::<IoError>());
-    inner.and_then(IoError::raw_os_error).map_or(error, IoError::from_raw_os_error)
+/// A temporary directory, and its lock, which tells [`remove_abandoned`] that the writer is alive.
+pub(crate) struct DraftDir {
+    dir: TempDir,
+    _lock: Option<File>,
 }
 
-/// Removes temporary files whose writers died, which are those that no process has locked.
+impl DraftDir {
+    /// Makes a temporary directory in `parent`, which is removed with all that it holds unless it is published.
+    pub fn new(parent: &Path) -> std::io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix(DRAFT).tempdir_in(parent).map_err(without_path)?;
+        // A file system without locks is no error.
+        let lock = File::open(dir.path()).ok().filter(|dir| dir.try_lock().is_ok());
+        Ok(Self { dir, _lock: lock })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Gives the directory the name `dir`, which may be that of an empty directory.
+    pub fn publish(self, dir: &Path) -> std::io::Result<()> {
+        match std::fs::remove_dir(dir) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => std::fs::rename(self.path(), dir)?,
+        }
+        // Its name is gone, so there is nothing to clean up.
+        let _ = self.dir.keep();
+        Ok(())
+    }
+}
+
+/// Returns an error of tempfile without the path of the temporary file, which means nothing to the user.
+fn without_path(error: std::io::Error) -> std::io::Error {
+    let text = error.to_string();
+    match text.split_once(" at path ") {
+        Some((reason, _)) => IoError::new(error.kind(), reason.to_owned()),
+        None => error,
+    }
+}
+
+/// Removes temporary files and directories whose writers died, which are those that no process has locked.
 pub fn remove_abandoned(dir: &Path) {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let drafts = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(DRAFT));
-    for path in drafts.map(|entry| entry.path()).filter(|path| path.is_file()) {
-        if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
-            // A file that cannot be removed does no harm.
-            let _ = std::fs::remove_file(&path);
+    for path in drafts.map(|entry| entry.path()) {
+        // A directory is empty for a moment before it is locked.
+        let is_fresh = path.read_dir().is_ok_and(|mut entries| entries.next().is_none());
+        if is_fresh || path.is_symlink() || !File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            continue;
         }
+        // What cannot be removed does no harm.
+        let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
     }
 }
 
@@ -133,15 +170,30 @@ pub fn without_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// Refuses a path that cannot become a file. It is a cheap check to make before a costly computation.
+/// Refuses a path that cannot become a file, before a costly computation: a file without a name is made beside it. Temporary
+/// files whose writers died are removed there.
+///
+/// # Errors
+/// The path is a directory, or its folder does not exist or cannot be written to.
 pub fn check_writable(path: &Path) -> Result<()> {
     let folder = folder(path);
     let problem = match (path.is_dir(), folder.is_dir()) {
         (true, _) => "it is a directory: name a file".to_owned(),
         (_, false) => format!("{} is no directory: make it first", folder.display()),
-        (false, true) => return Ok(()),
+        (false, true) => {
+            remove_abandoned(folder);
+            return check_folder(folder).map_err(|source| Error::write(path, source));
+        }
     };
     Err(Error::Argument(format!("cannot write {}: {problem}", path.display())))
+}
+
+/// Makes a file without a name in a directory.
+///
+/// # Errors
+/// The directory does not exist or cannot be written to.
+pub fn check_folder(folder: &Path) -> std::io::Result<()> {
+    tempfile::tempfile_in(folder).map(drop).map_err(without_path)
 }
 
 /// Returns the SHA-256 of a file in hex.

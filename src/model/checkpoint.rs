@@ -23,7 +23,7 @@ pub enum Checkpoint {
     },
     /// A llama.cpp model, its tokenizer inside.
     Gguf {
-        /// The file.
+        /// The file, or the first of the parts that it is split into.
         path: PathBuf,
         /// `tokenizer.json` beside it, if there is one.
         tokenizer: Option<PathBuf>,

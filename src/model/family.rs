@@ -321,3 +321,13 @@ impl Family {
         FAMILIES.iter().find(|family| family.gguf_name == name)
     }
 }
+
+/// Whether two names of families, as `config.json` or GGUF metadata has them, can name the same model. llama.cpp calls
+/// Mistral and Mixtral by the name of Llama.
+pub(crate) fn is_same_family(a: &str, b: &str) -> bool {
+    let name = |text| match Family::of(text).or_else(|| Family::of_gguf(text)).map_or(text, |family| family.gguf_name) {
+        "mistral" | "mixtral" => "llama",
+        name => name,
+    };
+    name(a) == name(b)
+}

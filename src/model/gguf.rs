@@ -12,6 +12,7 @@ use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 use candle_core::{Device, Tensor};
 use memmap2::Mmap;
 
+use super::gguf_parts::Part;
 use super::mapped::{git_lfs_pointer, map_file};
 use crate::error::{Error, Result, reason};
 use crate::ops::encoding::Encoding;
@@ -22,15 +23,142 @@ const MAX_ELEMENTS: u64 = 1 << 24;
 /// Arrays of arrays of arrays: nothing writes more.
 const MAX_DEPTH: usize = 4;
 
-/// An open GGUF file: its header, and where to read tensors.
+/// An open GGUF model: the headers of its file, or of all parts that it is split into, and where to read tensors.
 pub(crate) struct Gguf {
-    pub path: PathBuf,
-    pub map: Arc<Mmap>,
+    /// The parts in order. The first has the metadata of the model.
+    parts: Vec<OpenPart>,
+    /// Index of the part of each tensor.
+    part_of: HashMap<String, usize>,
+}
+
+struct OpenPart {
+    path: PathBuf,
+    map: Arc<Mmap>,
     content: Content,
 }
 
+/// Where a tensor is, and how it is encoded.
+pub(crate) struct StoredAt<'a> {
+    pub path: &'a Path,
+    pub map: &'a Arc<Mmap>,
+    pub encoding: Encoding,
+    pub range: Range<usize>,
+}
+
 impl Gguf {
+    /// Opens a file. If it is one of several parts, the others are opened, too, from the same folder.
     pub fn open(path: &Path) -> Result<Self> {
+        let part = OpenPart::open(path)?;
+        let parts = match part.metadata().size(SPLIT_COUNT)? {
+            Some(count @ 2..) => open_parts(part, count)?,
+            _ => vec![part],
+        };
+        let mut part_of = HashMap::new();
+        for (index, part) in parts.iter().enumerate() {
+            for name in part.content.tensor_infos.keys() {
+                if part_of.insert(name.clone(), index).is_some() {
+                    return Err(Error::malformed(&part.path, format!("tensor `{name}` is in another part, too")));
+                }
+            }
+        }
+        let gguf = Self { parts, part_of };
+        let first = gguf.first();
+        match first.metadata().size(SPLIT_TENSORS)?.filter(|_| gguf.parts.len() > 1) {
+            Some(count) if count != gguf.part_of.len() => {
+                let problem = format!("its parts have {} tensors, expected {count}", gguf.part_of.len());
+                Err(Error::malformed(&first.path, problem))
+            }
+            _ => Ok(gguf),
+        }
+    }
+
+    fn first(&self) -> &OpenPart {
+        &self.parts[0]
+    }
+
+    /// The file, or the first of its parts.
+    pub fn path(&self) -> &Path {
+        &self.first().path
+    }
+
+    pub fn metadata(&self) -> &HashMap<String, Value> {
+        &self.first().content.metadata
+    }
+
+    /// Names of all tensors, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.part_of.keys().map(String::as_str)
+    }
+
+    /// Shape by GGUF name, outermost dimension first.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.parts[*self.part_of.get(name)?].content.tensor_infos.get(name).map(|info| info.shape.dims())
+    }
+
+    /// Decodes one tensor: f32, on the CPU.
+    pub fn load(&self, name: &str) -> Result<Tensor> {
+        let StoredAt { path, map, encoding, range } = self.place(name)?;
+        let shape = self.shape(name).unwrap_or_default();
+        let elements = shape.iter().product();
+        if encoding.row_bytes(elements) != Some(range.len()) {
+            return Err(Error::malformed(path, format!("tensor `{name}`: {elements} elements are not whole blocks")));
+        }
+        let mut data = vec![0f32; elements];
+        encoding.decode(&map[range], &mut data);
+        Ok(Tensor::from_vec(data, shape, &Device::Cpu)?)
+    }
+
+    /// How a tensor is encoded and which bytes of which file hold it, by its GGUF name.
+    pub fn place(&self, name: &str) -> Result<StoredAt<'_>> {
+        let missing = || Error::malformed(self.path(), format!("missing tensor `{name}`"));
+        let OpenPart { path, map, content } = &self.parts[*self.part_of.get(name).ok_or_else(missing)?];
+        let info = content.tensor_infos.get(name).ok_or_else(missing)?;
+        let start = content.tensor_data_offset.saturating_add(info.offset);
+        let end = end_of(content, info).filter(|end| *end <= map.len() as u64);
+        let end = end.ok_or_else(|| Error::malformed(path, format!("tensor `{name}` ends past the file's end")))?;
+        Ok(StoredAt { path, map, encoding: info.ggml_dtype.into(), range: start as usize..end as usize })
+    }
+}
+
+/// Keys of a part of a split model: how many parts there are, which one it is (0-based), and how many tensors all parts have.
+const SPLIT_COUNT: &str = "split.count";
+const SPLIT_NUMBER: &str = "split.no";
+const SPLIT_TENSORS: &str = "split.tensors.count";
+
+/// Opens the other parts of a model, and checks that they are all there, each in its place.
+fn open_parts(one: OpenPart, count: usize) -> Result<Vec<OpenPart>> {
+    let Some(name) = Part::of(&one.path).filter(|name| name.count == count) else {
+        let problem =
+            format!("it is one of {count} parts: expected a name that says which one, as NAME-00001-of-{count:05}.gguf");
+        return Err(Error::malformed(&one.path, problem));
+    };
+    if let Some((index, missing)) = name.all().enumerate().find(|(_, path)| !path.is_file()) {
+        let file = missing.file_name().unwrap_or_default().to_string_lossy();
+        let problem = format!("part {} of {count} is missing: expected {file} beside it", index + 1);
+        return Err(Error::malformed(&one.path, problem));
+    }
+    let mut one = Some(one);
+    let open = |(index, path): (usize, PathBuf)| {
+        let part = match one.take_if(|_| index + 1 == name.number) {
+            Some(part) => part,
+            None => OpenPart::open(&path)?,
+        };
+        let metadata = part.metadata();
+        for (key, expected) in [(SPLIT_COUNT, count), (SPLIT_NUMBER, index)] {
+            let found = metadata.size(key)?;
+            if found != Some(expected) {
+                let found = found.map_or("is missing".to_owned(), |found| format!("is {found}"));
+                let problem = format!("key `{key}` {found}, but the file's name says {expected}: download it again");
+                return Err(Error::malformed(&path, problem));
+            }
+        }
+        Ok(part)
+    };
+    name.all().enumerate().map(open).collect()
+}
+
+impl OpenPart {
+    fn open(path: &Path) -> Result<Self> {
         let read = |source| Error::read(path, source);
         let file = File::open(path).map_err(read)?;
         let length = file.metadata().map_err(read)?.len();
@@ -39,49 +167,11 @@ impl Gguf {
         reader.seek(SeekFrom::Start(0)).map_err(read)?;
         let content = Content::read(&mut reader).map_err(|error| Error::malformed(path, header_problem(&error)))?;
         check_extents(&content, length).map_err(|problem| Error::malformed(path, problem))?;
-        let metadata = GgufMetadata::new(&content.metadata, path);
-        if let Some(parts @ 2..) = metadata.size("split.count")? {
-            let problem = format!("one of {parts} parts: join them first (llama-gguf-split --merge) and give the whole file");
-            return Err(Error::malformed(path, problem));
-        }
         Ok(Self { path: path.to_path_buf(), map: Arc::new(map_file(path)?), content })
     }
 
-    pub fn metadata(&self) -> &HashMap<String, Value> {
-        &self.content.metadata
-    }
-
-    /// Names of all tensors, in no order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.content.tensor_infos.keys().map(String::as_str)
-    }
-
-    /// Shape by GGUF name, outermost dimension first.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.content.tensor_infos.get(name).map(|info| info.shape.dims())
-    }
-
-    /// Decodes one tensor: f32, on the CPU.
-    pub fn load(&self, name: &str) -> Result<Tensor> {
-        let (encoding, range) = self.place(name)?;
-        let shape = self.shape(name).unwrap_or_default();
-        let elements = shape.iter().product();
-        if encoding.row_bytes(elements) != Some(range.len()) {
-            return Err(Error::malformed(&self.path, format!("tensor `{name}`: {elements} elements are not whole blocks")));
-        }
-        let mut data = vec![0f32; elements];
-        encoding.decode(&self.map[range], &mut data);
-        Ok(Tensor::from_vec(data, shape, &Device::Cpu)?)
-    }
-
-    /// How a tensor is encoded and which bytes of the file hold it, by its GGUF name.
-    pub fn place(&self, name: &str) -> Result<(Encoding, Range<usize>)> {
-        let info = self.content.tensor_infos.get(name);
-        let info = info.ok_or_else(|| Error::malformed(&self.path, format!("missing tensor `{name}`")))?;
-        let start = self.content.tensor_data_offset.saturating_add(info.offset);
-        let end = end_of(&self.content, info).filter(|end| *end <= self.map.len() as u64);
-        let end = end.ok_or_else(|| Error::malformed(&self.path, format!("tensor `{name}` ends past the file's end")))?;
-        Ok((info.ggml_dtype.into(), start as usize..end as usize))
+    fn metadata(&self) -> GgufMetadata<'_> {
+        GgufMetadata::new(&self.content.metadata, &self.path)
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod family;
 pub(crate) mod fixtures;
 pub mod flops;
 pub(crate) mod gguf;
+pub(crate) mod gguf_parts;
 pub mod layout;
 mod loader;
 mod mapped;

@@ -16,7 +16,7 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::checkpoint::Checkpoint;
 use super::config::Config;
-use super::gguf::Gguf;
+use super::gguf::{Gguf, StoredAt};
 use super::mapped::{git_lfs_pointer, map_file};
 use super::names::{Naming, Place};
 use super::random::{self, MadeOn};
@@ -193,7 +193,7 @@ impl Weights {
                     .sum()
             }
             WeightSource::Gguf(file) => {
-                let stored = |name: &&str| file.place(name).ok().map(|(encoding, _)| encoding);
+                let stored = |name: &&str| file.place(name).ok().map(|stored| stored.encoding);
                 let shapes = file.names().filter(|name| !stays(stored(name))).filter_map(|name| file.shape(name));
                 shapes.filter(|shape| shape.len() > 1).map(wide).sum()
             }
@@ -243,7 +243,7 @@ impl Weights {
     /// The file, or the folder of several shards: for messages.
     pub fn path(&self) -> &Path {
         match &self.0 {
-            WeightSource::Gguf(file) => &file.path,
+            WeightSource::Gguf(file) => file.path(),
             WeightSource::Random(_) => Path::new("random weights"),
             WeightSource::Shards { shards, .. } => match shards.as_slice() {
                 [shard] => &shard.path,
@@ -339,10 +339,10 @@ fn owned(encoding: Encoding, tensor: &Tensor, shape: [usize; 2], to: fn(f32) -> 
 }
 
 fn stored_in_gguf<'a>(file: &'a Gguf, places: &[Place], shape: &[usize]) -> Result<StoredTensor<'a>> {
-    let (place, found) = find(places, shape, &file.path, |place| file.shape(&place.name).map(|shape| (shape, shape)))?;
-    check_shape(&file.path, &place.name, &place.shape, found)?;
-    let (encoding, range) = file.place(&place.name)?;
-    StoredTensor::new(&file.path, place, shape, encoding, (&file.map, range))
+    let (place, found) = find(places, shape, file.path(), |place| file.shape(&place.name).map(|shape| (shape, shape)))?;
+    let StoredAt { path, map, encoding, range } = file.place(&place.name)?;
+    check_shape(path, &place.name, &place.shape, found)?;
+    StoredTensor::new(path, place, shape, encoding, (map, range))
 }
 
 /// The first of these places that a file has in the expected shape, or if there is none, the first that it has. `in_file` gives

@@ -268,7 +268,7 @@ fn a_gguf_file_that_lies_about_itself_is_refused() {
     let small = || [("token_embd.weight", f32_tensor(&range(&[2, 4])))];
     let with = |key: &'static str, value: Value| open_gguf(&gguf(&folder, "llama", &[(key, value)], &small()));
     refused(with("general.alignment", Value::U32(0)), &["general.alignment", "0"]);
-    refused(with("split.count", Value::U16(3)), &["one of 3 parts"]);
+    refused(with("split.count", Value::U16(3)), &["one of 3 parts", "-00001-of-00003.gguf"]);
 
     let whole = std::fs::read(gguf(&folder, "llama", &[("x", Value::Array(vec![Value::U8(1); 3]))], &small())).unwrap();
     let path = folder.path().join("lies.gguf");

@@ -12,6 +12,8 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
+use crate::machine::bytes::Bytes;
+use crate::machine::files::{DraftDir, remove_abandoned};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::model::family::{FAMILIES, Flag};
@@ -50,6 +52,8 @@ pub struct Merge {
     config: Map<String, Value>,
     /// Folder of the original's files.
     source: PathBuf,
+    /// `model_type` of the original's configuration.
+    pub model_type: String,
     /// The steered layers, ascending.
     pub layers: Vec<usize>,
 }
@@ -99,6 +103,7 @@ impl Merge {
             shards: shards.iter().map(|path| Shard::read(path)).collect::<Result<_>>()?,
             config: read_object(config_path)?,
             source: config_path.parent().map(Path::to_path_buf).unwrap_or_default(),
+            model_type: config.model_type.clone(),
             layers: vector.layers.keys().copied().collect(),
         };
         for block in 0..config.num_hidden_layers {
@@ -130,22 +135,31 @@ impl Merge {
         };
         check_target(dir)?;
         std::fs::create_dir_all(parent).map_err(|source| Error::write(dir, source))?;
-        check_room(parent, self.bytes())?;
-        let draft = tempfile::Builder::new().prefix(".bipo-").tempdir_in(parent).map_err(|source| Error::write(dir, source))?;
+        remove_abandoned(parent);
+        check_room(dir, parent, self.bytes())?;
+        let draft = DraftDir::new(parent).map_err(|source| Error::write(dir, source))?;
+        self.write_draft(draft.path(), &mut on_progress).map_err(|error| match error {
+            // The user knows the directory by its name to come.
+            Error::Write { path, source } => {
+                Error::write(path.strip_prefix(draft.path()).map_or_else(|_| dir.to_owned(), |name| dir.join(name)), source)
+            }
+            error => error,
+        })?;
+        draft.publish(dir).map_err(|source| Error::write(dir, source))
+    }
+
+    fn write_draft(&mut self, draft: &Path, on_progress: &mut impl FnMut(u64, u64) -> Result<()>) -> Result<()> {
         let total = self.bytes();
         let mut done = 0;
         for shard in &mut self.shards {
             let name = shard.path.file_name().unwrap_or_default();
-            shard.write(&draft.path().join(name), |bytes| {
+            shard.write(&draft.join(name), |bytes| {
                 done += bytes;
                 on_progress(done, total)
             })?;
         }
-        self.write_config(draft.path())?;
-        for name in COMPANIONS {
-            copy(&self.source.join(name), &draft.path().join(name))?;
-        }
-        publish(draft, dir)
+        self.write_config(draft)?;
+        COMPANIONS.iter().try_for_each(|name| copy(&self.source.join(name), &draft.join(name)))
     }
 
     /// Zero biases for the MLP of a block that has none.
@@ -372,14 +386,16 @@ fn check_target(dir: &Path) -> Result<()> {
 /// The room left over on a disk beside the model's weights.
 const MARGIN_BYTES: u64 = 64 << 20;
 
-fn check_room(dir: &Path, bytes: u64) -> Result<()> {
-    match free_bytes(dir) {
-        Some(free) if free < bytes + MARGIN_BYTES => Err(Error::Argument(format!(
-            "{} has {:.1} GB free, but the model takes {:.1} GB: make room, or choose another disk",
-            dir.display(),
-            free as f64 / 1e9,
-            bytes as f64 / 1e9
-        ))),
+fn check_room(dir: &Path, parent: &Path, bytes: u64) -> Result<()> {
+    match free_bytes(parent) {
+        Some(free) if free < bytes + MARGIN_BYTES => {
+            let (free, bytes, margin) = (Bytes(free), Bytes(bytes), Bytes(MARGIN_BYTES));
+            let problem = format!(
+                "the disk has {free} free, but the weights take {bytes}, and {margin} are kept for what is beside them: make room, \
+                 or choose another disk"
+            );
+            Err(Error::write(dir, std::io::Error::new(std::io::ErrorKind::StorageFull, problem)))
+        }
         _ => Ok(()),
     }
 }
@@ -416,20 +432,6 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()
     };
     write().map_err(|source| Error::write(path, source))
-}
-
-/// Gives the finished draft its name. Somebody may have filled the directory meanwhile: it is then left alone.
-fn publish(draft: tempfile::TempDir, dir: &Path) -> Result<()> {
-    let rename = || -> std::io::Result<()> {
-        match std::fs::remove_dir(dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => std::fs::rename(draft.path(), dir)?,
-        }
-        // Its name is gone, so there is nothing to clean up.
-        let _ = draft.keep();
-        Ok(())
-    };
-    rename().map_err(|source| Error::write(dir, source))
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ fn only_a_directory_that_is_empty_or_new_is_taken() {
 #[test]
 fn a_model_larger_than_the_disk_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(check_room(dir.path(), 1).is_ok());
-    let error = check_room(dir.path(), 1 << 60).unwrap_err().to_string();
-    assert!(error.contains("GB free"), "{error}");
+    assert!(check_room(dir.path(), dir.path(), 1).is_ok());
+    let error = check_room(&dir.path().join("m"), dir.path(), 1 << 60).unwrap_err();
+    assert_eq!(error.exit_code(), 1);
+    assert!(error.to_string().contains("GB free, but the weights take"), "{error}");
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::ends::Ends;
 use crate::text::spans::Spans;
+use crate::text::tokens::{EncodedPair, EncodedResponse};
 use crate::{Error, Result};
 
 /// Where a vector is added.
@@ -146,6 +147,22 @@ impl Positions {
             Self::Response => position == TokenPosition::Response,
             Self::Last => position == TokenPosition::LastOfPrompt,
         }
+    }
+
+    /// Whether the vector is added at token `index` of a response with its prompt.
+    pub fn steer(self, response: &EncodedResponse, index: usize) -> bool {
+        let is_told = response.in_spans.as_ref().map(|in_spans| in_spans[index]);
+        self.steers(TokenPosition::of(index, response.start), is_told)
+    }
+
+    /// Whether the two responses differ in one token alone, such as a letter, and the vector is added at no token before it.
+    /// The vector then has no effect on which of the two the model finds likelier.
+    pub fn miss_choice(self, pair: &EncodedPair) -> bool {
+        let (chosen, rejected) = (&pair.chosen, &pair.rejected);
+        let alike = chosen.ids.iter().zip(&rejected.ids).take_while(|(a, b)| a == b).count();
+        let rest = |response: &EncodedResponse| response.ids.get(alike + 1..).map(<[u32]>::to_vec);
+        let is_one_token = rest(chosen).is_some() && rest(chosen) == rest(rejected);
+        is_one_token && !(0..alike).any(|index| self.steer(chosen, index))
     }
 
     /// Checks that some token can satisfy both rules.

@@ -64,3 +64,42 @@ fn rules_that_leave_no_token_are_refused() {
     }
     assert!(Positions::Last.check(None).is_ok() && Positions::Prompt.check(Some(Spans::Assistant)).is_ok());
 }
+
+/// A prompt of three tokens and two responses.
+fn pair(chosen: &[u32], rejected: &[u32], spans: Option<Spans>) -> EncodedPair {
+    let response = |ids: &[u32]| EncodedResponse {
+        ids: [&[1, 2, 3], ids].concat(),
+        start: 3,
+        in_spans: spans.map(|spans| (0..3 + ids.len()).map(|i| spans.includes_response() == (i >= 3)).collect()),
+    };
+    EncodedPair { row: 0, chosen: response(chosen), rejected: response(rejected) }
+}
+
+#[test]
+fn a_letter_is_missed_by_rules_without_the_token_that_predicts_it() {
+    let end = 9;
+    let letters = [pair(&[7], &[8], None), pair(&[7, end], &[8, end], None)];
+    for letters in &letters {
+        assert!(Positions::Response.miss_choice(letters));
+        for rule in [Positions::All, Positions::Prompt, Positions::Last] {
+            assert!(!rule.miss_choice(letters), "{rule}");
+        }
+    }
+    // The prompt's last token and the response, as the encoder tells them.
+    let told = |mut pair: EncodedPair| {
+        for response in [&mut pair.chosen, &mut pair.rejected] {
+            response.in_spans = Some((0..response.ids.len()).map(|index| index >= 2).collect());
+        }
+        pair
+    };
+    assert!(!"last+response".parse::<Positions>().unwrap().miss_choice(&told(pair(&[7], &[8], None))));
+    // The letter stands behind a token of the response, or a word behind it differs, too.
+    assert!(!Positions::Response.miss_choice(&pair(&[4, 7], &[4, 8], None)));
+    assert!(!Positions::Response.miss_choice(&pair(&[7, 5], &[8, 6], None)));
+    assert!(!Positions::Response.miss_choice(&pair(&[7], &[8, 6], None)));
+    // Equal answers are no choice.
+    assert!(!Positions::Response.miss_choice(&pair(&[7], &[7], None)));
+    // The assistant's words begin with the response, too.
+    assert!(Positions::All.miss_choice(&pair(&[7], &[8], Some(Spans::Assistant))));
+    assert!(!Positions::All.miss_choice(&pair(&[7], &[8], Some(Spans::User))));
+}

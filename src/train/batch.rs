@@ -15,7 +15,7 @@ use crate::model::plan::{FrozenKeys, Plan, Selection};
 use crate::ops::head::{Gradient, LogProbs, Prediction, Predictions};
 use crate::steering::Steering;
 use crate::steering::layers::Layers;
-use crate::steering::positions::{Positions, TokenPosition};
+use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
 
 /// A pair as rows `[shared | chosen | rejected]`. The last token of each response is predicted but predicts nothing, so
@@ -52,10 +52,7 @@ impl PairRows {
     /// Lays out a pair; `may_share` says whether a row that is steered, or is not, may be shared.
     fn sharing(pair: &EncodedPair, model: &Model, positions: Positions, may_share: impl Fn(bool) -> bool) -> Self {
         let sides = [&pair.chosen, &pair.rejected];
-        let is_steered = |side: &EncodedResponse, token: usize| {
-            let is_told = side.in_spans.as_ref().map(|in_spans| in_spans[token]);
-            positions.steers(TokenPosition::of(token, side.start), is_told)
-        };
+        let is_steered = |side: &EncodedResponse, token: usize| positions.steer(side, token);
         let longest = sides.iter().map(|side| side.ids.len()).max().unwrap_or(0);
         let shared = match model.can_share_prefix(longest) {
             true => sides.iter().map(|side| side.ids.len() - 1).fold(usize::MAX, usize::min),

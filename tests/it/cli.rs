@@ -517,7 +517,7 @@ fn bad_input_gives_one_line_exit_code_2_and_no_output() {
         (&["--layer", "1", "--layers", "0"], "--layers"),
         (&["--layers", "0,9"], "layer 9 out of range: model has 3 layers"),
         (&["--positions", "response", "--spans", "user"], "leaves no token"),
-        (&["--positions", "prompt", "--spans", "assistant"], "no token of any pair would be steered"),
+        (&["--positions", "prompt", "--spans", "assistant"], "no token that predicts a response would be steered"),
         (&["--spans", "system"], "[possible values: user, assistant]"),
         (&["--spans", "user", "--template", "upper.jinja"], "does not write the messages' texts as they are"),
         (&["--init", "nowhere.safetensors"], "nowhere.safetensors"),

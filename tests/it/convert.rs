@@ -315,3 +315,27 @@ fn a_bare_tensor_keeps_its_numbers_in_every_format() {
         assert_eq!(layers, BTreeMap::from([(13, vec![1.0, -2.0, 0.5, 3.0])]), "{format}");
     }
 }
+
+#[test]
+fn a_vector_for_another_family_of_models_is_added_with_a_warning() {
+    let place = Place::new();
+    place.vector("v.safetensors", &[1], Metadata { model_type: Some("qwen2".into()), ..Metadata::default() });
+    place.convert(&["v.safetensors", "v.gguf"]);
+    let model = fixture("llama");
+    let output = place.bipo(&[
+        "steer",
+        "--model",
+        &model,
+        "--vector",
+        "v.gguf",
+        "--prompt",
+        "Hi",
+        "--magnitudes",
+        "1",
+        "--max-new-tokens",
+        "1",
+    ]);
+    let stderr = text(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("warning: the vector is for models of type qwen2, the model is of type llama"), "{stderr}");
+}

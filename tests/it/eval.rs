@@ -347,3 +347,40 @@ fn bad_input_of_eval_is_refused_before_the_model_is_loaded() {
         assert!(output.stdout.is_empty());
     }
 }
+
+#[test]
+fn a_letter_that_positions_response_does_not_reach_is_said_and_last_and_response_reaches_it() {
+    let place = trained();
+    let letters = r#"{"question": "Q?", "choices": {"text": ["one", "two"], "label": ["A", "B"]}, "answerKey": "A"}"#;
+    fs::write(place.path("letters.jsonl"), letters).unwrap();
+    // The answers of this pair have more than one token that differs.
+    let more = r#"{"question": "Q?", "answer_matching_behavior": "Yes", "answer_not_matching_behavior": "No"}"#;
+    fs::write(place.path("more.jsonl"), more).unwrap();
+    let eval = |file: &str, positions: &str| {
+        let (model, vector) = (fixture("llama"), "out/steering_vector.safetensors");
+        let output = place.bipo(&[
+            "eval",
+            "--model",
+            &model,
+            "--vector",
+            vector,
+            "--mc",
+            file,
+            "--skip",
+            "text,generation",
+            "--response-prefix",
+            "",
+            "--positions",
+            positions,
+        ]);
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, said) = eval("letters.jsonl", "response");
+    assert!(said.contains("warning: letters: in 1 of 1 pairs the answers differ in one token alone"), "{said}");
+    assert!(said.contains("would be steered") && said.ends_with("--positions last+response does\n"), "{said}");
+    assert_eq!(code, Some(2), "{said}");
+    for (file, positions) in [("letters.jsonl", "last+response"), ("letters.jsonl", "all"), ("more.jsonl", "response")] {
+        let (code, said) = eval(file, positions);
+        assert_eq!((code, said.contains("differ in one token")), (Some(0), false), "{said}");
+    }
+}

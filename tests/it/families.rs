@@ -2,9 +2,10 @@
 //! converter. Their logits and gradients are tested in `architectures`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bipo::generate::generate;
+use bipo::hub::resolve::{ResolveOptions, resolve};
 use bipo::model::Model;
 use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
@@ -14,6 +15,7 @@ use bipo::ops::linear::Products;
 use bipo::train::activations::{Activations, CacheOptions, CachePlan};
 use bipo::train::optim::Scheduler;
 use bipo::train::{Direction, Factor, ObjectiveName, TrainConfig, Trainer};
+use candle_core::quantized::{QTensor, gguf_file};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
@@ -183,5 +185,85 @@ fn gguf_files_give_the_logits_of_transformers() {
             let worst = difference(&logits(&load_gguf(name, storage), &tokens), expected);
             assert!(worst < 1e-4, "{name}, {storage:?}: logits differ by {worst}");
         }
+    }
+}
+
+/// Splits a fixture into `count` parts in `dir`, as llama.cpp's `gguf-split` does; `change` may alter a part's keys.
+fn split(name: &str, dir: &Path, count: u16, change: impl Fn(u16, &mut Vec<(String, gguf_file::Value)>)) -> Vec<PathBuf> {
+    let mut whole = std::fs::File::open(fixture(name, "model.gguf")).unwrap();
+    let content = gguf_file::Content::read(&mut whole).unwrap();
+    let mut tensors: Vec<(String, QTensor)> = Vec::new();
+    for tensor in content.tensor_infos.keys() {
+        tensors.push((tensor.clone(), content.tensor(&mut whole, tensor, &Device::Cpu).unwrap()));
+    }
+    tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let of_part = tensors.len().div_ceil(count.into());
+    let write = |(number, tensors): (u16, &[(String, QTensor)])| {
+        let mut keys = vec![
+            ("split.no".to_owned(), gguf_file::Value::U16(number)),
+            ("split.count".to_owned(), gguf_file::Value::U16(count)),
+            ("split.tensors.count".to_owned(), gguf_file::Value::I32(content.tensor_infos.len() as i32)),
+        ];
+        if number == 0 {
+            keys.extend(content.metadata.clone());
+        }
+        change(number, &mut keys);
+        let keys: Vec<_> = keys.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let path = dir.join(format!("m-{:05}-of-{count:05}.gguf", number + 1));
+        gguf_file::write(&mut std::fs::File::create(&path).unwrap(), &keys, &tensors).unwrap();
+        path
+    };
+    (0..count).zip(tensors.chunks(of_part)).map(write).collect()
+}
+
+fn open_model(path: &Path) -> Result<Model, bipo::Error> {
+    let name = path.to_str().unwrap();
+    let checkpoint = resolve(name, &ResolveOptions { offline: true, quiet: true })?.checkpoint;
+    let weights = Weights::open(&checkpoint)?;
+    let config = Config::load(&checkpoint, &weights)?;
+    Model::load_as(&weights, config, DType::F32, &Device::Cpu, WeightStorage::Stored)
+}
+
+#[test]
+fn a_split_gguf_file_is_the_whole_one_by_any_of_its_parts_and_by_their_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let parts = split("phi3", dir.path(), 3, |_, _| {});
+    let whole = logits(&load_gguf("phi3", WeightStorage::Stored), &[1, 5, 9, 2]);
+    for path in parts.iter().map(PathBuf::as_path).chain([dir.path()]) {
+        let logits = logits(&open_model(path).unwrap(), &[1, 5, 9, 2]);
+        assert_eq!(difference(&logits, &whole), 0.0, "{}", path.display());
+    }
+}
+
+#[test]
+fn parts_that_are_missing_or_not_those_of_their_names_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |path: &Path, words: &str| {
+        let Err(error) = open_model(path) else { panic!("not refused: {words}") };
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    let parts = split("phi3", dir.path(), 3, |_, _| {});
+    std::fs::rename(&parts[1], dir.path().join("away")).unwrap();
+    for path in [&parts[0], &parts[2], &dir.path().to_path_buf()] {
+        refused(path, "part 2 of 3 is missing: expected m-00002-of-00003.gguf beside it");
+    }
+    // Another part in its place.
+    std::fs::copy(&parts[2], &parts[1]).unwrap();
+    refused(&parts[0], "key `split.no` is 2, but the file's name says 1");
+    std::fs::rename(dir.path().join("away"), &parts[1]).unwrap();
+    std::fs::rename(&parts[0], dir.path().join("model.gguf")).unwrap();
+    refused(&dir.path().join("model.gguf"), "one of 3 parts: expected a name");
+    for (key, value, words) in [
+        ("split.count", gguf_file::Value::U16(2), "key `split.count` is 2, but the file's name says 3"),
+        ("split.tensors.count", gguf_file::Value::I32(99), "tensors, expected 99"),
+    ] {
+        let parts = split("phi3", dir.path(), 3, |number, keys| {
+            if (number == 1) == (key == "split.count") {
+                keys.iter_mut().filter(|(name, _)| name == key).for_each(|(_, old)| *old = value.clone());
+            }
+        });
+        refused(&parts[0], words);
     }
 }

@@ -128,11 +128,58 @@ fn a_directory_that_cannot_be_written_to_is_said_in_one_line() {
     for (args, _) in writers() {
         let place = place();
         let output = bipo(&place, &strs(&at(&args, "/proc/self"))).output().unwrap();
+        assert_fails(&output, 1, &["cannot write /proc/self/"]);
+        // Found before anything is computed, and told by the name that the user gave.
         let stderr = text(&output.stderr);
-        assert!(matches!(output.status.code(), Some(1 | 2)), "{args:?}: {stderr}");
-        assert_eq!(stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{args:?}: {stderr}");
-        assert!(stderr.contains("/proc/self") && !stderr.contains("panicked"), "{args:?}: {stderr}");
+        assert!(output.stdout.is_empty() && !stderr.contains(".bipo-") && !stderr.contains("loaded in"), "{args:?}: {stderr}");
     }
+}
+
+#[test]
+fn what_a_killed_merge_left_is_removed_by_the_next_and_what_a_living_one_writes_stays() {
+    let place = place();
+    let draft = |name: &str| {
+        fs::create_dir(place.path(name)).unwrap();
+        fs::write(place.path(name).join("model.safetensors"), "half of it").unwrap();
+    };
+    draft(".bipo-dead");
+    draft(".bipo-alive");
+    let alive = fs::File::open(place.path(".bipo-alive")).unwrap();
+    alive.try_lock().unwrap();
+    let merge = |dir: &str| {
+        let args = ["merge", "--model", &fixture("llama"), "--vector", "v.safetensors", "--output-dir", dir];
+        bipo(&place, &args).output().unwrap()
+    };
+    assert_ok(&merge("merged"));
+    assert_eq!(names(&place.path("")), [".bipo-alive", "merged", "pairs.csv", "v.safetensors"]);
+    drop(alive);
+    assert_ok(&merge("again"));
+    assert_eq!(names(&place.path("")), ["again", "merged", "pairs.csv", "v.safetensors"]);
+}
+
+#[test]
+fn a_name_that_is_empty_is_told_with_its_flag() {
+    let place = place();
+    for (args, flag) in [
+        (&["steer", "--vector", "", "--prompt", "Hi"][..], "--vector <FILE[:SCALE]>"),
+        (&["eval", "--vector", ""], "--vector <FILE[:SCALE]>"),
+        (&["merge", "--vector", "", "-o", "m"], "--vector <FILE[:SCALE]>"),
+        (&["eval", "--baseline", ""], "--baseline <random|prompt|FILE>"),
+        (&["convert", "", "v.gguf"], "<FILE>"),
+    ] {
+        assert_fails(&bipo(&place, args).output().unwrap(), 2, &["a value is required for", flag]);
+    }
+}
+
+#[test]
+fn a_picture_that_is_missing_is_said_even_to_a_quiet_run() {
+    let place = place();
+    // The picture's place is taken by a directory that holds something.
+    fs::create_dir_all(place.path("out/training.svg/x")).unwrap();
+    let train = place.train("out", &["--quiet"]);
+    assert_ok(&train);
+    let stderr = text(&train.stderr);
+    assert!(stderr.contains("warning: no training curve: cannot write out/training.svg"), "{stderr}");
 }
 
 #[test]
@@ -217,6 +264,28 @@ fn memory_that_is_too_small_is_said_before_the_weights_are_read_and_the_flag_hel
         ["train", "--model", "wide", "--dataset", "pairs.csv", "--layer", "0", "--max-steps", "1", "--output-dir", "out"];
     let refused = limited(&place, &room, &[&train[..], &["--weights", "dense"]].concat());
     assert_fails(&refused, 1, &["weights 2.1 GB, activation cache", "--weights quantized"]);
+}
+
+/// The allocator would put a first arena of 1 GiB into the limit, and leave nothing for the stack of a chat template.
+#[test]
+fn a_limit_on_addresses_lets_a_run_through_or_is_named() {
+    let place = place();
+    let train = |limit: &str, more: &[&str]| {
+        let model = fixture("llama");
+        let run =
+            ["train", "--model", &model, "--dataset", "pairs.csv", "--max-steps", "1", "--output-dir", "out", "--overwrite"];
+        limited(&place, &format!("-v {limit}"), &[&run[..], more].concat())
+    };
+    for limit in ["700000", "1100000", "1300000", "1450000"] {
+        assert_ok(&train(limit, &["--threads", "2"]));
+    }
+    for (limit, threads) in [("120000", "8"), ("120000", "2"), ("200000", "2"), ("300000", "2")] {
+        let output = train(limit, &["--threads", threads]);
+        assert_fails(&output, 1, &["not enough memory", "ulimit -v"]);
+        assert!(!text(&output.stderr).contains("chat template llama"), "{}", text(&output.stderr));
+    }
+    // What needs neither template nor model needs little.
+    assert_ok(&limited(&place, "-v 200000", &["inspect", "v.safetensors", "--threads", "2"]));
 }
 
 /// A file of a model, and what is changed in it.

@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// A small file must not make bipo ask for a gigabyte, whether it is touched or not. What every run reserves, threads' stacks above
 /// all, comes on top: this much is not enough for a good run.
-const RESERVED_KIB: u64 = 384 << 10;
+const RESERVED_KIB: u64 = 288 << 10;
 const ADDRESS_SPACE_KIB: u64 = RESERVED_KIB + (1 << 20);
 
 /// Makes what is no file with bytes.

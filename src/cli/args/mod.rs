@@ -118,6 +118,24 @@ pub enum Command {
     Check(Box<CheckArgs>),
 }
 
+impl Command {
+    /// What the user said of the model, where the command loads one.
+    pub fn model(&self) -> Option<&ModelArgs> {
+        match self {
+            Self::Train(args) => Some(&args.run.model),
+            Self::Layers(args) => Some(&args.run.model),
+            Self::Steer(args) => Some(&args.model),
+            Self::Eval(args) => Some(&args.model),
+            Self::Inspect(args) => Some(&args.model),
+            Self::Bench(args) => Some(&args.model),
+            Self::Check(args) => Some(&args.model),
+            #[cfg(feature = "serve")]
+            Self::Serve(args) => Some(&args.model),
+            Self::Data(_) | Self::Judge(_) | Self::Convert(_) | Self::Merge(_) | Self::Models(_) => None,
+        }
+    }
+}
+
 /// The command line; where it is none, says so in one line and ends the process.
 pub fn parse() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| {

@@ -1,5 +1,6 @@
 //! Flags that most commands take: the model and how it computes, and how a command reports.
 
+use bipo::machine::device;
 use bipo::session::{DTypeChoice, WeightsChoice};
 use clap::Args;
 use serde_json::Value;
@@ -64,4 +65,15 @@ pub struct ModelArgs {
     /// Say nothing on standard error but errors.
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+impl ModelArgs {
+    /// Whether the model computes in f32.
+    pub fn is_f32(&self) -> bool {
+        match self.dtype {
+            DTypeChoice::F32 => true,
+            DTypeChoice::Auto => device::open(&self.device).is_ok_and(|device| device.is_cpu()),
+            DTypeChoice::Bf16 | DTypeChoice::F16 => false,
+        }
+    }
 }

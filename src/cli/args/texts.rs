@@ -7,6 +7,7 @@ use bipo::steering::Operation;
 use bipo::steering::magnitudes::Magnitudes;
 use bipo::steering::positions::Positions;
 use bipo::text::spans::Spans;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::data::PairArgs;
@@ -34,7 +35,7 @@ pub struct SteerArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Add this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
-    #[arg(long, value_name = "FILE[:SCALE]")]
+    #[arg(long, value_name = "FILE[:SCALE]", value_parser = NonEmptyStringValueParser::new())]
     pub vector: Vec<String>,
     /// Steer the output of this block, 0-based [default: the file's].
     #[arg(long)]
@@ -101,7 +102,7 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Measure this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
-    #[arg(long, value_name = "FILE[:SCALE]")]
+    #[arg(long, value_name = "FILE[:SCALE]", value_parser = NonEmptyStringValueParser::new())]
     pub vector: Vec<String>,
     /// Steer the output of this block, 0-based [default: the files'].
     #[arg(long)]
@@ -166,7 +167,7 @@ pub struct EvalArgs {
     pub skip: Vec<SkipArg>,
     /// Compare with random (a direction), prompt (see --baseline-system) or another vector file; repeat for several
     /// [default: none].
-    #[arg(long, value_name = "random|prompt|FILE")]
+    #[arg(long, value_name = "random|prompt|FILE", value_parser = NonEmptyStringValueParser::new())]
     pub baseline: Vec<String>,
     /// Tell the model this, in place of --system, for the baseline prompt.
     #[arg(long, value_name = "TEXT")]

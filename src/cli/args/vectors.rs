@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::model::{ModelArgs, ReportArgs};
 use super::values::{finite, positive};
@@ -12,7 +13,7 @@ use super::values::{finite, positive};
 #[command(override_usage = "bipo convert [OPTIONS] <IN[:WEIGHT]>... <OUT>")]
 pub struct ConvertArgs {
     /// Read these vectors, in any format, and add them up, each times WEIGHT [default: 1]; write the last file, OUT.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required = true, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
     pub files: Vec<String>,
     /// Say which layer the vector of an input that does not say so steers; move a single input there.
     #[arg(long)]
@@ -55,7 +56,7 @@ pub struct MergeArgs {
     #[arg(long, default_value = "smollm2")]
     pub model: String,
     /// Carry this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
-    #[arg(long, value_name = "FILE[:SCALE]")]
+    #[arg(long, value_name = "FILE[:SCALE]", value_parser = NonEmptyStringValueParser::new())]
     pub vector: Vec<String>,
     /// Steer the output of this block, 0-based [default: the file's].
     #[arg(long)]

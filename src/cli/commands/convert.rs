@@ -69,6 +69,9 @@ fn read_inputs(args: &ConvertArgs, named: &[(PathBuf, f32)], log: Log) -> Result
     for (file, (_, weight)) in files.into_iter().zip(named) {
         let (path, format, said) = (file.path.clone(), file.format, file.layers());
         let input = Input::new(file, *weight, place)?;
+        if let Some(note) = input.vector.unknown_keys_note() {
+            log.warn(format!("{}: {note}", path.display()));
+        }
         let layers: Vec<usize> = input.vector.layers.keys().copied().collect();
         let norm = input.vector.norm();
         let name = path.display();

@@ -31,10 +31,10 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     if judge.is_some() && args.skip.contains(&SkipArg::Generation) {
         return Err(Error::Argument("--skip generation leaves a judge nothing to grade: leave one of them out".into()).into());
     }
-    let vectors = read_inputs(&args.vector, args.layer)?;
+    let vectors = read_inputs(&args.vector, args.layer, log)?;
     let vector_settings = page::vector_settings(&vectors);
     let vector = settle(vectors, (args.positions, args.spans))?;
-    let baselines = baselines(args, &vector)?;
+    let baselines = baselines(args, &vector, log)?;
     let inputs = Inputs::read(args, log)?;
     let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
     check_vector(&vector, &opened, log)?;

@@ -16,9 +16,12 @@ const CHECK_PROMPT: &str = "How was your day?";
 
 pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
     let log = Log::new(args.report.verbose, args.report.quiet);
-    let vector = combine(read_inputs(&args.vector, args.layer)?, &CombineOptions::default())?;
+    let vector = combine(read_inputs(&args.vector, args.layer, log)?, &CombineOptions::default())?;
     let files = resolve(&args.model, &ResolveOptions { offline: args.offline, quiet: args.report.quiet })?;
     let merge = Merge::new(&files.checkpoint, &vector, args.magnitude)?;
+    if let Some(note) = vector.family_note(&merge.model_type) {
+        log.warn(note);
+    }
     log.detail(format!("{}: a bias at layers {:?} of {}", files.name, merge.layers, args.output_dir.display()));
     let interrupt = Interrupt::listen(log)?;
     let (layers, bytes) = (merge.layers.clone(), merge.bytes());

@@ -26,25 +26,27 @@ mod train;
 mod training;
 mod vectors;
 
+use bipo::machine::bytes::check_addresses;
+
 use crate::args::{Cli, Command, ModelArgs};
 
 /// Runs what was asked for.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
-        Command::Train(args) => with_threads(&args.run.model, || train::run(&args)),
-        Command::Data(args) => data::run(&args),
-        Command::Layers(args) => with_threads(&args.run.model, || layers::run(&args)),
-        Command::Steer(args) => with_threads(&args.model, || steer::run(&args)),
-        Command::Eval(args) => with_threads(&args.model, || eval::run(&args)),
-        Command::Judge(args) => judge::run(&args),
-        Command::Convert(args) => convert::run(&args),
-        Command::Inspect(args) => with_threads(&args.model, || inspect::run(&args)),
-        Command::Merge(args) => merge::run(&args),
-        Command::Models(args) => models::run(&args),
+pub fn run(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Train(args) => with_threads(&args.run.model, || train::run(args)),
+        Command::Data(args) => data::run(args),
+        Command::Layers(args) => with_threads(&args.run.model, || layers::run(args)),
+        Command::Steer(args) => with_threads(&args.model, || steer::run(args)),
+        Command::Eval(args) => with_threads(&args.model, || eval::run(args)),
+        Command::Judge(args) => judge::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Inspect(args) => with_threads(&args.model, || inspect::run(args)),
+        Command::Merge(args) => merge::run(args),
+        Command::Models(args) => models::run(args),
         #[cfg(feature = "serve")]
-        Command::Serve(args) => with_threads(&args.model, || serve::run(&args)),
-        Command::Bench(args) => with_threads(&args.model, || bench::run(&args)),
-        Command::Check(args) => with_threads(&args.model, || check::run(&args)),
+        Command::Serve(args) => with_threads(&args.model, || serve::run(args)),
+        Command::Bench(args) => with_threads(&args.model, || bench::run(args)),
+        Command::Check(args) => with_threads(&args.model, || check::run(args)),
     }
 }
 
@@ -53,5 +55,6 @@ fn with_threads(args: &ModelArgs, run: impl FnOnce() -> anyhow::Result<()> + Sen
     // Two threads of one core share its vector units: more threads than cores gain nothing.
     let cores = || num_cpus::get_physical().min(num_cpus::get());
     let threads = args.threads.map_or_else(cores, usize::from);
+    check_addresses(threads)?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(run)
 }

@@ -50,6 +50,8 @@ impl Prepared {
         session::warn_of_pairs(&opened, &dataset.pairs, log);
         let started = Instant::now();
         let pairs = encode(&opened, &dataset, args.max_length, log)?;
+        let missed = pairs.iter().filter(|pair| args.positions.miss_choice(pair)).count();
+        session::warn_of_missed(&dataset.name, [missed, pairs.len()], log);
         let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
         Ok(Self { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s: started.elapsed().as_secs_f64() })
     }

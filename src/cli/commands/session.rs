@@ -73,6 +73,16 @@ pub fn warn_of_pairs(session: &Session, pairs: &[Pair], log: Log) {
     }
 }
 
+/// Says that a vector does not reach the token by which the two answers of `missed` pairs differ; `all` is the number of pairs.
+pub fn warn_of_missed(set: &str, [missed, all]: [usize; 2], log: Log) {
+    if missed > 0 {
+        log.warn(format!(
+            "{set}: in {missed} of {all} pairs the answers differ in one token alone and no token before it is steered, so that the \
+             vector cannot change the choice: take --positions last+response, and no --spans assistant"
+        ));
+    }
+}
+
 /// Adds how the chat template is used to the settings of a run, where that is not as usual.
 pub fn add_template_settings(settings: &mut Value, args: &ModelArgs) {
     if args.system_in_user {

@@ -21,7 +21,7 @@ use bipo::session::Demand;
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     args.report.iter().chain(&args.output).try_for_each(|path| check_writable(path))?;
-    let inputs = read_inputs(&args.vector, args.layer)?;
+    let inputs = read_inputs(&args.vector, args.layer, log)?;
     let vector_settings = page::vector_settings(&inputs);
     let vector = settle(inputs, (args.positions, args.spans))?;
     let prompts = read_prompts(&args.prompt, args.prompts.as_deref())?;
@@ -86,7 +86,7 @@ impl Done {
     /// Shows the answers to a prompt, and writes them with those before.
     fn take(&mut self, args: &SteerArgs, texts: Texts, log: Log) -> Result<()> {
         let shown = if self.is_shown { Ok(()) } else { terminal::result(&texts.to_text()) };
-        texts.warn(log);
+        texts.warn(args.model.is_f32(), log);
         self.answers.push(Block::Generations(texts.for_page()));
         self.results.extend(texts.results());
         if let Some(path) = &args.output {

@@ -106,5 +106,7 @@ fn config(args: &TrainArgs, opened: &Session, init: Option<&Init>, log: Log) -> 
     if let Some(init) = init.filter(|init| (init.vector.metadata.positions, init.vector.metadata.spans) != here) {
         log.warn(format!("{} was trained at other --positions or --spans than this run's", init.path.display()));
     }
+    let notes = init.map(|init| [init.vector.unknown_keys_note(), init.vector.family_note(&opened.config.model_type)]);
+    notes.into_iter().flatten().flatten().for_each(|note| log.warn(format!("--init: {note}")));
     run::config(&args.run, opened, layers, start, args.output_dir.clone())
 }

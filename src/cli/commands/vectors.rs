@@ -15,8 +15,8 @@ use bipo::session::Session;
 type Places = (Option<Positions>, Option<Spans>);
 
 /// The sum of the vectors, at the layer, positions and spans that are given, else at those of the files.
-pub fn read_vector(vectors: &[String], layer: Option<usize>, places: Places) -> Result<SteeringVector> {
-    settle(read_inputs(vectors, layer)?, places)
+pub fn read_vector(vectors: &[String], layer: Option<usize>, places: Places, log: Log) -> Result<SteeringVector> {
+    settle(read_inputs(vectors, layer, log)?, places)
 }
 
 /// The sum of what was read, added where the user says, else where the files say.
@@ -31,7 +31,7 @@ pub fn settle(mut inputs: Vec<Input>, (positions, spans): Places) -> Result<Stee
 }
 
 /// Reads `FILE[:SCALE]` each, or the last run's vector where none is given. `layer` overrides the files'.
-pub fn read_inputs(vectors: &[String], layer: Option<usize>) -> Result<Vec<Input>> {
+pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result<Vec<Input>> {
     let named: Vec<(PathBuf, f32)> = vectors.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
     let last_run = Path::new("bipo_output").join(VECTOR_FILE);
     if named.is_empty() && !last_run.exists() {
@@ -41,6 +41,9 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>) -> Result<Vec<Input
     let named = if named.is_empty() { vec![(last_run, 1.0)] } else { named };
     let read = |(path, scale): (PathBuf, f32)| -> Result<Input> {
         let mut input = Input::new(VectorFile::read(&path)?, scale, |file| file.at(layer))?;
+        if let Some(note) = input.vector.unknown_keys_note() {
+            log.warn(format!("{}: {note}", path.display()));
+        }
         if layer.is_some() {
             // The user says where it belongs in this model, whatever the depth of its own.
             input.vector.metadata.num_hidden_layers = None;
@@ -55,6 +58,9 @@ pub fn check_vector(vector: &SteeringVector, opened: &Session, log: Log) -> Resu
     vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
     if let Some(note) = vector.transfer_note(&opened.files.name) {
         log.info(format!("note: {note}"));
+    }
+    if let Some(note) = vector.family_note(&opened.config.model_type) {
+        log.warn(note);
     }
     Ok(())
 }

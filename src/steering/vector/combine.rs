@@ -206,6 +206,7 @@ fn metadata(inputs: &[Input], options: &CombineOptions) -> Metadata {
             parts: inputs.iter().map(Input::part).collect(),
             orthogonal_to: options.orthogonal_to.iter().map(Input::part).collect(),
         }),
+        unknown_keys: Vec::new(),
     }
 }
 

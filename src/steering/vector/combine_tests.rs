@@ -95,10 +95,11 @@ fn the_result_records_its_parts_and_keeps_what_they_agree_on() {
             spans: Some(Spans::Assistant),
             training: Some(base.into()),
             combination: None,
+            unknown_keys: Vec::new(),
         };
         input
     };
-    let Metadata { base_model, model_type, num_hidden_layers, positions, spans, training, combination } =
+    let Metadata { base_model, model_type, num_hidden_layers, positions, spans, training, combination, .. } =
         combine(vec![known("x"), known("y")], &options(true, &["c"])).unwrap().metadata;
     assert_eq!((base_model, model_type.as_deref(), num_hidden_layers), (None, Some("llama"), Some(8)));
     assert_eq!((positions, spans, training), (Positions::Response, Some(Spans::Assistant), None));

@@ -78,7 +78,8 @@ impl Format {
 
     /// Returns the metadata keys of the vector that a file of this format cannot hold.
     pub(super) fn lost(self, vector: &SteeringVector) -> Vec<&'static str> {
-        let Metadata { base_model, model_type, num_hidden_layers, positions, spans, training, combination } = &vector.metadata;
+        let Metadata { base_model, model_type, num_hidden_layers, positions, spans, training, combination, .. } =
+            &vector.metadata;
         let bare = matches!(self, Self::Pt | Self::Npy);
         let keys = [
             ("layer", bare),

@@ -37,6 +37,7 @@ fn example(layers: &[usize]) -> SteeringVector {
         spans: Some(Spans::User),
         training: Some(json!({"lr": 5e-4, "dataset": {"name": "formal"}})),
         combination: Some(Combination { normalize: true, parts: vec![part], orthogonal_to: Vec::new() }),
+        unknown_keys: Vec::new(),
     };
     let v = |layer: usize| vec![0.1_f32 + layer as f32, -1e-30, f32::MIN_POSITIVE, 16777217.0 / 3.0];
     SteeringVector { layers: layers.iter().map(|layer| (*layer, v(*layer))).collect(), metadata }

@@ -1,7 +1,7 @@
 //! GGUF control vectors of llama.cpp and repeng: f32 tensors `direction.N` of `[hidden]`, where N is the steered block.
 //! llama.cpp refuses other tensors but skips unknown keys, so bipo's metadata is stored under keys `bipo.…`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::path::Path;
 
@@ -17,6 +17,12 @@ use crate::{Error, Result};
 const ARCHITECTURE: &str = "controlvector";
 const MODEL_HINT: &str = "controlvector.model_hint";
 const LAYER_COUNT: &str = "controlvector.layer_count";
+
+/// Keys by which files say how a vector is used, and the words for what bipo does: a file with another word is refused.
+const USES: [(&str, &[&str]); 2] = [
+    ("controlvector.operation", &["add", "additive", "addition"]),
+    ("controlvector.hook", &["residual", "resid_post", "l_out", "block_out", "block_output"]),
+];
 
 pub(super) fn to_bytes(vector: &SteeringVector, path: &Path) -> Result<Vec<u8>> {
     if vector.layers.contains_key(&0) {
@@ -53,6 +59,13 @@ pub(super) fn read(path: &Path) -> Result<(Vectors, Metadata)> {
     if architecture != ARCHITECTURE {
         return Err(Error::malformed(path, format!("general.architecture is {architecture:?}, expected {ARCHITECTURE:?}")));
     }
+    for (key, ours) in USES {
+        if let Some(value) = file.metadata().get(key)
+            && !text(key).is_some_and(|name| ours.contains(&name))
+        {
+            return Err(other_use(path, key, value));
+        }
+    }
     let mut layers = BTreeMap::new();
     for name in file.names() {
         // llama.cpp refuses direction.0, so a file with that tensor numbers its layers by another rule.
@@ -72,5 +85,17 @@ pub(super) fn read(path: &Path) -> Result<(Vectors, Metadata)> {
     let own = |key: &str| text(&format!("bipo.{key}"));
     let known = own("format_version").map(|_| Metadata::from_strings(path, own)).transpose()?;
     let model_type = text(MODEL_HINT).filter(|hint| *hint != UNKNOWN_MODEL_TYPE).map(str::to_owned);
-    Ok((Vectors::Placed(layers), Metadata { model_type, ..known.unwrap_or_default() }))
+    let is_known = |key: &str| [MODEL_HINT, LAYER_COUNT].contains(&key) || USES.iter().any(|(known, _)| *known == key);
+    let unknown = file.metadata().keys().filter(|key| key.starts_with("controlvector.") && !is_known(key));
+    let unknown_keys = unknown.cloned().collect::<BTreeSet<String>>().into_iter().collect();
+    Ok((Vectors::Placed(layers), Metadata { model_type, unknown_keys, ..known.unwrap_or_default() }))
+}
+
+/// The error of a file that is meant to be used in a way that bipo does not have.
+fn other_use(path: &Path, key: &str, value: &Value) -> Error {
+    let value = value.to_string().map_or_else(|_| format!("{value:?}"), Clone::clone);
+    let problem = format!(
+        "{key} is {value:?}, but bipo can only add a vector to the output of a block: use the program that the file is for"
+    );
+    Error::malformed(path, problem)
 }

@@ -137,6 +137,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metad
                 spans: parsed(path, "spans", document.spans)?,
                 training: document.training,
                 combination: document.combination,
+                unknown_keys: Vec::new(),
             };
             Ok((Format::Json, (Vectors::Placed(layers), metadata)))
         }

@@ -26,6 +26,8 @@ pub struct Metadata {
     pub training: Option<serde_json::Value>,
     /// How the vector was made from others, if it was.
     pub combination: Option<Combination>,
+    /// Keys `controlvector.…` of a GGUF file that bipo does not know, and so does not follow. No file is written with them.
+    pub unknown_keys: Vec<String>,
 }
 
 /// How a vector was made from others.
@@ -116,6 +118,7 @@ impl Metadata {
             combination: get("combination")
                 .map(|text| from_json(text).ok_or_else(|| bad("combination", "JSON with normalize and parts")))
                 .transpose()?,
+            unknown_keys: Vec::new(),
         })
     }
 }

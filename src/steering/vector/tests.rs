@@ -18,6 +18,7 @@ fn example() -> SteeringVector {
         spans: Some(Spans::Assistant),
         training: Some(json!({"lr": 5e-4, "seed": 11})),
         combination: None,
+        unknown_keys: Vec::new(),
     };
     SteeringVector { layers: BTreeMap::from([(1, vec![1.0, -2.0, 0.5]), (3, vec![0.25, 0.0, 4.0])]), metadata }
 }
@@ -221,9 +222,17 @@ fn metadata_that_disagrees_with_the_tensors_is_refused() {
 
 /// Returns a GGUF control vector with one f32 tensor of zeros, laid out by hand from the format's specification.
 fn control_vector(name: &str, dims: &[u64]) -> Vec<u8> {
+    control_vector_with(&[], name, dims)
+}
+
+/// Returns the same with further keys, whose values are strings.
+fn control_vector_with(keys: &[(&str, &str)], name: &str, dims: &[u64]) -> Vec<u8> {
     let string = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
-    let mut bytes = [&b"GGUF"[..], &3_u32.to_le_bytes(), &1_u64.to_le_bytes(), &1_u64.to_le_bytes()].concat();
-    bytes.extend([string("general.architecture"), 8_u32.to_le_bytes().to_vec(), string("controlvector")].concat());
+    let count = 1 + keys.len() as u64;
+    let mut bytes = [&b"GGUF"[..], &3_u32.to_le_bytes(), &1_u64.to_le_bytes(), &count.to_le_bytes()].concat();
+    for (key, value) in [("general.architecture", "controlvector")].iter().chain(keys) {
+        bytes.extend([string(key), 8_u32.to_le_bytes().to_vec(), string(value)].concat());
+    }
     bytes.extend([string(name), (dims.len() as u32).to_le_bytes().to_vec()].concat());
     dims.iter().for_each(|dim| bytes.extend(dim.to_le_bytes()));
     bytes.extend([0_u32.to_le_bytes().to_vec(), 0_u64.to_le_bytes().to_vec()].concat());
@@ -252,4 +261,45 @@ fn control_vectors_that_llama_cpp_would_refuse_are_refused() {
     for len in 0..whole.len() {
         assert_eq!(read(&whole[..len]).unwrap_err().exit_code(), 2, "{len} bytes");
     }
+}
+
+#[test]
+fn a_control_vector_for_another_operation_or_hook_is_refused_and_one_for_ours_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |keys: &[(&str, &str)]| {
+        SteeringVector::read(&written(&dir, "v.gguf", &control_vector_with(keys, "direction.1", &[4])), None)
+    };
+    for (key, value) in [("controlvector.operation", "project"), ("controlvector.hook", "ffn_out")] {
+        let error = read(&[(key, value)]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let error = error.to_string();
+        assert!(error.contains(&format!("{key} is {value:?}")) && error.contains("can only add"), "{error}");
+    }
+    let ours = [("controlvector.operation", "add"), ("controlvector.hook", "resid_post")];
+    assert_eq!(read(&ours).unwrap().unknown_keys_note(), None);
+}
+
+#[test]
+fn keys_of_a_control_vector_that_bipo_does_not_know_are_noted_and_those_of_other_programs_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = [("controlvector.window", "4"), ("general.name", "x"), ("controlvector.model_hint", "llama")];
+    let vector = SteeringVector::read(&written(&dir, "v.gguf", &control_vector_with(&keys, "direction.1", &[4])), None);
+    let note = vector.unwrap().unknown_keys_note().unwrap();
+    assert!(note.contains("controlvector.window:") && !note.contains("general") && !note.contains("hint"), "{note}");
+}
+
+#[test]
+fn a_vector_of_another_family_of_models_is_noted_and_the_two_names_of_a_family_are_one() {
+    let of = |model_type: &str| {
+        let metadata = Metadata { model_type: Some(model_type.into()), ..Metadata::default() };
+        SteeringVector { metadata, ..example() }
+    };
+    let note = of("qwen2").family_note("llama").unwrap();
+    assert!(note.contains("qwen2") && note.contains("llama"), "{note}");
+    for (own, model) in [("gemma3", "gemma3_text"), ("qwen3moe", "qwen3_moe"), ("llama", "mistral"), ("phi3", "phi3")] {
+        assert_eq!(of(own).family_note(model), None, "{own}, {model}");
+    }
+    // A family that bipo has not is one all the same.
+    assert!(of("gpt2").family_note("llama").is_some());
+    assert_eq!(SteeringVector { metadata: Metadata::default(), ..example() }.family_note("llama"), None);
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use crate::machine::bytes::own_memory;
+use crate::machine::bytes::{RENDERING_BYTES, own_memory};
 use crate::machine::panics::caught;
 
 /// Number of waits before a template is given up; templates take milliseconds. Waits are counted rather than time, so that the
@@ -19,7 +19,7 @@ const MAX_GROWTH_BYTES: u64 = 256 << 20;
 
 /// Stack of the thread. The engine drops and writes values recursively, so there is room for the deepest list that the
 /// permitted instructions can nest. Only the touched part of a stack takes memory.
-const STACK_BYTES: usize = 256 << 20;
+const STACK_BYTES: usize = RENDERING_BYTES as usize;
 
 /// Why a template gave no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub enum RenderFailure {
     Exhausted(String),
     /// The engine panicked, as its built-in filters do for absurdly large numbers.
     Panicked,
-    /// The system could not start a thread.
-    NoThread(String),
+    /// The system has no memory for the thread's stack.
+    NoThread,
 }
 
 /// Runs `work` within the limits, and returns its result.
@@ -38,7 +38,7 @@ pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Resu
     let thread = thread::Builder::new().name("chat template".into()).stack_size(STACK_BYTES);
     // Sending fails if the caller has given up, and then the result is not needed.
     let spawned = thread.spawn(move || sender.send(caught(work)).ok());
-    let spawned = spawned.map_err(|error| RenderFailure::NoThread(error.to_string()))?;
+    let spawned = spawned.map_err(|_| RenderFailure::NoThread)?;
     let before = anonymous_memory();
     for _ in 0..WAITS {
         match receiver.recv_timeout(WAIT) {

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::bounded::RenderFailure;
 use super::{limits, python};
+use crate::machine::bytes::RENDERING_BYTES;
 
 /// Largest number of instructions of a rendering; a conversation of a thousand turns takes a few hundred thousand.
 const MAX_INSTRUCTIONS: u64 = 2_000_000;
@@ -127,9 +128,33 @@ pub fn failed(failure: RenderFailure) -> Error {
     let problem = match failure {
         RenderFailure::Exhausted(problem) => problem,
         RenderFailure::Panicked => "an expression that the engine cannot evaluate".to_owned(),
-        RenderFailure::NoThread(reason) => format!("no thread to render it: {reason}"),
+        RenderFailure::NoThread => return Error::new(ErrorKind::InvalidOperation, "no memory").with_source(NoMemory),
     };
     Error::new(ErrorKind::InvalidOperation, problem)
+}
+
+/// Marks the error of a rendering that could not begin.
+#[derive(Debug)]
+struct NoMemory;
+
+impl std::fmt::Display for NoMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("no memory for a thread")
+    }
+}
+
+impl std::error::Error for NoMemory {}
+
+/// Returns the error of a template that is no refusal of its own.
+pub fn broken(name: &str, error: &Error) -> crate::Error {
+    if error.source().is_some_and(|source| source.is::<NoMemory>()) {
+        return crate::Error::Memory(format!(
+            "not enough memory: a chat template needs {} MiB of addresses for a while: use fewer threads, or raise the limit \
+             (ulimit -v)",
+            RENDERING_BYTES >> 20
+        ));
+    }
+    crate::Error::malformed(format!("chat template {name}"), describe(error))
 }
 
 /// Calls a Python method of a string, list or dict.

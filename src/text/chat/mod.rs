@@ -70,7 +70,7 @@ impl ChatTemplate {
         let (key, source) = (name.to_owned(), jinja::without_generation_tags(&jinja::with_line_feeds(source)));
         let environment = bounded::run(move || environment.add_template_owned(key, source).map(|()| environment))
             .unwrap_or_else(|failure| Err(jinja::failed(failure)))
-            .map_err(|error| Error::malformed(format!("chat template {name}"), jinja::describe(&error)))?;
+            .map_err(|error| jinja::broken(name, &error))?;
         Ok(Self {
             name: name.to_owned(),
             environment: Arc::new(environment),
@@ -107,7 +107,7 @@ impl ChatTemplate {
             Err(error) => error,
         };
         let Some(refusal) = jinja::raised(&error) else {
-            return Err(Error::malformed(format!("chat template {}", self.name), jinja::describe(&error)));
+            return Err(jinja::broken(&self.name, &error));
         };
         let refuses_system = match messages {
             [first, rest @ ..] => first.is_system() && self.try_render(rest, Until::Answer).is_ok(),

@@ -128,7 +128,7 @@ pub(super) fn plan(
     let mut sets: Vec<Vec<PairRows>> = sets.iter().map(lay_out).collect();
     for set in &sets {
         if !set.iter().any(PairRows::is_steered) {
-            let problem = "no token of any pair would be steered: choose other positions or spans";
+            let problem = "no token that predicts a response would be steered: choose other positions or spans";
             return Err(Error::Argument(problem.into()));
         }
     }

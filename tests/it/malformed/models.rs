@@ -137,7 +137,7 @@ fn gguf_models() -> Vec<Case> {
         with("llama.block_count", u32_key("llama.block_count", u32::MAX), "m.gguf"),
         with("llama.embedding_length", u32_key("llama.embedding_length", u32::MAX), "m.gguf"),
         with("llama.block_count", text_key("llama.block_count", "two"), "llama.block_count"),
-        with("split.count", u32_key("split.count", 2), "llama-gguf-split --merge"),
+        with("split.count", u32_key("split.count", 2), "one of 2 parts: expected a name"),
         with("tokenizer.ggml.model", text_key("tokenizer.ggml.model", "magic"), "m.gguf"),
     ]
 }

@@ -6,13 +6,12 @@ use std::fmt::Write;
 use bipo::Result;
 use bipo::data::Dataset;
 use bipo::session::{Session, SessionOptions};
-use bipo::steering::positions::TokenPosition;
 use bipo::text::tokens::EncodedResponse;
 use serde::Serialize;
 
 use super::SHOWN;
 use crate::args::{DataArgs, response_prefix};
-use crate::commands::session;
+use crate::commands::session::{self, warn_of_missed};
 use crate::terminal::Log;
 
 /// Number of bars of the histogram of lengths, and the width of the longest.
@@ -95,12 +94,13 @@ impl Seen {
         session.encoder.tell_places(args.spans, args.positions.ends());
         let max_length = args.max_length.min(session.config.max_position_embeddings);
         session::warn_of_pairs(&session, &dataset.pairs, log);
-        let (mut truncated, mut equal) = (0, 0);
+        let (mut truncated, mut equal, mut missed) = (0, 0, 0);
         let (mut pairs, mut lengths) = (Vec::new(), Vec::new());
         for pair in &dataset.pairs {
             let (encoded, is_truncated) = session.encoder.encode_pair(pair, max_length)?;
             truncated += usize::from(is_truncated);
             equal += usize::from(encoded.chosen.ids == encoded.rejected.ids);
+            missed += usize::from(args.positions.miss_choice(&encoded));
             lengths.extend([encoded.chosen.ids.len(), encoded.rejected.ids.len()]);
             if args.report.json || pairs.len() < SHOWN {
                 let response = |encoded: EncodedResponse| SeenResponse::of(&session, encoded, args);
@@ -108,6 +108,7 @@ impl Seen {
                 pairs.push(SeenPair { truncated: is_truncated, chosen, rejected });
             }
         }
+        warn_of_missed(&dataset.name, [missed, dataset.pairs.len()], log);
         let (name, template) = (session.files.name.clone(), session.encoder.template().name().to_owned());
         Ok(Self { name, template, max_length, truncated, equal, lengths: Lengths::of(lengths), pairs })
     }
@@ -157,17 +158,16 @@ fn listed(prompt: &[u32], response: &[u32]) -> String {
 }
 
 impl SeenResponse {
-    fn of(session: &Session, EncodedResponse { ids, start, in_spans }: EncodedResponse, args: &DataArgs) -> Result<Self> {
-        let is_steered = |token: usize| {
-            args.positions.steers(TokenPosition::of(token, start), in_spans.as_ref().map(|in_spans| in_spans[token]))
-        };
+    fn of(session: &Session, encoded: EncodedResponse, args: &DataArgs) -> Result<Self> {
+        let is_steered = |token: usize| args.positions.steer(&encoded, token);
         let mut steered: Vec<[usize; 2]> = Vec::new();
-        for token in (0..ids.len()).filter(|token| is_steered(*token)) {
+        for token in (0..encoded.ids.len()).filter(|token| is_steered(*token)) {
             match steered.last_mut() {
                 Some([_, to]) if *to == token => *to += 1,
                 _ => steered.push([token, token + 1]),
             }
         }
+        let EncodedResponse { ids, start, .. } = encoded;
         let decode = |ids: &[u32]| session.encoder.decode(ids, false);
         let (prompt, response) = (decode(&ids[..start])?, decode(&ids[start..])?);
         Ok(Self { response_start: start, prompt, response, steered, ids })

@@ -6,6 +6,7 @@ use bipo::{Error, Result};
 
 use crate::args::EvalArgs;
 use crate::commands::prompts::check_prompts;
+use crate::commands::session::warn_of_missed;
 use crate::commands::vectors::{check_vector, read_vector};
 use crate::terminal::Log;
 use bipo::session::Session;
@@ -16,7 +17,7 @@ pub enum Baseline {
     System(String),
 }
 
-pub fn baselines(args: &EvalArgs, vector: &SteeringVector) -> Result<Vec<(String, Baseline)>> {
+pub fn baselines(args: &EvalArgs, vector: &SteeringVector, log: Log) -> Result<Vec<(String, Baseline)>> {
     if args.baseline_system.is_some() && !args.baseline.iter().any(|name| name == "prompt") {
         return Err(Error::Argument("--baseline-system is for --baseline prompt: give both".into()));
     }
@@ -29,7 +30,7 @@ pub fn baselines(args: &EvalArgs, vector: &SteeringVector) -> Result<Vec<(String
                 })?)
             }
             file => {
-                let other = read_vector(&[file.to_owned()], args.layer, (args.positions, args.spans));
+                let other = read_vector(&[file.to_owned()], args.layer, (args.positions, args.spans), log);
                 let other = other.map_err(|error| match error {
                     Error::Read { .. } => {
                         Error::Argument(format!("{error}; expected --baseline random, prompt or a vector file"))
@@ -59,6 +60,10 @@ pub fn subjects(
     let encoded = encode(material, vector, opened)?;
     if encoded.truncated > 0 {
         log.warn(format!("{} pairs truncated to {} tokens", encoded.truncated, material.max_length));
+    }
+    let names = std::iter::once("--dataset").chain(material.questions.iter().map(|set| set.name.as_str()));
+    for (name, missed) in names.zip(encoded.missed(vector.metadata.positions)) {
+        warn_of_missed(name, missed, log);
     }
     let mut subjects =
         vec![Subject { name: "vector".into(), treatment: Treatment::Vector(Box::new(vector.clone()), magnitudes), encoded }];

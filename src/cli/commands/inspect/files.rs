@@ -46,6 +46,8 @@ impl InspectedFile {
         {
             warnings.push(format!("made for {made_for}, measured on {measured_on}"));
         }
+        warnings.extend(measure.and_then(|measure| self.vector.family_note(&measure.model_type)));
+        warnings.extend(self.vector.unknown_keys_note());
         Ok(VectorReport {
             file: self.path.display().to_string(),
             format: self.format,

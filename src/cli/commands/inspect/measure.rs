@@ -19,6 +19,7 @@ use crate::terminal::Log;
 /// A model with what was measured on it.
 pub struct MeasuredModel {
     pub model: MeasuredOn,
+    pub model_type: String,
     decoder: Model,
     encoder: TextEncoder,
     top: usize,
@@ -44,7 +45,7 @@ impl MeasuredModel {
         let norms = lens::residual_norms(&decoder, &sequences, blocks, &mut || interrupt.check())?;
         let model =
             MeasuredOn { name: opened.files.name, prompts: sequences.len(), tokens: sequences.iter().map(Vec::len).sum() };
-        Ok(Self { model, decoder, encoder: opened.encoder, top: args.top, norms })
+        Ok(Self { model, model_type: opened.config.model_type, decoder, encoder: opened.encoder, top: args.top, norms })
     }
 
     /// The tokens that `v` promotes and suppresses most; none where it has no direction.

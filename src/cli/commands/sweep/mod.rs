@@ -128,7 +128,7 @@ impl Texts {
     }
 
     /// Warns of the magnitudes at which the model had no next token.
-    pub fn warn(&self, log: Log) {
+    pub fn warn(&self, is_f32: bool, log: Log) {
         let not_finite: Vec<String> = self
             .generations
             .iter()
@@ -137,9 +137,9 @@ impl Texts {
             .collect();
         if !not_finite.is_empty() {
             let magnitudes = not_finite.join(", ");
+            let dtype = if is_f32 { "" } else { " or --dtype f32" };
             log.warn(format!(
-                "at magnitude {magnitudes} the model's logits are not finite, which ends the text: use smaller magnitudes or \
-                 --dtype f32"
+                "at magnitude {magnitudes} the model's logits are not finite, which ends the text: use smaller magnitudes{dtype}"
             ));
         }
     }

@@ -1,6 +1,7 @@
 //! The output directory of a run: one run at a time, and nothing that an earlier one left is replaced unasked.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use bipo::machine::files;
@@ -48,8 +49,14 @@ impl<'a> OutputDir<'a> {
 
     /// Makes the directory and tries it, before anything costly.
     pub fn make(&mut self) -> Result<()> {
-        let made = std::fs::create_dir_all(self.path).and_then(|()| tempfile::tempfile_in(self.path));
-        made.map_err(|error| Error::Argument(format!("cannot write to --output-dir {}: {error}", self.path.display())))?;
+        let made = std::fs::create_dir_all(self.path).and_then(|()| files::check_folder(self.path));
+        made.map_err(|source| match source.kind() {
+            // The name is wrong, and not the disk.
+            ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+                Error::Argument(format!("cannot write to --output-dir {}: {source}", self.path.display()))
+            }
+            _ => Error::write(self.path, source),
+        })?;
         if self.lock.is_none() {
             self.lock()?;
             self.check()?;
