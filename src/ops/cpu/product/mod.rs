@@ -30,9 +30,9 @@ enum ProductKernel {
 
 impl ProductKernel {
     /// The kernel for a product on this machine.
-    fn choose(a: Matrix, b: Matrix, parallelism: Parallelism) -> Self {
+    fn choose(a: Matrix, b: Matrix) -> Self {
         #[cfg(target_arch = "x86_64")]
-        if let Some(simd) = avx2::suits(a, b, parallelism) {
+        if let Some(simd) = avx2::suits(a, b) {
             return Self::Avx2(simd);
         }
         Self::Gemm
@@ -66,7 +66,7 @@ pub fn matmul(dst: &mut [f32], row_stride: usize, write: Write, a: Matrix, b: Ma
     let destination = Destination { data, onto: (write == Write::Add).then_some(data.cast_const()), row_stride };
     // SAFETY: the asserts keep every element that the strides reach inside `dst`, which is borrowed mutably, so it overlaps
     // neither operand.
-    unsafe { ProductKernel::choose(a, b, parallelism).multiply(destination, a, b, parallelism) }
+    unsafe { ProductKernel::choose(a, b).multiply(destination, a, b, parallelism) }
 }
 
 /// \[onto (m, n) +\] a (m, k) · b (k, n) in new memory, by all threads. → `(m, n)`
@@ -76,7 +76,7 @@ pub fn product(onto: Option<&[f32]>, a: Matrix, b: Matrix) -> Vec<f32> {
     if m * n > 0 {
         let onto = onto.map(|onto| onto[..m * n].as_ptr());
         let destination = Destination { data: data.as_mut_ptr(), onto, row_stride: n };
-        let kernel = ProductKernel::choose(a, b, all_threads());
+        let kernel = ProductKernel::choose(a, b);
         // SAFETY: the capacity is m rows of n elements, and a kernel writes them all. `onto` has as many, in other memory.
         unsafe {
             kernel.multiply(destination, a, b, all_threads());

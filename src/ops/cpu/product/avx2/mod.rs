@@ -34,19 +34,10 @@ const LEFT: usize = if cfg!(test) { 10_000 } else { 4 << 20 }; // tests go throu
 /// Most panels of a task.
 const PANELS: usize = 4;
 
-/// Multiplications that are worth several threads.
-const WORTH_THREADS: usize = 1 << 18;
-
-/// Multiplications that are worth packing.
-const WORTH: usize = 1 << 15;
-
-/// Whether a product here beats gemm's: on such a processor, and not too small, or with threads to be divided between them.
-pub fn suits(a: Matrix, b: Matrix, parallelism: Parallelism) -> Option<V3> {
-    let worth = match parallelism {
-        Parallelism::None => WORTH,
-        Parallelism::Rayon(_) => WORTH_THREADS,
-    };
-    V3::try_new().filter(|_| a.rows * a.cols * b.cols >= worth && !V4::is_available())
+/// Whether a product is computed here: on such a processor all of them are, small ones too. gemm would be a little faster
+/// with those, but its order of additions depends on the number of rows: a row has the same bits alone and in a batch.
+pub fn suits(a: Matrix, b: Matrix) -> Option<V3> {
+    V3::try_new().filter(|_| a.rows * a.cols * b.cols > 0 && !V4::is_available())
 }
 
 thread_local! {
