@@ -157,9 +157,10 @@ impl Session {
         self.check_at(&self.placement, demand)
     }
 
-    /// Tokens whose keys and values `memory` holds.
+    /// Tokens whose keys and values `memory` holds, with the residual that is kept of a prompt's tokens.
     pub fn tokens_in(&self, memory: Bytes) -> usize {
-        let a_token = demand::keys_a_token(&self.config) * self.placement.activations().size_in_bytes() as u64;
+        let numbers = demand::keys_a_token(&self.config) + self.config.hidden_size as u64;
+        let a_token = numbers * self.placement.activations().size_in_bytes() as u64;
         (memory.0 / a_token.max(1)) as usize
     }
 
