@@ -13,7 +13,7 @@ fn tokens_are_scored_as_the_logits_of_whole_passes_say() {
     let model = fixtures::tiny("mistral", DType::F32);
     let v: Vec<f32> = (0..model.config.hidden_size).map(|i| (i as f32).sin()).collect();
     let steering = Steering::new(&BTreeMap::from([(1, v.clone())]), &Device::Cpu).unwrap();
-    let ids = [3, 9, 27, 4, 81];
+    let ids = [3, 9, 27, 4, 11];
     let found = score_tokens(&model, &ids, &steering, -2.0).unwrap();
     let mut layout = Layout::default();
     layout.push_sequence(ids.len());

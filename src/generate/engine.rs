@@ -51,6 +51,8 @@ pub struct Engine<'m> {
     /// Prompts of texts that have ended, which others may begin with; the one that was used last is the last.
     kept: Vec<Prefix>,
     submitted: usize,
+    /// Whether the last step gave tokens to prompts that became complete, and none to the other texts.
+    owes_tokens: bool,
 }
 
 /// A text under way.
@@ -86,7 +88,17 @@ impl<'m> Engine<'m> {
     pub fn new(model: &'m Model, limits: EngineLimits) -> Result<Self> {
         let cache = KvCache::new(&model.config, limits.tokens, model.dtype(), model.device())?;
         let (waiting, rows) = (VecDeque::new(), Rows::new(limits.tokens));
-        Ok(Self { model, cache, rows, limits, waiting, streams: Vec::new(), kept: Vec::new(), submitted: 0 })
+        Ok(Self {
+            model,
+            cache,
+            rows,
+            limits,
+            waiting,
+            streams: Vec::new(),
+            kept: Vec::new(),
+            submitted: 0,
+            owes_tokens: false,
+        })
     }
 
     /// Takes a request, which gets its tokens in the steps that follow.
@@ -130,18 +142,19 @@ impl<'m> Engine<'m> {
         self.streams.is_empty() && self.waiting.is_empty()
     }
 
-    /// Takes in some rows of the prompts that wait, and gives one token to each text whose prompt is complete.
+    /// Takes in some rows of the prompts that wait, and gives one token to each text whose prompt is complete. Where prompts
+    /// become complete, their first tokens are told before the other texts get theirs, in the next step.
     ///
     /// # Errors
     /// A tensor operation fails.
     pub fn step(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
-        let completed = self.prefill()?;
+        let completed = if self.owes_tokens { None } else { self.prefill()? };
+        self.owes_tokens = completed.is_some();
+        let decoding: Vec<usize> = (0..self.streams.len()).filter(|at| self.streams[*at].next.is_some()).collect();
         if let Some((streams, logits)) = completed {
             self.choose(&streams, &logits, &mut events)?;
-        }
-        let decoding: Vec<usize> = (0..self.streams.len()).filter(|at| self.streams[*at].next.is_some()).collect();
-        if !decoding.is_empty() {
+        } else if !decoding.is_empty() {
             let logits = self.decode(&decoding)?;
             self.choose(&decoding, &logits, &mut events)?;
         }

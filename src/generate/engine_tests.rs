@@ -138,7 +138,9 @@ fn a_sweep_computes_the_blocks_below_its_vectors_once() {
     }
     engine.step().unwrap();
     assert!(engine.streams[0].prefix.is_complete() && engine.streams[1..].iter().all(|stream| stream.prefix.tokens == 0));
-    engine.step().unwrap();
+    for _ in 0..2 {
+        engine.step().unwrap();
+    }
     for stream in &engine.streams {
         assert!(stream.prefix.is_complete());
     }
@@ -167,7 +169,9 @@ fn a_long_prompt_delays_no_stream_by_more_than_a_piece() {
         let events = engine.step().unwrap();
         let rows = engine.streams.iter().map(|stream| stream.prefix.tokens).sum::<usize>() - before;
         assert!(rows <= PIECE, "{rows} rows");
-        assert!(events.iter().any(|event| event.stream == short), "no token of {short:?} in {events:?}");
+        // The step that completes the long prompt tells its first token, and the next one those of the others.
+        let expected = if events.iter().any(|event| event.stream == long) { long } else { short };
+        assert!(events.iter().any(|event| event.stream == expected), "no token of {expected:?} in {events:?}");
         events.iter().any(|event| event.stream == long)
     });
     assert_eq!(steps.take_while(|has_begun| !has_begun).count(), 320 / PIECE);

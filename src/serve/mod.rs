@@ -5,6 +5,7 @@
 //! `steering` the vectors and what the field means.
 
 mod connections;
+mod date;
 mod error;
 mod guard;
 mod log;
@@ -18,7 +19,7 @@ mod worker;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock, mpsc};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract;
@@ -155,7 +156,7 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
         work: Mutex::new(work),
         load: Arc::clone(&load),
         stops: Arc::clone(&stops),
-        started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        started: date::now().as_secs(),
         metrics,
     });
     let eos = state.eos.clone();
