@@ -282,10 +282,11 @@ impl<'m> Engine<'m> {
                 continue;
             }
             products = Some(of_prompt);
-            let run = self.streams[at].next_run(self.model, left)?;
-            left = left.saturating_sub(run.factors.len());
-            of_stream.push(at);
-            runs.push(run);
+            for run in self.streams[at].next_runs(self.model, left)? {
+                left = left.saturating_sub(run.factors.len());
+                of_stream.push(at);
+                runs.push(run);
+            }
         }
         let Some(products) = products.filter(|_| !runs.is_empty()) else { return Ok(None) };
         let Passed { residual, rows, at_split } = pass(self.model, &mut self.cache, &runs, products)?;
@@ -430,9 +431,21 @@ impl<'m> Engine<'m> {
 }
 
 impl Stream {
-    /// The next rows of its prompt, about `most` of them.
-    fn next_run(&self, model: &Model, most: usize) -> Result<Run> {
-        let (ids, past) = (&self.request.ids, self.prefix.tokens);
+    /// The next rows of its prompt, about `most` of them: those that enter at another prompt's vectors, and those behind them,
+    /// which see the keys and values of the former in the same pass.
+    fn next_runs(&self, model: &Model, most: usize) -> Result<Vec<Run>> {
+        let mut runs = vec![self.run(model, self.prefix.tokens, most)?];
+        let rows = runs[0].factors.len();
+        let past = self.prefix.tokens + rows;
+        if self.from_below.as_ref().is_some_and(|below| below.tokens == past) && past < self.prefix.len() && rows < most {
+            runs.push(self.run(model, past, most - rows)?);
+        }
+        Ok(runs)
+    }
+
+    /// The rows of its prompt behind the first `past`, about `most` of them.
+    fn run(&self, model: &Model, past: usize, most: usize) -> Result<Run> {
+        let ids = &self.request.ids;
         let below = self.from_below.as_ref().filter(|below| past < below.tokens);
         let end = below.map_or(ids.len(), |below| below.tokens);
         let new = piece(end - past, most);

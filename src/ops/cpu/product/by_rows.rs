@@ -35,6 +35,15 @@ impl WithSimd for RowProducts<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { x, w, k, destination } = self;
+        match x.len() / k {
+            1 => return few_rows::<S, 1>(simd, x, w, destination),
+            2 => return few_rows::<S, 2>(simd, x, w, destination),
+            3 => return few_rows::<S, 3>(simd, x, w, destination),
+            4 => return few_rows::<S, 4>(simd, x, w, destination),
+            5 => return few_rows::<S, 5>(simd, x, w, destination),
+            6 => return few_rows::<S, 6>(simd, x, w, destination),
+            _ => {}
+        }
         for (group, w) in w.chunks(WEIGHTS * k).enumerate() {
             // Where fewer are left, the last one stands for those that are missing.
             let count = w.len() / k;
@@ -47,9 +56,8 @@ impl WithSimd for RowProducts<'_> {
                 let destination = destination.at(block * LEFT, group * WEIGHTS);
                 let write = |row: usize, products: [f32; WEIGHTS]| {
                     for (column, product) in products.into_iter().take(count).enumerate() {
-                        let at = destination.at(row, column);
-                        // SAFETY: the caller of `multiply` promises that this row and column may be written, and what is added read.
-                        unsafe { *at.data = at.onto.map_or(0.0, |onto| *onto) + product };
+                        // SAFETY: the caller of `multiply` promises that of all rows and columns.
+                        unsafe { write(destination.at(row, column), product) };
                     }
                 };
                 match x.len() / k {
@@ -61,6 +69,55 @@ impl WithSimd for RowProducts<'_> {
             }
         }
     }
+}
+
+/// `destination (R, n) = [onto +] x (R, k) · w (n, k)ᵀ`, bound by reading the weight, two of whose rows go by at a time.
+#[inline(always)]
+fn few_rows<S: Simd, const R: usize>(simd: S, x: &[f32], w: &[f32], destination: Destination) {
+    let k = x.len() / R;
+    let mut pairs = w.chunks_exact(2 * k);
+    for (pair, w) in pairs.by_ref().enumerate() {
+        let (w0, w1) = w.split_at(k);
+        few_row_products::<S, R, 2>(simd, x, [w0, w1], destination.at(0, 2 * pair));
+    }
+    if !pairs.remainder().is_empty() {
+        few_row_products::<S, R, 1>(simd, x, [pairs.remainder()], destination.at(0, w.len() / k - 1));
+    }
+}
+
+/// Writes the products of R left rows with O weight rows.
+#[inline(always)]
+fn few_row_products<S: Simd, const R: usize, const O: usize>(simd: S, x: &[f32], w: [&[f32]; O], destination: Destination) {
+    let k = w[0].len();
+    let x: [_; R] = std::array::from_fn(|r| S::as_simd_f32s(&x[r * k..(r + 1) * k]));
+    let w = w.map(S::as_simd_f32s);
+    let mut sums = [[simd.splat_f32s(0.0); R]; O];
+    for i in 0..w[0].0.len() {
+        for o in 0..O {
+            let weight = w[o].0[i];
+            for r in 0..R {
+                sums[o][r] = simd.mul_add_f32s(weight, x[r].0[i], sums[o][r]);
+            }
+        }
+    }
+    for o in 0..O {
+        for r in 0..R {
+            let tail: f32 = w[o].1.iter().zip(x[r].1).map(|(w, x)| w * x).sum();
+            let product = simd.reduce_sum_f32s(sums[o][r]) + tail;
+            // SAFETY: the caller of `multiply` promises that of all rows and columns.
+            unsafe { write(destination.at(r, o), product) };
+        }
+    }
+}
+
+/// Writes a product, and what is added to it, to its place.
+///
+/// # Safety
+/// The place may be written, and what is added read.
+#[inline(always)]
+unsafe fn write(at: Destination, product: f32) {
+    // SAFETY: as the caller promises.
+    unsafe { *at.data = at.onto.map_or(0.0, |onto| *onto) + product };
 }
 
 /// Asks for one of `blocks` shares of the `len` elements from `start` on, the weight rows that come next: they arrive in the
