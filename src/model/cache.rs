@@ -53,8 +53,8 @@ impl KvCache {
             return Ok(());
         }
         for block in &mut self.blocks[blocks] {
-            // A copy: the source must not be the storage that is written.
-            let rows = |x: &Tensor| x.narrow(0, from.start, from.len())?.copy();
+            // The source must not be the storage that is written; `copy` would take the whole storage.
+            let rows = |x: &Tensor| x.narrow(0, from.start, from.len())?.force_contiguous();
             let (k, v) = (rows(&block.k)?, rows(&block.v)?);
             block.k.slice_set(&k, 0, to)?;
             block.v.slice_set(&v, 0, to)?;
