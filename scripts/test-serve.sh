@@ -21,11 +21,16 @@ bipo="$PWD/target/release/bipo"
 "$bipo" train --quiet --method caa --dataset formal --limit 8 --output-dir "$work/v" >/dev/null
 start() {
   [ -z "$server" ] || { kill "$server"; wait "$server"; }
-  rm -f "$work/address"
-  "$bipo" serve --quiet --vector "v=$work/v/steering_vector.safetensors:0.3" --port 0 --address-file "$work/address" "$@" &
+  "$bipo" serve --vector "v=$work/v/steering_vector.safetensors:0.3" --port 0 "$@" 2>"$work/log" &
   server=$!
-  for _ in $(seq 300); do [ -f "$work/address" ] && break || sleep 0.1; done
-  address="http://$(cat "$work/address")"
+  address=
+  for _ in $(seq 300); do
+    address=$(sed -n 's|^serving on \(http://[^ ]*\): .*|\1|p' "$work/log")
+    [ -z "$address" ] || return 0
+    sleep 0.1
+  done
+  cat "$work/log" >&2
+  return 1
 }
 start
 "$dir/venv/bin/python" tests/serve/clients.py "$address/v1"

@@ -121,17 +121,17 @@ fn score_window(
 }
 
 /// One window of the text, run through the blocks that no vector changes.
-struct Window<'m> {
+pub(super) struct Window<'m> {
     model: &'m Model,
     plan: Plan,
     /// First block that a vector can change.
     split: usize,
     /// Residual before that block. `(T, H)`
-    residual: Tensor,
+    pub residual: Tensor,
 }
 
 impl<'m> Window<'m> {
-    fn new(model: &'m Model, text: TextIds, prefix: &[u32], split: usize) -> Result<Self> {
+    pub fn new(model: &'m Model, text: TextIds, prefix: &[u32], split: usize) -> Result<Self> {
         let ids: Vec<u32> = text.bos.iter().chain(prefix).chain(text.ids).copied().collect();
         let mut layout = Layout::default();
         layout.push_sequence(ids.len());
@@ -141,7 +141,7 @@ impl<'m> Window<'m> {
     }
 
     /// The residual after the last block at the rows that predict the last `targets` tokens. → `(targets, H)`
-    fn last_rows(&self, steering: Option<&Steering>, targets: usize) -> Result<Tensor> {
+    pub fn last_rows(&self, steering: Option<&Steering>, targets: usize) -> Result<Tensor> {
         let (mut x, mut next) = (self.residual.clone(), self.split);
         if let Some(steering) = steering {
             let (rows, _) = x.dims2()?;

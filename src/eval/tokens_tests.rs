@@ -6,6 +6,7 @@ use candle_core::{D, Device};
 
 use super::*;
 use crate::model::fixtures;
+use crate::model::layout::Layout;
 use crate::ops::linear::Products;
 
 #[test]
@@ -14,7 +15,7 @@ fn tokens_are_scored_as_the_logits_of_whole_passes_say() {
     let v: Vec<f32> = (0..model.config.hidden_size).map(|i| (i as f32).sin()).collect();
     let steering = Steering::new(&BTreeMap::from([(1, v.clone())]), &Device::Cpu).unwrap();
     let ids = [3, 9, 27, 4, 11];
-    let found = score_tokens(&model, &ids, &steering, -2.0).unwrap();
+    let found = score_tokens(&model, &ids, &steering.with_factor(-2.0)).unwrap();
     let mut layout = Layout::default();
     layout.push_sequence(ids.len());
     let plan = model.plan(&layout).unwrap();

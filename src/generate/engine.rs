@@ -17,8 +17,6 @@ use crate::model::Model;
 use crate::model::cache::KvCache;
 use crate::model::layout::Continuation;
 use crate::ops::linear::Products;
-use crate::steering::Operation;
-use crate::steering::dose::{dose, median, row_norms};
 use crate::{Error, Result};
 
 /// Most rows of prompts in a step while other texts wait for their next token.
@@ -38,8 +36,8 @@ pub struct EngineLimits {
 
 /// Generates texts for requests, as many at once as its memory holds; the others wait, first come, first served.
 ///
-/// What a text becomes does not depend on the others: on the CPU every number of it has the same bits alone and in a batch.
-/// What prompts begin with is computed once, as far as the same vectors enter at the same tokens.
+/// What a text becomes does not depend on the others: on a CPU with AVX2 every number of it has the same bits alone and in a
+/// batch; elsewhere sums may be rounded otherwise. What prompts begin with is computed once, as far as the same vectors enter at the same tokens.
 #[derive(Debug)]
 pub struct Engine<'m> {
     model: &'m Model,
@@ -48,9 +46,11 @@ pub struct Engine<'m> {
     limits: EngineLimits,
     waiting: VecDeque<(StreamId, Request)>,
     streams: Vec<Stream>,
-    /// Prompts of texts that have ended, which others may begin with; the one that was used last is the last.
+    /// Prompts of texts that have ended, which others may begin with.
     kept: Vec<Prefix>,
+    /// Requests that were submitted, and uses of prompts.
     submitted: usize,
+    uses: usize,
     /// Whether the last step gave tokens to prompts that became complete, and none to the other texts.
     owes_tokens: bool,
 }
@@ -59,7 +59,6 @@ pub struct Engine<'m> {
 #[derive(Debug)]
 struct Stream {
     id: StreamId,
-    request: Request,
     prefix: Prefix,
     /// Tokens of the prompt whose residuals below its vectors are another prompt's: they enter where those vectors do.
     from_below: Option<FromBelow>,
@@ -97,6 +96,7 @@ impl<'m> Engine<'m> {
             streams: Vec::new(),
             kept: Vec::new(),
             submitted: 0,
+            uses: 0,
             owes_tokens: false,
         })
     }
@@ -129,7 +129,7 @@ impl<'m> Engine<'m> {
     /// The dose of a text under way whose prompt is complete; none where it cannot be computed.
     pub fn dose(&self, id: StreamId) -> Option<f64> {
         let of = |stream: &&Stream| stream.id == id && stream.prefix.is_complete();
-        self.streams.iter().find(of).and_then(|stream| stream.dose().ok())
+        self.streams.iter().find(of).and_then(|stream| stream.prefix.dose().ok())
     }
 
     /// Texts that get tokens, and requests that wait for a place.
@@ -171,23 +171,17 @@ impl<'m> Engine<'m> {
     /// `(requests, V)`
     pub(super) fn prompt_logits(&mut self) -> Result<Tensor> {
         let mut found = Vec::new();
-        while let Some((streams, logits)) = self.prefill_or_none()? {
-            for (row, stream) in streams.into_iter().enumerate() {
-                found.push((self.streams[stream].id, logits.narrow(0, row, 1)?));
+        loop {
+            if let Some((streams, logits)) = self.prefill()? {
+                for (row, stream) in streams.into_iter().enumerate() {
+                    found.push((self.streams[stream].id, logits.narrow(0, row, 1)?));
+                }
+            } else if self.streams.iter().all(|stream| stream.prefix.is_complete()) {
+                break;
             }
         }
         found.sort_by_key(|(id, _)| *id);
         Ok(Tensor::cat(&found.into_iter().map(|(_, logits)| logits).collect::<Vec<_>>(), 0)?)
-    }
-
-    /// Prefills until some prompt is complete; none when no prompt is left.
-    fn prefill_or_none(&mut self) -> Result<Option<(Vec<usize>, Tensor)>> {
-        loop {
-            let found = self.prefill()?;
-            if found.is_some() || self.streams.iter().all(|stream| stream.prefix.is_complete()) {
-                return Ok(found);
-            }
-        }
     }
 
     fn check(&self, request: &Request) -> Result<()> {
@@ -244,25 +238,24 @@ impl<'m> Engine<'m> {
                 if let Some(rows) = self.rows.take(tokens) {
                     break rows;
                 }
-                if self.kept.is_empty() {
-                    return;
-                }
-                let oldest = self.kept.remove(0);
+                let oldest = (0..self.kept.len()).min_by_key(|at| self.kept[*at].last_used);
+                let Some(oldest) = oldest.map(|at| self.kept.swap_remove(at)) else { return };
                 self.rows.shrink(&oldest.rows, 0);
             };
             let Some((id, request)) = self.waiting.pop_front() else { return };
-            let prefix = Prefix::new(&request, rows, self.model);
             let sampler = Sampler::new(&request.ids, &request.options);
+            let prefix = Prefix::new(request, rows, self.model);
             let (from_below, generated, next) = (None, 0, None);
             let (has_begun, has_ended) = (false, false);
-            self.streams.push(Stream { id, request, prefix, from_below, has_begun, sampler, generated, next, has_ended });
+            self.streams.push(Stream { id, prefix, from_below, has_begun, sampler, generated, next, has_ended });
         }
     }
 
     /// Keeps the prompt of a text that has ended, and frees the rest of its rows.
-    fn keep(&mut self, prefix: Prefix) {
+    fn keep(&mut self, mut prefix: Prefix) {
         self.rows.shrink(&prefix.rows, prefix.tokens);
         if prefix.tokens > 0 {
+            prefix.last_used = self.uses;
             self.kept.push(prefix);
         }
     }
@@ -293,8 +286,7 @@ impl<'m> Engine<'m> {
         let (mut completed, mut last) = (Vec::new(), Vec::new());
         for ((stream, rows), at_split) in of_stream.into_iter().zip(rows).zip(at_split) {
             let prefix = &mut self.streams[stream].prefix;
-            let norms = row_norms(&at_split)?;
-            prefix.extend(at_split, norms);
+            prefix.extend(at_split)?;
             if prefix.is_complete() {
                 completed.push(stream);
                 last.push(residual.narrow(0, rows.end - 1, 1)?);
@@ -316,29 +308,27 @@ impl<'m> Engine<'m> {
             return Ok(true);
         }
         let prefix = &self.streams[at].prefix;
-        let (mut whole, mut below) = (Shared::default(), Shared::default());
-        let known = self.streams.iter().map(|stream| &stream.prefix).chain(&self.kept);
-        for (from, other) in known.enumerate().filter(|(from, _)| *from != at) {
-            let all_blocks = |done| Shared { from, tokens: prefix.same_in_all_blocks(other, done, self.model) };
-            let below_vectors = |done| Shared { from, tokens: prefix.same_below(other, done, self.model) };
-            whole = whole.or_more(all_blocks(other.tokens));
-            below = below.or_more(below_vectors(other.tokens));
-        }
-        for other in self.streams[..at].iter().map(|stream| &stream.prefix).filter(|other| !other.is_complete()) {
-            let (all_blocks, below_vectors) =
-                (prefix.same_in_all_blocks(other, other.len(), self.model), prefix.same_below(other, other.len(), self.model));
-            if all_blocks > whole.tokens || below_vectors > below.tokens.max(whole.tokens) {
-                return Ok(false);
-            }
+        let known = || self.streams.iter().map(|stream| &stream.prefix).chain(&self.kept).enumerate();
+        let most = |same: fn(&Prefix, &Prefix, usize, &Model) -> usize| {
+            let others = known().filter(|(from, _)| *from != at);
+            let shared = others.map(|(from, other)| Shared { from, tokens: same(prefix, other, other.tokens, self.model) });
+            shared.max_by_key(|shared| shared.tokens).unwrap_or_default()
+        };
+        let (mut whole, mut below) = (most(Prefix::same_in_all_blocks), most(Prefix::same_below));
+        let will_offer_more = |other: &Prefix| {
+            prefix.same_in_all_blocks(other, other.len(), self.model) > whole.tokens
+                || prefix.same_below(other, other.len(), self.model) > below.tokens.max(whole.tokens)
+        };
+        if self.streams[..at].iter().any(|stream| !stream.prefix.is_complete() && will_offer_more(&stream.prefix)) {
+            return Ok(false);
         }
         // What enters at the vectors of another prompt is a run of its own, which must not be too short.
-        whole.tokens = match below.tokens > whole.tokens && below.tokens >= prefix.shortest_run() {
-            true => whole.tokens.min(below.tokens - prefix.shortest_run()),
-            false => {
-                below.tokens = 0;
-                whole.tokens
-            }
-        };
+        let shortest = prefix.shortest_run();
+        if below.tokens > whole.tokens && below.tokens >= shortest {
+            whole.tokens = whole.tokens.min(below.tokens - shortest);
+        } else {
+            below.tokens = 0;
+        }
         let (start, blocks) = (prefix.rows.start, self.model.num_blocks());
         let (mut from_below, mut entry) = (None, 0);
         if below.tokens > 0 {
@@ -350,13 +340,16 @@ impl<'m> Engine<'m> {
         }
         if whole.tokens > 0 {
             let other = self.known(whole.from);
-            let (theirs, beginning) = (other.rows.start, other.beginning(whole.tokens)?);
+            let (theirs, residual) = (other.rows.start, other.at_split(whole.tokens)?);
             self.cache.copy_rows(entry..blocks, theirs..theirs + whole.tokens, start)?;
-            self.streams[at].prefix.begin_with(beginning);
+            self.streams[at].prefix.extend(residual)?;
         }
         (self.streams[at].from_below, self.streams[at].has_begun) = (from_below, true);
+        self.uses += 1;
         for used in [whole, below].into_iter().filter(|shared| shared.tokens > 0) {
-            self.touch(used.from);
+            if let Some(kept) = used.from.checked_sub(self.streams.len()) {
+                self.kept[kept].last_used = self.uses;
+            }
         }
         Ok(true)
     }
@@ -366,13 +359,6 @@ impl<'m> Engine<'m> {
         match self.streams.get(index) {
             Some(stream) => &stream.prefix,
             None => &self.kept[index - self.streams.len()],
-        }
-    }
-
-    /// Notes that a prompt was used: of those that are kept it goes last.
-    fn touch(&mut self, index: usize) {
-        if let Some(kept) = index.checked_sub(self.streams.len()) {
-            self.kept[kept..].rotate_left(1);
         }
     }
 
@@ -387,8 +373,8 @@ impl<'m> Engine<'m> {
                 entry: 0,
                 x: embedded.narrow(0, row, 1)?,
                 place: Continuation { start: stream.prefix.rows.start, past, new: 1, length: past + 1 },
-                steering: Arc::clone(&stream.request.steering),
-                factors: vec![stream.request.generated_factor],
+                steering: Arc::clone(&stream.prefix.request.steering),
+                factors: vec![stream.prefix.request.generated_factor()],
                 split: stream.prefix.split,
             })
         };
@@ -403,12 +389,11 @@ impl<'m> Engine<'m> {
         streams.iter().enumerate().for_each(|(row, stream)| row_of[*stream] = Some(row));
         let choose = |(stream, row): (&mut Stream, &Option<usize>)| -> Option<Result<Option<Sampled>>> {
             let row = (*row)?;
-            let limit = stream.request.options.max_new_tokens;
-            (limit > 0).then(|| stream.sampler.sample(&logits.get(row)?))
+            (stream.prefix.request.options.max_new_tokens > 0).then(|| stream.sampler.sample(&logits.get(row)?))
         };
         let chosen: Vec<_> = self.streams.par_iter_mut().zip(&row_of).map(choose).collect();
         for (at, chosen) in chosen.into_iter().enumerate().filter(|(at, _)| row_of[*at].is_some()) {
-            let limit = self.limit(&self.streams[at].request);
+            let limit = self.limit(&self.streams[at].prefix.request);
             let stream = &mut self.streams[at];
             let mut tell = |kind| events.push(Event { stream: stream.id, kind });
             let reason = match chosen.transpose()? {
@@ -417,12 +402,12 @@ impl<'m> Engine<'m> {
                 Some(Some(Sampled { token, log_probs })) => {
                     tell(EventKind::Token { id: token, log_probs });
                     (stream.generated, stream.next) = (stream.generated + 1, Some(token));
-                    let stops = stream.request.options.eos.contains(&token);
+                    let stops = stream.prefix.request.options.eos.contains(&token);
                     if stops { Some(FinishReason::Stop) } else { (stream.generated >= limit).then_some(FinishReason::Length) }
                 }
             };
             if let Some(reason) = reason {
-                tell(EventKind::Finished { reason, dose: stream.dose()? });
+                tell(EventKind::Finished { reason, dose: stream.prefix.dose()? });
                 (stream.next, stream.has_ended) = (None, true);
             }
         }
@@ -445,35 +430,22 @@ impl Stream {
 
     /// The rows of its prompt behind the first `past`, about `most` of them.
     fn run(&self, model: &Model, past: usize, most: usize) -> Result<Run> {
-        let ids = &self.request.ids;
+        let Prefix { request, rows, split, .. } = &self.prefix;
         let below = self.from_below.as_ref().filter(|below| past < below.tokens);
-        let end = below.map_or(ids.len(), |below| below.tokens);
+        let end = below.map_or(request.ids.len(), |below| below.tokens);
         let new = piece(end - past, most);
         let (entry, x) = match below {
             Some(below) => (below.entry, below.residual.narrow(0, past, new)?),
-            None => (0, model.embed(&ids[past..past + new])?),
+            None => (0, model.embed(&request.ids[past..past + new])?),
         };
         Ok(Run {
             entry,
             x,
-            place: Continuation { start: self.prefix.rows.start, past, new, length: ids.len() },
-            steering: Arc::clone(&self.request.steering),
-            factors: self.request.prompt_factors[past..past + new].to_vec(),
-            split: self.prefix.split,
+            place: Continuation { start: rows.start, past, new, length: request.ids.len() },
+            steering: Arc::clone(&request.steering),
+            factors: (past..past + new).map(|token| request.factor(token)).collect(),
+            split: *split,
         })
-    }
-
-    /// Over the prompt's steered tokens, over all where none is.
-    fn dose(&self) -> Result<f64> {
-        let steering = &self.request.steering;
-        let divisors = match steering.operation() {
-            Operation::Add => None,
-            Operation::Ablate | Operation::Null => Some(steering.dose_divisors(&self.prefix.at_split(self.prefix.tokens)?)?),
-        };
-        let norms = divisors.as_ref().unwrap_or(&self.prefix.norms);
-        let steered = norms.iter().zip(&self.request.steered).filter_map(|(norm, steered)| steered.then_some(*norm));
-        let residual_norm = median(steered.collect()).or_else(|| median(norms.clone())).unwrap_or(f64::NAN);
-        Ok(dose(self.request.magnitude, steering.lowest_norm(), residual_norm))
     }
 }
 

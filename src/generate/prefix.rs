@@ -13,14 +13,13 @@ use super::request::Request;
 use crate::Result;
 use crate::model::Model;
 use crate::ops::linear::{FEWEST_ROWS_TOGETHER, Products};
-use crate::steering::Steering;
+use crate::steering::Operation;
+use crate::steering::dose::{dose, median, row_norms};
 
 /// A prompt of which some tokens went through all blocks.
 #[derive(Debug)]
 pub(super) struct Prefix {
-    ids: Vec<u32>,
-    factors: Vec<f32>,
-    steering: Arc<Steering>,
+    pub request: Request,
     /// First block that the vectors can change.
     pub split: usize,
     /// Rows of the cache.
@@ -29,8 +28,8 @@ pub(super) struct Prefix {
     pub tokens: usize,
     /// What entered block `split` at each of these tokens, in pieces. `(·, H)` each
     at_split: Vec<Tensor>,
-    /// Lengths of the same.
-    pub norms: Vec<f32>,
+    /// When it was used last, by the engine's count.
+    pub last_used: usize,
 }
 
 /// What a prompt takes over of another.
@@ -42,37 +41,16 @@ pub(super) struct Shared {
     pub tokens: usize,
 }
 
-impl Shared {
-    /// The one of more tokens.
-    pub fn or_more(self, other: Self) -> Self {
-        if other.tokens > self.tokens { other } else { self }
-    }
-}
-
-/// The first tokens of a prompt, for another one.
-pub(super) struct Beginning {
-    residual: Tensor, // (tokens, H)
-    norms: Vec<f32>,
-}
-
 impl Prefix {
     /// Nothing is known of the prompt of a request, which has these rows of the cache.
-    pub fn new(request: &Request, rows: Range<usize>, model: &Model) -> Self {
-        Self {
-            ids: request.ids.clone(),
-            factors: request.prompt_factors.clone(),
-            steering: Arc::clone(&request.steering),
-            split: request.steering.lowest().map_or(model.num_blocks(), |layer| layer + 1),
-            rows,
-            tokens: 0,
-            at_split: Vec::new(),
-            norms: Vec::new(),
-        }
+    pub fn new(request: Request, rows: Range<usize>, model: &Model) -> Self {
+        let split = request.steering.lowest().map_or(model.num_blocks(), |layer| layer + 1);
+        Self { request, split, rows, tokens: 0, at_split: Vec::new(), last_used: 0 }
     }
 
     /// Number of tokens of the whole prompt.
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.request.ids.len()
     }
 
     /// Whether all of its tokens went through all blocks.
@@ -90,21 +68,12 @@ impl Prefix {
         self.len().min(FEWEST_ROWS_TOGETHER)
     }
 
-    /// The first tokens, for a prompt that begins with them and has the same vectors there.
-    pub fn beginning(&self, tokens: usize) -> Result<Beginning> {
-        Ok(Beginning { residual: self.at_split(tokens)?, norms: self.norms[..tokens].to_vec() })
-    }
-
-    /// Begins with tokens of another prompt, whose keys and values are in the cache.
-    pub fn begin_with(&mut self, Beginning { residual, norms }: Beginning) {
-        self.extend(residual, norms);
-    }
-
-    /// Notes that the next tokens went through all blocks, and what they were at the split. `at_split (n, H)`
-    pub fn extend(&mut self, at_split: Tensor, norms: Vec<f32>) {
-        self.tokens += norms.len();
-        self.norms.extend(norms);
+    /// Notes that the next tokens went through all blocks, here or in another prompt, and what they were at the split.
+    /// `at_split (n, H)`
+    pub fn extend(&mut self, at_split: Tensor) -> Result<()> {
+        self.tokens += at_split.dim(0)?;
         self.at_split.push(at_split);
+        Ok(())
     }
 
     /// What entered block `split` at the first `tokens`, which must be known. → `(tokens, H)`
@@ -112,16 +81,30 @@ impl Prefix {
         Ok(Tensor::cat(&self.at_split, 0)?.narrow(0, 0, tokens)?)
     }
 
+    /// The dose over the prompt's steered tokens, over all where none is. All must be known.
+    pub fn dose(&self) -> Result<f64> {
+        let Request { steering, steered, magnitude, .. } = &self.request;
+        let residual = self.at_split(self.tokens)?;
+        let divisors = match steering.operation() {
+            Operation::Add => row_norms(&residual)?,
+            Operation::Ablate | Operation::Null => steering.dose_divisors(&residual)?,
+        };
+        let of_steered = divisors.iter().zip(steered).filter_map(|(divisor, steered)| steered.then_some(*divisor)).collect();
+        let divisor = median(of_steered).or_else(|| median(divisors)).unwrap_or(f64::NAN);
+        Ok(dose(*magnitude, steering.lowest_norm(), divisor))
+    }
+
     /// How many of the first `done` tokens of `other` this prompt can take over in all blocks.
     pub fn same_in_all_blocks(&self, other: &Prefix, done: usize, model: &Model) -> usize {
         if self.split != other.split || !self.is_computed_as(other, model) {
             return 0;
         }
-        let same_steering = Arc::ptr_eq(&self.steering, &other.steering);
+        let (ours, theirs) = (&self.request, &other.request);
+        let same_steering = Arc::ptr_eq(&ours.steering, &theirs.steering);
         let same = |token: &usize| {
-            let (ours, theirs) = (self.factors[*token], other.factors[*token]);
-            self.ids[*token] == other.ids[*token]
-                && ((same_steering && ours.to_bits() == theirs.to_bits()) || (ours == 0.0 && theirs == 0.0))
+            let same_id = ours.ids[*token] == theirs.ids[*token];
+            let (ours, theirs) = (ours.factor(*token), theirs.factor(*token));
+            same_id && ((same_steering && ours.to_bits() == theirs.to_bits()) || (ours == 0.0 && theirs == 0.0))
         };
         let tokens = (0..self.len().min(done)).take_while(same).count();
         // The last token's residual is needed, and few rows by themselves would add in another order.
@@ -133,7 +116,8 @@ impl Prefix {
         if other.split > self.split || !self.is_computed_as(other, model) {
             return 0;
         }
-        let tokens = self.ids.iter().zip(&other.ids[..done]).take_while(|(ours, theirs)| ours == theirs).count();
+        let both = self.request.ids.iter().zip(&other.request.ids[..done]);
+        let tokens = both.take_while(|(ours, theirs)| ours == theirs).count();
         match tokens == self.len() {
             true => tokens,
             false => tokens.min(self.len().saturating_sub(FEWEST_ROWS_TOGETHER)),

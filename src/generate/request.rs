@@ -12,12 +12,10 @@ use crate::steering::Steering;
 pub struct Request {
     pub(super) ids: Vec<u32>,
     pub(super) steering: Arc<Steering>,
-    /// Factor of the vectors at each token of the prompt, 0 where it is not steered, and at generated tokens.
-    pub(super) prompt_factors: Vec<f32>,
-    pub(super) generated_factor: f32,
     pub(super) magnitude: f32,
-    /// Whether the prompt's tokens are steered.
+    /// Whether the vectors enter at each token of the prompt, and at those generated.
     pub(super) steered: Vec<bool>,
+    pub(super) steers_generated: bool,
     pub(super) options: GenerateOptions,
 }
 
@@ -26,22 +24,24 @@ impl Request {
     /// share the same `steering` share the work of what their prompts begin with.
     pub fn new<'a>(prompt: impl Into<Prompt<'a>>, steering: &Arc<Steering>, magnitude: f32, options: &GenerateOptions) -> Self {
         let prompt = prompt.into();
-        let factor = |steered: bool| if steered { magnitude } else { 0.0 };
-        let steered = prompt.steered(options.positions);
         Self {
             ids: prompt.ids.to_vec(),
             steering: Arc::clone(steering),
-            prompt_factors: steered.iter().copied().map(factor).collect(),
-            generated_factor: factor(prompt.steers_generated(options.positions)),
             magnitude,
-            steered,
+            steered: prompt.steered(options.positions),
+            steers_generated: prompt.steers_generated(options.positions),
             options: options.clone(),
         }
     }
 
-    /// Tokens of the prompt.
-    pub fn prompt_tokens(&self) -> usize {
-        self.ids.len()
+    /// Factor of the vectors at a token of the prompt.
+    pub(super) fn factor(&self, token: usize) -> f32 {
+        if self.steered[token] { self.magnitude } else { 0.0 }
+    }
+
+    /// Factor of the vectors at a generated token.
+    pub(super) fn generated_factor(&self) -> f32 {
+        if self.steers_generated { self.magnitude } else { 0.0 }
     }
 }
 

@@ -43,8 +43,7 @@ impl Generation {
     }
 }
 
-/// Texts that are generated at once unless memory is short or fewer are wanted: with more, each of them gets no more tokens a
-/// second on a CPU.
+/// Texts that are generated at once, unless memory is short or fewer are wanted: one pass over the weights serves them all.
 pub const STREAMS: usize = 48;
 
 /// What [`generate_each`] tells as it happens.

@@ -22,17 +22,32 @@ pub(super) fn hosts(options: &ServeOptions) -> Option<Vec<String>> {
     (options.api_key.is_none() && is_local).then(|| names.to_vec())
 }
 
-/// Lets a request pass, or refuses it.
+/// Lets a request pass, or refuses it. Every refusal has the form of OpenAI's errors, also those of the libraries below.
 pub(super) async fn guard(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
     metrics::counter!("bipo_requests_total").increment(1);
+    if let Err(refusal) = check(&state, &request) {
+        return refusal.into_response();
+    }
+    let response = next.run(request).await;
+    let (status, kind) = (response.status(), response.headers().get(header::CONTENT_TYPE));
+    if !(status.is_client_error() || status.is_server_error()) || kind.is_some_and(|kind| kind == "application/json") {
+        return response;
+    }
+    let said = axum::body::to_bytes(response.into_body(), 1024).await.unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let reason = if said.is_empty() { status.canonical_reason().unwrap_or_default() } else { &said };
+    ApiError::new(status, reason).into_response()
+}
+
+fn check(state: &State, request: &Request) -> Result<(), ApiError> {
     if request.uri().path() == "/health" {
-        return next.run(request).await;
+        return Ok(());
     }
     if let Some(key) = &state.key
         && !has_key(request.headers(), key)
     {
         let problem = "the key is missing or wrong: send the header authorization: Bearer KEY";
-        return ApiError::new(StatusCode::UNAUTHORIZED, problem).into_response();
+        return Err(ApiError::new(StatusCode::UNAUTHORIZED, problem));
     }
     if let Some(hosts) = &state.hosts {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -42,10 +57,10 @@ pub(super) async fn guard(Shared(state): Shared<Arc<State>>, request: Request, n
         };
         if !hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             let problem = "this server answers to localhost alone: start it with --api-key to use another name";
-            return ApiError::new(StatusCode::FORBIDDEN, problem).into_response();
+            return Err(ApiError::new(StatusCode::FORBIDDEN, problem));
         }
     }
-    next.run(request).await
+    Ok(())
 }
 
 /// Whether the key is there, as a bearer token or as the password that a browser sends. Takes as long for any wrong key.

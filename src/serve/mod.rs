@@ -7,8 +7,8 @@
 mod connections;
 mod date;
 mod error;
+mod events;
 mod guard;
-mod log;
 mod openai;
 mod page;
 mod state;
@@ -101,8 +101,8 @@ pub struct Hooks<'a> {
     pub stops: &'a (dyn Fn() -> bool + Sync),
     /// Told the address once the server listens: with port 0 the system chooses one.
     pub listens: &'a (dyn Fn(SocketAddr) + Sync),
-    /// Where lines about errors go.
-    pub log: fn(&str),
+    /// Told of errors that are the server's, in a line each.
+    pub log: &'a (dyn Fn(&str) + Sync),
 }
 
 /// A model with its way from text to token ids and back.
@@ -120,7 +120,6 @@ pub struct Served {
 /// # Errors
 /// The address is taken or not this machine's, two vectors have one name or do not fit the model, or there is no memory.
 pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, hooks: &Hooks) -> Result<()> {
-    log::to(hooks.log);
     let Served { model, encoder, bos } = served;
     let mut registry = Registry::default();
     let mut curves = Vec::new();
@@ -134,8 +133,8 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
     // A second server of one process goes on with the first one's recorder, as in tests.
     let _ = ::metrics::set_global_recorder(recorder);
     let (work, receiver) = mpsc::channel();
-    let (load, stops) = (Arc::new(Load::default()), Arc::new(AtomicBool::new(false)));
-    let reader = encoder.tokenizer().clone();
+    let stops = Arc::new(AtomicBool::new(false));
+    let tokenizer = encoder.tokenizer().clone();
     let state = Arc::new(State {
         model: options.model_name.clone(),
         vocab_size: model.config.vocab_size,
@@ -153,13 +152,12 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
         curves,
         encoder: Mutex::new(encoder),
         bos,
-        work: Mutex::new(work),
-        load: Arc::clone(&load),
+        work,
+        load: Load::default(),
         stops: Arc::clone(&stops),
         started: date::now().as_secs(),
         metrics,
     });
-    let eos = state.eos.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|source| Error::Argument(format!("the server's threads cannot start: {source}")))?;
     let listener = runtime.block_on(tokio::net::TcpListener::bind(options.address));
@@ -168,24 +166,32 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
     (hooks.listens)(listener.local_addr().map_err(cannot)?);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let router = router(Arc::clone(&state), options);
-    let done = AtomicBool::new(false);
+    let has_failed = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let (runtime, done) = (&runtime, &done);
+        let has_failed = &has_failed;
         scope.spawn(move || {
             runtime.block_on(async {
                 let served = tokio::spawn(connections::serve(listener, router, stopped));
-                while !(hooks.stops)() && !done.load(Ordering::SeqCst) {
+                while !(hooks.stops)() && !has_failed.load(Ordering::SeqCst) {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 stops.store(true, Ordering::SeqCst);
                 let _ = stop.send(true);
                 let _ = served.await;
             });
+            // What is left after the time for it ends here, and the worker finds its texts abandoned.
+            runtime.shutdown_background();
         });
-        let texts = worker::Texts { tokenizer: &reader, eos: &eos };
-        let ended = worker::run(&model, texts, options.limits, &receiver, &load, &state.stops);
-        // Should the worker fail, nothing is left to serve.
-        done.store(true, Ordering::SeqCst);
+        let worker = worker::Worker {
+            model: &model,
+            tokenizer: &tokenizer,
+            eos: &state.eos,
+            limits: options.limits,
+            load: &state.load,
+            log: hooks.log,
+        };
+        let ended = worker.run(&receiver, &state.stops);
+        has_failed.store(true, Ordering::SeqCst);
         ended
     })
 }
@@ -205,7 +211,7 @@ fn router(state: Arc<State>, options: &ServeOptions) -> Router {
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(openapi))
         .route("/v1/models", get(models))
-        .route("/v1/models/{id}", get(model))
+        .route("/v1/models/{*id}", get(model))
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completions))
         .route("/v1/sweep", post(steered::sweep))
@@ -218,9 +224,11 @@ fn router(state: Arc<State>, options: &ServeOptions) -> Router {
         .method_not_allowed_fallback(async || {
             error::ApiError::new(axum::http::StatusCode::METHOD_NOT_ALLOWED, "this address takes another method")
         })
-        .layer(middleware::from_fn_with_state(Arc::clone(&state), guard::guard))
+        // The limit below, which answers in the form of the other errors, stands for axum's own.
+        .layer(extract::DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
-        .layer(RequestBodyTimeoutLayer::new(BODY_SILENCE));
+        .layer(RequestBodyTimeoutLayer::new(BODY_SILENCE))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), guard::guard));
     let router = match cors {
         Some(cors) => router.layer(cors),
         None => router,
@@ -294,6 +302,7 @@ async fn openapi() -> axum::Json<Value> {
         json!({"post": {"summary": what, "requestBody": body, "responses": {"200": {"description": "the answer"}, "400": {"description": "what is wrong, in OpenAI's form"}}}})
     };
     let gives = |what: &str| json!({"get": {"summary": what, "responses": {"200": {"description": what}}}});
+    let name = |place: &str| json!({"name": "name", "in": place, "required": true, "schema": {"type": "string"}});
     api["paths"] = json!({
         "/v1/chat/completions": takes("ChatRequest", "Answer a conversation"),
         "/v1/completions": takes("CompletionRequest", "Continue a text"),
@@ -301,7 +310,13 @@ async fn openapi() -> axum::Json<Value> {
         "/v1/score": takes("ScoreRequest", "Score each token of a text under a vector"),
         "/v1/steering/validate": takes("ValidateRequest", "Say what a steering value means"),
         "/v1/models": gives("The model, and one more for each vector"),
-        "/v1/steering/vectors": gives("The vectors that requests can name"),
+        "/v1/steering/vectors": {
+            "get": {"summary": "The vectors that requests can name", "responses": {"200": {"description": "a list"}}},
+            "post": {"summary": "Register the vector whose file is the body", "parameters": [name("query")], "requestBody": {"required": true, "content": {"application/octet-stream": {}}}, "responses": {"201": {"description": "the vector"}}},
+        },
+        "/v1/steering/vectors/{name}": {
+            "delete": {"summary": "Remove a vector", "parameters": [name("path")], "responses": {"200": {"description": "it is removed"}}},
+        },
         "/v1/steering/curve": gives("What an evaluation of a vector found"),
         "/health": gives("Whether the server is ready"),
         "/metrics": gives("Numbers for Prometheus"),

@@ -1,23 +1,20 @@
 //! `/v1/chat/completions` and `/v1/completions`, as OpenAI's clients expect them, with one more field: `steering`.
 
-use std::collections::HashMap;
-use std::convert::Infallible;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
 
 use super::date::now;
 use super::error::ApiError;
-use super::state::{Job, MOST_TEXTS, PromptInput, State, Wanted, messages};
+use super::events::{Pieces, events};
+use super::state::{Job, MOST_TEXTS, PromptInput, State, Wanted, messages, stopping};
 use super::steering::Applied;
 use super::worker::{Delta, DeltaKind, Token};
 use crate::generate::{FinishReason, GenerateOptions};
@@ -146,7 +143,8 @@ impl Sampling {
         logit_bias.sort_by_key(|(id, _)| *id);
         let options = GenerateOptions {
             temperature: within("temperature", self.temperature, 0.0, 2.0)?.unwrap_or(1.0),
-            top_p: within("top_p", self.top_p, 0.0, 1.0)?.filter(|top_p| *top_p < 1.0),
+            // 0 keeps the likeliest token alone.
+            top_p: within("top_p", self.top_p, 0.0, 1.0)?.filter(|p| *p < 1.0).map(|p| p.max(f32::MIN_POSITIVE.into())),
             top_k: self.top_k.filter(|top_k| *top_k > 0),
             seed: self.seed.unwrap_or_else(|| now().subsec_nanos().into()) as u64,
             eos: state.eos.clone(),
@@ -181,19 +179,20 @@ impl Sampling {
 }
 
 /// `POST /v1/chat/completions`
-pub(super) async fn chat(extract::State(state): extract::State<Arc<State>>, headers: HeaderMap, body: Bytes) -> Response {
-    let begin = || -> Result<_, ApiError> {
-        let request: ChatRequest = State::body(&headers, &body)?;
-        if request.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-            return Err(ApiError::of_field("tools", "tools are not supported: leave them out"));
-        }
-        let log_probs = request.logprobs.unwrap_or(false).then(|| request.top_logprobs.unwrap_or(0));
-        let applied = state.resolve(request.model.as_deref(), &request.sampling.steering)?;
-        let prompt = PromptInput::Messages(messages(&request.messages)?);
-        let job = state.submit(request.sampling.wanted(&state, &[prompt], &applied, log_probs)?)?;
-        Ok((job, Answer::new(Form::Chat, &state, applied, request.sampling)))
-    };
-    respond(begin()).await
+pub(super) async fn chat(
+    extract::State(state): extract::State<Arc<State>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let request: ChatRequest = State::body(&headers, &body)?;
+    if request.tools.is_some_and(|tools| !tools.is_empty()) {
+        return Err(ApiError::of_field("tools", "tools are not supported: leave them out"));
+    }
+    let log_probs = request.logprobs.unwrap_or(false).then(|| request.top_logprobs.unwrap_or(0));
+    let applied = state.resolve(request.model.as_deref(), &request.sampling.steering)?;
+    let prompt = PromptInput::Messages(messages(&request.messages)?);
+    let wanted = request.sampling.wanted(&state, &[prompt], &applied, log_probs)?;
+    respond(Form::Chat, state, applied, wanted, &request.sampling).await
 }
 
 /// `POST /v1/completions`
@@ -201,18 +200,15 @@ pub(super) async fn completions(
     extract::State(state): extract::State<Arc<State>>,
     headers: HeaderMap,
     body: Bytes,
-) -> Response {
-    let begin = || -> Result<_, ApiError> {
-        let request: CompletionRequest = State::body(&headers, &body)?;
-        if request.echo == Some(true) {
-            return Err(ApiError::of_field("echo", "echo is not supported: leave it out"));
-        }
-        let applied = state.resolve(request.model.as_deref(), &request.sampling.steering)?;
-        let prompts = raw_prompts(&request.prompt)?;
-        let job = state.submit(request.sampling.wanted(&state, &prompts, &applied, request.logprobs)?)?;
-        Ok((job, Answer::new(Form::Text, &state, applied, request.sampling)))
-    };
-    respond(begin()).await
+) -> Result<Response, ApiError> {
+    let request: CompletionRequest = State::body(&headers, &body)?;
+    if request.echo == Some(true) {
+        return Err(ApiError::of_field("echo", "echo is not supported: leave it out"));
+    }
+    let applied = state.resolve(request.model.as_deref(), &request.sampling.steering)?;
+    let prompts = raw_prompts(&request.prompt)?;
+    let wanted = request.sampling.wanted(&state, &prompts, &applied, request.logprobs)?;
+    respond(Form::Text, state, applied, wanted, &request.sampling).await
 }
 
 /// The prompts of a completion: a text, texts, token ids, or lists of these.
@@ -245,45 +241,48 @@ enum Form {
     Text,
 }
 
-/// What all pieces of an answer say.
+/// What all pieces of an answer say, and what was sent of it.
 struct Answer {
     form: Form,
     id: String,
     created: u64,
-    model: String,
     applied: Applied,
-    texts: usize,
-    streams: bool,
-    includes_usage: bool,
     state: Arc<State>,
+    includes_usage: bool,
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    /// The texts of which something was sent.
+    begun: HashSet<usize>,
 }
 
-async fn respond(begun: Result<(Job, Answer), ApiError>) -> Response {
-    match begun {
-        Err(refusal) => refusal.into_response(),
-        Ok((job, answer)) if answer.streams => answer.stream(job).into_response(),
-        Ok((job, answer)) => {
-            answer.whole(job).await.map_or_else(IntoResponse::into_response, |body| axum::Json(body).into_response())
-        }
+/// Hands texts to the worker and answers in the form that the request asks for.
+async fn respond(
+    form: Form,
+    state: Arc<State>,
+    applied: Applied,
+    wanted: Vec<Wanted>,
+    sampling: &Sampling,
+) -> Result<Response, ApiError> {
+    let job = state.submit(wanted)?;
+    let prefix = if form == Form::Chat { "chatcmpl" } else { "cmpl" };
+    let answer = Answer {
+        form,
+        id: format!("{prefix}-{:016x}{:08x}", now().as_nanos() as u64, std::process::id()),
+        created: now().as_secs(),
+        applied,
+        state,
+        includes_usage: sampling.stream_options.as_ref().is_some_and(|options| options.include_usage),
+        prompt_tokens: job.prompt_tokens,
+        completion_tokens: 0,
+        begun: HashSet::new(),
+    };
+    match sampling.stream {
+        true => Ok(events(job, answer)),
+        false => Ok(axum::Json(answer.whole(job).await?).into_response()),
     }
 }
 
 impl Answer {
-    fn new(form: Form, state: &Arc<State>, applied: Applied, sampling: Sampling) -> Self {
-        let prefix = if form == Form::Chat { "chatcmpl" } else { "cmpl" };
-        Self {
-            form,
-            id: format!("{prefix}-{:016x}{:08x}", now().as_nanos() as u64, std::process::id()),
-            created: now().as_secs(),
-            model: state.model.clone(),
-            applied,
-            texts: 0,
-            streams: sampling.stream,
-            includes_usage: sampling.stream_options.is_some_and(|options| options.include_usage),
-            state: Arc::clone(state),
-        }
-    }
-
     /// The whole answer, when all texts have ended.
     async fn whole(self, mut job: Job) -> Result<Value, ApiError> {
         let mut texts: Vec<Collected> = Vec::new();
@@ -294,7 +293,7 @@ impl Answer {
             texts[delta.index].take(delta.kind)?;
         }
         if texts.iter().any(|text| text.ended.is_none()) {
-            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"));
+            return Err(stopping());
         }
         let dose = texts.iter().find_map(|text| text.ended.as_ref().map(|(_, dose)| *dose));
         let completion: usize = texts.iter().map(|text| text.token_ids.len()).sum();
@@ -323,55 +322,6 @@ impl Answer {
         Ok(body)
     }
 
-    /// The answer in pieces.
-    fn stream(mut self, mut job: Job) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
-        let (to, events) = tokio::sync::mpsc::channel(64);
-        tokio::spawn(async move {
-            let send = async |value: Value| to.send(Ok(Event::default().data(value.to_string()))).await.is_ok();
-            let (mut completion, mut begun) = (0, std::collections::HashSet::new());
-            while let Some(Delta { index, kind }) = job.deltas.recv().await {
-                if self.form == Form::Chat && begun.insert(index) {
-                    let first = self.piece(index, json!({"role": "assistant", "content": ""}), Value::Null, None);
-                    if !send(first).await {
-                        return;
-                    }
-                }
-                let piece = match kind {
-                    DeltaKind::Text { text, tokens } => {
-                        self.piece(index, json!({"content": text}), self.log_probs(&tokens), None)
-                    }
-                    DeltaKind::Done { reason: FinishReason::NotFinite, token_ids, .. } if token_ids.is_empty() => {
-                        send(not_finite().body()).await;
-                        return;
-                    }
-                    DeltaKind::Done { reason, dose, token_ids } => {
-                        completion += token_ids.len();
-                        self.texts += 1;
-                        let mut last = self.piece(index, json!({}), Value::Null, Some(finish_reason(reason)));
-                        last["steering"] = self.applied.to_json(Some(dose));
-                        last
-                    }
-                    DeltaKind::Failed(refusal) => {
-                        send(refusal.body()).await;
-                        return;
-                    }
-                };
-                // Where the client has gone, what it asked for is dropped with the job.
-                if !send(piece).await {
-                    return;
-                }
-            }
-            if self.includes_usage {
-                let mut last = self.head(self.piece_object());
-                last["choices"] = json!([]);
-                last["usage"] = usage(job.prompt_tokens, completion);
-                send(last).await;
-            }
-            let _ = to.send(Ok(Event::default().data("[DONE]"))).await;
-        });
-        Sse::new(ReceiverStream::new(events)).keep_alive(KeepAlive::default())
-    }
-
     fn piece_object(&self) -> &'static str {
         if self.form == Form::Chat { "chat.completion.chunk" } else { "text_completion" }
     }
@@ -390,7 +340,7 @@ impl Answer {
     }
 
     fn head(&self, object: &str) -> Value {
-        json!({"id": self.id, "object": object, "created": self.created, "model": self.model})
+        json!({"id": self.id, "object": object, "created": self.created, "model": self.state.model})
     }
 
     /// The log-probabilities of some tokens in the endpoint's form; null where none were asked for.
@@ -424,6 +374,38 @@ impl Answer {
                 json!({"tokens": texts, "token_logprobs": chosen, "top_logprobs": top, "text_offset": null})
             }
         }
+    }
+}
+
+impl Pieces for Answer {
+    fn of(&mut self, Delta { index, kind }: Delta) -> Result<Vec<Value>, ApiError> {
+        let mut pieces = Vec::new();
+        if self.form == Form::Chat && self.begun.insert(index) {
+            pieces.push(self.piece(index, json!({"role": "assistant", "content": ""}), Value::Null, None));
+        }
+        pieces.push(match kind {
+            DeltaKind::Text { text, tokens } => self.piece(index, json!({"content": text}), self.log_probs(&tokens), None),
+            DeltaKind::Done { reason: FinishReason::NotFinite, token_ids, .. } if token_ids.is_empty() => {
+                return Err(not_finite());
+            }
+            DeltaKind::Done { reason, dose, token_ids } => {
+                self.completion_tokens += token_ids.len();
+                let mut last = self.piece(index, json!({}), Value::Null, Some(finish_reason(reason)));
+                last["steering"] = self.applied.to_json(Some(dose));
+                last
+            }
+            DeltaKind::Failed(refusal) => return Err(refusal),
+        });
+        Ok(pieces)
+    }
+
+    fn last(&mut self) -> Option<Value> {
+        self.includes_usage.then(|| {
+            let mut last = self.head(self.piece_object());
+            last["choices"] = json!([]);
+            last["usage"] = usage(self.prompt_tokens, self.completion_tokens);
+            last
+        })
     }
 }
 

@@ -46,8 +46,8 @@ pub(super) struct State {
     pub encoder: Mutex<TextEncoder>,
     /// The tokenizer's BOS, in front of a raw prompt.
     pub bos: Option<u32>,
-    pub work: Mutex<Sender<Work>>,
-    pub load: Arc<Load>,
+    pub work: Sender<Work>,
+    pub load: Load,
     pub stops: Arc<AtomicBool>,
     pub started: u64,
     pub metrics: metrics_exporter_prometheus::PrometheusHandle,
@@ -150,7 +150,7 @@ impl State {
             work.push(Work::Generate(Box::new(Generate { request, stop, index, to: to.clone() })));
         }
         if self.stops.load(Ordering::SeqCst) {
-            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"));
+            return Err(stopping());
         }
         let before = self.load.texts.fetch_add(work.len(), Ordering::SeqCst);
         if before > 0 && before + work.len() > self.slots + self.queue {
@@ -164,9 +164,13 @@ impl State {
 
     /// Hands work to the worker.
     pub fn send(&self, work: Work) -> Result<(), ApiError> {
-        let sender = self.work.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        sender.send(work).map_err(|_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"))
+        self.work.send(work).map_err(|_| stopping())
     }
+}
+
+/// The refusal of what the server will not do any more.
+pub(super) fn stopping() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping")
 }
 
 /// Messages as OpenAI's clients send them: a content is a text or a list of text parts.

@@ -1,22 +1,20 @@
 //! The endpoints that only bipo has: vectors, what a `steering` value means, a sweep of magnitudes, and scores of tokens.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{self, Query};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
+use super::events::{Pieces, events};
 use super::openai::{Collected, Sampling, not_finite, usage};
-use super::state::{Job, MOST_TEXTS, PromptInput, State, Wanted, messages};
+use super::state::{Job, MOST_TEXTS, PromptInput, State, Wanted, messages, stopping};
 use super::steering::Applied;
 use super::worker::{Delta, DeltaKind, Score, Work};
 use crate::generate::FinishReason;
@@ -135,32 +133,31 @@ pub(super) struct SweepRequest {
 }
 
 /// `POST /v1/sweep`
-pub(super) async fn sweep(extract::State(state): extract::State<Arc<State>>, headers: HeaderMap, body: Bytes) -> Response {
-    let begin = || -> Result<_, ApiError> {
-        let request: SweepRequest = State::body(&headers, &body)?;
-        let magnitudes = request.magnitudes.clone();
-        if magnitudes.is_empty() || magnitudes.len() > MOST_TEXTS || magnitudes.iter().any(|m| !m.is_finite()) {
-            return Err(ApiError::of_field("magnitudes", format!("magnitudes: expected 1 to {MOST_TEXTS} numbers")));
-        }
-        let unit = applied_of(&state, request.vector.as_deref(), &request.sampling.steering)?;
-        let prompt = prompt_of(request.messages.as_deref(), request.prompt.as_deref())?;
-        let (options, stop) = request.sampling.options(&state, None)?;
-        let wanted = magnitudes.iter().map(|magnitude| Wanted {
-            prompt: prompt.clone(),
-            applied: unit.times(*magnitude),
-            options: options.clone(),
-            stop: stop.clone(),
-        });
-        let job = state.submit(wanted.collect())?;
-        Ok((job, magnitudes, request.sampling.stream))
-    };
-    match begin() {
-        Err(refusal) => refusal.into_response(),
-        Ok((job, magnitudes, true)) => stream_sweep(job, magnitudes).into_response(),
-        Ok((job, magnitudes, false)) => whole_sweep(job, &magnitudes, &state.model)
-            .await
-            .map_or_else(IntoResponse::into_response, IntoResponse::into_response),
+pub(super) async fn sweep(
+    extract::State(state): extract::State<Arc<State>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let request: SweepRequest = State::body(&headers, &body)?;
+    let magnitudes = request.magnitudes;
+    if magnitudes.is_empty() || magnitudes.len() > MOST_TEXTS || magnitudes.iter().any(|m| !m.is_finite()) {
+        return Err(ApiError::of_field("magnitudes", format!("magnitudes: expected 1 to {MOST_TEXTS} numbers")));
     }
+    let unit = applied_of(&state, request.vector.as_deref(), &request.sampling.steering)?;
+    let prompt = prompt_of(request.messages.as_deref(), request.prompt.as_deref())?;
+    let (options, stop) = request.sampling.options(&state, None)?;
+    let wanted = magnitudes.iter().map(|magnitude| Wanted {
+        prompt: prompt.clone(),
+        applied: unit.times(*magnitude),
+        options: options.clone(),
+        stop: stop.clone(),
+    });
+    let job = state.submit(wanted.collect())?;
+    let prompt_tokens = job.prompt_tokens / magnitudes.len();
+    if request.sampling.stream {
+        return Ok(events(job, Sweep { magnitudes, prompt_tokens, completion_tokens: 0 }));
+    }
+    Ok(whole_sweep(job, &magnitudes, &state.model).await?.into_response())
 }
 
 /// The conversation of a request: its messages, or one question.
@@ -182,15 +179,18 @@ async fn whole_sweep(mut job: Job, magnitudes: &[f32], model: &str) -> Result<ax
             taken => taken?,
         }
     }
+    if texts.iter().any(|text| text.ended.is_none()) {
+        return Err(stopping());
+    }
     let completion = texts.iter().map(|text| text.token_ids.len()).sum();
     let result = |(index, (text, magnitude)): (usize, (&Collected, &f32))| {
-        let (reason, dose) = text.ended.unwrap_or((FinishReason::Length, f64::NAN));
+        let (reason, dose) = text.ended.unzip();
         json!({
             "index": index,
             "magnitude": magnitude,
             "text": text.text,
             "finish_reason": reason,
-            "dose": Some(dose).filter(|dose| dose.is_finite()),
+            "dose": dose.filter(|dose| dose.is_finite()),
             "token_ids": text.token_ids,
         })
     };
@@ -199,34 +199,30 @@ async fn whole_sweep(mut job: Job, magnitudes: &[f32], model: &str) -> Result<ax
     Ok(axum::Json(json!({"object": "sweep", "model": model, "results": results, "usage": usage(prompt, completion)})))
 }
 
-fn stream_sweep(mut job: Job, magnitudes: Vec<f32>) -> Response {
-    let (to, events) = tokio::sync::mpsc::channel::<Result<Event, Infallible>>(64);
-    tokio::spawn(async move {
-        let send = async |value: Value| to.send(Ok(Event::default().data(value.to_string()))).await.is_ok();
-        let mut completion = 0;
-        while let Some(Delta { index, kind }) = job.deltas.recv().await {
-            let magnitude = magnitudes[index];
-            let event = match kind {
-                DeltaKind::Text { text, .. } => json!({"index": index, "magnitude": magnitude, "delta": text}),
-                DeltaKind::Done { reason, dose, token_ids } => {
-                    completion += token_ids.len();
-                    let dose = Some(dose).filter(|dose| dose.is_finite());
-                    json!({"index": index, "magnitude": magnitude, "finish_reason": reason, "dose": dose, "tokens": token_ids.len()})
-                }
-                DeltaKind::Failed(refusal) => {
-                    send(refusal.body()).await;
-                    return;
-                }
-            };
-            // Where the client has gone, what it asked for is dropped with the job.
-            if !send(event).await {
-                return;
+/// A sweep in pieces.
+struct Sweep {
+    magnitudes: Vec<f32>,
+    prompt_tokens: usize,
+    completion_tokens: usize,
+}
+
+impl Pieces for Sweep {
+    fn of(&mut self, Delta { index, kind }: Delta) -> Result<Vec<Value>, ApiError> {
+        let magnitude = self.magnitudes[index];
+        Ok(vec![match kind {
+            DeltaKind::Text { text, .. } => json!({"index": index, "magnitude": magnitude, "delta": text}),
+            DeltaKind::Done { reason, dose, token_ids } => {
+                self.completion_tokens += token_ids.len();
+                let (dose, tokens) = (Some(dose).filter(|dose| dose.is_finite()), token_ids.len());
+                json!({"index": index, "magnitude": magnitude, "finish_reason": reason, "dose": dose, "tokens": tokens})
             }
-        }
-        send(json!({"usage": usage(job.prompt_tokens / magnitudes.len(), completion)})).await;
-        let _ = to.send(Ok(Event::default().data("[DONE]"))).await;
-    });
-    Sse::new(ReceiverStream::new(events)).keep_alive(KeepAlive::default()).into_response()
+            DeltaKind::Failed(refusal) => return Err(refusal),
+        }])
+    }
+
+    fn last(&mut self) -> Option<Value> {
+        Some(json!({"usage": usage(self.prompt_tokens, self.completion_tokens)}))
+    }
 }
 
 /// A text to score token by token.
@@ -265,7 +261,7 @@ pub(super) async fn score(
     }
     let (to, scores) = oneshot::channel();
     state.send(Work::Score(Box::new(Score { ids, applied: applied.clone(), to })))?;
-    let scores = scores.await.map_err(|_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"))??;
+    let scores = scores.await.map_err(|_| stopping())??;
     let tokens: Vec<Value> = scores
         .iter()
         .map(|score| {

@@ -190,7 +190,6 @@ impl Registered {
             "positions": metadata.positions.to_string(),
             "spans": metadata.spans.map(|spans| spans.to_string()),
             "sha256": self.sha256,
-            "calibration": metadata.training.as_ref().and_then(|training| training.get("calibration")),
         })
     }
 }

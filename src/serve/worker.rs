@@ -2,9 +2,8 @@
 //! receiver is gone is cancelled.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokenizers::Tokenizer;
@@ -13,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::ApiError;
 use super::steering::Applied;
 use crate::Result;
-use crate::eval::tokens::{TokenScore, score_tokens};
+use crate::eval::tokens::{ScoredToken, score_tokens};
 use crate::generate::{Engine, EngineLimits, Event, EventKind, FinishReason, LogProbs, Request, StreamId};
 use crate::model::Model;
 use crate::text::tokens::TokenStream;
@@ -43,7 +42,7 @@ pub(super) struct Generate {
 pub(super) struct Score {
     pub ids: Vec<u32>,
     pub applied: Applied,
-    pub to: oneshot::Sender<Result<Vec<TokenScore>, ApiError>>,
+    pub to: oneshot::Sender<Result<Vec<ScoredToken>, ApiError>>,
 }
 
 /// A piece of a text, or its end.
@@ -70,14 +69,6 @@ pub(super) struct Token {
     pub log_probs: Option<LogProbs>,
 }
 
-/// What turns token ids into text.
-#[derive(Clone, Copy)]
-pub(super) struct Texts<'a> {
-    pub tokenizer: &'a Tokenizer,
-    /// Tokens that end a text and are no part of it.
-    pub eos: &'a [u32],
-}
-
 /// How much there is to do, for those who hand in more.
 #[derive(Debug, Default)]
 pub(super) struct Load {
@@ -89,7 +80,7 @@ pub(super) struct Load {
 
 /// A text under way.
 struct Stream<'a> {
-    generate: Box<Generate>,
+    to: Recipient,
     decoder: TokenStream<'a>,
     text: Held,
     tokens: Vec<Token>,
@@ -97,104 +88,154 @@ struct Stream<'a> {
     since: Instant,
 }
 
-/// Runs until the channel is closed or `stops` is set and all texts are complete.
-pub(super) fn run(
-    model: &Model,
-    texts: Texts,
-    limits: EngineLimits,
-    work: &Receiver<Work>,
-    load: &Arc<Load>,
-    stops: &AtomicBool,
-) -> Result<()> {
-    let mut engine = Engine::new(model, limits)?;
-    let mut streams: HashMap<StreamId, Stream> = HashMap::new();
-    loop {
-        let mut next = if engine.is_idle() {
-            match work.recv_timeout(IDLE) {
-                Ok(work) => Some(work),
-                Err(RecvTimeoutError::Timeout) if !stops.load(Ordering::SeqCst) => continue,
-                Err(_) => return Ok(()),
-            }
-        } else {
-            None
-        };
+/// What the worker computes with and for.
+pub(super) struct Worker<'a> {
+    pub model: &'a Model,
+    pub tokenizer: &'a Tokenizer,
+    /// Tokens that end a text and are no part of it.
+    pub eos: &'a [u32],
+    pub limits: EngineLimits,
+    pub load: &'a Load,
+    /// Told of errors that are the server's.
+    pub log: &'a (dyn Fn(&str) + Sync),
+}
+
+/// The texts under way.
+struct Texts<'a> {
+    worker: &'a Worker<'a>,
+    engine: Engine<'a>,
+    streams: HashMap<StreamId, Stream<'a>>,
+}
+
+impl Worker<'_> {
+    /// Runs until nobody is left to hand in work, or `stops` is set and all texts are complete.
+    pub fn run(&self, work: &Receiver<Work>, stops: &AtomicBool) -> Result<()> {
+        let mut texts = Texts { worker: self, engine: Engine::new(self.model, self.limits)?, streams: HashMap::new() };
         loop {
-            match next.take().map_or_else(|| work.try_recv(), Ok) {
-                Ok(Work::Score(score)) => {
-                    let scores = score_tokens(model, &score.ids, &score.applied.steering, score.applied.magnitude);
-                    // Whoever asked may have gone.
-                    let _ = score.to.send(scores.map_err(logged));
+            if texts.engine.is_idle() {
+                match work.recv_timeout(IDLE) {
+                    Ok(work) => texts.take(work),
+                    Err(RecvTimeoutError::Timeout) if !stops.load(Ordering::SeqCst) => continue,
+                    Err(_) => return Ok(()),
                 }
-                Ok(Work::Generate(generate)) => match engine.submit(generate.request.clone()) {
+            }
+            while let Ok(work) = work.try_recv() {
+                texts.take(work);
+            }
+            texts.drop_abandoned();
+            if let Err(error) = texts.step() {
+                texts.fail(self.refusal(error));
+                texts.engine = Engine::new(self.model, self.limits)?;
+            }
+        }
+    }
+
+    /// The refusal of a request, and where it is the server's fault, a line in the log.
+    fn refusal(&self, error: crate::Error) -> ApiError {
+        let text = error.to_string();
+        let refusal = ApiError::from(error);
+        if refusal.status.is_server_error() {
+            metrics::counter!("bipo_errors_total").increment(1);
+            (self.log)(&text);
+        }
+        refusal
+    }
+}
+
+impl Texts<'_> {
+    fn take(&mut self, work: Work) {
+        match work {
+            Work::Score(score) => {
+                let Score { ids, applied, to } = *score;
+                let scores = score_tokens(self.worker.model, &ids, &applied.steering.with_factor(applied.magnitude));
+                // Whoever asked may have gone.
+                let _ = to.send(scores.map_err(|error| self.worker.refusal(error)));
+            }
+            Work::Generate(generate) => {
+                let Generate { request, stop, index, to } = *generate;
+                let to = Recipient { index, to };
+                match self.engine.submit(request) {
                     Ok(id) => {
-                        let text = Held::new(generate.stop.clone());
-                        let (decoder, since) = (TokenStream::new(texts.tokenizer, true), Instant::now());
-                        streams
-                            .insert(id, Stream { generate, decoder, text, tokens: Vec::new(), token_ids: Vec::new(), since });
+                        let decoder = TokenStream::new(self.worker.tokenizer, true);
+                        let (tokens, token_ids, since) = (Vec::new(), Vec::new(), Instant::now());
+                        self.streams.insert(id, Stream { to, decoder, text: Held::new(stop), tokens, token_ids, since });
                     }
                     Err(error) => {
-                        load.texts.fetch_sub(1, Ordering::SeqCst);
-                        send(&generate, DeltaKind::Failed(logged(error)));
+                        self.worker.load.texts.fetch_sub(1, Ordering::SeqCst);
+                        to.send(DeltaKind::Failed(self.worker.refusal(error)));
                     }
-                },
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
-        }
-        let gone: Vec<StreamId> =
-            streams.iter().filter(|(_, stream)| stream.generate.to.is_closed()).map(|(id, _)| *id).collect();
-        for id in gone {
-            end(id, &mut engine, &mut streams, load);
-            metrics::counter!("bipo_cancelled_texts_total").increment(1);
-        }
-        let started = Instant::now();
-        let events = match engine.step() {
-            Ok(events) => events,
-            Err(error) => {
-                let refusal = logged(error);
-                for stream in streams.values() {
-                    send(&stream.generate, DeltaKind::Failed(refusal.clone()));
-                }
-                load.texts.fetch_sub(streams.len(), Ordering::SeqCst);
-                streams.clear();
-                engine = Engine::new(model, limits)?;
-                continue;
-            }
-        };
-        load.running.store(engine.load().0, Ordering::SeqCst);
-        if !events.is_empty() {
-            metrics::histogram!("bipo_step_seconds").record(started.elapsed().as_secs_f64());
-        }
-        for event in events {
-            let id = event.stream;
-            let Some(stream) = streams.get_mut(&id) else { continue };
-            match stream.take(event, texts.eos) {
-                Ok(None) => {}
-                Ok(Some((reason, dose))) => {
-                    stream.done(reason, dose.or_else(|| engine.dose(id)).unwrap_or(f64::NAN));
-                    end(id, &mut engine, &mut streams, load);
-                }
-                Err(error) => {
-                    send(&stream.generate, DeltaKind::Failed(logged(error)));
-                    end(id, &mut engine, &mut streams, load);
                 }
             }
         }
     }
+
+    /// Cancels the texts that nobody waits for.
+    fn drop_abandoned(&mut self) {
+        let abandoned = self.streams.iter().filter(|(_, stream)| stream.to.to.is_closed());
+        for id in abandoned.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.end(id);
+            metrics::counter!("bipo_cancelled_texts_total").increment(1);
+        }
+    }
+
+    /// Gives texts their next tokens.
+    fn step(&mut self) -> Result<()> {
+        let started = Instant::now();
+        let events = self.engine.step()?;
+        self.worker.load.running.store(self.engine.load().0, Ordering::SeqCst);
+        if !events.is_empty() {
+            metrics::histogram!("bipo_step_seconds").record(started.elapsed().as_secs_f64());
+        }
+        for Event { stream: id, kind } in events {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            match stream.take(kind, self.worker.eos) {
+                Ok(None) => continue,
+                Ok(Some((reason, dose))) => {
+                    let dose = dose.or_else(|| self.engine.dose(id)).unwrap_or(f64::NAN);
+                    stream.to.send(DeltaKind::Done { reason, dose, token_ids: std::mem::take(&mut stream.token_ids) });
+                }
+                Err(error) => stream.to.send(DeltaKind::Failed(self.worker.refusal(error))),
+            }
+            self.end(id);
+        }
+        Ok(())
+    }
+
+    /// Forgets a text.
+    fn end(&mut self, id: StreamId) {
+        self.engine.cancel(id);
+        if self.streams.remove(&id).is_some() {
+            self.worker.load.texts.fetch_sub(1, Ordering::SeqCst);
+            self.worker.load.running.store(self.engine.load().0, Ordering::SeqCst);
+        }
+    }
+
+    /// Ends all texts with a refusal.
+    fn fail(&mut self, refusal: ApiError) {
+        self.worker.load.texts.fetch_sub(self.streams.len(), Ordering::SeqCst);
+        for (_, stream) in self.streams.drain() {
+            stream.to.send(DeltaKind::Failed(refusal.clone()));
+        }
+    }
 }
 
-/// Forgets a text.
-fn end(id: StreamId, engine: &mut Engine, streams: &mut HashMap<StreamId, Stream>, load: &Load) {
-    engine.cancel(id);
-    if streams.remove(&id).is_some() {
-        load.texts.fetch_sub(1, Ordering::SeqCst);
-        load.running.store(engine.load().0, Ordering::SeqCst);
+/// Who gets a text.
+struct Recipient {
+    index: usize,
+    to: mpsc::UnboundedSender<Delta>,
+}
+
+impl Recipient {
+    fn send(&self, kind: DeltaKind) {
+        // A recipient that has gone is found before the next step.
+        let _ = self.to.send(Delta { index: self.index, kind });
     }
 }
 
 impl Stream<'_> {
     /// Takes what the engine says. → where the text has ended: why, and its dose where the engine told it
-    fn take(&mut self, event: Event, eos: &[u32]) -> Result<Option<(FinishReason, Option<f64>)>> {
-        match event.kind {
+    fn take(&mut self, event: EventKind, eos: &[u32]) -> Result<Option<(FinishReason, Option<f64>)>> {
+        match event {
             EventKind::Token { id, log_probs } => {
                 if self.token_ids.is_empty() {
                     metrics::histogram!("bipo_first_token_seconds").record(self.since.elapsed().as_secs_f64());
@@ -222,29 +263,9 @@ impl Stream<'_> {
     fn tell(&mut self) {
         let text = self.text.ready();
         if !text.is_empty() || (!self.tokens.is_empty() && self.text.is_empty()) {
-            send(&self.generate, DeltaKind::Text { text, tokens: std::mem::take(&mut self.tokens) });
+            self.to.send(DeltaKind::Text { text, tokens: std::mem::take(&mut self.tokens) });
         }
     }
-
-    fn done(&self, reason: FinishReason, dose: f64) {
-        send(&self.generate, DeltaKind::Done { reason, dose, token_ids: self.token_ids.clone() });
-    }
-}
-
-fn send(generate: &Generate, kind: DeltaKind) {
-    // A receiver that has gone is found before the next step.
-    let _ = generate.to.send(Delta { index: generate.index, kind });
-}
-
-/// The refusal of a request, and where it is the server's fault, a line in the log.
-fn logged(error: crate::Error) -> ApiError {
-    let text = error.to_string();
-    let refusal = ApiError::from(error);
-    if refusal.status.is_server_error() {
-        metrics::counter!("bipo_errors_total").increment(1);
-        super::log::error(&text);
-    }
-    refusal
 }
 
 /// Text that is held back as long as it may be the beginning of a stop.

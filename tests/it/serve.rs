@@ -37,20 +37,15 @@ impl Server {
     fn start(flags: &[&str], key: Option<&'static str>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let vector = vector(dir.path());
-        let address = dir.path().join("address");
         let mut command = Command::new(env!("CARGO_BIN_EXE_bipo"));
-        command.args(["serve", "-q", "--model", FIXTURE, "--port", "0", "--vector", &format!("v={}", vector.display())]);
+        command.args(["serve", "--model", FIXTURE, "--port", "0", "--vector", &format!("v={}", vector.display())]);
         command.args(flags).args(key.into_iter().flat_map(|key| ["--api-key", key]));
-        command.arg("--address-file").arg(&address).stderr(Stdio::piped());
-        let child = command.spawn().unwrap();
-        let started = Instant::now();
-        let address = loop {
-            match std::fs::read_to_string(&address) {
-                Ok(text) => break text.trim().to_owned(),
-                Err(_) if started.elapsed() < Duration::from_secs(60) => std::thread::sleep(Duration::from_millis(20)),
-                Err(error) => panic!("the server does not start: {error}"),
-            }
-        };
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let serving = said.find_map(|line| line.strip_prefix("serving on http://").map(str::to_owned));
+        let address = serving.expect("the server does not start").split(": ").next().unwrap().to_owned();
+        // Whatever else it says must not fill the pipe.
+        std::thread::spawn(move || said.for_each(drop));
         Self { child, address, key, dir }
     }
 
@@ -198,10 +193,15 @@ fn a_stream_adds_up_to_the_whole_answer() {
     assert_eq!(events.last().unwrap()["usage"], whole["usage"]);
     let tokens = |event: &Value| event["choices"][0]["logprobs"]["content"].as_array().cloned().unwrap_or_default();
     let streamed: Vec<Value> = events.iter().flat_map(tokens).collect();
-    assert_eq!(streamed, tokens(&whole));
+    assert_eq!(streamed.len(), tokens(&whole).len());
+    for (streamed, whole) in streamed.iter().zip(tokens(&whole)) {
+        let difference = streamed["logprob"].as_f64().unwrap() - whole["logprob"].as_f64().unwrap();
+        // To the bit with AVX2; elsewhere the second prompt, which takes over some of the first, may add otherwise.
+        assert!(streamed["token"] == whole["token"] && difference.abs() < 1e-4, "{streamed} is not {whole}");
+    }
     assert!(streamed.iter().all(|token| token["top_logprobs"].as_array().unwrap().len() == 2));
     let steering = events.iter().find_map(|event| event.get("steering")).unwrap();
-    assert_eq!(*steering, whole["steering"]);
+    assert!((steering["dose"].as_f64().unwrap() - whole["steering"]["dose"].as_f64().unwrap()).abs() < 1e-6);
     assert_eq!(steering["applied"][0], json!({"vector": "v", "magnitude": 2.0, "layers": [1]}));
     // A text that ends where a stop would begin is cut before it.
     let middle = content(&whole).char_indices().nth(content(&whole).chars().count() / 2).unwrap().0;
@@ -236,7 +236,9 @@ fn vectors_come_and_go_while_requests_run() {
     assert_eq!(answer("v:3 - other:3"), answer(""));
     let (_, models) = server.get("/v1/models");
     let models: Value = serde_json::from_str(&models).unwrap();
-    assert_eq!(models["data"][2]["id"], json!(format!("{FIXTURE}::other")));
+    // Of the model's path its last part alone.
+    assert_eq!(models["data"][2]["id"], "llama::other");
+    assert_eq!(server.get("/v1/models/llama::other").0, 200);
     assert_eq!(server.send("DELETE", "/v1/steering/vectors/other", "", b"").0, 200);
     assert_eq!(server.send("DELETE", "/v1/steering/vectors/other", "", b"").0, 404);
     let (status, refused) = server.post("/v1/chat/completions", &chat(json!({"steering": "other"})));
@@ -268,6 +270,19 @@ fn what_is_wrong_is_refused_in_openais_form() {
     refused(chat(json!({"logit_bias": {"abc": 1}})), "expected token ids");
     let long = "hello ".repeat(5000);
     refused(json!({"messages": [{"role": "user", "content": long}]}), "shorten it");
+    for (status, name, size) in [(400, "big", 3 << 20), (400, "%FF", 1)] {
+        let path = format!("/v1/steering/vectors?name={name}");
+        let (found, answer) = server.send("POST", &path, "application/octet-stream", &vec![b'x'; size]);
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"));
+        assert!(found == status && answer["error"]["message"].is_string(), "{path}: {found} {answer}");
+    }
+    let mut too_large = TcpStream::connect(&server.address).unwrap();
+    let head = "POST /v1/score HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret\r\nContent-Length: 40000000\r\n\r\n";
+    too_large.write_all(head.as_bytes()).unwrap();
+    let mut piece = [0; 1024];
+    let read = too_large.read(&mut piece).unwrap();
+    let answer = String::from_utf8_lossy(&piece[..read]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("\"error\""), "{answer}");
     assert_eq!(server.send("POST", "/v1/chat/completions", "text/plain", b"{}").0, 415);
     assert_eq!(server.send("GET", "/v1/chat/completions", "", b"").0, 405);
     assert_eq!(server.get("/nowhere").0, 404);
@@ -281,26 +296,39 @@ fn what_is_wrong_is_refused_in_openais_form() {
 
 #[test]
 fn a_client_that_leaves_frees_its_place_and_a_full_server_says_so() {
-    let server = Server::start(&["--queue", "0", "--slots", "1"], None);
-    let open = || {
-        let mut stream = TcpStream::connect(&server.address).unwrap();
-        let body =
-            chat(json!({"stream": true, "max_tokens": 100_000, "logit_bias": {"2": -100, "0": -100, "1": -100}})).to_string();
+    let server = Server::start(&["--queue", "1", "--slots", "1"], None);
+    let send = |stream: bool| {
+        let mut connection = TcpStream::connect(&server.address).unwrap();
+        // A text that does not end by itself soon.
+        let no_end: Value = Value::Object((0..3).map(|id| (id.to_string(), json!(-100))).collect());
+        let body = chat(json!({"stream": stream, "max_tokens": 100_000, "logit_bias": no_end})).to_string();
         let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-        write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        let mut piece = [0; 512];
-        let read = stream.read(&mut piece).unwrap();
-        (stream, String::from_utf8_lossy(&piece[..read]).into_owned())
+        write!(connection, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        connection
     };
-    let (first, begun) = open();
-    assert!(begun.starts_with("HTTP/1.1 200"), "{begun}");
+    let answer = |connection: &mut TcpStream| {
+        let mut piece = [0; 512];
+        let read = connection.read(&mut piece).unwrap();
+        String::from_utf8_lossy(&piece[..read]).into_owned()
+    };
+    let mut first = send(true);
+    assert!(answer(&mut first).starts_with("HTTP/1.1 200"));
     drop(first);
     server.idle();
-    let (_, again) = open();
-    assert!(again.starts_with("HTTP/1.1 200"), "{again}");
+    // A client that waits for a whole answer is found to have gone as well.
+    let second = send(false);
+    std::thread::sleep(Duration::from_millis(20));
+    drop(second);
     server.idle();
     let (_, metrics) = server.get("/metrics");
     assert!(metrics.contains("bipo_cancelled_texts_total") && metrics.contains("bipo_generated_tokens_total"), "{metrics}");
+    // More at once than may run and wait.
+    let many: Vec<TcpStream> = (0..12).map(|_| send(true)).collect();
+    let answers: Vec<String> = many.into_iter().map(|mut connection| answer(&mut connection)).collect();
+    let refused = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 429"));
+    assert!(refused.clone().count() > 0 && answers.iter().any(|answer| answer.starts_with("HTTP/1.1 200")), "{answers:?}");
+    assert!(refused.clone().all(|answer| answer.to_lowercase().contains("retry-after: 1")), "{answers:?}");
+    server.idle();
 }
 
 #[test]
@@ -308,8 +336,11 @@ fn the_page_and_its_files_are_there_and_nothing_else() {
     let server = Server::start(&[], None);
     let (status, page) = server.get("/");
     assert_eq!(status, 200);
-    for part in page.split('"').filter(|part| part.starts_with("/playground/") || part.starts_with("playground/")) {
-        assert_eq!(server.get(&format!("/{}", part.trim_start_matches('/'))).0, 200, "{part}");
+    assert!(page.contains("/playground/app.js"));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/serve/playground");
+    for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
+        let expected = if file == "index.html" { 404 } else { 200 };
+        assert_eq!(server.get(&format!("/playground/{file}")).0, expected, "{file}");
     }
     assert_eq!(server.get("/playground/none.js").0, 404);
     let other_name = |host: &str| {

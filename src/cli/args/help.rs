@@ -72,4 +72,8 @@ Each request may have one more field, steering: a number is the magnitude of the
 
 Memory: keys and values of all texts under way are held at once. A text that finds no room waits for its turn.
 
-curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' -d '{\"messages\": [{\"role\": \"user\", \"content\": \"How was your day?\"}], \"temperature\": 0, \"steering\": 2}'";
+curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' -d '{\"messages\": [{\"role\": \"user\", \"content\": \"How was your day?\"}], \"temperature\": 0, \"steering\": 2}'
+
+Examples:
+  bipo serve --vector cheerful=out/steering_vector.safetensors
+  bipo serve --model mistral --vector formal=formal.safetensors --port 9000 --api-key secret";

@@ -1,7 +1,6 @@
 //! Flags of `serve`.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use bipo::machine::bytes::Bytes;
 use clap::Args;
@@ -49,7 +48,4 @@ pub struct ServeArgs {
     /// Take prompts with their answers of at most this many tokens [default: the model's context, 4096 at most].
     #[arg(long, value_name = "N")]
     pub context: Option<usize>,
-    /// Write where the server listens to this file, as one line, once it does.
-    #[arg(long, value_name = "FILE")]
-    pub address_file: Option<PathBuf>,
 }

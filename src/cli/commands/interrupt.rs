@@ -15,13 +15,18 @@ pub struct Interrupt(Arc<AtomicBool>);
 impl Interrupt {
     /// Listens from now on: before, Ctrl-C ends the process. Called once a process.
     pub fn listen(log: Log) -> anyhow::Result<Self> {
+        Self::listen_and_say(log, "ends at the next step and keeps what is done")
+    }
+
+    /// As [`Interrupt::listen`], and says what the first Ctrl-C does.
+    pub fn listen_and_say(log: Log, what: &'static str) -> anyhow::Result<Self> {
         let raised = Arc::new(AtomicBool::new(false));
         let flag = raised.clone();
         ctrlc::set_handler(move || {
             if flag.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
-            log.info("interrupted: ends at the next step and keeps what is done; press Ctrl-C again to end at once");
+            log.info(format!("interrupted: {what}; press Ctrl-C again to end at once"));
         })?;
         Ok(Self(raised))
     }

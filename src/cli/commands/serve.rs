@@ -2,11 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use bipo::generate::EngineLimits;
 use bipo::machine::bytes::{Bytes, available_memory};
-use bipo::machine::files::{read_text, write_atomic};
+use bipo::machine::files::read_text;
 use bipo::serve::{Hooks, NamedVector, ServeOptions, Served, serve};
 use bipo::session::{Demand, Session};
 use bipo::text::tokens::ResponsePrefix;
@@ -28,9 +27,6 @@ const ANSWER: usize = 1024;
 /// The least that a context may be.
 const SHORTEST_CONTEXT: usize = 16;
 
-/// For the server's lines, which come from its threads.
-static LOG: OnceLock<Log> = OnceLock::new();
-
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     let api_key = args.api_key.clone().filter(|key| !key.is_empty());
@@ -50,10 +46,10 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let (limits, context) = limits(args, &opened)?;
     let demand = Demand::generation(limits.streams, limits.tokens.div_ceil(limits.streams), 0);
     let (model, _) = session::load(&opened, &demand, log)?;
-    let interrupt = Interrupt::listen(log)?;
+    let interrupt = Interrupt::listen_and_say(log, "ends when the texts under way are complete, after a minute at most")?;
     let options = ServeOptions {
         address: SocketAddr::new(args.host, args.port),
-        model_name: args.model.model.clone(),
+        model_name: model_name(&args.model.model),
         api_key,
         cors: args.cors.clone(),
         limits,
@@ -61,7 +57,6 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         context,
         default_tokens: ANSWER,
     };
-    let _ = LOG.set(log);
     let names: Vec<&str> = vectors.iter().map(|named| named.name.as_str()).collect();
     let names = if names.is_empty() { "no vector".to_owned() } else { format!("vectors {}", names.join(", ")) };
     let listens = |address: SocketAddr| {
@@ -70,20 +65,18 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
              http://{address}/v1 with any OpenAI client; Ctrl-C ends",
             limits.streams, limits.tokens
         ));
-        if let Some(path) = &args.address_file
-            && let Err(error) = write_atomic(path, format!("{address}\n").as_bytes())
-        {
-            log.warn(error.to_string());
-        }
     };
-    let hooks = Hooks { stops: &|| interrupt.is_raised(), listens: &listens, log: say };
+    let hooks = Hooks { stops: &|| interrupt.is_raised(), listens: &listens, log: &|line| log.warn(line) };
     let bos = opened.tokens.bos;
     Ok(serve(Served { model, encoder: opened.encoder, bos }, vectors, &options, &hooks)?)
 }
 
-fn say(line: &str) {
-    if let Some(log) = LOG.get() {
-        log.warn(line);
+/// As clients name the model: as the user does, but of a path its last part alone, for answers hold no path of the machine.
+fn model_name(model: &str) -> String {
+    let path = Path::new(model);
+    match path.file_stem().filter(|_| path.exists()) {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => model.to_owned(),
     }
 }
 

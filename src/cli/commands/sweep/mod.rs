@@ -48,12 +48,7 @@ pub struct Sweep<'a> {
 impl Sweep<'_> {
     /// All magnitudes of a prompt.
     pub fn generate(&self, prompt: &str) -> Result<Texts> {
-        let mut found = Vec::new();
-        self.each(&[prompt.to_owned()], &mut |texts| {
-            found.push(texts);
-            Ok(())
-        })?;
-        found.pop().ok_or_else(|| Error::Argument("no prompt".into()))
+        self.one(prompt, &mut |_| Ok(()))
     }
 
     /// All magnitudes of each prompt, of several prompts at once; told in the order of the prompts.
@@ -72,13 +67,18 @@ impl Sweep<'_> {
         let show = |text: &str| terminal::result(text).map_err(|source| Error::write("standard output", source));
         show(&format!("{}\n", console::style(prompt).bold()))?;
         let mut stream = self.encoder.stream(true);
+        let texts = self.one(prompt, &mut |token| stream.push(token)?.map_or(Ok(()), |text| show(&text)));
+        show("\n\n")?;
+        texts
+    }
+
+    fn one(&self, prompt: &str, on_token: &mut dyn FnMut(u32) -> Result<()>) -> Result<Texts> {
         let mut each = |_, token| {
             self.interrupt.check()?;
-            stream.push(token)?.map_or(Ok(()), |text| show(&text))
+            on_token(token)
         };
-        let generations = generate(self.model, &self.encode(prompt)?, self.vectors, self.magnitudes, self.options, &mut each);
-        show("\n\n")?;
-        self.texts(prompt, generations?)
+        let encoded = self.encode(prompt)?;
+        self.texts(prompt, generate(self.model, &encoded, self.vectors, self.magnitudes, self.options, &mut each)?)
     }
 
     fn encode(&self, prompt: &str) -> Result<EncodedPrompt> {

@@ -3,7 +3,6 @@
 
 use pulp::Simd;
 
-use super::FewRows;
 use crate::ops::cpu::encoding::Encoding;
 
 /// Elements decoded at a time, a multiple of every block and vector: two such pieces, and those of the left rows, stay in
@@ -27,9 +26,10 @@ pub struct EncodedProducts<'a, F> {
     pub out: &'a mut [f32],
 }
 
-impl<'w, F: Fn(usize) -> &'w [u8]> FewRows for EncodedProducts<'_, F> {
+impl<'w, F: Fn(usize) -> &'w [u8]> EncodedProducts<'_, F> {
+    /// Computes them.
     #[inline(always)]
-    fn run<S: Simd, const M: usize>(self, simd: S) {
+    pub fn run<S: Simd, const M: usize>(self, simd: S) {
         let Self { encoding, x, weight_row, out } = self;
         assert!(x.len().is_multiple_of(M) && out.len().is_multiple_of(M));
         let k = x.len() / M;

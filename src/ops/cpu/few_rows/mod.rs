@@ -1,24 +1,19 @@
-//! Products of a few rows with every row of a weight, bound by reading the weight: each of its rows is read once. The order
-//! of additions of one result does not depend on how many rows there are, so that a row's results have the same bits alone
-//! and in a batch. The body is compiled for each number of rows; the weight is encoded, f32 ones are in
-//! `product`.
+//! Products of a few rows with every row of an encoded weight, bound by reading the weight: each of its rows is read once. The
+//! order of additions of one result does not depend on how many rows there are, so that a row's results have the same bits
+//! alone and in a batch. The body is compiled for each number of rows. The same with an f32 weight is in `product`.
 
 pub mod encoded;
 
+use encoded::EncodedProducts;
 use pulp::{Arch, Simd, WithSimd};
 
 /// The most rows that one pass over the weight serves.
 pub const MAX_ROWS: usize = 12;
 
 /// A product whose number of left rows `M` is known when it is compiled.
-pub trait FewRows {
-    /// Computes the product. The implementation must be `#[inline(always)]`.
-    fn run<S: Simd, const M: usize>(self, simd: S);
-}
+struct OfRows<'a, const M: usize, F>(EncodedProducts<'a, F>);
 
-struct OfRows<const M: usize, P>(P);
-
-impl<const M: usize, P: FewRows> WithSimd for OfRows<M, P> {
+impl<'w, const M: usize, F: Fn(usize) -> &'w [u8]> WithSimd for OfRows<'_, M, F> {
     type Output = ();
 
     #[inline(always)]
@@ -30,7 +25,7 @@ impl<const M: usize, P: FewRows> WithSimd for OfRows<M, P> {
 /// Computes a product of `rows` left rows with the widest vector instructions of the machine.
 ///
 /// Panics when `rows` is 0 or more than [`MAX_ROWS`].
-pub fn multiply(rows: usize, product: impl FewRows) {
+pub fn multiply<'w>(rows: usize, product: EncodedProducts<impl Fn(usize) -> &'w [u8]>) {
     let arch = Arch::new();
     match rows {
         1 => arch.dispatch(OfRows::<1, _>(product)),

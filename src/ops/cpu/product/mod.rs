@@ -102,6 +102,13 @@ pub fn product_by_rows(onto: Option<&[f32]>, x: &[f32], w: &[f32], k: usize) -> 
     data
 }
 
+/// Whether a row of a packed product has the same bits for any number of rows: not with gemm's kernels.
+#[cfg(test)]
+pub fn rows_are_independent() -> bool {
+    let one = Matrix::new(&[0.0], 1, 1, 1);
+    !matches!(ProductKernel::choose(one, one), ProductKernel::Gemm)
+}
+
 /// All threads of the pool, for a product that nothing else runs beside.
 pub fn all_threads() -> Parallelism {
     Parallelism::Rayon(rayon::current_num_threads())
