@@ -132,15 +132,14 @@ impl Prefix {
     }
 }
 
-/// The length of the next run of `left` rows where at most `most` are wanted: neither it nor the rest is too short to add in
-/// the order of a whole prompt.
+/// The length of the next run of `left` rows where about `most` are wanted: neither it nor the rest is too short to add in the
+/// order of a whole prompt.
 pub(super) fn piece(left: usize, most: usize) -> usize {
     let most = most.max(FEWEST_ROWS_TOGETHER);
-    match left.checked_sub(most) {
-        None | Some(0) => left,
-        Some(rest) if rest >= FEWEST_ROWS_TOGETHER => most,
-        // What follows would be too short by itself.
-        Some(_) if left >= 2 * FEWEST_ROWS_TOGETHER => left - FEWEST_ROWS_TOGETHER,
-        Some(_) => left,
-    }
+    // A rest that is too short goes along.
+    if left < most + FEWEST_ROWS_TOGETHER { left } else { most }
 }
+
+#[cfg(test)]
+#[path = "prefix_tests.rs"]
+mod tests;
