@@ -16,29 +16,23 @@ const ENDS = {
   stopped: "stopped",
 };
 
+const counted = (tokens) => `${tokens} token${tokens === 1 ? "" : "s"}`;
+
 export class Answer {
   constructor(magnitude) {
     this.text = "";
     this.magnitude = magnitude;
-    // aria-busy holds a screen reader back until the text is whole.
-    this.body = h("div.text", { "aria-live": "polite", dir: "auto" });
+    this.body = h("div.text", { dir: "auto" });
     this.note = h("p.note");
   }
 
   /** Empties the answer for a new one. */
   start(magnitude, vector) {
     Object.assign(this, { text: "", magnitude, vector, end: null, tokens: 0, dose: NaN, busy: true });
-    this.body.setAttribute("aria-busy", "true");
-  }
-
-  /** What is said of an answer that did not get its last event. */
-  stop(reason = "stopped") {
-    if (this.busy) this.finish({ finish_reason: reason });
   }
 
   finish({ finish_reason, dose, tokens }) {
     Object.assign(this, { end: finish_reason, dose, tokens: tokens ?? this.tokens, busy: false });
-    this.body.removeAttribute("aria-busy");
   }
 
   /** Draws the text, its marks beside `base`'s text, and the note. */
@@ -54,7 +48,7 @@ export class Answer {
     this.body.replaceChildren(...marked(all, differs));
     if (this.busy) this.body.append(h("span.caret", { "aria-hidden": "true" }));
     const parts = [
-      this.tokens && `${this.tokens} tokens`,
+      this.tokens && counted(this.tokens),
       ENDS[this.end] ?? this.end,
       Number.isFinite(this.dose) && this.magnitude !== 0 && doseText(this.dose),
       !this.busy && differs.length && `${percent(differs.filter(Boolean).length / differs.length)} of words differ from 0`,
@@ -82,15 +76,17 @@ function marked(all, differs) {
   return nodes;
 }
 
-/** Streams the answers to a conversation, each at its magnitude, and draws them as they come. */
+/** Streams the answers to a conversation, each at its magnitude, and draws those that changed, or whose base did, as they come. */
 export async function answerAll(body, answers, magnitudes, signal) {
   const base = answers[magnitudes.indexOf(0)];
+  const changed = new Set(answers);
   answers.forEach((answer, i) => answer.start(magnitudes[i], body.vector));
   let timer = 0;
   let cost_ms = 0;
   const draw = () => {
     const begun = performance.now();
-    answers.forEach((answer) => answer.draw(base));
+    for (const answer of changed.has(base) ? answers : changed) answer.draw(base);
+    changed.clear();
     cost_ms = performance.now() - begun;
     timer = 0;
   };
@@ -99,6 +95,7 @@ export async function answerAll(body, answers, magnitudes, signal) {
     for await (const event of sweep({ ...body, magnitudes }, signal)) {
       const answer = answers[event.index];
       if (!answer) continue;
+      changed.add(answer);
       if (event.delta) answer.text += event.delta;
       if (event.finish_reason) {
         answer.finish(event);
@@ -111,7 +108,10 @@ export async function answerAll(body, answers, magnitudes, signal) {
     if (error.name !== "AbortError") throw error;
   } finally {
     clearTimeout(timer);
-    answers.forEach((answer) => answer.stop());
+    for (const answer of answers.filter(({ busy }) => busy)) {
+      answer.finish({ finish_reason: "stopped" });
+      changed.add(answer);
+    }
     draw();
     emit("dose");
   }
@@ -120,5 +120,5 @@ export async function answerAll(body, answers, magnitudes, signal) {
 /** One sentence for a screen reader when all is done. */
 export const spoken = (answers) =>
   answers
-    .map(({ magnitude, tokens, end }) => `${signed(magnitude)}: ${tokens ? `${tokens} tokens, ` : ""}${ENDS[end] ?? end}`)
+    .map(({ magnitude, tokens, end }) => `${signed(magnitude)}: ${tokens ? `${counted(tokens)}, ` : ""}${ENDS[end] ?? end}`)
     .join("; ");

@@ -19,9 +19,7 @@ async function request(path, options = {}) {
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => ({}));
-  const wait = response.headers.get("Retry-After");
-  const advice = response.status === 429 ? ` Try again in ${wait ?? "a few"} s.` : "";
-  throw new Refused(response.status, sentence(body.error?.message ?? `The server answered ${response.status}`) + advice);
+  throw new Refused(response.status, sentence(body.error?.message ?? `The server answered ${response.status}`));
 }
 
 /** The server's messages are lower case and without a full stop. */
@@ -54,14 +52,7 @@ export const addVector = async (name, bytes) => {
 export const removeVector = (name) => request(`/v1/steering/vectors/${encodeURIComponent(name)}`, { method: "DELETE" });
 
 /** What `bipo eval --json` wrote for a vector; null if the server has none. */
-export async function curve(vector) {
-  try {
-    return await get(`/v1/steering/curve?vector=${encodeURIComponent(vector)}`);
-  } catch (error) {
-    if (error.status === 404) return null;
-    throw error;
-  }
-}
+export const curve = (vector) => get(`/v1/steering/curve?vector=${encodeURIComponent(vector)}`);
 
 /** Events of a sweep, as they come. */
 export async function* sweep(body, signal) {
@@ -72,16 +63,19 @@ export async function* sweep(body, signal) {
   }
 }
 
-/** The JSON of each `data:` line of a stream, up to `[DONE]`. */
+/** The JSON of each `data:` line of a stream, up to `[DONE]`: a stream that ends before it broke off. */
 async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const brokeOff = () => new Refused(0, "The stream broke off. Run it again.");
   let rest = "";
   try {
     for (;;) {
       const { value, done } = await reader.read().catch((error) => {
-        throw error.name === "AbortError" ? error : new Refused(0, "The stream broke off. Run it again.");
+        if (error.name === "AbortError") throw error;
+        dispatchEvent(new Event("server-gone"));
+        throw brokeOff();
       });
-      if (done) return;
+      if (done) throw brokeOff();
       const lines = (rest + value).split(/\r?\n/);
       rest = lines.pop();
       for (const line of lines) {

@@ -7,7 +7,7 @@ import * as monitor from "./monitor.js";
 import * as vectors from "./vectors.js";
 import { health } from "./api.js";
 import { $, rove } from "./dom.js";
-import { emit, load, save, state } from "./state.js";
+import { emit, load, on, save, state } from "./state.js";
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 const CHECK_MS = 10_000;
@@ -38,7 +38,10 @@ async function check() {
     $("load").textContent = streams.running ? `${streams.running} of ${streams.slots} slots busy${waiting}` : "ready";
     $("version").textContent = `bipo ${version}`;
     document.title = `${model} · bipo playground`;
-    if (gone) await vectors.refresh();
+    if (gone) {
+      await vectors.refresh();
+      emit("back");
+    }
     gone = false;
     $("gone").hidden = true;
   } catch (error) {
@@ -66,8 +69,12 @@ addEventListener("hashchange", () => {
   load();
   compare.readState();
   monitor.readState();
-  vectors.choose(state.vector);
+  vectors.refresh();
   show(state.view);
+});
+on("point", () => {
+  show("compare");
+  compare.compareAt(state.point);
 });
 
 load();

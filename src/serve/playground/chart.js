@@ -28,17 +28,17 @@ export function draw(place, { panels, xs, limits, selected, describe, onPoint, o
     "aria-label": "Curves over magnitude",
   });
   const [right, bottom] = [width - RIGHT, height - GAP - 10];
-  picture.append(hatch(), ...damage(x, limits, right, bottom));
+  picture.append(hatch(), damage(x, limits, right, bottom));
   panels.forEach((panel, i) => picture.append(...drawPanel(panel, TOP + i * (HEIGHT + GAP), x, right)));
   const room = Math.max(1, Math.ceil(xs.length / ((right - LEFT) / 44)));
   for (const value of xs.filter((_, i) => (i - xs.indexOf(0)) % room === 0)) {
     picture.append(svg("text", { x: x(value), y: bottom + 18, class: "tick middle" }, signed(value)));
   }
-  picture.append(svg("text", { x: right, y: height - 2, class: "tick end" }, "magnitude"));
+  picture.append(svg("text", { x: right, y: height - 5, class: "tick end" }, "magnitude"));
   const strips = xs.map((value, i) => {
     const from = i ? (x(xs[i - 1]) + x(value)) / 2 : LEFT;
     const to = i + 1 < xs.length ? (x(value) + x(xs[i + 1])) / 2 : right;
-    const strip = svg("rect", {
+    const attributes = {
       x: from,
       y: 14,
       width: to - from,
@@ -47,7 +47,6 @@ export function draw(place, { panels, xs, limits, selected, describe, onPoint, o
       role: "button",
       "aria-label": describe(value),
       class: value === selected ? "strip selected" : "strip",
-      "aria-pressed": value === selected,
       tabindex: value === (selected ?? 0) ? 0 : -1,
       pointerenter: () => onPoint(value),
       focus: () => onPoint(value),
@@ -57,8 +56,8 @@ export function draw(place, { panels, xs, limits, selected, describe, onPoint, o
         else if (!rove(picture, strips, event.key)) return;
         event.preventDefault();
       },
-    });
-    return strip;
+    };
+    return svg("rect", attributes, svg("title", {}, "Compare here"));
   });
   if (!strips.some((strip) => strip.getAttribute("tabindex") === "0")) strips[0].setAttribute("tabindex", 0);
   picture.append(...strips);
@@ -74,18 +73,14 @@ function hatch() {
 function damage(x, { negative, positive }, right, bottom) {
   const field = (from, to, anchor) => {
     const [low, high] = [from, to].map((edge) => Math.max(LEFT, Math.min(right, edge)));
-    if (high - low < 1) return [];
-    const label =
-      high - low > 50 &&
-      svg("text", { x: anchor === "end" ? high - 4 : low + 4, y: 10, class: `damage-label ${anchor}` }, "damage");
-    return [svg("rect", { x: low, y: 14, width: high - low, height: bottom - 14, fill: "url(#hatch)" }), label].filter(
-      Boolean,
-    );
+    const width = high - low;
+    const label = { x: anchor === "end" ? high - 4 : low + 4, y: 10, class: `damage-label ${anchor}` };
+    return [
+      width > 1 && svg("rect", { x: low, y: 14, width, height: bottom - 14, fill: "url(#hatch)" }),
+      width > 50 && svg("text", label, "damage"),
+    ];
   };
-  return [
-    ...(negative > -Infinity ? field(LEFT, x(negative), "start") : []),
-    ...(positive < Infinity ? field(x(positive), right, "end") : []),
-  ];
+  return svg("g", {}, field(LEFT, x(negative), "start"), field(x(positive), right, "end"));
 }
 
 function drawPanel({ label, log, unit, series }, top, x, right) {

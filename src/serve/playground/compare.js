@@ -3,7 +3,7 @@
 import { Answer, answerAll, spoken } from "./answer.js";
 import { $, colour, complain, h, signed } from "./dom.js";
 import { Slider, reach } from "./slider.js";
-import { chosenVector, emit, messages, on, sampling, save, state } from "./state.js";
+import { DEFAULTS, chosenVector, messages, on, sampling, save, setting, state } from "./state.js";
 
 const MOST = 5;
 const STARTERS = ["How was your day?", "Give me a plan for a rainy Sunday.", "My train is late. What should I do?"];
@@ -19,10 +19,11 @@ let running = null;
 
 export function start() {
   readState();
-  $("ask").addEventListener("submit", (event) => (event.preventDefault(), ask()));
-  $("stop").addEventListener("click", () => running?.abort());
+  $("ask").addEventListener("submit", (event) => (event.preventDefault(), running ? running.abort() : ask()));
+  // The second half of a double click would stop what the first one started, or erase it.
+  $("run").addEventListener("click", (event) => event.detail > 1 && event.preventDefault());
+  $("clear").addEventListener("click", (event) => event.detail > 1 || clear());
   $("add").addEventListener("click", add);
-  $("clear").addEventListener("click", clear);
   $("question").addEventListener("input", () => {
     state.question = $("question").value || asked;
     save();
@@ -34,8 +35,7 @@ export function start() {
     if (!running) ask();
   });
   addEventListener("keydown", (event) => event.key === "Escape" && running?.abort());
-  for (const name of ["temperature", "top_p", "max_tokens", "seed", "system"])
-    $(name).addEventListener("change", readSettings);
+  for (const name of Object.keys(DEFAULTS)) $(name).addEventListener("change", readSettings);
   for (const text of STARTERS) $("starters").append(h("button.small", { type: "button", click: () => ask(text) }, text));
   for (const name of ["vector", "vectors", "curve", "dose"]) on(name, () => (drawSliders(), drawButtons()));
 }
@@ -43,7 +43,7 @@ export function start() {
 /** Shows what the state says, as after a link was followed. */
 export function readState() {
   running?.abort();
-  [asked, picked] = ["", null];
+  [asked, picked, running] = ["", null, null];
   columns = state.magnitudes.map(column);
   for (const [name, value] of Object.entries(state.settings)) $(name).value = value;
   $("question").value = state.question;
@@ -54,12 +54,12 @@ function column(magnitude) {
   const one = { magnitude, answer: new Answer(magnitude) };
   const pinned = magnitude === 0;
   if (!pinned) {
+    // 0 has its column already: a slider that is left there goes on to the other side.
     const settle = (value) => {
-      // 0 has its column already.
-      one.magnitude = one.slider.value = value || Number(one.slider.range.step);
+      one.magnitude = one.slider.value = value || -Math.sign(one.magnitude) * one.slider.range.step;
       sort();
     };
-    one.slider = new Slider(magnitude, "Magnitude", (value) => (one.magnitude = value), settle);
+    one.slider = new Slider(magnitude, "Magnitude", (value) => value && (one.magnitude = value), settle);
   }
   one.pick = h("button.small.pick", { type: "button", click: () => pick(one) }, "Continue from this");
   one.stale = h("p.stale", { hidden: true });
@@ -96,9 +96,10 @@ function sort() {
 function add() {
   const set = columns.map(({ magnitude }) => magnitude);
   const free = [1, -1, 2, -2, 3, -3, 4].find((magnitude) => !set.includes(magnitude)) ?? Math.max(...set) + 1;
-  columns.push(column(free));
+  const added = column(free);
+  columns.push(added);
   sort();
-  columns.find(({ magnitude }) => magnitude === free).slider.range.focus();
+  added.slider.range.focus();
 }
 
 function drop(one) {
@@ -116,7 +117,6 @@ function pick(one) {
 }
 
 function clear() {
-  running?.abort();
   state.history = [];
   state.question = "";
   readState();
@@ -124,19 +124,20 @@ function clear() {
   $("question").focus();
 }
 
+/** Answers the last question at 0 and at a magnitude, which was chosen in the curve. What is being typed stays. */
+export function compareAt(magnitude) {
+  const typed = $("question").value;
+  const [question, draft] = asked ? [asked, typed] : [typed.trim() || STARTERS[0], ""];
+  // 0 is among the magnitudes already.
+  if (magnitude) state.magnitudes = [0, magnitude].sort((a, b) => a - b);
+  readState();
+  ask(question);
+  if (asked) $("question").value = draft;
+  $("run").focus({ preventScroll: true });
+}
+
 function readSettings() {
-  const number = (name, low, high, usual) => {
-    const value = $(name).value.trim() === "" ? NaN : Number($(name).value);
-    return Number.isFinite(value) ? Math.min(high, Math.max(low, value)) : usual;
-  };
-  Object.assign(state.settings, {
-    temperature: number("temperature", 0, 2, 0),
-    top_p: number("top_p", 0.01, 1, 1),
-    max_tokens: Math.round(number("max_tokens", 1, 4096, 128)),
-    seed: Math.round(number("seed", 0, Number.MAX_SAFE_INTEGER, 0)),
-    system: $("system").value.trim(),
-  });
-  for (const [name, value] of Object.entries(state.settings)) $(name).value = value;
+  for (const name of Object.keys(DEFAULTS)) $(name).value = state.settings[name] = setting(name, $(name).value);
   save();
   drawButtons();
 }
@@ -152,20 +153,18 @@ async function ask(text = $("question").value.trim()) {
   state.question = asked;
   $("question").value = "";
   save();
-  running = new AbortController();
+  const own = (running = new AbortController());
   draw();
   $("turn").scrollIntoView({ block: "nearest" });
   const [answers, magnitudes] = [columns.map(({ answer }) => answer), columns.map(({ magnitude }) => magnitude)];
   $("compare-status").textContent = `Answering at ${magnitudes.length} magnitudes`;
-  try {
-    const body = { messages: messages(asked), vector: state.vector, ...sampling() };
-    await answerAll(body, answers, magnitudes, running.signal);
-    $("compare-status").textContent = `Done. ${spoken(answers)}`;
-  } catch (error) {
-    complain($("compare-error"), error);
-    $("compare-status").textContent = "";
-  }
+  const body = { messages: messages(asked), vector: state.vector, ...sampling() };
+  const error = await answerAll(body, answers, magnitudes, own.signal).then(() => null, (error) => error);
+  // What was erased or is asked anew has columns of its own by now.
+  if (running !== own) return;
   running = null;
+  complain($("compare-error"), error);
+  $("compare-status").textContent = error ? "" : `Done. ${spoken(answers)}`;
   draw();
 }
 
@@ -173,12 +172,8 @@ async function ask(text = $("question").value.trim()) {
 function goOn() {
   const from = picked ?? columns.find(({ magnitude }) => magnitude === 0);
   if (!asked || !from.answer.text) return;
-  const { text, magnitude } = from.answer;
-  const others = columns.filter((other) => other !== from && other.answer.text);
-  const rest = others.map(({ answer }) => ({ answer: answer.text, magnitude: answer.magnitude }));
-  state.history.push({ asked, answer: text, magnitude, rest });
+  state.history.push({ asked, answer: from.answer.text, magnitude: from.answer.magnitude });
   picked = null;
-  for (const { answer } of columns) Object.assign(answer, { text: "", end: null, tokens: 0, dose: NaN });
 }
 
 function draw() {
@@ -193,15 +188,11 @@ function draw() {
   drawButtons();
 }
 
-/** A turn that is over: what was asked, the answer it went on from, and the others folded away. */
-function turn({ asked, answer, magnitude, rest = [] }) {
-  const said = ({ answer, magnitude }) => {
-    const element = h("div.said", {}, h("strong.magnitude", {}, signed(magnitude)), h("div.text", { dir: "auto" }, answer));
-    colour(element, magnitude, reach());
-    return element;
-  };
-  const others = rest.length > 0 && h("details", {}, h("summary", {}, "The other answers"), rest.map(said));
-  return h("article.turn", {}, h("p.asked", { dir: "auto" }, asked), said({ answer, magnitude }), others);
+/** A turn that is over: what was asked, and the answer it went on from. */
+function turn({ asked, answer, magnitude }) {
+  const said = h("div.said", {}, h("strong.magnitude", {}, signed(magnitude)), h("div.text", { dir: "auto" }, answer));
+  colour(said, magnitude, reach());
+  return h("article.turn", {}, h("p.asked", { dir: "auto" }, asked), said);
 }
 
 function drawSliders() {
@@ -215,11 +206,10 @@ function drawSliders() {
 
 function drawButtons() {
   const typed = $("question").value.trim();
-  $("run").hidden = !!running;
-  $("stop").hidden = !running;
-  $("run").textContent = !typed && asked ? "Run again" : "Ask";
+  $("run").textContent = running ? "Stop" : !typed && asked ? "Run again" : "Ask";
   $("add").hidden = columns.length >= MOST;
   $("add").disabled = !!running;
+  $("clear").disabled = !!running;
   $("clear").hidden = !asked && !state.history.length;
   const from = picked ?? columns.find(({ magnitude }) => magnitude === 0);
   $("question").placeholder = asked

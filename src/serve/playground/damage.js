@@ -1,7 +1,6 @@
-// Where a vector begins to damage the model's texts: what `bipo calibrate` found, else what the curve says, else where the dose
-// passes a half.
+// Where a vector begins to damage the model's texts: what the curve says, else where the dose passes a half.
 
-import { chosenVector, state } from "./state.js";
+import { state } from "./state.js";
 import { fixed } from "./dom.js";
 
 const MOST_DOSE = 0.5;
@@ -11,12 +10,6 @@ const MOST_PERPLEXITY = 1.25;
 /** The lowest and highest magnitude without damage, whether that was measured, and how it is known; ends are infinite where nothing
  * is known. */
 export function limits() {
-  const calibration = chosenVector()?.calibration;
-  if (calibration) {
-    const { budget, negative, positive } = calibration;
-    const why = `calibrated for ${budget}`;
-    return { negative: negative ?? -Infinity, positive: positive ?? Infinity, measured: true, why };
-  }
   const measured = fromCurve();
   if (measured) return measured;
   const unit = doseOf(1);

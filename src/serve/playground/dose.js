@@ -1,12 +1,11 @@
-// The view Dose and response: what a vector does and what it damages, over magnitude, from what `bipo eval --json` wrote; and the
-// texts at a magnitude.
+// The view Dose and response: what a vector does and what it damages, over magnitude, from what `bipo eval --json` wrote. A click
+// at a magnitude shows its texts in the view Compare.
 
 import { curve } from "./api.js";
-import { Answer, answerAll } from "./answer.js";
 import { draw } from "./chart.js";
 import { limits, subjectRows } from "./damage.js";
-import { $, colour, complain, copyButton, fixed, h, signed } from "./dom.js";
-import { chosenVector, emit, messages, on, sampling, save, state } from "./state.js";
+import { $, complain, copyButton, fixed, h, signed } from "./dom.js";
+import { emit, on, state } from "./state.js";
 
 const TITLES = {
   margin: "margin",
@@ -15,18 +14,13 @@ const TITLES = {
   accuracy: "prefers chosen",
   kl: "KL divergence, nats",
   perplexity: "perplexity",
-  repetition: "repetition",
 };
-const DAMAGE = ["kl", "perplexity", "repetition"];
+const DAMAGE = ["kl", "perplexity"];
 const SHARES = /^(right|wrong|accuracy|accuracy_per_token|repetition|.*\.(accuracy|matching|mc[12]|acc|acc_norm))$/;
 /** Behaviours of which bipo has held-out pairs. */
 const BUNDLED = ["cheerful", "formal", "concise"];
 /** Measures that are no effect, or say what another one says. */
-const NO_EFFECT = [...DAMAGE, "dose", "wrong", "accuracy_per_token"];
-
-const answers = [new Answer(0), new Answer(0)];
-const cards = answers.map(({ body, note }) => ({ body, note, title: h("strong.magnitude") }));
-let running = null;
+const NO_EFFECT = [...DAMAGE, "repetition", "dose", "wrong", "accuracy_per_token"];
 
 export function start() {
   $("curve-file").addEventListener("change", () => $("curve-file").files[0] && read($("curve-file").files[0]));
@@ -39,13 +33,11 @@ export function start() {
     if (event.dataTransfer.files[0]) read(event.dataTransfer.files[0]);
   });
   $("effect").addEventListener("change", redraw);
-  $("texts").addEventListener("submit", (event) => (event.preventDefault(), running ? running.abort() : texts()));
   $("copy-eval").append(copyButton(evalCommand));
-  cards.forEach(({ title, body, note }) =>
-    $("texts-there").append(h("article.answer", {}, h("header", {}, title), body, h("footer", {}, note))),
-  );
   new ResizeObserver(() => state.view === "dose" && redraw()).observe($("chart"));
   on("vector", fetchCurve);
+  // It may have been started anew, with the curve that was missing.
+  on("back", () => state.curve || fetchCurve());
   on("view", () => state.view === "dose" && redraw());
 }
 
@@ -54,9 +46,12 @@ async function fetchCurve() {
   complain($("dose-error"), null);
   const name = state.vector;
   try {
-    const report = name && (await curve(name));
-    if (report && name === state.vector) accept(report, "the server");
+    const report = name ? await curve(name) : null;
+    // Another vector was chosen or a file was opened meanwhile.
+    if (name !== state.vector || state.curve) return;
+    if (report) accept(report, "the server");
   } catch (error) {
+    if (name !== state.vector) return;
     complain($("dose-error"), error);
   }
   emit("curve");
@@ -84,12 +79,11 @@ function accept(report, from) {
   state.point = measured.some(({ magnitude }) => magnitude === state.point) ? state.point : null;
 }
 
-export function redraw() {
+function redraw() {
   const has = !!state.curve;
   $("no-curve").hidden = has;
   $("curve").hidden = !has;
   $("eval-command").textContent = evalCommand();
-  drawTexts();
   if (!has || state.view !== "dose") return;
   const { report, from } = state.curve;
   const rows = subjectRows();
@@ -100,10 +94,7 @@ export function redraw() {
     select.replaceChildren(...effects.map((name) => h("option", { value: name }, TITLES[name] ?? name)));
     select.dataset.names = effects.join();
   }
-  const shown = [
-    ...effects.filter((name) => name === select.value),
-    ...DAMAGE.filter((name) => name !== "repetition" && names.includes(name)),
-  ];
+  const shown = [...effects.filter((name) => name === select.value), ...DAMAGE.filter((name) => names.includes(name))];
   const subjects = [...new Set(report.rows.map(({ subject }) => subject))];
   draw($("chart"), {
     panels: shown.map((name) => panel(report.rows, subjects, name)),
@@ -164,50 +155,10 @@ function table(rows, names) {
   );
 }
 
+/** The view Compare shows the texts at a magnitude. */
 function choose(x) {
   state.point = x;
-  save();
-  redraw();
-  // The strip that was chosen was drawn anew: it keeps the focus.
-  $("chart").querySelector(".strip.selected")?.focus({ preventScroll: true });
-  texts();
-}
-
-/** The texts at the chosen magnitude, beside the untouched model's. */
-async function texts() {
-  running?.abort();
-  complain($("texts-error"), null);
-  if (!chosenVector()) return complain($("texts-error"), "Add a vector first: there is nothing to steer with.");
-  const own = (running = new AbortController());
-  const count = state.point === 0 ? 1 : 2;
-  drawTexts();
-  $("texts-status").textContent = `Answering at ${signed(state.point)}`;
-  const question = $("texts-question").value.trim() || $("texts-question").placeholder;
-  const body = { messages: messages(question).slice(-1), vector: state.vector, ...sampling() };
-  try {
-    await answerAll(body, answers.slice(0, count), [0, state.point].slice(0, count), own.signal);
-    $("texts-status").textContent = "";
-  } catch (error) {
-    complain($("texts-error"), error);
-  }
-  if (running === own) running = null;
-  drawTexts();
-}
-
-function drawTexts() {
-  const { point } = state;
-  $("texts").hidden = !state.curve;
-  for (const name of ["texts-ask", "texts-there"]) $(name).hidden = point === null;
-  $("texts-hint").hidden = point !== null;
-  $("texts-title").textContent =
-    point === null ? "Read the texts at a magnitude" : point === 0 ? "The text at 0" : `The texts at 0 and ${signed(point)}`;
-  $("texts-run").textContent = running ? "Stop" : answers[0].text ? "Run again" : "Show";
-  [...$("texts-there").children].forEach((card, i) => {
-    const magnitude = [0, point ?? 0][i];
-    card.hidden = i === 1 && point === 0;
-    cards[i].title.textContent = signed(magnitude);
-    colour(card, magnitude, Math.abs(point) || 1);
-  });
+  emit("point");
 }
 
 function evalCommand() {

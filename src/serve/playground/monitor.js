@@ -2,7 +2,7 @@
 // likelier or less likely the vector makes each.
 
 import { score } from "./api.js";
-import { $, colour, complain, fixed, h, minus, signed, svg } from "./dom.js";
+import { $, colour, complain, fixed, h, minus, signed } from "./dom.js";
 import { Slider } from "./slider.js";
 import { chosenVector, on, save, state, steering } from "./state.js";
 
@@ -10,8 +10,10 @@ const SAMPLE = "What a wonderful morning! I missed the bus, my coffee was cold, 
 const NAMES = { projection: "projection", change: "change of log-prob" };
 
 let slider;
-/** What the server said last; null before. */
+/** What the server said last, and the magnitude it was asked for; null before. */
 let scored = null;
+/** Stops the request that runs, if one does. */
+let running = null;
 /** Index of the token whose numbers are shown. */
 let current = 0;
 
@@ -57,6 +59,7 @@ export function start() {
   readState();
   for (const name of ["vector", "vectors", "curve", "dose"]) on(name, () => slider.draw());
   on("vector", () => {
+    running?.abort();
     scored = null;
     draw();
   });
@@ -71,20 +74,27 @@ export function readState() {
 }
 
 async function run() {
+  running?.abort();
   complain($("score-error"), null);
   if (!chosenVector()) return complain($("score-error"), "Add a vector first: there is nothing to project on.");
   const text = $("score-text").value;
   if (!text.trim()) return complain($("score-error"), "Write a text first.");
   const { magnitude } = state.score;
-  $("score-run").disabled = true;
+  const own = (running = new AbortController());
+  $("score-run").textContent = "Reading";
+  // With steering of magnitude 0 there would be no vector to project on; without any the server changes by magnitude 1.
+  const body = { text, ...(magnitude ? { steering: steering(magnitude) } : { vector: state.vector }) };
   try {
-    // At magnitude 0 nothing would change, and there would be no vector to project on.
-    scored = await score({ text, ...(magnitude ? { steering: steering(magnitude) } : { vector: state.vector }) });
+    const answer = await score(body, own.signal);
+    if (!magnitude) for (const token of answer.tokens) token.steered_logprob = token.logprob;
+    scored = { ...answer, magnitude };
     current = 0;
   } catch (error) {
+    if (error.name === "AbortError") return;
     complain($("score-error"), error);
+  } finally {
+    if (running === own) $("score-run").textContent = "Read the text";
   }
-  $("score-run").disabled = false;
   draw();
 }
 
@@ -134,29 +144,7 @@ function draw() {
       ].map((text) => h("td", {}, text)),
     );
   $("score-rows").replaceChildren(...tokens.map(row));
-  bars(tokens, most);
   show(current);
-}
-
-/** A bar a token, up or down: the same values without colour. */
-function bars(tokens, most) {
-  const place = $("bars");
-  const [width, height] = [Math.max(1, tokens.length), 40];
-  const picture = svg("svg", {
-    width: 36 * width,
-    viewBox: `0 ${-height} ${width} ${2 * height}`,
-    preserveAspectRatio: "none",
-    "aria-hidden": "true",
-  });
-  tokens.forEach((token, i) => {
-    const size = (height * (value(token) || 0)) / most;
-    const kind = size < 0 ? "bar-negative" : "bar-positive";
-    picture.append(
-      svg("rect", { x: i + 0.1, y: Math.min(0, -size), width: 0.8, height: Math.abs(size), class: kind, "data-bar": i }),
-    );
-  });
-  picture.append(svg("line", { x1: 0, x2: width, y1: 0, y2: 0, class: "axis", "vector-effect": "non-scaling-stroke" }));
-  place.replaceChildren(picture);
 }
 
 function describe(token) {
@@ -174,7 +162,5 @@ function show(at) {
   const span = $(`token-${at}`);
   span.setAttribute("aria-selected", "true");
   tokens.setAttribute("aria-activedescendant", span.id);
-  for (const bar of $("bars").querySelectorAll("[data-bar]"))
-    bar.classList.toggle("current", Number(bar.dataset.bar) === at);
   $("token-numbers").textContent = describe(scored.tokens[at]);
 }

@@ -65,7 +65,8 @@ export class Slider {
     const damage = isDamage(value, ends);
     const text = doseText(doseOf(value)) + (damage ? ", damage likely" : "");
     dose.textContent = damage ? `⚠ ${text}` : text;
-    dose.title = ends.why && `Damage begins at ${signed(ends.negative)} and ${signed(ends.positive)}: ${ends.why}`;
+    const edges = [ends.negative, ends.positive].filter(Number.isFinite).map(signed);
+    dose.title = ends.why && `Damage begins at ${edges.join(" and ")}: ${ends.why}`;
     dose.classList.toggle("damage", damage);
     range.setAttribute("aria-valuetext", `${signed(value)}, ${text}`);
     colour(field, value, most);

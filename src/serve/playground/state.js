@@ -2,6 +2,8 @@
 // answers are in it only where the conversation goes on from them.
 
 export const DEFAULTS = { temperature: 0, top_p: 1, max_tokens: 128, seed: 0, system: "" };
+const BOUNDS = { temperature: [0, 2], top_p: [0.01, 1], max_tokens: [1, 4096], seed: [0, Number.MAX_SAFE_INTEGER] };
+const WHOLE = ["max_tokens", "seed"];
 
 export const state = {
   view: "compare",
@@ -15,10 +17,10 @@ export const state = {
   /** The question that was asked last, or is being typed. */
   question: "",
   score: { text: "", by: "projection", magnitude: 1 },
-  /** The magnitude chosen in the curve. */
-  point: null,
 
   // What follows is not in the address.
+  /** The magnitude chosen in the curve. */
+  point: null,
   model: "",
   vectors: [],
   /** `{ report, from }` of the chosen vector's curve, or null. */
@@ -28,7 +30,7 @@ export const state = {
 };
 
 const listeners = {};
-/** Calls `listener` when `name` (view, vectors, vector, curve, dose) changes. */
+/** Calls `listener` when `name` changes: view, vectors, vector, curve, dose, point; or when the server is back. */
 export const on = (name, listener) => (listeners[name] ??= []).push(listener);
 export const emit = (name) => (listeners[name] ?? []).forEach((listener) => listener());
 
@@ -43,15 +45,23 @@ export function messages(question) {
 const message = (role, content) => ({ role, content });
 
 /** The fields that say how an answer is sampled. */
-export const sampling = ({ max_tokens, temperature, top_p, seed } = state.settings) => ({
-  max_tokens,
-  temperature,
-  top_p,
-  seed,
-});
+export function sampling() {
+  const { system, ...fields } = state.settings;
+  return fields;
+}
 
 /** A vector at a magnitude, as a request's `steering` field. */
 export const steering = (magnitude) => ({ vectors: [{ source: state.vector, scale: magnitude }] });
+
+const number = (text, usual) => (text.trim() && Number.isFinite(Number(text)) ? Number(text) : usual);
+
+/** A setting as it was typed or linked, moved into its bounds; the usual one if it is no number. */
+export function setting(name, text) {
+  if (name === "system") return text.trim();
+  const [low, high] = BOUNDS[name];
+  const value = Math.min(high, Math.max(low, number(text, DEFAULTS[name])));
+  return WHOLE.includes(name) ? Math.round(value) : value;
+}
 
 let timer = 0;
 /** Writes the state into the address soon: browsers limit how often that is done. */
@@ -73,7 +83,6 @@ export function address() {
   put("text", state.score.text, "");
   put("by", state.score.by, "projection");
   put("score_m", state.score.magnitude, 1);
-  put("point", state.point, null);
   history.replaceState(null, "", `#${fields}`);
   return location.href;
 }
@@ -81,8 +90,6 @@ export function address() {
 /** Reads the state from the address. What is not valid there stays as it was. */
 export function load() {
   const fields = new URLSearchParams(location.hash.slice(1));
-  const number = (name, usual) =>
-    fields.has(name) && Number.isFinite(Number(fields.get(name))) ? Number(fields.get(name)) : usual;
   const text = (name, usual) => fields.get(name) ?? usual;
   state.view = ["compare", "dose", "monitor", "export"].find((view) => view === fields.get("view")) ?? state.view;
   state.vector = text("vector", state.vector);
@@ -90,22 +97,20 @@ export function load() {
   state.magnitudes = [...new Set([...listed, 0])].sort((a, b) => a - b).slice(0, 5);
   if (!state.magnitudes.includes(0)) state.magnitudes.splice(-1, 1, 0);
   if (state.magnitudes.length < 2) state.magnitudes.push(2);
-  for (const [name, usual] of Object.entries(DEFAULTS)) {
-    state.settings[name] = name === "system" ? text(name, usual) : number(name, usual);
-  }
+  for (const name of Object.keys(DEFAULTS)) state.settings[name] = setting(name, text(name, ""));
   state.question = text("question", "");
   state.history = turns(text("history", "[]"));
   state.score.text = text("text", state.score.text);
   state.score.by = text("by", "projection") === "change" ? "change" : "projection";
-  state.score.magnitude = number("score_m", 1);
-  state.point = number("point", null);
+  state.score.magnitude = number(text("score_m", ""), 1);
 }
 
 function turns(json) {
   try {
     const isTurn = ({ asked, answer, magnitude }) =>
       typeof asked === "string" && typeof answer === "string" && Number.isFinite(magnitude);
-    return JSON.parse(json).filter(isTurn);
+    const pure = ({ asked, answer, magnitude }) => ({ asked, answer, magnitude });
+    return JSON.parse(json).filter(isTurn).map(pure);
   } catch {
     return [];
   }

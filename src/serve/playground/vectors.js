@@ -1,7 +1,7 @@
 // The vector: which one steers, what it is in one sentence, and the dialog that adds and removes files.
 
 import * as api from "./api.js";
-import { $, complain, fixed, h, signed } from "./dom.js";
+import { $, complain, fixed, h } from "./dom.js";
 import { chosenVector, emit, save, state } from "./state.js";
 
 const POSITIONS = {
@@ -10,6 +10,9 @@ const POSITIONS = {
   response: "to the tokens of the answer",
   last: "to the prompt's last token",
 };
+
+/** Name and hash of the vector that steers, to tell when it is another one. */
+let steers = "";
 
 export function start() {
   $("vector").addEventListener("change", () => choose($("vector").value));
@@ -37,14 +40,16 @@ export async function refresh() {
   choose(state.vector);
 }
 
-/** Chooses a vector; the default one if there is none of this name. */
+/** Chooses a vector; the default one if there is none of this name, and none if there is none at all. */
 export function choose(name) {
   const all = state.vectors;
   const found = all.find((vector) => vector.name === name) ?? all.find((vector) => vector.default) ?? all[0];
-  // A link may name a vector before the server has listed any.
-  if (found) state.vector = found.name;
+  state.vector = found?.name ?? "";
   draw();
   save();
+  const now = found ? `${found.name} ${found.sha256}` : "";
+  if (now === steers) return;
+  steers = now;
   emit("vector");
 }
 
@@ -62,9 +67,9 @@ function draw() {
 const layersOf = ({ layers }) => `layer${layers.length > 1 ? "s" : ""} ${layers.join(", ")}`;
 
 function sentence(vector) {
-  const { calibration: range, norm, positions } = vector;
-  const calibrated = range ? ` Calibrated for ${range.budget}: ${signed(range.negative)} to ${signed(range.positive)}.` : "";
-  return `“${vector.name}” is added at ${layersOf(vector)} ${POSITIONS[positions] ?? `(${positions})`}; its length is ${fixed(norm)}.${calibrated}`;
+  const { name, norm, positions, spans } = vector;
+  const where = (POSITIONS[positions] ?? `to the positions ${positions}`) + (spans ? ` within the ${spans}'s words` : "");
+  return `“${name}” is added at ${layersOf(vector)} ${where}; its length is ${fixed(norm)}.`;
 }
 
 function row(vector) {
@@ -83,6 +88,7 @@ function row(vector) {
       complain($("add-error"), error);
     }
     await refresh();
+    $("vector-name").focus();
   });
   const about = `${layersOf(vector)}, length ${fixed(vector.norm)}${vector.default ? ", the default" : ""}`;
   return h("li", {}, h("span", {}, h("strong", {}, vector.name), " ", h("span.muted", {}, about)), remove);
@@ -94,6 +100,7 @@ async function add() {
   const name = $("vector-name").value.trim();
   if (!file) return complain($("add-error"), "Choose a file first: a .safetensors, .gguf or .json vector.");
   if (!name) return complain($("add-error"), "Give the vector a name.");
+  $("add-run").disabled = true;
   try {
     await api.addVector(name, await file.arrayBuffer());
     state.vector = name;
@@ -103,4 +110,5 @@ async function add() {
   } catch (error) {
     complain($("add-error"), error);
   }
+  $("add-run").disabled = false;
 }
