@@ -58,25 +58,12 @@ export function complain(place, error) {
 export function copyButton(text, label = "Copy") {
   const button = h("button.small", { type: "button" }, label);
   button.addEventListener("click", async () => {
-    button.textContent = (await copy(text())) ? "Copied" : "Select it and copy";
+    // Pages that came over plain http from another machine have no clipboard.
+    const copied = await navigator.clipboard?.writeText(text()).then(() => true, () => false);
+    button.textContent = copied ? "Copied" : "Select it and copy";
     setTimeout(() => (button.textContent = label), 1600);
   });
   return button;
-}
-
-async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    // Pages that came over plain http from another machine have no clipboard of their own.
-    const area = h("textarea.unseen", { readonly: true }, text);
-    document.body.append(area);
-    area.select();
-    const copied = document.execCommand("copy");
-    area.remove();
-    return copied;
-  }
 }
 
 /** Moves the focus of a group by the arrow keys, Home and End; only one element of the group is a stop of the Tab key. */

@@ -1,27 +1,16 @@
 // The view Export: the request of the view Compare for other programs, and a link that opens the page as it is.
 
-import { $, copyButton, h, signed } from "./dom.js";
+import { $, copyButton, h } from "./dom.js";
 import { address, messages, on, sampling, state } from "./state.js";
 
 export function start() {
-  on("view", () => state.view === "export" && draw());
-  on("vector", () => state.view === "export" && draw());
-  $("export-magnitude").addEventListener("change", draw);
+  for (const name of ["view", "vector"]) on(name, () => state.view === "export" && draw());
   $("link").append(copyButton(address, "Copy the link"));
 }
 
-export function draw() {
-  const select = $("export-magnitude");
-  const kept = select.value;
-  const options = state.magnitudes.map((magnitude) => h("option", { value: magnitude }, signed(magnitude)));
-  select.replaceChildren(...options);
-  select.value = state.magnitudes.map(String).includes(kept) ? kept : Math.max(...state.magnitudes);
-  const request = {
-    question: state.question || "How was your day?",
-    magnitude: Number(select.value),
-    vector: state.vector || "cheerful",
-  };
-  $("exports").replaceChildren(...[curl, python, steer, llamaCpp, easySteer].map((form) => card(form(request))));
+function draw() {
+  const request = { question: state.question || "How was your day?", vector: state.vector || "cheerful" };
+  $("exports").replaceChildren(...[curl, python, steer, llamaCpp].map((form) => card(form(request))));
   $("link-text").textContent = address();
 }
 
@@ -29,12 +18,7 @@ const card = ({ title, note, code }) =>
   h(
     "article.export",
     {},
-    h(
-      "header",
-      {},
-      h("h3", {}, title),
-      copyButton(() => code),
-    ),
+    h("header", {}, h("h3", {}, title), copyButton(() => code)),
     h("p.muted", {}, note),
     h("pre", { tabindex: 0 }, h("code", {}, code)),
   );
@@ -50,10 +34,10 @@ const lines = (value) => {
   return `{\n${Object.entries(value).map(field).join(",\n")}\n}`;
 };
 
-function curl({ question }) {
+function curl({ question, vector }) {
   const body = {
     messages: messages(question),
-    vector: state.vector,
+    vector,
     magnitudes: state.magnitudes,
     ...sampling(),
     stream: true,
@@ -109,31 +93,17 @@ function steer({ question, vector }) {
   };
 }
 
-function llamaCpp({ question, vector, magnitude }) {
+function llamaCpp({ question, vector }) {
+  const magnitude = state.magnitudes.toSorted((a, b) => Math.abs(b) - Math.abs(a) || b - a)[0];
   const { max_tokens, temperature, top_p, seed } = sampling();
   const system = state.settings.system ? `-sys ${quote(state.settings.system)} ` : "";
   const sample = temperature > 0 ? `--temp ${temperature} --top-p ${top_p} --seed ${seed}` : "--temp 0";
   const earlier = state.history.length ? " The earlier turns are left out." : "";
   return {
     title: "llama.cpp",
-    note: `One magnitude for the whole process, at every token.${earlier}`,
+    note: `One magnitude for the whole process, here the strongest, at every token.${earlier}`,
     code: `bipo convert ${quote(`${vector}.safetensors`)} ${quote(`${vector}.gguf`)}
 llama-cli -m model.gguf --control-vector-scaled ${quote(`${vector}.gguf:${magnitude}`)} \\
   -n ${max_tokens} ${sample} -st ${system}-p ${quote(question)}`,
-  };
-}
-
-function easySteer({ question, vector, magnitude }) {
-  const one = {
-    source: `${vector}.gguf`,
-    algorithm: "direct",
-    scale: magnitude,
-    apply: { prompt: "all", generation: "all" },
-  };
-  const body = { model: "MODEL", messages: messages(question), ...sampling(), steering: { vectors: [one] } };
-  return {
-    title: "EasySteer",
-    note: "The body of a chat completion for EasySteer's server (vLLM), with the vector as a .gguf file.",
-    code: lines(body),
   };
 }
