@@ -21,6 +21,15 @@ const KEYS = {
   ArrowDown: 40,
 };
 
+/** Waits until `holds` tells true; fails after some seconds. */
+export async function until(holds, what, seconds = 20) {
+  const end = Date.now() + 1000 * seconds;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`not true after ${seconds} s: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
 export class Browser {
   #next = 1;
   #waiting = new Map();
@@ -118,12 +127,8 @@ class Page {
   }
 
   /** Waits until an expression is true; fails after some seconds. */
-  async until(expression, seconds = 20) {
-    const end = Date.now() + 1000 * seconds;
-    while (!(await this.value(`!!(${expression})`))) {
-      if (Date.now() > end) throw new Error(`not true after ${seconds} s: ${expression}`);
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
+  until(expression, seconds) {
+    return until(() => this.value(`!!(${expression})`), expression, seconds);
   }
 
   close() {
@@ -157,22 +162,18 @@ class Page {
     return this.send("Input.insertText", { text });
   }
 
-  /** Clicks the middle of the first element of a selector. */
-  async click(selector) {
+  /** Clicks the middle of the first element of a selector, twice for a double click. */
+  async click(selector, times = 1) {
     const [x, y] = await this.value(`(() => {
       const element = document.querySelector(${JSON.stringify(selector)});
       element.scrollIntoView({ block: "center" });
       const { x, y, width, height } = element.getBoundingClientRect();
       return [x + width / 2, y + height / 2];
     })()`);
-    for (const type of ["mouseMoved", "mousePressed", "mouseReleased"]) {
-      await this.send("Input.dispatchMouseEvent", {
-        type,
-        x,
-        y,
-        button: type === "mouseMoved" ? "none" : "left",
-        clickCount: 1,
-      });
+    await this.send("Input.dispatchMouseEvent", { type: "mouseMoved", x, y });
+    for (let clickCount = 1; clickCount <= times; clickCount++) {
+      for (const type of ["mousePressed", "mouseReleased"])
+        await this.send("Input.dispatchMouseEvent", { type, x, y, button: "left", clickCount });
     }
   }
 

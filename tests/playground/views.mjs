@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 import { start } from "../fixtures/playground/mock.mjs";
-import { Browser } from "./browser.mjs";
+import { Browser, until } from "./browser.mjs";
 
 const { values: options } = parseArgs({ options: { url: { type: "string" }, screenshots: { type: "string" } } });
 const CURVE = fileURLToPath(new URL("../fixtures/playground/curve.json", import.meta.url));
@@ -32,44 +32,51 @@ let browser;
 let page;
 
 before(async () => {
-  server = options.url ? null : await start();
   browser = await Browser.open();
 });
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
+after(() => browser?.close());
 
 const address = () => options.url ?? server.url;
 
-/** Opens the page anew, runs `steps`, and fails on any message of the browser but the `expected` ones. */
+/** Opens the page anew, with a server of its own, runs `steps`, and fails on any message of the browser but the `expected` ones. */
 async function opened(steps, { hash = "", expected = [] } = {}) {
-  page = await browser.page();
-  await page.size(1280, 860);
-  await page.open(`${address()}/${hash}`);
-  await steps();
-  // A server without a curve answers 404, which browsers report.
-  const usual = [/404 .*\/v1\/steering\/curve/s, ...expected];
-  assert.deepEqual(
-    page.problems.filter((problem) => !usual.some((known) => known.test(problem))),
-    [],
-  );
-  const origin = new URL(address()).origin;
-  assert.deepEqual(
-    page.requests.filter((url) => !url.startsWith(origin) && !/^(data|about|blob):/.test(url)),
-    [],
-  );
-  await page.close();
+  server = options.url ? null : await start();
+  try {
+    page = await browser.page();
+    await page.size(1280, 860);
+    await page.open(`${address()}/${hash}`);
+    await steps();
+    assert.deepEqual(
+      page.problems.filter((problem) => !expected.some((known) => known.test(problem))),
+      [],
+    );
+    const origin = new URL(address()).origin;
+    assert.deepEqual(
+      page.requests.filter((url) => !url.startsWith(origin) && !/^(data|about|blob):/.test(url)),
+      [],
+    );
+  } finally {
+    await page.close();
+    await server?.stop();
+  }
 }
 
 const text = (selector) => page.value(`document.querySelector(${JSON.stringify(selector)}).textContent`);
 const count = (selector) => page.value(`document.querySelectorAll(${JSON.stringify(selector)}).length`);
 const done = () => page.until("document.getElementById('compare-status').textContent.startsWith('Done')", 120);
 
+/** Sets a field as a reader does who leaves it then. */
+const set = (selector, value) =>
+  page.value(`{ const field = document.querySelector(${JSON.stringify(selector)});
+    field.value = ${JSON.stringify(value)}; field.dispatchEvent(new Event("change")); }`);
+const focused = () => page.value("document.activeElement.id");
+const labels = (selector) =>
+  page.value(`[...document.querySelectorAll(${JSON.stringify(selector)})].map((one) => one.getAttribute("aria-label")).join()`);
+/** Bodies of the sweeps that the server was asked for. */
+const sweeps = () => server.log.filter(({ path }) => path === "/v1/sweep").map(({ body }) => body);
+
 async function ask(question, tokens = 24) {
-  await page.value(
-    `{ const field = document.getElementById("max_tokens"); field.value = ${tokens}; field.dispatchEvent(new Event("change")); }`,
-  );
+  await set("#max_tokens", tokens);
   await page.click("#question");
   await page.type(question);
   await page.key("Enter");
@@ -80,6 +87,37 @@ async function give(selector, path) {
   const { root } = await page.send("DOM.getDocument");
   const { nodeId } = await page.send("DOM.querySelector", { nodeId: root.nodeId, selector });
   await page.send("DOM.setFileInputFiles", { nodeId, files: [path] });
+}
+
+/** Drops a file of `bipo eval --json` with these rows. */
+async function drop(name, rows) {
+  await page.click("#tab-dose");
+  await page.value(`{ const data = new DataTransfer();
+    data.items.add(new File([${JSON.stringify(JSON.stringify({ rows }))}], "${name}"));
+    document.getElementById("dose").dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true })); }`);
+  await page.until(`document.getElementById("curve-of").textContent.startsWith("From ${name}")`);
+}
+
+async function score() {
+  await page.click("#tab-monitor");
+  await page.click("#score-run");
+  await page.until("!document.getElementById('scored').hidden", 60);
+}
+
+/** Adds a vector file by the dialog. */
+async function addLayers() {
+  await page.click("#manage");
+  await give("#vector-file", fileURLToPath(new URL("../fixtures/vectors/layers.safetensors", import.meta.url)));
+  assert.equal(await page.value("document.getElementById('vector-name').value"), "layers");
+  await page.click("#add-run", 2);
+  await page.until("!document.getElementById('vectors').open");
+}
+
+/** Removes the vector of a line of the dialog, which is open. */
+async function remove(line) {
+  const before = await count("#vector-list li");
+  for (let i = 0; i < 2; i++) await page.click(`#vector-list li:${line} button`);
+  await page.until(`document.querySelectorAll('#vector-list li').length === ${before - 1}`);
 }
 
 async function showCurve() {
@@ -93,7 +131,7 @@ async function showCurve() {
 test("a question is answered at each magnitude, and words that differ from 0 are marked", () =>
   opened(async () => {
     await ask("How was your day?");
-    await page.until("document.querySelector('#columns .text[aria-busy]')");
+    await page.until("document.querySelector('#columns .caret')");
     await done();
     assert.equal(await count("#columns article"), 3);
     assert.equal(await text("#columns article:nth-child(2) strong.magnitude"), "0");
@@ -136,12 +174,8 @@ test("a slider goes by arrow keys, its column takes its place, and its old text 
     assert.match(await page.value("document.activeElement.getAttribute('aria-valuetext')"), /^\+2\.\d+, dose 0\.\d+/);
     assert.match(await text("#columns article:last-child .stale"), /from \+2: run again/);
     // A number that is typed, with a real minus sign: the column moves to the other side of 0.
-    await page.value(`{ const field = document.querySelector("#columns article:last-child input.magnitude");
-      field.value = "−3.5"; field.dispatchEvent(new Event("change")); }`);
-    const shown = await page.value(
-      "[...document.querySelectorAll('#columns article')].map((one) => one.getAttribute('aria-label')).join()",
-    );
-    assert.equal(shown, "Magnitude −3.5,Magnitude −2,Magnitude 0");
+    await set("#columns article:last-child input.magnitude", "−3.5");
+    assert.equal(await labels("#columns article"), "Magnitude −3.5,Magnitude −2,Magnitude 0");
     await page.click("#add");
     assert.equal(await count("#columns article"), 4);
     await page.click("#run");
@@ -149,23 +183,90 @@ test("a slider goes by arrow keys, its column takes its place, and its old text 
     assert.equal(await count("#columns .stale:not([hidden])"), 0);
   }));
 
+test("a slider goes across 0 by arrow keys, and keeps the focus", () =>
+  opened(
+    async () => {
+      await page.value("document.querySelector('#columns article:last-child input[type=range]').focus()");
+      await page.key("ArrowLeft");
+      assert.equal(await labels("#columns article"), "Magnitude −0.1,Magnitude 0");
+      await page.key("ArrowLeft");
+      await page.key("ArrowRight");
+      await page.key("ArrowRight");
+      assert.equal(await labels("#columns article"), "Magnitude 0,Magnitude +0.1");
+    },
+    { hash: "#m=0,0.1" },
+  ));
+
+test("a slider says where the curve finds damage, also where it is on one side", mocked, () =>
+  opened(async () => {
+    const title = () => page.value("document.querySelector('#columns .dose').title");
+    await page.until("document.querySelector('#columns .dose').title");
+    // The curve's perplexity is 25 % higher than at 0 between −4 and −3, and between 2 and 3.
+    assert.match(await title(), /^Damage begins at −3\.457 and \+2\.4458: where the perplexity/);
+    const row = (magnitude, value) => ({ subject: "v", magnitude, measures: { perplexity: { value } } });
+    await drop("one-sided.json", [row(-1, 10), row(0, 10), row(1, 15)]);
+    assert.match(await title(), /^Damage begins at \+0\.5: where/);
+  }));
+
+test("a double click on Run again runs once, and erases nothing", mocked, () =>
+  opened(async () => {
+    await ask("How was your day?", 8);
+    await done();
+    await page.click("#run", 2);
+    await done();
+    assert.equal(await text("#asked"), "How was your day?");
+    assert.equal(sweeps().length, 2);
+    assert.match(await text("#columns .note"), /8 tokens · cut at the limit/);
+    // The page may have moved under the second click.
+    await page.value("document.getElementById('clear').dispatchEvent(new MouseEvent('click', { detail: 2 }))");
+    assert.equal(await text("#asked"), "How was your day?");
+    await page.click("#clear");
+    assert.equal(await text("#asked"), "");
+  }));
+
+test("one button runs and stops, and keeps the focus", () =>
+  opened(async () => {
+    await ask("A slow answer, please.", 512);
+    await page.until("document.querySelector('#columns .text').textContent.length > 10", 60);
+    assert.equal(await text("#run"), "Stop");
+    assert.equal(await page.value("document.getElementById('clear').disabled"), true);
+    await page.value("document.getElementById('run').focus()");
+    await page.key(" ");
+    await page.until("document.getElementById('run').textContent === 'Run again'");
+    await page.key(" ");
+    await page.until("document.getElementById('run').textContent === 'Stop'");
+    assert.equal(await focused(), "run");
+    await page.key("Escape");
+    await done();
+    assert.equal(await focused(), "run");
+  }));
+
+test("Enter in a field of the settings starts no second stream", mocked, () =>
+  opened(async () => {
+    await ask("A slow answer, please.", 72);
+    await page.until("document.querySelector('#columns .text').textContent.length > 10", 60);
+    await page.value("document.querySelector('.settings').open = true");
+    await page.click("#seed");
+    await page.key("Enter");
+    await done();
+    assert.equal(sweeps().length, 1);
+    assert.equal(await text("#run"), "Run again");
+  }));
+
 test("a text of another vector is told apart until it is run again", mocked, () =>
   opened(async () => {
     await ask("How was your day?", 8);
     await done();
-    await page.value(
-      `{ const field = document.getElementById("vector"); field.value = "formal"; field.dispatchEvent(new Event("change")); }`,
-    );
+    await set("#vector", "formal");
     assert.match(await text("#columns article:last-child .stale"), /from cheerful at \+2: run again/);
     assert.equal(await count("#columns .stale:not([hidden])"), 2);
-    assert.match(await text("#facts"), /^“formal” is added at layer 14/);
+    assert.match(await text("#facts"), /^“formal” is added at layer 14 to the tokens of the prompt within the user's words; its length/);
     assert.equal(await text("#columns article:last-child .dose"), "dose not known yet");
     await page.click("#run");
     await done();
     assert.equal(await count("#columns .stale:not([hidden])"), 0);
     assert.match(await text("#columns article:last-child .dose"), /^dose 0/);
-    const { body } = server.log.filter(({ path }) => path === "/v1/sweep").at(-1);
-    assert.equal(body.vector, "formal");
+    assert.equal(sweeps().at(-1).vector, "formal");
   }),
 );
 
@@ -173,13 +274,12 @@ test("a stream stops at a press of Stop, and the server is told", () =>
   opened(async () => {
     await ask("A slow answer, please.", 512);
     await page.until("document.querySelector('#columns .text').textContent.length > 10", 60);
-    await page.click("#stop");
-    await page.until("!document.getElementById('run').hidden");
+    await page.click("#run");
+    await page.until("document.getElementById('run').textContent === 'Run again'");
     assert.match(await text("#columns .note"), /stopped/);
     const stopped = await text("#columns .text");
-    if (server) {
-      while (!server.log.includes("left")) await new Promise((resolve) => setTimeout(resolve, 20));
-    }
+    const streams = async () => (await (await fetch(`${address()}/health`)).json()).streams;
+    await until(async () => (await streams()).running === 0, "no stream runs");
     assert.equal(await text("#columns .text"), stopped);
   }));
 
@@ -196,7 +296,7 @@ test("a conversation goes on from the picked column", () =>
     assert.equal(await text("#history .said .text"), answer);
     assert.equal(await text("#history .said .magnitude"), "+2");
     if (server) {
-      const { body } = server.log.filter(({ path }) => path === "/v1/sweep").at(-1);
+      const body = sweeps().at(-1);
       assert.deepEqual(
         body.messages.map(({ content }) => content),
         ["How was your day?", answer, "And tomorrow?"],
@@ -205,7 +305,34 @@ test("a conversation goes on from the picked column", () =>
     }
   }));
 
-test("the curve is walked by keyboard, and Enter shows the texts there", () =>
+test("what the model and the reader write is shown as text, whatever is in it", mocked, () =>
+  opened(async () => {
+    const question = "<b>Write HTML</b>";
+    await ask(question);
+    await done();
+    assert.equal(await text("#asked"), question);
+    assert.match(await text("#columns .text"), /^A <b>bold<\/b> word, <img src=x> and <script>.*<\/script> &amp; so on\.$/);
+    await ask("And more?", 8);
+    await done();
+    assert.match(await text("#history .said .text"), /<script>/);
+    await set("#score-text", "A <b> & <i>.");
+    await score();
+    assert.match(await text("#tokens"), /^A <b> & <i>\.$/);
+    assert.equal(await count("main :is(#history, #columns, #tokens, #score-rows) :is(b, i, img, script)"), 0);
+    assert.notEqual(await page.value("document.title"), "run");
+  }));
+
+test("an answer whose numbers are not finite says so, and has no dose", mocked, () =>
+  opened(async () => {
+    await set("#vector", "formal");
+    await ask("overflow");
+    await done();
+    const note = await text("#columns article:last-child .note");
+    assert.equal(note, "1 token · broke down: the numbers are not finite · 100 % of words differ from 0");
+    assert.match(await text("#columns article:first-child .note"), /dose 0\.030/);
+  }));
+
+test("the curve is walked by keyboard, and Enter compares the texts there", () =>
   opened(async () => {
     await showCurve();
     assert.equal(await count("#chart .panel-label"), 3);
@@ -214,12 +341,26 @@ test("the curve is walked by keyboard, and Enter shows the texts there", () =>
     await page.value("document.querySelector('.strip[tabindex=\"0\"]').focus()");
     await page.key("ArrowRight");
     assert.match(await text("#readout"), /^At \+\d.*: dose .*, margin \+.*, KL divergence .*, perplexity/);
-    await page.key("Enter");
-    await page.until("document.querySelector('#texts-there article:last-child .note').textContent.includes('tokens')", 120);
-    assert.equal(await count("#texts-there article:not([hidden])"), 2);
-    assert.equal(await page.value("document.activeElement.getAttribute('class')"), "strip selected");
     await page.key("End");
     assert.match(await page.value("document.activeElement.getAttribute('aria-label')"), /^At \+4/);
+    await page.key("Enter");
+    await done();
+    assert.equal(await page.value("document.getElementById('compare').hidden"), false);
+    assert.equal(await focused(), "run");
+    assert.equal(await labels("#columns article"), "Magnitude 0,Magnitude +4");
+    assert.equal(await text("#asked"), "How was your day?");
+    assert.notEqual(await text("#columns article:last-child .text"), "");
+    // Another question, and what is being typed stays.
+    await ask("And tomorrow?", 8);
+    await done();
+    await page.type("A draft");
+    await page.click("#tab-dose");
+    await page.value("[...document.querySelectorAll('.strip')].at(0).dispatchEvent(new MouseEvent('click'))");
+    await done();
+    assert.equal(await labels("#columns article"), "Magnitude −4,Magnitude 0");
+    assert.equal(await text("#asked"), "And tomorrow?");
+    assert.equal(await text("#history .asked"), "How was your day?");
+    assert.equal(await page.value("document.getElementById('question').value"), "A draft");
   }));
 
 test("a file that is no curve is refused in one line", () =>
@@ -235,7 +376,6 @@ test("a file that is no curve is refused in one line", () =>
 
 test("a curve of one point, with holes or with values that are not finite is drawn", () =>
   opened(async () => {
-    await page.click("#tab-dose");
     const measure = (value) => ({ value, low: value, high: null });
     const rows = [
       [{ subject: "v", magnitude: 2, measures: { margin: measure(0) } }],
@@ -246,10 +386,7 @@ test("a curve of one point, with holes or with values that are not finite is dra
       ],
     ];
     for (const [i, some] of rows.entries()) {
-      await page.value(`{ const data = new DataTransfer();
-        data.items.add(new File([${JSON.stringify(JSON.stringify({ rows: some }))}], "file-${i}.json"));
-        document.getElementById("dose").dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true })); }`);
-      await page.until(`document.getElementById("curve-of").textContent.startsWith("From file-${i}.json")`);
+      await drop(`file-${i}.json`, some);
       assert.equal(await count(".strip"), i + 1);
       assert.doesNotMatch(await page.value("document.getElementById('chart').innerHTML"), /NaN|Infinity|undefined/);
     }
@@ -257,9 +394,7 @@ test("a curve of one point, with holes or with values that are not finite is dra
 
 test("tokens are coloured by projection and by change, and walked by keyboard", () =>
   opened(async () => {
-    await page.click("#tab-monitor");
-    await page.click("#score-run");
-    await page.until("!document.getElementById('scored').hidden", 60);
+    await score();
     const tokens = await count(".token");
     assert.ok(tokens > 10);
     assert.equal(await count("#score-rows tr"), tokens);
@@ -275,12 +410,28 @@ test("tokens are coloured by projection and by change, and walked by keyboard", 
     assert.equal(await count("#token-0.positive, #token-0.negative"), 0);
   }));
 
+test("of two readings of a text the later one counts, and magnitude 0 changes nothing", mocked, () =>
+  opened(async () => {
+    await score();
+    await page.click("#by-change");
+    await set("#score-text", "A slow reading.");
+    await set("#score-magnitude input.magnitude", "3");
+    await set("#score-text", "A fast one.");
+    await set("#score-magnitude input.magnitude", "0");
+    await until(() => server.log.includes("left"), "the slow reading is left");
+    await page.until("document.getElementById('tokens').textContent === 'A fast one.'");
+    assert.match(await text("#scored-of"), /at magnitude 0:/);
+    assert.equal(await count(".token.positive, .token.negative"), 0);
+    assert.match(await text("#score-rows tr:last-child"), /(−\d\.\d\d)\1-?0\.00$/);
+    assert.equal(await text("#score-run"), "Read the text");
+  }));
+
 test("a link reopens the view with what was set", () =>
   opened(async () => {
     await ask("Is it “late”? It's 50 % & more", 16);
     await done();
     await page.click("#tab-export");
-    assert.equal(await count("#exports article"), 5);
+    assert.equal(await count("#exports article"), 4);
     assert.match(await text("#exports"), /curl -N http/);
     assert.match(await text("#exports"), /It'\\''s 50 % & more/);
     assert.match(await text("#exports"), /--control-vector-scaled \S+\.gguf:2/);
@@ -299,8 +450,30 @@ test("a link with nonsense in it opens the page all the same", () =>
     async () => {
       assert.equal(await count("#columns article"), 3);
       assert.equal(await page.value("document.getElementById('temperature').value"), "0");
+      assert.equal(await count("#history article"), 0);
     },
     { hash: "#view=none&m=x,NaN,1e999,-1,2&temperature=hot&history=[{%22asked%22:3}]&point=&vector=no+such" },
+  ));
+
+test("a link's conversation is what was asked and answered, and nothing else", () => {
+  const history = [{ asked: "a", answer: "b", magnitude: 1, rest: [{}] }];
+  return opened(
+    async () => {
+      assert.equal(await text("#history"), "a+1b");
+      await page.click("#tab-export");
+      assert.doesNotMatch(await text("#link-text"), /rest/);
+    },
+    { hash: `#history=${encodeURIComponent(JSON.stringify(history))}` },
+  );
+});
+
+test("a link's settings are moved into their bounds", () =>
+  opened(
+    async () => {
+      const value = (name) => page.value(`document.getElementById("${name}").value`);
+      assert.deepEqual(await Promise.all(["temperature", "top_p", "max_tokens", "seed"].map(value)), ["2", "0.01", "1", "3"]);
+    },
+    { hash: "#temperature=9&top_p=-1&max_tokens=0.2&seed=2.6" },
   ));
 
 test("the theme follows the system, is switched, and is remembered", () =>
@@ -313,16 +486,15 @@ test("the theme follows the system, is switched, and is remembered", () =>
     assert.notEqual(light, dark);
     await page.open(address());
     assert.equal(await back(), light);
-    assert.equal(await page.value("document.getElementById('theme').getAttribute('aria-label')"), "Switch to dark colours");
+    await page.click("#theme");
+    assert.equal(await back(), dark);
     await page.value("localStorage.clear()");
   }));
 
 test("all that can be used is reached by the Tab key, is seen to have the focus, and has a name", () =>
   opened(async () => {
     await showCurve();
-    await page.click("#tab-monitor");
-    await page.click("#score-run");
-    await page.until("!document.getElementById('scored').hidden", 60);
+    await score();
     for (const view of VIEWS) {
       await page.click(`#tab-${view}`);
       const reached = new Set();
@@ -334,13 +506,14 @@ test("all that can be used is reached by the Tab key, is seen to have the focus,
         assert.ok(at[1], `${view}: ${at[0]} shows no focus`);
         reached.add(at[0]);
       }
+      // An element without id goes by its class or its tag.
       for (const id of ["vector", "manage", "theme", `tab-${view}`])
         assert.ok(reached.has(id), `${view}: ${id} not in ${[...reached]}`);
       const own = {
         compare: ["question", "run", "add"],
         dose: ["effect", "curve-file"],
         monitor: ["score-text", "score-run", "tokens"],
-        export: ["export-magnitude"],
+        export: ["small", "PRE"],
       };
       for (const id of own[view]) assert.ok(reached.has(id), `${view}: ${id} not in ${[...reached]}`);
       const { nodes } = await page.send("Accessibility.getFullAXTree");
@@ -363,17 +536,14 @@ test("all that can be used is reached by the Tab key, is seen to have the focus,
 test("a vector is added from a file and removed again", mocked, () =>
   opened(
     async () => {
-      await page.click("#manage");
-      await give("#vector-file", fileURLToPath(new URL("../fixtures/vectors/layers.safetensors", import.meta.url)));
-      assert.equal(await page.value("document.getElementById('vector-name').value"), "layers");
-      await page.click("#add-vector button[type=submit]");
-      await page.until("!document.getElementById('vectors').open");
+      await addLayers();
       assert.equal(await page.value("document.getElementById('vector').value"), "layers");
+      assert.equal(server.log.filter(({ method, path }) => method === "POST" && path === "/v1/steering/vectors").length, 1);
       await page.click("#manage");
-      for (let i = 0; i < 2; i++) await page.click("#vector-list li:last-child button");
-      await page.until("document.querySelectorAll('#vector-list li').length === 2");
+      await remove("last-child");
+      assert.equal(await page.value("document.getElementById('vector').value"), "cheerful");
       await give("#vector-file", CURVE);
-      await page.click("#add-vector button[type=submit]");
+      await page.click("#add-run");
       await page.until("!document.getElementById('add-error').hidden");
       assert.match(await text("#add-error"), /^Curve is no vector file: expected .*\.$/);
     },
@@ -381,19 +551,61 @@ test("a vector is added from a file and removed again", mocked, () =>
   ),
 );
 
+test("what was measured and read stays while the list of vectors changes", mocked, () =>
+  opened(async () => {
+    await drop("own.json", [{ subject: "v", magnitude: 1, measures: { margin: { value: 1 } } }]);
+    await score();
+    await page.click("#manage");
+    await remove("last-child");
+    await page.click("#close");
+    assert.equal(await page.value("document.getElementById('scored').hidden"), false);
+    await page.click("#tab-dose");
+    assert.match(await text("#curve-of"), /^From own\.json/);
+    await page.until("!document.getElementById('curve').hidden");
+    assert.equal(await page.value("document.getElementById('vector').value"), "cheerful");
+  }));
+
+test("the last vector is removed, and nothing steers any more", mocked, () =>
+  opened(async () => {
+    await page.click("#manage");
+    await remove("last-child");
+    await remove("last-child");
+    assert.equal(await focused(), "vector-name");
+    await page.click("#close");
+    assert.equal(await page.value("document.getElementById('no-vector').hidden"), false);
+    await page.click("#tab-export");
+    assert.doesNotMatch(await text("#exports"), /"vector": ""/);
+    assert.doesNotMatch(await text("#link-text"), /vector=/);
+    await page.click("#tab-dose");
+    assert.equal(await page.value("document.getElementById('curve').hidden"), true);
+    assert.equal(await page.value("document.getElementById('dose-error').hidden"), true);
+    await page.click("#tab-compare");
+    await ask("How was your day?", 8);
+    assert.match(await text("#compare-error"), /^Add a vector first/);
+  }));
+
 test("a question that is refused, and a stream that breaks off, say so where they were asked", mocked, () =>
   opened(
     async () => {
       await ask("refuse");
       await page.until("!document.getElementById('compare-error').hidden");
-      assert.equal(await text("#compare-error"), "16 streams run and 64 wait. Try again in 2 s.");
-      await ask("break");
+      assert.equal(await text("#compare-error"), "Too many texts wait already: try again in a moment.");
+      await ask("fail");
       await page.until("document.getElementById('compare-error').textContent.includes('memory')");
       assert.equal(await text("#compare-error"), "Out of memory for keys and values.");
       assert.notEqual(await text("#columns .text"), "");
-      assert.equal(await page.value("document.getElementById('run').hidden"), false);
+      for (const question of ["end", "drop"]) {
+        await ask(question);
+        await page.until("document.getElementById('compare-error').textContent.includes('broke off')");
+        assert.equal(await text("#compare-error"), "The stream broke off. Run it again.");
+        assert.equal(await text("#compare-status"), "");
+        assert.match(await text("#columns .note"), /^stopped/);
+        assert.equal(await text("#run"), "Run again");
+        assert.equal(await page.value("document.getElementById('gone').hidden"), question === "end");
+      }
+      await page.until("document.getElementById('gone').hidden");
     },
-    { expected: [/429/] },
+    { expected: [/429/, /ERR_INCOMPLETE_CHUNKED/] },
   ),
 );
 
@@ -401,6 +613,9 @@ test("a server that went away is missed, and found when it is back", mocked, () 
   opened(
     async () => {
       const { port } = server;
+      await score();
+      await drop("own.json", [{ subject: "v", magnitude: 1, measures: { margin: { value: 1 } } }]);
+      await page.click("#tab-compare");
       await server.stop();
       await ask("How was your day?", 8);
       await page.until("!document.getElementById('gone').hidden");
@@ -409,6 +624,9 @@ test("a server that went away is missed, and found when it is back", mocked, () 
       await page.until("document.getElementById('gone').hidden");
       await page.click("#run");
       await done();
+      assert.match(await text("#curve-of"), /^From own\.json/);
+      await page.click("#tab-monitor");
+      assert.equal(await page.value("document.getElementById('scored').hidden"), false);
     },
     { expected: [/ERR_CONNECTION/] },
   ),
@@ -440,15 +658,9 @@ test("no view is wider than its window, at any size, in light and dark", { timeo
       await done();
       await look("compare");
       await showCurve();
-      await page.value("[...document.querySelectorAll('.strip')].at(-3).dispatchEvent(new MouseEvent('click'))");
-      await page.until(
-        "document.querySelector('#texts-there article:last-child .note').textContent.includes('tokens')",
-        120,
-      );
+      await page.value("[...document.querySelectorAll('.strip')].at(-3).focus()");
       await look("dose");
-      await page.click("#tab-monitor");
-      await page.click("#score-run");
-      await page.until("!document.getElementById('scored').hidden", 60);
+      await score();
       await look("monitor");
       await page.click("#tab-export");
       await look("export");
