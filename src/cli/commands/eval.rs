@@ -1,11 +1,13 @@
 //! `bipo eval`: reads the vector, its baselines and what they are measured on, encodes all of it before a model is loaded, and
 //! shows the report.
 
+use std::path::PathBuf;
+
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::judge::Generation;
 use bipo::eval::{GeneratedText, Outcome, Report, Settings, demand, evaluate, texts};
 use bipo::generate::{GenerateOptions, STREAMS};
-use bipo::machine::files::{check_writable, write_atomic};
+use bipo::machine::files::{check_writable, remove_abandoned_beside, write_atomic};
 use bipo::report::Chart;
 use bipo::{Error, Result};
 use serde_json::json;
@@ -55,6 +57,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     };
     let (model, _) = session::load(&opened, &demand(streams), log)?;
     let interrupt = Interrupt::listen(log)?;
+    outputs(args).for_each(|path| remove_abandoned_beside(path));
     let mut writer = Writer::new(args, log, &interrupt);
     let outcome = evaluate(&model, &opened.encoder, &material, &subjects, &settings, &mut writer);
     writer.finish();
@@ -101,9 +104,14 @@ fn grade(judge: &Judge, report: &mut Report, interrupt: &Interrupt, log: Log) ->
     Ok(interrupt.check()?)
 }
 
+/// The files that are written, without those of the judge.
+fn outputs(args: &EvalArgs) -> impl Iterator<Item = &PathBuf> {
+    [&args.csv, &args.per_pair, &args.report].into_iter().flatten().chain(&args.plot)
+}
+
 /// Refuses what could not be written in the end.
 fn check_outputs(args: &EvalArgs) -> Result<()> {
-    [&args.csv, &args.per_pair, &args.report].into_iter().flatten().try_for_each(|path| check_writable(path))?;
+    outputs(args).try_for_each(|path| check_writable(path))?;
     args.plot.iter().try_for_each(|path| Chart::check_path(path))?;
     if args.per_pair.is_some() && args.dataset.is_none() {
         return Err(Error::Argument("--per-pair needs pairs: give --dataset".into()));

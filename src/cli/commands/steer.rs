@@ -1,7 +1,7 @@
 //! `bipo steer`: reads vectors and prompts, generates every magnitude of a prompt in one batch, shows them side by side.
 
 use bipo::generate::{GenerateOptions, STREAMS};
-use bipo::machine::files::{check_writable, write_atomic};
+use bipo::machine::files::{check_writable, remove_abandoned_beside, write_atomic};
 use bipo::report::{Block, Page, Section};
 use bipo::steering::vector::SteeringVector;
 use bipo::text::tokens::ResponsePrefix;
@@ -51,6 +51,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let wanted = (prompts.len() * magnitudes.len()).min(STREAMS);
     let streams = opened.most_streams(wanted, magnitudes.len(), demand);
     let (model, _) = session::load(&opened, &demand(streams), log)?;
+    args.report.iter().chain(&args.output).for_each(|path| remove_abandoned_beside(path));
     let is_streamed = magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();
     let interrupt = Interrupt::listen(log)?;
     let (encoder, vectors) = (&opened.encoder, &vector.layers);
