@@ -8,6 +8,7 @@ use bipo::steering::vector::{CombineOptions, Encoded, Format, Input, SteeringVec
 use bipo::{Error, Result};
 use serde::Serialize;
 
+use super::vectors::warn_of_unknown_keys;
 use crate::args::{ConvertArgs, vector_and_scale};
 use crate::terminal::{self, Log};
 
@@ -70,9 +71,7 @@ fn read_inputs(args: &ConvertArgs, named: &[(PathBuf, f32)], log: Log) -> Result
     for (file, (_, weight)) in files.into_iter().zip(named) {
         let (path, format, said) = (file.path.clone(), file.format, file.layers());
         let input = Input::new(file, *weight, place)?;
-        if let Some(note) = input.vector.unknown_keys_note() {
-            log.warn(format!("{}: {note}", path.display()));
-        }
+        warn_of_unknown_keys(&input.vector, path.display(), log);
         let layers: Vec<usize> = input.vector.layers.keys().copied().collect();
         let norm = input.vector.norm();
         let name = path.display();
