@@ -6,6 +6,7 @@ use bipo::report::{Block, Page, Section};
 use bipo::steering::vector::SteeringVector;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
+use candle_core::DType;
 use serde_json::{Value, json};
 
 use super::interrupt::Interrupt;
@@ -42,10 +43,11 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         operation: args.operation.into(),
         ..greedy(args.max_new_tokens, &opened, positions)
     };
-    let longest = check_prompts(&opened, &prompts, positions)?;
+    let encoded = check_prompts(&opened, &prompts, positions)?;
     if args.show_prompt {
-        show_prompts(&opened, &prompts, log)?;
+        show_prompts(&opened, &encoded, log)?;
     }
+    let longest = encoded.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
     let magnitudes = args.magnitudes.as_slice();
     let demand = |streams| Demand::generation(streams, longest, args.max_new_tokens);
     let wanted = (prompts.len() * magnitudes.len()).min(STREAMS);
@@ -56,10 +58,13 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen(log)?;
     let (encoder, vectors) = (&opened.encoder, &vector.layers);
     let sweep = Sweep { model: &model, encoder, vectors, magnitudes, options: &options, streams, interrupt: &interrupt };
-    let mut done = Done { is_shown: is_streamed || args.model.json, ..Done::default() };
+    let is_f32 = opened.placement.dtype == DType::F32;
+    let mut done = Done { is_shown: is_streamed || args.model.json, is_f32, ..Done::default() };
     let ended = match is_streamed {
-        true => prompts.iter().try_for_each(|prompt| done.take(args, sweep.stream(prompt)?, log)),
-        false => sweep.each(&prompts, &mut |texts| done.take(args, texts, log)),
+        true => {
+            prompts.iter().zip(&encoded).try_for_each(|(prompt, encoded)| done.take(args, sweep.stream(prompt, encoded)?, log))
+        }
+        false => sweep.each(&prompts, &encoded, &mut |texts| done.take(args, texts, log)),
     };
     let written = args.report.as_ref().filter(|_| !done.results.is_empty()).map_or(Ok(()), |path| {
         let settings = [page::model_settings(&args.model, &opened), vector_settings, settings(args, &vector)].concat();
@@ -78,6 +83,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
 struct Done {
     /// Whether another shows the texts: they are streamed, or all of them are one JSON value.
     is_shown: bool,
+    is_f32: bool,
     results: Vec<TextResult>,
     /// For the page.
     answers: Vec<Block>,
@@ -87,7 +93,7 @@ impl Done {
     /// Shows the answers to a prompt, and writes them with those before.
     fn take(&mut self, args: &SteerArgs, texts: Texts, log: Log) -> Result<()> {
         let shown = if self.is_shown { Ok(()) } else { terminal::result(&texts.to_text()) };
-        texts.warn(args.model.is_f32(), log);
+        texts.warn(self.is_f32, log);
         self.answers.push(Block::Generations(texts.for_page()));
         self.results.extend(texts.results());
         if let Some(path) = &args.output {
