@@ -9,6 +9,7 @@ use bipo::eval::{GeneratedText, Outcome, Report, Settings, demand, evaluate, tex
 use bipo::generate::{GenerateOptions, STREAMS};
 use bipo::machine::files::{check_writable, remove_abandoned_beside, write_atomic};
 use bipo::report::Chart;
+use bipo::steering::Operation;
 use bipo::{Error, Result};
 use serde_json::json;
 
@@ -33,9 +34,9 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     if judge.is_some() && args.skip.contains(&SkipArg::Generation) {
         return Err(Error::Argument("--skip generation leaves a judge nothing to grade: leave one of them out".into()).into());
     }
-    let vectors = read_inputs(&args.vector, args.layer, log)?;
+    let vectors = read_inputs(&args.steering.vector, args.steering.layer, log)?;
     let vector_settings = page::vector_settings(&vectors);
-    let vector = settle(vectors, (args.positions, args.spans))?;
+    let vector = settle(vectors, args.steering.places())?;
     let baselines = baselines(args, &vector, log)?;
     let inputs = Inputs::read(args, log)?;
     let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
@@ -50,7 +51,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
         beta: beta(args, &vector),
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
         generate: GenerateOptions {
-            operation: args.operation.into(),
+            operation: args.steering.operation,
             ..greedy(args.max_new_tokens, &opened, vector.metadata.positions)
         },
         streams,
@@ -71,7 +72,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let mut report = Report { schema_version: 1, settings: described, rows, generations, timings };
     // What was measured is shown whatever becomes of the judge.
     let judge = judge.filter(|_| stopped.is_none());
-    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, &interrupt, log));
+    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, args.steering.operation, &interrupt, log));
     if let Some(path) = &args.csv {
         write_atomic(path, &report.to_csv()?)?;
     }
@@ -90,10 +91,11 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
 }
 
 /// Adds a judge's scores to the report.
-fn grade(judge: &Judge, report: &mut Report, interrupt: &Interrupt, log: Log) -> anyhow::Result<()> {
+fn grade(judge: &Judge, report: &mut Report, operation: Operation, interrupt: &Interrupt, log: Log) -> anyhow::Result<()> {
     let generation = |text: &GeneratedText| Generation {
         prompt: text.prompt.clone(),
         magnitude: text.magnitude.unwrap_or_default(),
+        operation,
         text: text.text.clone(),
     };
     let generations: Vec<Generation> = report.generations.iter().map(generation).collect();

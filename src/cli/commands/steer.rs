@@ -15,16 +15,16 @@ use super::prompts::{check_prompts, read_prompts, show_prompts};
 use super::session;
 use super::sweep::{Sweep, TextResult, Texts, greedy};
 use super::vectors::{check_vector, read_inputs, settle};
-use crate::args::{OperationArg, SteerArgs};
+use crate::args::SteerArgs;
 use crate::terminal::{self, Log};
 use bipo::session::Demand;
 
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     args.report.iter().chain(&args.output).try_for_each(|path| check_writable(path))?;
-    let inputs = read_inputs(&args.vector, args.layer, log)?;
+    let inputs = read_inputs(&args.steering.vector, args.steering.layer, log)?;
     let vector_settings = page::vector_settings(&inputs);
-    let vector = settle(inputs, (args.positions, args.spans))?;
+    let vector = settle(inputs, args.steering.places())?;
     let prompts = read_prompts(&args.prompt, args.prompts.as_deref())?;
     if prompts.is_empty() {
         let problem = "no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)";
@@ -40,7 +40,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         top_k: args.top_k,
         repeat_penalty: args.repeat_penalty as f32,
         seed: args.seed,
-        operation: args.operation.into(),
+        operation: args.steering.operation,
         ..greedy(args.max_new_tokens, &opened, positions)
     };
     let encoded = check_prompts(&opened, &prompts, positions)?;
@@ -48,7 +48,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         show_prompts(&opened, &encoded, log)?;
     }
     let longest = encoded.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
-    let magnitudes = args.magnitudes.as_slice();
+    let magnitudes = args.steering.magnitudes.as_slice();
     let demand = |streams| Demand::generation(streams, longest, args.max_new_tokens);
     let wanted = (prompts.len() * magnitudes.len()).min(STREAMS);
     let streams = opened.most_streams(wanted, magnitudes.len(), demand);
@@ -113,7 +113,7 @@ fn document(results: &[TextResult]) -> Value {
 }
 
 fn settings(args: &SteerArgs, vector: &SteeringVector) -> Vec<(String, String)> {
-    let magnitudes: Vec<String> = args.magnitudes.as_slice().iter().map(f32::to_string).collect();
+    let magnitudes: Vec<String> = args.steering.magnitudes.as_slice().iter().map(f32::to_string).collect();
     let setting = |name: &str, value: String| Some((name.to_owned(), value));
     let sampling = match args.temperature {
         0.0 => "greedy".to_owned(),
@@ -122,7 +122,7 @@ fn settings(args: &SteerArgs, vector: &SteeringVector) -> Vec<(String, String)> 
     let all = [
         setting("positions", vector.metadata.positions.to_string()),
         vector.metadata.spans.and_then(|spans| setting("spans", spans.to_string())),
-        (args.operation == OperationArg::Ablate).then(|| ("operation".to_owned(), "ablate".to_owned())),
+        Some(args.steering.operation).filter(|it| !it.is_addition()).and_then(|it| setting("operation", it.to_string())),
         setting("magnitudes", magnitudes.join(", ")),
         setting("decoding", sampling),
         args.top_p.and_then(|p| setting("top p", p.to_string())),
@@ -134,7 +134,7 @@ fn settings(args: &SteerArgs, vector: &SteeringVector) -> Vec<(String, String)> 
 }
 
 fn report(args: &SteerArgs, model: &str, settings: Vec<(String, String)>, generations: Vec<Block>) -> Page {
-    let (prompts, magnitudes) = (generations.len(), args.magnitudes.as_slice().len());
+    let (prompts, magnitudes) = (generations.len(), args.steering.magnitudes.as_slice().len());
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     Page {
         title: format!("{model}, steered"),

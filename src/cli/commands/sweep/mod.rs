@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use bipo::generate::{FinishReason, GenerateOptions, Generation, Progress, Prompt, generate, generate_each};
 use bipo::model::Model;
 use bipo::report::{Answer, Generations};
+use bipo::steering::Operation;
 use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPrompt, TextEncoder};
 use bipo::{Error, Result};
@@ -26,6 +27,8 @@ pub fn greedy(max_new_tokens: usize, opened: &Session, positions: Positions) -> 
 pub struct TextResult {
     prompt: String,
     magnitude: f32,
+    #[serde(skip_serializing_if = "Operation::is_addition")]
+    operation: Operation,
     text: String,
     token_ids: Vec<u32>,
     finish_reason: FinishReason,
@@ -89,13 +92,14 @@ impl Sweep<'_> {
             Ok((generation, text))
         };
         let generations = generations.into_iter().map(decode).collect::<Result<_>>()?;
-        Ok(Texts { prompt: prompt.to_owned(), generations })
+        Ok(Texts { prompt: prompt.to_owned(), operation: self.options.operation, generations })
     }
 }
 
 /// All magnitudes of one prompt.
 pub struct Texts {
     prompt: String,
+    operation: Operation,
     generations: Vec<(Generation, String)>,
 }
 
@@ -118,6 +122,7 @@ impl Texts {
         let result = |(generation, text): (Generation, String)| TextResult {
             prompt: self.prompt.clone(),
             magnitude: generation.magnitude,
+            operation: self.operation,
             text,
             token_ids: generation.token_ids,
             finish_reason: generation.finish_reason,
