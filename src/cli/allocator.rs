@@ -8,6 +8,7 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bipo::machine::bytes::address_space_limit;
 
@@ -23,14 +24,13 @@ static IS_READY: AtomicBool = AtomicBool::new(false);
 // SAFETY: every call goes to mimalloc as it is, and its answer comes back unless it is null.
 unsafe impl GlobalAlloc for OrExit {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if !IS_READY.load(Ordering::Relaxed) {
-            take_by_the_piece();
-        }
+        prepare();
         // SAFETY: the caller's promise.
         or_exit(unsafe { self.0.alloc(layout) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        prepare();
         // SAFETY: the caller's promise.
         or_exit(unsafe { self.0.alloc_zeroed(layout) }, layout.size())
     }
@@ -46,6 +46,14 @@ unsafe impl GlobalAlloc for OrExit {
     }
 }
 
+/// To be called before an allocation that may be the first one, which no reallocation is.
+#[inline]
+fn prepare() {
+    if !IS_READY.load(Ordering::Relaxed) {
+        take_by_the_piece();
+    }
+}
+
 #[inline]
 fn or_exit(found: *mut u8, size: usize) -> *mut u8 {
     if found.is_null() {
@@ -54,21 +62,38 @@ fn or_exit(found: *mut u8, size: usize) -> *mut u8 {
     found
 }
 
-/// Neither the line nor the end of the process takes memory. Other threads may come here, too: the first one speaks.
+/// Says it in one line and ends the process. The first thread that comes here does so, and every other one waits for the end. The
+/// line takes no memory and, on Unix, no lock: another thread may wait here while it holds that of standard error.
 #[cold]
 fn exit_without_memory(size: usize) -> ! {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Ordering::SeqCst) {
-        let problem = "use a smaller model, batch or number of threads, or raise the limit (ulimit -v)";
-        // Kept until the end, so that no error that follows from this one is a second line.
-        let mut stderr = io::stderr().lock();
-        // Nothing can be done about a closed stderr.
-        let _ = writeln!(stderr, "error: not enough memory: the system has no {size} bytes more: {problem}");
+        let mut line = [0; 256];
+        let mut rest = &mut line[..];
+        // The line fits.
+        let _ = writeln!(
+            rest,
+            "error: not enough memory: the system has no {size} bytes more: use a smaller model, batch or number of threads, or \
+             raise the limit (ulimit -v)"
+        );
+        let unused = rest.len();
+        write_to_stderr(&line[..line.len() - unused]);
         std::process::exit(1);
     }
     loop {
-        std::thread::park();
+        std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// Nothing can be done about a closed standard error.
+#[cfg(unix)]
+fn write_to_stderr(line: &[u8]) {
+    let _ = rustix::io::write(io::stderr(), line);
+}
+
+#[cfg(not(unix))]
+fn write_to_stderr(line: &[u8]) {
+    let _ = io::stderr().write_all(line);
 }
 
 /// `mi_option_purge_delay`: milliseconds until freed pages go back to the system; negative is never.

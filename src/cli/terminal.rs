@@ -69,7 +69,7 @@ impl Log {
     }
 
     /// A warning that `-q` does not silence: a file that belongs to the result is not there.
-    pub fn lost(&self, line: impl AsRef<str>) {
+    pub fn warn_even_if_quiet(&self, line: impl AsRef<str>) {
         self.write(Verbosity::Quiet, &format!("warning: {}", line.as_ref()));
     }
 

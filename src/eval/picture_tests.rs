@@ -5,6 +5,7 @@ use super::super::judge::Generation;
 use super::super::{GeneratedText, Timings};
 use super::*;
 use crate::generate::FinishReason;
+use crate::steering::Operation;
 
 fn report() -> Report {
     let estimate = |value| bootstrap::Estimate { value, low: value - 0.5, high: value + 0.5 };
@@ -69,7 +70,7 @@ fn texts_stand_by_prompt_then_subject() {
 fn a_judges_scores_become_the_mean_of_each_row_without_those_that_failed() {
     let mut report = report();
     let verdict = |score| Verdict {
-        generation: Generation { prompt: String::new(), magnitude: 0.0, text: String::new() },
+        generation: Generation { prompt: String::new(), magnitude: 0.0, operation: Operation::Add, text: String::new() },
         score,
         failure: None,
     };

@@ -85,21 +85,23 @@ pub(super) fn read_index(path: &Path) -> Result<BTreeSet<String>> {
     Ok(shards)
 }
 
-/// Returns the first part of the split GGUF model in a folder that holds no other model.
+/// Returns the first part of the split GGUF model in a folder that holds no other model. The numbers of the parts have the same
+/// number of digits, so that the first part has the first name. That it is missing is said when the others are opened.
 pub(super) fn split_model(folder: &Path) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    let ggufs: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|found| found == "gguf")).collect();
-    let first = Part::of(ggufs.first()?)?.first();
-    let is_alone = ggufs.iter().all(|path| Part::of(path).is_some_and(|part| part.first() == first));
+    let first = first_with_extension(folder, "gguf")?;
+    let model = Part::of(&first)?.first();
+    let is_alone = with_extension(folder, "gguf").all(|path| Part::of(&path).is_some_and(|part| part.first() == model));
     let has_other = [WEIGHTS, INDEX].iter().any(|name| folder.join(name).is_file());
-    // A part that is missing is told when the others are opened.
-    let part = if first.is_file() { first } else { ggufs.into_iter().min()? };
-    (is_alone && !has_other).then_some(part)
+    (is_alone && !has_other).then_some(first)
 }
 
 fn first_with_extension(folder: &Path, extension: &str) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    entries.filter(|path| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))).min()
+    with_extension(folder, extension).min()
+}
+
+fn with_extension(folder: &Path, extension: &str) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(move |path| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension)))
 }
 
 /// Returns the last name of a path; `.` and `..` are resolved first.

@@ -86,6 +86,23 @@ fn what_a_folder_lacks_is_named_with_what_to_do() {
 }
 
 #[test]
+fn a_folder_is_a_split_model_only_if_it_holds_no_other_one() {
+    let part = |number: usize| format!("m-{number:05}-of-00003.gguf");
+    let parts: Vec<String> = (1..=3).map(part).collect();
+    let files: Vec<(&str, &str)> = parts.iter().map(|name| (name.as_str(), "GGUF")).collect();
+    let whole = filled(&files);
+    assert_eq!(split_model(whole.path()), Some(whole.path().join(&parts[0])));
+    // The part that is there stands for the one that is missing, and is refused when it is opened.
+    let cut = filled(&files[1..]);
+    assert_eq!(split_model(cut.path()), Some(cut.path().join(&parts[1])));
+    for other in ["n-00001-of-00003.gguf", "other.gguf", "other.GGUF", WEIGHTS, INDEX] {
+        assert_eq!(split_model(filled(&[&files[..], &[(other, "")]].concat()).path()), None, "{other}");
+    }
+    assert_eq!(split_model(filled(&[("m.gguf", "GGUF")]).path()), None);
+    assert_eq!(split_model(filled(&[]).path()), None);
+}
+
+#[test]
 fn a_gguf_file_is_known_by_its_name_or_its_first_bytes() {
     let folder = filled(&[("m.gguf", "broken"), ("blob", "GGUF…"), ("notes.txt", "notes")]);
     let path = |name: &str| folder.path().join(name);

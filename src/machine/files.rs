@@ -1,6 +1,7 @@
 //! Reading and writing whole files. A file is written under a temporary name beside its own, flushed to disk and renamed, so
 //! that no reader ever sees half of it. A file that the user named is read within a limit of size.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Error as IoError, ErrorKind, Read, Write};
 use std::path::Path;
@@ -19,13 +20,27 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|source| not_written(path, source))
 }
 
-/// Prefix of the name of every temporary file.
-const DRAFT: &str = ".bipo-";
+/// Prefix of the name of every temporary file and directory.
+const DRAFT: &str = ".bipo-draft-";
+
+/// Number of random letters and digits behind the prefix.
+const RANDOM: usize = 6;
+
+fn builder() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(DRAFT).rand_bytes(RANDOM);
+    builder
+}
+
+/// Whether a file has the name of a temporary one.
+fn is_draft(name: &OsStr) -> bool {
+    let random = name.to_str().and_then(|name| name.strip_prefix(DRAFT));
+    random.is_some_and(|random| random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
 
 /// Writes `bytes` to a temporary file in `dir` and flushes it to disk.
 pub(crate) fn draft(dir: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(DRAFT);
+    let mut builder = builder();
     if let Some(permissions) = permissions() {
         builder.permissions(permissions);
     }
@@ -47,7 +62,7 @@ pub(crate) struct DraftDir {
 impl DraftDir {
     /// Makes a temporary directory in `parent`, which is removed with all that it holds unless it is published.
     pub fn new(parent: &Path) -> std::io::Result<Self> {
-        let dir = tempfile::Builder::new().prefix(DRAFT).tempdir_in(parent).map_err(without_path)?;
+        let dir = builder().tempdir_in(parent).map_err(without_path)?;
         // A file system without locks is no error.
         let lock = File::open(dir.path()).ok().filter(|dir| dir.try_lock().is_ok());
         Ok(Self { dir, _lock: lock })
@@ -81,16 +96,24 @@ fn without_path(error: std::io::Error) -> std::io::Error {
 /// Removes temporary files and directories whose writers died, which are those that no process has locked.
 pub fn remove_abandoned(dir: &Path) {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let drafts = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(DRAFT));
-    for path in drafts.map(|entry| entry.path()) {
-        // A directory is empty for a moment before it is locked.
-        let is_fresh = path.read_dir().is_ok_and(|mut entries| entries.next().is_none());
-        if is_fresh || path.is_symlink() || !File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+    for path in entries.filter(|entry| is_draft(&entry.file_name())).map(|entry| entry.path()) {
+        let Ok(found) = path.symlink_metadata() else { continue };
+        let is_empty = match found.is_dir() {
+            true => path.read_dir().is_ok_and(|mut entries| entries.next().is_none()),
+            false => found.len() == 0,
+        };
+        // Each is empty for a moment before it is locked.
+        if is_empty || found.is_symlink() || !File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
             continue;
         }
         // What cannot be removed does no harm.
-        let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        let _ = if found.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
     }
+}
+
+/// Does what [`remove_abandoned`] does in the directory that a file is about to be written to.
+pub fn remove_abandoned_beside(path: &Path) {
+    remove_abandoned(folder(path));
 }
 
 /// Makes the error of writing `path`; the message says if the directory no longer exists.
@@ -170,8 +193,8 @@ pub fn without_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// Refuses a path that cannot become a file, before a costly computation: a file without a name is made beside it. Temporary
-/// files whose writers died are removed there.
+/// Refuses a path that cannot become a file, before a costly computation: a file without a name is made beside it. Nothing is
+/// removed.
 ///
 /// # Errors
 /// The path is a directory, or its folder does not exist or cannot be written to.
@@ -180,10 +203,7 @@ pub fn check_writable(path: &Path) -> Result<()> {
     let problem = match (path.is_dir(), folder.is_dir()) {
         (true, _) => "it is a directory: name a file".to_owned(),
         (_, false) => format!("{} is no directory: make it first", folder.display()),
-        (false, true) => {
-            remove_abandoned(folder);
-            return check_folder(folder).map_err(|source| Error::write(path, source));
-        }
+        (false, true) => return check_folder(folder).map_err(|source| Error::write(path, source)),
     };
     Err(Error::Argument(format!("cannot write {}: {problem}", path.display())))
 }
@@ -215,3 +235,7 @@ fn permissions() -> Option<std::fs::Permissions> {
 fn permissions() -> Option<std::fs::Permissions> {
     None
 }
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;

@@ -4,12 +4,16 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 use super::dose::{l2_norm, row_norms};
 use crate::Result;
 
 /// How a vector v enters the residual h, times a factor f. With u = v/‖v‖:
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Display, EnumString)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Operation {
     /// h ← h + f·v
     #[default]
@@ -19,6 +23,13 @@ pub enum Operation {
     Ablate,
     /// h ← h − f·ReLU(u·h)·u: as [`Operation::Ablate`] where h points along v, and nothing where it points against it.
     Null,
+}
+
+impl Operation {
+    /// Whether vectors are added, which is what results and pages do not mention.
+    pub fn is_addition(&self) -> bool {
+        *self == Self::Add
+    }
 }
 
 /// Which vectors enter the residual stream, after which layers, by which operation, with which factor on all of them.

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use bipo::steering::vector::{Metadata, Positions, SteeringVector};
+use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
+use candle_core::{Device, Tensor};
 use serde_json::Value;
 
 fn fixture(name: &str) -> String {
@@ -338,4 +340,33 @@ fn a_vector_for_another_family_of_models_is_added_with_a_warning() {
     let stderr = text(&output.stderr);
     assert!(output.status.success(), "{stderr}");
     assert!(stderr.contains("warning: the vector is for models of type qwen2, the model is of type llama"), "{stderr}");
+}
+
+#[test]
+fn every_command_that_reads_a_control_vector_says_its_keys_that_are_not_known() {
+    let place = Place::new();
+    let v = Tensor::arange(0f32, 32.0, &Device::Cpu).unwrap();
+    let v = QTensor::quantize(&v, GgmlDType::F32).unwrap();
+    let (kind, window) = (gguf_file::Value::String("controlvector".into()), gguf_file::Value::U32(4));
+    let keys = [("general.architecture", &kind), ("controlvector.window", &window)];
+    gguf_file::write(&mut fs::File::create(place.path("v.gguf")).unwrap(), &keys, &[("direction.1", &v)]).unwrap();
+    fs::write(place.path("pairs.csv"), "prompt,chosen,rejected\nHello,yes,no\n").unwrap();
+    let model = fixture("llama");
+    let steer = ["steer", "--model", &model, "--vector", "v.gguf", "--prompt", "Hi", "--max-new-tokens", "1"];
+    let train = ["train", "--model", &model, "--dataset", "pairs.csv", "--init", "v.gguf", "--max-steps", "1"];
+    // The server ends before it serves.
+    #[cfg(feature = "serve")]
+    let serve = ["serve", "--model", &model, "--vector", "v=v.gguf", "--eval", "nowhere.json"];
+    let commands: &[(&[&str], &str)] = &[
+        (&["convert", "v.gguf", "v.json"], "v.gguf"),
+        (&steer, "v.gguf"),
+        (&train, "--init"),
+        #[cfg(feature = "serve")]
+        (&serve, "v"),
+    ];
+    for (args, name) in commands {
+        let stderr = text(&place.bipo(args).stderr);
+        let warning = format!("warning: {name}: bipo does not know controlvector.window: ");
+        assert_eq!(stderr.matches(&warning).count(), 1, "{args:?}: {stderr}");
+    }
 }

@@ -142,16 +142,16 @@ fn what_a_killed_merge_left_is_removed_by_the_next_and_what_a_living_one_writes_
         fs::create_dir(place.path(name)).unwrap();
         fs::write(place.path(name).join("model.safetensors"), "half of it").unwrap();
     };
-    draft(".bipo-dead");
-    draft(".bipo-alive");
-    let alive = fs::File::open(place.path(".bipo-alive")).unwrap();
+    draft(".bipo-draft-dead01");
+    draft(".bipo-draft-alive1");
+    let alive = fs::File::open(place.path(".bipo-draft-alive1")).unwrap();
     alive.try_lock().unwrap();
     let merge = |dir: &str| {
         let args = ["merge", "--model", &fixture("llama"), "--vector", "v.safetensors", "--output-dir", dir];
         bipo(&place, &args).output().unwrap()
     };
     assert_ok(&merge("merged"));
-    assert_eq!(names(&place.path("")), [".bipo-alive", "merged", "pairs.csv", "v.safetensors"]);
+    assert_eq!(names(&place.path("")), [".bipo-draft-alive1", "merged", "pairs.csv", "v.safetensors"]);
     drop(alive);
     assert_ok(&merge("again"));
     assert_eq!(names(&place.path("")), ["again", "merged", "pairs.csv", "v.safetensors"]);

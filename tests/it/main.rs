@@ -26,6 +26,8 @@ mod merge;
 mod quantised;
 mod report;
 mod resume;
+mod runs;
 #[cfg(feature = "serve")]
 mod serve;
 mod stress;
+mod templates;

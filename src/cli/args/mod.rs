@@ -22,7 +22,7 @@ pub use machine::{BenchArgs, CheckArgs};
 pub use model::{ModelArgs, ReportArgs};
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
-pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, OperationArg, SkipArg, SteerArgs};
+pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs};
 pub use train::{LayersArgs, MethodArg, RunArgs, TrainArgs, response_prefix};
 pub use values::vector_and_scale;
 pub use vectors::{ConvertArgs, InspectArgs, MergeArgs};

@@ -2,6 +2,7 @@
 
 use bipo::machine::device;
 use bipo::session::{DTypeChoice, WeightsChoice};
+use candle_core::DType;
 use clap::Args;
 use serde_json::Value;
 
@@ -68,12 +69,8 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// Whether the model computes in f32.
+    /// Whether the model computes in f32; opens the device, to be asked where no session is at hand.
     pub fn is_f32(&self) -> bool {
-        match self.dtype {
-            DTypeChoice::F32 => true,
-            DTypeChoice::Auto => device::open(&self.device).is_ok_and(|device| device.is_cpu()),
-            DTypeChoice::Bf16 | DTypeChoice::F16 => false,
-        }
+        device::open(&self.device).is_ok_and(|device| self.dtype.on(&device) == DType::F32)
     }
 }

@@ -7,48 +7,32 @@ use bipo::steering::Operation;
 use bipo::steering::magnitudes::Magnitudes;
 use bipo::steering::positions::Positions;
 use bipo::text::spans::Spans;
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use super::data::PairArgs;
 use super::model::{ModelArgs, ReportArgs};
 use super::values::{one_of, positive, positive_number, probability, resamples, seconds, temperature};
 
-/// How a vector steers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OperationArg {
-    Add,
-    Ablate,
-}
-
-impl From<OperationArg> for Operation {
-    fn from(operation: OperationArg) -> Self {
-        match operation {
-            OperationArg::Add => Self::Add,
-            OperationArg::Ablate => Self::Ablate,
-        }
-    }
-}
-
+/// Which vector steers, where, how strongly and how.
 #[derive(Debug, Args)]
-pub struct SteerArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// Add this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
+pub struct SteeringArgs {
+    /// Steer with this vector, times SCALE if given; repeat to add several up
+    /// [default: bipo_output/steering_vector.safetensors].
     #[arg(long, value_name = "FILE[:SCALE]", value_parser = NonEmptyStringValueParser::new())]
     pub vector: Vec<String>,
     /// Steer the output of this block, 0-based [default: the file's].
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Add the vector at these tokens, whatever its file says: all, prompt, response (what is generated), last, first:N, last:N, or
-    /// several joined by +, as for train [default: the file's].
+    /// Add the vector at these tokens, whatever its file says: all, prompt, response (also what is generated), last, first:N,
+    /// last:N, or several joined by +, as for train [default: the file's].
     #[arg(long, value_name = "WHERE")]
     pub positions: Option<Positions>,
     /// Add it at tokens of this role's messages alone; what is generated is the assistant's [default: the file's, or any
     /// where --positions is given].
     #[arg(long, value_parser = one_of::<Spans>())]
     pub spans: Option<Spans>,
-    /// Generate at these factors: a list -2,0,2 or a range -2..2:0.5 [default with --operation ablate: 0,1].
+    /// Steer at these factors: a list -2,0,2 or a range -2..2:0.5 [default with --operation ablate: 0,1].
     #[arg(
         long,
         default_value = "-2,0,2",
@@ -59,8 +43,28 @@ pub struct SteerArgs {
     pub magnitudes: Magnitudes,
     /// Add the vector, or take the part of the residual along it out (ablate), where magnitude 1 takes all of that part and 0
     /// nothing.
-    #[arg(long, default_value = "add")]
-    pub operation: OperationArg,
+    #[arg(long, default_value = "add", value_parser = operation())]
+    pub operation: Operation,
+}
+
+impl SteeringArgs {
+    /// Where the user says that the vector is added.
+    pub fn places(&self) -> (Option<Positions>, Option<Spans>) {
+        (self.positions, self.spans)
+    }
+}
+
+/// The operations that a vector can be used with; the third one is for training alone.
+fn operation() -> impl TypedValueParser<Value = Operation> {
+    PossibleValuesParser::new(["add", "ablate"]).try_map(|name| name.parse::<Operation>())
+}
+
+#[derive(Debug, Args)]
+pub struct SteerArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub steering: SteeringArgs,
     /// Answer this prompt; repeat for several.
     #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
@@ -97,36 +101,15 @@ pub struct SteerArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(mut_arg("limit", |arg| arg.help("Use the first N rows of each data set and question file only [default: all]")))]
+#[command(
+    mut_arg("limit", |arg| arg.help("Use the first N rows of each data set and question file only [default: all]")),
+    mut_arg("magnitudes", |arg| arg.default_value("-2..2:1"))
+)]
 pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Measure this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
-    #[arg(long, value_name = "FILE[:SCALE]", value_parser = NonEmptyStringValueParser::new())]
-    pub vector: Vec<String>,
-    /// Steer the output of this block, 0-based [default: the files'].
-    #[arg(long)]
-    pub layer: Option<usize>,
-    /// Add the vector at these tokens, whatever its file says: all, prompt, response, last, first:N, last:N, or several joined by
-    /// +, as for train [default: the file's].
-    #[arg(long, value_name = "WHERE")]
-    pub positions: Option<Positions>,
-    /// Add it at tokens of this role's messages alone [default: the file's, or any where --positions is given].
-    #[arg(long, value_parser = one_of::<Spans>())]
-    pub spans: Option<Spans>,
-    /// Measure at these factors: a list -2,0,2 or a range -2..2:0.5 [default with --operation ablate: 0,1].
-    #[arg(
-        long,
-        default_value = "-2..2:1",
-        default_value_if("operation", "ablate", "0,1"),
-        allow_hyphen_values = true,
-        value_name = "LIST"
-    )]
-    pub magnitudes: Magnitudes,
-    /// Add the vector, or take the part of the residual along it out (ablate), where magnitude 1 takes all of that part and 0
-    /// nothing; a baseline vector is taken out in the same way.
-    #[arg(long, default_value = "add")]
-    pub operation: OperationArg,
+    #[command(flatten)]
+    pub steering: SteeringArgs,
     /// Measure preference on these held-out pairs, named as for train [default: none].
     #[arg(long)]
     pub dataset: Option<String>,
@@ -165,8 +148,8 @@ pub struct EvalArgs {
     /// Leave the neutral text or the generated texts out; separate several by commas [default: neither].
     #[arg(long, value_delimiter = ',')]
     pub skip: Vec<SkipArg>,
-    /// Compare with random (a direction), prompt (see --baseline-system) or another vector file; repeat for several
-    /// [default: none].
+    /// Compare with random (a direction), prompt (see --baseline-system) or another vector file, which steers by the same
+    /// --operation; repeat for several [default: none].
     #[arg(long, value_name = "random|prompt|FILE", value_parser = NonEmptyStringValueParser::new())]
     pub baseline: Vec<String>,
     /// Tell the model this, in place of --system, for the baseline prompt.

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use bipo::machine::files::{check_writable, write_atomic};
+use bipo::machine::files::{check_writable, remove_abandoned_beside, write_atomic};
 use bipo::steering::dose::l2_norm;
 use bipo::steering::vector::{CombineOptions, Encoded, Format, Input, SteeringVector, VectorFile, combine};
 use bipo::{Error, Result};
 use serde::Serialize;
 
+use super::vectors::warn_of_unknown_keys;
 use crate::args::{ConvertArgs, vector_and_scale};
 use crate::terminal::{self, Log};
 
@@ -25,6 +26,7 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     let vector = combine(inputs, &options)?;
     let encoded = vector.encode(format, output)?;
     warn(&vector, format, &encoded, output, log);
+    remove_abandoned_beside(output);
     write_atomic(output, &encoded.bytes)?;
     let report = ConversionReport {
         schema_version: 1,
@@ -69,9 +71,7 @@ fn read_inputs(args: &ConvertArgs, named: &[(PathBuf, f32)], log: Log) -> Result
     for (file, (_, weight)) in files.into_iter().zip(named) {
         let (path, format, said) = (file.path.clone(), file.format, file.layers());
         let input = Input::new(file, *weight, place)?;
-        if let Some(note) = input.vector.unknown_keys_note() {
-            log.warn(format!("{}: {note}", path.display()));
-        }
+        warn_of_unknown_keys(&input.vector, path.display(), log);
         let layers: Vec<usize> = input.vector.layers.keys().copied().collect();
         let norm = input.vector.norm();
         let name = path.display();

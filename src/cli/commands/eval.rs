@@ -1,12 +1,15 @@
 //! `bipo eval`: reads the vector, its baselines and what they are measured on, encodes all of it before a model is loaded, and
 //! shows the report.
 
+use std::path::PathBuf;
+
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::judge::Generation;
 use bipo::eval::{GeneratedText, Outcome, Report, Settings, demand, evaluate, texts};
 use bipo::generate::{GenerateOptions, STREAMS};
-use bipo::machine::files::{check_writable, write_atomic};
+use bipo::machine::files::{check_writable, remove_abandoned_beside, write_atomic};
 use bipo::report::Chart;
+use bipo::steering::Operation;
 use bipo::{Error, Result};
 use serde_json::json;
 
@@ -31,9 +34,9 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     if judge.is_some() && args.skip.contains(&SkipArg::Generation) {
         return Err(Error::Argument("--skip generation leaves a judge nothing to grade: leave one of them out".into()).into());
     }
-    let vectors = read_inputs(&args.vector, args.layer, log)?;
+    let vectors = read_inputs(&args.steering.vector, args.steering.layer, log)?;
     let vector_settings = page::vector_settings(&vectors);
-    let vector = settle(vectors, (args.positions, args.spans))?;
+    let vector = settle(vectors, args.steering.places())?;
     let baselines = baselines(args, &vector, log)?;
     let inputs = Inputs::read(args, log)?;
     let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
@@ -48,13 +51,14 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
         beta: beta(args, &vector),
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
         generate: GenerateOptions {
-            operation: args.operation.into(),
+            operation: args.steering.operation,
             ..greedy(args.max_new_tokens, &opened, vector.metadata.positions)
         },
         streams,
     };
     let (model, _) = session::load(&opened, &demand(streams), log)?;
     let interrupt = Interrupt::listen(log)?;
+    outputs(args).for_each(|path| remove_abandoned_beside(path));
     let mut writer = Writer::new(args, log, &interrupt);
     let outcome = evaluate(&model, &opened.encoder, &material, &subjects, &settings, &mut writer);
     writer.finish();
@@ -68,7 +72,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let mut report = Report { schema_version: 1, settings: described, rows, generations, timings };
     // What was measured is shown whatever becomes of the judge.
     let judge = judge.filter(|_| stopped.is_none());
-    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, &interrupt, log));
+    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, args.steering.operation, &interrupt, log));
     if let Some(path) = &args.csv {
         write_atomic(path, &report.to_csv()?)?;
     }
@@ -87,10 +91,11 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
 }
 
 /// Adds a judge's scores to the report.
-fn grade(judge: &Judge, report: &mut Report, interrupt: &Interrupt, log: Log) -> anyhow::Result<()> {
+fn grade(judge: &Judge, report: &mut Report, operation: Operation, interrupt: &Interrupt, log: Log) -> anyhow::Result<()> {
     let generation = |text: &GeneratedText| Generation {
         prompt: text.prompt.clone(),
         magnitude: text.magnitude.unwrap_or_default(),
+        operation,
         text: text.text.clone(),
     };
     let generations: Vec<Generation> = report.generations.iter().map(generation).collect();
@@ -101,9 +106,14 @@ fn grade(judge: &Judge, report: &mut Report, interrupt: &Interrupt, log: Log) ->
     Ok(interrupt.check()?)
 }
 
+/// The files that are written, without those of the judge.
+fn outputs(args: &EvalArgs) -> impl Iterator<Item = &PathBuf> {
+    [&args.csv, &args.per_pair, &args.report].into_iter().flatten().chain(&args.plot)
+}
+
 /// Refuses what could not be written in the end.
 fn check_outputs(args: &EvalArgs) -> Result<()> {
-    [&args.csv, &args.per_pair, &args.report].into_iter().flatten().try_for_each(|path| check_writable(path))?;
+    outputs(args).try_for_each(|path| check_writable(path))?;
     args.plot.iter().try_for_each(|path| Chart::check_path(path))?;
     if args.per_pair.is_some() && args.dataset.is_none() {
         return Err(Error::Argument("--per-pair needs pairs: give --dataset".into()));

@@ -128,14 +128,15 @@ fn questions(model: &str, rubric: &Rubric, generations: &[Generation]) -> String
     text
 }
 
-/// The scores of each magnitude as a table.
+/// The scores of each magnitude as a table, in which an operation is named that is no addition.
 pub fn to_text(report: &JudgeReport) -> String {
     let mut text =
         format!("judge {}, rubric {}\n\nmagnitude  score  95 % interval  scored  failed\n", report.judge_model, report.rubric);
     for row in &report.magnitudes {
         let mean = row.mean.map_or_else(|| "-".to_owned(), |mean| format!("{mean:.2}"));
         let interval = row.interval.map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:.2} to {high:.2}"));
-        text += &format!("{:>+9}  {mean:>5}  {interval:>13}  {:>6}  {:>6}\n", row.magnitude, row.scored, row.failed);
+        let operation = if row.operation.is_addition() { String::new() } else { format!("  {}", row.operation) };
+        text += &format!("{:>+9}  {mean:>5}  {interval:>13}  {:>6}  {:>6}{operation}\n", row.magnitude, row.scored, row.failed);
     }
     text
 }

@@ -4,6 +4,7 @@
 use std::f64::consts::LN_2;
 
 use bipo::Error;
+use bipo::machine::files::remove_abandoned_beside;
 use bipo::report::Chart;
 use bipo::train::Observer;
 use bipo::train::activations::CacheOptions;
@@ -47,6 +48,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     log.info(plan.size().to_string());
     let cache_bytes = plan.size().total().0;
 
+    args.plot.iter().for_each(|path| remove_abandoned_beside(path));
     let mut reporter = SearchObserver::new(log, plan.size().pairs, steps * config.layers.as_slice().len())?;
     let search = LayerSearch::new(&model, plan, &config, |done, total| reporter.cached(done, total))?;
     let mut results: Vec<LayerResult> = Vec::new();

@@ -32,21 +32,28 @@ use crate::args::{Cli, Command, ModelArgs};
 
 /// Runs what was asked for.
 pub fn run(cli: &Cli) -> anyhow::Result<()> {
-    match &cli.command {
-        Command::Train(args) => with_threads(&args.run.model, || train::run(args)),
+    match cli.command.model() {
+        Some(model) => with_threads(model, || run_command(&cli.command)),
+        None => run_command(&cli.command),
+    }
+}
+
+fn run_command(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Train(args) => train::run(args),
         Command::Data(args) => data::run(args),
-        Command::Layers(args) => with_threads(&args.run.model, || layers::run(args)),
-        Command::Steer(args) => with_threads(&args.model, || steer::run(args)),
-        Command::Eval(args) => with_threads(&args.model, || eval::run(args)),
+        Command::Layers(args) => layers::run(args),
+        Command::Steer(args) => steer::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Judge(args) => judge::run(args),
         Command::Convert(args) => convert::run(args),
-        Command::Inspect(args) => with_threads(&args.model, || inspect::run(args)),
+        Command::Inspect(args) => inspect::run(args),
         Command::Merge(args) => merge::run(args),
         Command::Models(args) => models::run(args),
         #[cfg(feature = "serve")]
-        Command::Serve(args) => with_threads(&args.model, || serve::run(args)),
-        Command::Bench(args) => with_threads(&args.model, || bench::run(args)),
-        Command::Check(args) => with_threads(&args.model, || check::run(args)),
+        Command::Serve(args) => serve::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Check(args) => check::run(args),
     }
 }
 

@@ -7,6 +7,7 @@ use bipo::data::Message;
 use bipo::generate::Prompt;
 use bipo::machine::files::{LARGEST_TEXT, read_input, without_bom};
 use bipo::steering::positions::Positions;
+use bipo::text::tokens::EncodedPrompt;
 use bipo::{Error, Result};
 
 use crate::terminal::Log;
@@ -32,12 +33,10 @@ pub fn read_prompts(prompts: &[String], file: Option<&Path>) -> Result<Vec<Strin
     Ok(prompts)
 }
 
-/// Refuses a prompt that fills the context, or that a vector cannot reach, before the weights are read. → the tokens of the
-/// longest.
-pub fn check_prompts(opened: &Session, prompts: &[String], positions: Positions) -> Result<usize> {
+/// Encodes prompts, and refuses one that fills the context, or that a vector cannot reach, before the weights are read.
+pub fn check_prompts(opened: &Session, prompts: &[String], positions: Positions) -> Result<Vec<EncodedPrompt>> {
     let context = opened.config.max_position_embeddings;
-    let mut longest = 0;
-    for prompt in prompts {
+    let check = |prompt: &String| {
         let encoded = opened.encoder.encode_prompt(&[Message::new("user", prompt)])?;
         let tokens = encoded.ids.len();
         if tokens >= context {
@@ -48,16 +47,15 @@ pub fn check_prompts(opened: &Session, prompts: &[String], positions: Positions)
             let problem = "no token of the prompt or after it would be steered: choose other --positions or --spans";
             return Err(Error::Argument(problem.into()));
         }
-        longest = longest.max(tokens);
-    }
-    Ok(longest)
+        Ok(encoded)
+    };
+    prompts.iter().map(check).collect()
 }
 
 /// Says what the model sees of each prompt: the rendered text with its special tokens, and the token ids.
-pub fn show_prompts(opened: &Session, prompts: &[String], log: Log) -> Result<()> {
-    for prompt in prompts {
-        let ids = opened.encoder.encode_prompt(&[Message::new("user", prompt)])?.ids;
-        let text = opened.encoder.decode(&ids, false)?;
+pub fn show_prompts(opened: &Session, prompts: &[EncodedPrompt], log: Log) -> Result<()> {
+    for EncodedPrompt { ids, .. } in prompts {
+        let text = opened.encoder.decode(ids, false)?;
         let listed: Vec<String> = ids.iter().map(u32::to_string).collect();
         log.info(format!("prompt of {} tokens: {text:?}\n  ids {}", ids.len(), listed.join(" ")));
     }

@@ -14,7 +14,7 @@ use bipo::{Error, Result};
 use super::interrupt::Interrupt;
 use super::session;
 use super::training::run_files::VECTOR_FILE;
-use super::vectors::check_vector;
+use super::vectors::{check_vector, warn_of_unknown_keys};
 use crate::args::{ServeArgs, vector_and_scale};
 use crate::terminal::Log;
 
@@ -40,6 +40,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let mut vectors = read_vectors(args)?;
     let opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
     for named in &vectors {
+        warn_of_unknown_keys(&named.vector, &named.name, log);
         check_vector(&named.vector, &opened, log)?;
     }
     add_curves(&args.eval, &mut vectors)?;

@@ -1,11 +1,12 @@
 //! `bipo steer`: reads vectors and prompts, generates every magnitude of a prompt in one batch, shows them side by side.
 
 use bipo::generate::{GenerateOptions, STREAMS};
-use bipo::machine::files::{check_writable, write_atomic};
+use bipo::machine::files::{check_writable, remove_abandoned_beside, write_atomic};
 use bipo::report::{Block, Page, Section};
 use bipo::steering::vector::SteeringVector;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
+use candle_core::DType;
 use serde_json::{Value, json};
 
 use super::interrupt::Interrupt;
@@ -14,16 +15,16 @@ use super::prompts::{check_prompts, read_prompts, show_prompts};
 use super::session;
 use super::sweep::{Sweep, TextResult, Texts, greedy};
 use super::vectors::{check_vector, read_inputs, settle};
-use crate::args::{OperationArg, SteerArgs};
+use crate::args::SteerArgs;
 use crate::terminal::{self, Log};
 use bipo::session::Demand;
 
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     args.report.iter().chain(&args.output).try_for_each(|path| check_writable(path))?;
-    let inputs = read_inputs(&args.vector, args.layer, log)?;
+    let inputs = read_inputs(&args.steering.vector, args.steering.layer, log)?;
     let vector_settings = page::vector_settings(&inputs);
-    let vector = settle(inputs, (args.positions, args.spans))?;
+    let vector = settle(inputs, args.steering.places())?;
     let prompts = read_prompts(&args.prompt, args.prompts.as_deref())?;
     if prompts.is_empty() {
         let problem = "no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)";
@@ -39,26 +40,31 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         top_k: args.top_k,
         repeat_penalty: args.repeat_penalty as f32,
         seed: args.seed,
-        operation: args.operation.into(),
+        operation: args.steering.operation,
         ..greedy(args.max_new_tokens, &opened, positions)
     };
-    let longest = check_prompts(&opened, &prompts, positions)?;
+    let encoded = check_prompts(&opened, &prompts, positions)?;
     if args.show_prompt {
-        show_prompts(&opened, &prompts, log)?;
+        show_prompts(&opened, &encoded, log)?;
     }
-    let magnitudes = args.magnitudes.as_slice();
+    let longest = encoded.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
+    let magnitudes = args.steering.magnitudes.as_slice();
     let demand = |streams| Demand::generation(streams, longest, args.max_new_tokens);
     let wanted = (prompts.len() * magnitudes.len()).min(STREAMS);
     let streams = opened.most_streams(wanted, magnitudes.len(), demand);
     let (model, _) = session::load(&opened, &demand(streams), log)?;
+    args.report.iter().chain(&args.output).for_each(|path| remove_abandoned_beside(path));
     let is_streamed = magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();
     let interrupt = Interrupt::listen(log)?;
     let (encoder, vectors) = (&opened.encoder, &vector.layers);
     let sweep = Sweep { model: &model, encoder, vectors, magnitudes, options: &options, streams, interrupt: &interrupt };
-    let mut done = Done { is_shown: is_streamed || args.model.json, ..Done::default() };
+    let is_f32 = opened.placement.dtype == DType::F32;
+    let mut done = Done { is_shown: is_streamed || args.model.json, is_f32, ..Done::default() };
     let ended = match is_streamed {
-        true => prompts.iter().try_for_each(|prompt| done.take(args, sweep.stream(prompt)?, log)),
-        false => sweep.each(&prompts, &mut |texts| done.take(args, texts, log)),
+        true => {
+            prompts.iter().zip(&encoded).try_for_each(|(prompt, encoded)| done.take(args, sweep.stream(prompt, encoded)?, log))
+        }
+        false => sweep.each(&prompts, &encoded, &mut |texts| done.take(args, texts, log)),
     };
     let written = args.report.as_ref().filter(|_| !done.results.is_empty()).map_or(Ok(()), |path| {
         let settings = [page::model_settings(&args.model, &opened), vector_settings, settings(args, &vector)].concat();
@@ -77,6 +83,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
 struct Done {
     /// Whether another shows the texts: they are streamed, or all of them are one JSON value.
     is_shown: bool,
+    is_f32: bool,
     results: Vec<TextResult>,
     /// For the page.
     answers: Vec<Block>,
@@ -86,7 +93,7 @@ impl Done {
     /// Shows the answers to a prompt, and writes them with those before.
     fn take(&mut self, args: &SteerArgs, texts: Texts, log: Log) -> Result<()> {
         let shown = if self.is_shown { Ok(()) } else { terminal::result(&texts.to_text()) };
-        texts.warn(args.model.is_f32(), log);
+        texts.warn(self.is_f32, log);
         self.answers.push(Block::Generations(texts.for_page()));
         self.results.extend(texts.results());
         if let Some(path) = &args.output {
@@ -106,7 +113,7 @@ fn document(results: &[TextResult]) -> Value {
 }
 
 fn settings(args: &SteerArgs, vector: &SteeringVector) -> Vec<(String, String)> {
-    let magnitudes: Vec<String> = args.magnitudes.as_slice().iter().map(f32::to_string).collect();
+    let magnitudes: Vec<String> = args.steering.magnitudes.as_slice().iter().map(f32::to_string).collect();
     let setting = |name: &str, value: String| Some((name.to_owned(), value));
     let sampling = match args.temperature {
         0.0 => "greedy".to_owned(),
@@ -115,7 +122,7 @@ fn settings(args: &SteerArgs, vector: &SteeringVector) -> Vec<(String, String)> 
     let all = [
         setting("positions", vector.metadata.positions.to_string()),
         vector.metadata.spans.and_then(|spans| setting("spans", spans.to_string())),
-        (args.operation == OperationArg::Ablate).then(|| ("operation".to_owned(), "ablate".to_owned())),
+        Some(args.steering.operation).filter(|it| !it.is_addition()).and_then(|it| setting("operation", it.to_string())),
         setting("magnitudes", magnitudes.join(", ")),
         setting("decoding", sampling),
         args.top_p.and_then(|p| setting("top p", p.to_string())),
@@ -127,7 +134,7 @@ fn settings(args: &SteerArgs, vector: &SteeringVector) -> Vec<(String, String)> 
 }
 
 fn report(args: &SteerArgs, model: &str, settings: Vec<(String, String)>, generations: Vec<Block>) -> Page {
-    let (prompts, magnitudes) = (generations.len(), args.magnitudes.as_slice().len());
+    let (prompts, magnitudes) = (generations.len(), args.steering.magnitudes.as_slice().len());
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     Page {
         title: format!("{model}, steered"),

@@ -16,6 +16,7 @@ use super::training::output_dir::{OutputDir, Start};
 use super::training::run_files::{VECTOR_FILE, draw_curve, pretty, write_card};
 use super::training::settings::{identity, named_layers, settings, vector};
 use super::training::test_generation;
+use super::vectors::warn_of_unknown_keys;
 use crate::args::{MethodArg, TrainArgs};
 use crate::terminal::Log;
 use bipo::session::Session;
@@ -106,7 +107,10 @@ fn config(args: &TrainArgs, opened: &Session, init: Option<&Init>, log: Log) -> 
     if let Some(init) = init.filter(|init| (init.vector.metadata.positions, init.vector.metadata.spans) != here) {
         log.warn(format!("{} was trained at other --positions or --spans than this run's", init.path.display()));
     }
-    let notes = init.map(|init| [init.vector.unknown_keys_note(), init.vector.family_note(&opened.config.model_type)]);
-    notes.into_iter().flatten().flatten().for_each(|note| log.warn(format!("--init: {note}")));
+    if let Some(init) = init {
+        warn_of_unknown_keys(&init.vector, "--init", log);
+        let family = init.vector.family_note(&opened.config.model_type);
+        family.iter().for_each(|note| log.warn(format!("--init: {note}")));
+    }
     run::config(&args.run, opened, layers, start, args.output_dir.clone())
 }

@@ -1,5 +1,6 @@
 //! Vectors that the user names with a factor each: read, added up, and put where the user or their files say.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use bipo::steering::vector::{CombineOptions, Input, Positions, SteeringVector, VectorFile, combine};
@@ -41,9 +42,7 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result
     let named = if named.is_empty() { vec![(last_run, 1.0)] } else { named };
     let read = |(path, scale): (PathBuf, f32)| -> Result<Input> {
         let mut input = Input::new(VectorFile::read(&path)?, scale, |file| file.at(layer))?;
-        if let Some(note) = input.vector.unknown_keys_note() {
-            log.warn(format!("{}: {note}", path.display()));
-        }
+        warn_of_unknown_keys(&input.vector, path.display(), log);
         if layer.is_some() {
             // The user says where it belongs in this model, whatever the depth of its own.
             input.vector.metadata.num_hidden_layers = None;
@@ -51,6 +50,13 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result
         Ok(input)
     };
     named.into_iter().map(read).collect()
+}
+
+/// Says that a vector's file has keys that bipo does not know; `name` is that of the file, or of the vector.
+pub fn warn_of_unknown_keys(vector: &SteeringVector, name: impl Display, log: Log) {
+    if let Some(note) = vector.unknown_keys_note() {
+        log.warn(format!("{name}: {note}"));
+    }
 }
 
 /// Refuses a vector that does not fit the model, and says where it was trained if that was elsewhere.

@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::bootstrap::Estimate;
 use crate::data::Message;
+use crate::steering::Operation;
 use crate::{Error, Result};
 use endpoint::{Client, RequestFailure};
 use results::{Record, Results};
@@ -36,6 +37,9 @@ pub struct Generation {
     pub prompt: String,
     /// Factor on the vector when the text was generated.
     pub magnitude: f32,
+    /// What was done with the vector; a file that does not say so is of an addition.
+    #[serde(default, skip_serializing_if = "Operation::is_addition")]
+    pub operation: Operation,
     /// Generated text.
     pub text: String,
 }
@@ -71,11 +75,14 @@ pub struct Verdict {
     pub failure: Option<String>,
 }
 
-/// Summary of all scores at one magnitude.
+/// Summary of all scores at one magnitude of one operation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MagnitudeScore {
     /// Factor on the vector.
     pub magnitude: f32,
+    /// What was done with the vector.
+    #[serde(skip_serializing_if = "Operation::is_addition")]
+    pub operation: Operation,
     /// Mean of the scores; `None` if there are no scores.
     pub mean: Option<f64>,
     /// 95 % interval of the mean by Student's t; `None` for fewer than two scores.
@@ -290,20 +297,21 @@ fn record<'a>(config: &'a JudgeConfig, key: &'a str, generation: &'a Generation,
 }
 
 fn by_magnitude(verdicts: &[Verdict]) -> Vec<MagnitudeScore> {
-    let mut groups: Vec<(f32, Vec<&Verdict>)> = Vec::new();
+    let mut groups: Vec<((f32, Operation), Vec<&Verdict>)> = Vec::new();
     for verdict in verdicts {
-        let magnitude = verdict.generation.magnitude;
-        match groups.iter_mut().find(|(known, _)| *known == magnitude) {
+        let steered = (verdict.generation.magnitude, verdict.generation.operation);
+        match groups.iter_mut().find(|(known, _)| *known == steered) {
             Some((_, group)) => group.push(verdict),
-            None => groups.push((magnitude, vec![verdict])),
+            None => groups.push((steered, vec![verdict])),
         }
     }
-    let summary = |(magnitude, group): (f32, Vec<&Verdict>)| {
+    let summary = |((magnitude, operation), group): ((f32, Operation), Vec<&Verdict>)| {
         let scores: Vec<f64> = group.iter().filter_map(|verdict| verdict.score).map(f64::from).collect();
         let estimate = Estimate::of_mean(&scores);
         let interval = estimate.map(|mean| [mean.low, mean.high]).filter(|[low, _]| low.is_finite());
         MagnitudeScore {
             magnitude,
+            operation,
             mean: estimate.map(|mean| mean.value),
             interval,
             scored: scores.len(),

@@ -115,7 +115,14 @@ fn config(server: &Server) -> JudgeConfig {
 }
 
 fn texts(count: usize) -> Vec<Generation> {
-    (0..count).map(|i| Generation { prompt: "Why?".into(), magnitude: i as f32, text: format!("Because of {i}.") }).collect()
+    (0..count)
+        .map(|i| Generation {
+            prompt: "Why?".into(),
+            magnitude: i as f32,
+            operation: Operation::Add,
+            text: format!("Because of {i}."),
+        })
+        .collect()
 }
 
 fn run(config: &JudgeConfig, generations: &[Generation]) -> Result<JudgeReport> {
@@ -255,7 +262,12 @@ fn as_many_questions_are_under_way_as_may_be_and_no_more() {
 #[test]
 fn equal_texts_are_asked_for_once_and_each_magnitude_has_its_mean() {
     let server = Server::new(vec![Play::Say("Score: 2"), Play::Say("Score: 3"), Play::Say("what?")]);
-    let generation = |prompt: &str, magnitude: f32| Generation { prompt: prompt.into(), magnitude, text: "x".into() };
+    let generation = |prompt: &str, magnitude: f32| Generation {
+        prompt: prompt.into(),
+        magnitude,
+        operation: Operation::Add,
+        text: "x".into(),
+    };
     let generations = [generation("a", 1.0), generation("b", 1.0), generation("a", 2.0), generation("c", 2.0)];
     let report = run(&config(&server), &generations).unwrap();
     assert_eq!(scores(&report), [Some(2), Some(3), Some(2), None]);
@@ -266,6 +278,20 @@ fn equal_texts_are_asked_for_once_and_each_magnitude_has_its_mean() {
     // The half width is 12.706 · 0.70711 / √2, with s = 0.70711 and t(1) = 12.706.
     let [low, high] = one.interval.unwrap();
     assert!((low - (2.5 - 6.353)).abs() < 1e-3 && (high - (2.5 + 6.353)).abs() < 1e-3);
+}
+
+#[test]
+fn texts_of_an_ablation_are_not_summed_up_with_those_of_an_addition() {
+    let server = Server::new(vec![Play::Say("Score: 1"), Play::Say("Score: 4")]);
+    // As `bipo steer --output` writes them, before it said the operation and since.
+    let file = r#"[{"prompt": "a", "magnitude": 1, "text": "x"}, {"prompt": "b", "magnitude": 1, "operation": "ablate", "text": "x"}]"#;
+    let generations: Vec<Generation> = serde_json::from_str(file).unwrap();
+    let report = run(&config(&server), &generations).unwrap();
+    let [added, ablated] = &report.magnitudes[..] else { panic!("{:?}", report.magnitudes) };
+    assert_eq!((added.operation, added.mean), (Operation::Add, Some(1.0)));
+    assert_eq!((ablated.operation, ablated.mean), (Operation::Ablate, Some(4.0)));
+    assert!(serde_json::to_value(added).unwrap().get("operation").is_none());
+    assert_eq!(serde_json::to_value(&report.verdicts[1]).unwrap()["operation"], "ablate");
 }
 
 #[test]

@@ -28,8 +28,8 @@ pub enum RenderFailure {
     Exhausted(String),
     /// The engine panicked, as its built-in filters do for absurdly large numbers.
     Panicked,
-    /// The system has no memory for the thread's stack.
-    NoThread,
+    /// The system starts no thread, for this reason.
+    NoThread(String),
 }
 
 /// Runs `work` within the limits, and returns its result.
@@ -38,7 +38,7 @@ pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Resu
     let thread = thread::Builder::new().name("chat template".into()).stack_size(STACK_BYTES);
     // Sending fails if the caller has given up, and then the result is not needed.
     let spawned = thread.spawn(move || sender.send(caught(work)).ok());
-    let spawned = spawned.map_err(|_| RenderFailure::NoThread)?;
+    let spawned = spawned.map_err(|error| RenderFailure::NoThread(error.to_string()))?;
     let before = anonymous_memory();
     for _ in 0..WAITS {
         match receiver.recv_timeout(WAIT) {

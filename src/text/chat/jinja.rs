@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::bounded::RenderFailure;
 use super::{limits, python};
-use crate::machine::bytes::RENDERING_BYTES;
+use crate::machine::bytes::{Bytes, RENDERING_BYTES, address_space_limit};
 
 /// Largest number of instructions of a rendering; a conversation of a thousand turns takes a few hundred thousand.
 const MAX_INSTRUCTIONS: u64 = 2_000_000;
@@ -128,33 +128,40 @@ pub fn failed(failure: RenderFailure) -> Error {
     let problem = match failure {
         RenderFailure::Exhausted(problem) => problem,
         RenderFailure::Panicked => "an expression that the engine cannot evaluate".to_owned(),
-        RenderFailure::NoThread => return Error::new(ErrorKind::InvalidOperation, "no memory").with_source(NoMemory),
+        RenderFailure::NoThread(reason) => {
+            return Error::new(ErrorKind::InvalidOperation, "no thread").with_source(NoThread(reason));
+        }
     };
     Error::new(ErrorKind::InvalidOperation, problem)
 }
 
-/// Marks the error of a rendering that could not begin.
-#[derive(Debug)]
-struct NoMemory;
-
-impl std::fmt::Display for NoMemory {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str("no memory for a thread")
-    }
-}
-
-impl std::error::Error for NoMemory {}
+/// The error of a rendering that could not begin, with the system's reason.
+#[derive(Debug, thiserror::Error)]
+#[error("no thread: {0}")]
+struct NoThread(String);
 
 /// Returns the error of a template that is no refusal of its own.
 pub fn broken(name: &str, error: &Error) -> crate::Error {
-    if error.source().is_some_and(|source| source.is::<NoMemory>()) {
-        return crate::Error::Memory(format!(
-            "not enough memory: a chat template needs {} MiB of addresses for a while: use fewer threads, or raise the limit \
-             (ulimit -v)",
-            RENDERING_BYTES >> 20
-        ));
+    if let Some(NoThread(reason)) = error.source().and_then(|source| source.downcast_ref()) {
+        return no_thread(reason, address_space_limit());
     }
     crate::Error::malformed(format!("chat template {name}"), describe(error))
+}
+
+/// The error of a thread that the system does not start. The system gives the same reason for a lack of addresses and for a limit
+/// on the number of processes.
+pub fn no_thread(reason: &str, addresses: Option<Bytes>) -> crate::Error {
+    crate::Error::Memory(match addresses {
+        Some(limit) => format!(
+            "not enough memory: a chat template needs a thread and {} MiB of addresses for a while, and the limit on addresses is \
+             {limit}: {reason}: use fewer threads, or raise the limit (ulimit -v)",
+            RENDERING_BYTES >> 20
+        ),
+        None => format!(
+            "a chat template needs a thread, and the system starts none: {reason}: end other processes, or raise the limit on \
+             their number (ulimit -u)"
+        ),
+    })
 }
 
 /// Calls a Python method of a string, list or dict.

@@ -1,6 +1,7 @@
 //! Tests of the chat templates, most of them against what jinja2 rendered (tests/fixtures/chat_templates/make.py).
 
 use super::*;
+use crate::machine::bytes::Bytes;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/chat_templates");
 const CONVERSATIONS: [&str; 4] = ["user", "system", "turns", "all"];
@@ -100,6 +101,19 @@ fn a_refused_system_prompt_is_named_as_the_reason() {
     let roles = from_source("{{ raise_exception('roles must alternate') }}").unwrap();
     let text = message_of(roles.render(&[Message::new("user", "Hi")]));
     assert_eq!(text, "chat template test refuses the conversation: roles must alternate");
+}
+
+#[test]
+fn a_thread_that_cannot_start_is_said_with_the_systems_reason_and_addresses_are_named_only_under_a_limit() {
+    let reason = "Resource temporarily unavailable (os error 11)";
+    let text = jinja::no_thread(reason, None).to_string();
+    assert!(text.contains(reason) && text.contains("ulimit -u"), "{text}");
+    assert!(!text.contains("memory") && !text.contains("addresses") && !text.contains("ulimit -v"), "{text}");
+    let text = jinja::no_thread(reason, Some(Bytes(300_000_000))).to_string();
+    assert!(["not enough memory", "300.0 MB", reason, "ulimit -v"].iter().all(|part| text.contains(part)), "{text}");
+
+    let failure = jinja::failed(bounded::RenderFailure::NoThread(reason.to_owned()));
+    assert!(matches!(jinja::broken("test", &failure), Error::Memory(text) if text.contains(reason)));
 }
 
 #[test]

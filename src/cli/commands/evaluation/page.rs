@@ -7,7 +7,7 @@ use bipo::report::Page;
 
 use super::inputs::Inputs;
 use super::settings::file_name;
-use crate::args::{EvalArgs, OperationArg};
+use crate::args::EvalArgs;
 use crate::commands::page::command_line;
 
 pub fn page(args: &EvalArgs, model: &str, settings: Vec<(String, String)>, report: &Report) -> Page {
@@ -26,7 +26,13 @@ pub fn page(args: &EvalArgs, model: &str, settings: Vec<(String, String)>, repor
 }
 
 fn magnitudes(args: &EvalArgs) -> String {
-    args.magnitudes.as_slice().iter().map(|magnitude| magnitude.to_string().replace('-', "−")).collect::<Vec<_>>().join(", ")
+    args.steering
+        .magnitudes
+        .as_slice()
+        .iter()
+        .map(|magnitude| magnitude.to_string().replace('-', "−"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// What the numbers depend on beside model and vector, in words.
@@ -34,8 +40,9 @@ pub fn for_page(args: &EvalArgs, inputs: &Inputs, settings: &Settings) -> Vec<(S
     let questions: Vec<String> =
         inputs.questions.iter().map(|set| format!("{} ({} prompts)", set.name, set.questions.len())).collect();
     let text = args.text.as_deref().map_or(Some("bundled".to_owned()), file_name);
+    let operation = args.steering.operation;
     let all = [
-        ("operation", (args.operation == OperationArg::Ablate).then(|| "ablate".to_owned())),
+        ("operation", (!operation.is_addition()).then(|| operation.to_string())),
         ("held-out pairs", inputs.dataset.as_ref().map(|set| format!("{}, {} pairs", set.name, set.pairs.len()))),
         ("beta", inputs.dataset.as_ref().map(|_| settings.beta.to_string())),
         ("questions", (!questions.is_empty()).then(|| questions.join(", "))),

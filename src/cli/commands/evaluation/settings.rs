@@ -8,7 +8,7 @@ use bipo::steering::vector::SteeringVector;
 use serde_json::{Value, json};
 
 use super::inputs::Inputs;
-use crate::args::{EvalArgs, OperationArg};
+use crate::args::EvalArgs;
 use crate::commands::session;
 use crate::commands::training::settings::{describe, without_folders};
 use bipo::session::Session;
@@ -39,9 +39,9 @@ pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &
     };
     let mut described = json!({
         "model": opened.files.name,
-        "vector": args.vector,
+        "vector": args.steering.vector,
         "subjects": subjects.iter().map(subject).collect::<Vec<_>>(),
-        "magnitudes": args.magnitudes.as_slice(),
+        "magnitudes": args.steering.magnitudes.as_slice(),
         "dataset": inputs.dataset.as_ref().map(describe),
         "questions": inputs.questions.iter().map(questions).collect::<Vec<_>>(),
         "text": text,
@@ -57,8 +57,8 @@ pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &
         "max_length": args.max_length,
     });
     session::add_template_settings(&mut described, &args.model);
-    if args.operation == OperationArg::Ablate {
-        described["operation"] = json!("ablate");
+    if !args.steering.operation.is_addition() {
+        described["operation"] = json!(args.steering.operation);
     }
     described
 }

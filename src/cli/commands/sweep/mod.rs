@@ -4,10 +4,10 @@ mod columns;
 
 use std::collections::BTreeMap;
 
-use bipo::data::Message;
 use bipo::generate::{FinishReason, GenerateOptions, Generation, Progress, Prompt, generate, generate_each};
 use bipo::model::Model;
 use bipo::report::{Answer, Generations};
+use bipo::steering::Operation;
 use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPrompt, TextEncoder};
 use bipo::{Error, Result};
@@ -27,6 +27,8 @@ pub fn greedy(max_new_tokens: usize, opened: &Session, positions: Positions) -> 
 pub struct TextResult {
     prompt: String,
     magnitude: f32,
+    #[serde(skip_serializing_if = "Operation::is_addition")]
+    operation: Operation,
     text: String,
     token_ids: Vec<u32>,
     finish_reason: FinishReason,
@@ -47,13 +49,17 @@ pub struct Sweep<'a> {
 
 impl Sweep<'_> {
     /// All magnitudes of a prompt.
-    pub fn generate(&self, prompt: &str) -> Result<Texts> {
-        self.one(prompt, &mut |_| Ok(()))
+    pub fn generate(&self, prompt: &str, encoded: &EncodedPrompt) -> Result<Texts> {
+        self.one(prompt, encoded, &mut |_| Ok(()))
     }
 
     /// All magnitudes of each prompt, of several prompts at once; told in the order of the prompts.
-    pub fn each(&self, prompts: &[String], on_texts: &mut dyn FnMut(Texts) -> Result<()>) -> Result<()> {
-        let encoded: Vec<EncodedPrompt> = prompts.iter().map(|prompt| self.encode(prompt)).collect::<Result<_>>()?;
+    pub fn each(
+        &self,
+        prompts: &[String],
+        encoded: &[EncodedPrompt],
+        on_texts: &mut dyn FnMut(Texts) -> Result<()>,
+    ) -> Result<()> {
         let encoded: Vec<Prompt> = encoded.iter().map(Prompt::from).collect();
         let Self { model, vectors, magnitudes, options, streams, .. } = *self;
         generate_each(model, &encoded, vectors, magnitudes, options, streams, &mut |progress| match progress {
@@ -63,26 +69,21 @@ impl Sweep<'_> {
     }
 
     /// As [`Sweep::generate`] for one magnitude, each token shown as it comes.
-    pub fn stream(&self, prompt: &str) -> Result<Texts> {
+    pub fn stream(&self, prompt: &str, encoded: &EncodedPrompt) -> Result<Texts> {
         let show = |text: &str| terminal::result(text).map_err(|source| Error::write("standard output", source));
         show(&format!("{}\n", console::style(prompt).bold()))?;
         let mut stream = self.encoder.stream(true);
-        let texts = self.one(prompt, &mut |token| stream.push(token)?.map_or(Ok(()), |text| show(&text)));
+        let texts = self.one(prompt, encoded, &mut |token| stream.push(token)?.map_or(Ok(()), |text| show(&text)));
         show("\n\n")?;
         texts
     }
 
-    fn one(&self, prompt: &str, on_token: &mut dyn FnMut(u32) -> Result<()>) -> Result<Texts> {
+    fn one(&self, prompt: &str, encoded: &EncodedPrompt, on_token: &mut dyn FnMut(u32) -> Result<()>) -> Result<Texts> {
         let mut each = |_, token| {
             self.interrupt.check()?;
             on_token(token)
         };
-        let encoded = self.encode(prompt)?;
-        self.texts(prompt, generate(self.model, &encoded, self.vectors, self.magnitudes, self.options, &mut each)?)
-    }
-
-    fn encode(&self, prompt: &str) -> Result<EncodedPrompt> {
-        self.encoder.encode_prompt(&[Message::new("user", prompt)])
+        self.texts(prompt, generate(self.model, encoded, self.vectors, self.magnitudes, self.options, &mut each)?)
     }
 
     fn texts(&self, prompt: &str, generations: Vec<Generation>) -> Result<Texts> {
@@ -91,13 +92,14 @@ impl Sweep<'_> {
             Ok((generation, text))
         };
         let generations = generations.into_iter().map(decode).collect::<Result<_>>()?;
-        Ok(Texts { prompt: prompt.to_owned(), generations })
+        Ok(Texts { prompt: prompt.to_owned(), operation: self.options.operation, generations })
     }
 }
 
 /// All magnitudes of one prompt.
 pub struct Texts {
     prompt: String,
+    operation: Operation,
     generations: Vec<(Generation, String)>,
 }
 
@@ -120,6 +122,7 @@ impl Texts {
         let result = |(generation, text): (Generation, String)| TextResult {
             prompt: self.prompt.clone(),
             magnitude: generation.magnitude,
+            operation: self.operation,
             text,
             token_ids: generation.token_ids,
             finish_reason: generation.finish_reason,

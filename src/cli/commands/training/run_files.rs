@@ -23,7 +23,7 @@ pub fn draw_curve(dir: &Path, steps: &[StepRecord], epochs: &[EpochRecord], log:
     let chart = curves::training(steps, epochs);
     let path = dir.join(CURVE);
     let drawn = chart.write(&path.with_extension("svg")).and_then(|()| chart.write(&path));
-    drawn.map_err(|error| log.lost(format!("no training curve: {error}"))).ok().map(|()| CURVE)
+    drawn.map_err(|error| log.warn_even_if_quiet(format!("no training curve: {error}"))).ok().map(|()| CURVE)
 }
 
 /// Takes the curve of an earlier run away: it would pass for this vector's.

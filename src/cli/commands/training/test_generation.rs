@@ -5,6 +5,7 @@ use bipo::data::Message;
 use bipo::model::Model;
 use bipo::session::{Demand, Session};
 use bipo::steering::vector::SteeringVector;
+use bipo::text::tokens::EncodedPrompt;
 use serde_json::json;
 
 use super::TEST_PROMPT;
@@ -55,8 +56,11 @@ pub fn demanded(demand: Demand, args: &TrainArgs, opened: &Session) -> Result<De
     if !args.test_generation {
         return Ok(demand);
     }
-    let prompt = opened.encoder.encode_prompt(&[Message::new("user", TEST_PROMPT)])?;
-    Ok(demand.and_generation(MAGNITUDES.len(), prompt.ids.len(), NEW_TOKENS))
+    Ok(demand.and_generation(MAGNITUDES.len(), encoded(opened)?.ids.len(), NEW_TOKENS))
+}
+
+fn encoded(opened: &Session) -> Result<EncodedPrompt> {
+    opened.encoder.encode_prompt(&[Message::new("user", TEST_PROMPT)])
 }
 
 fn generate(opened: &Session, model: &Model, vector: &SteeringVector, interrupt: &Interrupt) -> Result<Texts> {
@@ -64,5 +68,5 @@ fn generate(opened: &Session, model: &Model, vector: &SteeringVector, interrupt:
     let magnitudes = &MAGNITUDES;
     let (encoder, vectors, streams) = (&opened.encoder, &vector.layers, MAGNITUDES.len());
     let sweep = Sweep { model, encoder, vectors, magnitudes, options: &options, streams, interrupt };
-    sweep.generate(TEST_PROMPT)
+    sweep.generate(TEST_PROMPT, &encoded(opened)?)
 }
