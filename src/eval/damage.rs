@@ -106,10 +106,9 @@ fn score_window(
             Ok(rows)
         })
         .collect::<Result<_>>()?;
-    let rows = (CHUNK_BYTES / (4 * model.config.vocab_size)).max(1);
-    for start in (0..targets.len()).step_by(rows) {
-        let targets = &targets[start..(start + rows).min(targets.len())];
-        let chunk = |x: &Tensor| Distributions::new(model, &x.narrow(0, start, targets.len())?);
+    for (start, count) in chunks(model, targets.len()) {
+        let targets = &targets[start..start + count];
+        let chunk = |x: &Tensor| Distributions::new(model, &x.narrow(0, start, count)?);
         let bare = chunk(&bare)?;
         for (x, score) in read.iter().zip(scores.iter_mut()) {
             let steered = chunk(x)?;
@@ -120,42 +119,71 @@ fn score_window(
     Ok(())
 }
 
-/// One window of the text, run through the blocks that no vector changes.
+/// Texts that are read in one pass, run through the blocks that no vector changes.
 pub(super) struct Window<'m> {
     model: &'m Model,
     plan: Plan,
     /// First block that a vector can change.
     split: usize,
-    /// Residual before that block. `(T, H)`
+    /// Residual before that block, one text behind the other. `(R, H)`
     pub residual: Tensor,
 }
 
 impl<'m> Window<'m> {
+    /// One text behind its BOS and a prefix.
     pub fn new(model: &'m Model, text: TextIds, prefix: &[u32], split: usize) -> Result<Self> {
-        let ids: Vec<u32> = text.bos.iter().chain(prefix).chain(text.ids).copied().collect();
+        Self::of(model, &[text.bos.iter().chain(prefix).chain(text.ids).copied().collect()], split)
+    }
+
+    /// Several texts.
+    pub fn of(model: &'m Model, texts: &[Vec<u32>], split: usize) -> Result<Self> {
         let mut layout = Layout::default();
-        layout.push_sequence(ids.len());
+        texts.iter().for_each(|ids| layout.push_sequence(ids.len()));
         let plan = model.plan(&layout)?;
-        let residual = model.run(0..split, &model.embed(&ids)?, &plan)?;
+        let residual = model.run(0..split, &model.embed(&texts.concat())?, &plan)?;
         Ok(Self { model, plan, split, residual })
     }
 
-    /// The residual after the last block at the rows that predict the last `targets` tokens. → `(targets, H)`
+    /// The residual after the last block at the rows that predict the last `targets` tokens, where every token is steered.
+    /// → `(targets, H)`
     pub fn last_rows(&self, steering: Option<&Steering>, targets: usize) -> Result<Tensor> {
+        let (rows, _) = self.residual.dims2()?;
+        let every = Tensor::ones((rows, 1), DType::F32, self.residual.device())?;
+        let x = self.all_rows(steering.map(|steering| (steering, &every)))?;
+        Ok(x.narrow(0, rows - 1 - targets, targets)?.contiguous()?)
+    }
+
+    /// The residual after the last block, where each row is steered with its own factor, `(R, 1)` f32. → `(R, H)`
+    pub fn all_rows(&self, steering: Option<(&Steering, &Tensor)>) -> Result<Tensor> {
         let (mut x, mut next) = (self.residual.clone(), self.split);
-        if let Some(steering) = steering {
-            let (rows, _) = x.dims2()?;
-            let factors = steering.factors(&Tensor::ones((rows, 1), DType::F32, x.device())?)?;
+        if let Some((steering, rows)) = steering {
+            let factors = steering.factors(rows)?;
             for (layer, v) in steering.vectors() {
                 x = self.model.run(next..layer + 1, &x, &self.plan)?;
                 x = steering.apply(&x, v, &factors)?;
                 next = layer + 1;
             }
         }
-        let x = self.model.run(next..self.model.num_blocks(), &x, &self.plan)?;
-        let (rows, _) = x.dims2()?;
-        Ok(x.narrow(0, rows - 1 - targets, targets)?.contiguous()?)
+        self.model.run(next..self.model.num_blocks(), &x, &self.plan)
     }
+}
+
+/// KL(p ‖ q) of the next-token distributions p and q behind each row, in nats. `p` and `q (R, H)` are residuals after the last
+/// block.
+pub(super) fn divergences(model: &Model, p: &Tensor, q: &Tensor) -> Result<Vec<f64>> {
+    let (rows, _) = p.dims2()?;
+    let mut found = Vec::with_capacity(rows);
+    for (start, count) in chunks(model, rows) {
+        let of = |x: &Tensor| Distributions::new(model, &x.narrow(0, start, count)?);
+        found.extend(of(p)?.kl(&of(q)?));
+    }
+    Ok(found)
+}
+
+/// First row and number of rows of each chunk whose logits are held at a time.
+fn chunks(model: &Model, rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let most = (CHUNK_BYTES / (4 * model.config.vocab_size)).max(1);
+    (0..rows).step_by(most).map(move |start| (start, most.min(rows - start)))
 }
 
 /// Next-token distributions of some rows.

@@ -6,6 +6,8 @@
 
 pub mod baseline;
 pub mod bootstrap;
+mod budget;
+mod calibrate;
 pub mod choice;
 pub mod damage;
 pub mod judge;
@@ -20,6 +22,8 @@ use serde::{Serialize, Serializer};
 
 use crate::generate::FinishReason;
 use bootstrap::Estimate;
+pub use budget::{Budget, Limit, Point};
+pub use calibrate::{Gauge, calibrate, calibrate_subjects};
 pub use run::{Encoded, EvalObserver, Material, Outcome, Settings, Subject, Treatment, demand, evaluate, texts};
 
 /// How a measure is shown.

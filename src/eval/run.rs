@@ -49,8 +49,8 @@ pub struct Encoded {
     /// Pairs that were truncated.
     pub truncated: usize,
     answers: Vec<Vec<EncodedPair>>,
-    text: Vec<u32>,
-    prompts: Vec<EncodedPrompt>,
+    pub(super) text: Vec<u32>,
+    pub(super) prompts: Vec<EncodedPrompt>,
 }
 
 impl Material<'_> {

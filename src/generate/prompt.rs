@@ -6,7 +6,8 @@ use crate::text::tokens::{EncodedPrompt, PromptSpans};
 /// What to continue: a prompt's tokens, and which of them, and of those generated, spans hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Prompt<'a> {
-    pub(super) ids: &'a [u32],
+    /// Its tokens.
+    pub ids: &'a [u32],
     spans: Option<&'a PromptSpans>,
 }
 
@@ -29,8 +30,8 @@ impl<'a> From<&'a EncodedPrompt> for Prompt<'a> {
 }
 
 impl Prompt<'_> {
-    /// Whether vectors are added at each of its tokens.
-    pub(super) fn steered(&self, positions: Positions) -> Vec<bool> {
+    /// Whether vectors at `positions` are added at each of its tokens.
+    pub fn steered(&self, positions: Positions) -> Vec<bool> {
         let is_told = |token: usize| self.spans.map(|spans| spans.prompt[token]);
         let tokens = 0..self.ids.len();
         tokens.map(|token| positions.steers(TokenPosition::of(token, self.ids.len()), is_told(token))).collect()
@@ -42,7 +43,7 @@ impl Prompt<'_> {
     }
 
     /// Whether they are added at generated tokens.
-    pub(super) fn steers_generated(&self, positions: Positions) -> bool {
+    pub fn steers_generated(&self, positions: Positions) -> bool {
         positions.steers(TokenPosition::Response, self.spans.map(|spans| spans.generated))
     }
 }

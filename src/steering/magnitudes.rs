@@ -1,7 +1,9 @@
-//! The list of magnitudes of a sweep: `-2,0,2` or a range `-2..2:0.5`, both ends included.
+//! The magnitudes of a sweep: a list `-2,0,2`, a range `-2..2:0.5`, both ends included, or those that a calibration found.
 
 use std::str::FromStr;
 
+use super::operation::Operation;
+use super::vector::Calibration;
 use crate::Error;
 
 /// Factors on the vector, in the order given; at least one, all finite.
@@ -15,6 +17,45 @@ impl Magnitudes {
     /// The factors.
     pub fn as_slice(&self) -> &[f32] {
         &self.0
+    }
+}
+
+/// What a sweep's magnitudes are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MagnitudeChoice {
+    /// `auto`: the largest ones within a budget, with 0 between them, as the vector's calibration has them.
+    Calibrated,
+    /// These.
+    Listed(Magnitudes),
+}
+
+impl MagnitudeChoice {
+    /// The factors of a vector with this calibration that is used by `operation`.
+    ///
+    /// # Errors
+    /// The calibration's are wanted, but there is none, or the vector is not added.
+    pub fn of(&self, calibration: Option<&Calibration>, operation: Operation) -> Result<Vec<f32>, Error> {
+        match (self, calibration) {
+            (Self::Listed(magnitudes), _) => Ok(magnitudes.0.clone()),
+            (Self::Calibrated, _) if operation != Operation::Add => Err(Error::Argument(
+                "--magnitudes auto is for a vector that is added: give a list such as 0,1, where 1 takes out all along the vector"
+                    .into(),
+            )),
+            (Self::Calibrated, Some(known)) => Ok(known.magnitudes()),
+            (Self::Calibrated, None) => Err(Error::Argument(
+                "--magnitudes auto: the vector's strength is not known there: run `bipo calibrate --save` with its file alone first, \
+                 or give a list such as -2,0,2"
+                    .into(),
+            )),
+        }
+    }
+}
+
+impl FromStr for MagnitudeChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text == "auto" { Ok(Self::Calibrated) } else { text.parse().map(Self::Listed) }
     }
 }
 

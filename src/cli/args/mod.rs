@@ -1,5 +1,6 @@
 //! All of clap: what the user may write, and its conversion into the library's settings. No work is done here.
 
+mod calibrate;
 mod data;
 mod help;
 mod machine;
@@ -17,6 +18,7 @@ use clap::{ArgMatches, CommandFactory, Parser, Subcommand};
 
 use crate::terminal;
 
+pub use calibrate::CalibrateArgs;
 pub use data::DataArgs;
 pub use machine::{BenchArgs, CheckArgs};
 pub use model::{ModelArgs, ReportArgs};
@@ -74,6 +76,14 @@ pub enum Command {
         after_long_help = help::EVAL
     )]
     Eval(Box<EvalArgs>),
+    /// Find the largest magnitudes of a vector within a budget of damage.
+    ///
+    /// Prompts are answered under steering, and at each generated token the divergence of the steered model from the untouched one
+    /// is taken; or the perplexity of a text, or the margin of pairs. Each direction has its own limit.
+    #[command(
+        after_help = "Examples:\n  bipo calibrate --save\n  bipo calibrate --vector out/steering_vector.safetensors --budget ppl=1.1 --json"
+    )]
+    Calibrate(Box<CalibrateArgs>),
     /// Let a language model grade generated texts by a rubric.
     ///
     /// Each text gets a score from 1 to 4; the mean score of each magnitude is shown with its 95 % interval.
@@ -126,6 +136,7 @@ impl Command {
             Self::Layers(args) => Some(&args.run.model),
             Self::Steer(args) => Some(&args.model),
             Self::Eval(args) => Some(&args.model),
+            Self::Calibrate(args) => Some(&args.model),
             Self::Inspect(args) => Some(&args.model),
             Self::Bench(args) => Some(&args.model),
             Self::Check(args) => Some(&args.model),

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use bipo::data::AnswerForm;
+use bipo::eval::Budget;
 use bipo::steering::Operation;
-use bipo::steering::magnitudes::Magnitudes;
+use bipo::steering::magnitudes::MagnitudeChoice;
 use bipo::steering::positions::Positions;
 use bipo::text::spans::Spans;
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
@@ -14,9 +15,9 @@ use super::data::PairArgs;
 use super::model::{ModelArgs, ReportArgs};
 use super::values::{one_of, positive, positive_number, probability, resamples, seconds, temperature};
 
-/// Which vector steers, where, how strongly and how.
+/// Which vector steers, and where.
 #[derive(Debug, Args)]
-pub struct SteeringArgs {
+pub struct VectorArgs {
     /// Steer with this vector, times SCALE if given; repeat to add several up
     /// [default: bipo_output/steering_vector.safetensors].
     #[arg(long, value_name = "FILE[:SCALE]", value_parser = NonEmptyStringValueParser::new())]
@@ -32,7 +33,22 @@ pub struct SteeringArgs {
     /// where --positions is given].
     #[arg(long, value_parser = one_of::<Spans>())]
     pub spans: Option<Spans>,
-    /// Steer at these factors: a list -2,0,2 or a range -2..2:0.5 [default with --operation ablate: 0,1].
+}
+
+impl VectorArgs {
+    /// Where the user says that the vector is added.
+    pub fn places(&self) -> (Option<Positions>, Option<Spans>) {
+        (self.positions, self.spans)
+    }
+}
+
+/// Which vector steers, where, how strongly and how.
+#[derive(Debug, Args)]
+pub struct SteeringArgs {
+    #[command(flatten)]
+    pub source: VectorArgs,
+    /// Steer at these factors: a list -2,0,2, a range -2..2:0.5, or auto, the largest ones that `bipo calibrate --save` found within
+    /// its budget [default with --operation ablate: 0,1].
     #[arg(
         long,
         default_value = "-2,0,2",
@@ -40,18 +56,11 @@ pub struct SteeringArgs {
         allow_hyphen_values = true,
         value_name = "LIST"
     )]
-    pub magnitudes: Magnitudes,
+    pub magnitudes: MagnitudeChoice,
     /// Add the vector, or take the part of the residual along it out (ablate), where magnitude 1 takes all of that part and 0
     /// nothing.
     #[arg(long, default_value = "add", value_parser = operation())]
     pub operation: Operation,
-}
-
-impl SteeringArgs {
-    /// Where the user says that the vector is added.
-    pub fn places(&self) -> (Option<Positions>, Option<Spans>) {
-        (self.positions, self.spans)
-    }
 }
 
 /// The operations that a vector can be used with; the third one is for training alone.
@@ -110,6 +119,10 @@ pub struct EvalArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub steering: SteeringArgs,
+    /// Measure every vector at its own largest magnitudes within this budget, so that effects are compared at one cost: kl=1 (nats a
+    /// generated token, 95th percentile) or ppl=1.1 (perplexity of the neutral text, as a multiple).
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "magnitudes")]
+    pub at: Option<Budget>,
     /// Measure preference on these held-out pairs, named as for train [default: none].
     #[arg(long)]
     pub dataset: Option<String>,

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::judge::Generation;
-use bipo::eval::{GeneratedText, Outcome, Report, Settings, demand, evaluate, texts};
+use bipo::eval::{
+    Budget, GeneratedText, Outcome, Report, Settings, Subject, Treatment, calibrate_subjects, demand, evaluate, texts,
+};
 use bipo::generate::{GenerateOptions, STREAMS};
 use bipo::machine::files::{check_writable, remove_abandoned_beside, write_atomic};
 use bipo::report::Chart;
@@ -15,7 +17,7 @@ use serde_json::json;
 
 use super::evaluation::inputs::Inputs;
 use super::evaluation::page::{for_page, page};
-use super::evaluation::settings::{beta, described};
+use super::evaluation::settings::{described, magnitudes, vector_beta};
 use super::evaluation::subjects::{baselines, subjects};
 use super::evaluation::writer::Writer;
 use super::interrupt::Interrupt;
@@ -34,21 +36,21 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     if judge.is_some() && args.skip.contains(&SkipArg::Generation) {
         return Err(Error::Argument("--skip generation leaves a judge nothing to grade: leave one of them out".into()).into());
     }
-    let vectors = read_inputs(&args.steering.vector, args.steering.layer, log)?;
+    let vectors = read_inputs(&args.steering.source.vector, args.steering.source.layer, log)?;
     let vector_settings = page::vector_settings(&vectors);
-    let vector = settle(vectors, args.steering.places())?;
+    let vector = settle(vectors, args.steering.source.places())?;
     let baselines = baselines(args, &vector, log)?;
     let inputs = Inputs::read(args, log)?;
     let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
     check_vector(&vector, &opened, log)?;
     let material = inputs.material(args, &opened)?;
     session::warn_of_pairs(&opened, material.pairs, log);
-    let subjects = subjects(args, &vector, &baselines, &material, &mut opened, log)?;
+    let mut subjects = subjects(args, &vector, &baselines, &material, &mut opened, log)?;
     let demand = |streams| demand(&subjects, streams, args.max_new_tokens);
     let (least, all) = texts(&subjects);
     let streams = opened.most_streams(all.min(STREAMS), least, demand);
     let settings = Settings {
-        beta: beta(args, &vector),
+        beta: vector_beta(args.beta, &vector),
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
         generate: GenerateOptions {
             operation: args.steering.operation,
@@ -59,6 +61,10 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let (model, _) = session::load(&opened, &demand(streams), log)?;
     let interrupt = Interrupt::listen(log)?;
     outputs(args).for_each(|path| remove_abandoned_beside(path));
+    if let Some(budget) = args.at {
+        calibrate_subjects(&model, &material, &mut subjects, budget, &settings, &mut || interrupt.check())?;
+        say_magnitudes(&subjects, budget, log);
+    }
     let mut writer = Writer::new(args, log, &interrupt);
     let outcome = evaluate(&model, &opened.encoder, &material, &subjects, &settings, &mut writer);
     writer.finish();
@@ -79,7 +85,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     args.plot.iter().try_for_each(|path| report.chart().write(path))?;
     let page = args.report.as_ref().map(|path| {
         let settings = [page::model_settings(&args.model, &opened), vector_settings, for_page(args, &inputs, &settings)];
-        (page(args, &opened.files.name, settings.concat(), &report), path)
+        (page(args, &opened.files.name, magnitudes(&subjects), settings.concat(), &report), path)
     });
     page.map_or(Ok(()), |(page, path)| page.write(path))?;
     match args.model.json {
@@ -115,10 +121,34 @@ fn outputs(args: &EvalArgs) -> impl Iterator<Item = &PathBuf> {
 fn check_outputs(args: &EvalArgs) -> Result<()> {
     outputs(args).try_for_each(|path| check_writable(path))?;
     args.plot.iter().try_for_each(|path| Chart::check_path(path))?;
+    match args.at {
+        Some(Budget::Margin(_)) => {
+            return Err(Error::Argument("--at is a budget of damage: give kl=… or ppl=… (bipo calibrate has margin=…)".into()));
+        }
+        Some(_) if !args.steering.operation.is_addition() => {
+            return Err(Error::Argument("--at is for vectors that are added: leave --operation ablate out".into()));
+        }
+        Some(Budget::Kl(_)) if args.skip.contains(&SkipArg::Generation) => {
+            return Err(Error::Argument("--at kl=… is measured on generated texts: leave --skip generation out".into()));
+        }
+        Some(Budget::Perplexity(_)) if args.skip.contains(&SkipArg::Text) => {
+            return Err(Error::Argument("--at ppl=… is measured on the neutral text: leave --skip text out".into()));
+        }
+        _ => {}
+    }
     if args.per_pair.is_some() && args.dataset.is_none() {
         return Err(Error::Argument("--per-pair needs pairs: give --dataset".into()));
     }
     Ok(())
+}
+
+fn say_magnitudes(subjects: &[Subject], budget: Budget, log: Log) {
+    for subject in subjects {
+        if let Treatment::Vector(_, magnitudes) = &subject.treatment {
+            let found: Vec<String> = magnitudes.iter().filter(|m| **m != 0.0).map(|m| format!("{m:+}")).collect();
+            log.info(format!("{} within {budget}: magnitudes {}", subject.name, found.join(" and ")));
+        }
+    }
 }
 
 fn say_times(outcome: &Outcome, log: Log) {

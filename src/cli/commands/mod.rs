@@ -2,6 +2,7 @@
 
 mod bench;
 mod caa;
+mod calibrate;
 mod check;
 mod convert;
 mod data;
@@ -45,6 +46,7 @@ fn run_command(command: &Command) -> anyhow::Result<()> {
         Command::Layers(args) => layers::run(args),
         Command::Steer(args) => steer::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Calibrate(args) => calibrate::run(args),
         Command::Judge(args) => judge::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Inspect(args) => inspect::run(args),

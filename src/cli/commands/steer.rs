@@ -22,9 +22,11 @@ use bipo::session::Demand;
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     args.report.iter().chain(&args.output).try_for_each(|path| check_writable(path))?;
-    let inputs = read_inputs(&args.steering.vector, args.steering.layer, log)?;
+    let inputs = read_inputs(&args.steering.source.vector, args.steering.source.layer, log)?;
     let vector_settings = page::vector_settings(&inputs);
-    let vector = settle(inputs, args.steering.places())?;
+    let vector = settle(inputs, args.steering.source.places())?;
+    let magnitudes = args.steering.magnitudes.of(vector.metadata.calibration.as_ref(), args.steering.operation)?;
+    let magnitudes = magnitudes.as_slice();
     let prompts = read_prompts(&args.prompt, args.prompts.as_deref())?;
     if prompts.is_empty() {
         let problem = "no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)";
@@ -48,7 +50,6 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         show_prompts(&opened, &encoded, log)?;
     }
     let longest = encoded.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
-    let magnitudes = args.steering.magnitudes.as_slice();
     let demand = |streams| Demand::generation(streams, longest, args.max_new_tokens);
     let wanted = (prompts.len() * magnitudes.len()).min(STREAMS);
     let streams = opened.most_streams(wanted, magnitudes.len(), demand);
@@ -67,8 +68,9 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         false => sweep.each(&prompts, &encoded, &mut |texts| done.take(args, texts, log)),
     };
     let written = args.report.as_ref().filter(|_| !done.results.is_empty()).map_or(Ok(()), |path| {
-        let settings = [page::model_settings(&args.model, &opened), vector_settings, settings(args, &vector)].concat();
-        report(args, &opened.files.name, settings, done.answers).write(path)
+        let settings =
+            [page::model_settings(&args.model, &opened), vector_settings, settings(args, &vector, magnitudes)].concat();
+        report(args, &opened.files.name, settings, done.answers, magnitudes.len()).write(path)
     });
     if args.model.json && !done.results.is_empty() {
         terminal::json(&document(&done.results))?;
@@ -112,8 +114,8 @@ fn document(results: &[TextResult]) -> Value {
     json!({"schema_version": 1, "results": results})
 }
 
-fn settings(args: &SteerArgs, vector: &SteeringVector) -> Vec<(String, String)> {
-    let magnitudes: Vec<String> = args.steering.magnitudes.as_slice().iter().map(f32::to_string).collect();
+fn settings(args: &SteerArgs, vector: &SteeringVector, magnitudes: &[f32]) -> Vec<(String, String)> {
+    let magnitudes: Vec<String> = magnitudes.iter().map(f32::to_string).collect();
     let setting = |name: &str, value: String| Some((name.to_owned(), value));
     let sampling = match args.temperature {
         0.0 => "greedy".to_owned(),
@@ -133,8 +135,8 @@ fn settings(args: &SteerArgs, vector: &SteeringVector) -> Vec<(String, String)> 
     all.into_iter().flatten().collect()
 }
 
-fn report(args: &SteerArgs, model: &str, settings: Vec<(String, String)>, generations: Vec<Block>) -> Page {
-    let (prompts, magnitudes) = (generations.len(), args.steering.magnitudes.as_slice().len());
+fn report(args: &SteerArgs, model: &str, settings: Vec<(String, String)>, generations: Vec<Block>, magnitudes: usize) -> Page {
+    let prompts = generations.len();
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     Page {
         title: format!("{model}, steered"),

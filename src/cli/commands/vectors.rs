@@ -23,6 +23,11 @@ pub fn read_vector(vectors: &[String], layer: Option<usize>, places: Places, log
 /// The sum of what was read, added where the user says, else where the files say.
 pub fn settle(mut inputs: Vec<Input>, (positions, spans): Places) -> Result<SteeringVector> {
     for known in inputs.iter_mut().map(|input| &mut input.vector.metadata) {
+        if positions.is_some_and(|positions| positions != known.positions)
+            || spans.is_some_and(|spans| known.spans != Some(spans))
+        {
+            known.calibration = None;
+        }
         known.spans = spans.or(known.spans.filter(|_| positions.is_none()));
         known.positions = positions.unwrap_or(known.positions);
     }
@@ -31,10 +36,15 @@ pub fn settle(mut inputs: Vec<Input>, (positions, spans): Places) -> Result<Stee
     Ok(vector)
 }
 
+/// Where a run without `--output-dir` leaves its vector.
+pub fn last_run() -> PathBuf {
+    Path::new("bipo_output").join(VECTOR_FILE)
+}
+
 /// Reads `FILE[:SCALE]` each, or the last run's vector where none is given. `layer` overrides the files'.
 pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result<Vec<Input>> {
     let named: Vec<(PathBuf, f32)> = vectors.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
-    let last_run = Path::new("bipo_output").join(VECTOR_FILE);
+    let last_run = last_run();
     if named.is_empty() && !last_run.exists() {
         let problem = format!("no vector at {}: run `bipo train` first, or give --vector FILE", last_run.display());
         return Err(Error::Argument(problem));
@@ -44,6 +54,8 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result
         let mut input = Input::new(VectorFile::read(&path)?, scale, |file| file.at(layer))?;
         warn_of_unknown_keys(&input.vector, path.display(), log);
         if layer.is_some() {
+            // What another layer's strength is was not measured.
+            input.vector.metadata.calibration = None;
             // The user says where it belongs in this model, whatever the depth of its own.
             input.vector.metadata.num_hidden_layers = None;
         }

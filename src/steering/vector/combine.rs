@@ -206,6 +206,13 @@ fn metadata(inputs: &[Input], options: &CombineOptions) -> Metadata {
             parts: inputs.iter().map(Input::part).collect(),
             orthogonal_to: options.orthogonal_to.iter().map(Input::part).collect(),
         }),
+        calibration: match inputs {
+            // A single vector is scaled alone.
+            [input] if !options.normalize && options.orthogonal_to.is_empty() && input.weight != 0.0 => {
+                input.vector.metadata.calibration.as_ref().map(|known| known.scaled(input.weight))
+            }
+            _ => None,
+        },
         unknown_keys: Vec::new(),
     }
 }

@@ -84,6 +84,24 @@ fn a_projection_touches_the_layers_that_the_other_has() {
 }
 
 #[test]
+fn a_calibration_is_kept_where_a_single_vector_is_scaled_and_lost_where_its_direction_changes() {
+    let known = |weight: f32| {
+        let mut input = recorded("a", weight);
+        let calibration = Calibration { budget: "kl=1".into(), minus: Some(-3.0), plus: Some(2.0), model: "m".into() };
+        input.vector.metadata.calibration = Some(calibration);
+        input
+    };
+    let of = |inputs, options: &CombineOptions| combine(inputs, options).unwrap().metadata.calibration;
+    let plain = CombineOptions::default();
+    for (weight, magnitudes) in [(1.0, [-3.0, 0.0, 2.0]), (2.0, [-1.5, 0.0, 1.0]), (-0.5, [-4.0, 0.0, 6.0])] {
+        assert_eq!(of(vec![known(weight)], &plain).unwrap().magnitudes(), magnitudes);
+    }
+    assert_eq!(of(vec![known(1.0), known(1.0)], &plain), None);
+    assert_eq!(of(vec![known(1.0)], &options(true, &[])), None);
+    assert_eq!(of(vec![known(0.0)], &plain), None);
+}
+
+#[test]
 fn the_result_records_its_parts_and_keeps_what_they_agree_on() {
     let known = |base: &str| {
         let mut input = recorded("a", 1.5);
@@ -95,6 +113,7 @@ fn the_result_records_its_parts_and_keeps_what_they_agree_on() {
             spans: Some(Spans::Assistant),
             training: Some(base.into()),
             combination: None,
+            calibration: None,
             unknown_keys: Vec::new(),
         };
         input

@@ -78,8 +78,9 @@ impl Format {
 
     /// Returns the metadata keys of the vector that a file of this format cannot hold.
     pub(super) fn lost(self, vector: &SteeringVector) -> Vec<&'static str> {
-        let Metadata { base_model, model_type, num_hidden_layers, positions, spans, training, combination, .. } =
-            &vector.metadata;
+        let Metadata {
+            base_model, model_type, num_hidden_layers, positions, spans, training, combination, calibration, ..
+        } = &vector.metadata;
         let bare = matches!(self, Self::Pt | Self::Npy);
         let keys = [
             ("layer", bare),
@@ -90,6 +91,7 @@ impl Format {
             ("spans", spans.is_some()),
             ("training", training.is_some()),
             ("combination", combination.is_some()),
+            ("calibration", calibration.is_some()),
         ];
         match self {
             Self::Safetensors | Self::Gguf | Self::Json => Vec::new(),

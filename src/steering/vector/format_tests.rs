@@ -37,6 +37,7 @@ fn example(layers: &[usize]) -> SteeringVector {
         spans: Some(Spans::User),
         training: Some(json!({"lr": 5e-4, "dataset": {"name": "formal"}})),
         combination: Some(Combination { normalize: true, parts: vec![part], orthogonal_to: Vec::new() }),
+        calibration: Some(Calibration { budget: "kl=1".into(), minus: None, plus: Some(1.7), model: "owner/other".into() }),
         unknown_keys: Vec::new(),
     };
     let v = |layer: usize| vec![0.1_f32 + layer as f32, -1e-30, f32::MIN_POSITIVE, 16777217.0 / 3.0];
@@ -156,7 +157,7 @@ fn formats_that_hold_metadata_give_back_the_same_vector() {
 #[test]
 fn formats_that_lose_metadata_keep_the_numbers_and_say_what_is_lost() {
     let vector = example(&[13]);
-    let known = ["base_model", "num_hidden_layers", "positions", "spans", "training", "combination"];
+    let known = ["base_model", "num_hidden_layers", "positions", "spans", "training", "combination", "calibration"];
     for (name, first) in [("v.svec", &[][..]), ("v.pt", &["layer", "model_type"]), ("v.npy", &["layer", "model_type"])] {
         let Encoded { bytes, lost } = encode(&vector, name).unwrap();
         assert_eq!(lost, [first, &known].concat(), "{name}");

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::contents::{UNKNOWN_MODEL_TYPE, Vectors};
 use super::format::Format;
-use super::metadata::{Combination, check_version};
+use super::metadata::{Calibration, Combination, check_version};
 use super::{Metadata, SteeringVector};
 use crate::{Error, Result};
 
@@ -42,6 +42,8 @@ struct Own<'a> {
     training: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     combination: Option<&'a Combination>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calibration: Option<&'a Calibration>,
     layers: BTreeMap<usize, Vec<f64>>,
 }
 
@@ -66,6 +68,7 @@ pub(super) fn to_bytes(vector: &SteeringVector) -> Vec<u8> {
         spans: known.spans.map(|spans| spans.to_string()),
         training: known.training.as_ref(),
         combination: known.combination.as_ref(),
+        calibration: known.calibration.as_ref(),
         layers: widened(vector),
     })
 }
@@ -107,6 +110,7 @@ struct Document {
     spans: Option<String>,
     training: Option<Value>,
     combination: Option<Combination>,
+    calibration: Option<Calibration>,
     layers: Option<LayerDocuments>,
     directions: Option<LayerDocuments>,
 }
@@ -137,6 +141,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metad
                 spans: parsed(path, "spans", document.spans)?,
                 training: document.training,
                 combination: document.combination,
+                calibration: document.calibration,
                 unknown_keys: Vec::new(),
             };
             Ok((Format::Json, (Vectors::Placed(layers), metadata)))

@@ -26,8 +26,38 @@ pub struct Metadata {
     pub training: Option<serde_json::Value>,
     /// How the vector was made from others, if it was.
     pub combination: Option<Combination>,
+    /// The largest magnitudes within a budget, if they were searched.
+    pub calibration: Option<Calibration>,
     /// Keys `controlvector.…` of a GGUF file that bipo does not know, and so does not follow. No file is written with them.
     pub unknown_keys: Vec<String>,
+}
+
+/// The largest magnitudes of a vector within a budget of damage or effect, as `bipo calibrate` found them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// What was bounded: `kl=1`.
+    pub budget: String,
+    /// The magnitude below 0; none where the budget was never reached.
+    pub minus: Option<f32>,
+    /// The magnitude above 0.
+    pub plus: Option<f32>,
+    /// Name of the model that it was measured on.
+    pub model: String,
+}
+
+impl Calibration {
+    /// That of the vector times `factor`, which is not 0: magnitudes shrink as the vector grows.
+    pub fn scaled(&self, factor: f32) -> Self {
+        let over = |magnitude: Option<f32>| magnitude.map(|magnitude| magnitude / factor);
+        let (minus, plus) = (over(self.minus), over(self.plus));
+        let (minus, plus) = if factor < 0.0 { (plus, minus) } else { (minus, plus) };
+        Self { minus, plus, ..self.clone() }
+    }
+
+    /// The magnitude below 0, 0, and that above it, as far as they are known.
+    pub fn magnitudes(&self) -> Vec<f32> {
+        [self.minus, Some(0.0), self.plus].into_iter().flatten().collect()
+    }
 }
 
 /// How a vector was made from others.
@@ -92,6 +122,7 @@ impl Metadata {
         out.extend(self.num_hidden_layers.map(|n| ("num_hidden_layers", n.to_string())));
         out.extend(self.training.as_ref().map(|training| ("training", training.to_string())));
         out.extend(self.combination.as_ref().map(|combination| ("combination", json!(combination).to_string())));
+        out.extend(self.calibration.as_ref().map(|calibration| ("calibration", json!(calibration).to_string())));
         out
     }
 
@@ -117,6 +148,9 @@ impl Metadata {
             training: get("training").map(|text| from_json(text).ok_or_else(|| bad("training", "JSON"))).transpose()?,
             combination: get("combination")
                 .map(|text| from_json(text).ok_or_else(|| bad("combination", "JSON with normalize and parts")))
+                .transpose()?,
+            calibration: get("calibration")
+                .map(|text| from_json(text).ok_or_else(|| bad("calibration", "JSON with budget, minus, plus and model")))
                 .transpose()?,
             unknown_keys: Vec::new(),
         })

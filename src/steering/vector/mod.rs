@@ -20,7 +20,7 @@ use std::path::Path;
 pub use combine::{CombineOptions, Input, combine};
 pub use file::{Encoded, VectorFile};
 pub use format::Format;
-pub use metadata::{Combination, Metadata, Part};
+pub use metadata::{Calibration, Combination, Metadata, Part};
 
 use crate::model::family::is_same_family;
 pub use crate::steering::positions::Positions;

@@ -77,7 +77,7 @@ impl Inputs {
     }
 }
 
-fn neutral_text(path: &Path) -> Result<String> {
+pub fn neutral_text(path: &Path) -> Result<String> {
     let text = read_text(path)?;
     match text.trim().is_empty() {
         true => Err(Error::malformed(path, "the file is empty: expected plain text")),

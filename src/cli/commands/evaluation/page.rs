@@ -10,14 +10,18 @@ use super::settings::file_name;
 use crate::args::EvalArgs;
 use crate::commands::page::command_line;
 
-pub fn page(args: &EvalArgs, model: &str, settings: Vec<(String, String)>, report: &Report) -> Page {
+pub fn page(args: &EvalArgs, model: &str, magnitudes: &[f32], settings: Vec<(String, String)>, report: &Report) -> Page {
+    let measured_at = match args.at {
+        Some(budget) => format!("the largest magnitudes of each vector within {budget}"),
+        None => format!("magnitudes {}", list(magnitudes)),
+    };
     let subjects = match args.baseline.as_slice() {
         [] => String::new(),
         baselines => format!(", beside {}", baselines.join(", ")),
     };
     Page {
         title: format!("{model}: what a steering vector does"),
-        summary: format!("Measured at magnitudes {}{subjects}.", magnitudes(args)),
+        summary: format!("Measured at {measured_at}{subjects}."),
         command: command_line(),
         seed: Some(args.seed),
         settings,
@@ -25,14 +29,8 @@ pub fn page(args: &EvalArgs, model: &str, settings: Vec<(String, String)>, repor
     }
 }
 
-fn magnitudes(args: &EvalArgs) -> String {
-    args.steering
-        .magnitudes
-        .as_slice()
-        .iter()
-        .map(|magnitude| magnitude.to_string().replace('-', "−"))
-        .collect::<Vec<_>>()
-        .join(", ")
+fn list(magnitudes: &[f32]) -> String {
+    magnitudes.iter().map(|magnitude| magnitude.to_string().replace('-', "−")).collect::<Vec<_>>().join(", ")
 }
 
 /// What the numbers depend on beside model and vector, in words.

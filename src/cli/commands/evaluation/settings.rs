@@ -17,9 +17,9 @@ use bipo::session::Session;
 const DEFAULT_BETA: f64 = 0.1;
 
 /// What is given, else what the vector was trained with.
-pub fn beta(args: &EvalArgs, vector: &SteeringVector) -> f64 {
+pub fn vector_beta(given: Option<f64>, vector: &SteeringVector) -> f64 {
     let trained = || vector.metadata.training.as_ref()?.get("beta")?.as_f64().filter(|beta| *beta > 0.0);
-    args.beta.or_else(trained).unwrap_or(DEFAULT_BETA)
+    given.or_else(trained).unwrap_or(DEFAULT_BETA)
 }
 
 /// Every setting that the numbers depend on.
@@ -39,9 +39,9 @@ pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &
     };
     let mut described = json!({
         "model": opened.files.name,
-        "vector": args.steering.vector,
+        "vector": args.steering.source.vector,
         "subjects": subjects.iter().map(subject).collect::<Vec<_>>(),
-        "magnitudes": args.steering.magnitudes.as_slice(),
+        "magnitudes": magnitudes(subjects),
         "dataset": inputs.dataset.as_ref().map(describe),
         "questions": inputs.questions.iter().map(questions).collect::<Vec<_>>(),
         "text": text,
@@ -57,10 +57,21 @@ pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &
         "max_length": args.max_length,
     });
     session::add_template_settings(&mut described, &args.model);
+    if let Some(budget) = args.at {
+        described["at"] = json!(budget.to_string());
+    }
     if !args.steering.operation.is_addition() {
         described["operation"] = json!(args.steering.operation);
     }
     described
+}
+
+/// The magnitudes of the vector, which is the first subject.
+pub fn magnitudes(subjects: &[Subject]) -> &[f32] {
+    match subjects.first().map(|subject| &subject.treatment) {
+        Some(Treatment::Vector(_, magnitudes)) => magnitudes,
+        _ => &[],
+    }
 }
 
 /// The name of a file: its folders are this machine's.

@@ -1,0 +1,47 @@
+//! Flags of `calibrate`.
+
+use std::path::PathBuf;
+
+use bipo::eval::Budget;
+use clap::Args;
+
+use super::data::PairArgs;
+use super::model::ModelArgs;
+use super::texts::VectorArgs;
+use super::values::{positive, positive_number};
+
+#[derive(Debug, Args)]
+#[command(mut_arg("limit", |arg| arg.help("Use the first N pairs only [default: all]")))]
+pub struct CalibrateArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub vector: VectorArgs,
+    /// Find the largest magnitudes within this budget: kl=1 (nats a generated token between the steered and the untouched model,
+    /// 95th percentile), ppl=1.1 (perplexity of a neutral text, as a multiple), or margin=2 (mean margin of the pairs of --dataset).
+    #[arg(long, default_value = "kl=1", value_name = "NAME=VALUE")]
+    pub budget: Budget,
+    /// Keep what was found in the vector's file, for --magnitudes auto and for serve.
+    #[arg(long)]
+    pub save: bool,
+    /// Answer this prompt for kl; repeat for several [default: eight bundled ones].
+    #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
+    pub prompt: Vec<String>,
+    /// Answer each line of this file for kl, or of standard input (-).
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// Generate so many tokens for kl.
+    #[arg(long, default_value_t = 20, value_parser = positive)]
+    pub max_new_tokens: usize,
+    /// Read this neutral text for ppl [default: a bundled one].
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Take the margin of these pairs, named as for train.
+    #[arg(long)]
+    pub dataset: Option<String>,
+    #[command(flatten)]
+    pub rows: PairArgs,
+    /// Multiply the margin by this, the strength of the preference [default: the vector's, else 0.1].
+    #[arg(long, value_parser = positive_number)]
+    pub beta: Option<f64>,
+}

@@ -1,0 +1,254 @@
+//! `bipo calibrate`: finds the largest magnitudes of a vector within a budget, and keeps them in its file if that is wanted.
+
+use std::path::PathBuf;
+
+use bipo::data::Dataset;
+use bipo::eval::damage::{NEUTRAL_TEXT, TextIds};
+use bipo::eval::{Budget, Gauge, Limit, calibrate};
+use bipo::generate::STREAMS;
+use bipo::machine::files::{check_writable, write_atomic};
+use bipo::model::Model;
+use bipo::session::{Demand, Session};
+use bipo::steering::lens::NEUTRAL_PROMPTS;
+use bipo::steering::vector::{Calibration, Format, Metadata, SteeringVector, VectorFile};
+use bipo::text::tokens::{EncodedPair, EncodedPrompt, ResponsePrefix, added_bos};
+use bipo::train::activations::{CacheOptions, CachePlan};
+use bipo::{Error, Result};
+use serde_json::{Value, json};
+
+use super::evaluation::inputs::neutral_text;
+use super::evaluation::settings::vector_beta;
+use super::interrupt::Interrupt;
+use super::prompts::{check_prompts, read_prompts};
+use super::run::load_data;
+use super::session;
+use super::sweep::greedy;
+use super::vectors::{check_vector, last_run, read_inputs, settle};
+use crate::args::{CalibrateArgs, vector_and_scale};
+use crate::terminal::{self, Log};
+
+pub fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
+    let log = Log::new(args.model.verbose, args.model.quiet);
+    check_flags(args)?;
+    let file = if args.save { Some(file_to_save(args)?) } else { None };
+    let vector = settle(read_inputs(&args.vector.vector, args.vector.layer, log)?, args.vector.places())?;
+    if vector.norm() == 0.0 {
+        return Err(Error::Argument("the vector is zero: it has no strength at any magnitude".into()).into());
+    }
+    let measured = Material::read(args, log)?;
+    let mut opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
+    opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
+    check_vector(&vector, &opened, log)?;
+    let measured = measured.encode(args, &opened, &vector)?;
+    let (demand, streams) = measured.demand(args, &opened);
+    let (model, _) = session::load(&opened, &demand, log)?;
+    let interrupt = Interrupt::listen_and_say(log, "ends after this pass")?;
+    let limits = measured.calibrate(args, &model, &opened, &vector, streams, &interrupt)?;
+    let found = limits.map(|limit| limit.found(args.budget));
+    let [minus, plus] = [(-1.0, found[0]), (1.0, found[1])].map(|(sign, point)| Some(sign * point?.size as f32));
+    let calibration = Calibration { budget: args.budget.to_string(), minus, plus, model: opened.files.name.clone() };
+    let saved = file.filter(|_| minus.is_some() || plus.is_some());
+    if let Some((path, format)) = &saved {
+        let metadata = Metadata { calibration: Some(calibration.clone()), ..vector.metadata.clone() };
+        write_atomic(path, &SteeringVector { metadata, ..vector }.encode(*format, path)?.bytes)?;
+    }
+    let saved = saved.map(|(path, _)| path);
+    match args.model.json {
+        true => terminal::json(&document(args, &calibration, &limits, saved.as_ref()))?,
+        false => terminal::result(&text(args, &calibration, &limits, saved.as_ref()))?,
+    }
+    Ok(())
+}
+
+/// Refuses flags that the budget has no use for.
+fn check_flags(args: &CalibrateArgs) -> Result<()> {
+    let given = [
+        ("--prompt", !args.prompt.is_empty(), "kl"),
+        ("--prompts", args.prompts.is_some(), "kl"),
+        ("--text", args.text.is_some(), "ppl"),
+        ("--dataset", args.dataset.is_some(), "margin"),
+        ("--beta", args.beta.is_some(), "margin"),
+    ];
+    let budget = args.budget.to_string();
+    let own = budget.split('=').next().unwrap_or_default();
+    match given.iter().find(|(_, is_given, budget)| *is_given && *budget != own) {
+        Some((flag, _, other)) => {
+            Err(Error::Argument(format!("{flag} is for --budget {other}=…, but the budget is {budget}: leave one of them out")))
+        }
+        None if own == "margin" && args.dataset.is_none() => {
+            Err(Error::Argument(format!("--budget {budget} is measured on pairs: give --dataset")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The file that keeps what is found, and its format.
+fn file_to_save(args: &CalibrateArgs) -> Result<(PathBuf, Format)> {
+    let problem = |what: &str| Err(Error::Argument(format!("--save keeps the magnitudes of a whole vector file: {what}")));
+    let named = args.vector.vector.iter().map(|text| vector_and_scale(text)).collect::<Result<Vec<_>>>()?;
+    let (path, scale) = match named.as_slice() {
+        [] => (last_run(), 1.0),
+        [named] => named.clone(),
+        _ => return problem("add the vectors up with `bipo convert` first"),
+    };
+    if scale != 1.0 {
+        return problem("leave the scale out");
+    }
+    if args.vector.layer.is_some() || args.vector.places() != (None, None) {
+        return problem("leave --layer, --positions and --spans out, which the file does not have");
+    }
+    check_writable(&path)?;
+    let format = VectorFile::read(&path)?.format;
+    match format {
+        Format::Safetensors | Format::Gguf | Format::Json => Ok((path, format)),
+        Format::Pt | Format::Svec | Format::Npy => {
+            let name = format.name();
+            problem(&format!("a .{name} file has no place for them: write .safetensors with `bipo convert` first"))
+        }
+    }
+}
+
+/// What is measured on, as it was read.
+enum Material {
+    Prompts(Vec<String>),
+    Text(String),
+    Pairs(Dataset),
+}
+
+impl Material {
+    fn read(args: &CalibrateArgs, log: Log) -> Result<Self> {
+        Ok(match args.budget {
+            Budget::Kl(_) if args.prompt.is_empty() && args.prompts.is_none() => {
+                Self::Prompts(NEUTRAL_PROMPTS.map(String::from).to_vec())
+            }
+            Budget::Kl(_) => Self::Prompts(read_prompts(&args.prompt, args.prompts.as_deref())?),
+            Budget::Perplexity(_) => {
+                Self::Text(args.text.as_deref().map_or_else(|| Ok(NEUTRAL_TEXT.to_owned()), neutral_text)?)
+            }
+            Budget::Margin(_) => {
+                let name = args.dataset.as_deref().unwrap_or_default();
+                Self::Pairs(load_data(name, &args.rows.options(args.model.offline), log)?)
+            }
+        })
+    }
+
+    fn encode(self, args: &CalibrateArgs, opened: &Session, vector: &SteeringVector) -> Result<Encoded> {
+        let context = opened.config.max_position_embeddings;
+        Ok(match self {
+            Self::Prompts(prompts) => Encoded::Prompts(check_prompts(opened, &prompts, vector.metadata.positions)?),
+            Self::Text(text) => {
+                let ids = opened.encoder.encode_text(&text)?;
+                if ids.len() < 2 {
+                    return Err(Error::Argument(
+                        "the neutral text has less than two tokens: nothing in it is predicted".into(),
+                    ));
+                }
+                Encoded::Text(ids, added_bos(opened.encoder.tokenizer())?)
+            }
+            Self::Pairs(set) => {
+                let encode = |pair| Ok(opened.encoder.encode_pair(pair, context)?.0);
+                Encoded::Pairs(set.pairs.iter().map(encode).collect::<Result<_>>()?, vector_beta(args.beta, vector))
+            }
+        })
+    }
+}
+
+/// The same as token ids.
+enum Encoded {
+    Prompts(Vec<EncodedPrompt>),
+    Text(Vec<u32>, Option<u32>),
+    /// With the factor of the margin.
+    Pairs(Vec<EncodedPair>, f64),
+}
+
+impl Encoded {
+    /// What is taken of memory, and how many texts are generated at once.
+    fn demand(&self, args: &CalibrateArgs, opened: &Session) -> (Demand, usize) {
+        match self {
+            Self::Prompts(prompts) => {
+                let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
+                let demand = |streams| Demand::generation(streams, longest, args.max_new_tokens);
+                // Both directions are measured together.
+                let streams = opened.most_streams((2 * prompts.len()).min(STREAMS), 2, demand);
+                (demand(streams), streams)
+            }
+            Self::Text(..) => (Demand::default(), 0),
+            Self::Pairs(pairs, _) => {
+                let CacheOptions { place, memory, .. } = CacheOptions::default();
+                (Demand::activations(&[pairs], &[0]).cached(place, memory), 0)
+            }
+        }
+    }
+
+    fn calibrate(
+        &self,
+        args: &CalibrateArgs,
+        model: &Model,
+        opened: &Session,
+        vector: &SteeringVector,
+        streams: usize,
+        interrupt: &Interrupt,
+    ) -> Result<[Limit; 2]> {
+        let positions = vector.metadata.positions;
+        let search = |gauge| calibrate(model, &vector.layers, args.budget, gauge, &mut || interrupt.check());
+        match self {
+            Self::Prompts(prompts) => {
+                let options = greedy(args.max_new_tokens, opened, positions);
+                search(Gauge::Answers { prompts, options: &options, streams })
+            }
+            Self::Text(ids, bos) => search(Gauge::Text(TextIds { ids, bos: *bos })),
+            Self::Pairs(pairs, beta) => {
+                let lowest = vector.layers.keys().next().copied().unwrap_or_default();
+                let plan = CachePlan::new(model, &[pairs], lowest, positions, &CacheOptions::default())?;
+                let cached = plan.compute(|_, _| interrupt.check())?;
+                let Some(pairs) = cached.first() else { return Ok(Default::default()) };
+                search(Gauge::Pairs { pairs, beta: *beta })
+            }
+        }
+    }
+}
+
+/// The two directions, in order.
+const DIRECTIONS: [&str; 2] = ["minus", "plus"];
+
+fn document(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: Option<&PathBuf>) -> Value {
+    let mut document = json!({"schema_version": 1, "model": found.model, "budget": found.budget, "saved": saved});
+    for ((name, magnitude), limit) in DIRECTIONS.iter().zip([found.minus, found.plus]).zip(limits) {
+        let cost = limit.found(args.budget).map(|point| args.budget.shown(point.cost));
+        document[name] = json!({"magnitude": magnitude, "value": cost, "evaluations": limit.evaluations});
+    }
+    document
+}
+
+fn text(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: Option<&PathBuf>) -> String {
+    let (budget, what) = match args.budget {
+        Budget::Kl(_) => (args.budget, "KL divergence, nats a generated token (95th percentile)"),
+        Budget::Perplexity(_) => (args.budget, "perplexity of the neutral text, as a multiple of that without the vector"),
+        Budget::Margin(_) => (args.budget, "mean margin of the pairs, nats, in the direction of the magnitude"),
+    };
+    let mut text = format!("largest magnitudes within {budget}: {what}\n");
+    for ((magnitude, limit), sign) in [found.minus, found.plus].into_iter().zip(limits).zip(["-", "+"]) {
+        let point = limit.found(budget);
+        text += &match (magnitude, point, limit.within) {
+            (Some(magnitude), Some(point), _) => format!("  {magnitude:+}: {:.3}\n", budget.shown(point.cost)),
+            (_, _, Some(within)) => format!(
+                "  {sign}: none up to {:.3}{:.4} reaches it (there it is {:.3})\n",
+                sign,
+                within.size,
+                budget.shown(within.cost)
+            ),
+            _ => format!("  {sign}: every magnitude that was tried exceeds it\n"),
+        };
+    }
+    let magnitudes: Vec<String> = found.magnitudes().iter().map(f32::to_string).collect();
+    text += &match saved {
+        Some(path) => format!("saved in {}: --magnitudes auto takes them from there\n", path.display()),
+        None if magnitudes.len() > 1 => format!(
+            "try it: bipo steer --model {} --magnitudes {} --prompt \"…\" (--save keeps them for --magnitudes auto)\n",
+            args.model.model,
+            magnitudes.join(",")
+        ),
+        None => String::new(),
+    };
+    text
+}

@@ -1,0 +1,244 @@
+//! What a magnitude of a vector costs, for the search of the largest one within a budget.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+
+use super::budget::{Budget, Limit, Point, search};
+use super::damage::{Reading, TextIds, Window, divergences, score_text};
+use super::preference::score;
+use super::run::{Material, Settings, Subject, Treatment};
+use crate::generate::{FinishReason, GenerateOptions, Generation, Progress, Prompt, generate_each};
+use crate::model::Model;
+use crate::steering::Steering;
+use crate::text::tokens::EncodedPrompt;
+use crate::train::activations::Activations;
+use crate::train::objective::margin;
+use crate::{Error, Result};
+
+/// What a [`Budget`] is measured on.
+#[derive(Debug, Clone, Copy)]
+pub enum Gauge<'a> {
+    /// Answers that are generated under steering, for [`Budget::Kl`].
+    Answers {
+        /// What is answered; at least one prompt.
+        prompts: &'a [EncodedPrompt],
+        /// How, and where the vector is added.
+        options: &'a GenerateOptions,
+        /// Texts that are generated at once.
+        streams: usize,
+    },
+    /// A neutral text, every token of which is steered, for [`Budget::Perplexity`].
+    Text(TextIds<'a>),
+    /// Pairs, for [`Budget::Margin`].
+    Pairs {
+        /// Their residuals at the vector's lowest layer, at its positions.
+        pairs: &'a Activations,
+        /// Factor of the margin.
+        beta: f64,
+    },
+}
+
+/// Tokens of answers that are read in one pass.
+const WINDOW: usize = 1024;
+
+/// The share of generated tokens at which the divergence is at most what is counted.
+const PERCENTILE: f64 = 0.95;
+
+/// Finds the largest magnitudes of a vector within a budget: that in the negative direction, and that in the positive one. `vectors`
+/// maps a layer to what is added to its output, `(H)`. `on_pass` is called after each pass of the model.
+///
+/// # Errors
+/// Nothing can be measured without the vector, a tensor operation or `on_pass` fails. Numbers that are not finite at a magnitude
+/// are no error: it is beyond every budget.
+pub fn calibrate(
+    model: &Model,
+    vectors: &BTreeMap<usize, Vec<f32>>,
+    budget: Budget,
+    gauge: Gauge,
+    on_pass: &mut dyn FnMut() -> Result<()>,
+) -> Result<[Limit; 2]> {
+    let steering = Steering::new(vectors, model.device())?;
+    match gauge {
+        Gauge::Answers { prompts, options, streams } => search(budget, |magnitudes| {
+            let answers = answers(model, prompts, vectors, magnitudes, options, streams, on_pass)?;
+            let cost = |(answers, magnitude): (&Option<Vec<Generation>>, &f32)| match answers {
+                Some(answers) => of_answers(model, prompts, answers, &steering.with_factor(*magnitude), options),
+                None => Ok(f64::INFINITY),
+            };
+            answers.iter().zip(magnitudes).map(cost).collect()
+        }),
+        Gauge::Text(text) => {
+            let mut nll = |steering: &Steering| -> Result<f64> {
+                let scores = score_text(model, text, &[Reading::Steered(steering)], |_, _| on_pass())?;
+                Ok(scores.first().map_or(f64::NAN, |score| mean(&score.nll)))
+            };
+            let plain = nll(&steering.with_factor(0.0))?;
+            let mut cost = |magnitude: &f32| finite(nll(&steering.with_factor(*magnitude)).map(|nll| nll - plain));
+            search(budget, |magnitudes| magnitudes.iter().map(&mut cost).collect())
+        }
+        Gauge::Pairs { pairs, beta } => {
+            let mut cost = |magnitude: &f32| {
+                finite(score(model, pairs, &steering, *magnitude, on_pass).map(|policy| {
+                    let margins =
+                        policy.iter().zip(&pairs.entries).map(|(policy, entry)| margin(beta, *policy, entry.reference));
+                    f64::from(magnitude.signum()) * mean(&margins.collect::<Vec<_>>())
+                }))
+            };
+            search(budget, |magnitudes| magnitudes.iter().map(&mut cost).collect())
+        }
+    }
+}
+
+/// Tokens that are generated to find the magnitudes of an evaluation's vectors.
+const NEW_TOKENS: usize = 20;
+
+/// Gives each vector of an evaluation its own largest magnitudes within a budget of damage, and the first one 0 between them, as the
+/// untouched model.
+///
+/// # Errors
+/// A vector reaches the budget in neither direction, a tensor operation or `on_pass` fails.
+pub fn calibrate_subjects(
+    model: &Model,
+    material: &Material,
+    subjects: &mut [Subject],
+    budget: Budget,
+    settings: &Settings,
+    on_pass: &mut dyn FnMut() -> Result<()>,
+) -> Result<()> {
+    for (at, Subject { name, treatment, encoded }) in subjects.iter_mut().enumerate() {
+        let Treatment::Vector(vector, magnitudes) = treatment else { continue };
+        let positions = vector.metadata.positions;
+        let options = GenerateOptions { positions, max_new_tokens: NEW_TOKENS, ..settings.generate.clone() };
+        let gauge = match budget {
+            Budget::Perplexity(_) => Gauge::Text(TextIds { ids: &encoded.text, bos: material.bos }),
+            _ => Gauge::Answers { prompts: &encoded.prompts, options: &options, streams: settings.streams },
+        };
+        let [minus, plus] = calibrate(model, &vector.layers, budget, gauge, on_pass)?.map(|limit| limit.found(budget));
+        let signed = |sign: f32, point: Option<Point>| point.map(|point| sign * point.size as f32);
+        *magnitudes = [signed(-1.0, minus), (at == 0).then_some(0.0), signed(1.0, plus)].into_iter().flatten().collect();
+        if minus.is_none() && plus.is_none() {
+            return Err(Error::Argument(format!("{name} reaches {budget} in neither direction: choose another budget")));
+        }
+    }
+    Ok(())
+}
+
+/// The answers to all prompts at each magnitude; none where logits were not finite.
+fn answers(
+    model: &Model,
+    prompts: &[EncodedPrompt],
+    vectors: &BTreeMap<usize, Vec<f32>>,
+    magnitudes: &[f32],
+    options: &GenerateOptions,
+    streams: usize,
+    on_pass: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<Option<Vec<Generation>>>> {
+    let mut found = vec![Some(Vec::new()); magnitudes.len()];
+    let encoded: Vec<Prompt> = prompts.iter().map(Prompt::from).collect();
+    let ended = generate_each(model, &encoded, vectors, magnitudes, options, streams, &mut |progress| {
+        let Progress::Answer { texts, .. } = progress else { return on_pass() };
+        for (found, text) in found.iter_mut().zip(texts) {
+            match found {
+                Some(answers) if text.finish_reason != FinishReason::NotFinite => answers.push(text),
+                _ => *found = None,
+            }
+        }
+        Ok(())
+    });
+    match ended {
+        Err(Error::NotFinite(_)) => Ok(vec![None; magnitudes.len()]),
+        ended => ended.map(|()| found),
+    }
+}
+
+/// The 95th percentile of KL(steered ‖ untouched) over the tokens of all answers, each behind the steered text before it.
+fn of_answers(
+    model: &Model,
+    prompts: &[EncodedPrompt],
+    answers: &[Generation],
+    steering: &Steering,
+    options: &GenerateOptions,
+) -> Result<f64> {
+    let split = steering.lowest().map_or(model.num_blocks(), |layer| layer + 1);
+    let texts: Vec<Answer> = prompts.iter().zip(answers).map(|(prompt, answer)| Answer::new(prompt, answer, options)).collect();
+    let mut divergence = Vec::new();
+    let mut rest = texts.as_slice();
+    while !rest.is_empty() {
+        let ends = rest.iter().scan(0, |rows, text| {
+            *rows += text.ids.len();
+            Some(*rows)
+        });
+        let (group, others) = rest.split_at(ends.take_while(|rows| *rows <= WINDOW).count().max(1));
+        let ids: Vec<Vec<u32>> = group.iter().map(|text| text.ids.clone()).collect();
+        let factors: Vec<f32> = group.iter().flat_map(|text| text.factors.iter().copied()).collect();
+        let count = factors.len();
+        let rows = Tensor::from_vec(factors, (count, 1), model.device())?;
+        let window = Window::of(model, &ids, split)?;
+        let predicting = predicting(group);
+        let predicting = Tensor::new(predicting.as_slice(), model.device())?;
+        let steered = window.all_rows(Some((steering, &rows)))?.index_select(&predicting, 0)?;
+        let plain = window.all_rows(None)?.index_select(&predicting, 0)?;
+        divergence.extend(divergences(model, &steered, &plain)?);
+        rest = others;
+    }
+    Ok(percentile(divergence, PERCENTILE))
+}
+
+/// A prompt with its answer, up to the token that predicts the answer's last one.
+struct Answer {
+    ids: Vec<u32>,
+    /// 1 where the vector is added, else 0.
+    factors: Vec<f32>,
+    /// Tokens of the prompt.
+    prompt: usize,
+}
+
+impl Answer {
+    fn new(prompt: &EncodedPrompt, answer: &Generation, options: &GenerateOptions) -> Self {
+        let told = Prompt::from(prompt);
+        let answer = &answer.token_ids[..answer.token_ids.len().saturating_sub(1)];
+        let steered = told.steered(options.positions);
+        let generated = std::iter::repeat_n(told.steers_generated(options.positions), answer.len());
+        Self {
+            ids: [&prompt.ids, answer].concat(),
+            factors: steered.into_iter().chain(generated).map(f32::from).collect(),
+            prompt: prompt.ids.len(),
+        }
+    }
+}
+
+/// The rows that predict the tokens of the answers.
+fn predicting(texts: &[Answer]) -> Vec<u32> {
+    let mut start = 0;
+    let mut rows = Vec::new();
+    for text in texts {
+        rows.extend((start + text.prompt - 1..start + text.ids.len()).map(|row| row as u32));
+        start += text.ids.len();
+    }
+    rows
+}
+
+/// A cost; infinite where it is not a number.
+fn finite(cost: Result<f64>) -> Result<f64> {
+    match cost {
+        Err(Error::NotFinite(_)) => Ok(f64::INFINITY),
+        cost => cost,
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The value at that share of the sorted values, between two of them on the line that joins them; NaN without values.
+fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = share * values.len().saturating_sub(1) as f64;
+    let value = |index: f64| values.get(index as usize).copied().unwrap_or(f64::NAN);
+    value(at.floor()) + (value(at.ceil()) - value(at.floor())) * at.fract()
+}
+
+#[cfg(test)]
+#[path = "calibrate_tests.rs"]
+mod tests;

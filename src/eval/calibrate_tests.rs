@@ -1,0 +1,110 @@
+//! Tests of `calibrate` against the same numbers from whole passes, one text and one magnitude at a time.
+
+use candle_core::{D, DType, Device};
+
+use super::*;
+use crate::eval::damage::NEUTRAL_TEXT;
+use crate::model::fixtures;
+use crate::ops::linear::Products;
+use crate::steering::positions::Positions;
+
+fn vectors(model: &Model) -> BTreeMap<usize, Vec<f32>> {
+    BTreeMap::from([(1, (0..model.config.hidden_size).map(|i| 0.3 * (i as f32).sin()).collect())])
+}
+
+fn prompts() -> Vec<EncodedPrompt> {
+    let prompt = |ids: &[u32]| EncodedPrompt { ids: ids.to_vec(), spans: None };
+    vec![prompt(&[3, 9, 27, 4]), prompt(&[11, 5]), prompt(&[8, 8, 2, 30, 17, 6])]
+}
+
+/// log p of each next token behind `ids`, steered by m·v at the tokens that `steered` names. Each text takes a pass of its own.
+fn log_p(model: &Model, ids: &[u32], v: &[f32], steered: &[f32]) -> Vec<Vec<f64>> {
+    let window = Window::of(model, &[ids.to_vec()], 2).unwrap();
+    let v = Tensor::from_vec(v.to_vec(), (1, v.len()), &Device::Cpu).unwrap();
+    let factors = Tensor::from_vec(steered.to_vec(), (steered.len(), 1), &Device::Cpu).unwrap();
+    let x = (&window.residual + factors.matmul(&v).unwrap()).unwrap();
+    let mut layout = crate::model::layout::Layout::default();
+    layout.push_sequence(ids.len());
+    let x = model.run(2..model.num_blocks(), &x, &model.plan(&layout).unwrap()).unwrap();
+    let logits = model.logits(&x, Products::Fastest).unwrap();
+    candle_nn::ops::log_softmax(&logits.to_dtype(DType::F64).unwrap(), D::Minus1).unwrap().to_vec2().unwrap()
+}
+
+#[test]
+fn the_divergence_of_answers_is_that_of_whole_passes() {
+    let model = fixtures::tiny("llama", DType::F32);
+    let (vectors, prompts) = (vectors(&model), prompts());
+    for positions in ["all", "prompt", "response"] {
+        let options = GenerateOptions { positions: positions.parse().unwrap(), ..GenerateOptions::greedy(7) };
+        let magnitude = -1.5;
+        let found = answers(&model, &prompts, &vectors, &[magnitude], &options, 3, &mut || Ok(())).unwrap();
+        let answers = found[0].as_ref().unwrap();
+        let mut expected = Vec::new();
+        for (prompt, answer) in prompts.iter().zip(answers) {
+            let ids = [&prompt.ids, &answer.token_ids[..6]].concat();
+            let at = |token: usize| match positions {
+                "prompt" => token < prompt.ids.len(),
+                "response" => token >= prompt.ids.len(),
+                _ => true,
+            };
+            let factors: Vec<f32> = (0..ids.len()).map(|token| if at(token) { magnitude } else { 0.0 }).collect();
+            let steered = log_p(&model, &ids, &vectors[&1], &factors);
+            let plain = log_p(&model, &ids, &vectors[&1], &vec![0.0; ids.len()]);
+            let divergence = |(p, q): (&Vec<f64>, &Vec<f64>)| p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+            expected.extend(steered.iter().zip(&plain).skip(prompt.ids.len() - 1).map(divergence));
+        }
+        assert_eq!(expected.len(), 21);
+        expected.sort_by(f64::total_cmp);
+        // 0.95 × 20 = 19: the second largest of 21.
+        let steering = Steering::new(&vectors, &Device::Cpu).unwrap().with_factor(magnitude);
+        let found = of_answers(&model, &prompts, answers, &steering, &options).unwrap();
+        assert!((found / expected[19] - 1.0).abs() < 1e-4 && found > 0.001, "{positions}: {found} and {}", expected[19]);
+    }
+}
+
+#[test]
+fn every_budget_is_kept_and_nearly_used_up() {
+    let model = fixtures::tiny("mistral", DType::F32);
+    let (vectors, prompts) = (vectors(&model), prompts());
+    let options = GenerateOptions::greedy(5);
+    let ids: Vec<u32> = NEUTRAL_TEXT.bytes().map(|byte| u32::from(byte) % 60).take(200).collect();
+    let check = |budget: Budget, limit: Limit| {
+        let within = limit.found(budget).unwrap_or_else(|| panic!("{budget}: {limit:?}"));
+        assert!(within.cost <= budget.target() && within.size > 0.0, "{budget}: {limit:?}");
+        let is_jump = limit.beyond.is_some_and(|beyond| beyond.size < 1.01 * within.size);
+        assert!(within.cost >= 0.95 * budget.target() || is_jump, "{budget}: {limit:?}");
+    };
+    let kl = Budget::Kl(0.05);
+    let answers = Gauge::Answers { prompts: &prompts, options: &options, streams: 6 };
+    let limits = calibrate(&model, &vectors, kl, answers, &mut || Ok(())).unwrap();
+    limits.into_iter().for_each(|limit| check(kl, limit));
+    // What a random model reads is as improbable with a vector as without: one direction makes the text likelier.
+    let perplexity = Budget::Perplexity(1.002);
+    let text = Gauge::Text(TextIds { ids: &ids, bos: None });
+    let limits = calibrate(&model, &vectors, perplexity, text, &mut || Ok(())).unwrap();
+    let reached: Vec<Limit> = limits.into_iter().filter(|limit| limit.found(perplexity).is_some()).collect();
+    assert!(!reached.is_empty(), "{limits:?}");
+    reached.into_iter().for_each(|limit| check(perplexity, limit));
+    let response = GenerateOptions { positions: Positions::Response, ..options };
+    let gauge = Gauge::Answers { prompts: &prompts, options: &response, streams: 6 };
+    let [minus, plus] = calibrate(&model, &vectors, Budget::Kl(0.05), gauge, &mut || Ok(())).unwrap();
+    assert!(minus.found(Budget::Kl(0.05)).is_some() && plus.found(Budget::Kl(0.05)).is_some());
+}
+
+#[test]
+fn a_vector_of_zeros_reaches_no_budget() {
+    let model = fixtures::tiny("llama", DType::F32);
+    let (vectors, prompts) = (BTreeMap::from([(1, vec![0.0; model.config.hidden_size])]), prompts());
+    let options = GenerateOptions::greedy(3);
+    let gauge = Gauge::Answers { prompts: &prompts, options: &options, streams: 6 };
+    let limits = calibrate(&model, &vectors, Budget::Kl(1.0), gauge, &mut || Ok(())).unwrap();
+    assert!(limits.iter().all(|limit| limit.found(Budget::Kl(1.0)).is_none()));
+}
+
+#[test]
+fn a_percentile_lies_between_two_values_as_numpy_has_it() {
+    assert_eq!(percentile(vec![4.0, 1.0, 3.0, 2.0], 0.5), 2.5);
+    assert!((percentile((1..=10).map(f64::from).collect(), 0.95) - 9.55).abs() < 1e-12);
+    assert_eq!(percentile(vec![7.0], 0.95), 7.0);
+    assert!(percentile(Vec::new(), 0.95).is_nan());
+}
