@@ -137,12 +137,14 @@ fn six_steps_by_reps_and_by_drawn_and_learned_factors_equal_those_of_pytorch() {
             (None, true) => Factor::Drawn(vec![1.0]), // the steps say which
             (None, false) => Factor::One,
         };
+        let alpha = run["alpha"].as_f64().unwrap_or(1.0) as f32;
         let mut config = TrainConfig {
             objective,
             beta: run["beta"].as_f64().unwrap(),
             gamma: run["gamma"].as_f64(),
             direction: objective.default_direction(),
-            init: numbers(&run["init"]),
+            // A run starts at its vector: v times the factor.
+            init: numbers(&run["init"]).map(|v: Vec<f32>| v.into_iter().map(|v| v * alpha).collect()),
             factor,
             ..two_pairs_a_step(&recorded)
         };
