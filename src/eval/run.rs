@@ -20,6 +20,7 @@ use crate::steering::{Operation, Steering};
 use crate::text::spans::Spans;
 use crate::text::tokens::{EncodedPair, EncodedPrompt, TextEncoder};
 use crate::train::activations::{Activations, CacheOptions, CachePlan};
+use crate::train::batch::Sharing;
 use crate::train::objective::PairLogProbs;
 use crate::{Error, Result};
 
@@ -280,7 +281,7 @@ impl Evaluation<'_> {
         let pairs = (!encoded.pairs.is_empty()).then_some(&encoded.pairs);
         let sets: Vec<&[EncodedPair]> = pairs.into_iter().chain(&encoded.answers).map(Vec::as_slice).collect();
         let (layer, positions, _) = place;
-        let plan = CachePlan::new(self.model, &sets, layer, positions, &CacheOptions::default())?;
+        let plan = CachePlan::new(self.model, &sets, layer, (positions, Sharing::All), &CacheOptions::default())?;
         let caches = plan.compute(|done, total| self.observer.progress("cache", done, total))?;
         self.outcome.timings.cache_s += started.elapsed().as_secs_f64();
         Ok(caches)

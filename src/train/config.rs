@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::activations::CacheOptions;
+use super::batch::Sharing;
 use super::objective::Objective;
 use super::optim::{Schedule, Scheduler};
 use crate::model::Model;
@@ -259,9 +260,9 @@ impl TrainConfig {
         self.objective == ObjectiveName::Reps && matches!(self.factor, Factor::Drawn(_))
     }
 
-    /// Where the cache lies, laid out for this run.
-    pub(super) fn cache(&self) -> CacheOptions {
-        CacheOptions { apart: self.has_factors_apart(), ..self.cache.clone() }
+    /// Which rows the responses of a pair share.
+    pub fn sharing(&self) -> Sharing {
+        if self.has_factors_apart() { Sharing::Unsteered } else { Sharing::All }
     }
 
     /// The schedule of what has the peak learning rate `lr`.

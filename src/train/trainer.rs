@@ -33,7 +33,7 @@ pub fn plan<'m>(
 ) -> Result<CachePlan<'m>> {
     config.check(model)?;
     let sets: Vec<&[EncodedPair]> = [Some(pairs), heldout].into_iter().flatten().collect();
-    CachePlan::new(model, &sets, config.layers.lowest(), config.positions, &config.cache())
+    CachePlan::new(model, &sets, config.layers.lowest(), (config.positions, config.sharing()), &config.cache)
 }
 
 /// Learns a vector a layer from these pairs, as `config` says: [`plan`], then [`train`] from the start, without an observer.
