@@ -16,6 +16,13 @@ use crate::{Error, Result};
 /// The least and the most of RePS's own factors for Gemma 2, two apart.
 const REPS_FACTORS: std::ops::RangeInclusive<u8> = 2..=20;
 
+/// Peak learning rate of the methods that multiply v by a large factor: that of RePS (arXiv 2505.20809) and PrOSV (arXiv
+/// 2605.05983) for Gemma-2-2B.
+pub const LARGE_LR: f64 = 0.04;
+
+/// Where v starts beside a learned factor, times 1/√H: PrOSV, arXiv 2605.05983.
+pub const LEARNED_START: f64 = 8.0;
+
 /// γ of SimPO where none is given: half of its β, as the paper recommends.
 pub const DEFAULT_GAMMA: f64 = 1.0;
 
@@ -102,9 +109,12 @@ impl ObjectiveName {
         }
     }
 
-    /// Whether v starts at random in its source: where nothing points along v there is nothing for RePS to take out.
-    pub fn starts_at_random(self) -> bool {
-        self == Self::Reps
+    /// Where v starts in its source, times 1/√H: where nothing points along v there is nothing for RePS to take out.
+    pub fn default_init_scale(self) -> f64 {
+        match self {
+            Self::Reps => 1.0,
+            Self::Bipo | Self::Dpo | Self::SimPo | Self::Lm => 0.0,
+        }
     }
 }
 
