@@ -114,7 +114,9 @@ pub struct Settings {
     pub beta: f64,
     /// How intervals are made.
     pub bootstrap: Bootstrap,
-    /// How texts are generated; the positions are each vector's own, its operation is that of all that is measured.
+    /// How vectors steer in all that is measured.
+    pub operation: Operation,
+    /// How texts are generated; the positions are each vector's own, the operation is the one above.
     pub generate: GenerateOptions,
     /// Texts that are generated at once; at least as many as there are magnitudes.
     pub streams: usize,
@@ -147,14 +149,23 @@ pub trait EvalObserver {
     fn measured(&mut self, outcome: &Outcome) -> Result<()>;
 }
 
-/// Texts that an evaluation generates: those of the subject that has most at once, which go together, and those of all prompts.
-pub fn texts(subjects: &[Subject]) -> (usize, usize) {
+/// Number of texts that an evaluation generates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextCount {
+    /// Those of one prompt, of the subject that has most: they go together.
+    pub a_prompt: usize,
+    /// Those of all prompts, of that subject.
+    pub all: usize,
+}
+
+/// Counts the texts that an evaluation of these subjects generates.
+pub fn texts(subjects: &[Subject]) -> TextCount {
     let branches = |subject: &Subject| match &subject.treatment {
         Treatment::Vector(_, magnitudes) => magnitudes.len(),
         Treatment::System(_) => 1,
     };
-    let most = subjects.iter().map(branches).max().unwrap_or(0);
-    (most, most * subjects.first().map_or(0, |subject| subject.encoded.prompts.len()))
+    let a_prompt = subjects.iter().map(branches).max().unwrap_or(0);
+    TextCount { a_prompt, all: a_prompt * subjects.first().map_or(0, |subject| subject.encoded.prompts.len()) }
 }
 
 /// What [`evaluate`] takes of memory at most, where `streams` texts of up to `max_new_tokens` tokens are generated at once.
@@ -246,7 +257,7 @@ impl Evaluation<'_> {
         let place = (lowest, vector.metadata.positions, vector.metadata.spans);
         let caches = self.caches(&subject.encoded, place)?;
         self.begin(subject, magnitudes.iter().copied().map(Some));
-        let steering = Steering::by(self.settings.generate.operation, &vector.layers, self.model.device())?;
+        let steering = Steering::by(self.settings.operation, &vector.layers, self.model.device())?;
         let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
         if let Some(pairs) = pairs.first() {
             self.preference(pairs, &steering, magnitudes)?;
@@ -395,12 +406,11 @@ impl Evaluation<'_> {
         positions: Positions,
         by_row: &mut [Vec<(Vec<u32>, GeneratedText)>],
     ) -> Result<()> {
-        let options = GenerateOptions { positions, ..self.settings.generate.clone() };
+        let options = GenerateOptions { positions, operation: self.settings.operation, ..self.settings.generate.clone() };
         let rows = &self.outcome.rows[self.first..];
         let magnitudes: Vec<f32> = rows.iter().map(|row| row.magnitude.unwrap_or_default()).collect();
         let encoded: Vec<Prompt> = prompts.iter().map(Prompt::from).collect();
-        let streams = self.settings.streams.max(magnitudes.len());
-        generate_each(self.model, &encoded, vectors, &magnitudes, &options, streams, &mut |progress| {
+        generate_each(self.model, &encoded, vectors, &magnitudes, &options, self.settings.streams, &mut |progress| {
             let (at, texts) = match progress {
                 Progress::Token { .. } => return self.observer.pass(),
                 Progress::Answer { prompt, texts } => (prompt, texts),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::judge::Generation;
 use bipo::eval::{GeneratedText, Outcome, Report, Settings, demand, evaluate, texts};
-use bipo::generate::{GenerateOptions, STREAMS};
+use bipo::generate::STREAMS;
 use bipo::machine::files::{check_writable, remove_abandoned_beside, write_atomic};
 use bipo::report::Chart;
 use bipo::steering::Operation;
@@ -45,15 +45,13 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     session::warn_of_pairs(&opened, material.pairs, log);
     let subjects = subjects(args, &vector, &baselines, &material, &mut opened, log)?;
     let demand = |streams| demand(&subjects, streams, args.max_new_tokens);
-    let (least, all) = texts(&subjects);
-    let streams = opened.most_streams(all.min(STREAMS), least, demand);
+    let texts = texts(&subjects);
+    let streams = opened.most_streams(texts.all.min(STREAMS), texts.a_prompt, demand);
     let settings = Settings {
         beta: beta(args, &vector),
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
-        generate: GenerateOptions {
-            operation: args.steering.operation,
-            ..greedy(args.max_new_tokens, &opened, vector.metadata.positions)
-        },
+        operation: args.steering.operation,
+        generate: greedy(args.max_new_tokens, &opened, vector.metadata.positions),
         streams,
     };
     let (model, _) = session::load(&opened, &demand(streams), log)?;
