@@ -15,6 +15,7 @@ use crate::generate::{GenerateOptions, Progress, Prompt, generate_each};
 use crate::model::Model;
 use crate::session::Demand;
 use crate::steering::positions::Positions;
+use crate::steering::reach::Reach;
 use crate::steering::vector::SteeringVector;
 use crate::steering::{Operation, Steering};
 use crate::text::spans::Spans;
@@ -79,11 +80,15 @@ impl Material<'_> {
 }
 
 impl Encoded {
-    /// Number of pairs whose choice a vector at `positions` does not reach (see [`Positions::miss_choice`]), and of all pairs;
-    /// then the same of the answers of each question file, two by two.
-    pub fn missed(&self, positions: Positions) -> impl Iterator<Item = [usize; 2]> {
-        let missed = move |set: &Vec<EncodedPair>| set.iter().filter(|pair| positions.miss_choice(pair)).count();
-        std::iter::once(&self.pairs).chain(&self.answers).map(move |set| [missed(set), set.len()])
+    /// What a vector at `positions` reaches of the pairs, if there are any, and of each of the question files that were encoded.
+    pub fn reach(&self, positions: Positions, questions: &[QuestionSet]) -> (Option<Reach>, Vec<Reach>) {
+        let of_pairs = (!self.pairs.is_empty()).then(|| Reach::of(positions, &self.pairs));
+        let of_set = |(set, answers): (&QuestionSet, &Vec<EncodedPair>)| {
+            let mut reach = Reach::default();
+            choice::by_question(set, answers).for_each(|question| reach.count(positions, question));
+            reach
+        };
+        (of_pairs, questions.iter().zip(&self.answers).map(of_set).collect())
     }
 }
 

@@ -56,7 +56,7 @@ impl PairRows {
     /// pair's spans.
     pub fn sharing(pair: &EncodedPair, model: &Model, positions: Positions, sharing: Sharing) -> Self {
         let sides = [&pair.chosen, &pair.rejected];
-        let is_steered = |side: &EncodedResponse, token: usize| positions.steer(side, token);
+        let is_steered = |side: &EncodedResponse, token: usize| positions.steers_token(side, token);
         let longest = sides.iter().map(|side| side.ids.len()).max().unwrap_or(0);
         let shared = match model.can_share_prefix(longest) {
             true => sides.iter().map(|side| side.ids.len() - 1).fold(usize::MAX, usize::min),
@@ -84,11 +84,6 @@ impl PairRows {
         let ids = [&pair.chosen.ids[..shared], tails[0], tails[1]].concat();
         let frozen = frozen(&branches, &steered);
         Self { row: pair.row, branches, ids, predictions, steered, frozen }
-    }
-
-    /// Whether a vector is added at any of its rows.
-    pub fn is_steered(&self) -> bool {
-        self.steered.contains(&true)
     }
 
     /// Whether nothing added can change `row`.

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::evaluation::inputs::Inputs;
 use super::evaluation::page::{for_page, page};
 use super::evaluation::settings::{beta, described};
-use super::evaluation::subjects::{baselines, subjects};
+use super::evaluation::subjects::{baselines, check_reaches, subjects};
 use super::evaluation::writer::Writer;
 use super::interrupt::Interrupt;
 use super::judge::Judge;
@@ -44,6 +44,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let material = inputs.material(args, &opened)?;
     session::warn_of_pairs(&opened, material.pairs, log);
     let subjects = subjects(args, &vector, &baselines, &material, &mut opened, log)?;
+    check_reaches(&subjects, &inputs, log)?;
     let demand = |streams| demand(&subjects, streams, args.max_new_tokens);
     let texts = texts(&subjects);
     let streams = opened.most_streams(texts.all.min(STREAMS), texts.a_prompt, demand);

@@ -8,6 +8,7 @@ use bipo::hub::presets;
 use bipo::model::Model;
 use bipo::session::{Demand, Session};
 use bipo::steering::layers::Layers;
+use bipo::steering::reach::Reach;
 use bipo::text::tokens::EncodedPair;
 use bipo::train::activations::CacheOptions;
 use bipo::train::{Factor, LARGE_LR, LEARNED_START, ObjectiveName, TrainConfig};
@@ -33,7 +34,6 @@ pub struct Prepared {
 impl Prepared {
     /// Everything that can be checked before the weights are loaded.
     pub fn new(args: &RunArgs, log: Log) -> Result<Self> {
-        args.positions.check(args.spans)?;
         let options = args.rows.options(args.model.offline);
         let dataset = load_data(&args.dataset, &options, log)?;
         let all = LoadOptions { limit: None, ..options };
@@ -43,9 +43,13 @@ impl Prepared {
         session::warn_of_pairs(&opened, &dataset.pairs, log);
         let started = Instant::now();
         let pairs = encode(&opened, &dataset, args.max_length, log)?;
-        let missed = pairs.iter().filter(|pair| args.positions.miss_choice(pair)).count();
-        session::warn_of_missed(&dataset.name, [missed, pairs.len()], log);
         let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
+        let encoded = [Some((&dataset, &pairs)), heldout.as_ref().zip(heldout_pairs.as_ref())];
+        for (set, pairs) in encoded.into_iter().flatten() {
+            let reach = Reach::of(args.positions, pairs);
+            session::check_reach(&set.name, reach, args.spans)?;
+            session::warn_of_undecided(&set.name, "pairs", reach, log);
+        }
         Ok(Self { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s: started.elapsed().as_secs_f64() })
     }
 }

@@ -115,15 +115,13 @@ pub(super) fn plan(
     (positions, sharing): (Positions, Sharing),
     options: &CacheOptions,
 ) -> Result<(Vec<Vec<PairRows>>, CacheSize)> {
+    if !sets.iter().all(|pairs| pairs.iter().any(|pair| positions.reaches(pair))) {
+        let problem = "no token that predicts a response would be steered: choose other positions or spans";
+        return Err(Error::Argument(problem.into()));
+    }
     let lay_out =
         |pairs: &&[EncodedPair]| pairs.iter().map(|pair| PairRows::sharing(pair, model, positions, sharing)).collect();
     let mut sets: Vec<Vec<PairRows>> = sets.iter().map(lay_out).collect();
-    for set in &sets {
-        if !set.iter().any(PairRows::is_steered) {
-            let problem = "no token that predicts a response would be steered: choose other positions or spans";
-            return Err(Error::Argument(problem.into()));
-        }
-    }
     let on_gpu = !model.device().is_cpu();
     let memory = match (on_gpu, options.place) {
         (false, CachePlace::Device) => u64::MAX,
