@@ -5,7 +5,7 @@ use bipo::Error;
 use bipo::train::checkpoint;
 
 /// What a message of the library says, and what goes on from there. The first that fits is taken.
-const HINTS: [(&str, &str); 19] = [
+const HINTS: [(&str, &str); 17] = [
     ("multiple-choice questions, which are for an evaluation", " (bipo eval --mc, bipo data --mc)"),
     ("each as text or as a list of messages", ", or --columns question=Q,chosen=A,rejected=B"),
     ("give held-out pairs of their own", " with --eval-dataset"),
@@ -16,8 +16,6 @@ const HINTS: [(&str, &str); 19] = [
     ("build it with --features", ", or use --device cpu"),
     ("cannot be used: ", "; --device cpu needs none"),
     ("the network is off, and the hub's cache does not hold all of it", " (--offline or HF_HUB_OFFLINE is set)"),
-    ("leaves no token: take one of the two", " (--positions, --spans)"),
-    ("no token that predicts a response would be steered", "; --positions last+response does"),
     ("only a single one can be moved", ": --layer cannot move several"),
     ("does not say which layer it steers", ": give --layer"),
     ("the vector is for a model of", ": say with --layer where it belongs"),

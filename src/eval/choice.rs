@@ -42,6 +42,15 @@ pub fn encode(encoder: &TextEncoder, set: &QuestionSet, context: usize) -> Resul
     pairs.map(encode).collect()
 }
 
+/// Returns the pairs of each question, of those that [`encode`] makes of all questions.
+pub fn by_question<'a>(set: &QuestionSet, mut pairs: &'a [EncodedPair]) -> impl Iterator<Item = &'a [EncodedPair]> {
+    set.questions.iter().map(move |question| {
+        let (of_question, rest) = pairs.split_at(couples(question.answers.len()).count());
+        pairs = rest;
+        of_question
+    })
+}
+
 /// Computes the measures of a set from the log-probabilities of the pairs that [`encode`] makes.
 pub fn measures(set: &QuestionSet, scores: &[PairLogProbs], bootstrap: &Bootstrap) -> Vec<Measure> {
     let mut scores = scores.iter();

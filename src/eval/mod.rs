@@ -24,7 +24,7 @@ use crate::generate::FinishReason;
 use bootstrap::Estimate;
 pub use budget::{Budget, Limit, Point};
 pub use calibrate::{Gauge, calibrate, calibrate_subjects};
-pub use run::{Encoded, EvalObserver, Material, Outcome, Settings, Subject, Treatment, demand, evaluate, texts};
+pub use run::{Encoded, EvalObserver, Material, Outcome, Settings, Subject, TextCount, Treatment, demand, evaluate, texts};
 
 /// How a measure is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

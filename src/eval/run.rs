@@ -15,11 +15,13 @@ use crate::generate::{GenerateOptions, Progress, Prompt, generate_each};
 use crate::model::Model;
 use crate::session::Demand;
 use crate::steering::positions::Positions;
+use crate::steering::reach::Reach;
 use crate::steering::vector::SteeringVector;
 use crate::steering::{Operation, Steering};
 use crate::text::spans::Spans;
 use crate::text::tokens::{EncodedPair, EncodedPrompt, TextEncoder};
 use crate::train::activations::{Activations, CacheOptions, CachePlan};
+use crate::train::batch::Sharing;
 use crate::train::objective::PairLogProbs;
 use crate::{Error, Result};
 
@@ -78,11 +80,15 @@ impl Material<'_> {
 }
 
 impl Encoded {
-    /// Number of pairs whose choice a vector at `positions` does not reach (see [`Positions::miss_choice`]), and of all pairs;
-    /// then the same of the answers of each question file, two by two.
-    pub fn missed(&self, positions: Positions) -> impl Iterator<Item = [usize; 2]> {
-        let missed = move |set: &Vec<EncodedPair>| set.iter().filter(|pair| positions.miss_choice(pair)).count();
-        std::iter::once(&self.pairs).chain(&self.answers).map(move |set| [missed(set), set.len()])
+    /// What a vector at `positions` reaches of the pairs, if there are any, and of each of the question files that were encoded.
+    pub fn reach(&self, positions: Positions, questions: &[QuestionSet]) -> (Option<Reach>, Vec<Reach>) {
+        let of_pairs = (!self.pairs.is_empty()).then(|| Reach::of(positions, &self.pairs));
+        let of_set = |(set, answers): (&QuestionSet, &Vec<EncodedPair>)| {
+            let mut reach = Reach::default();
+            choice::by_question(set, answers).for_each(|question| reach.count(positions, question));
+            reach
+        };
+        (of_pairs, questions.iter().zip(&self.answers).map(of_set).collect())
     }
 }
 
@@ -113,7 +119,9 @@ pub struct Settings {
     pub beta: f64,
     /// How intervals are made.
     pub bootstrap: Bootstrap,
-    /// How texts are generated; the positions are each vector's own, its operation is that of all that is measured.
+    /// How vectors steer in all that is measured.
+    pub operation: Operation,
+    /// How texts are generated; the positions are each vector's own, the operation is the one above.
     pub generate: GenerateOptions,
     /// Texts that are generated at once; at least as many as there are magnitudes.
     pub streams: usize,
@@ -146,14 +154,23 @@ pub trait EvalObserver {
     fn measured(&mut self, outcome: &Outcome) -> Result<()>;
 }
 
-/// Texts that an evaluation generates: those of the subject that has most at once, which go together, and those of all prompts.
-pub fn texts(subjects: &[Subject]) -> (usize, usize) {
+/// Number of texts that an evaluation generates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextCount {
+    /// Those of one prompt, of the subject that has most: they go together.
+    pub a_prompt: usize,
+    /// Those of all prompts, of that subject.
+    pub all: usize,
+}
+
+/// Counts the texts that an evaluation of these subjects generates.
+pub fn texts(subjects: &[Subject]) -> TextCount {
     let branches = |subject: &Subject| match &subject.treatment {
         Treatment::Vector(_, magnitudes) => magnitudes.len(),
         Treatment::System(_) => 1,
     };
-    let most = subjects.iter().map(branches).max().unwrap_or(0);
-    (most, most * subjects.first().map_or(0, |subject| subject.encoded.prompts.len()))
+    let a_prompt = subjects.iter().map(branches).max().unwrap_or(0);
+    TextCount { a_prompt, all: a_prompt * subjects.first().map_or(0, |subject| subject.encoded.prompts.len()) }
 }
 
 /// What [`evaluate`] takes of memory at most, where `streams` texts of up to `max_new_tokens` tokens are generated at once.
@@ -245,7 +262,7 @@ impl Evaluation<'_> {
         let place = (lowest, vector.metadata.positions, vector.metadata.spans);
         let caches = self.caches(&subject.encoded, place)?;
         self.begin(subject, magnitudes.iter().copied().map(Some));
-        let steering = Steering::by(self.settings.generate.operation, &vector.layers, self.model.device())?;
+        let steering = Steering::by(self.settings.operation, &vector.layers, self.model.device())?;
         let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
         if let Some(pairs) = pairs.first() {
             self.preference(pairs, &steering, magnitudes)?;
@@ -280,7 +297,7 @@ impl Evaluation<'_> {
         let pairs = (!encoded.pairs.is_empty()).then_some(&encoded.pairs);
         let sets: Vec<&[EncodedPair]> = pairs.into_iter().chain(&encoded.answers).map(Vec::as_slice).collect();
         let (layer, positions, _) = place;
-        let plan = CachePlan::new(self.model, &sets, layer, positions, &CacheOptions::default())?;
+        let plan = CachePlan::new(self.model, &sets, layer, (positions, Sharing::All), &CacheOptions::default())?;
         let caches = plan.compute(|done, total| self.observer.progress("cache", done, total))?;
         self.outcome.timings.cache_s += started.elapsed().as_secs_f64();
         Ok(caches)
@@ -394,12 +411,11 @@ impl Evaluation<'_> {
         positions: Positions,
         by_row: &mut [Vec<(Vec<u32>, GeneratedText)>],
     ) -> Result<()> {
-        let options = GenerateOptions { positions, ..self.settings.generate.clone() };
+        let options = GenerateOptions { positions, operation: self.settings.operation, ..self.settings.generate.clone() };
         let rows = &self.outcome.rows[self.first..];
         let magnitudes: Vec<f32> = rows.iter().map(|row| row.magnitude.unwrap_or_default()).collect();
         let encoded: Vec<Prompt> = prompts.iter().map(Prompt::from).collect();
-        let streams = self.settings.streams.max(magnitudes.len());
-        generate_each(self.model, &encoded, vectors, &magnitudes, &options, streams, &mut |progress| {
+        generate_each(self.model, &encoded, vectors, &magnitudes, &options, self.settings.streams, &mut |progress| {
             let (at, texts) = match progress {
                 Progress::Token { .. } => return self.observer.pass(),
                 Progress::Answer { prompt, texts } => (prompt, texts),

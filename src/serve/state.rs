@@ -16,6 +16,7 @@ use super::steering::{Applied, Registry};
 use super::worker::{Delta, Generate, Load, Work};
 use crate::data::Message;
 use crate::generate::{GenerateOptions, Request};
+use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPrompt, TextEncoder};
 
 /// Most texts that a request may ask for.
@@ -137,6 +138,7 @@ impl State {
         let (to, deltas) = mpsc::unbounded_channel();
         let (mut work, mut prompt_tokens) = (Vec::new(), 0);
         for (index, Wanted { prompt, applied, mut options, stop }) in wanted.into_iter().enumerate() {
+            check_positions(&prompt, applied.positions)?;
             let encoded = self.encode(&prompt, &applied)?;
             let tokens = encoded.ids.len();
             if tokens >= self.context {
@@ -166,6 +168,18 @@ impl State {
     pub fn send(&self, work: Work) -> Result<(), ApiError> {
         self.work.send(work).map_err(|_| stopping())
     }
+}
+
+/// Refuses a raw prompt where the positions of the vectors count from a chat template's own tokens.
+fn check_positions(prompt: &PromptInput, positions: Positions) -> Result<(), ApiError> {
+    if matches!(prompt, PromptInput::Messages(_)) || !positions.needs_template() {
+        return Ok(());
+    }
+    let problem = format!(
+        "the vector's positions {positions} count from what the chat template begins a prompt with, but a raw prompt has no \
+         template: send messages"
+    );
+    Err(ApiError::of_field("prompt", problem))
 }
 
 /// The refusal of what the server will not do any more.

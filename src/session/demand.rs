@@ -74,7 +74,7 @@ impl Demand {
         Self::activations(sets, layers).with_gradient(layers.iter().copied().min().unwrap_or(0), batch_size)
     }
 
-    /// The same for sets of pairs whose responses share no row.
+    /// Counts the prompt of each of these pairs twice, once before each response: for responses that share no steered row.
     pub fn apart(mut self, sets: &[&[EncodedPair]]) -> Self {
         let rows = |pair: &EncodedPair| (pair.chosen.ids.len() + pair.rejected.ids.len()) as u64;
         self.rows = sets.iter().copied().flatten().map(rows).collect();

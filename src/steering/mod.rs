@@ -11,6 +11,7 @@ pub mod magnitudes;
 pub mod merge;
 mod operation;
 pub mod positions;
+pub mod reach;
 pub mod vector;
 
 pub use operation::{Operation, Steering};

@@ -91,8 +91,9 @@ impl Steering {
     /// Length of the lowest layer's vector as it steers, before any factor: 1 where something is taken out, 0 without a vector.
     pub fn lowest_norm(&self) -> f64 {
         match (self.operation, self.lengths.first()) {
-            (Operation::Add, length) => length.copied().unwrap_or(0.0),
-            (Operation::Ablate | Operation::Null, length) => f64::from(u8::from(length.is_some())),
+            (_, None) => 0.0,
+            (Operation::Add, Some(length)) => *length,
+            (Operation::Ablate | Operation::Null, Some(_)) => 1.0,
         }
     }
 

@@ -50,9 +50,6 @@ impl FromStr for Positions {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if text == "last" {
-            return Ok(Self::Last);
-        }
         let mut prompt = false;
         let mut ends = Ends { first: 0, last: 0, response: false };
         for part in text.split('+') {
@@ -70,6 +67,7 @@ impl FromStr for Positions {
             (true, true) => Self::All,
             (true, false) => Self::Prompt,
             (false, true) if (ends.first, ends.last) == (0, 0) => Self::Response,
+            (false, false) if (ends.first, ends.last) == (0, 1) => Self::Last,
             (false, _) => Self::Ends(ends),
         })
     }
@@ -131,15 +129,22 @@ impl Positions {
         }
     }
 
-    /// Whether the vector is added at a token of this position, of which the encoder says `is_told` whether it is in spans and
-    /// ends, if it was asked.
+    /// Whether the vector is added at a token of this position. `is_told` is what the encoder told of the token: whether it is in
+    /// the spans and at the ends that the encoder was asked for; none where it was asked for neither.
     pub fn steers(self, position: TokenPosition, is_told: Option<bool>) -> bool {
-        // Ends that nobody asked the encoder for are nowhere.
-        is_told.unwrap_or(self.ends().is_none()) && self.includes(position)
+        match (self, is_told) {
+            // Without the encoder, the last token is all that is known of the prompt's ends.
+            (Self::Ends(ends), None) => match position {
+                TokenPosition::Prompt => false,
+                TokenPosition::LastOfPrompt => ends.last > 0,
+                TokenPosition::Response => ends.response,
+            },
+            _ => is_told.unwrap_or(true) && self.includes(position),
+        }
     }
 
     /// Whether the vector may be added at a token of this position.
-    pub fn includes(self, position: TokenPosition) -> bool {
+    fn includes(self, position: TokenPosition) -> bool {
         match self {
             Self::Ends(ends) => ends.response || position != TokenPosition::Response,
             Self::All => true,
@@ -149,34 +154,21 @@ impl Positions {
         }
     }
 
+    /// Whether these are tokens that only the encoder can tell, since they count from what the prompts of a template begin with.
+    pub fn needs_template(self) -> bool {
+        self.ends().is_some_and(|ends| ends.first > 0 || ends.last > 1)
+    }
+
     /// Whether the vector is added at token `index` of a response with its prompt.
-    pub fn steer(self, response: &EncodedResponse, index: usize) -> bool {
+    pub fn steers_token(self, response: &EncodedResponse, index: usize) -> bool {
         let is_told = response.in_spans.as_ref().map(|in_spans| in_spans[index]);
         self.steers(TokenPosition::of(index, response.start), is_told)
     }
 
-    /// Whether the two responses differ in one token alone, such as a letter, and the vector is added at no token before it.
-    /// The vector then has no effect on which of the two the model finds likelier.
-    pub fn miss_choice(self, pair: &EncodedPair) -> bool {
-        let (chosen, rejected) = (&pair.chosen, &pair.rejected);
-        let alike = chosen.ids.iter().zip(&rejected.ids).take_while(|(a, b)| a == b).count();
-        let rest = |response: &EncodedResponse| response.ids.get(alike + 1..).map(<[u32]>::to_vec);
-        let is_one_token = rest(chosen).is_some() && rest(chosen) == rest(rejected);
-        is_one_token && !(0..alike).any(|index| self.steer(chosen, index))
-    }
-
-    /// Checks that some token can satisfy both rules.
-    ///
-    /// # Errors
-    /// None can: the response is never the user's, the prompt's last token is the template's.
-    pub fn check(self, spans: Option<Spans>) -> Result<()> {
-        match (self, spans) {
-            (Self::Response, Some(Spans::User)) | (Self::Last, Some(_)) => Err(Error::Argument(format!(
-                "positions {self} with spans {} leaves no token: take one of the two",
-                spans.map_or(String::new(), |spans| spans.to_string())
-            ))),
-            _ => Ok(()),
-        }
+    /// Whether the vector is added at any token of the pair that others are predicted behind: the last ones predict nothing.
+    pub fn reaches(self, pair: &EncodedPair) -> bool {
+        let is_steered = |side: &EncodedResponse| (0..side.ids.len() - 1).any(|index| self.steers_token(side, index));
+        is_steered(&pair.chosen) || is_steered(&pair.rejected)
     }
 }
 
@@ -197,13 +189,14 @@ pub fn in_words(positions: Positions, spans: Option<Spans>) -> String {
 }
 
 fn ends_in_words(Ends { first, last, response }: Ends) -> String {
-    let of_prompt = match (first, last) {
-        (first, 0) => format!("the first {first}"),
-        (0, last) => format!("the last {last}"),
-        (first, last) => format!("the first {first} and the last {last}"),
+    let count = |end: &str, count: u16| match count {
+        0 => None,
+        1 => Some(format!("{end} token")),
+        _ => Some(format!("{end} {count} tokens")),
     };
+    let of_prompt = [count("first", first), count("last", last)].into_iter().flatten().collect::<Vec<_>>().join(" and its ");
     let of_response = if response { ", and at all tokens of the response" } else { "" };
-    format!("{of_prompt} of the prompt's tokens after what every prompt begins with{of_response}")
+    format!("the prompt's {of_prompt}, not counting what every prompt of the template begins with{of_response}")
 }
 
 #[cfg(test)]

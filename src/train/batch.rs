@@ -37,22 +37,26 @@ pub struct PairRows {
     frozen: [usize; 3],
 }
 
+/// Which rows the two responses of a pair share, of those that their token sequences begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// All of them: the prompt, and more where the responses begin alike.
+    All,
+    /// Those before the first that is steered, so that each response can be steered by a factor of its own.
+    Unsteered,
+}
+
 impl PairRows {
-    /// Lays out a pair; what its two token sequences begin with, the prompt and more where the responses begin alike, is shared
-    /// if the model allows it. A vector is added at `positions`, within the pair's spans.
+    /// Lays out a pair, whose responses share all that they can.
     pub fn new(pair: &EncodedPair, model: &Model, positions: Positions) -> Self {
-        Self::sharing(pair, model, positions, |_| true)
+        Self::sharing(pair, model, positions, Sharing::All)
     }
 
-    /// As [`PairRows::new`], but no steered row is shared, so that each response can be steered by a factor of its own.
-    pub fn apart(pair: &EncodedPair, model: &Model, positions: Positions) -> Self {
-        Self::sharing(pair, model, positions, |is_steered| !is_steered)
-    }
-
-    /// Lays out a pair; `may_share` says whether a row that is steered, or is not, may be shared.
-    fn sharing(pair: &EncodedPair, model: &Model, positions: Positions, may_share: impl Fn(bool) -> bool) -> Self {
+    /// Lays out a pair, whose responses share these rows if the model allows it. A vector is added at `positions`, within the
+    /// pair's spans.
+    pub fn sharing(pair: &EncodedPair, model: &Model, positions: Positions, sharing: Sharing) -> Self {
         let sides = [&pair.chosen, &pair.rejected];
-        let is_steered = |side: &EncodedResponse, token: usize| positions.steer(side, token);
+        let is_steered = |side: &EncodedResponse, token: usize| positions.steers_token(side, token);
         let longest = sides.iter().map(|side| side.ids.len()).max().unwrap_or(0);
         let shared = match model.can_share_prefix(longest) {
             true => sides.iter().map(|side| side.ids.len() - 1).fold(usize::MAX, usize::min),
@@ -61,7 +65,7 @@ impl PairRows {
         // Where the prompts' last tokens differ, as after a merge across the border, one token can be steered on one side alone.
         let agrees = |token: &usize| {
             let [a, b] = sides.map(|side| (side.ids[*token], is_steered(side, *token)));
-            a == b && may_share(a.1)
+            a == b && (sharing == Sharing::All || !a.1)
         };
         let shared = (0..shared).take_while(agrees).count();
         let tails = sides.map(|side| &side.ids[shared..side.ids.len() - 1]);
@@ -80,11 +84,6 @@ impl PairRows {
         let ids = [&pair.chosen.ids[..shared], tails[0], tails[1]].concat();
         let frozen = frozen(&branches, &steered);
         Self { row: pair.row, branches, ids, predictions, steered, frozen }
-    }
-
-    /// Whether a vector is added at any of its rows.
-    pub fn is_steered(&self) -> bool {
-        self.steered.contains(&true)
     }
 
     /// Whether nothing added can change `row`.

@@ -331,13 +331,12 @@ fn is_permutation(order: &[usize]) -> bool {
 }
 
 fn epoch_numbers(record: &EpochRecord) -> [f64; EPOCH_NUMBERS] {
-    let flag = |is: bool| f64::from(u8::from(is));
     let heldout = record.heldout.map_or([0.0; 5], |heldout| {
         let Heldout { positive_margin, negative_margin, positive_right, negative_right, loss } = heldout;
         [positive_margin, negative_margin, positive_right, negative_right, loss]
     });
     let [a, b, c, d, e] = heldout;
-    [record.step as f64, flag(record.heldout.is_some()), flag(record.best), a, b, c, d, e]
+    [record.step as f64, f64::from(record.heldout.is_some()), f64::from(record.best), a, b, c, d, e]
 }
 
 /// `index` is from 0, the epoch from 1.

@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::activations::CacheOptions;
+use super::batch::Sharing;
 use super::objective::Objective;
 use super::optim::{Schedule, Scheduler};
 use crate::model::Model;
@@ -14,6 +15,13 @@ use crate::{Error, Result};
 
 /// The least and the most of RePS's own factors for Gemma 2, two apart.
 const REPS_FACTORS: std::ops::RangeInclusive<u8> = 2..=20;
+
+/// Peak learning rate of the methods that multiply v by a large factor: that of RePS (arXiv 2505.20809) and PrOSV (arXiv
+/// 2605.05983) for Gemma-2-2B.
+pub const LARGE_LR: f64 = 0.04;
+
+/// Where v starts beside a learned factor, times 1/√H: PrOSV, arXiv 2605.05983.
+pub const LEARNED_START: f64 = 8.0;
 
 /// γ of SimPO where none is given: half of its β, as the paper recommends.
 pub const DEFAULT_GAMMA: f64 = 1.0;
@@ -101,9 +109,12 @@ impl ObjectiveName {
         }
     }
 
-    /// Whether v starts at random in its source: where nothing points along v there is nothing for RePS to take out.
-    pub fn starts_at_random(self) -> bool {
-        self == Self::Reps
+    /// Where v starts in its source, times 1/√H: where nothing points along v there is nothing for RePS to take out.
+    pub fn default_init_scale(self) -> f64 {
+        match self {
+            Self::Reps => 1.0,
+            Self::Bipo | Self::Dpo | Self::SimPo | Self::Lm => 0.0,
+        }
     }
 }
 
@@ -259,9 +270,9 @@ impl TrainConfig {
         self.objective == ObjectiveName::Reps && matches!(self.factor, Factor::Drawn(_))
     }
 
-    /// Where the cache lies, laid out for this run.
-    pub(super) fn cache(&self) -> CacheOptions {
-        CacheOptions { apart: self.has_factors_apart(), ..self.cache.clone() }
+    /// Which rows the responses of a pair share.
+    pub fn sharing(&self) -> Sharing {
+        if self.has_factors_apart() { Sharing::Unsteered } else { Sharing::All }
     }
 
     /// The schedule of what has the peak learning rate `lr`.

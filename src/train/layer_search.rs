@@ -31,7 +31,7 @@ pub fn plan<'m>(
     heldout: &[EncodedPair],
     config: &TrainConfig,
 ) -> Result<CachePlan<'m>> {
-    CachePlan::at_each(model, &[pairs, heldout], config.layers.clone(), config.positions, &config.cache())
+    CachePlan::at_each(model, &[pairs, heldout], config.layers.clone(), (config.positions, config.sharing()), &config.cache)
 }
 
 /// Candidates with their activations.

@@ -20,7 +20,7 @@ pub(crate) mod responses;
 mod state;
 mod trainer;
 
-pub use config::{Direction, Factor, ObjectiveName, TrainConfig};
+pub use config::{Direction, Factor, LARGE_LR, LEARNED_START, ObjectiveName, TrainConfig};
 pub use observer::{Moment, Observer};
 pub use records::{EpochRecord, Heldout, Outcome, StepRecord, Timings};
 pub use state::TrainState;

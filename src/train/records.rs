@@ -21,7 +21,7 @@ pub struct StepRecord {
     /// The factor on v after the step, where it is learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub factor: Option<f32>,
-    /// Mean of −log σ(d·margin).
+    /// Mean loss of the objective.
     pub loss: f64,
     /// Mean margin before the direction is applied.
     pub margin: f64,
@@ -31,7 +31,7 @@ pub struct StepRecord {
     pub lr: f64,
     /// Norm of the gradient before clipping, all layers together.
     pub grad_norm: f64,
-    /// Norm of v after the step, all layers together, times the factor that is learned.
+    /// Norm of v after the step, all layers together. A factor that is learned is multiplied into v.
     pub vector_norm: f64,
     /// Rows that went through the upper blocks; those that no vector changes are in the cache.
     pub tokens: usize,
@@ -50,7 +50,7 @@ pub struct Heldout {
     pub positive_right: f64,
     /// Share of pairs with a negative margin at d = −1.
     pub negative_right: f64,
-    /// Mean of −log σ(d·margin) over both directions: what the best epoch is chosen by.
+    /// Mean loss of the objective, over both directions where the run learns from both: what the best epoch is chosen by.
     pub loss: f64,
 }
 

@@ -68,15 +68,21 @@ impl TrainState {
     /// Before the first step of a run on `pairs` pairs: v where the config starts it.
     pub fn new(config: &TrainConfig, hidden_size: usize, pairs: usize) -> Self {
         let len = config.layers.as_slice().len() * hidden_size;
+        let factor = match config.factor {
+            Factor::Learned { scale, .. } => {
+                Some(LearnedFactor { value: (scale * (hidden_size as f64).sqrt()) as f32, optimiser: AdamW::new(1, 0.0) })
+            }
+            Factor::One | Factor::Drawn(_) => None,
+        };
+        let v = match &config.init {
+            // It is the product of both that the run continues from.
+            Some(init) => init.iter().map(|x| x / factor.as_ref().map_or(1.0, |factor| factor.value)).collect(),
+            None => start(config, len, hidden_size),
+        };
         let mut state = Self {
-            v: config.init.clone().unwrap_or_else(|| start(config, len, hidden_size)),
+            v,
             optimiser: AdamW::new(len, config.weight_decay),
-            factor: match config.factor {
-                Factor::Learned { scale, .. } => {
-                    Some(LearnedFactor { value: (scale * (hidden_size as f64).sqrt()) as f32, optimiser: AdamW::new(1, 0.0) })
-                }
-                Factor::One | Factor::Drawn(_) => None,
-            },
+            factor,
             steps: 0,
             epoch: 0,
             order: (0..pairs).collect(),
@@ -138,3 +144,7 @@ impl TrainState {
         )))
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

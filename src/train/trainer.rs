@@ -3,7 +3,10 @@
 
 use std::time::Instant;
 
+use candle_core::Tensor;
+
 use super::activations::{Activations, CachePlan, Entry};
+use super::batch::Batch;
 use super::collective::{Collective, GradientPart};
 use super::config::{Direction, Factor, TrainConfig};
 use super::objective::{Loss, Objective, PairReference};
@@ -30,7 +33,7 @@ pub fn plan<'m>(
 ) -> Result<CachePlan<'m>> {
     config.check(model)?;
     let sets: Vec<&[EncodedPair]> = [Some(pairs), heldout].into_iter().flatten().collect();
-    CachePlan::new(model, &sets, config.layers.lowest(), config.positions, &config.cache())
+    CachePlan::new(model, &sets, config.layers.lowest(), (config.positions, config.sharing()), &config.cache)
 }
 
 /// Learns a vector a layer from these pairs, as `config` says: [`plan`], then [`train`] from the start, without an observer.
@@ -213,7 +216,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// One step on the entries at `batch`, in direction `d`, by no factor beside it.
+    /// One step on the entries at `batch`, with v multiplied by the direction `d`.
     ///
     /// # Errors
     /// The loss or the gradient is not finite (v is left as it was), or a tensor operation fails.
@@ -230,12 +233,7 @@ impl<'a> Trainer<'a> {
         let started = Instant::now();
         let entries: Vec<&Entry> = batch.iter().map(|index| &self.data.entries[*index]).collect();
         let rows: Vec<usize> = entries.iter().map(|entry| entry.rows.row).collect();
-        let GradientPart { mut loss, margins, mut gradient, rows: tokens } = self.loss_and_gradient(&entries, d, factors)?;
-        if self.config.direction == Direction::Both {
-            let opposite = self.loss_and_gradient(&entries, -d, factors)?;
-            loss = (loss + opposite.loss) / 2.0;
-            gradient.iter_mut().zip(&opposite.gradient).for_each(|(g, o)| *g = (*g + o) / 2.0);
-        }
+        let GradientPart { loss, margins, mut gradient, rows: tokens } = self.loss_and_gradient(&entries, d, factors)?;
         self.check_finite(loss, &margins, &gradient, &rows)?;
         self.gradient.clone_from(&gradient);
         let lr = self.schedule.at(self.state.steps);
@@ -302,7 +300,7 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// How the residual is steered in direction `d`, by `factor` beside it where v is added.
+    /// How the residual is steered in direction `d`. Where v is added, it is multiplied by `factor` too.
     fn steering(&self, d: f64, factor: f32) -> Result<Steering> {
         let (vectors, device) = (self.config.layers.split(&self.state.v), self.model.device());
         match self.objective {
@@ -311,28 +309,49 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// All pairs in one pass, or in several where one would save too much for its gradient.
+    /// All pairs in one pass, or in several where one would save too much for its gradient. Where a step takes both directions,
+    /// loss and gradient are the means over them; the margins are those of direction `d`.
     fn loss_and_gradient(&mut self, entries: &[&Entry], d: f64, factors: &[[f32; 2]]) -> Result<GradientPart> {
+        let is_both = self.config.direction == Direction::Both;
         let passes = passes(self.model, entries, self.data.layer);
         let size = entries.len().div_ceil(passes);
-        let groups = entries.chunks(size).zip(factors.chunks(size));
-        let parts: Vec<GradientPart> = groups.map(|(group, factors)| self.pass(group, d, factors)).collect::<Result<_>>()?;
-        Ok(self.collective.sum(&parts))
+        let (mut parts, mut opposites) = (Vec::with_capacity(passes), Vec::new());
+        for (group, factors) in entries.chunks(size).zip(factors.chunks(size)) {
+            let started = Instant::now();
+            let laid_out = self.data.batch(self.model, group)?;
+            self.state.timings.forward_s += started.elapsed().as_secs_f64();
+            parts.push(self.pass(&laid_out, group, d, factors)?);
+            if is_both {
+                opposites.push(self.pass(&laid_out, group, -d, factors)?);
+            }
+        }
+        let mut whole = self.collective.sum(&parts);
+        if is_both {
+            let opposite = self.collective.sum(&opposites);
+            whole.loss = (whole.loss + opposite.loss) / 2.0;
+            whole.gradient.iter_mut().zip(&opposite.gradient).for_each(|(g, o)| *g = (*g + o) / 2.0);
+        }
+        Ok(whole)
     }
 
-    /// Some pairs in one pass.
+    /// Some pairs in one pass, laid out and with the residual that it begins with. `(R, H)`
     ///
     /// With CUDA the device runs through it without the host, which waits once, at the end.
-    fn pass(&mut self, entries: &[&Entry], d: f64, factors: &[[f32; 2]]) -> Result<GradientPart> {
+    fn pass(
+        &mut self,
+        (batch, residual): &(Batch, Tensor),
+        entries: &[&Entry],
+        d: f64,
+        factors: &[[f32; 2]],
+    ) -> Result<GradientPart> {
         let started = Instant::now();
-        let (batch, residual) = self.data.batch(self.model, entries)?; // residual (R, H)
         let steering = self.steering(d, 1.0)?;
         let rows = match steering.operation() {
             Operation::Add => batch.row_factors(factors)?,
             // All of what points along v is taken out.
             Operation::Ablate | Operation::Null => batch.row_factors(&vec![[1.0; 2]; entries.len()])?,
         };
-        let pass = batch.upper_by(&rows, &residual, self.data.layer, &steering, Gradient::Wanted)?;
+        let pass = batch.upper_by(&rows, residual, self.data.layer, &steering, Gradient::Wanted)?;
         let references: Vec<PairReference> = entries.iter().map(|entry| entry.pair_reference()).collect();
         let slopes = batch.slopes(&pass, self.objective, d, &references)?;
         self.state.timings.forward_s += started.elapsed().as_secs_f64();

@@ -305,7 +305,11 @@ fn rules() -> Vec<(Positions, Option<Spans>)> {
     let positions = positions.into_iter().chain([ends("first:2+response")]);
     let spans = [None, Some(Spans::User), Some(Spans::Assistant)];
     let all = positions.flat_map(|positions| spans.map(|spans| (positions, spans)));
-    all.filter(|(positions, spans)| positions.check(*spans).is_ok()).collect()
+    // The response is never the user's, and the prompt's last token is the template's.
+    let leaves_none = |rule: &(Positions, Option<Spans>)| {
+        matches!(rule, (Positions::Response, Some(Spans::User)) | (Positions::Last, Some(_)))
+    };
+    all.filter(|rule| !leaves_none(rule)).collect()
 }
 
 /// As if a prompt's tokens were by turns the template's, the user's and the assistant's.

@@ -132,7 +132,7 @@ fn where_a_vector_is_added_is_kept_with_it_and_can_be_said_anew() {
     assert_eq!(text(&["--positions", "response"]), text(&["--spans", "assistant", "--positions", "all"]));
     let args = ["steer", "--model", &model, "--vector", file, "--prompt", "a"];
     for (flags, expected) in [
-        (["--positions", "last", "--spans", "user"], "leaves no token"),
+        (["--positions", "last", "--spans", "user"], "no token of the prompt or after it"),
         (["--positions", "prompt", "--spans", "assistant"], "no token of the prompt or after it"),
     ] {
         assert_refused(&place.bipo(&[&args[..], &flags].concat()), &flags, expected);
@@ -216,7 +216,8 @@ fn bad_input_gives_one_line_exit_code_2_and_no_output() {
     let shape = broken_model(&place, "shape", "config.json", edit("\"intermediate_size\": 40", "\"intermediate_size\": 44"));
     let cut = broken_model(&place, "cut", "model.safetensors", |bytes| bytes[..bytes.len() - 9].to_vec());
     write("upper.jinja", b"{{ messages[0].content | upper }}");
-    let train: [(&[&str], &str); 24] = [
+    let no_token = "no token that predicts a response would be steered: choose other --positions or --spans";
+    let train: [(&[&str], &str); 26] = [
         (&["--model", "no-such-alias"], "no-such-alias"),
         (&["--model", "./nowhere.gguf"], "nowhere.gguf"),
         (&["--model", "short.gguf"], "short.gguf"),
@@ -227,8 +228,10 @@ fn bad_input_gives_one_line_exit_code_2_and_no_output() {
         (&["--layer", "3"], "layer 3 out of range: model has 3 layers"),
         (&["--layer", "1", "--layers", "0"], "--layers"),
         (&["--layers", "0,9"], "layer 9 out of range: model has 3 layers"),
-        (&["--positions", "response", "--spans", "user"], "leaves no token"),
-        (&["--positions", "prompt", "--spans", "assistant"], "no token that predicts a response would be steered"),
+        (&["--positions", "response", "--spans", "user"], no_token),
+        (&["--positions", "prompt", "--spans", "assistant"], no_token),
+        (&["--positions", "last+response", "--spans", "user"], no_token),
+        (&["--positions", "last:1", "--spans", "user"], no_token),
         (&["--spans", "system"], "[possible values: user, assistant]"),
         (&["--spans", "user", "--template", "upper.jinja"], "does not write the messages' texts as they are"),
         (&["--init", "nowhere.safetensors"], "nowhere.safetensors"),
@@ -243,7 +246,9 @@ fn bad_input_gives_one_line_exit_code_2_and_no_output() {
         (&["--device", "gpu"], "--device gpu"),
     ];
     for (flags, expected) in train {
-        assert_refused(&place.train("out", flags), flags, expected);
+        let refused = place.train("out", flags);
+        assert_refused(&refused, flags, expected);
+        assert!(!text(&refused.stderr).contains("loaded in"), "{flags:?}");
         let written = fs::read_dir(place.path("out")).map_or(0, Iterator::count);
         assert_eq!(written, 0, "{flags:?} wrote a file");
     }

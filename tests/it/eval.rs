@@ -352,11 +352,13 @@ fn bad_input_of_eval_is_refused_before_the_model_is_loaded() {
 fn a_letter_that_positions_response_does_not_reach_is_said_and_last_and_response_reaches_it() {
     let place = trained();
     let letters = r#"{"question": "Q?", "choices": {"text": ["one", "two"], "label": ["A", "B"]}, "answerKey": "A"}"#;
+    let digits = r#"{"question": "Q?", "choices": {"text": ["1", "2", "3"], "label": ["A", "B", "C"]}, "answerKey": "A"}"#;
     fs::write(place.path("letters.jsonl"), letters).unwrap();
     // The answers of this pair have more than one token that differs.
     let more = r#"{"question": "Q?", "answer_matching_behavior": "Yes", "answer_not_matching_behavior": "No"}"#;
     fs::write(place.path("more.jsonl"), more).unwrap();
-    let eval = |file: &str, positions: &str| {
+    fs::write(place.path("mixed.jsonl"), [letters, digits].join("\n")).unwrap();
+    let eval = |file: &str, answers: &str, positions: &str| {
         let (model, vector) = (fixture("llama"), "out/steering_vector.safetensors");
         let output = place.bipo(&[
             "eval",
@@ -366,6 +368,8 @@ fn a_letter_that_positions_response_does_not_reach_is_said_and_last_and_response
             vector,
             "--mc",
             file,
+            "--mc-answers",
+            answers,
             "--skip",
             "text,generation",
             "--response-prefix",
@@ -375,12 +379,15 @@ fn a_letter_that_positions_response_does_not_reach_is_said_and_last_and_response
         ]);
         (output.status.code(), text(&output.stderr))
     };
-    let (code, said) = eval("letters.jsonl", "response");
-    assert!(said.contains("warning: letters: in 1 of 1 pairs the answers differ in one token alone"), "{said}");
-    assert!(said.contains("would be steered") && said.ends_with("--positions last+response does\n"), "{said}");
+    let (code, said) = eval("letters.jsonl", "letter", "response");
+    let refusal = "letters: no token that predicts a response would be steered: take --positions last+response\n";
+    assert!(said.ends_with(refusal) && !said.contains("loaded in"), "{said}");
     assert_eq!(code, Some(2), "{said}");
+    let (code, said) = eval("mixed.jsonl", "text", "response");
+    assert!(said.contains("warning: mixed: in 1 of 2 questions the answers differ in one token alone"), "{said}");
+    assert_eq!(code, Some(0), "{said}");
     for (file, positions) in [("letters.jsonl", "last+response"), ("letters.jsonl", "all"), ("more.jsonl", "response")] {
-        let (code, said) = eval(file, positions);
+        let (code, said) = eval(file, "letter", positions);
         assert_eq!((code, said.contains("differ in one token")), (Some(0), false), "{said}");
     }
 }

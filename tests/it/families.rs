@@ -12,7 +12,7 @@ use bipo::model::config::Config;
 use bipo::model::layout::Layout;
 use bipo::model::weights::{WeightStorage, Weights};
 use bipo::ops::linear::Products;
-use bipo::train::activations::{Activations, CacheOptions, CachePlan};
+use bipo::train::activations::{Activations, CachePlan};
 use bipo::train::optim::Scheduler;
 use bipo::train::{Direction, Factor, ObjectiveName, TrainConfig, Trainer};
 use candle_core::quantized::{QTensor, gguf_file};
@@ -137,20 +137,22 @@ fn six_steps_by_reps_and_by_drawn_and_learned_factors_equal_those_of_pytorch() {
             (None, true) => Factor::Drawn(vec![1.0]), // the steps say which
             (None, false) => Factor::One,
         };
+        let alpha = run["alpha"].as_f64().unwrap_or(1.0) as f32;
         let mut config = TrainConfig {
             objective,
             beta: run["beta"].as_f64().unwrap(),
             gamma: run["gamma"].as_f64(),
             direction: objective.default_direction(),
-            init: numbers(&run["init"]),
+            // A run starts at its vector: v times the factor.
+            init: numbers(&run["init"]).map(|v: Vec<f32>| v.into_iter().map(|v| v * alpha).collect()),
             factor,
             ..two_pairs_a_step(&recorded)
         };
         if config.init.is_some() {
             (config.weight_decay, config.warmup_steps, config.scheduler) = (0.0, 0, Scheduler::Linear);
         }
-        let options = CacheOptions { apart: config.has_factors_apart(), ..CacheOptions::default() };
-        let plan = CachePlan::new(&model, &[&pairs], config.layers.lowest(), config.positions, &options).unwrap();
+        let places = (config.positions, config.sharing());
+        let plan = CachePlan::new(&model, &[&pairs], config.layers.lowest(), places, &config.cache).unwrap();
         let data = plan.compute(|_, _| Ok(())).unwrap().remove(0);
         let mut steps = run["steps"].clone();
         for (step, factors) in steps.as_array_mut().unwrap().iter_mut().zip(run["factors"].as_array().into_iter().flatten()) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bipo::steering::vector::SteeringVector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -250,6 +251,46 @@ fn vectors_come_and_go_while_requests_run() {
     assert!(tokens[0]["logprob"].is_null() && tokens[1]["logprob"].as_f64().unwrap() < 0.0, "{scored}");
     assert_ne!(tokens[1]["logprob"], tokens[1]["steered_logprob"]);
     assert_eq!(server.get("/v1/steering/curve").0, 204);
+}
+
+#[test]
+fn a_raw_prompt_is_steered_at_its_last_token_and_refused_where_positions_count_from_a_template() {
+    let server = Server::start(&[], None);
+    let mut vector = SteeringVector::read(&server.dir.path().join("run/steering_vector.safetensors"), None).unwrap();
+    let register = |name: &str, vector: &SteeringVector| {
+        let path = server.dir.path().join("other.safetensors");
+        vector.write(&path).unwrap();
+        let (address, bytes) = (format!("/v1/steering/vectors?name={name}"), std::fs::read(path).unwrap());
+        assert_eq!(server.send("POST", &address, "application/octet-stream", &bytes).0, 201);
+    };
+    for (name, positions) in [("tail", "last+response"), ("response", "response"), ("two", "last:2"), ("first", "first:1")] {
+        vector.metadata.positions = positions.parse().unwrap();
+        register(name, &vector);
+    }
+    for prompt in [json!("hello world"), json!([1, 5, 6, 7])] {
+        let answer = |steering: &str| {
+            let body = json!({"prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 1, "steering": steering});
+            server.post("/v1/completions", &body)
+        };
+        let log_probs = |steering: &str| {
+            let (status, answer) = answer(steering);
+            assert_eq!(status, 200, "{answer}");
+            answer["choices"][0]["logprobs"].clone()
+        };
+        // The first token that is generated is predicted from the prompt's last.
+        assert_eq!(log_probs("response:2"), log_probs("v:0"));
+        assert_ne!(log_probs("tail:2"), log_probs("v:0"));
+        for name in ["two:2", "first:2"] {
+            let (status, refused) = answer(name);
+            assert_eq!((status, &refused["error"]["param"]), (400, &json!("prompt")), "{refused}");
+            assert!(refused["error"]["message"].as_str().unwrap().contains("send messages"), "{refused}");
+        }
+    }
+    for name in ["two:2", "first:2"] {
+        assert_eq!(server.post("/v1/chat/completions", &chat(json!({"steering": name}))).0, 200);
+        // Scores are of every token, wherever a vector is added to generate.
+        assert_eq!(server.post("/v1/score", &json!({"text": "hello world", "steering": name})).0, 200);
+    }
 }
 
 #[test]

@@ -19,9 +19,9 @@ use crate::model::Model;
 use crate::session::Demand;
 use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
-use crate::train::activations::{Activations, CacheOptions};
+use crate::train::activations::Activations;
 use crate::train::optim::Scheduler;
-use crate::train::{Direction, Factor, ObjectiveName, TrainConfig, Trainer};
+use crate::train::{TrainConfig, Trainer};
 
 pub use ceiling::matmul_flops_per_s;
 pub use peak::PeakMemory;
@@ -153,26 +153,13 @@ pub fn sweep(model: &Model, magnitudes: usize, options: &BenchOptions) -> Result
 
 fn config(layer: usize, batch_size: usize) -> TrainConfig {
     TrainConfig {
-        layers: layer.into(),
         epochs: 1,
-        max_steps: None,
-        schedule_epochs: None,
         batch_size,
         lr: 1e-4,
-        objective: ObjectiveName::Bipo,
-        beta: 0.1,
-        gamma: None,
-        direction: Direction::Sign,
-        max_grad_norm: Some(1.0),
-        positions: Positions::All,
-        weight_decay: 0.05,
         warmup_steps: 0,
         scheduler: Scheduler::Constant,
         seed: 0,
-        init: None,
-        init_scale: 0.0,
-        factor: Factor::One,
-        cache: CacheOptions::default(),
+        ..TrainConfig::at(layer)
     }
 }
 

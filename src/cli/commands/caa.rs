@@ -4,6 +4,7 @@ use bipo::machine::files::write_atomic;
 use bipo::session::Demand;
 use bipo::steering::dose::l2_norm;
 use bipo::train::activations::{Activations, CachePlan};
+use bipo::train::batch::Sharing;
 use bipo::train::caa::{MeanDifference, mean_difference};
 use bipo::train::{Heldout, TrainConfig, Trainer};
 use bipo::{Error, Result};
@@ -57,7 +58,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let sets = run::sets(&pairs, heldout_pairs.as_deref());
     let demand = test_generation::demanded(Demand::activations(&sets, config.layers.as_slice()), args, &opened)?;
     let (model, load_s) = run::load(&opened, &mut config, demand, log)?;
-    let plan = CachePlan::at_each(&model, &sets, config.layers.clone(), config.positions, &config.cache)?;
+    let places = (config.positions, Sharing::All);
+    let plan = CachePlan::at_each(&model, &sets, config.layers.clone(), places, &config.cache)?;
     log.info(format!("{}: {} pairs, mean difference at layer {}", dataset.name, pairs.len(), config.layers));
     log.info(plan.size().to_string());
 

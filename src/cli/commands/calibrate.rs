@@ -13,6 +13,7 @@ use bipo::steering::lens::NEUTRAL_PROMPTS;
 use bipo::steering::vector::{Calibration, Format, Metadata, SteeringVector, VectorFile};
 use bipo::text::tokens::{EncodedPair, EncodedPrompt, ResponsePrefix, added_bos};
 use bipo::train::activations::{CacheOptions, CachePlan};
+use bipo::train::batch::Sharing;
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
@@ -199,7 +200,7 @@ impl Encoded {
             Self::Text(ids, bos) => search(Gauge::Text(TextIds { ids, bos: *bos })),
             Self::Pairs(pairs, beta) => {
                 let lowest = vector.layers.keys().next().copied().unwrap_or_default();
-                let plan = CachePlan::new(model, &[pairs], lowest, positions, &CacheOptions::default())?;
+                let plan = CachePlan::new(model, &[pairs], lowest, (positions, Sharing::All), &CacheOptions::default())?;
                 let cached = plan.compute(|_, _| interrupt.check())?;
                 let Some(pairs) = cached.first() else { return Ok(Default::default()) };
                 search(Gauge::Pairs { pairs, beta: *beta })

@@ -8,7 +8,7 @@ use bipo::eval::judge::Generation;
 use bipo::eval::{
     Budget, GeneratedText, Outcome, Report, Settings, Subject, Treatment, calibrate_subjects, demand, evaluate, texts,
 };
-use bipo::generate::{GenerateOptions, STREAMS};
+use bipo::generate::STREAMS;
 use bipo::machine::files::{check_writable, remove_abandoned_beside, write_atomic};
 use bipo::report::Chart;
 use bipo::steering::Operation;
@@ -18,7 +18,7 @@ use serde_json::json;
 use super::evaluation::inputs::Inputs;
 use super::evaluation::page::{for_page, page};
 use super::evaluation::settings::{described, magnitudes, vector_beta};
-use super::evaluation::subjects::{baselines, subjects};
+use super::evaluation::subjects::{baselines, check_reaches, subjects};
 use super::evaluation::writer::Writer;
 use super::interrupt::Interrupt;
 use super::judge::Judge;
@@ -46,16 +46,15 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let material = inputs.material(args, &opened)?;
     session::warn_of_pairs(&opened, material.pairs, log);
     let mut subjects = subjects(args, &vector, &baselines, &material, &mut opened, log)?;
+    check_reaches(&subjects, &inputs, log)?;
     let demand = |streams| demand(&subjects, streams, args.max_new_tokens);
-    let (least, all) = texts(&subjects);
-    let streams = opened.most_streams(all.min(STREAMS), least, demand);
+    let texts = texts(&subjects);
+    let streams = opened.most_streams(texts.all.min(STREAMS), texts.a_prompt, demand);
     let settings = Settings {
         beta: vector_beta(args.beta, &vector),
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
-        generate: GenerateOptions {
-            operation: args.steering.operation,
-            ..greedy(args.max_new_tokens, &opened, vector.metadata.positions)
-        },
+        operation: args.steering.operation,
+        generate: greedy(args.max_new_tokens, &opened, vector.metadata.positions),
         streams,
     };
     let (model, _) = session::load(&opened, &demand(streams), log)?;

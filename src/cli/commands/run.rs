@@ -8,21 +8,15 @@ use bipo::hub::presets;
 use bipo::model::Model;
 use bipo::session::{Demand, Session};
 use bipo::steering::layers::Layers;
+use bipo::steering::reach::Reach;
 use bipo::text::tokens::EncodedPair;
 use bipo::train::activations::CacheOptions;
-use bipo::train::{Factor, ObjectiveName, TrainConfig};
+use bipo::train::{Factor, LARGE_LR, LEARNED_START, ObjectiveName, TrainConfig};
 use bipo::{Error, Result};
 
 use super::session;
 use crate::args::{RunArgs, response_prefix};
 use crate::terminal::Log;
-
-/// Peak learning rate of the methods that multiply v by a large factor: that of RePS (arXiv 2505.20809) and PrOSV (arXiv
-/// 2605.05983) for Gemma-2-2B.
-const LARGE_LR: f64 = 0.04;
-
-/// Where v starts beside a learned factor, times 1/√H: PrOSV, arXiv 2605.05983.
-const LEARNED_START: f64 = 8.0;
 
 /// Number of skipped rows that are named one by one.
 const SKIPPED_SHOWN: usize = 20;
@@ -40,7 +34,6 @@ pub struct Prepared {
 impl Prepared {
     /// Everything that can be checked before the weights are loaded.
     pub fn new(args: &RunArgs, log: Log) -> Result<Self> {
-        args.positions.check(args.spans)?;
         let options = args.rows.options(args.model.offline);
         let dataset = load_data(&args.dataset, &options, log)?;
         let all = LoadOptions { limit: None, ..options };
@@ -50,9 +43,13 @@ impl Prepared {
         session::warn_of_pairs(&opened, &dataset.pairs, log);
         let started = Instant::now();
         let pairs = encode(&opened, &dataset, args.max_length, log)?;
-        let missed = pairs.iter().filter(|pair| args.positions.miss_choice(pair)).count();
-        session::warn_of_missed(&dataset.name, [missed, pairs.len()], log);
         let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
+        let encoded = [Some((&dataset, &pairs)), heldout.as_ref().zip(heldout_pairs.as_ref())];
+        for (set, pairs) in encoded.into_iter().flatten() {
+            let reach = Reach::of(args.positions, pairs);
+            session::check_reach(&set.name, reach, args.spans)?;
+            session::warn_of_undecided(&set.name, "pairs", reach, log);
+        }
         Ok(Self { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s: started.elapsed().as_secs_f64() })
     }
 }
@@ -138,11 +135,8 @@ pub fn config(
     layers.check(opened.config.num_hidden_layers)?;
     let by_model = || opened.preset.map_or_else(|| presets::default_lr(opened.config.hidden_size), |preset| preset.lr);
     let default_lr = || if args.learn_factor || args.objective == ObjectiveName::Reps { LARGE_LR } else { by_model() };
-    let default_scale = match args.learn_factor {
-        true => LEARNED_START,
-        false => f64::from(u8::from(args.objective.starts_at_random())),
-    };
-    let init_scale = if init.is_some() { 0.0 } else { args.init_scale.unwrap_or(default_scale) };
+    let default_scale = || if args.learn_factor { LEARNED_START } else { args.objective.default_init_scale() };
+    let init_scale = if init.is_some() { 0.0 } else { args.init_scale.unwrap_or_else(default_scale) };
     let memory = args.cache_memory.unwrap_or_else(|| CacheOptions::default().memory);
     let config = TrainConfig {
         layers,

@@ -5,6 +5,8 @@ use bipo::data::{Message, Pair};
 use bipo::model::Model;
 use bipo::session::fit::{Remedy, Shortage};
 use bipo::session::{Demand, Session, SessionOptions, Surprise};
+use bipo::steering::reach::Reach;
+use bipo::text::spans::Spans;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
 use serde_json::{Map, Value};
@@ -73,12 +75,24 @@ pub fn warn_of_pairs(session: &Session, pairs: &[Pair], log: Log) {
     }
 }
 
-/// Says that a vector does not reach the token by which the two answers of `missed` pairs differ; `all` is the number of pairs.
-pub fn warn_of_missed(set: &str, [missed, all]: [usize; 2], log: Log) {
-    if missed > 0 {
+/// Refuses a set of pairs or questions on none of which a vector has an effect, before the weights are read.
+pub fn check_reach(set: &str, reach: Reach, spans: Option<Spans>) -> Result<()> {
+    if reach.reached > 0 || reach.all == 0 {
+        return Ok(());
+    }
+    let remedy = match spans {
+        None => "take --positions last+response",
+        Some(_) => "choose other --positions or --spans",
+    };
+    Err(Error::Argument(format!("{set}: no token that predicts a response would be steered: {remedy}")))
+}
+
+/// Says that a vector cannot change which answer to some of a set's `cases`, pairs or questions, the model finds likelier.
+pub fn warn_of_undecided(set: &str, cases: &str, Reach { all, undecided, .. }: Reach, log: Log) {
+    if undecided > 0 {
         log.warn(format!(
-            "{set}: in {missed} of {all} pairs the answers differ in one token alone and no token before it is steered, so that the \
-             vector cannot change the choice: take --positions last+response, and no --spans assistant"
+            "{set}: in {undecided} of {all} {cases} the answers differ in one token alone and no token before it is steered, so that \
+             the vector cannot change which of the tokens is likelier: take --positions last+response, and no --spans assistant"
         ));
     }
 }

@@ -16,7 +16,7 @@ use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::steering::{Steering, dose};
 use crate::text::tokens::EncodedPair;
-use crate::train::batch::{Batch, PairRows, Reference};
+use crate::train::batch::{Batch, PairRows, Reference, Sharing};
 use crate::train::objective::{PairLogProbs, PairReference};
 use crate::{Error, Result};
 
@@ -72,7 +72,7 @@ pub struct CachePlan<'m> {
 }
 
 impl<'m> CachePlan<'m> {
-    /// Vectors will be added from `layer` on, at `positions`.
+    /// Vectors will be added from `layer` on, at `positions`; the responses of a pair share the rows of `sharing`.
     ///
     /// # Errors
     /// No row of a set is steered, or what does not fit in memory does not fit in the file system either.
@@ -80,10 +80,10 @@ impl<'m> CachePlan<'m> {
         model: &'m Model,
         sets: &[&[EncodedPair]],
         layer: usize,
-        positions: Positions,
+        (positions, sharing): (Positions, Sharing),
         options: &CacheOptions,
     ) -> Result<Self> {
-        Self::at_each(model, sets, layer.into(), positions, options)
+        Self::at_each(model, sets, layer.into(), (positions, sharing), options)
     }
 
     /// As [`CachePlan::new`] for each of `layers` as the first that is steered: [`CachePlan::compute_each`] makes their
@@ -95,11 +95,11 @@ impl<'m> CachePlan<'m> {
         model: &'m Model,
         sets: &[&[EncodedPair]],
         layers: Layers,
-        positions: Positions,
+        (positions, sharing): (Positions, Sharing),
         options: &CacheOptions,
     ) -> Result<Self> {
         layers.check(model.num_blocks())?;
-        let (sets, size) = plan::plan(model, sets, &layers, positions, options)?;
+        let (sets, size) = plan::plan(model, sets, &layers, (positions, sharing), options)?;
         Ok(Self { model, layers, sets, options: options.clone(), size })
     }
 
@@ -167,7 +167,7 @@ impl Activations {
     /// As [`CachePlan::new`] and [`CachePlan::compute`].
     pub fn compute(model: &Model, pairs: &[EncodedPair], layer: usize, positions: Positions) -> Result<Self> {
         let options = CacheOptions { memory: crate::machine::bytes::Bytes(u64::MAX), ..CacheOptions::default() };
-        let mut sets = CachePlan::new(model, &[pairs], layer, positions, &options)?.compute(|_, _| Ok(()))?;
+        let mut sets = CachePlan::new(model, &[pairs], layer, (positions, Sharing::All), &options)?.compute(|_, _| Ok(()))?;
         Ok(sets.remove(0))
     }
 

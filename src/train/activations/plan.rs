@@ -14,7 +14,7 @@ use crate::session::demand;
 use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::text::tokens::EncodedPair;
-use crate::train::batch::PairRows;
+use crate::train::batch::{PairRows, Sharing};
 use crate::{Error, Result};
 
 /// Limits of the cache.
@@ -28,21 +28,13 @@ pub struct CacheOptions {
     pub spill_dir: PathBuf,
     /// What the run takes of the device's memory beside model and cache.
     pub beside: Bytes,
-    /// Whether the responses of a pair share no row that is steered, so that each can have a factor of its own.
-    pub apart: bool,
 }
 
 impl Default for CacheOptions {
     /// A quarter of the machine's memory (1 GiB where it is not known), and the system's directory for temporary files.
     fn default() -> Self {
         let memory = total_memory().map_or(1 << 30, |total| total.0 / 4);
-        Self {
-            place: CachePlace::Auto,
-            memory: Bytes(memory),
-            spill_dir: std::env::temp_dir(),
-            beside: demand::WORKSPACE,
-            apart: false,
-        }
+        Self { place: CachePlace::Auto, memory: Bytes(memory), spill_dir: std::env::temp_dir(), beside: demand::WORKSPACE }
     }
 }
 
@@ -120,18 +112,16 @@ pub(super) fn plan(
     model: &Model,
     sets: &[&[EncodedPair]],
     layers: &Layers,
-    positions: Positions,
+    (positions, sharing): (Positions, Sharing),
     options: &CacheOptions,
 ) -> Result<(Vec<Vec<PairRows>>, CacheSize)> {
-    let rows_of = if options.apart { PairRows::apart } else { PairRows::new };
-    let lay_out = |pairs: &&[EncodedPair]| pairs.iter().map(|pair| rows_of(pair, model, positions)).collect();
-    let mut sets: Vec<Vec<PairRows>> = sets.iter().map(lay_out).collect();
-    for set in &sets {
-        if !set.iter().any(PairRows::is_steered) {
-            let problem = "no token that predicts a response would be steered: choose other positions or spans";
-            return Err(Error::Argument(problem.into()));
-        }
+    if !sets.iter().all(|pairs| pairs.iter().any(|pair| positions.reaches(pair))) {
+        let problem = "no token that predicts a response would be steered: choose other positions or spans";
+        return Err(Error::Argument(problem.into()));
     }
+    let lay_out =
+        |pairs: &&[EncodedPair]| pairs.iter().map(|pair| PairRows::sharing(pair, model, positions, sharing)).collect();
+    let mut sets: Vec<Vec<PairRows>> = sets.iter().map(lay_out).collect();
     let on_gpu = !model.device().is_cpu();
     let memory = match (on_gpu, options.place) {
         (false, CachePlace::Device) => u64::MAX,

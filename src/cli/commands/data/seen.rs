@@ -6,12 +6,13 @@ use std::fmt::Write;
 use bipo::Result;
 use bipo::data::Dataset;
 use bipo::session::{Session, SessionOptions};
+use bipo::steering::reach::Reach;
 use bipo::text::tokens::EncodedResponse;
 use serde::Serialize;
 
 use super::SHOWN;
 use crate::args::{DataArgs, response_prefix};
-use crate::commands::session::{self, warn_of_missed};
+use crate::commands::session;
 use crate::terminal::Log;
 
 /// Number of bars of the histogram of lengths, and the width of the longest.
@@ -77,7 +78,6 @@ struct Bar {
 impl Seen {
     /// Encodes the pairs as training does.
     pub fn of(model: &str, dataset: &Dataset, args: &DataArgs, log: Log) -> Result<Self> {
-        args.positions.check(args.spans)?;
         let options = SessionOptions {
             model: model.to_owned(),
             device: "cpu".to_owned(),
@@ -94,13 +94,13 @@ impl Seen {
         session.encoder.tell_places(args.spans, args.positions.ends());
         let max_length = args.max_length.min(session.config.max_position_embeddings);
         session::warn_of_pairs(&session, &dataset.pairs, log);
-        let (mut truncated, mut equal, mut missed) = (0, 0, 0);
+        let (mut truncated, mut equal, mut reach) = (0, 0, Reach::default());
         let (mut pairs, mut lengths) = (Vec::new(), Vec::new());
         for pair in &dataset.pairs {
             let (encoded, is_truncated) = session.encoder.encode_pair(pair, max_length)?;
             truncated += usize::from(is_truncated);
             equal += usize::from(encoded.chosen.ids == encoded.rejected.ids);
-            missed += usize::from(args.positions.miss_choice(&encoded));
+            reach.count(args.positions, std::slice::from_ref(&encoded));
             lengths.extend([encoded.chosen.ids.len(), encoded.rejected.ids.len()]);
             if args.report.json || pairs.len() < SHOWN {
                 let response = |encoded: EncodedResponse| SeenResponse::of(&session, encoded, args);
@@ -108,7 +108,10 @@ impl Seen {
                 pairs.push(SeenPair { truncated: is_truncated, chosen, rejected });
             }
         }
-        warn_of_missed(&dataset.name, [missed, dataset.pairs.len()], log);
+        match session::check_reach(&dataset.name, reach, args.spans) {
+            Ok(()) => session::warn_of_undecided(&dataset.name, "pairs", reach, log),
+            Err(problem) => log.warn(problem.to_string()),
+        }
         let (name, template) = (session.files.name.clone(), session.encoder.template().name().to_owned());
         Ok(Self { name, template, max_length, truncated, equal, lengths: Lengths::of(lengths), pairs })
     }
@@ -159,7 +162,7 @@ fn listed(prompt: &[u32], response: &[u32]) -> String {
 
 impl SeenResponse {
     fn of(session: &Session, encoded: EncodedResponse, args: &DataArgs) -> Result<Self> {
-        let is_steered = |token: usize| args.positions.steer(&encoded, token);
+        let is_steered = |token: usize| args.positions.steers_token(&encoded, token);
         let mut steered: Vec<[usize; 2]> = Vec::new();
         for token in (0..encoded.ids.len()).filter(|token| is_steered(*token)) {
             match steered.last_mut() {

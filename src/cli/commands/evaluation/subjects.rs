@@ -4,9 +4,10 @@ use bipo::eval::{Encoded, Material, Subject, Treatment, baseline};
 use bipo::steering::vector::SteeringVector;
 use bipo::{Error, Result};
 
+use super::inputs::Inputs;
 use crate::args::EvalArgs;
 use crate::commands::prompts::check_prompts;
-use crate::commands::session::warn_of_missed;
+use crate::commands::session::{check_reach, warn_of_undecided};
 use crate::commands::vectors::{check_vector, read_vector};
 use crate::terminal::Log;
 use bipo::session::Session;
@@ -65,10 +66,6 @@ pub fn subjects(
     if encoded.truncated > 0 {
         log.warn(format!("{} pairs truncated to {} tokens", encoded.truncated, material.max_length));
     }
-    let names = std::iter::once("--dataset").chain(material.questions.iter().map(|set| set.name.as_str()));
-    for (name, missed) in names.zip(encoded.missed(vector.metadata.positions)) {
-        warn_of_missed(name, missed, log);
-    }
     let mut subjects =
         vec![Subject { name: "vector".into(), treatment: Treatment::Vector(Box::new(vector.clone()), magnitudes), encoded }];
     for (name, baseline) in baselines {
@@ -89,6 +86,27 @@ pub fn subjects(
         subjects.push(Subject { name: name.clone(), treatment, encoded });
     }
     Ok(subjects)
+}
+
+/// Says which answers the vector, the first subject, cannot change the order of. Refuses it and its baselines where they have no
+/// effect on a set.
+pub fn check_reaches(subjects: &[Subject], inputs: &Inputs, log: Log) -> Result<()> {
+    for (index, subject) in subjects.iter().enumerate() {
+        let Treatment::Vector(vector, _) = &subject.treatment else { continue };
+        let (pairs, questions) = subject.encoded.reach(vector.metadata.positions, &inputs.questions);
+        let pairs = inputs.dataset.iter().map(|set| (&set.name, "pairs")).zip(pairs);
+        let questions = inputs.questions.iter().map(|set| (&set.name, "questions")).zip(questions);
+        for ((name, cases), reach) in pairs.chain(questions) {
+            let checked = check_reach(name, reach, vector.metadata.spans);
+            if index == 0 {
+                checked?;
+                warn_of_undecided(name, cases, reach, log);
+            } else {
+                checked.map_err(|error| Error::Argument(format!("--baseline {}: {error}", subject.name)))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn encode(material: &Material, vector: &SteeringVector, opened: &mut Session) -> Result<Encoded> {
