@@ -190,6 +190,7 @@ impl Registered {
             "positions": metadata.positions.to_string(),
             "spans": metadata.spans.map(|spans| spans.to_string()),
             "sha256": self.sha256,
+            "calibration": metadata.calibration,
         })
     }
 }

@@ -46,7 +46,7 @@ fn assert_close(found: &Value, expected: f64, tolerance: f64, what: &str) {
 }
 
 /// The vector of tests/fixtures/eval.py.
-fn write_sine(path: &Path, layer: usize) {
+pub fn write_sine(path: &Path, layer: usize) {
     let v = (0..576).map(|i| (0.6 * (0.37 * f64::from(i) + 1.0).sin()) as f32).collect();
     SteeringVector { layers: BTreeMap::from([(layer, v)]), metadata: Metadata::default() }.write(path).unwrap();
 }

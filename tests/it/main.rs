@@ -3,6 +3,7 @@
 mod architectures;
 mod baselines;
 mod bytes;
+mod calibrate;
 mod card;
 mod cli;
 mod common;

@@ -208,6 +208,17 @@ test("a slider says where the curve finds damage, also where it is on one side",
     assert.match(await title(), /^Damage begins at \+0\.5: where/);
   }));
 
+test("a calibrated vector's damage begins where its file says", mocked, () =>
+  opened(async () => {
+    const title = () => page.value("document.querySelector('#columns .dose').title");
+    await page.until("document.querySelector('#columns .dose').title");
+    await page.value("(document.getElementById('vector').value = 'formal', document.getElementById('vector').dispatchEvent(new Event('change', { bubbles: true })))");
+    await page.until("/kl=1/.test(document.querySelector('#columns .dose').title)");
+    assert.match(await title(), /^Damage begins at −6\.5 and \+7\.25: the largest magnitudes within kl=1/);
+    await page.click("#tab-export");
+    assert.match(await text("#exports"), /at every token; here it is at prompt of user messages alone/);
+  }));
+
 test("a double click on Run again runs once, and erases nothing", mocked, () =>
   opened(async () => {
     await ask("How was your day?", 8);
@@ -431,7 +442,8 @@ test("a link reopens the view with what was set", () =>
     await ask("Is it “late”? It's 50 % & more", 16);
     await done();
     await page.click("#tab-export");
-    assert.equal(await count("#exports article"), 4);
+    assert.equal(await count("#exports article"), 5);
+    assert.match(await text("#exports"), /"apply": \{ "prompt": "all", "generation": "all" \}/);
     assert.match(await text("#exports"), /curl -N http/);
     assert.match(await text("#exports"), /It'\\''s 50 % & more/);
     assert.match(await text("#exports"), /--control-vector-scaled \S+\.gguf:2/);

@@ -15,7 +15,7 @@ use bipo::text::tokens::{EncodedPair, EncodedPrompt, ResponsePrefix, added_bos};
 use bipo::train::activations::{CacheOptions, CachePlan};
 use bipo::train::batch::Sharing;
 use bipo::{Error, Result};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::evaluation::inputs::neutral_text;
 use super::evaluation::settings::vector_beta;
@@ -24,6 +24,7 @@ use super::prompts::{check_prompts, read_prompts};
 use super::run::load_data;
 use super::session;
 use super::sweep::greedy;
+use super::training::TEST_PROMPT;
 use super::vectors::{check_vector, last_run, read_inputs, settle};
 use crate::args::{CalibrateArgs, vector_and_scale};
 use crate::terminal::{self, Log};
@@ -209,16 +210,41 @@ impl Encoded {
     }
 }
 
-/// The two directions, in order.
-const DIRECTIONS: [&str; 2] = ["minus", "plus"];
+/// What `--json` gives.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema_version: u32,
+    model: &'a str,
+    vector: &'a [String],
+    budget: &'a str,
+    minus: Direction,
+    plus: Direction,
+    /// The file that keeps it.
+    saved: Option<&'a PathBuf>,
+}
 
-fn document(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: Option<&PathBuf>) -> Value {
-    let mut document = json!({"schema_version": 1, "model": found.model, "budget": found.budget, "saved": saved});
-    for ((name, magnitude), limit) in DIRECTIONS.iter().zip([found.minus, found.plus]).zip(limits) {
-        let cost = limit.found(args.budget).map(|point| args.budget.shown(point.cost));
-        document[name] = json!({"magnitude": magnitude, "value": cost, "evaluations": limit.evaluations});
-    }
-    document
+#[derive(Serialize)]
+struct Direction {
+    magnitude: Option<f32>,
+    /// What it costs, in the budget's unit.
+    value: Option<f64>,
+    evaluations: usize,
+}
+
+fn document<'a>(
+    args: &'a CalibrateArgs,
+    found: &'a Calibration,
+    limits: &[Limit; 2],
+    saved: Option<&'a PathBuf>,
+) -> Document<'a> {
+    let direction = |magnitude, limit: Limit| Direction {
+        magnitude,
+        value: limit.found(args.budget).map(|point| args.budget.shown(point.cost)),
+        evaluations: limit.evaluations,
+    };
+    let (minus, plus) = (direction(found.minus, limits[0]), direction(found.plus, limits[1]));
+    let vector = &args.vector.vector;
+    Document { schema_version: 1, model: &found.model, vector, budget: &found.budget, minus, plus, saved }
 }
 
 fn text(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: Option<&PathBuf>) -> String {
@@ -232,23 +258,22 @@ fn text(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: O
         let point = limit.found(budget);
         text += &match (magnitude, point, limit.within) {
             (Some(magnitude), Some(point), _) => format!("  {magnitude:+}: {:.3}\n", budget.shown(point.cost)),
-            (_, _, Some(within)) => format!(
-                "  {sign}: none up to {:.3}{:.4} reaches it (there it is {:.3})\n",
-                sign,
-                within.size,
-                budget.shown(within.cost)
-            ),
-            _ => format!("  {sign}: every magnitude that was tried exceeds it\n"),
+            (_, _, Some(within)) => format!("  none: at {sign}{} it is {:.3}\n", within.size, budget.shown(within.cost)),
+            _ => format!("  none: every {sign} magnitude that was tried exceeds it\n"),
         };
     }
     let magnitudes: Vec<String> = found.magnitudes().iter().map(f32::to_string).collect();
     text += &match saved {
         Some(path) => format!("saved in {}: --magnitudes auto takes them from there\n", path.display()),
-        None if magnitudes.len() > 1 => format!(
-            "try it: bipo steer --model {} --magnitudes {} --prompt \"…\" (--save keeps them for --magnitudes auto)\n",
-            args.model.model,
-            magnitudes.join(",")
-        ),
+        None if magnitudes.len() > 1 => {
+            let vectors: Vec<String> = args.vector.vector.iter().map(|vector| format!(" --vector {vector}")).collect();
+            format!(
+                "try it: bipo steer --model {}{} --magnitudes {} --prompt \"{TEST_PROMPT}\"\n(--save keeps them for --magnitudes auto)\n",
+                args.model.model,
+                vectors.concat(),
+                magnitudes.join(",")
+            )
+        }
         None => String::new(),
     };
     text

@@ -7,7 +7,7 @@ use bipo::steering::vector::SteeringVector;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
 use candle_core::DType;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::interrupt::Interrupt;
 use super::page;
@@ -99,7 +99,9 @@ impl Done {
         self.answers.push(Block::Generations(texts.for_page()));
         self.results.extend(texts.results());
         if let Some(path) = &args.output {
-            write_atomic(path, format!("{:#}\n", document(&self.results)).as_bytes())?;
+            let text =
+                serde_json::to_string_pretty(&document(&self.results)).map_err(|error| Error::write(path, error.into()))?;
+            write_atomic(path, format!("{text}\n").as_bytes())?;
         }
         // With a file to write, a reader that has gone is no reason to stop.
         if args.output.is_some() || args.report.is_some() {
@@ -110,8 +112,15 @@ impl Done {
     }
 }
 
-fn document(results: &[TextResult]) -> Value {
-    json!({"schema_version": 1, "results": results})
+/// What `--json` and `--output` give. A magnitude has the digits of an f32, which it would not have as a `Value`.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema_version: u32,
+    results: &'a [TextResult],
+}
+
+fn document(results: &[TextResult]) -> Document<'_> {
+    Document { schema_version: 1, results }
 }
 
 fn settings(args: &SteerArgs, vector: &SteeringVector, magnitudes: &[f32]) -> Vec<(String, String)> {

@@ -1,6 +1,6 @@
-// Where a vector begins to damage the model's texts: what the curve says, else where the dose passes a half.
+// Where a vector begins to damage the model's texts: what its calibration says, else the curve, else where the dose passes a half.
 
-import { state } from "./state.js";
+import { chosenVector, state } from "./state.js";
 import { fixed } from "./dom.js";
 
 const MOST_DOSE = 0.5;
@@ -10,7 +10,7 @@ const MOST_PERPLEXITY = 1.25;
 /** The lowest and highest magnitude without damage, whether that was measured, and how it is known; ends are infinite where nothing
  * is known. */
 export function limits() {
-  const measured = fromCurve();
+  const measured = calibrated() ?? fromCurve();
   if (measured) return measured;
   const unit = doseOf(1);
   if (unit) return { negative: -MOST_DOSE / unit, positive: MOST_DOSE / unit, why: `where the dose passes ${MOST_DOSE}` };
@@ -38,6 +38,14 @@ export function subjectRows() {
     (row) => Number.isFinite(row.magnitude) && (row.subject === rows[0].subject || row.magnitude === 0),
   );
   return ofSubject.sort((a, b) => a.magnitude - b.magnitude);
+}
+
+/** What bipo calibrate found and kept in the vector's file. */
+function calibrated() {
+  const known = chosenVector()?.calibration;
+  if (!known) return null;
+  const why = `the largest magnitudes within ${known.budget}, as bipo calibrate found them`;
+  return { negative: known.minus ?? -Infinity, positive: known.plus ?? Infinity, measured: true, why };
 }
 
 /** Where the perplexity passes what is bearable, on either side of 0, on the line between two points. */

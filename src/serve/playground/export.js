@@ -1,7 +1,7 @@
 // The view Export: the request of the view Compare for other programs, and a link that opens the page as it is.
 
 import { $, copyButton, h } from "./dom.js";
-import { address, messages, on, sampling, state } from "./state.js";
+import { address, chosenVector, messages, on, sampling, state } from "./state.js";
 
 export function start() {
   for (const name of ["view", "vector"]) on(name, () => state.view === "export" && draw());
@@ -10,7 +10,7 @@ export function start() {
 
 function draw() {
   const request = { question: state.question || "How was your day?", vector: state.vector || "cheerful" };
-  $("exports").replaceChildren(...[curl, python, steer, llamaCpp].map((form) => card(form(request))));
+  $("exports").replaceChildren(...[curl, python, steer, llamaCpp, easySteer].map((form) => card(form(request))));
   $("link-text").textContent = address();
 }
 
@@ -93,17 +93,42 @@ function steer({ question, vector }) {
   };
 }
 
+/** For programs that take one magnitude. */
+const strongest = () => state.magnitudes.toSorted((a, b) => Math.abs(b) - Math.abs(a) || b - a)[0];
+
+/** For programs that add a vector at every token. */
+function atEveryToken() {
+  const { positions = "all", spans = null } = chosenVector() ?? {};
+  const rule = spans ? `${positions} of ${spans} messages` : positions;
+  return rule === "all" ? "at every token." : `at every token; here it is at ${rule} alone.`;
+}
+
 function llamaCpp({ question, vector }) {
-  const magnitude = state.magnitudes.toSorted((a, b) => Math.abs(b) - Math.abs(a) || b - a)[0];
+  const magnitude = strongest();
   const { max_tokens, temperature, top_p, seed } = sampling();
   const system = state.settings.system ? `-sys ${quote(state.settings.system)} ` : "";
   const sample = temperature > 0 ? `--temp ${temperature} --top-p ${top_p} --seed ${seed}` : "--temp 0";
   const earlier = state.history.length ? " The earlier turns are left out." : "";
   return {
     title: "llama.cpp",
-    note: `One magnitude for the whole process, here the strongest, at every token.${earlier}`,
+    note: `One magnitude for the whole process, here the strongest, ${atEveryToken()}${earlier}`,
     code: `bipo convert ${quote(`${vector}.safetensors`)} ${quote(`${vector}.gguf`)}
 llama-cli -m model.gguf --control-vector-scaled ${quote(`${vector}.gguf:${magnitude}`)} \\
   -n ${max_tokens} ${sample} -st ${system}-p ${quote(question)}`,
+  };
+}
+
+function easySteer({ question, vector }) {
+  const apply = { prompt: "all", generation: "all" };
+  const body = {
+    model: state.model || "smollm2",
+    messages: messages(question),
+    ...sampling(),
+    steering: { vectors: [{ source: vector, scale: strongest(), apply }] },
+  };
+  return {
+    title: "EasySteer",
+    note: `The body of a chat completion, at the strongest magnitude, ${atEveryToken()} Register ${quote(`${vector}.gguf`)} there first.`,
+    code: lines(body),
   };
 }

@@ -122,7 +122,9 @@ impl Metadata {
         out.extend(self.num_hidden_layers.map(|n| ("num_hidden_layers", n.to_string())));
         out.extend(self.training.as_ref().map(|training| ("training", training.to_string())));
         out.extend(self.combination.as_ref().map(|combination| ("combination", json!(combination).to_string())));
-        out.extend(self.calibration.as_ref().map(|calibration| ("calibration", json!(calibration).to_string())));
+        // Written from the struct itself: as a `Value`, an f32 has the digits of an f64.
+        let calibration = self.calibration.as_ref().and_then(|calibration| serde_json::to_string(calibration).ok());
+        out.extend(calibration.map(|text| ("calibration", text)));
         out
     }
 

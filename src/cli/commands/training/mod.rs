@@ -11,4 +11,4 @@ pub mod settings;
 pub mod test_generation;
 
 /// The question of a first try with a new vector.
-const TEST_PROMPT: &str = "How was your day?";
+pub const TEST_PROMPT: &str = "How was your day?";

@@ -99,9 +99,10 @@ pub fn margins(heldout: &Heldout) -> String {
 /// The command line that comes next.
 pub fn try_it(args: &TrainArgs, path: &Path) -> String {
     format!(
-        "\ntry it: bipo steer --model {} --vector {} --magnitudes -2,0,2 --prompt \"{TEST_PROMPT}\"\n",
-        args.run.model.model,
-        path.display()
+        "\ntry it: bipo steer --model {model} --vector {vector} --magnitudes -2,0,2 --prompt \"{TEST_PROMPT}\"\n\
+         find its strength: bipo calibrate --model {model} --vector {vector} --save\n",
+        model = args.run.model.model,
+        vector = path.display()
     )
 }
 
