@@ -94,10 +94,10 @@ pub fn calibrate(
 const NEW_TOKENS: usize = 20;
 
 /// Gives each vector of an evaluation its own largest magnitudes within a budget of damage, and the first one 0 between them, as the
-/// untouched model.
+/// untouched model. → the names of those that reach the budget in neither direction, which have none
 ///
 /// # Errors
-/// A vector reaches the budget in neither direction, a tensor operation or `on_pass` fails.
+/// A tensor operation or `on_pass` fails.
 pub fn calibrate_subjects(
     model: &Model,
     material: &Material,
@@ -105,7 +105,8 @@ pub fn calibrate_subjects(
     budget: Budget,
     settings: &Settings,
     on_pass: &mut dyn FnMut() -> Result<()>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
+    let mut unreached = Vec::new();
     for (at, Subject { name, treatment, encoded }) in subjects.iter_mut().enumerate() {
         let Treatment::Vector(vector, magnitudes) = treatment else { continue };
         let positions = vector.metadata.positions;
@@ -118,10 +119,10 @@ pub fn calibrate_subjects(
         let signed = |sign: f32, point: Option<Point>| point.map(|point| sign * point.size as f32);
         *magnitudes = [signed(-1.0, minus), (at == 0).then_some(0.0), signed(1.0, plus)].into_iter().flatten().collect();
         if minus.is_none() && plus.is_none() {
-            return Err(Error::Argument(format!("{name} reaches {budget} in neither direction: choose another budget")));
+            unreached.push(name.clone());
         }
     }
-    Ok(())
+    Ok(unreached)
 }
 
 /// The answers to all prompts at each magnitude; none where logits were not finite.

@@ -9,6 +9,7 @@ pub mod bootstrap;
 mod budget;
 mod calibrate;
 pub mod choice;
+mod compare;
 pub mod damage;
 pub mod judge;
 mod picture;
@@ -24,6 +25,7 @@ use crate::generate::FinishReason;
 use bootstrap::Estimate;
 pub use budget::{Budget, Limit, Point};
 pub use calibrate::{Gauge, calibrate, calibrate_subjects};
+pub use compare::{Candidate, Comparison, verdict};
 pub use run::{Encoded, EvalObserver, Material, Outcome, Settings, Subject, TextCount, Treatment, demand, evaluate, texts};
 
 /// How a measure is shown.

@@ -1,6 +1,6 @@
-//! Contrastive activation addition (CAA, arXiv 2312.06681), the baseline that learns nothing: the vector is the mean, over
-//! pairs, of the residual after block L at the chosen response minus that at the rejected one. Reads the training's own
-//! activation cache.
+//! Baselines that learn nothing, from the residual after block L at the chosen response minus that at the rejected one: its mean
+//! over the pairs (contrastive activation addition, CAA, arXiv 2312.06681), or the direction in which it is longest (PCA, arXiv
+//! 2310.01405). Reads the training's own activation cache.
 //!
 //! The last token of a response (the end of turn, where nothing was truncated) is no row of that cache and is left out: every
 //! response ends in the same one.
@@ -41,20 +41,73 @@ pub struct MeanDifference {
 /// # Errors
 /// Every pair is left out, or nothing of a pair's responses is cached, as where no token of it is steered.
 pub fn mean_difference(data: &Activations, positions: CaaPositions, device: &Device) -> Result<MeanDifference> {
-    let mut sum: Vec<f64> = Vec::new();
-    let mut left_out = Vec::new();
+    let (differences, left_out) = differences(data, positions, device)?;
+    let v = mean(&differences).into_iter().map(|x| x as f32).collect();
+    Ok(MeanDifference { v, pairs: differences.len(), left_out })
+}
+
+/// Passes over the differences to find their first component: what is left of the others shrinks in each by the square of the
+/// ratio of their lengths.
+const PASSES: usize = 100;
+
+/// The first principal component of the differences, which are not centred since their mean is what is looked for: the direction u
+/// along which the sum of their squares is largest, by power iteration in f64. It points as the mean does, and is as long as the
+/// mean is along it.
+///
+/// # Errors
+/// As [`mean_difference`].
+pub fn principal_component(data: &Activations, positions: CaaPositions, device: &Device) -> Result<MeanDifference> {
+    let (differences, left_out) = differences(data, positions, device)?;
+    let mean = mean(&differences);
+    let u = first_component(&differences, &mean);
+    let along = dot(&u, &mean);
+    let v = u.into_iter().map(|x| (along * x) as f32).collect();
+    Ok(MeanDifference { v, pairs: differences.len(), left_out })
+}
+
+/// The unit vector along which rows are longest; iterations begin at `start`. Zeros where all rows are.
+fn first_component(rows: &[Vec<f64>], start: &[f64]) -> Vec<f64> {
+    let unit = |x: Vec<f64>| {
+        let length = dot(&x, &x).sqrt();
+        x.into_iter().map(|x| if length > 0.0 { x / length } else { 0.0 }).collect::<Vec<f64>>()
+    };
+    let mut u = unit(start.to_vec());
+    for _ in 0..PASSES {
+        let mut next = vec![0.0; u.len()];
+        for row in rows {
+            let along = dot(row, &u);
+            next.iter_mut().zip(row).for_each(|(sum, x)| *sum += along * x);
+        }
+        u = unit(next);
+    }
+    u
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn mean(rows: &[Vec<f64>]) -> Vec<f64> {
+    let mut sum = vec![0.0; rows.first().map_or(0, Vec::len)];
+    for row in rows {
+        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+    }
+    sum.iter().map(|x| x / rows.len() as f64).collect()
+}
+
+/// The difference of each pair, and the data set rows of pairs that have none.
+fn differences(data: &Activations, positions: CaaPositions, device: &Device) -> Result<(Vec<Vec<f64>>, Vec<usize>)> {
+    let (mut found, mut left_out) = (Vec::new(), Vec::new());
     for entry in &data.entries {
         match difference(data, entry, positions, device)? {
-            Some(difference) if sum.is_empty() => sum = difference,
-            Some(difference) => sum.iter_mut().zip(&difference).for_each(|(sum, x)| *sum += x),
+            Some(difference) => found.push(difference),
             None => left_out.push(entry.rows.row),
         }
     }
-    let pairs = data.entries.len() - left_out.len();
-    if pairs == 0 {
-        return Err(Error::Argument("every pair has a response of one token: there is no activation to compare".into()));
+    match found.is_empty() {
+        true => Err(Error::Argument("every pair has a response of one token: there is no activation to compare".into())),
+        false => Ok((found, left_out)),
     }
-    Ok(MeanDifference { v: sum.iter().map(|x| (x / pairs as f64) as f32).collect(), pairs, left_out })
 }
 
 /// Chosen minus rejected of one pair; none where a response has no row. → `(H)`
@@ -85,3 +138,7 @@ fn difference(data: &Activations, entry: &Entry, positions: CaaPositions, device
     let (chosen, rejected) = (mean(0)?, mean(1)?);
     Ok(chosen.zip(rejected).map(|(chosen, rejected)| chosen.iter().zip(&rejected).map(|(c, r)| c - r).collect()))
 }
+
+#[cfg(test)]
+#[path = "caa_tests.rs"]
+mod tests;

@@ -137,6 +137,9 @@ pub enum Factor {
 }
 
 impl Factor {
+    /// A learned factor as in PrOSV (arXiv 2605.05983) for Gemma-2-2B.
+    pub const LEARNED: Self = Self::Learned { scale: 4.0, lr: 20.0 };
+
     fn is_one(&self) -> bool {
         *self == Self::One
     }

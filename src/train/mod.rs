@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod collective;
 mod config;
 pub mod layer_search;
+mod method;
 pub mod objective;
 mod observer;
 pub mod optim;
@@ -21,6 +22,7 @@ mod state;
 mod trainer;
 
 pub use config::{Direction, Factor, LARGE_LR, LEARNED_START, ObjectiveName, TrainConfig};
+pub use method::Method;
 pub use observer::{Moment, Observer};
 pub use records::{EpochRecord, Heldout, Outcome, StepRecord, Timings};
 pub use state::TrainState;

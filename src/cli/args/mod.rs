@@ -1,6 +1,7 @@
 //! All of clap: what the user may write, and its conversion into the library's settings. No work is done here.
 
 mod calibrate;
+mod compare;
 mod data;
 mod help;
 mod machine;
@@ -19,6 +20,7 @@ use clap::{ArgMatches, CommandFactory, Parser, Subcommand};
 use crate::terminal;
 
 pub use calibrate::CalibrateArgs;
+pub use compare::{CompareArgs, OF_METHODS};
 pub use data::DataArgs;
 pub use machine::{BenchArgs, CheckArgs};
 pub use model::{ModelArgs, ReportArgs};
@@ -76,6 +78,14 @@ pub enum Command {
         after_long_help = help::EVAL
     )]
     Eval(Box<EvalArgs>),
+    /// Compare methods on your pairs and model: a vector by each, all at the same damage, in one table.
+    ///
+    /// Each method learns from the same activations, and is measured at its own largest magnitudes within a budget. The verdict says
+    /// which differences the held-out pairs show.
+    #[command(
+        after_help = "Examples:\n  bipo compare --dataset cheerful --eval-dataset cheerful-heldout\n  bipo compare --dataset pairs.csv --methods bipo,caa,prompt --baseline-system \"Be cheerful.\" --report table.html"
+    )]
+    Compare(Box<CompareArgs>),
     /// Find the largest magnitudes of a vector within a budget of damage.
     ///
     /// Prompts are answered under steering, and at each generated token the divergence of the steered model from the untouched one
@@ -137,6 +147,7 @@ impl Command {
             Self::Steer(args) => Some(&args.model),
             Self::Eval(args) => Some(&args.model),
             Self::Calibrate(args) => Some(&args.model),
+            Self::Compare(args) => Some(&args.run.model),
             Self::Inspect(args) => Some(&args.model),
             Self::Bench(args) => Some(&args.model),
             Self::Check(args) => Some(&args.model),

@@ -61,7 +61,10 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen(log)?;
     outputs(args).for_each(|path| remove_abandoned_beside(path));
     if let Some(budget) = args.at {
-        calibrate_subjects(&model, &material, &mut subjects, budget, &settings, &mut || interrupt.check())?;
+        let unreached = calibrate_subjects(&model, &material, &mut subjects, budget, &settings, &mut || interrupt.check())?;
+        if let Some(name) = unreached.first() {
+            return Err(Error::Argument(format!("{name} reaches {budget} in neither direction: choose another --at")).into());
+        }
         say_magnitudes(&subjects, budget, log);
     }
     let mut writer = Writer::new(args, log, &interrupt);

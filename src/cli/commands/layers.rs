@@ -10,6 +10,7 @@ use bipo::train::Observer;
 use bipo::train::activations::CacheOptions;
 use bipo::train::layer_search::{self, LayerResult, LayerSearch, hold_out, middle_layers};
 
+use super::interrupt::Interrupt;
 use super::run::{self, Prepared};
 use super::search::command::train_command;
 use super::search::observer::SearchObserver;
@@ -49,7 +50,8 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     let cache_bytes = plan.size().total().0;
 
     args.plot.iter().for_each(|path| remove_abandoned_beside(path));
-    let mut reporter = SearchObserver::new(log, plan.size().pairs, steps * config.layers.as_slice().len())?;
+    let mut reporter =
+        SearchObserver::new(log, plan.size().pairs, steps * config.layers.as_slice().len(), Interrupt::listen(log)?);
     let search = LayerSearch::new(&model, plan, &config, |done, total| reporter.cached(done, total))?;
     let mut results: Vec<LayerResult> = Vec::new();
     let ended = search.run(&mut reporter, &mut |result| {

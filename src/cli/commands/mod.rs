@@ -4,6 +4,7 @@ mod bench;
 mod caa;
 mod calibrate;
 mod check;
+mod compare;
 mod convert;
 mod data;
 mod eval;
@@ -47,6 +48,7 @@ fn run_command(command: &Command) -> anyhow::Result<()> {
         Command::Steer(args) => steer::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Calibrate(args) => calibrate::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Judge(args) => judge::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -17,9 +17,9 @@ pub struct SearchObserver {
 }
 
 impl SearchObserver {
-    pub fn new(log: Log, pairs: usize, total_steps: usize) -> anyhow::Result<Self> {
+    pub fn new(log: Log, pairs: usize, total_steps: usize, interrupt: Interrupt) -> Self {
         let caching = log.progress("caching", pairs);
-        Ok(Self { caching, training: None, log, steps: 0, total_steps, interrupt: Interrupt::listen(log)? })
+        Self { caching, training: None, log, steps: 0, total_steps, interrupt }
     }
 
     pub fn finish(&self) {

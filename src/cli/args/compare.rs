@@ -1,0 +1,82 @@
+//! Flags of `compare`.
+
+use std::path::PathBuf;
+
+use bipo::eval::Budget;
+use bipo::train::Method;
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, Args};
+use strum::VariantNames;
+
+use super::train::RunArgs;
+use super::values::{positive, resamples};
+
+/// Settings of a run that each method has of its own: flags of `train` that `compare` does not take.
+pub const OF_METHODS: [&str; 16] = [
+    "lr",
+    "objective",
+    "beta",
+    "gamma",
+    "direction",
+    "factors",
+    "learn_factor",
+    "factor_scale",
+    "factor_lr",
+    "init_scale",
+    "max_grad_norm",
+    "positions",
+    "spans",
+    "weight_decay",
+    "warmup_steps",
+    "scheduler",
+];
+
+fn hide(arg: Arg) -> Arg {
+    let is_of_methods = OF_METHODS.contains(&arg.get_id().as_str());
+    arg.hide(is_of_methods)
+}
+
+fn methods() -> PossibleValuesParser {
+    let names: Vec<&str> = Method::VARIANTS.iter().copied().chain(["prompt", "random"]).collect();
+    PossibleValuesParser::new(names)
+}
+
+#[derive(Debug, Args)]
+#[command(
+    mut_args(hide),
+    mut_arg("eval_dataset", |arg| arg.help("Measure on these pairs [default: a fifth of the dataset, drawn with the seed]")),
+    mut_arg("seed", |arg| arg.help("Seed shuffles, directions, factors, random starts, the random direction and the resamples"))
+)]
+pub struct CompareArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Steer the output of this block, 0-based [default: by model, as for train].
+    #[arg(long)]
+    pub layer: Option<usize>,
+    /// Compare these methods, separated by commas; docs/objectives.md describes each. prompt tells the model what to do, by
+    /// --baseline-system; random is a direction without meaning.
+    #[arg(long, value_delimiter = ',', default_value = "bipo,reps,simpo,lm,prosv,caa,pca,random", value_name = "LIST", value_parser = methods())]
+    pub methods: Vec<String>,
+    /// Measure every vector at its own largest magnitudes within this budget of damage: kl=1 (nats a generated token, 95th percentile)
+    /// or ppl=1.1 (perplexity of a neutral text, as a multiple).
+    #[arg(long, default_value = "kl=1", value_name = "NAME=VALUE")]
+    pub at: Budget,
+    /// Tell the model this, for the method prompt.
+    #[arg(long, value_name = "TEXT")]
+    pub baseline_system: Option<String>,
+    /// Generate at most this many tokens, to count repetitions.
+    #[arg(long, default_value_t = 64, value_parser = positive)]
+    pub max_new_tokens: usize,
+    /// Draw this many resamples for an interval.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = resamples)]
+    pub bootstrap: usize,
+    /// Keep each method's vector in this directory, as METHOD.safetensors: the same command takes what is there and goes on.
+    #[arg(long, default_value = "bipo_compare", value_name = "DIR")]
+    pub output_dir: PathBuf,
+    /// Learn again what is in the directory.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Write the table, curves and texts to this file too, as one web page that needs no other.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}

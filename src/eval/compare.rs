@@ -1,0 +1,129 @@
+//! Several methods on the same pairs at one cost: a table of what each reaches, and in words which differences the pairs show.
+
+use serde::Serialize;
+
+use super::bootstrap::{Bootstrap, Estimate};
+use super::table::{aligned, heading};
+use super::{PairLine, Report};
+use crate::report::{Block, Cell, Section, Table};
+
+/// What is compared, and what it took.
+#[derive(Debug, Clone, Serialize)]
+pub struct Candidate {
+    /// Name of the method.
+    pub name: String,
+    /// Where its vector is added; none of an instruction.
+    pub positions: Option<String>,
+    /// Norm of its vector.
+    pub norm: Option<f64>,
+    /// Steps that it took to learn.
+    pub steps: usize,
+    /// Wall time to learn it, without the activations that all share.
+    pub seconds: f64,
+    /// Bytes of its file.
+    pub bytes: u64,
+}
+
+/// The result of a comparison.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    /// Version of the JSON schema, 1.
+    pub schema_version: u32,
+    /// In the order of the rows.
+    pub candidates: Vec<Candidate>,
+    /// Which differences the pairs show, a sentence a line.
+    pub verdict: Vec<String>,
+    /// The measures of each, and the settings that they depend on.
+    pub report: Report,
+}
+
+/// Measures in the table: what is reached, and what it costs beside what all were brought to.
+const MEASURES: [&str; 5] = ["margin", "right", "accuracy", "perplexity", "repetition"];
+
+impl Comparison {
+    /// The table, then the verdict.
+    pub fn to_text(&self) -> String {
+        let (columns, rows) = self.table();
+        let rows = rows.iter().map(|row| row.iter().map(Cell::to_string).collect());
+        let verdict: String = self.verdict.iter().map(|line| format!("{line}\n")).collect();
+        format!("{}\n{verdict}", aligned(&[columns].into_iter().chain(rows).collect::<Vec<_>>()))
+    }
+
+    /// The table and the verdict, then the curves and texts of the report.
+    pub fn sections(&self) -> Vec<Section> {
+        let (columns, rows) = self.table();
+        let caption = "In brackets: 95 % intervals.".to_owned();
+        let mut blocks: Vec<Block> = self.verdict.iter().cloned().map(Block::Text).collect();
+        blocks.push(Block::Table(Table { caption, columns, rows }));
+        [vec![Section::new("Comparison", blocks)], self.report.sections()].concat()
+    }
+
+    fn table(&self) -> (Vec<String>, Vec<Vec<Cell>>) {
+        let measured = |name: &&str| self.report.rows.iter().any(|row| row.get(name).is_some());
+        let names: Vec<&str> = MEASURES.into_iter().filter(measured).collect();
+        let headings = ["method", "m"].into_iter().chain(names.iter().map(|name| heading(name))).chain(["trained in", "file"]);
+        let mut rows = self.report.cells(&names);
+        for (cells, row) in rows.iter_mut().zip(&self.report.rows) {
+            let candidate = self.candidates.iter().find(|candidate| candidate.name == row.subject);
+            let [time, size] = candidate.filter(|_| row.magnitude != Some(0.0)).map_or(["-".into(), "-".into()], |candidate| {
+                [format!("{:.1} s", candidate.seconds), format!("{:.1} kB", candidate.bytes as f64 / 1e3)]
+            });
+            if row.magnitude == Some(0.0) {
+                // Every vector is the same model there.
+                cells[0] = Cell::new("untouched");
+            }
+            cells.extend([Cell::new(time), Cell::new(size)]);
+        }
+        (headings.map(String::from).collect(), rows)
+    }
+}
+
+/// Which method moves the pairs furthest in each direction, and against which others the pairs show it: where the 95 % interval of
+/// the mean difference of their margins, pair by pair, does not hold 0. `first` is the name of the first subject, whose lines have
+/// no baseline.
+pub fn verdict(lines: &[PairLine], first: &str, beta: f64, bootstrap: &Bootstrap) -> Vec<String> {
+    [("+", 1.0), ("-", -1.0)]
+        .into_iter()
+        .filter_map(|(side, sign)| of_side(lines, first, beta, bootstrap, (side, sign)))
+        .collect()
+}
+
+fn of_side(lines: &[PairLine], first: &str, beta: f64, bootstrap: &Bootstrap, (side, sign): (&str, f64)) -> Option<String> {
+    let is_here = |line: &&PairLine| line.magnitude.map_or(sign > 0.0, |magnitude| sign * f64::from(magnitude) > 0.0);
+    // The reference is the same for all and cancels in a difference.
+    let mut effects: Vec<(&str, Vec<f64>)> = Vec::new();
+    for line in lines.iter().filter(is_here) {
+        let name = line.baseline.as_deref().unwrap_or(first);
+        let effect = sign * beta * (line.chosen_logprob - line.rejected_logprob);
+        match effects.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, effects)) => effects.push(effect),
+            None => effects.push((name, vec![effect])),
+        }
+    }
+    let mean = |(_, effects): &(&str, Vec<f64>)| effects.iter().sum::<f64>() / effects.len() as f64;
+    effects.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+    let ((best, best_effects), others) = effects.split_first()?;
+    if others.is_empty() {
+        return None;
+    }
+    let (mut shown, mut open) = (Vec::new(), Vec::new());
+    for (name, effects) in others {
+        let differences: Vec<f64> = best_effects.iter().zip(effects).map(|(best, other)| best - other).collect();
+        let Estimate { value, low, high } = bootstrap.mean(&differences)?;
+        let text = format!("{name} ({value:+.3} [{low:+.3}, {high:+.3}])");
+        if low > 0.0 { shown.push(text) } else { open.push(text) }
+    }
+    let pairs = best_effects.len();
+    let mut sentence = format!("At {side}, {best} moves the {pairs} pairs furthest.");
+    if !shown.is_empty() {
+        sentence += &format!(" Their intervals show it against {}.", shown.join(", "));
+    }
+    if !open.is_empty() {
+        sentence += &format!(" They do not show it against {}.", open.join(", "));
+    }
+    Some(sentence)
+}
+
+#[cfg(test)]
+#[path = "compare_tests.rs"]
+mod tests;
