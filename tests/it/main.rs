@@ -20,6 +20,7 @@ mod golden_tokens;
 mod golden_training;
 mod inspect;
 mod judge;
+mod machine;
 #[cfg(target_os = "linux")]
 mod malformed;
 mod merge;

@@ -29,6 +29,28 @@ Examples:
   bipo convert bipo_output/steering_vector.safetensors vector.gguf
   bipo convert formal.safetensors:1 concise.safetensors:-0.5 both.safetensors --normalize";
 
+pub(super) const DOCTOR: &str = "\
+The hub is asked for an answer and waited for 5 seconds; that it cannot be reached is no failure. Whether there is an access token is told, and never the token. The exit code is 1 where something keeps bipo from working, and the problems say what to do.
+
+Examples:
+  bipo doctor
+  bipo doctor --offline --json";
+
+pub(super) const COMPLETIONS: &str = "\
+Put the line of your shell into ~/.bashrc, into ~/.zshrc (below compinit), or into ~/.config/fish/config.fish.
+
+Examples:
+  source <(bipo completions bash)
+  source <(bipo completions zsh)
+  bipo completions fish | source";
+
+pub(super) const MAN: &str = "\
+The pages are named bipo.1, bipo-train.1 and so on; `man bipo-train` finds them in a folder man1 of the manual's path.
+
+Examples:
+  bipo man > bipo.1
+  bipo man --output-dir ~/.local/share/man/man1";
+
 pub(super) const EVAL: &str = "\
 The table has a row for each magnitude. In brackets stand 95 % intervals: percentiles of a seeded bootstrap over pairs, questions, tokens or texts.
 

@@ -21,7 +21,7 @@ use crate::terminal;
 
 pub use calibrate::CalibrateArgs;
 pub use data::DataArgs;
-pub use machine::{BenchArgs, CheckArgs};
+pub use machine::{BenchArgs, CheckArgs, CompletionsArgs, DoctorArgs, ManArgs};
 pub use model::{ModelArgs, ReportArgs};
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
@@ -89,6 +89,15 @@ pub enum Command {
     /// Compare a device with the CPU: logits, gradients and training steps of tiny models of every architecture.
     #[command(after_help = help::CHECK)]
     Check(Box<CheckArgs>),
+    /// Tell what a bug report needs of this machine: build, processor, memory, GPUs, caches, hub and models.
+    #[command(after_help = help::DOCTOR)]
+    Doctor(DoctorArgs),
+    /// Write the script by which a shell completes bipo's commands, flags and values.
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Write the manual page of the program, or the pages of all commands.
+    #[command(after_help = help::MAN)]
+    Man(ManArgs),
 }
 
 impl Command {
@@ -106,6 +115,7 @@ impl Command {
             #[cfg(feature = "serve")]
             Self::Serve(args) => Some(&args.model),
             Self::Data(_) | Self::Judge(_) | Self::Convert(_) | Self::Merge(_) | Self::Models(_) => None,
+            Self::Doctor(_) | Self::Completions(_) | Self::Man(_) => None,
         }
     }
 }

@@ -105,6 +105,7 @@ fn a_wrong_value_is_told_the_right_ones() {
         ("data x --pairs x", "all, first"),
         ("data x --columns x", "question=NAME,chosen=NAME,rejected=NAME,system=NAME"),
         ("bench --shape x", "smollm2-135m"),
+        ("completions x", "bash, elvish, fish, powershell, zsh"),
     ];
     for (words, right) in wrong {
         let line = told(&words.split(' ').collect::<Vec<_>>());
