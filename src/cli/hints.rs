@@ -1,7 +1,10 @@
 //! Flags and commands that help with an error of the library. Its messages state facts; which flag changes them is said here, and
 //! put behind the message.
 
+use std::io::ErrorKind;
+
 use bipo::Error;
+use bipo::hub::presets;
 use bipo::train::checkpoint;
 
 /// What a message of the library says, and what goes on from there. The first that fits is taken.
@@ -34,6 +37,13 @@ pub fn hint(error: &Error, is_f32: impl Fn() -> bool) -> Option<String> {
         }
         Error::Write { path, .. } if path.ends_with(checkpoint::NEWEST) && path.parent().is_some_and(checkpoint::exists) => {
             return Some(" with --resume".to_owned());
+        }
+        // A GGUF file that has the name of a model was meant as a file.
+        Error::Read { path, source } if source.kind() == ErrorKind::NotFound && path.extension() != Some("gguf".as_ref()) => {
+            if let Some(model) = path.to_str().and_then(presets::find) {
+                let alias = model.alias;
+                return Some(format!("; {alias} is a model: name it with --model, and with --vector the file of a vector"));
+            }
         }
         _ => {}
     }

@@ -37,6 +37,15 @@ fn a_device_that_there_is_not_is_told_with_its_flag() {
 }
 
 #[test]
+fn a_model_in_the_place_of_a_file_is_told_to_be_one() {
+    let hint_of = |path: &str| hint(&Error::read(path, std::io::ErrorKind::NotFound.into()), || true);
+    assert!(hint_of("smollm2").unwrap().contains("smollm2 is a model: name it with --model"));
+    assert!(hint_of("HuggingFaceTB/SmolLM2-135M-Instruct").unwrap().contains("smollm2 is a model"));
+    assert_eq!(hint_of("vector.safetensors"), None);
+    assert_eq!(hint_of("SmolLM2-135M-Instruct.Q4_1.gguf"), None);
+}
+
+#[test]
 fn f32_is_advised_where_it_is_not_used_alone() {
     let error = Error::NotFinite("step 1: the vector is not finite".into());
     let hint_of = |is_f32| hint(&error, || is_f32).unwrap();

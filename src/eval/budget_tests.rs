@@ -43,7 +43,8 @@ fn each_direction_has_its_own_limit_and_both_are_measured_together() {
 
 #[test]
 fn costs_that_are_no_square_are_solved_within_twelve_evaluations() {
-    let costs: [(&str, fn(f64) -> f64); 4] = [
+    type Cost = fn(f64) -> f64;
+    let costs: [(&str, Cost); 4] = [
         ("saturates above the budget", |m| 1.3 * (1.0 - (-m * m).exp())),
         ("exponential", |m| (3.0 * m).exp_m1() / 1e3),
         ("falls first", |m| m * m - 0.4 * m),

@@ -11,3 +11,4 @@ pub mod presets;
 pub(crate) mod repo;
 pub(crate) mod repo_id;
 pub mod resolve;
+pub mod status;

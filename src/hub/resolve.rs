@@ -54,6 +54,12 @@ fn resolve_with(model: &str, cache: Option<&Path>, hub: impl FnOnce() -> Result<
     Ok(ModelFiles { name: id.repo.clone(), checkpoint: hub()?.fetch(&id)? })
 }
 
+/// Returns the files of a known model, if they are on this machine, in bipo's cache directory or in the hub's cache.
+pub fn cached(preset: &Preset) -> Option<ModelFiles> {
+    let options = ResolveOptions { offline: true, quiet: true };
+    from_preset(preset, cache_dir().ok().as_deref(), || Hub::from_env(&options)).ok()
+}
+
 fn from_preset(preset: &Preset, cache: Option<&Path>, hub: impl FnOnce() -> Result<Hub>) -> Result<ModelFiles> {
     let name = preset.repo.to_owned();
     let fetched = cache.zip(preset.fetched).map(|(cache, (file, _))| cache.join(file));

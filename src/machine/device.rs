@@ -69,6 +69,26 @@ fn metal(ordinal: usize) -> Result<Device> {
     Device::new_metal(ordinal).map_err(|e| Error::Argument(format!("metal cannot be used: {e}")))
 }
 
+/// Returns the names of this machine's GPUs that this program is built for, as [`open`] takes them.
+pub fn gpus() -> Vec<String> {
+    #[cfg(feature = "cuda")]
+    if let Ok(count) = candle_core::cuda_backend::cudarc::driver::CudaContext::device_count() {
+        return (0..count).map(|ordinal| format!("cuda:{ordinal}")).collect();
+    }
+    if cfg!(feature = "metal") { vec!["metal".to_owned()] } else { Vec::new() }
+}
+
+/// Returns the version of NVIDIA's driver; `None` if the system is not Linux, or has none.
+pub fn nvidia_driver() -> Option<String> {
+    nvidia_version(&std::fs::read_to_string("/proc/driver/nvidia/version").ok()?)
+}
+
+/// Finds the number behind the words, as in `NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27`.
+fn nvidia_version(text: &str) -> Option<String> {
+    let is_version = |word: &&str| word.contains('.') && word.split('.').all(|part| part.parse::<u32>().is_ok());
+    text.lines().next()?.split_whitespace().find(is_version).map(str::to_owned)
+}
+
 /// Memory of a device that has its own memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceMemory {
@@ -105,3 +125,7 @@ pub fn describe(device: &Device) -> String {
         other => format!("{:?}", other.location()).to_lowercase(),
     }
 }
+
+#[cfg(test)]
+#[path = "device_tests.rs"]
+mod tests;

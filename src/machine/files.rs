@@ -216,6 +216,15 @@ pub fn check_folder(folder: &Path) -> std::io::Result<()> {
     tempfile::tempfile_in(folder).map(drop).map_err(without_path)
 }
 
+/// Does what [`check_folder`] does in a directory that may not exist yet: then in the one that it would be made in.
+///
+/// # Errors
+/// The directory cannot be written to, or it cannot be made.
+pub fn check_future_folder(folder: &Path) -> std::io::Result<()> {
+    let existing = folder.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
+    check_folder(existing)
+}
+
 /// Returns the SHA-256 of a file in hex.
 pub fn sha256(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();

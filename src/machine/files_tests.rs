@@ -50,3 +50,13 @@ fn what_a_dead_writer_left_is_removed_and_what_may_be_anothers_is_not() {
     assert_eq!(names(dir.path()), kept);
     drop(alive);
 }
+
+#[test]
+fn a_directory_that_is_yet_to_be_made_is_tried_where_it_would_be_and_nothing_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a_file"), b"").unwrap();
+    check_future_folder(&dir.path().join("cache").join("datasets")).unwrap();
+    check_future_folder(dir.path()).unwrap();
+    assert!(check_future_folder(&dir.path().join("a_file").join("cache")).is_err());
+    assert_eq!(names(dir.path()), ["a_file"]);
+}

@@ -1,9 +1,10 @@
-//! The machine that bipo runs on: its devices, its memory and its files. This room knows nothing of models.
+//! The machine that bipo runs on: its processor, its devices, its memory and its files. This room knows nothing of models.
 //!
 //! Begin with [`device`], which opens the device that `--device` names. [`bytes`] measures memory; [`files`] reads and writes
 //! files so that a failure leaves nothing half written.
 
 pub mod bytes;
+pub mod cpu;
 pub mod device;
 pub mod files;
 pub(crate) mod panics;

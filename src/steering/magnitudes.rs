@@ -71,7 +71,8 @@ impl FromStr for Magnitudes {
             }
         }
         match values.len() {
-            0..=MOST => Ok(Self(values)),
+            // Minus zero is zero, also where a number rounds to it.
+            0..=MOST => Ok(Self(values.into_iter().map(|value| if value == 0.0 { 0.0 } else { value }).collect())),
             count => Err(Error::argument(format!("magnitudes {text:?}: {count} are more than {MOST}"))),
         }
     }

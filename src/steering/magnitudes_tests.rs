@@ -26,6 +26,14 @@ fn a_range_through_zero_has_an_exact_zero_and_no_drift() {
 }
 
 #[test]
+fn every_zero_is_magnitude_0_whatever_its_sign() {
+    for text in ["+0", "-0", "-0.0", "+0.0", "-1e-60", "-0..0", "-1..-0"] {
+        assert_eq!(parse(text).last().unwrap().to_bits(), 0, "{text}");
+    }
+    assert_eq!(parse("-1,+0,+1"), [-1.0, 0.0, 1.0]);
+}
+
+#[test]
 fn what_is_no_magnitude_is_refused() {
     for text in ["", "a", "1,,2", "1..", "nan", "inf", "1e39", "0..2:0", "0..2:-1", "0..1:1e-9", "1..2..3"] {
         let error = text.parse::<Magnitudes>().unwrap_err();

@@ -7,6 +7,7 @@ mod calibrate;
 mod card;
 mod cli;
 mod common;
+mod compare;
 mod convert;
 mod data;
 mod device;
@@ -21,6 +22,7 @@ mod golden_tokens;
 mod golden_training;
 mod inspect;
 mod judge;
+mod machine;
 #[cfg(target_os = "linux")]
 mod malformed;
 mod merge;

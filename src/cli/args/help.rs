@@ -1,4 +1,62 @@
-//! What `--help` says behind the flags of a command: what its numbers mean, and examples.
+//! What `--help` says behind the flags of a command: what its numbers mean, and examples. A line of an example has at most 100
+//! characters, the width where there is no terminal, so that it is not broken.
+
+pub(super) const PROGRAM: &str = "\
+Examples:
+  bipo train
+  bipo steer --prompt \"How was your day?\" --magnitudes -2,0,2";
+
+pub(super) const DATA: &str = "\
+No model is needed. With --model, the first pairs are shown as that model sees them.
+
+Examples:
+  bipo data pairs.csv
+  bipo data hf:Anthropic/hh-rlhf --limit 100 --model smollm2
+  bipo data ranked.jsonl --rank all --json
+  bipo data --mc questions.jsonl";
+
+pub(super) const CALIBRATE: &str = "\
+Prompts are answered under steering, and at each generated token the divergence of the steered model from the untouched one is taken; or the perplexity of a text, or the margin of pairs. Each direction has its own limit.
+
+Examples:
+  bipo calibrate --save
+  bipo calibrate --vector out/steering_vector.safetensors --budget ppl=1.1 --json";
+
+pub(super) const COMPARE: &str = "\
+Each method learns from the same activations with the settings of its source, and its vector is measured at its own largest magnitudes within the budget, so that effects are compared at one cost. The verdict says which differences of the margins the held-out pairs show: those whose 95 % interval, over pairs, does not hold 0. An interrupted comparison keeps the vectors that are learned, and the same command goes on.
+
+Examples:
+  bipo compare --dataset cheerful --eval-dataset cheerful-heldout
+  bipo compare --methods bipo,caa,prompt --baseline-system \"Be cheerful.\" --report table.html";
+
+pub(super) const CONVERT: &str = "\
+The output's extension names its format: .safetensors, .pt, .gguf (llama.cpp), .svec, .npy or .json.
+
+Examples:
+  bipo convert bipo_output/steering_vector.safetensors vector.gguf
+  bipo convert formal.safetensors:1 concise.safetensors:-0.5 both.safetensors --normalize";
+
+pub(super) const DOCTOR: &str = "\
+The hub is asked for an answer and waited for 5 seconds; that it cannot be reached is no failure. Whether there is an access token is told, and never the token. The exit code is 1 where something keeps bipo from working, and the problems say what to do.
+
+Examples:
+  bipo doctor
+  bipo doctor --offline --json";
+
+pub(super) const COMPLETIONS: &str = "\
+Put the line of your shell into ~/.bashrc, into ~/.zshrc (below compinit), or into ~/.config/fish/config.fish.
+
+Examples:
+  source <(bipo completions bash)
+  source <(bipo completions zsh)
+  bipo completions fish | source";
+
+pub(super) const MAN: &str = "\
+The pages are named bipo.1, bipo-train.1 and so on; `man bipo-train` finds them in a folder man1 of the manual's path.
+
+Examples:
+  bipo man > bipo.1
+  bipo man --output-dir ~/.local/share/man/man1";
 
 pub(super) const EVAL: &str = "\
 The table has a row for each magnitude. In brackets stand 95 % intervals: percentiles of a seeded bootstrap over pairs, questions, tokens or texts.
@@ -13,8 +71,12 @@ Baselines (--baseline): random, a random direction of the vector's norm at its l
 
 Examples:
   bipo eval --dataset cheerful-heldout
-  bipo eval --vector out/steering_vector.safetensors --dataset held-out.csv --magnitudes -2..2:0.5 --mc TruthfulQA.csv --baseline random --csv curve.csv";
+  bipo eval --dataset held-out.csv --magnitudes -2..2:0.5 --baseline random --csv curve.csv
+  bipo eval --vector out/steering_vector.safetensors --mc TruthfulQA.csv";
+
 pub(super) const JUDGE: &str = "\
+Each text gets a score from 1 to 4; the mean score of each magnitude is shown with its 95 % interval.
+
 The key comes from BIPO_JUDGE_KEY, else OPENAI_API_KEY. It is sent over https or to this machine alone, and written nowhere.
 
 A reply counts where one line of it is `Score: N`; another is asked for once more, then the text counts as failed. Answers 429 and 5xx, timeouts and broken connections are tried again, five times in all.
@@ -22,7 +84,7 @@ A reply counts where one line of it is `Score: N`; another is asked for once mor
 Examples:
   bipo steer --prompts questions.txt --output sweep.json
   bipo judge sweep.json --rubric cheerful --judge-dry-run
-  bipo judge sweep.json --judge https://api.openai.com/v1 --judge-model gpt-4o --rubric mine.txt --judge-results scores.jsonl";
+  bipo judge sweep.json --judge https://api.openai.com/v1 --judge-model gpt-4o --rubric mine.txt";
 
 pub(super) const INSPECT: &str = "\
 Without --model nothing but the files is read. With it, two things are measured:
@@ -51,7 +113,7 @@ pub(super) const CHECK: &str = "\
 Each tiny model has the same random weights on the CPU in f32, as `bipo train` computes there, and on the device as tensors in each dtype: the path that GPUs take, on the CPU too. A difference is |a - b| / |b| over all numbers; beside it stands the most that the dtype's rounding explains. 48 steps are those of the authors' recorded run: 64 pairs, batches of four, signs +1 -1 -1 +1. Exit code 1 where a check failed.
 
 Examples:
-  bipo check --device cuda
+  bipo check
   bipo check --device cpu --dtype bf16 --json
   bipo check --device cuda --model smollm2 --offline";
 
@@ -66,6 +128,8 @@ Examples:
 
 #[cfg(feature = "serve")]
 pub(super) const SERVE: &str = "\
+A page to try vectors on is at the address itself.
+
 Endpoints: POST /v1/chat/completions and /v1/completions as OpenAI's, streams included; GET /v1/models; GET and POST /v1/steering/vectors, DELETE /v1/steering/vectors/NAME; POST /v1/steering/validate, /v1/sweep and /v1/score; GET /health, /metrics and /openapi.json. The page at / uses the same.
 
 Each request may have one more field, steering: a number is the magnitude of the default vector, a text such as \"cheerful:1.5 - formal:0.5\" names vectors, and EasySteer's object {\"vectors\": [{\"source\": \"cheerful\", \"scale\": 1.5}]} means the same. \"\" and 0 are the untouched model. The model name MODEL::VECTOR stands for the vector at magnitude 1.

@@ -1,9 +1,11 @@
-//! Flags of what measures this machine: `bench` and `check`.
+//! Flags of what measures this machine, `bench` and `check`, and of what sets the program up on it: `doctor`, `completions` and
+//! `man`.
 
 use std::path::PathBuf;
 
 use bipo::model::shapes::Shape;
 use clap::Args;
+use clap_complete::Shell;
 
 use super::model::ModelArgs;
 use super::values::{one_of, seconds, up_to_4096};
@@ -60,4 +62,27 @@ pub struct CheckArgs {
     /// Compare those steps with the authors' run, recorded in this folder, instead of with the CPU.
     #[arg(long, value_name = "DIR")]
     pub golden: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Never touch the network (also HF_HUB_OFFLINE=1).
+    #[arg(long)]
+    pub offline: bool,
+    /// Print a machine-readable result on standard output, and nothing else there.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Write the script of this shell.
+    pub shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write the pages of the program and of each command to this directory [default: the program's page to standard output].
+    #[arg(short, long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
 }

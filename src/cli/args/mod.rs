@@ -5,6 +5,7 @@ mod compare;
 mod data;
 mod help;
 mod machine;
+mod misuse;
 mod model;
 #[cfg(feature = "serve")]
 mod serve;
@@ -22,7 +23,7 @@ use crate::terminal;
 pub use calibrate::CalibrateArgs;
 pub use compare::{CompareArgs, OF_METHODS};
 pub use data::DataArgs;
-pub use machine::{BenchArgs, CheckArgs};
+pub use machine::{BenchArgs, CheckArgs, CompletionsArgs, DoctorArgs, ManArgs};
 pub use model::{ModelArgs, ReportArgs};
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
@@ -33,7 +34,7 @@ pub use vectors::{ConvertArgs, InspectArgs, MergeArgs};
 
 /// Personalise a frozen large language model with one steering vector.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110)]
+#[command(version, max_term_width = 110, after_help = help::PROGRAM)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -43,99 +44,65 @@ pub struct Cli {
 pub enum Command {
     /// Learn a steering vector from pairs of responses.
     #[command(
-        after_help = "Examples:\n  bipo train\n  bipo train --model mistral --layer 13 --dataset pairs.csv --output-dir out/ --resume"
+        after_help = "Examples:\n  bipo train\n  bipo train --model mistral --layer 13 --dataset pairs.csv --output-dir out/"
     )]
     Train(Box<TrainArgs>),
     /// Show what training would see of a data set: its pairs, what each column became, and what is skipped.
-    ///
-    /// No model is needed. With --model, the first pairs are shown as that model sees them.
-    #[command(
-        after_help = "Examples:\n  bipo data pairs.csv\n  bipo data hf:Anthropic/hh-rlhf --limit 100 --model smollm2\n  bipo data ranked.jsonl --rank all --json\n  bipo data --mc questions.jsonl"
-    )]
+    #[command(after_help = help::DATA)]
     Data(Box<DataArgs>),
     /// Find the layer to steer: short runs at each, ranked by held-out pairs.
     #[command(
-        after_help = "Examples:\n  bipo layers --layers 8..20 --dataset cheerful --eval-dataset cheerful-heldout\n  bipo layers --model mistral --layers 10,13,16 --dataset pairs.csv --max-steps 100 --json"
+        after_help = "Examples:\n  bipo layers --layers 8..20 --dataset cheerful --eval-dataset cheerful-heldout\n  bipo layers --model mistral --layers 10,13,16 --dataset pairs.csv --json"
     )]
     Layers(Box<LayersArgs>),
     /// Generate text at a sweep of magnitudes.
     #[command(
-        after_help = "Examples:\n  bipo steer --prompt \"How was your day?\"\n  bipo steer --vector out/steering_vector.safetensors --magnitudes -2..2:0.5 --prompts questions.txt --json\n  bipo steer --prompt \"How was your day?\" --report sweep.html"
+        after_help = "Examples:\n  bipo steer --prompt \"How was your day?\"\n  bipo steer --prompt \"How was your day?\" --magnitudes -2..2:0.5 --report sweep.html\n  bipo steer --vector out/steering_vector.safetensors --prompts questions.txt --json"
     )]
     Steer(Box<SteerArgs>),
     /// Answer over HTTP as OpenAI's clients expect it, each request with vectors and magnitudes of its own.
-    ///
-    /// A page to try vectors on is at the address itself.
     #[cfg(feature = "serve")]
-    #[command(
-        after_help = "Examples:\n  bipo serve --vector cheerful=out/steering_vector.safetensors\n  bipo serve --model mistral --vector formal=formal.safetensors --port 9000 --api-key secret",
-        after_long_help = help::SERVE
-    )]
+    #[command(after_help = help::SERVE)]
     Serve(Box<ServeArgs>),
     /// Measure what a vector does: preference, multiple choice, damage, and alternatives beside it.
-    #[command(
-        after_help = "Examples:\n  bipo eval --dataset cheerful-heldout\n  bipo eval --vector out/steering_vector.safetensors --dataset held-out.csv --magnitudes -2..2:0.5 --mc TruthfulQA.csv --baseline random --csv curve.csv",
-        after_long_help = help::EVAL
-    )]
+    #[command(after_help = help::EVAL)]
     Eval(Box<EvalArgs>),
     /// Compare methods on your pairs and model: a vector by each, all at the same damage, in one table.
-    ///
-    /// Each method learns from the same activations, and is measured at its own largest magnitudes within a budget. The verdict says
-    /// which differences the held-out pairs show.
-    #[command(
-        after_help = "Examples:\n  bipo compare --dataset cheerful --eval-dataset cheerful-heldout\n  bipo compare --dataset pairs.csv --methods bipo,caa,prompt --baseline-system \"Be cheerful.\" --report table.html"
-    )]
+    #[command(after_help = help::COMPARE)]
     Compare(Box<CompareArgs>),
     /// Find the largest magnitudes of a vector within a budget of damage.
-    ///
-    /// Prompts are answered under steering, and at each generated token the divergence of the steered model from the untouched one
-    /// is taken; or the perplexity of a text, or the margin of pairs. Each direction has its own limit.
-    #[command(
-        after_help = "Examples:\n  bipo calibrate --save\n  bipo calibrate --vector out/steering_vector.safetensors --budget ppl=1.1 --json"
-    )]
+    #[command(after_help = help::CALIBRATE)]
     Calibrate(Box<CalibrateArgs>),
     /// Let a language model grade generated texts by a rubric.
-    ///
-    /// Each text gets a score from 1 to 4; the mean score of each magnitude is shown with its 95 % interval.
-    #[command(
-        after_help = "Examples:\n  bipo judge sweep.json --rubric cheerful --judge-dry-run\n  bipo judge sweep.json --judge https://api.openai.com/v1 --judge-model gpt-4o --rubric mine.txt --judge-results scores.jsonl",
-        after_long_help = help::JUDGE
-    )]
+    #[command(after_help = help::JUDGE)]
     Judge(Box<JudgeTextsArgs>),
     /// Change a vector's format, or add several vectors up.
-    ///
-    /// The output's extension names its format: .safetensors, .pt, .gguf (llama.cpp), .svec, .npy or .json.
-    #[command(
-        after_help = "Examples:\n  bipo convert bipo_output/steering_vector.safetensors vector.gguf\n  bipo convert formal.safetensors:1 concise.safetensors:-0.5 both.safetensors --normalize"
-    )]
+    #[command(after_help = help::CONVERT)]
     Convert(Box<ConvertArgs>),
     /// Show what vector files hold, how they were made and what they mean to a model.
-    #[command(
-        after_help = "Examples:\n  bipo inspect bipo_output/steering_vector.safetensors\n  bipo inspect a.safetensors b.gguf c.pt --layer 13 --model mistral --top 20",
-        after_long_help = help::INSPECT
-    )]
+    #[command(after_help = help::INSPECT)]
     Inspect(Box<InspectArgs>),
     /// Write a model whose MLP bias carries a vector.
-    #[command(
-        after_help = "Examples:\n  bipo merge --vector bipo_output/steering_vector.safetensors --output-dir merged/\n  bipo merge --model llama-2 --vector v.safetensors --magnitude 1.5 -o merged/",
-        after_long_help = help::MERGE
-    )]
+    #[command(after_help = help::MERGE)]
     Merge(Box<MergeArgs>),
     /// List the models with a short name, with the layer that is steered and what their download needs.
     #[command(after_help = "Examples:\n  bipo models\n  bipo models --json")]
     Models(ReportArgs),
     /// Measure training steps and sweeps on this machine, beside its best matrix product.
-    #[command(
-        after_help = "Examples:\n  bipo bench --shape smollm2-135m --seconds 2\n  bipo bench --shape mistral-7b --device cuda --json",
-        after_long_help = help::BENCH
-    )]
+    #[command(after_help = help::BENCH)]
     Bench(Box<BenchArgs>),
     /// Compare a device with the CPU: logits, gradients and training steps of tiny models of every architecture.
-    #[command(
-        after_help = "Examples:\n  bipo check --device cuda\n  bipo check --device cpu --dtype bf16 --json",
-        after_long_help = help::CHECK
-    )]
+    #[command(after_help = help::CHECK)]
     Check(Box<CheckArgs>),
+    /// Tell what a bug report needs of this machine: build, processor, memory, GPUs, caches, hub and models.
+    #[command(after_help = help::DOCTOR)]
+    Doctor(DoctorArgs),
+    /// Write the script by which a shell completes bipo's commands, flags and values.
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Write the manual page of the program, or the pages of all commands.
+    #[command(after_help = help::MAN)]
+    Man(ManArgs),
 }
 
 impl Command {
@@ -154,16 +121,21 @@ impl Command {
             #[cfg(feature = "serve")]
             Self::Serve(args) => Some(&args.model),
             Self::Data(_) | Self::Judge(_) | Self::Convert(_) | Self::Merge(_) | Self::Models(_) => None,
+            Self::Doctor(_) | Self::Completions(_) | Self::Man(_) => None,
         }
     }
 }
 
-/// The command line; where it is none, says so in one line and ends the process.
+/// The command line; where it is none, says so in one line and ends the process. Without any word, the help is the result.
 pub fn parse() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| {
-        let asks_for_help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-        if error.use_stderr() && !asks_for_help {
-            terminal::usage_error(&one_line(&error.to_string()));
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            // Nothing can be done about a closed standard output.
+            let _ = Cli::command().print_help();
+            std::process::exit(0);
+        }
+        if error.use_stderr() {
+            terminal::usage_error(&misuse::told(&error, std::env::args_os().nth(1).as_deref()));
             std::process::exit(2);
         }
         error.exit()

@@ -33,3 +33,119 @@ fn flags_are_given_when_the_user_wrote_them() {
     given.sort();
     assert_eq!(given, expected);
 }
+
+/// The answer to `bipo` with these words behind it.
+fn told(words: &[&str]) -> String {
+    let error = Cli::try_parse_from(["bipo"].iter().chain(words)).unwrap_err();
+    misuse::told(&error, words.first().map(std::ffi::OsStr::new))
+}
+
+#[test]
+fn other_names_of_the_magnitude_are_told_the_flag_and_where_it_belongs() {
+    for flag in ["--alpha", "--strength", "--coeff", "--scale"] {
+        for command in ["steer", "eval"] {
+            let expected = format!(
+                "unexpected argument '{flag}' found; tip: the factor on the vector is --magnitudes, a list such as --magnitudes -2,0,2 \
+                 (see --help)"
+            );
+            assert_eq!(told(&[command, flag, "2"]), expected);
+            assert_eq!(told(&[command, &format!("{flag}=2")]), expected);
+        }
+        for words in [&[flag, "2"][..], &["train", flag, "2"], &["calibrate", flag, "2"]] {
+            assert!(
+                told(words).contains("tip: the factor on the vector is chosen where it steers: bipo steer --magnitudes"),
+                "{words:?}"
+            );
+        }
+        assert!(told(&["merge", "-o", "out", flag, "2"]).contains("tip: the factor on the vector is --magnitude "), "{flag}");
+    }
+}
+
+#[test]
+fn a_flag_before_the_command_is_told_where_it_belongs() {
+    assert_eq!(
+        told(&["--vector", "x"]),
+        "unexpected argument '--vector' found; tip: a command comes first: bipo steer --vector FILE --magnitudes -2,0,2 (see --help)"
+    );
+    assert!(told(&["--model", "mistral", "steer"]).contains("tip: a command comes first, as in bipo steer --model (see"));
+    assert!(told(&["--output-dir=out"]).contains("tip: a command comes first, as in bipo train --output-dir (see"));
+    assert_eq!(told(&["--vektor", "x"]), "unexpected argument '--vektor' found (see --help)");
+}
+
+#[test]
+fn a_command_that_there_is_not_is_told_those_that_there_are() {
+    let line = told(&["generate"]);
+    assert!(line.starts_with("unrecognized subcommand 'generate'; tip: the commands are train, data, "), "{line}");
+    assert!(told(&["trian"]).contains("tip: a similar subcommand exists: 'train'"));
+}
+
+#[test]
+fn a_wrong_value_is_told_the_right_ones() {
+    let wrong = [
+        ("train --dtype x", "auto, f32, bf16, f16"),
+        ("train --weights x", "auto, dense, quantized"),
+        ("train --direction x", "sign, uniform, both, positive"),
+        ("train --method x", "bipo, caa"),
+        ("train --caa-positions x", "response, last"),
+        ("train --objective x", "bipo, dpo, simpo, reps, lm"),
+        ("train --scheduler x", "cosine, linear, constant"),
+        ("train --cache x", "auto, device, host"),
+        ("train --cache-memory x", "2GB or 500MiB"),
+        ("train --layers x", "10,13,16 or 10..16 or all"),
+        ("train --factors x", "2,4,8 or a range 2..20:2"),
+        ("train --factors 0,1", "2,4,8 or a range 2..20:2"),
+        ("steer --positions x", "all, prompt, response, last, first:N or last:N"),
+        ("steer --spans x", "user, assistant"),
+        ("steer --operation x", "add, ablate"),
+        ("steer --magnitudes x", "-2,0,2 or -2..2:0.5"),
+        ("eval --skip x", "text, generation"),
+        ("eval --mc-answers x", "auto, letter, text"),
+        ("eval --at x", "kl=1, ppl=1.1"),
+        ("data x --rank x", "best-worst, adjacent, all"),
+        ("data x --pairs x", "all, first"),
+        ("data x --columns x", "question=NAME,chosen=NAME,rejected=NAME,system=NAME"),
+        ("bench --shape x", "smollm2-135m"),
+        ("completions x", "bash, elvish, fish, powershell, zsh"),
+    ];
+    for (words, right) in wrong {
+        let line = told(&words.split(' ').collect::<Vec<_>>());
+        assert!(line.starts_with("invalid value ") && line.contains(right), "{words}: {line}");
+    }
+}
+
+/// The examples that a help ends with.
+fn examples(help: &str) -> Vec<&str> {
+    let (_, examples) = help.rsplit_once("Examples:\n").unwrap_or_default();
+    examples.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+}
+
+/// The words of an example from `bipo` on, up to what a shell does with its output.
+fn words(example: &str) -> Vec<String> {
+    let from = example.find("bipo ").unwrap_or_else(|| panic!("{example}"));
+    let own = example[from..].split([')', '|', '>']).next().unwrap();
+    let quoted = own.split('"').enumerate();
+    quoted
+        .flat_map(|(i, part)| if i % 2 == 1 { vec![part] } else { part.split_whitespace().collect() })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_command_has_one_form_of_help_that_ends_in_two_examples_that_parse_and_fit_on_a_line() {
+    let mut program = Cli::command();
+    program.build();
+    for command in program.get_subcommands().filter(|command| command.get_name() != "help") {
+        let name = command.get_name();
+        let help = |flag: &str| Cli::try_parse_from(["bipo", name, flag]).unwrap_err().to_string();
+        assert!(help("-h") == help("--help"), "bipo {name} has a short help and another that is long");
+        let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let examples = examples(&after);
+        assert!(examples.len() >= 2, "{name}: {examples:?}");
+        for example in examples {
+            assert!(example.len() <= 98, "{example}");
+            let words = words(example);
+            Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{example}: {error}"));
+            assert!(words.iter().any(|word| word == name) || name == "judge", "{name}: {example}");
+        }
+    }
+}

@@ -17,7 +17,7 @@ use clap::{Args, ValueEnum};
 
 use super::data::PairArgs;
 use super::model::ModelArgs;
-use super::values::{not_negative, one_of, positive, positive_number};
+use super::values::{factors, not_negative, one_of, positive, positive_number};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -144,7 +144,7 @@ pub struct RunArgs {
     pub direction: Option<Direction>,
     /// Draw the factor on the vector at each step, and with reps for each response, from numbers above 0: a list 2,4,8 or a range
     /// 2..20:2 [default: 1; with reps 2..20:2].
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", value_parser = factors)]
     pub factors: Option<Magnitudes>,
     /// Learn one factor beside the vector, at a rate of its own; the vector that is written is multiplied by it.
     #[arg(long, conflicts_with = "factors")]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use bipo::Error;
+use bipo::steering::magnitudes::Magnitudes;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
 use strum::{ParseError, VariantNames};
@@ -44,6 +45,12 @@ pub(super) fn not_negative(text: &str) -> Result<f64, String> {
 
 pub(super) fn seconds(text: &str) -> Result<f64, String> {
     number(text, "a number of seconds from 0.1 to 86400", |x| (0.1..=86400.0).contains(&x))
+}
+
+/// Factors that are drawn in training.
+pub(super) fn factors(text: &str) -> Result<Magnitudes, String> {
+    let are_positive = |factors: &Magnitudes| factors.as_slice().iter().all(|factor| *factor > 0.0);
+    text.parse().ok().filter(are_positive).ok_or_else(|| "expected numbers above 0: a list 2,4,8 or a range 2..20:2".into())
 }
 
 pub(super) fn finite(text: &str) -> Result<f64, String> {

@@ -5,14 +5,17 @@ mod caa;
 mod calibrate;
 mod check;
 mod compare;
+mod completions;
 mod convert;
 mod data;
+mod doctor;
 mod eval;
 mod evaluation;
 mod inspect;
 mod interrupt;
 mod judge;
 mod layers;
+mod man;
 mod merge;
 mod models;
 mod page;
@@ -29,6 +32,7 @@ mod training;
 mod vectors;
 
 use bipo::machine::bytes::check_addresses;
+use bipo::machine::cpu;
 
 use crate::args::{Cli, Command, ModelArgs};
 
@@ -58,14 +62,15 @@ fn run_command(command: &Command) -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }
 
 /// Runs a command on a thread of the pool that its ops use: what is serial then needs no other thread to be woken.
 fn with_threads(args: &ModelArgs, run: impl FnOnce() -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
-    // Two threads of one core share its vector units: more threads than cores gain nothing.
-    let cores = || num_cpus::get_physical().min(num_cpus::get());
-    let threads = args.threads.map_or_else(cores, usize::from);
+    let threads = args.threads.map_or_else(cpu::default_threads, usize::from);
     check_addresses(threads)?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(run)
 }

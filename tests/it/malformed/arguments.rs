@@ -48,7 +48,7 @@ pub fn cases() -> Vec<Case> {
         Case::train("--objective dpo --direction sign", "learns in the direction +1 alone"),
         Case::train("--gamma 1", "the objective bipo has no gamma"),
         Case::train("--objective reps --direction sign", "a mean of two terms: expected the direction both"),
-        Case::train("--factors 0,1", "the factors [0.0, 1.0] are not all above 0"),
+        Case::train("--factors 0,1", "expected numbers above 0: a list 2,4,8 or a range 2..20:2"),
         Case::train("--factors 2 --learn-factor", "cannot be used with"),
         Case::train("--factor-lr 2", "--learn-factor"),
         Case::train("--init out.safetensors --init-scale 1", "both say where the vector starts"),

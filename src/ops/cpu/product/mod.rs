@@ -38,6 +38,14 @@ impl ProductKernel {
         Self::Gemm
     }
 
+    fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
+            Self::Gemm => "gemm",
+        }
+    }
+
     /// `destination (m, n) = [onto +] a (m, k) · b (k, n)`, by one thread or by all.
     ///
     /// # Safety
@@ -102,11 +110,16 @@ pub fn product_by_rows(onto: Option<&[f32]>, x: &[f32], w: &[f32], k: usize) -> 
     data
 }
 
+/// Returns the name of the kernel that multiplies matrices on this machine: `avx2`, which is bipo's own, or `gemm`, the crate.
+pub fn kernel_name() -> &'static str {
+    let one = Matrix::new(&[0.0], 1, 1, 1);
+    ProductKernel::choose(one, one).name()
+}
+
 /// Whether a row of a packed product has the same bits for any number of rows: not with gemm's kernels.
 #[cfg(test)]
 pub fn rows_are_independent() -> bool {
-    let one = Matrix::new(&[0.0], 1, 1, 1);
-    !matches!(ProductKernel::choose(one, one), ProductKernel::Gemm)
+    kernel_name() != ProductKernel::Gemm.name()
 }
 
 /// All threads of the pool, for a product that nothing else runs beside.

@@ -1,0 +1,13 @@
+//! Tests of `device`.
+
+use super::*;
+
+#[test]
+fn the_version_of_the_driver_is_the_number_behind_its_name() {
+    let closed =
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\nGCC version:  gcc 12.2.0\n";
+    let open = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder)\n";
+    assert_eq!(nvidia_version(closed).as_deref(), Some("535.183.01"));
+    assert_eq!(nvidia_version(open).as_deref(), Some("580.65.06"));
+    assert_eq!(nvidia_version("another driver\n"), None);
+}

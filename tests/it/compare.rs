@@ -1,0 +1,101 @@
+//! `bipo compare` on the tiny model: every method gives a vector and rows, what is there is taken again, and wrong flags are told.
+
+use std::fs;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::cli::{Place, assert_ok, fixture, text};
+
+/// A comparison on the tiny model, with a budget that it reaches.
+fn compare(place: &Place, more: &[&str]) -> Output {
+    let model = fixture("llama");
+    let given = ["compare", "--quiet", "--model", &model, "--dataset", "pairs.csv", "--max-steps", "6", "--batch-size", "2"];
+    let small = ["--at", "kl=0.002", "--max-new-tokens", "4", "--bootstrap", "50"];
+    place.bipo(&[&given[..], &small, more].concat())
+}
+
+fn json(output: &Output) -> Value {
+    assert_ok(output);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The distinct subjects of the rows, in their order.
+fn subjects(report: &Value) -> Vec<String> {
+    let mut names: Vec<String> =
+        report["report"]["rows"].as_array().unwrap().iter().map(|row| row["subject"].as_str().unwrap().to_owned()).collect();
+    names.dedup();
+    names
+}
+
+#[test]
+fn every_method_gives_a_vector_and_is_measured_at_magnitudes_of_its_own() {
+    let place = Place::new();
+    let all = "bipo,dpo,simpo,reps,lm,prosv,caa,pca,prompt,random";
+    let more = ["--methods", all, "--baseline-system", "Be glad.", "--json", "--report", "table.html"];
+    let found = json(&compare(&place, &more));
+    let expected: Vec<&str> = all.split(',').filter(|name| *name != "prompt" && *name != "random").collect();
+    let names = subjects(&found);
+    assert_eq!(names, [&expected[..], &["random", "prompt"]].concat());
+    for name in &expected {
+        assert!(place.path(&format!("bipo_compare/{name}.safetensors")).is_file(), "{name}");
+    }
+    let rows = found["report"]["rows"].as_array().unwrap();
+    let of = |name: &str| rows.iter().filter(move |row| row["subject"] == name).collect::<Vec<_>>();
+    assert_eq!(of("bipo").iter().filter(|row| row["magnitude"] == 0.0).count(), 1);
+    assert!(of("reps").iter().all(|row| row["magnitude"] != 0.0 && row["measures"]["margin"]["value"].is_number()));
+    assert_eq!(of("prompt").len(), 1);
+    assert!(found["verdict"][0].as_str().unwrap().starts_with("At +, "), "{}", found["verdict"]);
+    let candidate = |name: &str| found["candidates"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap().clone();
+    assert_eq!((candidate("bipo")["steps"].as_u64(), candidate("caa")["steps"].as_u64()), (Some(6), Some(0)));
+    assert_eq!(candidate("prosv")["positions"], "first:2+last:2");
+    assert_eq!(candidate("reps")["bytes"], fs::metadata(place.path("bipo_compare/reps.safetensors")).unwrap().len());
+    let page = fs::read_to_string(place.path("table.html")).unwrap();
+    assert!(page.contains("trained in") && page.contains("At +, "));
+}
+
+#[test]
+fn a_comparison_goes_on_with_the_vectors_that_are_there_and_learns_as_train_does() {
+    let place = Place::new();
+    let heldout = ["--eval-dataset", "pairs.csv"];
+    assert_ok(&compare(&place, &[&heldout[..], &["--methods", "caa"]].concat()));
+    let caa = fs::read(place.path("bipo_compare/caa.safetensors")).unwrap();
+    let first = compare(&place, &[&heldout[..], &["--methods", "bipo,caa", "--json"]].concat());
+    let again = compare(&place, &[&heldout[..], &["--methods", "bipo,caa", "--json"]].concat());
+    assert_eq!(fs::read(place.path("bipo_compare/caa.safetensors")).unwrap(), caa);
+    // Times of what was learned are told again; those of measuring differ.
+    let (mut first, mut again) = (json(&first), json(&again));
+    (first["report"]["timings"], again["report"]["timings"]) = (Value::Null, Value::Null);
+    assert_eq!(first, again);
+    // The vector is that of `bipo train`.
+    let model = fixture("llama");
+    let args = ["train", "--quiet", "--model", &model, "--dataset", "pairs.csv", "--max-steps", "6", "--batch-size", "2"];
+    assert_ok(&place.bipo(&[&args[..], &["--output-dir", "alone"]].concat()));
+    let layers = |path: &str| bipo::steering::vector::SteeringVector::read(&place.path(path), None).unwrap().layers;
+    assert_eq!(layers("bipo_compare/bipo.safetensors"), layers("alone/steering_vector.safetensors"));
+
+    let other = compare(&place, &[&heldout[..], &["--methods", "bipo", "--seed", "3"]].concat());
+    assert_eq!(other.status.code(), Some(2));
+    assert!(text(&other.stderr).contains("bipo.safetensors is of another run: --overwrite"), "{}", text(&other.stderr));
+    assert_ok(&compare(&place, &[&heldout[..], &["--methods", "bipo", "--seed", "3", "--overwrite"]].concat()));
+}
+
+#[test]
+fn wrong_flags_of_a_comparison_are_told_in_one_line() {
+    let place = Place::new();
+    let cases: [(&[&str], &str); 6] = [
+        (&["--methods", "random"], "names none that gives a vector"),
+        (&["--methods", "bipo,prompt"], "give --baseline-system TEXT"),
+        (&["--baseline-system", "Be glad."], "add it to --methods"),
+        (&["--methods", "bipo,ppo"], "possible values: bipo, dpo, simpo"),
+        (&["--lr", "0.1"], "--lr: each method has its own here"),
+        (&["--at", "margin=1"], "--at is a budget of damage"),
+    ];
+    for (more, expected) in cases {
+        let given: Vec<&str> = [&["compare", "--model", "no-such-model", "--dataset", "pairs.csv"], more].concat();
+        let output = place.bipo(&given);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(expected) && said.lines().count() == 1, "{said}");
+    }
+}
