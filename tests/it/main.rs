@@ -4,6 +4,10 @@ mod architectures;
 mod baselines;
 mod bytes;
 mod card;
+mod chat;
+// It needs a pseudo-terminal.
+#[cfg(unix)]
+mod chat_terminal;
 mod cli;
 mod common;
 mod convert;

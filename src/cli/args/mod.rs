@@ -1,6 +1,7 @@
 //! All of clap: what the user may write, and its conversion into the library's settings. No work is done here.
 
 mod calibrate;
+mod chat;
 mod data;
 mod help;
 mod machine;
@@ -19,12 +20,13 @@ use clap::{ArgMatches, CommandFactory, Parser, Subcommand};
 use crate::terminal;
 
 pub use calibrate::CalibrateArgs;
+pub use chat::ChatArgs;
 pub use data::DataArgs;
 pub use machine::{BenchArgs, CheckArgs};
 pub use model::{ModelArgs, ReportArgs};
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
-pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs};
+pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs, VectorArgs};
 pub use train::{LayersArgs, MethodArg, RunArgs, TrainArgs, response_prefix};
 pub use values::vector_and_scale;
 pub use vectors::{ConvertArgs, InspectArgs, MergeArgs};
@@ -61,6 +63,14 @@ pub enum Command {
         after_help = "Examples:\n  bipo steer --prompt \"How was your day?\"\n  bipo steer --vector out/steering_vector.safetensors --magnitudes -2..2:0.5 --prompts questions.txt --json\n  bipo steer --prompt \"How was your day?\" --report sweep.html"
     )]
     Steer(Box<SteerArgs>),
+    /// Talk with a steered model in the terminal; strength and vector can be changed between two questions.
+    ///
+    /// Lines that begin with / are commands, which /help lists. Where standard input is no terminal, each of its lines is a question or
+    /// a command.
+    #[command(
+        after_help = "Examples:\n  bipo chat --vector out/steering_vector.safetensors --magnitude 1.5\n  printf 'How was your day?\\n/m -2\\nAnd now?\\n' | bipo chat --quiet"
+    )]
+    Chat(Box<ChatArgs>),
     /// Answer over HTTP as OpenAI's clients expect it, each request with vectors and magnitudes of its own.
     ///
     /// A page to try vectors on is at the address itself.
@@ -135,6 +145,7 @@ impl Command {
             Self::Train(args) => Some(&args.run.model),
             Self::Layers(args) => Some(&args.run.model),
             Self::Steer(args) => Some(&args.model),
+            Self::Chat(args) => Some(&args.model),
             Self::Eval(args) => Some(&args.model),
             Self::Calibrate(args) => Some(&args.model),
             Self::Inspect(args) => Some(&args.model),

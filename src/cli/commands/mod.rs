@@ -3,6 +3,7 @@
 mod bench;
 mod caa;
 mod calibrate;
+mod chat;
 mod check;
 mod convert;
 mod data;
@@ -45,6 +46,7 @@ fn run_command(command: &Command) -> anyhow::Result<()> {
         Command::Data(args) => data::run(args),
         Command::Layers(args) => layers::run(args),
         Command::Steer(args) => steer::run(args),
+        Command::Chat(args) => chat::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Calibrate(args) => calibrate::run(args),
         Command::Judge(args) => judge::run(args),
