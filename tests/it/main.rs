@@ -5,6 +5,10 @@ mod baselines;
 mod bytes;
 mod calibrate;
 mod card;
+mod chat;
+// It needs a pseudo-terminal.
+#[cfg(unix)]
+mod chat_terminal;
 mod cli;
 mod common;
 mod compare;

@@ -22,6 +22,13 @@ Examples:
   bipo calibrate --save
   bipo calibrate --vector out/steering_vector.safetensors --budget ppl=1.1 --json";
 
+pub(super) const CHAT: &str = "\
+Lines that begin with / are commands, which /help lists. Where standard input is no terminal, each of its lines is a question or a command.
+
+Examples:
+  bipo chat --vector out/steering_vector.safetensors --magnitude 1.5
+  bipo chat --system \"You are a sailor.\" --temperature 0.7";
+
 pub(super) const COMPARE: &str = "\
 Each method learns from the same activations with the settings of its source, and its vector is measured at its own largest magnitudes within the budget, so that effects are compared at one cost. The verdict says which differences of the margins the held-out pairs show: those whose 95 % interval, over pairs, does not hold 0. An interrupted comparison keeps the vectors that are learned, and the same command goes on.
 

@@ -1,6 +1,7 @@
 //! All of clap: what the user may write, and its conversion into the library's settings. No work is done here.
 
 mod calibrate;
+mod chat;
 mod compare;
 mod data;
 mod help;
@@ -21,13 +22,14 @@ use clap::{ArgMatches, CommandFactory, Parser, Subcommand};
 use crate::terminal;
 
 pub use calibrate::CalibrateArgs;
+pub use chat::ChatArgs;
 pub use compare::{CompareArgs, OF_METHODS};
 pub use data::DataArgs;
 pub use machine::{BenchArgs, CheckArgs, CompletionsArgs, DoctorArgs, ManArgs};
 pub use model::{ModelArgs, ReportArgs};
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
-pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs};
+pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs, VectorArgs};
 pub use train::{LayersArgs, MethodArg, RunArgs, TrainArgs, response_prefix};
 pub use values::vector_and_scale;
 pub use vectors::{ConvertArgs, InspectArgs, MergeArgs};
@@ -60,6 +62,9 @@ pub enum Command {
         after_help = "Examples:\n  bipo steer --prompt \"How was your day?\"\n  bipo steer --prompt \"How was your day?\" --magnitudes -2..2:0.5 --report sweep.html\n  bipo steer --vector out/steering_vector.safetensors --prompts questions.txt --json"
     )]
     Steer(Box<SteerArgs>),
+    /// Talk with a steered model in the terminal; strength and vector can be changed between two questions.
+    #[command(after_help = help::CHAT)]
+    Chat(Box<ChatArgs>),
     /// Answer over HTTP as OpenAI's clients expect it, each request with vectors and magnitudes of its own.
     #[cfg(feature = "serve")]
     #[command(after_help = help::SERVE)]
@@ -112,6 +117,7 @@ impl Command {
             Self::Train(args) => Some(&args.run.model),
             Self::Layers(args) => Some(&args.run.model),
             Self::Steer(args) => Some(&args.model),
+            Self::Chat(args) => Some(&args.model),
             Self::Eval(args) => Some(&args.model),
             Self::Calibrate(args) => Some(&args.model),
             Self::Compare(args) => Some(&args.run.model),

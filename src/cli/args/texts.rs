@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bipo::data::AnswerForm;
 use bipo::eval::Budget;
+use bipo::generate::GenerateOptions;
 use bipo::steering::Operation;
 use bipo::steering::magnitudes::MagnitudeChoice;
 use bipo::steering::positions::Positions;
@@ -68,6 +69,40 @@ fn operation() -> impl TypedValueParser<Value = Operation> {
     PossibleValuesParser::new(["add", "ablate"]).try_map(|name| name.parse::<Operation>())
 }
 
+/// How tokens are chosen.
+#[derive(Debug, Args)]
+pub struct SamplingArgs {
+    /// Sample at this temperature; 0 takes the likeliest token.
+    #[arg(long, default_value_t = 0.0, value_parser = temperature)]
+    pub temperature: f64,
+    /// Sample from the likeliest tokens up to this probability [default: all].
+    #[arg(long, value_parser = probability)]
+    pub top_p: Option<f64>,
+    /// Sample from this many of the likeliest tokens [default: all].
+    #[arg(long, value_parser = positive)]
+    pub top_k: Option<usize>,
+    /// Divide the logits of tokens that were there before by this; 1 changes nothing.
+    #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
+    pub repeat_penalty: f64,
+    /// Seed the sampler; greedy decoding needs no seed.
+    #[arg(long, default_value_t = 11)]
+    pub seed: u64,
+}
+
+impl SamplingArgs {
+    /// `options` with tokens chosen so.
+    pub fn choosing(&self, options: GenerateOptions) -> GenerateOptions {
+        GenerateOptions {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            repeat_penalty: self.repeat_penalty as f32,
+            seed: self.seed,
+            ..options
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct SteerArgs {
     #[command(flatten)]
@@ -86,21 +121,8 @@ pub struct SteerArgs {
     /// Generate at most this many tokens.
     #[arg(long, default_value_t = 128, value_parser = positive)]
     pub max_new_tokens: usize,
-    /// Sample at this temperature; 0 takes the likeliest token.
-    #[arg(long, default_value_t = 0.0, value_parser = temperature)]
-    pub temperature: f64,
-    /// Sample from the likeliest tokens up to this probability [default: all].
-    #[arg(long, value_parser = probability)]
-    pub top_p: Option<f64>,
-    /// Sample from this many of the likeliest tokens [default: all].
-    #[arg(long, value_parser = positive)]
-    pub top_k: Option<usize>,
-    /// Divide the logits of tokens that were there before by this; 1 changes nothing.
-    #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
-    pub repeat_penalty: f64,
-    /// Seed the sampler; greedy decoding needs no seed.
-    #[arg(long, default_value_t = 11)]
-    pub seed: u64,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Write the results to this file too, as JSON, each time that a prompt is answered.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -3,6 +3,7 @@
 mod bench;
 mod caa;
 mod calibrate;
+mod chat;
 mod check;
 mod compare;
 mod completions;
@@ -50,6 +51,7 @@ fn run_command(command: &Command) -> anyhow::Result<()> {
         Command::Data(args) => data::run(args),
         Command::Layers(args) => layers::run(args),
         Command::Steer(args) => steer::run(args),
+        Command::Chat(args) => chat::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Calibrate(args) => calibrate::run(args),
         Command::Compare(args) => compare::run(args),

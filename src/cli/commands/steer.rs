@@ -37,13 +37,8 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     check_vector(&vector, &opened, log)?;
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
-        temperature: args.temperature,
-        top_p: args.top_p,
-        top_k: args.top_k,
-        repeat_penalty: args.repeat_penalty as f32,
-        seed: args.seed,
         operation: args.steering.operation,
-        ..greedy(args.max_new_tokens, &opened, positions)
+        ..args.sampling.choosing(greedy(args.max_new_tokens, &opened, positions))
     };
     let encoded = check_prompts(&opened, &prompts, positions)?;
     if args.show_prompt {
@@ -126,7 +121,7 @@ fn document(results: &[TextResult]) -> Document<'_> {
 fn settings(args: &SteerArgs, vector: &SteeringVector, magnitudes: &[f32]) -> Vec<(String, String)> {
     let magnitudes: Vec<String> = magnitudes.iter().map(f32::to_string).collect();
     let setting = |name: &str, value: String| Some((name.to_owned(), value));
-    let sampling = match args.temperature {
+    let sampling = match args.sampling.temperature {
         0.0 => "greedy".to_owned(),
         temperature => format!("temperature {temperature}"),
     };
@@ -136,9 +131,9 @@ fn settings(args: &SteerArgs, vector: &SteeringVector, magnitudes: &[f32]) -> Ve
         Some(args.steering.operation).filter(|it| !it.is_addition()).and_then(|it| setting("operation", it.to_string())),
         setting("magnitudes", magnitudes.join(", ")),
         setting("decoding", sampling),
-        args.top_p.and_then(|p| setting("top p", p.to_string())),
-        args.top_k.and_then(|k| setting("top k", k.to_string())),
-        (args.repeat_penalty != 1.0).then(|| ("repeat penalty".to_owned(), args.repeat_penalty.to_string())),
+        args.sampling.top_p.and_then(|p| setting("top p", p.to_string())),
+        args.sampling.top_k.and_then(|k| setting("top k", k.to_string())),
+        (args.sampling.repeat_penalty != 1.0).then(|| ("repeat penalty".to_owned(), args.sampling.repeat_penalty.to_string())),
         setting("new tokens", format!("at most {}", args.max_new_tokens)),
     ];
     all.into_iter().flatten().collect()
@@ -151,7 +146,7 @@ fn report(args: &SteerArgs, model: &str, settings: Vec<(String, String)>, genera
         title: format!("{model}, steered"),
         summary: format!("{} at {} of one steering vector.", plural(prompts, "prompt"), plural(magnitudes, "magnitude")),
         command: page::command_line(),
-        seed: Some(args.seed),
+        seed: Some(args.sampling.seed),
         settings,
         sections: vec![Section::new("Generations", generations)],
     }

@@ -12,7 +12,7 @@ mod spans;
 mod turn;
 
 pub use spans::Content;
-pub use turn::{AssistantTurn, Trim};
+pub use turn::{AssistantTurn, THINK, Trim};
 
 use std::collections::BTreeMap;
 use std::path::Path;

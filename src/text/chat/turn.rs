@@ -47,7 +47,7 @@ impl Trim {
 const ANSWER: &str = "\u{f0000}answer\u{f0001}";
 
 /// The tags around a thought.
-const THINK: [&str; 2] = ["<think>", "</think>"];
+pub const THINK: [&str; 2] = ["<think>", "</think>"];
 
 /// The variables that switch thinking off: most templates read the first, Granite's and DeepSeek's the second.
 const THINKING: [&str; 2] = ["enable_thinking", "thinking"];

@@ -87,12 +87,7 @@ impl Sweep<'_> {
     }
 
     fn texts(&self, prompt: &str, generations: Vec<Generation>) -> Result<Texts> {
-        let decode = |generation: Generation| {
-            let text = self.encoder.decode(&generation.token_ids, true)?;
-            Ok((generation, text))
-        };
-        let generations = generations.into_iter().map(decode).collect::<Result<_>>()?;
-        Ok(Texts { prompt: prompt.to_owned(), operation: self.options.operation, generations })
+        Texts::new(prompt, self.options.operation, generations, self.encoder)
     }
 }
 
@@ -104,6 +99,16 @@ pub struct Texts {
 }
 
 impl Texts {
+    /// What was generated for a prompt.
+    pub fn new(prompt: &str, operation: Operation, generations: Vec<Generation>, encoder: &TextEncoder) -> Result<Self> {
+        let decode = |generation: Generation| {
+            let text = encoder.decode(&generation.token_ids, true)?;
+            Ok((generation, text))
+        };
+        let generations = generations.into_iter().map(decode).collect::<Result<_>>()?;
+        Ok(Self { prompt: prompt.to_owned(), operation, generations })
+    }
+
     /// As a page shows them.
     pub fn for_page(&self) -> Generations {
         let answer = |(generation, text): &(Generation, String)| {

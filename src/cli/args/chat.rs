@@ -1,0 +1,33 @@
+//! Flags of `chat`.
+
+use clap::Args;
+
+use super::model::ModelArgs;
+use super::texts::{SamplingArgs, VectorArgs};
+use super::values::{finite, positive};
+
+#[derive(Debug, Args)]
+#[command(
+    mut_arg("vector", |arg| arg.help(
+        "Steer with this vector, times SCALE if given; repeat to add several up \
+         [default: bipo_output/steering_vector.safetensors, if it exists]"
+    )),
+    mut_arg("json", |arg| arg.help("Print each answer as one line of JSON on standard output, when it is complete"))
+)]
+pub struct ChatArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub vector: VectorArgs,
+    /// Multiply the vector by this factor, until /m gives another.
+    #[arg(long, default_value_t = 1.0, allow_hyphen_values = true, value_parser = finite)]
+    pub magnitude: f64,
+    /// Generate at most this many tokens an answer.
+    #[arg(long, default_value_t = 512, value_parser = positive)]
+    pub max_new_tokens: usize,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// Let a conversation grow to this many tokens [default: the model's context, at most 4096, or fewer where memory is short].
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub context: Option<usize>,
+}

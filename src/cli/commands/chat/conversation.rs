@@ -1,0 +1,98 @@
+//! What was said, by whom, and what steered it: what the model is asked next, and what `/save` writes.
+
+use bipo::data::Message;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::thought::Piece;
+
+/// A conversation, without its system prompt.
+#[derive(Debug, Default)]
+pub struct Conversation {
+    said: Vec<Said>,
+}
+
+/// A message of the conversation.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Said {
+    pub role: &'static str,
+    pub content: String,
+    /// What the model wrote before its answer, between the tags of a thought.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub thought: String,
+    /// Of an answer.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Answered>,
+}
+
+/// How an answer came about.
+#[derive(Debug, Clone, Serialize)]
+pub struct Answered {
+    pub steering: Steered,
+    /// `stop`, `length`, `not_finite`, or `interrupted` by the user.
+    pub finish_reason: Value,
+}
+
+/// What steered an answer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Steered {
+    /// The vectors, FILE[:SCALE] each; none is the untouched model.
+    pub vectors: Vec<String>,
+    pub layers: Vec<usize>,
+    pub magnitude: f32,
+    /// ‖m·v‖/‖h‖.
+    pub dose: f64,
+}
+
+impl Said {
+    /// An answer without a word yet.
+    pub fn unsaid() -> Self {
+        Self { role: "assistant", ..Self::default() }
+    }
+
+    /// Whether it has no word yet.
+    pub fn is_empty(&self) -> bool {
+        self.content.is_empty() && self.thought.is_empty()
+    }
+
+    pub fn take(&mut self, piece: Piece) {
+        match piece {
+            Piece::Thought(text) => self.thought += &text,
+            Piece::Answer(text) => self.content += &text,
+        }
+    }
+}
+
+impl Conversation {
+    /// The messages with one more question, as the model gets them.
+    pub fn with_question(&self, question: &str) -> Vec<Message> {
+        let said = self.said.iter().map(|said| Message::new(said.role, &said.content));
+        said.chain([Message::new("user", question)]).collect()
+    }
+
+    /// The last question and the messages up to it; none where nothing was asked yet.
+    pub fn last_question(&self) -> Option<(&str, Vec<Message>)> {
+        let last = self.said.iter().rposition(|said| said.role == "user")?;
+        let before = self.said[..last].iter().map(|said| Message::new(said.role, &said.content));
+        let question = &self.said[last].content;
+        Some((question, before.chain([Message::new("user", question)]).collect()))
+    }
+
+    /// Takes a question and its answer.
+    pub fn push(&mut self, question: String, answer: Said) {
+        self.said.push(Said { role: "user", content: question, ..Said::default() });
+        self.said.push(answer);
+    }
+
+    /// The number of messages.
+    pub fn len(&self) -> usize {
+        self.said.len()
+    }
+
+    /// As `/save` writes it, with the system prompt that stands in front.
+    pub fn document(&self, model: &str, system: Option<&str>) -> Value {
+        let system = system.map(|system| json!({"role": "system", "content": system}));
+        let messages: Vec<Value> = system.into_iter().chain(self.said.iter().map(|said| json!(said))).collect();
+        json!({"schema_version": 1, "model": model, "messages": messages})
+    }
+}

@@ -1,0 +1,343 @@
+//! `bipo chat`: a conversation with a steered model, on a terminal or through a pipe. `command` says what a line means, `input`
+//! where lines come from, `room` how long it may grow, `conversation` what was said; `speaker` answers, `vector` steers, `screen` shows, `thought` parts what
+//! was thought from what was said, and `stop` is Ctrl-C.
+
+mod command;
+mod conversation;
+mod input;
+mod room;
+mod screen;
+mod speaker;
+mod stop;
+mod thought;
+mod vector;
+
+use std::path::Path;
+
+use bipo::data::Message;
+use bipo::generate::{FinishReason, GenerateOptions, Generation, Request};
+use bipo::machine::files::write_atomic;
+use bipo::session::{Session, Surprise};
+use bipo::steering::Operation;
+use bipo::steering::magnitudes::MagnitudeChoice;
+use bipo::text::tokens::{EncodedPrompt, ResponsePrefix};
+use bipo::{Error, Result};
+use candle_core::DType;
+use serde_json::json;
+
+use self::command::{Change, Line};
+use self::conversation::{Answered, Conversation, Said, Steered};
+use self::input::{Input, Next};
+use self::room::{demand, limits};
+use self::screen::Screen;
+use self::speaker::Speaker;
+use self::stop::Stop;
+use self::thought::{Parted, Piece};
+use self::vector::Chosen;
+use super::session;
+use super::sweep::{Texts, greedy};
+use crate::args::ChatArgs;
+use crate::terminal::{self, Log};
+
+pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
+    let log = Log::new(args.model.verbose, args.model.quiet);
+    let named = vector::first(&args.vector, log)?;
+    let mut session = session::open(&args.model, ResponsePrefix::Auto, log)?;
+    let chosen = Chosen::new(named, &session, log)?;
+    chosen.use_in(&mut session)?;
+    let (limits, context) = limits(args.context, &session)?;
+    let (model, _) = session::load(&session, &demand(limits), log)?;
+    let speaker = Speaker::new(&model, limits)?;
+    let mut input = Input::open(log)?;
+    let mut chat = Chat {
+        args,
+        log,
+        is_terminal: input.is_terminal(),
+        system: args.model.system.clone().filter(|system| !system.is_empty()),
+        session,
+        speaker,
+        chosen,
+        magnitude: args.magnitude as f32,
+        context,
+        conversation: Conversation::default(),
+        stop: Stop::listen(input::restorer())?,
+    };
+    log.info(chat.chosen.describe(chat.magnitude));
+    if chat.is_terminal {
+        log.info(format!("room for {context} tokens; /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends"));
+    }
+    let ended = chat.talk(&mut input);
+    input.close(log);
+    ended
+}
+
+/// A conversation and what it is held with.
+struct Chat<'a> {
+    args: &'a ChatArgs,
+    log: Log,
+    is_terminal: bool,
+    session: Session,
+    speaker: Speaker<'a>,
+    chosen: Chosen,
+    magnitude: f32,
+    system: Option<String>,
+    /// Tokens that the conversation may grow to.
+    context: usize,
+    conversation: Conversation,
+    stop: Stop,
+}
+
+/// An answer, as it was generated and as it was said.
+struct Spoken {
+    text: Generation,
+    is_stopped: bool,
+    said: Said,
+}
+
+/// Whether the conversation goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    GoOn,
+    End,
+}
+
+impl Chat<'_> {
+    /// Takes lines until the user ends. What is wrong with one is told, and the next one taken.
+    fn talk(&mut self, input: &mut Input) -> anyhow::Result<()> {
+        loop {
+            let prompt = match self.chosen.vector {
+                Some(_) => format!("{:+}> ", self.magnitude),
+                None => "> ".to_owned(),
+            };
+            let done = match input.next(&prompt) {
+                Ok(Next::Line(line)) => Line::parse(&line).map_err(Into::into).and_then(|line| self.act(line)),
+                Ok(Next::End) => return Ok(()),
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(Then::GoOn) => {}
+                Ok(Then::End) => return Ok(()),
+                Err(error) if is_of_one_line(&error) => terminal::error(&error, None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn act(&mut self, line: Line) -> anyhow::Result<Then> {
+        match line {
+            Line::Empty => {}
+            Line::Question(question) => self.answer(question)?,
+            Line::Magnitude(None) => self.tell(&format!("magnitude {:+}", self.magnitude))?,
+            Line::Magnitude(Some(magnitude)) => {
+                self.magnitude = magnitude;
+                self.log.info(self.chosen.describe(magnitude));
+            }
+            Line::Vector(Change::Show) => self.tell(&self.chosen.describe(self.magnitude))?,
+            Line::Vector(Change::Remove) => self.choose((Vec::new(), None))?,
+            Line::Vector(Change::To(file)) => self.choose(vector::read(vec![file], &self.args.vector, self.log)?)?,
+            Line::System(Change::Show) => self.tell(self.system.as_deref().unwrap_or("no system prompt"))?,
+            Line::System(Change::Remove) => self.set_system(None)?,
+            Line::System(Change::To(system)) => self.set_system(Some(system))?,
+            Line::Compare(magnitudes) => self.compare(&magnitudes)?,
+            Line::Reset => {
+                self.conversation = Conversation::default();
+                self.log.info("a new conversation");
+            }
+            Line::Save(path) => self.save(&path)?,
+            Line::Help => self.tell(command::help().trim_end())?,
+            Line::Quit => return Ok(Then::End),
+        }
+        Ok(Then::GoOn)
+    }
+
+    /// A line that the user asked for.
+    fn tell(&self, line: &str) -> anyhow::Result<()> {
+        if self.args.model.json {
+            self.log.info(line);
+            return Ok(());
+        }
+        Ok(terminal::result(&format!("{line}\n"))?)
+    }
+
+    /// Steers by other vectors from now on; where these do not fit, nothing changes.
+    fn choose(&mut self, named: vector::Named) -> Result<()> {
+        let chosen = Chosen::new(named, &self.session, self.log)?;
+        if let Err(error) = chosen.use_in(&mut self.session) {
+            self.chosen.use_in(&mut self.session)?;
+            return Err(error);
+        }
+        self.chosen = chosen;
+        self.log.info(self.chosen.describe(self.magnitude));
+        Ok(())
+    }
+
+    /// Puts another system prompt in front; where the chat template refuses it, nothing changes.
+    fn set_system(&mut self, system: Option<String>) -> Result<()> {
+        self.session.encoder.set_system(system.clone());
+        let drops = match self.session.encoder.drops_system(&[Message::new("user", "Hi")]) {
+            Ok(drops) => drops,
+            Err(error) => {
+                self.session.encoder.set_system(self.system.clone());
+                return Err(error);
+            }
+        };
+        let has_conversation = if self.conversation.len() > 0 { ", which the whole conversation begins with" } else { "" };
+        match &system {
+            Some(_) if drops => self.log.warn("the chat template writes nothing of the system prompt: --system-in-user would"),
+            Some(_) => self.log.info(format!("a new system prompt{has_conversation}")),
+            None => self.log.info("no system prompt"),
+        }
+        self.system = system;
+        Ok(())
+    }
+
+    /// Answers a question while it is shown, and keeps both.
+    fn answer(&mut self, question: String) -> anyhow::Result<()> {
+        let (encoded, options) = self.prompt(&self.conversation.with_question(&question))?;
+        let Spoken { text, is_stopped, mut said } = self.speak(&encoded, &options)?;
+        if text.token_ids.is_empty() && is_stopped {
+            self.log.info("stopped before the first word: the question is not kept");
+            return self.after_stop();
+        }
+        if text.token_ids.is_empty() && text.finish_reason == FinishReason::NotFinite {
+            let problem = format!("the logits are not finite at magnitude {:+}: take a smaller one with /m", text.magnitude);
+            return Err(Error::NotFinite(problem).into());
+        }
+        let finish_reason = if is_stopped { json!("interrupted") } else { json!(text.finish_reason) };
+        said.answered = Some(Answered { steering: self.steered(&text), finish_reason });
+        match self.args.model.json {
+            true => terminal::json(&said)?,
+            // Without a word it was not shown.
+            false if said.is_empty() => terminal::result("\n")?,
+            false => {}
+        }
+        self.conversation.push(question, said);
+        if is_stopped {
+            self.log.info("stopped");
+            return self.after_stop();
+        }
+        self.say_why_it_ended(&text, encoded.ids.len());
+        Ok(())
+    }
+
+    /// Generates an answer while it is shown, until it ends or is stopped.
+    fn speak(&mut self, prompt: &EncodedPrompt, options: &GenerateOptions) -> anyhow::Result<Spoken> {
+        let request = Request::new(prompt, &self.chosen.steering, self.magnitude, options);
+        let encoder = &self.session.encoder;
+        let mut stream = encoder.stream(true);
+        let mut parted = Parted::new(self.session.surprises.contains(&Surprise::EndsInThought));
+        let (mut screen, mut said) = (Screen::new(!self.args.model.json), Said::unsaid());
+        let mut take = |piece: Piece| {
+            screen.show(&piece)?;
+            said.take(piece);
+            anyhow::Ok(())
+        };
+        let stoppable = self.stop.begin();
+        let answered = self.speaker.answer(vec![(self.magnitude, request)], &stoppable, &mut |_, id| {
+            let text = if encoder.is_eos(id) { None } else { stream.push(id)? };
+            text.iter().flat_map(|text| parted.push(text)).try_for_each(&mut take)
+        });
+        drop(stoppable);
+        parted.finish().map_or(Ok(()), take)?;
+        if !said.is_empty() {
+            screen.end()?;
+        }
+        let (mut texts, is_stopped) = answered?;
+        Ok(Spoken { text: texts.swap_remove(0), is_stopped, said })
+    }
+
+    /// Without a terminal, whoever stops an answer means the whole.
+    fn after_stop(&self) -> anyhow::Result<()> {
+        if self.is_terminal { Ok(()) } else { Err(Error::Interrupted.into()) }
+    }
+
+    fn steered(&self, text: &Generation) -> Steered {
+        let (vectors, layers) = (self.chosen.names.clone(), self.chosen.layers());
+        let magnitude = if vectors.is_empty() { 0.0 } else { text.magnitude };
+        Steered { vectors, layers, magnitude, dose: text.dose }
+    }
+
+    /// Says that an answer was cut, and by what.
+    fn say_why_it_ended(&self, text: &Generation, prompt: usize) {
+        let tokens = text.token_ids.len();
+        match text.finish_reason {
+            FinishReason::Stop => {}
+            FinishReason::Length if prompt + tokens >= self.context => self.log.warn(format!(
+                "the conversation has filled its {} tokens, and the answer is cut: /reset begins a new one",
+                self.context
+            )),
+            FinishReason::Length if tokens == self.args.max_new_tokens => {
+                self.log.info(format!("cut after {tokens} tokens (--max-new-tokens)"));
+            }
+            FinishReason::Length => self.log.info(format!("cut after {tokens} tokens")),
+            FinishReason::NotFinite => self.log.warn(format!(
+                "at magnitude {:+} the model's logits are not finite, which ends the text: take a smaller one with /m",
+                text.magnitude
+            )),
+        }
+    }
+
+    /// The prompt of some messages, and how it is continued.
+    fn prompt(&self, messages: &[Message]) -> Result<(EncodedPrompt, GenerateOptions)> {
+        let encoded = self.session.encoder.encode_prompt(messages)?;
+        let (tokens, context) = (encoded.ids.len(), self.context);
+        if tokens >= context {
+            return Err(Error::Argument(format!(
+                "with this question the conversation has {tokens} tokens, but there is room for {context}: /reset begins a new one"
+            )));
+        }
+        let limit = self.speaker.limit(tokens, self.args.max_new_tokens.min(context - tokens));
+        let options = self.args.sampling.choosing(greedy(limit, &self.session, self.chosen.positions()));
+        Ok((encoded, options))
+    }
+
+    /// Answers the last question at several magnitudes, and shows the answers side by side.
+    fn compare(&mut self, magnitudes: &MagnitudeChoice) -> anyhow::Result<()> {
+        let refused = |problem: &str| Error::Argument(format!("/compare: {problem}"));
+        let Some(vector) = &self.chosen.vector else {
+            return Err(refused("there is no vector: choose one with /vector FILE").into());
+        };
+        let magnitudes = magnitudes.of(vector.metadata.calibration.as_ref(), Operation::Add)?;
+        let Some((question, messages)) = self.conversation.last_question() else {
+            return Err(refused("no question was answered yet").into());
+        };
+        let (encoded, options) = self.prompt(&messages)?;
+        let request = |magnitude: &f32| (*magnitude, Request::new(&encoded, &self.chosen.steering, *magnitude, &options));
+        let requests: Vec<_> = magnitudes.iter().map(request).collect();
+        let most = requests.len() * options.max_new_tokens;
+        let mut progress = self.is_terminal.then(|| self.log.progress("comparing", most));
+        let mut tokens = 0;
+        let stoppable = self.stop.begin();
+        let answered = self.speaker.answer(requests, &stoppable, &mut |_, _| {
+            tokens += 1;
+            progress.iter_mut().for_each(|progress| progress.set(tokens, || "tokens at most".to_owned()));
+            Ok(())
+        });
+        drop(stoppable);
+        progress.iter().for_each(terminal::Progress::finish);
+        let (generations, is_stopped) = answered?;
+        let texts = Texts::new(question, Operation::Add, generations, &self.session.encoder)?;
+        texts.warn(self.session.placement.dtype == DType::F32, self.log);
+        if self.args.model.json {
+            terminal::json(&json!({"schema_version": 1, "results": texts.results()}))?;
+        } else {
+            terminal::result(&texts.to_text())?;
+        }
+        if is_stopped { self.after_stop() } else { Ok(()) }
+    }
+
+    /// Writes the conversation, and says so.
+    fn save(&self, path: &Path) -> Result<()> {
+        let document = self.conversation.document(&self.session.files.name, self.system.as_deref());
+        let replaced = if path.exists() { ", in place of the file that was there" } else { "" };
+        write_atomic(path, format!("{document:#}\n").as_bytes())?;
+        self.log.info(format!("{} messages written to {}{replaced}", self.conversation.len(), path.display()));
+        Ok(())
+    }
+}
+
+/// Whether an error is about one line of the user's, so that the next can be taken: all of the library's are, but the user's wish
+/// to end. Those of the terminal are not.
+fn is_of_one_line(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Error>().is_some_and(|error| !matches!(error, Error::Interrupted))
+}

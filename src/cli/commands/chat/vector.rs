@@ -1,0 +1,84 @@
+//! The vector that steers from now on, or none: read, found to fit the model, and ready for requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bipo::Result;
+use bipo::session::Session;
+use bipo::steering::Steering;
+use bipo::steering::positions::Positions;
+use bipo::steering::vector::SteeringVector;
+
+use crate::args::VectorArgs;
+use crate::commands::prompts::check_prompts;
+use crate::commands::vectors::{check_vector, last_run, read_vector};
+use crate::terminal::Log;
+
+/// What steers.
+pub struct Chosen {
+    /// The vectors as the user names them, FILE[:SCALE] each; none of the untouched model.
+    pub names: Vec<String>,
+    /// Their sum.
+    pub vector: Option<SteeringVector>,
+    pub steering: Arc<Steering>,
+}
+
+/// Vectors with their sum, before the model is at hand.
+pub type Named = (Vec<String>, Option<SteeringVector>);
+
+/// What the command line names, else the last run's vector, else none.
+pub fn first(args: &VectorArgs, log: Log) -> Result<Named> {
+    match args.vector.as_slice() {
+        [] if last_run().exists() => read(vec![last_run().display().to_string()], args, log),
+        [] => Ok((Vec::new(), None)),
+        named => read(named.to_vec(), args, log),
+    }
+}
+
+/// The sum of vectors, at the layer, positions and spans of the command line, else at those of the files.
+pub fn read(names: Vec<String>, args: &VectorArgs, log: Log) -> Result<Named> {
+    let vector = read_vector(&names, args.layer, args.places(), log)?;
+    Ok((names, Some(vector)))
+}
+
+impl Chosen {
+    /// # Errors
+    /// The vector does not fit the model.
+    pub fn new((names, vector): Named, session: &Session, log: Log) -> Result<Self> {
+        vector.iter().try_for_each(|vector| check_vector(vector, session, log))?;
+        let none = BTreeMap::new();
+        let layers = vector.as_ref().map_or(&none, |vector| &vector.layers);
+        let steering = Arc::new(Steering::new(layers, &session.placement.device)?);
+        Ok(Self { names, vector, steering })
+    }
+
+    /// Has prompts encoded with the tokens marked that it is added at.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn use_in(&self, session: &mut Session) -> Result<()> {
+        let metadata = self.vector.as_ref().map(|vector| &vector.metadata);
+        let spans = metadata.and_then(|metadata| metadata.spans);
+        session.encoder.tell_places(spans, self.positions().ends());
+        check_prompts(session, &["Hi".to_owned()], self.positions()).map(drop)
+    }
+
+    pub fn positions(&self) -> Positions {
+        self.vector.as_ref().map_or(Positions::All, |vector| vector.metadata.positions)
+    }
+
+    pub fn layers(&self) -> Vec<usize> {
+        self.steering.vectors().map(|(layer, _)| layer).collect()
+    }
+
+    /// In words, with the magnitude that it is used at.
+    pub fn describe(&self, magnitude: f32) -> String {
+        let Some(SteeringVector { metadata, .. }) = &self.vector else {
+            return "no vector: this is the untouched model (/vector FILE steers it)".to_owned();
+        };
+        let layers: Vec<String> = self.layers().iter().map(usize::to_string).collect();
+        let spans = metadata.spans.map_or(String::new(), |spans| format!(", spans {spans}"));
+        let (names, layers, positions) = (self.names.join(" + "), layers.join(", "), metadata.positions);
+        format!("{names} at magnitude {magnitude:+}: layer {layers}, positions {positions}{spans}")
+    }
+}
