@@ -51,7 +51,7 @@ pub enum Command {
         after_help = "Examples:\n  bipo data pairs.csv\n  bipo data hf:Anthropic/hh-rlhf --limit 100 --model smollm2\n  bipo data ranked.jsonl --rank all --json\n  bipo data --mc questions.jsonl"
     )]
     Data(Box<DataArgs>),
-    /// Find the layer to steer: short runs at each, ranked by held-out pairs.
+    /// Find the layer to steer: a short run at each layer, ranked by held-out pairs.
     #[command(
         after_help = "Examples:\n  bipo layers --layers 8..20 --dataset cheerful --eval-dataset cheerful-heldout\n  bipo layers --model mistral --layers 10,13,16 --dataset pairs.csv --max-steps 100 --json"
     )]
@@ -61,16 +61,16 @@ pub enum Command {
         after_help = "Examples:\n  bipo steer --prompt \"How was your day?\"\n  bipo steer --vector out/steering_vector.safetensors --magnitudes -2..2:0.5 --prompts questions.txt --json\n  bipo steer --prompt \"How was your day?\" --report sweep.html"
     )]
     Steer(Box<SteerArgs>),
-    /// Answer over HTTP as OpenAI's clients expect it, each request with vectors and magnitudes of its own.
+    /// Serve OpenAI's HTTP API; each request chooses its own vectors and magnitudes.
     ///
-    /// A page to try vectors on is at the address itself.
+    /// Open the address that is printed in a browser for a page on which to try vectors.
     #[cfg(feature = "serve")]
     #[command(
         after_help = "Examples:\n  bipo serve --vector cheerful=out/steering_vector.safetensors\n  bipo serve --model mistral --vector formal=formal.safetensors --port 9000 --api-key secret",
         after_long_help = help::SERVE
     )]
     Serve(Box<ServeArgs>),
-    /// Measure what a vector does: preference, multiple choice, damage, and alternatives beside it.
+    /// Measure what a vector does (preference, multiple choice, damage), and compare it with baselines.
     #[command(
         after_help = "Examples:\n  bipo eval --dataset cheerful-heldout\n  bipo eval --vector out/steering_vector.safetensors --dataset held-out.csv --magnitudes -2..2:0.5 --mc TruthfulQA.csv --baseline random --csv curve.csv",
         after_long_help = help::EVAL
@@ -78,8 +78,9 @@ pub enum Command {
     Eval(Box<EvalArgs>),
     /// Find the largest magnitudes of a vector within a budget of damage.
     ///
-    /// Prompts are answered under steering, and at each generated token the divergence of the steered model from the untouched one
-    /// is taken; or the perplexity of a text, or the margin of pairs. Each direction has its own limit.
+    /// With the default budget, kl=1, prompts are answered under steering, and at each generated token the steered model is compared
+    /// with the untouched one. Other budgets measure the perplexity of a text or the margin of pairs. The negative and the positive
+    /// direction have a limit each.
     #[command(
         after_help = "Examples:\n  bipo calibrate --save\n  bipo calibrate --vector out/steering_vector.safetensors --budget ppl=1.1 --json"
     )]
@@ -99,22 +100,22 @@ pub enum Command {
         after_help = "Examples:\n  bipo convert bipo_output/steering_vector.safetensors vector.gguf\n  bipo convert formal.safetensors:1 concise.safetensors:-0.5 both.safetensors --normalize"
     )]
     Convert(Box<ConvertArgs>),
-    /// Show what vector files hold, how they were made and what they mean to a model.
+    /// Show what vector files hold, how they were made, and which tokens they promote in a model.
     #[command(
         after_help = "Examples:\n  bipo inspect bipo_output/steering_vector.safetensors\n  bipo inspect a.safetensors b.gguf c.pt --layer 13 --model mistral --top 20",
         after_long_help = help::INSPECT
     )]
     Inspect(Box<InspectArgs>),
-    /// Write a model whose MLP bias carries a vector.
+    /// Write a copy of a model that has a vector built in, as a bias of one MLP.
     #[command(
         after_help = "Examples:\n  bipo merge --vector bipo_output/steering_vector.safetensors --output-dir merged/\n  bipo merge --model llama-2 --vector v.safetensors --magnitude 1.5 -o merged/",
         after_long_help = help::MERGE
     )]
     Merge(Box<MergeArgs>),
-    /// List the models with a short name, with the layer that is steered and what their download needs.
+    /// List the models that have a short name, the layer that is steered in each, and what its download needs.
     #[command(after_help = "Examples:\n  bipo models\n  bipo models --json")]
     Models(ReportArgs),
-    /// Measure training steps and sweeps on this machine, beside its best matrix product.
+    /// Measure how fast this machine trains and generates, compared with its fastest matrix product.
     #[command(
         after_help = "Examples:\n  bipo bench --shape smollm2-135m --seconds 2\n  bipo bench --shape mistral-7b --device cuda --json",
         after_long_help = help::BENCH
