@@ -10,6 +10,7 @@ mod common;
 mod convert;
 mod data;
 mod device;
+mod docs;
 mod eval;
 mod families;
 // They need Linux: limits of a shell, links, pipes, /proc.
