@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the commands of README.md, docs/start.md and docs/strength.md as a reader would: every block of shell commands, in order, in a temporary
 # folder for each page. A block behind a line `<!-- not run by the test: REASON -->` is left out, and named. Needs the small model
-# (scripts/fetch-smollm2.sh). Takes about five minutes on two idle cores.
+# (scripts/fetch-smollm2.sh). Computes for 650 seconds of processor time, five and a half
+# minutes on two idle cores.
 #
 #   scripts/test-readme.sh [PROGRAM]     # default: target/release/bipo
 set -euo pipefail
