@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests bipo's vectors in other programs: llama.cpp (a GGUF control vector), transformers (the hook of the README) and torch (`.pt`
+# Tests bipo's vectors in other programs: llama.cpp (a GGUF control vector), transformers (the hook of docs/library.md) and torch (`.pt`
 # read and written). Uses SmolLM2-135M and a vector from a short run. Runs on Linux on x86-64 and takes about 5 minutes.
 #
 # usage: scripts/test-interop.sh [-e VENV] [-m MODEL.gguf]

@@ -36,7 +36,7 @@ def main():
     args.work_dir.mkdir(exist_ok=True)
     vector = trained_vector(args)
     model, tokenizer = load(args.f32_model)
-    steer = readme_hook()
+    steer = documented_hook()
     ours = bipo_sweeps(args, vector)
     check_effect(ours)
     check_transformers(model, tokenizer, steer, vector, ours)
@@ -81,10 +81,10 @@ def check_effect(ours):
     report(all(moved), f"the vector changes {sum(moved)} of {len(moved)} texts")
 
 
-def readme_hook():
-    """The function in the README, unchanged."""
-    readme = pathlib.Path(__file__).parent.parent / "README.md"
-    (code,) = re.findall(r"```python\n(.*?)```", readme.read_text("utf-8"), re.S)
+def documented_hook():
+    """The function in docs/library.md, unchanged."""
+    page = pathlib.Path(__file__).parent.parent / "docs" / "library.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)
     namespace = {}
     exec(code, namespace)
     return namespace["steer"]
@@ -122,7 +122,7 @@ def check_transformers(model, tokenizer, steer, vector, ours):
         for hook in hooks:
             hook.remove()
         compare(output[0, len(prompt_ids) :].tolist(), expected, prompt_ids, magnitude, logits, ties)
-    report_texts("transformers with the README's hook", len(ours), ties)
+    report_texts("transformers with the documented hook", len(ours), ties)
 
 
 def compare(theirs, ours, prompt_ids, magnitude, logits, ties):

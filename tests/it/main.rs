@@ -15,6 +15,7 @@ mod compare;
 mod convert;
 mod data;
 mod device;
+mod docs;
 mod eval;
 mod families;
 // They need Linux: limits of a shell, links, pipes, /proc.

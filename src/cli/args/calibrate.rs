@@ -21,22 +21,22 @@ pub struct CalibrateArgs {
     /// 95th percentile), ppl=1.1 (perplexity of a neutral text, as a multiple), or margin=2 (mean margin of the pairs of --dataset).
     #[arg(long, default_value = "kl=1", value_name = "NAME=VALUE")]
     pub budget: Budget,
-    /// Keep what was found in the vector's file, for --magnitudes auto and for serve.
+    /// Store the magnitudes that are found in the vector's file, where --magnitudes auto and serve read them.
     #[arg(long)]
     pub save: bool,
     /// Answer this prompt for kl; repeat for several [default: eight bundled ones].
     #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
-    /// Answer each line of this file for kl, or of standard input (-).
+    /// Answer each line of this file for kl; - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
-    /// Generate so many tokens for kl.
+    /// Generate at most this many tokens an answer, for kl.
     #[arg(long, default_value_t = 20, value_parser = positive)]
     pub max_new_tokens: usize,
     /// Read this neutral text for ppl [default: a bundled one].
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,
-    /// Take the margin of these pairs, named as for train.
+    /// Measure the margin on these pairs, named as for train.
     #[arg(long)]
     pub dataset: Option<String>,
     #[command(flatten)]

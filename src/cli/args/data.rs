@@ -21,11 +21,11 @@ pub struct PairArgs {
     /// Pair TruthfulQA's best answer with all of its incorrect ones, or with the first.
     #[arg(long, default_value = "all", value_parser = one_of::<TruthfulPairs>())]
     pub pairs: TruthfulPairs,
-    /// Pair ranked or scored responses: the best with the worst, each with the next, or each with all that are worse.
+    /// Pair ranked or scored responses: the best with the worst, each with the next worse one, or each with all that are worse.
     #[arg(long, default_value = "best-worst", value_parser = one_of::<Ranking>())]
     pub rank: Ranking,
-    /// Name the columns of a data set: question=Q,chosen=A,rejected=B,system=S, each of which can be left out; a.b is the key b
-    /// inside column a [default: by their usual names].
+    /// Name the columns of a data set: question=Q,chosen=A,rejected=B,system=S. Any of them can be left out; a.b is the key b
+    /// inside column a [default: their usual names].
     #[arg(long, value_name = "ROLE=NAME,…")]
     pub columns: Option<ColumnNames>,
 }
@@ -59,7 +59,7 @@ pub struct DataArgs {
     /// Set the system prompt; "" for none [default: none].
     #[arg(long, allow_hyphen_values = true, requires = "model")]
     pub system: Option<String>,
-    /// Put the system prompt, also that of a row, into the first user turn: for chat templates that take none.
+    /// Put the system prompt, also that of a row, into the first user turn: for chat templates that have no place for it.
     #[arg(long, requires = "model")]
     pub system_in_user: bool,
     /// Choose the chat template: auto (the tokenizer's own), a built-in name, or a Jinja file.
@@ -75,13 +75,13 @@ pub struct DataArgs {
     /// +, as for train.
     #[arg(long, default_value = "all", value_name = "WHERE", requires = "model")]
     pub positions: Positions,
-    /// Show those of this role's messages alone [default: any].
+    /// Show only the tokens in messages of this role [default: any].
     #[arg(long, value_parser = one_of::<Spans>(), requires = "model")]
     pub spans: Option<Spans>,
     /// Truncate longer pairs to this many tokens.
     #[arg(long, default_value_t = 2048, value_name = "TOKENS", value_parser = positive, requires = "model")]
     pub max_length: usize,
-    /// Never touch the network (also HF_HUB_OFFLINE=1).
+    /// Never use the network (also HF_HUB_OFFLINE=1).
     #[arg(long)]
     pub offline: bool,
     #[command(flatten)]

@@ -66,7 +66,7 @@ Examples:
   bipo man --output-dir ~/.local/share/man/man1";
 
 pub(super) const EVAL: &str = "\
-The table has a row for each magnitude. In brackets stand 95 % intervals: percentiles of a seeded bootstrap over pairs, questions, tokens or texts.
+The table has a row for each magnitude. Brackets hold 95 % intervals: percentiles of a seeded bootstrap over pairs, questions, tokens or texts.
 
 Preference (--dataset): dose, the mean over pairs of ‖m·v‖/‖h‖, with the median residual ‖h‖ of a pair's steered tokens at the layer. Margin, β·[(log π_m(chosen) - log π(chosen)) - (log π_m(rejected) - log π(rejected))]. Moved right and moved wrong, the shares of pairs whose margin has the sign of m and the other one. Prefers chosen, the share with log π_m(chosen) > log π_m(rejected), and the same per token.
 
@@ -74,7 +74,7 @@ Multiple choice (--mc): TruthfulQA's mc1 and mc2 as the benchmark defines them, 
 
 Damage: perplexity of a neutral text, read without template in windows of 1024 tokens with the vector at every token; KL divergence (kl in files), the mean over its next-token distributions from those of the model without vector; repetition, the share of 4-grams of tokens in the generated texts that occur earlier in the same text.
 
-Baselines (--baseline): random, a random direction of the vector's norm at its layers; prompt, the model without vector, told --baseline-system (on the neutral text it stands in front, followed by an empty line); or another vector file, scaled to the vector's norm. At magnitude 0 they are the same model, so that row is there once.
+Baselines (--baseline): random, a random direction of the vector's norm at its layers; prompt, the model without vector, told --baseline-system (on the neutral text it stands in front, followed by an empty line); or another vector file, scaled to the vector's norm, which steers by the same --operation. At magnitude 0 all of them are the untouched model, so that row is there once.
 
 Examples:
   bipo eval --dataset cheerful-heldout
@@ -86,7 +86,7 @@ Each text gets a score from 1 to 4; the mean score of each magnitude is shown wi
 
 The key comes from BIPO_JUDGE_KEY, else OPENAI_API_KEY. It is sent over https or to this machine alone, and written nowhere.
 
-A reply counts where one line of it is `Score: N`; another is asked for once more, then the text counts as failed. Answers 429 and 5xx, timeouts and broken connections are tried again, five times in all.
+A reply counts if one of its lines is `Score: N`. If none is, the judge is asked once more; then the text counts as failed. After status 429 or 5xx, a timeout or a broken connection the request is repeated, up to five times in all.
 
 Examples:
   bipo steer --prompts questions.txt --output sweep.json
@@ -94,22 +94,22 @@ Examples:
   bipo judge sweep.json --judge https://api.openai.com/v1 --judge-model gpt-4o --rubric mine.txt";
 
 pub(super) const INSPECT: &str = "\
-Without --model nothing but the files is read. With it, two things are measured:
+Without --model, bipo reads the files alone. With it, bipo measures two things:
 
 Residual: the length ‖h‖ of the residual stream after the layer, on bundled neutral prompts: its mean over all their tokens, and its median (the first token's is often hundreds of times the others', which moves the mean alone). A ratio is ‖v‖ over it.
 
 Tokens: the score of token t is u_t - mean(u), with u = W_U · (γ ⊙ v / rms(v)), the weight γ of the model's last norm and its unembedding W_U. This is the vector's direct path to the logits, without the blocks above its layer.
 
-Warned of: a vector that is zero or not finite, one longer than 5 median residuals, and, without --model, one whose elements have a root mean square above 10. Vectors for the same layer are compared by their cosine.
+bipo warns of a vector that is zero or not finite, of one longer than 5 median residuals, and, without --model, of one whose elements have a root mean square above 10. Vectors for the same layer are compared by their cosine.
 
 Examples:
   bipo inspect bipo_output/steering_vector.safetensors
   bipo inspect a.safetensors b.gguf c.pt --layer 13 --model mistral --top 20";
 
 pub(super) const BENCH: &str = "\
-Training: random pairs with a prompt that both responses share; the reference pass and the blocks up to the steered layer are done before, as in a run of `bipo train`. Useful work is counted from the shapes, and stands beside the best of several matrix products of the same run. A sweep is timed from the prompt to the last token of every magnitude. Each is done once before it is timed.
+Training: the pairs are random, and both responses of a pair share its prompt. The reference pass and the blocks up to the steered layer are computed before timing starts, as in a run of `bipo train`. Useful work is counted from the shapes, and compared with the best of several matrix products of the same run. A sweep is timed from the prompt to the last token of every magnitude. Each is done once before it is timed.
 
-Peak memory: of a GPU, what it had less at the worst moment than when bipo began, asked every 2 ms; of the CPU, what the system counts for the process. Counted for a device: what bipo expects to take of a GPU, from the shapes alone.
+Peak memory: on a GPU, how much less was free at the worst moment than when bipo began, asked every 2 ms; on the CPU, what the system counts for the process. Counted for a device: the GPU memory that bipo expects to take, computed from the shapes alone.
 
 Examples:
   bipo bench --shape smollm2-135m --seconds 2
@@ -117,7 +117,7 @@ Examples:
   bipo bench --model smollm2 --weights quantized";
 
 pub(super) const CHECK: &str = "\
-Each tiny model has the same random weights on the CPU in f32, as `bipo train` computes there, and on the device as tensors in each dtype: the path that GPUs take, on the CPU too. A difference is |a - b| / |b| over all numbers; beside it stands the most that the dtype's rounding explains. 48 steps are those of the authors' recorded run: 64 pairs, batches of four, signs +1 -1 -1 +1. Exit code 1 where a check failed.
+Each tiny model has the same random weights on the CPU in f32, as `bipo train` computes there, and on the device as tensors in each dtype: the path that GPUs take, on the CPU too. A difference is |a - b| / |b| over all numbers; the limit beside it is the largest difference that the dtype's rounding explains. The 48 steps are those of the authors' recorded run: 64 pairs, batches of four, signs +1 -1 -1 +1. The exit code is 1 if a check failed.
 
 Examples:
   bipo check
@@ -141,7 +141,7 @@ Endpoints: POST /v1/chat/completions and /v1/completions as OpenAI's, streams in
 
 Each request may have one more field, steering: a number is the magnitude of the default vector, a text such as \"cheerful:1.5 - formal:0.5\" names vectors, and EasySteer's object {\"vectors\": [{\"source\": \"cheerful\", \"scale\": 1.5}]} means the same. \"\" and 0 are the untouched model. The model name MODEL::VECTOR stands for the vector at magnitude 1.
 
-Memory: keys and values of all texts under way are held at once. A text that finds no room waits for its turn.
+Memory: the keys and values of all texts under way are held at once (--kv-memory). A text that finds no room waits for its turn.
 
 curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' -d '{\"messages\": [{\"role\": \"user\", \"content\": \"How was your day?\"}], \"temperature\": 0, \"steering\": 2}'
 

@@ -37,10 +37,10 @@ pub struct BenchArgs {
     /// Generate this many tokens at each magnitude.
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = up_to_4096)]
     pub new_tokens: usize,
-    /// Sweep this many magnitudes at once; separate several by commas.
+    /// Time a sweep of this many magnitudes at once; separate several numbers by commas.
     #[arg(long, default_value = "1,5,9", value_name = "LIST", value_delimiter = ',', value_parser = up_to_4096)]
     pub sweeps: Vec<usize>,
-    /// Repeat matrix products, and then steps, for this long each.
+    /// Repeat matrix products for this long, and then training steps for as long.
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS", value_parser = seconds)]
     pub seconds: f64,
 }

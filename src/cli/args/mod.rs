@@ -52,7 +52,7 @@ pub enum Command {
     /// Show what training would see of a data set: its pairs, what each column became, and what is skipped.
     #[command(after_help = help::DATA)]
     Data(Box<DataArgs>),
-    /// Find the layer to steer: short runs at each, ranked by held-out pairs.
+    /// Find the layer to steer: a short run at each layer, ranked by held-out pairs.
     #[command(
         after_help = "Examples:\n  bipo layers --layers 8..20 --dataset cheerful --eval-dataset cheerful-heldout\n  bipo layers --model mistral --layers 10,13,16 --dataset pairs.csv --json"
     )]
@@ -65,11 +65,11 @@ pub enum Command {
     /// Talk with a steered model in the terminal; strength and vector can be changed between two questions.
     #[command(after_help = help::CHAT)]
     Chat(Box<ChatArgs>),
-    /// Answer over HTTP as OpenAI's clients expect it, each request with vectors and magnitudes of its own.
+    /// Serve OpenAI's HTTP API; each request chooses its own vectors and magnitudes.
     #[cfg(feature = "serve")]
     #[command(after_help = help::SERVE)]
     Serve(Box<ServeArgs>),
-    /// Measure what a vector does: preference, multiple choice, damage, and alternatives beside it.
+    /// Measure what a vector does (preference, multiple choice, damage), and compare it with baselines.
     #[command(after_help = help::EVAL)]
     Eval(Box<EvalArgs>),
     /// Compare methods on your pairs and model: a vector by each, all at the same damage, in one table.
@@ -84,16 +84,16 @@ pub enum Command {
     /// Change a vector's format, or add several vectors up.
     #[command(after_help = help::CONVERT)]
     Convert(Box<ConvertArgs>),
-    /// Show what vector files hold, how they were made and what they mean to a model.
+    /// Show what vector files hold, how they were made, and which tokens they promote in a model.
     #[command(after_help = help::INSPECT)]
     Inspect(Box<InspectArgs>),
-    /// Write a model whose MLP bias carries a vector.
+    /// Write a copy of a model that has a vector built in, as a bias of one MLP.
     #[command(after_help = help::MERGE)]
     Merge(Box<MergeArgs>),
-    /// List the models with a short name, with the layer that is steered and what their download needs.
+    /// List the models that have a short name, the layer that is steered in each, and what its download needs.
     #[command(after_help = "Examples:\n  bipo models\n  bipo models --json")]
     Models(ReportArgs),
-    /// Measure training steps and sweeps on this machine, beside its best matrix product.
+    /// Measure how fast this machine trains and generates, compared with its fastest matrix product.
     #[command(after_help = help::BENCH)]
     Bench(Box<BenchArgs>),
     /// Compare a device with the CPU: logits, gradients and training steps of tiny models of every architecture.

@@ -34,15 +34,15 @@ pub struct ModelArgs {
     /// Set the type of weights and activations; auto is f32 on the CPU, bf16 elsewhere.
     #[arg(long, default_value = "auto", value_parser = one_of::<DTypeChoice>())]
     pub dtype: DTypeChoice,
-    /// Hold the weights on the CPU dense, in their dtype, or as their file has them, decoded when used;
-    /// auto is dense where that takes at most half of the memory.
+    /// Hold the weights on the CPU: dense unpacks them at load, quantized decodes them on use, and auto is dense if that takes at
+    /// most half of the memory.
     #[arg(long, default_value = "auto", value_parser = one_of::<WeightsChoice>())]
     pub weights: WeightsChoice,
     /// Set the system prompt; "" for none [default: none].
     #[arg(long, allow_hyphen_values = true)]
     pub system: Option<String>,
-    /// Put the system prompt, also that of a row, into the first user turn, an empty line behind it: for chat templates that
-    /// take none.
+    /// Put the system prompt, also that of a row, into the first user turn, followed by an empty line: for chat templates that
+    /// have no place for it.
     #[arg(long)]
     pub system_in_user: bool,
     /// Choose the chat template: auto (the tokenizer's own), a built-in name, or a Jinja file.
@@ -51,10 +51,10 @@ pub struct ModelArgs {
     /// Pass this variable to the chat template, such as enable_thinking=false; repeat for several.
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     pub template_var: Vec<(String, Value)>,
-    /// Never touch the network (also HF_HUB_OFFLINE=1).
+    /// Never use the network (also HF_HUB_OFFLINE=1).
     #[arg(long)]
     pub offline: bool,
-    /// Use this many threads [default: one a physical core].
+    /// Use this many threads [default: the number of physical cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub threads: Option<u16>,
     /// Print a machine-readable result on standard output, and nothing else there.

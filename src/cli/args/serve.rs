@@ -11,14 +11,14 @@ use super::model::ModelArgs;
 pub struct ServeArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Register this vector, times SCALE if given, under NAME; repeat for several. The first is the default [default:
-    /// bipo_output/steering_vector.safetensors, if it exists, as "default"].
+    /// Register this vector, times SCALE if given, under NAME; repeat for several. Requests that name no vector use the first
+    /// [default: bipo_output/steering_vector.safetensors, if it exists, as "default"].
     #[arg(long, value_name = "NAME=FILE[:SCALE]")]
     pub vector: Vec<String>,
     /// Steer the output of this block, 0-based [default: the files'].
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Show this result of `bipo eval --json` in the playground, for the vector NAME or the first one; repeat for several.
+    /// Show this output of `bipo eval --json` on the page, for the vector NAME or else the first one; repeat for several.
     #[arg(long, value_name = "[NAME=]FILE")]
     pub eval: Vec<String>,
     /// Listen at this address of the machine.
@@ -27,13 +27,13 @@ pub struct ServeArgs {
     /// Listen at this port; 0 lets the system choose one.
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
-    /// Ask this key of every request but /health.
+    /// Require this key of every request except /health.
     #[arg(long, env = "BIPO_API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
-    /// Listen beyond this machine without a key.
+    /// Allow an address other than this machine's own without a key.
     #[arg(long)]
     pub insecure: bool,
-    /// Let pages of this origin ask, such as https://example.org; "*" is any [default: none].
+    /// Allow requests from web pages of this origin, such as https://example.org; "*" is any [default: none].
     #[arg(long, value_name = "ORIGIN")]
     pub cors: Option<String>,
     /// Generate at most this many texts at once; the others wait.
@@ -45,7 +45,7 @@ pub struct ServeArgs {
     /// Use at most this much memory for keys and values, such as 4GB [default: a quarter of what is free].
     #[arg(long, value_name = "SIZE")]
     pub kv_memory: Option<Bytes>,
-    /// Take prompts with their answers of at most this many tokens [default: the model's context, 4096 at most].
+    /// Allow this many tokens for a prompt and its answer together [default: the model's context, at most 4096].
     #[arg(long, value_name = "N")]
     pub context: Option<usize>,
 }

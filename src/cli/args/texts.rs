@@ -30,8 +30,8 @@ pub struct VectorArgs {
     /// last:N, or several joined by +, as for train [default: the file's].
     #[arg(long, value_name = "WHERE")]
     pub positions: Option<Positions>,
-    /// Add it at tokens of this role's messages alone; what is generated is the assistant's [default: the file's, or any
-    /// where --positions is given].
+    /// Add it only at tokens in messages of this role; generated text is the assistant's [default: the file's, or any role if
+    /// --positions is given].
     #[arg(long, value_parser = one_of::<Spans>())]
     pub spans: Option<Spans>,
 }
@@ -48,8 +48,8 @@ impl VectorArgs {
 pub struct SteeringArgs {
     #[command(flatten)]
     pub source: VectorArgs,
-    /// Steer at these factors: a list -2,0,2, a range -2..2:0.5, or auto, the largest ones that `bipo calibrate --save` found within
-    /// its budget [default with --operation ablate: 0,1].
+    /// Multiply the vector by these: a list -2,0,2, a range -2..2:0.5, or auto, the magnitudes that `bipo calibrate --save` stored
+    /// in its file [default with --operation ablate: 0,1].
     #[arg(
         long,
         default_value = "-2,0,2",
@@ -58,8 +58,8 @@ pub struct SteeringArgs {
         value_name = "LIST"
     )]
     pub magnitudes: MagnitudeChoice,
-    /// Add the vector, or take the part of the residual along it out (ablate), where magnitude 1 takes all of that part and 0
-    /// nothing.
+    /// Add the vector (add), or take out the part of the residual that lies along it (ablate): magnitude 1 takes out all of that
+    /// part, 0 none.
     #[arg(long, default_value = "add", value_parser = operation())]
     pub operation: Operation,
 }
@@ -75,13 +75,13 @@ pub struct SamplingArgs {
     /// Sample at this temperature; 0 takes the likeliest token.
     #[arg(long, default_value_t = 0.0, value_parser = temperature)]
     pub temperature: f64,
-    /// Sample from the likeliest tokens up to this probability [default: all].
+    /// Sample from the likeliest tokens whose probabilities sum up to this [default: all].
     #[arg(long, value_parser = probability)]
     pub top_p: Option<f64>,
     /// Sample from this many of the likeliest tokens [default: all].
     #[arg(long, value_parser = positive)]
     pub top_k: Option<usize>,
-    /// Divide the logits of tokens that were there before by this; 1 changes nothing.
+    /// Make tokens that the text already has less likely, by this factor on their logits; 1 changes nothing.
     #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
     pub repeat_penalty: f64,
     /// Seed the sampler; greedy decoding needs no seed.
@@ -112,7 +112,7 @@ pub struct SteerArgs {
     /// Answer this prompt; repeat for several.
     #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
-    /// Answer each line of this file, or of standard input (-).
+    /// Answer each line of this file; - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
     /// Show each prompt as the model sees it, on standard error: with the chat template and special tokens, and its token ids.
@@ -123,10 +123,10 @@ pub struct SteerArgs {
     pub max_new_tokens: usize,
     #[command(flatten)]
     pub sampling: SamplingArgs,
-    /// Write the results to this file too, as JSON, each time that a prompt is answered.
+    /// Also write the results to this file, as JSON, after each prompt that is answered.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Write the texts side by side, the settings and the command to this file too, as one HTML page that needs no other.
+    /// Also write a web page to this file: the texts side by side, the settings and the command, all in the one file.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 }
@@ -141,8 +141,8 @@ pub struct EvalArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub steering: SteeringArgs,
-    /// Measure every vector at its own largest magnitudes within this budget, so that effects are compared at one cost: kl=1 (nats a
-    /// generated token, 95th percentile) or ppl=1.1 (perplexity of the neutral text, as a multiple).
+    /// Measure every vector at its own largest magnitudes within this budget of damage, so that their effects are compared at the
+    /// same cost: kl=1 (nats a generated token, 95th percentile) or ppl=1.1 (perplexity of the neutral text, as a multiple).
     #[arg(long, value_name = "NAME=VALUE", conflicts_with = "magnitudes")]
     pub at: Option<Budget>,
     /// Measure preference on these held-out pairs, named as for train [default: none].
@@ -150,8 +150,8 @@ pub struct EvalArgs {
     pub dataset: Option<String>,
     #[command(flatten)]
     pub rows: PairArgs,
-    /// Put this text between prompt and response; auto writes what the chat template writes before and behind an answer, or a
-    /// space where it has no such form, unless the prompt ends in white space.
+    /// Put this text between prompt and response. auto writes what the chat template writes before and after an answer; if the
+    /// template has no such form, it writes a space, unless the prompt ends in white space.
     #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
     pub response_prefix: String,
     /// Truncate longer pairs to this many tokens.
@@ -164,48 +164,48 @@ pub struct EvalArgs {
     /// files.
     #[arg(long, value_name = "FILE")]
     pub mc: Vec<PathBuf>,
-    /// Compare options by their letters, which the prompt lists, or by their texts; auto is by their texts where they are the
-    /// endings of a text.
+    /// Compare options by their letters, which the prompt lists, or by their texts; auto takes the texts if they continue a text,
+    /// else the letters.
     #[arg(long, default_value = "auto", value_parser = one_of::<AnswerForm>())]
     pub mc_answers: AnswerForm,
     /// Read this neutral text for perplexity and KL divergence [default: a bundled one].
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,
-    /// Answer this prompt, to count repetitions; repeat for several [default: eight bundled ones].
+    /// Answer this prompt, to measure the repetition in the texts; repeat for several [default: eight bundled ones].
     #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
-    /// Answer each line of this file, or of standard input (-).
+    /// Answer each line of this file; - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
     /// Generate at most this many tokens.
     #[arg(long, default_value_t = 64, value_parser = positive)]
     pub max_new_tokens: usize,
-    /// Leave the neutral text or the generated texts out; separate several by commas [default: neither].
+    /// Leave out the neutral text (text), the generated texts (generation) or both (text,generation) [default: neither].
     #[arg(long, value_delimiter = ',')]
     pub skip: Vec<SkipArg>,
-    /// Compare with random (a direction), prompt (see --baseline-system) or another vector file, which steers by the same
-    /// --operation; repeat for several [default: none].
+    /// Compare with a random direction (random), with the untouched model under a system prompt (prompt, see --baseline-system), or
+    /// with another vector file; repeat for several [default: none].
     #[arg(long, value_name = "random|prompt|FILE", value_parser = NonEmptyStringValueParser::new())]
     pub baseline: Vec<String>,
-    /// Tell the model this, in place of --system, for the baseline prompt.
+    /// Give the baseline prompt this system prompt, in place of --system.
     #[arg(long, value_name = "TEXT")]
     pub baseline_system: Option<String>,
-    /// Draw this many resamples for an interval.
+    /// Draw this many bootstrap resamples for each 95 % interval.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = resamples)]
     pub bootstrap: usize,
     /// Seed the resamples and the random direction.
     #[arg(long, default_value_t = 11)]
     pub seed: u64,
-    /// Write the log-probabilities of every pair at every magnitude to this file, one JSON line each, as they come.
+    /// Write the log-probabilities of each pair at each magnitude to this file, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     pub per_pair: Option<PathBuf>,
-    /// Write the table to this CSV file too, each time that a magnitude was measured.
+    /// Also write the table to this CSV file, after each magnitude that is measured.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
     /// Draw effect and damage against magnitude into this file, .svg or .png; repeat for both.
     #[arg(long, value_name = "FILE")]
     pub plot: Vec<PathBuf>,
-    /// Write settings, tables, curves and texts to this file too, as one web page that needs no other.
+    /// Also write a web page to this file: settings, tables, curves and texts, all in the one file.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     #[command(flatten, next_help_heading = "Judge")]
@@ -224,20 +224,20 @@ pub struct JudgeArgs {
     /// Ask the OpenAI-compatible chat endpoint at this URL; its key comes from BIPO_JUDGE_KEY or OPENAI_API_KEY.
     #[arg(long, value_name = "URL")]
     pub judge: Option<String>,
-    /// Let this model grade, named as the endpoint knows it.
+    /// Choose the model that grades, by the name that the endpoint has for it.
     #[arg(long, value_name = "NAME")]
     pub judge_model: Option<String>,
-    /// Grade by this text on what the scores 1 to 4 mean: a file, or cheerful, formal, concise, power-seeking,
-    /// wealth-seeking or hallucination.
+    /// Grade by this rubric, a text that says what the scores 1 to 4 mean: a file, or one of cheerful, formal, concise,
+    /// power-seeking, wealth-seeking, hallucination.
     #[arg(long, value_name = "FILE|NAME")]
     pub rubric: Option<String>,
     /// Ask this many questions at a time.
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub judge_concurrency: u16,
-    /// Wait for an answer this many seconds, then ask again.
+    /// Wait this many seconds for an answer before asking again.
     #[arg(long, default_value_t = 120.0, value_name = "SECONDS", value_parser = seconds)]
     pub judge_timeout: f64,
-    /// Append each score to this file, and ask for none that it has [default: none].
+    /// Append each score to this file, and do not ask again for those that it has [default: none].
     #[arg(long, value_name = "FILE")]
     pub judge_results: Option<PathBuf>,
     /// Print what the judge would be asked, and ask nothing.

@@ -12,16 +12,16 @@ use super::values::{finite, positive};
 // One list for inputs and output: with two, clap takes the name before a flag for OUT in `convert IN --normalize OUT`.
 #[command(override_usage = "bipo convert [OPTIONS] <IN[:WEIGHT]>... <OUT>")]
 pub struct ConvertArgs {
-    /// Read these vectors, in any format, and add them up, each times WEIGHT [default: 1]; write the last file, OUT.
+    /// Read the vectors IN, in any format, add them up, each times its WEIGHT [default: 1], and write the sum to OUT.
     #[arg(required = true, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
     pub files: Vec<String>,
-    /// Say which layer the vector of an input that does not say so steers; move a single input there.
+    /// Give this layer to inputs whose file names none; move a single input to it.
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Bring each input to norm 1, all of its layers together, before its weight is applied.
+    /// Scale each input to norm 1, taken over all of its layers together, before its weight is applied.
     #[arg(long)]
     pub normalize: bool,
-    /// Take the component along this vector out of each input, layer by layer; repeat for several.
+    /// Remove from each input its component along this vector, layer by layer; repeat for several.
     #[arg(long, value_name = "FILE")]
     pub orthogonal_to: Vec<PathBuf>,
     /// Replace OUT if it exists.
@@ -42,7 +42,7 @@ pub struct InspectArgs {
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Say which layer a file steers that does not say it itself.
+    /// Give this layer to files that name none.
     #[arg(long)]
     pub layer: Option<usize>,
     /// Show this many of the most promoted and of the most suppressed tokens.
@@ -55,7 +55,7 @@ pub struct MergeArgs {
     /// Choose the model: an alias, a hub id owner/name[@revision], or a local directory.
     #[arg(long, default_value = "smollm2")]
     pub model: String,
-    /// Carry this vector, times SCALE if given; repeat to add several [default: bipo_output/steering_vector.safetensors].
+    /// Build in this vector, times SCALE if given; repeat to add several up [default: bipo_output/steering_vector.safetensors].
     #[arg(long, value_name = "FILE[:SCALE]", value_parser = NonEmptyStringValueParser::new())]
     pub vector: Vec<String>,
     /// Steer the output of this block, 0-based [default: the file's].
@@ -64,10 +64,10 @@ pub struct MergeArgs {
     /// Multiply the vector by this factor.
     #[arg(long, default_value_t = 1.0, allow_hyphen_values = true, value_parser = finite)]
     pub magnitude: f64,
-    /// Write the model to this directory, which must not exist or be empty.
+    /// Write the model to this directory, which must be empty or not exist.
     #[arg(short, long, value_name = "DIR")]
     pub output_dir: PathBuf,
-    /// Never touch the network (also HF_HUB_OFFLINE=1).
+    /// Never use the network (also HF_HUB_OFFLINE=1).
     #[arg(long)]
     pub offline: bool,
     #[command(flatten)]
