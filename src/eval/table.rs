@@ -3,6 +3,7 @@
 use super::bootstrap::Estimate;
 use super::{Measure, Report, Row, Unit};
 use crate::report::Cell;
+use crate::steering::magnitudes::signed;
 use crate::{Error, Result};
 
 /// Name of the measure with the judge's mean score.
@@ -77,7 +78,7 @@ impl Report {
     pub(super) fn cells(&self, names: &[&str]) -> Vec<Vec<Cell>> {
         let none = || Cell::new("-");
         let cells = |row: &Row| {
-            let magnitude = row.magnitude.map_or_else(none, |magnitude| Cell::new(signed_magnitude(magnitude)));
+            let magnitude = row.magnitude.map_or_else(none, |magnitude| Cell::new(signed(magnitude)));
             let measures = names.iter().map(|name| row.get(name).map_or_else(none, |measure| cell(row, measure)));
             [Cell::new(&row.subject), magnitude].into_iter().chain(measures).collect()
         };
@@ -100,10 +101,6 @@ pub(super) fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str
 pub(super) fn heading(name: &str) -> &str {
     let known = PREFERENCE.iter().chain(&[("kl", "KL divergence")]);
     known.into_iter().find(|(known, _)| *known == name).map_or(name, |(_, heading)| heading)
-}
-
-fn signed_magnitude(magnitude: f32) -> String {
-    if magnitude == 0.0 { "0".to_owned() } else { format!("{magnitude:+}") }
 }
 
 fn cell(row: &Row, Measure { name, unit, estimate: Estimate { value, low, high } }: &Measure) -> Cell {

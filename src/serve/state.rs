@@ -192,23 +192,8 @@ pub(super) fn messages(values: &[Value]) -> Result<Vec<Message>, ApiError> {
     if values.is_empty() {
         return Err(ApiError::of_field("messages", "messages: expected at least one"));
     }
-    let message = |(index, value): (usize, &Value)| -> Result<Message, ApiError> {
-        let refused = |what: &str| ApiError::of_field("messages", format!("messages[{index}]: {what}"));
-        let role =
-            value.get("role").and_then(Value::as_str).ok_or_else(|| refused("expected an object with role and content"))?;
-        // OpenAI's newer name of the system role.
-        let role = if role == "developer" { "system" } else { role };
-        let content = match value.get("content") {
-            Some(Value::String(text)) => text.clone(),
-            Some(Value::Array(parts)) => {
-                let text = |part: &Value| part.get("text").and_then(Value::as_str).map(str::to_owned);
-                let texts: Option<Vec<String>> = parts.iter().map(text).collect();
-                texts.ok_or_else(|| refused("only parts of type text are understood"))?.concat()
-            }
-            Some(Value::Null) | None if role == "assistant" => String::new(),
-            _ => return Err(refused("content must be a text, or a list of parts of type text")),
-        };
-        Ok(Message::new(role, content))
+    let message = |(index, value): (usize, &Value)| {
+        Message::from_json(value).map_err(|what| ApiError::of_field("messages", format!("messages[{index}]: {what}")))
     };
     values.iter().enumerate().map(message).collect()
 }

@@ -20,6 +20,11 @@ impl Magnitudes {
     }
 }
 
+/// A magnitude as a reader sees it: with its sign, and 0 without one.
+pub fn signed(magnitude: f32) -> String {
+    if magnitude == 0.0 { "0".to_owned() } else { format!("{magnitude:+}") }
+}
+
 /// What a sweep's magnitudes are.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MagnitudeChoice {

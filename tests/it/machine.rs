@@ -25,7 +25,11 @@ fn commands() -> Vec<String> {
 /// The flags that the help of a command lists.
 fn flags(command: &str) -> BTreeSet<String> {
     let help = help(command);
-    let first_words = help.lines().filter_map(|line| line.trim_start().strip_prefix('-').map(|_| line.trim_start()));
+    // A line of the notes can begin with a flag, too; those of flags are indented.
+    let first_words = help
+        .lines()
+        .filter(|line| line.starts_with(' '))
+        .filter_map(|line| line.trim_start().strip_prefix('-').map(|_| line.trim_start()));
     let long = |line: &str| line.split([' ', ',']).find(|word| word.starts_with("--")).map(str::to_owned);
     let flags: BTreeSet<String> = first_words.filter_map(long).collect();
     assert!(flags.contains("--help"), "{command}: {flags:?}");

@@ -7,7 +7,7 @@ use std::process::Output;
 use bipo::steering::vector::SteeringVector;
 use serde_json::Value;
 
-use crate::cli::{Place, assert_ok, assert_refused, fixture};
+use crate::cli::{Place, assert_ok, assert_refused, fixture, text};
 
 fn template(name: &str) -> String {
     fixture(&format!("cases/templates/{name}"))
@@ -116,4 +116,44 @@ fn a_bos_that_the_template_writes_is_kept_where_the_tokenizer_adds_none() {
     assert_ok(&place.train("writes", &["--model", model.to_str().unwrap()]));
     let layers = |out: &str| SteeringVector::read(&place.path(out).join("steering_vector.safetensors"), None).unwrap().layers;
     assert_eq!(layers("adds"), layers("writes"));
+}
+
+#[test]
+fn conversations_of_a_file_are_answered_as_their_rendered_text_is() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    let rows = [
+        r#"{"messages":[{"role":"user","content":"Hi"}]}"#,
+        r#"{"messages":[{"role":"system","content":"Be kind."},{"role":"user","content":"One?"},{"role":"assistant","content":"Two."},{"role":"user","content":[{"type":"text","text":"Three?"}]}]}"#,
+    ];
+    fs::write(place.path("talk.jsonl"), rows.join("\n")).unwrap();
+    let steer = |more: &[&str]| {
+        let model = fixture("llama");
+        let given =
+            ["steer", "--model", &model, "--vector", "out/steering_vector.safetensors", "--max-new-tokens", "6", "--json"];
+        place.bipo(&[&given[..], more].concat())
+    };
+    let results = |output: &Output| -> Value {
+        assert_ok(output);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["results"].clone()
+    };
+    let talked = steer(&["--prompts", "talk.jsonl", "--show-prompt"]);
+    let found = results(&talked);
+    let alone = results(&steer(&["--prompt", "Hi"]));
+    assert_eq!(found.as_array().unwrap()[..3], alone.as_array().unwrap()[..]);
+    assert_eq!(found[3]["prompt"], "Three?");
+    let shown = text(&talked.stderr);
+    for part in ["Be kind.", "One?", "Two.", "Three?"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    for (rows, expected) in [
+        (vec![rows[0], "no JSON"], "row 1: not JSON"),
+        (vec![r#"{"messages":[{"role":"assistant","content":"Hi"}]}"#], "row 0: its messages must end with one of the user"),
+        (vec![r#"{"messages":[{"content":"Hi"}]}"#], "row 0: messages[0]: expected an object with role and content"),
+    ] {
+        fs::write(place.path("broken.jsonl"), rows.join("\n")).unwrap();
+        let output = steer(&["--prompts", "broken.jsonl"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
 }

@@ -12,7 +12,7 @@ use super::train::RunArgs;
 use super::values::{positive, resamples};
 
 /// Settings of a run that each method has of its own: flags of `train` that `compare` does not take.
-pub const OF_METHODS: [&str; 16] = [
+pub const OF_METHODS: [&str; 15] = [
     "lr",
     "objective",
     "beta",
@@ -27,7 +27,6 @@ pub const OF_METHODS: [&str; 16] = [
     "positions",
     "spans",
     "weight_decay",
-    "warmup_steps",
     "scheduler",
 ];
 
@@ -45,6 +44,7 @@ fn methods() -> PossibleValuesParser {
 #[command(
     mut_args(hide),
     mut_arg("eval_dataset", |arg| arg.help("Measure on these pairs [default: a fifth of the dataset, drawn with the seed]")),
+    mut_arg("warmup_steps", |arg| arg.help("Raise the learning rate from 0 over this many steps; reps and prosv have no warmup")),
     mut_arg("seed", |arg| arg.help("Seed shuffles, directions, factors, random starts, the random direction and the resamples"))
 )]
 pub struct CompareArgs {

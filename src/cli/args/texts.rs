@@ -112,7 +112,7 @@ pub struct SteerArgs {
     /// Answer this prompt; repeat for several.
     #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
-    /// Answer each line of this file; - is standard input.
+    /// Answer each line of this file, or, where its lines are JSON objects with `messages`, each conversation; - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
     /// Show each prompt as the model sees it, on standard error: with the chat template and special tokens, and its token ids.

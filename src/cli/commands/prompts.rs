@@ -9,9 +9,53 @@ use bipo::machine::files::{LARGEST_TEXT, read_input, without_bom};
 use bipo::steering::positions::Positions;
 use bipo::text::tokens::EncodedPrompt;
 use bipo::{Error, Result};
+use serde_json::Value;
 
 use crate::terminal::Log;
 use bipo::session::Session;
+
+/// What is answered.
+pub struct Question {
+    /// What is shown of it: the last turn.
+    pub text: String,
+    /// The conversation up to the answer.
+    pub messages: Vec<Message>,
+}
+
+impl Question {
+    /// A conversation of one turn.
+    pub fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), messages: vec![Message::new("user", text)] }
+    }
+
+    /// A row of a file of conversations: an object with `messages`.
+    fn of_row(row: &Value) -> std::result::Result<Self, String> {
+        let messages = row.get("messages").and_then(Value::as_array).ok_or("expected an object with \"messages\"")?;
+        let messages = messages.iter().enumerate();
+        let message = |(at, value)| Message::from_json(value).map_err(|what| format!("messages[{at}]: {what}"));
+        let messages: Vec<Message> = messages.map(message).collect::<std::result::Result<_, _>>()?;
+        match messages.last() {
+            Some(last) if last.role == "user" => Ok(Self { text: last.content.clone(), messages }),
+            _ => Err("its messages must end with one of the user, which is answered".into()),
+        }
+    }
+}
+
+/// The prompts given one by one, or the lines of a file (`-` is standard input); or, where its first line is an object with
+/// `messages`, the conversations of such a file, one a line.
+pub fn read_questions(prompts: &[String], file: Option<&Path>) -> Result<Vec<Question>> {
+    let lines = read_prompts(prompts, file)?;
+    let parsed = |line: &String| serde_json::from_str::<Value>(line).ok();
+    let is_row = |line: &String| parsed(line).is_some_and(|row| row.get("messages").is_some());
+    let Some(path) = file.filter(|_| lines.first().is_some_and(is_row)) else {
+        return Ok(lines.iter().map(|text| Question::new(text)).collect());
+    };
+    let read = |(at, line): (usize, &String)| {
+        let row = parsed(line).ok_or("not JSON".to_owned()).and_then(|row| Question::of_row(&row));
+        row.map_err(|problem| Error::malformed(path, format!("row {at}: {problem}")))
+    };
+    lines.iter().enumerate().map(read).collect()
+}
 
 /// The prompts given one by one, or the lines of a file (`-` is standard input).
 pub fn read_prompts(prompts: &[String], file: Option<&Path>) -> Result<Vec<String>> {
@@ -35,9 +79,15 @@ pub fn read_prompts(prompts: &[String], file: Option<&Path>) -> Result<Vec<Strin
 
 /// Encodes prompts, and refuses one that fills the context, or that a vector cannot reach, before the weights are read.
 pub fn check_prompts(opened: &Session, prompts: &[String], positions: Positions) -> Result<Vec<EncodedPrompt>> {
+    let questions: Vec<Question> = prompts.iter().map(|text| Question::new(text)).collect();
+    check_questions(opened, &questions, positions)
+}
+
+/// The same for conversations.
+pub fn check_questions(opened: &Session, questions: &[Question], positions: Positions) -> Result<Vec<EncodedPrompt>> {
     let context = opened.config.max_position_embeddings;
-    let check = |prompt: &String| {
-        let encoded = opened.encoder.encode_prompt(&[Message::new("user", prompt)])?;
+    let check = |question: &Question| {
+        let encoded = opened.encoder.encode_prompt(&question.messages)?;
         let tokens = encoded.ids.len();
         if tokens >= context {
             let problem = format!("the prompt has {tokens} tokens, but the model's context is {context}: shorten it");
@@ -49,7 +99,7 @@ pub fn check_prompts(opened: &Session, prompts: &[String], positions: Positions)
         }
         Ok(encoded)
     };
-    prompts.iter().map(check).collect()
+    questions.iter().map(check).collect()
 }
 
 /// Says what the model sees of each prompt: the rendered text with its special tokens, and the token ids.

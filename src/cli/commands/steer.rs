@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::interrupt::Interrupt;
 use super::page;
-use super::prompts::{check_prompts, read_prompts, show_prompts};
+use super::prompts::{check_questions, read_questions, show_prompts};
 use super::session;
 use super::sweep::{Sweep, TextResult, Texts, greedy};
 use super::vectors::{check_vector, read_inputs, settle};
@@ -27,8 +27,8 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let vector = settle(inputs, args.steering.source.places())?;
     let magnitudes = args.steering.magnitudes.of(vector.metadata.calibration.as_ref(), args.steering.operation)?;
     let magnitudes = magnitudes.as_slice();
-    let prompts = read_prompts(&args.prompt, args.prompts.as_deref())?;
-    if prompts.is_empty() {
+    let questions = read_questions(&args.prompt, args.prompts.as_deref())?;
+    if questions.is_empty() {
         let problem = "no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)";
         return Err(Error::Argument(problem.into()).into());
     }
@@ -40,7 +40,8 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         operation: args.steering.operation,
         ..args.sampling.choosing(greedy(args.max_new_tokens, &opened, positions))
     };
-    let encoded = check_prompts(&opened, &prompts, positions)?;
+    let encoded = check_questions(&opened, &questions, positions)?;
+    let prompts: Vec<String> = questions.into_iter().map(|question| question.text).collect();
     if args.show_prompt {
         show_prompts(&opened, &encoded, log)?;
     }

@@ -20,6 +20,7 @@ use bipo::machine::files::write_atomic;
 use bipo::session::{Session, Surprise};
 use bipo::steering::Operation;
 use bipo::steering::magnitudes::MagnitudeChoice;
+use bipo::steering::magnitudes::signed;
 use bipo::text::tokens::{EncodedPrompt, ResponsePrefix};
 use bipo::{Error, Result};
 use candle_core::DType;
@@ -106,7 +107,7 @@ impl Chat<'_> {
     fn talk(&mut self, input: &mut Input) -> anyhow::Result<()> {
         loop {
             let prompt = match self.chosen.vector {
-                Some(_) => format!("{:+}> ", self.magnitude),
+                Some(_) => format!("{}> ", signed(self.magnitude)),
                 None => "> ".to_owned(),
             };
             let done = match input.next(&prompt) {
@@ -127,7 +128,7 @@ impl Chat<'_> {
         match line {
             Line::Empty => {}
             Line::Question(question) => self.answer(question)?,
-            Line::Magnitude(None) => self.tell(&format!("magnitude {:+}", self.magnitude))?,
+            Line::Magnitude(None) => self.tell(&format!("magnitude {}", signed(self.magnitude)))?,
             Line::Magnitude(Some(magnitude)) => {
                 self.magnitude = magnitude;
                 self.log.info(self.chosen.describe(magnitude));
@@ -200,7 +201,8 @@ impl Chat<'_> {
             return self.after_stop();
         }
         if text.token_ids.is_empty() && text.finish_reason == FinishReason::NotFinite {
-            let problem = format!("the logits are not finite at magnitude {:+}: take a smaller one with /m", text.magnitude);
+            let problem =
+                format!("the logits are not finite at magnitude {}: take a smaller one with /m", signed(text.magnitude));
             return Err(Error::NotFinite(problem).into());
         }
         let finish_reason = if is_stopped { json!("interrupted") } else { json!(text.finish_reason) };
@@ -271,8 +273,8 @@ impl Chat<'_> {
             }
             FinishReason::Length => self.log.info(format!("cut after {tokens} tokens")),
             FinishReason::NotFinite => self.log.warn(format!(
-                "at magnitude {:+} the model's logits are not finite, which ends the text: take a smaller one with /m",
-                text.magnitude
+                "at magnitude {} the model's logits are not finite, which ends the text: take a smaller one with /m",
+                signed(text.magnitude)
             )),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bipo::Result;
 use bipo::session::Session;
 use bipo::steering::Steering;
+use bipo::steering::magnitudes::signed;
 use bipo::steering::positions::Positions;
 use bipo::steering::vector::SteeringVector;
 
@@ -79,6 +80,7 @@ impl Chosen {
         let layers: Vec<String> = self.layers().iter().map(usize::to_string).collect();
         let spans = metadata.spans.map_or(String::new(), |spans| format!(", spans {spans}"));
         let (names, layers, positions) = (self.names.join(" + "), layers.join(", "), metadata.positions);
-        format!("{names} at magnitude {magnitude:+}: layer {layers}, positions {positions}{spans}")
+        let magnitude = signed(magnitude);
+        format!("{names} at magnitude {magnitude}: layer {layers}, positions {positions}{spans}")
     }
 }

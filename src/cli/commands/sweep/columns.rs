@@ -1,6 +1,7 @@
 //! The text view of a sweep: side by side where the terminal has room, else one below the other.
 
 use bipo::generate::Generation;
+use bipo::steering::magnitudes::signed;
 
 use super::{Texts, is_not_finite};
 use crate::terminal;
@@ -54,7 +55,7 @@ impl Texts {
 fn heading(generation: &Generation) -> String {
     let tokens = generation.token_ids.len();
     let end = if is_not_finite(generation.finish_reason) { ", then logits that are not finite" } else { "" };
-    format!("magnitude {:+}  dose {}  {tokens} tokens{end}", generation.magnitude, dose(generation.dose))
+    format!("magnitude {}  dose {}  {tokens} tokens{end}", signed(generation.magnitude), dose(generation.dose))
 }
 
 /// Lines of at most `width` characters, broken at spaces where there are any.
