@@ -111,7 +111,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         generate: greedy(args.max_new_tokens, &opened, Positions::All),
         streams,
     };
-    log.info(format!("calibrating {} vectors to {}", candidates.len(), args.at));
+    log.info(format!("finding the magnitudes of each vector within {}", args.at));
     let unreached = calibrate_subjects(&model, &material, &mut subjects, args.at, &settings, &mut || interrupt.check())?;
     for name in &unreached {
         log.warn(format!("{name} reaches {} in neither direction and is left out", args.at));
