@@ -91,7 +91,7 @@ pub fn calibrate(
 }
 
 /// Tokens that are generated to find the magnitudes of an evaluation's vectors.
-const NEW_TOKENS: usize = 20;
+pub const CALIBRATION_TOKENS: usize = 20;
 
 /// Gives each vector of an evaluation its own largest magnitudes within a budget of damage, and the first one 0 between them, as the
 /// untouched model. → the names of those that reach the budget in neither direction, which have none
@@ -107,20 +107,23 @@ pub fn calibrate_subjects(
     on_pass: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<String>> {
     let mut unreached = Vec::new();
-    for (at, Subject { name, treatment, encoded }) in subjects.iter_mut().enumerate() {
+    let mut is_first = true;
+    for Subject { name, treatment, encoded } in subjects.iter_mut() {
         let Treatment::Vector(vector, magnitudes) = treatment else { continue };
         let positions = vector.metadata.positions;
-        let options = GenerateOptions { positions, max_new_tokens: NEW_TOKENS, ..settings.generate.clone() };
+        let options = GenerateOptions { positions, max_new_tokens: CALIBRATION_TOKENS, ..settings.generate.clone() };
         let gauge = match budget {
             Budget::Perplexity(_) => Gauge::Text(TextIds { ids: &encoded.text, bos: material.bos }),
             _ => Gauge::Answers { prompts: &encoded.prompts, options: &options, streams: settings.streams },
         };
         let [minus, plus] = calibrate(model, &vector.layers, budget, gauge, on_pass)?.map(|limit| limit.found(budget));
         let signed = |sign: f32, point: Option<Point>| point.map(|point| sign * point.size as f32);
-        *magnitudes = [signed(-1.0, minus), (at == 0).then_some(0.0), signed(1.0, plus)].into_iter().flatten().collect();
         if minus.is_none() && plus.is_none() {
             unreached.push(name.clone());
+            continue;
         }
+        *magnitudes = [signed(-1.0, minus), is_first.then_some(0.0), signed(1.0, plus)].into_iter().flatten().collect();
+        is_first = false;
     }
     Ok(unreached)
 }
@@ -183,7 +186,9 @@ fn of_answers(
         divergence.extend(divergences(model, &steered, &plain)?);
         rest = others;
     }
-    Ok(percentile(divergence, PERCENTILE))
+    // Not a number may be anything, and must not be among the tokens that the percentile leaves out.
+    let is_finite = divergence.iter().all(|kl| kl.is_finite());
+    Ok(if is_finite { percentile(divergence, PERCENTILE) } else { f64::INFINITY })
 }
 
 /// A prompt with its answer, up to the token that predicts the answer's last one.

@@ -80,7 +80,7 @@ impl Comparison {
 
 /// Which method moves the pairs furthest in each direction, and against which others the pairs show it: where the 95 % interval of
 /// the mean difference of their margins, pair by pair, does not hold 0. `first` is the name of the first subject, whose lines have
-/// no baseline.
+/// no baseline, and those at magnitude 0 are the untouched model's.
 pub fn verdict(lines: &[PairLine], first: &str, beta: f64, bootstrap: &Bootstrap) -> Vec<String> {
     [("+", 1.0), ("-", -1.0)]
         .into_iter()
@@ -114,9 +114,15 @@ fn of_side(lines: &[PairLine], first: &str, beta: f64, bootstrap: &Bootstrap, (s
         if low > 0.0 { shown.push(text) } else { open.push(text) }
     }
     let pairs = best_effects.len();
+    let untouched = lines.iter().filter(|line| line.baseline.is_none() && line.magnitude == Some(0.0));
+    let untouched = untouched.map(|line| sign * beta * (line.chosen_logprob - line.rejected_logprob));
+    let moved: Vec<f64> = best_effects.iter().zip(untouched).map(|(best, untouched)| best - untouched).collect();
+    if bootstrap.mean(&moved).is_some_and(|moved| moved.low <= 0.0) {
+        return Some(format!("At {side}, the {pairs} pairs do not show that any method moves them."));
+    }
     let mut sentence = format!("At {side}, {best} moves the {pairs} pairs furthest.");
     if !shown.is_empty() {
-        sentence += &format!(" Their intervals show it against {}.", shown.join(", "));
+        sentence += &format!(" They show it against {}.", shown.join(", "));
     }
     if !open.is_empty() {
         sentence += &format!(" They do not show it against {}.", open.join(", "));

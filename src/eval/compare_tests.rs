@@ -26,7 +26,7 @@ fn the_verdict_names_the_best_of_each_direction_and_what_the_pairs_show() {
     let shuffled: Vec<f64> = shifted(0.05).into_iter().rev().collect();
     let all = [
         lines(None, Some(-1.5), &shifted(0.0)),
-        lines(None, Some(0.0), &shifted(9.0)),
+        lines(None, Some(0.0), &shifted(1.0)),
         lines(None, Some(2.0), &shifted(5.0)),
         lines(Some("caa"), Some(-3.0), &shuffled),
         lines(Some("caa"), Some(1.0), &shifted(4.0)),
@@ -36,10 +36,21 @@ fn the_verdict_names_the_best_of_each_direction_and_what_the_pairs_show() {
     let [plus, minus] = verdict(&all, "bipo", 0.1, &BOOTSTRAP).try_into().unwrap();
     assert_eq!(
         plus,
-        "At +, bipo moves the 40 pairs furthest. Their intervals show it against caa (+0.100 [+0.100, +0.100]), prompt (+0.200 \
+        "At +, bipo moves the 40 pairs furthest. They show it against caa (+0.100 [+0.100, +0.100]), prompt (+0.200 \
          [+0.200, +0.200])."
     );
     assert!(minus.starts_with("At -, bipo moves the 40 pairs furthest. They do not show it against caa (+0.005 ["), "{minus}");
+}
+
+#[test]
+fn where_no_method_moves_the_pairs_none_is_named() {
+    let all = [
+        lines(None, Some(1.0), &[0.5, -0.5, 0.1, -0.3]),
+        lines(None, Some(0.0), &[0.4, -0.4, 0.2, -0.2]),
+        lines(Some("lm"), Some(1.0), &[-2.0, -1.0, -3.0, -2.0]),
+    ]
+    .concat();
+    assert_eq!(verdict(&all, "random", 0.1, &BOOTSTRAP), ["At +, the 4 pairs do not show that any method moves them."]);
 }
 
 #[test]

@@ -209,7 +209,7 @@ impl Distributions {
         rows.map(|((logits, log_sum), target)| log_sum - f64::from(logits[*target as usize]))
     }
 
-    /// KL(self ‖ other) = Σ p·(z − z′) − log Σ exp z + log Σ exp z′, row by row, in f64.
+    /// Not a number where a logit is not. KL(self ‖ other) = Σ p·(z − z′) − log Σ exp z + log Σ exp z′, row by row, in f64.
     fn kl(&self, other: &Self) -> Vec<f64> {
         let rows = self.logits.par_chunks(self.vocab).zip(other.logits.par_chunks(self.vocab));
         rows.zip(self.log_sums.par_iter().zip(&other.log_sums))
@@ -218,7 +218,7 @@ impl Distributions {
                     let z = f64::from(*z);
                     (z - own_sum).exp() * (z - f64::from(*other) - own_sum + other_sum)
                 };
-                own.iter().zip(other).map(term).sum::<f64>().max(0.0)
+                own.iter().zip(other).map(term).sum::<f64>().clamp(0.0, f64::INFINITY)
             })
             .collect()
     }

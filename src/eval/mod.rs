@@ -24,7 +24,7 @@ use serde::{Serialize, Serializer};
 use crate::generate::FinishReason;
 use bootstrap::Estimate;
 pub use budget::{Budget, Limit, Point};
-pub use calibrate::{Gauge, calibrate, calibrate_subjects};
+pub use calibrate::{CALIBRATION_TOKENS, Gauge, calibrate, calibrate_subjects};
 pub use compare::{Candidate, Comparison, verdict};
 pub use run::{Encoded, EvalObserver, Material, Outcome, Settings, Subject, TextCount, Treatment, demand, evaluate, texts};
 

@@ -80,6 +80,11 @@ impl Material<'_> {
 }
 
 impl Encoded {
+    /// The pairs.
+    pub fn pairs(&self) -> &[EncodedPair] {
+        &self.pairs
+    }
+
     /// What a vector at `positions` reaches of the pairs, if there are any, and of each of the question files that were encoded.
     pub fn reach(&self, positions: Positions, questions: &[QuestionSet]) -> (Option<Reach>, Vec<Reach>) {
         let of_pairs = (!self.pairs.is_empty()).then(|| Reach::of(positions, &self.pairs));

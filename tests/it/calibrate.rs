@@ -85,6 +85,38 @@ fn saved_magnitudes_are_those_that_auto_takes_also_of_a_scaled_vector_and_in_oth
 }
 
 #[test]
+fn a_search_that_finds_nothing_saves_nothing_and_says_so() {
+    let place = trained();
+    assert_ok(&on_tiny(&place, "calibrate", VECTOR, &["--budget", "kl=0.01", "--save"]));
+    let before = fs::read(place.path(VECTOR)).unwrap();
+    let model = fixture("llama");
+    let output = place.bipo(&["calibrate", "--model", &model, "--vector", VECTOR, "--budget", "kl=1000", "--save"]);
+    assert_ok(&output);
+    assert!(text(&output.stdout).contains("  none: at +"), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("nothing is saved"), "{}", text(&output.stderr));
+    assert_eq!(fs::read(place.path(VECTOR)).unwrap(), before);
+}
+
+#[test]
+fn magnitudes_that_another_model_was_measured_with_are_told() {
+    let place = trained();
+    assert_ok(&on_tiny(&place, "calibrate", VECTOR, &["--budget", "kl=0.01", "--save"]));
+    let mut vector = SteeringVector::read(&place.path(VECTOR), None).unwrap();
+    let known = vector.metadata.calibration.as_mut().unwrap();
+    known.model = "owner/other".into();
+    vector.write(&place.path("other.safetensors")).unwrap();
+    let args = ["--vector", "other.safetensors", "--magnitudes", "auto", "--prompt", "Hi", "--max-new-tokens", "1"];
+    let output = place.bipo(&[&["steer", "--model", &fixture("llama")], &args[..]].concat());
+    assert_ok(&output);
+    assert!(text(&output.stderr).contains("were measured on owner/other"), "{}", text(&output.stderr));
+    vector.metadata.calibration.as_mut().unwrap().minus = Some(5.0);
+    vector.write(&place.path("other.safetensors")).unwrap();
+    let output = place.bipo(&[&["steer", "--model", &fixture("llama")], &args[..]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("\"calibration\""), "{}", text(&output.stderr));
+}
+
+#[test]
 fn auto_needs_a_calibration_that_holds_for_what_is_steered() {
     let place = trained();
     let auto = |more: &[&str]| on_tiny(&place, "steer", VECTOR, &[&["--magnitudes", "auto", "--prompt", "Hi"], more].concat());

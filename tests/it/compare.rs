@@ -81,15 +81,28 @@ fn a_comparison_goes_on_with_the_vectors_that_are_there_and_learns_as_train_does
 }
 
 #[test]
+fn a_budget_that_no_vector_reaches_is_told_and_the_vectors_stay() {
+    let place = Place::new();
+    let model = fixture("llama");
+    let more = ["--max-steps", "3", "--methods", "bipo,caa,prompt", "--baseline-system", "Be glad.", "--at", "kl=1000"];
+    let output =
+        place.bipo(&[&["compare", "--model", &model, "--dataset", "pairs.csv", "--max-new-tokens", "2"], &more[..]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("no vector reaches kl=1000: choose another --at"), "{}", text(&output.stderr));
+    assert!(place.path("bipo_compare/caa.safetensors").is_file());
+}
+
+#[test]
 fn wrong_flags_of_a_comparison_are_told_in_one_line() {
     let place = Place::new();
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["--methods", "random"], "names none that gives a vector"),
         (&["--methods", "bipo,prompt"], "give --baseline-system TEXT"),
         (&["--baseline-system", "Be glad."], "add it to --methods"),
         (&["--methods", "bipo,ppo"], "possible values: bipo, dpo, simpo"),
         (&["--lr", "0.1"], "--lr: each method has its own here"),
         (&["--at", "margin=1"], "--at is a budget of damage"),
+        (&["--methods", "bipo,prosv", "--at", "ppl=1.1"], "which prosv never does"),
     ];
     for (more, expected) in cases {
         let given: Vec<&str> = [&["compare", "--model", "no-such-model", "--dataset", "pairs.csv"], more].concat();

@@ -53,7 +53,7 @@ pub struct CompareArgs {
     /// Steer the output of this block, 0-based [default: by model, as for train].
     #[arg(long)]
     pub layer: Option<usize>,
-    /// Compare these methods, separated by commas; docs/objectives.md describes each. prompt tells the model what to do, by
+    /// Compare these methods, separated by commas; docs/methods.md describes each. prompt tells the model what to do, by
     /// --baseline-system; random is a direction without meaning.
     #[arg(long, value_delimiter = ',', default_value = "bipo,reps,simpo,lm,prosv,caa,pca,random", value_name = "LIST", value_parser = methods())]
     pub methods: Vec<String>,

@@ -8,8 +8,10 @@ use bipo::eval::{Budget, Gauge, Limit, calibrate};
 use bipo::generate::STREAMS;
 use bipo::machine::files::{check_writable, write_atomic};
 use bipo::model::Model;
+use bipo::report::shell::quote;
 use bipo::session::{Demand, Session};
 use bipo::steering::lens::NEUTRAL_PROMPTS;
+use bipo::steering::positions::Positions;
 use bipo::steering::vector::{Calibration, Format, Metadata, SteeringVector, VectorFile};
 use bipo::text::tokens::{EncodedPair, EncodedPrompt, ResponsePrefix, added_bos};
 use bipo::train::activations::{CacheOptions, CachePlan};
@@ -20,13 +22,13 @@ use serde::Serialize;
 use super::evaluation::inputs::neutral_text;
 use super::evaluation::settings::vector_beta;
 use super::interrupt::Interrupt;
-use super::prompts::{check_prompts, read_prompts};
+use super::prompts::{Question, check_questions, read_questions};
 use super::run::load_data;
 use super::session;
 use super::sweep::greedy;
 use super::training::TEST_PROMPT;
 use super::vectors::{check_vector, last_run, read_inputs, settle};
-use crate::args::{CalibrateArgs, vector_and_scale};
+use crate::args::{CalibrateArgs, Given, given, vector_and_scale};
 use crate::terminal::{self, Log};
 
 pub fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
@@ -36,6 +38,11 @@ pub fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
     let vector = settle(read_inputs(&args.vector.vector, args.vector.layer, log)?, args.vector.places())?;
     if vector.norm() == 0.0 {
         return Err(Error::Argument("the vector is zero: it has no strength at any magnitude".into()).into());
+    }
+    let positions = vector.metadata.positions;
+    if matches!(args.budget, Budget::Perplexity(_)) && (positions != Positions::All || vector.metadata.spans.is_some()) {
+        let problem = "ppl=… reads a text whose every token is steered, which this vector does not do: give --budget kl=…";
+        return Err(Error::Argument(problem.into()).into());
     }
     let measured = Material::read(args, log)?;
     let mut opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
@@ -49,32 +56,46 @@ pub fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
     let found = limits.map(|limit| limit.found(args.budget));
     let [minus, plus] = [(-1.0, found[0]), (1.0, found[1])].map(|(sign, point)| Some(sign * point?.size as f32));
     let calibration = Calibration { budget: args.budget.to_string(), minus, plus, model: opened.files.name.clone() };
-    let saved = file.filter(|_| minus.is_some() || plus.is_some());
-    if let Some((path, format)) = &saved {
-        let metadata = Metadata { calibration: Some(calibration.clone()), ..vector.metadata.clone() };
-        write_atomic(path, &SteeringVector { metadata, ..vector }.encode(*format, path)?.bytes)?;
-    }
-    let saved = saved.map(|(path, _)| path);
+    let is_found = minus.is_some() || plus.is_some();
+    let saved = file.as_ref().filter(|_| is_found).map(|file| save(file, vector, calibration.clone()));
+    let path = file.as_ref().map(|file| &file.path).filter(|_| matches!(saved, Some(Ok(()))));
     match args.model.json {
-        true => terminal::json(&document(args, &calibration, &limits, saved.as_ref()))?,
-        false => terminal::result(&text(args, &calibration, &limits, saved.as_ref()))?,
+        true => terminal::json(&document(args, &calibration, &limits, path))?,
+        false => terminal::result(&text(args, &calibration, &limits, path))?,
     }
-    Ok(())
+    if let Some(file) = file.filter(|_| !is_found) {
+        log.warn(format!("nothing was found, so nothing is saved: {} is as it was", file.path.display()));
+    }
+    // Last, so that a file that cannot be written takes no result with it.
+    Ok(saved.unwrap_or(Ok(()))?)
 }
+
+/// Writes the vector's file anew, with its calibration.
+fn save(file: &VectorFile, vector: SteeringVector, calibration: Calibration) -> Result<()> {
+    if VectorFile::read(&file.path)?.sha256 != file.sha256 {
+        let problem = "it was written anew during the search: run the command again";
+        return Err(Error::Argument(format!("{} does not keep what was found: {problem}", file.path.display())));
+    }
+    let metadata = Metadata { calibration: Some(calibration), ..vector.metadata.clone() };
+    let bytes = SteeringVector { metadata, ..vector }.encode(file.format, &file.path)?.bytes;
+    write_atomic(&file.path, &bytes)
+}
+
+/// Flags of what one budget is measured on.
+const MATERIAL: [(&str, &[&str]); 3] = [
+    ("kl", &["--prompt", "--prompts", "--max-new-tokens"]),
+    ("ppl", &["--text"]),
+    ("margin", &["--dataset", "--beta", "--limit", "--strict", "--pairs", "--rank", "--columns"]),
+];
 
 /// Refuses flags that the budget has no use for.
 fn check_flags(args: &CalibrateArgs) -> Result<()> {
-    let given = [
-        ("--prompt", !args.prompt.is_empty(), "kl"),
-        ("--prompts", args.prompts.is_some(), "kl"),
-        ("--text", args.text.is_some(), "ppl"),
-        ("--dataset", args.dataset.is_some(), "margin"),
-        ("--beta", args.beta.is_some(), "margin"),
-    ];
     let budget = args.budget.to_string();
     let own = budget.split('=').next().unwrap_or_default();
-    match given.iter().find(|(_, is_given, budget)| *is_given && *budget != own) {
-        Some((flag, _, other)) => {
+    let of_other =
+        |flag: &str| MATERIAL.iter().find(|(name, flags)| *name != own && flags.contains(&flag)).map(|(name, _)| *name);
+    match given().iter().find_map(|given| Some((given.flag.clone(), of_other(&given.flag)?))) {
+        Some((flag, other)) => {
             Err(Error::Argument(format!("{flag} is for --budget {other}=…, but the budget is {budget}: leave one of them out")))
         }
         None if own == "margin" && args.dataset.is_none() => {
@@ -84,8 +105,8 @@ fn check_flags(args: &CalibrateArgs) -> Result<()> {
     }
 }
 
-/// The file that keeps what is found, and its format.
-fn file_to_save(args: &CalibrateArgs) -> Result<(PathBuf, Format)> {
+/// The file that keeps what is found.
+fn file_to_save(args: &CalibrateArgs) -> Result<VectorFile> {
     let problem = |what: &str| Err(Error::Argument(format!("--save keeps the magnitudes of a whole vector file: {what}")));
     let named = args.vector.vector.iter().map(|text| vector_and_scale(text)).collect::<Result<Vec<_>>>()?;
     let (path, scale) = match named.as_slice() {
@@ -100,11 +121,12 @@ fn file_to_save(args: &CalibrateArgs) -> Result<(PathBuf, Format)> {
         return problem("leave --layer, --positions and --spans out, which the file does not have");
     }
     check_writable(&path)?;
-    let format = VectorFile::read(&path)?.format;
-    match format {
-        Format::Safetensors | Format::Gguf | Format::Json => Ok((path, format)),
+    let file = VectorFile::read(&path)?;
+    match file.format {
+        _ if file.has_unknown_keys() => problem("this one has keys that bipo does not know and would lose"),
+        Format::Safetensors | Format::Gguf | Format::Json => Ok(file),
         Format::Pt | Format::Svec | Format::Npy => {
-            let name = format.name();
+            let name = file.format.name();
             problem(&format!("a .{name} file has no place for them: write .safetensors with `bipo convert` first"))
         }
     }
@@ -112,7 +134,7 @@ fn file_to_save(args: &CalibrateArgs) -> Result<(PathBuf, Format)> {
 
 /// What is measured on, as it was read.
 enum Material {
-    Prompts(Vec<String>),
+    Prompts(Vec<Question>),
     Text(String),
     Pairs(Dataset),
 }
@@ -121,9 +143,9 @@ impl Material {
     fn read(args: &CalibrateArgs, log: Log) -> Result<Self> {
         Ok(match args.budget {
             Budget::Kl(_) if args.prompt.is_empty() && args.prompts.is_none() => {
-                Self::Prompts(NEUTRAL_PROMPTS.map(String::from).to_vec())
+                Self::Prompts(NEUTRAL_PROMPTS.map(Question::new).into())
             }
-            Budget::Kl(_) => Self::Prompts(read_prompts(&args.prompt, args.prompts.as_deref())?),
+            Budget::Kl(_) => Self::Prompts(read_questions(&args.prompt, args.prompts.as_deref())?),
             Budget::Perplexity(_) => {
                 Self::Text(args.text.as_deref().map_or_else(|| Ok(NEUTRAL_TEXT.to_owned()), neutral_text)?)
             }
@@ -137,7 +159,7 @@ impl Material {
     fn encode(self, args: &CalibrateArgs, opened: &Session, vector: &SteeringVector) -> Result<Encoded> {
         let context = opened.config.max_position_embeddings;
         Ok(match self {
-            Self::Prompts(prompts) => Encoded::Prompts(check_prompts(opened, &prompts, vector.metadata.positions)?),
+            Self::Prompts(prompts) => Encoded::Prompts(check_questions(opened, &prompts, vector.metadata.positions)?),
             Self::Text(text) => {
                 let ids = opened.encoder.encode_text(&text)?;
                 if ids.len() < 2 {
@@ -258,7 +280,7 @@ fn text(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: O
         let point = limit.found(budget);
         text += &match (magnitude, point, limit.within) {
             (Some(magnitude), Some(point), _) => format!("  {magnitude:+}: {:.3}\n", budget.shown(point.cost)),
-            (_, _, Some(within)) => format!("  none: at {sign}{} it is {:.3}\n", within.size, budget.shown(within.cost)),
+            (_, _, Some(within)) => format!("  none: at {sign}{} it is {:.3}\n", within.size as f32, budget.shown(within.cost)),
             _ => format!("  none: every {sign} magnitude that was tried exceeds it\n"),
         };
     }
@@ -266,15 +288,38 @@ fn text(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: O
     text += &match saved {
         Some(path) => format!("saved in {}: --magnitudes auto takes them from there\n", path.display()),
         None if magnitudes.len() > 1 => {
-            let vectors: Vec<String> = args.vector.vector.iter().map(|vector| format!(" --vector {vector}")).collect();
-            format!(
-                "try it: bipo steer --model {}{} --magnitudes {} --prompt \"{TEST_PROMPT}\"\n(--save keeps them for --magnitudes auto)\n",
-                args.model.model,
-                vectors.concat(),
-                magnitudes.join(",")
-            )
+            let hint = if file_to_save(args).is_ok() { "(--save keeps them for --magnitudes auto)\n" } else { "" };
+            format!("try it: {} --magnitudes {} --prompt \"{TEST_PROMPT}\"\n{hint}", steer_command(), magnitudes.join(","))
         }
         None => String::new(),
     };
     text
+}
+
+/// Flags that the command shares with `steer`, and that the magnitudes hold for.
+const SHARED: [&str; 12] = [
+    "--model",
+    "--device",
+    "--dtype",
+    "--weights",
+    "--system",
+    "--system-in-user",
+    "--template",
+    "--template-var",
+    "--vector",
+    "--layer",
+    "--positions",
+    "--spans",
+];
+
+/// The command that steers what was measured, as a shell reads it.
+fn steer_command() -> String {
+    let mut words = vec!["bipo steer".to_owned()];
+    for Given { flag, values } in given().into_iter().filter(|given| SHARED.contains(&given.flag.as_str())) {
+        match values.is_empty() {
+            true => words.push(flag),
+            false => words.extend(values.iter().map(|value| format!("{flag} {}", quote(value)))),
+        }
+    }
+    words.join(" ")
 }

@@ -12,6 +12,7 @@ use bipo::generate::STREAMS;
 use bipo::machine::files::{check_writable, remove_abandoned_beside, write_atomic};
 use bipo::report::Chart;
 use bipo::steering::Operation;
+use bipo::steering::positions::Positions;
 use bipo::{Error, Result};
 use serde_json::json;
 
@@ -25,7 +26,7 @@ use super::judge::Judge;
 use super::page;
 use super::session;
 use super::sweep::greedy;
-use super::vectors::{check_vector, read_inputs, settle};
+use super::vectors::{check_vector, read_inputs, settle, warn_of_calibration};
 use crate::args::{EvalArgs, SkipArg, response_prefix};
 use crate::terminal::{self, Log};
 
@@ -43,8 +44,14 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let inputs = Inputs::read(args, log)?;
     let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
     check_vector(&vector, &opened, log)?;
+    warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
     let material = inputs.material(args, &opened)?;
     session::warn_of_pairs(&opened, material.pairs, log);
+    let steers_all = vector.metadata.positions == Positions::All && vector.metadata.spans.is_none();
+    if matches!(args.at, Some(Budget::Perplexity(_))) && !steers_all {
+        let problem = "--at ppl=… reads a text whose every token is steered, which this vector does not do: give --at kl=…";
+        return Err(Error::Argument(problem.into()).into());
+    }
     let mut subjects = subjects(args, &vector, &baselines, &material, &mut opened, log)?;
     check_reaches(&subjects, &inputs, log)?;
     let demand = |streams| demand(&subjects, streams, args.max_new_tokens);

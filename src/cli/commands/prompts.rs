@@ -41,13 +41,13 @@ impl Question {
     }
 }
 
-/// The prompts given one by one, or the lines of a file (`-` is standard input); or, where its first line is an object with
+/// The prompts given one by one, or the lines of a file (`-` is standard input); or, where one of these is an object with
 /// `messages`, the conversations of such a file, one a line.
 pub fn read_questions(prompts: &[String], file: Option<&Path>) -> Result<Vec<Question>> {
     let lines = read_prompts(prompts, file)?;
     let parsed = |line: &String| serde_json::from_str::<Value>(line).ok();
     let is_row = |line: &String| parsed(line).is_some_and(|row| row.get("messages").is_some());
-    let Some(path) = file.filter(|_| lines.first().is_some_and(is_row)) else {
+    let Some(path) = file.filter(|_| lines.iter().any(is_row)) else {
         return Ok(lines.iter().map(|text| Question::new(text)).collect());
     };
     let read = |(at, line): (usize, &String)| {

@@ -55,6 +55,18 @@ pub fn open_with(options: SessionOptions, log: Log) -> Result<Session> {
     Ok(session)
 }
 
+/// Says so where the chat template writes nothing of a system prompt that is compared with a vector: it would be the untouched model.
+pub fn warn_of_dropped_system(session: &Session, text: &str, log: Log) {
+    let conversation = [Message::new("system", text), Message::new("user", "Hi")];
+    if session.encoder.drops_system(&conversation).unwrap_or(false) {
+        let name = session.encoder.template().name();
+        log.warn(format!(
+            "chat template {name} writes nothing of the system prompt, so that telling the model changes nothing: --system-in-user puts \
+             it into the first user turn"
+        ));
+    }
+}
+
 /// Says what the chat template does with pairs that a user may not expect: with their system prompts and their responses.
 pub fn warn_of_pairs(session: &Session, pairs: &[Pair], log: Log) {
     let name = session.encoder.template().name();

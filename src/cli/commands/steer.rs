@@ -14,7 +14,7 @@ use super::page;
 use super::prompts::{check_questions, read_questions, show_prompts};
 use super::session;
 use super::sweep::{Sweep, TextResult, Texts, greedy};
-use super::vectors::{check_vector, read_inputs, settle};
+use super::vectors::{check_vector, read_inputs, settle, warn_of_calibration};
 use crate::args::SteerArgs;
 use crate::terminal::{self, Log};
 use bipo::session::Demand;
@@ -35,6 +35,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let mut opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
     opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
     check_vector(&vector, &opened, log)?;
+    warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
         operation: args.steering.operation,

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use bipo::steering::magnitudes::MagnitudeChoice;
 use bipo::steering::vector::{CombineOptions, Input, Positions, SteeringVector, VectorFile, combine};
 use bipo::text::spans::Spans;
 use bipo::{Error, Result};
@@ -67,6 +68,12 @@ pub fn warn_of_unknown_keys(vector: &SteeringVector, name: impl Display, log: Lo
     if let Some(note) = vector.unknown_keys_note() {
         log.warn(format!("{name}: {note}"));
     }
+}
+
+/// Says so where the magnitudes of a vector are taken from its calibration, and that was measured on another model.
+pub fn warn_of_calibration(choice: &MagnitudeChoice, vector: &SteeringVector, opened: &Session, log: Log) {
+    let note = vector.calibration_note(&opened.files.name).filter(|_| *choice == MagnitudeChoice::Calibrated);
+    note.iter().for_each(|note| log.warn(note));
 }
 
 /// Refuses a vector that does not fit the model, and says where it was trained if that was elsewhere.

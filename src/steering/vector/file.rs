@@ -92,6 +92,11 @@ impl VectorFile {
         Ok(file)
     }
 
+    /// Whether the file has keys that bipo does not know, which a file that bipo writes has not.
+    pub fn has_unknown_keys(&self) -> bool {
+        !self.metadata.unknown_keys.is_empty()
+    }
+
     /// Returns the layers that the file says it steers; the list is empty if the file does not say.
     pub fn layers(&self) -> Vec<usize> {
         match &self.vectors {

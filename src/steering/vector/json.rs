@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::contents::{UNKNOWN_MODEL_TYPE, Vectors};
 use super::format::Format;
-use super::metadata::{Calibration, Combination, check_version};
+use super::metadata::{CALIBRATION, Calibration, Combination, check_version};
 use super::{Metadata, SteeringVector};
 use crate::{Error, Result};
 
@@ -132,6 +132,9 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metad
             let hidden = layers.values().next().map_or(0, Vec::len);
             if document.hidden_size.is_some_and(|stated| stated != hidden) {
                 return Err(Error::malformed(path, format!("hidden_size does not agree with the {hidden} numbers of a layer")));
+            }
+            if document.calibration.as_ref().is_some_and(|calibration| !calibration.is_sound()) {
+                return Err(Error::malformed(path, format!("key \"calibration\": expected {CALIBRATION}")));
             }
             let metadata = Metadata {
                 base_model: document.base_model,

@@ -37,7 +37,7 @@ pub struct Metadata {
 pub struct Calibration {
     /// What was bounded: `kl=1`.
     pub budget: String,
-    /// The magnitude below 0; none where the budget was never reached.
+    /// The magnitude below 0; none where the budget was never reached, or exceeded by all that was tried.
     pub minus: Option<f32>,
     /// The magnitude above 0.
     pub plus: Option<f32>,
@@ -48,10 +48,16 @@ pub struct Calibration {
 impl Calibration {
     /// That of the vector times `factor`, which is not 0: magnitudes shrink as the vector grows.
     pub fn scaled(&self, factor: f32) -> Self {
-        let over = |magnitude: Option<f32>| magnitude.map(|magnitude| magnitude / factor);
+        let over = |magnitude: Option<f32>| magnitude.map(|magnitude| magnitude / factor).filter(|over| over.is_finite());
         let (minus, plus) = (over(self.minus), over(self.plus));
         let (minus, plus) = if factor < 0.0 { (plus, minus) } else { (minus, plus) };
         Self { minus, plus, ..self.clone() }
+    }
+
+    /// Whether the magnitudes are numbers on their side of 0, as those of another's file may not be.
+    pub fn is_sound(&self) -> bool {
+        self.minus.is_none_or(|minus| minus.is_finite() && minus < 0.0)
+            && self.plus.is_none_or(|plus| plus.is_finite() && plus > 0.0)
     }
 
     /// The magnitude below 0, 0, and that above it, as far as they are known.
@@ -105,6 +111,9 @@ impl Combination {
     }
 }
 
+/// What the key has, for messages.
+pub(super) const CALIBRATION: &str = "budget, model, and magnitudes minus below 0 and plus above";
+
 /// Largest size in bytes of JSON inside a header; parsed, it takes many times as much memory.
 const MAX_JSON_BYTES: usize = 1 << 20;
 
@@ -152,7 +161,7 @@ impl Metadata {
                 .map(|text| from_json(text).ok_or_else(|| bad("combination", "JSON with normalize and parts")))
                 .transpose()?,
             calibration: get("calibration")
-                .map(|text| from_json(text).ok_or_else(|| bad("calibration", "JSON with budget, minus, plus and model")))
+                .map(|text| from_json(text).filter(Calibration::is_sound).ok_or_else(|| bad("calibration", CALIBRATION)))
                 .transpose()?,
             unknown_keys: Vec::new(),
         })

@@ -117,6 +117,15 @@ impl SteeringVector {
         })
     }
 
+    /// Returns a note for the user if the vector's calibration was measured on another model than `model`.
+    pub fn calibration_note(&self, model: &str) -> Option<String> {
+        let known = self.metadata.calibration.as_ref().filter(|known| known.model != model)?;
+        Some(format!(
+            "the vector's magnitudes within {} were measured on {}: run `bipo calibrate` on this model",
+            known.budget, known.model
+        ))
+    }
+
     /// Returns a note for the user if the vector's file has keys that bipo does not know.
     pub fn unknown_keys_note(&self) -> Option<String> {
         let keys = &self.metadata.unknown_keys;

@@ -9,11 +9,10 @@ use bipo::data::Pair;
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::damage::NEUTRAL_TEXT;
 use bipo::eval::{
-    Candidate, Comparison, EvalObserver, Material, Outcome, Report, Settings, Subject, Treatment, baseline, calibrate_subjects,
-    evaluate, verdict,
+    CALIBRATION_TOKENS, Candidate, Comparison, EvalObserver, Material, Outcome, Report, Settings, Subject, Treatment, baseline,
+    calibrate_subjects, evaluate, verdict,
 };
 use bipo::generate::STREAMS;
-use bipo::hub::presets;
 use bipo::machine::files::check_writable;
 use bipo::report::Page;
 use bipo::session::Session;
@@ -29,11 +28,12 @@ use super::interrupt::Interrupt;
 use super::page;
 use super::prompts::check_prompts;
 use super::run::{self, Prepared};
+use super::session;
 use super::sweep::greedy;
-use super::training::settings::describe;
+use super::training::settings::{default_layer, describe};
 use crate::args::{CompareArgs, OF_METHODS, given};
 use crate::terminal::{self, Log, Progress};
-use vectors::{Learner, Made, Plan};
+use vectors::{Made, Plan, Store};
 
 pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
@@ -52,10 +52,9 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
             (pairs, held, name)
         }
     };
-    let num_blocks = opened.config.num_hidden_layers;
-    let preset = || opened.preset.map_or_else(|| presets::default_layer(num_blocks), |preset| preset.layer);
-    let layer = args.layer.unwrap_or_else(preset);
+    let layer = args.layer.unwrap_or_else(|| default_layer(&opened));
     let mut base = run::config(&args.run, &opened, layer.into(), None, args.output_dir.clone())?;
+    let known = Store { args, base: &base, dataset: &dataset, pairs: &pairs, log }.open(&plan, &opened)?;
 
     let prompts: Vec<String> = NEUTRAL_PROMPTS.map(String::from).to_vec();
     let context = opened.config.max_position_embeddings;
@@ -70,18 +69,23 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     };
     let longest = check_prompts(&opened, &prompts, Positions::All)?.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
     let longest = longest + args.baseline_system.as_ref().map_or(0, String::len);
-    // The first vector has three magnitudes, with 0 between the others.
+    let held_encoded = material.encode(&opened.encoder)?;
+    // One set is cached at a time. The first vector has three magnitudes, with 0 between the others.
     let demand = |streams| {
-        let largest = plan.largest(&base);
-        run::demand(&[&pairs], &largest).and_generation(streams, longest, args.max_new_tokens)
+        let sets = [pairs.as_slice(), held_encoded.pairs()];
+        let largest = sets
+            .into_iter()
+            .max_by_key(|set| set.iter().map(|pair| pair.chosen.ids.len() + pair.rejected.ids.len()).sum::<usize>());
+        let learning = run::demand(&[largest.unwrap_or_default()], &plan.largest(&base));
+        learning.and_generation(streams, longest, args.max_new_tokens.max(CALIBRATION_TOKENS))
     };
     let streams = opened.most_streams((3 * prompts.len()).min(STREAMS), 3, demand);
     let demand = demand(streams);
     let (model, _) = run::load(&opened, &mut base, demand, log)?;
     let interrupt = Interrupt::listen(log)?;
 
-    let learner = Learner { args, model: &model, base: &base, dataset: &dataset, heldout: heldout.as_ref(), log };
-    let made = learner.all(&plan, &mut opened, &pairs, &interrupt)?;
+    let store = Store { args, base: &base, dataset: &dataset, pairs: &pairs, log };
+    let made = store.fill(known, &plan, (&model, &mut opened), &interrupt)?;
     let Some(first) = made.first().map(|made| made.vector.clone()) else {
         return Err(Error::NotFinite("every method failed: there is nothing to compare".into()).into());
     };
@@ -95,6 +99,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         subjects.push(Subject { name: made.name, treatment: Treatment::Vector(Box::new(made.vector), Vec::new()), encoded });
     }
     if let Some(text) = &plan.system {
+        session::warn_of_dropped_system(&opened, text, log);
         opened.encoder.tell_places(None, None);
         opened.encoder.set_system(Some(text.clone()));
         let encoded = material.encode(&opened.encoder)?;
@@ -118,6 +123,9 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     }
     subjects.retain(|subject| !unreached.contains(&subject.name));
     candidates.retain(|candidate| !unreached.contains(&candidate.name));
+    let Some(Subject { name: first, treatment: Treatment::Vector(..), .. }) = subjects.first() else {
+        return Err(Error::Argument(format!("no vector reaches {}: choose another --at", args.at)).into());
+    };
     let mut watch = Watch { log, interrupt: &interrupt, shown: None };
     let outcome = evaluate(&model, &opened.encoder, &material, &subjects, &settings, &mut watch);
     watch.finish();
@@ -134,17 +142,19 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         "seed": args.run.seed,
         "ended_early": stopped.as_ref().map(ToString::to_string),
     });
-    let verdict = verdict(&lines, &subjects[0].name, settings.beta, &settings.bootstrap);
+    let verdict = verdict(&lines, first, settings.beta, &settings.bootstrap);
     let report = Report { schema_version: 1, settings: described, rows, generations, timings };
     let comparison = Comparison { schema_version: 1, candidates, verdict, report };
-    if let Some(path) = &args.report {
+    let written = args.report.as_ref().map_or(Ok(()), |path| {
         let settings = [page::model_settings(&args.run.model, &opened), settings_in_words(args, &comparison)].concat();
-        page_of(args, &opened, settings, &comparison).write(path)?;
-    }
+        page_of(args, &opened, settings, &comparison).write(path)
+    });
     match args.run.model.json {
         true => terminal::json(&comparison)?,
         false => terminal::result(&comparison.to_text())?,
     }
+    // Last, so that a page that cannot be written takes no result with it.
+    written?;
     stopped.map_or(Ok(()), |error| Err(error.into()))
 }
 

@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use bipo::data::Dataset;
 use bipo::eval::{Budget, Candidate};
-use bipo::machine::files::{remove_abandoned, write_atomic};
+use bipo::machine::files::{check_folder, remove_abandoned, write_atomic};
 use bipo::model::Model;
 use bipo::session::Session;
+use bipo::steering::dose::l2_norm;
 use bipo::steering::vector::{Format, SteeringVector, VectorFile};
-use bipo::text::tokens::EncodedPair;
+use bipo::text::tokens::{EncodedPair, fingerprint};
 use bipo::train::activations::{Activations, CachePlan};
-use bipo::train::caa::{CaaPositions, mean_difference, principal_component};
+use bipo::train::caa::{CaaPositions, MeanDifference, mean_difference, principal_component};
 use bipo::train::{Method, Observer, TrainConfig, Trainer};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
@@ -48,8 +49,14 @@ impl Plan {
         if methods.is_empty() {
             return Err(Error::Argument("--methods names none that gives a vector: add bipo or caa, for example".into()));
         }
-        if matches!(args.at, Budget::Margin(_)) {
-            return Err(Error::Argument("--at is a budget of damage: give kl=… or ppl=…".into()));
+        match args.at {
+            Budget::Margin(_) => return Err(Error::Argument("--at is a budget of damage: give kl=… or ppl=…".into())),
+            Budget::Perplexity(_) if methods.contains(&Method::ProSv) => {
+                let problem =
+                    "--at ppl=… reads a text whose every token is steered, which prosv never does: leave it out, or give kl=…";
+                return Err(Error::Argument(problem.into()));
+            }
+            _ => {}
         }
         let system = args.baseline_system.clone().filter(|text| !text.trim().is_empty());
         match (has("prompt"), &system) {
@@ -95,27 +102,35 @@ impl Made {
     }
 }
 
-/// Gets the vectors.
-pub struct Learner<'a> {
+/// The files of the vectors, and what their runs share.
+pub struct Store<'a> {
     pub args: &'a CompareArgs,
-    pub model: &'a Model,
-    /// What all runs share.
     pub base: &'a TrainConfig,
     pub dataset: &'a Dataset,
-    pub heldout: Option<&'a Dataset>,
+    /// Those to learn from.
+    pub pairs: &'a [EncodedPair],
     pub log: Log,
 }
 
-impl Learner<'_> {
-    /// The vector of each method, in the order of the plan. One whose loss is not finite is left out, and said.
-    pub fn all(&self, plan: &Plan, opened: &mut Session, pairs: &[EncodedPair], interrupt: &Interrupt) -> Result<Vec<Made>> {
+impl Store<'_> {
+    /// The vectors that the directory has of earlier runs of the same comparison, by the methods of the plan; needs no model.
+    pub fn open(&self, plan: &Plan, opened: &Session) -> Result<Vec<Option<Made>>> {
         let dir = &self.args.output_dir;
         std::fs::create_dir_all(dir).map_err(|source| Error::write(dir, source))?;
+        check_folder(dir).map_err(|source| Error::write(dir, source))?;
         remove_abandoned(dir);
-        let mut made: Vec<Option<Made>> = Vec::new();
-        for method in &plan.methods {
-            made.push(self.kept(*method, opened)?);
-        }
+        plan.methods.iter().map(|method| self.kept(*method, opened)).collect()
+    }
+
+    /// Learns what is missing. → the vector of each method, in the order of the plan. A method that gives none is left out, and said.
+    pub fn fill(
+        &self,
+        mut made: Vec<Option<Made>>,
+        plan: &Plan,
+        (model, opened): (&Model, &mut Session),
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Made>> {
+        let pairs = self.pairs;
         // Methods at the same places share their activations, of which one set is held at a time.
         while let Some(first) = made.iter().position(Option::is_none) {
             let places = |method: Method| (method.config(self.base).positions, method.config(self.base).sharing());
@@ -126,17 +141,16 @@ impl Learner<'_> {
             let max_length = self.args.run.max_length;
             let encoded = encoded_at(opened, (&self.dataset.pairs, max_length), pairs, own.0)?;
             let config = plan.methods[first].config(self.base);
-            let cache = CachePlan::new(self.model, &[&encoded], config.layers.lowest(), own, &config.cache)?;
+            let cache = CachePlan::new(model, &[&encoded], config.layers.lowest(), own, &config.cache)?;
             let mut watch = SearchObserver::new(self.log, cache.size().pairs, total, interrupt.clone());
             let mut cached = cache.compute(|done, total| watch.cached(done, total))?;
             let Some(data) = cached.pop() else { break };
             for at in here {
-                made[at] = Some(self.learn(plan.methods[at], opened, &data, &mut watch)?);
+                made[at] = Some(self.learn(plan.methods[at], (model, opened), &data, &mut watch)?);
             }
             watch.finish();
         }
-        let is_whole = |made: &Made| made.vector.norm().is_finite() && made.vector.norm() > 0.0;
-        Ok(made.into_iter().flatten().filter(is_whole).collect())
+        Ok(made.into_iter().flatten().filter(|made| made.vector.norm() > 0.0).collect())
     }
 
     fn steps(&self, method: Method, pairs: usize) -> usize {
@@ -155,8 +169,13 @@ impl Learner<'_> {
 
     /// What the result of a method depends on.
     fn settings(&self, method: Method, opened: &Session) -> Value {
-        let mut settings = settings(&self.args.run, opened, &method.config(self.base), self.dataset, self.heldout);
+        let args = &self.args.run;
+        let mut settings = settings(args, opened, &method.config(self.base), self.dataset, None);
         settings["method"] = json!(method);
+        settings["weights"] = json!(format!("{:?}", args.model.weights).to_lowercase());
+        // The template and the split are in the tokens.
+        settings["pairs_as_tokens"] = json!(fingerprint(self.pairs));
+        settings["bipo_version"] = json!(env!("CARGO_PKG_VERSION"));
         settings
     }
 
@@ -184,14 +203,34 @@ impl Learner<'_> {
         Ok(Some(Made { name: method.to_string(), vector, steps, seconds, bytes }))
     }
 
-    fn learn(&self, method: Method, opened: &Session, data: &Activations, watch: &mut SearchObserver) -> Result<Made> {
+    fn learn(
+        &self,
+        method: Method,
+        (model, opened): (&Model, &Session),
+        data: &Activations,
+        watch: &mut SearchObserver,
+    ) -> Result<Made> {
         let started = Instant::now();
         let config = method.config(self.base);
+        let none = || vec![0.0; model.config.hidden_size];
+        let difference = |found: Result<MeanDifference>| match found {
+            Ok(MeanDifference { v, left_out, .. }) => {
+                if !left_out.is_empty() {
+                    self.log.warn(format!("{method}: rows {left_out:?} left out: a response of theirs has one token"));
+                }
+                Ok((v, 0))
+            }
+            Err(Error::Argument(problem)) => {
+                self.log.warn(format!("{method} is left out: {problem}"));
+                Ok((none(), 0))
+            }
+            Err(error) => Err(error),
+        };
         let (v, steps) = match method {
-            Method::Caa => (mean_difference(data, CaaPositions::Response, self.model.device())?.v, 0),
-            Method::Pca => (principal_component(data, CaaPositions::Response, self.model.device())?.v, 0),
+            Method::Caa => difference(mean_difference(data, CaaPositions::Response, model.device()))?,
+            Method::Pca => difference(principal_component(data, CaaPositions::Response, model.device()))?,
             _ => {
-                let outcome = Trainer::new(self.model, &config, data).run(None, watch)?;
+                let outcome = Trainer::new(model, &config, data).run(None, watch)?;
                 match outcome.stopped {
                     Some(Error::Interrupted) => {
                         self.log.info(format!(
@@ -203,7 +242,11 @@ impl Learner<'_> {
                     // Its vector is not finite, or of before: it would pass for the method's.
                     Some(error) => {
                         self.log.warn(format!("{method} is left out: {error}"));
-                        (vec![0.0; outcome.v.len()], outcome.steps)
+                        (none(), outcome.steps)
+                    }
+                    None if l2_norm(&outcome.v) == 0.0 => {
+                        self.log.warn(format!("{method} is left out: its vector is still zero after {} steps", outcome.steps));
+                        (none(), outcome.steps)
                     }
                     None => (outcome.v, outcome.steps),
                 }

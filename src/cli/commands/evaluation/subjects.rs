@@ -7,7 +7,7 @@ use bipo::{Error, Result};
 use super::inputs::Inputs;
 use crate::args::EvalArgs;
 use crate::commands::prompts::check_prompts;
-use crate::commands::session::{check_reach, warn_of_undecided};
+use crate::commands::session::{check_reach, warn_of_dropped_system, warn_of_undecided};
 use crate::commands::vectors::{check_vector, read_vector};
 use crate::terminal::Log;
 use bipo::session::Session;
@@ -76,6 +76,7 @@ pub fn subjects(
                 (encode(material, other, opened)?, Treatment::Vector(other.clone(), nonzero.clone()))
             }
             Baseline::System(text) => {
+                warn_of_dropped_system(opened, text, log);
                 opened.encoder.tell_places(None, None);
                 opened.encoder.set_system(Some(text.clone()));
                 let encoded = material.encode(&opened.encoder)?;

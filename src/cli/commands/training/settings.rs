@@ -19,12 +19,15 @@ use bipo::session::Session;
 
 /// The layers that are named, else the model's preset.
 pub fn named_layers(args: &TrainArgs, opened: &Session) -> Result<Layers> {
-    let num_blocks = opened.config.num_hidden_layers;
-    let preset = || opened.preset.map_or_else(|| presets::default_layer(num_blocks), |preset| preset.layer);
     match &args.layers {
-        Some(list) => list.of(num_blocks),
-        None => Ok(args.layer.unwrap_or_else(preset).into()),
+        Some(list) => list.of(opened.config.num_hidden_layers),
+        None => Ok(args.layer.unwrap_or_else(|| default_layer(opened)).into()),
     }
+}
+
+/// The layer that is steered where none is named.
+pub fn default_layer(opened: &Session) -> usize {
+    opened.preset.map_or_else(|| presets::default_layer(opened.config.num_hidden_layers), |preset| preset.layer)
 }
 
 /// Every setting that the result depends on: names, not paths.
