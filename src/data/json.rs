@@ -92,8 +92,13 @@ impl Source {
             let line = line + good.iter().filter(|byte| **byte == b'\n').count();
             return Error::malformed(&self.path, format!("line {line} is not valid UTF-8: save the file as UTF-8"));
         }
-        let column = if error.line() < 2 { column + error.column() } else { error.column() };
-        let line = line + error.line().saturating_sub(1);
+        // What a line feed ends before its time ends in its line, and not in the next.
+        let (row, within) = match (error.line(), error.column()) {
+            (row @ 2.., 0) => (row - 1, bytes.split(|byte| *byte == b'\n').nth(row - 2).map_or(0, <[u8]>::len)),
+            found => found,
+        };
+        let column = if row < 2 { column + within } else { within };
+        let line = line + row.saturating_sub(1);
         Error::malformed(&self.path, format!("line {line}, column {column}: {what}: {}", reason(error)))
     }
 }

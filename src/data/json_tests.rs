@@ -27,6 +27,8 @@ fn array_and_lines_give_the_same_records() {
 fn broken_line_is_refused_with_its_number() {
     assert_eq!(error("{\"q\": 1}\n\n{\"q\": }\n"), "a.jsonl: line 3, column 7: broken JSON: expected value");
     assert!(error("question,chosen\n").starts_with("a.jsonl: line 1, column 1: broken JSON"));
+    let open = error("{\"q\": 1}\n{\"q\": 2\n{\"q\": 3}\n");
+    assert_eq!(open, "a.jsonl: line 2, column 7: broken JSON: EOF while parsing an object");
 }
 
 #[test]

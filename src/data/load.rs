@@ -86,7 +86,7 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Dataset> {
                 match pair {
                     Ok(pair) => dataset.pairs.push(pair),
                     Err(reason) if options.strict => {
-                        let problem = format!("row {row}: {reason}; mend the row, or load without strict to skip it");
+                        let problem = format!("row {row}: {reason}; mend the row, or have it skipped");
                         return Err(Error::malformed(file.path(), problem));
                     }
                     Err(reason) => dataset.skipped.push(Skipped { row, reason: one_line(&reason) }),
