@@ -8,7 +8,8 @@ use bipo::hub::presets;
 use bipo::train::checkpoint;
 
 /// What a message of the library says, and what goes on from there. The first that fits is taken.
-const HINTS: [(&str, &str); 17] = [
+const HINTS: [(&str, &str); 18] = [
+    ("mend the row, or have it skipped", " (without --strict)"),
     ("multiple-choice questions, which are for an evaluation", " (bipo eval --mc, bipo data --mc)"),
     ("each as text or as a list of messages", ", or --columns question=Q,chosen=A,rejected=B"),
     ("give held-out pairs of their own", " with --eval-dataset"),

@@ -140,6 +140,32 @@ impl Progress {
     }
 }
 
+/// The progress of a task whose parts follow each other, the part at hand alone.
+pub struct Parts {
+    log: Log,
+    shown: Option<(&'static str, Progress)>,
+}
+
+impl Parts {
+    pub fn new(log: Log) -> Self {
+        Self { log, shown: None }
+    }
+
+    /// `done` of the part's total are done; the parts before it are.
+    pub fn set(&mut self, part: &'static str, done: usize, total: usize) {
+        if self.shown.as_ref().is_none_or(|(name, _)| *name != part) {
+            self.finish();
+            self.shown = Some((part, self.log.progress(part, total)));
+        }
+        self.shown.iter_mut().for_each(|(_, progress)| progress.set(done, String::new));
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.shown.iter().for_each(|(_, progress)| progress.finish());
+    }
+}
+
 /// Whether the reader of stdout has gone.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))

@@ -82,8 +82,13 @@ fn ratio(parts: impl Iterator<Item = [f64; 2]>) -> f64 {
     a / b
 }
 
+/// The mean; NaN without values.
+pub(super) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
 /// Returns a quantile, interpolated between the two nearest values of `sorted` as NumPy does by default.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
+pub(super) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let at = share * sorted.len().saturating_sub(1) as f64;
     let value = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
     let (below, above) = (value(at.floor() as usize), value(at.ceil() as usize));

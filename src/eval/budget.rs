@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::steering::positions::Positions;
+use crate::text::spans::Spans;
 use crate::{Error, Result};
 
 /// What a magnitude may cost, or must bring.
@@ -18,6 +20,29 @@ pub enum Budget {
 }
 
 impl Budget {
+    /// Its name, as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kl(_) => "kl",
+            Self::Perplexity(_) => "ppl",
+            Self::Margin(_) => "margin",
+        }
+    }
+
+    /// Refuses a vector that the budget cannot be measured for: the neutral text is read with every token steered.
+    ///
+    /// # Errors
+    /// It is a perplexity, and the vector is added at other tokens.
+    pub fn check_places(self, positions: Positions, spans: Option<Spans>) -> Result<()> {
+        match self {
+            Self::Perplexity(_) if (positions, spans) != (Positions::All, None) => Err(Error::Argument(format!(
+                "{self} reads a text whose every token is steered, which a vector at some tokens alone ({positions}) does not do: \
+                 choose kl=…"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The cost that a search ends at: of a perplexity its logarithm, the change of the mean −log p.
     pub fn target(self) -> f64 {
         match self {
@@ -45,11 +70,8 @@ impl Budget {
 
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::Kl(value) => write!(f, "kl={value}"),
-            Self::Perplexity(value) => write!(f, "ppl={value}"),
-            Self::Margin(value) => write!(f, "margin={value}"),
-        }
+        let (Self::Kl(value) | Self::Perplexity(value) | Self::Margin(value)) = self;
+        write!(f, "{}={value}", self.name())
     }
 }
 
@@ -157,6 +179,12 @@ fn least(budget: Budget) -> f64 {
 fn four_digits(size: f64) -> f64 {
     let unit = 10f64.powf(size.log10().floor() - 3.0);
     (size / unit).round() * unit
+}
+
+/// The magnitudes that were found, with their signs.
+pub fn found(limits: &[Limit; 2], budget: Budget) -> [Option<f32>; 2] {
+    let [minus, plus] = limits.map(|limit| limit.found(budget).map(|point| point.size as f32));
+    [minus.map(|size| -size), plus]
 }
 
 /// Searches the largest magnitude within the budget in the negative and the positive direction. `measure` gets the next magnitudes

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
-use super::budget::{Budget, Limit, Point, search};
+use super::bootstrap::{mean, quantile};
+use super::budget::{Budget, Limit, found, search};
 use super::damage::{Reading, TextIds, Window, divergences, score_text};
 use super::preference::score;
 use super::run::{Material, Settings, Subject, Treatment};
@@ -116,13 +117,12 @@ pub fn calibrate_subjects(
             Budget::Perplexity(_) => Gauge::Text(TextIds { ids: &encoded.text, bos: material.bos }),
             _ => Gauge::Answers { prompts: &encoded.prompts, options: &options, streams: settings.streams },
         };
-        let [minus, plus] = calibrate(model, &vector.layers, budget, gauge, on_pass)?.map(|limit| limit.found(budget));
-        let signed = |sign: f32, point: Option<Point>| point.map(|point| sign * point.size as f32);
+        let [minus, plus] = found(&calibrate(model, &vector.layers, budget, gauge, on_pass)?, budget);
         if minus.is_none() && plus.is_none() {
             unreached.push(name.clone());
             continue;
         }
-        *magnitudes = [signed(-1.0, minus), is_first.then_some(0.0), signed(1.0, plus)].into_iter().flatten().collect();
+        *magnitudes = [minus, is_first.then_some(0.0), plus].into_iter().flatten().collect();
         is_first = false;
     }
     Ok(unreached)
@@ -188,7 +188,8 @@ fn of_answers(
     }
     // Not a number may be anything, and must not be among the tokens that the percentile leaves out.
     let is_finite = divergence.iter().all(|kl| kl.is_finite());
-    Ok(if is_finite { percentile(divergence, PERCENTILE) } else { f64::INFINITY })
+    divergence.sort_unstable_by(f64::total_cmp);
+    Ok(if is_finite { quantile(&divergence, PERCENTILE) } else { f64::INFINITY })
 }
 
 /// A prompt with its answer, up to the token that predicts the answer's last one.
@@ -231,18 +232,6 @@ fn finite(cost: Result<f64>) -> Result<f64> {
         Err(Error::NotFinite(_)) => Ok(f64::INFINITY),
         cost => cost,
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
-/// The value at that share of the sorted values, between two of them on the line that joins them; NaN without values.
-fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let at = share * values.len().saturating_sub(1) as f64;
-    let value = |index: f64| values.get(index as usize).copied().unwrap_or(f64::NAN);
-    value(at.floor()) + (value(at.ceil()) - value(at.floor())) * at.fract()
 }
 
 #[cfg(test)]

@@ -100,11 +100,3 @@ fn a_vector_of_zeros_reaches_no_budget() {
     let limits = calibrate(&model, &vectors, Budget::Kl(1.0), gauge, &mut || Ok(())).unwrap();
     assert!(limits.iter().all(|limit| limit.found(Budget::Kl(1.0)).is_none()));
 }
-
-#[test]
-fn a_percentile_lies_between_two_values_as_numpy_has_it() {
-    assert_eq!(percentile(vec![4.0, 1.0, 3.0, 2.0], 0.5), 2.5);
-    assert!((percentile((1..=10).map(f64::from).collect(), 0.95) - 9.55).abs() < 1e-12);
-    assert_eq!(percentile(vec![7.0], 0.95), 7.0);
-    assert!(percentile(Vec::new(), 0.95).is_nan());
-}

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::bootstrap::{Bootstrap, Estimate};
+use super::bootstrap::{Bootstrap, Estimate, mean};
 use super::table::{aligned, heading};
 use super::{PairLine, Report};
 use crate::report::{Block, Cell, Section, Table};
@@ -16,9 +16,16 @@ pub struct Candidate {
     pub positions: Option<String>,
     /// Norm of its vector.
     pub norm: Option<f64>,
-    /// Steps that it took to learn.
+    /// What its vector took; none of an instruction and of a random direction.
+    pub learned: Option<Learned>,
+}
+
+/// What a vector took.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Learned {
+    /// Steps; 0 where activations were compared.
     pub steps: usize,
-    /// Wall time to learn it, without the activations that all share.
+    /// Wall time, without the activations that all share.
     pub seconds: f64,
     /// Bytes of its file.
     pub bytes: u64,
@@ -65,8 +72,9 @@ impl Comparison {
         let mut rows = self.report.cells(&names);
         for (cells, row) in rows.iter_mut().zip(&self.report.rows) {
             let candidate = self.candidates.iter().find(|candidate| candidate.name == row.subject);
-            let [time, size] = candidate.filter(|_| row.magnitude != Some(0.0)).map_or(["-".into(), "-".into()], |candidate| {
-                [format!("{:.1} s", candidate.seconds), format!("{:.1} kB", candidate.bytes as f64 / 1e3)]
+            let learned = candidate.and_then(|candidate| candidate.learned).filter(|_| row.magnitude != Some(0.0));
+            let [time, size] = learned.map_or(["-".into(), "-".into()], |learned| {
+                [format!("{:.1} s", learned.seconds), format!("{:.1} kB", learned.bytes as f64 / 1e3)]
             });
             if row.magnitude == Some(0.0) {
                 // Every vector is the same model there.
@@ -100,8 +108,7 @@ fn of_side(lines: &[PairLine], first: &str, beta: f64, bootstrap: &Bootstrap, (s
             None => effects.push((name, vec![effect])),
         }
     }
-    let mean = |(_, effects): &(&str, Vec<f64>)| effects.iter().sum::<f64>() / effects.len() as f64;
-    effects.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+    effects.sort_by(|(_, a), (_, b)| mean(b).total_cmp(&mean(a)));
     let ((best, best_effects), others) = effects.split_first()?;
     if others.is_empty() {
         return None;

@@ -23,10 +23,12 @@ use serde::{Serialize, Serializer};
 
 use crate::generate::FinishReason;
 use bootstrap::Estimate;
-pub use budget::{Budget, Limit, Point};
+pub use budget::{Budget, Limit, Point, found};
 pub use calibrate::{CALIBRATION_TOKENS, Gauge, calibrate, calibrate_subjects};
-pub use compare::{Candidate, Comparison, verdict};
-pub use run::{Encoded, EvalObserver, Material, Outcome, Settings, Subject, TextCount, Treatment, demand, evaluate, texts};
+pub use compare::{Candidate, Comparison, Learned, verdict};
+pub use run::{
+    Encoded, EvalObserver, Material, Outcome, Settings, Subject, TextCount, Treatment, demand, evaluate, neutral_ids, texts,
+};
 
 /// How a measure is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

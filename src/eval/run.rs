@@ -9,7 +9,6 @@ use super::bootstrap::Bootstrap;
 use super::damage::{Reading, TextIds};
 use super::preference::Scores;
 use super::{GeneratedText, Measure, PairLine, Row, Timings, choice, damage, preference};
-use crate::data::Message;
 use crate::data::{Pair, QuestionSet};
 use crate::generate::{GenerateOptions, Progress, Prompt, generate_each};
 use crate::model::Model;
@@ -56,11 +55,11 @@ pub struct Encoded {
 }
 
 impl Material<'_> {
-    /// Encodes everything with the spans and the system prompt that the encoder has.
+    /// Encodes everything with the spans and the system prompt that the encoder has; the prompts are encoded by it already.
     ///
     /// # Errors
     /// A prompt cannot be rendered or does not fit, or the text is too short.
-    pub fn encode(&self, encoder: &TextEncoder) -> Result<Encoded> {
+    pub fn encode(&self, encoder: &TextEncoder, prompts: Vec<EncodedPrompt>) -> Result<Encoded> {
         let mut truncated = 0;
         let mut encode = |pair| -> Result<EncodedPair> {
             let (pair, is_truncated) = encoder.encode_pair(pair, self.max_length)?;
@@ -68,14 +67,21 @@ impl Material<'_> {
             Ok(pair)
         };
         let pairs = self.pairs.iter().map(&mut encode).collect::<Result<_>>()?;
-        let text = encoder.encode_text(self.text)?;
-        if !self.text.is_empty() && text.len() < 2 {
-            return Err(Error::Argument("the neutral text has less than two tokens: nothing in it is predicted".into()));
-        }
-        let prompt = |text: &String| encoder.encode_prompt(&[Message::new("user", text)]);
-        let prompts = self.prompts.iter().map(prompt).collect::<Result<_>>()?;
+        let text = if self.text.is_empty() { Vec::new() } else { neutral_ids(encoder, self.text)? };
         let answers = self.questions.iter().map(|set| choice::encode(encoder, set, self.context)).collect::<Result<_>>()?;
         Ok(Encoded { pairs, truncated, answers, text, prompts })
+    }
+}
+
+/// Ids of a neutral text.
+///
+/// # Errors
+/// It has so few that none is predicted.
+pub fn neutral_ids(encoder: &TextEncoder, text: &str) -> Result<Vec<u32>> {
+    let ids = encoder.encode_text(text)?;
+    match ids.len() {
+        0 | 1 => Err(Error::Argument("the neutral text has less than two tokens: nothing in it is predicted".into())),
+        _ => Ok(ids),
     }
 }
 
@@ -83,6 +89,11 @@ impl Encoded {
     /// The pairs.
     pub fn pairs(&self) -> &[EncodedPair] {
         &self.pairs
+    }
+
+    /// Tokens of the longest prompt.
+    pub fn longest_prompt(&self) -> usize {
+        self.prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0)
     }
 
     /// What a vector at `positions` reaches of the pairs, if there are any, and of each of the question files that were encoded.

@@ -13,8 +13,7 @@ use super::request::Request;
 use crate::Result;
 use crate::model::Model;
 use crate::ops::linear::{FEWEST_ROWS_TOGETHER, Products};
-use crate::steering::Operation;
-use crate::steering::dose::{dose, median, row_norms};
+use crate::steering::dose::{dose, median, median_of_steered};
 
 /// A prompt of which some tokens went through all blocks.
 #[derive(Debug)]
@@ -84,13 +83,9 @@ impl Prefix {
     /// The dose over the prompt's steered tokens, over all where none is. All must be known.
     pub fn dose(&self) -> Result<f64> {
         let Request { steering, steered, magnitude, .. } = &self.request;
-        let residual = self.at_split(self.tokens)?;
-        let divisors = match steering.operation() {
-            Operation::Add => row_norms(&residual)?,
-            Operation::Ablate | Operation::Null => steering.dose_divisors(&residual)?,
-        };
-        let of_steered = divisors.iter().zip(steered).filter_map(|(divisor, steered)| steered.then_some(*divisor)).collect();
-        let divisor = median(of_steered).or_else(|| median(divisors)).unwrap_or(f64::NAN);
+        let divisors = steering.dose_divisors(&self.at_split(self.tokens)?)?;
+        let of_steered = median_of_steered(divisors.clone(), steered.iter().copied());
+        let divisor = of_steered.or_else(|| median(divisors)).unwrap_or(f64::NAN);
         Ok(dose(*magnitude, steering.lowest_norm(), divisor))
     }
 

@@ -1,10 +1,8 @@
 //! The processor: its name, the instructions that matter to matrix products, and how many threads compute on it.
 
-use std::path::Path;
-
 /// Returns the processor's name; `None` if the system does not tell it in `/proc/cpuinfo`.
 pub fn name() -> Option<String> {
-    named_in(&std::fs::read_to_string(Path::new("/proc/cpuinfo")).ok()?)
+    named_in(&std::fs::read_to_string("/proc/cpuinfo").ok()?)
 }
 
 fn named_in(cpuinfo: &str) -> Option<String> {
@@ -12,10 +10,15 @@ fn named_in(cpuinfo: &str) -> Option<String> {
     cpuinfo.lines().find_map(value).filter(|name| !name.is_empty())
 }
 
-/// Returns the instructions of this processor that matrix products use, in the order in which they came into processors.
-#[cfg(target_arch = "x86_64")]
+/// Returns those of this processor's instructions that speed of products can depend on, in the order in which they came into
+/// processors.
 pub fn instructions() -> Vec<&'static str> {
-    let known = [
+    known().into_iter().filter_map(|(name, is_there)| is_there.then_some(name)).collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn known() -> Vec<(&'static str, bool)> {
+    vec![
         ("avx", is_x86_feature_detected!("avx")),
         ("f16c", is_x86_feature_detected!("f16c")),
         ("fma", is_x86_feature_detected!("fma")),
@@ -24,27 +27,24 @@ pub fn instructions() -> Vec<&'static str> {
         ("avx512bw", is_x86_feature_detected!("avx512bw")),
         ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
         ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
-    ];
-    known.into_iter().filter_map(|(name, is_there)| is_there.then_some(name)).collect()
+    ]
 }
 
-/// Returns the instructions of this processor that matrix products use, in the order in which they came into processors.
 #[cfg(target_arch = "aarch64")]
-pub fn instructions() -> Vec<&'static str> {
-    let known = [
+fn known() -> Vec<(&'static str, bool)> {
+    vec![
         ("neon", std::arch::is_aarch64_feature_detected!("neon")),
         ("fp16", std::arch::is_aarch64_feature_detected!("fp16")),
         ("dotprod", std::arch::is_aarch64_feature_detected!("dotprod")),
         ("bf16", std::arch::is_aarch64_feature_detected!("bf16")),
         ("i8mm", std::arch::is_aarch64_feature_detected!("i8mm")),
         ("sve", std::arch::is_aarch64_feature_detected!("sve")),
-    ];
-    known.into_iter().filter_map(|(name, is_there)| is_there.then_some(name)).collect()
+    ]
 }
 
-/// Returns no instructions: none are asked for on this architecture.
+/// None are asked for on other architectures.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub fn instructions() -> Vec<&'static str> {
+fn known() -> Vec<(&'static str, bool)> {
     Vec::new()
 }
 

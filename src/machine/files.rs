@@ -11,8 +11,10 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::{Error, Result};
 
-/// Replaces the content of `path` with `bytes`. On an error the old file is unchanged.
+/// Replaces the content of `path` with `bytes`. On an error the old file is unchanged. Temporary files beside it whose writers died
+/// are removed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    remove_abandoned(folder(path));
     let write = || -> std::io::Result<()> {
         draft(folder(path), bytes)?.persist(path)?;
         Ok(())
@@ -109,11 +111,6 @@ pub fn remove_abandoned(dir: &Path) {
         // What cannot be removed does no harm.
         let _ = if found.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
     }
-}
-
-/// Does what [`remove_abandoned`] does in the directory that a file is about to be written to.
-pub fn remove_abandoned_beside(path: &Path) {
-    remove_abandoned(folder(path));
 }
 
 /// Makes the error of writing `path`; the message says if the directory no longer exists.

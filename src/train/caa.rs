@@ -41,9 +41,10 @@ pub struct MeanDifference {
 /// # Errors
 /// Every pair is left out, or nothing of a pair's responses is cached, as where no token of it is steered.
 pub fn mean_difference(data: &Activations, positions: CaaPositions, device: &Device) -> Result<MeanDifference> {
-    let (differences, left_out) = differences(data, positions, device)?;
-    let v = mean(&differences).into_iter().map(|x| x as f32).collect();
-    Ok(MeanDifference { v, pairs: differences.len(), left_out })
+    let mut sum = Sum::default();
+    let left_out = each(data, positions, device, |difference| sum.add(&difference))?;
+    let v = sum.mean().into_iter().map(|x| x as f32).collect();
+    Ok(MeanDifference { v, pairs: sum.count, left_out })
 }
 
 /// Passes over the differences to find their first component: what is left of the others shrinks in each by the square of the
@@ -57,15 +58,20 @@ const PASSES: usize = 100;
 /// # Errors
 /// As [`mean_difference`].
 pub fn principal_component(data: &Activations, positions: CaaPositions, device: &Device) -> Result<MeanDifference> {
-    let (differences, left_out) = differences(data, positions, device)?;
-    let mean = mean(&differences);
-    let u = first_component(&differences, &mean);
+    let mut sum = Sum::default();
+    let mut rows = Vec::new();
+    let left_out = each(data, positions, device, |difference| {
+        sum.add(&difference);
+        rows.push(difference);
+    })?;
+    let mean = sum.mean();
+    let u = first_component(&rows, &mean);
     let along = dot(&u, &mean);
     let v = u.into_iter().map(|x| (along * x) as f32).collect();
-    Ok(MeanDifference { v, pairs: differences.len(), left_out })
+    Ok(MeanDifference { v, pairs: rows.len(), left_out })
 }
 
-/// The unit vector along which rows are longest; iterations begin at `start`. Zeros where all rows are.
+/// The unit vector along which rows are longest; iterations begin at `start`. Zeros where all rows or `start` are.
 fn first_component(rows: &[Vec<f64>], start: &[f64]) -> Vec<f64> {
     let unit = |x: Vec<f64>| {
         let length = dot(&x, &x).sqrt();
@@ -87,26 +93,37 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-fn mean(rows: &[Vec<f64>]) -> Vec<f64> {
-    let mut sum = vec![0.0; rows.first().map_or(0, Vec::len)];
-    for row in rows {
-        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
-    }
-    sum.iter().map(|x| x / rows.len() as f64).collect()
+/// A sum of rows in f64, and their number.
+#[derive(Debug, Default)]
+struct Sum {
+    sum: Vec<f64>,
+    count: usize,
 }
 
-/// The difference of each pair, and the data set rows of pairs that have none.
-fn differences(data: &Activations, positions: CaaPositions, device: &Device) -> Result<(Vec<Vec<f64>>, Vec<usize>)> {
-    let (mut found, mut left_out) = (Vec::new(), Vec::new());
+impl Sum {
+    fn add(&mut self, row: &[f64]) {
+        self.count += 1;
+        self.sum.resize(row.len(), 0.0);
+        self.sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+    }
+
+    fn mean(&self) -> Vec<f64> {
+        self.sum.iter().map(|x| x / self.count as f64).collect()
+    }
+}
+
+/// Hands over the difference of each pair. → the data set rows of pairs that have none
+fn each(data: &Activations, positions: CaaPositions, device: &Device, mut take: impl FnMut(Vec<f64>)) -> Result<Vec<usize>> {
+    let mut left_out = Vec::new();
     for entry in &data.entries {
         match difference(data, entry, positions, device)? {
-            Some(difference) => found.push(difference),
+            Some(difference) => take(difference),
             None => left_out.push(entry.rows.row),
         }
     }
-    match found.is_empty() {
+    match left_out.len() == data.entries.len() {
         true => Err(Error::Argument("every pair has a response of one token: there is no activation to compare".into())),
-        false => Ok((found, left_out)),
+        false => Ok(left_out),
     }
 }
 

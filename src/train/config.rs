@@ -20,6 +20,11 @@ const REPS_FACTORS: std::ops::RangeInclusive<u8> = 2..=20;
 /// 2605.05983) for Gemma-2-2B.
 pub const LARGE_LR: f64 = 0.04;
 
+/// Where a learned factor starts, times √H, and its peak learning rate: PrOSV, arXiv 2605.05983, for Gemma-2-2B.
+pub const FACTOR_SCALE: f64 = 4.0;
+/// See [`FACTOR_SCALE`].
+pub const FACTOR_LR: f64 = 20.0;
+
 /// Where v starts beside a learned factor, times 1/√H: PrOSV, arXiv 2605.05983.
 pub const LEARNED_START: f64 = 8.0;
 
@@ -137,8 +142,8 @@ pub enum Factor {
 }
 
 impl Factor {
-    /// A learned factor as in PrOSV (arXiv 2605.05983) for Gemma-2-2B.
-    pub const LEARNED: Self = Self::Learned { scale: 4.0, lr: 20.0 };
+    /// A learned factor as in PrOSV.
+    pub const LEARNED: Self = Self::Learned { scale: FACTOR_SCALE, lr: FACTOR_LR };
 
     fn is_one(&self) -> bool {
         *self == Self::One

@@ -21,7 +21,7 @@ pub(crate) mod responses;
 mod state;
 mod trainer;
 
-pub use config::{Direction, Factor, LARGE_LR, LEARNED_START, ObjectiveName, TrainConfig};
+pub use config::{Direction, FACTOR_LR, FACTOR_SCALE, Factor, LARGE_LR, LEARNED_START, ObjectiveName, TrainConfig};
 pub use method::Method;
 pub use observer::{Moment, Observer};
 pub use records::{EpochRecord, Heldout, Outcome, StepRecord, Timings};

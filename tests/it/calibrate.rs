@@ -6,26 +6,14 @@ use std::fs;
 use bipo::steering::vector::SteeringVector;
 use serde_json::Value;
 
-use crate::cli::{Place, assert_ok, fixture, text};
+use crate::cli::{Place, assert_ok, fixture, json, text};
 use crate::common;
-use crate::eval::write_sine;
+use crate::eval::{trained, write_sine};
 
 const VECTOR: &str = "out/steering_vector.safetensors";
 
-/// A short run on the tiny model, with a vector that was trained there.
-fn trained() -> Place {
-    let place = Place::new();
-    assert_ok(&place.train("out", &[]));
-    place
-}
-
 fn on_tiny(place: &Place, command: &str, vector: &str, more: &[&str]) -> std::process::Output {
     place.bipo(&[&[command, "--quiet", "--model", &fixture("llama"), "--vector", vector], more].concat())
-}
-
-fn json(output: &std::process::Output) -> Value {
-    assert_ok(output);
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// The magnitude in both directions.
@@ -177,7 +165,7 @@ fn a_budget_gets_its_own_flags_and_a_file_that_cannot_keep_it_is_refused_before_
         assert!(said.contains(expected) && said.lines().count() == 1, "{said}");
     }
     let output = on_tiny(&place, "eval", VECTOR, &["--at", "margin=1"]);
-    assert!(text(&output.stderr).contains("--at is a budget of damage"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("expected a budget of damage"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -10,13 +10,10 @@ use bipo::session::{Demand, Session, SessionOptions};
 use bipo::steering::vector::SteeringVector;
 use serde_json::Value;
 
-use crate::cli::{Place, assert_ok, assert_refused, fixture, text};
+use crate::cli::{LONG, Place, assert_ok, assert_refused, fixture, text};
 
 /// Tokens of an answer.
 const TOKENS: usize = 12;
-
-/// Flags of `bipo train` that make a vector long enough to change a text.
-pub const LONG: [&str; 6] = ["--lr", "2", "--weight-decay", "0", "--max-grad-norm", "1e9"];
 
 const VECTOR: &str = "out/steering_vector.safetensors";
 
@@ -216,8 +213,8 @@ fn save_writes_who_said_what_and_what_steered_it() {
     let output = chat(&place, &["--vector", VECTOR, "--magnitude", "-1.5", "--system", "Sing."], &lines);
     assert_ok(&output);
     let said = text(&output.stderr);
-    assert!(said.contains("4 messages written to talk.json\n"), "{said}");
-    assert!(said.contains("0 messages written to talk.json, in place of the file that was there\n"), "{said}");
+    assert!(said.contains("5 messages written to talk.json\n"), "{said}");
+    assert!(said.contains("1 message written to talk.json, in place of the file that was there\n"), "{said}");
     let read = |name: &str| -> Value { serde_json::from_slice(&std::fs::read(place.path(name)).unwrap()).unwrap() };
     assert_eq!(read("talk.json")["messages"].as_array().unwrap().len(), 1);
     let messages = read("second.json")["messages"].clone();

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use pty_process::blocking::{Command, Pty, open};
 use serde_json::Value;
 
-use crate::chat::LONG;
-use crate::cli::{Place, assert_ok, fixture};
+use crate::cli::{LONG, Place, assert_ok, fixture};
 use crate::common::smollm2_path;
 
 const CTRL_C: &str = "\x03";

@@ -19,6 +19,9 @@ pub const ROWS: &str = "question,matching,not_matching\n\
     How was it?,It was good.,It was bad.\nWhere to?,To the sea.,Nowhere at all.\nWhy?,Because.,Never mind that.\n\
     Who is it?,A friend.,No one.\nWhat now?,We sing.,We wait and wait.\n";
 
+/// Flags of `bipo train` that make a vector long enough to change a text.
+pub const LONG: [&str; 6] = ["--lr", "2", "--weight-decay", "0", "--max-grad-norm", "1e9"];
+
 pub struct Place(tempfile::TempDir);
 
 impl Place {
@@ -70,6 +73,12 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+/// What a command that succeeded wrote with `--json`.
+pub fn json(output: &Output) -> Value {
+    assert_ok(output);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 pub fn assert_ok(output: &Output) {
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
@@ -105,9 +114,7 @@ fn an_ablation_at_magnitude_0_is_the_untouched_model_and_at_1_it_forgets_how_lon
 fn where_a_vector_is_added_is_kept_with_it_and_can_be_said_anew() {
     let place = Place::new();
     let model = fixture("llama");
-    // Long enough to change a text.
-    let flags = ["--positions", "prompt", "--spans", "user", "--lr", "2", "--weight-decay", "0", "--max-grad-norm", "1e9"];
-    assert_ok(&place.train("out", &flags));
+    assert_ok(&place.train("out", &[&["--positions", "prompt", "--spans", "user"], &LONG[..]].concat()));
     let file = "out/steering_vector.safetensors";
     let metadata = SteeringVector::read(&place.path(file), None).unwrap().metadata;
     assert_eq!((metadata.positions, metadata.spans), (Positions::Prompt, Some(Spans::User)));

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::cli::{Place, assert_ok, fixture, text};
+use crate::cli::{Place, assert_ok, fixture, json, text};
 
 /// A comparison on the tiny model, with a budget that it reaches.
 fn compare(place: &Place, more: &[&str]) -> Output {
@@ -13,11 +13,6 @@ fn compare(place: &Place, more: &[&str]) -> Output {
     let given = ["compare", "--quiet", "--model", &model, "--dataset", "pairs.csv", "--max-steps", "6", "--batch-size", "2"];
     let small = ["--at", "kl=0.002", "--max-new-tokens", "4", "--bootstrap", "50"];
     place.bipo(&[&given[..], &small, more].concat())
-}
-
-fn json(output: &Output) -> Value {
-    assert_ok(output);
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// The distinct subjects of the rows, in their order.
@@ -47,15 +42,16 @@ fn every_method_gives_a_vector_and_is_measured_at_magnitudes_of_its_own() {
     assert_eq!(of("prompt").len(), 1);
     assert!(found["verdict"][0].as_str().unwrap().starts_with("At +, "), "{}", found["verdict"]);
     let candidate = |name: &str| found["candidates"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap().clone();
-    assert_eq!((candidate("bipo")["steps"].as_u64(), candidate("caa")["steps"].as_u64()), (Some(6), Some(0)));
+    let steps = |name: &str| candidate(name)["learned"]["steps"].as_u64();
+    assert_eq!((steps("bipo"), steps("caa"), steps("random"), steps("prompt")), (Some(6), Some(0), None, None));
     assert_eq!(candidate("prosv")["positions"], "first:2+last:2");
-    assert_eq!(candidate("reps")["bytes"], fs::metadata(place.path("bipo_compare/reps.safetensors")).unwrap().len());
+    assert_eq!(candidate("reps")["learned"]["bytes"], fs::metadata(place.path("bipo_compare/reps.safetensors")).unwrap().len());
     let page = fs::read_to_string(place.path("table.html")).unwrap();
     assert!(page.contains("trained in") && page.contains("At +, "));
 }
 
 #[test]
-fn a_comparison_goes_on_with_the_vectors_that_are_there_and_learns_as_train_does() {
+fn a_comparison_goes_on_with_the_vectors_that_are_there() {
     let place = Place::new();
     let heldout = ["--eval-dataset", "pairs.csv"];
     assert_ok(&compare(&place, &[&heldout[..], &["--methods", "caa"]].concat()));
@@ -67,17 +63,34 @@ fn a_comparison_goes_on_with_the_vectors_that_are_there_and_learns_as_train_does
     let (mut first, mut again) = (json(&first), json(&again));
     (first["report"]["timings"], again["report"]["timings"]) = (Value::Null, Value::Null);
     assert_eq!(first, again);
-    // The vector is that of `bipo train`.
-    let model = fixture("llama");
-    let args = ["train", "--quiet", "--model", &model, "--dataset", "pairs.csv", "--max-steps", "6", "--batch-size", "2"];
-    assert_ok(&place.bipo(&[&args[..], &["--output-dir", "alone"]].concat()));
-    let layers = |path: &str| bipo::steering::vector::SteeringVector::read(&place.path(path), None).unwrap().layers;
-    assert_eq!(layers("bipo_compare/bipo.safetensors"), layers("alone/steering_vector.safetensors"));
-
     let other = compare(&place, &[&heldout[..], &["--methods", "bipo", "--seed", "3"]].concat());
     assert_eq!(other.status.code(), Some(2));
     assert!(text(&other.stderr).contains("bipo.safetensors is of another run: --overwrite"), "{}", text(&other.stderr));
     assert_ok(&compare(&place, &[&heldout[..], &["--methods", "bipo", "--seed", "3", "--overwrite"]].concat()));
+}
+
+#[test]
+fn each_method_learns_as_train_does_with_the_flags_of_its_source() {
+    let place = Place::new();
+    let methods: [(&str, &[&str]); 6] = [
+        ("bipo", &[]),
+        ("dpo", &["--objective", "dpo"]),
+        ("simpo", &["--objective", "simpo"]),
+        ("reps", &["--objective", "reps"]),
+        ("lm", &["--objective", "lm"]),
+        ("prosv", &["--objective", "simpo", "--learn-factor", "--positions", "first:2+last:2"]),
+    ];
+    let names = methods.map(|(name, _)| name).join(",");
+    // What is measured does not matter here.
+    compare(&place, &["--eval-dataset", "pairs.csv", "--methods", &names]);
+    let model = fixture("llama");
+    for (name, flags) in methods {
+        let args = ["train", "--quiet", "--model", &model, "--dataset", "pairs.csv", "--max-steps", "6", "--batch-size", "2"];
+        assert_ok(&place.bipo(&[&args[..], &["--output-dir", name], flags].concat()));
+        let layers = |path: &str| bipo::steering::vector::SteeringVector::read(&place.path(path), None).unwrap().layers;
+        let found = layers(&format!("bipo_compare/{name}.safetensors"));
+        assert_eq!(found, layers(&format!("{name}/steering_vector.safetensors")), "{name}");
+    }
 }
 
 #[test]
@@ -88,7 +101,12 @@ fn a_budget_that_no_vector_reaches_is_told_and_the_vectors_stay() {
     let output =
         place.bipo(&[&["compare", "--model", &model, "--dataset", "pairs.csv", "--max-new-tokens", "2"], &more[..]].concat());
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("no vector reaches kl=1000: choose another --at"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr)
+            .contains("nothing to compare at kl=1000: bipo is left out: it reaches kl=1000 in neither direction"),
+        "{}",
+        text(&output.stderr)
+    );
     assert!(place.path("bipo_compare/caa.safetensors").is_file());
 }
 
@@ -101,8 +119,8 @@ fn wrong_flags_of_a_comparison_are_told_in_one_line() {
         (&["--baseline-system", "Be glad."], "add it to --methods"),
         (&["--methods", "bipo,ppo"], "possible values: bipo, dpo, simpo"),
         (&["--lr", "0.1"], "--lr: each method has its own here"),
-        (&["--at", "margin=1"], "--at is a budget of damage"),
-        (&["--methods", "bipo,prosv", "--at", "ppl=1.1"], "which prosv never does"),
+        (&["--at", "margin=1"], "expected a budget of damage"),
+        (&["--methods", "bipo,prosv", "--at", "ppl=1.1"], "reads a text whose every token is steered"),
     ];
     for (more, expected) in cases {
         let given: Vec<&str> = [&["compare", "--model", "no-such-model", "--dataset", "pairs.csv"], more].concat();

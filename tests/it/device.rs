@@ -6,15 +6,12 @@ use std::process::{Command, Output};
 use bipo::steering::vector::SteeringVector;
 use serde_json::Value;
 
+use crate::cli::json;
+
 use crate::cli::{Place, assert_ok, fixture};
 
 fn bipo(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_bipo")).args(args).output().unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[test]

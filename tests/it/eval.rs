@@ -12,7 +12,7 @@ use crate::cli::{Place, assert_ok, fixture, text};
 use crate::common;
 
 /// A short run on the tiny model, with a vector that was trained there.
-fn trained() -> Place {
+pub fn trained() -> Place {
     let place = Place::new();
     assert_ok(&place.train("out", &[]));
     place

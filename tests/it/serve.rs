@@ -25,21 +25,25 @@ fn vector(dir: &Path) -> PathBuf {
     let pairs = dir.join("pairs.csv");
     std::fs::write(&pairs, "prompt,chosen,rejected\nhello,yes,no\nworld,one,two\n").unwrap();
     let out = dir.join("run");
-    let status = Command::new(env!("CARGO_BIN_EXE_bipo"))
+    let trained = Command::new(env!("CARGO_BIN_EXE_bipo"))
         .args(["train", "-q", "--model", FIXTURE, "--layer", "1", "--epochs", "2", "--lr", "1", "--warmup-steps", "0"])
         .args(["--dataset".as_ref(), pairs.as_os_str(), "--output-dir".as_ref(), out.as_os_str()])
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success());
+    assert!(trained.status.success());
     out.join("steering_vector.safetensors")
 }
 
 impl Server {
     fn start(flags: &[&str], key: Option<&'static str>) -> Self {
+        Self::start_with(FIXTURE, flags, key)
+    }
+
+    fn start_with(model: &str, flags: &[&str], key: Option<&'static str>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let vector = vector(dir.path());
         let mut command = Command::new(env!("CARGO_BIN_EXE_bipo"));
-        command.args(["serve", "--model", FIXTURE, "--port", "0", "--vector", &format!("v={}", vector.display())]);
+        command.args(["serve", "--model", model, "--port", "0", "--vector", &format!("v={}", vector.display())]);
         command.args(flags).args(key.into_iter().flat_map(|key| ["--api-key", key]));
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
@@ -110,10 +114,15 @@ impl Server {
     }
 
     fn idle(&self) {
+        self.until_running(0);
+    }
+
+    /// Waits until so many texts are under way and none waits.
+    fn until_running(&self, count: u64) {
         let started = Instant::now();
         loop {
             let health: Value = serde_json::from_str(&self.get("/health").1).unwrap();
-            if health["streams"]["running"] == 0 && health["streams"]["waiting"] == 0 {
+            if health["streams"]["running"] == count && health["streams"]["waiting"] == 0 {
                 return;
             }
             assert!(started.elapsed() < Duration::from_secs(20), "{health}");
@@ -358,11 +367,11 @@ fn a_client_that_leaves_frees_its_place_and_a_full_server_says_so() {
     server.idle();
     // A client that waits for a whole answer is found to have gone as well.
     let second = send(false);
-    std::thread::sleep(Duration::from_millis(20));
+    server.until_running(1);
     drop(second);
     server.idle();
     let (_, metrics) = server.get("/metrics");
-    assert!(metrics.contains("bipo_cancelled_texts_total") && metrics.contains("bipo_generated_tokens_total"), "{metrics}");
+    assert!(metrics.contains("bipo_cancelled_texts_total 2") && metrics.contains("bipo_generated_tokens_total"), "{metrics}");
     // More at once than may run and wait.
     let many: Vec<TcpStream> = (0..12).map(|_| send(true)).collect();
     let answers: Vec<String> = many.into_iter().map(|mut connection| answer(&mut connection)).collect();
@@ -416,4 +425,18 @@ fn sigterm_ends_the_server_with_success_and_a_taken_port_is_one_line() {
     assert!(open.status.code() == Some(2) && line.contains("--insecure") && line.lines().count() == 1, "{line}");
     assert!(Command::new("kill").arg(server.child.id().to_string()).status().unwrap().success());
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_model_in_a_folder_has_the_folders_whole_name_and_no_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("Tiny-1.7B-Instruct");
+    std::fs::create_dir(&model).unwrap();
+    for file in std::fs::read_dir(FIXTURE).unwrap().map(|entry| entry.unwrap().path()) {
+        std::fs::copy(&file, model.join(file.file_name().unwrap())).unwrap();
+    }
+    let server = Server::start_with(model.to_str().unwrap(), &[], None);
+    let models: Value = serde_json::from_str(&server.get("/v1/models").1).unwrap();
+    let names: Vec<&str> = models["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Tiny-1.7B-Instruct", "Tiny-1.7B-Instruct::v"]);
 }

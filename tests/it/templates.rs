@@ -147,9 +147,9 @@ fn conversations_of_a_file_are_answered_as_their_rendered_text_is() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     for (rows, expected) in [
-        (vec![rows[0], "no JSON"], "row 1: not JSON"),
-        (vec![r#"{"messages":[{"role":"assistant","content":"Hi"}]}"#], "row 0: its messages must end with one of the user"),
-        (vec![r#"{"messages":[{"content":"Hi"}]}"#], "row 0: messages[0]: expected an object with role and content"),
+        (vec![rows[0], "no JSON"], "line 2: not JSON: expected an object with"),
+        (vec![r#"{"messages":[{"role":"assistant","content":"Hi"}]}"#], "line 1: its messages must end with one of the user"),
+        (vec![r#"{"messages":[{"content":"Hi"}]}"#], "line 1: messages[0]: expected an object with role and content"),
     ] {
         fs::write(place.path("broken.jsonl"), rows.join("\n")).unwrap();
         let output = steer(&["--prompts", "broken.jsonl"]);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bipo::eval::Budget;
+use bipo::eval::{Budget, CALIBRATION_TOKENS};
 use clap::Args;
 
 use super::data::PairArgs;
@@ -27,11 +27,12 @@ pub struct CalibrateArgs {
     /// Answer this prompt for kl; repeat for several [default: eight bundled ones].
     #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
-    /// Answer each line of this file for kl; - is standard input.
+    /// Answer each line of this file for kl, or, where its lines are JSON objects with `messages`, each conversation; - is standard
+    /// input.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
     /// Generate at most this many tokens an answer, for kl.
-    #[arg(long, default_value_t = 20, value_parser = positive)]
+    #[arg(long, default_value_t = CALIBRATION_TOKENS, value_parser = positive)]
     pub max_new_tokens: usize,
     /// Read this neutral text for ppl [default: a bundled one].
     #[arg(long, value_name = "FILE")]

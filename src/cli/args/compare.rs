@@ -9,7 +9,7 @@ use clap::{Arg, Args};
 use strum::VariantNames;
 
 use super::train::RunArgs;
-use super::values::{positive, resamples};
+use super::values::{damage, positive, resamples};
 
 /// Settings of a run that each method has of its own: flags of `train` that `compare` does not take.
 pub const OF_METHODS: [&str; 15] = [
@@ -59,7 +59,7 @@ pub struct CompareArgs {
     pub methods: Vec<String>,
     /// Measure every vector at its own largest magnitudes within this budget of damage: kl=1 (nats a generated token, 95th percentile)
     /// or ppl=1.1 (perplexity of a neutral text, as a multiple).
-    #[arg(long, default_value = "kl=1", value_name = "NAME=VALUE")]
+    #[arg(long, default_value = "kl=1", value_name = "NAME=VALUE", value_parser = damage)]
     pub at: Budget,
     /// Tell the model this, for the method prompt.
     #[arg(long, value_name = "TEXT")]

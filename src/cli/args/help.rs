@@ -30,7 +30,7 @@ Examples:
   bipo chat --system \"You are a sailor.\" --temperature 0.7";
 
 pub(super) const COMPARE: &str = "\
-Each method takes the same pairs with the settings of its source; those that steer at the same tokens share their activations. Its vector is measured at its own largest magnitudes within the budget, so that effects are compared at one cost. The verdict says which differences of the margins the held-out pairs show: those whose 95 % interval, over pairs, does not hold 0. An interrupted comparison keeps the vectors that are learned, and the same command goes on.
+Each method takes the same pairs with settings that docs/methods.md describes. Its vector is measured at its own largest magnitudes within the budget, so that effects are compared at one cost. The verdict says which differences of the margins the held-out pairs show: those whose 95 % interval, over pairs, does not hold 0. An interrupted comparison keeps the vectors that are learned, and the same command goes on.
 
 Examples:
   bipo compare --dataset cheerful --eval-dataset cheerful-heldout

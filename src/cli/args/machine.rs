@@ -66,7 +66,7 @@ pub struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Never touch the network (also HF_HUB_OFFLINE=1).
+    /// Never use the network (also HF_HUB_OFFLINE=1).
     #[arg(long)]
     pub offline: bool,
     /// Print a machine-readable result on standard output, and nothing else there.

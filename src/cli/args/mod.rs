@@ -15,6 +15,7 @@ mod train;
 mod values;
 mod vectors;
 
+use bipo::report::shell::quote;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, Parser, Subcommand};
@@ -165,10 +166,26 @@ pub struct Given {
     pub values: Vec<String>,
 }
 
+impl Given {
+    /// As a shell reads it, a word with its value each.
+    pub fn words(&self) -> Vec<String> {
+        let Self { flag, values } = self;
+        // A value of its own word could pass for a flag where it begins with a minus sign.
+        let with = |value: &String| format!("{flag}{}{}", if value.starts_with('-') { "=" } else { " " }, quote(value));
+        if values.is_empty() { vec![flag.clone()] } else { values.iter().map(with).collect() }
+    }
+}
+
 /// The flags of the subcommand that the program was started with, as the user wrote them, without what was left to its
 /// default.
 pub fn given() -> Vec<Given> {
     given_in(&Cli::command().get_matches())
+}
+
+/// Those of the flags with these ids that the user wrote: `max_steps` is `--max-steps`.
+pub fn given_of(ids: &[&str]) -> Vec<String> {
+    let is_one = |flag: &str| ids.contains(&flag.trim_start_matches('-').replace('-', "_").as_str());
+    given().into_iter().map(|given| given.flag).filter(|flag| is_one(flag)).collect()
 }
 
 fn given_in(matches: &ArgMatches) -> Vec<Given> {

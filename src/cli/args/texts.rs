@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 
 use super::data::PairArgs;
 use super::model::{ModelArgs, ReportArgs};
-use super::values::{one_of, positive, positive_number, probability, resamples, seconds, temperature};
+use super::values::{damage, one_of, positive, positive_number, probability, resamples, seconds, temperature};
 
 /// Which vector steers, and where.
 #[derive(Debug, Args)]
@@ -142,8 +142,8 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub steering: SteeringArgs,
     /// Measure every vector at its own largest magnitudes within this budget of damage, so that their effects are compared at the
-    /// same cost: kl=1 (nats a generated token, 95th percentile) or ppl=1.1 (perplexity of the neutral text, as a multiple).
-    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "magnitudes")]
+    /// same cost: kl=1 (nats a generated token, 95th percentile) or ppl=1.1 (perplexity of the neutral text, as a multiple). The former takes 20 tokens of each answer.
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "magnitudes", value_parser = damage)]
     pub at: Option<Budget>,
     /// Measure preference on these held-out pairs, named as for train [default: none].
     #[arg(long)]
@@ -174,7 +174,7 @@ pub struct EvalArgs {
     /// Answer this prompt, to measure the repetition in the texts; repeat for several [default: eight bundled ones].
     #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
-    /// Answer each line of this file; - is standard input.
+    /// Answer each line of this file, or, where its lines are JSON objects with `messages`, each conversation; - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
     /// Generate at most this many tokens.

@@ -11,7 +11,7 @@ use bipo::text::spans::Spans;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::train::caa::CaaPositions;
 use bipo::train::optim::Scheduler;
-use bipo::train::{Direction, ObjectiveName};
+use bipo::train::{Direction, FACTOR_LR, FACTOR_SCALE, ObjectiveName};
 use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 
@@ -150,10 +150,10 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "factors")]
     pub learn_factor: bool,
     /// Start the learned factor at this number times the square root of the hidden size.
-    #[arg(long, default_value_t = 4.0, requires = "learn_factor", value_parser = positive_number)]
+    #[arg(long, default_value_t = FACTOR_SCALE, requires = "learn_factor", value_parser = positive_number)]
     pub factor_scale: f64,
     /// Set the peak learning rate of the learned factor.
-    #[arg(long, default_value_t = 20.0, requires = "learn_factor", value_parser = positive_number)]
+    #[arg(long, default_value_t = FACTOR_LR, requires = "learn_factor", value_parser = positive_number)]
     pub factor_lr: f64,
     /// Start the vector at random numbers between -s and s, where s is this over the square root of the hidden size [default: 0;
     /// with reps 1, with --learn-factor 8].

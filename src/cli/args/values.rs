@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use bipo::Error;
+use bipo::eval::Budget;
 use bipo::steering::magnitudes::Magnitudes;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
@@ -81,6 +82,16 @@ pub(super) fn variable(text: &str) -> Result<(String, Value), String> {
         value => serde_json::from_str(value).unwrap_or_else(|_| value.into()),
     };
     Ok((name.to_owned(), value))
+}
+
+/// A budget of damage, which is not what a vector must bring.
+pub fn damage(text: &str) -> Result<Budget, Error> {
+    match text.parse()? {
+        Budget::Margin(_) => {
+            Err(Error::Argument("expected a budget of damage, kl=… or ppl=… (bipo calibrate has margin=…)".into()))
+        }
+        budget => Ok(budget),
+    }
 }
 
 /// Splits `FILE[:SCALE]`; a file whose own name ends so wins.

@@ -17,7 +17,7 @@ use super::training::output_dir::OutputDir;
 use super::training::run_files::{VECTOR_FILE, pretty, write_card};
 use super::training::settings::{named_layers, settings, vector};
 use super::training::test_generation;
-use crate::args::{TrainArgs, given};
+use crate::args::{TrainArgs, given_of};
 use crate::terminal::Log;
 
 /// Flags that only a run of many steps has a use for.
@@ -116,12 +116,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
 
 /// A flag that would change nothing is a misunderstanding.
 fn refuse_optimiser(args: &TrainArgs) -> Result<()> {
-    let is_idle = |flag: &str| {
-        let setting = flag.trim_start_matches('-').replace('-', "_");
-        [&OPTIMISER[..], &STEPS[..]].concat().contains(&setting.as_str())
-            || (setting == "beta" && args.run.eval_dataset.is_none())
-    };
-    let idle: Vec<String> = given().into_iter().map(|given| given.flag).filter(|flag| is_idle(flag)).collect();
+    let beta: &[&str] = if args.run.eval_dataset.is_none() { &["beta"] } else { &[] };
+    let idle = given_of(&[&OPTIMISER[..], &STEPS, beta].concat());
     match idle.is_empty() {
         true => Ok(()),
         false => {

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use bipo::data::Dataset;
 use bipo::eval::damage::{NEUTRAL_TEXT, TextIds};
-use bipo::eval::{Budget, Gauge, Limit, calibrate};
+use bipo::eval::{Budget, Gauge, Limit, calibrate, found, neutral_ids};
 use bipo::generate::STREAMS;
 use bipo::machine::files::{check_writable, write_atomic};
 use bipo::model::Model;
-use bipo::report::shell::quote;
 use bipo::session::{Demand, Session};
 use bipo::steering::lens::NEUTRAL_PROMPTS;
-use bipo::steering::positions::Positions;
+use bipo::steering::reach::Reach;
 use bipo::steering::vector::{Calibration, Format, Metadata, SteeringVector, VectorFile};
 use bipo::text::tokens::{EncodedPair, EncodedPrompt, ResponsePrefix, added_bos};
 use bipo::train::activations::{CacheOptions, CachePlan};
@@ -23,12 +22,12 @@ use super::evaluation::inputs::neutral_text;
 use super::evaluation::settings::vector_beta;
 use super::interrupt::Interrupt;
 use super::prompts::{Question, check_questions, read_questions};
-use super::run::load_data;
+use super::run::{self, load_data};
 use super::session;
 use super::sweep::greedy;
 use super::training::TEST_PROMPT;
 use super::vectors::{check_vector, last_run, read_inputs, settle};
-use crate::args::{CalibrateArgs, Given, given, vector_and_scale};
+use crate::args::{CalibrateArgs, given, given_of, vector_and_scale};
 use crate::terminal::{self, Log};
 
 pub fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
@@ -40,21 +39,17 @@ pub fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
         return Err(Error::Argument("the vector is zero: it has no strength at any magnitude".into()).into());
     }
     let positions = vector.metadata.positions;
-    if matches!(args.budget, Budget::Perplexity(_)) && (positions != Positions::All || vector.metadata.spans.is_some()) {
-        let problem = "ppl=… reads a text whose every token is steered, which this vector does not do: give --budget kl=…";
-        return Err(Error::Argument(problem.into()).into());
-    }
+    args.budget.check_places(positions, vector.metadata.spans)?;
     let measured = Material::read(args, log)?;
     let mut opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
     opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
     check_vector(&vector, &opened, log)?;
-    let measured = measured.encode(args, &opened, &vector)?;
+    let measured = measured.encode(args, &opened, &vector, log)?;
     let (demand, streams) = measured.demand(args, &opened);
     let (model, _) = session::load(&opened, &demand, log)?;
     let interrupt = Interrupt::listen_and_say(log, "ends after this pass")?;
     let limits = measured.calibrate(args, &model, &opened, &vector, streams, &interrupt)?;
-    let found = limits.map(|limit| limit.found(args.budget));
-    let [minus, plus] = [(-1.0, found[0]), (1.0, found[1])].map(|(sign, point)| Some(sign * point?.size as f32));
+    let [minus, plus] = found(&limits, args.budget);
     let calibration = Calibration { budget: args.budget.to_string(), minus, plus, model: opened.files.name.clone() };
     let is_found = minus.is_some() || plus.is_some();
     let saved = file.as_ref().filter(|_| is_found).map(|file| save(file, vector, calibration.clone()));
@@ -83,25 +78,23 @@ fn save(file: &VectorFile, vector: SteeringVector, calibration: Calibration) -> 
 
 /// Flags of what one budget is measured on.
 const MATERIAL: [(&str, &[&str]); 3] = [
-    ("kl", &["--prompt", "--prompts", "--max-new-tokens"]),
-    ("ppl", &["--text"]),
-    ("margin", &["--dataset", "--beta", "--limit", "--strict", "--pairs", "--rank", "--columns"]),
+    ("kl", &["prompt", "prompts", "max_new_tokens"]),
+    ("ppl", &["text"]),
+    ("margin", &["dataset", "beta", "limit", "strict", "pairs", "rank", "columns"]),
 ];
 
 /// Refuses flags that the budget has no use for.
 fn check_flags(args: &CalibrateArgs) -> Result<()> {
-    let budget = args.budget.to_string();
-    let own = budget.split('=').next().unwrap_or_default();
-    let of_other =
-        |flag: &str| MATERIAL.iter().find(|(name, flags)| *name != own && flags.contains(&flag)).map(|(name, _)| *name);
-    match given().iter().find_map(|given| Some((given.flag.clone(), of_other(&given.flag)?))) {
-        Some((flag, other)) => {
-            Err(Error::Argument(format!("{flag} is for --budget {other}=…, but the budget is {budget}: leave one of them out")))
+    let budget = args.budget;
+    for (other, flags) in MATERIAL.iter().filter(|(name, _)| *name != budget.name()) {
+        if let Some(flag) = given_of(flags).first() {
+            let problem = format!("{flag} is for --budget {other}=…, but the budget is {budget}: leave one of them out");
+            return Err(Error::Argument(problem));
         }
-        None if own == "margin" && args.dataset.is_none() => {
-            Err(Error::Argument(format!("--budget {budget} is measured on pairs: give --dataset")))
-        }
-        None => Ok(()),
+    }
+    match matches!(budget, Budget::Margin(_)) && args.dataset.is_none() {
+        true => Err(Error::Argument(format!("--budget {budget} is measured on pairs: give --dataset"))),
+        false => Ok(()),
     }
 }
 
@@ -156,22 +149,17 @@ impl Material {
         })
     }
 
-    fn encode(self, args: &CalibrateArgs, opened: &Session, vector: &SteeringVector) -> Result<Encoded> {
-        let context = opened.config.max_position_embeddings;
+    fn encode(self, args: &CalibrateArgs, opened: &Session, vector: &SteeringVector, log: Log) -> Result<Encoded> {
         Ok(match self {
             Self::Prompts(prompts) => Encoded::Prompts(check_questions(opened, &prompts, vector.metadata.positions)?),
-            Self::Text(text) => {
-                let ids = opened.encoder.encode_text(&text)?;
-                if ids.len() < 2 {
-                    return Err(Error::Argument(
-                        "the neutral text has less than two tokens: nothing in it is predicted".into(),
-                    ));
-                }
-                Encoded::Text(ids, added_bos(opened.encoder.tokenizer())?)
-            }
+            Self::Text(text) => Encoded::Text(neutral_ids(&opened.encoder, &text)?, added_bos(opened.encoder.tokenizer())?),
             Self::Pairs(set) => {
-                let encode = |pair| Ok(opened.encoder.encode_pair(pair, context)?.0);
-                Encoded::Pairs(set.pairs.iter().map(encode).collect::<Result<_>>()?, vector_beta(args.beta, vector))
+                session::warn_of_pairs(opened, &set.pairs, log);
+                let pairs = run::encode(opened, &set, opened.config.max_position_embeddings, log)?;
+                let reach = Reach::of(vector.metadata.positions, &pairs);
+                session::check_reach(&set.name, reach, vector.metadata.spans)?;
+                session::warn_of_undecided(&set.name, "pairs", reach, log);
+                Encoded::Pairs(pairs, vector_beta(args.beta, vector))
             }
         })
     }
@@ -224,9 +212,9 @@ impl Encoded {
             Self::Pairs(pairs, beta) => {
                 let lowest = vector.layers.keys().next().copied().unwrap_or_default();
                 let plan = CachePlan::new(model, &[pairs], lowest, (positions, Sharing::All), &CacheOptions::default())?;
-                let cached = plan.compute(|_, _| interrupt.check())?;
-                let Some(pairs) = cached.first() else { return Ok(Default::default()) };
-                search(Gauge::Pairs { pairs, beta: *beta })
+                // Each set that was handed over has its activations.
+                let pairs = plan.compute(|_, _| interrupt.check())?.remove(0);
+                search(Gauge::Pairs { pairs: &pairs, beta: *beta })
             }
         }
     }
@@ -270,10 +258,11 @@ fn document<'a>(
 }
 
 fn text(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: Option<&PathBuf>) -> String {
-    let (budget, what) = match args.budget {
-        Budget::Kl(_) => (args.budget, "KL divergence, nats a generated token (95th percentile)"),
-        Budget::Perplexity(_) => (args.budget, "perplexity of the neutral text, as a multiple of that without the vector"),
-        Budget::Margin(_) => (args.budget, "mean margin of the pairs, nats, in the direction of the magnitude"),
+    let budget = args.budget;
+    let what = match budget {
+        Budget::Kl(_) => "KL divergence, nats a generated token (95th percentile)",
+        Budget::Perplexity(_) => "perplexity of the neutral text, as a multiple of that without the vector",
+        Budget::Margin(_) => "mean margin of the pairs, nats, in the direction of the magnitude",
     };
     let mut text = format!("largest magnitudes within {budget}: {what}\n");
     for ((magnitude, limit), sign) in [found.minus, found.plus].into_iter().zip(limits).zip(["-", "+"]) {
@@ -314,12 +303,7 @@ const SHARED: [&str; 12] = [
 
 /// The command that steers what was measured, as a shell reads it.
 fn steer_command() -> String {
-    let mut words = vec!["bipo steer".to_owned()];
-    for Given { flag, values } in given().into_iter().filter(|given| SHARED.contains(&given.flag.as_str())) {
-        match values.is_empty() {
-            true => words.push(flag),
-            false => words.extend(values.iter().map(|value| format!("{flag} {}", quote(value)))),
-        }
-    }
-    words.join(" ")
+    let shared = given().into_iter().filter(|given| SHARED.contains(&given.flag.as_str()));
+    let words = ["bipo steer".to_owned()].into_iter().chain(shared.flat_map(|given| given.words()));
+    words.collect::<Vec<_>>().join(" ")
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bipo::machine::files::{check_writable, remove_abandoned_beside, write_atomic};
+use bipo::machine::files::{check_writable, write_atomic};
 use bipo::steering::dose::l2_norm;
 use bipo::steering::vector::{CombineOptions, Encoded, Format, Input, SteeringVector, VectorFile, combine};
 use bipo::{Error, Result};
@@ -26,7 +26,6 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     let vector = combine(inputs, &options)?;
     let encoded = vector.encode(format, output)?;
     warn(&vector, format, &encoded, output, log);
-    remove_abandoned_beside(output);
     write_atomic(output, &encoded.bytes)?;
     let report = ConversionReport {
         schema_version: 1,

@@ -102,7 +102,8 @@ impl Report {
         let mut problems = Vec::new();
         let gpus = gpus(&mut problems);
         let cache = cache_dir().map_err(|error| problems.push(error.to_string())).ok();
-        let cache = cache.map(|dir| folder(dir, "BIPO_CACHE", &mut problems));
+        let (cache, problem) = cache.map(|dir| folder(dir, "BIPO_CACHE")).unzip();
+        problems.extend(problem.flatten());
         let hub = hub(offline, &mut problems);
         Self {
             schema_version: 1,
@@ -195,21 +196,20 @@ fn gpus(problems: &mut Vec<String>) -> Vec<Gpu> {
     described.collect()
 }
 
-/// Whether a cache can be written to; `variable` puts it elsewhere.
-fn folder(path: PathBuf, variable: &str, problems: &mut Vec<String>) -> Folder {
-    let written = files::check_future_folder(&path);
-    if let Err(error) = &written {
+/// Whether a cache can be written to, and the problem where not; `variable` puts it elsewhere.
+fn folder(path: PathBuf, variable: &str) -> (Folder, Option<String>) {
+    let problem = files::check_future_folder(&path).err().map(|error| {
         let path = path.display();
-        problems.push(format!("cannot write to {path}: {error}; set {variable} to a directory that can be written to"));
-    }
-    Folder { path, writable: written.is_ok() }
+        format!("cannot write to {path}: {error}; set {variable} to a directory that can be written to")
+    });
+    (Folder { path, writable: problem.is_none() }, problem)
 }
 
 fn hub(offline: bool, problems: &mut Vec<String>) -> Option<Hub> {
     let hub = status::status(offline).map_err(|error| problems.push(error.to_string())).ok()?;
+    let (cache, problem) = folder(hub.cache, "HF_HOME");
     // Without the network nothing is written to the hub's cache, which can be one that many read.
-    let mut unused = Vec::new();
-    let cache = folder(hub.cache, "HF_HOME", if hub.answer.is_some() { problems } else { &mut unused });
+    problems.extend(problem.filter(|_| hub.answer.is_some()));
     let reachable = hub.answer.as_ref().map(Result::is_ok);
     Some(Hub { endpoint: hub.endpoint, reachable, reason: hub.answer.and_then(Result::err), token: hub.has_token, cache })
 }

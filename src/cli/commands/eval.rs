@@ -1,18 +1,16 @@
 //! `bipo eval`: reads the vector, its baselines and what they are measured on, encodes all of it before a model is loaded, and
 //! shows the report.
 
-use std::path::PathBuf;
-
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::judge::Generation;
 use bipo::eval::{
     Budget, GeneratedText, Outcome, Report, Settings, Subject, Treatment, calibrate_subjects, demand, evaluate, texts,
 };
 use bipo::generate::STREAMS;
-use bipo::machine::files::{check_writable, remove_abandoned_beside, write_atomic};
+use bipo::machine::files::{check_writable, write_atomic};
 use bipo::report::Chart;
 use bipo::steering::Operation;
-use bipo::steering::positions::Positions;
+use bipo::steering::magnitudes::signed;
 use bipo::{Error, Result};
 use serde_json::json;
 
@@ -47,13 +45,9 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
     let material = inputs.material(args, &opened)?;
     session::warn_of_pairs(&opened, material.pairs, log);
-    let steers_all = vector.metadata.positions == Positions::All && vector.metadata.spans.is_none();
-    if matches!(args.at, Some(Budget::Perplexity(_))) && !steers_all {
-        let problem = "--at ppl=… reads a text whose every token is steered, which this vector does not do: give --at kl=…";
-        return Err(Error::Argument(problem.into()).into());
-    }
-    let mut subjects = subjects(args, &vector, &baselines, &material, &mut opened, log)?;
+    let mut subjects = subjects(args, &vector, &baselines, (&material, &inputs.asked), &mut opened, log)?;
     check_reaches(&subjects, &inputs, log)?;
+    check_budget(args, &subjects)?;
     let demand = |streams| demand(&subjects, streams, args.max_new_tokens);
     let texts = texts(&subjects);
     let streams = opened.most_streams(texts.all.min(STREAMS), texts.a_prompt, demand);
@@ -66,7 +60,6 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     };
     let (model, _) = session::load(&opened, &demand(streams), log)?;
     let interrupt = Interrupt::listen(log)?;
-    outputs(args).for_each(|path| remove_abandoned_beside(path));
     if let Some(budget) = args.at {
         let unreached = calibrate_subjects(&model, &material, &mut subjects, budget, &settings, &mut || interrupt.check())?;
         if let Some(name) = unreached.first() {
@@ -88,6 +81,11 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     // What was measured is shown whatever becomes of the judge.
     let judge = judge.filter(|_| stopped.is_none());
     let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, args.steering.operation, &interrupt, log));
+    // Shown before the files are written, so that neither takes the other with it.
+    let shown = match args.model.json {
+        true => terminal::json(&report),
+        false => terminal::result(&report.to_text()),
+    };
     if let Some(path) = &args.csv {
         write_atomic(path, &report.to_csv()?)?;
     }
@@ -97,10 +95,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
         (page(args, &opened.files.name, magnitudes(&subjects), settings.concat(), &report), path)
     });
     page.map_or(Ok(()), |(page, path)| page.write(path))?;
-    match args.model.json {
-        true => terminal::json(&report)?,
-        false => terminal::result(&report.to_text())?,
-    }
+    shown?;
     judged?;
     stopped.map_or(Ok(()), |error| Err(error.into()))
 }
@@ -121,32 +116,33 @@ fn grade(judge: &Judge, report: &mut Report, operation: Operation, interrupt: &I
     Ok(interrupt.check()?)
 }
 
-/// The files that are written, without those of the judge.
-fn outputs(args: &EvalArgs) -> impl Iterator<Item = &PathBuf> {
-    [&args.csv, &args.per_pair, &args.report].into_iter().flatten().chain(&args.plot)
-}
-
 /// Refuses what could not be written in the end.
 fn check_outputs(args: &EvalArgs) -> Result<()> {
-    outputs(args).try_for_each(|path| check_writable(path))?;
+    [&args.csv, &args.per_pair, &args.report].into_iter().flatten().try_for_each(|path| check_writable(path))?;
     args.plot.iter().try_for_each(|path| Chart::check_path(path))?;
-    match args.at {
-        Some(Budget::Margin(_)) => {
-            return Err(Error::Argument("--at is a budget of damage: give kl=… or ppl=… (bipo calibrate has margin=…)".into()));
-        }
-        Some(_) if !args.steering.operation.is_addition() => {
-            return Err(Error::Argument("--at is for vectors that are added: leave --operation ablate out".into()));
-        }
-        Some(Budget::Kl(_)) if args.skip.contains(&SkipArg::Generation) => {
-            return Err(Error::Argument("--at kl=… is measured on generated texts: leave --skip generation out".into()));
-        }
-        Some(Budget::Perplexity(_)) if args.skip.contains(&SkipArg::Text) => {
-            return Err(Error::Argument("--at ppl=… is measured on the neutral text: leave --skip text out".into()));
-        }
-        _ => {}
-    }
     if args.per_pair.is_some() && args.dataset.is_none() {
         return Err(Error::Argument("--per-pair needs pairs: give --dataset".into()));
+    }
+    Ok(())
+}
+
+/// Refuses a budget that is not measured here, or not for one of the vectors.
+fn check_budget(args: &EvalArgs, subjects: &[Subject]) -> Result<()> {
+    let Some(budget) = args.at else { return Ok(()) };
+    let skipped = match budget {
+        Budget::Perplexity(_) => (SkipArg::Text, "is measured on the neutral text: leave --skip text out"),
+        _ => (SkipArg::Generation, "is measured on generated texts: leave --skip generation out"),
+    };
+    if args.skip.contains(&skipped.0) {
+        return Err(Error::Argument(format!("--at {budget} {}", skipped.1)));
+    }
+    if !args.steering.operation.is_addition() {
+        return Err(Error::Argument("--at is for vectors that are added: leave --operation ablate out".into()));
+    }
+    for subject in subjects {
+        if let Treatment::Vector(vector, _) = &subject.treatment {
+            budget.check_places(vector.metadata.positions, vector.metadata.spans)?;
+        }
     }
     Ok(())
 }
@@ -154,7 +150,7 @@ fn check_outputs(args: &EvalArgs) -> Result<()> {
 fn say_magnitudes(subjects: &[Subject], budget: Budget, log: Log) {
     for subject in subjects {
         if let Treatment::Vector(_, magnitudes) = &subject.treatment {
-            let found: Vec<String> = magnitudes.iter().filter(|m| **m != 0.0).map(|m| format!("{m:+}")).collect();
+            let found: Vec<String> = magnitudes.iter().filter(|m| **m != 0.0).map(|m| signed(*m)).collect();
             log.info(format!("{} within {budget}: magnitudes {}", subject.name, found.join(" and ")));
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bipo::eval::judge::{self, ApiKey, Endpoint, Generation, JudgeConfig, JudgeReport, KEY_VARIABLES, Patience, Rubric};
 use bipo::machine::files::read_input;
+use bipo::steering::magnitudes::signed;
 use bipo::{Error, Result};
 use serde::Deserialize;
 use serde_json::json;
@@ -136,7 +137,8 @@ pub fn to_text(report: &JudgeReport) -> String {
         let mean = row.mean.map_or_else(|| "-".to_owned(), |mean| format!("{mean:.2}"));
         let interval = row.interval.map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:.2} to {high:.2}"));
         let operation = if row.operation.is_addition() { String::new() } else { format!("  {}", row.operation) };
-        text += &format!("{:>+9}  {mean:>5}  {interval:>13}  {:>6}  {:>6}{operation}\n", row.magnitude, row.scored, row.failed);
+        let magnitude = signed(row.magnitude);
+        text += &format!("{magnitude:>9}  {mean:>5}  {interval:>13}  {:>6}  {:>6}{operation}\n", row.scored, row.failed);
     }
     text
 }

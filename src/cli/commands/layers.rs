@@ -4,11 +4,10 @@
 use std::f64::consts::LN_2;
 
 use bipo::Error;
-use bipo::machine::files::remove_abandoned_beside;
 use bipo::report::Chart;
 use bipo::train::Observer;
 use bipo::train::activations::CacheOptions;
-use bipo::train::layer_search::{self, LayerResult, LayerSearch, hold_out, middle_layers};
+use bipo::train::layer_search::{self, LayerResult, LayerSearch, middle_layers};
 
 use super::interrupt::Interrupt;
 use super::run::{self, Prepared};
@@ -25,15 +24,8 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     let num_blocks = opened.config.num_hidden_layers;
     let layers = args.layers.as_ref().map_or_else(|| middle_layers(num_blocks), |list| list.of(num_blocks))?;
     let mut config = run::config(&args.run, &opened, layers, None, CacheOptions::default().spill_dir)?;
-    let (pairs, heldout_pairs, name) = match (heldout, heldout_pairs) {
-        (Some(heldout), Some(heldout_pairs)) => (pairs, heldout_pairs, heldout.name),
-        _ => {
-            let (pairs, held) = hold_out(pairs, config.seed)?;
-            let name = format!("{} of {}'s own pairs, drawn with seed {}", held.len(), dataset.name, config.seed);
-            log.info(format!("no --eval-dataset: held out {name}"));
-            (pairs, held, name)
-        }
-    };
+    let heldout = heldout.as_ref().zip(heldout_pairs);
+    let (pairs, heldout_pairs, name) = run::hold_out(pairs, heldout, &dataset, config.seed, log)?;
     let demand = run::demand(&[&pairs, &heldout_pairs], &config);
     let (model, _) = run::load(&opened, &mut config, demand, log)?;
     let plan = layer_search::plan(&model, &pairs, &heldout_pairs, &config)?;
@@ -49,7 +41,6 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     log.info(plan.size().to_string());
     let cache_bytes = plan.size().total().0;
 
-    args.plot.iter().for_each(|path| remove_abandoned_beside(path));
     let mut reporter =
         SearchObserver::new(log, plan.size().pairs, steps * config.layers.as_slice().len(), Interrupt::listen(log)?);
     let search = LayerSearch::new(&model, plan, &config, |done, total| reporter.cached(done, total))?;

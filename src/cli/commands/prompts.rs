@@ -44,22 +44,27 @@ impl Question {
 /// The prompts given one by one, or the lines of a file (`-` is standard input); or, where one of these is an object with
 /// `messages`, the conversations of such a file, one a line.
 pub fn read_questions(prompts: &[String], file: Option<&Path>) -> Result<Vec<Question>> {
-    let lines = read_prompts(prompts, file)?;
-    let parsed = |line: &String| serde_json::from_str::<Value>(line).ok();
-    let is_row = |line: &String| parsed(line).is_some_and(|row| row.get("messages").is_some());
-    let Some(path) = file.filter(|_| lines.iter().any(is_row)) else {
-        return Ok(lines.iter().map(|text| Question::new(text)).collect());
+    let Some(path) = file else { return Ok(prompts.iter().map(|text| Question::new(text)).collect()) };
+    let text = read_all(path)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let rows: Vec<(usize, &str, Option<Value>)> =
+        lines.map(|(at, line)| (at + 1, line, serde_json::from_str(line).ok())).collect();
+    if rows.is_empty() {
+        return Err(Error::malformed(path, "no prompt in it: expected one a line"));
+    }
+    if !rows.iter().any(|(_, _, row)| row.as_ref().is_some_and(|row| row.get("messages").is_some())) {
+        return Ok(rows.iter().map(|(_, text, _)| Question::new(text)).collect());
+    }
+    let read = |(line, _, row): &(usize, &str, Option<Value>)| {
+        let expected = || "not JSON: expected an object with \"messages\", as another line has".to_owned();
+        let question = row.as_ref().ok_or_else(expected).and_then(Question::of_row);
+        question.map_err(|problem| Error::malformed(path, format!("line {line}: {problem}")))
     };
-    let read = |(at, line): (usize, &String)| {
-        let row = parsed(line).ok_or("not JSON".to_owned()).and_then(|row| Question::of_row(&row));
-        row.map_err(|problem| Error::malformed(path, format!("row {at}: {problem}")))
-    };
-    lines.iter().enumerate().map(read).collect()
+    rows.iter().map(read).collect()
 }
 
-/// The prompts given one by one, or the lines of a file (`-` is standard input).
-pub fn read_prompts(prompts: &[String], file: Option<&Path>) -> Result<Vec<String>> {
-    let Some(path) = file else { return Ok(prompts.to_vec()) };
+/// The text of a file, or of standard input (`-`).
+fn read_all(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
     let read = match path.to_str() {
         Some("-") => std::io::stdin().read_to_end(&mut bytes),
@@ -70,20 +75,10 @@ pub fn read_prompts(prompts: &[String], file: Option<&Path>) -> Result<Vec<Strin
     };
     read.map_err(|source| Error::read(path, source))?;
     let text = String::from_utf8(bytes).map_err(|_| Error::malformed(path, "not UTF-8 text: expected one prompt a line"))?;
-    let prompts: Vec<String> = without_bom(&text).lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
-    if prompts.is_empty() {
-        return Err(Error::malformed(path, "no prompt in it: expected one a line"));
-    }
-    Ok(prompts)
+    Ok(without_bom(&text).to_owned())
 }
 
 /// Encodes prompts, and refuses one that fills the context, or that a vector cannot reach, before the weights are read.
-pub fn check_prompts(opened: &Session, prompts: &[String], positions: Positions) -> Result<Vec<EncodedPrompt>> {
-    let questions: Vec<Question> = prompts.iter().map(|text| Question::new(text)).collect();
-    check_questions(opened, &questions, positions)
-}
-
-/// The same for conversations.
 pub fn check_questions(opened: &Session, questions: &[Question], positions: Positions) -> Result<Vec<EncodedPrompt>> {
     let context = opened.config.max_position_embeddings;
     let check = |question: &Question| {

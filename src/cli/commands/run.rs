@@ -11,6 +11,7 @@ use bipo::steering::layers::Layers;
 use bipo::steering::reach::Reach;
 use bipo::text::tokens::EncodedPair;
 use bipo::train::activations::CacheOptions;
+use bipo::train::layer_search;
 use bipo::train::{Factor, LARGE_LR, LEARNED_START, ObjectiveName, TrainConfig};
 use bipo::{Error, Result};
 
@@ -59,6 +60,23 @@ pub fn sets<'a>(pairs: &'a [EncodedPair], heldout: Option<&'a [EncodedPair]>) ->
     std::iter::once(pairs).chain(heldout).collect()
 }
 
+/// The pairs to learn from, those held out, and their name: those of `--eval-dataset`, or a fifth of the data set's own.
+pub fn hold_out(
+    pairs: Vec<EncodedPair>,
+    heldout: Option<(&Dataset, Vec<EncodedPair>)>,
+    dataset: &Dataset,
+    seed: u64,
+    log: Log,
+) -> Result<(Vec<EncodedPair>, Vec<EncodedPair>, String)> {
+    if let Some((set, held)) = heldout {
+        return Ok((pairs, held, set.name.clone()));
+    }
+    let (pairs, held) = layer_search::hold_out(pairs, seed)?;
+    let name = format!("{} of {}'s own pairs, drawn with seed {seed}", held.len(), dataset.name);
+    log.info(format!("no --eval-dataset: held out {name}"));
+    Ok((pairs, held, name))
+}
+
 /// Loads the model for a run that takes `demand`; from now on the run's cache knows what room that leaves.
 pub fn load(opened: &Session, config: &mut TrainConfig, demand: Demand, log: Log) -> Result<(Model, f64)> {
     let demand = demand.cached(config.cache.place, config.cache.memory);
@@ -80,7 +98,7 @@ pub fn load_data(name: &str, options: &LoadOptions, log: Log) -> Result<Dataset>
 }
 
 /// The pairs of a data set; says how many are truncated.
-fn encode(opened: &Session, dataset: &Dataset, max_length: usize, log: Log) -> Result<Vec<EncodedPair>> {
+pub fn encode(opened: &Session, dataset: &Dataset, max_length: usize, log: Log) -> Result<Vec<EncodedPair>> {
     let context = opened.config.max_position_embeddings;
     let length = max_length.min(context);
     let (mut truncated, mut equal) = (0, 0);

@@ -7,25 +7,19 @@ use bipo::generate::EngineLimits;
 use bipo::machine::bytes::{Bytes, available_memory};
 use bipo::machine::files::read_text;
 use bipo::serve::{Hooks, NamedVector, ServeOptions, Served, serve};
-use bipo::session::{Demand, Session};
+use bipo::session::Session;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
 
 use super::interrupt::Interrupt;
+use super::room;
 use super::session;
-use super::training::run_files::VECTOR_FILE;
-use super::vectors::{check_vector, warn_of_unknown_keys};
+use super::vectors::{check_vector, last_run, warn_of_unknown_keys};
 use crate::args::{ServeArgs, vector_and_scale};
 use crate::terminal::Log;
 
-/// Tokens of a prompt with its answer at most, where the user does not say.
-const CONTEXT: usize = 4096;
-
 /// Tokens of an answer at most, where a request does not say.
 const ANSWER: usize = 1024;
-
-/// The least that a context may be.
-const SHORTEST_CONTEXT: usize = 16;
 
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
@@ -45,12 +39,11 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     }
     add_curves(&args.eval, &mut vectors)?;
     let (limits, context) = limits(args, &opened)?;
-    let demand = Demand::generation(limits.streams, limits.tokens.div_ceil(limits.streams), 0);
-    let (model, _) = session::load(&opened, &demand, log)?;
+    let (model, _) = session::load(&opened, &room::demand(limits), log)?;
     let interrupt = Interrupt::listen_and_say(log, "ends when the texts under way are complete, after a minute at most")?;
     let options = ServeOptions {
         address: SocketAddr::new(args.host, args.port),
-        model_name: model_name(&args.model.model),
+        model_name: model_name(&args.model.model, &opened).to_owned(),
         api_key,
         cors: args.cors.clone(),
         limits,
@@ -73,17 +66,14 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
 }
 
 /// As clients name the model: as the user does, but of a path its last part alone, for answers hold no path of the machine.
-fn model_name(model: &str) -> String {
-    let path = Path::new(model);
-    match path.file_stem().filter(|_| path.exists()) {
-        Some(name) => name.to_string_lossy().into_owned(),
-        None => model.to_owned(),
-    }
+fn model_name<'a>(model: &'a str, opened: &'a Session) -> &'a str {
+    let name = if Path::new(model).exists() { &opened.files.name } else { model };
+    name.strip_suffix(".gguf").unwrap_or(name)
 }
 
 /// The vectors that the user names, or the last run's where there is one.
 fn read_vectors(args: &ServeArgs) -> Result<Vec<NamedVector>> {
-    let last_run = Path::new("bipo_output").join(VECTOR_FILE);
+    let last_run = last_run();
     if args.vector.is_empty() {
         return match last_run.exists() {
             true => Ok(vec![NamedVector::read("default".into(), &last_run, args.layer, 1.0)?]),
@@ -121,17 +111,11 @@ fn add_curves(files: &[String], vectors: &mut [NamedVector]) -> Result<()> {
 
 /// How much is generated at once, within the memory for keys and values.
 fn limits(args: &ServeArgs, opened: &Session) -> Result<(EngineLimits, usize)> {
-    let longest = opened.config.max_position_embeddings;
-    let wanted = args.context.unwrap_or(CONTEXT.min(longest));
-    if wanted < SHORTEST_CONTEXT || wanted > longest {
-        return Err(Error::Argument(format!(
-            "--context {wanted}: expected {SHORTEST_CONTEXT} to {longest}, the model's context"
-        )));
-    }
+    let wanted = room::context(args.context, opened)?;
     let streams = usize::from(args.slots);
     let memory = args.kv_memory.or_else(|| available_memory().map(|free| Bytes(free.0 / 4)));
     let most = memory.map_or(usize::MAX, |memory| opened.tokens_in(memory));
-    if most < SHORTEST_CONTEXT {
+    if most < room::SHORTEST {
         let memory = memory.unwrap_or_default();
         return Err(Error::Argument(format!(
             "{memory} holds the keys and values of {most} tokens: give more with --kv-memory"

@@ -42,9 +42,7 @@ pub fn open_with(options: SessionOptions, log: Log) -> Result<Session> {
     for surprise in &session.surprises {
         let name = session.encoder.template().name();
         match surprise {
-            Surprise::DropsSystem => log.warn(format!(
-                "chat template {name} writes nothing of the system prompt: --system-in-user puts it into the first user turn"
-            )),
+            Surprise::DropsSystem => log.warn(dropped(name, "")),
             Surprise::EndsInThought => log.warn(format!(
                 "chat template {name} ends the prompt inside a thought, so that responses stand in it (--template-var may close it)"
             )),
@@ -55,16 +53,22 @@ pub fn open_with(options: SessionOptions, log: Log) -> Result<Session> {
     Ok(session)
 }
 
-/// Says so where the chat template writes nothing of a system prompt that is compared with a vector: it would be the untouched model.
-pub fn warn_of_dropped_system(session: &Session, text: &str, log: Log) {
-    let conversation = [Message::new("system", text), Message::new("user", "Hi")];
-    if session.encoder.drops_system(&conversation).unwrap_or(false) {
-        let name = session.encoder.template().name();
-        log.warn(format!(
-            "chat template {name} writes nothing of the system prompt, so that telling the model changes nothing: --system-in-user puts \
-             it into the first user turn"
-        ));
+/// Says so where the chat template writes nothing of the encoder's system prompt. → whether that is so
+///
+/// # Errors
+/// The template refuses a system prompt.
+pub fn warn_of_dropped_system(session: &Session, log: Log) -> Result<bool> {
+    let drops = session.encoder.drops_system(&[Message::new("user", "Hi")])?;
+    if drops {
+        log.warn(dropped(session.encoder.template().name(), ""));
     }
+    Ok(drops)
+}
+
+fn dropped(template: &str, where_else: &str) -> String {
+    format!(
+        "chat template {template} writes nothing of the system prompt{where_else}: --system-in-user puts it into the first user turn"
+    )
 }
 
 /// Says what the chat template does with pairs that a user may not expect: with their system prompts and their responses.
@@ -73,11 +77,7 @@ pub fn warn_of_pairs(session: &Session, pairs: &[Pair], log: Log) {
     let with_system = pairs.iter().find(|pair| pair.prompt.first().is_some_and(Message::is_system));
     // A template that refuses the row says so when the row is encoded.
     if let Some(pair) = with_system.filter(|pair| session.encoder.drops_system(&pair.prompt).unwrap_or(false)) {
-        log.warn(format!(
-            "row {}: chat template {name} writes nothing of the system prompt, here and in rows like it: --system-in-user puts \
-             it into the first user turn",
-            pair.row
-        ));
+        log.warn(format!("row {}: {}", pair.row, dropped(name, ", here and in rows like it")));
     }
     if !pairs.is_empty() && session.surprises.contains(&Surprise::NoFormOfAnswer) {
         log.warn(format!(

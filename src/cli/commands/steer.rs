@@ -1,19 +1,18 @@
 //! `bipo steer`: reads vectors and prompts, generates every magnitude of a prompt in one batch, shows them side by side.
 
 use bipo::generate::{GenerateOptions, STREAMS};
-use bipo::machine::files::{check_writable, remove_abandoned_beside, write_atomic};
+use bipo::machine::files::{check_writable, write_atomic};
 use bipo::report::{Block, Page, Section};
 use bipo::steering::vector::SteeringVector;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
 use candle_core::DType;
-use serde::Serialize;
 
 use super::interrupt::Interrupt;
 use super::page;
 use super::prompts::{check_questions, read_questions, show_prompts};
 use super::session;
-use super::sweep::{Sweep, TextResult, Texts, greedy};
+use super::sweep::{Sweep, TextResult, Texts, document, greedy};
 use super::vectors::{check_vector, read_inputs, settle, warn_of_calibration};
 use crate::args::SteerArgs;
 use crate::terminal::{self, Log};
@@ -51,7 +50,6 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let wanted = (prompts.len() * magnitudes.len()).min(STREAMS);
     let streams = opened.most_streams(wanted, magnitudes.len(), demand);
     let (model, _) = session::load(&opened, &demand(streams), log)?;
-    args.report.iter().chain(&args.output).for_each(|path| remove_abandoned_beside(path));
     let is_streamed = magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();
     let interrupt = Interrupt::listen(log)?;
     let (encoder, vectors) = (&opened.encoder, &vector.layers);
@@ -107,17 +105,6 @@ impl Done {
         }
         shown.map_err(|source| Error::write("standard output", source))
     }
-}
-
-/// What `--json` and `--output` give. A magnitude has the digits of an f32, which it would not have as a `Value`.
-#[derive(Serialize)]
-struct Document<'a> {
-    schema_version: u32,
-    results: &'a [TextResult],
-}
-
-fn document(results: &[TextResult]) -> Document<'_> {
-    Document { schema_version: 1, results }
 }
 
 fn settings(args: &SteerArgs, vector: &SteeringVector, magnitudes: &[f32]) -> Vec<(String, String)> {

@@ -1,6 +1,7 @@
 //! `bipo train`: checks what is cheap, loads, trains, and writes the vector, its metrics and its settings.
 
 use bipo::machine::files::write_atomic;
+use bipo::steering::dose::l2_norm;
 use bipo::steering::layers::Layers;
 use bipo::train::checkpoint;
 use bipo::train::{TrainConfig, TrainState};
@@ -39,7 +40,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let mut settings = settings(&args.run, &opened, &config, &dataset, heldout.as_ref());
     settings["method"] = json!("bipo");
     settings["init"] = init.as_ref().map_or(Value::Null, |init| json!({"name": init.name, "sha256": init.sha256}));
-    let mut identity = identity(&settings, args, &opened, &pairs, heldout_pairs.as_deref());
+    let mut identity = identity(&settings, &args.run, &opened, &pairs, heldout_pairs.as_deref());
     dir.make()?;
     let (state, is_new) = match dir.start(&mut identity, &mut settings)? {
         Start::New => (TrainState::new(&config, opened.config.hidden_size, pairs.len()), true),
@@ -79,6 +80,12 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     write_card(&args.output_dir, &vector, &outcome.epochs, curve, log)?;
     if outcome.stopped.is_none() {
         checkpoint::remove(&args.output_dir)?;
+    }
+    if l2_norm(&outcome.v) == 0.0 {
+        log.warn(format!(
+            "the vector is still zero after {} steps: lower --warmup-steps, or take more --epochs or pairs",
+            outcome.steps
+        ));
     }
     log.detail(times(&outcome.timings, (load_s, tokenize_s), model.device()));
     let said = report(args, &path, &outcome, dataset.skipped.len(), (load_s, tokenize_s));

@@ -24,13 +24,11 @@ pub fn read_vector(vectors: &[String], layer: Option<usize>, places: Places, log
 /// The sum of what was read, added where the user says, else where the files say.
 pub fn settle(mut inputs: Vec<Input>, (positions, spans): Places) -> Result<SteeringVector> {
     for known in inputs.iter_mut().map(|input| &mut input.vector.metadata) {
-        if positions.is_some_and(|positions| positions != known.positions)
-            || spans.is_some_and(|spans| known.spans != Some(spans))
-        {
+        let places = (positions.unwrap_or(known.positions), spans.or(known.spans.filter(|_| positions.is_none())));
+        if places != (known.positions, known.spans) {
             known.calibration = None;
         }
-        known.spans = spans.or(known.spans.filter(|_| positions.is_none()));
-        known.positions = positions.unwrap_or(known.positions);
+        (known.positions, known.spans) = places;
     }
     combine(inputs, &CombineOptions::default())
 }

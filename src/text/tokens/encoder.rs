@@ -124,10 +124,15 @@ impl TextEncoder {
         }
     }
 
-    /// From now on puts this system prompt in front of conversations that have none; an empty text is none.
-    pub fn set_system(&mut self, system: Option<String>) {
-        self.options.system = system;
+    /// From now on puts this system prompt in front of conversations that have none; an empty text is none. → the one before
+    pub fn set_system(&mut self, system: Option<String>) -> Option<String> {
         self.beginning = OnceLock::new();
+        std::mem::replace(&mut self.options.system, system)
+    }
+
+    /// The system prompt that is put in front.
+    pub fn system(&self) -> Option<&str> {
+        self.options.system.as_deref().filter(|system| !system.is_empty())
     }
 
     /// Ids of a text as it is: no template, nothing added.
@@ -264,8 +269,8 @@ impl TextEncoder {
 
     fn with_system<'a>(&self, messages: &'a [Message]) -> Cow<'a, [Message]> {
         let has_system = messages.first().is_some_and(Message::is_system);
-        match self.options.system.as_deref() {
-            Some(system) if !system.is_empty() && !has_system => {
+        match self.system() {
+            Some(system) if !has_system => {
                 let system = std::iter::once(Message::new("system", system));
                 Cow::Owned(system.chain(messages.iter().cloned()).collect::<Vec<_>>())
             }

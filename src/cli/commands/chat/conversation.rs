@@ -2,7 +2,7 @@
 
 use bipo::data::Message;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::thought::Piece;
 
@@ -66,16 +66,14 @@ impl Said {
 impl Conversation {
     /// The messages with one more question, as the model gets them.
     pub fn with_question(&self, question: &str) -> Vec<Message> {
-        let said = self.said.iter().map(|said| Message::new(said.role, &said.content));
-        said.chain([Message::new("user", question)]).collect()
+        asked(&self.said, question)
     }
 
     /// The last question and the messages up to it; none where nothing was asked yet.
     pub fn last_question(&self) -> Option<(&str, Vec<Message>)> {
         let last = self.said.iter().rposition(|said| said.role == "user")?;
-        let before = self.said[..last].iter().map(|said| Message::new(said.role, &said.content));
         let question = &self.said[last].content;
-        Some((question, before.chain([Message::new("user", question)]).collect()))
+        Some((question, asked(&self.said[..last], question)))
     }
 
     /// Takes a question and its answer.
@@ -90,9 +88,25 @@ impl Conversation {
     }
 
     /// As `/save` writes it, with the system prompt that stands in front.
-    pub fn document(&self, model: &str, system: Option<&str>) -> Value {
-        let system = system.map(|system| json!({"role": "system", "content": system}));
-        let messages: Vec<Value> = system.into_iter().chain(self.said.iter().map(|said| json!(said))).collect();
-        json!({"schema_version": 1, "model": model, "messages": messages})
+    pub fn to_json(&self, model: &str, system: Option<&str>) -> serde_json::Result<Vec<u8>> {
+        let system = system.map(|system| Said { role: "system", content: system.to_owned(), ..Said::default() });
+        let messages = system.iter().chain(&self.said).collect();
+        let mut text = serde_json::to_vec_pretty(&Document { schema_version: 1, model, messages })?;
+        text.push(b'\n');
+        Ok(text)
     }
+}
+
+/// A file of `/save`.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema_version: u32,
+    model: &'a str,
+    messages: Vec<&'a Said>,
+}
+
+/// What was said, and a question behind it.
+fn asked(before: &[Said], question: &str) -> Vec<Message> {
+    let said = before.iter().map(|said| Message::new(said.role, &said.content));
+    said.chain([Message::new("user", question)]).collect()
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use bipo::data::Message;
 use bipo::generate::{FinishReason, GenerateOptions, Generation, Request};
-use bipo::machine::files::write_atomic;
+use bipo::machine::files::{check_writable, write_atomic};
 use bipo::session::{Session, Surprise};
 use bipo::steering::Operation;
 use bipo::steering::magnitudes::MagnitudeChoice;
@@ -29,15 +29,17 @@ use serde_json::json;
 use self::command::{Change, Line};
 use self::conversation::{Answered, Conversation, Said, Steered};
 use self::input::{Input, Next};
-use self::room::{demand, limits};
+use self::room::limits;
 use self::screen::Screen;
 use self::speaker::Speaker;
 use self::stop::Stop;
 use self::thought::{Parted, Piece};
 use self::vector::Chosen;
+use super::room::demand;
 use super::session;
-use super::sweep::{Texts, greedy};
+use super::sweep::{Texts, document, greedy};
 use crate::args::ChatArgs;
+use crate::hints;
 use crate::terminal::{self, Log};
 
 pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
@@ -54,7 +56,6 @@ pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
         args,
         log,
         is_terminal: input.is_terminal(),
-        system: args.model.system.clone().filter(|system| !system.is_empty()),
         session,
         speaker,
         chosen,
@@ -81,7 +82,6 @@ struct Chat<'a> {
     speaker: Speaker<'a>,
     chosen: Chosen,
     magnitude: f32,
-    system: Option<String>,
     /// Tokens that the conversation may grow to.
     context: usize,
     conversation: Conversation,
@@ -118,8 +118,11 @@ impl Chat<'_> {
             match done {
                 Ok(Then::GoOn) => {}
                 Ok(Then::End) => return Ok(()),
-                Err(error) if is_of_one_line(&error) => terminal::error(&error, None),
-                Err(error) => return Err(error),
+                Err(error) => match error.downcast_ref::<Error>() {
+                    None | Some(Error::Interrupted) => return Err(error),
+                    // All other errors of the library are about one line of the user's, and the next can be taken.
+                    Some(told) => terminal::error(&error, self.hint(told).as_deref()),
+                },
             }
         }
     }
@@ -136,7 +139,7 @@ impl Chat<'_> {
             Line::Vector(Change::Show) => self.tell(&self.chosen.describe(self.magnitude))?,
             Line::Vector(Change::Remove) => self.choose((Vec::new(), None))?,
             Line::Vector(Change::To(file)) => self.choose(vector::read(vec![file], &self.args.vector, self.log)?)?,
-            Line::System(Change::Show) => self.tell(self.system.as_deref().unwrap_or("no system prompt"))?,
+            Line::System(Change::Show) => self.tell(self.session.encoder.system().unwrap_or("no system prompt"))?,
             Line::System(Change::Remove) => self.set_system(None)?,
             Line::System(Change::To(system)) => self.set_system(Some(system))?,
             Line::Compare(magnitudes) => self.compare(&magnitudes)?,
@@ -149,6 +152,12 @@ impl Chat<'_> {
             Line::Quit => return Ok(Then::End),
         }
         Ok(Then::GoOn)
+    }
+
+    /// What helps with an error; that a number is not finite is said with what helps here.
+    fn hint(&self, error: &Error) -> Option<String> {
+        let is_f32 = || self.session.placement.dtype == DType::F32;
+        if matches!(error, Error::NotFinite(_)) { None } else { hints::hint(error, is_f32) }
     }
 
     /// A line that the user asked for.
@@ -174,21 +183,16 @@ impl Chat<'_> {
 
     /// Puts another system prompt in front; where the chat template refuses it, nothing changes.
     fn set_system(&mut self, system: Option<String>) -> Result<()> {
-        self.session.encoder.set_system(system.clone());
-        let drops = match self.session.encoder.drops_system(&[Message::new("user", "Hi")]) {
-            Ok(drops) => drops,
-            Err(error) => {
-                self.session.encoder.set_system(self.system.clone());
-                return Err(error);
-            }
-        };
+        let former = self.session.encoder.set_system(system);
+        let drops = session::warn_of_dropped_system(&self.session, self.log).inspect_err(|_| {
+            self.session.encoder.set_system(former);
+        })?;
         let has_conversation = if self.conversation.len() > 0 { ", which the whole conversation begins with" } else { "" };
-        match &system {
-            Some(_) if drops => self.log.warn("the chat template writes nothing of the system prompt: --system-in-user would"),
+        match self.session.encoder.system() {
+            Some(_) if drops => {}
             Some(_) => self.log.info(format!("a new system prompt{has_conversation}")),
             None => self.log.info("no system prompt"),
         }
-        self.system = system;
         Ok(())
     }
 
@@ -321,7 +325,7 @@ impl Chat<'_> {
         let texts = Texts::new(question, Operation::Add, generations, &self.session.encoder)?;
         texts.warn(self.session.placement.dtype == DType::F32, self.log);
         if self.args.model.json {
-            terminal::json(&json!({"schema_version": 1, "results": texts.results()}))?;
+            terminal::json(&document(&texts.results()))?;
         } else {
             terminal::result(&texts.to_text())?;
         }
@@ -330,16 +334,13 @@ impl Chat<'_> {
 
     /// Writes the conversation, and says so.
     fn save(&self, path: &Path) -> Result<()> {
-        let document = self.conversation.document(&self.session.files.name, self.system.as_deref());
+        check_writable(path)?;
+        let text = self.conversation.to_json(&self.session.files.name, self.session.encoder.system());
         let replaced = if path.exists() { ", in place of the file that was there" } else { "" };
-        write_atomic(path, format!("{document:#}\n").as_bytes())?;
-        self.log.info(format!("{} messages written to {}{replaced}", self.conversation.len(), path.display()));
+        write_atomic(path, &text.map_err(|error| Error::write(path, error.into()))?)?;
+        let messages = self.conversation.len() + usize::from(self.session.encoder.system().is_some());
+        let what = if messages == 1 { "message" } else { "messages" };
+        self.log.info(format!("{messages} {what} written to {}{replaced}", path.display()));
         Ok(())
     }
-}
-
-/// Whether an error is about one line of the user's, so that the next can be taken: all of the library's are, but the user's wish
-/// to end. Those of the terminal are not.
-fn is_of_one_line(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Error>().is_some_and(|error| !matches!(error, Error::Interrupted))
 }

@@ -1,15 +1,13 @@
-//! How long a conversation may grow, and the memory that is counted for it before weights are read.
+//! How long a conversation may grow in the memory that there is.
 
+use bipo::Result;
 use bipo::generate::EngineLimits;
-use bipo::session::{Demand, Session};
-use bipo::{Error, Result};
+use bipo::session::Session;
 
-/// Tokens that a conversation may grow to where the user does not say, and the fewest where memory is short.
-const CONTEXT: usize = 4096;
+use crate::commands::room::{context, demand};
+
+/// The fewest tokens that a conversation may grow to where memory is short and the user does not say.
 const SHORTEST_DEFAULT: usize = 256;
-
-/// The least that the user may say.
-const SHORTEST_CONTEXT: usize = 16;
 
 /// Texts of `/compare` that are generated at once; the others wait.
 const STREAMS: usize = 8;
@@ -17,27 +15,13 @@ const STREAMS: usize = 8;
 /// What the engine holds at once, and the tokens that a conversation may grow to: with room for its last prompt beside the new
 /// one, which takes over its keys, where there is memory for both.
 pub fn limits(wanted: Option<usize>, session: &Session) -> Result<(EngineLimits, usize)> {
-    let longest = session.config.max_position_embeddings;
-    let contexts = match wanted {
-        Some(wanted) if !(SHORTEST_CONTEXT..=longest).contains(&wanted) => {
-            let problem = format!("--context {wanted}: expected {SHORTEST_CONTEXT} to {longest}, the model's context");
-            return Err(Error::Argument(problem));
-        }
-        Some(wanted) => vec![wanted],
-        None => {
-            let most = CONTEXT.min(longest);
-            std::iter::successors(Some(most), |context| Some(context / 2).filter(|half| *half >= SHORTEST_DEFAULT)).collect()
-        }
-    };
-    let sizes = contexts.iter().flat_map(|context| [2, 1].map(|prompts| (*context, prompts * context)));
-    let limits = |(context, tokens)| (EngineLimits { tokens, streams: STREAMS }, context);
-    let mut sizes = sizes.map(limits);
-    let last = contexts.last().copied().unwrap_or(longest);
+    let most = context(wanted, session)?;
+    // What the user says is not made less.
+    let shorter = |context: &usize| Some(context / 2).filter(|half| wanted.is_none() && *half >= SHORTEST_DEFAULT);
+    let contexts: Vec<usize> = std::iter::successors(Some(most), shorter).collect();
+    let limits = |context: usize, prompts| (EngineLimits { tokens: prompts * context, streams: STREAMS }, context);
+    let mut sizes = contexts.iter().flat_map(|context| [2, 1].map(|prompts| limits(*context, prompts)));
+    let last = contexts.last().copied().unwrap_or(most);
     // Where nothing fits, loading says so.
-    Ok(sizes.find(|(limits, _)| session.check(&demand(*limits)).is_ok()).unwrap_or_else(|| limits((last, last))))
-}
-
-/// The memory that so much takes.
-pub fn demand(limits: EngineLimits) -> Demand {
-    Demand::generation(limits.streams, limits.tokens.div_ceil(limits.streams), 0)
+    Ok(sizes.find(|(limits, _)| session.check(&demand(*limits)).is_ok()).unwrap_or_else(|| limits(last, 1)))
 }

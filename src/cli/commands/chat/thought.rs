@@ -34,11 +34,6 @@ impl Parted {
         Self { at: if in_thought { At::Thought } else { At::Beginning }, held: String::new() }
     }
 
-    /// Whether what comes next belongs to a thought.
-    pub fn in_thought(&self) -> bool {
-        self.at == At::Thought
-    }
-
     /// Takes some text. → what is known now
     pub fn push(&mut self, text: &str) -> Vec<Piece> {
         self.held += text;
@@ -82,7 +77,7 @@ impl Parted {
     /// No more text comes. → what was held
     pub fn finish(&mut self) -> Option<Piece> {
         let held = std::mem::take(&mut self.held);
-        let piece = if self.in_thought() { Piece::Thought(held) } else { Piece::Answer(held) };
+        let piece = if self.at == At::Thought { Piece::Thought(held) } else { Piece::Answer(held) };
         Some(piece).filter(|piece| !piece.text().is_empty())
     }
 }

@@ -11,7 +11,7 @@ use bipo::steering::positions::Positions;
 use bipo::steering::vector::SteeringVector;
 
 use crate::args::VectorArgs;
-use crate::commands::prompts::check_prompts;
+use crate::commands::prompts::{Question, check_questions};
 use crate::commands::vectors::{check_vector, last_run, read_vector};
 use crate::terminal::Log;
 
@@ -61,7 +61,7 @@ impl Chosen {
         let metadata = self.vector.as_ref().map(|vector| &vector.metadata);
         let spans = metadata.and_then(|metadata| metadata.spans);
         session.encoder.tell_places(spans, self.positions().ends());
-        check_prompts(session, &["Hi".to_owned()], self.positions()).map(drop)
+        check_questions(session, &[Question::new("Hi")], self.positions()).map(drop)
     }
 
     pub fn positions(&self) -> Positions {

@@ -1,28 +1,29 @@
 //! The vectors of a comparison: each method's in a file of its own, taken from there if the same run wrote it, else learned from
 //! activations that methods at the same places share.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use bipo::data::Dataset;
-use bipo::eval::{Budget, Candidate};
-use bipo::machine::files::{check_folder, remove_abandoned, write_atomic};
+use bipo::eval::{Candidate, Learned};
+use bipo::machine::files::{check_folder, write_atomic};
 use bipo::model::Model;
 use bipo::session::Session;
 use bipo::steering::dose::l2_norm;
+use bipo::steering::positions::Positions;
 use bipo::steering::vector::{Format, SteeringVector, VectorFile};
-use bipo::text::tokens::{EncodedPair, fingerprint};
+use bipo::text::tokens::EncodedPair;
 use bipo::train::activations::{Activations, CachePlan};
 use bipo::train::caa::{CaaPositions, MeanDifference, mean_difference, principal_component};
 use bipo::train::{Method, Observer, TrainConfig, Trainer};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
-use super::encoded_at;
 use crate::args::CompareArgs;
 use crate::commands::interrupt::Interrupt;
 use crate::commands::search::observer::SearchObserver;
-use crate::commands::training::settings::{settings, vector};
+use crate::commands::training::settings::{identity, settings, vector};
 use crate::terminal::Log;
 
 /// The file of the times, beside the vectors.
@@ -49,15 +50,7 @@ impl Plan {
         if methods.is_empty() {
             return Err(Error::Argument("--methods names none that gives a vector: add bipo or caa, for example".into()));
         }
-        match args.at {
-            Budget::Margin(_) => return Err(Error::Argument("--at is a budget of damage: give kl=… or ppl=…".into())),
-            Budget::Perplexity(_) if methods.contains(&Method::ProSv) => {
-                let problem =
-                    "--at ppl=… reads a text whose every token is steered, which prosv never does: leave it out, or give kl=…";
-                return Err(Error::Argument(problem.into()));
-            }
-            _ => {}
-        }
+        methods.iter().try_for_each(|method| args.at.check_places(method.positions(), None))?;
         let system = args.baseline_system.clone().filter(|text| !text.trim().is_empty());
         match (has("prompt"), &system) {
             (true, None) => {
@@ -67,27 +60,19 @@ impl Plan {
             _ => Ok(Self { methods, random: has("random"), system }),
         }
     }
-
-    /// The settings of the run that takes most memory.
-    pub fn largest(&self, base: &TrainConfig) -> TrainConfig {
-        let configs = self.methods.iter().map(|method| method.config(base));
-        configs.max_by_key(TrainConfig::has_factors_apart).unwrap_or_else(|| base.clone())
-    }
 }
 
 /// A vector, and what it took.
 pub struct Made {
     pub name: String,
     pub vector: SteeringVector,
-    steps: usize,
-    seconds: f64,
-    bytes: u64,
+    learned: Option<Learned>,
 }
 
 impl Made {
     /// A direction that took nothing.
     pub fn of_random(vector: SteeringVector) -> Self {
-        Self { name: "random".into(), vector, steps: 0, seconds: 0.0, bytes: 0 }
+        Self { name: "random".into(), vector, learned: None }
     }
 
     pub fn candidate(&self) -> Candidate {
@@ -95,66 +80,99 @@ impl Made {
             name: self.name.clone(),
             positions: Some(self.vector.metadata.positions.to_string()),
             norm: Some(self.vector.norm()),
-            steps: self.steps,
-            seconds: self.seconds,
-            bytes: self.bytes,
+            learned: self.learned,
         }
     }
 }
 
-/// The files of the vectors, and what their runs share.
-pub struct Store<'a> {
-    pub args: &'a CompareArgs,
-    pub base: &'a TrainConfig,
-    pub dataset: &'a Dataset,
-    /// Those to learn from.
-    pub pairs: &'a [EncodedPair],
-    pub log: Log,
+/// What a plan came to.
+pub struct Filled {
+    /// In the order of the plan.
+    pub made: Vec<Made>,
+    /// Why a method gives no vector, a sentence each.
+    pub left_out: Vec<String>,
 }
 
-impl Store<'_> {
+/// The files of the vectors, and what their runs share.
+pub struct Store<'a> {
+    args: &'a CompareArgs,
+    pub base: TrainConfig,
+    dataset: &'a Dataset,
+    /// Those to learn from.
+    pairs: &'a [EncodedPair],
+    log: Log,
+}
+
+impl<'a> Store<'a> {
+    pub fn new(args: &'a CompareArgs, base: TrainConfig, dataset: &'a Dataset, pairs: &'a [EncodedPair], log: Log) -> Self {
+        Self { args, base, dataset, pairs, log }
+    }
+
+    /// The settings of the run of the plan that takes most memory.
+    pub fn largest(&self, plan: &Plan) -> TrainConfig {
+        let configs = plan.methods.iter().map(|method| method.config(&self.base));
+        configs.max_by_key(TrainConfig::has_factors_apart).unwrap_or_else(|| self.base.clone())
+    }
+
     /// The vectors that the directory has of earlier runs of the same comparison, by the methods of the plan; needs no model.
     pub fn open(&self, plan: &Plan, opened: &Session) -> Result<Vec<Option<Made>>> {
         let dir = &self.args.output_dir;
         std::fs::create_dir_all(dir).map_err(|source| Error::write(dir, source))?;
         check_folder(dir).map_err(|source| Error::write(dir, source))?;
-        remove_abandoned(dir);
         plan.methods.iter().map(|method| self.kept(*method, opened)).collect()
     }
 
-    /// Learns what is missing. → the vector of each method, in the order of the plan. A method that gives none is left out, and said.
+    /// Learns what is missing.
     pub fn fill(
         &self,
         mut made: Vec<Option<Made>>,
         plan: &Plan,
         (model, opened): (&Model, &mut Session),
         interrupt: &Interrupt,
-    ) -> Result<Vec<Made>> {
-        let pairs = self.pairs;
+    ) -> Result<Filled> {
+        let mut left_out = Vec::new();
+        let places = |at: usize| (self.config(plan.methods[at]).positions, self.config(plan.methods[at]).sharing());
+        let mut missing: Vec<usize> = (0..made.len()).filter(|at| made[*at].is_none()).collect();
         // Methods at the same places share their activations, of which one set is held at a time.
-        while let Some(first) = made.iter().position(Option::is_none) {
-            let places = |method: Method| (method.config(self.base).positions, method.config(self.base).sharing());
-            let own = places(plan.methods[first]);
-            let here: Vec<usize> =
-                (0..made.len()).filter(|at| made[*at].is_none() && places(plan.methods[*at]) == own).collect();
-            let total = here.iter().map(|at| self.steps(plan.methods[*at], pairs.len())).sum();
-            let max_length = self.args.run.max_length;
-            let encoded = encoded_at(opened, (&self.dataset.pairs, max_length), pairs, own.0)?;
-            let config = plan.methods[first].config(self.base);
-            let cache = CachePlan::new(model, &[&encoded], config.layers.lowest(), own, &config.cache)?;
+        while let Some(own) = missing.first().map(|at| places(*at)) {
+            let (here, others): (Vec<usize>, Vec<usize>) = missing.into_iter().partition(|at| places(*at) == own);
+            missing = others;
+            let total = here.iter().map(|at| self.steps(plan.methods[*at])).sum();
+            let encoded = self.encoded_at(own.0, opened)?;
+            let cache = CachePlan::new(model, &[&encoded], self.base.layers.lowest(), own, &self.base.cache)?;
             let mut watch = SearchObserver::new(self.log, cache.size().pairs, total, interrupt.clone());
-            let mut cached = cache.compute(|done, total| watch.cached(done, total))?;
-            let Some(data) = cached.pop() else { break };
-            for at in here {
-                made[at] = Some(self.learn(plan.methods[at], (model, opened), &data, &mut watch)?);
+            for data in cache.compute(|done, total| watch.cached(done, total))? {
+                for at in &here {
+                    match self.learn(plan.methods[*at], (model, opened), &data, &mut watch)? {
+                        Ok(vector) => made[*at] = Some(vector),
+                        Err(reason) => left_out.push(format!("{} is left out: {reason}", plan.methods[*at])),
+                    }
+                }
             }
             watch.finish();
         }
-        Ok(made.into_iter().flatten().filter(|made| made.vector.norm() > 0.0).collect())
+        Ok(Filled { made: made.into_iter().flatten().collect(), left_out })
     }
 
-    fn steps(&self, method: Method, pairs: usize) -> usize {
-        if method.learns() { method.config(self.base).total_steps(pairs) } else { 0 }
+    /// The pairs to learn from as a vector at `positions` sees them.
+    fn encoded_at(&self, positions: Positions, opened: &mut Session) -> Result<Cow<'a, [EncodedPair]>> {
+        if positions.ends().is_none() {
+            return Ok(Cow::Borrowed(self.pairs));
+        }
+        let length = self.args.run.max_length.min(opened.config.max_position_embeddings);
+        opened.encoder.tell_places(None, positions.ends());
+        let pairs = super::texts_of(self.dataset, self.pairs);
+        let encoded = pairs.iter().map(|pair| Ok(opened.encoder.encode_pair(pair, length)?.0)).collect::<Result<_>>();
+        opened.encoder.tell_places(None, None);
+        encoded.map(Cow::Owned)
+    }
+
+    fn config(&self, method: Method) -> TrainConfig {
+        method.config(&self.base)
+    }
+
+    fn steps(&self, method: Method) -> usize {
+        if method.learns() { self.config(method).total_steps(self.pairs.len()) } else { 0 }
     }
 
     fn path(&self, method: Method) -> PathBuf {
@@ -169,14 +187,10 @@ impl Store<'_> {
 
     /// What the result of a method depends on.
     fn settings(&self, method: Method, opened: &Session) -> Value {
-        let args = &self.args.run;
-        let mut settings = settings(args, opened, &method.config(self.base), self.dataset, None);
-        settings["method"] = json!(method);
-        settings["weights"] = json!(format!("{:?}", args.model.weights).to_lowercase());
-        // The template and the split are in the tokens.
-        settings["pairs_as_tokens"] = json!(fingerprint(self.pairs));
-        settings["bipo_version"] = json!(env!("CARGO_PKG_VERSION"));
-        settings
+        let own = settings(&self.args.run, opened, &self.config(method), self.dataset, None);
+        let mut identity = identity(&own, &self.args.run, opened, self.pairs, None);
+        identity["method"] = json!(method);
+        identity
     }
 
     /// The vector that an earlier run of the same comparison left.
@@ -197,73 +211,65 @@ impl Store<'_> {
             )));
         }
         self.log.info(format!("{method}: taken from {}", path.display()));
-        let steps = training["steps"].as_u64().unwrap_or(0) as usize;
-        let seconds = self.times()[method.to_string()].as_f64().unwrap_or(0.0);
-        let bytes = path.metadata().map_or(0, |found| found.len());
-        Ok(Some(Made { name: method.to_string(), vector, steps, seconds, bytes }))
+        let learned = Learned {
+            steps: training["steps"].as_u64().unwrap_or(0) as usize,
+            seconds: self.times()[method.to_string()].as_f64().unwrap_or(0.0),
+            bytes: path.metadata().map_or(0, |found| found.len()),
+        };
+        Ok(Some(Made { name: method.to_string(), vector, learned: Some(learned) }))
     }
 
+    /// Learns a vector and keeps it. → the vector, or why there is none
     fn learn(
         &self,
         method: Method,
         (model, opened): (&Model, &Session),
         data: &Activations,
         watch: &mut SearchObserver,
-    ) -> Result<Made> {
+    ) -> Result<std::result::Result<Made, String>> {
         let started = Instant::now();
-        let config = method.config(self.base);
-        let none = || vec![0.0; model.config.hidden_size];
-        let difference = |found: Result<MeanDifference>| match found {
-            Ok(MeanDifference { v, left_out, .. }) => {
-                if !left_out.is_empty() {
-                    self.log.warn(format!("{method}: rows {left_out:?} left out: a response of theirs has one token"));
-                }
-                Ok((v, 0))
-            }
-            Err(Error::Argument(problem)) => {
-                self.log.warn(format!("{method} is left out: {problem}"));
-                Ok((none(), 0))
-            }
-            Err(error) => Err(error),
-        };
-        let (v, steps) = match method {
-            Method::Caa => difference(mean_difference(data, CaaPositions::Response, model.device()))?,
-            Method::Pca => difference(principal_component(data, CaaPositions::Response, model.device()))?,
+        let config = self.config(method);
+        let found = match method {
+            Method::Caa => self.difference(method, mean_difference(data, CaaPositions::Response, model.device())),
+            Method::Pca => self.difference(method, principal_component(data, CaaPositions::Response, model.device())),
             _ => {
                 let outcome = Trainer::new(model, &config, data).run(None, watch)?;
-                match outcome.stopped {
-                    Some(Error::Interrupted) => {
-                        self.log.info(format!(
-                            "what is learned is kept in {}: the same command goes on",
-                            self.args.output_dir.display()
-                        ));
-                        return Err(Error::Interrupted);
-                    }
-                    // Its vector is not finite, or of before: it would pass for the method's.
-                    Some(error) => {
-                        self.log.warn(format!("{method} is left out: {error}"));
-                        (none(), outcome.steps)
-                    }
-                    None if l2_norm(&outcome.v) == 0.0 => {
-                        self.log.warn(format!("{method} is left out: its vector is still zero after {} steps", outcome.steps));
-                        (none(), outcome.steps)
-                    }
-                    None => (outcome.v, outcome.steps),
-                }
+                outcome.stopped.map_or(Ok((outcome.v, outcome.steps)), Err)
             }
         };
+        let (v, steps) = match found {
+            Ok(found) => found,
+            Err(Error::Interrupted) => {
+                let dir = self.args.output_dir.display();
+                self.log.info(format!("what is learned is kept in {dir}: the same command goes on"));
+                return Err(Error::Interrupted);
+            }
+            // Its vector is not finite, or of before: it would pass for the method's.
+            Err(error @ (Error::NotFinite(_) | Error::Argument(_))) => return Ok(Err(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        if l2_norm(&v) == 0.0 {
+            return Ok(Err(format!("its vector is still zero after {steps} steps (--warmup-steps, --epochs)")));
+        }
         let seconds = started.elapsed().as_secs_f64();
-        let results = json!({"steps": steps});
-        let vector = vector(opened, &config, None, &v, &self.settings(method, opened), results);
+        let vector = vector(opened, &config, None, &v, &self.settings(method, opened), json!({"steps": steps}));
         let path = self.path(method);
         let bytes = vector.encode(Format::Safetensors, &path)?.bytes;
-        if vector.norm() > 0.0 {
-            write_atomic(&path, &bytes)?;
-            let mut times = self.times();
-            times[method.to_string()] = json!(seconds);
-            write_atomic(&self.args.output_dir.join(TIMES), times.to_string().as_bytes())?;
-            self.log.info(format!("{method}: {steps} steps in {seconds:.1} s, |v| {:.3}: {}", vector.norm(), path.display()));
+        write_atomic(&path, &bytes)?;
+        let mut times = self.times();
+        times[method.to_string()] = json!(seconds);
+        write_atomic(&self.args.output_dir.join(TIMES), times.to_string().as_bytes())?;
+        self.log.info(format!("{method}: {steps} steps in {seconds:.1} s, |v| {:.3}: {}", vector.norm(), path.display()));
+        let learned = Some(Learned { steps, seconds, bytes: bytes.len() as u64 });
+        Ok(Ok(Made { name: method.to_string(), vector, learned }))
+    }
+
+    /// A vector that took no step.
+    fn difference(&self, method: Method, found: Result<MeanDifference>) -> Result<(Vec<f32>, usize)> {
+        let MeanDifference { v, left_out, .. } = found?;
+        if !left_out.is_empty() {
+            self.log.warn(format!("{method}: rows {left_out:?} left out: a response of theirs has one token"));
         }
-        Ok(Made { name: method.to_string(), vector, steps, seconds, bytes: bytes.len() as u64 })
+        Ok((v, 0))
     }
 }

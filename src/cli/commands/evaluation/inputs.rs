@@ -11,7 +11,7 @@ use bipo::text::tokens::added_bos;
 use bipo::{Error, Result};
 
 use crate::args::{EvalArgs, SkipArg};
-use crate::commands::prompts::read_prompts;
+use crate::commands::prompts::{Question, read_questions};
 use crate::commands::run::load_data;
 use crate::terminal::Log;
 use bipo::session::Session;
@@ -21,6 +21,8 @@ pub struct Inputs {
     pub dataset: Option<Dataset>,
     pub questions: Vec<QuestionSet>,
     pub text: String,
+    pub asked: Vec<Question>,
+    /// What is shown of these.
     pub prompts: Vec<String>,
 }
 
@@ -28,9 +30,6 @@ impl Inputs {
     pub fn read(args: &EvalArgs, log: Log) -> Result<Self> {
         let options = args.rows.options(args.model.offline);
         let dataset = args.dataset.as_ref().map(|name| load_data(name, &options, log)).transpose()?;
-        if dataset.is_none() {
-            log.info("note: no --dataset: preference is not measured");
-        }
         let read = |path: &PathBuf| load_questions(path, args.rows.limit, args.mc_answers);
         let questions: Vec<QuestionSet> = args.mc.iter().map(read).collect::<Result<_>>()?;
         for QuestionSet { name, skipped, rows, .. } in &questions {
@@ -48,12 +47,16 @@ impl Inputs {
             None => NEUTRAL_TEXT.to_owned(),
             Some(path) => neutral_text(path)?,
         };
-        let prompts = match (args.skip.contains(&SkipArg::Generation), &args.prompts) {
+        let asked = match (args.skip.contains(&SkipArg::Generation), &args.prompts) {
             (true, _) => Vec::new(),
-            (false, None) if args.prompt.is_empty() => NEUTRAL_PROMPTS.map(String::from).to_vec(),
-            (false, file) => read_prompts(&args.prompt, file.as_deref())?,
+            (false, None) if args.prompt.is_empty() => NEUTRAL_PROMPTS.map(Question::new).into(),
+            (false, file) => read_questions(&args.prompt, file.as_deref())?,
         };
-        let inputs = Self { dataset, questions, text, prompts };
+        let prompts = asked.iter().map(|question| question.text.clone()).collect();
+        let inputs = Self { dataset, questions, text, asked, prompts };
+        if inputs.dataset.is_none() && !inputs.is_empty() {
+            log.info("note: no --dataset: preference is not measured");
+        }
         match inputs.is_empty() {
             true => Err(Error::Argument("nothing to measure: give --dataset or --mc, or leave --skip out".into())),
             false => Ok(inputs),

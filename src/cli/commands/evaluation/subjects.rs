@@ -1,12 +1,14 @@
 //! What an evaluation measures: the vector and its baselines, each with the material encoded for it.
 
 use bipo::eval::{Encoded, Material, Subject, Treatment, baseline};
+use bipo::steering::positions::Positions;
 use bipo::steering::vector::SteeringVector;
+use bipo::text::spans::Spans;
 use bipo::{Error, Result};
 
 use super::inputs::Inputs;
 use crate::args::EvalArgs;
-use crate::commands::prompts::check_prompts;
+use crate::commands::prompts::{Question, check_questions};
 use crate::commands::session::{check_reach, warn_of_dropped_system, warn_of_undecided};
 use crate::commands::vectors::{check_vector, read_vector};
 use crate::terminal::Log;
@@ -51,7 +53,7 @@ pub fn subjects(
     args: &EvalArgs,
     vector: &SteeringVector,
     baselines: &[(String, Baseline)],
-    material: &Material,
+    (material, asked): (&Material, &[Question]),
     opened: &mut Session,
     log: Log,
 ) -> Result<Vec<Subject>> {
@@ -62,7 +64,7 @@ pub fn subjects(
     };
     // At magnitude 0 every vector is the same model.
     let nonzero: Vec<f32> = magnitudes.iter().copied().filter(|m| *m != 0.0).collect();
-    let encoded = encode(material, vector, opened)?;
+    let encoded = encode(material, asked, places(vector), opened)?;
     if encoded.truncated > 0 {
         log.warn(format!("{} pairs truncated to {} tokens", encoded.truncated, material.max_length));
     }
@@ -73,16 +75,9 @@ pub fn subjects(
             Baseline::Vector(other) => {
                 let fits = check_vector(other, opened, log);
                 fits.map_err(|error| Error::Argument(format!("--baseline {name}: {error}")))?;
-                (encode(material, other, opened)?, Treatment::Vector(other.clone(), nonzero.clone()))
+                (encode(material, asked, places(other), opened)?, Treatment::Vector(other.clone(), nonzero.clone()))
             }
-            Baseline::System(text) => {
-                warn_of_dropped_system(opened, text, log);
-                opened.encoder.tell_places(None, None);
-                opened.encoder.set_system(Some(text.clone()));
-                let encoded = material.encode(&opened.encoder)?;
-                opened.encoder.set_system(args.model.system.clone());
-                (encoded, Treatment::System(opened.encoder.encode_text(&format!("{text}\n\n"))?))
-            }
+            Baseline::System(text) => prompted(text, (material, asked), opened, log)?,
         };
         subjects.push(Subject { name: name.clone(), treatment, encoded });
     }
@@ -110,8 +105,33 @@ pub fn check_reaches(subjects: &[Subject], inputs: &Inputs, log: Log) -> Result<
     Ok(())
 }
 
-fn encode(material: &Material, vector: &SteeringVector, opened: &mut Session) -> Result<Encoded> {
-    opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
-    check_prompts(opened, material.prompts, vector.metadata.positions)?;
-    material.encode(&opened.encoder)
+/// The model that is told `text` in place of its own system prompt, with the material encoded for it.
+pub fn prompted(
+    text: &str,
+    (material, asked): (&Material, &[Question]),
+    opened: &mut Session,
+    log: Log,
+) -> Result<(Encoded, Treatment)> {
+    let own = opened.encoder.set_system(Some(text.to_owned()));
+    warn_of_dropped_system(opened, log)?;
+    let encoded = encode(material, asked, (Positions::All, None), opened)?;
+    opened.encoder.set_system(own);
+    Ok((encoded, Treatment::System(opened.encoder.encode_text(&format!("{text}\n\n"))?)))
+}
+
+/// Where a vector is added.
+pub fn places(vector: &SteeringVector) -> (Positions, Option<Spans>) {
+    (vector.metadata.positions, vector.metadata.spans)
+}
+
+/// The material as a vector at these places sees it.
+pub fn encode(
+    material: &Material,
+    asked: &[Question],
+    (positions, spans): (Positions, Option<Spans>),
+    opened: &mut Session,
+) -> Result<Encoded> {
+    opened.encoder.tell_places(spans, positions.ends());
+    let prompts = check_questions(opened, asked, positions)?;
+    material.encode(&opened.encoder, prompts)
 }

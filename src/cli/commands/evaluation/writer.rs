@@ -8,35 +8,30 @@ use serde_json::{Value, json};
 
 use crate::args::EvalArgs;
 use crate::commands::interrupt::Interrupt;
-use crate::terminal::{Log, Progress};
+use crate::terminal::{Log, Parts};
 
 pub struct Writer<'a> {
     args: &'a EvalArgs,
-    log: Log,
+    parts: Parts,
     interrupt: &'a Interrupt,
-    shown: Option<(&'static str, Progress)>,
     /// Lines that the file of pairs has.
     pairs: usize,
 }
 
 impl<'a> Writer<'a> {
     pub fn new(args: &'a EvalArgs, log: Log, interrupt: &'a Interrupt) -> Self {
-        Self { args, log, interrupt, shown: None, pairs: 0 }
+        Self { args, parts: Parts::new(log), interrupt, pairs: 0 }
     }
 
     /// Takes the progress bar away.
     pub fn finish(&self) {
-        self.shown.iter().for_each(|(_, progress)| progress.finish());
+        self.parts.finish();
     }
 }
 
 impl EvalObserver for Writer<'_> {
     fn progress(&mut self, part: &'static str, done: usize, total: usize) -> Result<()> {
-        if self.shown.as_ref().is_none_or(|(name, _)| *name != part) {
-            self.finish();
-            self.shown = Some((part, self.log.progress(part, total)));
-        }
-        self.shown.iter_mut().for_each(|(_, progress)| progress.set(done, String::new));
+        self.parts.set(part, done, total);
         self.interrupt.check()
     }
 

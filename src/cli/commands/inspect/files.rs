@@ -59,6 +59,7 @@ impl InspectedFile {
             spans: metadata.spans,
             training: metadata.training.clone(),
             combination: metadata.combination.clone(),
+            calibration: metadata.calibration.clone(),
             layers,
             warnings,
         })

@@ -1,6 +1,6 @@
 //! What an inspection says of files, layers and tokens: `--json` as it is, `text` lays it out.
 
-use bipo::steering::vector::{Combination, Positions};
+use bipo::steering::vector::{Calibration, Combination, Positions};
 use bipo::text::spans::Spans;
 use serde::Serialize;
 
@@ -40,6 +40,8 @@ pub struct VectorReport {
     pub spans: Option<Spans>,
     pub training: Option<serde_json::Value>,
     pub combination: Option<Combination>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     pub layers: Vec<LayerReport>,
     pub warnings: Vec<String>,
 }

@@ -1,8 +1,9 @@
 //! The text view of an inspection: one block a file, tables aligned, then the cosines.
 
 use bipo::report::card;
+use bipo::steering::magnitudes::signed;
 use bipo::steering::positions::in_words;
-use bipo::steering::vector::{Combination, Part};
+use bipo::steering::vector::{Calibration, Combination, Part};
 use console::{Alignment, measure_text_width, pad_str};
 use serde_json::Value;
 
@@ -81,6 +82,10 @@ impl VectorReport {
         }
         if let Some(combination) = &self.combination {
             facts.push(("made of", parts(combination)));
+        }
+        if let Some(Calibration { budget, minus, plus, model }) = &self.calibration {
+            let [minus, plus] = [minus, plus].map(|found| found.map_or_else(|| "none".to_owned(), signed));
+            facts.push(("calibrated", format!("{budget}: {minus} and {plus} on {model}")));
         }
         facts
     }

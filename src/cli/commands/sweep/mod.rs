@@ -34,6 +34,18 @@ pub struct TextResult {
     finish_reason: FinishReason,
 }
 
+/// What `--json` and `--output` give. A magnitude has the digits of an f32, which it would not have as a `Value`.
+#[derive(Serialize)]
+pub struct Document<'a> {
+    schema_version: u32,
+    results: &'a [TextResult],
+}
+
+/// The document of these results.
+pub fn document(results: &[TextResult]) -> Document<'_> {
+    Document { schema_version: 1, results }
+}
+
 /// What every prompt of a command is answered with.
 pub struct Sweep<'a> {
     pub model: &'a Model,
