@@ -1,12 +1,15 @@
-//! Values with their 95 % intervals: Student's t for the mean of a judge's few scores, else percentile intervals of a seeded
-//! bootstrap (Efron and Tibshirani 1993, chapter 13). A seed draws the same resamples for every measure of the same size, so
-//! that magnitudes are compared on the same resamples.
+//! Values with their 95 % intervals: Wilson's score interval for a share of cases, Student's t for the mean of a judge's few
+//! scores, else percentile intervals of a seeded bootstrap (Efron and Tibshirani 1993, chapter 13). A seed draws the same
+//! resamples for every measure of the same size, so that magnitudes are compared on the same resamples.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
+
+/// The 97.5th percentile of the standard normal distribution.
+const Z: f64 = 1.959_963_984_540_054;
 
 /// A value and its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -31,6 +34,20 @@ impl Estimate {
         (!scores.is_empty()).then_some(Self { value, low: value - half, high: value + half })
     }
 
+    /// Returns the share of cases that are true and its score interval (Wilson 1927), which is wide where cases are few even if
+    /// all are alike: 4 of 4 give [0.51, 1]. Returns `None` without cases.
+    pub fn of_share(cases: impl IntoIterator<Item = bool>) -> Option<Self> {
+        let (hits, cases) = cases.into_iter().fold((0.0, 0.0), |(hits, n), case| (hits + f64::from(case), n + 1.0));
+        let (n, value) = (cases, hits / cases);
+        let middle = (value + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+        let half = Z / (1.0 + Z * Z / n) * (value * (1.0 - value) / n + Z * Z / (4.0 * n * n)).sqrt();
+        // The ends of 0 and 1 are exact but for rounding.
+        let (low, high) = ((middle - half).min(value).max(0.0), (middle + half).max(value).min(1.0));
+        let low = if hits == 0.0 { 0.0 } else { low };
+        let high = if hits == n { 1.0 } else { high };
+        (n > 0.0).then_some(Self { value, low, high })
+    }
+
     /// Returns the estimate of an increasing function of the value.
     pub fn map(self, increasing: impl Fn(f64) -> f64) -> Self {
         Self { value: increasing(self.value), low: increasing(self.low), high: increasing(self.high) }
@@ -51,11 +68,6 @@ impl Bootstrap {
     pub fn mean(&self, values: &[f64]) -> Option<Estimate> {
         let parts: Vec<[f64; 2]> = values.iter().map(|value| [*value, 1.0]).collect();
         self.ratio(&parts)
-    }
-
-    /// Estimates the share of cases that are true; returns `None` without cases.
-    pub fn share(&self, cases: impl IntoIterator<Item = bool>) -> Option<Estimate> {
-        self.mean(&cases.into_iter().map(f64::from).collect::<Vec<f64>>())
     }
 
     /// Estimates Σ numerator / Σ denominator over parts. Parts with denominator 0 are left out; returns `None` if no others

@@ -36,7 +36,7 @@ fn interval_of_a_share_is_the_binomial_one() {
             density *= f64::from(n - k) / f64::from(k + 1) * p / (1.0 - p);
             below += density;
         }
-        let estimate = BOOTSTRAP.share((0..n).map(|i| i < hits)).unwrap();
+        let estimate = BOOTSTRAP.mean(&(0..n).map(|i| f64::from(i < hits)).collect::<Vec<_>>()).unwrap();
         assert_eq!(estimate.value, p);
         // A quantile on the border of two counts may fall on either.
         let step = 1.0 / f64::from(n) + 1e-9;
@@ -64,6 +64,21 @@ fn equal_seeds_give_equal_intervals_and_other_seeds_others() {
 fn quantiles_are_those_of_numpy() {
     let values = [1.0, 2.0, 4.0, 8.0];
     assert!((quantile(&values, 0.025) - 1.075).abs() < 1e-12 && (quantile(&values, 0.975) - 7.7).abs() < 1e-12);
+}
+
+/// `scipy.stats.binomtest(k, n).proportion_ci(method="wilson")` of SciPy 1.
+#[test]
+fn interval_of_a_share_is_wilsons() {
+    let expected = [(4, 4, 0.510_109_163_5), (35, 50, 0.562_496_495_4), (1, 300, 0.000_588_657_7)];
+    for (hits, n, low) in expected {
+        let estimate = Estimate::of_share((0..n).map(|i| i < hits)).unwrap();
+        assert_eq!(estimate.value, f64::from(hits) / f64::from(n));
+        assert!((estimate.low - low).abs() < 1e-10, "{estimate:?}");
+    }
+    assert_eq!(Estimate::of_share([true; 4]).unwrap().high, 1.0);
+    let none = Estimate::of_share([false; 4]).unwrap();
+    assert!(none.low == 0.0 && (none.high - 0.489_890_836_5).abs() < 1e-10, "{none:?}");
+    assert_eq!(Estimate::of_share([]), None);
 }
 
 /// `scipy.stats.t.interval(0.95, 3, 2.5, scipy.stats.sem([1, 2, 3, 4]))`, by the table's t(3) = 3.182446.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::bootstrap::Bootstrap;
+use super::bootstrap::{Bootstrap, Estimate};
 use super::{Measure, Unit};
 use crate::data::Message;
 use crate::data::{Key, Pair, Question, QuestionSet};
@@ -68,7 +68,12 @@ pub fn measures(set: &QuestionSet, scores: &[PairLogProbs], bootstrap: &Bootstra
     let measure = |(name, by_row): (&str, BTreeMap<usize, Vec<f64>>)| {
         // Both orders of an A/B item count as one case.
         let cases: Vec<f64> = by_row.values().map(|orders| orders.iter().sum::<f64>() / orders.len() as f64).collect();
-        Some(Measure { name: format!("{}.{name}", set.name), unit: Unit::Share, estimate: bootstrap.mean(&cases)? })
+        let estimate = match cases.iter().all(|case| [0.0, 1.0].contains(case)) {
+            true => Estimate::of_share(cases.iter().map(|case| *case == 1.0)),
+            // Mean probabilities, or questions of which one order of the answers was right.
+            false => bootstrap.mean(&cases),
+        };
+        Some(Measure { name: format!("{}.{name}", set.name), unit: Unit::Share, estimate: estimate? })
     };
     values.into_iter().filter_map(measure).collect()
 }

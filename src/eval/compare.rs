@@ -34,7 +34,7 @@ pub struct Learned {
 /// The result of a comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
-    /// Version of the JSON schema, 1.
+    /// Version of the JSON schema, 2.
     pub schema_version: u32,
     /// In the order of the rows.
     pub candidates: Vec<Candidate>,
@@ -45,7 +45,7 @@ pub struct Comparison {
 }
 
 /// Measures in the table: what is reached, and what it costs beside what all were brought to.
-const MEASURES: [&str; 5] = ["margin", "right", "accuracy", "perplexity", "repetition"];
+const MEASURES: [&str; 5] = ["margin", "moved_right", "prefers_chosen", "perplexity_ratio", "repetition"];
 
 impl Comparison {
     /// The table, then the verdict.
@@ -68,7 +68,8 @@ impl Comparison {
     fn table(&self) -> (Vec<String>, Vec<Vec<Cell>>) {
         let measured = |name: &&str| self.report.rows.iter().any(|row| row.get(name).is_some());
         let names: Vec<&str> = MEASURES.into_iter().filter(measured).collect();
-        let headings = ["method", "m"].into_iter().chain(names.iter().map(|name| heading(name))).chain(["trained in", "file"]);
+        let measures: Vec<String> = names.iter().map(|name| heading(name)).collect();
+        let headings = ["method", "m"].into_iter().chain(measures.iter().map(String::as_str)).chain(["trained in", "file"]);
         let mut rows = self.report.cells(&names);
         for (cells, row) in rows.iter_mut().zip(&self.report.rows) {
             let candidate = self.candidates.iter().find(|candidate| candidate.name == row.subject);

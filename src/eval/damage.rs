@@ -45,6 +45,8 @@ pub enum Reading<'a> {
 pub struct TextScore {
     /// −log p of each predicted token, nats.
     pub nll: Vec<f64>,
+    /// The same of the model without vector and without prompt.
+    pub bare_nll: Vec<f64>,
     /// KL(p₀ ‖ p) of each prediction, nats; p₀ is the model without vector and without prompt.
     pub kl: Vec<f64>,
 }
@@ -113,6 +115,7 @@ fn score_window(
         for (x, score) in read.iter().zip(scores.iter_mut()) {
             let steered = chunk(x)?;
             score.nll.extend(steered.nll(targets));
+            score.bare_nll.extend(bare.nll(targets));
             score.kl.extend(bare.kl(&steered));
         }
     }
@@ -229,10 +232,17 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
     most + logits.iter().map(|z| (f64::from(*z) - most).exp()).sum::<f64>().ln()
 }
 
-/// Perplexity exp(mean −log p) and mean KL divergence. Their intervals are over tokens.
+/// Perplexity exp(mean −log p), its ratio to that of the model without vector and prompt, and mean KL divergence. Their
+/// intervals are over tokens. Those of the ratio are over the changes of each token's −log p: what the tokens of any text differ
+/// by, in which the change of the perplexity itself drowns, cancels.
 pub fn text_measures(score: &TextScore, bootstrap: &Bootstrap) -> Vec<Measure> {
-    let perplexity = bootstrap.mean(&score.nll).map(|nll| nll.map(f64::exp));
-    let measures = [("perplexity", perplexity), ("kl", bootstrap.mean(&score.kl))];
+    let exp_of_mean = |nll: &[f64]| bootstrap.mean(nll).map(|nll| nll.map(f64::exp));
+    let changes: Vec<f64> = score.nll.iter().zip(&score.bare_nll).map(|(nll, bare)| nll - bare).collect();
+    let measures = [
+        ("perplexity", exp_of_mean(&score.nll)),
+        ("perplexity_ratio", exp_of_mean(&changes)),
+        ("kl", bootstrap.mean(&score.kl)),
+    ];
     let measure =
         |(name, estimate): (&str, Option<_>)| Some(Measure { name: name.to_owned(), unit: Unit::Number, estimate: estimate? });
     measures.into_iter().filter_map(measure).collect()

@@ -33,3 +33,13 @@ fn divergence_is_that_of_the_formula() {
     assert_eq!(p.kl(&p), [0.0]);
     assert!((p.nll(&[0]).next().unwrap() - 2.0_f64.ln()).abs() < 1e-6);
 }
+
+/// Tokens that are all harder by ln 2 double the perplexity, however far they lie apart.
+#[test]
+fn ratio_of_perplexities_has_the_interval_of_the_changes() {
+    let bare_nll = vec![0.1, 5.0, 2.0];
+    let nll = bare_nll.iter().map(|nll| nll + 2.0_f64.ln()).collect();
+    let measures = text_measures(&TextScore { nll, bare_nll, kl: vec![0.0; 3] }, &Bootstrap { resamples: 50, seed: 0 });
+    let ratio = measures.iter().find(|measure| measure.name == "perplexity_ratio").unwrap().estimate;
+    assert!([ratio.value, ratio.low, ratio.high].iter().all(|end| (end - 2.0).abs() < 1e-12), "{ratio:?}");
+}

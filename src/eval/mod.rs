@@ -139,7 +139,7 @@ pub struct Timings {
 /// The result of an evaluation.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Version of the JSON schema, 1.
+    /// Version of the JSON schema, 2.
     pub schema_version: u32,
     /// Settings that the numbers depend on.
     pub settings: serde_json::Value,

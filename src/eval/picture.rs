@@ -7,7 +7,7 @@ use crate::eval::bootstrap::Estimate;
 use crate::report::{Answer, Block, Chart, Generations, Panel, Point, Scale, Section, Series, Style, Table};
 
 /// Measures that say what another one says: they have no curve.
-const WITHOUT_CURVE: [&str; 3] = ["dose", "wrong", "accuracy_per_token"];
+const WITHOUT_CURVE: [&str; 4] = ["dose", "moved_wrong", "prefers_chosen_per_token", "perplexity"];
 
 impl Report {
     /// Effect and damage against magnitude: a panel a measure, a baseline without magnitude as a line across.
@@ -25,7 +25,8 @@ impl Report {
             if !panels.is_empty() {
                 blocks.push(Block::Chart(Chart::new("", "magnitude", panels)));
             }
-            let columns = ["", "magnitude"].into_iter().chain(names.iter().map(|name| heading(name))).map(String::from);
+            let columns = ["subject", "magnitude"].map(String::from).into_iter();
+            let columns = columns.chain(names.iter().map(|name| heading(name)));
             blocks.push(Block::Table(Table {
                 caption: "In brackets: 95 % intervals.".to_owned(),
                 columns: columns.collect(),
@@ -60,7 +61,7 @@ impl Report {
         let unit = self.rows.iter().find_map(|row| row.get(name)).map_or(Unit::Number, |measure| measure.unit);
         let (factor, suffix) = if unit == Unit::Share { (100.0, ", %") } else { (1.0, "") };
         let mut panel = Panel::new(format!("{}{suffix}", heading(name)), Vec::new());
-        if name == "perplexity" {
+        if name == "perplexity_ratio" {
             panel.y_scale = Scale::Log;
         }
         let point = |row: &Row| {

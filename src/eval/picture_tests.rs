@@ -12,7 +12,7 @@ fn report() -> Report {
     let row = |subject: &str, magnitude: Option<f32>, right: f64| Row {
         subject: subject.into(),
         magnitude,
-        measures: [("dose", Unit::Number, 0.1), ("right", Unit::Share, right), ("perplexity", Unit::Number, 12.5)]
+        measures: [("dose", Unit::Number, 0.1), ("moved_right", Unit::Share, right), ("perplexity_ratio", Unit::Number, 12.5)]
             .map(|(name, unit, value)| Measure { name: name.into(), unit, estimate: estimate(value) })
             .to_vec(),
     };
@@ -25,7 +25,7 @@ fn report() -> Report {
         judge_score: None,
     };
     Report {
-        schema_version: 1,
+        schema_version: 2,
         settings: serde_json::json!({}),
         rows: vec![
             row("vector", Some(2.0), 0.75),
@@ -49,7 +49,7 @@ fn report() -> Report {
 fn a_measure_has_a_curve_a_subject_from_the_model_at_0_and_a_line_for_an_instruction() {
     let chart = report().chart();
     let labels: Vec<&str> = chart.panels.iter().map(|panel| panel.y_label.as_str()).collect();
-    assert_eq!(labels, ["moved right, %", "perplexity"]);
+    assert_eq!(labels, ["moved right, %", "perplexity ratio"]);
     let panel = &chart.panels[0];
     let point = |x, y| Point::new(x, y).between(y - 50.0, y + 50.0);
     let series: Vec<(&str, &[Point])> = panel.series.iter().map(|s| (s.name.as_str(), s.points.as_slice())).collect();

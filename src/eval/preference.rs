@@ -2,7 +2,7 @@
 //! prefers the chosen response. Log-probabilities come from the training path: A_L cached once, one upper-half pass a
 //! magnitude, and magnitude 0 is the cached reference.
 
-use super::bootstrap::Bootstrap;
+use super::bootstrap::{Bootstrap, Estimate};
 use super::{Measure, Unit};
 use crate::model::Model;
 use crate::steering::{Steering, dose};
@@ -51,16 +51,16 @@ pub struct Scores<'a> {
 pub fn measures(scores: &Scores, beta: f64, bootstrap: &Bootstrap) -> Vec<Measure> {
     let margins: Vec<f64> = scores.policy.iter().zip(scores.reference).map(|(p, r)| margin(beta, *p, *r)).collect();
     let moved = |sign: f64| {
-        let share = || bootstrap.share(margins.iter().map(|margin| sign * scores.direction * margin > 0.0));
+        let share = || Estimate::of_share(margins.iter().map(|margin| sign * scores.direction * margin > 0.0));
         (scores.direction != 0.0).then(share).flatten()
     };
     let per_token = |(p, tokens): (&PairLogProbs, &[usize; 2])| p[0] / tokens[0] as f64 > p[1] / tokens[1] as f64;
     [
         ("margin", Unit::Signed, bootstrap.mean(&margins)),
-        ("right", Unit::Share, moved(1.0)),
-        ("wrong", Unit::Share, moved(-1.0)),
-        ("accuracy", Unit::Share, bootstrap.share(scores.policy.iter().map(|p| p[0] > p[1]))),
-        ("accuracy_per_token", Unit::Share, bootstrap.share(scores.policy.iter().zip(scores.tokens).map(per_token))),
+        ("moved_right", Unit::Share, moved(1.0)),
+        ("moved_wrong", Unit::Share, moved(-1.0)),
+        ("prefers_chosen", Unit::Share, Estimate::of_share(scores.policy.iter().map(|p| p[0] > p[1]))),
+        ("prefers_chosen_per_token", Unit::Share, Estimate::of_share(scores.policy.iter().zip(scores.tokens).map(per_token))),
     ]
     .into_iter()
     .filter_map(|(name, unit, estimate)| Some(Measure { name: name.to_owned(), unit, estimate: estimate? }))

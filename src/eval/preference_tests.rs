@@ -20,9 +20,9 @@ fn values(direction: f64) -> BTreeMap<String, f64> {
 #[test]
 fn measures_are_those_of_the_definitions() {
     let third = 1.0 / 3.0;
-    let expected = [("margin", 0.0), ("right", third), ("wrong", third), ("accuracy", 2.0 * third)];
+    let expected = [("margin", 0.0), ("moved_right", third), ("moved_wrong", third), ("prefers_chosen", 2.0 * third)];
     let found = values(1.0);
-    for (name, value) in expected.into_iter().chain([("accuracy_per_token", 2.0 * third)]) {
+    for (name, value) in expected.into_iter().chain([("prefers_chosen_per_token", 2.0 * third)]) {
         assert!((found[name] - value).abs() < 1e-12, "{name}");
     }
     assert_eq!(found.len(), 5);
@@ -30,7 +30,7 @@ fn measures_are_those_of_the_definitions() {
 
 #[test]
 fn without_a_direction_no_way_is_right_or_wrong() {
-    assert_eq!(values(0.0).keys().collect::<Vec<_>>(), ["accuracy", "accuracy_per_token", "margin"]);
+    assert_eq!(values(0.0).keys().collect::<Vec<_>>(), ["margin", "prefers_chosen", "prefers_chosen_per_token"]);
 }
 
 #[test]

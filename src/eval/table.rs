@@ -9,16 +9,9 @@ use crate::{Error, Result};
 /// Name of the measure with the judge's mean score.
 pub(super) const JUDGE: &str = "judge";
 
-/// Measures of held-out pairs, with their headings. Measures of question files have a point in their name. All others except
-/// the judge's are measures of damage.
-const PREFERENCE: [(&str, &str); 6] = [
-    ("dose", "dose"),
-    ("margin", "margin"),
-    ("right", "moved right"),
-    ("wrong", "moved wrong"),
-    ("accuracy", "prefers chosen"),
-    ("accuracy_per_token", "per token"),
-];
+/// Measures of held-out pairs. Measures of question files have a point in their name. All others except the judge's are measures
+/// of damage.
+const PREFERENCE: [&str; 6] = ["dose", "margin", "moved_right", "moved_wrong", "prefers_chosen", "prefers_chosen_per_token"];
 
 impl Report {
     /// Returns tables of values with their 95 % intervals.
@@ -29,7 +22,7 @@ impl Report {
 
     /// Returns the title of each table with the names of its measures.
     pub(super) fn groups(&self) -> Vec<(&'static str, Vec<&str>)> {
-        let is_preference = |name: &&str| PREFERENCE.iter().any(|(known, _)| known == name);
+        let is_preference = |name: &&str| PREFERENCE.contains(name);
         let (preference, others): (Vec<&str>, Vec<&str>) = self.names().into_iter().partition(is_preference);
         let (choice, others): (Vec<&str>, Vec<&str>) = others.into_iter().partition(|name| name.contains('.'));
         let (judge, damage): (Vec<&str>, Vec<&str>) = others.into_iter().partition(|name| *name == JUDGE);
@@ -69,7 +62,7 @@ impl Report {
     }
 
     fn table(&self, title: &str, names: &[&str]) -> String {
-        let headings = [title, "m"].into_iter().chain(names.iter().map(|name| heading(name))).map(String::from).collect();
+        let headings = [title, "m"].map(String::from).into_iter().chain(names.iter().map(|name| heading(name))).collect();
         let rows = self.cells(names).into_iter().map(|row| row.iter().map(Cell::to_string).collect());
         aligned(&[headings].into_iter().chain(rows).collect::<Vec<_>>())
     }
@@ -97,15 +90,20 @@ pub(super) fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str
     seen
 }
 
-/// Returns the heading of a measure's column.
-pub(super) fn heading(name: &str) -> &str {
-    let known = PREFERENCE.iter().chain(&[("kl", "KL divergence")]);
-    known.into_iter().find(|(known, _)| *known == name).map_or(name, |(_, heading)| heading)
+/// Returns the heading of a measure's column: its name as words, but a question file's as it is.
+pub(super) fn heading(name: &str) -> String {
+    match name {
+        "kl" => "KL".to_owned(),
+        name if name.contains('.') => name.to_owned(),
+        name => name.replace('_', " "),
+    }
 }
 
 fn cell(row: &Row, Measure { name, unit, estimate: Estimate { value, low, high } }: &Measure) -> Cell {
-    // The dose's interval says little, and that of a margin at magnitude 0 nothing, since it is 0 in every resample.
-    let is_constant = name == "dose" || (row.magnitude == Some(0.0) && low == high);
+    // The dose's interval says little, that of a perplexity is of the text's tokens and not of the change, for which its ratio
+    // is, and that of a margin at magnitude 0 says nothing, since it is 0 in every resample.
+    let is_plain = ["dose", "perplexity"].contains(&name.as_str());
+    let is_constant = is_plain || (row.magnitude == Some(0.0) && low == high);
     // A single score of a judge has no interval.
     let has_interval = !is_constant && low.is_finite() && high.is_finite();
     let interval = has_interval.then(|| (bound(*low, *unit), bound(*high, *unit)));

@@ -17,14 +17,14 @@ fn report() -> Report {
             Some(2.0),
             vec![
                 measure("margin", Unit::Signed, -1.0),
-                measure("right", Unit::Share, 0.625),
+                measure("moved_right", Unit::Share, 0.625),
                 measure("q.mc1", Unit::Share, 0.25),
                 measure("perplexity", Unit::Number, 12.5),
             ],
         ),
         row("prompt, kind", None, vec![measure("q.mc1", Unit::Share, 0.5)]),
     ];
-    Report { schema_version: 1, settings: serde_json::json!({}), rows, generations: Vec::new(), timings: Timings::default() }
+    Report { schema_version: 2, settings: serde_json::json!({}), rows, generations: Vec::new(), timings: Timings::default() }
 }
 
 #[test]
@@ -37,16 +37,14 @@ vector        +2  -1.000 [-1.100, -0.900]  62.5 % [52.5, 72.5]
     let text = report().to_text();
     let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(squeeze(&text).starts_with(&squeeze(expected)), "{text}");
-    assert!(squeeze(&text).ends_with(&squeeze(
-        "Damage m perplexity vector 0 12.50 [12.40, 12.60] vector +2 12.50 [12.40, 12.60] prompt, kind - -"
-    )));
+    assert!(squeeze(&text).ends_with(&squeeze("Damage m perplexity vector 0 12.50 vector +2 12.50 prompt, kind - -")));
 }
 
 #[test]
 fn csv_leaves_empty_what_was_not_taken() {
     let csv = String::from_utf8(report().to_csv().unwrap()).unwrap();
     let lines: Vec<&str> = csv.lines().collect();
-    assert!(lines[0].starts_with("subject,magnitude,margin,margin_low,margin_high,right,right_low"));
+    assert!(lines[0].starts_with("subject,magnitude,margin,margin_low,margin_high,moved_right,moved_right_low"));
     assert_eq!(lines[1], "vector,0,0.5,0.4,0.6,,,,,,,12.5,12.4,12.6");
     assert!(lines[3].starts_with("\"prompt, kind\",,,,,,,,0.5,0.4,0.6,"));
 }
@@ -54,6 +52,6 @@ fn csv_leaves_empty_what_was_not_taken() {
 #[test]
 fn json_has_measures_by_name() {
     let json = serde_json::to_value(report()).unwrap();
-    assert_eq!(json["rows"][1]["measures"]["right"]["value"], 0.625);
+    assert_eq!(json["rows"][1]["measures"]["moved_right"]["value"], 0.625);
     assert_eq!(json["rows"][2]["magnitude"], serde_json::Value::Null);
 }

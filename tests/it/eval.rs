@@ -117,13 +117,13 @@ fn measures_of_the_real_model_are_those_of_transformers() {
             per_token.push(f64::from(chosen / chosen_tokens > rejected / rejected_tokens));
         }
         assert_close(measure("margin"), mean(&margins), 1e-4, "margin");
-        assert_close(measure("accuracy"), mean(&prefers), 1e-9, "accuracy");
-        assert_close(measure("accuracy_per_token"), mean(&per_token), 1e-9, "accuracy per token");
+        assert_close(measure("prefers_chosen"), mean(&prefers), 1e-9, "accuracy");
+        assert_close(measure("prefers_chosen_per_token"), mean(&per_token), 1e-9, "accuracy per token");
         if m != Some(0.0) {
             let sign = m.unwrap_or(1.0).signum();
             let right: Vec<f64> = margins.iter().map(|margin| f64::from(sign * margin > 0.0)).collect();
-            assert_close(measure("right"), mean(&right), 1e-9, "right");
-            assert_close(measure("wrong"), 1.0 - mean(&right), 1e-9, "wrong");
+            assert_close(measure("moved_right"), mean(&right), 1e-9, "right");
+            assert_close(measure("moved_wrong"), 1.0 - mean(&right), 1e-9, "wrong");
         }
         assert_close(measure("truthful.mc1"), mean(&numbers(&expected["mc1"])), 1e-9, "mc1");
         assert_close(measure("truthful.mc2"), mean(&numbers(&expected["mc2"])), 2e-5, "mc2");
@@ -175,7 +175,7 @@ fn one_table_has_the_vector_and_its_baselines() {
             &fixture("eval/options.csv"),
         ],
     );
-    assert_eq!(report["schema_version"], 1);
+    assert_eq!(report["schema_version"], 2);
     let rows = report["rows"].as_array().unwrap();
     let found: Vec<(&str, Option<f64>)> =
         rows.iter().map(|row| (row["subject"].as_str().unwrap(), row["magnitude"].as_f64())).collect();
@@ -194,7 +194,16 @@ fn one_table_has_the_vector_and_its_baselines() {
     let subjects = report["settings"]["subjects"].as_array().unwrap();
     let norms: Vec<f64> = subjects.iter().filter_map(|subject| subject["norm"].as_f64()).collect();
     assert!(norms.len() == 3 && norms.iter().all(|norm| (norm / norms[0] - 1.0).abs() < 1e-5), "{norms:?}");
-    for name in ["margin", "accuracy", "accuracy_per_token", "perplexity", "kl", "repetition", "options.accuracy"] {
+    for name in [
+        "margin",
+        "prefers_chosen",
+        "prefers_chosen_per_token",
+        "perplexity",
+        "perplexity_ratio",
+        "kl",
+        "repetition",
+        "options.accuracy",
+    ] {
         for row in rows {
             let measure = &row["measures"][name];
             let [value, low, high] = ["value", "low", "high"].map(|part| measure[part].as_f64().unwrap());
@@ -203,7 +212,7 @@ fn one_table_has_the_vector_and_its_baselines() {
     }
     assert_eq!(rows[1]["measures"]["margin"]["value"], 0.0);
     assert_eq!(rows[1]["measures"]["kl"]["value"], 0.0);
-    assert!(rows[1]["measures"].get("right").is_none() && rows[5]["measures"].get("dose").is_none());
+    assert!(rows[1]["measures"].get("moved_right").is_none() && rows[5]["measures"].get("dose").is_none());
     let table = fs::read_to_string(place.path("t.csv")).unwrap();
     assert_eq!(table.lines().count(), 1 + expected.len());
     let lines = fs::read_to_string(place.path("p.jsonl")).unwrap();
@@ -242,7 +251,7 @@ fn scaled_vectors_are_other_magnitudes() {
     assert_ok(&other);
     let other: Value = serde_json::from_slice(&other.stdout).unwrap();
     for (a, b) in plain["rows"].as_array().unwrap().iter().zip(other["rows"].as_array().unwrap()) {
-        for name in ["margin", "accuracy", "perplexity", "kl", "dose"] {
+        for name in ["margin", "prefers_chosen", "perplexity_ratio", "kl", "dose"] {
             assert_close(&b["measures"][name]["value"], a["measures"][name]["value"].as_f64().unwrap(), 1e-5, name);
         }
     }

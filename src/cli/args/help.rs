@@ -66,13 +66,13 @@ Examples:
   bipo man --output-dir ~/.local/share/man/man1";
 
 pub(super) const EVAL: &str = "\
-The table has a row for each magnitude. Brackets hold 95 % intervals: percentiles of a seeded bootstrap over pairs, questions, tokens or texts.
+The table has a row for each magnitude. Brackets hold 95 % intervals: Wilson's for shares of pairs or questions, else percentiles of a seeded bootstrap over pairs, questions, tokens or texts. Files name the columns as the table does, with _ for spaces (moved_right).
 
 Preference (--dataset): dose, the mean over pairs of ‖m·v‖/‖h‖, with the median residual ‖h‖ of a pair's steered tokens at the layer. Margin, β·[(log π_m(chosen) - log π(chosen)) - (log π_m(rejected) - log π(rejected))]. Moved right and moved wrong, the shares of pairs whose margin has the sign of m and the other one. Prefers chosen, the share with log π_m(chosen) > log π_m(rejected), and the same per token.
 
 Multiple choice (--mc): TruthfulQA's mc1 and mc2 as the benchmark defines them, from its CSV or the hub's Parquet, asked through the chat template without examples. matching: the probability of the answer that matches the behaviour, of the two, in items of the CAA data sets; that of a letter is averaged over both orders of the options. accuracy: the share of questions whose right letter is the likeliest, in files with options. acc and acc_norm (--mc-answers text): the same by the options' texts, which the prompt does not list, and by their log-probability per character, as in lm-evaluation-harness. A row that cannot be scored is skipped and counted. The end-of-turn token is no part of an answer.
 
-Damage: perplexity of a neutral text, read without template in windows of 1024 tokens with the vector at every token; KL divergence (kl in files), the mean over its next-token distributions from those of the model without vector; repetition, the share of 4-grams of tokens in the generated texts that occur earlier in the same text.
+Damage: perplexity of a neutral text, read without template in windows of 1024 tokens with the vector at every token; perplexity ratio, to that of the model without vector, with the interval of the paired changes; KL, the mean divergence of its next-token distributions from those of the model without vector; repetition, the share of 4-grams of tokens in the generated texts that occur earlier in the same text.
 
 Baselines (--baseline): random, a random direction of the vector's norm at its layers; prompt, the model without vector, told --baseline-system (on the neutral text it stands in front, followed by an empty line); or another vector file, scaled to the vector's norm, which steers by the same --operation. At magnitude 0 all of them are the untouched model, so that row is there once.
 

@@ -77,7 +77,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     if let Some(error) = &stopped {
         described["ended_early"] = json!(error.to_string());
     }
-    let mut report = Report { schema_version: 1, settings: described, rows, generations, timings };
+    let mut report = Report { schema_version: 2, settings: described, rows, generations, timings };
     // What was measured is shown whatever becomes of the judge.
     let judge = judge.filter(|_| stopped.is_none());
     let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, args.steering.operation, &interrupt, log));

@@ -10,17 +10,17 @@ import { emit, on, state } from "./state.js";
 const TITLES = {
   margin: "margin",
   judge: "judge's score",
-  right: "pairs moved right",
-  accuracy: "prefers chosen",
-  kl: "KL divergence, nats",
+  moved_right: "moved right",
+  prefers_chosen: "prefers chosen",
+  kl: "KL, nats",
   perplexity: "perplexity",
 };
 const DAMAGE = ["kl", "perplexity"];
-const SHARES = /^(right|wrong|accuracy|accuracy_per_token|repetition|.*\.(accuracy|matching|mc[12]|acc|acc_norm))$/;
+const SHARES = /^(moved_right|moved_wrong|prefers_chosen|prefers_chosen_per_token|repetition|.*\.(accuracy|matching|mc[12]|acc|acc_norm))$/;
 /** Behaviours of which bipo has held-out pairs. */
 const BUNDLED = ["cheerful", "formal", "concise"];
 /** Measures that are no effect, or say what another one says. */
-const NO_EFFECT = [...DAMAGE, "repetition", "dose", "wrong", "accuracy_per_token"];
+const NO_EFFECT = [...DAMAGE, "perplexity_ratio", "repetition", "dose", "moved_wrong", "prefers_chosen_per_token"];
 
 export function start() {
   $("curve-file").addEventListener("change", () => $("curve-file").files[0] && read($("curve-file").files[0]));

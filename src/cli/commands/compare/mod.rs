@@ -105,8 +105,8 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         "ended_early": stopped.as_ref().map(ToString::to_string),
     });
     let verdict = verdict(&lines, first, settings.beta, &settings.bootstrap).into_iter().chain(left_out).collect();
-    let report = Report { schema_version: 1, settings: described, rows, generations, timings };
-    show(args, &opened, &Comparison { schema_version: 1, candidates, verdict, report })?;
+    let report = Report { schema_version: 2, settings: described, rows, generations, timings };
+    show(args, &opened, &Comparison { schema_version: 2, candidates, verdict, report })?;
     stopped.map_or(Ok(()), |error| Err(error.into()))
 }
 

@@ -43,7 +43,7 @@ impl EvalObserver for Writer<'_> {
         if let Some(path) = &self.args.csv {
             let rows: Vec<Row> = outcome.rows.iter().filter(|row| !row.measures.is_empty()).cloned().collect();
             let (generations, timings) = (Vec::new(), Timings::default());
-            let table = Report { schema_version: 1, settings: Value::Null, rows, generations, timings };
+            let table = Report { schema_version: 2, settings: Value::Null, rows, generations, timings };
             write_atomic(path, &table.to_csv()?)?;
         }
         if let Some(path) = self.args.per_pair.as_ref().filter(|_| outcome.pairs.len() > self.pairs) {
