@@ -11,6 +11,7 @@ use super::repo::Hub;
 use super::repo_id::RepoId;
 use crate::error::{Error, Result, closest_name};
 use crate::hub::cache_dir::cache_dir;
+use crate::machine::files::sha256;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::gguf_parts::Part;
 
@@ -52,6 +53,19 @@ fn resolve_with(model: &str, cache: Option<&Path>, hub: impl FnOnce() -> Result<
     }
     let id = RepoId::parse(model).ok_or_else(|| unknown(model))?;
     Ok(ModelFiles { name: id.repo.clone(), checkpoint: hub()?.fetch(&id)? })
+}
+
+/// Returns the SHA-256 of a model's file in hex. Large files of the hub's cache have it as the name of their content, against which
+/// it was checked when it came, and are not read again.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn content_hash(path: &Path) -> Result<String> {
+    let content = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let is_blob = content.parent().and_then(Path::file_name).is_some_and(|folder| folder == "blobs");
+    let name = content.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_hash = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_blob && is_hash { Ok(name.to_ascii_lowercase()) } else { sha256(path) }
 }
 
 /// Returns the files of a known model, if they are on this machine, in bipo's cache directory or in the hub's cache.

@@ -1,10 +1,11 @@
 //! The machine that bipo runs on: its processor, its devices, its memory and its files. This room knows nothing of models.
 //!
 //! Begin with [`device`], which opens the device that `--device` names. [`bytes`] measures memory; [`files`] reads and writes
-//! files so that a failure leaves nothing half written.
+//! files so that a failure leaves nothing half written, and [`lines`] those that grow.
 
 pub mod bytes;
 pub mod cpu;
 pub mod device;
 pub mod files;
+pub mod lines;
 pub(crate) mod panics;

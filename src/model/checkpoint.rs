@@ -1,7 +1,7 @@
 //! Which files a model consists of. Where they come from is the business of `hub`; what is in them is read by `weights` and
 //! `config`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The files of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,4 +28,17 @@ pub enum Checkpoint {
         /// `tokenizer.json` beside it, if there is one.
         tokenizer: Option<PathBuf>,
     },
+}
+
+impl Checkpoint {
+    /// Returns the files beside those of the weights.
+    pub fn beside_weights(&self) -> Vec<&Path> {
+        match self {
+            Self::Safetensors { config, shards: _, tokenizer, tokenizer_config, generation_config, chat_template } => {
+                let optional = [tokenizer_config, generation_config, chat_template].into_iter().flatten();
+                [config, tokenizer].into_iter().chain(optional).map(PathBuf::as_path).collect()
+            }
+            Self::Gguf { path: _, tokenizer } => tokenizer.iter().map(PathBuf::as_path).collect(),
+        }
+    }
 }

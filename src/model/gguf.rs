@@ -46,6 +46,11 @@ pub(crate) struct StoredAt<'a> {
 }
 
 impl Gguf {
+    /// Returns the files of the parts in order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.parts.iter().map(|part| part.path.as_path())
+    }
+
     /// Opens a file. If it is one of several parts, the others are opened, too, from the same folder.
     pub fn open(path: &Path) -> Result<Self> {
         let part = OpenPart::open(path)?;

@@ -62,6 +62,15 @@ struct StoredTensor<'a> {
 }
 
 impl Weights {
+    /// Returns the files of the weights; none where they are made up.
+    pub fn paths(&self) -> Vec<&Path> {
+        match &self.0 {
+            WeightSource::Shards { shards, .. } => shards.iter().map(|shard| shard.path.as_path()).collect(),
+            WeightSource::Gguf(file) => file.paths().collect(),
+            WeightSource::Random(_) => Vec::new(),
+        }
+    }
+
     /// Opens a checkpoint's weights: reads and checks the headers, no tensor yet.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
         let paths = match checkpoint {

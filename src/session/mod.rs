@@ -10,7 +10,7 @@ mod options;
 mod placement;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tokenizers::Tokenizer;
@@ -125,6 +125,12 @@ impl Session {
         surprises.extend(encoder.drops_system(&[Message::new("user", "Hi")])?.then_some(Surprise::DropsSystem));
         surprises.extend((finds_form && !encoder.follows_template()).then_some(Surprise::NoFormOfAnswer));
         Ok(Self { files, config, encoder, tokens, preset, placement, fallback_template, surprises, weights })
+    }
+
+    /// Returns all files that the model is read from.
+    pub fn read_from(&self) -> Vec<PathBuf> {
+        let beside = self.files.checkpoint.beside_weights();
+        beside.into_iter().chain(self.weights.paths()).map(Path::to_path_buf).collect()
     }
 
     /// Reads or maps the weights, for what `demand` says.

@@ -197,7 +197,8 @@ fn compare_answers_the_last_question_at_each_magnitude_and_changes_nothing() {
         assert_ok(&output);
         text(&output.stdout)
     };
-    assert_eq!(compared[1], serde_json::from_str::<Value>(&steer(&["--json"])).unwrap());
+    let swept: Value = serde_json::from_str(&steer(&["--json"])).unwrap();
+    assert_eq!(compared[1]["results"], swept["results"]);
     // As text it looks as a sweep does.
     let shown = text(&chat(&place, &flags, &["Hello", "/compare"]).stdout);
     assert_eq!(shown, format!("{}\n{}", contents(&plain)[0], steer(&[])));

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use bipo::machine::files::sha256;
 use bipo::steering::positions::Positions;
 use bipo::steering::vector::SteeringVector;
 use bipo::text::spans::Spans;
@@ -122,8 +123,7 @@ fn where_a_vector_is_added_is_kept_with_it_and_can_be_said_anew() {
     let text = |flags: &[&str]| {
         let args = ["steer", "--model", &model, "--vector", file, "--magnitudes", "3", "--max-new-tokens", "16", "--json"];
         let output = place.bipo(&[&args[..], &["--prompt", "What is it?"], flags].concat());
-        assert_ok(&output);
-        output.stdout
+        json(&output)["results"].clone()
     };
     let own = text(&[]);
     assert_eq!(own, text(&["--positions", "prompt", "--spans", "user"]));
@@ -184,8 +184,9 @@ fn vectors_add_up_and_scales_apply() {
         let output = place.bipo(&args);
         assert_ok(&output);
         let mut value: Value = serde_json::from_slice(&output.stdout).unwrap();
-        value["results"][0]["magnitude"] = Value::Null;
-        value.to_string().into_bytes()
+        // A dose has rounding of its own.
+        let _ = ["magnitude", "dose"].map(|name| value["results"][0][name].take());
+        value["results"].to_string().into_bytes()
     };
     let doubled = format!("{file}:200");
     assert_eq!(steer(&[&doubled], "1"), steer(&[file], "200"));
@@ -307,7 +308,7 @@ fn a_closed_pipe_is_no_failure() {
 fn a_closed_pipe_does_not_keep_the_output_file_from_being_written() {
     let place = Place::new();
     assert_ok(&place.train("out", &[]));
-    for (name, flags) in [("text.json", &[][..]), ("json.json", &["--json"])] {
+    for (name, flags) in [("text.jsonl", &[][..]), ("json.jsonl", &["--json"])] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_bipo"))
             .args(["steer", "--model", &fixture("llama"), "--vector", "out/steering_vector.safetensors"])
             .args(["--prompt", "Hello", "--prompt", "Why?", "--max-new-tokens", "5", "--magnitudes", "0,1"])
@@ -320,9 +321,49 @@ fn a_closed_pipe_does_not_keep_the_output_file_from_being_written() {
             .unwrap();
         drop(child.stdout.take());
         assert!(child.wait().unwrap().success());
-        let written: Value = serde_json::from_slice(&fs::read(place.path(name)).unwrap()).unwrap();
-        assert_eq!(written["results"].as_array().unwrap().len(), 4);
+        // What the texts were generated from, then each text.
+        assert_eq!(fs::read_to_string(place.path(name)).unwrap().lines().count(), 1 + 4);
     }
+}
+
+#[test]
+fn texts_say_what_they_were_generated_from() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    let (model, vector) = (fixture("llama"), "out/steering_vector.safetensors");
+    let texts = ["steer", "--model", &model, "--json", "--output", "texts.jsonl", "--max-new-tokens", "3", "--seed", "7"];
+    let steered =
+        ["--vector", "out/steering_vector.safetensors:0.1", "--magnitudes", "-1.5,0", "--prompt", "Hi", "--prompt", "it's"];
+    let output = place.bipo(&[&texts[..], &steered[..]].concat());
+    assert_ok(&output);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let run = &document["run"];
+    let expected = serde_json::json!({
+        "file": "steering_vector.safetensors", "sha256": sha256(&place.path(vector)).unwrap(), "layers": [1], "scale": 0.1,
+        "norm": run["vectors"][0]["norm"],
+    });
+    assert_eq!(run["vectors"], serde_json::json!([expected]));
+    assert!(run["vectors"][0]["norm"].as_f64().unwrap() > 0.0);
+    let files = run["model"]["files"].as_array().unwrap();
+    let names: Vec<&str> = files.iter().map(|file| file["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors"]
+    );
+    for file in files {
+        let path = Path::new(&model).join(file["name"].as_str().unwrap());
+        assert_eq!(file["sha256"], sha256(&path).unwrap());
+    }
+    let decoding = serde_json::json!({
+        "max_new_tokens": 3, "temperature": 0.0, "top_p": null, "top_k": null, "repeat_penalty": 1.0, "seed": 7,
+    });
+    assert_eq!((&run["decoding"], &run["magnitudes"]), (&decoding, &serde_json::json!([-1.5, 0.0])));
+    assert_eq!((&run["model"]["dtype"], &run["operation"]), (&"f32".into(), &"add".into()));
+    assert!(run["command"].as_str().unwrap().ends_with(r"--prompt Hi --prompt 'it'\''s'"), "{run}");
+    let written = fs::read_to_string(place.path("texts.jsonl")).unwrap();
+    let lines: Vec<Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["run"], &lines[0]["schema_version"]), (run, &2.into()));
+    assert_eq!(lines[1..], document["results"].as_array().unwrap()[..]);
 }
 
 #[test]

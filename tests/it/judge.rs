@@ -40,13 +40,14 @@ fn place() -> Place {
     let place = Place::new();
     let of = |magnitude: f32, score: &str| json!({"prompt": "Why?", "magnitude": magnitude, "text": format!("grade me {score}"), "token_ids": [1], "finish_reason": "stop"});
     let results = [of(-1.0, "1"), of(-1.0, "2"), of(2.0, "4"), of(2.0, "4"), of(2.0, "x")];
-    fs::write(place.path("sweep.json"), json!({"schema_version": 1, "results": results}).to_string()).unwrap();
+    let lines: String = results.iter().map(|result| format!("{result}\n")).collect();
+    fs::write(place.path("sweep.jsonl"), format!("{}\n{lines}", json!({"schema_version": 2, "run": {}}))).unwrap();
     place
 }
 
 fn judge(place: &Place, key: Option<(&str, &str)>, flags: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bipo"));
-    command.args(["judge", "sweep.json"]).args(flags).current_dir(place.path(""));
+    command.args(["judge", "sweep.jsonl"]).args(flags).current_dir(place.path(""));
     command.env_remove("BIPO_JUDGE_KEY").env_remove("OPENAI_API_KEY").envs(key);
     command.output().unwrap()
 }
@@ -144,7 +145,7 @@ fn what_a_judge_lacks_is_said_before_anything_is_asked() {
         assert_refused(&judge(&place, None, flags), flags, expected);
     }
     let flags = ["judge", "other.json", "--rubric", "formal", "--judge-dry-run"];
-    assert_refused(&place.bipo(&flags), &flags, "other.json: expected JSON with results");
+    assert_refused(&place.bipo(&flags), &flags, "other.json: expected texts as");
 }
 
 #[test]

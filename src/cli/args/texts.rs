@@ -123,7 +123,8 @@ pub struct SteerArgs {
     pub max_new_tokens: usize,
     #[command(flatten)]
     pub sampling: SamplingArgs,
-    /// Also write the results to this file, as JSON, after each prompt that is answered.
+    /// Also write the texts to this file, as JSON lines, after each prompt that is answered. The first line says what they are
+    /// generated from.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Also write a web page to this file: the texts side by side, the settings and the command, all in the one file.
@@ -247,7 +248,7 @@ pub struct JudgeArgs {
 
 #[derive(Debug, Args)]
 pub struct JudgeTextsArgs {
-    /// Grade the texts of this file, as `bipo steer --output` writes it: JSON with prompt, magnitude and text each.
+    /// Grade the texts of this file, as `bipo steer --output` writes it, or of any JSON that has prompt, magnitude and text each.
     #[arg(value_name = "FILE")]
     pub texts: PathBuf,
     #[command(flatten)]

@@ -146,14 +146,27 @@ pub fn to_text(report: &JudgeReport) -> String {
 fn read_generations(path: &Path) -> Result<Vec<Generation>> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum File {
-        Steer { results: Vec<Generation> },
+    enum Part {
+        Text(Generation),
+        Json {
+            results: Vec<Generation>,
+        },
+        Header {
+            #[serde(rename = "run")]
+            _run: serde::de::IgnoredAny,
+        },
         List(Vec<Generation>),
     }
     let bytes = read_input(path, LARGEST_SWEEP)?;
-    let expected = "expected JSON with results, as `bipo steer --output` writes it: prompt, magnitude and text each";
-    let file: File = serde_json::from_slice(&bytes).map_err(|_| Error::malformed(path, expected))?;
-    let (File::Steer { results } | File::List(results)) = file;
+    let expected = "expected texts as `bipo steer --output` or `--json` gives them: prompt, magnitude and text each";
+    let mut results = Vec::new();
+    for part in serde_json::Deserializer::from_slice(&bytes).into_iter() {
+        match part.map_err(|_| Error::malformed(path, expected))? {
+            Part::Text(text) => results.push(text),
+            Part::Json { results: texts } | Part::List(texts) => results.extend(texts),
+            Part::Header { .. } => {}
+        }
+    }
     match results.is_empty() {
         true => Err(Error::malformed(path, "no text in it")),
         false => Ok(results),

@@ -21,6 +21,7 @@ mod merge;
 mod models;
 mod page;
 mod prompts;
+mod provenance;
 mod room;
 mod run;
 mod search;

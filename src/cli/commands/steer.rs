@@ -1,7 +1,8 @@
 //! `bipo steer`: reads vectors and prompts, generates every magnitude of a prompt in one batch, shows them side by side.
 
 use bipo::generate::{GenerateOptions, STREAMS};
-use bipo::machine::files::{check_writable, write_atomic};
+use bipo::machine::files::check_writable;
+use bipo::machine::lines::LineFile;
 use bipo::report::{Block, Page, Section};
 use bipo::steering::vector::SteeringVector;
 use bipo::text::tokens::ResponsePrefix;
@@ -11,18 +12,19 @@ use candle_core::DType;
 use super::interrupt::Interrupt;
 use super::page;
 use super::prompts::{check_questions, read_questions, show_prompts};
+use super::provenance::{self, Provenance, Tracing};
 use super::session;
-use super::sweep::{Sweep, TextResult, Texts, document, greedy};
+use super::sweep::{Sweep, TextResult, Texts, document, greedy, lines};
 use super::vectors::{check_vector, read_inputs, settle, warn_of_calibration};
 use crate::args::SteerArgs;
-use crate::terminal::{self, Log};
+use crate::terminal::{self, Log, Progress};
 use bipo::session::Demand;
 
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     args.report.iter().chain(&args.output).try_for_each(|path| check_writable(path))?;
     let inputs = read_inputs(&args.steering.source.vector, args.steering.source.layer, log)?;
-    let vector_settings = page::vector_settings(&inputs);
+    let (vector_settings, parts) = (page::vector_settings(&inputs), provenance::parts(&inputs));
     let vector = settle(inputs, args.steering.source.places())?;
     let magnitudes = args.steering.magnitudes.of(vector.metadata.calibration.as_ref(), args.steering.operation)?;
     let magnitudes = magnitudes.as_slice();
@@ -49,38 +51,71 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let demand = |streams| Demand::generation(streams, longest, args.max_new_tokens);
     let wanted = (prompts.len() * magnitudes.len()).min(STREAMS);
     let streams = opened.most_streams(wanted, magnitudes.len(), demand);
+    let tracing = (args.model.json || args.output.is_some())
+        .then(|| Tracing::begin(&args.model, &opened, parts, vector.metadata.spans, magnitudes, &options));
     let (model, _) = session::load(&opened, &demand(streams), log)?;
     let is_streamed = magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();
     let interrupt = Interrupt::listen(log)?;
     let (encoder, vectors) = (&opened.encoder, &vector.layers);
     let sweep = Sweep { model: &model, encoder, vectors, magnitudes, options: &options, streams, interrupt: &interrupt };
     let is_f32 = opened.placement.dtype == DType::F32;
-    let mut done = Done { is_shown: is_streamed || args.model.json, is_f32, ..Done::default() };
-    let ended = match is_streamed {
-        true => {
-            prompts.iter().zip(&encoded).try_for_each(|(prompt, encoded)| done.take(args, sweep.stream(prompt, encoded)?, log))
-        }
-        false => sweep.each(&prompts, &encoded, &mut |texts| done.take(args, texts, log)),
+    let is_shown = is_streamed || args.model.json;
+    // Texts that go to a terminal as they come are progress enough.
+    let has_progress = prompts.len() > 1 && (args.model.json || terminal::terminal_width().is_none());
+    let mut done = Done {
+        log,
+        is_shown,
+        is_f32,
+        progress: has_progress.then(|| log.progress("prompts", prompts.len())),
+        answered: 0,
+        run: Run { tracing, provenance: None },
+        output: args.output.as_deref().map(LineFile::new),
+        results: Vec::new(),
+        answers: Vec::new(),
     };
-    let written = args.report.as_ref().filter(|_| !done.results.is_empty()).map_or(Ok(()), |path| {
+    let ended = match is_streamed {
+        true => prompts.iter().zip(&encoded).try_for_each(|(prompt, encoded)| done.take(args, sweep.stream(prompt, encoded)?)),
+        false => sweep.each(&prompts, &encoded, &mut |texts| done.take(args, texts)),
+    };
+    done.progress.iter().for_each(Progress::finish);
+    let written = args.report.as_ref().filter(|_| done.answered > 0).map_or(Ok(()), |path| {
         let settings =
             [page::model_settings(&args.model, &opened), vector_settings, settings(args, &vector, magnitudes)].concat();
         report(args, &opened.files.name, settings, done.answers, magnitudes.len()).write(path)
     });
-    if args.model.json && !done.results.is_empty() {
-        terminal::json(&document(&done.results))?;
+    if args.model.json && done.answered > 0 {
+        terminal::json(&document(done.run.get(), &done.results))?;
     }
     ended?;
     // Last, so that a page that cannot be written takes no result with it.
     Ok(written?)
 }
 
+/// What texts are generated from, known once the model's files are hashed; nothing where no one asks.
+struct Run {
+    tracing: Option<Tracing>,
+    provenance: Option<Provenance>,
+}
+
+impl Run {
+    fn get(&mut self) -> Option<&Provenance> {
+        self.provenance = self.provenance.take().or_else(|| self.tracing.take().map(Tracing::finish));
+        self.provenance.as_ref()
+    }
+}
+
 /// The prompts that are answered.
-#[derive(Default)]
 struct Done {
+    log: Log,
     /// Whether another shows the texts: they are streamed, or all of them are one JSON value.
     is_shown: bool,
     is_f32: bool,
+    progress: Option<Progress>,
+    /// How many.
+    answered: usize,
+    run: Run,
+    output: Option<LineFile>,
+    /// For `--json`.
     results: Vec<TextResult>,
     /// For the page.
     answers: Vec<Block>,
@@ -88,16 +123,20 @@ struct Done {
 
 impl Done {
     /// Shows the answers to a prompt, and writes them with those before.
-    fn take(&mut self, args: &SteerArgs, texts: Texts, log: Log) -> Result<()> {
+    fn take(&mut self, args: &SteerArgs, texts: Texts) -> Result<()> {
         let shown = if self.is_shown { Ok(()) } else { terminal::result(&texts.to_text()) };
-        texts.warn(self.is_f32, log);
+        texts.warn(self.is_f32, self.log);
+        self.answered += 1;
         self.answers.push(Block::Generations(texts.for_page()));
-        self.results.extend(texts.results());
-        if let Some(path) = &args.output {
-            let text =
-                serde_json::to_string_pretty(&document(&self.results)).map_err(|error| Error::write(path, error.into()))?;
-            write_atomic(path, format!("{text}\n").as_bytes())?;
+        let results = texts.results();
+        if let (Some(path), Some(output)) = (&args.output, &mut self.output) {
+            let run = if output.has_begun() { None } else { self.run.get() };
+            output.add(&lines(run, &results).map_err(|error| Error::write(path, error.into()))?)?;
         }
+        if args.model.json {
+            self.results.extend(results);
+        }
+        self.progress.iter_mut().for_each(|progress| progress.set(self.answered, String::new));
         // With a file to write, a reader that has gone is no reason to stop.
         if args.output.is_some() || args.report.is_some() {
             self.is_shown |= shown.is_err();

@@ -91,19 +91,21 @@ fn an_interrupted_sweep_has_the_prompts_that_it_answered() {
     let model = fixture("llama");
     let args = ["steer", "--model", &model, "--vector", "v.safetensors", "--prompts", "prompts.txt", "--magnitudes", "-1,0,1"];
     let mut running =
-        Running::start(&place, &[&args[..], &["--max-new-tokens", "20", "--output", "sweep.json", "--json"]].concat());
-    running.wait_for_file(&place.path("sweep.json"));
+        Running::start(&place, &[&args[..], &["--max-new-tokens", "20", "--output", "sweep.jsonl", "--json"]].concat());
+    running.wait_for_file(&place.path("sweep.jsonl"));
     running.interrupt();
     let ended = running.end();
     ended.assert_interrupted();
-    let written: Value = serde_json::from_slice(&fs::read(place.path("sweep.json")).unwrap()).unwrap();
-    assert_eq!(written, ended.json());
-    let results = written["results"].as_array().unwrap();
+    let written = fs::read_to_string(place.path("sweep.jsonl")).unwrap();
+    let lines: Vec<Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let document = ended.json();
+    let results = document["results"].as_array().unwrap();
+    assert_eq!((&lines[0]["run"], &lines[1..]), (&document["run"], &results[..]));
     assert!(!results.is_empty() && results.len().is_multiple_of(3) && results.len() < 3 * prompts.len(), "{}", results.len());
     for (result, at) in results.iter().zip(0..) {
         assert_eq!((&result["prompt"], &result["magnitude"]), (&json!(prompts[at / 3]), &json!(at as f64 % 3.0 - 1.0)));
     }
-    assert_eq!(names(&place.path("")), ["pairs.csv", "prompts.txt", "stdout.txt", "sweep.json", "v.safetensors"]);
+    assert_eq!(names(&place.path("")), ["pairs.csv", "prompts.txt", "stdout.txt", "sweep.jsonl", "v.safetensors"]);
 }
 
 #[test]

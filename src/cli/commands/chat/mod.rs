@@ -325,7 +325,7 @@ impl Chat<'_> {
         let texts = Texts::new(question, Operation::Add, generations, &self.session.encoder)?;
         texts.warn(self.session.placement.dtype == DType::F32, self.log);
         if self.args.model.json {
-            terminal::json(&document(&texts.results()))?;
+            terminal::json(&document(None, &texts.results()))?;
         } else {
             terminal::result(&texts.to_text())?;
         }

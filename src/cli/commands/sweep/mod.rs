@@ -14,6 +14,7 @@ use bipo::{Error, Result};
 use serde::Serialize;
 
 use super::interrupt::Interrupt;
+use super::provenance::Provenance;
 use crate::terminal::{self, Log};
 use bipo::session::Session;
 
@@ -22,7 +23,7 @@ pub fn greedy(max_new_tokens: usize, opened: &Session, positions: Positions) -> 
     GenerateOptions { eos: opened.tokens.eos.clone(), positions, ..GenerateOptions::greedy(max_new_tokens) }
 }
 
-/// One entry of `--json`.
+/// One entry of `--json`, and a line of `--output`.
 #[derive(Debug, Serialize)]
 pub struct TextResult {
     prompt: String,
@@ -32,18 +33,40 @@ pub struct TextResult {
     text: String,
     token_ids: Vec<u32>,
     finish_reason: FinishReason,
+    dose: f64,
 }
 
-/// What `--json` and `--output` give. A magnitude has the digits of an f32, which it would not have as a `Value`.
+/// What `--json` gives. A magnitude has the digits of an f32, which it would not have as a `Value`.
 #[derive(Serialize)]
 pub struct Document<'a> {
     schema_version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<&'a Provenance>,
     results: &'a [TextResult],
 }
 
-/// The document of these results.
-pub fn document(results: &[TextResult]) -> Document<'_> {
-    Document { schema_version: 1, results }
+/// The document of these results, and of what they were generated from, where that is said.
+pub fn document<'a>(run: Option<&'a Provenance>, results: &'a [TextResult]) -> Document<'a> {
+    Document { schema_version: 1, run, results }
+}
+
+/// What `--output` gives: a line that says what the texts were generated from, then a line a text.
+pub fn lines(run: Option<&Provenance>, results: &[TextResult]) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Header<'a> {
+        schema_version: u32,
+        run: &'a Provenance,
+    }
+    let mut bytes = Vec::new();
+    if let Some(run) = run {
+        serde_json::to_writer(&mut bytes, &Header { schema_version: 2, run })?;
+        bytes.push(b'\n');
+    }
+    for result in results {
+        serde_json::to_writer(&mut bytes, result)?;
+        bytes.push(b'\n');
+    }
+    Ok(bytes)
 }
 
 /// What every prompt of a command is answered with.
@@ -143,6 +166,7 @@ impl Texts {
             text,
             token_ids: generation.token_ids,
             finish_reason: generation.finish_reason,
+            dose: generation.dose,
         };
         self.generations.into_iter().map(result).collect()
     }

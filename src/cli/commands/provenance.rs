@@ -1,0 +1,142 @@
+//! What texts were generated from: enough to generate them again, or to see that they are another model's or vector's.
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use bipo::generate::GenerateOptions;
+use bipo::hub::resolve::content_hash;
+use bipo::session::Session;
+use bipo::steering::Operation;
+use bipo::steering::vector::{Input, Positions};
+use bipo::text::spans::Spans;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::page::command_line;
+use super::session;
+use crate::args::ModelArgs;
+
+/// The run that generated some texts: names, and paths of this machine in the command alone.
+#[derive(Debug, Clone, Serialize)]
+pub struct Provenance {
+    command: String,
+    bipo_version: &'static str,
+    model: Model,
+    template: Value,
+    system: Option<String>,
+    vectors: Vec<VectorPart>,
+    positions: Positions,
+    spans: Option<Spans>,
+    operation: Operation,
+    magnitudes: Vec<f32>,
+    decoding: Decoding,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Model {
+    name: String,
+    dtype: String,
+    device: &'static str,
+    weights: String,
+    files: Vec<ModelFile>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct ModelFile {
+    name: String,
+    /// None where the file could not be read again.
+    sha256: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct VectorPart {
+    file: String,
+    sha256: String,
+    layers: Vec<usize>,
+    scale: f32,
+    norm: f64,
+}
+
+/// Where `temperature` is 0, the likeliest token is taken, and what concerns sampling has no effect.
+#[derive(Debug, Clone, Serialize)]
+struct Decoding {
+    max_new_tokens: usize,
+    temperature: f64,
+    top_p: Option<f64>,
+    top_k: Option<usize>,
+    repeat_penalty: f32,
+    seed: u64,
+}
+
+/// A provenance whose model is being hashed, in a thread of its own: a large model takes seconds.
+pub struct Tracing {
+    provenance: Provenance,
+    hashing: JoinHandle<Vec<ModelFile>>,
+}
+
+/// What is recorded of vectors that are added up.
+pub fn parts(inputs: &[Input]) -> Vec<VectorPart> {
+    let part = |input: &Input| VectorPart {
+        file: file_name(Path::new(&input.file)),
+        sha256: input.sha256.clone(),
+        layers: input.vector.layers.keys().copied().collect(),
+        scale: input.weight,
+        norm: input.vector.norm(),
+    };
+    inputs.iter().map(part).collect()
+}
+
+impl Tracing {
+    /// Begins to hash the files of the model.
+    pub fn begin(
+        args: &ModelArgs,
+        opened: &Session,
+        vectors: Vec<VectorPart>,
+        spans: Option<Spans>,
+        magnitudes: &[f32],
+        options: &GenerateOptions,
+    ) -> Self {
+        let files = opened.read_from();
+        let hash = |path: &PathBuf| ModelFile { name: file_name(path), sha256: content_hash(path).ok() };
+        let hashing = std::thread::spawn(move || files.iter().map(hash).collect());
+        let named = Path::new(&args.template);
+        let mut template = json!({"name": opened.encoder.template().name()});
+        if named.is_file() {
+            template["sha256"] = json!(content_hash(named).ok());
+        }
+        session::add_template_settings(&mut template, args);
+        let GenerateOptions { max_new_tokens, temperature, top_p, top_k, repeat_penalty, seed, .. } = *options;
+        let provenance = Provenance {
+            command: command_line(),
+            bipo_version: env!("CARGO_PKG_VERSION"),
+            model: Model {
+                name: opened.files.name.clone(),
+                dtype: opened.placement.dtype_name(),
+                device: opened.placement.device_kind(),
+                weights: format!("{:?}", args.weights).to_lowercase(),
+                files: Vec::new(),
+            },
+            template,
+            system: args.system.clone(),
+            vectors,
+            positions: options.positions,
+            spans,
+            operation: options.operation,
+            magnitudes: magnitudes.to_vec(),
+            decoding: Decoding { max_new_tokens, temperature, top_p, top_k, repeat_penalty, seed },
+        };
+        Self { provenance, hashing }
+    }
+
+    /// Waits for the hashes.
+    pub fn finish(self) -> Provenance {
+        let Self { mut provenance, hashing } = self;
+        // A thread that panicked leaves a model without files, which says that none was hashed.
+        provenance.model.files = hashing.join().unwrap_or_default();
+        provenance
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
