@@ -105,6 +105,32 @@ fn magnitudes_that_another_model_was_measured_with_are_told() {
 }
 
 #[test]
+fn more_than_a_vector_was_measured_to_bear_and_another_layer_are_warned_of_once() {
+    let place = trained();
+    let said = |more: &[&str]| {
+        let args = ["steer", "--vector", VECTOR, "--prompt", "Hi", "--prompt", "Why?", "--max-new-tokens", "2"];
+        let output = place.bipo(&[&args[..], &["--model", &fixture("llama")], more].concat());
+        assert_ok(&output);
+        let stderr = text(&output.stderr);
+        stderr.lines().filter(|line| line.starts_with("warning: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let once = |more: &[&str]| match &said(more)[..] {
+        [line] => line.clone(),
+        lines => panic!("{more:?}: {lines:?}"),
+    };
+    let high = once(&["--magnitudes", "-300000,0,1"]);
+    assert!(high.contains("at magnitude -300000 what is added is") && high.contains("bipo calibrate"), "{high}");
+    assert!(said(&["--magnitudes", "1"]).is_empty());
+    assert_ok(&on_tiny(&place, "calibrate", VECTOR, &["--budget", "kl=0.01", "--save"]));
+    let beyond = once(&["--magnitudes", "-300000,0,1"]);
+    assert!(beyond.contains("magnitude -300000 is beyond -") && beyond.contains("within kl=0.01"), "{beyond}");
+    assert!(said(&["--magnitudes", "auto"]).is_empty());
+    let moved = once(&["--magnitudes", "1", "--layer", "0"]);
+    assert!(moved.contains("learned at layer 1 and added at layer 0"), "{moved}");
+    assert!(said(&["--magnitudes", "1", "--layer", "1"]).is_empty());
+}
+
+#[test]
 fn auto_needs_a_calibration_that_holds_for_what_is_steered() {
     let place = trained();
     let auto = |more: &[&str]| on_tiny(&place, "steer", VECTOR, &[&["--magnitudes", "auto", "--prompt", "Hi"], more].concat());

@@ -278,15 +278,15 @@ fn what_convert_adds_up_steers_as_repeated_vectors_do_and_in_any_format() {
 }
 
 #[test]
-fn a_vector_of_another_model_of_the_same_shape_steers_with_a_note() {
+fn a_vector_of_another_model_of_the_same_shape_steers_with_a_warning() {
     let place = Place::new();
     place.vector("own.safetensors", &[1], base("llama", 3));
     place.vector("other.safetensors", &[1], base("owner/fine-tune", 3));
     let (ids, stderr) = steer(&place, &["own.safetensors"]);
-    assert!(!stderr.contains("note:"), "{stderr}");
+    assert!(!stderr.contains("warning: the vector was trained"), "{stderr}");
     let (same, stderr) = steer(&place, &["other.safetensors"]);
     assert_eq!(same, ids);
-    assert!(stderr.contains("note: the vector was trained on owner/fine-tune, the model is llama"), "{stderr}");
+    assert!(stderr.contains("warning: the vector was trained on owner/fine-tune, the model is llama"), "{stderr}");
     // A part of a sum is named too.
     place.convert(&["own.safetensors", "other.safetensors", "sum.safetensors"]);
     assert!(steer(&place, &["sum.safetensors"]).1.contains("trained on owner/fine-tune,"));

@@ -15,7 +15,7 @@ use super::prompts::{check_questions, read_questions, show_prompts};
 use super::provenance::{self, Provenance, Tracing};
 use super::session;
 use super::sweep::{Sweep, TextResult, Texts, document, greedy, lines};
-use super::vectors::{check_vector, read_inputs, settle, warn_of_calibration};
+use super::vectors::{check_vector, read_inputs, settle, strength_note, warn_of_calibration};
 use crate::args::SteerArgs;
 use crate::terminal::{self, Log, Progress};
 use bipo::session::Demand;
@@ -64,6 +64,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let has_progress = prompts.len() > 1 && (args.model.json || terminal::terminal_width().is_none());
     let mut done = Done {
         log,
+        vector: args.steering.operation.is_addition().then_some(&vector),
         is_shown,
         is_f32,
         progress: has_progress.then(|| log.progress("prompts", prompts.len())),
@@ -105,8 +106,10 @@ impl Run {
 }
 
 /// The prompts that are answered.
-struct Done {
+struct Done<'a> {
     log: Log,
+    /// What is added, until the user was told that it is much.
+    vector: Option<&'a SteeringVector>,
     /// Whether another shows the texts: they are streamed, or all of them are one JSON value.
     is_shown: bool,
     is_f32: bool,
@@ -121,11 +124,15 @@ struct Done {
     answers: Vec<Block>,
 }
 
-impl Done {
+impl Done<'_> {
     /// Shows the answers to a prompt, and writes them with those before.
     fn take(&mut self, args: &SteerArgs, texts: Texts) -> Result<()> {
         let shown = if self.is_shown { Ok(()) } else { terminal::result(&texts.to_text()) };
         texts.warn(self.is_f32, self.log);
+        if let Some(note) = self.vector.and_then(|vector| strength_note(vector, &texts.doses())) {
+            self.vector = None;
+            self.log.warn(note);
+        }
         self.answered += 1;
         self.answers.push(Block::Generations(texts.for_page()));
         let results = texts.results();

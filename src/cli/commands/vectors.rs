@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use bipo::steering::magnitudes::MagnitudeChoice;
+use bipo::steering::magnitudes::{MagnitudeChoice, signed};
 use bipo::steering::vector::{CombineOptions, Input, Positions, SteeringVector, VectorFile, combine};
 use bipo::text::spans::Spans;
 use bipo::{Error, Result};
@@ -48,7 +48,17 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result
     }
     let named = if named.is_empty() { vec![(last_run, 1.0)] } else { named };
     let read = |(path, scale): (PathBuf, f32)| -> Result<Input> {
-        let mut input = Input::new(VectorFile::read(&path)?, scale, |file| file.at(layer))?;
+        let file = VectorFile::read(&path)?;
+        if let (Some(to), [own]) = (layer, file.layers().as_slice())
+            && to != *own
+        {
+            log.warn(format!(
+                "{}: learned at layer {own} and added at layer {to}, where residuals mean other things and have another length: leave \
+                 --layer out, or learn one there with bipo train --layer {to}",
+                path.display()
+            ));
+        }
+        let mut input = Input::new(file, scale, |file| file.at(layer))?;
         warn_of_unknown_keys(&input.vector, path.display(), log);
         if layer.is_some() {
             // What another layer's strength is was not measured.
@@ -74,14 +84,33 @@ pub fn warn_of_calibration(choice: &MagnitudeChoice, vector: &SteeringVector, op
     note.iter().for_each(|note| log.warn(note));
 }
 
-/// Refuses a vector that does not fit the model, and says where it was trained if that was elsewhere.
+/// The dose above which texts often break, where no calibration says it better.
+const HIGH_DOSE: f64 = 0.5;
+
+/// A note for the user where one of some texts, each with its magnitude and dose, is steered by more than the vector's calibration
+/// says, or, where it has none, by more than half of the residual's length. The furthest one is named.
+pub fn strength_note(vector: &SteeringVector, texts: &[(f32, f64)]) -> Option<String> {
+    let (magnitude, dose) = texts.iter().copied().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    let shown = signed(magnitude);
+    match &vector.metadata.calibration {
+        Some(known) => {
+            let limit = signed(known.exceeded(magnitude)?);
+            Some(format!("magnitude {shown} is beyond {limit}, the largest within {} (bipo calibrate): texts may break", known.budget))
+        }
+        None => (dose > HIGH_DOSE).then(|| {
+            format!(
+                "at magnitude {shown} what is added is {dose:.2} times as long as what it is added to: above {HIGH_DOSE} texts often \
+                 break; bipo calibrate finds how far to go"
+            )
+        }),
+    }
+}
+
+/// Refuses a vector that does not fit the model, and warns of one that was trained elsewhere.
 pub fn check_vector(vector: &SteeringVector, opened: &Session, log: Log) -> Result<()> {
     vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
-    if let Some(note) = vector.transfer_note(&opened.files.name) {
-        log.info(format!("note: {note}"));
-    }
-    if let Some(note) = vector.family_note(&opened.config.model_type) {
-        log.warn(note);
-    }
+    // The family says more than the name.
+    let note = vector.family_note(&opened.config.model_type).or_else(|| vector.transfer_note(&opened.files.name));
+    note.iter().for_each(|note| log.warn(note));
     Ok(())
 }

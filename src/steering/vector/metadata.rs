@@ -54,6 +54,12 @@ impl Calibration {
         Self { minus, plus, ..self.clone() }
     }
 
+    /// The limit that a magnitude is beyond, if it is.
+    pub fn exceeded(&self, magnitude: f32) -> Option<f32> {
+        let limit = if magnitude < 0.0 { self.minus } else { self.plus };
+        limit.filter(|limit| magnitude.abs() > limit.abs())
+    }
+
     /// Whether the magnitudes are numbers on their side of 0, as those of another's file may not be.
     pub fn is_sound(&self) -> bool {
         self.minus.is_none_or(|minus| minus.is_finite() && minus < 0.0)

@@ -105,15 +105,20 @@ impl SteeringVector {
     /// Returns a note for the user if the vector, or a part of it, was trained on another model than `model`.
     pub fn transfer_note(&self, model: &str) -> Option<String> {
         let others: Vec<&str> = self.base_models().into_iter().filter(|name| *name != model).collect();
-        (!others.is_empty())
-            .then(|| format!("the vector was trained on {}, the model is {model}: it is added all the same", others.join(", ")))
+        (!others.is_empty()).then(|| {
+            let others = others.join(", ");
+            format!(
+                "the vector was trained on {others}, the model is {model}: unless they are one model, it means little there; \
+                     bipo eval --dataset shows what it does"
+            )
+        })
     }
 
     /// Returns a note for the user if the vector was made for another family of models than that with this `model_type`.
     pub fn family_note(&self, model_type: &str) -> Option<String> {
         let own = self.metadata.model_type.as_deref()?;
         (!is_same_family(own, model_type)).then(|| {
-            format!("the vector is for models of type {own}, the model is of type {model_type}: it is added all the same")
+            format!("the vector is for models of type {own}, the model is of type {model_type}: it means nothing there, take its own model")
         })
     }
 

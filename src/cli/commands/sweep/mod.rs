@@ -171,6 +171,11 @@ impl Texts {
         self.generations.into_iter().map(result).collect()
     }
 
+    /// Magnitude and dose of each.
+    pub fn doses(&self) -> Vec<(f32, f64)> {
+        self.generations.iter().map(|(generation, _)| (generation.magnitude, generation.dose)).collect()
+    }
+
     /// Warns of the magnitudes at which the model had no next token.
     pub fn warn(&self, is_f32: bool, log: Log) {
         let not_finite: Vec<String> = self
