@@ -64,9 +64,13 @@ impl Report {
         if name == "perplexity_ratio" {
             panel.y_scale = Scale::Log;
         }
+        // Where a row has no such measure, as that of the untouched model has none of what moved, the line has a gap.
         let point = |row: &Row| {
-            let Estimate { value, low, high } = row.get(name)?.estimate;
-            Some(Point::new(row.magnitude?.into(), factor * value).between(factor * low, factor * high))
+            let x = row.magnitude?.into();
+            let Some(Estimate { value, low, high }) = row.get(name).map(|measure| measure.estimate) else {
+                return Some(Point::new(x, f64::NAN));
+            };
+            Some(Point::new(x, factor * value).between(factor * low, factor * high))
         };
         for subject in self.subjects() {
             if let Some(row) = self.rows.iter().find(|row| row.subject == subject && row.magnitude.is_none()) {

@@ -59,6 +59,15 @@ fn a_measure_has_a_curve_a_subject_from_the_model_at_0_and_a_line_for_an_instruc
 }
 
 #[test]
+fn a_line_has_a_gap_where_the_untouched_model_has_no_such_measure() {
+    let mut report = report();
+    report.rows[1].measures.retain(|measure| measure.name != "moved_right");
+    for series in &report.chart().panels[0].series {
+        assert!(series.points[0].x == 0.0 && series.points[0].y.is_nan() && series.points[1].y.is_finite());
+    }
+}
+
+#[test]
 fn texts_stand_by_prompt_then_subject() {
     let texts = report().texts();
     let seen: Vec<(&str, &str, usize)> =

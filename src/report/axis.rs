@@ -40,6 +40,11 @@ impl Axis {
         Self { is_log, first: place(ticks.first()), last: place(ticks.last()), ticks }
     }
 
+    /// Whether it is linear and leaves 0 out: equal lengths are not equal shares of a value then, and a reader must be told.
+    pub(super) fn is_cut(&self) -> bool {
+        !self.is_log && (self.first > 0.0 || self.last < 0.0)
+    }
+
     /// Where `value` lies: 0 at the first tick, 1 at the last; none where it has no place.
     pub(super) fn share(&self, value: f64) -> Option<f64> {
         let place = if self.is_log { value.log10() } else { value };

@@ -12,6 +12,8 @@ pub struct Chart {
     pub x_label: String,
     /// How values are laid on the x axis.
     pub x_scale: Scale,
+    /// A place on the x axis, and its name: a dashed line through all panels.
+    pub mark: Option<(f64, String)>,
     /// Panels from top to bottom.
     pub panels: Vec<Panel>,
 }
@@ -70,7 +72,7 @@ pub struct Point {
 impl Chart {
     /// A chart with a linear x axis.
     pub fn new(title: impl Into<String>, x_label: impl Into<String>, panels: Vec<Panel>) -> Self {
-        Self { title: title.into(), x_label: x_label.into(), x_scale: Scale::Linear, panels }
+        Self { title: title.into(), x_label: x_label.into(), x_scale: Scale::Linear, mark: None, panels }
     }
 }
 

@@ -32,11 +32,11 @@ pub fn training(steps: &[StepRecord], epochs: &[EpochRecord]) -> Chart {
         Series::new(name, Style::Markers, measured.collect()).hue(hue)
     };
     let mean = if steps.len() < TO_SMOOTH { "each step".to_owned() } else { format!("mean of {} steps", window(steps.len())) };
-    let [loss, loss_mean] = noisy(&mean, LOSS, each(|record| record.loss));
-    let [positive, positive_mean] = noisy("at d > 0", POSITIVE, margins(1.0));
-    let [negative, negative_mean] = noisy("at d < 0", NEGATIVE, margins(-1.0));
-    let heldout_positive = heldout("held out, d = +1", POSITIVE, |set| set.positive_margin);
-    let heldout_negative = heldout("held out, d = −1", NEGATIVE, |set| set.negative_margin);
+    let [loss, loss_mean] = noisy(("each step", &mean), LOSS, each(|record| record.loss));
+    let [positive, positive_mean] = noisy(("", "added (d > 0)"), POSITIVE, margins(1.0));
+    let [negative, negative_mean] = noisy(("", "subtracted (d < 0)"), NEGATIVE, margins(-1.0));
+    let heldout_positive = heldout("held out, added", POSITIVE, |set| set.positive_margin);
+    let heldout_negative = heldout("held out, subtracted", NEGATIVE, |set| set.negative_margin);
     let norm = Series::new("", Style::Line, thin(each(|record| record.vector_norm))).hue(NORM);
     let loss = Panel::new("loss", vec![loss, loss_mean, heldout("held out", LOSS, |set| set.loss)]);
     let panels = vec![
@@ -44,7 +44,9 @@ pub fn training(steps: &[StepRecord], epochs: &[EpochRecord]) -> Chart {
         Panel::new("margin", vec![positive, positive_mean, heldout_positive, negative, negative_mean, heldout_negative]),
         Panel::new("norm of the vector", vec![norm]),
     ];
-    Chart { x_scale: Scale::Whole, ..Chart::new("Training", "step", panels) }
+    let kept = epochs.iter().rev().find(|epoch| epoch.best && epoch.heldout.is_some());
+    let mark = kept.map(|epoch| (epoch.step as f64, format!("kept: epoch {}", epoch.epoch)));
+    Chart { x_scale: Scale::Whole, mark, ..Chart::new("Training", "step", panels) }
 }
 
 /// A score for each layer, the best layer if one is, and a named score to compare with.
@@ -61,11 +63,11 @@ pub fn layer_profile(score: &str, layers: &[Point], best: Option<usize>, (refere
     Chart { x_scale: Scale::Whole, ..Chart::new("Score of each layer", "layer", vec![panel]) }
 }
 
-/// Raw values, pale, and their running mean; few values have no mean.
-fn noisy(name: &str, hue: usize, points: Vec<Point>) -> [Series; 2] {
+/// Raw values, pale, and their running mean, each with its name; few values have no mean.
+fn noisy((raw_name, name): (&str, &str), hue: usize, points: Vec<Point>) -> [Series; 2] {
     let mean = thin(smoothed(&points));
     let raw = if points.len() < TO_SMOOTH { Vec::new() } else { thin(points) };
-    [Series::new("", Style::Faint, raw).hue(hue), Series::new(name, Style::Line, mean).hue(hue)]
+    [Series::new(raw_name, Style::Faint, raw).hue(hue), Series::new(name, Style::Line, mean).hue(hue)]
 }
 
 /// An odd number of values to average, a twentieth of all.

@@ -1,5 +1,6 @@
-//! Draws a chart as SVG: for each panel a header with its label and legend, then the grid, intervals, lines and markers. All
-//! lengths are CSS pixels; all colours are CSS variables until [`paint`].
+//! Draws a chart as SVG: for each panel a header with its label and legend, then the grid, intervals, lines and markers. A file
+//! has all panels above one another; a page has each by itself, so that it can put them beside one another where there is room,
+//! and one legend for all. All lengths are CSS pixels; all colours are CSS variables until [`paint`].
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,17 @@ use super::chart::{Chart, Panel, Point, Series, Style};
 use super::html::escape;
 use super::theme::{HUES, Theme, paint};
 
-const WIDTH: f64 = 680.0;
+/// How a drawing is laid out.
+struct Frame {
+    width: f64,
+    /// Height of a panel between its axes.
+    plot: f64,
+    /// Width of the name of a reference, at most.
+    reference: f64,
+    /// Whether it stands alone, with background, title and legends.
+    is_alone: bool,
+}
+
 const MARGIN: f64 = 14.0;
 /// Room for the right half of the x axis' last label.
 const RIGHT_MARGIN: f64 = 24.0;
@@ -19,8 +30,6 @@ const BETWEEN: f64 = 16.0;
 /// Height of the x axis' labels below the last panel.
 const FOOT: f64 = 50.0;
 const SWATCH: f64 = 18.0;
-/// Width of the name of a reference, at most.
-const REFERENCE: f64 = 120.0;
 
 /// Kinds of text: size, colour and what its place is.
 const HEADING: &str = "font-size=\"16\" fill=\"var(--text)\"";
@@ -43,26 +52,58 @@ const MARKERS: [&str; HUES] = [
 
 /// The chart as SVG.
 pub(super) fn svg(chart: &Chart, theme: Theme) -> String {
-    let plot_height = [280.0, 280.0, 190.0].get(chart.panels.len()).copied().unwrap_or(140.0);
-    let y_axes: Vec<Axis> = chart.panels.iter().map(|panel| y_axis(panel, plot_height)).collect();
+    let plot = [280.0, 280.0, 190.0].get(chart.panels.len()).copied().unwrap_or(140.0);
+    paint(draw(chart, &Frame { width: 680.0, plot, reference: 120.0, is_alone: true }), theme)
+}
+
+/// Each panel as an SVG of a page, without a legend.
+pub(super) fn panels(chart: &Chart) -> Vec<String> {
+    let frame = Frame { width: 380.0, plot: 170.0, reference: 70.0, is_alone: false };
+    let panel =
+        |panel: &Panel| draw(&Chart { title: panel.y_label.clone(), panels: vec![panel.clone()], ..chart.clone() }, &frame);
+    chart.panels.iter().map(panel).collect()
+}
+
+/// Name and sign of each series of a panel in a legend of a page.
+pub(super) fn legend(panel: &Panel) -> Vec<(String, String)> {
+    let sign = |(index, series): (usize, &Series)| {
+        let (mut sign, y) = (String::new(), HEADER / 2.0);
+        Pen::of(series, index).sign(series, (0.0, y), &mut sign);
+        let svg = format!("<svg width=\"{SWATCH}\" height=\"{HEADER}\" aria-hidden=\"true\" fill=\"none\">{sign}</svg>");
+        (series.name.clone(), svg)
+    };
+    panel.series.iter().enumerate().filter(|(_, series)| is_named(series)).map(sign).collect()
+}
+
+fn is_named(series: &Series) -> bool {
+    !series.name.is_empty() && !series.points.is_empty()
+}
+
+fn draw(chart: &Chart, frame: &Frame) -> String {
+    let width = frame.width;
+    let y_axes: Vec<Axis> = chart.panels.iter().map(|panel| y_axis(panel, frame.plot)).collect();
     let labels = y_axes.iter().flat_map(Axis::ticks).map(|(_, label)| width_of(label));
     let left = MARGIN + labels.fold(20.0, f64::max) + 8.0;
     let names = chart.panels.iter().filter_map(|panel| panel.reference.as_ref());
-    let right = WIDTH - names.map(|(_, name)| width_of(&shortened(name, REFERENCE)) + 6.0).fold(RIGHT_MARGIN, f64::max);
+    let right = width - names.map(|(_, name)| width_of(&shortened(name, frame.reference)) + 6.0).fold(RIGHT_MARGIN, f64::max);
     let xs = chart.panels.iter().flat_map(|panel| &panel.series).flat_map(|series| &series.points).map(|point| point.x);
     let x = Axis::new(chart.x_scale, xs, (right - left) / 64.0);
 
     let mut drawing = String::new();
     let mut y = 6.0;
-    if theme != Theme::Page {
+    if frame.is_alone {
         drawing += "<rect width=\"100%\" height=\"100%\" fill=\"var(--back)\"/>\n";
         drawing += &text((MARGIN, MARGIN + 8.0), HEADING, &chart.title);
         y = if chart.title.is_empty() { y } else { MARGIN + TITLE };
     }
-    for (panel, y_axis) in chart.panels.iter().zip(&y_axes) {
-        let top = header(&mut drawing, panel, (left, right), y);
-        let plot = Plot { left, right, top, bottom: top + plot_height, x_axis: &x, y_axis };
-        plot.grid(&mut drawing, panel);
+    for (index, (panel, y_axis)) in chart.panels.iter().zip(&y_axes).enumerate() {
+        let top = header(&mut drawing, panel, (left, right), y, frame);
+        let plot = Plot { left, right, top, bottom: top + frame.plot, x_axis: &x, y_axis };
+        plot.grid(&mut drawing);
+        plot.reference(&mut drawing, panel, frame);
+        if let Some((value, name)) = &chart.mark {
+            plot.mark(&mut drawing, *value, if index == 0 { name } else { "" });
+        }
         plot.data(&mut drawing, panel);
         y = plot.bottom + BETWEEN;
     }
@@ -71,14 +112,13 @@ pub(super) fn svg(chart: &Chart, theme: Theme) -> String {
         drawing += &text((left + share * (right - left), bottom + 12.0), X_TICK, label);
     }
     drawing += &text(((left + right) / 2.0, bottom + 33.0), X_LABEL, &chart.x_label);
-    let svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" \
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
          role=\"img\" font-family=\"system-ui, 'Noto Sans', 'Helvetica Neue', Arial, sans-serif\" fill=\"none\" \
          stroke-linejoin=\"round\" stroke-linecap=\"round\">\n<title>{title}</title>\n{drawing}</svg>\n",
         height = bottom + FOOT,
         title = escape(&chart.title),
-    );
-    paint(svg, theme)
+    )
 }
 
 fn y_axis(panel: &Panel, height: f64) -> Axis {
@@ -89,10 +129,9 @@ fn y_axis(panel: &Panel, height: f64) -> Axis {
 }
 
 /// Draws the panel's label and, to its right, the legend, on more lines where one is too short; returns the y below them.
-fn header(out: &mut String, panel: &Panel, (left, right): (f64, f64), top: f64) -> f64 {
+fn header(out: &mut String, panel: &Panel, (left, right): (f64, f64), top: f64, frame: &Frame) -> f64 {
     *out += &text((left, top + HEADER / 2.0), LABEL, &shortened(&panel.y_label, right - left));
-    let is_named = |series: &Series| !series.name.is_empty() && !series.points.is_empty();
-    let named = panel.series.iter().enumerate().filter(|(_, series)| is_named(series));
+    let named = panel.series.iter().enumerate().filter(|(_, series)| is_named(series) && frame.is_alone);
     let names: Vec<(Pen, &Series, String)> = named
         .map(|(index, series)| (Pen::of(series, index), series, shortened(&series.name, right - left - SWATCH - 6.0)))
         .collect();
@@ -105,11 +144,7 @@ fn header(out: &mut String, panel: &Panel, (left, right): (f64, f64), top: f64) 
         if x + width(&name) > right + 0.1 {
             (x, y) = (left, y + HEADER);
         }
-        if series.points.iter().any(|point| point.interval.is_some()) {
-            *out += &pen.band(&[(x, y - 5.0, y + 5.0), (x + SWATCH, y - 5.0, y + 5.0)]);
-        }
-        *out += &pen.line(&[(x, y), (x + SWATCH, y)]);
-        *out += &pen.markers(&[(x + SWATCH / 2.0, y)]);
+        pen.sign(series, (x, y), out);
         *out += &text((x + SWATCH + 6.0, y), NAME, &name);
         x += width(&name) + gap;
     }
@@ -135,8 +170,8 @@ impl Plot<'_> {
         self.bottom - share * (self.bottom - self.top)
     }
 
-    /// Grid, axes, labels of the y axis and the panel's reference.
-    fn grid(&self, out: &mut String, panel: &Panel) {
+    /// Grid, axes and labels of the y axis; a mark where that does not begin at 0.
+    fn grid(&self, out: &mut String) {
         let across = |share: f64| format!("M{:.1} {:.1}H{:.1}", self.left, self.y(share), self.right);
         let up = |share: f64| format!("M{:.1} {:.1}V{:.1}", self.x(share), self.bottom, self.top);
         let zero = |axis: &Axis| axis.share(0.0).filter(|share| (0.0..=1.0).contains(share));
@@ -152,11 +187,31 @@ impl Plot<'_> {
         for (share, label) in self.y_axis.ticks() {
             *out += &text((self.left - 8.0, self.y(share)), Y_TICK, label);
         }
+        if self.y_axis.is_cut() {
+            let (x, y) = (self.left, self.bottom - 7.0);
+            let cut = format!("M{:.1} {:.1}l10 -4m-10 8l10 -4", x - 5.0, y);
+            let _ = writeln!(out, "<path d=\"{cut}\" stroke=\"var(--muted)\"/>");
+        }
+    }
+
+    /// The panel's value to compare with.
+    fn reference(&self, out: &mut String, panel: &Panel, frame: &Frame) {
         if let Some((value, name)) = &panel.reference
             && let Some(share) = self.y_axis.share(*value)
         {
-            let _ = writeln!(out, "<path d=\"{}\" stroke=\"var(--muted)\" stroke-dasharray=\"4 4\"/>", across(share));
-            *out += &text((self.right + 6.0, self.y(share)), MUTED_NAME, &shortened(name, REFERENCE));
+            *out += &dashed(&format!("M{:.1} {:.1}H{:.1}", self.left, self.y(share), self.right));
+            *out += &text((self.right + 6.0, self.y(share)), MUTED_NAME, &shortened(name, frame.reference));
+        }
+    }
+
+    /// A place on the x axis, and its name on the side that has more room.
+    fn mark(&self, out: &mut String, value: f64, name: &str) {
+        if let Some(share) = self.x_axis.share(value) {
+            *out += &dashed(&format!("M{:.1} {:.1}V{:.1}", self.x(share), self.bottom, self.top));
+            let (x, kind) = if share < 0.5 { (self.x(share) + 5.0, MUTED_NAME) } else { (self.x(share) - 5.0, Y_TICK) };
+            if !name.is_empty() {
+                *out += &text((x, self.top + 8.0), kind, name);
+            }
         }
     }
 
@@ -199,6 +254,15 @@ impl Pen {
         Self { hue: series.hue.unwrap_or(index) % HUES, style: series.style }
     }
 
+    /// How a series is recognised, in a legend whose line begins at `x` and has its middle at `y`.
+    fn sign(&self, series: &Series, (x, y): (f64, f64), out: &mut String) {
+        if series.points.iter().any(|point| point.interval.is_some()) {
+            *out += &self.band(&[(x, y - 5.0, y + 5.0), (x + SWATCH, y - 5.0, y + 5.0)]);
+        }
+        *out += &self.line(&[(x, y), (x + SWATCH, y)]);
+        *out += &self.markers(&[(x + SWATCH / 2.0, y)]);
+    }
+
     /// A shaded area between the low and the high ends; a bar if there is but one, or markers have no line.
     fn band(&self, ends: &[(f64, f64, f64)]) -> String {
         let hue = self.hue;
@@ -231,6 +295,10 @@ impl Pen {
         let rim = "stroke=\"var(--back)\" stroke-width=\"2.4\" paint-order=\"stroke\"";
         format!("<path d=\"{shapes}\" fill=\"var(--hue{})\" {rim}/>\n", self.hue)
     }
+}
+
+fn dashed(path: &str) -> String {
+    format!("<path d=\"{path}\" stroke=\"var(--muted)\" stroke-dasharray=\"4 4\"/>\n")
 }
 
 fn listed(points: impl Iterator<Item = (f64, f64)>) -> String {

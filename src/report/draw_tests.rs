@@ -45,9 +45,37 @@ fn texts_are_escaped_and_cut_to_the_room_there_is() {
 fn a_legend_goes_on_below_where_one_line_is_too_short() {
     let series = |count: usize| (0..count).map(|_| Series::new("a name", Style::Line, vec![Point::new(0.0, 0.0)])).collect();
     let height = |count| {
-        let svg = svg(&Chart::new("", "x", vec![Panel::new("y", series(count))]), Theme::Page);
+        let svg = svg(&Chart::new("", "x", vec![Panel::new("y", series(count))]), Theme::Light);
         svg.split("height=\"").nth(1).unwrap().split('"').next().unwrap().parse::<f64>().unwrap()
     };
     assert_eq!(height(2), height(0));
     assert_eq!(height(20), height(0) + 2.0 * HEADER);
+}
+
+#[test]
+fn an_axis_without_0_is_marked_as_cut_and_a_place_has_its_name_once() {
+    let chart = |low: f64, y_scale| {
+        let series = || vec![Series::new("", Style::Line, vec![Point::new(0.0, low), Point::new(4.0, 10.0 * low + 1.0)])];
+        let panel = || Panel { y_scale, ..Panel::new("y", series()) };
+        let mark = Some((1.0, "kept".to_owned()));
+        svg(&Chart { mark, ..Chart::new("", "x", vec![panel(), panel()]) }, Theme::Light)
+    };
+    let cut = |svg: &str| svg.matches("l10 -4m-10 8l10 -4").count();
+    let svg = chart(5.0, Scale::Linear);
+    assert_eq!((cut(&svg), svg.matches(">kept<").count(), svg.matches("stroke-dasharray").count()), (0, 1, 2), "{svg}");
+    let narrow = |y| vec![Series::new("", Style::Line, vec![Point::new(0.0, y), Point::new(1.0, y + 1.0)])];
+    assert_eq!(cut(&super::svg(&Chart::new("", "x", vec![Panel::new("y", narrow(90.0))]), Theme::Light)), 1);
+    assert_eq!(cut(&super::svg(&Chart::new("", "x", vec![Panel::new("y", narrow(-0.5))]), Theme::Light)), 0);
+    // Of a logarithmic axis nobody expects a 0.
+    assert_eq!(cut(&chart(5.0, Scale::Log)), 0);
+}
+
+#[test]
+fn a_page_has_each_panel_by_itself_and_its_signs_apart() {
+    let series = |name: &str| Series::new(name, Style::Dotted, vec![Point::new(0.0, 1.0).between(0.0, 2.0)]);
+    let chart = Chart::new("t", "x", vec![Panel::new("a", vec![series("s"), series("")]), Panel::new("b", vec![series("s")])]);
+    let svgs = panels(&chart);
+    assert!(svgs.len() == 2 && svgs.iter().all(|svg| !svg.contains(">s<") && svg.contains("var(--hue0)")), "{svgs:?}");
+    let signs = legend(&chart.panels[0]);
+    assert!(signs.len() == 1 && signs[0].0 == "s" && signs[0].1.starts_with("<svg"), "{signs:?}");
 }

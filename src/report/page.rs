@@ -7,7 +7,7 @@ use minijinja::{AutoEscape, Environment, Value, context};
 
 use super::generations::{Generations, signed};
 use super::html::escape;
-use super::{Chart, Table, Theme, theme};
+use super::{Chart, Table, draw, theme};
 use crate::machine::files::write_atomic;
 use crate::{Error, Result};
 
@@ -79,8 +79,10 @@ impl Page {
         let (light, dark) = theme::variables();
         let blocks = self.sections.iter().flat_map(|section| &section.blocks);
         let largest = blocks.flat_map(Block::magnitudes).filter(|size| size.is_finite()).fold(0.0, f64::max);
+        // A series is explained once a page, where it is drawn first.
+        let mut legend = Vec::new();
         let section = |section: &Section| {
-            let blocks: Vec<Value> = section.blocks.iter().map(|block| block.data(largest)).collect();
+            let blocks: Vec<Value> = section.blocks.iter().map(|block| block.data(largest, &mut legend)).collect();
             context! { title => section.title, blocks }
         };
         environment.render_named_str(
@@ -110,14 +112,27 @@ impl Block {
     }
 
     /// What the template knows of a block; it tells the kinds apart by their names.
-    fn data(&self, largest: f64) -> Value {
+    fn data(&self, largest: f64, explained: &mut Vec<(String, String)>) -> Value {
         match self {
             Self::Text(text) => context! { text },
-            Self::Chart(chart) => context! { title => chart.title, svg => chart.to_svg(Theme::Page) },
+            Self::Chart(chart) => {
+                context! { title => chart.title, legend => legend(chart, explained), panels => draw::panels(chart) }
+            }
             Self::Table(table) => context! { table },
             Self::Generations(generations) => generations.data(largest),
         }
     }
+}
+
+/// Name and sign of the chart's series that were not explained before.
+fn legend(chart: &Chart, explained: &mut Vec<(String, String)>) -> Vec<(String, String)> {
+    let before = explained.len();
+    for entry in chart.panels.iter().flat_map(draw::legend) {
+        if !explained.contains(&entry) {
+            explained.push(entry);
+        }
+    }
+    explained[before..].to_vec()
 }
 
 #[cfg(test)]

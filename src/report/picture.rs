@@ -7,7 +7,7 @@ use crate::machine::files::{check_writable, write_atomic};
 use crate::{Error, Result};
 
 impl Chart {
-    /// The chart as SVG. [`Theme::Page`] follows the colour scheme of the page that holds it; the others have a background.
+    /// The chart as SVG, on a background of its own.
     pub fn to_svg(&self, theme: Theme) -> String {
         draw::svg(self, theme)
     }

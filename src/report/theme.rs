@@ -9,8 +9,6 @@ pub enum Theme {
     Light,
     /// On a black background of its own.
     Dark,
-    /// In a page, in the page's colours and on its background.
-    Page,
 }
 
 /// Each CSS variable with its colour on white and its colour on black.
@@ -36,11 +34,10 @@ pub(super) fn paint(svg: String, theme: Theme) -> String {
     COLOURS.iter().fold(svg, |svg, (name, light, dark)| match theme {
         Theme::Light => svg.replace(&format!("\"var(--{name})\""), &format!("\"{light}\"")),
         Theme::Dark => svg.replace(&format!("\"var(--{name})\""), &format!("\"{dark}\"")),
-        Theme::Page => svg,
     })
 }
 
-/// What a page declares for [`Theme::Page`]: its variables on white and on black.
+/// What a page declares for the charts in it: its variables on white and on black.
 pub(super) fn variables() -> (String, String) {
     let declare = |(name, colour): (&str, &str)| format!("--{name}:{colour};");
     let light = COLOURS.iter().map(|(name, light, _)| declare((name, light))).collect();

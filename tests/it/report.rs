@@ -156,7 +156,7 @@ fn a_run_leaves_its_curve_as_svg_and_png_and_in_its_card() {
     assert_ok(&place.train("a", &["--eval-dataset", "pairs.csv"]));
     assert_ok(&place.train("b", &["--eval-dataset", "pairs.csv"]));
     let svg = fs::read_to_string(place.path("a/training.svg")).unwrap();
-    for part in ["<svg ", "loss", "margin", "norm of the vector", "held out, d = +1", "step", "ln 2"] {
+    for part in ["<svg ", "loss", "margin", "norm of the vector", "held out, added", "step", "ln 2"] {
         assert!(svg.contains(part), "{part}: {svg}");
     }
     let png = fs::read(place.path("a/training.png")).unwrap();
@@ -210,7 +210,7 @@ fn charts_of_nothing_of_one_point_and_of_what_is_not_finite_are_drawn() {
             assert!((7..40).contains(&svg.matches("<text").count()), "{low} {spread}: {svg}");
         }
     }
-    assert!(Chart::default().to_svg(Theme::Page).starts_with("<svg"));
+    assert!(Chart::default().to_svg(Theme::Light).starts_with("<svg"));
     assert!(curves::training(&[], &[]).to_png(Theme::Light).is_ok());
 }
 
@@ -248,7 +248,8 @@ fn the_page_of_an_evaluation_has_every_table_curve_and_text() {
     }
     // Five rows of the vector, four of the direction, one of the instruction, in each of three tables.
     assert_eq!(page.matches("<tr>").count() - page.matches("<thead><tr>").count(), 3 * 10);
-    assert_eq!(page.matches("<svg").count(), 3);
+    // A panel a measure, and the signs of the two series that have a line, once.
+    assert_eq!(page.matches("<svg").count(), 3 + 1 + 3 + 2);
     assert_eq!(page.matches("<article").count(), 2 * 10);
     assert_eq!(page.matches("<header>no vector</header>").count(), 2);
     assert!(page.contains("<bdi>a &lt;b&gt; c</bdi> <span>random</span>"), "{page}");
@@ -293,7 +294,7 @@ fn a_browser_shows_the_page_of_an_evaluation() {
     eval_report(&place);
     let opened = open(&place.path("page.html"), &[]);
     assert_alone(&opened);
-    assert_eq!(opened.dom.matches("<svg").count(), 3);
+    assert_eq!(opened.dom.matches("<svg").count(), 3 + 1 + 3 + 2);
     assert!(opened.dom.contains("bipo eval --model"));
 }
 
@@ -311,7 +312,7 @@ fn a_browser_shows_hostile_texts_asks_for_nothing_and_logs_nothing() {
         let shown = dom.matches("&lt;/p&gt;&lt;script&gt;document.title = 'taken'&lt;/script&gt;").count();
         // Title twice, summary, setting, heading, paragraph, legend, caption, column, cell, prompt, subject, three texts with notes.
         assert_eq!(shown, 18, "{dom}");
-        assert_eq!(dom.matches("<svg").count(), 2);
+        assert_eq!(dom.matches("<svg").count(), 7);
     }
 }
 
@@ -328,13 +329,19 @@ fn a_browser_shows_the_page_of_a_real_sweep() {
 
 #[test]
 #[ignore = "needs Chromium"]
-fn no_part_of_a_page_is_wider_than_a_phone() {
+fn no_part_of_a_page_is_wider_than_the_screen() {
     let place = Place::new();
     page().write(&place.path("page.html")).unwrap();
-    let measure = "<!DOCTYPE html><iframe id=f src=page.html style='border:0;width:360px;height:800px'></iframe><script>
-        f.onload = () => { const page = f.contentDocument.documentElement;
-        document.title = 'too wide by ' + (page.scrollWidth - page.clientWidth) }</script>";
-    fs::write(place.path("phone.html"), measure).unwrap();
-    let opened = open(&place.path("phone.html"), &["--allow-file-access-from-files"]);
-    assert!(opened.dom.contains("<title>too wide by 0</title>"), "{}", opened.dom);
+    for width in [360, 768, 1280] {
+        let measure = format!(
+            "<!DOCTYPE html><iframe id=f src=page.html style='border:0;width:{width}px;height:800px'></iframe><script>
+            f.onload = () => {{ const inside = f.contentDocument;
+            const wide = [...inside.querySelectorAll('*')].filter((part) => part.getBoundingClientRect().right > {width} + 0.5);
+            const by = inside.documentElement.scrollWidth - inside.documentElement.clientWidth;
+            document.title = 'too wide by ' + by + ': ' + wide.map((part) => part.tagName) }}</script>"
+        );
+        fs::write(place.path("screen.html"), measure).unwrap();
+        let opened = open(&place.path("screen.html"), &["--allow-file-access-from-files"]);
+        assert!(opened.dom.contains("<title>too wide by 0: </title>"), "{width}: {}", opened.dom);
+    }
 }

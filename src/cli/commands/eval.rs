@@ -36,7 +36,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
         return Err(Error::Argument("--skip generation leaves a judge nothing to grade: leave one of them out".into()).into());
     }
     let vectors = read_inputs(&args.steering.source.vector, args.steering.source.layer, log)?;
-    let vector_settings = page::vector_settings(&vectors);
+    let (vector_settings, subject) = (page::vector_settings(&vectors), page::subject(&vectors));
     let vector = settle(vectors, args.steering.source.places())?;
     let baselines = baselines(args, &vector, log)?;
     let inputs = Inputs::read(args, log)?;
@@ -92,7 +92,9 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     args.plot.iter().try_for_each(|path| report.chart().write(path))?;
     let page = args.report.as_ref().map(|path| {
         let settings = [page::model_settings(&args.model, &opened), vector_settings, for_page(args, &inputs, &settings)];
-        (page(args, &opened.files.name, magnitudes(&subjects), settings.concat(), &report), path)
+        let measured_on = inputs.dataset.as_ref().map_or_else(String::new, |set| format!(", measured on {}", set.name));
+        let title = format!("{subject} of {}{measured_on}", opened.files.name);
+        (page(args, title, magnitudes(&subjects), settings.concat(), &report), path)
     });
     page.map_or(Ok(()), |(page, path)| page.write(path))?;
     shown?;

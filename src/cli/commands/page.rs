@@ -1,5 +1,8 @@
 //! What the pages of all commands have in common: the command that makes them again, the settings of model and vectors.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use bipo::report::card;
 use bipo::report::shell;
 use bipo::session::Session;
@@ -11,6 +14,19 @@ use crate::args::ModelArgs;
 /// How this program was called, as a shell reads it.
 pub fn command_line() -> String {
     shell::command_line("bipo", std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()))
+}
+
+/// The vectors, for a title: each by what it was trained on, else by its file, and their layers.
+pub fn subject(inputs: &[Input]) -> String {
+    let trained_on =
+        |input: &Input| Some(input.vector.metadata.training.as_ref()?.get("dataset")?.get("name")?.as_str()?.to_owned());
+    let stem = |path: &str| Path::new(path).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = |input: &Input| stem(&trained_on(input).unwrap_or_else(|| input.file.clone()));
+    let names: Vec<String> = inputs.iter().map(name).collect();
+    let layers: BTreeSet<usize> = inputs.iter().flat_map(|input| input.vector.layers.keys().copied()).collect();
+    let layers: Vec<String> = layers.iter().map(usize::to_string).collect();
+    let plural = if layers.len() == 1 { "" } else { "s" };
+    format!("{} at layer{plural} {}", names.join(" + "), layers.join(", "))
 }
 
 /// The model, and how it computes.
@@ -42,7 +58,8 @@ pub fn vector_settings(inputs: &[Input]) -> Vec<(String, String)> {
         let layers: Vec<String> = input.vector.layers.keys().map(usize::to_string).collect();
         let (layers, norm) = (layers.join(", "), input.vector.norm());
         settings.push(("vector".to_owned(), format!("{}{scale}: layer {layers}, norm {norm:.3}", input.file)));
-        settings.push(("its SHA-256".to_owned(), input.sha256.clone()));
+        // Its beginning tells files apart; the whole is in the results.
+        settings.push(("its SHA-256".to_owned(), format!("{}…", input.sha256.chars().take(12).collect::<String>())));
         if let Some(training) = &input.vector.metadata.training {
             let data = training.get("dataset").map(card::dataset).unwrap_or_default();
             let parts = [data, card::outcome_line(training)];

@@ -4,6 +4,7 @@ use bipo::generate::{GenerateOptions, STREAMS};
 use bipo::machine::files::check_writable;
 use bipo::machine::lines::LineFile;
 use bipo::report::{Block, Page, Section};
+use bipo::steering::magnitudes::signed;
 use bipo::steering::vector::SteeringVector;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
@@ -25,6 +26,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     args.report.iter().chain(&args.output).try_for_each(|path| check_writable(path))?;
     let inputs = read_inputs(&args.steering.source.vector, args.steering.source.layer, log)?;
     let (vector_settings, parts) = (page::vector_settings(&inputs), provenance::parts(&inputs));
+    let subject = page::subject(&inputs);
     let vector = settle(inputs, args.steering.source.places())?;
     let magnitudes = args.steering.magnitudes.of(vector.metadata.calibration.as_ref(), args.steering.operation)?;
     let magnitudes = magnitudes.as_slice();
@@ -82,7 +84,8 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let written = args.report.as_ref().filter(|_| done.answered > 0).map_or(Ok(()), |path| {
         let settings =
             [page::model_settings(&args.model, &opened), vector_settings, settings(args, &vector, magnitudes)].concat();
-        report(args, &opened.files.name, settings, done.answers, magnitudes.len()).write(path)
+        let title = format!("{subject} of {}", opened.files.name);
+        report(args, title, settings, done.answers, magnitudes.len()).write(path)
     });
     if args.model.json && done.answered > 0 {
         terminal::json(&document(done.run.get(), &done.results))?;
@@ -154,7 +157,7 @@ impl Done<'_> {
 }
 
 fn settings(args: &SteerArgs, vector: &SteeringVector, magnitudes: &[f32]) -> Vec<(String, String)> {
-    let magnitudes: Vec<String> = magnitudes.iter().map(f32::to_string).collect();
+    let magnitudes: Vec<String> = magnitudes.iter().map(|magnitude| signed(*magnitude).replace('-', "−")).collect();
     let setting = |name: &str, value: String| Some((name.to_owned(), value));
     let sampling = match args.sampling.temperature {
         0.0 => "greedy".to_owned(),
@@ -174,11 +177,17 @@ fn settings(args: &SteerArgs, vector: &SteeringVector, magnitudes: &[f32]) -> Ve
     all.into_iter().flatten().collect()
 }
 
-fn report(args: &SteerArgs, model: &str, settings: Vec<(String, String)>, generations: Vec<Block>, magnitudes: usize) -> Page {
+fn report(
+    args: &SteerArgs,
+    title: String,
+    settings: Vec<(String, String)>,
+    generations: Vec<Block>,
+    magnitudes: usize,
+) -> Page {
     let prompts = generations.len();
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     Page {
-        title: format!("{model}, steered"),
+        title,
         summary: format!("{} at {} of one steering vector.", plural(prompts, "prompt"), plural(magnitudes, "magnitude")),
         command: page::command_line(),
         seed: Some(args.sampling.seed),

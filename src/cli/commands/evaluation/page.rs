@@ -4,13 +4,14 @@ use std::path::Path;
 
 use bipo::eval::{Report, Settings};
 use bipo::report::Page;
+use bipo::steering::magnitudes::signed;
 
 use super::inputs::Inputs;
 use super::settings::file_name;
 use crate::args::EvalArgs;
 use crate::commands::page::command_line;
 
-pub fn page(args: &EvalArgs, model: &str, magnitudes: &[f32], settings: Vec<(String, String)>, report: &Report) -> Page {
+pub fn page(args: &EvalArgs, title: String, magnitudes: &[f32], settings: Vec<(String, String)>, report: &Report) -> Page {
     let measured_at = match args.at {
         Some(budget) => format!("the largest magnitudes of each vector within {budget}"),
         None => format!("magnitudes {}", list(magnitudes)),
@@ -20,7 +21,7 @@ pub fn page(args: &EvalArgs, model: &str, magnitudes: &[f32], settings: Vec<(Str
         baselines => format!(", beside {}", baselines.join(", ")),
     };
     Page {
-        title: format!("{model}: what a steering vector does"),
+        title,
         summary: format!("Measured at {measured_at}{subjects}."),
         command: command_line(),
         seed: Some(args.seed),
@@ -30,7 +31,7 @@ pub fn page(args: &EvalArgs, model: &str, magnitudes: &[f32], settings: Vec<(Str
 }
 
 fn list(magnitudes: &[f32]) -> String {
-    magnitudes.iter().map(|magnitude| magnitude.to_string().replace('-', "−")).collect::<Vec<_>>().join(", ")
+    magnitudes.iter().map(|magnitude| signed(*magnitude).replace('-', "−")).collect::<Vec<_>>().join(", ")
 }
 
 /// What the numbers depend on beside model and vector, in words.
@@ -49,7 +50,7 @@ pub fn for_page(args: &EvalArgs, inputs: &Inputs, settings: &Settings) -> Vec<(S
         ("baseline's instruction", args.baseline_system.clone()),
         ("judge", args.judge.judge_model.clone().filter(|_| args.judge.judge.is_some())),
         ("rubric", args.judge.rubric.clone().and_then(|rubric| file_name(Path::new(&rubric)))),
-        ("intervals", Some(format!("95 %, bootstrap of {} resamples", args.bootstrap))),
+        ("intervals", Some(format!("95 %: Wilson's for shares, else a bootstrap of {} resamples", args.bootstrap))),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
