@@ -33,6 +33,7 @@ RULES = ["all", "prompt", "response", "last", "last+response", "first:3", "first
 class Apply(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
+        torch.set_num_threads(1)  # the model is tiny: threads would wait for each other
         cls.model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32, attn_implementation="eager").eval()
         cls.tokenizer = AutoTokenizer.from_pretrained(MODEL)
         folder = tempfile.TemporaryDirectory()
