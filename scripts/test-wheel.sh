@@ -3,7 +3,7 @@
 # starts, a tiny model is trained and steered through the package, and the tests of python/tests pass.
 #
 # usage: scripts/test-wheel.sh [--transformers]
-#   --transformers  also installs torch (CPU, 200 MB) and transformers, without which the tests of bipo.apply are skipped
+#   --transformers  also installs torch (CPU, 200 MB) and transformers, without which the tests of bipo.apply are skipped; checks the types
 #
 # The build is that of `cargo build --release`, in the same folder, so that nothing is compiled twice. PYTHON names the Python
 # (default python3, 3.9 or later). The wheel is left in target/wheel/dist.
@@ -37,7 +37,7 @@ environment "$work/venv"
 packages=(numpy)
 if [ "${1:-}" = --transformers ]; then
   install "$work/venv" torch --index-url "${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}" || install "$work/venv" torch
-  packages+=(transformers)
+  packages+=(transformers mypy)
 fi
 install "$work/venv" "$wheel" "${packages[@]}"
 
@@ -58,4 +58,7 @@ assert f"bipo {bipo.__version__}" == sys.argv[1], (bipo.__version__, sys.argv[1]
 assert pathlib.Path(bipo.__file__).with_name("py.typed").exists()
 ' "$version"
 python -m unittest discover -s "$root/python/tests"
+if [ "${1:-}" = --transformers ]; then
+  python -m mypy --strict --cache-dir /dev/null "$root/python/bipo"
+fi
 echo "ok: $(basename "$wheel"), $(($(wc -c <"$root/$work/dist/$(basename "$wheel")") / 1000000)) MB: $version" >&2

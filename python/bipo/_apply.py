@@ -133,8 +133,9 @@ class Places:
         given = self.signature.bind_partial(*args, **kwargs).arguments
         for name in self.others:
             given = {**given, **given.pop(name, {})}
-        ids, embeddings = given.get("input_ids"), given.get("inputs_embeds")
-        rows, count = (embeddings if ids is None else ids).shape[:2]
+        ids: Any = given.get("input_ids")
+        inputs: Any = given.get("inputs_embeds") if ids is None else ids
+        rows, count = inputs.shape[:2]
         cache = given.get("past_key_values")
         past = 0 if cache is None else int(cache.get_seq_length())
         first, last = real_tokens(given.get("attention_mask"), rows, past + count)
@@ -151,8 +152,7 @@ class Places:
                     steered[row][at] = in_words and self.rule.steers_prompt(index, first[row] + own, end)
             if past == 0 and end <= count and not any(steered[row]) and not (self.rule.response and self.words_in_response):
                 raise BipoError("no token of the prompt or after it would be steered: choose other positions or spans")
-        device = (embeddings if ids is None else ids).device
-        self.mask = torch.tensor(steered, device=device)
+        self.mask = torch.tensor(steered, device=inputs.device)
 
     def ends(self, given: Any, rows: int, count: int, past: int, first: List[int], last: List[int]) -> List[int]:
         """Where the response begins in each row, padding counted."""
@@ -226,7 +226,7 @@ def blocks_of(model: Any) -> Tuple[Any, Any]:
 
 
 def check_model(model: Any, blocks: Any, vector: SteeringVector) -> None:
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     hidden, depth = getattr(config, "hidden_size", None), len(blocks)
     trained_on = f" ({vector.base_model})" if vector.base_model else ""

@@ -79,7 +79,7 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
-    return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
 
 
 def words_of(tokenizer: Any, messages: Sequence[Message], role: str) -> Tuple[List[int], List[bool]]:

@@ -26,6 +26,12 @@ FilePath = Union[str, "os.PathLike[str]"]
 REPEATED = {"vector", "template_var"}
 # How long a program that was interrupted may take to keep what is done.
 PATIENCE_S = 60.0
+# A group of its own, so that Ctrl-C in a terminal reaches the program once: from here.
+OWN_GROUP: Dict[str, Any]
+if sys.platform == "win32":
+    OWN_GROUP, INTERRUPT = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}, signal.CTRL_BREAK_EVENT
+else:
+    OWN_GROUP, INTERRUPT = {"start_new_session": True}, signal.SIGINT
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ def run(command: str, flags: Mapping[str, Flag], quiet: bool = True, stdin: str 
     words = [str(program()), command, "--json", *(["--quiet"] if quiet else [])]
     for name, value in flags.items():
         words += arguments(name, value)
-    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **own_group())
+    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **OWN_GROUP)
     said: List[str] = []
     listener = threading.Thread(target=listen, args=(child.stderr, said, not quiet), daemon=True)
     listener.start()
@@ -147,7 +153,8 @@ def run(command: str, flags: Mapping[str, Flag], quiet: bool = True, stdin: str 
     if child.returncode != 0:
         raise failure(command, child.returncode, said)
     try:
-        return json.loads(printed)
+        result: Dict[str, Any] = json.loads(printed)
+        return result
     except ValueError:
         raise BipoError(f"bipo {command} did not print JSON: is {program()} another program?") from None
 
@@ -172,7 +179,7 @@ def arguments(name: str, value: Flag) -> List[str]:
         return []
     if value is True:
         return [flag]
-    if isinstance(value, (str, numbers.Real, os.PathLike)):
+    if isinstance(value, (str, int, float, numbers.Real, os.PathLike)):
         return [f"{flag}={written(value)}"]
     if isinstance(value, Mapping):
         value = [f"{key}={written(one)}" for key, one in value.items()]
@@ -182,16 +189,9 @@ def arguments(name: str, value: Flag) -> List[str]:
 
 
 def written(value: One) -> str:
-    if isinstance(value, numbers.Real):
-        return str(int(value)) if isinstance(value, numbers.Integral) else repr(float(value))
-    return os.fspath(value)
-
-
-def own_group() -> Dict[str, Any]:
-    """A group of its own, so that Ctrl-C in a terminal reaches the program once: from here."""
-    if os.name == "nt":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}
+    if isinstance(value, (str, os.PathLike)):
+        return os.fspath(value)
+    return str(int(value)) if isinstance(value, numbers.Integral) else repr(float(value))
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
@@ -200,7 +200,7 @@ def stop(child: subprocess.Popen[bytes]) -> None:
         if child.poll() is None:
             if child.stdout is not None:
                 close(child.stdout)  # so that it does not wait for somebody to read what it prints
-            child.send_signal(signal.SIGINT if os.name != "nt" else signal.CTRL_BREAK_EVENT)
+            child.send_signal(INTERRUPT)
             child.wait(PATIENCE_S)
     except (KeyboardInterrupt, subprocess.TimeoutExpired, OSError):
         pass

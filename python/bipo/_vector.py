@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple, Union
 
 from ._errors import BipoError, needed
 from ._places import Positions
@@ -179,9 +179,9 @@ def parsed(path: Path, key: str, text: str) -> Any:
 
 def placed(path: Path, arrays: Dict[str, numpy.ndarray], layer: Optional[int]) -> Dict[int, numpy.ndarray]:
     """The vectors of a file of another program, by layer."""
-    numbers: List[Optional[int]] = [layer_of(name) for name in arrays]
-    if arrays and None not in numbers:
-        return {number: v for number, v in sorted(zip(numbers, arrays.values()), key=lambda item: item[0])}
+    numbers = {number: v for number, v in ((layer_of(name), v) for name, v in arrays.items()) if number is not None}
+    if arrays and len(numbers) == len(arrays):
+        return {number: numbers[number] for number in sorted(numbers)}
     if len(arrays) != 1:
         raise malformed(path, f"holds {len(arrays)} tensors, none a steering vector: expected layer.N alone, or one tensor")
     if layer is None:

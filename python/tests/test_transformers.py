@@ -8,13 +8,17 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from common import DEPTH, HIDDEN, MODEL, own
+from common import DEPTH, FIXTURES, HIDDEN, MODEL, own
 
 import bipo
 
 try:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 except ImportError as error:
     torch = None
     print(f"note: the tests of bipo.apply are skipped, because {error.name} is not installed", file=sys.stderr)
@@ -27,6 +31,22 @@ CONVERSATION = [
     {"role": "user", "content": QUESTION},
 ]
 RULES = ["all", "prompt", "response", "last", "last+response", "first:3", "first:2+last:4", "last:3+response"]
+
+
+FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "granite", "smollm3", "qwen3_moe", "mixtral"]
+
+
+def tensors(path):
+    """The f32 and i64 tensors of a file, without the code that is tested."""
+    content = path.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    found = {}
+    for name, entry in json.loads(content[8 : 8 + length]).items():
+        if name != "__metadata__":
+            begin, end = (8 + length + offset for offset in entry["data_offsets"])
+            dtype = {"F32": torch.float32, "I64": torch.int64}[entry["dtype"]]
+            found[name] = torch.frombuffer(bytearray(content[begin:end]), dtype=dtype).reshape(entry["shape"])
+    return found
 
 
 @unittest.skipIf(torch is None, "torch or transformers is not installed")
@@ -73,23 +93,18 @@ class Apply(unittest.TestCase):
             self.assertEqual(theirs[0].tolist(), text.token_ids, (rule, text.magnitude))
         return [text.token_ids for text in ours]
 
-    def test_the_logits_are_those_of_the_reference(self):
-        content = (MODEL / "expected.safetensors").read_bytes()
-        length = struct.unpack("<Q", content[:8])[0]
-        header = json.loads(content[8 : 8 + length])
-
-        def tensor(name, dtype):
-            begin, end = header[name]["data_offsets"]
-            piece = bytearray(content[8 + length + begin : 8 + length + end])
-            return torch.frombuffer(piece, dtype=dtype).reshape(header[name]["shape"])
-
-        layer = int(tensor("steered_layer", torch.int64))
-        self.path.with_name("reference.safetensors").write_bytes(own({layer: tensor("v", torch.float32).tolist()}))
-        ids = tensor("input_ids", torch.int64)
-        with bipo.apply(self.model, self.path.with_name("reference.safetensors"), 2.0) as model:
-            steered = model(ids).logits[0].detach()
-        self.assertLess((steered - tensor("steered_logits", torch.float32)).abs().max(), 1e-4)
-        self.assertLess((self.logits(ids)[0] - tensor("logits", torch.float32)).abs().max(), 1e-4)
+    def test_the_logits_of_every_family_are_those_of_the_reference(self):
+        for folder in FAMILIES:
+            reference = tensors(FIXTURES / folder / "expected.safetensors")
+            path = self.path.with_name("reference.safetensors")
+            path.write_bytes(own({int(reference["steered_layer"]): reference["v"].tolist()}))
+            model = AutoModelForCausalLM.from_pretrained(
+                FIXTURES / folder, dtype=torch.float32, attn_implementation="eager"
+            ).eval()
+            with bipo.apply(model, path, 2.0), torch.no_grad():
+                steered = model(reference["input_ids"], attention_mask=torch.ones_like(reference["input_ids"])).logits[0]
+            self.assertLess((steered - reference["steered_logits"]).abs().max(), 1e-4, folder)
+            self.assertGreater((reference["logits"] - reference["steered_logits"]).abs().max(), 0.1, folder)
 
     def test_greedy_texts_are_those_of_the_program_at_all_positions(self):
         texts = {}
