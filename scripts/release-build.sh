@@ -3,7 +3,7 @@
 # containers of the Python Packaging Authority (manylinux_2_28, musllinux_1_2), so that the program runs on every Linux of its kind.
 #
 # usage: scripts/release-build.sh TARGET OUT [--cuda]
-#   TARGET  such as x86_64-unknown-linux-gnu; the machine must be of that kind, since the program is run
+#   TARGET  such as x86_64-unknown-linux-gnu; that of the machine itself, since the program is run
 #   --cuda  the program for NVIDIA GPUs of compute capability 8.0 and later; an archive alone
 # Installs Rust if there is none (RUST_VERSION, default: that of this script), and maturin into a virtual environment.
 set -euo pipefail
@@ -17,6 +17,8 @@ if ! command -v cargo >/dev/null; then
   curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain "$rust"
   export PATH="$HOME/.cargo/bin:$PATH"
 fi
+host=$(rustc -vV | sed -n 's/^host: //p')
+[ "$host" = "$target" ] || { echo "release-build: this machine builds for $host, not for $target" >&2; exit 1; }
 # The containers have Pythons of their own in /opt.
 python=$(ls -d /opt/python/cp312-cp312/bin/python 2>/dev/null || command -v python3 || command -v python)
 
@@ -26,7 +28,7 @@ if [ "$kind" = --cuda ]; then
   . target/cuda/env.sh
   # For all GPUs, whatever the machine has; without the kernels that bipo never calls, which take most of the time.
   export CUDA_COMPUTE_CAP=80 NVCC="$PWD/target/cuda/bin/nvcc-dense"
-  cargo build --release --locked --target "$target" --features cuda
+  cargo build --release --locked --features cuda
   # The program is linked to libraries that only a machine with a GPU has. Empty ones do to write completions and manual pages.
   mkdir -p target/cuda/run
   for library in "$PWD"/target/cuda/lib/stubs/*.so; do
@@ -34,7 +36,7 @@ if [ "$kind" = --cuda ]; then
     ln -sf "$library" "target/cuda/run/$soname"
   done
   LD_LIBRARY_PATH="$PWD/target/cuda/run:${LD_LIBRARY_PATH:-}" \
-    scripts/package.sh "target/$target/release/bipo" "$target-cuda13" "$out"
+    scripts/package.sh target/release/bipo "$target-cuda13" "$out"
   exit
 fi
 
@@ -42,7 +44,7 @@ fi
 bin=target/wheel/build/bin
 [ -d "$bin" ] || bin=target/wheel/build/Scripts # on Windows
 "$bin/python" -m pip install --quiet --disable-pip-version-check "maturin>=1.9,<2"
-"$bin/maturin" build --target "$target" --out "$out"
-program=target/$target/release/bipo
+"$bin/maturin" build --out "$out"
+program=target/release/bipo
 [ -x "$program" ] || program=$program.exe
 scripts/package.sh "$program" "$target" "$out"
