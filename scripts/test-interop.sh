@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Tests bipo's vectors in other programs: llama.cpp (a GGUF control vector), transformers (the hook of docs/library.md) and torch (`.pt`
-# read and written). Uses SmolLM2-135M and a vector from a short run. Runs on Linux on x86-64 and takes about 5 minutes.
+# Tests bipo's vectors in other programs: llama.cpp (a GGUF control vector), transformers (bipo.apply of the Python package, and the
+# hook of a model card) and torch (`.pt` read and written); and python/tests, of which the tests of bipo.apply need torch. Uses
+# SmolLM2-135M and a vector from a short run. Runs on Linux on x86-64 and takes about 10 minutes.
 #
 # usage: scripts/test-interop.sh [-e VENV] [-m MODEL.gguf]
 #   -e  virtual environment with torch, transformers, gguf and accelerate, made if it does not exist
@@ -16,7 +17,7 @@ while getopts e:m:h option; do
     case $option in
         e) venv=$OPTARG ;;
         m) model=$OPTARG ;;
-        *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
 
@@ -31,5 +32,9 @@ work=$target/test-interop
 mkdir -p "$work"
 [ -f "$work/model-f32.gguf" ] || "$venv/bin/python" scripts/gguf_to_f32.py "$model" "$work/model-f32.gguf"
 
+# The program and the package of this checkout.
+PATH="$(realpath "$target/release"):$PATH" PYTHONPATH="$PWD/python"
+export PATH PYTHONPATH
+"$venv/bin/python" -m unittest discover -s python/tests
 "$venv/bin/python" scripts/test_interop.py --bipo "$target/release/bipo" --llamacpp "$llamacpp" --model "$model" \
     --f32-model "$work/model-f32.gguf" --work-dir "$work"

@@ -4,9 +4,11 @@
 use std::path::Path;
 
 use super::input::Input;
+#[cfg(feature = "parquet")]
+use super::parquet;
 use super::stream::{HEAD, Stream};
-use super::table::Table;
-use super::{csv, json, parquet};
+use super::table::{Records, Table};
+use super::{csv, json};
 use crate::{Error, Result};
 
 /// Known extensions of data files. Text files can also be compressed, with `.gz` behind their extension.
@@ -37,7 +39,7 @@ pub(super) fn read(input: &Input, wanted: &Wanted) -> Result<Table> {
             return Err(Error::malformed(path, "a Parquet file inside gzip: unpack it first"));
         }
         FileFormat::Parquet => {
-            let (columns, records) = parquet::read(path, wanted.column)?;
+            let (columns, records) = parquet(path, wanted)?;
             (Some(columns), records)
         }
         FileFormat::Compressed => {
@@ -45,6 +47,20 @@ pub(super) fn read(input: &Input, wanted: &Wanted) -> Result<Table> {
         }
     };
     Table::new(format.name(), columns, records, wanted.limit)
+}
+
+/// The names of all columns of a Parquet file, and its records with those that are wanted.
+#[cfg(feature = "parquet")]
+fn parquet(path: &Path, wanted: &Wanted) -> Result<(Vec<String>, Records)> {
+    parquet::read(path, wanted.column)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(path: &Path, _: &Wanted) -> Result<(Vec<String>, Records)> {
+    Err(Error::malformed(
+        path,
+        "this bipo is built without Parquet: build it with --features parquet, or convert the file to JSONL",
+    ))
 }
 
 /// Returns the file's extension in lower case, if it is one of [`EXTENSIONS`]; that of `x.csv.gz` is `csv`.

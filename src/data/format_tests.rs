@@ -37,3 +37,13 @@ fn empty_file_is_refused() {
     let error = open("a.csv", b" \r\n").unwrap_err().to_string();
     assert_eq!(error, "a.csv: the file is empty: expected CSV, JSONL, JSON or Parquet");
 }
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn a_parquet_file_is_refused_by_a_build_without_the_feature_which_it_names() {
+    let error = open("a.parquet", b"PAR1....").unwrap_err().to_string();
+    assert!(
+        error.starts_with("a.parquet: this bipo is built without Parquet: ") && error.contains("--features parquet"),
+        "{error}"
+    );
+}

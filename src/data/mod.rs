@@ -15,8 +15,10 @@ mod json;
 mod letters;
 mod load;
 mod message;
+#[cfg(feature = "parquet")]
 mod pages;
 mod pair;
+#[cfg(feature = "parquet")]
 mod parquet;
 mod published;
 mod question;

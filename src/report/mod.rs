@@ -18,6 +18,7 @@ pub mod generations;
 mod html;
 pub mod page;
 mod picture;
+#[cfg(feature = "pictures")]
 mod png;
 pub mod shell;
 pub mod table;

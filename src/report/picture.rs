@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{Chart, Theme, draw, png};
+#[cfg(feature = "pictures")]
+use super::png;
+use super::{Chart, Theme, draw};
 use crate::machine::files::{check_writable, write_atomic};
 use crate::{Error, Result};
 
@@ -12,10 +14,11 @@ impl Chart {
         draw::svg(self, theme)
     }
 
-    /// The chart as PNG, two pixels to a CSS pixel. Text needs no font on the machine.
+    /// The chart as PNG, by the feature `pictures`: two pixels to a CSS pixel. Text needs no font on the machine.
     ///
     /// # Errors
     /// The picture cannot be rendered or encoded.
+    #[cfg(feature = "pictures")]
     pub fn to_png(&self, theme: Theme) -> Result<Vec<u8>> {
         png::png(&self.to_svg(theme))
     }
@@ -25,24 +28,45 @@ impl Chart {
     /// # Errors
     /// The name ends otherwise, or the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let bytes = if is_png(path)? { self.to_png(Theme::Light)? } else { self.to_svg(Theme::Light).into_bytes() };
+        let bytes = match Kind::of(path)? {
+            Kind::Svg => self.to_svg(Theme::Light).into_bytes(),
+            #[cfg(feature = "pictures")]
+            Kind::Png => self.to_png(Theme::Light)?,
+        };
         write_atomic(path, &bytes)
     }
 
     /// Refuses a path that no chart can be written to, before anything costly is computed.
     ///
     /// # Errors
-    /// The name ends neither in `.svg` nor in `.png`, or its folder does not exist.
+    /// The name ends neither in `.svg` nor in `.png`, or in one that this build leaves out, or its folder does not exist.
     pub fn check_path(path: &Path) -> Result<()> {
-        is_png(path)?;
+        Kind::of(path)?;
         check_writable(path)
     }
 }
 
-fn is_png(path: &Path) -> Result<bool> {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("svg") => Ok(false),
-        Some("png") => Ok(true),
-        _ => Err(Error::Argument(format!("{}: a chart's file ends in .svg or .png", path.display()))),
+/// What a chart is written as.
+enum Kind {
+    Svg,
+    #[cfg(feature = "pictures")]
+    Png,
+}
+
+impl Kind {
+    fn of(path: &Path) -> Result<Self> {
+        let refused = |problem: &str| Err(Error::Argument(format!("{}: {problem}", path.display())));
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("svg") => Ok(Self::Svg),
+            #[cfg(feature = "pictures")]
+            Some("png") => Ok(Self::Png),
+            #[cfg(not(feature = "pictures"))]
+            Some("png") => refused("this bipo is built without PNG: build it with --features pictures, or name a .svg file"),
+            _ => refused("a chart's file ends in .svg or .png"),
+        }
     }
 }
+
+#[cfg(test)]
+#[path = "picture_tests.rs"]
+mod tests;

@@ -176,7 +176,13 @@ fn listed(words: &[&str]) -> String {
 }
 
 fn features() -> Vec<&'static str> {
-    let all = [("serve", cfg!(feature = "serve")), ("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal"))];
+    let all = [
+        ("parquet", cfg!(feature = "parquet")),
+        ("pictures", cfg!(feature = "pictures")),
+        ("serve", cfg!(feature = "serve")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("metal", cfg!(feature = "metal")),
+    ];
     all.into_iter().filter_map(|(name, is_built)| is_built.then_some(name)).collect()
 }
 

@@ -321,8 +321,10 @@ fn contents(vector: &SteeringVector, file: &str, training: &Value) -> String {
     if is_caa(training) {
         return out + "\n`config.json` holds the settings. Nothing was trained, so `metrics.jsonl` is empty.\n\n";
     }
-    out + "\n`steering_vector-epoch-NN.safetensors` is the vector after each epoch, `metrics.jsonl` has a line a step, \
-           `training.svg` and `training.png` its curve, `config.json` the settings.\n\n"
+    let curves = if cfg!(feature = "pictures") { "`training.svg` and `training.png`" } else { "`training.svg`" };
+    out + "\n`steering_vector-epoch-NN.safetensors` is the vector after each epoch, `metrics.jsonl` has a line a step, "
+        + curves
+        + " its curve, `config.json` the settings.\n\n"
 }
 
 /// The paper that describes how the vector was made.

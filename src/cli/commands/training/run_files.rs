@@ -13,24 +13,24 @@ use crate::terminal::Log;
 /// Name of the vector that a run ends with.
 pub const VECTOR_FILE: &str = "steering_vector.safetensors";
 
-/// Name of the picture of the run, beside the vector.
-const CURVE: &str = "training.png";
+/// Names of the pictures of the run, beside the vector. The last is the one that the card shows.
+const CURVES: &[&str] = if cfg!(feature = "pictures") { &["training.svg", "training.png"] } else { &["training.svg"] };
 
-/// Leaves the training curve beside the vector, as SVG too. Returns the name of the picture, none where it could not be
-/// drawn: the vector is saved, so that is no reason to fail.
+/// Leaves the training curve beside the vector. Returns the name of the picture for the card, none where it could not be drawn:
+/// the vector is saved, so that is no reason to fail.
 pub fn draw_curve(dir: &Path, steps: &[StepRecord], epochs: &[EpochRecord], log: Log) -> Option<&'static str> {
     remove_curve(dir);
     let chart = curves::training(steps, epochs);
-    let path = dir.join(CURVE);
-    let drawn = chart.write(&path.with_extension("svg")).and_then(|()| chart.write(&path));
-    drawn.map_err(|error| log.warn_even_if_quiet(format!("no training curve: {error}"))).ok().map(|()| CURVE)
+    let drawn = CURVES.iter().try_for_each(|name| chart.write(&dir.join(name)));
+    drawn.map_err(|error| log.warn_even_if_quiet(format!("no training curve: {error}"))).ok()?;
+    CURVES.last().copied()
 }
 
 /// Takes the curve of an earlier run away: it would pass for this vector's.
 pub fn remove_curve(dir: &Path) {
-    for extension in ["svg", "png"] {
+    for name in ["training.svg", "training.png"] {
         // Most often there is none; what cannot be removed cannot be helped.
-        let _ = std::fs::remove_file(dir.join(CURVE).with_extension(extension));
+        let _ = std::fs::remove_file(dir.join(name));
     }
 }
 

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Builds what a release has for one target: the wheel and the archive, into OUT. The release workflow runs it, on Linux in the
+# containers of the Python Packaging Authority (manylinux_2_28, musllinux_1_2), so that the program runs on every Linux of its kind.
+#
+# usage: scripts/release-build.sh TARGET OUT [--cuda]
+#   TARGET  such as x86_64-unknown-linux-gnu; that of the machine itself, since the program is run
+#   --cuda  the program for NVIDIA GPUs of compute capability 8.0 and later; an archive alone
+# Installs Rust if there is none (RUST_VERSION, default: that of this script), and maturin into a virtual environment.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ $# -ge 2 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+target=$1 out=$2 kind=${3:-}
+case $kind in "" | --cuda) ;; *) echo "release-build: unknown argument $kind: expected --cuda" >&2; exit 2 ;; esac
+
+rust=${RUST_VERSION:-1.95.0}
+if ! command -v cargo >/dev/null; then
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain "$rust"
+  export PATH="$HOME/.cargo/bin:$PATH"
+fi
+host=$(rustc -vV | sed -n 's/^host: //p')
+[ "$host" = "$target" ] || { echo "release-build: this machine builds for $host, not for $target" >&2; exit 1; }
+# The containers have Pythons of their own in /opt.
+python=$(ls -d /opt/python/cp312-cp312/bin/python 2>/dev/null || command -v python3 || command -v python)
+
+if [ "$kind" = --cuda ]; then
+  PYTHON=$python scripts/cuda-toolkit.sh target/cuda
+  # shellcheck source=/dev/null
+  . target/cuda/env.sh
+  # For all GPUs, whatever the machine has; without the kernels that bipo never calls, which take most of the time.
+  export CUDA_COMPUTE_CAP=80 NVCC="$PWD/target/cuda/bin/nvcc-dense"
+  cargo build --release --locked --features cuda
+  # The program is linked to libraries that only a machine with a GPU has. Empty ones do to write completions and manual pages.
+  mkdir -p target/cuda/run
+  for library in "$PWD"/target/cuda/lib/stubs/*.so; do
+    soname=$(readelf -d "$library" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
+    ln -sf "$library" "target/cuda/run/$soname"
+  done
+  LD_LIBRARY_PATH="$PWD/target/cuda/run:${LD_LIBRARY_PATH:-}" \
+    scripts/package.sh target/release/bipo "$target-cuda13" "$out"
+  exit
+fi
+
+"$python" -m venv target/wheel/build
+bin=target/wheel/build/bin
+[ -d "$bin" ] || bin=target/wheel/build/Scripts # on Windows
+"$bin/python" -m pip install --quiet --disable-pip-version-check "maturin>=1.9,<2"
+"$bin/maturin" build --out "$out"
+program=target/release/bipo
+[ -x "$program" ] || program=$program.exe
+scripts/package.sh "$program" "$target" "$out"

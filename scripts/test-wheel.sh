@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Builds the wheel (the program and the Python package), installs it into a fresh virtual environment, and tests it there: the program
+# starts, a tiny model is trained and steered through the package, and the tests of python/tests pass.
+#
+# usage: scripts/test-wheel.sh [--transformers]
+#   --transformers  also installs torch (CPU, 200 MB) and transformers, without which the tests of bipo.apply are skipped; checks the types
+#
+# The build is that of `cargo build --release`, in the same folder, so that nothing is compiled twice. PYTHON names the Python
+# (default python3, 3.9 or later). The wheel is left in target/wheel/dist.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+case ${1:-} in
+  "" | --transformers) ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
+python=${PYTHON:-python3}
+work=${CARGO_TARGET_DIR:-target}/wheel
+fail() { echo "test-wheel: $1" >&2; exit 1; }
+
+# A virtual environment without pip is made everywhere; pip of the Python itself fills it.
+environment() {
+  rm -rf "$1"
+  "$python" -m venv --without-pip "$1" || fail "$python cannot make a virtual environment"
+}
+install() { "$python" -m pip --python "$1/bin/python" install --quiet --disable-pip-version-check "${@:2}"; }
+
+if ! "$work/build/bin/maturin" --version >/dev/null 2>&1; then
+  environment "$work/build"
+  install "$work/build" "maturin>=1.9,<2"
+fi
+rm -rf "$work/dist"
+"$work/build/bin/maturin" build --quiet --out "$work/dist"
+wheel=$(find "$work/dist" -name 'bipo-*.whl')
+
+environment "$work/venv"
+packages=(numpy)
+if [ "${1:-}" = --transformers ]; then
+  install "$work/venv" torch --index-url "${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}" || install "$work/venv" torch
+  packages+=(transformers mypy)
+fi
+install "$work/venv" "$wheel" "${packages[@]}"
+
+# From here on nothing but the wheel is found: no PYTHONPATH, no other bipo on the path, and not the folder of the sources.
+unset PYTHONPATH
+export PATH="$PWD/$work/venv/bin:/usr/bin:/bin"
+root=$PWD
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
+[ "$(command -v bipo)" = "$root/$work/venv/bin/bipo" ] || fail "the wheel did not install the program"
+version=$(bipo --version)
+python -c '
+import importlib.metadata, pathlib, sys, bipo
+assert pathlib.Path(bipo.__file__).is_relative_to(sys.prefix), bipo.__file__
+assert pathlib.Path(bipo.program()).is_relative_to(sys.prefix), bipo.program()
+assert f"bipo {bipo.__version__}" == sys.argv[1], (bipo.__version__, sys.argv[1])
+assert pathlib.Path(bipo.__file__).with_name("py.typed").exists()
+' "$version"
+python -m unittest discover -s "$root/python/tests"
+if [ "${1:-}" = --transformers ]; then
+  python -m mypy --strict --cache-dir /dev/null "$root/python/bipo"
+fi
+echo "ok: $(basename "$wheel"), $(($(wc -c <"$root/$work/dist/$(basename "$wheel")") / 1000000)) MB: $version" >&2
