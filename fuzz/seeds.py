@@ -224,6 +224,24 @@ def arguments():
         write("arguments", str(index), text)
 
 
+def requests():
+    """The first byte chooses the endpoint: chat, completions, sweep, score, validate."""
+    messages = [{"role": "user", "content": "Hello"}]
+    vector = [{"source": "v", "scale": 2, "layers": [1], "positions": "last"}]
+    vectors = {"vectors": vector, "magnitude": -1.5}
+    for kind, body in [
+        (0, {"model": "tiny", "messages": messages, "max_tokens": 4, "steering": "v:1.5", "stream": True}),
+        (0, {"messages": messages, "max_tokens": 4, "steering": vectors, "temperature": 0.7, "seed": 1, "stop": ["a"], "n": 2}),
+        (0, {"messages": messages, "max_completion_tokens": 2, "logprobs": True, "top_logprobs": 3, "logit_bias": {"5": -100}}),
+        (1, {"prompt": ["a", "b"], "max_tokens": 4, "echo": True, "logprobs": 2, "steering": 2}),
+        (1, {"prompt": [1, 2, 3], "max_tokens": 2, "stream": True, "stream_options": {"include_usage": True}}),
+        (2, {"prompt": "Hello", "magnitudes": [-2, 0, 2], "max_tokens": 4, "steering": "v"}),
+        (3, {"messages": messages, "response": "Bye", "steering": "v:-1"}),
+        (4, {"steering": vectors}),
+    ]:
+        write("request_body", f"{kind}-{len(json.dumps(body))}", bytes([kind]) + json.dumps(body).encode())
+
+
 if __name__ == "__main__":
     datasets()
     questions()
@@ -232,3 +250,4 @@ if __name__ == "__main__":
     vectors()
     models()
     arguments()
+    requests()
