@@ -135,9 +135,7 @@ pub struct Settings {
     pub beta: f64,
     /// How intervals are made.
     pub bootstrap: Bootstrap,
-    /// How vectors steer in all that is measured.
-    pub operation: Operation,
-    /// How texts are generated; the positions are each vector's own, the operation is the one above.
+    /// How texts are generated; the positions and the operation are each vector's own.
     pub generate: GenerateOptions,
     /// Texts that are generated at once; at least as many as there are magnitudes.
     pub streams: usize,
@@ -278,7 +276,7 @@ impl Evaluation<'_> {
         let place = (lowest, vector.metadata.positions, vector.metadata.spans);
         let caches = self.caches(&subject.encoded, place)?;
         self.begin(subject, magnitudes.iter().copied().map(Some));
-        let steering = Steering::by(self.settings.operation, &vector.layers, self.model.device())?;
+        let steering = Steering::by(vector.metadata.operation, &vector.layers, self.model.device())?;
         let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
         if let Some(pairs) = pairs.first() {
             self.preference(pairs, &steering, magnitudes)?;
@@ -297,7 +295,7 @@ impl Evaluation<'_> {
         let steerings: Vec<Steering> = magnitudes.iter().map(|magnitude| steering.with_factor(*magnitude)).collect();
         let readings: Vec<Reading> = steerings.iter().map(Reading::Steered).collect();
         self.text(subject, &readings)?;
-        self.generate(subject, &vector.layers, vector.metadata.positions)
+        self.generate(subject, &vector.layers, (vector.metadata.positions, vector.metadata.operation))
     }
 
     fn score(&mut self, pairs: &Activations, steering: &Steering, magnitude: f32) -> Result<Vec<PairLogProbs>> {
@@ -381,7 +379,7 @@ impl Evaluation<'_> {
         }
         self.observer.measured(&self.outcome)?;
         self.text(subject, &[Reading::Prompted(system)])?;
-        self.generate(subject, &none, Positions::All)
+        self.generate(subject, &none, (Positions::All, Operation::Add))
     }
 
     fn text(&mut self, subject: &Subject, readings: &[Reading]) -> Result<()> {
@@ -398,14 +396,14 @@ impl Evaluation<'_> {
         self.observer.measured(&self.outcome)
     }
 
-    fn generate(&mut self, subject: &Subject, vectors: &BTreeMap<usize, Vec<f32>>, positions: Positions) -> Result<()> {
+    fn generate(&mut self, subject: &Subject, vectors: &BTreeMap<usize, Vec<f32>>, used: (Positions, Operation)) -> Result<()> {
         let count = self.outcome.rows.len() - self.first;
         if subject.encoded.prompts.is_empty() || count == 0 {
             return Ok(());
         }
         let started = Instant::now();
         let mut by_row: Vec<Vec<(Vec<u32>, GeneratedText)>> = vec![Vec::new(); count];
-        let ended = self.answer(&subject.encoded.prompts, vectors, positions, &mut by_row);
+        let ended = self.answer(&subject.encoded.prompts, vectors, used, &mut by_row);
         for (at, texts) in by_row.into_iter().enumerate() {
             // A share of some of the prompts would pass for one of all.
             if ended.is_ok() {
@@ -424,10 +422,10 @@ impl Evaluation<'_> {
         &mut self,
         prompts: &[EncodedPrompt],
         vectors: &BTreeMap<usize, Vec<f32>>,
-        positions: Positions,
+        (positions, operation): (Positions, Operation),
         by_row: &mut [Vec<(Vec<u32>, GeneratedText)>],
     ) -> Result<()> {
-        let options = GenerateOptions { positions, operation: self.settings.operation, ..self.settings.generate.clone() };
+        let options = GenerateOptions { positions, operation, ..self.settings.generate.clone() };
         let rows = &self.outcome.rows[self.first..];
         let magnitudes: Vec<f32> = rows.iter().map(|row| row.magnitude.unwrap_or_default()).collect();
         let encoded: Vec<Prompt> = prompts.iter().map(Prompt::from).collect();

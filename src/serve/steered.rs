@@ -288,7 +288,7 @@ fn applied_of(state: &State, vector: Option<&str>, steering: &Value) -> Result<A
         (vector, Value::Null) => {
             let registry = state.registry();
             let name = registry.chosen(vector)?.name.clone();
-            registry.apply(&[(name, 1.0)], &state.device)
+            registry.apply(&[(name, 1.0)], None, &state.device)
         }
         (_, steering) => state.resolve(None, steering),
     }

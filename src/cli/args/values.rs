@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use bipo::Error;
 use bipo::eval::Budget;
+use bipo::steering::Operation;
 use bipo::steering::magnitudes::Magnitudes;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
@@ -16,6 +17,11 @@ where
     T: FromStr<Err = ParseError> + VariantNames + Clone + Send + Sync + 'static,
 {
     PossibleValuesParser::new(T::VARIANTS.iter().copied()).try_map(|name| name.parse())
+}
+
+/// The operations that a vector can be used with; the third one is for training alone.
+pub(super) fn operation() -> impl TypedValueParser<Value = Operation> {
+    PossibleValuesParser::new(["add", "ablate"]).try_map(|name| name.parse::<Operation>())
 }
 
 pub(super) fn positive(text: &str) -> Result<usize, String> {

@@ -24,7 +24,7 @@ use super::judge::Judge;
 use super::page;
 use super::session;
 use super::sweep::greedy;
-use super::vectors::{check_vector, read_inputs, settle, warn_of_calibration};
+use super::vectors::{check_added, check_vector, read_inputs, settle, warn_of_calibration};
 use crate::args::{EvalArgs, SkipArg, response_prefix};
 use crate::terminal::{self, Log};
 
@@ -37,7 +37,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     }
     let vectors = read_inputs(&args.steering.source.vector, args.steering.source.layer, log)?;
     let vector_settings = page::vector_settings(&vectors);
-    let vector = settle(vectors, args.steering.source.places())?;
+    let vector = settle(vectors, args.steering.source.said())?;
     let baselines = baselines(args, &vector, log)?;
     let inputs = Inputs::read(args, log)?;
     let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
@@ -54,7 +54,6 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let settings = Settings {
         beta: vector_beta(args.beta, &vector),
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
-        operation: args.steering.operation,
         generate: greedy(args.max_new_tokens, &opened, vector.metadata.positions),
         streams,
     };
@@ -80,7 +79,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let mut report = Report { schema_version: 1, settings: described, rows, generations, timings };
     // What was measured is shown whatever becomes of the judge.
     let judge = judge.filter(|_| stopped.is_none());
-    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, args.steering.operation, &interrupt, log));
+    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, vector.metadata.operation, &interrupt, log));
     // Shown before the files are written, so that neither takes the other with it.
     let shown = match args.model.json {
         true => terminal::json(&report),
@@ -91,7 +90,8 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     }
     args.plot.iter().try_for_each(|path| report.chart().write(path))?;
     let page = args.report.as_ref().map(|path| {
-        let settings = [page::model_settings(&args.model, &opened), vector_settings, for_page(args, &inputs, &settings)];
+        let settings =
+            [page::model_settings(&args.model, &opened), vector_settings, for_page(args, &inputs, &subjects, &settings)];
         (page(args, &opened.files.name, magnitudes(&subjects), settings.concat(), &report), path)
     });
     page.map_or(Ok(()), |(page, path)| page.write(path))?;
@@ -136,11 +136,9 @@ fn check_budget(args: &EvalArgs, subjects: &[Subject]) -> Result<()> {
     if args.skip.contains(&skipped.0) {
         return Err(Error::Argument(format!("--at {budget} {}", skipped.1)));
     }
-    if !args.steering.operation.is_addition() {
-        return Err(Error::Argument("--at is for vectors that are added: leave --operation ablate out".into()));
-    }
     for subject in subjects {
         if let Treatment::Vector(vector, _) = &subject.treatment {
+            check_added("--at", vector)?;
             budget.check_places(vector.metadata.positions, vector.metadata.spans)?;
         }
     }

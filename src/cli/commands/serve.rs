@@ -33,7 +33,9 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     }
     let mut vectors = read_vectors(args)?;
     let opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
-    for named in &vectors {
+    for named in &mut vectors {
+        let known = &mut named.vector.metadata;
+        known.operation = args.operation.unwrap_or(known.operation);
         warn_of_unknown_keys(&named.vector, &named.name, log);
         check_vector(&named.vector, &opened, log)?;
     }

@@ -23,8 +23,8 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     args.report.iter().chain(&args.output).try_for_each(|path| check_writable(path))?;
     let inputs = read_inputs(&args.steering.source.vector, args.steering.source.layer, log)?;
     let vector_settings = page::vector_settings(&inputs);
-    let vector = settle(inputs, args.steering.source.places())?;
-    let magnitudes = args.steering.magnitudes.of(vector.metadata.calibration.as_ref(), args.steering.operation)?;
+    let vector = settle(inputs, args.steering.source.said())?;
+    let magnitudes = args.steering.magnitudes_of(&vector.metadata)?;
     let magnitudes = magnitudes.as_slice();
     let questions = read_questions(&args.prompt, args.prompts.as_deref())?;
     if questions.is_empty() {
@@ -37,7 +37,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
-        operation: args.steering.operation,
+        operation: vector.metadata.operation,
         ..args.sampling.choosing(greedy(args.max_new_tokens, &opened, positions))
     };
     let encoded = check_questions(&opened, &questions, positions)?;
@@ -117,7 +117,7 @@ fn settings(args: &SteerArgs, vector: &SteeringVector, magnitudes: &[f32]) -> Ve
     let all = [
         setting("positions", vector.metadata.positions.to_string()),
         vector.metadata.spans.and_then(|spans| setting("spans", spans.to_string())),
-        Some(args.steering.operation).filter(|it| !it.is_addition()).and_then(|it| setting("operation", it.to_string())),
+        Some(vector.metadata.operation).filter(|it| !it.is_addition()).and_then(|it| setting("operation", it.to_string())),
         setting("magnitudes", magnitudes.join(", ")),
         setting("decoding", sampling),
         args.sampling.top_p.and_then(|p| setting("top p", p.to_string())),

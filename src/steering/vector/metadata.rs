@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Positions, Spans};
+use super::{Operation, Positions, Spans};
 use crate::{Error, Result};
 
 /// What is known of a vector beside its numbers. A file of another program leaves most of it unknown.
@@ -18,6 +18,8 @@ pub struct Metadata {
     pub model_type: Option<String>,
     /// Number of blocks of the model that the vector was trained on.
     pub num_hidden_layers: Option<usize>,
+    /// How the vector is used, unless its user says otherwise: it is added, or taken out. No file says that it is added.
+    pub operation: Operation,
     /// Positions that the vector is added at.
     pub positions: Positions,
     /// Role whose messages the vector is added at; `None` means all text, the template's included.
@@ -125,6 +127,7 @@ impl Metadata {
             ("positions", self.positions.to_string()),
             ("bipo_version", env!("CARGO_PKG_VERSION").to_owned()),
         ]);
+        out.extend(self.recorded_operation().map(|operation| ("operation", operation)));
         out.extend(self.spans.map(|spans| ("spans", spans.to_string())));
         out.extend(self.base_model.clone().map(|name| ("base_model", name)));
         out.extend(self.model_type.clone().map(|name| ("model_type", name)));
@@ -135,6 +138,11 @@ impl Metadata {
         let calibration = self.calibration.as_ref().and_then(|calibration| serde_json::to_string(calibration).ok());
         out.extend(calibration.map(|text| ("calibration", text)));
         out
+    }
+
+    /// The operation as a file says it: a file without it means that the vector is added.
+    pub(super) fn recorded_operation(&self) -> Option<String> {
+        Some(self.operation).filter(|operation| !operation.is_addition()).map(|operation| operation.to_string())
     }
 
     /// Parses the strings that [`Metadata::to_strings`] makes.
@@ -154,6 +162,10 @@ impl Metadata {
             base_model: get("base_model").map(str::to_owned),
             model_type: get("model_type").map(str::to_owned),
             num_hidden_layers: depth.transpose()?,
+            operation: get("operation")
+                .map(|text| recorded(text).ok_or_else(|| bad("operation", OPERATIONS)))
+                .transpose()?
+                .unwrap_or_default(),
             positions: required("positions")?.parse().map_err(|_| bad("positions", "a position rule that this bipo knows"))?,
             spans: get("spans").map(|text| text.parse().map_err(|_| bad("spans", "user or assistant"))).transpose()?,
             training: get("training").map(|text| from_json(text).ok_or_else(|| bad("training", "JSON"))).transpose()?,
@@ -166,6 +178,14 @@ impl Metadata {
             unknown_keys: Vec::new(),
         })
     }
+}
+
+/// The words that a file may have for how its vector is used, for messages.
+pub(super) const OPERATIONS: &str = "add or ablate";
+
+/// The operation that a file names. That of a training step alone is none that a vector is used by.
+pub(super) fn recorded(name: &str) -> Option<Operation> {
+    name.parse().ok().filter(|operation| *operation != Operation::Null)
 }
 
 /// Refuses a file that a later bipo wrote in a newer format version.

@@ -23,6 +23,7 @@ pub use format::Format;
 pub use metadata::{Calibration, Combination, Metadata, Part};
 
 use crate::model::family::is_same_family;
+pub use crate::steering::Operation;
 pub use crate::steering::positions::Positions;
 use crate::text::spans::Spans;
 use crate::{Error, Result};
@@ -105,15 +106,18 @@ impl SteeringVector {
     /// Returns a note for the user if the vector, or a part of it, was trained on another model than `model`.
     pub fn transfer_note(&self, model: &str) -> Option<String> {
         let others: Vec<&str> = self.base_models().into_iter().filter(|name| *name != model).collect();
-        (!others.is_empty())
-            .then(|| format!("the vector was trained on {}, the model is {model}: it is added all the same", others.join(", ")))
+        (!others.is_empty()).then(|| {
+            let used = self.used();
+            format!("the vector was trained on {}, the model is {model}: it is {used} all the same", others.join(", "))
+        })
     }
 
     /// Returns a note for the user if the vector was made for another family of models than that with this `model_type`.
     pub fn family_note(&self, model_type: &str) -> Option<String> {
         let own = self.metadata.model_type.as_deref()?;
         (!is_same_family(own, model_type)).then(|| {
-            format!("the vector is for models of type {own}, the model is of type {model_type}: it is added all the same")
+            let used = self.used();
+            format!("the vector is for models of type {own}, the model is of type {model_type}: it is {used} all the same")
         })
     }
 
@@ -130,6 +134,11 @@ impl SteeringVector {
     pub fn unknown_keys_note(&self) -> Option<String> {
         let keys = &self.metadata.unknown_keys;
         (!keys.is_empty()).then(|| format!("bipo does not know {}: what the file says there is not followed", keys.join(", ")))
+    }
+
+    /// What is done with the vector, for messages.
+    fn used(&self) -> &'static str {
+        if self.metadata.operation.is_addition() { "added" } else { "taken out" }
     }
 
     /// Returns the models that the vector or its parts were trained on.

@@ -14,6 +14,7 @@ fn example() -> SteeringVector {
         base_model: Some("owner/name".into()),
         model_type: Some("llama".into()),
         num_hidden_layers: Some(4),
+        operation: Operation::Add,
         positions: Positions::Response,
         spans: Some(Spans::Assistant),
         training: Some(json!({"lr": 5e-4, "seed": 11})),

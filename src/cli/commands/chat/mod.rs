@@ -18,7 +18,6 @@ use bipo::data::Message;
 use bipo::generate::{FinishReason, GenerateOptions, Generation, Request};
 use bipo::machine::files::{check_writable, write_atomic};
 use bipo::session::{Session, Surprise};
-use bipo::steering::Operation;
 use bipo::steering::magnitudes::MagnitudeChoice;
 use bipo::steering::magnitudes::signed;
 use bipo::text::tokens::{EncodedPrompt, ResponsePrefix};
@@ -303,7 +302,7 @@ impl Chat<'_> {
         let Some(vector) = &self.chosen.vector else {
             return Err(refused("there is no vector: choose one with /vector FILE").into());
         };
-        let magnitudes = magnitudes.of(vector.metadata.calibration.as_ref(), Operation::Add)?;
+        let magnitudes = magnitudes.of(vector.metadata.calibration.as_ref(), vector.metadata.operation)?;
         let Some((question, messages)) = self.conversation.last_question() else {
             return Err(refused("no question was answered yet").into());
         };
@@ -322,7 +321,7 @@ impl Chat<'_> {
         drop(stoppable);
         progress.iter().for_each(terminal::Progress::finish);
         let (generations, is_stopped) = answered?;
-        let texts = Texts::new(question, Operation::Add, generations, &self.session.encoder)?;
+        let texts = Texts::new(question, self.chosen.steering.operation(), generations, &self.session.encoder)?;
         texts.warn(self.session.placement.dtype == DType::F32, self.log);
         if self.args.model.json {
             terminal::json(&document(&texts.results()))?;

@@ -17,7 +17,6 @@ use bipo::generate::STREAMS;
 use bipo::machine::files::check_writable;
 use bipo::report::Page;
 use bipo::session::{Demand, Session};
-use bipo::steering::Operation;
 use bipo::steering::lens::NEUTRAL_PROMPTS;
 use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPair, added_bos};
@@ -75,7 +74,6 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let settings = Settings {
         beta: store.base.beta,
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.run.seed },
-        operation: Operation::Add,
         generate: greedy(args.max_new_tokens, &opened, Positions::All),
         streams,
     };

@@ -55,6 +55,7 @@ impl InspectedFile {
             model_type: metadata.model_type.clone(),
             num_hidden_layers: metadata.num_hidden_layers,
             hidden_size: self.vector.hidden_size(),
+            operation: metadata.operation,
             positions: metadata.positions,
             spans: metadata.spans,
             training: metadata.training.clone(),

@@ -75,7 +75,7 @@ impl VectorReport {
         let mut facts = vec![
             ("format", self.format.to_owned()),
             ("base model", format!("{base_model}{shape}, hidden size {}", self.hidden_size)),
-            ("added to", in_words(self.positions, self.spans)),
+            (if self.operation.is_addition() { "added to" } else { "taken from" }, in_words(self.positions, self.spans)),
         ];
         if let Some(training) = &self.training {
             facts.extend(trained(training));
