@@ -11,7 +11,8 @@ pub(super) const JUDGE: &str = "judge";
 
 /// Measures of held-out pairs, with their headings. Measures of question files have a point in their name. All others except
 /// the judge's are measures of damage.
-const PREFERENCE: [(&str, &str); 6] = [
+const PREFERENCE: [(&str, &str); 7] = [
+    ("fired", "fired"),
     ("dose", "dose"),
     ("margin", "margin"),
     ("right", "moved right"),
@@ -99,7 +100,8 @@ pub(super) fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str
 
 /// Returns the heading of a measure's column.
 pub(super) fn heading(name: &str) -> &str {
-    let known = PREFERENCE.iter().chain(&[("kl", "KL divergence")]);
+    let known =
+        PREFERENCE.iter().chain(&[("kl", "KL divergence"), ("text_fired", "text fired"), ("prompts_fired", "prompts fired")]);
     known.into_iter().find(|(known, _)| *known == name).map_or(name, |(_, heading)| heading)
 }
 

@@ -27,7 +27,7 @@ impl Request {
         Self {
             ids: prompt.ids.to_vec(),
             steering: Arc::clone(steering),
-            magnitude,
+            magnitude: prompt.magnitude(magnitude),
             steered: prompt.steered(options.positions),
             steers_generated: prompt.steers_generated(options.positions),
             options: options.clone(),

@@ -70,6 +70,10 @@ pub struct SteeringArgs {
     /// in its file [default where it is taken out: 0,1].
     #[arg(long, default_value = "-2,0,2", allow_hyphen_values = true, value_name = "LIST")]
     pub magnitudes: MagnitudeChoice,
+    /// Steer only prompts whose score passes the condition in this file, made by `bipo train --method condition`; the others get the
+    /// untouched model. :>θ or :<θ replaces its threshold [default: steer all prompts].
+    #[arg(long, value_name = "FILE[:>θ]", value_parser = NonEmptyStringValueParser::new())]
+    pub when: Option<String>,
 }
 
 impl SteeringArgs {

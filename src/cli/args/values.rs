@@ -6,6 +6,7 @@ use std::str::FromStr;
 use bipo::Error;
 use bipo::eval::Budget;
 use bipo::steering::Operation;
+use bipo::steering::condition::Comparison;
 use bipo::steering::magnitudes::Magnitudes;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
@@ -97,6 +98,22 @@ pub fn damage(text: &str) -> Result<Budget, Error> {
             Err(Error::Argument("expected a budget of damage, kl=… or ppl=… (bipo calibrate has margin=…)".into()))
         }
         budget => Ok(budget),
+    }
+}
+
+/// Splits `FILE[:>θ]` or `FILE[:<θ]`; a file whose own name ends so wins.
+pub fn condition_and_threshold(text: &str) -> Result<(PathBuf, Option<(Comparison, f64)>), Error> {
+    let whole = PathBuf::from(text);
+    let sides = [(":>", Comparison::Above), (":<", Comparison::Below)];
+    let split = sides.into_iter().find_map(|(mark, side)| text.rsplit_once(mark).map(|(file, rest)| (file, rest, side)));
+    match split.filter(|_| !whole.exists()) {
+        None => Ok((whole, None)),
+        Some((file, threshold, side)) => match threshold.parse::<f64>() {
+            Ok(threshold) if threshold.is_finite() => Ok((file.into(), Some((side, threshold)))),
+            _ => {
+                Err(Error::Argument(format!("--when {text}: {threshold:?} is not a number; expected FILE, FILE:>θ or FILE:<θ")))
+            }
+        },
     }
 }
 

@@ -24,7 +24,7 @@ use super::judge::Judge;
 use super::page;
 use super::session;
 use super::sweep::greedy;
-use super::vectors::{check_added, check_vector, read_inputs, settle, warn_of_calibration};
+use super::vectors::{check_added, check_vector, check_when, read_inputs, read_when, settle, warn_of_calibration};
 use crate::args::{EvalArgs, SkipArg, response_prefix};
 use crate::terminal::{self, Log};
 
@@ -38,10 +38,12 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let vectors = read_inputs(&args.steering.source.vector, args.steering.source.layer, log)?;
     let vector_settings = page::vector_settings(&vectors);
     let vector = settle(vectors, args.steering.source.said())?;
+    let when = read_when(args.steering.when.as_ref())?;
     let baselines = baselines(args, &vector, log)?;
     let inputs = Inputs::read(args, log)?;
     let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
     check_vector(&vector, &opened, log)?;
+    check_when(when.as_ref(), &opened)?;
     warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
     let material = inputs.material(args, &opened)?;
     session::warn_of_pairs(&opened, material.pairs, log);
@@ -53,6 +55,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let streams = opened.most_streams(texts.all.min(STREAMS), texts.a_prompt, demand);
     let settings = Settings {
         beta: vector_beta(args.beta, &vector),
+        when,
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
         generate: greedy(args.max_new_tokens, &opened, vector.metadata.positions),
         streams,

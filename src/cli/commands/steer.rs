@@ -13,7 +13,7 @@ use super::page;
 use super::prompts::{check_questions, read_questions, show_prompts};
 use super::session;
 use super::sweep::{Sweep, TextResult, Texts, document, greedy};
-use super::vectors::{check_vector, read_inputs, settle, warn_of_calibration};
+use super::vectors::{check_vector, check_when, read_inputs, read_when, settle, warn_of_calibration};
 use crate::args::SteerArgs;
 use crate::terminal::{self, Log};
 use bipo::session::Demand;
@@ -26,6 +26,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let vector = settle(inputs, args.steering.source.said())?;
     let magnitudes = args.steering.magnitudes_of(&vector.metadata)?;
     let magnitudes = magnitudes.as_slice();
+    let when = read_when(args.steering.when.as_ref())?;
     let questions = read_questions(&args.prompt, args.prompts.as_deref())?;
     if questions.is_empty() {
         let problem = "no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)";
@@ -34,6 +35,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let mut opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
     opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
     check_vector(&vector, &opened, log)?;
+    check_when(when.as_ref(), &opened)?;
     warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
@@ -53,7 +55,8 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let is_streamed = magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();
     let interrupt = Interrupt::listen(log)?;
     let (encoder, vectors) = (&opened.encoder, &vector.layers);
-    let sweep = Sweep { model: &model, encoder, vectors, magnitudes, options: &options, streams, interrupt: &interrupt };
+    let when = when.as_ref();
+    let sweep = Sweep { model: &model, encoder, vectors, magnitudes, options: &options, when, streams, interrupt: &interrupt };
     let is_f32 = opened.placement.dtype == DType::F32;
     let mut done = Done { is_shown: is_streamed || args.model.json, is_f32, ..Done::default() };
     let ended = match is_streamed {
@@ -118,6 +121,7 @@ fn settings(args: &SteerArgs, vector: &SteeringVector, magnitudes: &[f32]) -> Ve
         setting("positions", vector.metadata.positions.to_string()),
         vector.metadata.spans.and_then(|spans| setting("spans", spans.to_string())),
         Some(vector.metadata.operation).filter(|it| !it.is_addition()).and_then(|it| setting("operation", it.to_string())),
+        args.steering.when.as_ref().and_then(|when| setting("steered when", when.clone())),
         setting("magnitudes", magnitudes.join(", ")),
         setting("decoding", sampling),
         args.sampling.top_p.and_then(|p| setting("top p", p.to_string())),

@@ -3,12 +3,13 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use bipo::steering::condition::When;
 use bipo::steering::magnitudes::MagnitudeChoice;
 use bipo::steering::vector::{CombineOptions, Input, SteeringVector, VectorFile, combine};
 use bipo::{Error, Result};
 
 use super::training::run_files::VECTOR_FILE;
-use crate::args::{Use, vector_and_scale};
+use crate::args::{Use, condition_and_threshold, vector_and_scale};
 use crate::terminal::Log;
 use bipo::session::Session;
 
@@ -46,6 +47,7 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result
     let named = if named.is_empty() { vec![(last_run, 1.0)] } else { named };
     let read = |(path, scale): (PathBuf, f32)| -> Result<Input> {
         let mut input = Input::new(VectorFile::read(&path)?, scale, |file| file.at(layer))?;
+        input.vector.check_steers().map_err(|error| Error::Argument(format!("{}: {error}", path.display())))?;
         warn_of_unknown_keys(&input.vector, path.display(), log);
         if layer.is_some() {
             // What another layer's strength is was not measured.
@@ -56,6 +58,20 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result
         Ok(input)
     };
     named.into_iter().map(read).collect()
+}
+
+/// Reads the condition of `FILE[:>θ]`, where one is named.
+pub fn read_when(when: Option<&String>) -> Result<Option<When>> {
+    let Some(text) = when else { return Ok(None) };
+    let (path, threshold) = condition_and_threshold(text)?;
+    let when = When::new(SteeringVector::read(&path, None)?, threshold);
+    when.map(Some).map_err(|error| Error::Argument(format!("--when {}: {error}", path.display())))
+}
+
+/// Refuses a condition that does not fit the model.
+pub fn check_when(when: Option<&When>, opened: &Session) -> Result<()> {
+    let (hidden, depth) = (opened.config.hidden_size, opened.config.num_hidden_layers);
+    when.map_or(Ok(()), |when| when.check_model(hidden, depth))
 }
 
 /// Says that a vector's file has keys that bipo does not know; `name` is that of the file, or of the vector.

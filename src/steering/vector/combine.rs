@@ -70,6 +70,10 @@ pub fn combine(inputs: Vec<Input>, options: &CombineOptions) -> Result<SteeringV
     {
         return Ok(vector.clone());
     }
+    inputs.iter().chain(&options.orthogonal_to).try_for_each(|input| {
+        let steers = input.vector.check_steers();
+        steers.map_err(|error| Error::Argument(format!("{}: {error}", input.file)))
+    })?;
     let basis = basis(&options.orthogonal_to);
     let mut sum: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for input in &inputs {
@@ -208,6 +212,7 @@ fn metadata(inputs: &[Input], options: &CombineOptions) -> Metadata {
             parts: inputs.iter().map(Input::part).collect(),
             orthogonal_to: options.orthogonal_to.iter().map(Input::part).collect(),
         }),
+        condition: None,
         calibration: match inputs {
             // A single vector is scaled alone.
             [input] if !options.normalize && options.orthogonal_to.is_empty() && input.weight != 0.0 => {

@@ -125,6 +125,7 @@ fn the_result_records_its_parts_and_keeps_what_they_agree_on() {
             training: Some(base.into()),
             combination: None,
             calibration: None,
+            condition: None,
             unknown_keys: Vec::new(),
         };
         input

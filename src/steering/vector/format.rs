@@ -59,12 +59,14 @@ impl Format {
     /// Describes how the program that the format belongs to will use the vector differently from bipo, although the file is
     /// correct.
     pub fn caveats(self, vector: &SteeringVector) -> Vec<String> {
-        let Metadata { model_type, positions, spans, operation, .. } = &vector.metadata;
+        let Metadata { model_type, positions, spans, operation, condition, .. } = &vector.metadata;
         let ruled = *positions != Positions::default() || spans.is_some();
         let unknown = model_type.is_none();
         let ablated = !operation.is_addition();
+        let is_condition = condition.is_some();
         let caveats = match self {
             Self::Gguf => vec![
+                (is_condition, "it is a condition, which steers nothing, but llama.cpp adds it".to_owned()),
                 (ablated, format!("llama.cpp adds it all the same, for it does not read that the operation is {operation}")),
                 (ruled, "llama.cpp adds it at every position; where bipo adds it is kept for bipo alone".to_owned()),
                 (unknown, format!("the model type is not known: controlvector.model_hint is {UNKNOWN_MODEL_TYPE:?}")),
@@ -91,6 +93,7 @@ impl Format {
             spans,
             training,
             combination,
+            condition,
             calibration,
             ..
         } = &vector.metadata;
@@ -105,6 +108,7 @@ impl Format {
             ("spans", spans.is_some()),
             ("training", training.is_some()),
             ("combination", combination.is_some()),
+            ("condition", condition.is_some()),
             ("calibration", calibration.is_some()),
         ];
         match self {

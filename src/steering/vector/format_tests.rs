@@ -39,6 +39,7 @@ fn example(layers: &[usize]) -> SteeringVector {
         training: Some(json!({"lr": 5e-4, "dataset": {"name": "formal"}})),
         combination: Some(Combination { normalize: true, parts: vec![part], orthogonal_to: Vec::new() }),
         calibration: Some(Calibration { budget: "kl=1".into(), minus: None, plus: Some(1.7), model: "owner/other".into() }),
+        condition: None,
         unknown_keys: Vec::new(),
     };
     let v = |layer: usize| vec![0.1_f32 + layer as f32, -1e-30, f32::MIN_POSITIVE, 16777217.0 / 3.0];

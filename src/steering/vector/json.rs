@@ -14,6 +14,7 @@ use super::contents::{UNKNOWN_MODEL_TYPE, Vectors};
 use super::format::Format;
 use super::metadata::{CALIBRATION, Calibration, Combination, OPERATIONS, check_version, recorded};
 use super::{Metadata, SteeringVector};
+use crate::steering::condition::{CONDITION, Condition};
 use crate::{Error, Result};
 
 /// Largest number of layers in a file, more than any model has.
@@ -45,6 +46,8 @@ struct Own<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     combination: Option<&'a Combination>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    condition: Option<&'a Condition>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     calibration: Option<&'a Calibration>,
     layers: BTreeMap<usize, Vec<f64>>,
 }
@@ -71,6 +74,7 @@ pub(super) fn to_bytes(vector: &SteeringVector) -> Vec<u8> {
         spans: known.spans.map(|spans| spans.to_string()),
         training: known.training.as_ref(),
         combination: known.combination.as_ref(),
+        condition: known.condition.as_ref(),
         calibration: known.calibration.as_ref(),
         layers: widened(vector),
     })
@@ -114,6 +118,7 @@ struct Document {
     spans: Option<String>,
     training: Option<Value>,
     combination: Option<Combination>,
+    condition: Option<Condition>,
     calibration: Option<Calibration>,
     layers: Option<LayerDocuments>,
     directions: Option<LayerDocuments>,
@@ -140,6 +145,9 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metad
             if document.calibration.as_ref().is_some_and(|calibration| !calibration.is_sound()) {
                 return Err(Error::malformed(path, format!("key \"calibration\": expected {CALIBRATION}")));
             }
+            if document.condition.as_ref().is_some_and(|condition| !condition.is_sound()) {
+                return Err(Error::malformed(path, format!("key \"condition\": expected {CONDITION}")));
+            }
             let operation = document.operation.as_deref();
             if let Some(name) = operation.filter(|name| recorded(name).is_none()) {
                 return Err(Error::malformed(path, format!("key \"operation\" is {name:.60?}, expected {OPERATIONS}")));
@@ -153,6 +161,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metad
                 spans: parsed(path, "spans", document.spans)?,
                 training: document.training,
                 combination: document.combination,
+                condition: document.condition,
                 calibration: document.calibration,
                 unknown_keys: Vec::new(),
             };

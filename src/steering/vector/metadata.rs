@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Operation, Positions, Spans};
+use crate::steering::condition::{CONDITION, Condition};
 use crate::{Error, Result};
 
 /// What is known of a vector beside its numbers. A file of another program leaves most of it unknown.
@@ -28,6 +29,8 @@ pub struct Metadata {
     pub training: Option<serde_json::Value>,
     /// How the vector was made from others, if it was.
     pub combination: Option<Combination>,
+    /// Which prompts the vector stands for, if it is the direction of a condition, which steers nothing.
+    pub condition: Option<Condition>,
     /// The largest magnitudes within a budget, if they were searched.
     pub calibration: Option<Calibration>,
     /// Keys `controlvector.…` of a GGUF file that bipo does not know, and so does not follow. No file is written with them.
@@ -134,6 +137,7 @@ impl Metadata {
         out.extend(self.num_hidden_layers.map(|n| ("num_hidden_layers", n.to_string())));
         out.extend(self.training.as_ref().map(|training| ("training", training.to_string())));
         out.extend(self.combination.as_ref().map(|combination| ("combination", json!(combination).to_string())));
+        out.extend(self.condition.as_ref().map(|condition| ("condition", json!(condition).to_string())));
         // Written from the struct itself: as a `Value`, an f32 has the digits of an f64.
         let calibration = self.calibration.as_ref().and_then(|calibration| serde_json::to_string(calibration).ok());
         out.extend(calibration.map(|text| ("calibration", text)));
@@ -171,6 +175,9 @@ impl Metadata {
             training: get("training").map(|text| from_json(text).ok_or_else(|| bad("training", "JSON"))).transpose()?,
             combination: get("combination")
                 .map(|text| from_json(text).ok_or_else(|| bad("combination", "JSON with normalize and parts")))
+                .transpose()?,
+            condition: get("condition")
+                .map(|text| from_json(text).filter(Condition::is_sound).ok_or_else(|| bad("condition", CONDITION)))
                 .transpose()?,
             calibration: get("calibration")
                 .map(|text| from_json(text).filter(Calibration::is_sound).ok_or_else(|| bad("calibration", CALIBRATION)))

@@ -20,6 +20,7 @@ fn example() -> SteeringVector {
         training: Some(json!({"lr": 5e-4, "seed": 11})),
         combination: None,
         calibration: None,
+        condition: None,
         unknown_keys: Vec::new(),
     };
     SteeringVector { layers: BTreeMap::from([(1, vec![1.0, -2.0, 0.5]), (3, vec![0.25, 0.0, 4.0])]), metadata }

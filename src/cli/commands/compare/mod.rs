@@ -72,6 +72,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let subjects = subjects(&plan, made, (&material, &asked, &everywhere), (&mut opened, args.run.seed), log)?;
     let (mut subjects, mut candidates): (Vec<Subject>, Vec<Candidate>) = subjects.into_iter().unzip();
     let settings = Settings {
+        when: None,
         beta: store.base.beta,
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.run.seed },
         generate: greedy(args.max_new_tokens, &opened, Positions::All),

@@ -40,6 +40,7 @@ pub fn for_page(args: &EvalArgs, inputs: &Inputs, subjects: &[Subject], settings
     let text = args.text.as_deref().map_or(Some("bundled".to_owned()), file_name);
     let all = [
         ("operation", operation(subjects).map(|operation| operation.to_string())),
+        ("steered when", args.steering.when.clone()),
         ("held-out pairs", inputs.dataset.as_ref().map(|set| format!("{}, {} pairs", set.name, set.pairs.len()))),
         ("beta", inputs.dataset.as_ref().map(|_| settings.beta.to_string())),
         ("questions", (!questions.is_empty()).then(|| questions.join(", "))),

@@ -67,6 +67,9 @@ pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &
     if let Some(budget) = args.at {
         described["at"] = json!(budget.to_string());
     }
+    if let Some(when) = &settings.when {
+        described["when"] = json!({"file": args.steering.when, "layer": when.layer(), "condition": when.condition()});
+    }
     if let Some(operation) = operation(subjects) {
         described["operation"] = json!(operation);
     }
