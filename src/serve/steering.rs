@@ -7,6 +7,7 @@ use candle_core::Device;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
+use crate::steering::condition::When;
 use crate::steering::positions::Positions;
 use crate::steering::vector::SteeringVector;
 use crate::steering::{Operation, Steering};
@@ -17,6 +18,7 @@ use crate::{Error, Result};
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     vectors: Vec<Registered>,
+    conditions: Vec<NamedCondition>,
 }
 
 /// A vector that requests can name.
@@ -39,6 +41,17 @@ pub(super) struct Applied {
     pub magnitude: f32,
     pub positions: Positions,
     pub spans: Option<Spans>,
+    /// Which prompts are steered; all where it is none.
+    pub when: Option<Arc<When>>,
+}
+
+/// A condition that requests can name; without a name it is that of all requests that say nothing.
+#[derive(Debug, Clone)]
+pub struct NamedCondition {
+    /// As requests name it.
+    pub name: Option<String>,
+    /// The condition.
+    pub when: Arc<When>,
 }
 
 impl Applied {
@@ -76,6 +89,37 @@ impl Applied {
 }
 
 impl Registry {
+    /// A registry without vectors.
+    pub fn new(conditions: Vec<NamedCondition>) -> Self {
+        Self { vectors: Vec::new(), conditions }
+    }
+
+    /// Names of the conditions that have one.
+    pub fn conditions(&self) -> Vec<&str> {
+        self.conditions.iter().filter_map(|condition| condition.name.as_deref()).collect()
+    }
+
+    /// The condition that a request's `when` means: that of a name, none for null, and the server's where nothing is said.
+    fn condition(&self, when: Option<&Value>) -> Result<Option<Arc<When>>, ApiError> {
+        let named = match when {
+            Some(Value::Null) => return Ok(None),
+            Some(Value::String(name)) => Some(name.as_str()),
+            Some(_) => return Err(ApiError::of_field("steering", "steering.when: expected the name of a condition, or null")),
+            None => None,
+        };
+        match self.conditions.iter().find(|condition| condition.name.as_deref() == named) {
+            Some(condition) => Ok(Some(Arc::clone(&condition.when))),
+            None if named.is_none() => Ok(None),
+            None => {
+                let known = self.conditions();
+                let known =
+                    if known.is_empty() { "none has a name".to_owned() } else { format!("known: {}", known.join(", ")) };
+                let problem = format!("no condition {:?}: {known}", named.unwrap_or_default());
+                Err(ApiError::of_field("steering", problem))
+            }
+        }
+    }
+
     /// Registers a vector.
     pub fn add(&mut self, name: &str, vector: SteeringVector, sha256: String, device: &Device) -> Result<Registered, ApiError> {
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) || name.starts_with('-') {
@@ -127,7 +171,7 @@ impl Registry {
 
     /// What a request's `steering` means; `default` is the vector that its model names.
     pub fn resolve(&self, steering: &Value, default: Option<&str>, device: &Device) -> Result<Applied, ApiError> {
-        let mut operation = None;
+        let (mut operation, mut when) = (None, None);
         let parts = match steering {
             Value::Null => default.map(|name| (name.to_owned(), 1.0)).into_iter().collect(),
             Value::Number(number) => {
@@ -137,13 +181,17 @@ impl Registry {
             Value::String(text) => expression(text)?,
             Value::Object(object) => {
                 operation = object.get("operation").map(operation_of).transpose()?;
+                when = object.get("when");
                 from_object(object)?
             }
             _ => {
                 return Err(ApiError::of_field("steering", "expected a number, a text such as \"cheerful:1.5\", or an object"));
             }
         };
-        self.apply(&parts, operation, device)
+        let condition = self.condition(when)?;
+        let applied = self.apply(&parts, operation, device)?;
+        let when = condition.filter(|_| !applied.parts.is_empty());
+        Ok(Applied { when, ..applied })
     }
 
     /// Vectors with their magnitudes, added up, used as the request says, else as their files say.
@@ -166,7 +214,14 @@ impl Registry {
         };
         let Some((operation, positions, spans)) = named.first().map(rules) else {
             let steering = Arc::new(Steering::new(&BTreeMap::new(), device)?);
-            return Ok(Applied { parts: Vec::new(), steering, magnitude: 0.0, positions: Positions::All, spans: None });
+            return Ok(Applied {
+                parts: Vec::new(),
+                steering,
+                magnitude: 0.0,
+                positions: Positions::All,
+                spans: None,
+                when: None,
+            });
         };
         if let Some((other, _)) = named.iter().find(|part| rules(part) != (operation, positions, spans)) {
             let problem =
@@ -181,7 +236,7 @@ impl Registry {
             [(one, magnitude)] => (Arc::new(Steering::by(operation, &one.vector.layers, device)?), *magnitude),
             _ => (Arc::new(Steering::by(operation, &sum(&named), device)?), 1.0),
         };
-        Ok(Applied { parts, steering, magnitude, positions, spans })
+        Ok(Applied { parts, steering, magnitude, positions, spans, when: None })
     }
 }
 
@@ -268,16 +323,16 @@ fn operation_of(value: &Value) -> Result<Operation, ApiError> {
     known.ok_or_else(|| ApiError::of_field("steering", format!("steering.operation is {value}: expected add or ablate")))
 }
 
-/// EasySteer's object: `{"vectors": [{"source": NAME, "scale": 1.5}]}`, beside which `operation` may stand. Keys that would mean something else than bipo does are
+/// EasySteer's object: `{"vectors": [{"source": NAME, "scale": 1.5}]}`, beside which `operation` and `when` may stand. Keys that would mean something else than bipo does are
 /// refused, those that name what it does anyway are not.
 fn from_object(object: &serde_json::Map<String, Value>) -> Result<Vec<(String, f32)>, ApiError> {
     let refused = |problem: String| ApiError::of_field("steering", problem);
     for (key, value) in object {
-        let is_known =
-            key == "vectors" || key == "operation" || (key == "conflict" && matches!(value.as_str(), Some("sum" | "add")));
+        let is_known = ["vectors", "operation", "when"].contains(&key.as_str())
+            || (key == "conflict" && matches!(value.as_str(), Some("sum" | "add")));
         if !is_known {
             return Err(refused(format!(
-                "unknown key steering.{key}: expected vectors, a list of {{\"source\", \"scale\"}}, and operation"
+                "unknown key steering.{key}: expected vectors, a list of {{\"source\", \"scale\"}}, operation and when"
             )));
         }
     }

@@ -55,6 +55,8 @@ fn what_is_not_understood_is_refused_in_a_line_that_says_why() {
         (json!({"vectors": [{"scale": 1}]}), "source is missing"),
         (json!({"vectors": [{"source": "formal"}], "operation": "null"}), "expected add or ablate"),
         (json!({"vectors": [{"source": "formal"}], "operation": 1}), "expected add or ablate"),
+        (json!({"vectors": [{"source": "formal"}], "when": "cooking"}), "no condition \"cooking\": none has a name"),
+        (json!({"vectors": [{"source": "formal"}], "when": 1}), "expected the name of a condition, or null"),
     ] {
         let error = applied(value.clone()).unwrap_err();
         assert!(error.contains(expected), "{value}: {error}");

@@ -20,6 +20,10 @@ pub struct ServeArgs {
     /// Steer the output of this block, 0-based [default: the files'].
     #[arg(long)]
     pub layer: Option<usize>,
+    /// Steer only prompts whose score passes this condition, made by `bipo train --method condition`, unless a request says otherwise;
+    /// with NAME, only where a request names it; repeat for several. :>θ or :<θ replaces its threshold [default: steer all prompts].
+    #[arg(long, value_name = "[NAME=]FILE[:>θ]")]
+    pub when: Vec<String>,
     /// Add the vectors (add), or take out the part of the residual that lies along them (ablate), unless a request says otherwise
     /// [default: as each file says].
     #[arg(long, value_parser = operation())]
