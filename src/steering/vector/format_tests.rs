@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::*;
+use crate::steering::condition::{Comparison, Condition, Reading};
 
 const V: [f32; 4] = [1.0, -2.0, 0.5, 3.0];
 
@@ -216,6 +217,37 @@ fn a_control_vectors_own_key_says_the_operation_and_a_word_that_is_none_is_refus
     bytes[at..at + 6].copy_from_slice(b"ablatx");
     let error = decode(&bytes, "v.safetensors").unwrap_err().to_string();
     assert!(error.contains("\"operation\" is \"ablatx\", expected add or ablate"), "{error}");
+}
+
+#[test]
+fn a_condition_is_kept_where_there_is_metadata_and_one_that_cannot_be_asked_is_refused() {
+    let condition = Condition {
+        reading: Reading::Last,
+        comparison: Comparison::Below,
+        threshold: 0.1 + 0.2,
+        f1: 6.0 / 7.0,
+        need: 3,
+        rest: 4,
+    };
+    let vector = SteeringVector { metadata: Metadata { condition: Some(condition), ..Metadata::default() }, ..example(&[5]) };
+    for name in ["v.safetensors", "v.gguf", "v.json"] {
+        let Encoded { bytes, lost } = encode(&vector, name).unwrap();
+        assert_eq!((decode(&bytes, name).unwrap().at(None).unwrap(), lost), (vector.clone(), vec![]), "{name}");
+    }
+    for name in ["v.svec", "v.pt", "v.npy"] {
+        assert!(encode(&vector, name).unwrap().lost.contains(&"condition"), "{name}");
+    }
+    assert!(Format::Gguf.caveats(&vector)[0].contains("llama.cpp adds it"));
+    let json = String::from_utf8(encode(&vector, "v.json").unwrap().bytes).unwrap();
+    for (from, to) in [("\"<\"", "\"=\""), ("\"last\"", "\"first\""), ("0.30000000000000004", "null"), ("\"need\":3,", "")] {
+        assert!(json.contains(from), "{json}");
+        assert!(decode(json.replace(from, to).as_bytes(), "v.json").is_err(), "{to}");
+    }
+    let mut bytes = encode(&vector, "v.safetensors").unwrap().bytes;
+    let at = bytes.windows(4).position(|word| word == b"last").unwrap();
+    bytes[at..at + 4].copy_from_slice(b"lost");
+    let error = decode(&bytes, "v.safetensors").unwrap_err().to_string();
+    assert!(error.contains("metadata key \"condition\"") && error.contains("expected reading (mean or last)"), "{error}");
 }
 
 #[test]
