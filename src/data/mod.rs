@@ -20,6 +20,7 @@ mod pages;
 mod pair;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod prompts;
 mod published;
 mod question;
 mod questions;
@@ -36,6 +37,7 @@ pub use bundled::{Bundled, bundled};
 pub use load::{Dataset, LoadOptions, load};
 pub use message::Message;
 pub use pair::{Layout, Pair, Skipped, TruthfulPairs};
+pub use prompts::{PromptSet, load_prompts};
 pub use published::{Published, published};
 pub use question::{AnswerForm, Key, Question};
 pub use questions::{QuestionSet, load_questions};

@@ -54,7 +54,9 @@ impl Report {
     }
 
     fn panels(&self, names: &[&str]) -> Vec<Panel> {
-        names.iter().filter(|name| !WITHOUT_CURVE.contains(name)).map(|name| self.panel(name)).collect()
+        // How often a condition fires does not depend on the magnitude.
+        let has_curve = |name: &str| !WITHOUT_CURVE.contains(&name) && !name.ends_with("fired");
+        names.iter().filter(|name| has_curve(name)).map(|name| self.panel(name)).collect()
     }
 
     fn panel(&self, name: &str) -> Panel {

@@ -2,17 +2,18 @@
 //! scored at every magnitude. What was measured is shown to an observer as it comes, and kept whatever ends the evaluation early.
 //! Writes no file and prints nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use super::bootstrap::Bootstrap;
+use super::bootstrap::{Bootstrap, Estimate};
 use super::damage::{Reading, TextIds};
 use super::preference::Scores;
-use super::{GeneratedText, Measure, PairLine, Row, Timings, choice, damage, preference};
+use super::{GeneratedText, Measure, PairLine, Row, Timings, Unit, choice, damage, preference};
 use crate::data::{Pair, QuestionSet};
 use crate::generate::{GenerateOptions, Progress, Prompt, generate_each};
 use crate::model::Model;
 use crate::session::Demand;
+use crate::steering::condition::{Verdict, When};
 use crate::steering::positions::Positions;
 use crate::steering::reach::Reach;
 use crate::steering::vector::SteeringVector;
@@ -135,9 +136,9 @@ pub struct Settings {
     pub beta: f64,
     /// How intervals are made.
     pub bootstrap: Bootstrap,
-    /// How vectors steer in all that is measured.
-    pub operation: Operation,
-    /// How texts are generated; the positions are each vector's own, the operation is the one above.
+    /// Which prompts vectors steer; all where it is none.
+    pub when: Option<When>,
+    /// How texts are generated; the positions and the operation are each vector's own.
     pub generate: GenerateOptions,
     /// Texts that are generated at once; at least as many as there are magnitudes.
     pub streams: usize,
@@ -221,8 +222,18 @@ pub fn evaluate(
     observer: &mut dyn EvalObserver,
 ) -> Result<Outcome> {
     let outcome = Outcome::default();
-    let mut run =
-        Evaluation { model, encoder, material, settings, observer, cached: None, reference: Vec::new(), first: 0, outcome };
+    let mut run = Evaluation {
+        model,
+        encoder,
+        material,
+        settings,
+        observer,
+        cached: None,
+        reference: Vec::new(),
+        verdicts: HashMap::new(),
+        first: 0,
+        outcome,
+    };
     let ended = subjects.iter().try_for_each(|subject| match &subject.treatment {
         Treatment::Vector(vector, magnitudes) => run.vector(subject, vector, magnitudes),
         Treatment::System(system) => run.prompted(subject, system),
@@ -255,6 +266,8 @@ struct Evaluation<'a> {
     cached: Option<(CacheKey, Vec<Activations>)>,
     /// Log-probabilities of the pairs without vector or instruction.
     reference: Vec<PairLogProbs>,
+    /// What the condition said of prompts.
+    verdicts: HashMap<Vec<u32>, Verdict>,
     /// Index of the subject's first row.
     first: usize,
     outcome: Outcome,
@@ -278,15 +291,17 @@ impl Evaluation<'_> {
         let place = (lowest, vector.metadata.positions, vector.metadata.spans);
         let caches = self.caches(&subject.encoded, place)?;
         self.begin(subject, magnitudes.iter().copied().map(Some));
-        let steering = Steering::by(self.settings.operation, &vector.layers, self.model.device())?;
+        let steering = Steering::by(vector.metadata.operation, &vector.layers, self.model.device())?;
         let (pairs, answers) = caches.split_at(usize::from(!subject.encoded.pairs.is_empty()));
         if let Some(pairs) = pairs.first() {
-            self.preference(pairs, &steering, magnitudes)?;
+            self.preference(&subject.encoded.pairs, pairs, &steering, magnitudes)?;
         }
         for (index, answers) in answers.iter().enumerate() {
+            let fired = self.fired_pairs(&subject.encoded.answers[index])?;
+            self.add_fired(&format!("{}.fired", self.material.questions[index].name), fired.as_deref());
             for (at, magnitude) in magnitudes.iter().enumerate() {
                 let started = Instant::now();
-                let scores = self.score(answers, &steering, *magnitude)?;
+                let scores = self.score(answers, &steering, *magnitude, fired.as_deref())?;
                 self.add(at, choice::measures(&self.material.questions[index], &scores, &self.settings.bootstrap));
                 self.outcome.timings.choice_s += started.elapsed().as_secs_f64();
                 self.observer.measured(&self.outcome)?;
@@ -295,13 +310,60 @@ impl Evaluation<'_> {
         }
         self.cached = Some((place, caches));
         let steerings: Vec<Steering> = magnitudes.iter().map(|magnitude| steering.with_factor(*magnitude)).collect();
+        let text: Vec<u32> = self.material.bos.into_iter().chain(subject.encoded.text.iter().copied()).collect();
+        let text = &text[..text.len().min(self.model.config.max_position_embeddings)];
+        let fired = if subject.encoded.text.is_empty() { None } else { self.fired([text])? };
+        self.add_fired("text_fired", fired.as_deref());
+        let left_alone = fired.is_some_and(|fired| fired == [false]);
+        let steerings: Vec<Steering> =
+            if left_alone { steerings.iter().map(|steering| steering.with_factor(0.0)).collect() } else { steerings };
         let readings: Vec<Reading> = steerings.iter().map(Reading::Steered).collect();
         self.text(subject, &readings)?;
-        self.generate(subject, &vector.layers, vector.metadata.positions)
+        let fired = self.fired(subject.encoded.prompts.iter().map(|prompt| prompt.ids.as_slice()))?;
+        self.add_fired("prompts_fired", fired.as_deref());
+        self.generate(subject, &vector.layers, (vector.metadata.positions, vector.metadata.operation))
     }
 
-    fn score(&mut self, pairs: &Activations, steering: &Steering, magnitude: f32) -> Result<Vec<PairLogProbs>> {
-        preference::score(self.model, pairs, steering, magnitude, &mut || self.observer.pass())
+    /// Log-probabilities of pairs; of those whose prompt did not fire, where a condition was asked, those of the untouched model.
+    fn score(
+        &mut self,
+        pairs: &Activations,
+        steering: &Steering,
+        magnitude: f32,
+        fired: Option<&[bool]>,
+    ) -> Result<Vec<PairLogProbs>> {
+        let mut scores = preference::score(self.model, pairs, steering, magnitude, &mut || self.observer.pass())?;
+        for ((score, entry), fired) in scores.iter_mut().zip(&pairs.entries).zip(fired.unwrap_or_default()) {
+            if !fired {
+                *score = entry.reference;
+            }
+        }
+        Ok(scores)
+    }
+
+    /// Whether the condition, if there is one, fires on each prompt.
+    fn fired<'p>(&mut self, prompts: impl IntoIterator<Item = &'p [u32]>) -> Result<Option<Vec<bool>>> {
+        let Some(when) = &self.settings.when else { return Ok(None) };
+        let mut fired = Vec::new();
+        for prompt in prompts {
+            if !self.verdicts.contains_key(prompt) {
+                self.observer.pass()?;
+                self.verdicts.insert(prompt.to_vec(), when.ask(self.model, prompt)?);
+            }
+            fired.push(self.verdicts[prompt].fired);
+        }
+        Ok(Some(fired))
+    }
+
+    fn fired_pairs(&mut self, pairs: &[EncodedPair]) -> Result<Option<Vec<bool>>> {
+        self.fired(pairs.iter().map(|pair| &pair.chosen.ids[..pair.chosen.start]))
+    }
+
+    /// Adds the share of prompts that fired to each row of the subject.
+    fn add_fired(&mut self, name: &str, fired: Option<&[bool]>) {
+        let estimate = fired.and_then(|fired| Estimate::of_share(fired.iter().copied()));
+        let measure = estimate.map(|estimate| Measure { name: name.to_owned(), unit: Unit::Share, estimate });
+        (0..self.outcome.rows.len() - self.first).for_each(|at| self.add(at, measure.clone()));
     }
 
     /// The pairs and answers at one place: those of the last vector if that was added at the same.
@@ -319,16 +381,28 @@ impl Evaluation<'_> {
         Ok(caches)
     }
 
-    fn preference(&mut self, pairs: &Activations, steering: &Steering, magnitudes: &[f32]) -> Result<()> {
-        let reference = self.score(pairs, steering, 0.0)?;
+    fn preference(
+        &mut self,
+        encoded: &[EncodedPair],
+        pairs: &Activations,
+        steering: &Steering,
+        magnitudes: &[f32],
+    ) -> Result<()> {
+        let fired = self.fired_pairs(encoded)?;
+        self.add_fired("fired", fired.as_deref());
+        let reference = self.score(pairs, steering, 0.0, None)?;
         if self.reference.is_empty() {
             self.reference = reference;
         }
         let adds = steering.operation() == Operation::Add;
-        let divisors = pairs.dose_divisors(steering, self.model.device())?;
+        let mut divisors = pairs.dose_divisors(steering, self.model.device())?;
+        for (divisor, _) in divisors.iter_mut().zip(fired.iter().flatten()).filter(|(_, fired)| !**fired) {
+            // What is not steered has dose 0.
+            *divisor = divisor.map(|_| f64::INFINITY);
+        }
         for (at, magnitude) in magnitudes.iter().copied().enumerate() {
             let started = Instant::now();
-            let scores = self.score(pairs, steering, magnitude)?;
+            let scores = self.score(pairs, steering, magnitude, fired.as_deref())?;
             self.outcome.timings.scored_pairs += if magnitude == 0.0 { 0 } else { scores.len() };
             self.add(at, preference::mean_dose(&divisors, steering.lowest_norm(), magnitude, &self.settings.bootstrap));
             let direction = if magnitude == 0.0 { 0.0 } else { f64::from(magnitude.signum()) };
@@ -372,16 +446,16 @@ impl Evaluation<'_> {
         let none = BTreeMap::new();
         let unsteered = Steering::new(&none, self.model.device())?;
         if let Some(pairs) = pairs.first() {
-            let scores = self.score(pairs, &unsteered, 0.0)?;
+            let scores = self.score(pairs, &unsteered, 0.0, None)?;
             self.compare(pairs, &scores, 1.0, 0);
         }
         for (set, answers) in self.material.questions.iter().zip(answers) {
-            let scores = self.score(answers, &unsteered, 0.0)?;
+            let scores = self.score(answers, &unsteered, 0.0, None)?;
             self.add(0, choice::measures(set, &scores, &self.settings.bootstrap));
         }
         self.observer.measured(&self.outcome)?;
         self.text(subject, &[Reading::Prompted(system)])?;
-        self.generate(subject, &none, Positions::All)
+        self.generate(subject, &none, (Positions::All, Operation::Add))
     }
 
     fn text(&mut self, subject: &Subject, readings: &[Reading]) -> Result<()> {
@@ -398,14 +472,14 @@ impl Evaluation<'_> {
         self.observer.measured(&self.outcome)
     }
 
-    fn generate(&mut self, subject: &Subject, vectors: &BTreeMap<usize, Vec<f32>>, positions: Positions) -> Result<()> {
+    fn generate(&mut self, subject: &Subject, vectors: &BTreeMap<usize, Vec<f32>>, used: (Positions, Operation)) -> Result<()> {
         let count = self.outcome.rows.len() - self.first;
         if subject.encoded.prompts.is_empty() || count == 0 {
             return Ok(());
         }
         let started = Instant::now();
         let mut by_row: Vec<Vec<(Vec<u32>, GeneratedText)>> = vec![Vec::new(); count];
-        let ended = self.answer(&subject.encoded.prompts, vectors, positions, &mut by_row);
+        let ended = self.answer(&subject.encoded.prompts, vectors, used, &mut by_row);
         for (at, texts) in by_row.into_iter().enumerate() {
             // A share of some of the prompts would pass for one of all.
             if ended.is_ok() {
@@ -424,13 +498,15 @@ impl Evaluation<'_> {
         &mut self,
         prompts: &[EncodedPrompt],
         vectors: &BTreeMap<usize, Vec<f32>>,
-        positions: Positions,
+        (positions, operation): (Positions, Operation),
         by_row: &mut [Vec<(Vec<u32>, GeneratedText)>],
     ) -> Result<()> {
-        let options = GenerateOptions { positions, operation: self.settings.operation, ..self.settings.generate.clone() };
+        let options = GenerateOptions { positions, operation, ..self.settings.generate.clone() };
         let rows = &self.outcome.rows[self.first..];
         let magnitudes: Vec<f32> = rows.iter().map(|row| row.magnitude.unwrap_or_default()).collect();
-        let encoded: Vec<Prompt> = prompts.iter().map(Prompt::from).collect();
+        // An instruction is no vector, and has no condition.
+        let verdict = |prompt: &EncodedPrompt| self.verdicts.get(&prompt.ids).copied().filter(|_| !vectors.is_empty());
+        let encoded: Vec<Prompt> = prompts.iter().map(|prompt| Prompt::from(prompt).under(verdict(prompt))).collect();
         generate_each(self.model, &encoded, vectors, &magnitudes, &options, self.settings.streams, &mut |progress| {
             let (at, texts) = match progress {
                 Progress::Token { .. } => return self.observer.pass(),

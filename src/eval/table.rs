@@ -11,7 +11,8 @@ pub(super) const JUDGE: &str = "judge";
 
 /// Measures of held-out pairs. Measures of question files have a point in their name. All others except the judge's are measures
 /// of damage.
-const PREFERENCE: [&str; 6] = ["dose", "margin", "moved_right", "moved_wrong", "prefers_chosen", "prefers_chosen_per_token"];
+const PREFERENCE: [&str; 7] =
+    ["fired", "dose", "margin", "moved_right", "moved_wrong", "prefers_chosen", "prefers_chosen_per_token"];
 
 impl Report {
     /// Returns tables of values with their 95 % intervals.

@@ -1,5 +1,6 @@
 //! A prompt and which of its tokens, and of those generated after it, are steered.
 
+use crate::steering::condition::Verdict;
 use crate::steering::positions::{Positions, TokenPosition};
 use crate::text::tokens::{EncodedPrompt, PromptSpans};
 
@@ -9,11 +10,13 @@ pub struct Prompt<'a> {
     /// Its tokens.
     pub ids: &'a [u32],
     spans: Option<&'a PromptSpans>,
+    /// Whether nothing of it or behind it is steered, whatever the magnitude.
+    is_left_alone: bool,
 }
 
 impl<'a> From<&'a [u32]> for Prompt<'a> {
     fn from(ids: &'a [u32]) -> Self {
-        Self { ids, spans: None }
+        Self { ids, spans: None, is_left_alone: false }
     }
 }
 
@@ -25,11 +28,21 @@ impl<'a> From<&'a Vec<u32>> for Prompt<'a> {
 
 impl<'a> From<&'a EncodedPrompt> for Prompt<'a> {
     fn from(prompt: &'a EncodedPrompt) -> Self {
-        Self { ids: &prompt.ids, spans: prompt.spans.as_ref() }
+        Self { ids: &prompt.ids, spans: prompt.spans.as_ref(), is_left_alone: false }
     }
 }
 
 impl Prompt<'_> {
+    /// The same prompt as a condition wants it: where that did not fire, it is left to the untouched model.
+    pub fn under(self, verdict: Option<Verdict>) -> Self {
+        Self { is_left_alone: verdict.is_some_and(|verdict| !verdict.fired), ..self }
+    }
+
+    /// The magnitude that it is continued with where `magnitude` is wanted.
+    pub(super) fn magnitude(&self, magnitude: f32) -> f32 {
+        if self.is_left_alone { 0.0 } else { magnitude }
+    }
+
     /// Whether vectors at `positions` are added at each of its tokens.
     pub fn steered(&self, positions: Positions) -> Vec<bool> {
         let is_told = |token: usize| self.spans.map(|spans| spans.prompt[token]);

@@ -6,6 +6,7 @@ use super::options::{FinishReason, GenerateOptions};
 use super::prompt::Prompt;
 use super::sampler::LogProbs;
 use crate::steering::Steering;
+use crate::steering::condition::Verdict;
 
 /// One text to generate: a prompt, the vectors that steer it, and how tokens are chosen.
 #[derive(Debug, Clone)]
@@ -27,11 +28,21 @@ impl Request {
         Self {
             ids: prompt.ids.to_vec(),
             steering: Arc::clone(steering),
-            magnitude,
+            magnitude: prompt.magnitude(magnitude),
             steered: prompt.steered(options.positions),
             steers_generated: prompt.steers_generated(options.positions),
             options: options.clone(),
         }
+    }
+
+    /// Ids of the prompt.
+    pub fn prompt(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// The same request as a condition wants it: where that did not fire, it is left to the untouched model.
+    pub fn under(self, verdict: Verdict) -> Self {
+        Self { magnitude: if verdict.fired { self.magnitude } else { 0.0 }, ..self }
     }
 
     /// Factor of the vectors at a token of the prompt.

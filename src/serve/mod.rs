@@ -37,6 +37,7 @@ use crate::steering::vector::{SteeringVector, VectorFile};
 use crate::text::tokens::TextEncoder;
 use crate::{Error, Result};
 use state::State;
+pub use steering::NamedCondition;
 use steering::Registry;
 use worker::Load;
 
@@ -65,6 +66,8 @@ pub struct ServeOptions {
     pub context: usize,
     /// Tokens of an answer where a request does not say.
     pub default_tokens: usize,
+    /// The conditions of requests, at most one of them without a name.
+    pub conditions: Vec<NamedCondition>,
 }
 
 /// A vector that requests can name, as it was read.
@@ -121,7 +124,7 @@ pub struct Served {
 /// The address is taken or not this machine's, two vectors have one name or do not fit the model, or there is no memory.
 pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, hooks: &Hooks) -> Result<()> {
     let Served { model, encoder, bos } = served;
-    let mut registry = Registry::default();
+    let mut registry = Registry::new(options.conditions.clone());
     let mut curves = Vec::new();
     for NamedVector { name, vector, sha256, curve } in vectors {
         vector.check_model(model.config.hidden_size, model.num_blocks())?;

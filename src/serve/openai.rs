@@ -18,6 +18,7 @@ use super::state::{Job, MOST_TEXTS, PromptInput, State, Wanted, messages, stoppi
 use super::steering::Applied;
 use super::worker::{Delta, DeltaKind, Token};
 use crate::generate::{FinishReason, GenerateOptions};
+use crate::steering::condition::Verdict;
 
 /// Most tokens whose log-probabilities are told beside each token.
 const MOST_LOG_PROBS: usize = 20;
@@ -296,6 +297,7 @@ impl Answer {
             return Err(stopping());
         }
         let dose = texts.iter().find_map(|text| text.ended.as_ref().map(|(_, dose)| *dose));
+        let when = texts.iter().find_map(|text| text.when);
         let completion: usize = texts.iter().map(|text| text.token_ids.len()).sum();
         let choices: Vec<Value> = texts
             .into_iter()
@@ -318,7 +320,7 @@ impl Answer {
         let mut body = self.head(object);
         body["choices"] = choices.into();
         body["usage"] = usage(job.prompt_tokens, completion);
-        body["steering"] = self.applied.to_json(dose);
+        body["steering"] = with_verdict(self.applied.to_json(dose), when);
         Ok(body)
     }
 
@@ -388,10 +390,10 @@ impl Pieces for Answer {
             DeltaKind::Done { reason: FinishReason::NotFinite, token_ids, .. } if token_ids.is_empty() => {
                 return Err(not_finite());
             }
-            DeltaKind::Done { reason, dose, token_ids } => {
+            DeltaKind::Done { reason, dose, when, token_ids } => {
                 self.completion_tokens += token_ids.len();
                 let mut last = self.piece(index, json!({}), Value::Null, Some(finish_reason(reason)));
-                last["steering"] = self.applied.to_json(Some(dose));
+                last["steering"] = with_verdict(self.applied.to_json(Some(dose)), when);
                 last
             }
             DeltaKind::Failed(refusal) => return Err(refusal),
@@ -409,6 +411,14 @@ impl Pieces for Answer {
     }
 }
 
+/// What was applied, with what a condition said of the prompt.
+fn with_verdict(mut applied: Value, verdict: Option<Verdict>) -> Value {
+    if let Some(verdict) = verdict {
+        applied["when"] = json!(verdict);
+    }
+    applied
+}
+
 /// A text that is collected until it has ended.
 #[derive(Debug, Default)]
 pub(super) struct Collected {
@@ -416,6 +426,8 @@ pub(super) struct Collected {
     pub tokens: Vec<Token>,
     pub token_ids: Vec<u32>,
     pub ended: Option<(FinishReason, f64)>,
+    /// What the condition said of its prompt.
+    pub when: Option<Verdict>,
 }
 
 impl Collected {
@@ -432,7 +444,9 @@ impl Collected {
             DeltaKind::Done { reason: FinishReason::NotFinite, token_ids, .. } if token_ids.is_empty() => {
                 return Err(not_finite());
             }
-            DeltaKind::Done { reason, dose, token_ids } => (self.ended, self.token_ids) = (Some((reason, dose)), token_ids),
+            DeltaKind::Done { reason, dose, when, token_ids } => {
+                (self.ended, self.when, self.token_ids) = (Some((reason, dose)), when, token_ids);
+            }
             DeltaKind::Failed(refusal) => return Err(refusal),
         }
         Ok(())

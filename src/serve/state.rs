@@ -149,7 +149,8 @@ impl State {
             options.positions = applied.positions;
             let request = Request::new(&encoded, &applied.steering, applied.magnitude, &options);
             prompt_tokens += tokens;
-            work.push(Work::Generate(Box::new(Generate { request, stop, index, to: to.clone() })));
+            let when = applied.when.clone();
+            work.push(Work::Generate(Box::new(Generate { request, when, stop, index, to: to.clone() })));
         }
         if self.stops.load(Ordering::SeqCst) {
             return Err(stopping());

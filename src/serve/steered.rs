@@ -31,7 +31,11 @@ pub(super) struct Named {
 pub(super) async fn list(extract::State(state): extract::State<Arc<State>>) -> axum::Json<Value> {
     let registry = state.registry();
     let vectors: Vec<Value> = registry.iter().enumerate().map(|(index, vector)| vector.to_json(index == 0)).collect();
-    axum::Json(json!({"object": "list", "data": vectors}))
+    let mut listed = json!({"object": "list", "data": vectors});
+    if !registry.conditions().is_empty() {
+        listed["conditions"] = json!(registry.conditions());
+    }
+    axum::Json(listed)
 }
 
 /// `POST /v1/steering/vectors?name=NAME`, the bytes of a vector file of any format.
@@ -185,14 +189,18 @@ async fn whole_sweep(mut job: Job, magnitudes: &[f32], model: &str) -> Result<ax
     let completion = texts.iter().map(|text| text.token_ids.len()).sum();
     let result = |(index, (text, magnitude)): (usize, (&Collected, &f32))| {
         let (reason, dose) = text.ended.unzip();
-        json!({
+        let mut result = json!({
             "index": index,
             "magnitude": magnitude,
             "text": text.text,
             "finish_reason": reason,
             "dose": dose.filter(|dose| dose.is_finite()),
             "token_ids": text.token_ids,
-        })
+        });
+        if let Some(when) = &text.when {
+            result["when"] = json!(when);
+        }
+        result
     };
     let results: Vec<Value> = texts.iter().zip(magnitudes).enumerate().map(result).collect();
     let prompt = job.prompt_tokens / magnitudes.len();
@@ -211,10 +219,15 @@ impl Pieces for Sweep {
         let magnitude = self.magnitudes[index];
         Ok(vec![match kind {
             DeltaKind::Text { text, .. } => json!({"index": index, "magnitude": magnitude, "delta": text}),
-            DeltaKind::Done { reason, dose, token_ids } => {
+            DeltaKind::Done { reason, dose, when, token_ids } => {
                 self.completion_tokens += token_ids.len();
                 let (dose, tokens) = (Some(dose).filter(|dose| dose.is_finite()), token_ids.len());
-                json!({"index": index, "magnitude": magnitude, "finish_reason": reason, "dose": dose, "tokens": tokens})
+                let mut last =
+                    json!({"index": index, "magnitude": magnitude, "finish_reason": reason, "dose": dose, "tokens": tokens});
+                if let Some(when) = when {
+                    last["when"] = json!(when);
+                }
+                last
             }
             DeltaKind::Failed(refusal) => return Err(refusal),
         }])
@@ -288,7 +301,7 @@ fn applied_of(state: &State, vector: Option<&str>, steering: &Value) -> Result<A
         (vector, Value::Null) => {
             let registry = state.registry();
             let name = registry.chosen(vector)?.name.clone();
-            registry.apply(&[(name, 1.0)], &state.device)
+            registry.resolve(&Value::String(name), None, &state.device)
         }
         (_, steering) => state.resolve(None, steering),
     }

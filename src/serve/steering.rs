@@ -7,9 +7,10 @@ use candle_core::Device;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use crate::steering::Steering;
+use crate::steering::condition::When;
 use crate::steering::positions::Positions;
 use crate::steering::vector::SteeringVector;
+use crate::steering::{Operation, Steering};
 use crate::text::spans::Spans;
 use crate::{Error, Result};
 
@@ -17,6 +18,7 @@ use crate::{Error, Result};
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     vectors: Vec<Registered>,
+    conditions: Vec<NamedCondition>,
 }
 
 /// A vector that requests can name.
@@ -39,6 +41,17 @@ pub(super) struct Applied {
     pub magnitude: f32,
     pub positions: Positions,
     pub spans: Option<Spans>,
+    /// Which prompts are steered; all where it is none.
+    pub when: Option<Arc<When>>,
+}
+
+/// A condition that requests can name; without a name it is that of all requests that say nothing.
+#[derive(Debug, Clone)]
+pub struct NamedCondition {
+    /// As requests name it.
+    pub name: Option<String>,
+    /// The condition.
+    pub when: Arc<When>,
 }
 
 impl Applied {
@@ -46,7 +59,11 @@ impl Applied {
     pub fn to_json(&self, dose: Option<f64>) -> Value {
         let part = |(vector, magnitude, layers): &(String, f32, Vec<usize>)| json!({"vector": vector, "magnitude": magnitude, "layers": layers});
         let parts: Vec<Value> = self.parts.iter().map(part).collect();
-        json!({"applied": parts, "dose": dose.filter(|dose| dose.is_finite())})
+        let mut told = json!({"applied": parts, "dose": dose.filter(|dose| dose.is_finite())});
+        if !self.steering.operation().is_addition() {
+            told["operation"] = json!(self.steering.operation());
+        }
+        told
     }
 
     /// The same vectors, each times `factor`.
@@ -72,6 +89,37 @@ impl Applied {
 }
 
 impl Registry {
+    /// A registry without vectors.
+    pub fn new(conditions: Vec<NamedCondition>) -> Self {
+        Self { vectors: Vec::new(), conditions }
+    }
+
+    /// Names of the conditions that have one.
+    pub fn conditions(&self) -> Vec<&str> {
+        self.conditions.iter().filter_map(|condition| condition.name.as_deref()).collect()
+    }
+
+    /// The condition that a request's `when` means: that of a name, none for null, and the server's where nothing is said.
+    fn condition(&self, when: Option<&Value>) -> Result<Option<Arc<When>>, ApiError> {
+        let named = match when {
+            Some(Value::Null) => return Ok(None),
+            Some(Value::String(name)) => Some(name.as_str()),
+            Some(_) => return Err(ApiError::of_field("steering", "steering.when: expected the name of a condition, or null")),
+            None => None,
+        };
+        match self.conditions.iter().find(|condition| condition.name.as_deref() == named) {
+            Some(condition) => Ok(Some(Arc::clone(&condition.when))),
+            None if named.is_none() => Ok(None),
+            None => {
+                let known = self.conditions();
+                let known =
+                    if known.is_empty() { "none has a name".to_owned() } else { format!("known: {}", known.join(", ")) };
+                let problem = format!("no condition {:?}: {known}", named.unwrap_or_default());
+                Err(ApiError::of_field("steering", problem))
+            }
+        }
+    }
+
     /// Registers a vector.
     pub fn add(&mut self, name: &str, vector: SteeringVector, sha256: String, device: &Device) -> Result<Registered, ApiError> {
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) || name.starts_with('-') {
@@ -85,7 +133,7 @@ impl Registry {
             let problem = format!("a vector is already registered as {name}: remove it first, or take another name");
             return Err(ApiError { param: Some("name".into()), ..ApiError::new(axum::http::StatusCode::CONFLICT, problem) });
         }
-        let steering = Arc::new(Steering::new(&vector.layers, device)?);
+        let steering = Arc::new(Steering::by(vector.metadata.operation, &vector.layers, device)?);
         self.vectors.push(Registered { name: name.to_owned(), vector: Arc::new(vector), sha256, steering });
         Ok(self.vectors[self.vectors.len() - 1].clone())
     }
@@ -123,6 +171,7 @@ impl Registry {
 
     /// What a request's `steering` means; `default` is the vector that its model names.
     pub fn resolve(&self, steering: &Value, default: Option<&str>, device: &Device) -> Result<Applied, ApiError> {
+        let (mut operation, mut when) = (None, None);
         let parts = match steering {
             Value::Null => default.map(|name| (name.to_owned(), 1.0)).into_iter().collect(),
             Value::Number(number) => {
@@ -130,16 +179,23 @@ impl Registry {
                 if magnitude == 0.0 { Vec::new() } else { vec![(self.chosen(default)?.name.clone(), magnitude)] }
             }
             Value::String(text) => expression(text)?,
-            Value::Object(object) => from_object(object)?,
+            Value::Object(object) => {
+                operation = object.get("operation").map(operation_of).transpose()?;
+                when = object.get("when");
+                from_object(object)?
+            }
             _ => {
                 return Err(ApiError::of_field("steering", "expected a number, a text such as \"cheerful:1.5\", or an object"));
             }
         };
-        self.apply(&parts, device)
+        let condition = self.condition(when)?;
+        let applied = self.apply(&parts, operation, device)?;
+        let when = condition.filter(|_| !applied.parts.is_empty());
+        Ok(Applied { when, ..applied })
     }
 
-    /// Vectors with their magnitudes, added up.
-    pub fn apply(&self, parts: &[(String, f32)], device: &Device) -> Result<Applied, ApiError> {
+    /// Vectors with their magnitudes, added up, used as the request says, else as their files say.
+    pub fn apply(&self, parts: &[(String, f32)], operation: Option<Operation>, device: &Device) -> Result<Applied, ApiError> {
         let mut named: Vec<(&Registered, f32)> = Vec::new();
         for (name, magnitude) in parts {
             if !magnitude.is_finite() {
@@ -154,24 +210,33 @@ impl Registry {
         named.retain(|(_, magnitude)| *magnitude != 0.0);
         let rules = |(registered, _): &(&Registered, f32)| {
             let metadata = &registered.vector.metadata;
-            (metadata.positions, metadata.spans)
+            (operation.unwrap_or(metadata.operation), metadata.positions, metadata.spans)
         };
-        let Some((positions, spans)) = named.first().map(rules) else {
+        let Some((operation, positions, spans)) = named.first().map(rules) else {
             let steering = Arc::new(Steering::new(&BTreeMap::new(), device)?);
-            return Ok(Applied { parts: Vec::new(), steering, magnitude: 0.0, positions: Positions::All, spans: None });
+            return Ok(Applied {
+                parts: Vec::new(),
+                steering,
+                magnitude: 0.0,
+                positions: Positions::All,
+                spans: None,
+                when: None,
+            });
         };
-        if let Some((other, _)) = named.iter().find(|part| rules(part) != (positions, spans)) {
-            let problem = format!("{} and {} are added at different tokens: name one of them", named[0].0.name, other.name);
+        if let Some((other, _)) = named.iter().find(|part| rules(part) != (operation, positions, spans)) {
+            let problem =
+                format!("{} and {} are used otherwise or at different tokens: name one of them", named[0].0.name, other.name);
             return Err(ApiError::of_field("steering", problem));
         }
         let parts = named.iter().map(|(vector, m)| (vector.name.clone(), *m, vector.vector.layers.keys().copied().collect()));
         let parts = parts.collect();
         // One vector is shared by all requests that name it, whatever their magnitudes.
         let (steering, magnitude) = match named.as_slice() {
-            [(one, magnitude)] => (Arc::clone(&one.steering), *magnitude),
-            _ => (Arc::new(Steering::new(&sum(&named), device)?), 1.0),
+            [(one, magnitude)] if operation == one.steering.operation() => (Arc::clone(&one.steering), *magnitude),
+            [(one, magnitude)] => (Arc::new(Steering::by(operation, &one.vector.layers, device)?), *magnitude),
+            _ => (Arc::new(Steering::by(operation, &sum(&named), device)?), 1.0),
         };
-        Ok(Applied { parts, steering, magnitude, positions, spans })
+        Ok(Applied { parts, steering, magnitude, positions, spans, when: None })
     }
 }
 
@@ -180,7 +245,7 @@ impl Registered {
     pub fn to_json(&self, is_default: bool) -> Value {
         let metadata = &self.vector.metadata;
         let layers: Vec<usize> = self.vector.layers.keys().copied().collect();
-        json!({
+        let mut listed = json!({
             "name": self.name,
             "default": is_default,
             "layers": layers,
@@ -191,7 +256,11 @@ impl Registered {
             "spans": metadata.spans.map(|spans| spans.to_string()),
             "sha256": self.sha256,
             "calibration": metadata.calibration,
-        })
+        });
+        if !metadata.operation.is_addition() {
+            listed["operation"] = json!(metadata.operation);
+        }
+        listed
     }
 }
 
@@ -248,14 +317,23 @@ pub(super) fn expression(text: &str) -> Result<Vec<(String, f32)>, ApiError> {
     }
 }
 
-/// EasySteer's object: `{"vectors": [{"source": NAME, "scale": 1.5}]}`. Keys that would mean something else than bipo does are
+/// How the vectors of a request are used.
+fn operation_of(value: &Value) -> Result<Operation, ApiError> {
+    let known = value.as_str().and_then(|name| name.parse().ok()).filter(|operation| *operation != Operation::Null);
+    known.ok_or_else(|| ApiError::of_field("steering", format!("steering.operation is {value}: expected add or ablate")))
+}
+
+/// EasySteer's object: `{"vectors": [{"source": NAME, "scale": 1.5}]}`, beside which `operation` and `when` may stand. Keys that would mean something else than bipo does are
 /// refused, those that name what it does anyway are not.
 fn from_object(object: &serde_json::Map<String, Value>) -> Result<Vec<(String, f32)>, ApiError> {
     let refused = |problem: String| ApiError::of_field("steering", problem);
     for (key, value) in object {
-        let is_known = key == "vectors" || (key == "conflict" && matches!(value.as_str(), Some("sum" | "add")));
+        let is_known = ["vectors", "operation", "when"].contains(&key.as_str())
+            || (key == "conflict" && matches!(value.as_str(), Some("sum" | "add")));
         if !is_known {
-            return Err(refused(format!("unknown key steering.{key}: expected vectors, a list of {{\"source\", \"scale\"}}")));
+            return Err(refused(format!(
+                "unknown key steering.{key}: expected vectors, a list of {{\"source\", \"scale\"}}, operation and when"
+            )));
         }
     }
     let Some(vectors) = object.get("vectors").and_then(Value::as_array) else {

@@ -1,6 +1,7 @@
 //! Tests of `steering`.
 
 use super::*;
+use crate::steering::vector::Metadata;
 
 fn registry() -> Registry {
     let mut registry = Registry::default();
@@ -52,6 +53,10 @@ fn what_is_not_understood_is_refused_in_a_line_that_says_why() {
         (json!({"vektors": []}), "unknown key steering.vektors"),
         (json!({"vectors": [{"source": "formal", "algorithm": "project"}]}), "algorithm = \"project\" is not supported"),
         (json!({"vectors": [{"scale": 1}]}), "source is missing"),
+        (json!({"vectors": [{"source": "formal"}], "operation": "null"}), "expected add or ablate"),
+        (json!({"vectors": [{"source": "formal"}], "operation": 1}), "expected add or ablate"),
+        (json!({"vectors": [{"source": "formal"}], "when": "cooking"}), "no condition \"cooking\": none has a name"),
+        (json!({"vectors": [{"source": "formal"}], "when": 1}), "expected the name of a condition, or null"),
     ] {
         let error = applied(value.clone()).unwrap_err();
         assert!(error.contains(expected), "{value}: {error}");
@@ -79,4 +84,23 @@ fn names_that_an_expression_could_not_hold_are_refused() {
     registry.add("cheerful", vector(), String::new(), &Device::Cpu).unwrap();
     // The default is the one that has been there longest.
     assert_eq!(registry.chosen(None).unwrap().name, "formal");
+}
+
+#[test]
+fn a_request_says_the_operation_or_the_vectors_file_does() {
+    let mut registry = registry();
+    let metadata = Metadata { operation: Operation::Ablate, ..Metadata::default() };
+    let vector = SteeringVector { layers: BTreeMap::from([(1, vec![3.0; 4])]), metadata };
+    registry.add("refusal", vector, String::new(), &Device::Cpu).unwrap();
+    let applied = |value: Value| registry.resolve(&value, None, &Device::Cpu);
+    let operation = |value: Value| applied(value).unwrap().steering.operation();
+    assert_eq!(operation(json!("refusal")), Operation::Ablate);
+    assert_eq!(operation(json!({"vectors": [{"source": "refusal"}], "operation": "add"})), Operation::Add);
+    assert_eq!(operation(json!({"vectors": [{"source": "formal"}], "operation": "ablate"})), Operation::Ablate);
+    // What is taken out lies along a vector of length 1.
+    let out = applied(json!("refusal")).unwrap();
+    assert_eq!(out.steering.at(1).unwrap().to_vec2::<f32>().unwrap(), [[0.5; 4]]);
+    assert_eq!(out.to_json(None)["operation"], "ablate");
+    let refused = applied(json!("refusal + formal")).unwrap_err().message;
+    assert!(refused.contains("refusal and formal are used otherwise"), "{refused}");
 }

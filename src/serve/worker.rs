@@ -2,6 +2,7 @@
 //! receiver is gone is cancelled.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use crate::Result;
 use crate::eval::tokens::{ScoredToken, score_tokens};
 use crate::generate::{Engine, EngineLimits, Event, EventKind, FinishReason, LogProbs, Request, StreamId};
 use crate::model::Model;
+use crate::steering::condition::{Verdict, When};
 use crate::text::tokens::TokenStream;
 
 /// How often an idle worker looks whether it should stop.
@@ -31,6 +33,8 @@ pub(super) enum Work {
 /// A text to generate.
 pub(super) struct Generate {
     pub request: Request,
+    /// Which prompts are steered; all where it is none.
+    pub when: Option<Arc<When>>,
     /// Texts that end it; they are not part of it.
     pub stop: Vec<String>,
     /// Which of the texts of a request it is.
@@ -57,7 +61,7 @@ pub(super) enum DeltaKind {
     /// What the text gained. Tokens whose characters are incomplete come with those that complete them.
     Text { text: String, tokens: Vec<Token> },
     /// It has ended.
-    Done { reason: FinishReason, dose: f64, token_ids: Vec<u32> },
+    Done { reason: FinishReason, dose: f64, when: Option<Verdict>, token_ids: Vec<u32> },
     /// The server could not go on.
     Failed(ApiError),
 }
@@ -81,6 +85,8 @@ pub(super) struct Load {
 /// A text under way.
 struct Stream<'a> {
     to: Recipient,
+    /// What the condition said of its prompt.
+    when: Option<Verdict>,
     decoder: TokenStream<'a>,
     text: Held,
     tokens: Vec<Token>,
@@ -152,13 +158,13 @@ impl Texts<'_> {
                 let _ = to.send(scores.map_err(|error| self.worker.refusal(error)));
             }
             Work::Generate(generate) => {
-                let Generate { request, stop, index, to } = *generate;
+                let Generate { request, when, stop, index, to } = *generate;
                 let to = Recipient { index, to };
-                match self.engine.submit(request) {
-                    Ok(id) => {
+                match self.submit(request, when.as_deref()) {
+                    Ok((id, when)) => {
                         let decoder = TokenStream::new(self.worker.tokenizer, true);
                         let (tokens, token_ids, since) = (Vec::new(), Vec::new(), Instant::now());
-                        self.streams.insert(id, Stream { to, decoder, text: Held::new(stop), tokens, token_ids, since });
+                        self.streams.insert(id, Stream { to, when, decoder, text: Held::new(stop), tokens, token_ids, since });
                     }
                     Err(error) => {
                         self.worker.load.texts.fetch_sub(1, Ordering::SeqCst);
@@ -167,6 +173,16 @@ impl Texts<'_> {
                 }
             }
         }
+    }
+
+    /// Hands a request to the engine, left alone where a condition does not fire on its prompt.
+    fn submit(&mut self, request: Request, when: Option<&When>) -> Result<(StreamId, Option<Verdict>)> {
+        let verdict = when.map(|when| when.ask(self.worker.model, request.prompt())).transpose()?;
+        let request = match verdict {
+            Some(verdict) => request.under(verdict),
+            None => request,
+        };
+        Ok((self.engine.submit(request)?, verdict))
     }
 
     /// Cancels the texts that nobody waits for.
@@ -192,7 +208,8 @@ impl Texts<'_> {
                 Ok(None) => continue,
                 Ok(Some((reason, dose))) => {
                     let dose = dose.or_else(|| self.engine.dose(id)).unwrap_or(f64::NAN);
-                    stream.to.send(DeltaKind::Done { reason, dose, token_ids: std::mem::take(&mut stream.token_ids) });
+                    let (when, token_ids) = (stream.when, std::mem::take(&mut stream.token_ids));
+                    stream.to.send(DeltaKind::Done { reason, dose, when, token_ids });
                 }
                 Err(error) => stream.to.send(DeltaKind::Failed(self.worker.refusal(error))),
             }

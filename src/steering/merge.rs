@@ -78,7 +78,7 @@ impl Merge {
     /// Checks that `magnitude` times `vector` can be baked into the model of `checkpoint`, and makes the bias tensors.
     ///
     /// # Errors
-    /// The model is a GGUF file or of an architecture without a bias, the vector does not fit it or is not for all positions,
+    /// The model is a GGUF file or of an architecture without a bias, the vector does not fit it is not added, or not at all positions,
     /// a weights file is broken, or a product is not finite in the type of the weights.
     pub fn new(checkpoint: &Checkpoint, vector: &SteeringVector, magnitude: f64) -> Result<Self> {
         let (config_path, shards) = match checkpoint {
@@ -90,6 +90,11 @@ impl Merge {
             return Err(no_bias(config_path, &format!("the MLP of model type `{}` has no bias", config.model_type)));
         }
         vector.check_model(config.hidden_size, config.num_hidden_layers)?;
+        if !vector.metadata.operation.is_addition() {
+            let operation = vector.metadata.operation;
+            let problem = format!("the vector's operation is {operation}, but a bias only adds: it cannot be merged");
+            return Err(Error::Argument(problem));
+        }
         let (positions, spans) = (vector.metadata.positions, vector.metadata.spans);
         if positions != Positions::All || spans.is_some() {
             let only = in_words(positions, spans);

@@ -65,26 +65,30 @@ pub fn principal_component(data: &Activations, positions: CaaPositions, device: 
         rows.push(difference);
     })?;
     let mean = sum.mean();
-    let u = first_component(&rows, &mean);
+    let u = first_component(&rows, &mean, PASSES);
     let along = dot(&u, &mean);
     let v = u.into_iter().map(|x| (along * x) as f32).collect();
     Ok(MeanDifference { v, pairs: rows.len(), left_out })
 }
 
-/// The unit vector along which rows are longest; iterations begin at `start`. Zeros where all rows or `start` are.
-fn first_component(rows: &[Vec<f64>], start: &[f64]) -> Vec<f64> {
+/// The unit vector along which rows are longest, by so many passes over them, or fewer where nothing changes any more; they begin at
+/// `start`. Zeros where all rows or `start` are.
+pub(super) fn first_component(rows: &[Vec<f64>], start: &[f64], passes: usize) -> Vec<f64> {
     let unit = |x: Vec<f64>| {
         let length = dot(&x, &x).sqrt();
         x.into_iter().map(|x| if length > 0.0 { x / length } else { 0.0 }).collect::<Vec<f64>>()
     };
     let mut u = unit(start.to_vec());
-    for _ in 0..PASSES {
+    for _ in 0..passes {
         let mut next = vec![0.0; u.len()];
         for row in rows {
             let along = dot(row, &u);
             next.iter_mut().zip(row).for_each(|(sum, x)| *sum += along * x);
         }
-        u = unit(next);
+        let last = std::mem::replace(&mut u, unit(next));
+        if u == last {
+            break;
+        }
     }
     u
 }

@@ -179,7 +179,7 @@ fn a_budget_gets_its_own_flags_and_a_file_that_cannot_keep_it_is_refused_before_
         (VECTOR, &["--dataset", "pairs.csv"], "--dataset is for --budget margin=…"),
         (VECTOR, &["--budget", "ppl=1.1", "--prompt", "Hi"], "--prompt is for --budget kl=…"),
         (VECTOR, &["--budget", "margin=1"], "give --dataset"),
-        (VECTOR, &["--save", "--layer", "1"], "leave --layer, --positions and --spans out"),
+        (VECTOR, &["--save", "--layer", "1"], "leave --operation, --layer, --positions and --spans out"),
         ("out/steering_vector.safetensors:2", &["--save"], "leave the scale out"),
         ("v.npy", &["--save"], "write .safetensors with `bipo convert`"),
         ("nowhere.safetensors", &["--save"], "nowhere.safetensors"),

@@ -244,6 +244,61 @@ fn a_refusal_writes_nothing_and_existing_files_stay() {
 }
 
 #[test]
+fn a_vector_is_used_by_the_operation_that_its_file_records_unless_the_user_says_otherwise() {
+    let place = Place::new();
+    place.vector("v.safetensors", &[1], base("llama", 3));
+    let (_, warned) = place.convert(&["v.safetensors", "--operation", "ablate", "v.gguf"]);
+    assert!(warned.contains("v.gguf: llama.cpp adds it all the same") && warned.lines().count() == 1, "{warned}");
+    let (_, quiet) = place.convert(&["v.safetensors", "--operation", "ablate", "ablated.safetensors"]);
+    assert!(quiet.is_empty(), "{quiet}");
+    assert!(place.convert(&["v.gguf", "same.safetensors"]).1.is_empty());
+    assert_eq!(fs::read(place.path("same.safetensors")).unwrap(), fs::read(place.path("ablated.safetensors")).unwrap());
+    let (_, lost) = place.convert(&["v.gguf", "v.npy"]);
+    assert!(lost.contains("cannot hold layer, model_type, base_model, num_hidden_layers, operation"), "{lost}");
+    assert!(lost.contains("whoever reads it adds it"), "{lost}");
+    let model = fixture("llama");
+    let steer = |flags: &[&str]| -> Vec<Value> {
+        let args = ["steer", "--model", &model, "--prompt", "What is it?", "--max-new-tokens", "12", "--json", "--quiet"];
+        let output = place.bipo(&[&args[..], flags].concat());
+        assert!(output.status.success(), "{flags:?}: {}", text(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["results"].as_array().unwrap().clone()
+    };
+    let said = steer(&["--vector", "v.safetensors", "--operation", "ablate"]);
+    assert_eq!((said.len(), &said[1]["magnitude"], &said[1]["operation"]), (2, &1.0.into(), &"ablate".into()));
+    assert_ne!(said[0]["token_ids"], said[1]["token_ids"]);
+    assert_eq!(steer(&["--vector", "ablated.safetensors"]), said);
+    assert_eq!(steer(&["--vector", "v.gguf"]), said);
+    let added = ["--vector", "v.gguf", "--operation", "add"];
+    assert_eq!(steer(&added), steer(&["--vector", "v.safetensors"]));
+    let answer = |flags: &[&str]| {
+        let args = [&["chat", "--model", &model, "--max-new-tokens", "12", "--json", "--quiet"], flags].concat();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bipo"));
+        command.args(args).current_dir(place.0.path()).env("HF_HUB_OFFLINE", "1");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"What is it?\n").unwrap();
+        serde_json::from_slice::<Value>(&child.wait_with_output().unwrap().stdout).unwrap()["content"].clone()
+    };
+    assert_eq!(answer(&["--vector", "v.gguf"]), said[1]["text"]);
+    assert_ne!(answer(&["--vector", "v.gguf", "--operation", "add"]), said[1]["text"]);
+    let eval = ["eval", "--model", &model, "--vector", "v.gguf", "--skip", "text", "--prompt", "What is it?", "--json"];
+    let output = place.bipo(&[&eval[..], &["--max-new-tokens", "12", "--bootstrap", "10", "--quiet"]].concat());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["settings"]["operation"], "ablate");
+    let texts: Vec<&Value> = report["generations"].as_array().unwrap().iter().map(|text| &text["text"]).collect();
+    assert_eq!(texts, [&said[0]["text"], &said[1]["text"]]);
+    for (args, expected) in [
+        (&["calibrate", "--model", &model, "--vector", "v.gguf"][..], "calibrate is for a vector that is added"),
+        (&["merge", "--model", &model, "--vector", "v.gguf", "-o", "merged"], "a bias only adds"),
+        (&["convert", "v.gguf", "v.safetensors", "sum.json"], "operation ablate"),
+    ] {
+        place.refused(args, expected);
+    }
+    let shown = text(&place.bipo(&["inspect", "v.gguf"]).stdout);
+    assert!(shown.contains("taken from  "), "{shown}");
+    assert!(text(&place.bipo(&["inspect", "v.safetensors"]).stdout).contains("added to"));
+}
+
+#[test]
 fn a_zero_result_is_written_with_a_warning() {
     let place = Place::new();
     place.vector("v.safetensors", &[1], Metadata::default());

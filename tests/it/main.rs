@@ -12,6 +12,7 @@ mod chat_terminal;
 mod cli;
 mod common;
 mod compare;
+mod condition;
 mod convert;
 mod data;
 mod device;

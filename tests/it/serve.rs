@@ -190,6 +190,51 @@ fn each_request_is_steered_by_its_own_field_and_answers_as_steer_does() {
 }
 
 #[test]
+fn a_request_is_steered_only_where_its_condition_fires() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name)
+    };
+    let (need, rest) = (written("need.txt", "hello world\nhello you\n"), written("rest.txt", "What is it?\nNo, never.\n"));
+    let found = Command::new(env!("CARGO_BIN_EXE_bipo"))
+        .args(["train", "-q", "--method", "condition", "--model", FIXTURE, "--dataset"])
+        .args([need.as_os_str(), "--against".as_ref(), rest.as_os_str(), "--output-dir".as_ref(), dir.path().as_os_str()])
+        .output()
+        .unwrap();
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    let file = dir.path().join("condition.safetensors").display().to_string();
+    let server = Server::start(&["--when", &format!("{file}:>1"), "--when", &format!("always={file}:>-1")], None);
+    let ask = |steering: Value| server.post("/v1/chat/completions", &chat(json!({"steering": steering}))).1;
+    let with = |when: Value| ask(json!({"vectors": [{"source": "v", "scale": 3}], "when": when}));
+    let untouched = ask(json!(0));
+    let left = ask(json!(3));
+    assert_eq!((content(&left), &left["steering"]["when"]["fired"]), (content(&untouched), &json!(false)));
+    assert_eq!(left["steering"]["dose"], 0.0);
+    let steered = with(json!(null));
+    assert!(content(&steered) != content(&untouched) && steered["steering"].get("when").is_none(), "{steered}");
+    let always = with(json!("always"));
+    assert_eq!((content(&always), &always["steering"]["when"]["fired"]), (content(&steered), &json!(true)));
+    assert!(untouched["steering"].get("when").is_none());
+    let events = server.events("/v1/chat/completions", &chat(json!({"steering": 3, "stream": true})));
+    assert!(events.iter().any(|event| event["steering"]["when"]["fired"] == false), "{events:?}");
+    let (_, sweep) =
+        server.post("/v1/sweep", &json!({"prompt": "hello world", "magnitudes": [3], "max_tokens": 12, "temperature": 0}));
+    assert_eq!(
+        (&sweep["results"][0]["when"]["fired"], &sweep["results"][0]["text"]),
+        (&json!(false), &json!(content(&untouched)))
+    );
+    let listed: Value = serde_json::from_str(&server.get("/v1/steering/vectors").1).unwrap();
+    assert_eq!(listed["conditions"], json!(["always"]));
+    let (status, refused) = server.post("/v1/chat/completions", &chat(json!({"steering": {"vectors": [], "when": "never"}})));
+    assert_eq!(status, 400);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("no condition \"never\": known: always"), "{refused}");
+    let condition = std::fs::read(&file).unwrap();
+    let (status, refused) = server.send("POST", "/v1/steering/vectors?name=c", "application/octet-stream", &condition);
+    assert!(status == 400 && refused.contains("it is a condition"), "{status} {refused}");
+}
+
+#[test]
 fn a_stream_adds_up_to_the_whole_answer() {
     let server = Server::start(&[], None);
     let body = chat(json!({"steering": 2, "logprobs": true, "top_logprobs": 2}));

@@ -1,6 +1,7 @@
 //! Flags of `chat`.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::model::ModelArgs;
 use super::texts::{SamplingArgs, VectorArgs};
@@ -19,6 +20,11 @@ pub struct ChatArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub vector: VectorArgs,
+    /// Steer an answer only where the score of the conversation up to it passes the condition in
+    /// this file, made by `bipo train --method condition`;
+    /// others get the untouched model. :>θ or :<θ replaces its threshold [default: steer all answers].
+    #[arg(long, value_name = "FILE[:>θ]", value_parser = NonEmptyStringValueParser::new())]
+    pub when: Option<String>,
     /// Multiply the vector by this factor, until /m gives another.
     #[arg(long, default_value_t = 1.0, allow_hyphen_values = true, value_parser = finite)]
     pub magnitude: f64,

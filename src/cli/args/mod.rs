@@ -30,9 +30,9 @@ pub use machine::{BenchArgs, CheckArgs, CompletionsArgs, DoctorArgs, ManArgs};
 pub use model::{ModelArgs, ReportArgs};
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
-pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs, VectorArgs};
+pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs, Use, VectorArgs};
 pub use train::{LayersArgs, MethodArg, RunArgs, TrainArgs, response_prefix};
-pub use values::vector_and_scale;
+pub use values::{condition_and_threshold, vector_and_scale};
 pub use vectors::{ConvertArgs, InspectArgs, MergeArgs};
 
 /// Personalise a frozen large language model with one steering vector.

@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 
 use bipo::machine::bytes::Bytes;
+use bipo::steering::Operation;
 use clap::Args;
 
 use super::model::ModelArgs;
+use super::values::operation;
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -18,6 +20,14 @@ pub struct ServeArgs {
     /// Steer the output of this block, 0-based [default: the files'].
     #[arg(long)]
     pub layer: Option<usize>,
+    /// Steer only prompts whose score passes this condition, made by `bipo train --method condition`, unless a request says otherwise;
+    /// with NAME, only where a request names it; repeat for several. :>θ or :<θ replaces its threshold [default: steer all prompts].
+    #[arg(long, value_name = "[NAME=]FILE[:>θ]")]
+    pub when: Vec<String>,
+    /// Add the vectors (add), or take out the part of the residual that lies along them (ablate), unless a request says otherwise
+    /// [default: as each file says].
+    #[arg(long, value_parser = operation())]
+    pub operation: Option<Operation>,
     /// Show this output of `bipo eval --json` on the page, for the vector NAME or else the first one; repeat for several.
     #[arg(long, value_name = "[NAME=]FILE")]
     pub eval: Vec<String>,

@@ -2,19 +2,22 @@
 
 use std::path::PathBuf;
 
+use bipo::Result;
 use bipo::data::AnswerForm;
 use bipo::eval::Budget;
 use bipo::generate::GenerateOptions;
 use bipo::steering::Operation;
 use bipo::steering::magnitudes::MagnitudeChoice;
 use bipo::steering::positions::Positions;
+use bipo::steering::vector::Metadata;
 use bipo::text::spans::Spans;
-use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::data::PairArgs;
+use super::given_of;
 use super::model::{ModelArgs, ReportArgs};
-use super::values::{damage, one_of, positive, positive_number, probability, resamples, seconds, temperature};
+use super::values::{damage, one_of, operation, positive, positive_number, probability, resamples, seconds, temperature};
 
 /// Which vector steers, and where.
 #[derive(Debug, Args)]
@@ -34,13 +37,28 @@ pub struct VectorArgs {
     /// --positions is given].
     #[arg(long, value_parser = one_of::<Spans>())]
     pub spans: Option<Spans>,
+    /// Add the vector (add), or take out the part of the residual that lies along it (ablate): magnitude 1 takes out all of that
+    /// part, 0 none [default: the file's, which is add unless it says otherwise].
+    #[arg(long, value_parser = operation())]
+    pub operation: Option<Operation>,
 }
 
 impl VectorArgs {
-    /// Where the user says that the vector is added.
-    pub fn places(&self) -> (Option<Positions>, Option<Spans>) {
-        (self.positions, self.spans)
+    /// How and where the user says that the vector is used.
+    pub fn said(&self) -> Use {
+        Use { operation: self.operation, positions: self.positions, spans: self.spans }
     }
+}
+
+/// What a user can say of a vector's use in place of its file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Use {
+    /// How it enters the residual stream.
+    pub operation: Option<Operation>,
+    /// At which tokens.
+    pub positions: Option<Positions>,
+    /// In whose messages.
+    pub spans: Option<Spans>,
 }
 
 /// Which vector steers, where, how strongly and how.
@@ -49,24 +67,23 @@ pub struct SteeringArgs {
     #[command(flatten)]
     pub source: VectorArgs,
     /// Multiply the vector by these: a list -2,0,2, a range -2..2:0.5, or auto, the magnitudes that `bipo calibrate --save` stored
-    /// in its file [default with --operation ablate: 0,1].
-    #[arg(
-        long,
-        default_value = "-2,0,2",
-        default_value_if("operation", "ablate", "0,1"),
-        allow_hyphen_values = true,
-        value_name = "LIST"
-    )]
+    /// in its file [default where it is taken out: 0,1].
+    #[arg(long, default_value = "-2,0,2", allow_hyphen_values = true, value_name = "LIST")]
     pub magnitudes: MagnitudeChoice,
-    /// Add the vector (add), or take out the part of the residual that lies along it (ablate): magnitude 1 takes out all of that
-    /// part, 0 none.
-    #[arg(long, default_value = "add", value_parser = operation())]
-    pub operation: Operation,
+    /// Steer only prompts whose score passes the condition in this file, made by `bipo train --method condition`; the others get the
+    /// untouched model. :>θ or :<θ replaces its threshold [default: steer all prompts].
+    #[arg(long, value_name = "FILE[:>θ]", value_parser = NonEmptyStringValueParser::new())]
+    pub when: Option<String>,
 }
 
-/// The operations that a vector can be used with; the third one is for training alone.
-fn operation() -> impl TypedValueParser<Value = Operation> {
-    PossibleValuesParser::new(["add", "ablate"]).try_map(|name| name.parse::<Operation>())
+impl SteeringArgs {
+    /// The magnitudes of a vector, whose metadata are those that it is used with.
+    pub fn magnitudes_of(&self, vector: &Metadata) -> Result<Vec<f32>> {
+        if !vector.operation.is_addition() && given_of(&["magnitudes"]).is_empty() {
+            return Ok(vec![0.0, 1.0]);
+        }
+        self.magnitudes.of(vector.calibration.as_ref(), vector.operation)
+    }
 }
 
 /// How tokens are chosen.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bipo::machine::bytes::Bytes;
 use bipo::session::cache_place::CachePlace;
+use bipo::steering::condition::Reading;
 use bipo::steering::layers::LayerList;
 use bipo::steering::magnitudes::Magnitudes;
 use bipo::steering::positions::Positions;
@@ -29,7 +30,8 @@ pub struct TrainArgs {
     /// Steer the outputs of these blocks, each by a vector of its own, learned together: 10,13,16 or 10..16 or all.
     #[arg(long, value_name = "LIST", conflicts_with = "layer")]
     pub layers: Option<LayerList>,
-    /// Learn the vector (bipo), or take the mean difference of activations (caa, arXiv 2312.06681), which refuses the
+    /// Learn the vector (bipo), or take the mean difference of activations (caa, arXiv 2312.06681); or find the condition (condition,
+    /// arXiv 2409.05907) by which --when tells the prompts of --dataset from those of --against. The last two refuse the
     /// optimiser's flags.
     #[arg(long, default_value = "bipo")]
     pub method: MethodArg,
@@ -37,6 +39,17 @@ pub struct TrainArgs {
     /// the response's last token before it [default: response].
     #[arg(long, value_parser = one_of::<CaaPositions>())]
     pub caa_positions: Option<CaaPositions>,
+    /// With --method condition, find what the prompts of --dataset have and these have not: a text file with a prompt a line, or a set
+    /// named as for --dataset, of which the prompts alone are read.
+    #[arg(long, value_name = "DATASET")]
+    pub against: Option<String>,
+    /// With --method condition, also measure on these prompts as --against, and on those of --eval-dataset [default: none].
+    #[arg(long, value_name = "DATASET", requires = "eval_dataset")]
+    pub eval_against: Option<String>,
+    /// With --method condition, look at the mean residual of all of a prompt's tokens (mean), or at that of its last one (last)
+    /// [default: mean].
+    #[arg(long, value_name = "WHERE", value_parser = one_of::<Reading>())]
+    pub reading: Option<Reading>,
     /// Start from this vector, at its layers; --layer and --layers, if given, must name the same ones [default: start at zero].
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
@@ -72,6 +85,7 @@ impl TrainArgs {
 pub enum MethodArg {
     Bipo,
     Caa,
+    Condition,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use bipo::Error;
 use bipo::eval::Budget;
+use bipo::steering::Operation;
+use bipo::steering::condition::Comparison;
 use bipo::steering::magnitudes::Magnitudes;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
@@ -16,6 +18,11 @@ where
     T: FromStr<Err = ParseError> + VariantNames + Clone + Send + Sync + 'static,
 {
     PossibleValuesParser::new(T::VARIANTS.iter().copied()).try_map(|name| name.parse())
+}
+
+/// The operations that a vector can be used with; the third one is for training alone.
+pub(super) fn operation() -> impl TypedValueParser<Value = Operation> {
+    PossibleValuesParser::new(["add", "ablate"]).try_map(|name| name.parse::<Operation>())
 }
 
 pub(super) fn positive(text: &str) -> Result<usize, String> {
@@ -91,6 +98,22 @@ pub fn damage(text: &str) -> Result<Budget, Error> {
             Err(Error::Argument("expected a budget of damage, kl=… or ppl=… (bipo calibrate has margin=…)".into()))
         }
         budget => Ok(budget),
+    }
+}
+
+/// Splits `FILE[:>θ]` or `FILE[:<θ]`; a file whose own name ends so wins.
+pub fn condition_and_threshold(text: &str) -> Result<(PathBuf, Option<(Comparison, f64)>), Error> {
+    let whole = PathBuf::from(text);
+    let sides = [(":>", Comparison::Above), (":<", Comparison::Below)];
+    let split = sides.into_iter().find_map(|(mark, side)| text.rsplit_once(mark).map(|(file, rest)| (file, rest, side)));
+    match split.filter(|_| !whole.exists()) {
+        None => Ok((whole, None)),
+        Some((file, threshold, side)) => match threshold.parse::<f64>() {
+            Ok(threshold) if threshold.is_finite() => Ok((file.into(), Some((side, threshold)))),
+            _ => {
+                Err(Error::Argument(format!("--when {text}: {threshold:?} is not a number; expected FILE, FILE:>θ or FILE:<θ")))
+            }
+        },
     }
 }
 

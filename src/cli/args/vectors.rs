@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use bipo::steering::Operation;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
 use super::model::{ModelArgs, ReportArgs};
-use super::values::{finite, positive};
+use super::values::{finite, operation, positive};
 
 #[derive(Debug, Args)]
 // One list for inputs and output: with two, clap takes the name before a flag for OUT in `convert IN --normalize OUT`.
@@ -24,6 +25,10 @@ pub struct ConvertArgs {
     /// Remove from each input its component along this vector, layer by layer; repeat for several.
     #[arg(long, value_name = "FILE")]
     pub orthogonal_to: Vec<PathBuf>,
+    /// Record in OUT that the vector is added (add), or that what lies along it is taken out of the residual (ablate), which is
+    /// then what steer, eval, chat and serve do with it [default: the inputs'].
+    #[arg(long, value_parser = operation())]
+    pub operation: Option<Operation>,
     /// Replace OUT if it exists.
     #[arg(long)]
     pub force: bool,

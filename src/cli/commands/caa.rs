@@ -21,10 +21,10 @@ use crate::args::{TrainArgs, given_of};
 use crate::terminal::Log;
 
 /// Flags that only a run of many steps has a use for.
-const STEPS: [&str; 3] = ["resume", "force_resume", "checkpoint_every"];
+pub(super) const STEPS: [&str; 3] = ["resume", "force_resume", "checkpoint_every"];
 
 /// Flags of the optimiser, and the settings that they set.
-const OPTIMISER: [&str; 19] = [
+pub(super) const OPTIMISER: [&str; 19] = [
     "epochs",
     "max_steps",
     "schedule_epochs",

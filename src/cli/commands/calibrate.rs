@@ -26,18 +26,19 @@ use super::run::{self, load_data};
 use super::session;
 use super::sweep::greedy;
 use super::training::TEST_PROMPT;
-use super::vectors::{check_vector, last_run, read_inputs, settle};
-use crate::args::{CalibrateArgs, given, given_of, vector_and_scale};
+use super::vectors::{check_added, check_vector, last_run, read_inputs, settle};
+use crate::args::{CalibrateArgs, Use, given, given_of, vector_and_scale};
 use crate::terminal::{self, Log};
 
 pub fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     check_flags(args)?;
     let file = if args.save { Some(file_to_save(args)?) } else { None };
-    let vector = settle(read_inputs(&args.vector.vector, args.vector.layer, log)?, args.vector.places())?;
+    let vector = settle(read_inputs(&args.vector.vector, args.vector.layer, log)?, args.vector.said())?;
     if vector.norm() == 0.0 {
         return Err(Error::Argument("the vector is zero: it has no strength at any magnitude".into()).into());
     }
+    check_added("calibrate", &vector)?;
     let positions = vector.metadata.positions;
     args.budget.check_places(positions, vector.metadata.spans)?;
     let measured = Material::read(args, log)?;
@@ -110,8 +111,8 @@ fn file_to_save(args: &CalibrateArgs) -> Result<VectorFile> {
     if scale != 1.0 {
         return problem("leave the scale out");
     }
-    if args.vector.layer.is_some() || args.vector.places() != (None, None) {
-        return problem("leave --layer, --positions and --spans out, which the file does not have");
+    if args.vector.layer.is_some() || args.vector.said() != Use::default() {
+        return problem("leave --operation, --layer, --positions and --spans out, which the file does not have");
     }
     check_writable(&path)?;
     let file = VectorFile::read(&path)?;
@@ -286,7 +287,7 @@ fn text(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: O
 }
 
 /// Flags that the command shares with `steer`, and that the magnitudes hold for.
-const SHARED: [&str; 12] = [
+const SHARED: [&str; 13] = [
     "--model",
     "--device",
     "--dtype",
@@ -297,6 +298,7 @@ const SHARED: [&str; 12] = [
     "--template-var",
     "--vector",
     "--layer",
+    "--operation",
     "--positions",
     "--spans",
 ];

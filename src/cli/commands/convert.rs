@@ -23,7 +23,12 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     let orthogonal_to =
         args.orthogonal_to.iter().map(|path| Input::new(VectorFile::read(path)?, 1.0, |file| file.or_at(args.layer)));
     let options = CombineOptions { normalize: args.normalize, orthogonal_to: orthogonal_to.collect::<Result<_>>()? };
-    let vector = combine(inputs, &options)?;
+    let mut vector = combine(inputs, &options)?;
+    if let Some(operation) = args.operation.filter(|operation| *operation != vector.metadata.operation) {
+        vector.metadata.operation = operation;
+        // How strong the other operation may be was not measured.
+        vector.metadata.calibration = None;
+    }
     let encoded = vector.encode(format, output)?;
     warn(&vector, format, &encoded, output, log);
     write_atomic(output, &encoded.bytes)?;

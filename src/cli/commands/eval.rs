@@ -24,7 +24,7 @@ use super::judge::Judge;
 use super::page;
 use super::session;
 use super::sweep::greedy;
-use super::vectors::{check_vector, read_inputs, settle, warn_of_calibration};
+use super::vectors::{check_added, check_vector, check_when, read_inputs, read_when, settle, warn_of_calibration};
 use crate::args::{EvalArgs, SkipArg, response_prefix};
 use crate::terminal::{self, Log};
 
@@ -37,11 +37,13 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     }
     let vectors = read_inputs(&args.steering.source.vector, args.steering.source.layer, log)?;
     let (vector_settings, subject) = (page::vector_settings(&vectors), page::subject(&vectors));
-    let vector = settle(vectors, args.steering.source.places())?;
+    let vector = settle(vectors, args.steering.source.said())?;
+    let when = read_when(args.steering.when.as_ref())?;
     let baselines = baselines(args, &vector, log)?;
     let inputs = Inputs::read(args, log)?;
     let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
     check_vector(&vector, &opened, log)?;
+    check_when(when.as_ref(), &opened)?;
     warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
     let material = inputs.material(args, &opened)?;
     session::warn_of_pairs(&opened, material.pairs, log);
@@ -53,8 +55,8 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let streams = opened.most_streams(texts.all.min(STREAMS), texts.a_prompt, demand);
     let settings = Settings {
         beta: vector_beta(args.beta, &vector),
+        when,
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
-        operation: args.steering.operation,
         generate: greedy(args.max_new_tokens, &opened, vector.metadata.positions),
         streams,
     };
@@ -80,7 +82,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let mut report = Report { schema_version: 2, settings: described, rows, generations, timings };
     // What was measured is shown whatever becomes of the judge.
     let judge = judge.filter(|_| stopped.is_none());
-    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, args.steering.operation, &interrupt, log));
+    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, vector.metadata.operation, &interrupt, log));
     // Shown before the files are written, so that neither takes the other with it.
     let shown = match args.model.json {
         true => terminal::json(&report),
@@ -91,7 +93,8 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     }
     args.plot.iter().try_for_each(|path| report.chart().write(path))?;
     let page = args.report.as_ref().map(|path| {
-        let settings = [page::model_settings(&args.model, &opened), vector_settings, for_page(args, &inputs, &settings)];
+        let settings =
+            [page::model_settings(&args.model, &opened), vector_settings, for_page(args, &inputs, &subjects, &settings)];
         let measured_on = inputs.dataset.as_ref().map_or_else(String::new, |set| format!(", measured on {}", set.name));
         let title = format!("{subject} of {}{measured_on}", opened.files.name);
         (page(args, title, magnitudes(&subjects), settings.concat(), &report), path)
@@ -138,11 +141,9 @@ fn check_budget(args: &EvalArgs, subjects: &[Subject]) -> Result<()> {
     if args.skip.contains(&skipped.0) {
         return Err(Error::Argument(format!("--at {budget} {}", skipped.1)));
     }
-    if !args.steering.operation.is_addition() {
-        return Err(Error::Argument("--at is for vectors that are added: leave --operation ablate out".into()));
-    }
     for subject in subjects {
         if let Treatment::Vector(vector, _) = &subject.treatment {
+            check_added("--at", vector)?;
             budget.check_places(vector.metadata.positions, vector.metadata.spans)?;
         }
     }

@@ -7,6 +7,7 @@ mod chat;
 mod check;
 mod compare;
 mod completions;
+mod condition;
 mod convert;
 mod data;
 mod doctor;

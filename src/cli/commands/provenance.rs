@@ -7,6 +7,7 @@ use bipo::generate::GenerateOptions;
 use bipo::hub::resolve::content_hash;
 use bipo::session::Session;
 use bipo::steering::Operation;
+use bipo::steering::condition::When;
 use bipo::steering::vector::{Input, Positions};
 use bipo::text::spans::Spans;
 use serde::Serialize;
@@ -28,6 +29,9 @@ pub struct Provenance {
     positions: Positions,
     spans: Option<Spans>,
     operation: Operation,
+    /// The condition, where only some prompts are steered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    when: Option<Value>,
     magnitudes: Vec<f32>,
     decoding: Decoding,
 }
@@ -93,6 +97,7 @@ impl Tracing {
         opened: &Session,
         vectors: Vec<VectorPart>,
         spans: Option<Spans>,
+        when: Option<&When>,
         magnitudes: &[f32],
         options: &GenerateOptions,
     ) -> Self {
@@ -122,6 +127,7 @@ impl Tracing {
             positions: options.positions,
             spans,
             operation: options.operation,
+            when: when.map(|when| json!({"layer": when.layer(), "condition": when.condition()})),
             magnitudes: magnitudes.to_vec(),
             decoding: Decoding { max_new_tokens, temperature, top_p, top_k, repeat_penalty, seed },
         };

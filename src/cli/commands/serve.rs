@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use bipo::generate::EngineLimits;
 use bipo::machine::bytes::{Bytes, available_memory};
 use bipo::machine::files::read_text;
-use bipo::serve::{Hooks, NamedVector, ServeOptions, Served, serve};
+use bipo::serve::{Hooks, NamedCondition, NamedVector, ServeOptions, Served, serve};
 use bipo::session::Session;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
@@ -14,7 +15,7 @@ use bipo::{Error, Result};
 use super::interrupt::Interrupt;
 use super::room;
 use super::session;
-use super::vectors::{check_vector, last_run, warn_of_unknown_keys};
+use super::vectors::{check_vector, check_when, last_run, read_when, warn_of_unknown_keys};
 use crate::args::{ServeArgs, vector_and_scale};
 use crate::terminal::Log;
 
@@ -32,11 +33,15 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         return Err(Error::Argument(problem).into());
     }
     let mut vectors = read_vectors(args)?;
+    let conditions = read_conditions(&args.when)?;
     let opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
-    for named in &vectors {
+    for named in &mut vectors {
+        let known = &mut named.vector.metadata;
+        known.operation = args.operation.unwrap_or(known.operation);
         warn_of_unknown_keys(&named.vector, &named.name, log);
         check_vector(&named.vector, &opened, log)?;
     }
+    conditions.iter().try_for_each(|named| check_when(Some(&named.when), &opened))?;
     add_curves(&args.eval, &mut vectors)?;
     let (limits, context) = limits(args, &opened)?;
     let (model, _) = session::load(&opened, &room::demand(limits), log)?;
@@ -50,6 +55,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         queue: args.queue.into(),
         context,
         default_tokens: ANSWER,
+        conditions,
     };
     let names: Vec<&str> = vectors.iter().map(|named| named.name.as_str()).collect();
     let names = if names.is_empty() { "no vector".to_owned() } else { format!("vectors {}", names.join(", ")) };
@@ -89,6 +95,24 @@ fn read_vectors(args: &ServeArgs) -> Result<Vec<NamedVector>> {
         NamedVector::read(name.to_owned(), &path, args.layer, scale)
     };
     args.vector.iter().map(read).collect()
+}
+
+/// The conditions that requests can name, and the one that holds where they say nothing.
+fn read_conditions(when: &[String]) -> Result<Vec<NamedCondition>> {
+    let mut conditions: Vec<NamedCondition> = Vec::new();
+    for text in when {
+        let named = text.split_once('=').filter(|(name, _)| !name.contains(['/', '\\']) && !Path::new(text).exists());
+        let (name, file) = named.map_or((None, text.clone()), |(name, file)| (Some(name.to_owned()), file.to_owned()));
+        if conditions.iter().any(|other| other.name == name) {
+            let which = name.map_or("without a name".to_owned(), |name| format!("called {name}"));
+            return Err(Error::Argument(format!(
+                "--when {text}: another condition is {which} too: give each a name of its own"
+            )));
+        }
+        let when = read_when(Some(&file))?;
+        conditions.extend(when.map(|when| NamedCondition { name, when: Arc::new(when) }));
+    }
+    Ok(conditions)
 }
 
 /// Gives each result of an evaluation to its vector.

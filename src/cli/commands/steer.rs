@@ -16,7 +16,7 @@ use super::prompts::{check_questions, read_questions, show_prompts};
 use super::provenance::{self, Provenance, Tracing};
 use super::session;
 use super::sweep::{Sweep, TextResult, Texts, document, greedy, lines};
-use super::vectors::{check_vector, read_inputs, settle, strength_note, warn_of_calibration};
+use super::vectors::{check_vector, check_when, read_inputs, read_when, settle, strength_note, warn_of_calibration};
 use crate::args::SteerArgs;
 use crate::terminal::{self, Log, Progress};
 use bipo::session::Demand;
@@ -27,9 +27,10 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let inputs = read_inputs(&args.steering.source.vector, args.steering.source.layer, log)?;
     let (vector_settings, parts) = (page::vector_settings(&inputs), provenance::parts(&inputs));
     let subject = page::subject(&inputs);
-    let vector = settle(inputs, args.steering.source.places())?;
-    let magnitudes = args.steering.magnitudes.of(vector.metadata.calibration.as_ref(), args.steering.operation)?;
+    let vector = settle(inputs, args.steering.source.said())?;
+    let magnitudes = args.steering.magnitudes_of(&vector.metadata)?;
     let magnitudes = magnitudes.as_slice();
+    let when = read_when(args.steering.when.as_ref())?;
     let questions = read_questions(&args.prompt, args.prompts.as_deref())?;
     if questions.is_empty() {
         let problem = "no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)";
@@ -38,10 +39,11 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let mut opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
     opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
     check_vector(&vector, &opened, log)?;
+    check_when(when.as_ref(), &opened)?;
     warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
-        operation: args.steering.operation,
+        operation: vector.metadata.operation,
         ..args.sampling.choosing(greedy(args.max_new_tokens, &opened, positions))
     };
     let encoded = check_questions(&opened, &questions, positions)?;
@@ -54,19 +56,20 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let wanted = (prompts.len() * magnitudes.len()).min(STREAMS);
     let streams = opened.most_streams(wanted, magnitudes.len(), demand);
     let tracing = (args.model.json || args.output.is_some())
-        .then(|| Tracing::begin(&args.model, &opened, parts, vector.metadata.spans, magnitudes, &options));
+        .then(|| Tracing::begin(&args.model, &opened, parts, vector.metadata.spans, when.as_ref(), magnitudes, &options));
     let (model, _) = session::load(&opened, &demand(streams), log)?;
     let is_streamed = magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();
     let interrupt = Interrupt::listen(log)?;
     let (encoder, vectors) = (&opened.encoder, &vector.layers);
-    let sweep = Sweep { model: &model, encoder, vectors, magnitudes, options: &options, streams, interrupt: &interrupt };
+    let when = when.as_ref();
+    let sweep = Sweep { model: &model, encoder, vectors, magnitudes, options: &options, when, streams, interrupt: &interrupt };
     let is_f32 = opened.placement.dtype == DType::F32;
     let is_shown = is_streamed || args.model.json;
     // Texts that go to a terminal as they come are progress enough.
     let has_progress = prompts.len() > 1 && (args.model.json || terminal::terminal_width().is_none());
     let mut done = Done {
         log,
-        vector: args.steering.operation.is_addition().then_some(&vector),
+        vector: vector.metadata.operation.is_addition().then_some(&vector),
         is_shown,
         is_f32,
         progress: has_progress.then(|| log.progress("prompts", prompts.len())),
@@ -166,7 +169,8 @@ fn settings(args: &SteerArgs, vector: &SteeringVector, magnitudes: &[f32]) -> Ve
     let all = [
         setting("positions", vector.metadata.positions.to_string()),
         vector.metadata.spans.and_then(|spans| setting("spans", spans.to_string())),
-        Some(args.steering.operation).filter(|it| !it.is_addition()).and_then(|it| setting("operation", it.to_string())),
+        Some(vector.metadata.operation).filter(|it| !it.is_addition()).and_then(|it| setting("operation", it.to_string())),
+        args.steering.when.as_ref().and_then(|when| setting("steered when", when.clone())),
         setting("magnitudes", magnitudes.join(", ")),
         setting("decoding", sampling),
         args.sampling.top_p.and_then(|p| setting("top p", p.to_string())),

@@ -23,6 +23,14 @@ use crate::terminal::Log;
 use bipo::session::Session;
 
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
+    if args.method == MethodArg::Condition {
+        return super::condition::run(args);
+    }
+    let idle = [("--against", args.against.is_some()), ("--eval-against", args.eval_against.is_some())];
+    let idle = idle.into_iter().chain([("--reading", args.reading.is_some())]);
+    if let Some((flag, _)) = idle.into_iter().find(|(_, is_given)| *is_given) {
+        return Err(Error::Argument(format!("{flag} has no effect here: it needs --method condition")).into());
+    }
     if args.method == MethodArg::Caa {
         return super::caa::run(args);
     }

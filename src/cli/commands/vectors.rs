@@ -3,32 +3,30 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use bipo::steering::condition::When;
 use bipo::steering::magnitudes::{MagnitudeChoice, signed};
-use bipo::steering::vector::{CombineOptions, Input, Positions, SteeringVector, VectorFile, combine};
-use bipo::text::spans::Spans;
+use bipo::steering::vector::{CombineOptions, Input, SteeringVector, VectorFile, combine};
 use bipo::{Error, Result};
 
 use super::training::run_files::VECTOR_FILE;
-use crate::args::vector_and_scale;
+use crate::args::{Use, condition_and_threshold, vector_and_scale};
 use crate::terminal::Log;
 use bipo::session::Session;
 
-/// Where a vector is added, as the user says.
-type Places = (Option<Positions>, Option<Spans>);
-
-/// The sum of the vectors, at the layer, positions and spans that are given, else at those of the files.
-pub fn read_vector(vectors: &[String], layer: Option<usize>, places: Places, log: Log) -> Result<SteeringVector> {
-    settle(read_inputs(vectors, layer, log)?, places)
+/// The sum of the vectors, used as is given, else as the files say.
+pub fn read_vector(vectors: &[String], layer: Option<usize>, said: Use, log: Log) -> Result<SteeringVector> {
+    settle(read_inputs(vectors, layer, log)?, said)
 }
 
-/// The sum of what was read, added where the user says, else where the files say.
-pub fn settle(mut inputs: Vec<Input>, (positions, spans): Places) -> Result<SteeringVector> {
+/// The sum of what was read, used as the user says, else as the files say.
+pub fn settle(mut inputs: Vec<Input>, Use { operation, positions, spans }: Use) -> Result<SteeringVector> {
     for known in inputs.iter_mut().map(|input| &mut input.vector.metadata) {
-        let places = (positions.unwrap_or(known.positions), spans.or(known.spans.filter(|_| positions.is_none())));
-        if places != (known.positions, known.spans) {
+        let spans = spans.or(known.spans.filter(|_| positions.is_none()));
+        let used = (operation.unwrap_or(known.operation), positions.unwrap_or(known.positions), spans);
+        if used != (known.operation, known.positions, known.spans) {
             known.calibration = None;
         }
-        (known.positions, known.spans) = places;
+        (known.operation, known.positions, known.spans) = used;
     }
     combine(inputs, &CombineOptions::default())
 }
@@ -59,6 +57,7 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result
             ));
         }
         let mut input = Input::new(file, scale, |file| file.at(layer))?;
+        input.vector.check_steers().map_err(|error| Error::Argument(format!("{}: {error}", path.display())))?;
         warn_of_unknown_keys(&input.vector, path.display(), log);
         if layer.is_some() {
             // What another layer's strength is was not measured.
@@ -69,6 +68,20 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result
         Ok(input)
     };
     named.into_iter().map(read).collect()
+}
+
+/// Reads the condition of `FILE[:>θ]`, where one is named.
+pub fn read_when(when: Option<&String>) -> Result<Option<When>> {
+    let Some(text) = when else { return Ok(None) };
+    let (path, threshold) = condition_and_threshold(text)?;
+    let when = When::new(SteeringVector::read(&path, None)?, threshold);
+    when.map(Some).map_err(|error| Error::Argument(format!("--when {}: {error}", path.display())))
+}
+
+/// Refuses a condition that does not fit the model.
+pub fn check_when(when: Option<&When>, opened: &Session) -> Result<()> {
+    let (hidden, depth) = (opened.config.hidden_size, opened.config.num_hidden_layers);
+    when.map_or(Ok(()), |when| when.check_model(hidden, depth))
 }
 
 /// Says that a vector's file has keys that bipo does not know; `name` is that of the file, or of the vector.
@@ -82,6 +95,16 @@ pub fn warn_of_unknown_keys(vector: &SteeringVector, name: impl Display, log: Lo
 pub fn warn_of_calibration(choice: &MagnitudeChoice, vector: &SteeringVector, opened: &Session, log: Log) {
     let note = vector.calibration_note(&opened.files.name).filter(|_| *choice == MagnitudeChoice::Calibrated);
     note.iter().for_each(|note| log.warn(note));
+}
+
+/// Refuses a vector that is not added, in `what` is for one that is.
+pub fn check_added(what: &str, vector: &SteeringVector) -> Result<()> {
+    match vector.metadata.operation {
+        operation if operation.is_addition() => Ok(()),
+        operation => Err(Error::Argument(format!(
+            "{what} is for a vector that is added, but the operation here is {operation}: magnitude 1 takes out all along the vector"
+        ))),
+    }
 }
 
 /// The dose above which texts often break, where no calibration says it better.

@@ -61,7 +61,7 @@ pub struct CombineOptions {
 /// records the parts, and keeps the values that all parts agree on.
 ///
 /// # Errors
-/// There is no input; hidden sizes, depths, positions or spans differ; a projection leaves nothing of an input; or the sum is
+/// There is no input; hidden sizes, depths, operations, positions or spans differ; a projection leaves nothing of an input; or the sum is
 /// not finite.
 pub fn combine(inputs: Vec<Input>, options: &CombineOptions) -> Result<SteeringVector> {
     check(&inputs, &options.orthogonal_to)?;
@@ -70,6 +70,10 @@ pub fn combine(inputs: Vec<Input>, options: &CombineOptions) -> Result<SteeringV
     {
         return Ok(vector.clone());
     }
+    inputs.iter().chain(&options.orthogonal_to).try_for_each(|input| {
+        let steers = input.vector.check_steers();
+        steers.map_err(|error| Error::Argument(format!("{}: {error}", input.file)))
+    })?;
     let basis = basis(&options.orthogonal_to);
     let mut sum: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for input in &inputs {
@@ -107,7 +111,7 @@ fn check(inputs: &[Input], orthogonal_to: &[Input]) -> Result<()> {
         return Err(Error::Argument(problem));
     }
     for other in inputs {
-        let (a, b) = (where_added(&first.vector.metadata), where_added(&other.vector.metadata));
+        let (a, b) = (use_of(&first.vector.metadata), use_of(&other.vector.metadata));
         if a != b {
             let (file_a, file_b) = (&first.file, &other.file);
             return Err(Error::Argument(format!("{file_a} is for {a}, {file_b} for {b}: they do not add up")));
@@ -125,9 +129,10 @@ fn check(inputs: &[Input], orthogonal_to: &[Input]) -> Result<()> {
     Ok(())
 }
 
-fn where_added(known: &Metadata) -> String {
+fn use_of(known: &Metadata) -> String {
     let spans = known.spans.map_or("no spans".to_owned(), |spans| format!("spans {spans}"));
-    format!("positions {} and {spans}", known.positions)
+    let operation = known.recorded_operation().map_or_else(String::new, |operation| format!("operation {operation}, "));
+    format!("{operation}positions {} and {spans}", known.positions)
 }
 
 /// A remainder below this share of a vector's norm is rounding error.
@@ -198,6 +203,7 @@ fn metadata(inputs: &[Input], options: &CombineOptions) -> Metadata {
         base_model: agreed(all().map(|known| known.base_model.clone())),
         model_type: agreed(all().map(|known| known.model_type.clone())),
         num_hidden_layers: all().find_map(|known| known.num_hidden_layers),
+        operation: all().next().map(|known| known.operation).unwrap_or_default(),
         positions: all().next().map(|known| known.positions).unwrap_or_default(),
         spans: all().next().and_then(|known| known.spans),
         training: None,
@@ -206,6 +212,7 @@ fn metadata(inputs: &[Input], options: &CombineOptions) -> Metadata {
             parts: inputs.iter().map(Input::part).collect(),
             orthogonal_to: options.orthogonal_to.iter().map(Input::part).collect(),
         }),
+        condition: None,
         calibration: match inputs {
             // A single vector is scaled alone.
             [input] if !options.normalize && options.orthogonal_to.is_empty() && input.weight != 0.0 => {

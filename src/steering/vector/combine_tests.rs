@@ -102,6 +102,16 @@ fn a_calibration_is_kept_where_a_single_vector_is_scaled_and_lost_where_its_dire
 }
 
 #[test]
+fn vectors_that_are_added_and_taken_out_do_not_add_up() {
+    let mut ablated = recorded("b", 2.0);
+    ablated.vector.metadata.operation = Operation::Ablate;
+    let error = combine(vec![recorded("a", 1.0), ablated.clone()], &CombineOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("operation ablate") && error.contains("do not add up"), "{error}");
+    let both = combine(vec![ablated.clone(), ablated], &CombineOptions::default()).unwrap();
+    assert_eq!(both.metadata.operation, Operation::Ablate);
+}
+
+#[test]
 fn the_result_records_its_parts_and_keeps_what_they_agree_on() {
     let known = |base: &str| {
         let mut input = recorded("a", 1.5);
@@ -109,11 +119,13 @@ fn the_result_records_its_parts_and_keeps_what_they_agree_on() {
             base_model: Some(base.into()),
             model_type: Some("llama".into()),
             num_hidden_layers: Some(8),
+            operation: Operation::Add,
             positions: Positions::Response,
             spans: Some(Spans::Assistant),
             training: Some(base.into()),
             combination: None,
             calibration: None,
+            condition: None,
             unknown_keys: Vec::new(),
         };
         input

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::contents::UNKNOWN_MODEL_TYPE;
-use super::{Metadata, Positions, SteeringVector};
+use super::{Metadata, Operation, Positions, SteeringVector};
 use crate::{Error, Result};
 
 /// File formats that bipo reads and writes; docs/formats.md describes each.
@@ -59,19 +59,25 @@ impl Format {
     /// Describes how the program that the format belongs to will use the vector differently from bipo, although the file is
     /// correct.
     pub fn caveats(self, vector: &SteeringVector) -> Vec<String> {
-        let Metadata { model_type, positions, spans, .. } = &vector.metadata;
+        let Metadata { model_type, positions, spans, operation, condition, .. } = &vector.metadata;
         let ruled = *positions != Positions::default() || spans.is_some();
         let unknown = model_type.is_none();
+        let ablated = !operation.is_addition();
+        let is_condition = condition.is_some();
         let caveats = match self {
             Self::Gguf => vec![
+                (is_condition, "it is a condition, which steers nothing, but llama.cpp adds it".to_owned()),
+                (ablated, format!("llama.cpp adds it all the same, for it does not read that the operation is {operation}")),
                 (ruled, "llama.cpp adds it at every position; where bipo adds it is kept for bipo alone".to_owned()),
                 (unknown, format!("the model type is not known: controlvector.model_hint is {UNKNOWN_MODEL_TYPE:?}")),
             ],
             Self::Svec => vec![
+                (ablated, reader_adds(*operation)),
                 (true, "activation-steering adds direction N to the input of block N, bipo to its output".to_owned()),
                 (unknown, format!("the model type is not known: model_type is {UNKNOWN_MODEL_TYPE:?}")),
             ],
-            _ => Vec::new(),
+            Self::Pt | Self::Npy => vec![(ablated, reader_adds(*operation))],
+            Self::Safetensors | Self::Json => Vec::new(),
         };
         caveats.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text).collect()
     }
@@ -79,7 +85,17 @@ impl Format {
     /// Returns the metadata keys of the vector that a file of this format cannot hold.
     pub(super) fn lost(self, vector: &SteeringVector) -> Vec<&'static str> {
         let Metadata {
-            base_model, model_type, num_hidden_layers, positions, spans, training, combination, calibration, ..
+            base_model,
+            model_type,
+            num_hidden_layers,
+            operation,
+            positions,
+            spans,
+            training,
+            combination,
+            condition,
+            calibration,
+            ..
         } = &vector.metadata;
         let bare = matches!(self, Self::Pt | Self::Npy);
         let keys = [
@@ -87,10 +103,12 @@ impl Format {
             ("model_type", bare && model_type.is_some()),
             ("base_model", base_model.is_some()),
             ("num_hidden_layers", num_hidden_layers.is_some()),
+            ("operation", !operation.is_addition()),
             ("positions", *positions != Positions::default()),
             ("spans", spans.is_some()),
             ("training", training.is_some()),
             ("combination", combination.is_some()),
+            ("condition", condition.is_some()),
             ("calibration", calibration.is_some()),
         ];
         match self {
@@ -98,4 +116,9 @@ impl Format {
             Self::Pt | Self::Svec | Self::Npy => keys.into_iter().filter(|(_, lost)| *lost).map(|(key, _)| key).collect(),
         }
     }
+}
+
+/// What becomes of a vector that is not added, in a format that cannot say so.
+fn reader_adds(operation: Operation) -> String {
+    format!("whoever reads it adds it: the format cannot say that the operation is {operation} (bipo: --operation {operation})")
 }

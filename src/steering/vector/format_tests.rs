@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::*;
+use crate::steering::condition::{Comparison, Condition, Reading};
 
 const V: [f32; 4] = [1.0, -2.0, 0.5, 3.0];
 
@@ -33,11 +34,13 @@ fn example(layers: &[usize]) -> SteeringVector {
         base_model: Some("owner/näme \"x\"".into()),
         model_type: Some("llama".into()),
         num_hidden_layers: Some(32),
+        operation: Operation::Add,
         positions: Positions::Prompt,
         spans: Some(Spans::User),
         training: Some(json!({"lr": 5e-4, "dataset": {"name": "formal"}})),
         combination: Some(Combination { normalize: true, parts: vec![part], orthogonal_to: Vec::new() }),
         calibration: Some(Calibration { budget: "kl=1".into(), minus: None, plus: Some(1.7), model: "owner/other".into() }),
+        condition: None,
         unknown_keys: Vec::new(),
     };
     let v = |layer: usize| vec![0.1_f32 + layer as f32, -1e-30, f32::MIN_POSITIVE, 16777217.0 / 3.0];
@@ -169,6 +172,82 @@ fn formats_that_lose_metadata_keep_the_numbers_and_say_what_is_lost() {
     let bare = SteeringVector { metadata: Metadata::default(), ..vector };
     assert_eq!(encode(&bare, "v.npy").unwrap().lost, ["layer"]);
     assert!(encode(&bare, "v.svec").unwrap().lost.is_empty());
+}
+
+#[test]
+fn a_vector_that_is_taken_out_says_so_where_the_format_can_and_warns_of_readers_that_add_it() {
+    let known = Metadata { operation: Operation::Ablate, model_type: Some("llama".into()), ..Metadata::default() };
+    let vector = SteeringVector { metadata: known, ..example(&[5]) };
+    for name in ["v.safetensors", "v.gguf", "v.json"] {
+        let Encoded { bytes, lost } = encode(&vector, name).unwrap();
+        assert_eq!((decode(&bytes, name).unwrap().at(None).unwrap(), lost), (vector.clone(), vec![]), "{name}");
+        // Files that say nothing mean what they always meant: nothing is said of an addition.
+        let added =
+            SteeringVector { metadata: Metadata { operation: Operation::Add, ..vector.metadata.clone() }, ..vector.clone() };
+        let bytes = encode(&added, name).unwrap().bytes;
+        assert!(!bytes.windows(9).any(|word| word == b"operation"), "{name}");
+    }
+    for name in ["v.svec", "v.pt", "v.npy"] {
+        assert!(encode(&vector, name).unwrap().lost.contains(&"operation"), "{name}");
+    }
+    for (format, expected) in [
+        (Format::Gguf, "llama.cpp adds it"),
+        (Format::Svec, "whoever reads it adds it"),
+        (Format::Pt, "whoever reads it adds it"),
+        (Format::Npy, "whoever reads it adds it"),
+    ] {
+        assert!(format.caveats(&vector)[0].contains(expected), "{format:?}");
+    }
+    assert!(Format::Safetensors.caveats(&vector).is_empty() && Format::Json.caveats(&vector).is_empty());
+}
+
+#[test]
+fn a_control_vectors_own_key_says_the_operation_and_a_word_that_is_none_is_refused() {
+    let vector = SteeringVector { metadata: Metadata { operation: Operation::Ablate, ..Metadata::default() }, ..example(&[5]) };
+    let bytes = encode(&vector, "v.gguf").unwrap().bytes;
+    let names = |key: &[u8]| bytes.windows(key.len()).filter(|word| *word == key).count();
+    assert_eq!((names(b"controlvector.operation"), names(b"bipo.operation")), (1, 0));
+    let json = String::from_utf8(encode(&vector, "v.json").unwrap().bytes).unwrap();
+    for word in ["null", "project", "Add", ""] {
+        let error = decode(json.replace("\"ablate\"", &format!("{word:?}")).as_bytes(), "v.json").unwrap_err().to_string();
+        assert!(error.contains("\"operation\"") && error.contains("add or ablate"), "{word}: {error}");
+    }
+    let mut bytes = encode(&vector, "v.safetensors").unwrap().bytes;
+    let at = bytes.windows(6).position(|word| word == b"ablate").unwrap();
+    bytes[at..at + 6].copy_from_slice(b"ablatx");
+    let error = decode(&bytes, "v.safetensors").unwrap_err().to_string();
+    assert!(error.contains("\"operation\" is \"ablatx\", expected add or ablate"), "{error}");
+}
+
+#[test]
+fn a_condition_is_kept_where_there_is_metadata_and_one_that_cannot_be_asked_is_refused() {
+    let condition = Condition {
+        reading: Reading::Last,
+        comparison: Comparison::Below,
+        threshold: 0.1 + 0.2,
+        f1: 6.0 / 7.0,
+        need: 3,
+        rest: 4,
+    };
+    let vector = SteeringVector { metadata: Metadata { condition: Some(condition), ..Metadata::default() }, ..example(&[5]) };
+    for name in ["v.safetensors", "v.gguf", "v.json"] {
+        let Encoded { bytes, lost } = encode(&vector, name).unwrap();
+        assert_eq!((decode(&bytes, name).unwrap().at(None).unwrap(), lost), (vector.clone(), vec![]), "{name}");
+    }
+    for name in ["v.svec", "v.pt", "v.npy"] {
+        assert!(encode(&vector, name).unwrap().lost.contains(&"condition"), "{name}");
+    }
+    assert!(Format::Gguf.caveats(&vector)[0].contains("llama.cpp adds it"));
+    let json = String::from_utf8(encode(&vector, "v.json").unwrap().bytes).unwrap();
+    for (from, to) in [("\"<\"", "\"=\""), ("\"last\"", "\"first\""), ("0.30000000000000004", "null"), ("\"need\":3,", "")] {
+        assert!(json.contains(from), "{json}");
+        assert!(decode(json.replace(from, to).as_bytes(), "v.json").is_err(), "{to}");
+    }
+    let mut bytes = encode(&vector, "v.safetensors").unwrap().bytes;
+    let at = bytes.windows(4).position(|word| word == b"last").unwrap();
+    bytes[at..at + 4].copy_from_slice(b"lost");
+    let error = decode(&bytes, "v.safetensors").unwrap_err().to_string();
+    assert!(error.contains("metadata key \"condition\"") && error.contains("expected reading (mean or last)"), "{error}");
 }
 
 #[test]

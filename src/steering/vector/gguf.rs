@@ -10,6 +10,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
 use super::contents::{UNKNOWN_MODEL_TYPE, Vectors};
+use super::metadata::recorded;
 use super::{Metadata, SteeringVector};
 use crate::model::gguf::Gguf;
 use crate::{Error, Result};
@@ -18,9 +19,11 @@ const ARCHITECTURE: &str = "controlvector";
 const MODEL_HINT: &str = "controlvector.model_hint";
 const LAYER_COUNT: &str = "controlvector.layer_count";
 
+const OPERATION: &str = "controlvector.operation";
+
 /// Keys by which files say how a vector is used, and the words for what bipo does: a file with another word is refused.
 const USES: [(&str, &[&str]); 2] = [
-    ("controlvector.operation", &["add", "additive", "addition"]),
+    (OPERATION, &["add", "additive", "addition", "ablate"]),
     ("controlvector.hook", &["residual", "resid_post", "l_out", "block_out", "block_output"]),
 ];
 
@@ -37,8 +40,9 @@ pub(super) fn to_bytes(vector: &SteeringVector, path: &Path) -> Result<Vec<u8>> 
         (MODEL_HINT.to_owned(), Value::String(hint.into())),
         (LAYER_COUNT.to_owned(), Value::U32(vector.layers.len() as u32)),
     ];
-    // The model hint already states the model type.
-    let strings = vector.metadata.to_strings().into_iter().filter(|(key, _)| *key != "model_type");
+    keys.extend(vector.metadata.recorded_operation().map(|operation| (OPERATION.to_owned(), Value::String(operation))));
+    // These are stated by keys of the format's own.
+    let strings = vector.metadata.to_strings().into_iter().filter(|(key, _)| !["model_type", "operation"].contains(key));
     keys.extend(strings.map(|(key, value)| (format!("bipo.{key}"), Value::String(value))));
     let keys: Vec<(&str, &Value)> = keys.iter().map(|(key, value)| (key.as_str(), value)).collect();
     let mut tensors = Vec::new();
@@ -88,14 +92,15 @@ pub(super) fn read(path: &Path) -> Result<(Vectors, Metadata)> {
     let is_known = |key: &str| [MODEL_HINT, LAYER_COUNT].contains(&key) || USES.iter().any(|(known, _)| *known == key);
     let unknown = file.metadata().keys().filter(|key| key.starts_with("controlvector.") && !is_known(key));
     let unknown_keys = unknown.cloned().collect::<BTreeSet<String>>().into_iter().collect();
-    Ok((Vectors::Placed(layers), Metadata { model_type, unknown_keys, ..known.unwrap_or_default() }))
+    let operation = text(OPERATION).and_then(recorded).unwrap_or_default();
+    Ok((Vectors::Placed(layers), Metadata { model_type, operation, unknown_keys, ..known.unwrap_or_default() }))
 }
 
 /// The error of a file that is meant to be used in a way that bipo does not have.
 fn other_use(path: &Path, key: &str, value: &Value) -> Error {
     let value = value.to_string().map_or_else(|_| format!("{value:?}"), Clone::clone);
     let problem = format!(
-        "{key} is {value:?}, but bipo can only add a vector to the output of a block: use the program that the file is for"
+        "{key} is {value:?}, but bipo can only add a vector to the output of a block, or ablate it there: use the program that the file is for"
     );
     Error::malformed(path, problem)
 }

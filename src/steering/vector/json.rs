@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use super::contents::{UNKNOWN_MODEL_TYPE, Vectors};
 use super::format::Format;
-use super::metadata::{CALIBRATION, Calibration, Combination, check_version};
+use super::metadata::{CALIBRATION, Calibration, Combination, OPERATIONS, check_version, recorded};
 use super::{Metadata, SteeringVector};
+use crate::steering::condition::{CONDITION, Condition};
 use crate::{Error, Result};
 
 /// Largest number of layers in a file, more than any model has.
@@ -35,6 +36,8 @@ struct Own<'a> {
     hidden_size: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     num_hidden_layers: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<String>,
     positions: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     spans: Option<String>,
@@ -42,6 +45,8 @@ struct Own<'a> {
     training: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     combination: Option<&'a Combination>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    condition: Option<&'a Condition>,
     #[serde(skip_serializing_if = "Option::is_none")]
     calibration: Option<&'a Calibration>,
     layers: BTreeMap<usize, Vec<f64>>,
@@ -64,10 +69,12 @@ pub(super) fn to_bytes(vector: &SteeringVector) -> Vec<u8> {
         model_type: known.model_type.as_deref(),
         hidden_size: vector.hidden_size(),
         num_hidden_layers: known.num_hidden_layers,
+        operation: known.recorded_operation(),
         positions: known.positions.to_string(),
         spans: known.spans.map(|spans| spans.to_string()),
         training: known.training.as_ref(),
         combination: known.combination.as_ref(),
+        condition: known.condition.as_ref(),
         calibration: known.calibration.as_ref(),
         layers: widened(vector),
     })
@@ -106,10 +113,12 @@ struct Document {
     model_type: Option<String>,
     hidden_size: Option<usize>,
     num_hidden_layers: Option<usize>,
+    operation: Option<String>,
     positions: Option<String>,
     spans: Option<String>,
     training: Option<Value>,
     combination: Option<Combination>,
+    condition: Option<Condition>,
     calibration: Option<Calibration>,
     layers: Option<LayerDocuments>,
     directions: Option<LayerDocuments>,
@@ -136,7 +145,15 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metad
             if document.calibration.as_ref().is_some_and(|calibration| !calibration.is_sound()) {
                 return Err(Error::malformed(path, format!("key \"calibration\": expected {CALIBRATION}")));
             }
+            if document.condition.as_ref().is_some_and(|condition| !condition.is_sound()) {
+                return Err(Error::malformed(path, format!("key \"condition\": expected {CONDITION}")));
+            }
+            let operation = document.operation.as_deref();
+            if let Some(name) = operation.filter(|name| recorded(name).is_none()) {
+                return Err(Error::malformed(path, format!("key \"operation\" is {name:.60?}, expected {OPERATIONS}")));
+            }
             let metadata = Metadata {
+                operation: operation.and_then(recorded).unwrap_or_default(),
                 base_model: document.base_model,
                 model_type: document.model_type,
                 num_hidden_layers: document.num_hidden_layers,
@@ -144,6 +161,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metad
                 spans: parsed(path, "spans", document.spans)?,
                 training: document.training,
                 combination: document.combination,
+                condition: document.condition,
                 calibration: document.calibration,
                 unknown_keys: Vec::new(),
             };

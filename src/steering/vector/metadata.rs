@@ -6,7 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Positions, Spans};
+use super::{Operation, Positions, Spans};
+use crate::steering::condition::{CONDITION, Condition};
 use crate::{Error, Result};
 
 /// What is known of a vector beside its numbers. A file of another program leaves most of it unknown.
@@ -18,6 +19,8 @@ pub struct Metadata {
     pub model_type: Option<String>,
     /// Number of blocks of the model that the vector was trained on.
     pub num_hidden_layers: Option<usize>,
+    /// How the vector is used, unless its user says otherwise: it is added, or taken out. No file says that it is added.
+    pub operation: Operation,
     /// Positions that the vector is added at.
     pub positions: Positions,
     /// Role whose messages the vector is added at; `None` means all text, the template's included.
@@ -26,6 +29,8 @@ pub struct Metadata {
     pub training: Option<serde_json::Value>,
     /// How the vector was made from others, if it was.
     pub combination: Option<Combination>,
+    /// Which prompts the vector stands for, if it is the direction of a condition, which steers nothing.
+    pub condition: Option<Condition>,
     /// The largest magnitudes within a budget, if they were searched.
     pub calibration: Option<Calibration>,
     /// Keys `controlvector.…` of a GGUF file that bipo does not know, and so does not follow. No file is written with them.
@@ -131,16 +136,23 @@ impl Metadata {
             ("positions", self.positions.to_string()),
             ("bipo_version", env!("CARGO_PKG_VERSION").to_owned()),
         ]);
+        out.extend(self.recorded_operation().map(|operation| ("operation", operation)));
         out.extend(self.spans.map(|spans| ("spans", spans.to_string())));
         out.extend(self.base_model.clone().map(|name| ("base_model", name)));
         out.extend(self.model_type.clone().map(|name| ("model_type", name)));
         out.extend(self.num_hidden_layers.map(|n| ("num_hidden_layers", n.to_string())));
         out.extend(self.training.as_ref().map(|training| ("training", training.to_string())));
         out.extend(self.combination.as_ref().map(|combination| ("combination", json!(combination).to_string())));
+        out.extend(self.condition.as_ref().map(|condition| ("condition", json!(condition).to_string())));
         // Written from the struct itself: as a `Value`, an f32 has the digits of an f64.
         let calibration = self.calibration.as_ref().and_then(|calibration| serde_json::to_string(calibration).ok());
         out.extend(calibration.map(|text| ("calibration", text)));
         out
+    }
+
+    /// The operation as a file says it: a file without it means that the vector is added.
+    pub(super) fn recorded_operation(&self) -> Option<String> {
+        Some(self.operation).filter(|operation| !operation.is_addition()).map(|operation| operation.to_string())
     }
 
     /// Parses the strings that [`Metadata::to_strings`] makes.
@@ -160,11 +172,18 @@ impl Metadata {
             base_model: get("base_model").map(str::to_owned),
             model_type: get("model_type").map(str::to_owned),
             num_hidden_layers: depth.transpose()?,
+            operation: get("operation")
+                .map(|text| recorded(text).ok_or_else(|| bad("operation", OPERATIONS)))
+                .transpose()?
+                .unwrap_or_default(),
             positions: required("positions")?.parse().map_err(|_| bad("positions", "a position rule that this bipo knows"))?,
             spans: get("spans").map(|text| text.parse().map_err(|_| bad("spans", "user or assistant"))).transpose()?,
             training: get("training").map(|text| from_json(text).ok_or_else(|| bad("training", "JSON"))).transpose()?,
             combination: get("combination")
                 .map(|text| from_json(text).ok_or_else(|| bad("combination", "JSON with normalize and parts")))
+                .transpose()?,
+            condition: get("condition")
+                .map(|text| from_json(text).filter(Condition::is_sound).ok_or_else(|| bad("condition", CONDITION)))
                 .transpose()?,
             calibration: get("calibration")
                 .map(|text| from_json(text).filter(Calibration::is_sound).ok_or_else(|| bad("calibration", CALIBRATION)))
@@ -172,6 +191,14 @@ impl Metadata {
             unknown_keys: Vec::new(),
         })
     }
+}
+
+/// The words that a file may have for how its vector is used, for messages.
+pub(super) const OPERATIONS: &str = "add or ablate";
+
+/// The operation that a file names. That of a training step alone is none that a vector is used by.
+pub(super) fn recorded(name: &str) -> Option<Operation> {
+    name.parse().ok().filter(|operation| *operation != Operation::Null)
 }
 
 /// Refuses a file that a later bipo wrote in a newer format version.

@@ -23,6 +23,7 @@ pub use format::Format;
 pub use metadata::{Calibration, Combination, Metadata, Part};
 
 use crate::model::family::is_same_family;
+pub use crate::steering::Operation;
 pub use crate::steering::positions::Positions;
 use crate::text::spans::Spans;
 use crate::{Error, Result};
@@ -70,12 +71,31 @@ impl SteeringVector {
         self.layers.values().flatten().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt()
     }
 
-    /// Checks that the vector fits a model.
+    /// Checks that the vector is one to steer with, and fits a model.
     ///
     /// # Errors
-    /// The hidden size differs, the model lacks a layer, or the vector is for a model of another depth, in which the same layer
+    /// It is a condition, the hidden size differs, the model lacks a layer, or the vector is for a model of another depth, in which the same layer
     /// number means another place.
     pub fn check_model(&self, hidden_size: usize, num_hidden_layers: usize) -> Result<()> {
+        self.check_steers()?;
+        self.check_shape(hidden_size, num_hidden_layers)
+    }
+
+    /// Checks that the vector is one to steer with.
+    ///
+    /// # Errors
+    /// It is the direction of a condition.
+    pub fn check_steers(&self) -> Result<()> {
+        match self.metadata.condition {
+            None => Ok(()),
+            Some(_) => Err(Error::Argument(
+                "it is a condition, which says when to steer: give it to --when, and a vector that steers to --vector".into(),
+            )),
+        }
+    }
+
+    /// Whether it fits, a condition or not.
+    pub(super) fn check_shape(&self, hidden_size: usize, num_hidden_layers: usize) -> Result<()> {
         let own = self.hidden_size();
         let trained_on = || match self.base_models().into_iter().collect::<Vec<_>>().join(", ") {
             names if names.is_empty() => names,

@@ -14,11 +14,13 @@ fn example() -> SteeringVector {
         base_model: Some("owner/name".into()),
         model_type: Some("llama".into()),
         num_hidden_layers: Some(4),
+        operation: Operation::Add,
         positions: Positions::Response,
         spans: Some(Spans::Assistant),
         training: Some(json!({"lr": 5e-4, "seed": 11})),
         combination: None,
         calibration: None,
+        condition: None,
         unknown_keys: Vec::new(),
     };
     SteeringVector { layers: BTreeMap::from([(1, vec![1.0, -2.0, 0.5]), (3, vec![0.25, 0.0, 4.0])]), metadata }

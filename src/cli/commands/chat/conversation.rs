@@ -1,6 +1,7 @@
 //! What was said, by whom, and what steered it: what the model is asked next, and what `/save` writes.
 
 use bipo::data::Message;
+use bipo::steering::condition::Verdict;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -42,6 +43,9 @@ pub struct Steered {
     pub magnitude: f32,
     /// ‖m·v‖/‖h‖.
     pub dose: f64,
+    /// What `--when` said of the conversation up to the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<Verdict>,
 }
 
 impl Said {

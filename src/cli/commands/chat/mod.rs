@@ -15,10 +15,11 @@ mod vector;
 use std::path::Path;
 
 use bipo::data::Message;
-use bipo::generate::{FinishReason, GenerateOptions, Generation, Request};
+use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, Request};
 use bipo::machine::files::{check_writable, write_atomic};
+use bipo::model::Model;
 use bipo::session::{Session, Surprise};
-use bipo::steering::Operation;
+use bipo::steering::condition::{Verdict, When};
 use bipo::steering::magnitudes::MagnitudeChoice;
 use bipo::steering::magnitudes::signed;
 use bipo::text::tokens::{EncodedPrompt, ResponsePrefix};
@@ -37,7 +38,8 @@ use self::thought::{Parted, Piece};
 use self::vector::Chosen;
 use super::room::demand;
 use super::session;
-use super::sweep::{Texts, document, greedy};
+use super::sweep::{Texts, document, greedy, in_words};
+use super::vectors::{check_when, read_when};
 use crate::args::ChatArgs;
 use crate::hints;
 use crate::terminal::{self, Log};
@@ -45,8 +47,10 @@ use crate::terminal::{self, Log};
 pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     let named = vector::first(&args.vector, log)?;
+    let when = read_when(args.when.as_ref())?;
     let mut session = session::open(&args.model, ResponsePrefix::Auto, log)?;
     let chosen = Chosen::new(named, &session, log)?;
+    check_when(when.as_ref(), &session)?;
     chosen.use_in(&mut session)?;
     let (limits, context) = limits(args.context, &session)?;
     let (model, _) = session::load(&session, &demand(limits), log)?;
@@ -54,6 +58,8 @@ pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
     let mut input = Input::open(log)?;
     let mut chat = Chat {
         args,
+        model: &model,
+        when,
         log,
         is_terminal: input.is_terminal(),
         session,
@@ -77,6 +83,9 @@ pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
 struct Chat<'a> {
     args: &'a ChatArgs,
     log: Log,
+    model: &'a Model,
+    /// Which answers are steered; all where it is none.
+    when: Option<When>,
     is_terminal: bool,
     session: Session,
     speaker: Speaker<'a>,
@@ -93,6 +102,8 @@ struct Spoken {
     text: Generation,
     is_stopped: bool,
     said: Said,
+    /// What the condition said of the question.
+    verdict: Option<Verdict>,
 }
 
 /// Whether the conversation goes on.
@@ -199,7 +210,7 @@ impl Chat<'_> {
     /// Answers a question while it is shown, and keeps both.
     fn answer(&mut self, question: String) -> anyhow::Result<()> {
         let (encoded, options) = self.prompt(&self.conversation.with_question(&question))?;
-        let Spoken { text, is_stopped, mut said } = self.speak(&encoded, &options)?;
+        let Spoken { text, is_stopped, mut said, verdict } = self.speak(&encoded, &options)?;
         if text.token_ids.is_empty() && is_stopped {
             self.log.info("stopped before the first word: the question is not kept");
             return self.after_stop();
@@ -210,7 +221,7 @@ impl Chat<'_> {
             return Err(Error::NotFinite(problem).into());
         }
         let finish_reason = if is_stopped { json!("interrupted") } else { json!(text.finish_reason) };
-        said.answered = Some(Answered { steering: self.steered(&text), finish_reason });
+        said.answered = Some(Answered { steering: Steered { when: verdict, ..self.steered(&text) }, finish_reason });
         match self.args.model.json {
             true => terminal::json(&said)?,
             // Without a word it was not shown.
@@ -228,6 +239,8 @@ impl Chat<'_> {
 
     /// Generates an answer while it is shown, until it ends or is stopped.
     fn speak(&mut self, prompt: &EncodedPrompt, options: &GenerateOptions) -> anyhow::Result<Spoken> {
+        let verdict = self.verdict(prompt)?;
+        let prompt = Prompt::from(prompt).under(verdict);
         let request = Request::new(prompt, &self.chosen.steering, self.magnitude, options);
         let encoder = &self.session.encoder;
         let mut stream = encoder.stream(true);
@@ -249,7 +262,15 @@ impl Chat<'_> {
             screen.end()?;
         }
         let (mut texts, is_stopped) = answered?;
-        Ok(Spoken { text: texts.swap_remove(0), is_stopped, said })
+        Ok(Spoken { text: texts.swap_remove(0), is_stopped, said, verdict })
+    }
+
+    /// What the condition says of a prompt that a vector would steer, which is told.
+    fn verdict(&self, prompt: &EncodedPrompt) -> Result<Option<Verdict>> {
+        let when = self.when.as_ref().filter(|_| self.chosen.vector.is_some());
+        let verdict = when.map(|when| when.ask(self.model, &prompt.ids)).transpose()?;
+        verdict.iter().for_each(|verdict| self.log.info(in_words(*verdict)));
+        Ok(verdict)
     }
 
     /// Without a terminal, whoever stops an answer means the whole.
@@ -260,7 +281,7 @@ impl Chat<'_> {
     fn steered(&self, text: &Generation) -> Steered {
         let (vectors, layers) = (self.chosen.names.clone(), self.chosen.layers());
         let magnitude = if vectors.is_empty() { 0.0 } else { text.magnitude };
-        Steered { vectors, layers, magnitude, dose: text.dose }
+        Steered { vectors, layers, magnitude, dose: text.dose, when: None }
     }
 
     /// Says that an answer was cut, and by what.
@@ -303,12 +324,14 @@ impl Chat<'_> {
         let Some(vector) = &self.chosen.vector else {
             return Err(refused("there is no vector: choose one with /vector FILE").into());
         };
-        let magnitudes = magnitudes.of(vector.metadata.calibration.as_ref(), Operation::Add)?;
+        let magnitudes = magnitudes.of(vector.metadata.calibration.as_ref(), vector.metadata.operation)?;
         let Some((question, messages)) = self.conversation.last_question() else {
             return Err(refused("no question was answered yet").into());
         };
         let (encoded, options) = self.prompt(&messages)?;
-        let request = |magnitude: &f32| (*magnitude, Request::new(&encoded, &self.chosen.steering, *magnitude, &options));
+        let verdict = self.verdict(&encoded)?;
+        let prompt = Prompt::from(&encoded).under(verdict);
+        let request = |magnitude: &f32| (*magnitude, Request::new(prompt, &self.chosen.steering, *magnitude, &options));
         let requests: Vec<_> = magnitudes.iter().map(request).collect();
         let most = requests.len() * options.max_new_tokens;
         let mut progress = self.is_terminal.then(|| self.log.progress("comparing", most));
@@ -322,7 +345,8 @@ impl Chat<'_> {
         drop(stoppable);
         progress.iter().for_each(terminal::Progress::finish);
         let (generations, is_stopped) = answered?;
-        let texts = Texts::new(question, Operation::Add, generations, &self.session.encoder)?;
+        let mut texts = Texts::new(question, self.chosen.steering.operation(), generations, &self.session.encoder)?;
+        texts.when = verdict;
         texts.warn(self.session.placement.dtype == DType::F32, self.log);
         if self.args.model.json {
             terminal::json(&document(None, &texts.results()))?;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bipo::Result;
 use bipo::session::Session;
-use bipo::steering::Steering;
 use bipo::steering::magnitudes::signed;
 use bipo::steering::positions::Positions;
 use bipo::steering::vector::SteeringVector;
+use bipo::steering::{Operation, Steering};
 
 use crate::args::VectorArgs;
 use crate::commands::prompts::{Question, check_questions};
@@ -36,9 +36,9 @@ pub fn first(args: &VectorArgs, log: Log) -> Result<Named> {
     }
 }
 
-/// The sum of vectors, at the layer, positions and spans of the command line, else at those of the files.
+/// The sum of vectors, used as the command line says, else as the files say.
 pub fn read(names: Vec<String>, args: &VectorArgs, log: Log) -> Result<Named> {
-    let vector = read_vector(&names, args.layer, args.places(), log)?;
+    let vector = read_vector(&names, args.layer, args.said(), log)?;
     Ok((names, Some(vector)))
 }
 
@@ -49,7 +49,8 @@ impl Chosen {
         vector.iter().try_for_each(|vector| check_vector(vector, session, log))?;
         let none = BTreeMap::new();
         let layers = vector.as_ref().map_or(&none, |vector| &vector.layers);
-        let steering = Arc::new(Steering::new(layers, &session.placement.device)?);
+        let operation = vector.as_ref().map_or(Operation::Add, |vector| vector.metadata.operation);
+        let steering = Arc::new(Steering::by(operation, layers, &session.placement.device)?);
         Ok(Self { names, vector, steering })
     }
 
@@ -81,6 +82,10 @@ impl Chosen {
         let spans = metadata.spans.map_or(String::new(), |spans| format!(", spans {spans}"));
         let (names, layers, positions) = (self.names.join(" + "), layers.join(", "), metadata.positions);
         let magnitude = signed(magnitude);
-        format!("{names} at magnitude {magnitude}: layer {layers}, positions {positions}{spans}")
+        let operation = match metadata.operation {
+            operation if operation.is_addition() => String::new(),
+            operation => format!(", operation {operation}"),
+        };
+        format!("{names} at magnitude {magnitude}: layer {layers}, positions {positions}{spans}{operation}")
     }
 }

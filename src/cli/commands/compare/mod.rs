@@ -17,7 +17,6 @@ use bipo::generate::STREAMS;
 use bipo::machine::files::check_writable;
 use bipo::report::Page;
 use bipo::session::{Demand, Session};
-use bipo::steering::Operation;
 use bipo::steering::lens::NEUTRAL_PROMPTS;
 use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPair, added_bos};
@@ -73,9 +72,9 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let subjects = subjects(&plan, made, (&material, &asked, &everywhere), (&mut opened, args.run.seed), log)?;
     let (mut subjects, mut candidates): (Vec<Subject>, Vec<Candidate>) = subjects.into_iter().unzip();
     let settings = Settings {
+        when: None,
         beta: store.base.beta,
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.run.seed },
-        operation: Operation::Add,
         generate: greedy(args.max_new_tokens, &opened, Positions::All),
         streams,
     };

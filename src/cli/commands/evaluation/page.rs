@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use bipo::eval::{Report, Settings};
+use bipo::eval::{Report, Settings, Subject};
 use bipo::report::Page;
 use bipo::steering::magnitudes::signed;
 
 use super::inputs::Inputs;
-use super::settings::file_name;
+use super::settings::{file_name, operation};
 use crate::args::EvalArgs;
 use crate::commands::page::command_line;
 
@@ -35,13 +35,13 @@ fn list(magnitudes: &[f32]) -> String {
 }
 
 /// What the numbers depend on beside model and vector, in words.
-pub fn for_page(args: &EvalArgs, inputs: &Inputs, settings: &Settings) -> Vec<(String, String)> {
+pub fn for_page(args: &EvalArgs, inputs: &Inputs, subjects: &[Subject], settings: &Settings) -> Vec<(String, String)> {
     let questions: Vec<String> =
         inputs.questions.iter().map(|set| format!("{} ({} prompts)", set.name, set.questions.len())).collect();
     let text = args.text.as_deref().map_or(Some("bundled".to_owned()), file_name);
-    let operation = args.steering.operation;
     let all = [
-        ("operation", (!operation.is_addition()).then(|| operation.to_string())),
+        ("operation", operation(subjects).map(|operation| operation.to_string())),
+        ("steered when", args.steering.when.clone()),
         ("held-out pairs", inputs.dataset.as_ref().map(|set| format!("{}, {} pairs", set.name, set.pairs.len()))),
         ("beta", inputs.dataset.as_ref().map(|_| settings.beta.to_string())),
         ("questions", (!questions.is_empty()).then(|| questions.join(", "))),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bipo::data::QuestionSet;
 use bipo::eval::{Settings, Subject, Treatment};
+use bipo::steering::Operation;
 use bipo::steering::vector::SteeringVector;
 use serde_json::{Value, json};
 
@@ -25,10 +26,16 @@ pub fn vector_beta(given: Option<f64>, vector: &SteeringVector) -> f64 {
 /// Every setting that the numbers depend on.
 pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &[Subject], settings: &Settings) -> Value {
     let subject = |subject: &Subject| match &subject.treatment {
-        Treatment::Vector(vector, magnitudes) => json!({
-            "name": subject.name, "norm": vector.norm(), "layers": vector.layers.keys().collect::<Vec<_>>(),
-            "positions": vector.metadata.positions, "spans": vector.metadata.spans, "magnitudes": magnitudes,
-        }),
+        Treatment::Vector(vector, magnitudes) => {
+            let mut described = json!({
+                "name": subject.name, "norm": vector.norm(), "layers": vector.layers.keys().collect::<Vec<_>>(),
+                "positions": vector.metadata.positions, "spans": vector.metadata.spans, "magnitudes": magnitudes,
+            });
+            if !vector.metadata.operation.is_addition() {
+                described["operation"] = json!(vector.metadata.operation);
+            }
+            described
+        }
         Treatment::System(_) => json!({"name": subject.name, "system": args.baseline_system}),
     };
     let questions = |set: &QuestionSet| json!({"name": set.name, "sha256": set.sha256, "prompts": set.questions.len()});
@@ -60,10 +67,22 @@ pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &
     if let Some(budget) = args.at {
         described["at"] = json!(budget.to_string());
     }
-    if !args.steering.operation.is_addition() {
-        described["operation"] = json!(args.steering.operation);
+    if let Some(when) = &settings.when {
+        described["when"] = json!({"file": args.steering.when, "layer": when.layer(), "condition": when.condition()});
+    }
+    if let Some(operation) = operation(subjects) {
+        described["operation"] = json!(operation);
     }
     described
+}
+
+/// How the vector, the first subject, is used where it is not added.
+pub fn operation(subjects: &[Subject]) -> Option<Operation> {
+    let of = |subject: &Subject| match &subject.treatment {
+        Treatment::Vector(vector, _) => Some(vector.metadata.operation),
+        Treatment::System(_) => None,
+    };
+    subjects.first().and_then(of).filter(|operation| !operation.is_addition())
 }
 
 /// The magnitudes of the vector, which is the first subject.

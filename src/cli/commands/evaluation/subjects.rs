@@ -33,7 +33,7 @@ pub fn baselines(args: &EvalArgs, vector: &SteeringVector, log: Log) -> Result<V
                 })?)
             }
             file => {
-                let other = read_vector(&[file.to_owned()], args.steering.source.layer, args.steering.source.places(), log);
+                let other = read_vector(&[file.to_owned()], args.steering.source.layer, args.steering.source.said(), log);
                 let other = other.map_err(|error| match error {
                     Error::Read { .. } => {
                         Error::Argument(format!("{error}; expected --baseline random, prompt or a vector file"))
@@ -60,7 +60,7 @@ pub fn subjects(
     let magnitudes = match args.at {
         // Each vector's own are found with the model; so many.
         Some(_) => vec![-1.0, 0.0, 1.0],
-        None => args.steering.magnitudes.of(vector.metadata.calibration.as_ref(), args.steering.operation)?,
+        None => args.steering.magnitudes_of(&vector.metadata)?,
     };
     // At magnitude 0 every vector is the same model.
     let nonzero: Vec<f32> = magnitudes.iter().copied().filter(|m| *m != 0.0).collect();

@@ -55,6 +55,8 @@ impl InspectedFile {
             model_type: metadata.model_type.clone(),
             num_hidden_layers: metadata.num_hidden_layers,
             hidden_size: self.vector.hidden_size(),
+            operation: metadata.operation,
+            condition: metadata.condition,
             positions: metadata.positions,
             spans: metadata.spans,
             training: metadata.training.clone(),

@@ -1,5 +1,7 @@
 //! What an inspection says of files, layers and tokens: `--json` as it is, `text` lays it out.
 
+use bipo::steering::Operation;
+use bipo::steering::condition::Condition;
 use bipo::steering::vector::{Calibration, Combination, Positions};
 use bipo::text::spans::Spans;
 use serde::Serialize;
@@ -36,6 +38,10 @@ pub struct VectorReport {
     pub model_type: Option<String>,
     pub num_hidden_layers: Option<usize>,
     pub hidden_size: usize,
+    #[serde(skip_serializing_if = "Operation::is_addition")]
+    pub operation: Operation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
     pub positions: Positions,
     pub spans: Option<Spans>,
     pub training: Option<serde_json::Value>,

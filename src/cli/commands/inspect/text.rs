@@ -1,6 +1,7 @@
 //! The text view of an inspection: one block a file, tables aligned, then the cosines.
 
 use bipo::report::card;
+use bipo::steering::condition::Condition;
 use bipo::steering::magnitudes::signed;
 use bipo::steering::positions::in_words;
 use bipo::steering::vector::{Calibration, Combination, Part};
@@ -75,7 +76,11 @@ impl VectorReport {
         let mut facts = vec![
             ("format", self.format.to_owned()),
             ("base model", format!("{base_model}{shape}, hidden size {}", self.hidden_size)),
-            ("added to", in_words(self.positions, self.spans)),
+            match &self.condition {
+                Some(condition) => ("condition", of_condition(condition)),
+                None if self.operation.is_addition() => ("added to", in_words(self.positions, self.spans)),
+                None => ("taken from", in_words(self.positions, self.spans)),
+            },
         ];
         if let Some(training) = &self.training {
             facts.extend(trained(training));
@@ -122,6 +127,14 @@ fn parts(combination: &Combination) -> String {
         parts.push(format!("orthogonal to {}", without.join(" and ")));
     }
     parts.join(", ")
+}
+
+/// When a condition has prompts steered.
+fn of_condition(Condition { reading, comparison, threshold, f1, need, rest }: &Condition) -> String {
+    format!(
+        "for --when: prompts are steered whose score ({reading}) is {comparison} {threshold:.4}; F1 {f1:.3} on {need} prompts that \
+         need it and {rest} that do not"
+    )
 }
 
 /// How it was trained, from the metadata.

@@ -12,7 +12,8 @@ const NARROWEST_COLUMN: usize = 28;
 impl Texts {
     /// In columns where the terminal has room, else one below the other.
     pub fn to_text(&self) -> String {
-        let mut out = format!("{}\n\n", console::style(&self.prompt).bold());
+        let when = self.when.map_or(String::new(), |verdict| format!("{}\n", super::in_words(verdict)));
+        let mut out = format!("{}\n{when}\n", console::style(&self.prompt).bold());
         let count = self.generations.len().max(1);
         match terminal::terminal_width().map(|width| (width.saturating_sub(2 * (count - 1))) / count) {
             Some(column) if count > 1 && column >= NARROWEST_COLUMN => out + &self.columns(column),

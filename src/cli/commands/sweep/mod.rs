@@ -8,6 +8,7 @@ use bipo::generate::{FinishReason, GenerateOptions, Generation, Progress, Prompt
 use bipo::model::Model;
 use bipo::report::{Answer, Generations};
 use bipo::steering::Operation;
+use bipo::steering::condition::{Verdict, When};
 use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPrompt, TextEncoder};
 use bipo::{Error, Result};
@@ -30,6 +31,9 @@ pub struct TextResult {
     magnitude: f32,
     #[serde(skip_serializing_if = "Operation::is_addition")]
     operation: Operation,
+    /// What `--when` said of the prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    when: Option<Verdict>,
     text: String,
     token_ids: Vec<u32>,
     finish_reason: FinishReason,
@@ -76,6 +80,8 @@ pub struct Sweep<'a> {
     pub vectors: &'a BTreeMap<usize, Vec<f32>>,
     pub magnitudes: &'a [f32],
     pub options: &'a GenerateOptions,
+    /// Which prompts are steered; all of them where it is none.
+    pub when: Option<&'a When>,
     /// Texts that are generated at once.
     pub streams: usize,
     /// Looked at before each token.
@@ -85,7 +91,8 @@ pub struct Sweep<'a> {
 impl Sweep<'_> {
     /// All magnitudes of a prompt.
     pub fn generate(&self, prompt: &str, encoded: &EncodedPrompt) -> Result<Texts> {
-        self.one(prompt, encoded, &mut |_| Ok(()))
+        let verdict = self.verdict(encoded)?;
+        self.one(prompt, encoded, verdict, &mut |_| Ok(()))
     }
 
     /// All magnitudes of each prompt, of several prompts at once; told in the order of the prompts.
@@ -95,11 +102,13 @@ impl Sweep<'_> {
         encoded: &[EncodedPrompt],
         on_texts: &mut dyn FnMut(Texts) -> Result<()>,
     ) -> Result<()> {
-        let encoded: Vec<Prompt> = encoded.iter().map(Prompt::from).collect();
+        let verdicts = encoded.iter().map(|prompt| self.verdict(prompt)).collect::<Result<Vec<Option<Verdict>>>>()?;
+        let encoded: Vec<Prompt> =
+            encoded.iter().zip(&verdicts).map(|(prompt, verdict)| Prompt::from(prompt).under(*verdict)).collect();
         let Self { model, vectors, magnitudes, options, streams, .. } = *self;
         generate_each(model, &encoded, vectors, magnitudes, options, streams, &mut |progress| match progress {
             Progress::Token { .. } => self.interrupt.check(),
-            Progress::Answer { prompt, texts } => on_texts(self.texts(&prompts[prompt], texts)?),
+            Progress::Answer { prompt, texts } => on_texts(self.texts(&prompts[prompt], verdicts[prompt], texts)?),
         })
     }
 
@@ -107,22 +116,38 @@ impl Sweep<'_> {
     pub fn stream(&self, prompt: &str, encoded: &EncodedPrompt) -> Result<Texts> {
         let show = |text: &str| terminal::result(text).map_err(|source| Error::write("standard output", source));
         show(&format!("{}\n", console::style(prompt).bold()))?;
+        let verdict = self.verdict(encoded)?;
+        verdict.map_or(Ok(()), |verdict| show(&format!("{}\n", in_words(verdict))))?;
         let mut stream = self.encoder.stream(true);
-        let texts = self.one(prompt, encoded, &mut |token| stream.push(token)?.map_or(Ok(()), |text| show(&text)));
+        let texts = self.one(prompt, encoded, verdict, &mut |token| stream.push(token)?.map_or(Ok(()), |text| show(&text)));
         show("\n\n")?;
         texts
     }
 
-    fn one(&self, prompt: &str, encoded: &EncodedPrompt, on_token: &mut dyn FnMut(u32) -> Result<()>) -> Result<Texts> {
+    /// What the condition says of a prompt, if there is one.
+    fn verdict(&self, encoded: &EncodedPrompt) -> Result<Option<Verdict>> {
+        self.interrupt.check()?;
+        self.when.map(|when| when.ask(self.model, &encoded.ids)).transpose()
+    }
+
+    fn one(
+        &self,
+        prompt: &str,
+        encoded: &EncodedPrompt,
+        verdict: Option<Verdict>,
+        on_token: &mut dyn FnMut(u32) -> Result<()>,
+    ) -> Result<Texts> {
         let mut each = |_, token| {
             self.interrupt.check()?;
             on_token(token)
         };
-        self.texts(prompt, generate(self.model, encoded, self.vectors, self.magnitudes, self.options, &mut each)?)
+        let encoded = Prompt::from(encoded).under(verdict);
+        let texts = generate(self.model, encoded, self.vectors, self.magnitudes, self.options, &mut each)?;
+        self.texts(prompt, verdict, texts)
     }
 
-    fn texts(&self, prompt: &str, generations: Vec<Generation>) -> Result<Texts> {
-        Texts::new(prompt, self.options.operation, generations, self.encoder)
+    fn texts(&self, prompt: &str, when: Option<Verdict>, generations: Vec<Generation>) -> Result<Texts> {
+        Ok(Texts { when, ..Texts::new(prompt, self.options.operation, generations, self.encoder)? })
     }
 }
 
@@ -130,6 +155,8 @@ impl Sweep<'_> {
 pub struct Texts {
     prompt: String,
     operation: Operation,
+    /// What `--when` said of the prompt.
+    pub when: Option<Verdict>,
     generations: Vec<(Generation, String)>,
 }
 
@@ -141,14 +168,15 @@ impl Texts {
             Ok((generation, text))
         };
         let generations = generations.into_iter().map(decode).collect::<Result<_>>()?;
-        Ok(Self { prompt: prompt.to_owned(), operation, generations })
+        Ok(Self { prompt: prompt.to_owned(), operation, when: None, generations })
     }
 
     /// As a page shows them.
     pub fn for_page(&self) -> Generations {
         let answer = |(generation, text): &(Generation, String)| {
             let (tokens, end) = (generation.token_ids.len(), end_of(generation));
-            let note = format!("{tokens} tokens{end} · dose {}", columns::dose(generation.dose));
+            let left = if self.when.is_some_and(|verdict| !verdict.fired) { " · not steered" } else { "" };
+            let note = format!("{tokens} tokens{end} · dose {}{left}", columns::dose(generation.dose));
             Answer { magnitude: Some(generation.magnitude.into()), text: text.clone(), note }
         };
         Generations {
@@ -163,6 +191,7 @@ impl Texts {
             prompt: self.prompt.clone(),
             magnitude: generation.magnitude,
             operation: self.operation,
+            when: self.when,
             text,
             token_ids: generation.token_ids,
             finish_reason: generation.finish_reason,
@@ -192,6 +221,11 @@ impl Texts {
             ));
         }
     }
+}
+
+/// What a condition says of a prompt, in a line.
+pub fn in_words(Verdict { score, fired }: Verdict) -> String {
+    format!("condition: score {score:.4}, {}", if fired { "steered" } else { "not steered" })
 }
 
 /// Whether a text ended because no token could be chosen.

@@ -67,6 +67,6 @@ fn generate(opened: &Session, model: &Model, vector: &SteeringVector, interrupt:
     let options = greedy(NEW_TOKENS, opened, vector.metadata.positions);
     let magnitudes = &MAGNITUDES;
     let (encoder, vectors, streams) = (&opened.encoder, &vector.layers, MAGNITUDES.len());
-    let sweep = Sweep { model, encoder, vectors, magnitudes, options: &options, streams, interrupt };
+    let sweep = Sweep { model, encoder, vectors, magnitudes, options: &options, when: None, streams, interrupt };
     sweep.generate(TEST_PROMPT, &encoded(opened)?)
 }

@@ -1,0 +1,242 @@
+//! `bipo train --method condition`: finds by which direction, layer and threshold a model tells prompts that need steering from
+//! others, and writes it as a file for `--when`. Nothing is learned and no response is read.
+
+use std::path::Path;
+
+use bipo::data::{Message, PromptSet, Source, load_prompts};
+use bipo::machine::files::check_writable;
+use bipo::model::Model;
+use bipo::report::shell::quote;
+use bipo::session::{Demand, Session};
+use bipo::steering::condition::{Condition, Reading, When, prompt_residuals};
+use bipo::steering::layers::LayerList;
+use bipo::steering::positions::Positions;
+use bipo::steering::vector::{Metadata, SteeringVector};
+use bipo::text::tokens::{EncodedPrompt, ResponsePrefix};
+use bipo::train::condition::{Found, Told, find};
+use bipo::{Error, Result};
+use serde_json::{Value, json};
+
+use super::caa::{OPTIMISER, STEPS};
+use super::interrupt::Interrupt;
+use super::prompts::{Question, check_questions};
+use super::session;
+use super::training::settings::without_folders;
+use crate::args::{TrainArgs, given, given_of};
+use crate::terminal::{self, Log};
+
+/// Name of the file that a run writes.
+const CONDITION_FILE: &str = "condition.safetensors";
+
+/// Other flags that have no effect: there are no pairs, no responses, and nothing is steered.
+const IDLE: [&str; 13] = [
+    "beta",
+    "cache",
+    "cache_memory",
+    "caa_positions",
+    "columns",
+    "max_length",
+    "pairs",
+    "positions",
+    "rank",
+    "response_prefix",
+    "spans",
+    "strict",
+    "test_generation",
+];
+
+pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
+    let against = check_flags(args)?;
+    let log = Log::new(args.run.model.verbose, args.run.model.quiet);
+    let path = args.output_dir.join(CONDITION_FILE);
+    if path.exists() && !args.overwrite {
+        let problem = format!("{} exists: choose another --output-dir, or replace it with --overwrite", path.display());
+        return Err(Error::Argument(problem).into());
+    }
+    let read = |name: &String, limit| load_prompts(&Source::parse(name)?, limit, args.run.model.offline);
+    let limit = args.run.rows.limit;
+    let (need, rest) = (read(&args.run.dataset, limit)?, read(against, limit)?);
+    let named = args.run.eval_dataset.as_ref().zip(args.eval_against.as_ref());
+    let heldout = named.map(|(need, rest)| Ok::<_, Error>((read(need, None)?, read(rest, None)?))).transpose()?;
+    let opened = session::open(&args.run.model, ResponsePrefix::Auto, log)?;
+    let depth = opened.config.num_hidden_layers;
+    let layers = match (&args.layers, args.layer) {
+        (Some(list), _) => list.of(depth)?,
+        (None, Some(layer)) => LayerList::of(&layer.to_string().parse()?, depth)?,
+        (None, None) => LayerList::of(&"all".parse()?, depth)?,
+    };
+    let encode = |set| Encoded::new(set, &opened);
+    let (need, rest) = (encode(need)?, encode(rest)?);
+    let heldout = heldout.map(|(need, rest)| Ok::<_, Error>((encode(need)?, encode(rest)?))).transpose()?;
+    std::fs::create_dir_all(&args.output_dir).map_err(|source| Error::write(&args.output_dir, source))?;
+    check_writable(&path)?;
+    let all = [&need, &rest].into_iter().chain(heldout.iter().flat_map(|(need, rest)| [need, rest]));
+    let longest = all.map(Encoded::longest).max().unwrap_or(0);
+    let (model, _) = session::load(&opened, &Demand::generation(1, longest, 1), log)?;
+    let interrupt = Interrupt::listen(log)?;
+
+    let reading = args.reading.unwrap_or_default();
+    let mut progress = log.progress("reading prompts", need.prompts.len() + rest.prompts.len());
+    let mut done = 0;
+    let mut residuals = |set: &Encoded| -> Result<Vec<Vec<Vec<f64>>>> {
+        let read = |prompt: &EncodedPrompt| {
+            interrupt.check()?;
+            done += 1;
+            progress.set(done, String::new);
+            prompt_residuals(&model, &prompt.ids, layers.as_slice(), reading)
+        };
+        set.prompts.iter().map(read).collect()
+    };
+    let (of_need, of_rest) = (residuals(&need)?, residuals(&rest)?);
+    progress.finish();
+    let found = find(&of_need, &of_rest, layers.as_slice(), reading)?;
+    let vector = vector(args, &opened, (&need, &rest), layers.as_slice(), &found);
+    vector.write(&path)?;
+    let when = When::new(vector, None)?;
+    let held = heldout.map(|sets| told(&when, &model, &sets, &interrupt).map(|told| (told_of(&sets), told))).transpose()?;
+    match args.run.model.json {
+        true => Ok(terminal::json(&json!({
+            "schema_version": 1, "method": "condition", "condition": path.display().to_string(), "layer": found.layer,
+            "reading": reading, "comparison": found.condition.comparison, "threshold": found.condition.threshold,
+            "need": found.condition.need, "rest": found.condition.rest, "told": found.told,
+            "heldout": held.map(|(_, told)| told),
+        }))?),
+        false => Ok(terminal::result(&text(&path, &found, held.as_ref(), &need))?),
+    }
+}
+
+/// Refuses flags without an effect, and a run without two sets. → that of `--against`
+fn check_flags(args: &TrainArgs) -> Result<&String> {
+    let optimiser: Vec<&str> = OPTIMISER.into_iter().chain(STEPS).chain(IDLE).collect();
+    let idle = given_of(&optimiser);
+    if !idle.is_empty() {
+        let flags = idle.join(", ");
+        let problem =
+            format!("{flags}: no effect with --method condition, which compares prompts and learns nothing: leave out");
+        return Err(Error::Argument(problem));
+    }
+    if given_of(&["dataset"]).is_empty() {
+        return Err(Error::Argument("--method condition needs the prompts that are to be steered: give --dataset".into()));
+    }
+    if args.run.eval_dataset.is_some() && args.eval_against.is_none() {
+        let problem = "--eval-dataset alone tells no precision: give --eval-against too, prompts that need no steering";
+        return Err(Error::Argument(problem.into()));
+    }
+    let problem = "--method condition compares the prompts of --dataset with others, which need no steering: give --against";
+    args.against.as_ref().ok_or_else(|| Error::Argument(problem.into()))
+}
+
+/// Prompts as token ids, and as they were read.
+struct Encoded {
+    set: PromptSet,
+    prompts: Vec<EncodedPrompt>,
+}
+
+impl Encoded {
+    fn new(set: PromptSet, opened: &Session) -> Result<Self> {
+        let question = |messages: &Vec<Message>| Question { text: String::new(), messages: messages.clone() };
+        let questions: Vec<Question> = set.prompts.iter().map(question).collect();
+        let prompts = check_questions(opened, &questions, Positions::All);
+        let prompts = prompts.map_err(|error| Error::Argument(format!("{}: {error}", set.name)))?;
+        Ok(Self { set, prompts })
+    }
+
+    fn longest(&self) -> usize {
+        self.prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0)
+    }
+
+    fn describe(&self) -> Value {
+        json!({"name": self.set.name, "sha256": self.set.sha256, "prompts": self.prompts.len()})
+    }
+}
+
+/// How well the condition tells two other sets apart.
+fn told(when: &When, model: &Model, (need, rest): &(Encoded, Encoded), interrupt: &Interrupt) -> Result<Told> {
+    let fired = |set: &Encoded| -> Result<Vec<bool>> {
+        let ask = |prompt: &EncodedPrompt| {
+            interrupt.check()?;
+            Ok(when.ask(model, &prompt.ids)?.fired)
+        };
+        set.prompts.iter().map(ask).collect()
+    };
+    Ok(Told::of(&fired(need)?, &fired(rest)?))
+}
+
+fn vector(
+    args: &TrainArgs,
+    opened: &Session,
+    (need, rest): (&Encoded, &Encoded),
+    layers: &[usize],
+    found: &Found,
+) -> SteeringVector {
+    let mut training = json!({
+        "method": "condition",
+        "dataset": need.describe(),
+        "against": rest.describe(),
+        "searched_layers": layers,
+        "limit": args.run.rows.limit,
+        "model": opened.files.name,
+        "dtype": opened.placement.dtype_name(),
+        "system": args.run.model.system,
+        "template": without_folders(&args.run.model.template),
+    });
+    session::add_template_settings(&mut training, &args.run.model);
+    SteeringVector {
+        layers: [(found.layer, found.c.clone())].into(),
+        metadata: Metadata {
+            base_model: Some(opened.files.name.clone()),
+            model_type: Some(opened.config.model_type.clone()),
+            num_hidden_layers: Some(opened.config.num_hidden_layers),
+            training: Some(training),
+            condition: Some(found.condition),
+            ..Metadata::default()
+        },
+    }
+}
+
+fn told_of((need, rest): &(Encoded, Encoded)) -> String {
+    format!(
+        "{} prompts of {} that need steering, {} of {} that do not",
+        need.prompts.len(),
+        need.set.name,
+        rest.prompts.len(),
+        rest.set.name
+    )
+}
+
+fn text(path: &Path, found: &Found, held: Option<&(String, Told)>, need: &Encoded) -> String {
+    let Condition { reading, comparison, threshold, need: needs, rest, .. } = found.condition;
+    let of = match reading {
+        Reading::Mean => "the mean over a prompt's tokens",
+        Reading::Last => "a prompt's last token",
+    };
+    let shares = |Told { precision, recall, f1 }: Told| format!("precision {precision:.3}, recall {recall:.3}, F1 {f1:.3}");
+    let mut text = format!(
+        "{}\nsteers where the score of {of} after layer {} is {comparison} {threshold:.4}\n\
+         on {needs} prompts that need steering and {rest} that do not: {}\n",
+        path.display(),
+        found.layer,
+        shares(found.told)
+    );
+    if let Some((of, told)) = held {
+        text += &format!("held out, {of}: {}\n", shares(*told));
+    }
+    let prompt = need.set.prompts[0].last().map_or("", |message| message.content.as_str());
+    text + &format!(
+        "try it: {} --when {} --prompt {}\n",
+        steer_command(),
+        quote(&path.display().to_string()),
+        quote(prompt.trim())
+    )
+}
+
+/// Flags that the command shares with `steer`, and that the condition holds for.
+const SHARED: [&str; 8] =
+    ["--model", "--device", "--dtype", "--weights", "--system", "--system-in-user", "--template", "--template-var"];
+
+/// The command that steers the same model, as a shell reads it.
+fn steer_command() -> String {
+    let shared = given().into_iter().filter(|given| SHARED.contains(&given.flag.as_str()));
+    let words = ["bipo steer".to_owned()].into_iter().chain(shared.flat_map(|given| given.words()));
+    words.collect::<Vec<_>>().join(" ")
+}

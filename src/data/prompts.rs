@@ -1,0 +1,103 @@
+//! Prompts alone, without responses: the lines of a text file, or a column of a table in any format that pairs are read in. What
+//! they are for is not known here.
+
+use std::io::BufRead;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::format::{self, Wanted};
+use super::input::Input;
+use super::message::Message;
+use super::shapes::PROMPT;
+use super::source::Source;
+use super::stream::Stream;
+use super::table::{Names, Table, cell};
+use super::turns::{Turns, USER};
+use crate::hub::repo::is_offline;
+use crate::{Error, Result};
+
+/// The prompts of a set, with what identifies them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptSet {
+    /// Name of a bundled or published set, name of the file, or `hf:owner/name…`.
+    pub name: String,
+    /// SHA-256 in hex of the bytes of the files, one after the other.
+    pub sha256: String,
+    /// Conversations that end in a message of the user, in the order of their rows. There is at least one.
+    pub prompts: Vec<Vec<Message>>,
+}
+
+/// Reads the prompts in the first `limit` rows of a set, or in all of them. A row whose prompt is a conversation gives it up to the
+/// last message of the user.
+///
+/// # Errors
+/// The set cannot be read, has no column of prompts or no prompt, or a row's prompt is none.
+pub fn load_prompts(source: &Source, limit: Option<usize>, offline: bool) -> Result<PromptSet> {
+    let mut set = PromptSet { name: source.name(), sha256: String::new(), prompts: Vec::new() };
+    let mut hash = Sha256::new();
+    let files = source.files(is_offline(offline))?;
+    for file in &files {
+        file.hash(&mut hash)?;
+        let left = limit.map_or(usize::MAX, |limit| limit.saturating_sub(set.prompts.len()));
+        let prompts = if is_text(file)? { lines(file, left)? } else { rows(file, left)? };
+        set.prompts.extend(prompts);
+    }
+    set.sha256 = format!("{:x}", hash.finalize());
+    match (set.prompts.is_empty(), files.first()) {
+        (true, Some(file)) => Err(Error::malformed(file.path(), "no prompt in it: expected at least one")),
+        (true, None) => Err(Error::Argument(format!("{}: no file in it", set.name))),
+        (false, _) => Ok(set),
+    }
+}
+
+/// Whether a file has a prompt a line: its name tells of no table, and it does not begin as JSON does.
+fn is_text(file: &Input) -> Result<bool> {
+    if format::extension(file.path()).is_some() {
+        return Ok(false);
+    }
+    let head = Stream::open(file)?.head;
+    let first = head.iter().find(|byte| !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(byte));
+    Ok(!matches!(first, Some(b'{' | b'[')) && !head.starts_with(b"PAR1"))
+}
+
+fn lines(file: &Input, limit: usize) -> Result<Vec<Vec<Message>>> {
+    let text = Stream::open(file)?.into_text(file.path())?;
+    let not_text = |_| Error::malformed(file.path(), "not UTF-8 text: expected one prompt a line");
+    let lines = text.lines().map(|line| line.map_err(not_text));
+    let is_empty = |line: &Result<String>| line.as_ref().is_ok_and(|line| line.trim().is_empty());
+    let prompt = |line: Result<String>| Ok(vec![Message::new(USER, line?)]);
+    lines.filter(|line| !is_empty(line)).take(limit).map(prompt).collect()
+}
+
+fn rows(file: &Input, limit: usize) -> Result<Vec<Vec<Message>>> {
+    let can_use = |name: &str| PROMPT.iter().any(|known| name.trim().eq_ignore_ascii_case(known));
+    let table = format::read(file, &Wanted { limit: Some(limit), column: &can_use, headerless: None })?;
+    let column = column(&table, file.path())?;
+    let prompts = table.into_records().enumerate().map(|(row, record)| {
+        let record = record?;
+        let prompt = prompt(cell(&record, &column));
+        prompt.map_err(|problem| Error::malformed(file.path(), format!("row {row}: {problem}; mend or remove the row")))
+    });
+    prompts.collect()
+}
+
+fn column(table: &Table, path: &Path) -> Result<String> {
+    let found = Names::of(&table.columns).find_any(PROMPT).map_err(|problem| Error::malformed(path, problem))?;
+    found.ok_or_else(|| {
+        let (wanted, columns) = (PROMPT.join(", "), table.columns.join(", "));
+        Error::malformed(path, format!("no column of prompts; found {columns}; expected one of {wanted}"))
+    })
+}
+
+/// The conversation of a cell, up to the last message of the user.
+fn prompt(cell: &serde_json::Value) -> Result<Vec<Message>, String> {
+    let mut messages = Turns::of("prompt", cell)?.into_messages(USER);
+    let asked = messages.iter().rposition(|message| message.role == USER && !message.content.trim().is_empty());
+    messages.truncate(asked.map_or(0, |last| last + 1));
+    if messages.is_empty() { Err("the prompt is empty".into()) } else { Ok(messages) }
+}
+
+#[cfg(test)]
+#[path = "prompts_tests.rs"]
+mod tests;
