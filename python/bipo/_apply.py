@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ContextManager, Dict, Iterator, List, Opt
 
 from ._errors import BipoError, needed
 from ._places import Message, Positions, beginning, common, words_of
-from ._vector import SteeringVector, load
+from ._vector import OPERATIONS, SteeringVector, load
 
 if TYPE_CHECKING:
     import torch
@@ -24,12 +24,16 @@ def apply(
     *,
     positions: Optional[str] = None,
     spans: Optional[str] = None,
+    operation: Optional[str] = None,
     prompt_length: Union[int, Sequence[int], None] = None,
     tokenizer: Any = None,
     messages: Optional[Sequence[Message]] = None,
     system: Optional[str] = None,
 ) -> ContextManager[torch.nn.Module]:
     """Adds `magnitude` times the vector to the outputs of its layers, inside a `with` block.
+
+    With the operation `ablate`, of the file or of `operation`, the part of the output that lies along the vector is taken out,
+    `magnitude` times; 1 takes out all of it.
 
     The vector is added at the tokens that it was learned for, unless `positions` or `spans` say otherwise. What a call without
     a cache is given is the prompt, and what follows behind the cache is the response, as `generate` has it. `prompt_length`
@@ -66,43 +70,60 @@ def apply(
             front = [{"role": "system", "content": system}] if system and messages[0]["role"] != "system" else []
             places.words = words_of(tokenizer, [*front, *messages], spans)
             places.words_in_response = spans == "assistant"
-    scaled = {layer: v * magnitude for layer, v in vector.torch().items()}
-    return steered(model, decoder, blocks, scaled, places)
+    operation = vector.operation if operation is None else operation
+    if operation not in OPERATIONS:
+        raise BipoError(f"operation {operation!r}: expected add or ablate")
+    changes = {layer: Change(v, magnitude, operation) for layer, v in vector.torch().items()}
+    return steered(model, decoder, blocks, changes, places)
 
 
 @contextmanager
 def steered(
-    model: torch.nn.Module, decoder: torch.nn.Module, blocks: Any, vectors: Dict[int, torch.Tensor], places: Optional[Places]
+    model: torch.nn.Module, decoder: torch.nn.Module, blocks: Any, changes: Dict[int, Change], places: Optional[Places]
 ) -> Iterator[torch.nn.Module]:
     hooks: List[Any] = []
     try:
         if places is not None:
             hooks.append(decoder.register_forward_pre_hook(places.see, with_kwargs=True))
-        for layer, v in vectors.items():
-            hooks.append(blocks[layer].register_forward_hook(adding(v, places)))
+        for layer, change in changes.items():
+            hooks.append(blocks[layer].register_forward_hook(changing(change, places)))
         yield model
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def adding(v: torch.Tensor, places: Optional[Places]) -> Any:
-    """A hook that adds `v` to a block's output. The sum is taken in f32 and rounded once, as bipo does it."""
+class Change:
+    """What is done to the output of a block."""
+
+    def __init__(self, v: torch.Tensor, magnitude: float, operation: str):
+        self.magnitude, self.is_addition = magnitude, operation == "add"
+        self.v = v * magnitude if self.is_addition else v / v.norm().clamp_min(1e-30)
+        self.at: Dict[torch.device, torch.Tensor] = {}
+
+    def of(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Computed in f32 and rounded once, as bipo does it. `hidden` `(B, T, H)`"""
+        import torch
+
+        if hidden.device not in self.at:
+            self.at[hidden.device] = self.v.to(hidden.device)
+        v, wide = self.at[hidden.device], hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+        changed = wide + v if self.is_addition else wide - self.magnitude * (wide @ v.to(wide.dtype))[..., None] * v
+        return changed.to(hidden.dtype)
+
+
+def changing(change: Change, places: Optional[Places]) -> Any:
+    """A hook that changes a block's output."""
     import torch
 
-    at: Dict[torch.device, torch.Tensor] = {}
-
-    def add(module: Any, args: Any, output: Any) -> Any:
+    def hook(module: Any, args: Any, output: Any) -> Any:
         hidden = output[0] if isinstance(output, tuple) else output
-        if hidden.device not in at:
-            at[hidden.device] = v.to(hidden.device)
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        changed = (hidden.to(wide) + at[hidden.device]).to(hidden.dtype)
+        changed = change.of(hidden)
         if places is not None:
             changed = torch.where(places.of(hidden)[..., None], changed, hidden)
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
-    return add
+    return hook
 
 
 class Places:
@@ -242,7 +263,7 @@ def check_model(model: Any, blocks: Any, vector: SteeringVector) -> None:
     own = getattr(config, "model_type", None)
     if own and vector.model_type and family(own) != family(vector.model_type):
         warnings.warn(
-            f"the vector is for models of type {vector.model_type}, the model is of type {own}: it is added all the same",
+            f"the vector is for models of type {vector.model_type}, the model is of type {own}: it means nothing there",
             stacklevel=3,
         )
 

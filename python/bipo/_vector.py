@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LARGEST_FILE = 64 << 20
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
 PARSED = ("training", "combination", "calibration")
+OPERATIONS = ("add", "ablate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class SteeringVector:
     """The vector of each layer, as f32 of shape (hidden_size,)."""
     positions: str = "all"
     """At which tokens it is added: all, prompt, response, last, first:N, last:N, or several joined by +."""
+    operation: str = "add"
+    """What is done with it: add, or ablate (what the residual has along the vector is taken out)."""
     spans: Optional[str] = None
     """In whose messages alone it is added: user or assistant; None is everywhere."""
     base_model: Optional[str] = None
@@ -159,9 +162,14 @@ def own(path: Path, arrays: Dict[str, numpy.ndarray], strings: Dict[str, str]) -
         Positions.of(strings["positions"])
     except BipoError as error:
         raise malformed(path, str(error)) from None
+    if "condition" in strings:
+        raise malformed(path, "it is a condition, which says when to steer and steers nothing: `bipo steer --when` takes it")
+    if strings.get("operation", "add") not in OPERATIONS:
+        raise malformed(path, f"metadata key 'operation' is {strings['operation']!r}, expected add or ablate")
     return SteeringVector(
         layers={layer: arrays[f"layer.{layer}"] for layer in sorted(layers)},
         positions=strings["positions"],
+        operation=strings.get("operation", "add"),
         spans=strings.get("spans"),
         base_model=strings.get("base_model"),
         model_type=strings.get("model_type"),

@@ -115,6 +115,22 @@ class Apply(unittest.TestCase):
                 self.assertEqual(untouched, self.generated(self.ids(messages))[0].tolist())
         self.assertGreater(len(set(texts.values())), len(RULES), "the rules hardly differ, so that the test shows little")
 
+    def test_greedy_texts_are_those_of_the_program_where_the_vector_is_taken_out(self):
+        for rule in ("all", "last+response"):
+            taken, untouched, doubled = self.check_texts(QUESTION, [-1.0, 0.0, 1.0], positions=rule, operation="ablate")
+            self.assertNotEqual(taken, untouched)
+            self.assertNotEqual(doubled, untouched)
+        path = self.path.with_name("ablate.safetensors")
+        numbers = {layer: v.tolist() for layer, v in self.vector.layers.items()}
+        path.write_bytes(own(numbers, operation="ablate"))
+        ids = self.ids(QUESTION)
+        with self.applied(operation="ablate", positions="all"):
+            given = self.logits(ids)
+        with bipo.apply(self.model, path):
+            self.assertTrue(torch.equal(self.logits(ids), given))
+        with self.assertRaisesRegex(bipo.BipoError, "operation 'sum': expected add or ablate"):
+            self.applied(operation="sum")
+
     def test_greedy_texts_are_those_of_the_program_in_spans(self):
         texts = [
             self.check_texts(CONVERSATION, [-1.5, 1.5], spans=spans, positions=rule)

@@ -44,6 +44,12 @@ class Load(unittest.TestCase):
         self.assertEqual(vector.metadata["training"], {"steps": 7})
         self.assertEqual(vector.layers[2].dtype, numpy.float32)
 
+    def test_a_vector_that_is_taken_out_says_so_and_a_condition_is_refused(self):
+        self.assertEqual(self.load(own({1: [1.0, 2.0]})).operation, "add")
+        self.assertEqual(self.load(own({1: [1.0, 2.0]}, operation="ablate")).operation, "ablate")
+        self.assertIn("'operation' is 'sum'", self.problem(own({1: [1.0, 2.0]}, operation="sum")))
+        self.assertIn("bipo steer --when", self.problem(own({1: [1.0, 2.0]}, condition="{}")))
+
     def test_half_precision_is_widened_exactly(self):
         half = ("F16", [3], struct.pack("<3e", 1.5, -0.25, 65504.0))
         self.assertEqual(self.load(safetensors({"layer.1": half})).layers[1].tolist(), [1.5, -0.25, 65504.0])
