@@ -103,7 +103,7 @@ pub(super) fn heading(name: &str) -> String {
 fn cell(row: &Row, Measure { name, unit, estimate: Estimate { value, low, high } }: &Measure) -> Cell {
     // The dose's interval says little, that of a perplexity is of the text's tokens and not of the change, for which its ratio
     // is, and that of a margin at magnitude 0 says nothing, since it is 0 in every resample.
-    let is_plain = ["dose", "perplexity"].contains(&name.as_str());
+    let is_plain = ["dose", "perplexity", "text_fired"].contains(&name.as_str());
     let is_constant = is_plain || (row.magnitude == Some(0.0) && low == high);
     // A single score of a judge has no interval.
     let has_interval = !is_constant && low.is_finite() && high.is_finite();

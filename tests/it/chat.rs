@@ -285,3 +285,15 @@ fn flags_that_cannot_be_are_refused_before_a_conversation_begins() {
         assert_refused(&chat(&place, flags, &["Hello"]), flags, expected);
     }
 }
+
+#[test]
+fn a_magnitude_that_is_too_much_is_told_once_until_it_changes() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &LONG));
+    let lines = ["Hello", "/m 300000", "Hello", "Why?", "/m 0", "When?", "/m -300000", "Who?"];
+    let output = chat(&place, &["--vector", VECTOR, "--magnitude", "1"], &lines);
+    assert_ok(&output);
+    let said = text(&output.stderr);
+    assert_eq!(said.matches("warning: at magnitude").count(), 2, "{said}");
+    assert!(said.contains("at magnitude +300000 what is added is") && said.contains("at magnitude -300000 what"), "{said}");
+}

@@ -69,7 +69,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let has_progress = prompts.len() > 1 && (args.model.json || terminal::terminal_width().is_none());
     let mut done = Done {
         log,
-        vector: vector.metadata.operation.is_addition().then_some(&vector),
+        vector: Some(&vector),
         is_shown,
         is_f32,
         progress: has_progress.then(|| log.progress("prompts", prompts.len())),

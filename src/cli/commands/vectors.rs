@@ -113,6 +113,9 @@ const HIGH_DOSE: f64 = 0.5;
 /// A note for the user where one of some texts, each with its magnitude and dose, is steered by more than the vector's calibration
 /// says, or, where it has none, by more than half of the residual's length. The furthest one is named.
 pub fn strength_note(vector: &SteeringVector, texts: &[(f32, f64)]) -> Option<String> {
+    if !vector.metadata.operation.is_addition() {
+        return None;
+    }
     let (magnitude, dose) = texts.iter().copied().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
     let shown = signed(magnitude);
     match &vector.metadata.calibration {

@@ -39,7 +39,7 @@ use self::vector::Chosen;
 use super::room::demand;
 use super::session;
 use super::sweep::{Texts, document, greedy, in_words};
-use super::vectors::{check_when, read_when};
+use super::vectors::{check_when, read_when, strength_note};
 use crate::args::ChatArgs;
 use crate::hints;
 use crate::terminal::{self, Log};
@@ -66,6 +66,7 @@ pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
         speaker,
         chosen,
         magnitude: args.magnitude as f32,
+        told_of: None,
         context,
         conversation: Conversation::default(),
         stop: Stop::listen(input::restorer())?,
@@ -91,6 +92,8 @@ struct Chat<'a> {
     speaker: Speaker<'a>,
     chosen: Chosen,
     magnitude: f32,
+    /// The magnitude whose strength the user was told of, with this vector.
+    told_of: Option<f32>,
     /// Tokens that the conversation may grow to.
     context: usize,
     conversation: Conversation,
@@ -188,6 +191,7 @@ impl Chat<'_> {
             return Err(error);
         }
         self.chosen = chosen;
+        self.told_of = None;
         self.log.info(self.chosen.describe(self.magnitude));
         Ok(())
     }
@@ -234,7 +238,17 @@ impl Chat<'_> {
             return self.after_stop();
         }
         self.say_why_it_ended(&text, encoded.ids.len());
+        self.say_how_strong(&text);
         Ok(())
+    }
+
+    /// Says so, once for a magnitude, where the vector is more than the model is likely to bear.
+    fn say_how_strong(&mut self, text: &Generation) {
+        let note = self.chosen.vector.as_ref().and_then(|vector| strength_note(vector, &[(text.magnitude, text.dose)]));
+        if let Some(note) = note.filter(|_| self.told_of != Some(text.magnitude)) {
+            self.told_of = Some(text.magnitude);
+            self.log.warn(note);
+        }
     }
 
     /// Generates an answer while it is shown, until it ends or is stopped.
