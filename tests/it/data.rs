@@ -167,7 +167,8 @@ fn system_prompt_that_the_template_leaves_out_is_warned_of() {
     };
     assert_eq!(shown(&[]), "<s>[Q?]");
     assert_eq!(shown(&["--system-in-user"]), "<s>[You are an AI assistant.\n\nQ?]");
-    assert!(place.bipo(&["data", &orca, "--model", &model]).stderr.is_empty());
+    let said = place.bipo(&["data", &orca, "--model", &model]).stderr;
+    assert_eq!(text(&said), format!("learn it: bipo train --dataset {orca}\n"));
 }
 
 /// The same pairs as text dialogues in gzip and as a table of messages give the same vector.

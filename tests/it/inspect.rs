@@ -134,7 +134,8 @@ fn a_trained_vector_shows_its_settings_and_without_a_model_nothing_else() {
     let file = "out/steering_vector.safetensors";
     let output = place.bipo(&["inspect", file]);
     assert_ok(&output);
-    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    let next = "try it: bipo steer --vector out/steering_vector.safetensors --prompt \"How was your day?\"\n";
+    assert_eq!(text(&output.stderr), next);
     let stdout = text(&output.stdout);
     for expected in [
         "bipo safetensors",

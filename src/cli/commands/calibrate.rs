@@ -21,13 +21,14 @@ use serde::Serialize;
 use super::evaluation::inputs::neutral_text;
 use super::evaluation::settings::vector_beta;
 use super::interrupt::Interrupt;
+use super::next;
 use super::prompts::{Question, check_questions, read_questions};
 use super::run::{self, load_data};
 use super::session;
 use super::sweep::greedy;
 use super::training::TEST_PROMPT;
 use super::vectors::{check_added, check_vector, last_run, read_inputs, settle};
-use crate::args::{CalibrateArgs, Use, given, given_of, vector_and_scale};
+use crate::args::{CalibrateArgs, Use, given_of, vector_and_scale};
 use crate::terminal::{self, Log};
 
 pub fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
@@ -279,33 +280,13 @@ fn text(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: O
         Some(path) => format!("saved in {}: --magnitudes auto takes them from there\n", path.display()),
         None if magnitudes.len() > 1 => {
             let hint = if file_to_save(args).is_ok() { "(--save keeps them for --magnitudes auto)\n" } else { "" };
-            format!("try it: {} --magnitudes {} --prompt \"{TEST_PROMPT}\"\n{hint}", steer_command(), magnitudes.join(","))
+            format!(
+                "try it: {} --magnitudes {} --prompt \"{TEST_PROMPT}\"\n{hint}",
+                next::steering("steer"),
+                magnitudes.join(",")
+            )
         }
         None => String::new(),
     };
     text
-}
-
-/// Flags that the command shares with `steer`, and that the magnitudes hold for.
-const SHARED: [&str; 13] = [
-    "--model",
-    "--device",
-    "--dtype",
-    "--weights",
-    "--system",
-    "--system-in-user",
-    "--template",
-    "--template-var",
-    "--vector",
-    "--layer",
-    "--operation",
-    "--positions",
-    "--spans",
-];
-
-/// The command that steers what was measured, as a shell reads it.
-fn steer_command() -> String {
-    let shared = given().into_iter().filter(|given| SHARED.contains(&given.flag.as_str()));
-    let words = ["bipo steer".to_owned()].into_iter().chain(shared.flat_map(|given| given.words()));
-    words.collect::<Vec<_>>().join(" ")
 }

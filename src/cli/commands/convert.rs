@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use bipo::machine::files::{check_writable, write_atomic};
+use bipo::report::shell::quote;
 use bipo::steering::dose::l2_norm;
 use bipo::steering::vector::{CombineOptions, Encoded, Format, Input, SteeringVector, VectorFile, combine};
 use bipo::{Error, Result};
 use serde::Serialize;
 
+use super::next;
 use super::vectors::warn_of_unknown_keys;
 use crate::args::{ConvertArgs, vector_and_scale};
 use crate::terminal::{self, Log};
@@ -41,7 +43,17 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
         inputs: described,
         lost: encoded.lost,
     };
-    if args.report.json { Ok(terminal::json(&report)?) } else { Ok(terminal::result(&report.to_text())?) }
+    if args.report.json {
+        terminal::json(&report)?
+    } else {
+        terminal::result(&report.to_text())?
+    }
+    let command = match format {
+        Format::Gguf => format!("llama-cli -m MODEL.gguf --control-vector-scaled {}:1.5", quote(&report.output)),
+        _ => next::of_file("inspect", &report.output),
+    };
+    next::tell(args.report.json, if format == Format::Gguf { "in llama.cpp" } else { "look at it" }, &command, log);
+    Ok(())
 }
 
 fn output_and_inputs(files: &[String]) -> Result<(&Path, &[String])> {

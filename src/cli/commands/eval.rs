@@ -21,6 +21,7 @@ use super::evaluation::subjects::{baselines, check_reaches, subjects};
 use super::evaluation::writer::Writer;
 use super::interrupt::Interrupt;
 use super::judge::Judge;
+use super::next;
 use super::page;
 use super::session;
 use super::sweep::greedy;
@@ -102,7 +103,11 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     page.map_or(Ok(()), |(page, path)| page.write(path))?;
     shown?;
     judged?;
-    stopped.map_or(Ok(()), |error| Err(error.into()))
+    stopped.map_or(Ok(()), |error| Err(anyhow::Error::from(error)))?;
+    if args.report.is_none() {
+        next::tell(args.model.json, "as a page", "the same command with --report page.html", log);
+    }
+    Ok(())
 }
 
 /// Adds a judge's scores to the report.

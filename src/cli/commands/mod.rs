@@ -20,6 +20,7 @@ mod layers;
 mod man;
 mod merge;
 mod models;
+mod next;
 mod page;
 mod prompts;
 mod provenance;

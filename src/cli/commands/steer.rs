@@ -11,6 +11,7 @@ use bipo::{Error, Result};
 use candle_core::DType;
 
 use super::interrupt::Interrupt;
+use super::next;
 use super::page;
 use super::prompts::{check_questions, read_questions, show_prompts};
 use super::provenance::{self, Provenance, Tracing};
@@ -94,6 +95,13 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         terminal::json(&document(done.run.get(), &done.results))?;
     }
     ended?;
+    let (what, command) = match &vector.metadata.calibration {
+        None if vector.metadata.operation.is_addition() => {
+            ("find its strength", format!("{} --save", next::steering("calibrate")))
+        }
+        _ => ("talk with it", next::steering("chat")),
+    };
+    next::tell(args.model.json, what, &command, log);
     // Last, so that a page that cannot be written takes no result with it.
     Ok(written?)
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use self::questions::Questions;
 use self::seen::{Seen, SeenPair};
+use super::next;
 use crate::args::DataArgs;
 use crate::terminal::{self, Log};
 
@@ -25,21 +26,23 @@ const REASONS: usize = 12;
 const LONGEST: usize = 400;
 
 pub fn run(args: &DataArgs) -> anyhow::Result<()> {
+    let log = Log::new(args.report.verbose, args.report.quiet);
     if args.mc {
         let questions = Questions::read(&args.dataset, args.rows.limit, args.mc_answers)?;
         match args.report.json {
             true => terminal::json(&questions.report())?,
             false => terminal::result(&questions.text())?,
         }
+        next::tell(args.report.json, "measure it", &next::of_file("eval --mc", &args.dataset), log);
         return Ok(());
     }
-    let log = Log::new(args.report.verbose, args.report.quiet);
     let dataset = data::load(&Source::parse(&args.dataset)?, &args.rows.options(args.offline))?;
     let seen = args.model.as_ref().map(|model| Seen::of(model, &dataset, args, log)).transpose()?;
     match args.report.json {
         true => terminal::json(&Report::of(&dataset, seen.as_ref()))?,
         false => terminal::result(&text(&dataset, seen.as_ref()))?,
     }
+    next::tell(args.report.json, "learn it", &next::of_file("train --dataset", &args.dataset), log);
     Ok(())
 }
 

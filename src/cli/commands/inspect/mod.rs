@@ -16,6 +16,8 @@ use self::files::InspectedFile;
 use self::measure::MeasuredModel;
 use self::report::Inspection;
 use super::interrupt::Interrupt;
+use super::next;
+use super::training::TEST_PROMPT;
 use crate::args::InspectArgs;
 use crate::terminal::{self, Log};
 
@@ -43,6 +45,11 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
     match args.model.json {
         true => terminal::json(&report)?,
         false => terminal::result(&report.to_text())?,
+    }
+    if let [file] = files.as_slice() {
+        let flag = if file.vector.metadata.condition.is_some() { "steer --when" } else { "steer --vector" };
+        let command = next::of_file(flag, &file.path.display().to_string());
+        next::tell(args.model.json, "try it", &format!("{command} --prompt \"{TEST_PROMPT}\""), log);
     }
     Ok(interrupt.check()?)
 }
