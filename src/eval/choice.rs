@@ -51,6 +51,9 @@ pub fn by_question<'a>(set: &QuestionSet, mut pairs: &'a [EncodedPair]) -> impl 
     })
 }
 
+/// Measures that are a mean probability of each question; of the others a question is right or wrong.
+const PROBABILITIES: [&str; 2] = ["mc2", "matching"];
+
 /// Computes the measures of a set from the log-probabilities of the pairs that [`encode`] makes.
 pub fn measures(set: &QuestionSet, scores: &[PairLogProbs], bootstrap: &Bootstrap) -> Vec<Measure> {
     let mut scores = scores.iter();
@@ -68,10 +71,9 @@ pub fn measures(set: &QuestionSet, scores: &[PairLogProbs], bootstrap: &Bootstra
     let measure = |(name, by_row): (&str, BTreeMap<usize, Vec<f64>>)| {
         // Both orders of an A/B item count as one case.
         let cases: Vec<f64> = by_row.values().map(|orders| orders.iter().sum::<f64>() / orders.len() as f64).collect();
-        let estimate = match cases.iter().all(|case| [0.0, 1.0].contains(case)) {
-            true => Estimate::of_share(cases.iter().map(|case| *case == 1.0)),
-            // Mean probabilities, or questions of which one order of the answers was right.
-            false => bootstrap.mean(&cases),
+        let estimate = match PROBABILITIES.contains(&name) {
+            true => bootstrap.mean(&cases),
+            false => Estimate::of_share(cases.iter().map(|case| *case == 1.0)),
         };
         Some(Measure { name: format!("{}.{name}", set.name), unit: Unit::Share, estimate: estimate? })
     };

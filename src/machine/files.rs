@@ -194,11 +194,14 @@ pub fn without_bom(text: &str) -> &str {
 /// removed.
 ///
 /// # Errors
-/// The path is a directory, or its folder does not exist or cannot be written to.
+/// The path is a directory, a link, a pipe or a device, or its folder does not exist or cannot be written to.
 pub fn check_writable(path: &Path) -> Result<()> {
     let folder = folder(path);
+    // A file is made beside it and takes its name: a pipe, a device or a link would be replaced.
+    let is_special = path.symlink_metadata().is_ok_and(|found| !found.is_file() && !found.is_dir());
     let problem = match (path.is_dir(), folder.is_dir()) {
         (true, _) => "it is a directory: name a file".to_owned(),
+        _ if is_special => "it is a link, a pipe or a device: name a file".to_owned(),
         (_, false) => format!("{} is no directory: make it first", folder.display()),
         (false, true) => return check_folder(folder).map_err(|source| Error::write(path, source)),
     };

@@ -29,7 +29,7 @@ impl LineFile {
     /// Adds whole lines, each with its line feed.
     ///
     /// # Errors
-    /// They cannot be written. The file is then as it was before.
+    /// They cannot be written. The lines that were there before are there still.
     pub fn add(&mut self, lines: &[u8]) -> Result<()> {
         let Some((file, bytes)) = &mut self.begun else {
             write_atomic(&self.path, lines)?;

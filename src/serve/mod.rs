@@ -84,16 +84,17 @@ pub struct NamedVector {
 }
 
 impl NamedVector {
-    /// Reads a vector's file.
+    /// The vector of a file, at `layer` or that of the file, times `scale`.
     ///
     /// # Errors
-    /// The file cannot be read, or is not a vector that says its layer.
-    pub fn read(name: String, path: &std::path::Path, layer: Option<usize>, scale: f32) -> Result<Self> {
-        let file = VectorFile::read(path)?;
+    /// It is not a vector that says its layer, or a number is not finite.
+    pub fn new(name: String, file: VectorFile, layer: Option<usize>, scale: f32) -> Result<Self> {
         file.check_finite()?;
         let sha256 = file.sha256.clone();
         let mut vector = file.at(layer)?;
         vector.layers.values_mut().flatten().for_each(|x| *x *= scale);
+        let calibration = vector.metadata.calibration.take().filter(|_| scale != 0.0);
+        vector.metadata.calibration = calibration.map(|known| known.scaled(scale));
         Ok(Self { name, vector, sha256, curve: None })
     }
 }

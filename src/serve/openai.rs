@@ -296,8 +296,9 @@ impl Answer {
         if texts.iter().any(|text| text.ended.is_none()) {
             return Err(stopping());
         }
-        let dose = texts.iter().find_map(|text| text.ended.as_ref().map(|(_, dose)| *dose));
-        let when = texts.iter().find_map(|text| text.when);
+        // Told of the whole answer only where it holds for all of its texts: prompts of one request can differ.
+        let dose = same(texts.iter().map(|text| text.ended.as_ref().map(|(_, dose)| *dose)));
+        let when = same(texts.iter().map(|text| text.when));
         let completion: usize = texts.iter().map(|text| text.token_ids.len()).sum();
         let choices: Vec<Value> = texts
             .into_iter()
@@ -412,6 +413,12 @@ impl Pieces for Answer {
 }
 
 /// What was applied, with what a condition said of the prompt.
+/// What all have, if they have the same.
+fn same<T: PartialEq + Copy>(mut each: impl Iterator<Item = Option<T>>) -> Option<T> {
+    let first = each.next()??;
+    each.all(|other| other == Some(first)).then_some(first)
+}
+
 fn with_verdict(mut applied: Value, verdict: Option<Verdict>) -> Value {
     if let Some(verdict) = verdict {
         applied["when"] = json!(verdict);

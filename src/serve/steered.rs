@@ -18,6 +18,7 @@ use super::state::{Job, MOST_TEXTS, PromptInput, State, Wanted, messages, stoppi
 use super::steering::Applied;
 use super::worker::{Delta, DeltaKind, Score, Work};
 use crate::generate::FinishReason;
+use crate::steering::condition::Condition;
 use crate::steering::vector::VectorFile;
 
 /// The name of a vector in an address.
@@ -96,6 +97,11 @@ pub(super) async fn validate(
     Ok(axum::Json(match state.resolve(None, &request.steering) {
         Ok(applied) => {
             let mut found = applied.to_json(None);
+            if let Some(when) = &applied.when {
+                let Condition { reading, comparison, threshold, .. } = when.condition();
+                found["when"] =
+                    json!({"layer": when.layer(), "reading": reading, "comparison": comparison, "threshold": threshold});
+            }
             found["valid"] = true.into();
             found["expression"] = applied.expression().into();
             found
@@ -261,6 +267,9 @@ pub(super) async fn score(
     body: Bytes,
 ) -> Result<axum::Json<Value>, ApiError> {
     let request: ScoreRequest = State::body(&headers, &body)?;
+    if request.steering.get("when").is_some_and(|when| !when.is_null()) {
+        return Err(ApiError::of_field("steering", "every token is scored under the vectors: leave \"when\" out"));
+    }
     let applied = applied_of(&state, request.vector.as_deref(), &request.steering)?;
     let prompt = match (request.text, request.messages) {
         (Some(text), None) => PromptInput::Text(text),

@@ -111,12 +111,15 @@ struct Texts<'a> {
     worker: &'a Worker<'a>,
     engine: Engine<'a>,
     streams: HashMap<StreamId, Stream<'a>>,
+    /// The last prompt that a condition was asked about, and what it said.
+    asked: Option<(When, Vec<u32>, Verdict)>,
 }
 
 impl Worker<'_> {
     /// Runs until nobody is left to hand in work, or `stops` is set and all texts are complete.
     pub fn run(&self, work: &Receiver<Work>, stops: &AtomicBool) -> Result<()> {
-        let mut texts = Texts { worker: self, engine: Engine::new(self.model, self.limits)?, streams: HashMap::new() };
+        let engine = Engine::new(self.model, self.limits)?;
+        let mut texts = Texts { worker: self, engine, streams: HashMap::new(), asked: None };
         loop {
             if texts.engine.is_idle() {
                 match work.recv_timeout(IDLE) {
@@ -175,9 +178,22 @@ impl Texts<'_> {
         }
     }
 
+    /// What a condition says of a prompt; the texts of one prompt come one after the other, and it is asked once for them.
+    fn ask(&mut self, when: &When, prompt: &[u32]) -> Result<Verdict> {
+        if let Some((condition, asked, verdict)) = &self.asked
+            && asked == prompt
+            && condition == when
+        {
+            return Ok(*verdict);
+        }
+        let verdict = when.ask(self.worker.model, prompt)?;
+        self.asked = Some((when.clone(), prompt.to_vec(), verdict));
+        Ok(verdict)
+    }
+
     /// Hands a request to the engine, left alone where a condition does not fire on its prompt.
     fn submit(&mut self, request: Request, when: Option<&When>) -> Result<(StreamId, Option<Verdict>)> {
-        let verdict = when.map(|when| when.ask(self.worker.model, request.prompt())).transpose()?;
+        let verdict = when.map(|when| self.ask(when, request.prompt())).transpose()?;
         let request = match verdict {
             Some(verdict) => request.under(verdict),
             None => request,

@@ -92,11 +92,15 @@ impl When {
     /// The condition of a file; `threshold` is said in place of its own.
     ///
     /// # Errors
-    /// The file holds a vector that steers, and no condition.
+    /// The file holds a vector that steers, and no condition, or several layers.
     pub fn new(vector: SteeringVector, threshold: Option<(Comparison, f64)>) -> Result<Self> {
-        let (Some(mut condition), Some(layer)) = (vector.metadata.condition, vector.layers.keys().next().copied()) else {
+        let Some(mut condition) = vector.metadata.condition else {
             let problem = "it is a vector that steers, and no condition: make one with `bipo train --method condition`";
             return Err(Error::Argument(problem.into()));
+        };
+        let layers: Vec<usize> = vector.layers.keys().copied().collect();
+        let [layer] = layers[..] else {
+            return Err(Error::Argument(format!("a condition has one layer, but the file has {layers:?}")));
         };
         if let Some((comparison, threshold)) = threshold {
             (condition.comparison, condition.threshold) = (comparison, threshold);
@@ -111,6 +115,11 @@ impl When {
     pub fn check_model(&self, hidden_size: usize, num_hidden_layers: usize) -> Result<()> {
         let fits = self.vector.check_shape(hidden_size, num_hidden_layers);
         fits.map_err(|error| Error::Argument(format!("the condition: {error}")))
+    }
+
+    /// The condition as a vector of its layer.
+    pub fn vector(&self) -> &SteeringVector {
+        &self.vector
     }
 
     /// The block whose output is looked at.

@@ -128,6 +128,19 @@ fn more_than_a_vector_was_measured_to_bear_and_another_layer_are_warned_of_once(
     let moved = once(&["--magnitudes", "1", "--layer", "0"]);
     assert!(moved.contains("learned at layer 1 and added at layer 0"), "{moved}");
     assert!(said(&["--magnitudes", "1", "--layer", "1"]).is_empty());
+    // Limits of the two sides differ, and doses do not.
+    let mut vector = SteeringVector::read(&place.path(VECTOR), None).unwrap();
+    let known = vector.metadata.calibration.as_mut().unwrap();
+    (known.minus, known.plus) = (Some(-1.0), Some(5.0));
+    vector.write(&place.path(VECTOR)).unwrap();
+    let beyond = once(&["--magnitudes", "-2,0,2"]);
+    assert!(beyond.contains("magnitude -2 is beyond -1"), "{beyond}");
+    // What holds at its own layer holds where that layer is named.
+    assert!(said(&["--magnitudes", "auto", "--layer", "1"]).is_empty());
+    assert_ok(&place.bipo(&["convert", VECTOR, "same.json", "--layer", "1"]));
+    assert_ok(&place.bipo(&["convert", VECTOR, "moved.json", "--layer", "2"]));
+    let kept = ["same.json", "moved.json"].map(|name| SteeringVector::read(&place.path(name), None).unwrap().metadata);
+    assert_eq!(kept.map(|metadata| metadata.calibration.is_some()), [true, false]);
 }
 
 #[test]

@@ -362,8 +362,44 @@ fn texts_say_what_they_were_generated_from() {
     assert!(run["command"].as_str().unwrap().ends_with(r"--prompt Hi --prompt 'it'\''s'"), "{run}");
     let written = fs::read_to_string(place.path("texts.jsonl")).unwrap();
     let lines: Vec<Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((&lines[0]["run"], &lines[0]["schema_version"]), (run, &2.into()));
+    assert_eq!((&lines[0]["run"], &lines[0]["schema_version"]), (run, &1.into()));
     assert_eq!(lines[1..], document["results"].as_array().unwrap()[..]);
+}
+
+#[test]
+fn what_is_read_is_not_written_over_and_a_full_screen_is_said_beside_a_file() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    let (model, vector) = (fixture("llama"), "out/steering_vector.safetensors");
+    fs::write(place.path("prompts.txt"), "Hi\n").unwrap();
+    std::os::unix::fs::symlink(place.path("prompts.txt"), place.path("link")).unwrap();
+    let common = ["steer", "--model", &model, "--vector", vector, "--max-new-tokens", "2", "--magnitudes", "1"];
+    let steer = |more: &[&str]| place.bipo(&[&common[..], more].concat());
+    let prompts = ["--prompts", "prompts.txt"];
+    for (more, expected) in [
+        (["--output", vector], "--output and --vector are one file"),
+        (["--output", "./prompts.txt"], "--output and --prompts are one file"),
+        (["--report", "prompts.txt"], "--report and --prompts are one file"),
+        (["--output", "link"], "it is a link, a pipe or a device"),
+        (["--output", "/dev/null"], "it is a link, a pipe or a device"),
+    ] {
+        assert_refused(&steer(&[&prompts[..], &more[..]].concat()), &more, expected);
+    }
+    assert_refused(
+        &steer(&["--prompt", "a", "--output", "same", "--report", "same"]),
+        &["same"],
+        "--report and --output are one",
+    );
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_bipo"))
+        .args([&common[..], &prompts, &["--output", "texts.jsonl"]].concat())
+        .current_dir(place.0.path())
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("error: cannot write standard output"), "{}", text(&output.stderr));
+    assert_eq!(fs::read_to_string(place.path("texts.jsonl")).unwrap().lines().count(), 2);
 }
 
 #[test]

@@ -154,14 +154,14 @@ fn an_evaluation_counts_what_fired_and_measures_the_rest_on_the_untouched_model(
     let plain = eval(&[]);
     let untouched = eval_at("0", &[]);
     assert_eq!((of(&always), of(&never), of(&plain)), ([Some(1.0); 4], [Some(0.0); 4], [None; 4]));
-    for name in ["margin", "perplexity", "kl", "dose", "accuracy"] {
+    for name in ["margin", "perplexity", "kl", "dose", "prefers_chosen"] {
         assert_eq!(value(&always, name), value(&plain, name), "{name}");
         assert_eq!(value(&never, name), value(&untouched, name), "{name}");
     }
     assert_eq!((value(&never, "kl"), value(&never, "dose"), value(&never, "margin")), (Some(0.0), Some(0.0), Some(0.0)));
     assert_ne!(value(&plain, "perplexity"), value(&untouched, "perplexity"));
     assert_eq!(never["generations"][0]["text"], untouched["generations"][0]["text"]);
-    assert_eq!(never["settings"]["when"]["condition"]["comparison"], ">");
+    assert_eq!(never["settings"]["when"]["comparison"], ">");
     // The share of pairs is that of their prompts, asked one by one.
     let some = eval(&["--when", "out/condition.safetensors:>0.2"]);
     let asked = ["--when", "out/condition.safetensors:>0.2", "--prompts", "asked.txt"];
@@ -204,7 +204,8 @@ fn held_out_prompts_are_counted_and_the_next_command_is_named() {
         shown.contains("held out, 2 prompts of need2.csv that need steering, 2 of rest2.txt that do not: precision "),
         "{shown}"
     );
-    let next = shown.lines().last().unwrap().strip_prefix("try it: bipo steer ").unwrap();
+    let next = shown.lines().last().unwrap();
+    assert!(next.starts_with("it needs a vector that steers: bipo train learns one, and then: bipo steer "), "{next}");
     assert!(next.contains("--when out/condition.safetensors --prompt") && next.contains("How do I bake bread?"), "{next}");
     let shown = text(&place.bipo(&["inspect", "out/condition.safetensors"]).stdout);
     assert!(shown.contains("for --when: prompts are steered whose score (mean) is "), "{shown}");
@@ -227,6 +228,9 @@ fn what_is_no_condition_or_no_vector_is_refused_in_one_line() {
     let model = fixture("llama");
     fs::write(place.path("empty.txt"), "\n").unwrap();
     let mut other = SteeringVector::read(&place.path(condition), None).unwrap();
+    let elsewhere = if other.layers.contains_key(&0) { "1" } else { "0" };
+    other.layers = [(0, vec![1.0; 32]), (2, vec![1.0; 32])].into();
+    other.write(&place.path("several.safetensors")).unwrap();
     other.layers = [(1, vec![1.0; 16])].into();
     other.write(&place.path("other.safetensors")).unwrap();
     other.metadata.num_hidden_layers = Some(9);
@@ -247,7 +251,12 @@ fn what_is_no_condition_or_no_vector_is_refused_in_one_line() {
             "the condition: the vector has hidden size 16, but the model has 32",
         ),
         (with(&["v.safetensors", "--when", "deep.safetensors"]), "the vector is for a model of 9 layers"),
-        (with(&["v.safetensors", "--when", "out/condition.safetensors:>x"]), "\"x\" is not a number; expected FILE, FILE:>θ"),
+        (with(&["v.safetensors", "--when", "out/condition.safetensors:>x"]), "\"x\" is not a number; expected FILE"),
+        (with(&["v.safetensors", "--when", "out/condition.safetensors:"]), "in quotes"),
+        (with(&["v.safetensors", "--when", "out/condition.safetensors:0.2"]), "in quotes"),
+        (with(&["v.safetensors", "--when", "several.safetensors"]), "a condition has one layer, but the file has [0, 2]"),
+        (place.bipo(&["convert", condition, "c.json", "--operation", "ablate"]), "is a condition, which steers nothing"),
+        (place.bipo(&["convert", condition, "c.json", "--layer", elsewhere]), "it cannot be moved"),
         (with(&["v.safetensors", "--when", "nowhere"]), "cannot read nowhere"),
         (place.bipo(&["convert", condition, "v.safetensors", "sum.json"]), "out/condition.safetensors: it is a condition"),
         (place.bipo(&["merge", "--model", &model, "--vector", condition, "-o", "m"]), "it is a condition"),

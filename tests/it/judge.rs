@@ -41,7 +41,7 @@ fn place() -> Place {
     let of = |magnitude: f32, score: &str| json!({"prompt": "Why?", "magnitude": magnitude, "text": format!("grade me {score}"), "token_ids": [1], "finish_reason": "stop"});
     let results = [of(-1.0, "1"), of(-1.0, "2"), of(2.0, "4"), of(2.0, "4"), of(2.0, "x")];
     let lines: String = results.iter().map(|result| format!("{result}\n")).collect();
-    fs::write(place.path("sweep.jsonl"), format!("{}\n{lines}", json!({"schema_version": 2, "run": {}}))).unwrap();
+    fs::write(place.path("sweep.jsonl"), format!("{}\n{lines}", json!({"schema_version": 1, "run": {}}))).unwrap();
     place
 }
 
@@ -145,7 +145,12 @@ fn what_a_judge_lacks_is_said_before_anything_is_asked() {
         assert_refused(&judge(&place, None, flags), flags, expected);
     }
     let flags = ["judge", "other.json", "--rubric", "formal", "--judge-dry-run"];
-    assert_refused(&place.bipo(&flags), &flags, "other.json: expected texts as");
+    assert_refused(&place.bipo(&flags), &flags, "other.json: in or behind line 1: expected texts as");
+    let whole = fs::read_to_string(place.path("sweep.jsonl")).unwrap();
+    fs::write(place.path("other.json"), format!("\u{feff}{whole}")).unwrap();
+    assert_ok(&place.bipo(&flags));
+    fs::write(place.path("other.json"), &whole[..whole.len() - 9]).unwrap();
+    assert_refused(&place.bipo(&flags), &flags, "it ends within line 6: take that line out");
 }
 
 #[test]

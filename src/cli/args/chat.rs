@@ -22,8 +22,8 @@ pub struct ChatArgs {
     pub vector: VectorArgs,
     /// Steer an answer only where the score of the conversation up to it passes the condition in
     /// this file, made by `bipo train --method condition`;
-    /// others get the untouched model. :>θ or :<θ replaces its threshold [default: steer all answers].
-    #[arg(long, value_name = "FILE[:>θ]", value_parser = NonEmptyStringValueParser::new())]
+    /// others get the untouched model. ":>0.2" or ":<0.2" behind it, in quotes, replaces its threshold [default: steer all answers].
+    #[arg(long, value_name = "FILE[:>NUMBER]", value_parser = NonEmptyStringValueParser::new())]
     pub when: Option<String>,
     /// Multiply the vector by this factor, until /m gives another.
     #[arg(long, default_value_t = 1.0, allow_hyphen_values = true, value_parser = finite)]

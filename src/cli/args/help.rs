@@ -89,9 +89,9 @@ The key comes from BIPO_JUDGE_KEY, else OPENAI_API_KEY. It is sent over https or
 A reply counts if one of its lines is `Score: N`. If none is, the judge is asked once more; then the text counts as failed. After status 429 or 5xx, a timeout or a broken connection the request is repeated, up to five times in all.
 
 Examples:
-  bipo steer --prompts questions.txt --output sweep.json
-  bipo judge sweep.json --rubric cheerful --judge-dry-run
-  bipo judge sweep.json --judge https://api.openai.com/v1 --judge-model gpt-4o --rubric mine.txt";
+  bipo steer --prompts questions.txt --output sweep.jsonl
+  bipo judge sweep.jsonl --rubric cheerful --judge-dry-run
+  bipo judge sweep.jsonl --judge https://api.openai.com/v1 --judge-model gpt-4o --rubric mine.txt";
 
 pub(super) const INSPECT: &str = "\
 Without --model, bipo reads the files alone. With it, bipo measures two things:

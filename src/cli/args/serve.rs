@@ -21,8 +21,8 @@ pub struct ServeArgs {
     #[arg(long)]
     pub layer: Option<usize>,
     /// Steer only prompts whose score passes this condition, made by `bipo train --method condition`, unless a request says otherwise;
-    /// with NAME, only where a request names it; repeat for several. :>θ or :<θ replaces its threshold [default: steer all prompts].
-    #[arg(long, value_name = "[NAME=]FILE[:>θ]")]
+    /// with NAME, only where a request names it; repeat for several. ":>0.2" or ":<0.2" behind it, in quotes, replaces its threshold [default: steer all prompts].
+    #[arg(long, value_name = "[NAME=]FILE[:>NUMBER]")]
     pub when: Vec<String>,
     /// Add the vectors (add), or take out the part of the residual that lies along them (ablate), unless a request says otherwise
     /// [default: as each file says].

@@ -71,8 +71,8 @@ pub struct SteeringArgs {
     #[arg(long, default_value = "-2,0,2", allow_hyphen_values = true, value_name = "LIST")]
     pub magnitudes: MagnitudeChoice,
     /// Steer only prompts whose score passes the condition in this file, made by `bipo train --method condition`; the others get the
-    /// untouched model. :>θ or :<θ replaces its threshold [default: steer all prompts].
-    #[arg(long, value_name = "FILE[:>θ]", value_parser = NonEmptyStringValueParser::new())]
+    /// untouched model. ":>0.2" or ":<0.2" behind it, in quotes, replaces its threshold [default: steer all prompts].
+    #[arg(long, value_name = "FILE[:>NUMBER]", value_parser = NonEmptyStringValueParser::new())]
     pub when: Option<String>,
 }
 

@@ -43,7 +43,7 @@ pub struct TrainArgs {
     /// named as for --dataset, of which the prompts alone are read.
     #[arg(long, value_name = "DATASET")]
     pub against: Option<String>,
-    /// With --method condition, also measure on these prompts as --against, and on those of --eval-dataset [default: none].
+    /// With --method condition, count how well the condition tells the prompts of --eval-dataset from these [default: no count].
     #[arg(long, value_name = "DATASET", requires = "eval_dataset")]
     pub eval_against: Option<String>,
     /// With --method condition, look at the mean residual of all of a prompt's tokens (mean), or at that of its last one (last)

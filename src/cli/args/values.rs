@@ -1,6 +1,6 @@
 //! Values of flags: names from a list, numbers in their ranges, and files with a factor.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use bipo::Error;
@@ -107,12 +107,18 @@ pub fn condition_and_threshold(text: &str) -> Result<(PathBuf, Option<(Compariso
     let sides = [(":>", Comparison::Above), (":<", Comparison::Below)];
     let split = sides.into_iter().find_map(|(mark, side)| text.rsplit_once(mark).map(|(file, rest)| (file, rest, side)));
     match split.filter(|_| !whole.exists()) {
+        // A shell that takes > for its own leaves the colon, and whoever forgets the side leaves the number.
+        None if !whole.exists() && text.rsplit_once(':').is_some_and(|(file, _)| Path::new(file).exists()) => {
+            Err(Error::Argument(format!(
+                "--when {text}: no such file; expected FILE, \"FILE:>NUMBER\" or \"FILE:<NUMBER\", in quotes"
+            )))
+        }
         None => Ok((whole, None)),
-        Some((file, threshold, side)) => match threshold.parse::<f64>() {
+        Some((file, threshold, side)) => match threshold.trim().parse::<f64>() {
             Ok(threshold) if threshold.is_finite() => Ok((file.into(), Some((side, threshold)))),
-            _ => {
-                Err(Error::Argument(format!("--when {text}: {threshold:?} is not a number; expected FILE, FILE:>θ or FILE:<θ")))
-            }
+            _ => Err(Error::Argument(format!(
+                "--when {text}: {threshold:?} is not a number; expected FILE, \"FILE:>NUMBER\" or \"FILE:<NUMBER\""
+            ))),
         },
     }
 }

@@ -22,6 +22,7 @@ use super::interrupt::Interrupt;
 use super::prompts::{Question, check_questions};
 use super::session;
 use super::training::settings::without_folders;
+use super::vectors::last_run;
 use crate::args::{TrainArgs, given, given_of};
 use crate::terminal::{self, Log};
 
@@ -222,12 +223,15 @@ fn text(path: &Path, found: &Found, held: Option<&(String, Told)>, need: &Encode
         text += &format!("held out, {of}: {}\n", shares(*told));
     }
     let prompt = need.set.prompts[0].last().map_or("", |message| message.content.as_str());
-    text + &format!(
-        "try it: {} --when {} --prompt {}\n",
-        steer_command(),
-        quote(&path.display().to_string()),
-        quote(prompt.trim())
-    )
+    let command = format!("{} --when {}", steer_command(), quote(&path.display().to_string()));
+    text + &match last_run().exists() {
+        true => format!("try it: {command} --prompt {}\n", quote(prompt.trim())),
+        // A condition steers nothing.
+        false => format!(
+            "it needs a vector that steers: bipo train learns one, and then: {command} --prompt {}\n",
+            quote(prompt.trim())
+        ),
+    }
 }
 
 /// Flags that the command shares with `steer`, and that the condition holds for.

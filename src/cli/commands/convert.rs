@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bipo::machine::files::{check_writable, write_atomic};
 use bipo::report::shell::quote;
+use bipo::steering::Operation;
 use bipo::steering::dose::l2_norm;
 use bipo::steering::vector::{CombineOptions, Encoded, Format, Input, SteeringVector, VectorFile, combine};
 use bipo::{Error, Result};
@@ -21,16 +22,14 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     let named: Vec<(PathBuf, f32)> = inputs.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
     check_writable(output)?;
     check_output(output, args.force)?;
-    let (inputs, described) = read_inputs(args, &named, log)?;
+    let (mut inputs, described) = read_inputs(args, &named, log)?;
     let orthogonal_to =
         args.orthogonal_to.iter().map(|path| Input::new(VectorFile::read(path)?, 1.0, |file| file.or_at(args.layer)));
     let options = CombineOptions { normalize: args.normalize, orthogonal_to: orthogonal_to.collect::<Result<_>>()? };
-    let mut vector = combine(inputs, &options)?;
-    if let Some(operation) = args.operation.filter(|operation| *operation != vector.metadata.operation) {
-        vector.metadata.operation = operation;
-        // How strong the other operation may be was not measured.
-        vector.metadata.calibration = None;
+    if let Some(operation) = args.operation {
+        inputs.iter_mut().try_for_each(|input| use_as(input, operation))?;
     }
+    let vector = combine(inputs, &options)?;
     let encoded = vector.encode(format, output)?;
     warn(&vector, format, &encoded, output, log);
     write_atomic(output, &encoded.bytes)?;
@@ -61,6 +60,21 @@ fn output_and_inputs(files: &[String]) -> Result<(&Path, &[String])> {
         Some((output, inputs)) if !inputs.is_empty() => Ok((Path::new(output), inputs)),
         _ => Err(Error::Argument("expected the files to read and then the file to write: bipo convert IN OUT".into())),
     }
+}
+
+/// Has a vector used in another way than its file says.
+fn use_as(input: &mut Input, operation: Operation) -> Result<()> {
+    let known = &mut input.vector.metadata;
+    if known.condition.is_some() {
+        let problem = format!("--operation {operation}: {} is a condition, which steers nothing", input.file);
+        return Err(Error::Argument(problem));
+    }
+    if known.operation != operation {
+        known.operation = operation;
+        // How strong the other operation may be was not measured.
+        known.calibration = None;
+    }
+    Ok(())
 }
 
 /// Refuses to replace a file that the user may have forgotten to follow with an output.

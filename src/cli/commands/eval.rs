@@ -44,7 +44,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let inputs = Inputs::read(args, log)?;
     let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
     check_vector(&vector, &opened, log)?;
-    check_when(when.as_ref(), &opened)?;
+    check_when(when.as_ref(), &opened, log)?;
     warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
     let material = inputs.material(args, &opened)?;
     session::warn_of_pairs(&opened, material.pairs, log);

@@ -158,10 +158,18 @@ fn read_generations(path: &Path) -> Result<Vec<Generation>> {
         List(Vec<Generation>),
     }
     let bytes = read_input(path, LARGEST_SWEEP)?;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let expected = "expected texts as `bipo steer --output` or `--json` gives them: prompt, magnitude and text each";
     let mut results = Vec::new();
-    for part in serde_json::Deserializer::from_slice(&bytes).into_iter() {
-        match part.map_err(|_| Error::malformed(path, expected))? {
+    let mut parts = serde_json::Deserializer::from_slice(bytes).into_iter();
+    loop {
+        let line = 1 + bytes[..parts.byte_offset()].iter().filter(|byte| **byte == b'\n').count();
+        let Some(part) = parts.next() else { break };
+        let wrong = |error: serde_json::Error| match error.is_eof() {
+            true => Error::malformed(path, format!("it ends within line {}: take that line out", error.line())),
+            false => Error::malformed(path, format!("in or behind line {line}: {expected}")),
+        };
+        match part.map_err(wrong)? {
             Part::Text(text) => results.push(text),
             Part::Json { results: texts } | Part::List(texts) => results.extend(texts),
             Part::Header { .. } => {}

@@ -7,7 +7,7 @@ use bipo::generate::GenerateOptions;
 use bipo::hub::resolve::content_hash;
 use bipo::session::Session;
 use bipo::steering::Operation;
-use bipo::steering::condition::When;
+use bipo::steering::condition::{Condition, When};
 use bipo::steering::vector::{Input, Positions};
 use bipo::text::spans::Spans;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::page::command_line;
 use super::session;
-use crate::args::ModelArgs;
+use crate::args::{ModelArgs, condition_and_threshold};
 
 /// The run that generated some texts: names, and paths of this machine in the command alone.
 #[derive(Debug, Clone, Serialize)]
@@ -97,7 +97,7 @@ impl Tracing {
         opened: &Session,
         vectors: Vec<VectorPart>,
         spans: Option<Spans>,
-        when: Option<&When>,
+        when: Option<(&str, &When)>,
         magnitudes: &[f32],
         options: &GenerateOptions,
     ) -> Self {
@@ -127,7 +127,7 @@ impl Tracing {
             positions: options.positions,
             spans,
             operation: options.operation,
-            when: when.map(|when| json!({"layer": when.layer(), "condition": when.condition()})),
+            when: when.map(|(file, when)| described(file, when)),
             magnitudes: magnitudes.to_vec(),
             decoding: Decoding { max_new_tokens, temperature, top_p, top_k, repeat_penalty, seed },
         };
@@ -141,6 +141,16 @@ impl Tracing {
         provenance.model.files = hashing.join().unwrap_or_default();
         provenance
     }
+}
+
+/// A condition by its file, `FILE[:>θ]` as the user wrote it, and what it compares.
+pub fn described(file: &str, when: &When) -> Value {
+    let path = condition_and_threshold(file).map_or_else(|_| PathBuf::from(file), |(path, _)| path);
+    let Condition { reading, comparison, threshold, .. } = when.condition();
+    json!({
+        "file": file_name(&path), "sha256": content_hash(&path).ok(), "layer": when.layer(),
+        "reading": reading, "comparison": comparison, "threshold": threshold,
+    })
 }
 
 fn file_name(path: &Path) -> String {

@@ -9,6 +9,7 @@ use bipo::machine::bytes::{Bytes, available_memory};
 use bipo::machine::files::read_text;
 use bipo::serve::{Hooks, NamedCondition, NamedVector, ServeOptions, Served, serve};
 use bipo::session::Session;
+use bipo::steering::vector::VectorFile;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
 
@@ -32,16 +33,18 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         );
         return Err(Error::Argument(problem).into());
     }
-    let mut vectors = read_vectors(args)?;
+    let mut vectors = read_vectors(args, log)?;
     let conditions = read_conditions(&args.when)?;
     let opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
     for named in &mut vectors {
         let known = &mut named.vector.metadata;
-        known.operation = args.operation.unwrap_or(known.operation);
+        if let Some(operation) = args.operation.filter(|operation| *operation != known.operation) {
+            (known.operation, known.calibration) = (operation, None);
+        }
         warn_of_unknown_keys(&named.vector, &named.name, log);
         check_vector(&named.vector, &opened, log)?;
     }
-    conditions.iter().try_for_each(|named| check_when(Some(&named.when), &opened))?;
+    conditions.iter().try_for_each(|named| check_when(Some(&named.when), &opened, log))?;
     add_curves(&args.eval, &mut vectors)?;
     let (limits, context) = limits(args, &opened)?;
     let (model, _) = session::load(&opened, &room::demand(limits), log)?;
@@ -78,21 +81,26 @@ fn model_name<'a>(model: &'a str, opened: &'a Session) -> &'a str {
 }
 
 /// The vectors that the user names, or the last run's where there is one.
-fn read_vectors(args: &ServeArgs) -> Result<Vec<NamedVector>> {
+fn read_vectors(args: &ServeArgs, log: Log) -> Result<Vec<NamedVector>> {
     let last_run = last_run();
+    let named = |name: &str, path: &Path, scale: f32| -> Result<NamedVector> {
+        let file = VectorFile::read(path)?;
+        file.moved_note(args.layer).iter().for_each(|note| log.warn(format!("{}: {note}", path.display())));
+        NamedVector::new(name.to_owned(), file, args.layer, scale)
+    };
     if args.vector.is_empty() {
         return match last_run.exists() {
-            true => Ok(vec![NamedVector::read("default".into(), &last_run, args.layer, 1.0)?]),
+            true => Ok(vec![named("default", &last_run, 1.0)?]),
             false => Ok(Vec::new()),
         };
     }
     let read = |text: &String| {
-        let named = text.split_once('=').filter(|(name, _)| !name.contains(['/', '\\']));
-        let (name, file) = named.ok_or_else(|| {
+        let split = text.split_once('=').filter(|(name, _)| !name.contains(['/', '\\']));
+        let (name, file) = split.ok_or_else(|| {
             Error::Argument(format!("--vector {text}: expected NAME=FILE, such as cheerful=out/steering_vector.safetensors"))
         })?;
         let (path, scale) = vector_and_scale(file)?;
-        NamedVector::read(name.to_owned(), &path, args.layer, scale)
+        named(name, &path, scale)
     };
     args.vector.iter().map(read).collect()
 }

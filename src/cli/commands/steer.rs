@@ -1,5 +1,7 @@
 //! `bipo steer`: reads vectors and prompts, generates every magnitude of a prompt in one batch, shows them side by side.
 
+use std::path::{Path, PathBuf};
+
 use bipo::generate::{GenerateOptions, STREAMS};
 use bipo::machine::files::check_writable;
 use bipo::machine::lines::LineFile;
@@ -18,13 +20,14 @@ use super::provenance::{self, Provenance, Tracing};
 use super::session;
 use super::sweep::{Sweep, TextResult, Texts, document, greedy, lines};
 use super::vectors::{check_vector, check_when, read_inputs, read_when, settle, strength_note, warn_of_calibration};
-use crate::args::SteerArgs;
+use crate::args::{SteerArgs, vector_and_scale};
 use crate::terminal::{self, Log, Progress};
 use bipo::session::Demand;
 
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     args.report.iter().chain(&args.output).try_for_each(|path| check_writable(path))?;
+    check_apart(args)?;
     let inputs = read_inputs(&args.steering.source.vector, args.steering.source.layer, log)?;
     let (vector_settings, parts) = (page::vector_settings(&inputs), provenance::parts(&inputs));
     let subject = page::subject(&inputs);
@@ -40,7 +43,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let mut opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
     opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
     check_vector(&vector, &opened, log)?;
-    check_when(when.as_ref(), &opened)?;
+    check_when(when.as_ref(), &opened, log)?;
     warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
@@ -56,8 +59,9 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let demand = |streams| Demand::generation(streams, longest, args.max_new_tokens);
     let wanted = (prompts.len() * magnitudes.len()).min(STREAMS);
     let streams = opened.most_streams(wanted, magnitudes.len(), demand);
+    let named = args.steering.when.as_deref().zip(when.as_ref());
     let tracing = (args.model.json || args.output.is_some())
-        .then(|| Tracing::begin(&args.model, &opened, parts, vector.metadata.spans, when.as_ref(), magnitudes, &options));
+        .then(|| Tracing::begin(&args.model, &opened, parts, vector.metadata.spans, named, magnitudes, &options));
     let (model, _) = session::load(&opened, &demand(streams), log)?;
     let is_streamed = magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();
     let interrupt = Interrupt::listen(log)?;
@@ -73,6 +77,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         vector: Some(&vector),
         is_shown,
         is_f32,
+        unshown: None,
         progress: has_progress.then(|| log.progress("prompts", prompts.len())),
         answered: 0,
         run: Run { tracing, provenance: None },
@@ -95,6 +100,10 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         terminal::json(&document(done.run.get(), &done.results))?;
     }
     ended?;
+    if let Some(source) = done.unshown {
+        written?;
+        return Err(Error::write("standard output", source).into());
+    }
     let (what, command) = match &vector.metadata.calibration {
         None if vector.metadata.operation.is_addition() => {
             ("find its strength", format!("{} --save", next::steering("calibrate")))
@@ -104,6 +113,23 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     next::tell(args.model.json, what, &command, log);
     // Last, so that a page that cannot be written takes no result with it.
     Ok(written?)
+}
+
+/// Refuses to write over what is read, or to one file twice.
+fn check_apart(args: &SteerArgs) -> Result<()> {
+    let vectors = args.steering.source.vector.iter().map(|text| Ok(vector_and_scale(text)?.0)).collect::<Result<Vec<_>>>()?;
+    let read = vectors.iter().map(|path| ("--vector", path)).chain(args.prompts.iter().map(|path| ("--prompts", path)));
+    let written = [("--output", args.output.as_ref()), ("--report", args.report.as_ref())];
+    let written: Vec<(&str, &PathBuf)> = written.into_iter().filter_map(|(flag, path)| Some((flag, path?))).collect();
+    let is_same = |a: &Path, b: &Path| a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    for (index, (flag, path)) in written.iter().enumerate() {
+        let others = read.clone().chain(written[..index].iter().copied());
+        if let Some((other, _)) = others.into_iter().find(|(_, other)| is_same(path, other)) {
+            let problem = format!("{flag} and {other} are one file, {}, which would be replaced: name another", path.display());
+            return Err(Error::Argument(problem));
+        }
+    }
+    Ok(())
 }
 
 /// What texts are generated from, known once the model's files are hashed; nothing where no one asks.
@@ -127,6 +153,8 @@ struct Done<'a> {
     /// Whether another shows the texts: they are streamed, or all of them are one JSON value.
     is_shown: bool,
     is_f32: bool,
+    /// Why the texts could not be shown, told when they are written.
+    unshown: Option<std::io::Error>,
     progress: Option<Progress>,
     /// How many.
     answered: usize,
@@ -160,7 +188,10 @@ impl Done<'_> {
         self.progress.iter_mut().for_each(|progress| progress.set(self.answered, String::new));
         // With a file to write, a reader that has gone is no reason to stop.
         if args.output.is_some() || args.report.is_some() {
-            self.is_shown |= shown.is_err();
+            match shown {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => self.unshown = Some(error),
+                shown => self.is_shown |= shown.is_err(),
+            }
             return Ok(());
         }
         shown.map_err(|source| Error::write("standard output", source))
@@ -200,7 +231,7 @@ fn report(
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     Page {
         title,
-        summary: format!("{} at {} of one steering vector.", plural(prompts, "prompt"), plural(magnitudes, "magnitude")),
+        summary: format!("{} at {}.", plural(prompts, "prompt"), plural(magnitudes, "magnitude")),
         command: page::command_line(),
         seed: Some(args.sampling.seed),
         settings,

@@ -124,6 +124,12 @@ fn config(args: &TrainArgs, opened: &Session, init: Option<&Init>, log: Log) -> 
     }
     if let Some(init) = init {
         warn_of_unknown_keys(&init.vector, "--init", log);
+        if !init.vector.metadata.operation.is_addition() {
+            log.warn(format!(
+                "--init: {} is taken out where it is used, but the vector of this run is added",
+                init.path.display()
+            ));
+        }
         let family = init.vector.family_note(&opened.config.model_type);
         family.iter().for_each(|note| log.warn(format!("--init: {note}")));
     }

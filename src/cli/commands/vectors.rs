@@ -47,21 +47,11 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result
     let named = if named.is_empty() { vec![(last_run, 1.0)] } else { named };
     let read = |(path, scale): (PathBuf, f32)| -> Result<Input> {
         let file = VectorFile::read(&path)?;
-        if let (Some(to), [own]) = (layer, file.layers().as_slice())
-            && to != *own
-        {
-            log.warn(format!(
-                "{}: learned at layer {own} and added at layer {to}, where residuals mean other things and have another length: leave \
-                 --layer out, or learn one there with bipo train --layer {to}",
-                path.display()
-            ));
-        }
+        file.moved_note(layer).iter().for_each(|note| log.warn(format!("{}: {note}", path.display())));
         let mut input = Input::new(file, scale, |file| file.at(layer))?;
         input.vector.check_steers().map_err(|error| Error::Argument(format!("{}: {error}", path.display())))?;
         warn_of_unknown_keys(&input.vector, path.display(), log);
         if layer.is_some() {
-            // What another layer's strength is was not measured.
-            input.vector.metadata.calibration = None;
             // The user says where it belongs in this model, whatever the depth of its own.
             input.vector.metadata.num_hidden_layers = None;
         }
@@ -78,10 +68,14 @@ pub fn read_when(when: Option<&String>) -> Result<Option<When>> {
     when.map(Some).map_err(|error| Error::Argument(format!("--when {}: {error}", path.display())))
 }
 
-/// Refuses a condition that does not fit the model.
-pub fn check_when(when: Option<&When>, opened: &Session) -> Result<()> {
-    let (hidden, depth) = (opened.config.hidden_size, opened.config.num_hidden_layers);
-    when.map_or(Ok(()), |when| when.check_model(hidden, depth))
+/// Refuses a condition that does not fit the model, and warns of one that was found on another.
+pub fn check_when(when: Option<&When>, opened: &Session, log: Log) -> Result<()> {
+    let Some(when) = when else { return Ok(()) };
+    when.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
+    let vector = when.vector();
+    let note = vector.family_note(&opened.config.model_type).or_else(|| vector.transfer_note(&opened.files.name));
+    note.iter().for_each(|note| log.warn(note.replacen("the vector", "the condition", 1)));
+    Ok(())
 }
 
 /// Says that a vector's file has keys that bipo does not know; `name` is that of the file, or of the vector.
@@ -116,20 +110,29 @@ pub fn strength_note(vector: &SteeringVector, texts: &[(f32, f64)]) -> Option<St
     if !vector.metadata.operation.is_addition() {
         return None;
     }
-    let (magnitude, dose) = texts.iter().copied().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    let known = vector.metadata.calibration.as_ref();
+    // A text that was left alone has no dose.
+    let is_much = |(magnitude, dose): &(f32, f64)| match known {
+        Some(known) => *dose > 0.0 && known.exceeded(*magnitude).is_some(),
+        None => *dose > HIGH_DOSE,
+    };
+    let (magnitude, dose) = texts.iter().copied().filter(is_much).max_by(|(_, a), (_, b)| a.total_cmp(b))?;
     let shown = signed(magnitude);
-    match &vector.metadata.calibration {
+    Some(match known {
         Some(known) => {
             let limit = signed(known.exceeded(magnitude)?);
-            Some(format!("magnitude {shown} is beyond {limit}, the largest within {} (bipo calibrate): texts may break", known.budget))
+            format!(
+                "magnitude {shown} is beyond {limit}, the largest within {} (bipo calibrate): texts may break",
+                known.budget
+            )
         }
-        None => (dose > HIGH_DOSE).then(|| {
+        None => {
             format!(
                 "at magnitude {shown} what is added is {dose:.2} times as long as what it is added to: above {HIGH_DOSE} texts often \
                  break; bipo calibrate finds how far to go"
             )
-        }),
-    }
+        }
+    })
 }
 
 /// Refuses a vector that does not fit the model, and warns of one that was trained elsewhere.

@@ -105,7 +105,18 @@ impl VectorFile {
         }
     }
 
-    /// Returns the vector. If `layer` is given, it overrides the layer that the file says.
+    /// Returns a note for the user if `layer` is another than the one at which the file says that the vector was learned.
+    pub fn moved_note(&self, layer: Option<usize>) -> Option<String> {
+        let (to, [own]) = (layer?, <[usize; 1]>::try_from(self.layers()).ok()?);
+        (to != own).then(|| {
+            format!(
+                "learned at layer {own} and added at layer {to}, where residuals mean other things and have another length: leave \
+                 --layer out, or learn one there with bipo train --layer {to}"
+            )
+        })
+    }
+
+    /// Returns the vector. If `layer` is given, it overrides the layer that the file says; a calibration is then no longer known.
     ///
     /// # Errors
     /// Neither the file nor `layer` says a layer, or the file holds several vectors and `layer` is given.
@@ -116,7 +127,15 @@ impl VectorFile {
                 Err(Error::malformed(&self.path, format!("holds vectors for layers {found}: only a single one can be moved")))
             }
             (Vectors::Placed(_), Some(layer)) => {
-                let vector = self.or_at(None)?;
+                let mut vector = self.or_at(None)?;
+                if !vector.layers.contains_key(&layer) {
+                    if vector.metadata.condition.is_some() {
+                        let problem = "it is a condition, whose threshold holds for its own layer: it cannot be moved";
+                        return Err(Error::Argument(problem.into()));
+                    }
+                    // How strong it may be there was not measured.
+                    vector.metadata.calibration = None;
+                }
                 let layers = vector.layers.into_values().map(|v| (layer, v)).collect();
                 Ok(SteeringVector { layers, ..vector })
             }

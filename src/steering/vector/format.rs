@@ -72,11 +72,12 @@ impl Format {
                 (unknown, format!("the model type is not known: controlvector.model_hint is {UNKNOWN_MODEL_TYPE:?}")),
             ],
             Self::Svec => vec![
+                (is_condition, reader_steers()),
                 (ablated, reader_adds(*operation)),
                 (true, "activation-steering adds direction N to the input of block N, bipo to its output".to_owned()),
                 (unknown, format!("the model type is not known: model_type is {UNKNOWN_MODEL_TYPE:?}")),
             ],
-            Self::Pt | Self::Npy => vec![(ablated, reader_adds(*operation))],
+            Self::Pt | Self::Npy => vec![(is_condition, reader_steers()), (ablated, reader_adds(*operation))],
             Self::Safetensors | Self::Json => Vec::new(),
         };
         caveats.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text).collect()
@@ -116,6 +117,11 @@ impl Format {
             Self::Pt | Self::Svec | Self::Npy => keys.into_iter().filter(|(_, lost)| *lost).map(|(key, _)| key).collect(),
         }
     }
+}
+
+/// What becomes of a condition in a format that holds none.
+fn reader_steers() -> String {
+    "it is a condition, which steers nothing, but without its threshold readers take it for a vector that steers".to_owned()
 }
 
 /// What becomes of a vector that is not added, in a format that cannot say so.

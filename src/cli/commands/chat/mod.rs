@@ -50,7 +50,7 @@ pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
     let when = read_when(args.when.as_ref())?;
     let mut session = session::open(&args.model, ResponsePrefix::Auto, log)?;
     let chosen = Chosen::new(named, &session, log)?;
-    check_when(when.as_ref(), &session)?;
+    check_when(when.as_ref(), &session, log)?;
     chosen.use_in(&mut session)?;
     let (limits, context) = limits(args.context, &session)?;
     let (model, _) = session::load(&session, &demand(limits), log)?;
@@ -72,6 +72,9 @@ pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
         stop: Stop::listen(input::restorer())?,
     };
     log.info(chat.chosen.describe(chat.magnitude));
+    if let Some(when) = &args.when {
+        log.info(format!("only where the condition {when} fires"));
+    }
     if chat.is_terminal {
         log.info(format!("room for {context} tokens; /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends"));
     }
@@ -254,6 +257,7 @@ impl Chat<'_> {
     /// Generates an answer while it is shown, until it ends or is stopped.
     fn speak(&mut self, prompt: &EncodedPrompt, options: &GenerateOptions) -> anyhow::Result<Spoken> {
         let verdict = self.verdict(prompt)?;
+        verdict.iter().for_each(|verdict| self.log.info(in_words(*verdict)));
         let prompt = Prompt::from(prompt).under(verdict);
         let request = Request::new(prompt, &self.chosen.steering, self.magnitude, options);
         let encoder = &self.session.encoder;
@@ -279,12 +283,10 @@ impl Chat<'_> {
         Ok(Spoken { text: texts.swap_remove(0), is_stopped, said, verdict })
     }
 
-    /// What the condition says of a prompt that a vector would steer, which is told.
+    /// What the condition says of a prompt that a vector would steer.
     fn verdict(&self, prompt: &EncodedPrompt) -> Result<Option<Verdict>> {
         let when = self.when.as_ref().filter(|_| self.chosen.vector.is_some());
-        let verdict = when.map(|when| when.ask(self.model, &prompt.ids)).transpose()?;
-        verdict.iter().for_each(|verdict| self.log.info(in_words(*verdict)));
-        Ok(verdict)
+        when.map(|when| when.ask(self.model, &prompt.ids)).transpose()
     }
 
     /// Without a terminal, whoever stops an answer means the whole.

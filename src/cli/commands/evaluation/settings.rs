@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::inputs::Inputs;
 use crate::args::EvalArgs;
+use crate::commands::provenance;
 use crate::commands::session;
 use crate::commands::training::settings::{describe, without_folders};
 use bipo::session::Session;
@@ -67,8 +68,8 @@ pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &
     if let Some(budget) = args.at {
         described["at"] = json!(budget.to_string());
     }
-    if let Some(when) = &settings.when {
-        described["when"] = json!({"file": args.steering.when, "layer": when.layer(), "condition": when.condition()});
+    if let (Some(file), Some(when)) = (&args.steering.when, &settings.when) {
+        described["when"] = provenance::described(file, when);
     }
     if let Some(operation) = operation(subjects) {
         described["operation"] = json!(operation);

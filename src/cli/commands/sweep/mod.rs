@@ -63,7 +63,7 @@ pub fn lines(run: Option<&Provenance>, results: &[TextResult]) -> serde_json::Re
     }
     let mut bytes = Vec::new();
     if let Some(run) = run {
-        serde_json::to_writer(&mut bytes, &Header { schema_version: 2, run })?;
+        serde_json::to_writer(&mut bytes, &Header { schema_version: 1, run })?;
         bytes.push(b'\n');
     }
     for result in results {
