@@ -58,7 +58,10 @@ fn is_text(file: &Input) -> Result<bool> {
     }
     let head = Stream::open(file)?.head;
     let first = head.iter().find(|byte| !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(byte));
-    Ok(!matches!(first, Some(b'{' | b'[')) && !head.starts_with(b"PAR1"))
+    // A line of text may well begin with a bracket.
+    let is_named_text = file.path().extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"));
+    let is_json = first == Some(&b'{') || (first == Some(&b'[') && !is_named_text);
+    Ok(!is_json && !head.starts_with(b"PAR1"))
 }
 
 fn lines(file: &Input, limit: usize) -> Result<Vec<Vec<Message>>> {

@@ -25,6 +25,7 @@ fn prompts_are_lines_or_a_column_of_any_format() {
     assert_eq!(read("p.jsonl", "{\"prompt\": \"How, then?\"}\n{\"prompt\": \"Why?\"}\n", None).unwrap(), two);
     assert_eq!(read("p.txt", "How, then?\nWhy?\nWhat?\n", Some(2)).unwrap(), two);
     assert_eq!(read("p.csv", "prompt\n\"How, then?\"\nWhy?\nWhat?\n", Some(2)).unwrap(), two);
+    assert_eq!(read("p.txt", "[INST] Cook it\nWhy?\n", None).unwrap(), users(&["[INST] Cook it", "Why?"]));
     let messages = r#"{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}"#;
     let said = |role: &str, content: &str| (role.to_owned(), content.to_owned());
     assert_eq!(read("p", messages, None).unwrap(), [[said("system", "Be brief."), said("user", "Hi")]]);
