@@ -191,6 +191,8 @@ def arguments(name: str, value: Flag) -> List[str]:
 def written(value: One) -> str:
     if isinstance(value, (str, os.PathLike)):
         return os.fspath(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(int(value)) if isinstance(value, numbers.Integral) else repr(float(value))
 
 

@@ -70,6 +70,9 @@ class Program(unittest.TestCase):
         self.assertEqual(arguments("strict", True) + arguments("strict", False) + arguments("limit", None), ["--strict"])
         self.assertEqual(arguments("magnitudes", [-2, 0.5]), ["--magnitudes=-2,0.5"])
         self.assertEqual(arguments("vector", ["a", Path("b")]), ["--vector=a", "--vector=b"])
+        variables = {"enable_thinking": False, "tools": True, "n": 0}
+        expected = ["--template-var=enable_thinking=false", "--template-var=tools=true", "--template-var=n=0"]
+        self.assertEqual(arguments("template_var", variables), expected)
         self.assertEqual(arguments("columns", {"question": "q", "chosen": "a"}), ["--columns=question=q,chosen=a"])
 
     def test_the_module_runs_the_program(self):
