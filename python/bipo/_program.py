@@ -77,6 +77,8 @@ def train(
     standard error.
     """
     flags = {"dataset": dataset, "model": model, "output_dir": output_dir, "overwrite": overwrite, **flags}
+    if "--method=condition" in words_of(flags):
+        raise BipoError("method 'condition' finds no vector, but when to steer: run `bipo train --method condition` in a shell")
     result = run("train", flags, quiet=quiet)
     return Training(
         vector=Path(result["vector"]),
@@ -133,9 +135,7 @@ def program() -> Path:
 
 def run(command: str, flags: Mapping[str, Flag], quiet: bool = True, stdin: str = "") -> Dict[str, Any]:
     """The JSON that a command of the program prints."""
-    words = [str(program()), command, "--json", *(["--quiet"] if quiet else [])]
-    for name, value in flags.items():
-        words += arguments(name, value)
+    words = [str(program()), command, "--json", *(["--quiet"] if quiet else []), *words_of(flags)]
     child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **OWN_GROUP)
     said: List[str] = []
     listener = threading.Thread(target=listen, args=(child.stderr, said, not quiet), daemon=True)
@@ -170,6 +170,11 @@ def exchange(child: subprocess.Popen[bytes], text: bytes) -> bytes:
     printed = child.stdout.read()
     child.wait()
     return printed
+
+
+def words_of(flags: Mapping[str, Flag]) -> List[str]:
+    """Keywords as the program's arguments."""
+    return [word for name, value in flags.items() for word in arguments(name, value)]
 
 
 def arguments(name: str, value: Flag) -> List[str]:

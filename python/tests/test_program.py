@@ -64,6 +64,12 @@ class Program(unittest.TestCase):
         with self.assertRaisesRegex(bipo.BipoError, "expected at least one"):
             bipo.steer([], self.vector(), **TINY)
 
+    def test_a_condition_is_refused_before_anything_runs(self):
+        for method in ("condition", ["condition"]):
+            with self.assertRaisesRegex(bipo.BipoError, "finds no vector.*`bipo train --method condition`") as caught:
+                bipo.train("cheerful", method=method, against="nothing", output_dir=self.folder / "run", **TINY)
+            self.assertIsNone(caught.exception.code)
+
     def test_keywords_become_flags(self):
         self.assertEqual(arguments("max_steps", 4), ["--max-steps=4"])
         self.assertEqual(arguments("lr", 0.00001), ["--lr=1e-05"])
