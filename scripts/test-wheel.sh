@@ -18,6 +18,7 @@ python=${PYTHON:-python3}
 work=${CARGO_TARGET_DIR:-target}/wheel
 mkdir -p "$work"
 work=$(realpath "$work")
+maturin=1.16.0 # scripts/release-build.sh and scripts/release-files.sh have the same
 fail() { echo "test-wheel: $1" >&2; exit 1; }
 
 # A virtual environment without pip is made everywhere; pip of the Python itself fills it.
@@ -27,9 +28,9 @@ environment() {
 }
 install() { "$python" -m pip --python "$1/bin/python" install --quiet --disable-pip-version-check "${@:2}"; }
 
-if ! "$work/build/bin/maturin" --version >/dev/null 2>&1; then
+if [ "$("$work/build/bin/maturin" --version 2>/dev/null)" != "maturin $maturin" ]; then
   environment "$work/build"
-  install "$work/build" "maturin>=1.9,<2"
+  install "$work/build" "maturin==$maturin"
 fi
 rm -rf "$work/dist"
 "$work/build/bin/maturin" build --quiet --out "$work/dist"
