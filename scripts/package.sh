@@ -3,9 +3,10 @@
 # bipo-vVERSION-NAME.tar.gz, or .zip for Windows, and its SHA-256 beside it, into OUT. Runs the program, which must run on this machine.
 #
 # usage: scripts/package.sh PROGRAM NAME OUT      NAME is the target, such as x86_64-unknown-linux-gnu
+# PYTHON names the Python, 3.6 or later (default: python3, or python).
 # The same files give the same bytes: names are sorted, and times are that of the commit (SOURCE_DATE_EPOCH replaces it).
 set -euo pipefail
-[ $# = 3 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# = 3 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 fail() { echo "package: $1" >&2; exit 1; }
 [ -x "$1" ] || fail "$1 is no program: cargo build --release makes it"
 program=$(realpath "$1")
@@ -15,7 +16,7 @@ cd "$(dirname "$0")/.."
 
 version=$(scripts/version.sh)
 [ "$("$program" --version)" = "bipo $version" ] || fail "$1 is $("$program" --version), but Cargo.toml says $version: build it again"
-python=$(command -v python3 || command -v python) || fail "python3 not found: install it"
+python=${PYTHON:-$(command -v python3 || command -v python)} || fail "python3 not found: install it"
 name=bipo-v$version-$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -52,6 +53,6 @@ else:
                 with open(path, "rb") as content:
                     packed.addfile(entry, content)
 digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-(out / f"{archive.name}.sha256").write_text(f"{digest}  {archive.name}\n", newline="\n")
+(out / f"{archive.name}.sha256").write_bytes(f"{digest}  {archive.name}\n".encode())
 print(archive)
 PY

@@ -5,10 +5,11 @@
 # usage: scripts/release-build.sh TARGET OUT [--cuda]
 #   TARGET  such as x86_64-unknown-linux-gnu; that of the machine itself, since the program is run
 #   --cuda  the program for NVIDIA GPUs of compute capability 8.0 and later; an archive alone
-# Installs Rust if there is none (RUST_VERSION, default: that of this script), and maturin into a virtual environment.
+# Installs Rust if there is none (RUST_VERSION, default: that of this script), and into a virtual environment the version of maturin
+# that scripts/test-wheel.sh tests. PYTHON names the Python, 3.9 or later (default: that of the container, else python3 or python).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -ge 2 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 target=$1 out=$2 kind=${3:-}
 case $kind in "" | --cuda) ;; *) echo "release-build: unknown argument $kind: expected --cuda" >&2; exit 2 ;; esac
 
@@ -19,11 +20,12 @@ if ! command -v cargo >/dev/null; then
 fi
 host=$(rustc -vV | sed -n 's/^host: //p')
 [ "$host" = "$target" ] || { echo "release-build: this machine builds for $host, not for $target" >&2; exit 1; }
-# The containers have Pythons of their own in /opt.
-python=$(ls -d /opt/python/cp312-cp312/bin/python 2>/dev/null || command -v python3 || command -v python)
+# The containers have Pythons of their own in /opt, and none or an old one on the path. The scripts that are called here take this one, too.
+PYTHON=${PYTHON:-$(ls -d /opt/python/cp312-cp312/bin/python 2>/dev/null || command -v python3 || command -v python)}
+export PYTHON
 
 if [ "$kind" = --cuda ]; then
-  PYTHON=$python scripts/cuda-toolkit.sh target/cuda
+  scripts/cuda-toolkit.sh target/cuda
   # shellcheck source=/dev/null
   . target/cuda/env.sh
   # For all GPUs, whatever the machine has; without the kernels that bipo never calls, which take most of the time.
@@ -40,10 +42,10 @@ if [ "$kind" = --cuda ]; then
   exit
 fi
 
-"$python" -m venv target/wheel/build
+"$PYTHON" -m venv target/wheel/build
 bin=target/wheel/build/bin
 [ -d "$bin" ] || bin=target/wheel/build/Scripts # on Windows
-"$bin/python" -m pip install --quiet --disable-pip-version-check "maturin>=1.9,<2"
+"$bin/python" -m pip install --quiet --disable-pip-version-check "maturin==1.16.0"
 "$bin/maturin" build --out "$out"
 program=target/release/bipo
 [ -x "$program" ] || program=$program.exe

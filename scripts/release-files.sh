@@ -9,7 +9,7 @@ dist=$(realpath "$2")
 cd "$(dirname "$0")/.."
 
 python3 -m venv target/wheel/build
-target/wheel/build/bin/python -m pip install --quiet --disable-pip-version-check "maturin>=1.9,<2"
+target/wheel/build/bin/python -m pip install --quiet --disable-pip-version-check "maturin==1.16.0"
 target/wheel/build/bin/maturin sdist --out "$dist"
 scripts/homebrew.sh "$1" "$dist" >"$dist/bipo.rb"
 cd "$dist"

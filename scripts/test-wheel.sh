@@ -16,6 +16,9 @@ case ${1:-} in
 esac
 python=${PYTHON:-python3}
 work=${CARGO_TARGET_DIR:-target}/wheel
+mkdir -p "$work"
+work=$(realpath "$work")
+maturin=1.16.0 # scripts/release-build.sh and scripts/release-files.sh have the same
 fail() { echo "test-wheel: $1" >&2; exit 1; }
 
 # A virtual environment without pip is made everywhere; pip of the Python itself fills it.
@@ -25,9 +28,9 @@ environment() {
 }
 install() { "$python" -m pip --python "$1/bin/python" install --quiet --disable-pip-version-check "${@:2}"; }
 
-if ! "$work/build/bin/maturin" --version >/dev/null 2>&1; then
+if [ "$("$work/build/bin/maturin" --version 2>/dev/null)" != "maturin $maturin" ]; then
   environment "$work/build"
-  install "$work/build" "maturin>=1.9,<2"
+  install "$work/build" "maturin==$maturin"
 fi
 rm -rf "$work/dist"
 "$work/build/bin/maturin" build --quiet --out "$work/dist"
@@ -43,12 +46,12 @@ install "$work/venv" "$wheel" "${packages[@]}"
 
 # From here on nothing but the wheel is found: no PYTHONPATH, no other bipo on the path, and not the folder of the sources.
 unset PYTHONPATH
-export PATH="$PWD/$work/venv/bin:/usr/bin:/bin"
+export PATH="$work/venv/bin:/usr/bin:/bin"
 root=$PWD
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
-[ "$(command -v bipo)" = "$root/$work/venv/bin/bipo" ] || fail "the wheel did not install the program"
+[ "$(command -v bipo)" = "$work/venv/bin/bipo" ] || fail "the wheel did not install the program"
 version=$(bipo --version)
 python -c '
 import importlib.metadata, pathlib, sys, bipo
@@ -61,4 +64,4 @@ python -m unittest discover -s "$root/python/tests"
 if [ "${1:-}" = --transformers ]; then
   python -m mypy --strict --cache-dir /dev/null "$root/python/bipo"
 fi
-echo "ok: $(basename "$wheel"), $(($(wc -c <"$root/$work/dist/$(basename "$wheel")") / 1000000)) MB: $version" >&2
+echo "ok: $(basename "$wheel"), $(($(wc -c <"$work/dist/$(basename "$wheel")") / 1000000)) MB: $version" >&2

@@ -1,5 +1,6 @@
 """`python -m bipo` runs the program bipo."""
 
+import os
 import subprocess
 import sys
 
@@ -13,11 +14,12 @@ def main() -> int:
     except BipoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if sys.platform != "win32":
+        os.execv(command[0], command)  # the program takes this process over, and so gets every signal itself
     child = subprocess.Popen(command)
     while True:
         try:
-            code = child.wait()
-            return code if code >= 0 else 128 - code  # ended by a signal, as a shell tells it
+            return child.wait()
         except KeyboardInterrupt:
             pass  # the program has it too, and ends in its own way
 

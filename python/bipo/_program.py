@@ -11,9 +11,10 @@ import subprocess
 import sys
 import sysconfig
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
 from ._errors import BipoError
 from ._places import Message
@@ -28,10 +29,14 @@ REPEATED = {"vector", "template_var"}
 PATIENCE_S = 60.0
 # A group of its own, so that Ctrl-C in a terminal reaches the program once: from here.
 OWN_GROUP: Dict[str, Any]
+# Signals that end Python by default, and that are passed on to the program.
+ENDING: List[signal.Signals]
 if sys.platform == "win32":
     OWN_GROUP, INTERRUPT = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}, signal.CTRL_BREAK_EVENT
+    ENDING = []
 else:
     OWN_GROUP, INTERRUPT = {"start_new_session": True}, signal.SIGINT
+    ENDING = [signal.SIGTERM, signal.SIGHUP]
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ def train(
     standard error.
     """
     flags = {"dataset": dataset, "model": model, "output_dir": output_dir, "overwrite": overwrite, **flags}
+    if "--method=condition" in words_of(flags):
+        raise BipoError("method 'condition' finds no vector, but when to steer: run `bipo train --method condition` in a shell")
     result = run("train", flags, quiet=quiet)
     return Training(
         vector=Path(result["vector"]),
@@ -133,23 +140,23 @@ def program() -> Path:
 
 def run(command: str, flags: Mapping[str, Flag], quiet: bool = True, stdin: str = "") -> Dict[str, Any]:
     """The JSON that a command of the program prints."""
-    words = [str(program()), command, "--json", *(["--quiet"] if quiet else [])]
-    for name, value in flags.items():
-        words += arguments(name, value)
-    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **OWN_GROUP)
+    words = [str(program()), command, "--json", *(["--quiet"] if quiet else []), *words_of(flags)]
     said: List[str] = []
-    listener = threading.Thread(target=listen, args=(child.stderr, said, not quiet), daemon=True)
-    listener.start()
-    try:
-        printed = exchange(child, stdin.encode())
-        listener.join()
-    except BaseException:
-        stop(child)
-        raise
-    finally:
-        for stream in (child.stdin, child.stdout, child.stderr):
-            if stream is not None and child.poll() is not None:
-                close(stream)
+    with ending_together() as reach:
+        child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **OWN_GROUP)
+        reach(child)
+        listener = threading.Thread(target=listen, args=(child.stderr, said, not quiet), daemon=True)
+        listener.start()
+        try:
+            printed = exchange(child, stdin.encode())
+            listener.join()
+        except BaseException:
+            stop(child)
+            raise
+        finally:
+            for stream in (child.stdin, child.stdout, child.stderr):
+                if stream is not None and child.poll() is not None:
+                    close(stream)
     if child.returncode != 0:
         raise failure(command, child.returncode, said)
     try:
@@ -157,6 +164,38 @@ def run(command: str, flags: Mapping[str, Flag], quiet: bool = True, stdin: str 
         return result
     except ValueError:
         raise BipoError(f"bipo {command} did not print JSON: is {program()} another program?") from None
+
+
+@contextmanager
+def ending_together() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Passes signals that would end Python at once on to the program, which keeps what is done, and ends Python after it.
+
+    A signal that Python has a handler for is left to it, and Python allows handlers in the main thread alone.
+    """
+    got: List[int] = []
+    children: List[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _frame: Any) -> None:
+        got.append(number)
+        for child in children:
+            child.send_signal(number)
+
+    def reach(child: subprocess.Popen[bytes]) -> None:
+        children.append(child)
+        for number in got:  # it came while the program was started
+            child.send_signal(number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    taken = [number for number in ENDING if is_main and signal.getsignal(number) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, pass_on)
+    try:
+        yield reach
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+        if got:
+            signal.raise_signal(got[0])
 
 
 def exchange(child: subprocess.Popen[bytes], text: bytes) -> bytes:
@@ -170,6 +209,11 @@ def exchange(child: subprocess.Popen[bytes], text: bytes) -> bytes:
     printed = child.stdout.read()
     child.wait()
     return printed
+
+
+def words_of(flags: Mapping[str, Flag]) -> List[str]:
+    """Keywords as the program's arguments."""
+    return [word for name, value in flags.items() for word in arguments(name, value)]
 
 
 def arguments(name: str, value: Flag) -> List[str]:
@@ -191,6 +235,8 @@ def arguments(name: str, value: Flag) -> List[str]:
 def written(value: One) -> str:
     if isinstance(value, (str, os.PathLike)):
         return os.fspath(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(int(value)) if isinstance(value, numbers.Integral) else repr(float(value))
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple, Union
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     import torch
 
 LARGEST_FILE = 64 << 20
+# Numbers of so many digits fit into 64 bits, as the program needs it.
+DIGITS = 19
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
 PARSED = ("training", "combination", "calibration")
+OBJECTS = ("combination", "calibration")
 OPERATIONS = ("add", "ablate")
 
 
@@ -76,6 +80,8 @@ def load(path: Union[str, os.PathLike[str]], layer: Optional[int] = None) -> Ste
     """
     path = Path(path)
     needed("numpy", "bipo.load")
+    if layer is not None and not (isinstance(layer, Integral) and layer >= 0):
+        raise BipoError(f"layer {layer!r}: expected a whole number, 0 or above")
     header, data = read_file(path)
     strings = header.pop("__metadata__", {})
     if not isinstance(strings, dict) or not all(isinstance(value, str) for value in strings.values()):
@@ -142,20 +148,24 @@ def own(path: Path, arrays: Dict[str, numpy.ndarray], strings: Dict[str, str]) -
     version = strings.get("format_version")
     if version != "1":
         raise malformed(path, f"format_version {version!r}, but this bipo reads 1: use a newer bipo")
-    if "positions" not in strings:
-        raise malformed(path, "metadata key 'positions' is missing")
+    for key in ("positions", "hidden_size"):
+        if key not in strings:
+            raise malformed(path, f"metadata key {key!r} is missing")
     metadata: Dict[str, Any] = dict(strings)
     for key in PARSED:
         if key in metadata:
             metadata[key] = parsed(path, key, strings[key])
+            if key in OBJECTS and not isinstance(metadata[key], dict):
+                raise malformed(path, f"metadata key {key!r} is {strings[key][:60]!r}, expected an object")
     layers = parsed(path, "layers", strings.get("layers", ""))
-    if not isinstance(layers, list) or not all(type(layer) is int for layer in layers):
-        raise malformed(path, f"metadata key 'layers' is {strings['layers']!r}, expected a list of whole numbers")
+    if not isinstance(layers, list) or not all(type(layer) is int and 0 <= layer < 10**DIGITS for layer in layers):
+        problem = f"metadata key 'layers' is {strings['layers'][:60]!r}, expected a list of whole numbers, 0 or above"
+        raise malformed(path, problem)
     if sorted(f"layer.{layer}" for layer in layers) != sorted(arrays):
         raise malformed(path, f"metadata lists layers {layers}, but its tensors are {', '.join(sorted(arrays))}")
-    depth = strings.get("num_hidden_layers")
-    if depth is not None and not (depth.isascii() and depth.isdigit()):
-        raise malformed(path, f"metadata key 'num_hidden_layers' is {depth!r}, expected a whole number")
+    for key in ("hidden_size", "num_hidden_layers"):
+        if key in strings and whole(strings[key]) is None:
+            raise malformed(path, f"metadata key {key!r} is {strings[key][:60]!r}, expected a whole number")
     if strings.get("spans", "user") not in ("user", "assistant"):
         raise malformed(path, f"metadata key 'spans' is {strings['spans']!r}, expected user or assistant")
     try:
@@ -173,7 +183,7 @@ def own(path: Path, arrays: Dict[str, numpy.ndarray], strings: Dict[str, str]) -
         spans=strings.get("spans"),
         base_model=strings.get("base_model"),
         model_type=strings.get("model_type"),
-        num_hidden_layers=None if depth is None else int(depth),
+        num_hidden_layers=whole(strings.get("num_hidden_layers", "")),
         metadata=metadata,
     )
 
@@ -198,8 +208,12 @@ def placed(path: Path, arrays: Dict[str, numpy.ndarray], layer: Optional[int]) -
 
 
 def layer_of(name: str) -> Optional[int]:
-    number = name[len("layer.") :] if name.startswith("layer.") else ""
-    return int(number) if number.isascii() and number.isdigit() else None
+    return whole(name[len("layer.") :]) if name.startswith("layer.") else None
+
+
+def whole(text: str) -> Optional[int]:
+    """A whole number of at most `DIGITS` digits, or None."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= DIGITS else None
 
 
 def refuse_modules(path: Path, header: Dict[str, Any], strings: Dict[str, str]) -> None:

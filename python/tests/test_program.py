@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -64,12 +65,21 @@ class Program(unittest.TestCase):
         with self.assertRaisesRegex(bipo.BipoError, "expected at least one"):
             bipo.steer([], self.vector(), **TINY)
 
+    def test_a_condition_is_refused_before_anything_runs(self):
+        for method in ("condition", ["condition"]):
+            with self.assertRaisesRegex(bipo.BipoError, "finds no vector.*`bipo train --method condition`") as caught:
+                bipo.train("cheerful", method=method, against="nothing", output_dir=self.folder / "run", **TINY)
+            self.assertIsNone(caught.exception.code)
+
     def test_keywords_become_flags(self):
         self.assertEqual(arguments("max_steps", 4), ["--max-steps=4"])
         self.assertEqual(arguments("lr", 0.00001), ["--lr=1e-05"])
         self.assertEqual(arguments("strict", True) + arguments("strict", False) + arguments("limit", None), ["--strict"])
         self.assertEqual(arguments("magnitudes", [-2, 0.5]), ["--magnitudes=-2,0.5"])
         self.assertEqual(arguments("vector", ["a", Path("b")]), ["--vector=a", "--vector=b"])
+        variables = {"enable_thinking": False, "tools": True, "n": 0}
+        expected = ["--template-var=enable_thinking=false", "--template-var=tools=true", "--template-var=n=0"]
+        self.assertEqual(arguments("template_var", variables), expected)
         self.assertEqual(arguments("columns", {"question": "q", "chosen": "a"}), ["--columns=question=q,chosen=a"])
 
     def test_the_module_runs_the_program(self):
@@ -78,30 +88,75 @@ class Program(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout.split()[0]), (0, "bipo"))
         self.assertEqual(subprocess.run([*command, "--no-such-flag"], capture_output=True).returncode, 2)
 
-    @unittest.skipIf(os.name == "nt", "the test sends a signal of Unix")
-    def test_ctrl_c_stops_the_program_and_keeps_what_is_done(self):
-        run = self.folder / "run"
+    def signalled(self, number, before=""):
+        """What Python's exit code is, and what was said, where it gets a signal while the program trains. Both have ended then."""
+        run = self.folder / f"run{number}"
         code = (
-            "import bipo, subprocess\n"
+            "import bipo, signal, subprocess, sys\n"
             "class Told(subprocess.Popen):\n"
             "    def __init__(self, *args, **more):\n"
             "        super().__init__(*args, **more)\n"
             "        print(self.pid, flush=True)\n"
             "subprocess.Popen = Told\n"
+            f"{before}\n"
             f"bipo.train('cheerful', model={str(MODEL)!r}, output_dir={str(run)!r}, offline=True, layer=1, epochs=100000, "
             "device='cpu', quiet=False)"
         )
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as python:
-            metrics, limit = run / "metrics.jsonl", time.monotonic() + 60
-            while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < limit and python.poll() is None:
-                time.sleep(0.05)
-            python.send_signal(signal.SIGINT)
+            self.wait_for_steps(run, python)
+            python.send_signal(number)
             printed, said = python.communicate(timeout=60)
-        self.assertIn("KeyboardInterrupt", said)
-        self.assertIn("interrupted", said)
         with self.assertRaises(ProcessLookupError):
             os.kill(int(printed), 0)
-        self.assertTrue(metrics.stat().st_size > 0)
+        self.assertIn("interrupted", said)
+        self.assertTrue((run / "metrics.jsonl").stat().st_size > 0)
+        return python.returncode, said
+
+    def wait_for_steps(self, run, python):
+        metrics, limit = run / "metrics.jsonl", time.monotonic() + 60
+        while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < limit and python.poll() is None:
+            time.sleep(0.05)
+
+    @unittest.skipIf(os.name == "nt", "the test sends a signal of Unix")
+    def test_ctrl_c_stops_the_program_and_keeps_what_is_done(self):
+        self.assertIn("KeyboardInterrupt", self.signalled(signal.SIGINT)[1])
+
+    @unittest.skipIf(os.name == "nt", "the test sends signals of Unix")
+    def test_a_signal_that_ends_python_reaches_the_program_first(self):
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self.assertEqual(self.signalled(number)[0], -number)
+
+    @unittest.skipIf(os.name == "nt", "the test sends a signal of Unix")
+    def test_a_handler_of_the_caller_stays_and_its_exception_stops_the_program(self):
+        code, said = self.signalled(signal.SIGTERM, "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))")
+        self.assertEqual(code, 7, said)
+
+    @unittest.skipIf(os.name == "nt", "the test is of signals of Unix")
+    def test_handlers_are_as_before_and_other_threads_can_run_the_program(self):
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before, texts, path = [signal.getsignal(number) for number in numbers], [], self.vector()
+
+        def generate():
+            texts.extend(bipo.steer("hi", path, 1, max_new_tokens=1, **TINY))
+
+        generate()
+        thread = threading.Thread(target=generate)
+        thread.start()
+        thread.join()
+        self.assertEqual(texts[0], texts[1])
+        self.assertEqual([signal.getsignal(number) for number in numbers], before)
+
+    @unittest.skipIf(os.name == "nt", "the test sends a signal of Unix")
+    def test_the_module_gives_its_process_to_the_program(self):
+        run = self.folder / "run"
+        command = [sys.executable, "-m", "bipo", "train", f"--model={MODEL}", f"--output-dir={run}", "--offline", "--layer=1"]
+        command += ["--epochs=100000", "--device=cpu"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as python:
+            self.wait_for_steps(run, python)
+            python.send_signal(signal.SIGTERM)
+            said = python.communicate(timeout=60)[1]
+        self.assertEqual(python.returncode, 130, said)
+        self.assertIn("interrupted", said)
 
 
 if __name__ == "__main__":

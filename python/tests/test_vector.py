@@ -61,6 +61,19 @@ class Load(unittest.TestCase):
         self.assertEqual(list(layers), [2, 3])
         self.assertEqual(list(bipo.load(FIXTURES / "vectors" / "plain.safetensors", layer=5).layers), [5])
 
+    def test_a_layer_that_no_model_has_is_refused(self):
+        for layer in (-1, 1.5, "1"):
+            with self.assertRaisesRegex(bipo.BipoError, f"^layer {layer!r}: expected a whole number, 0 or above$"):
+                self.load(safetensors({"v": f32(1.0)}), layer=layer)
+        self.assertEqual(list(self.load(safetensors({"v": f32(1.0)}), layer=numpy.int64(4)).layers), [4])
+
+    def test_a_name_with_thousands_of_digits_is_no_layer(self):
+        name = "layer." + "1" * 5000
+        self.assertIn("pass layer=N", self.problem(safetensors({name: f32(1.0)})))
+        self.assertIn("none a steering vector", self.problem(safetensors({name: f32(1.0), "layer.2": f32(1.0)})))
+        self.assertIn("'layers' is '[111", self.problem(own({int("1" * 20): [1.0]})))
+        self.assertEqual(list(self.load(safetensors({"layer.0012": f32(1.0)})).layers), [12])
+
     def test_a_single_layer_is_moved(self):
         self.assertEqual(list(self.load(own({1: [1.0, 2.0]}), layer=5).layers), [5])
         self.assertIn("only a single one can be moved", self.problem(own({1: [1.0], 2: [2.0]}), layer=5))
@@ -100,6 +113,12 @@ class Load(unittest.TestCase):
         layers = {1: [1.0, 2.0]}
         self.assertIn("use a newer bipo", self.problem(own(layers, format_version="2")))
         self.assertIn("'positions' is missing", self.problem(own(layers, positions=None)))
+        self.assertIn("'hidden_size' is missing", self.problem(own(layers, hidden_size=None)))
+        self.assertIn("'hidden_size' is 'two', expected a whole number", self.problem(own(layers, hidden_size="two")))
+        self.assertIn("'num_hidden_layers' is '111", self.problem(own(layers, num_hidden_layers="1" * 5000)))
+        self.assertIn("'layers' is '[-1]', expected a list of whole numbers, 0 or above", self.problem(own({-1: [1.0]})))
+        self.assertIn("'calibration' is '7', expected an object", self.problem(own(layers, calibration="7")))
+        self.assertIn("'combination' is '[]', expected an object", self.problem(own(layers, combination="[]")))
         self.assertIn("expected all, prompt", self.problem(own(layers, positions="somewhere")))
         self.assertIn("expected user or assistant", self.problem(own(layers, spans="system")))
         self.assertIn("lists layers [2]", self.problem(own(layers, layers="[2]")))
