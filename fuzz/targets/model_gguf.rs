@@ -13,7 +13,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(weights) = Weights::open(&checkpoint) else { return };
     if let Ok(config) = Config::load(&checkpoint, &weights) {
         config.matrix_elements();
-        let _ = weights.load("model.norm.weight", &[config.hidden_size], DType::F32, &Device::Cpu);
+        let _ = weights.load("model.norm.weight", &[config.hidden_size], &config, DType::F32, &Device::Cpu);
     }
     let Some(Ok(tokenizer)) = weights.gguf_metadata().map(tokenizer_from_gguf) else { return };
     let _ = TokenIds::load(&checkpoint, &weights, |token| tokenizer.token_to_id(token));

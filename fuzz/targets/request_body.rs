@@ -66,6 +66,7 @@ fn server() -> SocketAddr {
                 queue: 16,
                 context: CONTEXT,
                 default_tokens: 4,
+                conditions: Vec::new(),
             };
             let hooks = Hooks {
                 stops: &|| false,
