@@ -56,11 +56,11 @@ fn judges() -> Vec<Case> {
     let results = |bytes: &str, says| judge(asking, says).file("texts.json", good).file("r.jsonl", bytes);
     vec![
         judge("--judge-dry-run --rubric formal", "texts.json"),
-        dry("", "expected JSON with results"),
+        dry("", "no text in it"),
         dry("{\"results\":[]}", "no text in it"),
-        dry("{\"results\":[{\"prompt\":1}]}", "expected JSON with results"),
-        dry(&"[".repeat(1 << 20), "expected JSON with results"),
-        dry(r#"[{"prompt":"a","magnitude":1e999,"text":"b"}]"#, "expected JSON with results"),
+        dry("{\"results\":[{\"prompt\":1}]}", "expected texts as"),
+        dry(&"[".repeat(1 << 20), "expected texts as"),
+        dry(r#"[{"prompt":"a","magnitude":1e999,"text":"b"}]"#, "expected texts as"),
         judge("--judge-dry-run --rubric r.txt", "empty").file("texts.json", good).file("r.txt", "\n"),
         judge("--judge-dry-run --rubric r.txt", "it is sent with every request").file("r.txt", "x".repeat(1 << 20)),
         results("nonsense\n", "line 1 is no result of a judge"),
