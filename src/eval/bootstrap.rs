@@ -37,15 +37,15 @@ impl Estimate {
     /// Returns the share of cases that are true and its score interval (Wilson 1927), which is wide where cases are few even if
     /// all are alike: 4 of 4 give [0.51, 1]. Returns `None` without cases.
     pub fn of_share(cases: impl IntoIterator<Item = bool>) -> Option<Self> {
-        let (hits, cases) = cases.into_iter().fold((0.0, 0.0), |(hits, n), case| (hits + f64::from(case), n + 1.0));
-        let (n, value) = (cases, hits / cases);
+        let (hits, n) = cases.into_iter().fold((0.0, 0.0), |(hits, n), case| (hits + f64::from(case), n + 1.0));
+        if n == 0.0 {
+            return None;
+        }
+        let value = hits / n;
         let middle = (value + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
         let half = Z / (1.0 + Z * Z / n) * (value * (1.0 - value) / n + Z * Z / (4.0 * n * n)).sqrt();
-        // The ends of 0 and 1 are exact but for rounding.
-        let (low, high) = ((middle - half).min(value).max(0.0), (middle + half).max(value).min(1.0));
-        let low = if hits == 0.0 { 0.0 } else { low };
-        let high = if hits == n { 1.0 } else { high };
-        (n > 0.0).then_some(Self { value, low, high })
+        // At 0 and 1 an end is the value, but for rounding.
+        Some(Self { value, low: (middle - half).clamp(0.0, value), high: (middle + half).clamp(value, 1.0) })
     }
 
     /// Returns the estimate of an increasing function of the value.

@@ -80,7 +80,7 @@ pub fn calibrate(
         }
         Gauge::Pairs { pairs, beta } => {
             let mut cost = |magnitude: &f32| {
-                finite(score(model, pairs, &steering, *magnitude, on_pass).map(|policy| {
+                finite(score(model, pairs, &steering, (*magnitude, None), on_pass).map(|policy| {
                     let margins =
                         policy.iter().zip(&pairs.entries).map(|(policy, entry)| margin(beta, *policy, entry.reference));
                     f64::from(magnitude.signum()) * mean(&margins.collect::<Vec<_>>())

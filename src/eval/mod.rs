@@ -11,6 +11,7 @@ mod calibrate;
 pub mod choice;
 mod compare;
 pub mod damage;
+mod firing;
 pub mod judge;
 mod picture;
 pub mod preference;

@@ -10,7 +10,8 @@ use crate::train::activations::Activations;
 use crate::train::objective::{PairLogProbs, margin};
 use crate::{Error, Result};
 
-/// Log-probabilities of all pairs under the model that is steered with `magnitude`. `on_pass` is called after each pass.
+/// Log-probabilities of all pairs under the model that is steered with `magnitude`, or untouched where a pair has not `fired`.
+/// `on_pass` is called after each pass.
 ///
 /// # Errors
 /// A log-probability is not finite (names the row and the magnitude), a tensor operation or `on_pass` fails.
@@ -18,13 +19,13 @@ pub fn score(
     model: &Model,
     pairs: &Activations,
     steering: &Steering,
-    magnitude: f32,
+    (magnitude, fired): (f32, Option<&[bool]>),
     on_pass: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<PairLogProbs>> {
     if magnitude == 0.0 {
         return Ok(pairs.entries.iter().map(|entry| entry.reference).collect());
     }
-    let scores = pairs.score_each(model, &steering.with_factor(magnitude), on_pass)?;
+    let scores = pairs.score_each(model, &steering.with_factor(magnitude), fired, on_pass)?;
     for (entry, log_probs) in pairs.entries.iter().zip(&scores) {
         if !log_probs.iter().all(|log_prob| log_prob.is_finite()) {
             let row = entry.rows.row;

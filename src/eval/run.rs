@@ -2,18 +2,19 @@
 //! scored at every magnitude. What was measured is shown to an observer as it comes, and kept whatever ends the evaluation early.
 //! Writes no file and prints nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::bootstrap::{Bootstrap, Estimate};
+use super::bootstrap::Bootstrap;
 use super::damage::{Reading, TextIds};
+use super::firing::{self, Firing};
 use super::preference::Scores;
-use super::{GeneratedText, Measure, PairLine, Row, Timings, Unit, choice, damage, preference};
+use super::{GeneratedText, Measure, PairLine, Row, Timings, choice, damage, preference};
 use crate::data::{Pair, QuestionSet};
 use crate::generate::{GenerateOptions, Progress, Prompt, generate_each};
 use crate::model::Model;
 use crate::session::Demand;
-use crate::steering::condition::{Verdict, When};
+use crate::steering::condition::When;
 use crate::steering::positions::Positions;
 use crate::steering::reach::Reach;
 use crate::steering::vector::SteeringVector;
@@ -230,7 +231,7 @@ pub fn evaluate(
         observer,
         cached: None,
         reference: Vec::new(),
-        verdicts: HashMap::new(),
+        firing: Firing::new(model, settings.when.as_ref()),
         first: 0,
         outcome,
     };
@@ -266,8 +267,8 @@ struct Evaluation<'a> {
     cached: Option<(CacheKey, Vec<Activations>)>,
     /// Log-probabilities of the pairs without vector or instruction.
     reference: Vec<PairLogProbs>,
-    /// What the condition said of prompts.
-    verdicts: HashMap<Vec<u32>, Verdict>,
+    /// Which prompts are steered.
+    firing: Firing<'a>,
     /// Index of the subject's first row.
     first: usize,
     outcome: Outcome,
@@ -297,8 +298,8 @@ impl Evaluation<'_> {
             self.preference(&subject.encoded.pairs, pairs, &steering, magnitudes)?;
         }
         for (index, answers) in answers.iter().enumerate() {
-            let fired = self.fired_pairs(&subject.encoded.answers[index])?;
-            self.add_fired(&format!("{}.fired", self.material.questions[index].name), fired.as_deref());
+            let name = format!("{}.fired", self.material.questions[index].name);
+            let fired = self.fired(&name, firing::prompts(&subject.encoded.answers[index]))?;
             for (at, magnitude) in magnitudes.iter().enumerate() {
                 let started = Instant::now();
                 let scores = self.score(answers, &steering, *magnitude, fired.as_deref())?;
@@ -309,18 +310,15 @@ impl Evaluation<'_> {
             }
         }
         self.cached = Some((place, caches));
-        let steerings: Vec<Steering> = magnitudes.iter().map(|magnitude| steering.with_factor(*magnitude)).collect();
         let text: Vec<u32> = self.material.bos.into_iter().chain(subject.encoded.text.iter().copied()).collect();
         let text = &text[..text.len().min(self.model.config.max_position_embeddings)];
-        let fired = if subject.encoded.text.is_empty() { None } else { self.fired([text])? };
-        self.add_fired("text_fired", fired.as_deref());
-        let left_alone = fired.is_some_and(|fired| fired == [false]);
-        let steerings: Vec<Steering> =
-            if left_alone { steerings.iter().map(|steering| steering.with_factor(0.0)).collect() } else { steerings };
+        let asked = Some(text).filter(|_| !subject.encoded.text.is_empty());
+        let is_left_alone = self.fired("text_fired", asked)?.is_some_and(|fired| fired.contains(&false));
+        let factor = |magnitude: &f32| if is_left_alone { 0.0 } else { *magnitude };
+        let steerings: Vec<Steering> = magnitudes.iter().map(|magnitude| steering.with_factor(factor(magnitude))).collect();
         let readings: Vec<Reading> = steerings.iter().map(Reading::Steered).collect();
         self.text(subject, &readings)?;
-        let fired = self.fired(subject.encoded.prompts.iter().map(|prompt| prompt.ids.as_slice()))?;
-        self.add_fired("prompts_fired", fired.as_deref());
+        self.fired("prompts_fired", subject.encoded.prompts.iter().map(|prompt| prompt.ids.as_slice()))?;
         self.generate(subject, &vector.layers, (vector.metadata.positions, vector.metadata.operation))
     }
 
@@ -332,38 +330,15 @@ impl Evaluation<'_> {
         magnitude: f32,
         fired: Option<&[bool]>,
     ) -> Result<Vec<PairLogProbs>> {
-        let mut scores = preference::score(self.model, pairs, steering, magnitude, &mut || self.observer.pass())?;
-        for ((score, entry), fired) in scores.iter_mut().zip(&pairs.entries).zip(fired.unwrap_or_default()) {
-            if !fired {
-                *score = entry.reference;
-            }
-        }
-        Ok(scores)
+        preference::score(self.model, pairs, steering, (magnitude, fired), &mut || self.observer.pass())
     }
 
-    /// Whether the condition, if there is one, fires on each prompt.
-    fn fired<'p>(&mut self, prompts: impl IntoIterator<Item = &'p [u32]>) -> Result<Option<Vec<bool>>> {
-        let Some(when) = &self.settings.when else { return Ok(None) };
-        let mut fired = Vec::new();
-        for prompt in prompts {
-            if !self.verdicts.contains_key(prompt) {
-                self.observer.pass()?;
-                self.verdicts.insert(prompt.to_vec(), when.ask(self.model, prompt)?);
-            }
-            fired.push(self.verdicts[prompt].fired);
-        }
-        Ok(Some(fired))
-    }
-
-    fn fired_pairs(&mut self, pairs: &[EncodedPair]) -> Result<Option<Vec<bool>>> {
-        self.fired(pairs.iter().map(|pair| &pair.chosen.ids[..pair.chosen.start]))
-    }
-
-    /// Adds the share of prompts that fired to each row of the subject.
-    fn add_fired(&mut self, name: &str, fired: Option<&[bool]>) {
-        let estimate = fired.and_then(|fired| Estimate::of_share(fired.iter().copied()));
-        let measure = estimate.map(|estimate| Measure { name: name.to_owned(), unit: Unit::Share, estimate });
+    /// Whether the condition, if there is one, fires on each prompt; the share is added to each row of the subject.
+    fn fired<'p>(&mut self, name: &str, prompts: impl IntoIterator<Item = &'p [u32]>) -> Result<Option<Vec<bool>>> {
+        let fired = self.firing.ask(prompts, &mut || self.observer.pass())?;
+        let measure = fired.as_ref().and_then(|fired| firing::share(name, fired));
         (0..self.outcome.rows.len() - self.first).for_each(|at| self.add(at, measure.clone()));
+        Ok(fired)
     }
 
     /// The pairs and answers at one place: those of the last vector if that was added at the same.
@@ -388,8 +363,7 @@ impl Evaluation<'_> {
         steering: &Steering,
         magnitudes: &[f32],
     ) -> Result<()> {
-        let fired = self.fired_pairs(encoded)?;
-        self.add_fired("fired", fired.as_deref());
+        let fired = self.fired("fired", firing::prompts(encoded))?;
         let reference = self.score(pairs, steering, 0.0, None)?;
         if self.reference.is_empty() {
             self.reference = reference;
@@ -403,7 +377,8 @@ impl Evaluation<'_> {
         for (at, magnitude) in magnitudes.iter().copied().enumerate() {
             let started = Instant::now();
             let scores = self.score(pairs, steering, magnitude, fired.as_deref())?;
-            self.outcome.timings.scored_pairs += if magnitude == 0.0 { 0 } else { scores.len() };
+            let steered = fired.as_ref().map_or(scores.len(), |fired| fired.iter().filter(|fired| **fired).count());
+            self.outcome.timings.scored_pairs += if magnitude == 0.0 { 0 } else { steered };
             self.add(at, preference::mean_dose(&divisors, steering.lowest_norm(), magnitude, &self.settings.bootstrap));
             let direction = if magnitude == 0.0 { 0.0 } else { f64::from(magnitude.signum()) };
             // What is taken out is what the vector would have added.
@@ -505,7 +480,7 @@ impl Evaluation<'_> {
         let rows = &self.outcome.rows[self.first..];
         let magnitudes: Vec<f32> = rows.iter().map(|row| row.magnitude.unwrap_or_default()).collect();
         // An instruction is no vector, and has no condition.
-        let verdict = |prompt: &EncodedPrompt| self.verdicts.get(&prompt.ids).copied().filter(|_| !vectors.is_empty());
+        let verdict = |prompt: &EncodedPrompt| self.firing.verdict(&prompt.ids).filter(|_| !vectors.is_empty());
         let encoded: Vec<Prompt> = prompts.iter().map(|prompt| Prompt::from(prompt).under(verdict(prompt))).collect();
         generate_each(self.model, &encoded, vectors, &magnitudes, &options, self.settings.streams, &mut |progress| {
             let (at, texts) = match progress {

@@ -14,7 +14,7 @@ use indicatif::ProgressBar;
 
 use super::failure::{Failure, Step};
 use crate::Error;
-use crate::machine::files::sha256;
+use crate::machine::files::{is_sha256, sha256};
 use crate::machine::panics::caught;
 
 /// Extension that hf-hub gives a file while it is being downloaded.
@@ -90,8 +90,7 @@ fn damage(blob: &Path, etag: &str, size: u64) -> Option<String> {
     if found != size {
         return Some(format!("{found} bytes, where the hub says {size}"));
     }
-    let is_hash = etag.len() == 64 && etag.chars().all(|letter| letter.is_ascii_hexdigit());
-    let differs = is_hash && sha256(blob).is_ok_and(|hash| !hash.eq_ignore_ascii_case(etag));
+    let differs = is_sha256(etag) && sha256(blob).is_ok_and(|hash| !hash.eq_ignore_ascii_case(etag));
     differs.then(|| "its SHA-256 is another than the hub says".to_owned())
 }
 

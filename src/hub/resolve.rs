@@ -11,7 +11,7 @@ use super::repo::Hub;
 use super::repo_id::RepoId;
 use crate::error::{Error, Result, closest_name};
 use crate::hub::cache_dir::cache_dir;
-use crate::machine::files::sha256;
+use crate::machine::files::{is_sha256, sha256};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::gguf_parts::Part;
 
@@ -64,8 +64,7 @@ pub fn content_hash(path: &Path) -> Result<String> {
     let content = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let is_blob = content.parent().and_then(Path::file_name).is_some_and(|folder| folder == "blobs");
     let name = content.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let is_hash = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_blob && is_hash { Ok(name.to_ascii_lowercase()) } else { sha256(path) }
+    if is_blob && is_sha256(name) { Ok(name.to_ascii_lowercase()) } else { sha256(path) }
 }
 
 /// Returns the files of a known model, if they are on this machine, in bipo's cache directory or in the hub's cache.

@@ -225,6 +225,11 @@ pub fn check_future_folder(folder: &Path) -> std::io::Result<()> {
     check_folder(existing)
 }
 
+/// Whether a text is a SHA-256 in hex.
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Returns the SHA-256 of a file in hex.
 pub fn sha256(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();

@@ -33,7 +33,7 @@ use utoipa::OpenApi;
 
 use crate::generate::EngineLimits;
 use crate::model::Model;
-use crate::steering::vector::{SteeringVector, VectorFile};
+use crate::steering::vector::{CombineOptions, Input, SteeringVector, VectorFile, combine};
 use crate::text::tokens::TextEncoder;
 use crate::{Error, Result};
 use state::State;
@@ -89,12 +89,9 @@ impl NamedVector {
     /// # Errors
     /// It is not a vector that says its layer, or a number is not finite.
     pub fn new(name: String, file: VectorFile, layer: Option<usize>, scale: f32) -> Result<Self> {
-        file.check_finite()?;
-        let sha256 = file.sha256.clone();
-        let mut vector = file.at(layer)?;
-        vector.layers.values_mut().flatten().for_each(|x| *x *= scale);
-        let calibration = vector.metadata.calibration.take().filter(|_| scale != 0.0);
-        vector.metadata.calibration = calibration.map(|known| known.scaled(scale));
+        let input = Input::new(file, scale, |file| file.at(layer))?;
+        let sha256 = input.sha256.clone();
+        let vector = combine(vec![input], &CombineOptions::default())?;
         Ok(Self { name, vector, sha256, curve: None })
     }
 }

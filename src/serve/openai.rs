@@ -412,13 +412,13 @@ impl Pieces for Answer {
     }
 }
 
-/// What was applied, with what a condition said of the prompt.
 /// What all have, if they have the same.
 fn same<T: PartialEq + Copy>(mut each: impl Iterator<Item = Option<T>>) -> Option<T> {
     let first = each.next()??;
     each.all(|other| other == Some(first)).then_some(first)
 }
 
+/// What was applied, with what a condition said of the prompt.
 fn with_verdict(mut applied: Value, verdict: Option<Verdict>) -> Value {
     if let Some(verdict) = verdict {
         applied["when"] = json!(verdict);

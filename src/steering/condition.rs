@@ -113,8 +113,7 @@ impl When {
     /// # Errors
     /// It was not; the message names both sizes.
     pub fn check_model(&self, hidden_size: usize, num_hidden_layers: usize) -> Result<()> {
-        let fits = self.vector.check_shape(hidden_size, num_hidden_layers);
-        fits.map_err(|error| Error::Argument(format!("the condition: {error}")))
+        self.vector.check_shape(hidden_size, num_hidden_layers)
     }
 
     /// The condition as a vector of its layer.

@@ -246,11 +246,8 @@ fn what_is_no_condition_or_no_vector_is_refused_in_one_line() {
             with(&["v.safetensors", "--when", "v.safetensors"]),
             "--when v.safetensors: it is a vector that steers, and no condition",
         ),
-        (
-            with(&["v.safetensors", "--when", "other.safetensors"]),
-            "the condition: the vector has hidden size 16, but the model has 32",
-        ),
-        (with(&["v.safetensors", "--when", "deep.safetensors"]), "the vector is for a model of 9 layers"),
+        (with(&["v.safetensors", "--when", "other.safetensors"]), "the condition has hidden size 16, but the model has 32"),
+        (with(&["v.safetensors", "--when", "deep.safetensors"]), "the condition is for a model of 9 layers"),
         (with(&["v.safetensors", "--when", "out/condition.safetensors:>x"]), "\"x\" is not a number; expected FILE"),
         (with(&["v.safetensors", "--when", "out/condition.safetensors:"]), "in quotes"),
         (with(&["v.safetensors", "--when", "out/condition.safetensors:0.2"]), "in quotes"),

@@ -331,7 +331,7 @@ fn bad_input_of_eval_is_refused_before_the_model_is_loaded() {
     )
     .unwrap();
     fs::write(place.path("empty.txt"), " \n").unwrap();
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 14] = [
         (&["--dataset", "nowhere.csv"], "no such file: nowhere.csv"),
         (&["--mc", "pairs.csv"], "no multiple-choice columns; found question, matching, not_matching"),
         (&["--mc", "ab.json"], "ab.json: row 0: the question has no"),
@@ -347,6 +347,8 @@ fn bad_input_of_eval_is_refused_before_the_model_is_loaded() {
         (&["--plot", "no/curve.svg"], "cannot write no/curve.svg: no is no directory: make it first"),
         (&["--plot", "curve.pdf"], "curve.pdf: a chart's file ends in .svg or .png"),
         (&["--skip", "text,generation"], "nothing to measure"),
+        (&["--dataset", "pairs.csv", "--csv", "./pairs.csv"], "--csv and --dataset are one file, ./pairs.csv"),
+        (&["--csv", "t", "--report", "t"], "--report and --csv are one file, t"),
     ];
     for (args, expected) in cases {
         let output = eval(&place, args);

@@ -30,7 +30,7 @@ pub use machine::{BenchArgs, CheckArgs, CompletionsArgs, DoctorArgs, ManArgs};
 pub use model::{ModelArgs, ReportArgs};
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
-pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs, Use, VectorArgs};
+pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs, SteeringArgs, Use, VectorArgs};
 pub use train::{LayersArgs, MethodArg, RunArgs, TrainArgs, response_prefix};
 pub use values::{condition_and_threshold, vector_and_scale};
 pub use vectors::{ConvertArgs, InspectArgs, MergeArgs};

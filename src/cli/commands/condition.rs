@@ -19,11 +19,12 @@ use serde_json::{Value, json};
 
 use super::caa::{OPTIMISER, STEPS};
 use super::interrupt::Interrupt;
+use super::next;
 use super::prompts::{Question, check_questions};
 use super::session;
 use super::training::settings::without_folders;
 use super::vectors::last_run;
-use crate::args::{TrainArgs, given, given_of};
+use crate::args::{TrainArgs, given_of};
 use crate::terminal::{self, Log};
 
 /// Name of the file that a run writes.
@@ -61,11 +62,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let heldout = named.map(|(need, rest)| Ok::<_, Error>((read(need, None)?, read(rest, None)?))).transpose()?;
     let opened = session::open(&args.run.model, ResponsePrefix::Auto, log)?;
     let depth = opened.config.num_hidden_layers;
-    let layers = match (&args.layers, args.layer) {
-        (Some(list), _) => list.of(depth)?,
-        (None, Some(layer)) => LayerList::of(&layer.to_string().parse()?, depth)?,
-        (None, None) => LayerList::of(&"all".parse()?, depth)?,
-    };
+    let layers = args.layers.clone().or(args.layer.map(|layer| LayerList::These(layer.into())));
+    let layers = layers.unwrap_or(LayerList::All).of(depth)?;
     let encode = |set| Encoded::new(set, &opened);
     let (need, rest) = (encode(need)?, encode(rest)?);
     let heldout = heldout.map(|(need, rest)| Ok::<_, Error>((encode(need)?, encode(rest)?))).transpose()?;
@@ -223,24 +221,10 @@ fn text(path: &Path, found: &Found, held: Option<&(String, Told)>, need: &Encode
         text += &format!("held out, {of}: {}\n", shares(*told));
     }
     let prompt = need.set.prompts[0].last().map_or("", |message| message.content.as_str());
-    let command = format!("{} --when {}", steer_command(), quote(&path.display().to_string()));
-    text + &match last_run().exists() {
-        true => format!("try it: {command} --prompt {}\n", quote(prompt.trim())),
-        // A condition steers nothing.
-        false => format!(
-            "it needs a vector that steers: bipo train learns one, and then: {command} --prompt {}\n",
-            quote(prompt.trim())
-        ),
-    }
-}
-
-/// Flags that the command shares with `steer`, and that the condition holds for.
-const SHARED: [&str; 8] =
-    ["--model", "--device", "--dtype", "--weights", "--system", "--system-in-user", "--template", "--template-var"];
-
-/// The command that steers the same model, as a shell reads it.
-fn steer_command() -> String {
-    let shared = given().into_iter().filter(|given| SHARED.contains(&given.flag.as_str()));
-    let words = ["bipo steer".to_owned()].into_iter().chain(shared.flat_map(|given| given.words()));
-    words.collect::<Vec<_>>().join(" ")
+    let (file, prompt) = (quote(&path.display().to_string()), quote(prompt.trim()));
+    let command = format!("{} --when {file} --prompt {prompt}\n", next::of_model("steer"));
+    // A condition steers nothing.
+    let needs =
+        if last_run().exists() { "try it: " } else { "it needs a vector that steers: bipo train learns one, and then: " };
+    text + needs + &command
 }

@@ -1,13 +1,15 @@
 //! `bipo eval`: reads the vector, its baselines and what they are measured on, encodes all of it before a model is loaded, and
 //! shows the report.
 
+use std::path::Path;
+
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::judge::Generation;
 use bipo::eval::{
     Budget, GeneratedText, Outcome, Report, Settings, Subject, Treatment, calibrate_subjects, demand, evaluate, texts,
 };
 use bipo::generate::STREAMS;
-use bipo::machine::files::{check_writable, write_atomic};
+use bipo::machine::files::write_atomic;
 use bipo::report::Chart;
 use bipo::steering::Operation;
 use bipo::steering::magnitudes::signed;
@@ -22,6 +24,7 @@ use super::evaluation::writer::Writer;
 use super::interrupt::Interrupt;
 use super::judge::Judge;
 use super::next;
+use super::outputs::check_outputs;
 use super::page;
 use super::session;
 use super::sweep::greedy;
@@ -31,7 +34,7 @@ use crate::terminal::{self, Log};
 
 pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
-    check_outputs(args)?;
+    check_files(args)?;
     let judge = Judge::new(&args.judge, log)?;
     if judge.is_some() && args.skip.contains(&SkipArg::Generation) {
         return Err(Error::Argument("--skip generation leaves a judge nothing to grade: leave one of them out".into()).into());
@@ -105,7 +108,8 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     judged?;
     stopped.map_or(Ok(()), |error| Err(anyhow::Error::from(error)))?;
     if args.report.is_none() {
-        next::tell(args.model.json, "as a page", "the same command with --report page.html", log);
+        let command = format!("{} --report page.html", next::again("eval"));
+        next::tell(args.model.json, "as a page", &command, log);
     }
     Ok(())
 }
@@ -127,8 +131,14 @@ fn grade(judge: &Judge, report: &mut Report, operation: Operation, interrupt: &I
 }
 
 /// Refuses what could not be written in the end.
-fn check_outputs(args: &EvalArgs) -> Result<()> {
-    [&args.csv, &args.per_pair, &args.report].into_iter().flatten().try_for_each(|path| check_writable(path))?;
+fn check_files(args: &EvalArgs) -> Result<()> {
+    let sets = args.dataset.iter().map(|set| ("--dataset", Path::new(set))).filter(|(_, set)| set.exists());
+    let files = [("--prompts", &args.prompts), ("--text", &args.text)]
+        .into_iter()
+        .filter_map(|(flag, path)| Some((flag, path.as_deref()?)));
+    let questions = args.mc.iter().map(|path| ("--mc", path.as_path()));
+    let written = [("--csv", &args.csv), ("--per-pair", &args.per_pair), ("--report", &args.report)];
+    check_outputs(&written, &args.steering, sets.chain(files).chain(questions))?;
     args.plot.iter().try_for_each(|path| Chart::check_path(path))?;
     if args.per_pair.is_some() && args.dataset.is_none() {
         return Err(Error::Argument("--per-pair needs pairs: give --dataset".into()));

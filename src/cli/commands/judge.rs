@@ -163,11 +163,12 @@ fn read_generations(path: &Path) -> Result<Vec<Generation>> {
     let mut results = Vec::new();
     let mut parts = serde_json::Deserializer::from_slice(bytes).into_iter();
     loop {
-        let line = 1 + bytes[..parts.byte_offset()].iter().filter(|byte| **byte == b'\n').count();
+        let at = parts.byte_offset();
         let Some(part) = parts.next() else { break };
+        let line = || 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
         let wrong = |error: serde_json::Error| match error.is_eof() {
             true => Error::malformed(path, format!("it ends within line {}: take that line out", error.line())),
-            false => Error::malformed(path, format!("in or behind line {line}: {expected}")),
+            false => Error::malformed(path, format!("in or behind line {}: {expected}", line())),
         };
         match part.map_err(wrong)? {
             Part::Text(text) => results.push(text),

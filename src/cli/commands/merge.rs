@@ -19,7 +19,7 @@ pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
     let vector = combine(read_inputs(&args.vector, args.layer, log)?, &CombineOptions::default())?;
     let files = resolve(&args.model, &ResolveOptions { offline: args.offline, quiet: args.report.quiet })?;
     let merge = Merge::new(&files.checkpoint, &vector, args.magnitude)?;
-    if let Some(note) = vector.family_note(&merge.model_type).or_else(|| vector.transfer_note(&files.name)) {
+    if let Some(note) = vector.origin_note(&files.name, &merge.model_type) {
         log.warn(note);
     }
     log.detail(format!("{}: a bias at layers {:?} of {}", files.name, merge.layers, args.output_dir.display()));

@@ -21,6 +21,7 @@ mod man;
 mod merge;
 mod models;
 mod next;
+mod outputs;
 mod page;
 mod prompts;
 mod provenance;

@@ -1,37 +1,44 @@
-//! The next useful command, told on standard error at the end of one: as a shell reads it, with the flags that both have.
+//! The next useful command, told on standard error at the end of one, with what the user wrote that holds there too.
 
 use bipo::report::shell::quote;
 
-use crate::args::given;
+use crate::args::{Given, given};
 use crate::terminal::Log;
 
-/// Flags that say what steers which model, and mean the same in every command that steers.
-const STEERING: [&str; 13] = [
-    "--model",
-    "--device",
-    "--dtype",
-    "--weights",
-    "--system",
-    "--system-in-user",
-    "--template",
-    "--template-var",
-    "--vector",
-    "--layer",
-    "--operation",
-    "--positions",
-    "--spans",
-];
+/// Flags that say which model is used, and how.
+const MODEL: [&str; 8] =
+    ["--model", "--device", "--dtype", "--weights", "--system", "--system-in-user", "--template", "--template-var"];
 
-/// A command with what the user wrote of model and vector.
-pub fn steering(command: &str) -> String {
-    let shared = given().into_iter().filter(|given| STEERING.contains(&given.flag.as_str()));
-    let words = [format!("bipo {command}")].into_iter().chain(shared.flat_map(|given| given.words()));
-    words.collect::<Vec<_>>().join(" ")
+/// Flags that say what steers it.
+const STEERING: [&str; 5] = ["--vector", "--layer", "--operation", "--positions", "--spans"];
+
+/// Flags of how a command tells what it did.
+pub const TELLING: [&str; 3] = ["--json", "--verbose", "--quiet"];
+
+/// A command as a shell reads it, with those of the given flags that are wanted.
+pub fn command(name: &str, given: &[Given], is_wanted: impl Fn(&str) -> bool) -> String {
+    let words = given.iter().filter(|given| is_wanted(&given.flag)).flat_map(Given::words);
+    [format!("bipo {name}")].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// A command that uses the same model.
+pub fn of_model(name: &str) -> String {
+    command(name, &given(), |flag| MODEL.contains(&flag))
+}
+
+/// A command that steers the same model by the same vector.
+pub fn steering(name: &str) -> String {
+    command(name, &given(), |flag| MODEL.contains(&flag) || STEERING.contains(&flag))
+}
+
+/// The same command again.
+pub fn again(name: &str) -> String {
+    command(name, &given(), |flag| !TELLING.contains(&flag))
 }
 
 /// A command of a file.
-pub fn of_file(command: &str, file: &str) -> String {
-    format!("bipo {command} {}", quote(file))
+pub fn of_file(name: &str, file: &str) -> String {
+    format!("bipo {name} {}", quote(file))
 }
 
 /// Tells the command, but not to a program: what `--json` prints is read by one.

@@ -75,7 +75,8 @@ struct Decoding {
 /// A provenance whose model is being hashed, in a thread of its own: a large model takes seconds.
 pub struct Tracing {
     provenance: Provenance,
-    hashing: JoinHandle<Vec<ModelFile>>,
+    /// None once it is done.
+    hashing: Option<JoinHandle<Vec<ModelFile>>>,
 }
 
 /// What is recorded of vectors that are added up.
@@ -131,15 +132,16 @@ impl Tracing {
             magnitudes: magnitudes.to_vec(),
             decoding: Decoding { max_new_tokens, temperature, top_p, top_k, repeat_penalty, seed },
         };
-        Self { provenance, hashing }
+        Self { provenance, hashing: Some(hashing) }
     }
 
     /// Waits for the hashes.
-    pub fn finish(self) -> Provenance {
-        let Self { mut provenance, hashing } = self;
-        // A thread that panicked leaves a model without files, which says that none was hashed.
-        provenance.model.files = hashing.join().unwrap_or_default();
-        provenance
+    pub fn get(&mut self) -> &Provenance {
+        if let Some(hashing) = self.hashing.take() {
+            // A thread that panicked leaves a model without files, which says that none was hashed.
+            self.provenance.model.files = hashing.join().unwrap_or_default();
+        }
+        &self.provenance
     }
 }
 

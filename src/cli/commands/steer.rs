@@ -1,9 +1,6 @@
 //! `bipo steer`: reads vectors and prompts, generates every magnitude of a prompt in one batch, shows them side by side.
 
-use std::path::{Path, PathBuf};
-
 use bipo::generate::{GenerateOptions, STREAMS};
-use bipo::machine::files::check_writable;
 use bipo::machine::lines::LineFile;
 use bipo::report::{Block, Page, Section};
 use bipo::steering::magnitudes::signed;
@@ -14,20 +11,21 @@ use candle_core::DType;
 
 use super::interrupt::Interrupt;
 use super::next;
+use super::outputs::check_outputs;
 use super::page;
 use super::prompts::{check_questions, read_questions, show_prompts};
-use super::provenance::{self, Provenance, Tracing};
+use super::provenance::{self, Tracing};
 use super::session;
 use super::sweep::{Sweep, TextResult, Texts, document, greedy, lines};
 use super::vectors::{check_vector, check_when, read_inputs, read_when, settle, strength_note, warn_of_calibration};
-use crate::args::{SteerArgs, vector_and_scale};
+use crate::args::SteerArgs;
 use crate::terminal::{self, Log, Progress};
 use bipo::session::Demand;
 
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
-    args.report.iter().chain(&args.output).try_for_each(|path| check_writable(path))?;
-    check_apart(args)?;
+    let prompts = args.prompts.iter().map(|path| ("--prompts", path.as_path()));
+    check_outputs(&[("--output", &args.output), ("--report", &args.report)], &args.steering, prompts)?;
     let inputs = read_inputs(&args.steering.source.vector, args.steering.source.layer, log)?;
     let (vector_settings, parts) = (page::vector_settings(&inputs), provenance::parts(&inputs));
     let subject = page::subject(&inputs);
@@ -80,7 +78,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         unshown: None,
         progress: has_progress.then(|| log.progress("prompts", prompts.len())),
         answered: 0,
-        run: Run { tracing, provenance: None },
+        tracing,
         output: args.output.as_deref().map(LineFile::new),
         results: Vec::new(),
         answers: Vec::new(),
@@ -97,7 +95,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         report(args, title, settings, done.answers, magnitudes.len()).write(path)
     });
     if args.model.json && done.answered > 0 {
-        terminal::json(&document(done.run.get(), &done.results))?;
+        terminal::json(&document(done.tracing.as_mut().map(|tracing| tracing.get()), &done.results))?;
     }
     ended?;
     if let Some(source) = done.unshown {
@@ -115,36 +113,6 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     Ok(written?)
 }
 
-/// Refuses to write over what is read, or to one file twice.
-fn check_apart(args: &SteerArgs) -> Result<()> {
-    let vectors = args.steering.source.vector.iter().map(|text| Ok(vector_and_scale(text)?.0)).collect::<Result<Vec<_>>>()?;
-    let read = vectors.iter().map(|path| ("--vector", path)).chain(args.prompts.iter().map(|path| ("--prompts", path)));
-    let written = [("--output", args.output.as_ref()), ("--report", args.report.as_ref())];
-    let written: Vec<(&str, &PathBuf)> = written.into_iter().filter_map(|(flag, path)| Some((flag, path?))).collect();
-    let is_same = |a: &Path, b: &Path| a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
-    for (index, (flag, path)) in written.iter().enumerate() {
-        let others = read.clone().chain(written[..index].iter().copied());
-        if let Some((other, _)) = others.into_iter().find(|(_, other)| is_same(path, other)) {
-            let problem = format!("{flag} and {other} are one file, {}, which would be replaced: name another", path.display());
-            return Err(Error::Argument(problem));
-        }
-    }
-    Ok(())
-}
-
-/// What texts are generated from, known once the model's files are hashed; nothing where no one asks.
-struct Run {
-    tracing: Option<Tracing>,
-    provenance: Option<Provenance>,
-}
-
-impl Run {
-    fn get(&mut self) -> Option<&Provenance> {
-        self.provenance = self.provenance.take().or_else(|| self.tracing.take().map(Tracing::finish));
-        self.provenance.as_ref()
-    }
-}
-
 /// The prompts that are answered.
 struct Done<'a> {
     log: Log,
@@ -158,7 +126,8 @@ struct Done<'a> {
     progress: Option<Progress>,
     /// How many.
     answered: usize,
-    run: Run,
+    /// What texts are generated from; none where no one asks.
+    tracing: Option<Tracing>,
     output: Option<LineFile>,
     /// For `--json`.
     results: Vec<TextResult>,
@@ -179,7 +148,7 @@ impl Done<'_> {
         self.answers.push(Block::Generations(texts.for_page()));
         let results = texts.results();
         if let (Some(path), Some(output)) = (&args.output, &mut self.output) {
-            let run = if output.has_begun() { None } else { self.run.get() };
+            let run = self.tracing.as_mut().filter(|_| !output.has_begun()).map(|tracing| tracing.get());
             output.add(&lines(run, &results).map_err(|error| Error::write(path, error.into()))?)?;
         }
         if args.model.json {

@@ -72,9 +72,7 @@ pub fn read_when(when: Option<&String>) -> Result<Option<When>> {
 pub fn check_when(when: Option<&When>, opened: &Session, log: Log) -> Result<()> {
     let Some(when) = when else { return Ok(()) };
     when.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
-    let vector = when.vector();
-    let note = vector.family_note(&opened.config.model_type).or_else(|| vector.transfer_note(&opened.files.name));
-    note.iter().for_each(|note| log.warn(note.replacen("the vector", "the condition", 1)));
+    warn_of_origin(when.vector(), opened, log);
     Ok(())
 }
 
@@ -138,8 +136,10 @@ pub fn strength_note(vector: &SteeringVector, texts: &[(f32, f64)]) -> Option<St
 /// Refuses a vector that does not fit the model, and warns of one that was trained elsewhere.
 pub fn check_vector(vector: &SteeringVector, opened: &Session, log: Log) -> Result<()> {
     vector.check_model(opened.config.hidden_size, opened.config.num_hidden_layers)?;
-    // The family says more than the name.
-    let note = vector.family_note(&opened.config.model_type).or_else(|| vector.transfer_note(&opened.files.name));
-    note.iter().for_each(|note| log.warn(note));
+    warn_of_origin(vector, opened, log);
     Ok(())
+}
+
+fn warn_of_origin(vector: &SteeringVector, opened: &Session, log: Log) {
+    vector.origin_note(&opened.files.name, &opened.config.model_type).iter().for_each(|note| log.warn(note));
 }

@@ -16,7 +16,7 @@ const TITLES = {
   perplexity: "perplexity",
 };
 const DAMAGE = ["kl", "perplexity"];
-const SHARES = /^(moved_right|moved_wrong|prefers_chosen|prefers_chosen_per_token|repetition|.*\.(accuracy|matching|mc[12]|acc|acc_norm))$/;
+const SHARES = /^(moved_right|moved_wrong|prefers_chosen|prefers_chosen_per_token|repetition|(text_|prompts_)?fired|.*\.(fired|accuracy|matching|mc[12]|acc|acc_norm))$/;
 /** Behaviours of which bipo has held-out pairs. */
 const BUNDLED = ["cheerful", "formal", "concise"];
 /** Measures that are no effect, or say what another one says. */
@@ -88,7 +88,7 @@ function redraw() {
   const { report, from } = state.curve;
   const rows = subjectRows();
   const names = [...new Set(report.rows.flatMap(({ measures }) => Object.keys(measures)))];
-  const effects = names.filter((name) => !NO_EFFECT.includes(name));
+  const effects = names.filter((name) => !NO_EFFECT.includes(name) && !name.endsWith("fired"));
   const select = $("effect");
   if (select.dataset.names !== effects.join()) {
     select.replaceChildren(...effects.map((name) => h("option", { value: name }, TITLES[name] ?? name)));

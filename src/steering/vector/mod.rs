@@ -103,7 +103,8 @@ impl SteeringVector {
         };
         if own != hidden_size {
             return Err(Error::Argument(format!(
-                "the vector has hidden size {own}, but the model has {hidden_size}: choose the model that it was trained on{}",
+                "the {} has hidden size {own}, but the model has {hidden_size}: choose the model that it was trained on{}",
+                self.kind(),
                 trained_on()
             )));
         }
@@ -115,21 +116,32 @@ impl SteeringVector {
         }
         match self.metadata.num_hidden_layers {
             Some(depth) if depth != num_hidden_layers => Err(Error::Argument(format!(
-                "the vector is for a model of {depth} layers{}, but this one has {num_hidden_layers}",
+                "the {} is for a model of {depth} layers{}, but this one has {num_hidden_layers}",
+                self.kind(),
                 trained_on()
             ))),
             _ => Ok(()),
         }
     }
 
+    /// What it is, for messages.
+    fn kind(&self) -> &'static str {
+        if self.metadata.condition.is_some() { "condition" } else { "vector" }
+    }
+
+    /// Returns the note of [`SteeringVector::family_note`], else that of [`SteeringVector::transfer_note`].
+    pub fn origin_note(&self, model: &str, model_type: &str) -> Option<String> {
+        self.family_note(model_type).or_else(|| self.transfer_note(model))
+    }
+
     /// Returns a note for the user if the vector, or a part of it, was trained on another model than `model`.
     pub fn transfer_note(&self, model: &str) -> Option<String> {
         let others: Vec<&str> = self.base_models().into_iter().filter(|name| *name != model).collect();
         (!others.is_empty()).then(|| {
-            let others = others.join(", ");
+            let (kind, others) = (self.kind(), others.join(", "));
             format!(
-                "the vector was trained on {others}, the model is {model}: unless they are one model, it means little there; \
-                     bipo eval --dataset shows what it does"
+                "the {kind} was trained on {others}, the model is {model}: unless they are one model, it means little there; \
+                 bipo eval --dataset shows what it does"
             )
         })
     }
@@ -138,7 +150,8 @@ impl SteeringVector {
     pub fn family_note(&self, model_type: &str) -> Option<String> {
         let own = self.metadata.model_type.as_deref()?;
         (!is_same_family(own, model_type)).then(|| {
-            format!("the vector is for models of type {own}, the model is of type {model_type}: it means nothing there, take its own model")
+            let kind = self.kind();
+            format!("the {kind} is for models of type {own}, the model is of type {model_type}: it means nothing there, take its own model")
         })
     }
 

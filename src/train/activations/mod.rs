@@ -205,10 +205,11 @@ impl Activations {
 
     /// Log-probabilities of the responses of all entries under the steered model, a few pairs a pass.
     pub fn score(&self, model: &Model, steering: &Steering) -> Result<Vec<PairLogProbs>> {
-        self.score_each(model, steering, &mut || Ok(()))
+        self.score_each(model, steering, None, &mut || Ok(()))
     }
 
-    /// As [`Activations::score`]; `on_pass` is called after each pass, and its error ends the work.
+    /// As [`Activations::score`], but of the entries that are not `steered`, where that is said, the untouched model's. `on_pass` is
+    /// called after each pass, and its error ends the work.
     ///
     /// # Errors
     /// As [`Activations::score`], or `on_pass` fails.
@@ -216,14 +217,18 @@ impl Activations {
         &self,
         model: &Model,
         steering: &Steering,
+        steered: Option<&[bool]>,
         on_pass: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Vec<PairLogProbs>> {
-        let mut scores = Vec::with_capacity(self.entries.len());
-        let mut rest = self.entries.as_slice();
+        let is_steered = |at: usize| steered.is_none_or(|steered| steered[at]);
+        let mut scores: Vec<PairLogProbs> = self.entries.iter().map(|entry| entry.reference).collect();
+        let wanted: Vec<usize> = (0..scores.len()).filter(|at| is_steered(*at)).collect();
+        let mut rest = wanted.as_slice();
         while !rest.is_empty() {
-            let (group, later) = rest.split_at(group_len(rest.iter().map(|entry| entry.rows.live_rows().count())));
-            let (batch, residual) = self.batch(model, &group.iter().collect::<Vec<_>>())?;
-            scores.extend(batch.log_probs(&batch.upper(&residual, self.layer, steering, Gradient::NotWanted)?)?);
+            let (group, later) = rest.split_at(group_len(rest.iter().map(|at| self.entries[*at].rows.live_rows().count())));
+            let (batch, residual) = self.batch(model, &group.iter().map(|at| &self.entries[*at]).collect::<Vec<_>>())?;
+            let found = batch.log_probs(&batch.upper(&residual, self.layer, steering, Gradient::NotWanted)?)?;
+            group.iter().zip(found).for_each(|(at, found)| scores[*at] = found);
             on_pass()?;
             rest = later;
         }
