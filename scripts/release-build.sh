@@ -5,8 +5,8 @@
 # usage: scripts/release-build.sh TARGET OUT [--cuda]
 #   TARGET  such as x86_64-unknown-linux-gnu; that of the machine itself, since the program is run
 #   --cuda  the program for NVIDIA GPUs of compute capability 8.0 and later; an archive alone
-# Installs Rust if there is none (RUST_VERSION, default: that of this script), and into a virtual environment the version of maturin
-# that scripts/test-wheel.sh tests. PYTHON names the Python, 3.9 or later (default: that of the container, else python3 or python).
+# Installs Rust if there is none (RUST_VERSION, default: that of this script).
+# PYTHON names the Python, 3.9 or later with pip (default: that of the container, else python3 or python).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -42,11 +42,7 @@ if [ "$kind" = --cuda ]; then
   exit
 fi
 
-"$PYTHON" -m venv target/wheel/build
-bin=target/wheel/build/bin
-[ -d "$bin" ] || bin=target/wheel/build/Scripts # on Windows
-"$bin/python" -m pip install --quiet --disable-pip-version-check "maturin==1.16.0"
-"$bin/maturin" build --out "$out"
+scripts/maturin.sh build --out "$out"
 program=target/release/bipo
 [ -x "$program" ] || program=$program.exe
 scripts/package.sh "$program" "$target" "$out"

@@ -8,9 +8,7 @@ set -euo pipefail
 dist=$(realpath "$2")
 cd "$(dirname "$0")/.."
 
-python3 -m venv target/wheel/build
-target/wheel/build/bin/python -m pip install --quiet --disable-pip-version-check "maturin==1.16.0"
-target/wheel/build/bin/maturin sdist --out "$dist"
+scripts/maturin.sh sdist --out "$dist"
 scripts/homebrew.sh "$1" "$dist" >"$dist/bipo.rb"
 cd "$dist"
 for archive in *.sha256; do
