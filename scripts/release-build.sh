@@ -5,7 +5,7 @@
 # usage: scripts/release-build.sh TARGET OUT [--cuda]
 #   TARGET  such as x86_64-unknown-linux-gnu; that of the machine itself, since the program is run
 #   --cuda  the program for NVIDIA GPUs of compute capability 8.0 and later; an archive alone
-# Installs Rust if there is none (RUST_VERSION, default: that of this script).
+# Installs Rust if there is none.
 # PYTHON names the Python, 3.9 or later with pip (default: that of the container, else python3 or python).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,9 +13,8 @@ cd "$(dirname "$0")/.."
 target=$1 out=$2 kind=${3:-}
 case $kind in "" | --cuda) ;; *) echo "release-build: unknown argument $kind: expected --cuda" >&2; exit 2 ;; esac
 
-rust=${RUST_VERSION:-1.95.0}
 if ! command -v cargo >/dev/null; then
-  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain "$rust"
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain 1.95.0
   export PATH="$HOME/.cargo/bin:$PATH"
 fi
 host=$(rustc -vV | sed -n 's/^host: //p')
