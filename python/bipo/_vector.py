@@ -131,7 +131,7 @@ def array(path: Path, name: str, entry: Any, data: bytes) -> numpy.ndarray:
         raise malformed(path, f"tensor {name!r} has no dtype, shape and offsets: is the file broken?") from None
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise malformed(path, f"tensor {name!r} has a shape or offsets that are no whole numbers: is the file broken?")
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise malformed(path, f"tensor {name!r} is {dtype}, expected F32, F16 or BF16")
     if sum(length != 1 for length in shape) > 1:
         raise malformed(path, f"tensor {name!r} has shape {shape}, expected [hidden]")
