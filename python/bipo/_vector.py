@@ -25,6 +25,7 @@ DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 PARSED = ("training", "combination", "calibration")
 OBJECTS = ("combination", "calibration")
 OPERATIONS = ("add", "ablate")
+SPANS = ("user", "assistant")
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +166,7 @@ def own(path: Path, arrays: Dict[str, numpy.ndarray], strings: Dict[str, str]) -
     for key in ("hidden_size", "num_hidden_layers"):
         if key in strings and whole(strings[key]) is None:
             raise malformed(path, f"metadata key {key!r} is {strings[key][:60]!r}, expected a whole number")
-    if strings.get("spans", "user") not in ("user", "assistant"):
+    if strings.get("spans", "user") not in SPANS:
         raise malformed(path, f"metadata key 'spans' is {strings['spans']!r}, expected user or assistant")
     try:
         Positions.of(strings["positions"])
