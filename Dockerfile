@@ -6,6 +6,8 @@ FROM rust:1.95-slim-bookworm AS build
 WORKDIR /bipo
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY benches benches
+# Cargo refuses to build where the file of a target that Cargo.toml names is missing.
+COPY tests/it/main.rs tests/it/main.rs
 COPY data data
 COPY src src
 RUN cargo build --release --locked --bin bipo && mkdir -p /empty/work /empty/cache

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts a built program into an archive with what belongs to it: completions, manual pages, README, licence and changelog. Writes
-# bipo-vVERSION-NAME.tar.gz, or .zip for Windows, and its SHA-256 beside it, into OUT. Runs the program, which must run on this machine.
+# bipo-vVERSION-NAME.tar.gz, or .zip for Windows, into OUT. Runs the program, which must run on this machine.
 #
 # usage: scripts/package.sh PROGRAM NAME OUT      NAME is the target, such as x86_64-unknown-linux-gnu
 # PYTHON names the Python, 3.6 or later (default: python3, or python).
@@ -30,7 +30,7 @@ cp "$program" README.md LICENSE CHANGELOG.md "$work/$name/"
 
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 315532800)}"
 "$python" - "$work" "$name" "$out" <<'PY'
-import gzip, hashlib, os, pathlib, sys, tarfile, time, zipfile
+import gzip, os, pathlib, sys, tarfile, time, zipfile
 
 work, name, out = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
 made = int(os.environ["SOURCE_DATE_EPOCH"])
@@ -52,7 +52,5 @@ else:
                 entry.size, entry.mtime, entry.mode = path.stat().st_size, made, mode[path]
                 with open(path, "rb") as content:
                     packed.addfile(entry, content)
-digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-(out / f"{archive.name}.sha256").write_bytes(f"{digest}  {archive.name}\n".encode())
 print(archive)
 PY

@@ -5,17 +5,16 @@
 # usage: scripts/release-build.sh TARGET OUT [--cuda]
 #   TARGET  such as x86_64-unknown-linux-gnu; that of the machine itself, since the program is run
 #   --cuda  the program for NVIDIA GPUs of compute capability 8.0 and later; an archive alone
-# Installs Rust if there is none (RUST_VERSION, default: that of this script), and into a virtual environment the version of maturin
-# that scripts/test-wheel.sh tests. PYTHON names the Python, 3.9 or later (default: that of the container, else python3 or python).
+# Installs Rust if there is none.
+# PYTHON names the Python, 3.9 or later with pip (default: that of the container, else python3 or python).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 target=$1 out=$2 kind=${3:-}
 case $kind in "" | --cuda) ;; *) echo "release-build: unknown argument $kind: expected --cuda" >&2; exit 2 ;; esac
 
-rust=${RUST_VERSION:-1.95.0}
 if ! command -v cargo >/dev/null; then
-  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain "$rust"
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain 1.95.0
   export PATH="$HOME/.cargo/bin:$PATH"
 fi
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -42,11 +41,7 @@ if [ "$kind" = --cuda ]; then
   exit
 fi
 
-"$PYTHON" -m venv target/wheel/build
-bin=target/wheel/build/bin
-[ -d "$bin" ] || bin=target/wheel/build/Scripts # on Windows
-"$bin/python" -m pip install --quiet --disable-pip-version-check "maturin==1.16.0"
-"$bin/maturin" build --out "$out"
+scripts/maturin.sh build --out "$out"
 program=target/release/bipo
 [ -x "$program" ] || program=$program.exe
 scripts/package.sh "$program" "$target" "$out"

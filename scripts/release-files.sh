@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Adds to DIST, which has the archives and wheels of all targets, what is made from them or from the sources alone: the source
-# distribution, the Homebrew formula, and SHA256SUMS in place of a checksum file for each archive.
+# distribution, the Homebrew formula, and SHA256SUMS, the checksums of all files.
 #
 # usage: scripts/release-files.sh REPOSITORY DIST      REPOSITORY is an address, such as https://github.com/owner/bipo
 set -euo pipefail
@@ -8,14 +8,8 @@ set -euo pipefail
 dist=$(realpath "$2")
 cd "$(dirname "$0")/.."
 
-python3 -m venv target/wheel/build
-target/wheel/build/bin/python -m pip install --quiet --disable-pip-version-check "maturin==1.16.0"
-target/wheel/build/bin/maturin sdist --out "$dist"
+scripts/maturin.sh sdist --out "$dist"
 scripts/homebrew.sh "$1" "$dist" >"$dist/bipo.rb"
 cd "$dist"
-for archive in *.sha256; do
-  sha256sum --check --quiet "$archive"
-done
-rm -- *.sha256
-sha256sum -- * >SHA256SUMS.new
-mv SHA256SUMS.new SHA256SUMS
+rm -f SHA256SUMS
+sha256sum -- * >SHA256SUMS

@@ -18,31 +18,21 @@ python=${PYTHON:-python3}
 work=${CARGO_TARGET_DIR:-target}/wheel
 mkdir -p "$work"
 work=$(realpath "$work")
-maturin=1.16.0 # scripts/release-build.sh and scripts/release-files.sh have the same
 fail() { echo "test-wheel: $1" >&2; exit 1; }
 
-# A virtual environment without pip is made everywhere; pip of the Python itself fills it.
-environment() {
-  rm -rf "$1"
-  "$python" -m venv --without-pip "$1" || fail "$python cannot make a virtual environment"
-}
-install() { "$python" -m pip --python "$1/bin/python" install --quiet --disable-pip-version-check "${@:2}"; }
-
-if [ "$("$work/build/bin/maturin" --version 2>/dev/null)" != "maturin $maturin" ]; then
-  environment "$work/build"
-  install "$work/build" "maturin==$maturin"
-fi
-rm -rf "$work/dist"
-"$work/build/bin/maturin" build --quiet --out "$work/dist"
+rm -rf "$work/dist" "$work/venv"
+scripts/maturin.sh build --quiet --out "$work/dist"
 wheel=$(find "$work/dist" -name 'bipo-*.whl')
 
-environment "$work/venv"
+# A virtual environment without pip is made everywhere; pip of the Python itself fills it.
+"$python" -m venv --without-pip "$work/venv" || fail "$python cannot make a virtual environment"
+install() { "$python" -m pip --python "$work/venv/bin/python" install --quiet --disable-pip-version-check "$@"; }
 packages=(numpy)
 if [ "${1:-}" = --transformers ]; then
-  install "$work/venv" torch --index-url "${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}" || install "$work/venv" torch
+  install torch --index-url "${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}" || install torch
   packages+=(transformers mypy)
 fi
-install "$work/venv" "$wheel" "${packages[@]}"
+install "$wheel" "${packages[@]}"
 
 # From here on nothing but the wheel is found: no PYTHONPATH, no other bipo on the path, and not the folder of the sources.
 unset PYTHONPATH
@@ -64,4 +54,4 @@ python -m unittest discover -s "$root/python/tests"
 if [ "${1:-}" = --transformers ]; then
   python -m mypy --strict --cache-dir /dev/null "$root/python/bipo"
 fi
-echo "ok: $(basename "$wheel"), $(($(wc -c <"$work/dist/$(basename "$wheel")") / 1000000)) MB: $version" >&2
+echo "ok: $(basename "$wheel"), $(($(wc -c <"$wheel") / 1000000)) MB: $version" >&2

@@ -118,7 +118,7 @@ class Steered:
 def check_transformers(steered, ours):
     ties = []
     for (prompt, magnitude), expected in ours.items():
-        prompt_ids = encode(steered.tokenizer, prompt)
+        prompt_ids = encode(steered.tokenizer, question(prompt))
         compare(steered.generated(prompt_ids, magnitude), expected, prompt_ids, magnitude, steered, ties)
     report_texts(f"bipo.apply in transformers at {steered.rule}", len(ours), ties)
 
@@ -130,8 +130,7 @@ def check_spans(args, model, tokenizer, vector):
         {"role": "assistant", "content": "It was long. Yours?\n"},
         {"role": "user", "content": f" {PROMPTS[1]}"},
     ]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    prompt_ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    prompt_ids = encode(tokenizer, messages)
     steered = Steered(model, tokenizer, vector, "all")
     same, count, answers = 0, 0, set()
     for spans in ("user", "assistant"):
@@ -161,12 +160,15 @@ def report_texts(program, count, ties):
     report(all(tie < NEAR_TIE for tie in ties), f"{program}: {count - len(ties)} of {count} greedy texts of up to {TOKENS} tokens are bipo's{worst}")
 
 
-def encode(tokenizer, prompt):
-    return tokenizer(text_of(tokenizer, prompt), add_special_tokens=False)["input_ids"]
+def encode(tokenizer, messages):
+    return tokenizer(text_of(tokenizer, messages), add_special_tokens=False)["input_ids"]
 
 
-def text_of(tokenizer, prompt):
-    messages = [{"role": "user", "content": prompt}]
+def question(prompt):
+    return [{"role": "user", "content": prompt}]
+
+
+def text_of(tokenizer, messages):
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
@@ -177,10 +179,11 @@ def check_llama_cpp(args, vector, ours, steered):
     ties = []
     for prompt in PROMPTS:
         command = [args.llamacpp / "llamacpp_sweep", args.llamacpp / "bins", args.f32_model, control, 0]
-        command += [",".join(map(str, LLAMA_CPP_MAGNITUDES)), text_of(steered.tokenizer, prompt), TOKENS, 2]
+        command += [",".join(map(str, LLAMA_CPP_MAGNITUDES)), text_of(steered.tokenizer, question(prompt)), TOKENS, 2]
         for result in json.loads(run(*command).stdout)["results"]:
             magnitude = float(result["magnitude"])
-            compare(result["token_ids"], ours[prompt, magnitude], encode(steered.tokenizer, prompt), magnitude, steered, ties)
+            prompt_ids = encode(steered.tokenizer, question(prompt))
+            compare(result["token_ids"], ours[prompt, magnitude], prompt_ids, magnitude, steered, ties)
     release = (args.llamacpp / "release").read_text().strip()
     report_texts(f"llama.cpp {release} with the converted control vector", len(ours), ties)
 

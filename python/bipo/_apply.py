@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ContextManager, Dict, Iterator, List, Opt
 
 from ._errors import BipoError, needed
 from ._places import Message, Positions, beginning, common, words_of
-from ._vector import OPERATIONS, SteeringVector, load
+from ._vector import OPERATIONS, SPANS, SteeringVector, load
 
 if TYPE_CHECKING:
     import torch
@@ -52,8 +52,11 @@ def apply(
         raise BipoError(f"magnitude {magnitude}: expected a finite number")
     if spans is None and positions is None:
         spans = vector.spans
-    if spans not in (None, "user", "assistant"):
+    if spans not in (None, *SPANS):
         raise BipoError(f"spans {spans!r}: expected user or assistant")
+    operation = vector.operation if operation is None else operation
+    if operation not in OPERATIONS:
+        raise BipoError(f"operation {operation!r}: expected add or ablate")
     decoder, blocks = blocks_of(model)
     check_model(model, blocks, vector)
     rule = Positions.of(vector.positions if positions is None else positions)
@@ -69,10 +72,7 @@ def apply(
                 raise BipoError(f"the vector is added in messages of the {spans} alone: pass tokenizer= and messages=")
             front = [{"role": "system", "content": system}] if system and messages[0]["role"] != "system" else []
             places.words = words_of(tokenizer, [*front, *messages], spans)
-            places.words_in_response = spans == "assistant"
-    operation = vector.operation if operation is None else operation
-    if operation not in OPERATIONS:
-        raise BipoError(f"operation {operation!r}: expected add or ablate")
+            places.steers_response = rule.response and spans == "assistant"
     changes = {layer: Change(v, magnitude, operation) for layer, v in vector.torch().items()}
     return steered(model, decoder, blocks, changes, places)
 
@@ -138,7 +138,7 @@ class Places:
         self.beginning: List[int] = []
         self.bos: Optional[int] = None
         self.words: Optional[Tuple[List[int], List[bool]]] = None
-        self.words_in_response = True
+        self.steers_response = rule.response
         self.prompt_ends: Optional[List[int]] = None
         self.mask: Optional[torch.Tensor] = None
 
@@ -167,11 +167,11 @@ class Places:
             for at in range(count):
                 index = past + at
                 if index >= end:
-                    steered[row][at] = self.rule.response and self.words_in_response
+                    steered[row][at] = self.steers_response
                 elif first[row] <= index:
                     in_words = words is None or words[index - first[row]]
                     steered[row][at] = in_words and self.rule.steers_prompt(index, first[row] + own, end)
-            if past == 0 and end <= count and not any(steered[row]) and not (self.rule.response and self.words_in_response):
+            if past == 0 and end <= count and not any(steered[row]) and not self.steers_response:
                 raise BipoError("no token of the prompt or after it would be steered: choose other positions or spans")
         self.mask = torch.tensor(steered, device=inputs.device)
 

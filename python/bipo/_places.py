@@ -110,8 +110,7 @@ def contents_of(tokenizer: Any, messages: Sequence[Message], text: str) -> Optio
     for index, after in zip(order, pieces[2::2]):
         content = messages[index]["content"]
         core = content.strip()
-        lead = content[: len(content) - len(content.lstrip())] if core else content
-        trail = content[len(content.rstrip()) :] if core else ""
+        lead, trail = content.split(core, 1) if core else (content, "")
         pattern += f"((?:{re.escape(lead)})?{re.escape(core)}(?:{re.escape(trail)})?){re.escape(after)}"
     found = re.fullmatch(pattern, text)
     return None if found is None else {index: found.span(group + 1) for group, index in enumerate(order)}

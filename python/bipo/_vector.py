@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 LARGEST_FILE = 64 << 20
 # Numbers of so many digits fit into 64 bits, as the program needs it.
 DIGITS = 19
-DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
+# What NumPy reads the numbers as.
+DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 PARSED = ("training", "combination", "calibration")
 OBJECTS = ("combination", "calibration")
 OPERATIONS = ("add", "ablate")
+SPANS = ("user", "assistant")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,16 +133,14 @@ def array(path: Path, name: str, entry: Any, data: bytes) -> numpy.ndarray:
         raise malformed(path, f"tensor {name!r} has no dtype, shape and offsets: is the file broken?") from None
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise malformed(path, f"tensor {name!r} has a shape or offsets that are no whole numbers: is the file broken?")
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise malformed(path, f"tensor {name!r} is {dtype}, expected F32, F16 or BF16")
     if sum(length != 1 for length in shape) > 1:
         raise malformed(path, f"tensor {name!r} has shape {shape}, expected [hidden]")
-    if begin > end or end > len(data) or end - begin != math.prod(shape) * DTYPES[dtype]:
+    if begin > end or end > len(data) or end - begin != math.prod(shape) * numpy.dtype(DTYPES[dtype]).itemsize:
         raise malformed(path, f"tensor {name!r} does not lie in the file as its header says: is the file truncated?")
-    piece = data[begin:end]
-    if dtype == "BF16":
-        return (numpy.frombuffer(piece, "<u2").astype("u4") << 16).view("f4")
-    return numpy.frombuffer(piece, {"F32": "<f4", "F16": "<f2"}[dtype]).astype("f4")
+    raw = numpy.frombuffer(data[begin:end], DTYPES[dtype])
+    return (raw.astype("u4") << 16).view("f4") if dtype == "BF16" else raw.astype("f4")
 
 
 def own(path: Path, arrays: Dict[str, numpy.ndarray], strings: Dict[str, str]) -> SteeringVector:
@@ -166,7 +166,7 @@ def own(path: Path, arrays: Dict[str, numpy.ndarray], strings: Dict[str, str]) -
     for key in ("hidden_size", "num_hidden_layers"):
         if key in strings and whole(strings[key]) is None:
             raise malformed(path, f"metadata key {key!r} is {strings[key][:60]!r}, expected a whole number")
-    if strings.get("spans", "user") not in ("user", "assistant"):
+    if strings.get("spans", "user") not in SPANS:
         raise malformed(path, f"metadata key 'spans' is {strings['spans']!r}, expected user or assistant")
     try:
         Positions.of(strings["positions"])

@@ -8,6 +8,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
 MODEL = FIXTURES / "llama"
 HIDDEN, DEPTH = 32, 3
+# Keywords with which the program uses that model.
+TINY = {"model": MODEL, "offline": True, "device": "cpu"}
 
 
 def safetensors(tensors, metadata=None):

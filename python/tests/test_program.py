@@ -10,12 +10,12 @@ import time
 import unittest
 from pathlib import Path
 
-from common import HIDDEN, MODEL, own
+from common import HIDDEN, MODEL, TINY, own
 
 import bipo
 from bipo._program import arguments
 
-TINY = {"model": MODEL, "offline": True, "device": "cpu"}
+unix = unittest.skipIf(os.name == "nt", "the test is of signals of Unix")
 
 
 class Program(unittest.TestCase):
@@ -117,21 +117,21 @@ class Program(unittest.TestCase):
         while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < limit and python.poll() is None:
             time.sleep(0.05)
 
-    @unittest.skipIf(os.name == "nt", "the test sends a signal of Unix")
+    @unix
     def test_ctrl_c_stops_the_program_and_keeps_what_is_done(self):
         self.assertIn("KeyboardInterrupt", self.signalled(signal.SIGINT)[1])
 
-    @unittest.skipIf(os.name == "nt", "the test sends signals of Unix")
+    @unix
     def test_a_signal_that_ends_python_reaches_the_program_first(self):
         for number in (signal.SIGTERM, signal.SIGHUP):
             self.assertEqual(self.signalled(number)[0], -number)
 
-    @unittest.skipIf(os.name == "nt", "the test sends a signal of Unix")
+    @unix
     def test_a_handler_of_the_caller_stays_and_its_exception_stops_the_program(self):
         code, said = self.signalled(signal.SIGTERM, "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))")
         self.assertEqual(code, 7, said)
 
-    @unittest.skipIf(os.name == "nt", "the test is of signals of Unix")
+    @unix
     def test_handlers_are_as_before_and_other_threads_can_run_the_program(self):
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before, texts, path = [signal.getsignal(number) for number in numbers], [], self.vector()
@@ -146,7 +146,7 @@ class Program(unittest.TestCase):
         self.assertEqual(texts[0], texts[1])
         self.assertEqual([signal.getsignal(number) for number in numbers], before)
 
-    @unittest.skipIf(os.name == "nt", "the test sends a signal of Unix")
+    @unix
     def test_the_module_gives_its_process_to_the_program(self):
         run = self.folder / "run"
         command = [sys.executable, "-m", "bipo", "train", f"--model={MODEL}", f"--output-dir={run}", "--offline", "--layer=1"]

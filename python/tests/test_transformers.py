@@ -8,7 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from common import DEPTH, FIXTURES, HIDDEN, MODEL, own
+from common import DEPTH, FIXTURES, HIDDEN, MODEL, TINY, own
 
 import bipo
 
@@ -31,8 +31,6 @@ CONVERSATION = [
     {"role": "user", "content": QUESTION},
 ]
 RULES = ["all", "prompt", "response", "last", "last+response", "first:3", "first:2+last:4", "last:3+response"]
-
-
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "granite", "smollm3", "qwen3_moe", "mixtral"]
 
 
@@ -83,8 +81,7 @@ class Apply(unittest.TestCase):
     def check_texts(self, messages, magnitudes, **rule):
         """Compares greedy tokens with those of the program, and returns them."""
         prompt = [messages] if isinstance(messages, list) else messages
-        more = {"model": MODEL, "offline": True, "device": "cpu", "max_new_tokens": TOKENS}
-        ours = bipo.steer(prompt, self.path, magnitudes, **more, **rule)
+        ours = bipo.steer(prompt, self.path, magnitudes, max_new_tokens=TOKENS, **TINY, **rule)
         if "spans" in rule:
             rule = {**rule, "messages": messages}
         for text in ours:

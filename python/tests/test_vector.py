@@ -102,7 +102,8 @@ class Load(unittest.TestCase):
         self.assertIn("none a steering vector", self.problem(safetensors({"a": f32(1.0), "b": f32(2.0)})))
         self.assertIn("pass layer=N", self.problem(safetensors({"v": f32(1.0)})))
         self.assertIn("expected [hidden]", self.problem(safetensors({"v": ("F32", [2, 2], bytes(16))}), layer=1))
-        self.assertIn("expected F32, F16 or BF16", self.problem(safetensors({"v": ("I64", [1], bytes(8))}), layer=1))
+        for dtype in ("I64", [], None):
+            self.assertIn("expected F32, F16 or BF16", self.problem(safetensors({"v": (dtype, [1], bytes(8))}), layer=1))
         self.assertIn("holds no vector", self.problem(safetensors({"layer.1": ("F32", [0], b"")})))
         self.assertIn("expected 1", self.problem(safetensors({"layer.1": f32(1.0), "layer.2": f32(1.0, 2.0)})))
         for name in ["module_path", "psyctl_one", "psyctl_two"]:
