@@ -114,7 +114,6 @@
 
 pub mod check;
 pub mod data;
-mod error;
 pub mod eval;
 pub mod generate;
 pub mod hub;
@@ -129,4 +128,4 @@ pub mod steering;
 pub mod text;
 pub mod train;
 
-pub use error::{Error, Failure, Result};
+pub use machine::error::{Error, Failure, Result};

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use ureq::http::{Uri, header};
 
 use super::message::Message;
-use crate::error::one_line;
+use crate::machine::error::one_line;
 use crate::{Error, Result};
 
 /// How the user names an endpoint and its key.

@@ -11,8 +11,8 @@ use super::pair::{Layout, Pair, Skipped, TruthfulPairs};
 use super::ranking::Ranking;
 use super::rows::{Choice, ColumnNames, Columns};
 use super::source::Source;
-use crate::error::one_line;
 use crate::hub::repo::is_offline;
+use crate::machine::error::one_line;
 use crate::{Error, Result};
 
 /// How to read a data set.

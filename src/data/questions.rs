@@ -10,8 +10,8 @@ use super::items::{Items, MMLU_COLUMNS, can_use};
 use super::pair::{Layout, Skipped};
 use super::question::{AnswerForm, Question};
 use super::source::Source;
-use crate::error::one_line;
 use crate::hub::repo::is_offline;
+use crate::machine::error::one_line;
 use crate::{Error, Result};
 
 /// The questions of a file. There is at least one, and all are of one kind.

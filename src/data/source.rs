@@ -7,8 +7,8 @@ use super::bundled::{Bundled, bundled};
 use super::input::Input;
 use super::published::{Published, PublishedPart, published};
 use super::{format, hub_files};
-use crate::error::closest_name;
 use crate::hub::repo_id::RepoId;
+use crate::machine::error::closest_name;
 use crate::{Error, Result};
 
 /// The bundled set that is used when the user names no data set.

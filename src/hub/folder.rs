@@ -6,11 +6,11 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::error::{Error, Result};
 use crate::machine::files::read_text;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::parse_object;
 use crate::model::gguf_parts::Part;
+use crate::{Error, Result};
 
 /// Name of the configuration file of a model as `transformers` saves it.
 pub(super) const CONFIG: &str = "config.json";

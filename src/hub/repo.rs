@@ -12,9 +12,9 @@ use super::failure::{Failure, Step};
 use super::folder::{CONFIG, INDEX, OPTIONAL, TOKENIZER, WEIGHTS, folder, read_index};
 use super::presets::PRESETS;
 use super::repo_id::RepoId;
-use crate::error::{Error, Result};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
+use crate::{Error, Result};
 
 /// Whether the network is off, by the flag or by the variable `HF_HUB_OFFLINE`.
 pub(crate) fn is_offline(flag: bool) -> bool {

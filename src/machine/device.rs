@@ -35,7 +35,7 @@ fn cuda(ordinal: usize) -> Result<Device> {
         return Err(Error::Argument("this bipo is built for the CPU: build it with --features cuda".into()));
     }
     let unusable = |error: candle_core::Error| {
-        let reason = crate::error::reason(&error);
+        let reason = crate::machine::error::reason(&error);
         Error::Argument(format!(
             "cuda:{ordinal} cannot be used: no GPU, or no driver as new as this bipo's CUDA ({reason}); see what nvidia-smi \
              says"

@@ -2,11 +2,12 @@
 //!
 //! Begin with [`device`], which opens the device that `--device` names. [`bytes`] measures memory; [`files`] reads and writes
 //! files so that a failure leaves nothing half written, and [`lines`] those that grow. [`launch`] knows whether a process is one of
-//! several.
+//! several. `error` has the only error type of the library.
 
 pub mod bytes;
 pub mod cpu;
 pub mod device;
+pub(crate) mod error;
 pub mod files;
 pub mod launch;
 pub mod lines;

@@ -14,7 +14,7 @@ use memmap2::Mmap;
 
 use super::gguf_parts::Part;
 use super::mapped::{git_lfs_pointer, map_file};
-use crate::error::{Error, Result, reason};
+use crate::machine::error::{Error, Result, reason};
 use crate::ops::encoding::Encoding;
 
 /// Array elements of all metadata together: candle holds 32 bytes for each.

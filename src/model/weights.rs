@@ -20,9 +20,9 @@ use super::gguf::{Gguf, StoredAt};
 use super::mapped::{git_lfs_pointer, map_file};
 use super::names::{Naming, Place};
 use super::random::{self, MadeOn};
-use crate::error::{Error, Result};
 use crate::ops::encoding::Encoding;
 use crate::ops::weight::{Bytes, HostWeight, RowOrder};
+use crate::{Error, Result};
 
 /// Where the frozen matrices of a model are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

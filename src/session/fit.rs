@@ -7,7 +7,7 @@ use candle_core::DType;
 
 use super::cache_place::CachePlace;
 use super::demand::{Demand, Need, SweepSize, keys_a_token, logits_a_branch};
-use crate::error::Error;
+use crate::Error;
 use crate::machine::bytes::Bytes;
 use crate::machine::device::DeviceMemory;
 use crate::model::config::Config;

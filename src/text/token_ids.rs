@@ -7,12 +7,12 @@ use std::path::Path;
 use candle_core::quantized::gguf_file;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
 use crate::machine::files::read_text;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::{Object, parse_object};
 use crate::model::gguf::GgufMetadata;
 use crate::model::weights::Weights;
+use crate::{Error, Result};
 
 /// Control tokens that end an answer in the models that have them, whatever their file names; llama.cpp stops at these, too.
 const ENDS_OF_TURN: [&str; 10] = [

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::optim::AdamW;
 use super::records::{EpochRecord, Heldout, Timings};
 use super::state::{LearnedFactor, TrainState};
-use crate::error::one_line;
+use crate::machine::error::one_line;
 use crate::machine::files;
 use crate::{Error, Result};
 

@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use serde_json::Value;
 
 use super::{Check, config, distance};
-use crate::error::reason;
+use crate::machine::error::reason;
 use crate::machine::files::read_text;
 use crate::model::Model;
 use crate::session::Demand;

@@ -7,10 +7,10 @@ use std::path::Path;
 use candle_core::quantized::gguf_file::Value;
 
 use super::{Config, MAX_SIZE, RopeParameters, RopeScaling, family_of_gguf};
-use crate::error::{Error, Result};
 use crate::model::architecture::{Architecture, Experts, QkNorm};
 use crate::model::family::{AttentionScale, Family, RopeOfBlocks, Sliding};
 use crate::model::gguf::GgufMetadata;
+use crate::{Error, Result};
 
 impl Config {
     /// Reads GGUF metadata. `shape` gives the shape of a tensor by its GGUF name, outermost dimension first, and `None` where

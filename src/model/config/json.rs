@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::{Config, MAX_SIZE, RopeParameters, RopeScaling, family};
-use crate::error::{Error, Result};
 use crate::model::architecture::{Activation, Architecture, Experts};
 use crate::model::family::{AttentionScale, Family, Flag, RopeOfBlocks, Sliding};
+use crate::{Error, Result};
 
 /// Model types whose language model is described under `text_config`.
 const WITH_TEXT_CONFIG: [&str; 1] = ["gemma3"];

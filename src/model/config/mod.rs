@@ -13,9 +13,9 @@ use super::checkpoint::Checkpoint;
 use super::family::{FAMILIES, Family};
 use super::refused;
 use super::weights::Weights;
-use crate::error::{Error, Result};
 use crate::machine::files::read_text;
 pub use crate::ops::rope::{RopeParameters, RopeScaling};
+use crate::{Error, Result};
 
 /// No width, vocabulary or context of this family comes near; a larger number is a broken file.
 const MAX_SIZE: usize = 1 << 24;

@@ -9,7 +9,7 @@ use candle_core::pickle::{Object, Stack};
 
 use super::Metadata;
 use super::contents::{LARGEST_FILE, Vectors};
-use crate::error::reason;
+use crate::machine::error::reason;
 use crate::{Error, Result};
 
 /// Where a tensor is stored in the archive.

@@ -25,8 +25,8 @@ use minijinja::{Environment, context};
 use serde_json::Value;
 
 use crate::data::Message;
-use crate::error::{Error, Result};
 use crate::machine::files::{LARGEST_TEXT, read_input, without_bom};
+use crate::{Error, Result};
 
 /// A compiled template, and the special tokens and variables that it can refer to.
 #[derive(Debug)]

@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use super::{ChatTemplate, Until};
+use crate::Result;
 use crate::data::Message;
-use crate::error::Result;
 
 /// The text that a template writes around the assistant's words, the same in every conversation that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]

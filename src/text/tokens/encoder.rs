@@ -15,10 +15,10 @@ use tokenizers::{DecodeStream, Tokenizer};
 use super::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
 use crate::data::Message;
 use crate::data::Pair;
-use crate::error::{Error, Result};
 use crate::text::chat::{AssistantTurn, ChatTemplate, Trim};
 use crate::text::ends::Ends;
 use crate::text::spans::Spans;
+use crate::{Error, Result};
 
 /// What stands between the prompt and the response's own text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
-use crate::error::{Error, Result};
+use crate::{Error, Result};
 
 /// Metadata of a GGUF file.
 pub type Metadata = HashMap<String, Value>;
