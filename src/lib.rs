@@ -128,4 +128,4 @@ pub mod steering;
 pub mod text;
 pub mod train;
 
-pub use machine::error::{Error, Failure, Result};
+pub use machine::error::{Error, JobFailure, Result};

@@ -4,7 +4,7 @@
 use bipo::Result;
 use bipo::model::config::RopeParameters;
 use bipo::model::layout::{Branches, Layout};
-use bipo::ops::attention::{Attention, Segment, Segments};
+use bipo::ops::attention::{AttentionShape, Segment, Segments};
 use bipo::ops::gated::{self, Activation};
 use bipo::ops::head::{Gradient, Head, Prediction, Predictions};
 use bipo::ops::linear::Products;
@@ -82,7 +82,7 @@ fn rows(bench: &mut Bench, layout: &Layout) -> Result<()> {
 fn attention(bench: &mut Bench, segments: &[Segment]) -> Result<()> {
     let (heads, kv_heads, head_dim) = (SMOLLM2.heads, SMOLLM2.kv_heads, SMOLLM2.head_dim());
     let scale = 1.0 / (head_dim as f64).sqrt();
-    let attention = Attention { heads, kv_heads, head_dim, sliding_window: None, scale, softcap: None };
+    let attention = AttentionShape { heads, kv_heads, head_dim, sliding_window: None, scale, softcap: None };
     let (q, dy) = (random(1, (ROWS, SMOLLM2.hidden))?, random(2, (ROWS, SMOLLM2.hidden))?);
     let (k, v) = (random(3, (ROWS, SMOLLM2.kv_width()))?, random(4, (ROWS, SMOLLM2.kv_width()))?);
     let forward = SMOLLM2.attention_flops(seen(segments));

@@ -8,7 +8,7 @@ mod terminal;
 
 use std::process::ExitCode;
 
-use bipo::Failure;
+use bipo::JobFailure;
 use bipo::machine::launch::Launch;
 use bipo::train::collective::Collective;
 
@@ -26,14 +26,14 @@ fn main() -> ExitCode {
     };
     let ended = match parsed {
         Ok(mut cli) => commands::run(&mut cli, &collective).map_err(|error| failure(&error, &cli)),
-        Err(line) => Err(Ended::Here(Some(Failure { line, exit_code: 2 }))),
+        Err(line) => Err(Ended::Here(Some(JobFailure { line, exit_code: 2 }))),
     };
     let failure = match ended {
         Ok(()) => collective.end(None),
         Err(Ended::Here(failure)) => collective.end(failure),
         Err(Ended::Everywhere(failure)) => Some(failure),
     };
-    let Some(Failure { line, exit_code }) = failure else { return ExitCode::SUCCESS };
+    let Some(JobFailure { line, exit_code }) = failure else { return ExitCode::SUCCESS };
     if collective.is_first() {
         terminal::error(&line);
     }
@@ -43,9 +43,9 @@ fn main() -> ExitCode {
 /// How a command came to its end before it was done.
 enum Ended {
     /// By this process: other ranks do not know yet. None if that is no failure.
-    Here(Option<Failure>),
+    Here(Option<JobFailure>),
     /// By another rank, or by all: they know.
-    Everywhere(Failure),
+    Everywhere(JobFailure),
 }
 
 fn failure(error: &anyhow::Error, cli: &args::Cli) -> Ended {
@@ -57,7 +57,7 @@ fn failure(error: &anyhow::Error, cli: &args::Cli) -> Ended {
             let is_f32 = || cli.command.model().is_some_and(args::ModelArgs::is_f32);
             let hint = library_error.and_then(|error| hints::hint(error, is_f32));
             let exit_code = library_error.map_or(1, bipo::Error::exit_code);
-            Ended::Here(Some(Failure { line: terminal::line_of(error, hint.as_deref()), exit_code }))
+            Ended::Here(Some(JobFailure { line: terminal::line_of(error, hint.as_deref()), exit_code }))
         }
     }
 }

@@ -19,8 +19,8 @@ pub(super) struct PromptCells<'a> {
 
 impl PromptCells<'_> {
     /// Joins the cells to one prompt.
-    pub(super) fn prompt(&self) -> Result<Prompt, String> {
-        Ok(Prompt { messages: self.messages()?, is_continued: is_open(self.prompt) })
+    pub(super) fn prompt(&self) -> Result<RowPrompt, String> {
+        Ok(RowPrompt { messages: self.messages()?, is_continued: is_open(self.prompt) })
     }
 
     fn messages(&self) -> Result<Vec<Message>, String> {
@@ -46,7 +46,7 @@ impl PromptCells<'_> {
 
 /// What a row's own columns say of the prompt.
 #[derive(Debug, Clone)]
-pub(super) struct Prompt {
+pub(super) struct RowPrompt {
     /// The conversation; none if the responses are whole conversations.
     pub messages: Vec<Message>,
     /// Whether the responses continue the prompt's text, so that a space in front of them only parts the two.
@@ -54,7 +54,7 @@ pub(super) struct Prompt {
 }
 
 /// Makes the pair of a row, or returns the reason why the row gives no pair.
-pub(super) fn pair(row: usize, given: &Prompt, chosen: &Value, rejected: &Value) -> Result<Pair, String> {
+pub(super) fn pair(row: usize, given: &RowPrompt, chosen: &Value, rejected: &Value) -> Result<Pair, String> {
     let chosen = Turns::of("chosen response", chosen)?.into_messages(ASSISTANT);
     let rejected = Turns::of("rejected response", rejected)?.into_messages(ASSISTANT);
 

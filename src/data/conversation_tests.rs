@@ -17,7 +17,7 @@ fn pair(row: usize, prompt: &Value, chosen: &Value, rejected: &Value) -> Result<
     super::pair(row, &of(&Value::Null, &Value::Null, prompt, &Value::Null)?, chosen, rejected)
 }
 
-fn of(system: &Value, history: &Value, prompt: &Value, input: &Value) -> Result<Prompt, String> {
+fn of(system: &Value, history: &Value, prompt: &Value, input: &Value) -> Result<RowPrompt, String> {
     PromptCells { system, history, prompt, input }.prompt()
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use ::csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 use serde_json::Value;
 
-use super::stream::{Stream, read_error};
+use super::stream::{ByteStream, read_error};
 use super::table::{Record, Records};
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ impl Headerless {
 /// Opens a table. Returns the names of its columns, and its records as they are read.
 pub(super) fn read(
     path: &Path,
-    stream: Stream,
+    stream: ByteStream,
     is_wanted: &dyn Fn(&str) -> bool,
     headerless: Option<Headerless>,
 ) -> Result<(Option<Vec<String>>, Records)> {

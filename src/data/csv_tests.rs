@@ -12,7 +12,7 @@ struct Table {
 fn open(text: &str) -> Result<(Vec<String>, Records)> {
     let path = Path::new("a.csv");
     let is_wanted = |name: &str| ["question", "chosen"].contains(&name);
-    let (columns, records) = read(path, Stream::open(&Input::Bytes(path.to_path_buf(), text.into()))?, &is_wanted, None)?;
+    let (columns, records) = read(path, ByteStream::open(&Input::Bytes(path.to_path_buf(), text.into()))?, &is_wanted, None)?;
     Ok((columns.unwrap(), records))
 }
 

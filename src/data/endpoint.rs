@@ -340,31 +340,32 @@ pub(crate) fn request(model: Option<&str>, messages: &[Message], settings: &[(&s
 fn reply(body: &[u8]) -> Result<Reply, String> {
     #[derive(Deserialize)]
     struct Completion {
-        choices: Vec<Choice>,
+        choices: Vec<CompletionChoice>,
         #[serde(default)]
         usage: Value,
     }
     #[derive(Deserialize)]
-    struct Choice {
-        message: Content,
+    struct CompletionChoice {
+        message: ChoiceMessage,
         #[serde(default)]
         finish_reason: Value,
     }
     #[derive(Deserialize)]
-    struct Content {
+    struct ChoiceMessage {
         content: Option<String>,
     }
     let garbage = |_| format!("no chat completion: {}", String::from_utf8_lossy(body));
     let completion: Completion = serde_json::from_slice(body).map_err(garbage)?;
     let tokens = ["prompt_tokens", "completion_tokens"].map(|name| completion.usage[name].as_u64().unwrap_or(0));
     let first = completion.choices.into_iter().next();
-    let reply =
-        |choice: Choice| Some(Reply { text: choice.message.content?, is_cut: choice.finish_reason == "length", tokens });
+    let reply = |choice: CompletionChoice| {
+        Some(Reply { text: choice.message.content?, is_cut: choice.finish_reason == "length", tokens })
+    };
     first.and_then(reply).ok_or_else(|| "a reply without text".to_owned())
 }
 
 /// What a request for one of several things gave.
-pub(crate) type Answer<T> = Result<T, RequestFailure>;
+pub(crate) type Requested<T> = Result<T, RequestFailure>;
 
 /// How often `on_answer` is called while no answer comes.
 const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -375,11 +376,11 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 pub(crate) fn ask_all<T: Send>(
     concurrency: usize,
     total: usize,
-    work: impl Fn(usize, &AtomicBool) -> Answer<T> + Sync,
-    mut on_answer: impl FnMut(usize, Option<(usize, Answer<T>)>, &AtomicBool),
+    work: impl Fn(usize, &AtomicBool) -> Requested<T> + Sync,
+    mut on_answer: impl FnMut(usize, Option<(usize, Requested<T>)>, &AtomicBool),
 ) {
     let (next, stop, answered) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
-    let work = |sender: Sender<(usize, Answer<T>)>| {
+    let work = |sender: Sender<(usize, Requested<T>)>| {
         loop {
             let index = next.fetch_add(1, Ordering::SeqCst);
             if index >= total {

@@ -6,8 +6,8 @@ use std::path::Path;
 use super::input::Input;
 #[cfg(feature = "parquet")]
 use super::parquet;
-use super::stream::{HEAD, Stream};
-use super::table::{Records, Table};
+use super::stream::{ByteStream, HEAD};
+use super::table::{DataTable, Records};
 use super::{csv, json};
 use crate::{Error, Result};
 
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 pub(super) const EXTENSIONS: [&str; 6] = ["parquet", "jsonl", "ndjson", "json", "csv", "tsv"];
 
 /// What is read of a file.
-pub(super) struct Wanted<'a> {
+pub(super) struct WantedFormat<'a> {
     /// Number of rows from the start; `None` reads all rows.
     pub limit: Option<usize>,
     /// Names of the columns that are used. Of a Parquet file, which stores columns separately, only these are read.
@@ -25,9 +25,9 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Opens the table of a file, whose rows are read as they are asked for.
-pub(super) fn read(input: &Input, wanted: &Wanted) -> Result<Table> {
+pub(super) fn read(input: &Input, wanted: &WantedFormat) -> Result<DataTable> {
     let path = input.path();
-    let stream = Stream::open(input)?;
+    let stream = ByteStream::open(input)?;
     if stream.head.len() < HEAD && without_bom(&stream.head).trim_ascii().is_empty() {
         return Err(Error::malformed(path, "the file is empty: expected CSV, JSONL, JSON or Parquet"));
     }
@@ -46,17 +46,17 @@ pub(super) fn read(input: &Input, wanted: &Wanted) -> Result<Table> {
             return Err(Error::malformed(path, "the file is compressed, and not with gzip: unpack it first"));
         }
     };
-    Table::new(format.name(), columns, records, wanted.limit)
+    DataTable::new(format.name(), columns, records, wanted.limit)
 }
 
 /// The names of all columns of a Parquet file, and its records with those that are wanted.
 #[cfg(feature = "parquet")]
-fn parquet(path: &Path, wanted: &Wanted) -> Result<(Vec<String>, Records)> {
+fn parquet(path: &Path, wanted: &WantedFormat) -> Result<(Vec<String>, Records)> {
     parquet::read(path, wanted.column)
 }
 
 #[cfg(not(feature = "parquet"))]
-fn parquet(path: &Path, _: &Wanted) -> Result<(Vec<String>, Records)> {
+fn parquet(path: &Path, _: &WantedFormat) -> Result<(Vec<String>, Records)> {
     Err(Error::malformed(
         path,
         "this bipo is built without Parquet: build it with --features parquet, or convert the file to JSONL",

@@ -3,7 +3,7 @@
 use super::*;
 
 fn open(name: &str, bytes: &[u8]) -> Result<()> {
-    let wanted = Wanted { limit: None, column: &|_| true, headerless: None };
+    let wanted = WantedFormat { limit: None, column: &|_| true, headerless: None };
     read(&Input::Bytes(name.into(), bytes.to_vec()), &wanted).map(drop)
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::format;
-use crate::hub::failure::Failure;
+use crate::hub::failure::DownloadFailure;
 use crate::hub::repo::{Hub, ResolveOptions};
 use crate::{Error, Result};
 
@@ -31,30 +31,35 @@ pub(super) fn files(repo: &str, revision: Option<&str>, part: Option<&str>, offl
         Ok(files) => return Ok(files),
         Err(failure) => failure,
     };
-    if let Some(files) = at_hand().ok().filter(|_| matches!(failure, Failure::Unreachable(_))) {
+    if let Some(files) = at_hand().ok().filter(|_| matches!(failure, DownloadFailure::Unreachable(_))) {
         return Ok(files);
     }
     let page = format!("{}/datasets/{repo}", hub.endpoint);
     let what = format!("data set {repo} at {revision}");
     Err(match failure {
-        Failure::Unknown => Error::Argument(format!("the hub has no {what}: compare {page}; a private one needs HF_TOKEN")),
-        Failure::Denied => Error::Argument(format!("the hub refuses {what}: accept its terms at {page}, and set HF_TOKEN")),
-        Failure::Unreachable(reason) | Failure::Failed(reason) => {
+        DownloadFailure::Unknown => {
+            Error::Argument(format!("the hub has no {what}: compare {page}; a private one needs HF_TOKEN"))
+        }
+        DownloadFailure::Denied => {
+            Error::Argument(format!("the hub refuses {what}: accept its terms at {page}, and set HF_TOKEN"))
+        }
+        DownloadFailure::Unreachable(reason) | DownloadFailure::Failed(reason) => {
             Error::Hub(format!("cannot fetch {what}: {reason}; with the file at hand, give its path instead"))
         }
-        Failure::Lacks(problem) => Error::Argument(problem),
-        Failure::Other(error) => error,
+        DownloadFailure::Lacks(problem) => Error::Argument(problem),
+        DownloadFailure::Other(error) => error,
     })
 }
 
-fn download(hub: &Hub, repo: &Repo, part: Option<&str>) -> Result<Vec<PathBuf>, Failure> {
+fn download(hub: &Hub, repo: &Repo, part: Option<&str>) -> Result<Vec<PathBuf>, DownloadFailure> {
     let fetch = hub.open(repo.clone())?;
     let (commit, mut names) = fetch.listing()?;
     // Each name becomes part of a path in the cache, so it must not lead out of its folder.
     names.retain(|name| stays_inside(name));
     let snapshot = fetch.cache.pointer_path(&commit);
     let card = if names.iter().any(|name| name == CARD) { fetch.get(&snapshot, CARD).ok() } else { None };
-    let wanted = select(name_of(repo).as_str(), &names, part, has_configurations(card.as_deref())).map_err(Failure::Other)?;
+    let wanted =
+        select(name_of(repo).as_str(), &names, part, has_configurations(card.as_deref())).map_err(DownloadFailure::Other)?;
     wanted.iter().map(|file| fetch.get(&snapshot, file)).collect()
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::letters::{letter, swapped};
 use super::question::{AnswerForm, Key, Question};
-use super::table::{Names, Record, Table, cell, kind, plain, text};
+use super::table::{DataTable, Names, Record, cell, kind, plain, text};
 use super::truthfulqa::{targets, truthful};
 
 /// Allowed numbers of options that are compared by their letters.
@@ -52,14 +52,14 @@ pub(super) fn can_use(name: &str) -> bool {
 #[derive(Debug)]
 pub(super) struct Items {
     question: String,
-    answers: Answers,
+    answers: ItemAnswers,
     /// Columns of HellaSwag's context, if the file has them.
     context: Option<Vec<String>>,
     form: AnswerForm,
 }
 
 #[derive(Debug)]
-enum Answers {
+enum ItemAnswers {
     /// TruthfulQA's generation task: best, correct and incorrect answers.
     Truthful([String; 3]),
     /// TruthfulQA's multiple-choice task: `mc1_targets` and `mc2_targets`.
@@ -75,15 +75,15 @@ enum Answers {
 }
 
 impl Items {
-    pub(super) fn of(table: &Table, form: AnswerForm) -> Result<Self, String> {
+    pub(super) fn of(table: &DataTable, form: AnswerForm) -> Result<Self, String> {
         let names = Names::of(&table.columns);
         let all = |wanted: &[&str]| wanted.iter().map(|name| names.find(name)).collect::<Result<Option<Vec<_>>, _>>();
         let answers = if let Some(columns) = exactly(all(&TARGETS)?) {
-            Some(Answers::Targets(columns))
+            Some(ItemAnswers::Targets(columns))
         } else if let Some(columns) = exactly(all(&TRUTHFUL)?) {
-            Some(Answers::Truthful(columns))
+            Some(ItemAnswers::Truthful(columns))
         } else if let Some(columns) = exactly(all(&BEHAVIOUR)?) {
-            Some(Answers::Behaviour(columns))
+            Some(ItemAnswers::Behaviour(columns))
         } else {
             options(&names)?
         };
@@ -100,10 +100,10 @@ impl Items {
     /// What the rows hold.
     pub(super) fn shape(&self) -> &'static str {
         match self.answers {
-            Answers::Truthful(_) | Answers::Targets(_) => "TruthfulQA",
-            Answers::Behaviour(_) | Answers::TwoOptions(..) => "a matching and another answer",
-            Answers::List(..) | Answers::Columns(..) if self.is_by_text() => "options, compared by their texts",
-            Answers::List(..) | Answers::Columns(..) => "options, compared by their letters",
+            ItemAnswers::Truthful(_) | ItemAnswers::Targets(_) => "TruthfulQA",
+            ItemAnswers::Behaviour(_) | ItemAnswers::TwoOptions(..) => "a matching and another answer",
+            ItemAnswers::List(..) | ItemAnswers::Columns(..) if self.is_by_text() => "options, compared by their texts",
+            ItemAnswers::List(..) | ItemAnswers::Columns(..) => "options, compared by their letters",
         }
     }
 
@@ -111,11 +111,11 @@ impl Items {
     pub(super) fn role(&self, name: &str) -> Option<&'static str> {
         let is_in = |columns: &[String]| columns.iter().any(|column| column == name);
         let (options, key): (&[String], Option<&String>) = match &self.answers {
-            Answers::Truthful(columns) => (columns, None),
-            Answers::Targets(columns) | Answers::Behaviour(columns) => (columns, None),
-            Answers::TwoOptions(columns, key) => (columns, Some(key)),
-            Answers::List(column, key) => (std::slice::from_ref(column), Some(key)),
-            Answers::Columns(columns, key, _) => (columns, Some(key)),
+            ItemAnswers::Truthful(columns) => (columns, None),
+            ItemAnswers::Targets(columns) | ItemAnswers::Behaviour(columns) => (columns, None),
+            ItemAnswers::TwoOptions(columns, key) => (columns, Some(key)),
+            ItemAnswers::List(column, key) => (std::slice::from_ref(column), Some(key)),
+            ItemAnswers::Columns(columns, key, _) => (columns, Some(key)),
         };
         match name {
             _ if key.is_some_and(|key| key == name) => Some("key"),
@@ -130,15 +130,15 @@ impl Items {
         let prompt = text("question", cell(record, &self.question))?;
         let question = |prompt: String, answers: Vec<String>, key: Key| Question { row, prompt, answers, key };
         Ok(match &self.answers {
-            Answers::Truthful(columns) => {
+            ItemAnswers::Truthful(columns) => {
                 let (answers, key) = truthful(columns.each_ref().map(|column| cell(record, column)))?;
                 vec![question(prompt, answers, key)]
             }
-            Answers::Targets([mc1, mc2]) => {
+            ItemAnswers::Targets([mc1, mc2]) => {
                 let (answers, key) = targets(cell(record, mc1), cell(record, mc2))?;
                 vec![question(prompt, answers, key)]
             }
-            Answers::Behaviour([matching, other]) => {
+            ItemAnswers::Behaviour([matching, other]) => {
                 let (matching, other) = (text(matching, cell(record, matching))?, text(other, cell(record, other))?);
                 match (letter(&matching), letter(&other)) {
                     (Some(matching), Some(other)) if matching != other => both_orders(row, &prompt, matching, other)?,
@@ -153,7 +153,7 @@ impl Items {
                     }
                 }
             }
-            Answers::TwoOptions([a, b], key) => {
+            ItemAnswers::TwoOptions([a, b], key) => {
                 let (a, b) = (text(a, cell(record, a))?, text(b, cell(record, b))?);
                 let prompt = format!("{}\n\nChoices:\n (A) {}\n (B) {}", prompt.trim_end(), a.trim(), b.trim());
                 let key = text(key, cell(record, key))?;
@@ -163,7 +163,7 @@ impl Items {
                     _ => return Err(format!("the matching answer is {key:?}: expected A or B")),
                 }
             }
-            Answers::List(column, key) => {
+            ItemAnswers::List(column, key) => {
                 let (options, labels) = listed(column, cell(record, column))?;
                 vec![self.optional(
                     row,
@@ -173,7 +173,7 @@ impl Items {
                     right(cell(record, key), &options, labels.as_deref(), 0)?,
                 )?]
             }
-            Answers::Columns(columns, key, first) => {
+            ItemAnswers::Columns(columns, key, first) => {
                 let options = columns.iter().map(|column| text(column, cell(record, column))).collect::<Result<Vec<_>, _>>()?;
                 vec![self.optional(row, record, &prompt, &options, right(cell(record, key), &options, None, *first)?)?]
             }
@@ -183,8 +183,8 @@ impl Items {
     /// Whether options are compared by their texts.
     fn is_by_text(&self) -> bool {
         let are_endings = match &self.answers {
-            Answers::List(column, _) => plain(column) == "endings",
-            Answers::Columns(columns, ..) => columns.first().is_some_and(|column| plain(column) == "sol1"),
+            ItemAnswers::List(column, _) => plain(column) == "endings",
+            ItemAnswers::Columns(columns, ..) => columns.first().is_some_and(|column| plain(column) == "sol1"),
             _ => false,
         };
         self.form == AnswerForm::Text || self.form == AnswerForm::Auto && are_endings
@@ -200,7 +200,7 @@ impl Items {
         options: &[String],
         right: usize,
     ) -> Result<Question, String> {
-        let are_endings = matches!(&self.answers, Answers::List(column, _) if plain(column) == "endings");
+        let are_endings = matches!(&self.answers, ItemAnswers::List(column, _) if plain(column) == "endings");
         if self.is_by_text() {
             let (prompt, answers) = match &self.context {
                 Some(columns) if are_endings => {
@@ -226,17 +226,17 @@ impl Items {
 }
 
 /// Finds the columns of options, and of the right one.
-fn options(names: &Names) -> Result<Option<Answers>, String> {
+fn options(names: &Names) -> Result<Option<ItemAnswers>, String> {
     let key = names.find_any(KEY)?;
     if let (Some(list), Some(key)) = (names.find_any(LIST)?, &key) {
-        return Ok(Some(Answers::List(list, key.clone())));
+        return Ok(Some(ItemAnswers::List(list, key.clone())));
     }
     for (known, first) in COLUMNS {
         let columns = known.iter().map(|name| names.find(name)).collect::<Result<Vec<_>, _>>()?;
         let columns: Vec<String> = columns.into_iter().map_while(|column| column).collect();
         match (columns.as_slice(), &key, names.find(MATCHING)?) {
-            ([a, b], _, Some(matching)) => return Ok(Some(Answers::TwoOptions([a.clone(), b.clone()], matching))),
-            ([_, _, ..], Some(key), _) => return Ok(Some(Answers::Columns(columns, key.clone(), first))),
+            ([a, b], _, Some(matching)) => return Ok(Some(ItemAnswers::TwoOptions([a.clone(), b.clone()], matching))),
+            ([_, _, ..], Some(key), _) => return Ok(Some(ItemAnswers::Columns(columns, key.clone(), first))),
             _ => {}
         }
     }

@@ -17,7 +17,7 @@ const WRAPPERS: [&str; 8] = ["data", "rows", "train", "examples", "instances", "
 
 /// Opens the records of a file.
 pub(super) fn read(path: &Path, text: Box<dyn BufRead>) -> Result<Records> {
-    let mut source = Source { path: path.to_path_buf(), text, line: 1, column: 0 };
+    let mut source = JsonText { path: path.to_path_buf(), text, line: 1, column: 0 };
     match source.skip_space()? {
         Some(b'[') => {
             source.step();
@@ -28,7 +28,7 @@ pub(super) fn read(path: &Path, text: Box<dyn BufRead>) -> Result<Records> {
 }
 
 /// The text of a file and the place in it.
-struct Source {
+struct JsonText {
     path: PathBuf,
     text: Box<dyn BufRead>,
     /// Number of the line, from 1.
@@ -37,7 +37,7 @@ struct Source {
     column: usize,
 }
 
-impl Source {
+impl JsonText {
     /// Returns the first byte that is not white space, or `None` at the end of the text, and stays in front of it.
     fn skip_space(&mut self) -> Result<Option<u8>> {
         loop {
@@ -105,7 +105,7 @@ impl Source {
 
 /// The elements of an array, each parsed by itself.
 struct Elements {
-    source: Source,
+    source: JsonText,
     row: usize,
     is_done: bool,
 }
@@ -189,13 +189,13 @@ impl Elements {
     }
 
     fn wrong(&self, what: &str) -> Error {
-        let Source { path, line, column, .. } = &self.source;
+        let JsonText { path, line, column, .. } = &self.source;
         Error::malformed(path, format!("line {line}, column {column}: broken JSON array: {what}"))
     }
 }
 
 /// Opens one object per line, or one object over several lines.
-fn lines(mut source: Source) -> Result<Records> {
+fn lines(mut source: JsonText) -> Result<Records> {
     let Some((number, first)) = source.next_line()? else { return Ok(Box::new(std::iter::empty())) };
     let record = match parse(&first) {
         Ok(value) => object(&source.path, value, || format!("line {number}"))?,
@@ -229,7 +229,7 @@ fn lines(mut source: Source) -> Result<Records> {
 }
 
 /// Reads objects that take several lines each: usually a single one that holds a table.
-fn whole(mut source: Source, first_line: usize, mut bytes: Vec<u8>) -> Result<Records> {
+fn whole(mut source: JsonText, first_line: usize, mut bytes: Vec<u8>) -> Result<Records> {
     source.text.read_to_end(&mut bytes).map_err(|error| read_error(&source.path, error))?;
     let values = |bytes: &[u8]| Deserializer::from_slice(bytes).into_iter::<Value>().collect::<Result<Vec<_>, _>>();
     let values = values(&bytes).or_else(|error| without_nan(&bytes).map_or(Err(error), |bytes| values(&bytes)));

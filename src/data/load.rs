@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 
 use super::concepts::{self, Labelled};
-use super::format::{self, Wanted};
+use super::format::{self, WantedFormat};
 use super::input::Input;
-use super::pair::{Layout, Pair, Skipped, TruthfulPairs};
+use super::pair::{FileLayout, Pair, Skipped, TruthfulPairs};
 use super::ranking::Ranking;
 use super::rows::{Choice, ColumnNames, Columns};
 use super::source::Source;
@@ -46,7 +46,7 @@ pub struct Dataset {
     /// Number of rows that were read.
     pub rows: usize,
     /// What the first file is.
-    pub layout: Layout,
+    pub layout: FileLayout,
 }
 
 /// Reads a data set. A set of the hub that is not cached is downloaded first.
@@ -62,7 +62,7 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Dataset> {
         pairs: Vec::new(),
         skipped: Vec::new(),
         rows: 0,
-        layout: Layout::default(),
+        layout: FileLayout::default(),
     };
     let mut hash = Sha256::new();
     let files = source.files(is_offline(options.offline))?;
@@ -75,7 +75,7 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Dataset> {
         let concept = source.concept();
         let can_use = |name: &str| options.columns.can_use(name) || (concept.is_some() && concepts::can_use(name));
         // Of a set with many concepts, the rows of one are counted.
-        let wanted = Wanted { limit: limit.filter(|_| concept.is_none()), column: &can_use, headerless: None };
+        let wanted = WantedFormat { limit: limit.filter(|_| concept.is_none()), column: &can_use, headerless: None };
         let table = format::read(file, &wanted)?;
         // An empty JSON list names no columns, so no column can be missing.
         if table.columns.is_empty() {
@@ -88,7 +88,7 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Dataset> {
         let columns = Columns::of(&table, &options.columns).map_err(|problem| Error::malformed(file.path(), problem))?;
         if dataset.layout.columns.is_empty() {
             let roles = table.columns.iter().map(|name| (name.clone(), columns.role(name)));
-            dataset.layout = Layout { format: table.format, shape: columns.shape(), columns: roles.collect() };
+            dataset.layout = FileLayout { format: table.format, shape: columns.shape(), columns: roles.collect() };
         }
         let choice = Choice { truthful: options.pairs, rank: options.rank };
         let (mut seen, mut of_concept) = (BTreeSet::new(), 0);
@@ -137,7 +137,7 @@ fn take_labelled(dataset: &mut Dataset, found: Labelled, file: &Input, concept: 
     let roles =
         [("input", "prompt"), ("output", "chosen and rejected"), ("category", "which of them"), ("concept_id", "concept")];
     let columns = roles.map(|(name, role)| (name.to_owned(), Some(role.to_owned()))).into();
-    dataset.layout = Layout { format: "Parquet", shape: "answers with a concept and without", columns };
+    dataset.layout = FileLayout { format: "Parquet", shape: "answers with a concept and without", columns };
     dataset.rows += found.rows;
     dataset.pairs.extend(found.pairs);
     dataset.skipped.extend(found.skipped);

@@ -40,7 +40,7 @@ mod turns;
 pub use bundled::{Bundled, bundled};
 pub use load::{Dataset, LoadOptions, load};
 pub use message::Message;
-pub use pair::{Layout, Pair, Skipped, TruthfulPairs};
+pub use pair::{FileLayout, Pair, Skipped, TruthfulPairs};
 pub use prompts::{PromptSet, load_prompts};
 pub use published::{Published, PublishedPart, published};
 pub use question::{AnswerForm, Key, Question};

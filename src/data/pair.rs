@@ -26,7 +26,7 @@ pub struct Skipped {
 
 /// What a file of pairs or questions is: its format, its shape, and the roles of its columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Layout {
+pub struct FileLayout {
     /// Name of the file's format, such as `CSV`.
     pub format: &'static str,
     /// What its rows hold, such as `ranked responses`.

@@ -8,13 +8,13 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::concepts;
-use super::format::{self, Wanted};
+use super::format::{self, WantedFormat};
 use super::input::Input;
 use super::message::Message;
 use super::shapes::PROMPT;
 use super::source::Source;
-use super::stream::Stream;
-use super::table::{Names, Table, cell};
+use super::stream::ByteStream;
+use super::table::{DataTable, Names, cell};
 use super::turns::{Turns, USER};
 use crate::hub::repo::is_offline;
 use crate::{Error, Result};
@@ -58,7 +58,7 @@ fn is_text(file: &Input) -> Result<bool> {
     if format::extension(file.path()).is_some() {
         return Ok(false);
     }
-    let head = Stream::open(file)?.head;
+    let head = ByteStream::open(file)?.head;
     let first = head.iter().find(|byte| !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(byte));
     // A line of text may well begin with a bracket.
     let is_named_text = file.path().extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"));
@@ -67,7 +67,7 @@ fn is_text(file: &Input) -> Result<bool> {
 }
 
 fn lines(file: &Input, limit: usize) -> Result<Vec<Vec<Message>>> {
-    let text = Stream::open(file)?.into_text(file.path())?;
+    let text = ByteStream::open(file)?.into_text(file.path())?;
     let not_text = |_| Error::malformed(file.path(), "not UTF-8 text: expected one prompt a line");
     let lines = text.lines().map(|line| line.map_err(not_text));
     let is_empty = |line: &Result<String>| line.as_ref().is_ok_and(|line| line.trim().is_empty());
@@ -79,7 +79,8 @@ fn lines(file: &Input, limit: usize) -> Result<Vec<Vec<Message>>> {
 fn rows(file: &Input, limit: usize, concept: Option<&str>) -> Result<Vec<Vec<Message>>> {
     let is_prompt = |name: &str| PROMPT.iter().any(|known| name.trim().eq_ignore_ascii_case(known));
     let can_use = |name: &str| is_prompt(name) || (concept.is_some() && concepts::can_use(name));
-    let table = format::read(file, &Wanted { limit: concept.is_none().then_some(limit), column: &can_use, headerless: None })?;
+    let table =
+        format::read(file, &WantedFormat { limit: concept.is_none().then_some(limit), column: &can_use, headerless: None })?;
     let column = column(&table, file.path())?;
     let mut seen = BTreeSet::new();
     let mut prompts = Vec::new();
@@ -97,7 +98,7 @@ fn rows(file: &Input, limit: usize, concept: Option<&str>) -> Result<Vec<Vec<Mes
     }
 }
 
-fn column(table: &Table, path: &Path) -> Result<String> {
+fn column(table: &DataTable, path: &Path) -> Result<String> {
     let found = Names::of(&table.columns).find_any(PROMPT).map_err(|problem| Error::malformed(path, problem))?;
     found.ok_or_else(|| {
         let (wanted, columns) = (PROMPT.join(", "), table.columns.join(", "));

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::format::{self, Wanted};
+use super::format::{self, WantedFormat};
 use super::hub_files;
 use super::input::Input;
 use super::rows::{ColumnNames, Columns};
@@ -21,7 +21,7 @@ pub struct Published {
     /// Description on one line, for help texts.
     pub description: &'static str,
     origin: Origin,
-    parts: Parts,
+    parts: SetParts,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ enum Origin {
 
 /// Which parts a set has, of which the user names one.
 #[derive(Debug, PartialEq, Eq)]
-enum Parts {
+enum SetParts {
     One,
     /// Files: `persona-extraversion`.
     Files,
@@ -84,19 +84,19 @@ const PUBLISHED: &[Published] = &[
     caa("caa-sycophancy", "generate/sycophancy/generate_dataset.json"),
     caa_heldout("caa-sycophancy-heldout", "test/sycophancy/test_dataset_ab.json"),
     Published {
-        parts: Parts::Files,
+        parts: SetParts::Files,
         ..web("persona", "Yes/No items of a persona, such as persona-extraversion", PERSONAS, "{}.jsonl")
     },
     Published {
-        parts: Parts::Concepts,
+        parts: SetParts::Concepts,
         ..hub("steereval", "SteerEval's pairs of a concept of personality", STEEREVAL, None, "personality/train.json")
     },
     Published {
-        parts: Parts::Concepts,
+        parts: SetParts::Concepts,
         ..hub("steereval-heldout", "those that SteerEval validates on", STEEREVAL, None, "personality/valid.json")
     },
     Published {
-        parts: Parts::Labelled,
+        parts: SetParts::Labelled,
         ..hub("axbench-concept500", "AxBench's answers with a concept and without", AXBENCH, AXBENCH_COMMIT, AXBENCH_FILE)
     },
     hub("alpacaeval", "AlpacaEval's instructions, as prompts", "tatsu-lab/alpaca_eval", None, "alpaca_eval.json"),
@@ -111,7 +111,7 @@ const AXBENCH_COMMIT: Option<&str> = Some("ad8a5d60c4616b599c24dd6689f05f696ec61
 const AXBENCH_FILE: &str = "2b/l20/train/data.parquet";
 
 const fn web(name: &'static str, description: &'static str, folder: &'static str, file: &'static str) -> Published {
-    Published { name, description, origin: Origin::Web(folder, file), parts: Parts::One }
+    Published { name, description, origin: Origin::Web(folder, file), parts: SetParts::One }
 }
 
 const fn caa(name: &'static str, file: &'static str) -> Published {
@@ -129,7 +129,7 @@ const fn hub(
     revision: Option<&'static str>,
     file: &'static str,
 ) -> Published {
-    Published { name, description, origin: Origin::Hub { repo, revision, file }, parts: Parts::One }
+    Published { name, description, origin: Origin::Hub { repo, revision, file }, parts: SetParts::One }
 }
 
 /// A published data set, or the part of one, as the user names it.
@@ -143,7 +143,7 @@ pub struct PublishedPart {
 
 impl fmt::Display for PublishedPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = if self.set.parts == Parts::Files { '-' } else { ':' };
+        let mark = if self.set.parts == SetParts::Files { '-' } else { ':' };
         f.write_str(self.set.name)?;
         self.part.as_ref().map_or(Ok(()), |part| write!(f, "{mark}{part}"))
     }
@@ -161,16 +161,16 @@ impl Published {
     /// Returns how the user writes the name, such as `steereval:CONCEPT`.
     pub(super) fn form(&self) -> String {
         match self.parts {
-            Parts::One => self.name.to_owned(),
-            Parts::Files => format!("{}-NAME", self.name),
-            Parts::Concepts | Parts::Labelled => format!("{}:CONCEPT", self.name),
+            SetParts::One => self.name.to_owned(),
+            SetParts::Files => format!("{}-NAME", self.name),
+            SetParts::Concepts | SetParts::Labelled => format!("{}:CONCEPT", self.name),
         }
     }
 }
 
 /// Whether the name of a part can have this letter.
-fn is_of_name(letter: char, parts: &Parts) -> bool {
-    letter.is_ascii_alphanumeric() || "-_".contains(letter) || (letter == '.' && !matches!(parts, Parts::Files))
+fn is_of_name(letter: char, parts: &SetParts) -> bool {
+    letter.is_ascii_alphanumeric() || "-_".contains(letter) || (letter == '.' && !matches!(parts, SetParts::Files))
 }
 
 impl PublishedPart {
@@ -183,9 +183,9 @@ impl PublishedPart {
             let rest = text.strip_prefix(set.name);
             let part = match (&set.parts, rest) {
                 (_, None) => continue,
-                (Parts::One, Some("")) => return Ok(Some(Self { set, part: None })),
-                (Parts::One, _) => continue,
-                (Parts::Files, Some(rest)) => rest.strip_prefix('-'),
+                (SetParts::One, Some("")) => return Ok(Some(Self { set, part: None })),
+                (SetParts::One, _) => continue,
+                (SetParts::Files, Some(rest)) => rest.strip_prefix('-'),
                 (_, Some(rest)) => rest.strip_prefix(':'),
             };
             match part {
@@ -202,12 +202,12 @@ impl PublishedPart {
 
     /// The concept whose rows are used, if the set has several.
     pub(super) fn concept(&self) -> Option<&str> {
-        self.part.as_deref().filter(|_| self.set.parts != Parts::Files)
+        self.part.as_deref().filter(|_| self.set.parts != SetParts::Files)
     }
 
     /// Whether rows with a concept are to be paired with rows without it.
     pub(super) fn is_labelled(&self) -> bool {
-        self.set.parts == Parts::Labelled
+        self.set.parts == SetParts::Labelled
     }
 
     /// Returns the path of the data set's file, and downloads the file first if it is not in the cache.
@@ -258,7 +258,7 @@ fn download(url: &str) -> Result<Vec<u8>> {
 /// Refuses bytes that are not the data set, so that the answer of a proxy or a login page never gets into the cache.
 fn check(name: &str, bytes: &[u8]) -> Result<(), String> {
     let names = ColumnNames::default();
-    let wanted = Wanted { limit: None, column: &|name| names.can_use(name), headerless: None };
+    let wanted = WantedFormat { limit: None, column: &|name| names.can_use(name), headerless: None };
     let table = format::read(&Input::Bytes(PathBuf::from(name), bytes.to_vec()), &wanted);
     let table = table.map_err(|error| error.to_string())?;
     Columns::of(&table, &names)?;

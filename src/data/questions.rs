@@ -5,9 +5,9 @@
 use sha2::{Digest, Sha256};
 
 use super::csv::Headerless;
-use super::format::{self, Wanted};
+use super::format::{self, WantedFormat};
 use super::items::{Items, MMLU_COLUMNS, can_use};
-use super::pair::{Layout, Skipped};
+use super::pair::{FileLayout, Skipped};
 use super::question::{AnswerForm, Question};
 use super::source::Source;
 use crate::hub::repo::is_offline;
@@ -28,7 +28,7 @@ pub struct QuestionSet {
     /// Number of rows that were read.
     pub rows: usize,
     /// What the file is.
-    pub layout: Layout,
+    pub layout: FileLayout,
 }
 
 /// Reads the questions in the first `limit` rows of a set of one file, or in all rows if `limit` is `None`. A set that is not on this
@@ -46,11 +46,11 @@ pub fn load_questions(source: &Source, limit: Option<usize>, form: AnswerForm, o
     let mut hash = Sha256::new();
     input.hash(&mut hash)?;
     let headerless = Headerless { columns: &MMLU_COLUMNS, is_last: is_letter };
-    let table = format::read(&input, &Wanted { limit, column: &can_use, headerless: Some(headerless) })?;
+    let table = format::read(&input, &WantedFormat { limit, column: &can_use, headerless: Some(headerless) })?;
     let malformed = |problem: String| Error::malformed(path, problem);
     let items = Items::of(&table, form).map_err(malformed)?;
     let columns = table.columns.iter().map(|name| (name.clone(), items.role(name).map(str::to_owned))).collect();
-    let layout = Layout { format: table.format, shape: items.shape(), columns };
+    let layout = FileLayout { format: table.format, shape: items.shape(), columns };
     let name = match source {
         Source::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         named => named.to_string(),

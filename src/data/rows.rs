@@ -7,14 +7,14 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use super::conversation::{self, Prompt, PromptCells};
+use super::conversation::{self, PromptCells, RowPrompt};
 use super::pair::{Pair, TruthfulPairs};
 use super::ranking::Ranking;
 use super::shapes::{
-    Answers, CHOSEN, CONTINUES, OPTIONAL, OTHER_DATA, PROMPT, PROMPT_BESIDE_CONVERSATIONS, REJECTED, Role, SHAPES, Shape,
-    Verdict,
+    CHOSEN, CONTINUES, OPTIONAL, OTHER_DATA, PROMPT, PROMPT_BESIDE_CONVERSATIONS, REJECTED, ResponseShape, Role, RowShape,
+    SHAPES, ShapeMatch,
 };
-use super::table::{Names, Record, Table, cell, kind, plain};
+use super::table::{DataTable, Names, Record, cell, kind, plain};
 use super::truthfulqa::answers;
 use super::turns::{is_conversation, is_whole_conversation};
 use crate::Error;
@@ -89,7 +89,7 @@ pub(super) struct Choice {
 /// What the columns of a file mean.
 #[derive(Debug)]
 pub(super) struct Columns {
-    shape: &'static Shape,
+    shape: &'static RowShape,
     found: Vec<(Role, String)>,
     /// Whether a space in front of a response only parts it from the prompt.
     is_continued: bool,
@@ -97,7 +97,7 @@ pub(super) struct Columns {
 
 impl Columns {
     /// Finds the columns of a table. The error says what kind of data it is, and names the missing columns and those found.
-    pub(super) fn of(table: &Table, names: &ColumnNames) -> Result<Self, String> {
+    pub(super) fn of(table: &DataTable, names: &ColumnNames) -> Result<Self, String> {
         for (_, name) in &names.0 {
             let top = name.split('.').next().unwrap_or(name);
             if !table.columns.iter().any(|column| column == name || column == top) {
@@ -175,8 +175,8 @@ impl Columns {
         prompt.is_continued |= self.is_continued;
         let pair = |chosen: &Value, rejected: &Value| conversation::pair(row, &prompt, chosen, rejected);
         match self.shape.answers {
-            Answers::Two => Ok(vec![pair(of(Role::Chosen), of(Role::Rejected))]),
-            Answers::OneAgainstEach => {
+            ResponseShape::Two => Ok(vec![pair(of(Role::Chosen), of(Role::Rejected))]),
+            ResponseShape::OneAgainstEach => {
                 let mut rejected = answers(of(Role::AllRejected));
                 if rejected.is_empty() {
                     return Err("there is no incorrect answer".to_string());
@@ -189,17 +189,17 @@ impl Columns {
                 pairs.dedup_by(|next, last| next.is_err() && next == last);
                 Ok(pairs)
             }
-            Answers::Judged(reads) => {
+            ResponseShape::Judged(reads) => {
                 let (first, second) = (of(Role::First), of(Role::Second));
                 let is_first = self.verdict(reads, of(Role::Verdict))?;
                 Ok(vec![if is_first { pair(first, second) } else { pair(second, first) }])
             }
-            Answers::Graded => {
+            ResponseShape::Graded => {
                 let grade = |role| number(of(role)).ok_or_else(|| "a response has no grade".to_string());
                 let grades = [grade(Role::FirstGrade)?, grade(Role::SecondGrade)?];
                 ranked(&prompt, row, &[of(Role::First), of(Role::Second)], &grades, choice.rank)
             }
-            Answers::Ranked => {
+            ResponseShape::Ranked => {
                 let list = of(Role::Ranked);
                 let list = responses(list)?;
                 let beside = self.grades_beside(record, list.len());
@@ -210,7 +210,7 @@ impl Columns {
                 let (texts, grades): (Vec<&Value>, Vec<f64>) = graded.unzip();
                 ranked(&prompt, row, &texts, &grades, choice.rank)
             }
-            Answers::InOrder => {
+            ResponseShape::InOrder => {
                 let list = responses(of(Role::Ranked))?;
                 let grades: Vec<f64> = (0..list.len()).map(|place| -(place as f64)).collect();
                 ranked(&prompt, row, &list.iter().map(text_of).collect::<Vec<_>>(), &grades, choice.rank)
@@ -228,7 +228,7 @@ impl Columns {
     }
 
     /// Whether the verdict prefers the first of two responses.
-    fn verdict(&self, reads: Verdict, verdict: &Value) -> Result<bool, String> {
+    fn verdict(&self, reads: ShapeMatch, verdict: &Value) -> Result<bool, String> {
         let name = |role| self.found.iter().find(|(known, _)| *known == role).map(|(_, name)| plain(name)).unwrap_or_default();
         let said = match verdict {
             Value::String(text) => plain(text),
@@ -236,15 +236,15 @@ impl Columns {
             other => return Err(format!("the verdict is {}: expected one of the two responses", kind(other))),
         };
         let is_first = match reads {
-            Verdict::Name if ending(&said) == ending(&name(Role::First)) => Some(true),
-            Verdict::Name if ending(&said) == ending(&name(Role::Second)) => Some(false),
-            Verdict::Name => None,
-            Verdict::OneIsFirst => match said.as_str() {
+            ShapeMatch::Name if ending(&said) == ending(&name(Role::First)) => Some(true),
+            ShapeMatch::Name if ending(&said) == ending(&name(Role::Second)) => Some(false),
+            ShapeMatch::Name => None,
+            ShapeMatch::OneIsFirst => match said.as_str() {
                 "1" => Some(true),
                 "0" => Some(false),
                 _ => None,
             },
-            Verdict::Sign => said.parse::<f64>().ok().filter(|sign| *sign != 0.0).map(|sign| sign < 0.0),
+            ShapeMatch::Sign => said.parse::<f64>().ok().filter(|sign| *sign != 0.0).map(|sign| sign < 0.0),
         };
         is_first.ok_or_else(|| format!("the verdict is {said}, for neither response"))
     }
@@ -274,9 +274,9 @@ fn listed(columns: &[String]) -> String {
 }
 
 /// Whether the cells are what the shape needs: ranked responses are a list.
-fn is_fit(shape: &Shape, found: &[(Role, String)], first: &[Record]) -> bool {
+fn is_fit(shape: &RowShape, found: &[(Role, String)], first: &[Record]) -> bool {
     let is_list = |column: &String| first_cell(first, column).is_some_and(Value::is_array);
-    !matches!(shape.answers, Answers::Ranked | Answers::InOrder) || found.iter().all(|(_, column)| is_list(column))
+    !matches!(shape.answers, ResponseShape::Ranked | ResponseShape::InOrder) || found.iter().all(|(_, column)| is_list(column))
 }
 
 /// Returns a response of the first row that has one.
@@ -301,7 +301,7 @@ fn at<'a>(record: &'a Record, column: &str) -> &'a Value {
 
 /// Makes the pairs of responses with a grade each; a higher grade is better.
 fn ranked(
-    prompt: &Prompt,
+    prompt: &RowPrompt,
     row: usize,
     texts: &[&Value],
     grades: &[f64],

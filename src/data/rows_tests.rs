@@ -4,10 +4,10 @@ use serde_json::json;
 
 use super::*;
 
-fn table(columns: &[&str], rows: &[Value]) -> Table {
+fn table(columns: &[&str], rows: &[Value]) -> DataTable {
     let columns = columns.iter().map(|column| column.to_string()).collect();
     let records: Vec<Record> = rows.iter().filter_map(Value::as_object).cloned().collect();
-    Table::new("JSON", Some(columns), Box::new(records.into_iter().map(Ok)), None).unwrap()
+    DataTable::new("JSON", Some(columns), Box::new(records.into_iter().map(Ok)), None).unwrap()
 }
 
 fn columns_of(columns: &[&str], row: Value) -> Result<Columns, String> {
@@ -130,9 +130,9 @@ fn other_columns_beside_whole_conversations_are_no_prompt() {
 #[test]
 fn truthfulqa_is_recognised_by_its_columns() {
     let csv = ["Type", "Category", "Question", "Best Answer", "Correct Answers", "Incorrect Answers", "Source"];
-    assert_eq!(columns_of(&csv, json!({})).unwrap().shape.answers, Answers::OneAgainstEach);
+    assert_eq!(columns_of(&csv, json!({})).unwrap().shape.answers, ResponseShape::OneAgainstEach);
     let parquet = ["type", "category", "question", "best_answer", "correct_answers", "incorrect_answers", "source"];
-    assert_eq!(columns_of(&parquet, json!({})).unwrap().shape.answers, Answers::OneAgainstEach);
+    assert_eq!(columns_of(&parquet, json!({})).unwrap().shape.answers, ResponseShape::OneAgainstEach);
 }
 
 fn truthful(question: &str, best: &str, incorrect: Value, truthful: TruthfulPairs) -> Vec<Result<[String; 3], String>> {

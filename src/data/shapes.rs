@@ -32,7 +32,7 @@ pub(super) enum Role {
 
 /// Which of two responses a verdict prefers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ShapeMatch {
     /// It ends like the column's name: `model_a` and `A` mean `response_a`, 0 means `response_0`.
     Name,
     /// 1 means the first, 0 the second.
@@ -43,13 +43,13 @@ pub(super) enum Verdict {
 
 /// How the responses of a row become pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answers {
+pub(super) enum ResponseShape {
     /// A chosen and a rejected response.
     Two,
     /// A chosen response against each of a list.
     OneAgainstEach,
     /// Two responses and a verdict.
-    Judged(Verdict),
+    Judged(ShapeMatch),
     /// Two responses with a grade each.
     Graded,
     /// A list of responses that have a rank or a grade each.
@@ -60,9 +60,9 @@ pub(super) enum Answers {
 
 /// A shape: what its rows are called, and the roles that it needs.
 #[derive(Debug)]
-pub(super) struct Shape {
+pub(super) struct RowShape {
     pub name: &'static str,
-    pub answers: Answers,
+    pub answers: ResponseShape,
     pub roles: &'static [(Role, &'static [&'static str])],
 }
 
@@ -125,67 +125,67 @@ const GRADES: &[&str] = &["ranks", "rank", "scores", "score", "ratings", "rating
 const JUDGED: &str = "two responses and a verdict";
 
 /// Every shape; a file has the first one that fits.
-pub(super) const SHAPES: &[Shape] = &[
-    Shape {
+pub(super) const SHAPES: &[RowShape] = &[
+    RowShape {
         name: "a chosen and a rejected response",
-        answers: Answers::Two,
+        answers: ResponseShape::Two,
         roles: &[(Role::Chosen, CHOSEN), (Role::Rejected, REJECTED)],
     },
-    Shape {
+    RowShape {
         name: "a best and incorrect answers",
-        answers: Answers::OneAgainstEach,
+        answers: ResponseShape::OneAgainstEach,
         roles: &[(Role::Chosen, &["best_answer"]), (Role::AllRejected, &["incorrect_answers"])],
     },
-    Shape {
+    RowShape {
         name: JUDGED,
-        answers: Answers::Judged(Verdict::Name),
+        answers: ResponseShape::Judged(ShapeMatch::Name),
         roles: &[
             (Role::First, &["response_0"]),
             (Role::Second, &["response_1"]),
             (Role::Verdict, &["better_response_id", "preference", "winner"]),
         ],
     },
-    Shape {
+    RowShape {
         name: JUDGED,
-        answers: Answers::Judged(Verdict::Name),
+        answers: ResponseShape::Judged(ShapeMatch::Name),
         roles: &[(Role::First, &["response_a"]), (Role::Second, &["response_b"]), (Role::Verdict, &["winner", "preference"])],
     },
-    Shape {
+    RowShape {
         name: JUDGED,
-        answers: Answers::Judged(Verdict::Name),
+        answers: ResponseShape::Judged(ShapeMatch::Name),
         roles: &[(Role::First, &["conversation_a"]), (Role::Second, &["conversation_b"]), (Role::Verdict, &["winner"])],
     },
-    Shape {
+    RowShape {
         name: JUDGED,
-        answers: Answers::Judged(Verdict::Name),
+        answers: ResponseShape::Judged(ShapeMatch::Name),
         roles: &[(Role::First, &["output_1"]), (Role::Second, &["output_2"]), (Role::Verdict, &["preference"])],
     },
-    Shape {
+    RowShape {
         name: JUDGED,
-        answers: Answers::Judged(Verdict::Sign),
+        answers: ResponseShape::Judged(ShapeMatch::Sign),
         roles: &[
             (Role::First, &["response_1"]),
             (Role::Second, &["response_2"]),
             (Role::Verdict, &["preference_strength", "overall_preference"]),
         ],
     },
-    Shape {
+    RowShape {
         name: JUDGED,
-        answers: Answers::Judged(Verdict::Sign),
+        answers: ResponseShape::Judged(ShapeMatch::Sign),
         roles: &[
             (Role::First, &["response1"]),
             (Role::Second, &["response2"]),
             (Role::Verdict, &["preference_strength", "overall_preference"]),
         ],
     },
-    Shape {
+    RowShape {
         name: JUDGED,
-        answers: Answers::Judged(Verdict::OneIsFirst),
+        answers: ResponseShape::Judged(ShapeMatch::OneIsFirst),
         roles: &[(Role::First, &["human_ref_a"]), (Role::Second, &["human_ref_b"]), (Role::Verdict, &["labels"])],
     },
-    Shape {
+    RowShape {
         name: "two graded responses",
-        answers: Answers::Graded,
+        answers: ResponseShape::Graded,
         roles: &[
             (Role::First, &["response_a"]),
             (Role::Second, &["response_b"]),
@@ -193,9 +193,9 @@ pub(super) const SHAPES: &[Shape] = &[
             (Role::SecondGrade, &["winner_model_b"]),
         ],
     },
-    Shape {
+    RowShape {
         name: "two graded responses",
-        answers: Answers::Graded,
+        answers: ResponseShape::Graded,
         roles: &[
             (Role::First, &["answer_0", "response_0"]),
             (Role::Second, &["answer_1", "response_1"]),
@@ -203,9 +203,17 @@ pub(super) const SHAPES: &[Shape] = &[
             (Role::SecondGrade, &["score_1"]),
         ],
     },
-    Shape { name: "graded responses", answers: Answers::Ranked, roles: &[(Role::Ranked, LISTS), (Role::Grades, GRADES)] },
-    Shape { name: "ranked responses", answers: Answers::Ranked, roles: &[(Role::Ranked, LISTS)] },
-    Shape { name: "responses from the best to the worst", answers: Answers::InOrder, roles: &[(Role::Ranked, &["output"])] },
+    RowShape {
+        name: "graded responses",
+        answers: ResponseShape::Ranked,
+        roles: &[(Role::Ranked, LISTS), (Role::Grades, GRADES)],
+    },
+    RowShape { name: "ranked responses", answers: ResponseShape::Ranked, roles: &[(Role::Ranked, LISTS)] },
+    RowShape {
+        name: "responses from the best to the worst",
+        answers: ResponseShape::InOrder,
+        roles: &[(Role::Ranked, &["output"])],
+    },
 ];
 
 /// Data that has no pairs: columns, of which each group has one, and what such rows are called.

@@ -19,7 +19,7 @@ pub(super) const UNPACKED_TIMES: u64 = 50;
 const GZIP: &[u8] = b"\x1f\x8b";
 
 /// The bytes of a file, unpacked if they were gzip.
-pub(super) struct Stream {
+pub(super) struct ByteStream {
     /// The first bytes, at most [`HEAD`] of them; they are part of what follows.
     pub head: Vec<u8>,
     /// Whether the file is compressed with gzip.
@@ -27,7 +27,7 @@ pub(super) struct Stream {
     rest: Box<dyn Read>,
 }
 
-impl Stream {
+impl ByteStream {
     pub(super) fn open(input: &Input) -> Result<Self> {
         let read = |source| read_error(input.path(), source);
         let (mut raw, length) = input.open()?;
@@ -37,7 +37,7 @@ impl Stream {
         }
         let most = UNPACKED.max(UNPACKED_TIMES.saturating_mul(length));
         let packed = Cursor::new(head).chain(raw);
-        let mut unpacked = Unpacked { decoder: MultiGzDecoder::new(packed), most, left: most };
+        let mut unpacked = UnpackedStream { decoder: MultiGzDecoder::new(packed), most, left: most };
         let head = head_of(&mut unpacked).map_err(read)?;
         Ok(Self { head, is_gzip: true, rest: Box::new(unpacked) })
     }
@@ -48,12 +48,12 @@ impl Stream {
     /// The file is UTF-16 that cannot be decoded. Bytes that are not UTF-8 are found by whoever reads the text.
     pub(super) fn into_text(self, path: &Path) -> Result<Box<dyn BufRead>> {
         let Self { mut head, mut rest, .. } = self;
-        match Encoding::of(&head) {
-            Encoding::Utf8 { mark } => {
+        match TextEncoding::of(&head) {
+            TextEncoding::Utf8 { mark } => {
                 head.drain(..mark);
                 Ok(Box::new(BufReader::with_capacity(HEAD, Cursor::new(head).chain(rest))))
             }
-            Encoding::Utf16(unit) => {
+            TextEncoding::Utf16(unit) => {
                 rest.read_to_end(&mut head).map_err(|source| read_error(path, source))?;
                 let units = head.chunks(2).map(|pair| unit([pair[0], pair.get(1).copied().unwrap_or(0)]));
                 let text: Result<String, _> = char::decode_utf16(units).collect();
@@ -65,12 +65,12 @@ impl Stream {
     }
 }
 
-enum Encoding {
+enum TextEncoding {
     Utf8 { mark: usize },
     Utf16(fn([u8; 2]) -> u16),
 }
 
-impl Encoding {
+impl TextEncoding {
     /// The byte-order mark tells the encoding. Without one, zero bytes in the first characters tell UTF-16, since data
     /// files begin with ASCII characters.
     fn of(head: &[u8]) -> Self {
@@ -97,13 +97,13 @@ fn head_of(reader: &mut impl Read) -> std::io::Result<Vec<u8>> {
 }
 
 /// An unpacking reader that ends in an error where a small file would become a very large one.
-struct Unpacked<R> {
+struct UnpackedStream<R> {
     decoder: MultiGzDecoder<R>,
     most: u64,
     left: u64,
 }
 
-impl<R: Read> Read for Unpacked<R> {
+impl<R: Read> Read for UnpackedStream<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.decoder.read(buffer).map_err(|error| match error.raw_os_error() {
             Some(_) => error,

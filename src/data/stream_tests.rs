@@ -10,7 +10,7 @@ use super::*;
 
 fn text(bytes: &[u8]) -> Result<String> {
     let path = PathBuf::from("a.csv");
-    let stream = Stream::open(&Input::Bytes(path.clone(), bytes.to_vec()))?;
+    let stream = ByteStream::open(&Input::Bytes(path.clone(), bytes.to_vec()))?;
     let mut text = String::new();
     stream.into_text(&path)?.read_to_string(&mut text).map_err(|error| read_error(&path, error))?;
     Ok(text)
@@ -61,7 +61,7 @@ fn small_file_that_unpacks_to_a_very_large_one_is_refused() {
     let bomb = encoder.finish().unwrap();
     assert!((bomb.len() as u64) < UNPACKED / UNPACKED_TIMES);
     let path = PathBuf::from("a.csv");
-    let mut text = Stream::open(&Input::Bytes(path.clone(), bomb)).unwrap().into_text(&path).unwrap();
+    let mut text = ByteStream::open(&Input::Bytes(path.clone(), bomb)).unwrap().into_text(&path).unwrap();
     let error = std::io::copy(&mut text, &mut std::io::sink()).unwrap_err();
     assert!(read_error(&path, error).to_string().starts_with("a.csv: unpacks to more than 256 MiB"));
 }

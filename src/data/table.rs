@@ -17,7 +17,7 @@ pub(super) type Records = Box<dyn Iterator<Item = Result<Record>>>;
 const FIRST: usize = 100;
 
 /// The rows of a file. The first of them are in memory, the others are read as they are asked for.
-pub(super) struct Table {
+pub(super) struct DataTable {
     /// Name of the file's format.
     pub format: &'static str,
     /// Column names as the file has them; for a JSON file, every key of the first rows.
@@ -27,7 +27,7 @@ pub(super) struct Table {
     rest: Records,
 }
 
-impl Table {
+impl DataTable {
     /// Makes a table of at most `limit` rows. If the format names no columns, the first rows do.
     pub(super) fn new(
         format: &'static str,

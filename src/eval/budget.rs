@@ -114,7 +114,7 @@ const NARROW: f64 = 1.005;
 
 /// A measured magnitude.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Point {
+pub struct MeasuredMagnitude {
     /// Its size, without a sign.
     pub size: f64,
     /// What it costs, in the unit of [`Budget::target`].
@@ -125,25 +125,26 @@ pub struct Point {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Limit {
     /// The largest magnitude that was measured within the budget.
-    pub within: Option<Point>,
+    pub within: Option<MeasuredMagnitude>,
     /// The smallest one that was measured beyond it.
-    pub beyond: Option<Point>,
+    pub beyond: Option<MeasuredMagnitude>,
     /// Magnitudes that were measured.
     pub evaluations: usize,
 }
 
 impl Limit {
     /// The largest magnitude within the budget; none where the budget was never reached, or was exceeded by all that was measured.
-    pub fn found(&self, budget: Budget) -> Option<Point> {
-        let is_reached =
-            |within: &Point| within.cost >= least(budget) || self.beyond.is_some_and(|beyond| beyond.cost.is_finite());
+    pub fn found(&self, budget: Budget) -> Option<MeasuredMagnitude> {
+        let is_reached = |within: &MeasuredMagnitude| {
+            within.cost >= least(budget) || self.beyond.is_some_and(|beyond| beyond.cost.is_finite())
+        };
         self.within.filter(is_reached)
     }
 
     /// The size to measure next; none where the search is over.
     fn next(&self, budget: Budget) -> Option<f64> {
         let aim = budget.target() * (1.0 - TOLERANCE / 2.0);
-        let growth = |point: Point| (aim / point.cost.max(0.0)).powf(budget.power().recip());
+        let growth = |point: MeasuredMagnitude| (aim / point.cost.max(0.0)).powf(budget.power().recip());
         let size = match (self.within, self.beyond) {
             _ if self.evaluations == MOST => return None,
             (Some(within), _) if within.cost >= least(budget) => return None,
@@ -163,7 +164,7 @@ impl Limit {
         Some(four_digits(size))
     }
 
-    fn learn(&mut self, point: Point, budget: Budget) {
+    fn learn(&mut self, point: MeasuredMagnitude, budget: Budget) {
         self.evaluations += 1;
         let side = if point.cost <= budget.target() { &mut self.within } else { &mut self.beyond };
         *side = Some(point);
@@ -204,7 +205,7 @@ pub fn search(budget: Budget, mut measure: impl FnMut(&[f32]) -> Result<Vec<f64>
         let costs = measure(&next.iter().map(signed).collect::<Vec<_>>())?;
         for ((at, size), cost) in next.into_iter().zip(costs) {
             let cost = if cost.is_nan() { f64::INFINITY } else { cost };
-            limits[at].learn(Point { size, cost }, budget);
+            limits[at].learn(MeasuredMagnitude { size, cost }, budget);
         }
     }
 }

@@ -8,8 +8,8 @@ use super::bootstrap::{mean, quantile};
 use super::budget::{Budget, Limit, found, search};
 use super::damage::{Reading, TextIds, Window, divergences, score_text};
 use super::preference::score;
-use super::run::{Material, Settings, Subject, Treatment};
-use crate::generate::{FinishReason, GenerateOptions, Generation, Progress, Prompt, generate_each};
+use super::run::{EvalMaterial, Settings, Subject, Treatment};
+use crate::generate::{FinishReason, GenerateOptions, Generation, Prompt, SweepEvent, generate_each};
 use crate::model::Model;
 use crate::steering::Steering;
 use crate::text::tokens::EncodedPrompt;
@@ -101,7 +101,7 @@ pub const CALIBRATION_TOKENS: usize = 20;
 /// A tensor operation or `on_pass` fails.
 pub fn calibrate_subjects(
     model: &Model,
-    material: &Material,
+    material: &EvalMaterial,
     subjects: &mut [Subject],
     budget: Budget,
     settings: &Settings,
@@ -141,7 +141,7 @@ fn answers(
     let mut found = vec![Some(Vec::new()); magnitudes.len()];
     let encoded: Vec<Prompt> = prompts.iter().map(Prompt::from).collect();
     let ended = generate_each(model, &encoded, vectors, magnitudes, options, streams, &mut |progress| {
-        let Progress::Answer { texts, .. } = progress else { return on_pass() };
+        let SweepEvent::Answer { texts, .. } = progress else { return on_pass() };
         for (found, text) in found.iter_mut().zip(texts) {
             match found {
                 Some(answers) if text.finish_reason != FinishReason::NotFinite => answers.push(text),
@@ -165,7 +165,8 @@ fn of_answers(
     options: &GenerateOptions,
 ) -> Result<f64> {
     let split = steering.lowest().map_or(model.num_blocks(), |layer| layer + 1);
-    let texts: Vec<Answer> = prompts.iter().zip(answers).map(|(prompt, answer)| Answer::new(prompt, answer, options)).collect();
+    let texts: Vec<AnsweredPrompt> =
+        prompts.iter().zip(answers).map(|(prompt, answer)| AnsweredPrompt::new(prompt, answer, options)).collect();
     let mut divergence = Vec::new();
     let mut rest = texts.as_slice();
     while !rest.is_empty() {
@@ -193,7 +194,7 @@ fn of_answers(
 }
 
 /// A prompt with its answer, up to the token that predicts the answer's last one.
-struct Answer {
+struct AnsweredPrompt {
     ids: Vec<u32>,
     /// 1 where the vector is added, else 0.
     factors: Vec<f32>,
@@ -201,7 +202,7 @@ struct Answer {
     prompt: usize,
 }
 
-impl Answer {
+impl AnsweredPrompt {
     fn new(prompt: &EncodedPrompt, answer: &Generation, options: &GenerateOptions) -> Self {
         let told = Prompt::from(prompt);
         let answer = &answer.token_ids[..answer.token_ids.len().saturating_sub(1)];
@@ -216,7 +217,7 @@ impl Answer {
 }
 
 /// The rows that predict the tokens of the answers.
-fn predicting(texts: &[Answer]) -> Vec<u32> {
+fn predicting(texts: &[AnsweredPrompt]) -> Vec<u32> {
     let mut start = 0;
     let mut rows = Vec::new();
     for text in texts {

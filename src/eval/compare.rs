@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::bootstrap::{Bootstrap, Estimate, mean};
 use super::table::{aligned, heading};
-use super::{PairLine, Report};
-use crate::report::{Block, Cell, Section, Table};
+use super::{EvalReport, PairLine};
+use crate::report::{Cell, Section, SectionPart, Table};
 
 /// What is compared, and what it took.
 #[derive(Debug, Clone, Serialize)]
@@ -41,7 +41,7 @@ pub struct Comparison {
     /// Which differences the pairs show, a sentence a line.
     pub verdict: Vec<String>,
     /// The measures of each, and the settings that they depend on.
-    pub report: Report,
+    pub report: EvalReport,
 }
 
 /// Measures in the table: what is reached, and what it costs beside what all were brought to.
@@ -60,8 +60,8 @@ impl Comparison {
     pub fn sections(&self) -> Vec<Section> {
         let (columns, rows) = self.table();
         let caption = "In brackets: 95 % intervals.".to_owned();
-        let mut blocks: Vec<Block> = self.verdict.iter().cloned().map(Block::Text).collect();
-        blocks.push(Block::Table(Table { caption, columns, rows }));
+        let mut blocks: Vec<SectionPart> = self.verdict.iter().cloned().map(SectionPart::Text).collect();
+        blocks.push(SectionPart::Table(Table { caption, columns, rows }));
         [vec![Section::new("Comparison", blocks)], self.report.sections()].concat()
     }
 

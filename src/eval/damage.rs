@@ -8,7 +8,7 @@ use super::bootstrap::Bootstrap;
 use super::{Measure, Unit};
 use crate::model::Model;
 use crate::model::layout::Layout;
-use crate::model::plan::Plan;
+use crate::model::plan::PassPlan;
 use crate::ops::linear::Products;
 use crate::steering::Steering;
 use crate::{Error, Result};
@@ -125,7 +125,7 @@ fn score_window(
 /// Texts that are read in one pass, run through the blocks that no vector changes.
 pub(super) struct Window<'m> {
     model: &'m Model,
-    plan: Plan,
+    plan: PassPlan,
     /// First block that a vector can change.
     split: usize,
     /// Residual before that block, one text behind the other. `(R, H)`

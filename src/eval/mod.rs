@@ -1,6 +1,6 @@
 //! Evaluation of a vector: how strongly and how evenly it moves held-out pairs, its effect on multiple-choice questions, the
 //! damage that it does, and how alternatives compare. A subject (a vector or an instruction) at a magnitude gives a row of
-//! measures. Text, JSON and CSV are views of the [`Report`].
+//! measures. Text, JSON and CSV are views of the [`EvalReport`].
 //!
 //! Begin with [`evaluate`].
 
@@ -24,11 +24,12 @@ use serde::{Serialize, Serializer};
 
 use crate::generate::FinishReason;
 use bootstrap::Estimate;
-pub use budget::{Budget, Limit, Point, found};
+pub use budget::{Budget, Limit, MeasuredMagnitude, found};
 pub use calibrate::{CALIBRATION_TOKENS, Gauge, calibrate, calibrate_subjects};
 pub use compare::{Candidate, Comparison, Learned, verdict};
 pub use run::{
-    Encoded, EvalObserver, Material, Outcome, Settings, Subject, TextCount, Treatment, demand, evaluate, neutral_ids, texts,
+    EncodedMaterial, EvalMaterial, EvalObserver, EvalOutcome, Settings, Subject, TextCount, Treatment, demand, evaluate,
+    neutral_ids, texts,
 };
 
 /// How a measure is shown.
@@ -55,7 +56,7 @@ pub struct Measure {
 
 /// All measures of a subject at a magnitude.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
+pub struct EvalRow {
     /// `vector`, or the name of the baseline.
     pub subject: String,
     /// Factor on the vector; `None` for an instruction.
@@ -65,7 +66,7 @@ pub struct Row {
     pub measures: Vec<Measure>,
 }
 
-impl Row {
+impl EvalRow {
     /// Returns the measure of this name.
     pub fn get(&self, name: &str) -> Option<&Measure> {
         self.measures.iter().find(|measure| measure.name == name)
@@ -120,7 +121,7 @@ pub struct PairLine {
 
 /// Times of the parts of an evaluation.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Timings {
+pub struct EvalTimings {
     /// Seconds for blocks 0..=L and the reference pass, once per pair, answers of questions included.
     pub cache_s: f64,
     /// Seconds for the upper-half passes of held-out pairs.
@@ -139,15 +140,15 @@ pub struct Timings {
 
 /// The result of an evaluation.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct EvalReport {
     /// Version of the JSON schema, 2.
     pub schema_version: u32,
     /// Settings that the numbers depend on.
     pub settings: serde_json::Value,
     /// Rows subject by subject, the vector first, with magnitudes in the order given.
-    pub rows: Vec<Row>,
+    pub rows: Vec<EvalRow>,
     /// Generated texts row by row, in the order of the prompts.
     pub generations: Vec<GeneratedText>,
     /// Times of the parts of the evaluation.
-    pub timings: Timings,
+    pub timings: EvalTimings,
 }

@@ -1,15 +1,15 @@
 //! Pictures of a report: a curve a measure against magnitude, a series a subject, intervals shaded; and what a page shows of it.
 
-use super::judge::Verdict;
+use super::judge::JudgeVerdict;
 use super::table::{JUDGE, distinct, heading};
-use super::{Measure, Report, Row, Unit};
+use super::{EvalReport, EvalRow, Measure, Unit};
 use crate::eval::bootstrap::Estimate;
-use crate::report::{Answer, Block, Chart, Generations, Panel, Point, Scale, Section, Series, Style, Table};
+use crate::report::{Chart, Generations, Panel, Point, Scale, Section, SectionPart, Series, ShownAnswer, Style, Table};
 
 /// Measures that say what another one says: they have no curve.
 const WITHOUT_CURVE: [&str; 4] = ["dose", "moved_wrong", "prefers_chosen_per_token", "perplexity"];
 
-impl Report {
+impl EvalReport {
     /// Effect and damage against magnitude: a panel a measure, a baseline without magnitude as a line across.
     pub fn chart(&self) -> Chart {
         let names: Vec<&str> = self.groups().into_iter().flat_map(|(_, names)| names).collect();
@@ -23,11 +23,11 @@ impl Report {
             let panels = self.panels(&names);
             let mut blocks = Vec::new();
             if !panels.is_empty() {
-                blocks.push(Block::Chart(Chart::new("", "magnitude", panels)));
+                blocks.push(SectionPart::Chart(Chart::new("", "magnitude", panels)));
             }
             let columns = ["subject", "magnitude"].map(String::from).into_iter();
             let columns = columns.chain(names.iter().map(|name| heading(name)));
-            blocks.push(Block::Table(Table {
+            blocks.push(SectionPart::Table(Table {
                 caption: "In brackets: 95 % intervals.".to_owned(),
                 columns: columns.collect(),
                 rows: self.cells(&names),
@@ -35,13 +35,13 @@ impl Report {
             sections.push(Section::new(title, blocks));
         }
         if !self.generations.is_empty() {
-            sections.push(Section::new("Generations", self.texts().into_iter().map(Block::Generations).collect()));
+            sections.push(Section::new("Generations", self.texts().into_iter().map(SectionPart::Generations).collect()));
         }
         sections
     }
 
     /// Takes a judge's scores, one a generated text in their order, and adds the mean of each row to its measures.
-    pub fn add_scores(&mut self, verdicts: &[Verdict]) {
+    pub fn add_scores(&mut self, verdicts: &[JudgeVerdict]) {
         for (text, verdict) in self.generations.iter_mut().zip(verdicts) {
             text.judge_score = verdict.score;
         }
@@ -67,7 +67,7 @@ impl Report {
             panel.y_scale = Scale::Log;
         }
         // Where a row has no such measure, as that of the untouched model has none of what moved, the line has a gap.
-        let point = |row: &Row| {
+        let point = |row: &EvalRow| {
             let x = row.magnitude?.into();
             let Some(Estimate { value, low, high }) = row.get(name).map(|measure| measure.estimate) else {
                 return Some(Point::new(x, f64::NAN));
@@ -99,7 +99,7 @@ impl Report {
         let subjects = self.subjects();
         let of = |prompt: &str, subject: &str| {
             let texts = self.generations.iter().filter(|text| text.prompt == prompt && text.subject == subject);
-            let answers = texts.map(|text| Answer {
+            let answers = texts.map(|text| ShownAnswer {
                 magnitude: text.magnitude.map(f64::from),
                 text: text.text.clone(),
                 note: text.judge_score.map_or_else(String::new, |score| format!("judge: {score} of 4")),

@@ -1,15 +1,15 @@
 //! Tests of a report's curves and texts.
 
 use super::super::bootstrap;
-use super::super::judge::Generation;
-use super::super::{GeneratedText, Timings};
+use super::super::judge::JudgedText;
+use super::super::{EvalTimings, GeneratedText};
 use super::*;
 use crate::generate::FinishReason;
 use crate::steering::Operation;
 
-fn report() -> Report {
+fn report() -> EvalReport {
     let estimate = |value| bootstrap::Estimate { value, low: value - 0.5, high: value + 0.5 };
-    let row = |subject: &str, magnitude: Option<f32>, right: f64| Row {
+    let row = |subject: &str, magnitude: Option<f32>, right: f64| EvalRow {
         subject: subject.into(),
         magnitude,
         measures: [("dose", Unit::Number, 0.1), ("moved_right", Unit::Share, right), ("perplexity_ratio", Unit::Number, 12.5)]
@@ -24,7 +24,7 @@ fn report() -> Report {
         finish_reason: FinishReason::Stop,
         judge_score: None,
     };
-    Report {
+    EvalReport {
         schema_version: 2,
         settings: serde_json::json!({}),
         rows: vec![
@@ -41,7 +41,7 @@ fn report() -> Report {
             text("random", Some(2.0), "a"),
             text("prompt", None, "a"),
         ],
-        timings: Timings::default(),
+        timings: EvalTimings::default(),
     }
 }
 
@@ -78,8 +78,8 @@ fn texts_stand_by_prompt_then_subject() {
 #[test]
 fn a_judges_scores_become_the_mean_of_each_row_without_those_that_failed() {
     let mut report = report();
-    let verdict = |score| Verdict {
-        generation: Generation { prompt: String::new(), magnitude: 0.0, operation: Operation::Add, text: String::new() },
+    let verdict = |score| JudgeVerdict {
+        generation: JudgedText { prompt: String::new(), magnitude: 0.0, operation: Operation::Add, text: String::new() },
         score,
         failure: None,
     };

@@ -9,9 +9,9 @@ use super::bootstrap::Bootstrap;
 use super::damage::{Reading, TextIds};
 use super::firing::{self, Firing};
 use super::preference::Scores;
-use super::{GeneratedText, Measure, PairLine, Row, Timings, choice, damage, preference};
+use super::{EvalRow, EvalTimings, GeneratedText, Measure, PairLine, choice, damage, preference};
 use crate::data::{Pair, QuestionSet};
-use crate::generate::{GenerateOptions, Progress, Prompt, generate_each};
+use crate::generate::{GenerateOptions, Prompt, SweepEvent, generate_each};
 use crate::model::Model;
 use crate::session::Demand;
 use crate::steering::condition::When;
@@ -28,7 +28,7 @@ use crate::{Error, Result};
 
 /// What is measured on, as text. Whatever is empty is not measured.
 #[derive(Debug, Clone, Copy)]
-pub struct Material<'a> {
+pub struct EvalMaterial<'a> {
     /// Held-out pairs.
     pub pairs: &'a [Pair],
     /// Multiple-choice questions.
@@ -47,7 +47,7 @@ pub struct Material<'a> {
 
 /// The material as token ids, for one subject.
 #[derive(Debug, Clone)]
-pub struct Encoded {
+pub struct EncodedMaterial {
     pairs: Vec<EncodedPair>,
     /// Pairs that were truncated.
     pub truncated: usize,
@@ -56,12 +56,12 @@ pub struct Encoded {
     pub(super) prompts: Vec<EncodedPrompt>,
 }
 
-impl Material<'_> {
+impl EvalMaterial<'_> {
     /// Encodes everything with the spans and the system prompt that the encoder has; the prompts are encoded by it already.
     ///
     /// # Errors
     /// A prompt cannot be rendered or does not fit, or the text is too short.
-    pub fn encode(&self, encoder: &TextEncoder, prompts: Vec<EncodedPrompt>) -> Result<Encoded> {
+    pub fn encode(&self, encoder: &TextEncoder, prompts: Vec<EncodedPrompt>) -> Result<EncodedMaterial> {
         let mut truncated = 0;
         let mut encode = |pair| -> Result<EncodedPair> {
             let (pair, is_truncated) = encoder.encode_pair(pair, self.max_length)?;
@@ -71,7 +71,7 @@ impl Material<'_> {
         let pairs = self.pairs.iter().map(&mut encode).collect::<Result<_>>()?;
         let text = if self.text.is_empty() { Vec::new() } else { neutral_ids(encoder, self.text)? };
         let answers = self.questions.iter().map(|set| choice::encode(encoder, set, self.context)).collect::<Result<_>>()?;
-        Ok(Encoded { pairs, truncated, answers, text, prompts })
+        Ok(EncodedMaterial { pairs, truncated, answers, text, prompts })
     }
 }
 
@@ -87,7 +87,7 @@ pub fn neutral_ids(encoder: &TextEncoder, text: &str) -> Result<Vec<u32>> {
     }
 }
 
-impl Encoded {
+impl EncodedMaterial {
     /// The pairs.
     pub fn pairs(&self) -> &[EncodedPair] {
         &self.pairs
@@ -127,7 +127,7 @@ pub struct Subject {
     /// What is done.
     pub treatment: Treatment,
     /// The material, encoded for it.
-    pub encoded: Encoded,
+    pub encoded: EncodedMaterial,
 }
 
 /// How it is measured.
@@ -147,15 +147,15 @@ pub struct Settings {
 
 /// What was measured.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct EvalOutcome {
     /// As in the report.
-    pub rows: Vec<Row>,
+    pub rows: Vec<EvalRow>,
     /// Row by row, in the order of the pairs.
     pub pairs: Vec<PairLine>,
     /// As in the report.
     pub generations: Vec<GeneratedText>,
     /// As in the report.
-    pub timings: Timings,
+    pub timings: EvalTimings,
     /// What ended the evaluation early, where something did; rows then lack measures, or are not there.
     pub stopped: Option<Error>,
 }
@@ -169,7 +169,7 @@ pub trait EvalObserver {
     fn pass(&mut self) -> Result<()>;
 
     /// A subject was measured at a magnitude, or at all of them. Rows whose turn has not come have no measures.
-    fn measured(&mut self, outcome: &Outcome) -> Result<()>;
+    fn measured(&mut self, outcome: &EvalOutcome) -> Result<()>;
 }
 
 /// Number of texts that an evaluation generates.
@@ -217,12 +217,12 @@ pub fn demand(subjects: &[Subject], streams: usize, max_new_tokens: usize) -> De
 pub fn evaluate(
     model: &Model,
     encoder: &TextEncoder,
-    material: &Material,
+    material: &EvalMaterial,
     subjects: &[Subject],
     settings: &Settings,
     observer: &mut dyn EvalObserver,
-) -> Result<Outcome> {
-    let outcome = Outcome::default();
+) -> Result<EvalOutcome> {
+    let outcome = EvalOutcome::default();
     let mut run = Evaluation {
         model,
         encoder,
@@ -243,8 +243,9 @@ pub fn evaluate(
     let timings = &mut outcome.timings;
     timings.pairs_per_s = (timings.scored_pairs > 0).then(|| timings.scored_pairs as f64 / timings.score_s);
     if let Err(error) = ended {
-        let has_text =
-            |row: &Row| outcome.generations.iter().any(|text| text.subject == row.subject && text.magnitude == row.magnitude);
+        let has_text = |row: &EvalRow| {
+            outcome.generations.iter().any(|text| text.subject == row.subject && text.magnitude == row.magnitude)
+        };
         outcome.rows.retain(|row| !row.measures.is_empty() || has_text(row));
         if outcome.rows.is_empty() {
             return Err(error);
@@ -260,7 +261,7 @@ type CacheKey = (usize, Positions, Option<Spans>);
 struct Evaluation<'a> {
     model: &'a Model,
     encoder: &'a TextEncoder,
-    material: &'a Material<'a>,
+    material: &'a EvalMaterial<'a>,
     settings: &'a Settings,
     observer: &'a mut dyn EvalObserver,
     /// Pairs, if any, then each question file: kept for the next vector at the same place.
@@ -271,14 +272,14 @@ struct Evaluation<'a> {
     firing: Firing<'a>,
     /// Index of the subject's first row.
     first: usize,
-    outcome: Outcome,
+    outcome: EvalOutcome,
 }
 
 impl Evaluation<'_> {
     /// Begins a subject: a row at each magnitude, without measures.
     fn begin(&mut self, subject: &Subject, magnitudes: impl IntoIterator<Item = Option<f32>>) {
         self.first = self.outcome.rows.len();
-        let row = |magnitude| Row { subject: subject.name.clone(), magnitude, measures: Vec::new() };
+        let row = |magnitude| EvalRow { subject: subject.name.clone(), magnitude, measures: Vec::new() };
         self.outcome.rows.extend(magnitudes.into_iter().map(row));
     }
 
@@ -342,7 +343,7 @@ impl Evaluation<'_> {
     }
 
     /// The pairs and answers at one place: those of the last vector if that was added at the same.
-    fn caches(&mut self, encoded: &Encoded, place: CacheKey) -> Result<Vec<Activations>> {
+    fn caches(&mut self, encoded: &EncodedMaterial, place: CacheKey) -> Result<Vec<Activations>> {
         if let Some((_, caches)) = self.cached.take().filter(|(cached, _)| *cached == place) {
             return Ok(caches);
         }
@@ -484,8 +485,8 @@ impl Evaluation<'_> {
         let encoded: Vec<Prompt> = prompts.iter().map(|prompt| Prompt::from(prompt).under(verdict(prompt))).collect();
         generate_each(self.model, &encoded, vectors, &magnitudes, &options, self.settings.streams, &mut |progress| {
             let (at, texts) = match progress {
-                Progress::Token { .. } => return self.observer.pass(),
-                Progress::Answer { prompt, texts } => (prompt, texts),
+                SweepEvent::Token { .. } => return self.observer.pass(),
+                SweepEvent::Answer { prompt, texts } => (prompt, texts),
             };
             for ((row, of_row), generation) in rows.iter().zip(&mut *by_row).zip(texts) {
                 let text = GeneratedText {

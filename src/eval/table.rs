@@ -1,7 +1,7 @@
 //! Views of a report: aligned text for readers and CSV for spreadsheets.
 
 use super::bootstrap::Estimate;
-use super::{Measure, Report, Row, Unit};
+use super::{EvalReport, EvalRow, Measure, Unit};
 use crate::report::Cell;
 use crate::steering::magnitudes::signed;
 use crate::{Error, Result};
@@ -14,7 +14,7 @@ pub(super) const JUDGE: &str = "judge";
 const PREFERENCE: [&str; 7] =
     ["fired", "dose", "margin", "moved_right", "moved_wrong", "prefers_chosen", "prefers_chosen_per_token"];
 
-impl Report {
+impl EvalReport {
     /// Returns tables of values with their 95 % intervals.
     pub fn to_text(&self) -> String {
         let tables: Vec<String> = self.groups().iter().map(|(title, names)| self.table(title, names)).collect();
@@ -71,7 +71,7 @@ impl Report {
     /// Of each row: subject, magnitude and the measures of these names.
     pub(super) fn cells(&self, names: &[&str]) -> Vec<Vec<Cell>> {
         let none = || Cell::new("-");
-        let cells = |row: &Row| {
+        let cells = |row: &EvalRow| {
             let magnitude = row.magnitude.map_or_else(none, |magnitude| Cell::new(signed(magnitude)));
             let measures = names.iter().map(|name| row.get(name).map_or_else(none, |measure| cell(row, measure)));
             [Cell::new(&row.subject), magnitude].into_iter().chain(measures).collect()
@@ -100,7 +100,7 @@ pub(super) fn heading(name: &str) -> String {
     }
 }
 
-fn cell(row: &Row, Measure { name, unit, estimate: Estimate { value, low, high } }: &Measure) -> Cell {
+fn cell(row: &EvalRow, Measure { name, unit, estimate: Estimate { value, low, high } }: &Measure) -> Cell {
     // The dose's interval says little, that of a perplexity is of the text's tokens and not of the change, for which its ratio
     // is, and that of a margin at magnitude 0 says nothing, since it is 0 in every resample.
     let is_plain = ["dose", "perplexity", "text_fired"].contains(&name.as_str());

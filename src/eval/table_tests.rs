@@ -1,15 +1,15 @@
 //! Tests of a report's text, CSV and JSON.
 
-use super::super::{Report, Timings};
+use super::super::{EvalReport, EvalTimings};
 use super::*;
 
-fn report() -> Report {
+fn report() -> EvalReport {
     let measure = |name: &str, unit, value| Measure {
         name: name.into(),
         unit,
         estimate: Estimate { value, low: value - 0.1, high: value + 0.1 },
     };
-    let row = |subject: &str, magnitude, measures| Row { subject: subject.into(), magnitude, measures };
+    let row = |subject: &str, magnitude, measures| EvalRow { subject: subject.into(), magnitude, measures };
     let rows = vec![
         row("vector", Some(0.0), vec![measure("margin", Unit::Signed, 0.5), measure("perplexity", Unit::Number, 12.5)]),
         row(
@@ -24,7 +24,13 @@ fn report() -> Report {
         ),
         row("prompt, kind", None, vec![measure("q.mc1", Unit::Share, 0.5)]),
     ];
-    Report { schema_version: 2, settings: serde_json::json!({}), rows, generations: Vec::new(), timings: Timings::default() }
+    EvalReport {
+        schema_version: 2,
+        settings: serde_json::json!({}),
+        rows,
+        generations: Vec::new(),
+        timings: EvalTimings::default(),
+    }
 }
 
 #[test]

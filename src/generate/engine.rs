@@ -45,7 +45,7 @@ pub struct Engine<'m> {
     rows: Rows,
     limits: EngineLimits,
     waiting: VecDeque<(StreamId, Request)>,
-    streams: Vec<Stream>,
+    streams: Vec<RunningText>,
     /// Prompts of texts that have ended, which others may begin with.
     kept: Vec<Prefix>,
     /// Requests that were submitted, and uses of prompts.
@@ -57,7 +57,7 @@ pub struct Engine<'m> {
 
 /// A text under way.
 #[derive(Debug)]
-struct Stream {
+struct RunningText {
     id: StreamId,
     prefix: Prefix,
     /// Tokens of the prompt whose residuals below its vectors are another prompt's: they enter where those vectors do.
@@ -128,7 +128,7 @@ impl<'m> Engine<'m> {
 
     /// The dose of a text under way whose prompt is complete; none where it cannot be computed.
     pub fn dose(&self, id: StreamId) -> Option<f64> {
-        let of = |stream: &&Stream| stream.id == id && stream.prefix.is_complete();
+        let of = |stream: &&RunningText| stream.id == id && stream.prefix.is_complete();
         self.streams.iter().find(of).and_then(|stream| stream.prefix.dose().ok())
     }
 
@@ -158,7 +158,7 @@ impl<'m> Engine<'m> {
             let logits = self.decode(&decoding)?;
             self.choose(&decoding, &logits, &mut events)?;
         }
-        let (ended, streams): (Vec<Stream>, _) =
+        let (ended, streams): (Vec<RunningText>, _) =
             std::mem::take(&mut self.streams).into_iter().partition(|stream| stream.has_ended);
         self.streams = streams;
         for stream in ended {
@@ -247,7 +247,7 @@ impl<'m> Engine<'m> {
             let prefix = Prefix::new(request, rows, self.model);
             let (from_below, generated, next) = (None, 0, None);
             let (has_begun, has_ended) = (false, false);
-            self.streams.push(Stream { id, prefix, from_below, has_begun, sampler, generated, next, has_ended });
+            self.streams.push(RunningText { id, prefix, from_below, has_begun, sampler, generated, next, has_ended });
         }
     }
 
@@ -364,10 +364,10 @@ impl<'m> Engine<'m> {
 
     /// One more token of each of `streams`. → the logits behind it, f32. `(streams, V)`
     fn decode(&mut self, streams: &[usize]) -> Result<Tensor> {
-        let streams: Vec<&Stream> = streams.iter().map(|at| &self.streams[*at]).collect();
+        let streams: Vec<&RunningText> = streams.iter().map(|at| &self.streams[*at]).collect();
         let ids: Vec<u32> = streams.iter().filter_map(|stream| stream.next).collect();
         let embedded = self.model.embed(&ids)?;
-        let run = |(row, stream): (usize, &&Stream)| -> Result<Run> {
+        let run = |(row, stream): (usize, &&RunningText)| -> Result<Run> {
             let past = stream.prefix.len() + stream.generated - 1;
             Ok(Run {
                 entry: 0,
@@ -388,7 +388,7 @@ impl<'m> Engine<'m> {
     fn choose(&mut self, streams: &[usize], logits: &Tensor, events: &mut Vec<Event>) -> Result<()> {
         let mut row_of = vec![None; self.streams.len()];
         streams.iter().enumerate().for_each(|(row, stream)| row_of[*stream] = Some(row));
-        let choose = |(stream, row): (&mut Stream, &Option<usize>)| -> Option<Result<Option<Sampled>>> {
+        let choose = |(stream, row): (&mut RunningText, &Option<usize>)| -> Option<Result<Option<Sampled>>> {
             let row = (*row)?;
             (stream.prefix.request.options.max_new_tokens > 0).then(|| stream.sampler.sample(&logits.get(row)?))
         };
@@ -416,7 +416,7 @@ impl<'m> Engine<'m> {
     }
 }
 
-impl Stream {
+impl RunningText {
     /// The next rows of its prompt, about `most` of them: those that enter at another prompt's vectors, and those behind them,
     /// which see the keys and values of the former in the same pass.
     fn next_runs(&self, model: &Model, most: usize) -> Result<Vec<Run>> {

@@ -18,5 +18,5 @@ pub use engine::{Engine, EngineLimits};
 pub use options::{FinishReason, GenerateOptions};
 pub use prompt::Prompt;
 pub use request::{Event, EventKind, Request, StreamId};
-pub use sampler::LogProbs;
-pub use sweep::{Generation, Progress, STREAMS, generate, generate_each, next_token_logits};
+pub use sampler::TokenLogProbs;
+pub use sweep::{Generation, STREAMS, SweepEvent, generate, generate_each, next_token_logits};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::options::{FinishReason, GenerateOptions};
 use super::prompt::Prompt;
-use super::sampler::LogProbs;
+use super::sampler::TokenLogProbs;
 use crate::steering::Steering;
 use crate::steering::condition::Verdict;
 
@@ -84,7 +84,7 @@ pub enum EventKind {
         /// The token.
         id: u32,
         /// Its log-probability and those of the likeliest tokens, where the request asks for them.
-        log_probs: Option<LogProbs>,
+        log_probs: Option<TokenLogProbs>,
     },
     /// It has ended, and its place is free.
     Finished {

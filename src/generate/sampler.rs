@@ -15,7 +15,7 @@ use crate::Result;
 
 /// Log-probabilities beside a token, of the model's own distribution: no temperature, penalty or bias is in them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LogProbs {
+pub struct TokenLogProbs {
     /// That of the token that was chosen.
     pub chosen: f32,
     /// The likeliest tokens, in falling order.
@@ -25,7 +25,7 @@ pub struct LogProbs {
 /// A token and what was asked about it.
 pub(super) struct Sampled {
     pub token: u32,
-    pub log_probs: Option<LogProbs>,
+    pub log_probs: Option<TokenLogProbs>,
 }
 
 /// Chooses the tokens of one text.
@@ -115,7 +115,7 @@ impl Sampler {
 }
 
 /// Log-probabilities of a token and of the `count` likeliest, from logits `(V,)`.
-fn log_probs(logits: &Tensor, token: u32, count: usize) -> Result<LogProbs> {
+fn log_probs(logits: &Tensor, token: u32, count: usize) -> Result<TokenLogProbs> {
     let values = candle_nn::ops::log_softmax(logits, D::Minus1)?.to_vec1::<f32>()?;
     let mut order: Vec<u32> = (0..values.len() as u32).collect();
     let likelier = |a: &u32, b: &u32| values[*b as usize].total_cmp(&values[*a as usize]);
@@ -125,7 +125,7 @@ fn log_probs(logits: &Tensor, token: u32, count: usize) -> Result<LogProbs> {
     }
     order.sort_by(likelier);
     let top = order.into_iter().map(|token| (token, values[token as usize])).collect();
-    Ok(LogProbs { chosen: values[token as usize], top })
+    Ok(TokenLogProbs { chosen: values[token as usize], top })
 }
 
 /// Sets to zero the probabilities behind the likeliest ones that together reach `top_p`.

@@ -48,7 +48,7 @@ pub const STREAMS: usize = 48;
 
 /// What [`generate_each`] tells as it happens.
 #[derive(Debug)]
-pub enum Progress {
+pub enum SweepEvent {
     /// A text got a token.
     Token {
         /// Index of the prompt.
@@ -84,8 +84,8 @@ pub fn generate<'a>(
     let mut found = Vec::new();
     generate_each(model, &[prompt.into()], vectors, magnitudes, options, magnitudes.len(), &mut |progress| {
         match progress {
-            Progress::Token { branch, id, .. } => on_token(branch, id)?,
-            Progress::Answer { texts, .. } => found = texts,
+            SweepEvent::Token { branch, id, .. } => on_token(branch, id)?,
+            SweepEvent::Answer { texts, .. } => found = texts,
         }
         Ok(())
     })?;
@@ -104,7 +104,7 @@ pub fn generate_each(
     magnitudes: &[f32],
     options: &GenerateOptions,
     streams: usize,
-    on_progress: &mut dyn FnMut(Progress) -> Result<()>,
+    on_progress: &mut dyn FnMut(SweepEvent) -> Result<()>,
 ) -> Result<()> {
     let mut engine = sweep(model, prompts, vectors, magnitudes, options, streams)?;
     let unstarted = || magnitudes.iter().copied().map(Generation::unstarted).collect();
@@ -116,7 +116,7 @@ pub fn generate_each(
             // Requests were submitted prompt by prompt.
             let (prompt, branch) = (stream.index() / magnitudes.len(), stream.index() % magnitudes.len());
             match kind {
-                EventKind::Token { id, .. } => on_progress(Progress::Token { prompt, branch, id })?,
+                EventKind::Token { id, .. } => on_progress(SweepEvent::Token { prompt, branch, id })?,
                 EventKind::Finished { .. } => missing[prompt] -= 1,
             }
             texts[prompt][branch].take(kind);
@@ -124,7 +124,7 @@ pub fn generate_each(
         while missing.get(told) == Some(&0) {
             let texts = std::mem::take(&mut texts[told]);
             check_finite(&texts)?;
-            on_progress(Progress::Answer { prompt: told, texts })?;
+            on_progress(SweepEvent::Answer { prompt: told, texts })?;
             told += 1;
         }
     }

@@ -12,7 +12,7 @@ use hf_hub::api::sync::{Api, ApiError};
 use hf_hub::{CacheRepo, Repo};
 use indicatif::ProgressBar;
 
-use super::failure::{Failure, Step};
+use super::failure::{DownloadFailure, Step};
 use crate::Error;
 use crate::machine::files::{is_sha256, sha256};
 use crate::machine::panics::caught;
@@ -32,17 +32,17 @@ pub(crate) struct Fetch {
 
 impl Fetch {
     /// Returns the commit of the repository and the names of its files.
-    pub fn listing(&self) -> Result<(String, Vec<String>), Failure> {
+    pub fn listing(&self) -> Result<(String, Vec<String>), DownloadFailure> {
         let (api, repo) = (self.api.clone(), self.repo.clone());
         let info = watched(self.patience, Step::Listing, move |_| api.repo(repo).info())?;
         if !is_plain(&info.sha) {
-            return Err(Failure::Failed(format!("its commit is {:?}: expected a hash", info.sha)));
+            return Err(DownloadFailure::Failed(format!("its commit is {:?}: expected a hash", info.sha)));
         }
         Ok((info.sha, info.siblings.into_iter().map(|file| file.rfilename).collect()))
     }
 
     /// Returns the path of a file of the snapshot, and downloads the file unless it exists.
-    pub fn get(&self, snapshot: &Path, name: &str) -> Result<PathBuf, Failure> {
+    pub fn get(&self, snapshot: &Path, name: &str) -> Result<PathBuf, DownloadFailure> {
         let path = snapshot.join(name);
         if path.exists() {
             return Ok(path);
@@ -53,13 +53,14 @@ impl Fetch {
         let stated = watched(self.patience, Step::File, move |_| asked.metadata(&url))?;
         // The ETag and the commit become parts of a path in the cache.
         if !is_plain(stated.etag()) || !is_plain(stated.commit_hash()) {
-            return Err(Failure::Failed(format!("{name} has no usable ETag and commit")));
+            return Err(DownloadFailure::Failed(format!("{name} has no usable ETag and commit")));
         }
         let blob = self.cache.blob_path(stated.etag());
         let partial = blob.with_extension(PARTIAL);
         // A partial file of full length cannot be resumed: it was never renamed, or belongs to another file.
         if std::fs::metadata(&partial).is_ok_and(|partial| partial.len() >= stated.size() as u64) {
-            std::fs::remove_file(&partial).map_err(|error| Failure::Failed(format!("writing to the cache: {error}")))?;
+            std::fs::remove_file(&partial)
+                .map_err(|error| DownloadFailure::Failed(format!("writing to the cache: {error}")))?;
         }
         let (file, bar) = (name.to_owned(), self.progress.then(|| ProgressBar::new(0)));
         watched(self.patience, Step::File, move |watched| {
@@ -71,7 +72,7 @@ impl Fetch {
                 // A damaged file in the cache would be taken for a good one by the next run.
                 let _ = std::fs::remove_file(&path);
                 let _ = std::fs::remove_file(&blob);
-                Err(Failure::Failed(format!("{name} came damaged ({damage}); run again to fetch it anew")))
+                Err(DownloadFailure::Failed(format!("{name} came damaged ({damage}); run again to fetch it anew")))
             }
         }
     }
@@ -110,7 +111,7 @@ fn watched<T: Send + 'static>(
     patience: Duration,
     step: Step,
     work: impl FnOnce(Watched) -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, Failure> {
+) -> Result<T, DownloadFailure> {
     let (sender, receiver) = mpsc::channel();
     let beats = Arc::new(AtomicU64::new(0));
     let given = Watched { beats: beats.clone(), bar: None };
@@ -118,16 +119,20 @@ fn watched<T: Send + 'static>(
     let mut seen = 0;
     loop {
         match receiver.recv_timeout(patience) {
-            Ok(Some(result)) => return result.map_err(|error| Failure::of(error, step)),
+            Ok(Some(result)) => return result.map_err(|error| DownloadFailure::of(error, step)),
             Ok(None) | Err(RecvTimeoutError::Disconnected) => {
-                return Err(Failure::Failed("the cache in HF_HOME is in disorder, or the answer makes no sense".to_owned()));
+                return Err(DownloadFailure::Failed(
+                    "the cache in HF_HOME is in disorder, or the answer makes no sense".to_owned(),
+                ));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
         let now = beats.load(Ordering::Relaxed);
         if now == seen {
             let silence = patience.as_secs();
-            return Err(Failure::Unreachable(format!("no byte came for {silence} s; run again to go on where it stopped")));
+            return Err(DownloadFailure::Unreachable(format!(
+                "no byte came for {silence} s; run again to go on where it stopped"
+            )));
         }
         seen = now;
     }

@@ -15,7 +15,7 @@ pub(crate) enum Step {
 
 /// Why a download from the hub failed.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum DownloadFailure {
     Unknown,
     Denied,
     Lacks(String),
@@ -24,7 +24,7 @@ pub(crate) enum Failure {
     Other(Error),
 }
 
-impl Failure {
+impl DownloadFailure {
     pub fn of(error: ApiError, step: Step) -> Self {
         let error = match error {
             ApiError::TooManyRetries(inner) => return Self::of(*inner, step),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::machine::files::read_text;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::parse_object;
-use crate::model::gguf_parts::Part;
+use crate::model::gguf_parts::GgufPart;
 use crate::{Error, Result};
 
 /// Name of the configuration file of a model as `transformers` saves it.
@@ -89,8 +89,8 @@ pub(super) fn read_index(path: &Path) -> Result<BTreeSet<String>> {
 /// number of digits, so that the first part has the first name. That it is missing is said when the others are opened.
 pub(super) fn split_model(folder: &Path) -> Option<PathBuf> {
     let first = first_with_extension(folder, "gguf")?;
-    let model = Part::of(&first)?.first();
-    let is_alone = with_extension(folder, "gguf").all(|path| Part::of(&path).is_some_and(|part| part.first() == model));
+    let model = GgufPart::of(&first)?.first();
+    let is_alone = with_extension(folder, "gguf").all(|path| GgufPart::of(&path).is_some_and(|part| part.first() == model));
     let has_other = [WEIGHTS, INDEX].iter().any(|name| folder.join(name).is_file());
     (is_alone && !has_other).then_some(first)
 }

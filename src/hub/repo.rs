@@ -8,7 +8,7 @@ use hf_hub::api::sync::{Api, ApiBuilder};
 use hf_hub::{Cache, Repo};
 
 use super::download::{Fetch, patience};
-use super::failure::{Failure, Step};
+use super::failure::{DownloadFailure, Step};
 use super::folder::{CONFIG, INDEX, OPTIONAL, TOKENIZER, WEIGHTS, folder, read_index};
 use super::presets::PRESETS;
 use super::repo_id::RepoId;
@@ -71,7 +71,7 @@ impl Hub {
         match self.download(id) {
             Ok(snapshot) => folder(&snapshot),
             // Hugging Face's own tools also use the cache while the hub cannot be reached.
-            Err(Failure::Unreachable(reason)) => self.cached(id).ok_or_else(|| {
+            Err(DownloadFailure::Unreachable(reason)) => self.cached(id).ok_or_else(|| {
                 Error::Hub(format!("cannot load {id}: {} cannot be reached ({reason}){}", self.endpoint, self.other_way(id)))
             }),
             Err(failure) => Err(self.explain(id, failure)),
@@ -93,7 +93,7 @@ impl Hub {
     }
 
     /// Downloads the files that a model needs, small files first, and returns the folder of the snapshot.
-    fn download(&self, id: &RepoId) -> Result<PathBuf, Failure> {
+    fn download(&self, id: &RepoId) -> Result<PathBuf, DownloadFailure> {
         let fetch = self.open(id.as_repo())?;
         let (commit, listed) = fetch.listing()?;
         let snapshot = fetch.cache.pointer_path(&commit);
@@ -102,10 +102,10 @@ impl Hub {
         let get = |name: &str| fetch.get(&snapshot, name);
 
         if let Some(name) = [CONFIG, TOKENIZER].into_iter().find(|name| !has(name)) {
-            return Err(Failure::Lacks(lacks(id, name, &listed)));
+            return Err(DownloadFailure::Lacks(lacks(id, name, &listed)));
         }
         // A model that bipo cannot run is refused before its weights are downloaded.
-        Config::read(&get(CONFIG)?).map_err(Failure::Other)?;
+        Config::read(&get(CONFIG)?).map_err(DownloadFailure::Other)?;
         get(TOKENIZER)?;
         for name in OPTIONAL.into_iter().filter(|name| has(name)) {
             get(name)?;
@@ -113,22 +113,22 @@ impl Hub {
         if has(WEIGHTS) {
             get(WEIGHTS)?;
         } else if has(INDEX) {
-            for shard in read_index(&get(INDEX)?).map_err(Failure::Other)? {
+            for shard in read_index(&get(INDEX)?).map_err(DownloadFailure::Other)? {
                 get(&shard)?;
             }
         } else {
-            return Err(Failure::Lacks(lacks(id, WEIGHTS, &listed)));
+            return Err(DownloadFailure::Lacks(lacks(id, WEIGHTS, &listed)));
         }
         Ok(snapshot)
     }
 
     /// Prepares to download files of a repository.
-    pub fn open(&self, repo: Repo) -> Result<Fetch, Failure> {
+    pub fn open(&self, repo: Repo) -> Result<Fetch, DownloadFailure> {
         let cache = Cache::new(self.cache.clone()).repo(repo.clone());
         Ok(Fetch { api: self.api()?, repo, cache, progress: self.progress, patience: self.patience })
     }
 
-    fn api(&self) -> Result<Api, Failure> {
+    fn api(&self) -> Result<Api, DownloadFailure> {
         ApiBuilder::from_cache(Cache::new(self.cache.clone()))
             .with_endpoint(self.endpoint.trim_end_matches('/').to_owned())
             .with_token(self.token.clone())
@@ -136,24 +136,24 @@ impl Hub {
             .with_retries(2)
             .with_user_agent("bipo", env!("CARGO_PKG_VERSION"))
             .build()
-            .map_err(|error| Failure::of(error, Step::Listing))
+            .map_err(|error| DownloadFailure::of(error, Step::Listing))
     }
 
-    fn explain(&self, id: &RepoId, failure: Failure) -> Error {
+    fn explain(&self, id: &RepoId, failure: DownloadFailure) -> Error {
         let page = format!("{}/{}", self.endpoint, id.repo);
         match failure {
-            Failure::Unknown => Error::Argument(format!(
+            DownloadFailure::Unknown => Error::Argument(format!(
                 "unknown model or revision `{id}` on the hub: check the name{}",
                 if self.token.is_some() { "" } else { "; a private one needs HF_TOKEN or `huggingface-cli login`" }
             )),
-            Failure::Denied => Error::Hub(format!(
+            DownloadFailure::Denied => Error::Hub(format!(
                 "access to {id} is denied: accept its licence on {page}, then give a token of that account with HF_TOKEN or \
                  `huggingface-cli login`"
             )),
-            Failure::Lacks(problem) => Error::Argument(problem),
-            Failure::Unreachable(reason) => Error::Hub(format!("{} cannot be reached ({reason})", self.endpoint)),
-            Failure::Failed(reason) => Error::Hub(format!("cannot load {id} from {page}: {reason}")),
-            Failure::Other(error) => error,
+            DownloadFailure::Lacks(problem) => Error::Argument(problem),
+            DownloadFailure::Unreachable(reason) => Error::Hub(format!("{} cannot be reached ({reason})", self.endpoint)),
+            DownloadFailure::Failed(reason) => Error::Hub(format!("cannot load {id} from {page}: {reason}")),
+            DownloadFailure::Other(error) => error,
         }
     }
 }

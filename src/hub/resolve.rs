@@ -13,7 +13,7 @@ use crate::hub::cache_dir::cache_dir;
 use crate::machine::error::{Error, Result, closest_name};
 use crate::machine::files::{is_sha256, sha256};
 use crate::model::checkpoint::Checkpoint;
-use crate::model::gguf_parts::Part;
+use crate::model::gguf_parts::GgufPart;
 
 pub use super::repo::ResolveOptions;
 
@@ -92,7 +92,7 @@ fn gguf_file(path: &Path) -> Result<ModelFiles> {
         return Err(Error::malformed(path, problem));
     }
     // Any part of a model stands for all of them.
-    let first = Part::of(path).map(|part| part.first()).filter(|first| first.is_file());
+    let first = GgufPart::of(path).map(|part| part.first()).filter(|first| first.is_file());
     let path = first.as_deref().unwrap_or(path);
     let tokenizer = path.parent().map(|folder| folder.join(TOKENIZER)).filter(|tokenizer| tokenizer.is_file());
     Ok(ModelFiles { name: file_name(path), checkpoint: Checkpoint::Gguf { path: path.to_path_buf(), tokenizer } })

@@ -22,7 +22,7 @@ pub(super) struct Attention {
     q_norm: Option<Norm>, // (D), or (N·D)
     k_norm: Option<Norm>, // (D), or (K·D)
     o_proj: Linear,       // (H, N·D)
-    product: attention::Attention,
+    product: attention::AttentionShape,
     /// Columns of queries, and of keys or values.
     widths: [usize; 2],
     /// Which of the model's rotary embeddings it has.
@@ -55,7 +55,7 @@ impl Attention {
             q_norm: norm("q_norm", sizes.q_width)?,
             k_norm: norm("k_norm", sizes.kv_width)?,
             o_proj: loader.linear(&[("o_proj", h)], sizes.q_width, architecture.o_bias)?,
-            product: attention::Attention {
+            product: attention::AttentionShape {
                 heads: config.num_attention_heads,
                 kv_heads: config.num_key_value_heads,
                 head_dim: d,

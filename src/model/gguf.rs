@@ -12,7 +12,7 @@ use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 use candle_core::{Device, Tensor};
 use memmap2::Mmap;
 
-use super::gguf_parts::Part;
+use super::gguf_parts::GgufPart;
 use super::mapped::{git_lfs_pointer, map_file};
 use crate::machine::error::{Error, Result, reason};
 use crate::ops::encoding::Encoding;
@@ -132,7 +132,7 @@ const SPLIT_TENSORS: &str = "split.tensors.count";
 
 /// Opens the other parts of a model, and checks that they are all there, each in its place.
 fn open_parts(one: OpenPart, count: usize) -> Result<Vec<OpenPart>> {
-    let Some(name) = Part::of(&one.path).filter(|name| name.count == count) else {
+    let Some(name) = GgufPart::of(&one.path).filter(|name| name.count == count) else {
         let problem =
             format!("it is one of {count} parts: expected a name that says which one, as NAME-00001-of-{count:05}.gguf");
         return Err(Error::malformed(&one.path, problem));

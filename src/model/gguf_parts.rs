@@ -8,7 +8,7 @@ const DIGITS: usize = 5;
 
 /// A part of a split model, by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct GgufPart {
     folder: PathBuf,
     stem: String,
     /// 1-based number of the part.
@@ -17,7 +17,7 @@ pub(crate) struct Part {
     pub count: usize,
 }
 
-impl Part {
+impl GgufPart {
     /// Reads the name of a file; `None` if it is not that of a part.
     pub fn of(path: &Path) -> Option<Self> {
         let (name, extension) = path.file_name()?.to_str()?.rsplit_once('.')?;

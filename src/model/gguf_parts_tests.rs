@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_part_is_known_by_its_name_and_names_the_others() {
-    let part = Part::of(Path::new("d/m-x-00002-of-00003.gguf")).unwrap();
+    let part = GgufPart::of(Path::new("d/m-x-00002-of-00003.gguf")).unwrap();
     assert_eq!((part.number, part.count), (2, 3));
     let names = ["d/m-x-00001-of-00003.gguf", "d/m-x-00002-of-00003.gguf", "d/m-x-00003-of-00003.gguf"];
     assert_eq!(part.all().collect::<Vec<_>>(), names.map(PathBuf::from));
@@ -12,6 +12,6 @@ fn a_part_is_known_by_its_name_and_names_the_others() {
     for other in
         ["m.gguf", "m-00001.gguf", "m-1-of-2.gguf", "m-00003-of-00002.gguf", "m-00000-of-00002.gguf", "m-00001-of-00002.bin"]
     {
-        assert_eq!(Part::of(Path::new(other)), None, "{other}");
+        assert_eq!(GgufPart::of(Path::new(other)), None, "{other}");
     }
 }

@@ -50,7 +50,7 @@ use config::Config;
 use layout::Layout;
 use loader::Loader;
 use norm::Norm;
-use plan::{FrozenKeys, Plan, Queries, Selection};
+use plan::{FrozenKeys, PassPlan, Queries, Selection};
 use stages::{Stage, Stages};
 use weights::{WeightStorage, Weights};
 
@@ -189,22 +189,22 @@ impl Model {
     }
 
     /// A layout's plan on this model's device.
-    pub fn plan(&self, layout: &Layout) -> Result<Plan> {
-        Plan::new(layout, &self.ropes, &self.device)
+    pub fn plan(&self, layout: &Layout) -> Result<PassPlan> {
+        PassPlan::new(layout, &self.ropes, &self.device)
     }
 
     /// The plan of some rows of a layout (ascending; of each run those at its end), given the others' keys and values.
-    pub fn plan_rows(&self, layout: &Layout, rows: &[usize], frozen: FrozenKeys) -> Result<Plan> {
-        Plan::of_rows(layout, rows, frozen, &self.ropes, &self.device)
+    pub fn plan_rows(&self, layout: &Layout, rows: &[usize], frozen: FrozenKeys) -> Result<PassPlan> {
+        PassPlan::of_rows(layout, rows, frozen, &self.ropes, &self.device)
     }
 
     /// Runs some blocks. `x (T, H)` → `(T, H)`.
-    pub fn run(&self, blocks: Range<usize>, x: &Tensor, plan: &Plan) -> Result<Tensor> {
+    pub fn run(&self, blocks: Range<usize>, x: &Tensor, plan: &PassPlan) -> Result<Tensor> {
         Ok(self.stages.forward(blocks, x, Queries::all(plan), None, Gradient::NotWanted)?.0)
     }
 
     /// Runs some blocks on new rows of cached sequences. `x (T, H)` → `(T, H)`.
-    pub fn run_cached(&self, blocks: Range<usize>, x: &Tensor, plan: &Plan, cache: &mut KvCache) -> Result<Tensor> {
+    pub fn run_cached(&self, blocks: Range<usize>, x: &Tensor, plan: &PassPlan, cache: &mut KvCache) -> Result<Tensor> {
         Ok(self.stages.forward(blocks, x, Queries::all(plan), Some(cache), Gradient::NotWanted)?.0)
     }
 
@@ -213,7 +213,7 @@ impl Model {
         &self,
         blocks: Range<usize>,
         x: &Tensor,
-        plan: &Plan,
+        plan: &PassPlan,
         gradient: Gradient,
     ) -> Result<(Tensor, Vec<Saved>)> {
         self.stages.forward(blocks, x, Queries::all(plan), None, gradient)
@@ -221,7 +221,7 @@ impl Model {
 
     /// Gradient of the input of [`Model::run_saving`], given that of its output; `end` is the end of its blocks.
     /// `dy (T, H)` → `(T, H)`. Takes what was saved, to free it on the way.
-    pub fn vjp(&self, end: usize, saved: Vec<Saved>, plan: &Plan, dy: &Tensor) -> Result<Tensor> {
+    pub fn vjp(&self, end: usize, saved: Vec<Saved>, plan: &PassPlan, dy: &Tensor) -> Result<Tensor> {
         self.stages.vjp(end, saved, Queries::all(plan), dy)
     }
 
@@ -231,7 +231,7 @@ impl Model {
         &self,
         first: usize,
         x: &Tensor,
-        plan: &Plan,
+        plan: &PassPlan,
         selection: &Selection,
         gradient: Gradient,
     ) -> Result<(Tensor, Vec<Saved>)> {
@@ -239,7 +239,7 @@ impl Model {
     }
 
     /// Gradient of the input of [`Model::run_to_end`]. `dy (Q, H)` → `(T, H)`. Takes what was saved, to free it on the way.
-    pub fn vjp_to_end(&self, saved: Vec<Saved>, plan: &Plan, selection: &Selection, dy: &Tensor) -> Result<Tensor> {
+    pub fn vjp_to_end(&self, saved: Vec<Saved>, plan: &PassPlan, selection: &Selection, dy: &Tensor) -> Result<Tensor> {
         self.stages.vjp(self.num_blocks(), saved, Queries::of(plan, selection), dy)
     }
 

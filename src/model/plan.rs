@@ -12,7 +12,7 @@ use crate::ops::rows::RowSet;
 
 /// Rows of one pass as the blocks need them: made once, used by every block.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct PassPlan {
     pub(super) segments: Segments,
     /// Rotations by each of the model's rotary embeddings.
     pub(super) angles: Vec<Angles>,
@@ -61,7 +61,7 @@ pub struct Selection {
     angles: Vec<Angles>,
 }
 
-impl Plan {
+impl PassPlan {
     /// Runs of rows.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
@@ -142,16 +142,16 @@ impl Selection {
 /// The rows of a plan whose queries a block computes: all, or a selection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Queries<'a> {
-    pub plan: &'a Plan,
+    pub plan: &'a PassPlan,
     selection: Option<&'a Selection>,
 }
 
 impl<'a> Queries<'a> {
-    pub fn all(plan: &'a Plan) -> Self {
+    pub fn all(plan: &'a PassPlan) -> Self {
         Self { plan, selection: None }
     }
 
-    pub fn of(plan: &'a Plan, selection: &'a Selection) -> Self {
+    pub fn of(plan: &'a PassPlan, selection: &'a Selection) -> Self {
         Self { plan, selection: Some(selection) }
     }
 

@@ -17,13 +17,13 @@ pub enum MadeOn {
 
 /// A tensor of this name and shape: matrices with a standard deviation of about 1/√I, norms near 1, small biases.
 pub(super) fn tensor(made_on: MadeOn, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
-    let kind = Kind::of(name, shape);
+    let kind = ParameterKind::of(name, shape);
     let MadeOn::Host(seed) = made_on else {
         let tensor = match kind {
             // f32: no device makes other ones.
-            Kind::Matrix { inputs } => Tensor::randn(0f32, 1.0 / (inputs.max(1) as f32).sqrt(), shape, device)?,
-            Kind::Norm => Tensor::ones(shape, DType::F32, device)?,
-            Kind::Bias => Tensor::zeros(shape, DType::F32, device)?,
+            ParameterKind::Matrix { inputs } => Tensor::randn(0f32, 1.0 / (inputs.max(1) as f32).sqrt(), shape, device)?,
+            ParameterKind::Norm => Tensor::ones(shape, DType::F32, device)?,
+            ParameterKind::Bias => Tensor::zeros(shape, DType::F32, device)?,
         };
         return Ok(tensor.to_dtype(dtype)?);
     };
@@ -32,10 +32,10 @@ pub(super) fn tensor(made_on: MadeOn, name: &str, shape: &[usize], dtype: DType,
         let whole = (mixed(key.wrapping_add(index)) >> 57) as f32 - 64.0; // −64..=63, deviation 37
         match kind {
             // A power of two near 1/37√I: the whole number keeps its bits.
-            Kind::Matrix { inputs } => whole * 2f32.powi(-6 - (inputs.max(1).ilog2() / 2) as i32),
+            ParameterKind::Matrix { inputs } => whole * 2f32.powi(-6 - (inputs.max(1).ilog2() / 2) as i32),
             // Above 1, bf16 has steps of 1/128.
-            Kind::Norm => 1.0 + (whole / 4.0).round() / 128.0,
-            Kind::Bias => whole / 1024.0,
+            ParameterKind::Norm => 1.0 + (whole / 4.0).round() / 128.0,
+            ParameterKind::Bias => whole / 1024.0,
         }
     };
     let numbers: Vec<f32> = (0..shape.iter().product::<usize>() as u64).into_par_iter().map(number).collect();
@@ -43,13 +43,13 @@ pub(super) fn tensor(made_on: MadeOn, name: &str, shape: &[usize], dtype: DType,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ParameterKind {
     Matrix { inputs: usize },
     Norm,
     Bias,
 }
 
-impl Kind {
+impl ParameterKind {
     fn of(name: &str, shape: &[usize]) -> Self {
         match shape {
             [_, inputs] => Self::Matrix { inputs: *inputs },

@@ -8,7 +8,7 @@ use super::*;
 use crate::model::Model;
 use crate::model::block::Saved;
 use crate::model::layout::Layout;
-use crate::model::plan::{FrozenKeys, Plan};
+use crate::model::plan::{FrozenKeys, PassPlan};
 use crate::model::random::MadeOn;
 use crate::model::weights::Weights;
 use crate::ops::head::Gradient;
@@ -26,7 +26,7 @@ fn one_sequence(model: &Model, rows: usize) -> Layout {
 }
 
 /// Runs every block on `x (R, H)`.
-fn saved_by(model: &Model, plan: &Plan, x: &Tensor) -> Vec<Saved> {
+fn saved_by(model: &Model, plan: &PassPlan, x: &Tensor) -> Vec<Saved> {
     model.run_saving(0..model.num_blocks(), x, plan, Gradient::Wanted).unwrap().1
 }
 

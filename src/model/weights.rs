@@ -21,7 +21,7 @@ use super::mapped::{git_lfs_pointer, map_file};
 use super::names::{Naming, Place};
 use super::random::{self, MadeOn};
 use crate::ops::encoding::Encoding;
-use crate::ops::weight::{Bytes, HostWeight, RowOrder};
+use crate::ops::weight::{HostWeight, RowOrder, WeightBytes};
 use crate::{Error, Result};
 
 /// Where the frozen matrices of a model are held.
@@ -134,7 +134,7 @@ impl Weights {
                 let stored = self.stored(name, &shape, config)?;
                 let same = Encoding::of_dtype(dtype) == Some(stored.encoding) && stored.order == RowOrder::Plain;
                 if storage == WeightStorage::Stored || same {
-                    let bytes = Bytes::Mapped(stored.map.clone(), stored.range.clone());
+                    let bytes = WeightBytes::Mapped(stored.map.clone(), stored.range.clone());
                     return HostWeight::encoded(bytes, stored.encoding, shape[1], stored.order);
                 }
                 stored.read()?
@@ -344,7 +344,7 @@ impl<'a> StoredTensor<'a> {
 fn owned(encoding: Encoding, tensor: &Tensor, shape: [usize; 2], to: fn(f32) -> [u8; 2]) -> Result<HostWeight> {
     let floats = tensor.flatten_all()?.to_vec1::<f32>()?;
     let bytes = floats.into_iter().flat_map(to).collect();
-    HostWeight::encoded(Bytes::Owned(bytes), encoding, shape[1], RowOrder::Plain)
+    HostWeight::encoded(WeightBytes::Owned(bytes), encoding, shape[1], RowOrder::Plain)
 }
 
 fn stored_in_gguf<'a>(file: &'a Gguf, places: &[Place], shape: &[usize]) -> Result<StoredTensor<'a>> {

@@ -8,7 +8,7 @@ use candle_core::{D, DType, Device, Tensor};
 use super::cpu::slices::is_host_f32;
 use super::cuda::{Launcher, SegmentTables};
 use super::matmul::matmul;
-pub use super::segment::{Attention, Gradients, Segment};
+pub use super::segment::{AttentionShape, Gradients, Segment};
 use super::{cpu, cuda, softcap};
 use crate::Result;
 
@@ -54,7 +54,7 @@ impl Deref for Segments {
     }
 }
 
-impl Attention {
+impl AttentionShape {
     /// softmax(scale·q·kᵀ)·v. `q (Q, N·D)`, `k` and `v (T, K·D)` → `(Q, N·D)`. Every row of q is in exactly one segment.
     pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments) -> Result<Tensor> {
         match self.launcher(q, segments) {

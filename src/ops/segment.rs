@@ -43,7 +43,7 @@ impl Segment {
 
 /// The shape of a block's attention, and what its scores go through.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Attention {
+pub struct AttentionShape {
     /// Number of query heads `N`.
     pub heads: usize,
     /// Number of key-value heads `K`, which divides `N`.
@@ -69,7 +69,7 @@ pub struct Gradients {
     pub v: Tensor,
 }
 
-impl Attention {
+impl AttentionShape {
     /// Number of query heads that share a key-value head.
     pub(super) fn group(&self) -> usize {
         self.heads / self.kv_heads

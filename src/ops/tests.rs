@@ -6,7 +6,7 @@ use candle_core::{D, DType, Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::attention::{Attention, Gradients, Segment};
+use super::attention::{AttentionShape, Gradients, Segment};
 use super::cpu;
 use super::encoding::Encoding;
 use super::gated::{self, Activation};
@@ -14,7 +14,7 @@ use super::head::{Gradient, Head, Prediction, Predictions};
 use super::linear::{FEWEST_ROWS_TOGETHER, Linear, Products};
 use super::norm::RmsNorm;
 use super::rope::{self, Angles, Rope, RopeParameters};
-use super::weight::{Bytes, HostWeight, RowOrder, Weight};
+use super::weight::{HostWeight, RowOrder, Weight, WeightBytes};
 use crate::Result;
 use crate::model::layout::{Branches, Layout};
 
@@ -165,7 +165,7 @@ fn a_row_has_the_same_bits_alone_and_in_a_batch_of_any_size_where_that_is_asked_
     let weight = random(1, &[67, 301]);
     let halves = weight.to_dtype(DType::BF16).unwrap().flatten_all().unwrap().to_vec1::<half::bf16>().unwrap();
     let bytes: Vec<u8> = halves.iter().flat_map(|x| x.to_le_bytes()).collect();
-    let encoded = HostWeight::encoded(Bytes::Owned(bytes.into()), Encoding::Bf16, 301, RowOrder::Plain).unwrap();
+    let encoded = HostWeight::encoded(WeightBytes::Owned(bytes.into()), Encoding::Bf16, 301, RowOrder::Plain).unwrap();
     let x = random(2, &[41, 301]);
     for weight in [weight.into(), Weight::Host(encoded)] {
         let linear = Linear { weight, bias: None };
@@ -218,7 +218,7 @@ fn two_branches(prefix: usize) -> Layout {
 }
 
 /// Attention by the definition: softmax over the visible keys, from candle's differentiable ops.
-fn attention_by_definition(shape: &Attention, q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment]) -> Tensor {
+fn attention_by_definition(shape: &AttentionShape, q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment]) -> Tensor {
     let d = shape.head_dim;
     let mut rows: Vec<Option<Tensor>> = vec![None; q.dim(0).unwrap()];
     for segment in segments {
@@ -254,7 +254,7 @@ fn attention_has_the_right_value_and_gradients() {
             for sliding_window in [None, Some(4)] {
                 for (segments, queries) in [(&layout.segments, layout.rows()), (&selected, wanted.len())] {
                     for (scale, softcap) in [(1.0 / 6f64.sqrt(), None), (0.9, Some(1.5))] {
-                        let shape = Attention { heads, kv_heads, head_dim: 6, sliding_window, scale, softcap };
+                        let shape = AttentionShape { heads, kv_heads, head_dim: 6, sliding_window, scale, softcap };
                         let q = (random(1, &[queries, heads * 6]) * 3.0).unwrap();
                         let (k, v) = (random(2, &[31, kv_heads * 6]), random(3, &[31, kv_heads * 6]));
                         let dy = random(4, &[queries, heads * 6]);
@@ -266,7 +266,7 @@ fn attention_has_the_right_value_and_gradients() {
     }
 }
 
-fn check_attention(shape: &Attention, [q, k, v]: [&Tensor; 3], segments: &[Segment], dy: &Tensor) {
+fn check_attention(shape: &AttentionShape, [q, k, v]: [&Tensor; 3], segments: &[Segment], dy: &Tensor) {
     let expected = attention_by_definition(shape, q, k, v, segments);
     assert_close(&cpu::attention::forward(shape, [q, k, v], segments).unwrap(), &expected, 1e-5, "fused");
     assert_close(&shape.forward_composed(q, k, v, segments).unwrap(), &expected, 1e-5, "composed");
@@ -331,7 +331,7 @@ fn the_head_has_the_right_log_probs_and_gradient_across_tiles() {
 fn encoded(weight: &Tensor, dtype: GgmlDType, order: RowOrder) -> (Weight, Tensor) {
     let (rows, cols) = weight.dims2().unwrap();
     let quantised = QTensor::quantize(weight, dtype).unwrap();
-    let bytes = Bytes::Owned(quantised.data().unwrap().as_ref().into());
+    let bytes = WeightBytes::Owned(quantised.data().unwrap().as_ref().into());
     let decoded = quantised.dequantize(&CPU).unwrap();
     let index: Vec<u32> = (0..rows).map(|row| order.stored(row, rows) as u32).collect();
     let wanted = decoded.index_select(&Tensor::new(index, &CPU).unwrap(), 0).unwrap();

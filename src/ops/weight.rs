@@ -26,12 +26,12 @@ pub enum Weight {
 /// Matrices of one width on the CPU, one above the other.
 #[derive(Debug, Clone)]
 pub struct HostWeight {
-    parts: Vec<Part>,
+    parts: Vec<WeightPart>,
     cols: usize,
 }
 
 #[derive(Debug, Clone)]
-struct Part {
+struct WeightPart {
     storage: Storage,
     rows: usize,
 }
@@ -41,7 +41,7 @@ enum Storage {
     /// f32 on the CPU.
     Dense(Tensor),
     Encoded {
-        bytes: Bytes,
+        bytes: WeightBytes,
         encoding: Encoding,
         order: RowOrder,
     },
@@ -49,14 +49,14 @@ enum Storage {
 
 /// The bytes of an encoded matrix, row by row.
 #[derive(Clone)]
-pub enum Bytes {
+pub enum WeightBytes {
     /// Bytes in memory.
     Owned(Arc<[u8]>),
     /// Bytes of a mapped file: nothing is read before it is used, and the system may drop it again.
     Mapped(Arc<Mmap>, Range<usize>),
 }
 
-impl fmt::Debug for Bytes {
+impl fmt::Debug for WeightBytes {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Owned(bytes) => write!(f, "Owned({} bytes)", bytes.len()),
@@ -65,7 +65,7 @@ impl fmt::Debug for Bytes {
     }
 }
 
-impl Bytes {
+impl WeightBytes {
     fn as_slice(&self) -> &[u8] {
         match self {
             Self::Owned(bytes) => bytes,
@@ -104,7 +104,7 @@ impl Weight {
             .map(|part| match part {
                 Self::Tensor(tensor) => Some(tensor),
                 Self::Host(host) => match host.parts.as_slice() {
-                    [Part { storage: Storage::Dense(tensor), .. }] => Some(tensor),
+                    [WeightPart { storage: Storage::Dense(tensor), .. }] => Some(tensor),
                     _ => None,
                 },
             })
@@ -151,7 +151,7 @@ impl Weight {
 
     /// Whether some of it is stored as whole numbers with factors.
     pub fn has_codes(&self) -> bool {
-        let of_part = |part: &Part| matches!(part.storage, Storage::Encoded { encoding, .. } if encoding.has_codes());
+        let of_part = |part: &WeightPart| matches!(part.storage, Storage::Encoded { encoding, .. } if encoding.has_codes());
         matches!(self, Self::Host(host) if host.parts.iter().any(of_part))
     }
 
@@ -161,10 +161,10 @@ impl Weight {
             Self::Tensor(tensor) => return (tensor.elem_count() * tensor.dtype().size_in_bytes(), 0),
             Self::Host(host) => host,
         };
-        let of = |part: &Part| match &part.storage {
+        let of = |part: &WeightPart| match &part.storage {
             Storage::Dense(tensor) => (4 * tensor.elem_count(), 0),
-            Storage::Encoded { bytes: Bytes::Owned(bytes), .. } => (bytes.len(), 0),
-            Storage::Encoded { bytes: Bytes::Mapped(_, range), .. } => (0, range.len()),
+            Storage::Encoded { bytes: WeightBytes::Owned(bytes), .. } => (bytes.len(), 0),
+            Storage::Encoded { bytes: WeightBytes::Mapped(_, range), .. } => (0, range.len()),
         };
         host.parts.iter().map(of).fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
     }
@@ -214,7 +214,7 @@ impl Weight {
     }
 }
 
-impl Part {
+impl WeightPart {
     /// Its rows of `cols` elements; `floats` are its elements where it is dense.
     fn rows_of<'a>(&'a self, floats: Option<&'a [f32]>, cols: usize) -> Result<WeightRows<'a>> {
         match (&self.storage, floats) {
@@ -236,14 +236,14 @@ impl HostWeight {
     /// An f32 tensor on the CPU. `(O, I)`
     pub fn dense(tensor: Tensor) -> Result<Self> {
         let (rows, cols) = tensor.dims2()?;
-        Ok(Self { parts: vec![Part { storage: Storage::Dense(tensor.contiguous()?), rows }], cols })
+        Ok(Self { parts: vec![WeightPart { storage: Storage::Dense(tensor.contiguous()?), rows }], cols })
     }
 
     /// Rows of `cols` elements in `encoding`.
     ///
     /// # Errors
     /// `cols` is not whole blocks, or `bytes` not whole rows.
-    pub fn encoded(bytes: Bytes, encoding: Encoding, cols: usize, order: RowOrder) -> Result<Self> {
+    pub fn encoded(bytes: WeightBytes, encoding: Encoding, cols: usize, order: RowOrder) -> Result<Self> {
         let length = bytes.as_slice().len();
         let row_bytes = encoding.row_bytes(cols).filter(|row_bytes| *row_bytes > 0 && length.is_multiple_of(*row_bytes));
         let Some(row_bytes) = row_bytes else {
@@ -251,7 +251,7 @@ impl HostWeight {
             return Err(candle_core::Error::msg(problem).into());
         };
         let rows = length / row_bytes;
-        Ok(Self { parts: vec![Part { storage: Storage::Encoded { bytes, encoding, order }, rows }], cols })
+        Ok(Self { parts: vec![WeightPart { storage: Storage::Encoded { bytes, encoding, order }, rows }], cols })
     }
 }
 

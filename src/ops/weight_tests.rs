@@ -13,7 +13,7 @@ fn interleaved_rows_come_half_split() {
 #[test]
 fn rows_of_stacked_parts_are_those_of_each() {
     let floats: Vec<f32> = (0..12).map(|i| i as f32).collect();
-    let bytes = |range: Range<usize>| Bytes::Owned(floats[range].iter().flat_map(|x| x.to_le_bytes()).collect());
+    let bytes = |range: Range<usize>| WeightBytes::Owned(floats[range].iter().flat_map(|x| x.to_le_bytes()).collect());
     let encoded = |range| Weight::Host(HostWeight::encoded(bytes(range), Encoding::F32, 4, RowOrder::Plain).unwrap());
     let stacked = Weight::stack(vec![encoded(0..4), encoded(4..12)]).unwrap();
     assert_eq!(stacked.dims().unwrap(), (3, 4));

@@ -13,12 +13,12 @@ pub struct Generations {
     /// What was steered with, small beside the prompt; empty where a page has but one vector.
     pub subject: String,
     /// One answer a magnitude, in the order in which they are shown.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<ShownAnswer>,
 }
 
 /// What was generated at one magnitude.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Answer {
+pub struct ShownAnswer {
     /// The factor on the vector; none where there is no vector.
     pub magnitude: Option<f64>,
     /// The text.
@@ -30,7 +30,7 @@ pub struct Answer {
 impl Generations {
     /// What a page's template knows of the texts; the colours are strongest at the page's largest magnitude.
     pub(super) fn data(&self, largest: f64) -> Value {
-        let answer = |answer: &Answer| {
+        let answer = |answer: &ShownAnswer| {
             let magnitude = answer.magnitude.unwrap_or_default();
             context! {
                 sign => if magnitude < 0.0 { "negative" } else if magnitude > 0.0 { "positive" } else { "zero" },

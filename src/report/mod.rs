@@ -26,7 +26,7 @@ mod theme;
 
 pub use axis::Scale;
 pub use chart::{Chart, Panel, Point, Series, Style};
-pub use generations::{Answer, Generations};
-pub use page::{Block, Page, Section};
+pub use generations::{Generations, ShownAnswer};
+pub use page::{Page, Section, SectionPart};
 pub use table::{Cell, Table};
 pub use theme::Theme;

@@ -34,12 +34,12 @@ pub struct Section {
     /// The heading.
     pub title: String,
     /// What is below the heading, from top to bottom.
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<SectionPart>,
 }
 
 /// What a section holds.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Block {
+pub enum SectionPart {
     /// A paragraph.
     Text(String),
     /// A picture, its title as a caption.
@@ -78,7 +78,7 @@ impl Page {
         });
         let (light, dark) = theme::variables();
         let blocks = self.sections.iter().flat_map(|section| &section.blocks);
-        let largest = blocks.flat_map(Block::magnitudes).filter(|size| size.is_finite()).fold(0.0, f64::max);
+        let largest = blocks.flat_map(SectionPart::magnitudes).filter(|size| size.is_finite()).fold(0.0, f64::max);
         // A series is explained once a page, where it is drawn first.
         let mut legend = Vec::new();
         let section = |section: &Section| {
@@ -99,12 +99,12 @@ impl Page {
 
 impl Section {
     /// A section with its blocks.
-    pub fn new(title: impl Into<String>, blocks: Vec<Block>) -> Self {
+    pub fn new(title: impl Into<String>, blocks: Vec<SectionPart>) -> Self {
         Self { title: title.into(), blocks }
     }
 }
 
-impl Block {
+impl SectionPart {
     /// Sizes of the magnitudes that a block shows in colour.
     fn magnitudes(&self) -> impl Iterator<Item = f64> {
         let answers = if let Self::Generations(generations) = self { generations.answers.as_slice() } else { &[] };

@@ -1,9 +1,9 @@
 //! Tests of the page's parts: tables, and texts by magnitude.
 
-use super::super::{Answer, Cell};
+use super::super::{Cell, ShownAnswer};
 use super::*;
 
-fn html(block: Block) -> String {
+fn html(block: SectionPart) -> String {
     let page = Page { sections: vec![Section::new("s", vec![block])], ..Page::default() };
     page.to_html().unwrap()
 }
@@ -19,7 +19,7 @@ fn every_row_has_the_cells_of_the_header_and_intervals_their_own() {
             vec![Cell::new("mean"), Cell::new("-"), Cell::new("0")],
         ],
     };
-    let html = html(Block::Table(table));
+    let html = html(SectionPart::Table(table));
     assert!(html.contains("<caption>A &amp; B</caption>") && html.contains("&lt;m&gt;"), "{html}");
     let number = "<td data-column=\"margin\">0.50 <span class=\"ci\">[−0.25, 0.75]</span></td>";
     let first = format!("<tr><th scope=\"row\">a-b</th>{number}<td data-column=\"share\">−1.0 %</td></tr>");
@@ -30,9 +30,9 @@ fn every_row_has_the_cells_of_the_header_and_intervals_their_own() {
 
 #[test]
 fn colours_grow_with_the_magnitude_of_either_sign() {
-    let answer = |magnitude| Answer { magnitude: Some(magnitude), ..Answer::default() };
+    let answer = |magnitude| ShownAnswer { magnitude: Some(magnitude), ..ShownAnswer::default() };
     let answers = vec![answer(-1.0), answer(0.0), answer(2.0)];
-    let html = html(Block::Generations(Generations { prompt: "p".into(), answers, ..Generations::default() }));
+    let html = html(SectionPart::Generations(Generations { prompt: "p".into(), answers, ..Generations::default() }));
     for attributes in [
         "class=\"answer negative\" style=\"--strength:50%\"><header>−1</header>",
         "class=\"answer zero\" style=\"--strength:0%\"><header>0</header>",
@@ -45,10 +45,10 @@ fn colours_grow_with_the_magnitude_of_either_sign() {
 
 #[test]
 fn what_a_model_writes_is_no_markup() {
-    let answer = Answer { magnitude: Some(f64::NAN), text: "</p><script>alert(1)</script>".into(), note: "<b>".into() };
+    let answer = ShownAnswer { magnitude: Some(f64::NAN), text: "</p><script>alert(1)</script>".into(), note: "<b>".into() };
     let markup = "<img src=x onerror=alert(1)>";
     let texts = Generations { prompt: markup.into(), subject: markup.into(), answers: vec![answer] };
-    let html = html(Block::Generations(texts));
+    let html = html(SectionPart::Generations(texts));
     assert!(!html.contains("<script") && !html.contains("<img") && !html.contains("<b>"), "{html}");
     assert!(html.contains("&lt;/p&gt;&lt;script&gt;alert(1)&lt;/script&gt;"));
 }

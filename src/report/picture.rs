@@ -28,10 +28,10 @@ impl Chart {
     /// # Errors
     /// The name ends otherwise, or the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let bytes = match Kind::of(path)? {
-            Kind::Svg => self.to_svg(Theme::Light).into_bytes(),
+        let bytes = match PictureFormat::of(path)? {
+            PictureFormat::Svg => self.to_svg(Theme::Light).into_bytes(),
             #[cfg(feature = "pictures")]
-            Kind::Png => self.to_png(Theme::Light)?,
+            PictureFormat::Png => self.to_png(Theme::Light)?,
         };
         write_atomic(path, &bytes)
     }
@@ -41,19 +41,19 @@ impl Chart {
     /// # Errors
     /// The name ends neither in `.svg` nor in `.png`, or in one that this build leaves out, or its folder does not exist.
     pub fn check_path(path: &Path) -> Result<()> {
-        Kind::of(path)?;
+        PictureFormat::of(path)?;
         check_writable(path)
     }
 }
 
 /// What a chart is written as.
-enum Kind {
+enum PictureFormat {
     Svg,
     #[cfg(feature = "pictures")]
     Png,
 }
 
-impl Kind {
+impl PictureFormat {
     fn of(path: &Path) -> Result<Self> {
         let refused = |problem: &str| Err(Error::Argument(format!("{}: {problem}", path.display())));
         match path.extension().and_then(|extension| extension.to_str()) {

@@ -33,7 +33,7 @@ use utoipa::OpenApi;
 
 use crate::generate::EngineLimits;
 use crate::model::Model;
-use crate::steering::vector::{CombineOptions, Input, SteeringVector, VectorFile, combine};
+use crate::steering::vector::{CombineOptions, SteeringVector, Summand, VectorFile, combine};
 use crate::text::tokens::TextEncoder;
 use crate::{Error, Result};
 use state::State;
@@ -89,7 +89,7 @@ impl NamedVector {
     /// # Errors
     /// It is not a vector that says its layer, or a number is not finite.
     pub fn new(name: String, file: VectorFile, layer: Option<usize>, scale: f32) -> Result<Self> {
-        let input = Input::new(file, scale, |file| file.at(layer))?;
+        let input = Summand::new(file, scale, |file| file.at(layer))?;
         let sha256 = input.sha256.clone();
         let vector = combine(vec![input], &CombineOptions::default())?;
         Ok(Self { name, vector, sha256, curve: None })

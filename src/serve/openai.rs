@@ -19,7 +19,7 @@ use super::steering::Applied;
 use super::worker::{Delta, DeltaKind, Token};
 use crate::generate::{FinishReason, GenerateOptions};
 use crate::steering::condition::Verdict;
-use crate::text::thought::{Parted, Piece};
+use crate::text::thought::{Parted, ThoughtPiece};
 
 /// Where a thought stands in a message, as vLLM, llama.cpp and DeepSeek name it; OpenAI tells none.
 const THOUGHT: &str = "reasoning_content";
@@ -335,8 +335,8 @@ impl Answer {
         let (mut thought, mut content) = (String::new(), String::new());
         for piece in parted.push(text).into_iter().chain(parted.finish()) {
             match piece {
-                Piece::Thought(text) => thought += &text,
-                Piece::Answer(text) => content += &text,
+                ThoughtPiece::Thought(text) => thought += &text,
+                ThoughtPiece::Answer(text) => content += &text,
             }
         }
         let mut message = json!({"role": "assistant", "content": content, "refusal": null});
@@ -411,7 +411,7 @@ impl Pieces for Answer {
         let parted = self.begun.get_mut(&index);
         let known = match &kind {
             DeltaKind::Text { text, .. } => {
-                parted.map_or_else(|| vec![Piece::Answer(text.clone())], |parted| parted.push(text))
+                parted.map_or_else(|| vec![ThoughtPiece::Answer(text.clone())], |parted| parted.push(text))
             }
             DeltaKind::Done { .. } => parted.and_then(Parted::finish).into_iter().collect(),
             DeltaKind::Failed(_) => Vec::new(),
@@ -422,8 +422,8 @@ impl Pieces for Answer {
         };
         for piece in known {
             let delta = match piece {
-                Piece::Thought(text) => json!({THOUGHT: text}),
-                Piece::Answer(text) => json!({"content": text}),
+                ThoughtPiece::Thought(text) => json!({THOUGHT: text}),
+                ThoughtPiece::Answer(text) => json!({"content": text}),
             };
             pieces.push(self.piece(index, delta, log_probs.take(), None));
         }

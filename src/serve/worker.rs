@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::steering::Applied;
 use crate::Result;
 use crate::eval::tokens::{ScoredToken, score_tokens};
-use crate::generate::{Engine, EngineLimits, Event, EventKind, FinishReason, LogProbs, Request, StreamId};
+use crate::generate::{Engine, EngineLimits, Event, EventKind, FinishReason, Request, StreamId, TokenLogProbs};
 use crate::model::Model;
 use crate::steering::condition::{Verdict, When};
 use crate::text::tokens::TokenStream;
@@ -70,7 +70,7 @@ pub(super) enum DeltaKind {
 #[derive(Debug)]
 pub(super) struct Token {
     pub id: u32,
-    pub log_probs: Option<LogProbs>,
+    pub log_probs: Option<TokenLogProbs>,
 }
 
 /// How much there is to do, for those who hand in more.

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// Which scores steer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString)]
-pub enum Comparison {
+pub enum FiringSide {
     /// Those above the threshold.
     #[serde(rename = ">")]
     #[strum(serialize = ">")]
@@ -28,7 +28,7 @@ pub enum Comparison {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, VariantNames)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
-pub enum Reading {
+pub enum PromptReading {
     /// The mean over all of its tokens, the template's included.
     #[default]
     Mean,
@@ -40,9 +40,9 @@ pub enum Reading {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
     /// Which residual of a prompt is looked at.
-    pub reading: Reading,
+    pub reading: PromptReading,
     /// Which side of the threshold steers.
-    pub comparison: Comparison,
+    pub comparison: FiringSide,
     /// θ.
     pub threshold: f64,
     /// F1 of the prompts that it was found with.
@@ -65,8 +65,8 @@ impl Condition {
     /// Whether a prompt with this score is steered.
     pub fn passes(&self, score: f64) -> bool {
         match self.comparison {
-            Comparison::Above => score > self.threshold,
-            Comparison::Below => score < self.threshold,
+            FiringSide::Above => score > self.threshold,
+            FiringSide::Below => score < self.threshold,
         }
     }
 }
@@ -93,7 +93,7 @@ impl When {
     ///
     /// # Errors
     /// The file holds a vector that steers, and no condition, or several layers.
-    pub fn new(vector: SteeringVector, threshold: Option<(Comparison, f64)>) -> Result<Self> {
+    pub fn new(vector: SteeringVector, threshold: Option<(FiringSide, f64)>) -> Result<Self> {
         let Some(mut condition) = vector.metadata.condition else {
             let problem = "it is a vector that steers, and no condition: make one with `bipo train --method condition`";
             return Err(Error::Argument(problem.into()));
@@ -147,7 +147,7 @@ impl When {
 ///
 /// # Errors
 /// The prompt is empty, a residual is not finite, or a tensor operation fails.
-pub fn prompt_residuals(model: &Model, prompt: &[u32], layers: &[usize], reading: Reading) -> Result<Vec<Vec<f64>>> {
+pub fn prompt_residuals(model: &Model, prompt: &[u32], layers: &[usize], reading: PromptReading) -> Result<Vec<Vec<f64>>> {
     if prompt.is_empty() {
         return Err(Error::Argument("the prompt is empty".into()));
     }
@@ -160,8 +160,8 @@ pub fn prompt_residuals(model: &Model, prompt: &[u32], layers: &[usize], reading
         x = model.run(next..layer + 1, &x, &plan)?;
         next = layer + 1;
         let read = match reading {
-            Reading::Mean => x.clone(),
-            Reading::Last => x.narrow(0, prompt.len() - 1, 1)?,
+            PromptReading::Mean => x.clone(),
+            PromptReading::Last => x.narrow(0, prompt.len() - 1, 1)?,
         };
         let rows = read.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         let mut mean = vec![0.0; rows[0].len()];

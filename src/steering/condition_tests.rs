@@ -17,8 +17,9 @@ fn a_score_is_the_cosine_with_the_squashed_projection_whatever_the_length_and_si
 
 #[test]
 fn a_score_at_the_threshold_passes_neither_side() {
-    let condition = |comparison| Condition { reading: Reading::Mean, comparison, threshold: 0.5, f1: 1.0, need: 1, rest: 1 };
+    let condition =
+        |comparison| Condition { reading: PromptReading::Mean, comparison, threshold: 0.5, f1: 1.0, need: 1, rest: 1 };
     let passes = |comparison| [0.4, 0.5, 0.6].map(|score| condition(comparison).passes(score));
-    assert_eq!(passes(Comparison::Above), [false, false, true]);
-    assert_eq!(passes(Comparison::Below), [true, false, false]);
+    assert_eq!(passes(FiringSide::Above), [false, false, true]);
+    assert_eq!(passes(FiringSide::Below), [true, false, false]);
 }

@@ -197,10 +197,10 @@ impl Merge {
             return Err(Error::malformed(&shard.path, problem));
         }
         let sum = add(info.dtype, &old, v, magnitude).map_err(|problem| match problem {
-            Sum::Dtype => {
+            BiasProblem::Dtype => {
                 Error::malformed(&shard.path, format!("tensor `{name}`: expected F32, F16 or BF16, found {}", info.dtype))
             }
-            Sum::NotFinite => {
+            BiasProblem::NotFinite => {
                 Error::NotFinite(format!("layer {layer}: {magnitude} times the vector is not finite in {}", info.dtype))
             }
         })?;
@@ -347,13 +347,13 @@ impl Shard {
 const COPIED_AT_ONCE: u64 = 16 << 20;
 
 /// Why a bias cannot be summed.
-enum Sum {
+enum BiasProblem {
     Dtype,
     NotFinite,
 }
 
 /// old + magnitude·v, computed in f64 and rounded once.
-fn add(dtype: Dtype, old: &[u8], v: &[f32], magnitude: f64) -> Result<Vec<u8>, Sum> {
+fn add(dtype: Dtype, old: &[u8], v: &[f32], magnitude: f64) -> Result<Vec<u8>, BiasProblem> {
     let by = |i: usize| v.get(i).map_or(0.0, |x| magnitude * f64::from(*x));
     let mut out = Vec::with_capacity(old.len());
     let mut finite = true;
@@ -373,9 +373,9 @@ fn add(dtype: Dtype, old: &[u8], v: &[f32], magnitude: f64) -> Result<Vec<u8>, S
             finite &= sum.is_finite();
             out.extend(sum.to_le_bytes());
         }),
-        _ => return Err(Sum::Dtype),
+        _ => return Err(BiasProblem::Dtype),
     }
-    if finite { Ok(out) } else { Err(Sum::NotFinite) }
+    if finite { Ok(out) } else { Err(BiasProblem::NotFinite) }
 }
 
 /// Refuses a directory that holds something.

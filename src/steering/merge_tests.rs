@@ -13,8 +13,8 @@ fn a_bias_is_the_old_one_plus_the_scaled_vector_rounded_once() {
     assert_eq!([bf16s(2f32.powi(-8)), bf16s(3.0 * 2f32.powi(-9))], [1.0, 1.0078125]);
     let zero = f16::ZERO.to_le_bytes();
     assert_eq!(add(Dtype::F16, &zero, &[0.5], 3.0).ok().unwrap(), f16::from_f32(1.5).to_le_bytes());
-    assert!(matches!(add(Dtype::F16, &zero, &[70_000.0], 1.0), Err(Sum::NotFinite)));
-    assert!(matches!(add(Dtype::I32, &[0; 4], &[1.0], 1.0), Err(Sum::Dtype)));
+    assert!(matches!(add(Dtype::F16, &zero, &[70_000.0], 1.0), Err(BiasProblem::NotFinite)));
+    assert!(matches!(add(Dtype::I32, &[0; 4], &[1.0], 1.0), Err(BiasProblem::Dtype)));
 }
 
 #[test]

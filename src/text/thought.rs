@@ -5,7 +5,7 @@ use crate::text::chat::THINK;
 
 /// A piece of an answer's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
+pub enum ThoughtPiece {
     /// Of the thought, without its tags.
     Thought(String),
     /// Of the answer, without the white space that parts it from the thought.
@@ -37,7 +37,7 @@ impl Parted {
     }
 
     /// Takes some text. → what is known now
-    pub fn push(&mut self, text: &str) -> Vec<Piece> {
+    pub fn push(&mut self, text: &str) -> Vec<ThoughtPiece> {
         self.held += text;
         let [open, close] = THINK;
         let mut pieces = Vec::new();
@@ -52,14 +52,14 @@ impl Parted {
         if self.at == At::Thought {
             match self.held.split_once(close) {
                 Some((thought, rest)) => {
-                    pieces.push(Piece::Thought(thought.to_owned()));
+                    pieces.push(ThoughtPiece::Thought(thought.to_owned()));
                     (self.at, self.held) = (At::Between, rest.to_owned());
                 }
                 None => {
                     let begins_close = |at: &usize| close.starts_with(&self.held[*at..]);
                     let known = self.held.char_indices().map(|(at, _)| at).find(begins_close).unwrap_or(self.held.len());
                     let rest = self.held.split_off(known);
-                    pieces.push(Piece::Thought(std::mem::replace(&mut self.held, rest)));
+                    pieces.push(ThoughtPiece::Thought(std::mem::replace(&mut self.held, rest)));
                 }
             }
         }
@@ -70,21 +70,21 @@ impl Parted {
             }
         }
         if self.at == At::Answer {
-            pieces.push(Piece::Answer(std::mem::take(&mut self.held)));
+            pieces.push(ThoughtPiece::Answer(std::mem::take(&mut self.held)));
         }
         pieces.retain(|piece| !piece.text().is_empty());
         pieces
     }
 
     /// No more text comes. → what was held
-    pub fn finish(&mut self) -> Option<Piece> {
+    pub fn finish(&mut self) -> Option<ThoughtPiece> {
         let held = std::mem::take(&mut self.held);
-        let piece = if self.at == At::Thought { Piece::Thought(held) } else { Piece::Answer(held) };
+        let piece = if self.at == At::Thought { ThoughtPiece::Thought(held) } else { ThoughtPiece::Answer(held) };
         Some(piece).filter(|piece| !piece.text().is_empty())
     }
 }
 
-impl Piece {
+impl ThoughtPiece {
     /// Its text.
     pub fn text(&self) -> &str {
         match self {

@@ -6,14 +6,14 @@ use super::*;
 fn parted(text: &str, size: usize, in_thought: bool) -> (String, String) {
     let characters: Vec<char> = text.chars().collect();
     let mut parted = Parted::new(in_thought);
-    let mut pieces: Vec<Piece> =
+    let mut pieces: Vec<ThoughtPiece> =
         characters.chunks(size).flat_map(|part| parted.push(&part.iter().collect::<String>())).collect();
     pieces.extend(parted.finish());
     let (mut thought, mut answer) = (String::new(), String::new());
     for piece in pieces {
         match piece {
-            Piece::Thought(text) => thought += &text,
-            Piece::Answer(text) => answer += &text,
+            ThoughtPiece::Thought(text) => thought += &text,
+            ThoughtPiece::Answer(text) => answer += &text,
         }
     }
     (thought, answer)
@@ -35,8 +35,8 @@ fn a_thought_ends_at_its_tag_however_the_text_is_cut() {
 #[test]
 fn text_is_told_at_once_where_it_can_be_no_tag() {
     let mut parted = Parted::new(false);
-    assert_eq!(parted.push(" Yes"), [Piece::Answer(" Yes".into())]);
+    assert_eq!(parted.push(" Yes"), [ThoughtPiece::Answer(" Yes".into())]);
     let mut parted = Parted::new(true);
-    assert_eq!(parted.push("a<"), [Piece::Thought("a".into())]);
-    assert_eq!(parted.push("b"), [Piece::Thought("<b".into())]);
+    assert_eq!(parted.push("a<"), [ThoughtPiece::Thought("a".into())]);
+    assert_eq!(parted.push("b"), [ThoughtPiece::Thought("<b".into())]);
 }

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::model::Model;
 use crate::model::block::Saved;
 use crate::model::layout::{Branches, Layout};
-use crate::model::plan::{FrozenKeys, Plan, Selection};
+use crate::model::plan::{FrozenKeys, PassPlan, Selection};
 use crate::ops::head::{Gradient, LogProbs, Prediction, Predictions};
 use crate::steering::Steering;
 use crate::steering::layers::Layers;
@@ -155,7 +155,7 @@ const F16_GAIN: f32 = 1024.0;
 pub struct Batch<'m> {
     model: &'m Model,
     rows: BatchRows,
-    plan: Plan,
+    plan: PassPlan,
     selection: Selection,
     predictions: Predictions,
     /// Whose the predictions are.
@@ -284,7 +284,7 @@ impl<'m> Batch<'m> {
         model: &'m Model,
         pairs: &[&PairRows],
         rows: BatchRows,
-        plan: Plan,
+        plan: PassPlan,
         constants: Vec<PairLogProbs>,
     ) -> Result<Self> {
         let mut predicted = Vec::new();

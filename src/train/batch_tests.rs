@@ -11,7 +11,7 @@ use crate::ops::cuda::emulated;
 use crate::steering::Steering;
 use crate::steering::positions::Positions;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
-use crate::train::activations::{Activations, Entry};
+use crate::train::activations::{Activations, CachedPair};
 
 /// A step: log-probabilities of some pairs' responses with a vector added, and the gradient of the loss.
 fn step(model: &Model, positions: Positions, beta: f64) -> (Vec<PairLogProbs>, Vec<f32>) {
@@ -30,7 +30,7 @@ fn step(model: &Model, positions: Positions, beta: f64) -> (Vec<PairLogProbs>, V
     let steering = Steering::new(&BTreeMap::from([(0, v)]), model.device()).unwrap();
     let pass = batch.upper(&residual, 0, &steering, Gradient::Wanted).unwrap();
     // Margins near 0, 1 and −1.
-    let off = |(entry, by): (&Entry, f64)| PairReference {
+    let off = |(entry, by): (&CachedPair, f64)| PairReference {
         log_probs: [entry.reference[0] + by, entry.reference[1]],
         ..entry.pair_reference()
     };

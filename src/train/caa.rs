@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, VariantNames};
 
-use super::activations::{Activations, Entry};
+use super::activations::{Activations, CachedPair};
 use crate::{Error, Result};
 
 /// Which of a response's tokens the residual is taken at.
@@ -132,7 +132,7 @@ fn each(data: &Activations, positions: CaaPositions, device: &Device, mut take: 
 }
 
 /// Chosen minus rejected of one pair; none where a response has no row. → `(H)`
-fn difference(data: &Activations, entry: &Entry, positions: CaaPositions, device: &Device) -> Result<Option<Vec<f64>>> {
+fn difference(data: &Activations, entry: &CachedPair, positions: CaaPositions, device: &Device) -> Result<Option<Vec<f64>>> {
     let residual = data.residual(entry, device)?; // (live, H)
     let live: Vec<usize> = entry.rows.live_rows().collect();
     let mean = |side: usize| -> Result<Option<Vec<f64>>> {

@@ -42,7 +42,7 @@ const EPOCH_NUMBERS: usize = 8;
 
 /// A run between two steps, and the settings that it was begun with.
 #[derive(Debug, Clone)]
-pub struct Checkpoint {
+pub struct TrainingCheckpoint {
     /// By name.
     pub settings: Value,
     /// All that a step changes.
@@ -107,9 +107,9 @@ pub fn write(dir: &Path, settings: &Value, state: &TrainState) -> Result<()> {
 
 /// What the checkpoints of a directory hold.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct FoundCheckpoints {
     /// The newest that is whole.
-    pub checkpoint: Option<Checkpoint>,
+    pub checkpoint: Option<TrainingCheckpoint>,
     /// What is wrong with a newer one.
     pub broken: Option<Error>,
 }
@@ -118,19 +118,19 @@ pub struct Found {
 ///
 /// # Errors
 /// There are checkpoints, but none is whole.
-pub fn read(dir: &Path) -> Result<Found> {
-    let mut found = Found::default();
+pub fn read(dir: &Path) -> Result<FoundCheckpoints> {
+    let mut found = FoundCheckpoints::default();
     for path in [dir.join(NEWEST), dir.join(PREVIOUS)] {
         match read_file(&path) {
-            Ok(checkpoint) => return Ok(Found { checkpoint, ..found }),
+            Ok(checkpoint) => return Ok(FoundCheckpoints { checkpoint, ..found }),
             Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => found.broken = found.broken.or(Some(error)),
         }
     }
-    found.broken.map_or_else(|| Ok(Found::default()), Err)
+    found.broken.map_or_else(|| Ok(FoundCheckpoints::default()), Err)
 }
 
-fn read_file(path: &Path) -> Result<Option<Checkpoint>> {
+fn read_file(path: &Path) -> Result<Option<TrainingCheckpoint>> {
     let failed = |source| Error::read(path, source);
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
@@ -229,17 +229,17 @@ fn digest<'a>(json: &str, data: impl Fn(&str) -> Option<&'a [u8]>) -> String {
 ///
 /// # Errors
 /// They are not what bipo wrote.
-pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Checkpoint> {
+pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<TrainingCheckpoint> {
     parse(path, bytes, true)
 }
 
 /// As [`from_bytes`], whatever the content's hash: for the fuzzer, which cannot guess one.
 #[doc(hidden)]
-pub fn from_bytes_of_any_hash(path: &Path, bytes: &[u8]) -> Result<Checkpoint> {
+pub fn from_bytes_of_any_hash(path: &Path, bytes: &[u8]) -> Result<TrainingCheckpoint> {
     parse(path, bytes, false)
 }
 
-fn parse(path: &Path, bytes: &[u8], check_hash: bool) -> Result<Checkpoint> {
+fn parse(path: &Path, bytes: &[u8], check_hash: bool) -> Result<TrainingCheckpoint> {
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| broken(path, error))?;
     let tensors = SafeTensors::deserialize(bytes).map_err(|error| broken(path, error))?;
     let strings = metadata.metadata().clone().unwrap_or_default();
@@ -256,7 +256,7 @@ fn parse(path: &Path, bytes: &[u8], check_hash: bool) -> Result<Checkpoint> {
     }
     let header: CheckpointHeader = serde_json::from_value(value).map_err(|error| broken(path, error))?;
     let state = Reader { path, tensors }.state(&header)?;
-    Ok(Checkpoint { settings: header.settings, state })
+    Ok(TrainingCheckpoint { settings: header.settings, state })
 }
 
 struct Reader<'a> {

@@ -32,7 +32,7 @@ fn state() -> TrainState {
 }
 
 /// Everything in it; NaN too is written out.
-fn shown(checkpoint: &Checkpoint) -> String {
+fn shown(checkpoint: &TrainingCheckpoint) -> String {
     format!("{checkpoint:?} {:?}", checkpoint.state.rng.get_word_pos())
 }
 
@@ -44,7 +44,7 @@ fn settings() -> Value {
 fn a_state_comes_back_to_the_bit() {
     let bytes = to_bytes(&settings(), &state()).unwrap();
     let back = from_bytes(Path::new("c"), &bytes).unwrap();
-    assert_eq!(shown(&back), shown(&Checkpoint { settings: settings(), state: state() }));
+    assert_eq!(shown(&back), shown(&TrainingCheckpoint { settings: settings(), state: state() }));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! first principal component of their differences, then the layer, the threshold and its side by the F1 of telling the two apart.
 
 use super::caa::first_component;
-use crate::steering::condition::{Comparison, Condition, Reading, score};
+use crate::steering::condition::{Condition, FiringSide, PromptReading, score};
 use crate::{Error, Result};
 
 /// Passes over the differences to find their first component.
@@ -10,7 +10,7 @@ const PASSES: usize = 1000;
 
 /// A condition that was found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct FoundCondition {
     /// The block whose output is looked at.
     pub layer: usize,
     /// The direction, of length 1. `(H)`
@@ -53,11 +53,16 @@ impl Told {
 ///
 /// # Errors
 /// One of the lists is empty, or no layer tells two prompts apart.
-pub fn find(need: &[Vec<Vec<f64>>], rest: &[Vec<Vec<f64>>], layers: &[usize], reading: Reading) -> Result<Found> {
+pub fn find(
+    need: &[Vec<Vec<f64>>],
+    rest: &[Vec<Vec<f64>>],
+    layers: &[usize],
+    reading: PromptReading,
+) -> Result<FoundCondition> {
     if need.is_empty() || rest.is_empty() {
         return Err(Error::Argument("a condition needs prompts of both kinds, but one of the lists is empty".into()));
     }
-    let mut best: Option<(f64, f64, Found)> = None;
+    let mut best: Option<(f64, f64, FoundCondition)> = None;
     for (at, layer) in layers.iter().enumerate() {
         let c = component(need, rest, at);
         let scores = |prompts: &[Vec<Vec<f64>>]| prompts.iter().map(|layers| score(&layers[at], &c)).collect::<Vec<f64>>();
@@ -65,7 +70,7 @@ pub fn find(need: &[Vec<Vec<f64>>], rest: &[Vec<Vec<f64>>], layers: &[usize], re
         let f1 = told.f1;
         if best.as_ref().is_none_or(|(best_f1, best_gap, _)| (f1, gap) > (*best_f1, *best_gap)) {
             let condition = Condition { reading, comparison, threshold, f1, need: need.len(), rest: rest.len() };
-            best = Some((f1, gap, Found { layer: *layer, c, condition, told }));
+            best = Some((f1, gap, FoundCondition { layer: *layer, c, condition, told }));
         }
     }
     best.map(|(_, _, found)| found).ok_or_else(|| {
@@ -92,7 +97,7 @@ fn component(need: &[Vec<Vec<f64>>], rest: &[Vec<Vec<f64>>], at: usize) -> Vec<f
 /// A threshold between the scores of one layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Split {
-    comparison: Comparison,
+    comparison: FiringSide,
     threshold: f64,
     /// Distance of the scores on its two sides, over the range of all.
     gap: f64,
@@ -115,7 +120,7 @@ fn split(need: &[f64], rest: &[f64]) -> Option<Split> {
             continue;
         }
         let above = [need.len() - below[0], rest.len() - below[1]];
-        for (comparison, [right, wrong]) in [(Comparison::Above, above), (Comparison::Below, below)] {
+        for (comparison, [right, wrong]) in [(FiringSide::Above, above), (FiringSide::Below, below)] {
             let told = Told::counted(right, need.len(), wrong);
             let found = Split { comparison, threshold, gap: (high - low) / range, told };
             if best.is_none_or(|best| (told.f1, found.gap) > (best.told.f1, best.gap)) {

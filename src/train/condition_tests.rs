@@ -17,10 +17,10 @@ fn precision_recall_and_f1_are_those_of_the_definition() {
 #[test]
 fn a_threshold_is_the_middle_of_the_widest_gap_among_those_of_the_best_f1_on_either_side() {
     let above = split(&[0.8, 0.9], &[0.1, 0.2]).unwrap();
-    assert_eq!((above.comparison, above.threshold, above.told.f1), (Comparison::Above, 0.5, 1.0));
+    assert_eq!((above.comparison, above.threshold, above.told.f1), (FiringSide::Above, 0.5, 1.0));
     assert!((above.gap - 0.75).abs() < 1e-12);
     let below = split(&[0.1, 0.2], &[0.8, 0.9]).unwrap();
-    assert_eq!((below.comparison, below.threshold, below.told.f1), (Comparison::Below, 0.5, 1.0));
+    assert_eq!((below.comparison, below.threshold, below.told.f1), (FiringSide::Below, 0.5, 1.0));
     // 0.6 stands among the others: above 0.55 all three fire with one that need not, F1 = 2·3/(4 + 3).
     let mixed = split(&[0.6, 0.8, 0.9], &[0.1, 0.5, 0.7]).unwrap();
     assert!((mixed.threshold - 0.55).abs() < 1e-12 && (mixed.told.f1 - 6.0 / 7.0).abs() < 1e-12);
@@ -42,6 +42,6 @@ fn the_direction_is_that_along_which_the_couples_differ_most_and_the_shorter_lis
 #[test]
 fn lists_that_are_empty_or_alike_are_refused() {
     let some = prompts(&[[1.0, 2.0]]);
-    assert!(find(&some, &[], &[0], Reading::Mean).unwrap_err().to_string().contains("empty"));
-    assert!(find(&some, &some, &[0], Reading::Mean).unwrap_err().to_string().contains("the same score"));
+    assert!(find(&some, &[], &[0], PromptReading::Mean).unwrap_err().to_string().contains("empty"));
+    assert!(find(&some, &some, &[0], PromptReading::Mean).unwrap_err().to_string().contains("the same score"));
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 
-use super::activations::{Activations, CacheOptions, CachePlan, Entry};
+use super::activations::{Activations, CacheOptions, CachePlan, CachedPair};
 use super::batch::Batch;
 use super::collective::GradientPart;
 use super::config::{Direction, Factor, TrainConfig};
@@ -300,7 +300,7 @@ impl<'a> Trainer<'a> {
     /// Log-probabilities of all held-out pairs, steered in direction `d`, and what they are compared with.
     fn scored(&self, heldout: &Activations, d: f64) -> Result<(Vec<PairLogProbs>, Vec<PairReference>)> {
         let policy = heldout.score(self.model, &self.steering(d, self.config.factor.typical())?)?;
-        let numbers = |(entry, policy): (&Entry, PairLogProbs)| {
+        let numbers = |(entry, policy): (&CachedPair, PairLogProbs)| {
             let PairReference { log_probs, tokens } = entry.pair_reference();
             [policy[0], policy[1], log_probs[0], log_probs[1], tokens[0] as f64, tokens[1] as f64]
         };
@@ -329,7 +329,7 @@ impl<'a> Trainer<'a> {
         let is_both = self.config.direction == Direction::Both;
         let own = self.data.own(batch);
         let factors: Vec<[f32; 2]> = own.iter().map(|(at, _)| factors[*at]).collect();
-        let entries: Vec<&Entry> = own.into_iter().map(|(_, entry)| entry).collect();
+        let entries: Vec<&CachedPair> = own.into_iter().map(|(_, entry)| entry).collect();
         let passes = passes(self.model, &entries, self.data.layer);
         let size = self.data.share.pairs_a_pass(entries.len().div_ceil(passes));
         let (mut parts, mut opposites) = (Vec::with_capacity(passes), Vec::new());
@@ -357,7 +357,7 @@ impl<'a> Trainer<'a> {
     fn pass(
         &mut self,
         (batch, residual): &(Batch, Tensor),
-        entries: &[&Entry],
+        entries: &[&CachedPair],
         d: f64,
         factors: &[[f32; 2]],
     ) -> Result<GradientPart> {
@@ -397,7 +397,7 @@ impl<'a> Trainer<'a> {
 
 /// How many passes a batch takes, so that what each saves for its gradient stays under a third of the weights, or 32 MiB
 /// where that is more: a step never needs much beside the model, however large the batch.
-fn passes(model: &Model, entries: &[&Entry], layer: usize) -> usize {
+fn passes(model: &Model, entries: &[&CachedPair], layer: usize) -> usize {
     let (in_memory, mapped) = model.weight_bytes();
     let limit = ((in_memory + mapped) / 3).max(32 << 20);
     let computed = entries.iter().map(|entry| entry.rows.live_rows().count()).sum();

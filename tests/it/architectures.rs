@@ -17,7 +17,7 @@ use bipo::steering::positions::Positions;
 use bipo::steering::{Operation, Steering};
 use bipo::text::spans::Spans;
 use bipo::text::tokens::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
-use bipo::train::activations::{Activations, Entry};
+use bipo::train::activations::{Activations, CachedPair};
 use bipo::train::batch::{Batch, PairRows};
 use bipo::train::objective::Objective;
 use candle_core::{DType, Device, Tensor};
@@ -284,7 +284,7 @@ fn loss_of(
 ) -> (f64, Vec<f32>) {
     let steering = Steering::new(&layers.split(v), model.device()).unwrap().with_factor(d as f32);
     let pass = batch.upper(residual, data.layer, &steering, Gradient::Wanted).unwrap();
-    let references: Vec<_> = data.entries.iter().map(Entry::pair_reference).collect();
+    let references: Vec<_> = data.entries.iter().map(CachedPair::pair_reference).collect();
     let bipo = Objective::Bipo { beta: 0.5 };
     let slopes = batch.slopes(&pass, bipo, d, &references).unwrap();
     let (log_probs, gradient) = batch.vjp(pass, &slopes).unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bipo::report::{
-    Answer, Block, Cell, Chart, Generations, Page, Panel, Point, Scale, Section, Series, Style, Table, Theme, curves,
+    Cell, Chart, Generations, Page, Panel, Point, Scale, Section, SectionPart, Series, ShownAnswer, Style, Table, Theme, curves,
 };
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ fn page() -> Page {
         rows: vec![vec![Cell::new(HOSTILE), Cell::new("-1"), number]],
     };
     let answers =
-        [Some(-2.0), Some(0.0), None].map(|magnitude| Answer { magnitude, text: HOSTILE.into(), note: HOSTILE.into() });
+        [Some(-2.0), Some(0.0), None].map(|magnitude| ShownAnswer { magnitude, text: HOSTILE.into(), note: HOSTILE.into() });
     Page {
         title: format!("Report {HOSTILE}"),
         summary: HOSTILE.into(),
@@ -42,11 +42,14 @@ fn page() -> Page {
         seed: Some(11),
         settings: vec![("model".into(), HOSTILE.into())],
         sections: vec![
-            Section::new(HOSTILE, vec![Block::Text(HOSTILE.into()), Block::Chart(Chart::new("Dose", "magnitude", panels))]),
-            Section::new("Layers", vec![Block::Chart(layers), Block::Table(table)]),
+            Section::new(
+                HOSTILE,
+                vec![SectionPart::Text(HOSTILE.into()), SectionPart::Chart(Chart::new("Dose", "magnitude", panels))],
+            ),
+            Section::new("Layers", vec![SectionPart::Chart(layers), SectionPart::Table(table)]),
             Section::new(
                 "Texts",
-                vec![Block::Generations(Generations {
+                vec![SectionPart::Generations(Generations {
                     prompt: HOSTILE.into(),
                     subject: HOSTILE.into(),
                     answers: answers.to_vec(),

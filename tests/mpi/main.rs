@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use bipo::train::checkpoint::{self, Checkpoint};
+use bipo::train::checkpoint::{self, TrainingCheckpoint};
 
 /// A run of 30 steps of 7 pairs of 40, the last of each epoch of 5: no number of ranks divides all of them.
 const RUN: [&str; 18] = [
@@ -99,7 +99,7 @@ impl Place {
         (child, pids)
     }
 
-    fn checkpoint(&self) -> Checkpoint {
+    fn checkpoint(&self) -> TrainingCheckpoint {
         let found = checkpoint::read(&self.path("out")).unwrap();
         assert!(found.broken.is_none());
         found.checkpoint.expect("a checkpoint is there")
@@ -181,7 +181,7 @@ fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Ve
 }
 
 /// All that a checkpoint holds but for the times.
-fn state(checkpoint: &Checkpoint) -> String {
+fn state(checkpoint: &TrainingCheckpoint) -> String {
     let mut state = checkpoint.state.clone();
     state.timings = Default::default();
     format!("{:?} {state:?}", checkpoint.settings)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bipo::machine::bytes::Bytes;
 use bipo::session::cache_place::CachePlace;
-use bipo::steering::condition::Reading;
+use bipo::steering::condition::PromptReading;
 use bipo::steering::layers::LayerList;
 use bipo::steering::magnitudes::Magnitudes;
 use bipo::steering::positions::Positions;
@@ -48,8 +48,8 @@ pub struct TrainArgs {
     pub eval_against: Option<String>,
     /// With --method condition, look at the mean residual of all of a prompt's tokens (mean), or at that of its last one (last)
     /// [default: mean].
-    #[arg(long, value_name = "WHERE", value_parser = one_of::<Reading>())]
-    pub reading: Option<Reading>,
+    #[arg(long, value_name = "WHERE", value_parser = one_of::<PromptReading>())]
+    pub reading: Option<PromptReading>,
     /// Start from this vector, at its layers; --layer and --layers, if given, must name the same ones [default: start at zero].
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,

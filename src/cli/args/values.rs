@@ -6,7 +6,7 @@ use std::str::FromStr;
 use bipo::Error;
 use bipo::eval::Budget;
 use bipo::steering::Operation;
-use bipo::steering::condition::Comparison;
+use bipo::steering::condition::FiringSide;
 use bipo::steering::magnitudes::Magnitudes;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
@@ -112,9 +112,9 @@ pub fn damage(text: &str) -> Result<Budget, Error> {
 }
 
 /// Splits `FILE[:>θ]` or `FILE[:<θ]`; a file whose own name ends so wins.
-pub fn condition_and_threshold(text: &str) -> Result<(PathBuf, Option<(Comparison, f64)>), Error> {
+pub fn condition_and_threshold(text: &str) -> Result<(PathBuf, Option<(FiringSide, f64)>), Error> {
     let whole = PathBuf::from(text);
-    let sides = [(":>", Comparison::Above), (":<", Comparison::Below)];
+    let sides = [(":>", FiringSide::Above), (":<", FiringSide::Below)];
     let split = sides.into_iter().find_map(|(mark, side)| text.rsplit_once(mark).map(|(file, rest)| (file, rest, side)));
     match split.filter(|_| !whole.exists()) {
         // A shell that takes > for its own leaves the colon, and whoever forgets the side leaves the number.

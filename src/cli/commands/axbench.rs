@@ -1,7 +1,7 @@
 //! `bipo judge --concept`: AxBench's protocol, three grades a text, shown as a table of the factors and the one that is chosen.
 
 use bipo::Error;
-use bipo::eval::judge::Verdict;
+use bipo::eval::judge::JudgeVerdict;
 use bipo::eval::judge::axbench::{self, AxbenchReport, ChosenFactor, FactorScore};
 use bipo::steering::magnitudes::signed;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::terminal::{self, Log};
 
 /// The result of `--json`.
 #[derive(Serialize)]
-struct Document<'a> {
+struct AxBenchDocument<'a> {
     schema_version: u32,
     judge_model: &'a str,
     #[serde(flatten)]
@@ -34,7 +34,7 @@ pub fn run(args: &JudgeTextsArgs, concept: &str) -> anyhow::Result<()> {
     let generations = read_generations(&args.texts)?;
     axbench::check(&generations)?;
     let interrupt = Interrupt::listen(log)?;
-    let mut verdicts: Vec<Vec<Verdict>> = Vec::new();
+    let mut verdicts: Vec<Vec<JudgeVerdict>> = Vec::new();
     let mut judge_model = String::new();
     for judge in &judges {
         let Some(report) = judge.grade(&generations, &interrupt, log)? else { continue };
@@ -45,7 +45,7 @@ pub fn run(args: &JudgeTextsArgs, concept: &str) -> anyhow::Result<()> {
     let [of_concept, of_instruction, of_fluency] = &verdicts[..] else { return Ok(()) };
     let report = axbench::summarise(concept.trim(), args.suppress, [of_concept, of_instruction, of_fluency]);
     match args.report.json {
-        true => terminal::json(&Document { schema_version: 1, judge_model: &judge_model, report: &report })?,
+        true => terminal::json(&AxBenchDocument { schema_version: 1, judge_model: &judge_model, report: &report })?,
         false => terminal::result(&to_text(&judge_model, &report))?,
     }
     Ok(())

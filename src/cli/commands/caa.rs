@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::interrupt::Interrupt;
 use super::run::{self, Prepared};
-use super::training::outcome::{Said, margins, try_it};
+use super::training::outcome::{RunResult, margins, try_it};
 use super::training::output_dir::OutputDir;
 use super::training::run_files::{VECTOR_FILE, pretty, write_card};
 use super::training::settings::{named_layers, settings, vector};
@@ -99,7 +99,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     write_card(&args.output_dir, &vector, &[], None, log)?;
 
     let said = if args.run.model.json {
-        Said::Json(json!({
+        RunResult::Json(json!({
             "schema_version": 1, "method": "caa", "vector": path.display().to_string(), "steps": 0, "final_loss": null, "final_margin": null,
             "vector_norm": l2_norm(&v), "compared_pairs": used, "heldout": measured, "skipped_rows": dataset.skipped.len(),
             "timings": {"load_s": load_s, "tokenize_s": tokenize_s, "cache_s": cache_s, "cache_bytes": cache_bytes},
@@ -109,7 +109,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         if let Some(measured) = &measured {
             text += &format!("\nheld out: {}", margins(measured));
         }
-        Said::Text(text + &try_it(args, &path))
+        RunResult::Text(text + &try_it(args, &path))
     };
     test_generation::say(said, args, (&opened, &model), &vector, &interrupt)
 }

@@ -22,7 +22,7 @@ use super::evaluation::inputs::neutral_text;
 use super::evaluation::settings::vector_beta;
 use super::interrupt::Interrupt;
 use super::next;
-use super::prompts::{Question, check_questions, read_questions};
+use super::prompts::{UserPrompt, check_questions, read_questions};
 use super::run::{self, load_data};
 use super::session;
 use super::sweep::greedy;
@@ -42,7 +42,7 @@ pub fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
     check_added("calibrate", &vector)?;
     let positions = vector.metadata.positions;
     args.budget.check_places(positions, vector.metadata.spans)?;
-    let measured = Material::read(args, log)?;
+    let measured = Probe::read(args, log)?;
     let mut opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
     opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
     check_vector(&vector, &opened, log)?;
@@ -128,17 +128,17 @@ fn file_to_save(args: &CalibrateArgs) -> Result<VectorFile> {
 }
 
 /// What is measured on, as it was read.
-enum Material {
-    Prompts(Vec<Question>),
+enum Probe {
+    Prompts(Vec<UserPrompt>),
     Text(String),
     Pairs(Dataset),
 }
 
-impl Material {
+impl Probe {
     fn read(args: &CalibrateArgs, log: Log) -> Result<Self> {
         Ok(match args.budget {
             Budget::Kl(_) if args.prompt.is_empty() && args.prompts.is_none() => {
-                Self::Prompts(NEUTRAL_PROMPTS.map(Question::new).into())
+                Self::Prompts(NEUTRAL_PROMPTS.map(UserPrompt::new).into())
             }
             Budget::Kl(_) => Self::Prompts(read_questions(&args.prompt, args.prompts.as_deref(), args.model.offline)?),
             Budget::Perplexity(_) => {
@@ -151,31 +151,33 @@ impl Material {
         })
     }
 
-    fn encode(self, args: &CalibrateArgs, opened: &Session, vector: &SteeringVector, log: Log) -> Result<Encoded> {
+    fn encode(self, args: &CalibrateArgs, opened: &Session, vector: &SteeringVector, log: Log) -> Result<EncodedProbe> {
         Ok(match self {
-            Self::Prompts(prompts) => Encoded::Prompts(check_questions(opened, &prompts, vector.metadata.positions)?),
-            Self::Text(text) => Encoded::Text(neutral_ids(&opened.encoder, &text)?, added_bos(opened.encoder.tokenizer())?),
+            Self::Prompts(prompts) => EncodedProbe::Prompts(check_questions(opened, &prompts, vector.metadata.positions)?),
+            Self::Text(text) => {
+                EncodedProbe::Text(neutral_ids(&opened.encoder, &text)?, added_bos(opened.encoder.tokenizer())?)
+            }
             Self::Pairs(set) => {
                 session::warn_of_pairs(opened, &set.pairs, log);
                 let pairs = run::encode(opened, &set, opened.config.max_position_embeddings, log)?;
                 let reach = Reach::of(vector.metadata.positions, &pairs);
                 session::check_reach(&set.name, reach, vector.metadata.spans)?;
                 session::warn_of_undecided(&set.name, "pairs", reach, log);
-                Encoded::Pairs(pairs, vector_beta(args.beta, vector))
+                EncodedProbe::Pairs(pairs, vector_beta(args.beta, vector))
             }
         })
     }
 }
 
 /// The same as token ids.
-enum Encoded {
+enum EncodedProbe {
     Prompts(Vec<EncodedPrompt>),
     Text(Vec<u32>, Option<u32>),
     /// With the factor of the margin.
     Pairs(Vec<EncodedPair>, f64),
 }
 
-impl Encoded {
+impl EncodedProbe {
     /// What is taken of memory, and how many texts are generated at once.
     fn demand(&self, args: &CalibrateArgs, opened: &Session) -> (Demand, usize) {
         match self {
@@ -224,19 +226,19 @@ impl Encoded {
 
 /// What `--json` gives.
 #[derive(Serialize)]
-struct Document<'a> {
+struct CalibrationDocument<'a> {
     schema_version: u32,
     model: &'a str,
     vector: &'a [String],
     budget: &'a str,
-    minus: Direction,
-    plus: Direction,
+    minus: DirectionReport,
+    plus: DirectionReport,
     /// The file that keeps it.
     saved: Option<&'a PathBuf>,
 }
 
 #[derive(Serialize)]
-struct Direction {
+struct DirectionReport {
     magnitude: Option<f32>,
     /// What it costs, in the budget's unit.
     value: Option<f64>,
@@ -248,15 +250,15 @@ fn document<'a>(
     found: &'a Calibration,
     limits: &[Limit; 2],
     saved: Option<&'a PathBuf>,
-) -> Document<'a> {
-    let direction = |magnitude, limit: Limit| Direction {
+) -> CalibrationDocument<'a> {
+    let direction = |magnitude, limit: Limit| DirectionReport {
         magnitude,
         value: limit.found(args.budget).map(|point| args.budget.shown(point.cost)),
         evaluations: limit.evaluations,
     };
     let (minus, plus) = (direction(found.minus, limits[0]), direction(found.plus, limits[1]));
     let vector = &args.vector.vector;
-    Document { schema_version: 1, model: &found.model, vector, budget: &found.budget, minus, plus, saved }
+    CalibrationDocument { schema_version: 1, model: &found.model, vector, budget: &found.budget, minus, plus, saved }
 }
 
 fn text(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: Option<&PathBuf>) -> String {

@@ -8,19 +8,19 @@ use bipo::machine::files::check_writable;
 use bipo::model::Model;
 use bipo::report::shell::quote;
 use bipo::session::{Demand, Session};
-use bipo::steering::condition::{Condition, Reading, When, prompt_residuals};
+use bipo::steering::condition::{Condition, PromptReading, When, prompt_residuals};
 use bipo::steering::layers::LayerList;
 use bipo::steering::positions::Positions;
 use bipo::steering::vector::{Metadata, SteeringVector};
 use bipo::text::tokens::{EncodedPrompt, ResponsePrefix};
-use bipo::train::condition::{Found, Told, find};
+use bipo::train::condition::{FoundCondition, Told, find};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
 use super::caa::{OPTIMISER, STEPS};
 use super::interrupt::Interrupt;
 use super::next;
-use super::prompts::{Question, check_questions};
+use super::prompts::{UserPrompt, check_questions};
 use super::session;
 use super::training::settings::without_folders;
 use super::vectors::last_run;
@@ -64,20 +64,20 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let depth = opened.config.num_hidden_layers;
     let layers = args.layers.clone().or(args.layer.map(|layer| LayerList::These(layer.into())));
     let layers = layers.unwrap_or(LayerList::All).of(depth)?;
-    let encode = |set| Encoded::new(set, &opened);
+    let encode = |set| EncodedSet::new(set, &opened);
     let (need, rest) = (encode(need)?, encode(rest)?);
     let heldout = heldout.map(|(need, rest)| Ok::<_, Error>((encode(need)?, encode(rest)?))).transpose()?;
     std::fs::create_dir_all(&args.output_dir).map_err(|source| Error::write(&args.output_dir, source))?;
     check_writable(&path)?;
     let all = [&need, &rest].into_iter().chain(heldout.iter().flat_map(|(need, rest)| [need, rest]));
-    let longest = all.map(Encoded::longest).max().unwrap_or(0);
+    let longest = all.map(EncodedSet::longest).max().unwrap_or(0);
     let (model, _) = session::load(&opened, &Demand::generation(1, longest, 1), log)?;
     let interrupt = Interrupt::listen(log)?;
 
     let reading = args.reading.unwrap_or_default();
     let mut progress = log.progress("reading prompts", need.prompts.len() + rest.prompts.len());
     let mut done = 0;
-    let mut residuals = |set: &Encoded| -> Result<Vec<Vec<Vec<f64>>>> {
+    let mut residuals = |set: &EncodedSet| -> Result<Vec<Vec<Vec<f64>>>> {
         let read = |prompt: &EncodedPrompt| {
             interrupt.check()?;
             done += 1;
@@ -126,15 +126,15 @@ fn check_flags(args: &TrainArgs) -> Result<&String> {
 }
 
 /// Prompts as token ids, and as they were read.
-struct Encoded {
+struct EncodedSet {
     set: PromptSet,
     prompts: Vec<EncodedPrompt>,
 }
 
-impl Encoded {
+impl EncodedSet {
     fn new(set: PromptSet, opened: &Session) -> Result<Self> {
-        let question = |messages: &Vec<Message>| Question { text: String::new(), messages: messages.clone() };
-        let questions: Vec<Question> = set.prompts.iter().map(question).collect();
+        let question = |messages: &Vec<Message>| UserPrompt { text: String::new(), messages: messages.clone() };
+        let questions: Vec<UserPrompt> = set.prompts.iter().map(question).collect();
         let prompts = check_questions(opened, &questions, Positions::All);
         let prompts = prompts.map_err(|error| Error::Argument(format!("{}: {error}", set.name)))?;
         Ok(Self { set, prompts })
@@ -150,8 +150,8 @@ impl Encoded {
 }
 
 /// How well the condition tells two other sets apart.
-fn told(when: &When, model: &Model, (need, rest): &(Encoded, Encoded), interrupt: &Interrupt) -> Result<Told> {
-    let fired = |set: &Encoded| -> Result<Vec<bool>> {
+fn told(when: &When, model: &Model, (need, rest): &(EncodedSet, EncodedSet), interrupt: &Interrupt) -> Result<Told> {
+    let fired = |set: &EncodedSet| -> Result<Vec<bool>> {
         let ask = |prompt: &EncodedPrompt| {
             interrupt.check()?;
             Ok(when.ask(model, &prompt.ids)?.fired)
@@ -164,9 +164,9 @@ fn told(when: &When, model: &Model, (need, rest): &(Encoded, Encoded), interrupt
 fn vector(
     args: &TrainArgs,
     opened: &Session,
-    (need, rest): (&Encoded, &Encoded),
+    (need, rest): (&EncodedSet, &EncodedSet),
     layers: &[usize],
-    found: &Found,
+    found: &FoundCondition,
 ) -> SteeringVector {
     let mut training = json!({
         "method": "condition",
@@ -193,7 +193,7 @@ fn vector(
     }
 }
 
-fn told_of((need, rest): &(Encoded, Encoded)) -> String {
+fn told_of((need, rest): &(EncodedSet, EncodedSet)) -> String {
     format!(
         "{} prompts of {} that need steering, {} of {} that do not",
         need.prompts.len(),
@@ -203,11 +203,11 @@ fn told_of((need, rest): &(Encoded, Encoded)) -> String {
     )
 }
 
-fn text(path: &Path, found: &Found, held: Option<&(String, Told)>, need: &Encoded) -> String {
+fn text(path: &Path, found: &FoundCondition, held: Option<&(String, Told)>, need: &EncodedSet) -> String {
     let Condition { reading, comparison, threshold, need: needs, rest, .. } = found.condition;
     let of = match reading {
-        Reading::Mean => "the mean over a prompt's tokens",
-        Reading::Last => "a prompt's last token",
+        PromptReading::Mean => "the mean over a prompt's tokens",
+        PromptReading::Last => "a prompt's last token",
     };
     let shares = |Told { precision, recall, f1 }: Told| format!("precision {precision:.3}, recall {recall:.3}, F1 {f1:.3}");
     let mut text = format!(

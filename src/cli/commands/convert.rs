@@ -6,7 +6,7 @@ use bipo::machine::files::{check_writable, write_atomic};
 use bipo::report::shell::quote;
 use bipo::steering::Operation;
 use bipo::steering::dose::l2_norm;
-use bipo::steering::vector::{CombineOptions, Encoded, Format, Input, SteeringVector, VectorFile, combine};
+use bipo::steering::vector::{CombineOptions, Encoded, Format, SteeringVector, Summand, VectorFile, combine};
 use bipo::{Error, Result};
 use serde::Serialize;
 
@@ -24,7 +24,7 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     check_output(output, args.force)?;
     let (mut inputs, described) = read_inputs(args, &named, log)?;
     let orthogonal_to =
-        args.orthogonal_to.iter().map(|path| Input::new(VectorFile::read(path)?, 1.0, |file| file.or_at(args.layer)));
+        args.orthogonal_to.iter().map(|path| Summand::new(VectorFile::read(path)?, 1.0, |file| file.or_at(args.layer)));
     let options = CombineOptions { normalize: args.normalize, orthogonal_to: orthogonal_to.collect::<Result<_>>()? };
     if let Some(operation) = args.operation {
         inputs.iter_mut().try_for_each(|input| use_as(input, operation))?;
@@ -63,7 +63,7 @@ fn output_and_inputs(files: &[String]) -> Result<(&Path, &[String])> {
 }
 
 /// Has a vector used in another way than its file says.
-fn use_as(input: &mut Input, operation: Operation) -> Result<()> {
+fn use_as(input: &mut Summand, operation: Operation) -> Result<()> {
     let known = &mut input.vector.metadata;
     if known.condition.is_some() {
         let problem = format!("--operation {operation}: {} is a condition, which steers nothing", input.file);
@@ -88,7 +88,7 @@ fn check_output(path: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
-fn read_inputs(args: &ConvertArgs, named: &[(PathBuf, f32)], log: Log) -> Result<(Vec<Input>, Vec<InputReport>)> {
+fn read_inputs(args: &ConvertArgs, named: &[(PathBuf, f32)], log: Log) -> Result<(Vec<Summand>, Vec<InputReport>)> {
     let files = named.iter().map(|(path, _)| VectorFile::read(path)).collect::<Result<Vec<_>>>()?;
     let all_say = files.iter().all(|file| !file.layers().is_empty());
     if let (Some(layer), true, 2..) = (args.layer, all_say, files.len()) {
@@ -100,7 +100,7 @@ fn read_inputs(args: &ConvertArgs, named: &[(PathBuf, f32)], log: Log) -> Result
     let (mut inputs, mut reports) = (Vec::new(), Vec::new());
     for (file, (_, weight)) in files.into_iter().zip(named) {
         let (path, format, said) = (file.path.clone(), file.format, file.layers());
-        let input = Input::new(file, *weight, place)?;
+        let input = Summand::new(file, *weight, place)?;
         warn_of_unknown_keys(&input.vector, path.display(), log);
         let layers: Vec<usize> = input.vector.layers.keys().copied().collect();
         let norm = input.vector.norm();

@@ -14,7 +14,7 @@ use crate::args::DoctorArgs;
 use crate::terminal;
 
 pub fn run(args: &DoctorArgs) -> anyhow::Result<()> {
-    let report = Report::new(args.offline);
+    let report = DoctorReport::new(args.offline);
     match args.json {
         true => terminal::json(&report)?,
         false => terminal::result(&report.to_text())?,
@@ -27,7 +27,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<()> {
 
 /// Text and JSON are views of this.
 #[derive(Debug, Serialize)]
-struct Report {
+struct DoctorReport {
     schema_version: u32,
     bipo_version: &'static str,
     /// Architecture and operating system, such as `x86_64-linux`.
@@ -39,8 +39,8 @@ struct Report {
     nvidia_driver: Option<String>,
     /// Of bipo's own downloads.
     cache: Option<Folder>,
-    hub: Option<Hub>,
-    models: Vec<Model>,
+    hub: Option<HubReport>,
+    models: Vec<CachedModel>,
     /// What keeps bipo from working, and what to do.
     problems: Vec<String>,
 }
@@ -81,7 +81,7 @@ struct Folder {
 }
 
 #[derive(Debug, Serialize)]
-struct Hub {
+struct HubReport {
     endpoint: String,
     /// `None` if the hub was not asked.
     reachable: Option<bool>,
@@ -93,12 +93,12 @@ struct Hub {
 
 /// A known model that is on this machine.
 #[derive(Debug, Serialize)]
-struct Model {
+struct CachedModel {
     alias: &'static str,
     path: PathBuf,
 }
 
-impl Report {
+impl DoctorReport {
     fn new(offline: bool) -> Self {
         let mut problems = Vec::new();
         let gpus = gpus(&mut problems);
@@ -221,22 +221,22 @@ fn folder(path: PathBuf, variable: &str) -> (Folder, Option<String>) {
     (Folder { path, writable: problem.is_none() }, problem)
 }
 
-fn hub(offline: bool, problems: &mut Vec<String>) -> Option<Hub> {
+fn hub(offline: bool, problems: &mut Vec<String>) -> Option<HubReport> {
     let hub = status::status(offline).map_err(|error| problems.push(error.to_string())).ok()?;
     let (cache, problem) = folder(hub.cache, "HF_HOME");
     // Without the network nothing is written to the hub's cache, which can be one that many read.
     problems.extend(problem.filter(|_| hub.answer.is_some()));
     let reachable = hub.answer.as_ref().map(Result::is_ok);
-    Some(Hub { endpoint: hub.endpoint, reachable, reason: hub.answer.and_then(Result::err), token: hub.has_token, cache })
+    Some(HubReport { endpoint: hub.endpoint, reachable, reason: hub.answer.and_then(Result::err), token: hub.has_token, cache })
 }
 
-fn models() -> Vec<Model> {
+fn models() -> Vec<CachedModel> {
     let location = |checkpoint: &Checkpoint| match checkpoint {
         Checkpoint::Gguf { path, .. } => path.clone(),
         Checkpoint::Safetensors { config, .. } => config.parent().unwrap_or(Path::new(".")).to_owned(),
     };
     let found = PRESETS.iter().filter_map(|preset| Some((preset.alias, resolve::cached(preset)?)));
-    found.map(|(alias, files)| Model { alias, path: location(&files.checkpoint) }).collect()
+    found.map(|(alias, files)| CachedModel { alias, path: location(&files.checkpoint) }).collect()
 }
 
 impl Memory {
@@ -252,7 +252,7 @@ impl Folder {
     }
 }
 
-impl Hub {
+impl HubReport {
     fn to_text(&self) -> String {
         let answer = match (self.reachable, &self.reason) {
             (None, _) => "not asked: the network is off".to_owned(),

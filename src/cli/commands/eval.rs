@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use bipo::eval::bootstrap::Bootstrap;
-use bipo::eval::judge::Generation;
+use bipo::eval::judge::JudgedText;
 use bipo::eval::{
-    Budget, GeneratedText, Outcome, Report, Settings, Subject, Treatment, calibrate_subjects, demand, evaluate, texts,
+    Budget, EvalOutcome, EvalReport, GeneratedText, Settings, Subject, Treatment, calibrate_subjects, demand, evaluate, texts,
 };
 use bipo::generate::STREAMS;
 use bipo::machine::files::write_atomic;
@@ -78,12 +78,12 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     writer.finish();
     let outcome = outcome?;
     say_times(&outcome, log);
-    let Outcome { rows, generations, timings, stopped, .. } = outcome;
+    let EvalOutcome { rows, generations, timings, stopped, .. } = outcome;
     let mut described = described(args, &opened, &inputs, &subjects, &settings);
     if let Some(error) = &stopped {
         described["ended_early"] = json!(error.to_string());
     }
-    let mut report = Report { schema_version: 2, settings: described, rows, generations, timings };
+    let mut report = EvalReport { schema_version: 2, settings: described, rows, generations, timings };
     // What was measured is shown whatever becomes of the judge.
     let judge = judge.filter(|_| stopped.is_none());
     let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, vector.metadata.operation, &interrupt, log));
@@ -115,14 +115,14 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
 }
 
 /// Adds a judge's scores to the report.
-fn grade(judge: &Judge, report: &mut Report, operation: Operation, interrupt: &Interrupt, log: Log) -> anyhow::Result<()> {
-    let generation = |text: &GeneratedText| Generation {
+fn grade(judge: &Judge, report: &mut EvalReport, operation: Operation, interrupt: &Interrupt, log: Log) -> anyhow::Result<()> {
+    let generation = |text: &GeneratedText| JudgedText {
         prompt: text.prompt.clone(),
         magnitude: text.magnitude.unwrap_or_default(),
         operation,
         text: text.text.clone(),
     };
-    let generations: Vec<Generation> = report.generations.iter().map(generation).collect();
+    let generations: Vec<JudgedText> = report.generations.iter().map(generation).collect();
     if let Some(judged) = judge.grade(&generations, interrupt, log)? {
         report.settings["judge"] = json!({"model": judged.judge_model, "rubric": judged.rubric});
         report.add_scores(&judged.verdicts);
@@ -174,7 +174,7 @@ fn say_magnitudes(subjects: &[Subject], budget: Budget, log: Log) {
     }
 }
 
-fn say_times(outcome: &Outcome, log: Log) {
+fn say_times(outcome: &EvalOutcome, log: Log) {
     let t = &outcome.timings;
     if let Some(pairs_per_s) = t.pairs_per_s {
         log.info(format!(

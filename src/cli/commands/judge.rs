@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bipo::data::endpoint::{ApiKey, Endpoint, EndpointNames, Patience};
-use bipo::eval::judge::{self, Generation, JudgeConfig, JudgeReport, NAMES, Rubric};
+use bipo::eval::judge::{self, JudgeConfig, JudgeReport, JudgedText, NAMES, Rubric};
 use bipo::machine::files::read_input;
 use bipo::steering::magnitudes::signed;
 use bipo::{Error, Result};
@@ -94,7 +94,7 @@ impl Judge {
     }
 
     /// Grades, with progress on stderr, until the user interrupts; none for a dry run, which prints the questions.
-    pub fn grade(&self, generations: &[Generation], interrupt: &Interrupt, log: Log) -> anyhow::Result<Option<JudgeReport>> {
+    pub fn grade(&self, generations: &[JudgedText], interrupt: &Interrupt, log: Log) -> anyhow::Result<Option<JudgeReport>> {
         let config = match self {
             Self::DryRun { model, rubric } => {
                 terminal::result(&questions(model, rubric, generations))?;
@@ -130,7 +130,7 @@ pub fn open(url: &str, names: EndpointNames, log: Log) -> Result<(Endpoint, Opti
 }
 
 /// What would be asked, each question once.
-fn questions(model: &str, rubric: &Rubric, generations: &[Generation]) -> String {
+fn questions(model: &str, rubric: &Rubric, generations: &[JudgedText]) -> String {
     let mut bodies: Vec<serde_json::Value> = Vec::new();
     for generation in generations {
         let body = judge::request(model, rubric, generation);
@@ -163,19 +163,19 @@ pub fn to_text(report: &JudgeReport) -> String {
     text
 }
 
-pub fn read_generations(path: &Path) -> Result<Vec<Generation>> {
+pub fn read_generations(path: &Path) -> Result<Vec<JudgedText>> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Part {
-        Text(Generation),
+        Text(JudgedText),
         Json {
-            results: Vec<Generation>,
+            results: Vec<JudgedText>,
         },
         Header {
             #[serde(rename = "run")]
             _run: serde::de::IgnoredAny,
         },
-        List(Vec<Generation>),
+        List(Vec<JudgedText>),
     }
     let bytes = read_input(path, LARGEST_SWEEP)?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);

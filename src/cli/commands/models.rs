@@ -8,7 +8,7 @@ use crate::args::ReportArgs;
 use crate::terminal;
 
 pub fn run(args: &ReportArgs) -> anyhow::Result<()> {
-    let report = Report::new();
+    let report = ModelsReport::new();
     match args.json {
         true => terminal::json(&report)?,
         false => terminal::result(&report.to_text(args.verbose))?,
@@ -17,15 +17,15 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<()> {
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct ModelsReport {
     schema_version: u32,
-    models: Vec<Row>,
-    refused: Vec<Family>,
+    models: Vec<ModelRow>,
+    refused: Vec<RefusedFamilies>,
 }
 
 /// A model with a short name.
 #[derive(Debug, Serialize)]
-struct Row {
+struct ModelRow {
     alias: &'static str,
     repo: &'static str,
     model_type: &'static str,
@@ -47,20 +47,20 @@ struct Row {
 
 /// Families that are refused for the same reason.
 #[derive(Debug, Serialize)]
-struct Family {
+struct RefusedFamilies {
     model_types: &'static [&'static str],
     reason: &'static str,
 }
 
-impl Report {
+impl ModelsReport {
     fn new() -> Self {
-        let refused = presets::refused_families().map(|(model_types, reason)| Family { model_types, reason });
-        Self { schema_version: 1, models: PRESETS.iter().map(Row::new).collect(), refused: refused.collect() }
+        let refused = presets::refused_families().map(|(model_types, reason)| RefusedFamilies { model_types, reason });
+        Self { schema_version: 1, models: PRESETS.iter().map(ModelRow::new).collect(), refused: refused.collect() }
     }
 
     fn to_text(&self, with_origins: bool) -> String {
         let names = ["alias", "repository", "size", "layer", "gate", "status"].map(str::to_owned);
-        let lines: Vec<[String; 6]> = std::iter::once(names).chain(self.models.iter().map(Row::cells)).collect();
+        let lines: Vec<[String; 6]> = std::iter::once(names).chain(self.models.iter().map(ModelRow::cells)).collect();
         let width = |column: usize| lines.iter().map(|cells| cells[column].len()).max().unwrap_or(0);
         let widths = [0, 1, 2, 3, 4].map(width);
         let mut text = String::new();
@@ -73,19 +73,19 @@ impl Report {
         text += "gate: what the hub wants accepted, with an account, before it gives the files.\n";
         if with_origins {
             text += "\nwhere layer and learning rate come from\n";
-            for Row { alias, layer, layer_from, lr, lr_from, .. } in &self.models {
+            for ModelRow { alias, layer, layer_from, lr, lr_from, .. } in &self.models {
                 text += &format!("{alias:0$}  layer {layer}: {layer_from}; lr {lr}: {lr_from}\n", widths[0]);
             }
         }
         text += "\nrefused\n";
-        for Family { model_types, reason } in &self.refused {
+        for RefusedFamilies { model_types, reason } in &self.refused {
             text += &format!("{}: {reason}\n", model_types.join(", "));
         }
         text
     }
 }
 
-impl Row {
+impl ModelRow {
     fn new(preset: &'static Preset) -> Self {
         let (status, reason) = match preset.status() {
             Status::Run => ("run", None),

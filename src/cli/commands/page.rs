@@ -6,7 +6,7 @@ use std::path::Path;
 use bipo::report::card;
 use bipo::report::shell;
 use bipo::session::Session;
-use bipo::steering::vector::Input;
+use bipo::steering::vector::Summand;
 use candle_core::DeviceLocation;
 
 use crate::args::ModelArgs;
@@ -17,11 +17,11 @@ pub fn command_line() -> String {
 }
 
 /// The vectors, for a title: each by what it was trained on, else by its file, and their layers.
-pub fn subject(inputs: &[Input]) -> String {
+pub fn subject(inputs: &[Summand]) -> String {
     let trained_on =
-        |input: &Input| Some(input.vector.metadata.training.as_ref()?.get("dataset")?.get("name")?.as_str()?.to_owned());
+        |input: &Summand| Some(input.vector.metadata.training.as_ref()?.get("dataset")?.get("name")?.as_str()?.to_owned());
     let stem = |path: &str| Path::new(path).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let name = |input: &Input| stem(&trained_on(input).unwrap_or_else(|| input.file.clone()));
+    let name = |input: &Summand| stem(&trained_on(input).unwrap_or_else(|| input.file.clone()));
     let names: Vec<String> = inputs.iter().map(name).collect();
     let layers: BTreeSet<usize> = inputs.iter().flat_map(|input| input.vector.layers.keys().copied()).collect();
     let layers: Vec<String> = layers.iter().map(usize::to_string).collect();
@@ -51,7 +51,7 @@ pub fn model_settings(args: &ModelArgs, opened: &Session) -> Vec<(String, String
 }
 
 /// Each vector: its file, where it is added, how it was trained.
-pub fn vector_settings(inputs: &[Input]) -> Vec<(String, String)> {
+pub fn vector_settings(inputs: &[Summand]) -> Vec<(String, String)> {
     let mut settings = Vec::new();
     for input in inputs {
         let scale = if input.weight == 1.0 { String::new() } else { format!(" times {}", input.weight) };

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bipo::data::Message;
-use bipo::data::described::{Asked, Cost, NAMES, OwnAnswer, PairsConfig, PairsReport, Plan, Recipe};
+use bipo::data::described::{Asked, Cost, NAMES, OwnAnswer, PairsConfig, PairsPlan, PairsReport, Recipe};
 use bipo::data::endpoint::Patience;
-use bipo::generate::{FinishReason, GenerateOptions, Progress, Prompt, STREAMS, generate_each};
+use bipo::generate::{FinishReason, GenerateOptions, Prompt, STREAMS, SweepEvent, generate_each};
 use bipo::machine::files::check_writable;
 use bipo::model::Model;
 use bipo::session::{Demand, Session};
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::interrupt::Interrupt;
 use super::judge::open;
-use super::prompts::{Question, check_questions};
+use super::prompts::{UserPrompt, check_questions};
 use super::sweep::greedy;
 use super::{next, session};
 use crate::args::{OF_OWN_MODEL, PairsArgs, given_of};
@@ -50,7 +50,7 @@ pub fn run(args: &PairsArgs) -> anyhow::Result<()> {
         output: args.output.clone().unwrap_or_default(),
     };
     args.output.as_deref().map_or(Ok(()), check_writable)?;
-    let plan = Plan::read(&config)?;
+    let plan = PairsPlan::read(&config)?;
     let (Some(url), Some(output), false) = (&args.model_url, &args.output, args.dry_run) else {
         return Ok(show_plan(args, &plan)?);
     };
@@ -99,7 +99,7 @@ fn own_name(model: &str) -> String {
 }
 
 /// What would be asked and what it takes, as text or JSON.
-fn show_plan(args: &PairsArgs, plan: &Plan) -> Result<()> {
+fn show_plan(args: &PairsArgs, plan: &PairsPlan) -> Result<()> {
     let cost = plan.cost();
     let written = if args.model.json {
         let price = args.price.map(|price| of_tokens(&cost, price));
@@ -139,7 +139,7 @@ fn of_tokens(cost: &Cost, [read, written]: [f64; 2]) -> f64 {
 /// What was made and what was dropped, as text or JSON.
 fn show(args: &PairsArgs, report: &PairsReport, log: Log) -> anyhow::Result<()> {
     #[derive(Serialize)]
-    struct Document<'a> {
+    struct PairsDocument<'a> {
         schema_version: u32,
         output: &'a Option<PathBuf>,
         #[serde(flatten)]
@@ -147,7 +147,7 @@ fn show(args: &PairsArgs, report: &PairsReport, log: Log) -> anyhow::Result<()> 
     }
     let dropped: usize = report.dropped.values().sum();
     if args.model.json {
-        terminal::json(&Document { schema_version: 1, output: &args.output, report })?;
+        terminal::json(&PairsDocument { schema_version: 1, output: &args.output, report })?;
     } else if report.pairs + dropped > 0 {
         let output = args.output.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
         let mut text = format!("{} of {} pairs are in {output}", report.pairs, args.n);
@@ -194,13 +194,13 @@ impl OwnModel {
 
     /// Answers the questions without a vector, in one running batch.
     fn answer(&self, questions: &[String], interrupt: &Interrupt, take: &mut dyn FnMut(OwnAnswer) -> Result<()>) -> Result<()> {
-        let questions: Vec<Question> = questions.iter().map(|text| Question::new(text)).collect();
+        let questions: Vec<UserPrompt> = questions.iter().map(|text| UserPrompt::new(text)).collect();
         let encoded = check_questions(&self.opened, &questions, self.options.positions)?;
         let prompts: Vec<Prompt> = encoded.iter().map(Prompt::from).collect();
         let (none, streams) = (BTreeMap::new(), self.streams);
         generate_each(&self.model, &prompts, &none, &[0.0], &self.options, streams, &mut |progress| match progress {
-            Progress::Token { .. } => interrupt.check(),
-            Progress::Answer { texts, .. } => texts.iter().try_for_each(|text| {
+            SweepEvent::Token { .. } => interrupt.check(),
+            SweepEvent::Answer { texts, .. } => texts.iter().try_for_each(|text| {
                 if text.finish_reason == FinishReason::NotFinite {
                     return Err(Error::NotFinite(
                         "the logits of an answer are not finite: choose another model or dtype".into(),

@@ -15,14 +15,14 @@ use crate::terminal::Log;
 use bipo::session::Session;
 
 /// What is answered.
-pub struct Question {
+pub struct UserPrompt {
     /// What is shown of it: the last turn.
     pub text: String,
     /// The conversation up to the answer.
     pub messages: Vec<Message>,
 }
 
-impl Question {
+impl UserPrompt {
     /// A conversation of one turn.
     pub fn new(text: &str) -> Self {
         Self { text: text.to_owned(), messages: vec![Message::new("user", text)] }
@@ -43,14 +43,14 @@ impl Question {
 
 /// The prompts given one by one, or the lines of a file (`-` is standard input); or, where one of these is an object with
 /// `messages`, the conversations of such a file, one a line; or the prompts of a published set.
-pub fn read_questions(prompts: &[String], file: Option<&Path>, offline: bool) -> Result<Vec<Question>> {
-    let Some(path) = file else { return Ok(prompts.iter().map(|text| Question::new(text)).collect()) };
+pub fn read_questions(prompts: &[String], file: Option<&Path>, offline: bool) -> Result<Vec<UserPrompt>> {
+    let Some(path) = file else { return Ok(prompts.iter().map(|text| UserPrompt::new(text)).collect()) };
     let name = path.to_str().filter(|name| *name != "-" && !path.exists());
     if let Some(part) = name.map(PublishedPart::parse).transpose()?.flatten() {
         let set = load_prompts(&Source::Published(part), None, offline)?;
         let question = |messages: Vec<Message>| {
             let text = messages.last().map_or_else(String::new, |last| last.content.clone());
-            Question { text, messages }
+            UserPrompt { text, messages }
         };
         return Ok(set.prompts.into_iter().map(question).collect());
     }
@@ -62,11 +62,11 @@ pub fn read_questions(prompts: &[String], file: Option<&Path>, offline: bool) ->
         return Err(Error::malformed(path, "no prompt in it: expected one a line"));
     }
     if !rows.iter().any(|(_, _, row)| row.as_ref().is_some_and(|row| row.get("messages").is_some())) {
-        return Ok(rows.iter().map(|(_, text, _)| Question::new(text)).collect());
+        return Ok(rows.iter().map(|(_, text, _)| UserPrompt::new(text)).collect());
     }
     let read = |(line, _, row): &(usize, &str, Option<Value>)| {
         let expected = || "not JSON: expected an object with \"messages\", as another line has".to_owned();
-        let question = row.as_ref().ok_or_else(expected).and_then(Question::of_row);
+        let question = row.as_ref().ok_or_else(expected).and_then(UserPrompt::of_row);
         question.map_err(|problem| Error::malformed(path, format!("line {line}: {problem}")))
     };
     rows.iter().map(read).collect()
@@ -88,9 +88,9 @@ fn read_all(path: &Path) -> Result<String> {
 }
 
 /// Encodes prompts, and refuses one that fills the context, or that a vector cannot reach, before the weights are read.
-pub fn check_questions(opened: &Session, questions: &[Question], positions: Positions) -> Result<Vec<EncodedPrompt>> {
+pub fn check_questions(opened: &Session, questions: &[UserPrompt], positions: Positions) -> Result<Vec<EncodedPrompt>> {
     let context = opened.config.max_position_embeddings;
-    let check = |question: &Question| {
+    let check = |question: &UserPrompt| {
         let encoded = opened.encoder.encode_prompt(&question.messages)?;
         let tokens = encoded.ids.len();
         if tokens >= context {

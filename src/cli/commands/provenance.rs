@@ -8,7 +8,7 @@ use bipo::hub::resolve::content_hash;
 use bipo::session::Session;
 use bipo::steering::Operation;
 use bipo::steering::condition::{Condition, When};
-use bipo::steering::vector::{Input, Positions};
+use bipo::steering::vector::{Positions, Summand};
 use bipo::text::spans::Spans;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use crate::args::{ModelArgs, condition_and_threshold};
 pub struct Provenance {
     command: String,
     bipo_version: &'static str,
-    model: Model,
+    model: ModelRecord,
     template: Value,
     system: Option<String>,
     vectors: Vec<VectorPart>,
@@ -33,11 +33,11 @@ pub struct Provenance {
     #[serde(skip_serializing_if = "Option::is_none")]
     when: Option<Value>,
     magnitudes: Vec<f32>,
-    decoding: Decoding,
+    decoding: DecodingRecord,
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Model {
+struct ModelRecord {
     name: String,
     dtype: String,
     device: &'static str,
@@ -63,7 +63,7 @@ pub struct VectorPart {
 
 /// Where `temperature` is 0, the likeliest token is taken, and what concerns sampling has no effect.
 #[derive(Debug, Clone, Serialize)]
-struct Decoding {
+struct DecodingRecord {
     max_new_tokens: usize,
     temperature: f64,
     top_p: Option<f64>,
@@ -82,8 +82,8 @@ pub struct Tracing {
 }
 
 /// What is recorded of vectors that are added up.
-pub fn parts(inputs: &[Input]) -> Vec<VectorPart> {
-    let part = |input: &Input| VectorPart {
+pub fn parts(inputs: &[Summand]) -> Vec<VectorPart> {
+    let part = |input: &Summand| VectorPart {
         file: file_name(Path::new(&input.file)),
         sha256: input.sha256.clone(),
         layers: input.vector.layers.keys().copied().collect(),
@@ -117,7 +117,7 @@ impl Tracing {
         let provenance = Provenance {
             command: command_line(),
             bipo_version: env!("CARGO_PKG_VERSION"),
-            model: Model {
+            model: ModelRecord {
                 name: opened.files.name.clone(),
                 dtype: opened.placement.dtype_name(),
                 device: opened.placement.device_kind(),
@@ -132,7 +132,7 @@ impl Tracing {
             operation: options.operation,
             when: when.map(|(file, when)| described(file, when)),
             magnitudes: magnitudes.to_vec(),
-            decoding: Decoding { max_new_tokens, temperature, top_p, top_k, repeat_penalty, seed, exact: true },
+            decoding: DecodingRecord { max_new_tokens, temperature, top_p, top_k, repeat_penalty, seed, exact: true },
         };
         Self { provenance, hashing: Some(hashing) }
     }

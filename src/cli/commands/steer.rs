@@ -2,7 +2,7 @@
 
 use bipo::generate::{GenerateOptions, STREAMS};
 use bipo::machine::lines::LineFile;
-use bipo::report::{Block, Page, Section};
+use bipo::report::{Page, Section, SectionPart};
 use bipo::steering::magnitudes::signed;
 use bipo::steering::vector::SteeringVector;
 use bipo::text::tokens::ResponsePrefix;
@@ -16,7 +16,7 @@ use super::page;
 use super::prompts::{check_questions, read_questions, show_prompts};
 use super::provenance::{self, Tracing};
 use super::session;
-use super::sweep::{Sweep, TextResult, Texts, document, greedy, lines};
+use super::sweep::{PromptTexts, SweepSettings, TextResult, document, greedy, lines};
 use super::vectors::{check_vector, check_when, read_inputs, read_when, settle, strength_note, warn_of_calibration};
 use crate::args::SteerArgs;
 use crate::terminal::{self, Log, Progress};
@@ -67,7 +67,8 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen(log)?;
     let (encoder, vectors) = (&opened.encoder, &vector.layers);
     let when = when.as_ref();
-    let sweep = Sweep { model: &model, encoder, vectors, magnitudes, options: &options, when, streams, interrupt: &interrupt };
+    let sweep =
+        SweepSettings { model: &model, encoder, vectors, magnitudes, options: &options, when, streams, interrupt: &interrupt };
     let is_f32 = opened.placement.dtype == DType::F32;
     let is_shown = is_streamed || args.model.json;
     // Texts that go to a terminal as they come are progress enough.
@@ -134,12 +135,12 @@ struct Done<'a> {
     /// For `--json`.
     results: Vec<TextResult>,
     /// For the page.
-    answers: Vec<Block>,
+    answers: Vec<SectionPart>,
 }
 
 impl Done<'_> {
     /// Shows the answers to a prompt, and writes them with those before.
-    fn take(&mut self, args: &SteerArgs, texts: Texts) -> Result<()> {
+    fn take(&mut self, args: &SteerArgs, texts: PromptTexts) -> Result<()> {
         let shown = if self.is_shown { Ok(()) } else { terminal::result(&texts.to_text()) };
         texts.warn(self.is_f32, self.log);
         if let Some(note) = self.vector.and_then(|vector| strength_note(vector, &texts.doses())) {
@@ -147,7 +148,7 @@ impl Done<'_> {
             self.log.warn(note);
         }
         self.answered += 1;
-        self.answers.push(Block::Generations(texts.for_page()));
+        self.answers.push(SectionPart::Generations(texts.for_page()));
         let results = texts.results();
         if let (Some(path), Some(output)) = (&args.output, &mut self.output) {
             let run = self.tracing.as_mut().filter(|_| !output.has_begun()).map(|tracing| tracing.get());
@@ -195,7 +196,7 @@ fn report(
     args: &SteerArgs,
     title: String,
     settings: Vec<(String, String)>,
-    generations: Vec<Block>,
+    generations: Vec<SectionPart>,
     magnitudes: usize,
 ) -> Page {
     let prompts = generations.len();

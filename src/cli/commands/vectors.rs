@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bipo::steering::condition::When;
 use bipo::steering::magnitudes::{MagnitudeChoice, signed};
-use bipo::steering::vector::{CombineOptions, Input, SteeringVector, VectorFile, combine};
+use bipo::steering::vector::{CombineOptions, SteeringVector, Summand, VectorFile, combine};
 use bipo::{Error, Result};
 
 use super::training::run_files::VECTOR_FILE;
@@ -19,7 +19,7 @@ pub fn read_vector(vectors: &[String], layer: Option<usize>, said: Use, log: Log
 }
 
 /// The sum of what was read, used as the user says, else as the files say.
-pub fn settle(mut inputs: Vec<Input>, Use { operation, positions, spans }: Use) -> Result<SteeringVector> {
+pub fn settle(mut inputs: Vec<Summand>, Use { operation, positions, spans }: Use) -> Result<SteeringVector> {
     for known in inputs.iter_mut().map(|input| &mut input.vector.metadata) {
         let spans = spans.or(known.spans.filter(|_| positions.is_none()));
         let used = (operation.unwrap_or(known.operation), positions.unwrap_or(known.positions), spans);
@@ -37,7 +37,7 @@ pub fn last_run() -> PathBuf {
 }
 
 /// Reads `FILE[:SCALE]` each, or the last run's vector where none is given. `layer` overrides the files'.
-pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result<Vec<Input>> {
+pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result<Vec<Summand>> {
     let named: Vec<(PathBuf, f32)> = vectors.iter().map(|text| vector_and_scale(text)).collect::<Result<_>>()?;
     let last_run = last_run();
     if named.is_empty() && !last_run.exists() {
@@ -45,10 +45,10 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result
         return Err(Error::Argument(problem));
     }
     let named = if named.is_empty() { vec![(last_run, 1.0)] } else { named };
-    let read = |(path, scale): (PathBuf, f32)| -> Result<Input> {
+    let read = |(path, scale): (PathBuf, f32)| -> Result<Summand> {
         let file = VectorFile::read(&path)?;
         file.moved_note(layer).iter().for_each(|note| log.warn(format!("{}: {note}", path.display())));
-        let mut input = Input::new(file, scale, |file| file.at(layer))?;
+        let mut input = Summand::new(file, scale, |file| file.at(layer))?;
         input.vector.check_steers().map_err(|error| Error::Argument(format!("{}: {error}", path.display())))?;
         warn_of_unknown_keys(&input.vector, path.display(), log);
         if layer.is_some() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use serde_json::json;
 
 use super::checks::{Leak, Reason, refuses, whole_sentences, words};
-use super::config::{Asked, BATCH, PairsConfig, Question};
+use super::config::{Asked, BATCH, PairsConfig, PlacedQuestion};
 use super::requests;
 use crate::data::Message;
 use crate::data::endpoint::{self, Client, Reply, RequestFailure};
@@ -79,7 +79,7 @@ impl<'a> Asking<'a> {
     }
 
     /// Returns an answer that shows the behaviour, or why there is none.
-    pub fn chosen(&self, question: &Question, stop: &AtomicBool) -> Result<Result<String, Reason>, RequestFailure> {
+    pub fn chosen(&self, question: &PlacedQuestion, stop: &AtomicBool) -> Result<Result<String, Reason>, RequestFailure> {
         if let Some(problem) = question.problem {
             return Ok(Err(problem));
         }
@@ -88,7 +88,7 @@ impl<'a> Asking<'a> {
     }
 
     /// Returns an answer that does not show the behaviour, or why there is none.
-    pub fn rejected(&self, question: &Question, stop: &AtomicBool) -> Result<Result<String, Reason>, RequestFailure> {
+    pub fn rejected(&self, question: &PlacedQuestion, stop: &AtomicBool) -> Result<Result<String, Reason>, RequestFailure> {
         let messages = match &self.config.recipe.opposite {
             Some(opposite) => requests::showing(opposite, self.config.max_tokens, &question.text),
             None => requests::plain(self.config.max_tokens, &question.text),
@@ -100,7 +100,7 @@ impl<'a> Asking<'a> {
     fn answer(
         &self,
         messages: &[Message],
-        question: &Question,
+        question: &PlacedQuestion,
         leak: Option<&Leak>,
         stop: &AtomicBool,
     ) -> Result<Result<String, Reason>, RequestFailure> {

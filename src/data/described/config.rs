@@ -73,7 +73,7 @@ impl fmt::Display for Recipe {
 
 /// A question, and its place in the lists of questions.
 #[derive(Debug, Clone)]
-pub(super) struct Question {
+pub(super) struct PlacedQuestion {
     pub batch: usize,
     pub index: usize,
     pub text: String,

@@ -22,8 +22,8 @@ use super::message::Message;
 use crate::{Error, Result};
 use asking::Asking;
 use checks::{is_near_copy, words};
-use config::Question;
-use records::{Line, Record, read_lines};
+use config::PlacedQuestion;
+use records::{PairRecord, PairsFile, read_lines};
 
 pub use checks::Reason;
 pub use config::{Asked, NAMES, PairsConfig, Recipe};
@@ -69,12 +69,12 @@ pub struct PairsReport {
 
 /// What is to be made, and what of it is there already.
 #[derive(Debug)]
-pub struct Plan<'a> {
+pub struct PairsPlan<'a> {
     config: &'a PairsConfig,
-    there: Vec<Line>,
+    there: Vec<PairRecord>,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> PairsPlan<'a> {
     /// Reads what the file already has. An incomplete last line is left out.
     ///
     /// # Errors
@@ -119,10 +119,10 @@ impl<'a> Plan<'a> {
     ) -> Result<PairsReport> {
         let resumed = self.there.len();
         let asking = Asking::new(self.config, asked);
-        let mut run = Run {
+        let mut run = PairsRun {
             asking: &asking,
             concurrency: asked.concurrency,
-            record: Record::begin(self.config, self.there)?,
+            record: PairsFile::begin(self.config, self.there)?,
             on_progress,
         };
         let failure = match run.all(own) {
@@ -130,7 +130,7 @@ impl<'a> Plan<'a> {
             Err(End::Endpoint(problem)) => Some(Error::Endpoint(problem)),
             Err(End::Error(error)) => return Err(error),
         };
-        let Record { lines, dropped, .. } = run.record;
+        let PairsFile { lines, dropped, .. } = run.record;
         let [replies, prompt_tokens, completion_tokens] = asking.counts();
         Ok(PairsReport { pairs: lines.len(), resumed, dropped, replies, prompt_tokens, completion_tokens, failure })
     }
@@ -153,14 +153,14 @@ impl From<Error> for End {
 }
 
 /// A run under way.
-struct Run<'a> {
+struct PairsRun<'a> {
     asking: &'a Asking<'a>,
     concurrency: usize,
-    record: Record<'a>,
+    record: PairsFile<'a>,
     on_progress: &'a mut dyn FnMut(usize) -> ControlFlow<()>,
 }
 
-impl Run<'_> {
+impl PairsRun<'_> {
     /// Asks for lists of questions, and for answers to them, until all pairs are there.
     fn all(&mut self, mut own: Option<&mut OwnAnswers>) -> Result<(), End> {
         // The list that the last pair is from is asked for again, and the run goes on behind that pair.
@@ -203,7 +203,7 @@ impl Run<'_> {
     }
 
     /// Returns the questions of a list from the index `first` on, also those of no use, so that they are counted in their order.
-    fn questions(&mut self, batch: usize, first: usize) -> Result<Vec<Question>, End> {
+    fn questions(&mut self, batch: usize, first: usize) -> Result<Vec<PlacedQuestion>, End> {
         // Those of the same list are not among them, so that the list is asked for by the same words when a run goes on.
         let known = self.record.lines.iter().filter(|line| line.made.batch < batch).map(|line| line.question.clone());
         let known: Vec<String> = known.collect();
@@ -236,13 +236,13 @@ impl Run<'_> {
             if problem.is_none() {
                 seen.push(of_question);
             }
-            Question { batch, index, text, problem }
+            PlacedQuestion { batch, index, text, problem }
         };
         Ok(listed.into_iter().enumerate().map(question).skip(first).collect())
     }
 
     /// Asks the endpoint for both answers to each question.
-    fn answer(&mut self, questions: &[Question]) -> Result<(), End> {
+    fn answer(&mut self, questions: &[PlacedQuestion]) -> Result<(), End> {
         let asking = self.asking;
         let both = |index: usize, stop: &AtomicBool| match asking.chosen(&questions[index], stop)? {
             Ok(chosen) => Ok(asking.rejected(&questions[index], stop)?.map(|rejected| (chosen, rejected))),
@@ -252,7 +252,7 @@ impl Run<'_> {
     }
 
     /// Asks the endpoint for the answers that show the behaviour, and the model that will be steered for the others.
-    fn answer_on_policy(&mut self, questions: &[Question], own: &mut OwnAnswers) -> Result<(), End> {
+    fn answer_on_policy(&mut self, questions: &[PlacedQuestion], own: &mut OwnAnswers) -> Result<(), End> {
         let asking = self.asking;
         let mut chosen = Vec::new();
         self.each(
@@ -293,7 +293,7 @@ impl Run<'_> {
         &mut self,
         total: usize,
         work: impl Fn(usize, &AtomicBool) -> Result<T, RequestFailure> + Sync,
-        mut take: impl FnMut(&mut Record, usize, T) -> Result<()>,
+        mut take: impl FnMut(&mut PairsFile, usize, T) -> Result<()>,
     ) -> Result<(), End> {
         let mut early: BTreeMap<usize, T> = BTreeMap::new();
         let (mut next, mut end) = (0, None);

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::checks::{Reason, is_near_copy, words};
-use super::config::{PairsConfig, Question, Recipe};
+use super::config::{PairsConfig, PlacedQuestion, Recipe};
 use crate::machine::files::read_input;
 use crate::machine::lines::LineFile;
 use crate::{Error, Result};
@@ -17,11 +17,11 @@ const LARGEST_FILE: u64 = 1 << 30;
 
 /// A line of the file. Its first three columns are those of a pair.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Line {
+pub(super) struct PairRecord {
     pub question: String,
     pub chosen: String,
     pub rejected: String,
-    pub made: Made,
+    pub made: LineOrigin,
     /// What was dropped since the line before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dropped: BTreeMap<Reason, usize>,
@@ -29,7 +29,7 @@ pub(super) struct Line {
 
 /// What made a line: a recipe, and the place of its question in the lists of questions.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Made {
+pub(super) struct LineOrigin {
     #[serde(flatten)]
     pub recipe: Recipe,
     pub batch: usize,
@@ -37,7 +37,7 @@ pub(super) struct Made {
 }
 
 /// Reads the whole lines of a file that may not exist.
-pub(super) fn read_lines(path: &Path, recipe: &Recipe) -> Result<Vec<Line>> {
+pub(super) fn read_lines(path: &Path, recipe: &Recipe) -> Result<Vec<PairRecord>> {
     let bytes = match read_input(path, LARGEST_FILE) {
         Ok(bytes) => bytes,
         Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -51,7 +51,7 @@ pub(super) fn read_lines(path: &Path, recipe: &Recipe) -> Result<Vec<Line>> {
     }
     let lines = bytes[..whole].split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
     let read = |(index, line): (usize, &[u8])| {
-        let line: Line = serde_json::from_slice(line).map_err(|_| wrong(index, NOT_OURS))?;
+        let line: PairRecord = serde_json::from_slice(line).map_err(|_| wrong(index, NOT_OURS))?;
         match &line.made.recipe == recipe {
             true => Ok(line),
             false => Err(wrong(index, &format!("was made by another command, of {}", line.made.recipe))),
@@ -66,20 +66,20 @@ const BEGINNING: &[u8] = br#"{"question":""#;
 const NOT_OURS: &str = "is no pair of this command";
 
 /// The file of a run under way, and what it counted.
-pub(super) struct Record<'a> {
+pub(super) struct PairsFile<'a> {
     config: &'a PairsConfig,
     output: LineFile,
     /// Every line of the file.
-    pub lines: Vec<Line>,
+    pub lines: Vec<PairRecord>,
     /// What was dropped since the last line.
     since: BTreeMap<Reason, usize>,
     /// What was dropped in all.
     pub dropped: BTreeMap<Reason, usize>,
 }
 
-impl<'a> Record<'a> {
+impl<'a> PairsFile<'a> {
     /// Goes on behind `lines`. An incomplete line behind them is removed.
-    pub fn begin(config: &'a PairsConfig, lines: Vec<Line>) -> Result<Self> {
+    pub fn begin(config: &'a PairsConfig, lines: Vec<PairRecord>) -> Result<Self> {
         let mut record = Self {
             config,
             output: LineFile::new(&config.output),
@@ -109,7 +109,7 @@ impl<'a> Record<'a> {
     }
 
     /// Writes a pair, unless a reason or the likeness of its answers speaks against it.
-    pub fn settle(&mut self, question: &Question, answers: Result<(String, String), Reason>) -> Result<()> {
+    pub fn settle(&mut self, question: &PlacedQuestion, answers: Result<(String, String), Reason>) -> Result<()> {
         let (chosen, rejected) = match answers {
             Ok((chosen, rejected)) if is_near_copy(&words(&chosen), &words(&rejected)) => {
                 self.drop(Reason::Alike);
@@ -121,14 +121,15 @@ impl<'a> Record<'a> {
                 return Ok(());
             }
         };
-        let made = Made { recipe: self.config.recipe.clone(), batch: question.batch, index: question.index };
-        let line = Line { question: question.text.clone(), chosen, rejected, made, dropped: std::mem::take(&mut self.since) };
+        let made = LineOrigin { recipe: self.config.recipe.clone(), batch: question.batch, index: question.index };
+        let line =
+            PairRecord { question: question.text.clone(), chosen, rejected, made, dropped: std::mem::take(&mut self.since) };
         self.output.add(&self.bytes(&line)?)?;
         self.lines.push(line);
         Ok(())
     }
 
-    fn bytes(&self, line: &Line) -> Result<Vec<u8>> {
+    fn bytes(&self, line: &PairRecord) -> Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec(line).map_err(|error| Error::write(&self.config.output, error.into()))?;
         bytes.push(b'\n');
         Ok(bytes)

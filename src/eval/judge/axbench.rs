@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::super::bootstrap::Estimate;
-use super::{Generation, Rubric, Verdict};
+use super::{JudgeVerdict, JudgedText, Rubric};
 use crate::steering::Operation;
 use crate::{Error, Result};
 
@@ -58,7 +58,7 @@ pub fn harmonic_mean(grades: [f64; 3]) -> f64 {
 pub struct GradedText {
     /// Text that was graded.
     #[serde(flatten)]
-    pub generation: Generation,
+    pub generation: JudgedText,
     /// Grade of the concept as the judge gave it; `None` if grading failed.
     pub concept: Option<u8>,
     /// Grade of the instruction.
@@ -134,7 +134,7 @@ pub struct AxbenchReport {
 ///
 /// # Errors
 /// There are fewer than two different prompts.
-pub fn check(generations: &[Generation]) -> Result<()> {
+pub fn check(generations: &[JudgedText]) -> Result<()> {
     match instructions(generations).len() {
         0 | 1 => Err(Error::Argument(
             "AxBench's protocol chooses the factor on one half of the prompts and scores it on the other: give texts of two prompts \
@@ -146,7 +146,7 @@ pub fn check(generations: &[Generation]) -> Result<()> {
 }
 
 /// The prompts in the order in which they first occur.
-fn instructions(generations: &[Generation]) -> Vec<&str> {
+fn instructions(generations: &[JudgedText]) -> Vec<&str> {
     let mut found: Vec<&str> = Vec::new();
     for generation in generations {
         if !found.contains(&generation.prompt.as_str()) {
@@ -158,11 +158,11 @@ fn instructions(generations: &[Generation]) -> Vec<&str> {
 
 /// Summarises the verdicts by the three rubrics on the same texts. The factor is chosen on every second instruction, beginning with the
 /// first.
-pub fn summarise(concept: &str, is_suppressed: bool, verdicts: [&[Verdict]; 3]) -> AxbenchReport {
+pub fn summarise(concept: &str, is_suppressed: bool, verdicts: [&[JudgeVerdict]; 3]) -> AxbenchReport {
     let [of_concept, of_instruction, of_fluency] = verdicts;
-    let generations: Vec<Generation> = of_concept.iter().map(|verdict| verdict.generation.clone()).collect();
+    let generations: Vec<JudgedText> = of_concept.iter().map(|verdict| verdict.generation.clone()).collect();
     let instructions = instructions(&generations);
-    let text = |(index, generation): (usize, &Generation)| {
+    let text = |(index, generation): (usize, &JudgedText)| {
         let grades =
             [of_concept, of_instruction, of_fluency].map(|verdicts| verdicts.get(index).and_then(|verdict| verdict.score));
         let place = instructions.iter().position(|prompt| *prompt == generation.prompt);

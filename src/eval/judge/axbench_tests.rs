@@ -2,10 +2,10 @@
 
 use super::*;
 
-fn verdicts(grades: &[(&str, f32, [Option<u8>; 3])]) -> [Vec<Verdict>; 3] {
+fn verdicts(grades: &[(&str, f32, [Option<u8>; 3])]) -> [Vec<JudgeVerdict>; 3] {
     [0, 1, 2].map(|aspect: usize| {
-        let verdict = |(prompt, magnitude, grades): &(&str, f32, [Option<u8>; 3])| Verdict {
-            generation: Generation {
+        let verdict = |(prompt, magnitude, grades): &(&str, f32, [Option<u8>; 3])| JudgeVerdict {
+            generation: JudgedText {
                 prompt: (*prompt).into(),
                 magnitude: *magnitude,
                 operation: Operation::Add,

@@ -23,7 +23,7 @@ use crate::data::Message;
 use crate::data::endpoint::{self, ApiKey, Client, Endpoint, EndpointNames, Patience, RequestFailure, ask_all};
 use crate::steering::Operation;
 use crate::{Error, Result};
-use results::{Record, Results};
+use results::{Results, VerdictRecord};
 
 pub use rubric::Rubric;
 
@@ -32,7 +32,7 @@ pub const NAMES: EndpointNames = EndpointNames { flag: "--judge", key_variables:
 
 /// A text to be graded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Generation {
+pub struct JudgedText {
     /// Prompt that the text answers.
     pub prompt: String,
     /// Factor on the vector when the text was generated.
@@ -65,10 +65,10 @@ pub struct JudgeConfig {
 
 /// A graded generation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Verdict {
+pub struct JudgeVerdict {
     /// Generation that was graded.
     #[serde(flatten)]
-    pub generation: Generation,
+    pub generation: JudgedText,
     /// Score by the rubric; `None` if grading failed.
     pub score: Option<u8>,
     /// Reason why grading failed.
@@ -107,7 +107,7 @@ pub struct JudgeReport {
     /// Number of generations whose score was already in the file.
     pub resumed: usize,
     /// Verdicts in the order of the generations.
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Vec<JudgeVerdict>,
 }
 
 /// Returns the messages that ask for a grade: the rubric as system message, then the question and the answer.
@@ -124,7 +124,7 @@ pub fn messages(rubric: &Rubric, prompt: &str, text: &str) -> [Message; 2] {
 }
 
 /// Returns the body of the request that grades a generation.
-pub fn request(model: &str, rubric: &Rubric, generation: &Generation) -> Value {
+pub fn request(model: &str, rubric: &Rubric, generation: &JudgedText) -> Value {
     let messages = messages(rubric, &generation.prompt, &generation.text);
     endpoint::request(Some(model), &messages, &[("temperature", json!(0))])
 }
@@ -152,7 +152,7 @@ const NOT_ASKED: &str = "not asked";
 /// the endpoint answered once. Scores until then are in the file.
 pub fn judge(
     config: &JudgeConfig,
-    generations: &[Generation],
+    generations: &[JudgedText],
     on_progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<JudgeReport> {
     let keys: Vec<String> = generations.iter().map(|generation| key(config, generation)).collect();
@@ -200,11 +200,11 @@ pub fn judge(
         return Err(error);
     }
 
-    let verdict = |(generation, key): (&Generation, &String)| {
+    let verdict = |(generation, key): (&JudgedText, &String)| {
         let outcome = outcomes.get(key.as_str()).cloned().unwrap_or_else(|| Err(NOT_ASKED.to_owned()));
-        Verdict { generation: generation.clone(), score: outcome.clone().ok(), failure: outcome.err() }
+        JudgeVerdict { generation: generation.clone(), score: outcome.clone().ok(), failure: outcome.err() }
     };
-    let verdicts: Vec<Verdict> = generations.iter().zip(&keys).map(verdict).collect();
+    let verdicts: Vec<JudgeVerdict> = generations.iter().zip(&keys).map(verdict).collect();
     Ok(JudgeReport {
         judge_model: config.model.clone(),
         rubric: config.rubric.name.clone(),
@@ -216,7 +216,7 @@ pub fn judge(
 }
 
 /// Grades one generation, and asks a second time if the reply is no score.
-fn score(client: &Client, config: &JudgeConfig, generation: &Generation, stop: &AtomicBool) -> Result<u8, RequestFailure> {
+fn score(client: &Client, config: &JudgeConfig, generation: &JudgedText, stop: &AtomicBool) -> Result<u8, RequestFailure> {
     let request = request(&config.model, &config.rubric, generation);
     let mut problem = String::new();
     for _ in 0..2 {
@@ -232,7 +232,7 @@ fn score(client: &Client, config: &JudgeConfig, generation: &Generation, stop: &
 }
 
 /// Returns a hash of everything that a score depends on.
-fn key(config: &JudgeConfig, generation: &Generation) -> String {
+fn key(config: &JudgeConfig, generation: &JudgedText) -> String {
     let mut hash = Sha256::new();
     let [system, user] = messages(&config.rubric, &generation.prompt, &generation.text);
     for part in [&config.model, &system.content, &user.content] {
@@ -243,13 +243,13 @@ fn key(config: &JudgeConfig, generation: &Generation) -> String {
     format!("{:x}", hash.finalize())
 }
 
-fn record<'a>(config: &'a JudgeConfig, key: &'a str, generation: &'a Generation, score: u8) -> Record<'a> {
+fn record<'a>(config: &'a JudgeConfig, key: &'a str, generation: &'a JudgedText, score: u8) -> VerdictRecord<'a> {
     let (prompt, text) = (&generation.prompt, &generation.text);
-    Record { key, judge_model: &config.model, rubric: &config.rubric.name, prompt, text, score }
+    VerdictRecord { key, judge_model: &config.model, rubric: &config.rubric.name, prompt, text, score }
 }
 
-fn by_magnitude(verdicts: &[Verdict]) -> Vec<MagnitudeScore> {
-    let mut groups: Vec<((f32, Operation), Vec<&Verdict>)> = Vec::new();
+fn by_magnitude(verdicts: &[JudgeVerdict]) -> Vec<MagnitudeScore> {
+    let mut groups: Vec<((f32, Operation), Vec<&JudgeVerdict>)> = Vec::new();
     for verdict in verdicts {
         let steered = (verdict.generation.magnitude, verdict.generation.operation);
         match groups.iter_mut().find(|(known, _)| *known == steered) {
@@ -257,7 +257,7 @@ fn by_magnitude(verdicts: &[Verdict]) -> Vec<MagnitudeScore> {
             None => groups.push((steered, vec![verdict])),
         }
     }
-    let summary = |((magnitude, operation), group): ((f32, Operation), Vec<&Verdict>)| {
+    let summary = |((magnitude, operation), group): ((f32, Operation), Vec<&JudgeVerdict>)| {
         let scores: Vec<f64> = group.iter().filter_map(|verdict| verdict.score).map(f64::from).collect();
         let estimate = Estimate::of_mean(&scores);
         let interval = estimate.map(|mean| [mean.low, mean.high]).filter(|[low, _]| low.is_finite());

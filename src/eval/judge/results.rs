@@ -16,7 +16,7 @@ const LARGEST_FILE: u64 = 1 << 30;
 
 /// A line of the file, as it is written.
 #[derive(Debug, Serialize)]
-pub(super) struct Record<'a> {
+pub(super) struct VerdictRecord<'a> {
     /// Hash of model, rubric, prompt and text.
     pub key: &'a str,
     pub judge_model: &'a str,
@@ -78,7 +78,7 @@ impl Results {
     }
 
     /// Appends a line.
-    pub fn add(&mut self, record: &Record) -> Result<()> {
+    pub fn add(&mut self, record: &VerdictRecord) -> Result<()> {
         let written = serde_json::to_string(record).map_err(std::io::Error::from);
         let written = written.and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()));
         written.map_err(|source| Error::write(&self.path, source))

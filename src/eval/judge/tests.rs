@@ -115,9 +115,9 @@ fn config(server: &Server) -> JudgeConfig {
     }
 }
 
-fn texts(count: usize) -> Vec<Generation> {
+fn texts(count: usize) -> Vec<JudgedText> {
     (0..count)
-        .map(|i| Generation {
+        .map(|i| JudgedText {
             prompt: "Why?".into(),
             magnitude: i as f32,
             operation: Operation::Add,
@@ -126,7 +126,7 @@ fn texts(count: usize) -> Vec<Generation> {
         .collect()
 }
 
-fn run(config: &JudgeConfig, generations: &[Generation]) -> Result<JudgeReport> {
+fn run(config: &JudgeConfig, generations: &[JudgedText]) -> Result<JudgeReport> {
     judge(config, generations, &mut |_, _| ControlFlow::Continue(()))
 }
 
@@ -264,7 +264,7 @@ fn as_many_questions_are_under_way_as_may_be_and_no_more() {
 #[test]
 fn equal_texts_are_asked_for_once_and_each_magnitude_has_its_mean() {
     let server = Server::new(vec![Play::Say("Score: 2"), Play::Say("Score: 3"), Play::Say("what?")]);
-    let generation = |prompt: &str, magnitude: f32| Generation {
+    let generation = |prompt: &str, magnitude: f32| JudgedText {
         prompt: prompt.into(),
         magnitude,
         operation: Operation::Add,
@@ -287,7 +287,7 @@ fn texts_of_an_ablation_are_not_summed_up_with_those_of_an_addition() {
     let server = Server::new(vec![Play::Say("Score: 1"), Play::Say("Score: 4")]);
     // As `bipo steer --output` writes them, before it said the operation and since.
     let file = r#"[{"prompt": "a", "magnitude": 1, "text": "x"}, {"prompt": "b", "magnitude": 1, "operation": "ablate", "text": "x"}]"#;
-    let generations: Vec<Generation> = serde_json::from_str(file).unwrap();
+    let generations: Vec<JudgedText> = serde_json::from_str(file).unwrap();
     let report = run(&config(&server), &generations).unwrap();
     let [added, ablated] = &report.magnitudes[..] else { panic!("{:?}", report.magnitudes) };
     assert_eq!((added.operation, added.mean), (Operation::Add, Some(1.0)));

@@ -59,7 +59,7 @@ pub enum Error {
     Interrupted,
     /// A job of several ranks ended, because one of them failed.
     #[error("{}", .0.line)]
-    Ended(Failure),
+    Ended(JobFailure),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(candle_core::Error),
@@ -67,7 +67,7 @@ pub enum Error {
 
 /// Why a job of several ranks ended early, as its first rank says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct JobFailure {
     /// One line. It names the rank that failed, unless all ranks failed in the same way.
     pub line: String,
     /// Exit code of every rank.

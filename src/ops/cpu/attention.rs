@@ -12,7 +12,7 @@ use super::slices::{self, HostSlice};
 use super::softcap;
 use super::vector::{axpy, dot, exp_sum, max, vectorised};
 use crate::Result;
-use crate::ops::segment::{Attention, Gradients, Segment};
+use crate::ops::segment::{AttentionShape, Gradients, Segment};
 use crate::ops::tiles::tiles;
 
 /// Most queries of a segment for which products by rows beat packed ones.
@@ -23,7 +23,7 @@ const SCORES: usize = 1 << 18;
 
 /// The slices of q, k and v, and the shape of the heads.
 struct AttentionInputs<'a> {
-    shape: &'a Attention,
+    shape: &'a AttentionShape,
     q: &'a [f32],
     k: &'a [f32],
     v: &'a [f32],
@@ -37,7 +37,7 @@ struct TaskGradients {
 }
 
 /// `q (Q, N·D)`, `k` and `v (T, K·D)` → `(Q, N·D)`.
-pub fn forward(shape: &Attention, [q, k, v]: [&Tensor; 3], segments: &[Segment]) -> Result<Tensor> {
+pub fn forward(shape: &AttentionShape, [q, k, v]: [&Tensor; 3], segments: &[Segment]) -> Result<Tensor> {
     let (rows, width) = q.dims2()?;
     let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
     let (q, k, v) = (HostSlice::new(&q)?, HostSlice::new(&k)?, HostSlice::new(&v)?);
@@ -49,7 +49,7 @@ pub fn forward(shape: &Attention, [q, k, v]: [&Tensor; 3], segments: &[Segment])
 }
 
 /// Gradients of q, k and v, given that of the output, `dy (Q, N·D)`.
-pub fn vjp(shape: &Attention, [q, k, v]: [&Tensor; 3], segments: &[Segment], dy: &Tensor) -> Result<Gradients> {
+pub fn vjp(shape: &AttentionShape, [q, k, v]: [&Tensor; 3], segments: &[Segment], dy: &Tensor) -> Result<Gradients> {
     let ((q_rows, q_width), (k_rows, k_width)) = (q.dims2()?, k.dims2()?);
     let (q, k, v, dy) = (q.contiguous()?, k.contiguous()?, v.contiguous()?, dy.contiguous()?);
     let (q, k, v, dy) = (HostSlice::new(&q)?, HostSlice::new(&k)?, HostSlice::new(&v)?, HostSlice::new(&dy)?);
@@ -71,14 +71,14 @@ pub fn vjp(shape: &Attention, [q, k, v]: [&Tensor; 3], segments: &[Segment], dy:
 }
 
 /// Segments with queries, each once for every key-value head.
-fn tasks<'a>(shape: &Attention, segments: &'a [Segment]) -> Vec<(&'a Segment, usize)> {
+fn tasks<'a>(shape: &AttentionShape, segments: &'a [Segment]) -> Vec<(&'a Segment, usize)> {
     let with_queries = segments.iter().filter(|segment| !segment.queries.is_empty());
     with_queries.flat_map(|segment| (0..shape.kv_heads).map(move |head| (segment, head))).collect()
 }
 
 /// Joins the results of the tasks, `(G, Q, D)` each, to rows `(rows, N·D)`; rows of no task are zero.
 fn join_heads<'p>(
-    shape: &Attention,
+    shape: &AttentionShape,
     rows: usize,
     tasks: &[(&Segment, usize)],
     part: impl Fn(usize) -> &'p [f32] + Sync,
@@ -102,7 +102,7 @@ fn join_heads<'p>(
 }
 
 /// Adds a head's `(S, D)` to its columns of the rows of `(·, K·D)` that a segment sees.
-fn add_key_rows(shape: &Attention, y: &mut [f32], segment: &Segment, kv_head: usize, part: &[f32]) {
+fn add_key_rows(shape: &AttentionShape, y: &mut [f32], segment: &Segment, kv_head: usize, part: &[f32]) {
     let (d, width) = (shape.head_dim, shape.kv_heads * shape.head_dim);
     for (row, values) in segment.key_rows().zip(part.chunks_exact(d)) {
         for (y, x) in y[row * width + kv_head * d..][..d].iter_mut().zip(values) {

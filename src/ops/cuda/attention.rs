@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 use super::call::{Argument, Call, Element, Launcher, Module};
 use super::segment_tables::SegmentTables;
 use crate::Result;
-use crate::ops::segment::{Attention, Gradients};
+use crate::ops::segment::{AttentionShape, Gradients};
 
 /// Number of threads of a block.
 const THREADS: usize = 128;
@@ -99,7 +99,12 @@ const fn few(width: usize) -> AttentionKernel {
 }
 
 /// `q (Q, N·D)`, `k` and `v (T, K·D)` → `(Q, N·D)`.
-pub fn forward(launcher: &dyn Launcher, shape: &Attention, [q, k, v]: [&Tensor; 3], tables: &SegmentTables) -> Result<Tensor> {
+pub fn forward(
+    launcher: &dyn Launcher,
+    shape: &AttentionShape,
+    [q, k, v]: [&Tensor; 3],
+    tables: &SegmentTables,
+) -> Result<Tensor> {
     let [q, k, v] = [q.contiguous()?, k.contiguous()?, v.contiguous()?];
     let mut arguments = vec![
         Argument::read(&q),
@@ -118,7 +123,7 @@ pub fn forward(launcher: &dyn Launcher, shape: &Attention, [q, k, v]: [&Tensor; 
 /// Gradients of q, k and v, given that of the output, `dy (Q, N·D)`.
 pub fn vjp(
     launcher: &dyn Launcher,
-    shape: &Attention,
+    shape: &AttentionShape,
     [q, k, v]: [&Tensor; 3],
     tables: &SegmentTables,
     dy: &Tensor,
@@ -165,13 +170,13 @@ pub fn vjp(
 }
 
 /// The kernels for this head dimension and elements as `q`'s.
-fn kernels_of(shape: &Attention, q: &Tensor) -> Kernels {
+fn kernels_of(shape: &AttentionShape, q: &Tensor) -> Kernels {
     let all = if q.dtype() == DType::F32 { F32 } else { TENSOR };
     all.into_iter().find(|kernels| shape.head_dim <= kernels.forward.width).unwrap_or(WIDEST)
 }
 
 /// The last parameters of every kernel.
-fn parameters<'a>(shape: &Attention) -> Result<[Argument<'a>; 6]> {
+fn parameters<'a>(shape: &AttentionShape) -> Result<[Argument<'a>; 6]> {
     Ok([
         Argument::size(shape.kv_heads)?,
         Argument::size(shape.group())?,
@@ -183,7 +188,7 @@ fn parameters<'a>(shape: &Attention) -> Result<[Argument<'a>; 6]> {
 }
 
 /// The launch of a kernel.
-fn call<'a>(shape: &Attention, kernel: AttentionKernel, q: &Tensor, tiles: usize) -> Call<'a> {
+fn call<'a>(shape: &AttentionShape, kernel: AttentionKernel, q: &Tensor, tiles: usize) -> Call<'a> {
     let AttentionKernel { name, width, shared_floats, .. } = kernel;
     let (module, name) = match shape.softcap {
         None => (Module::Attention, format!("{name}_{width}")),

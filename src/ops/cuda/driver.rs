@@ -21,7 +21,7 @@ const PTX: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 pub(super) struct Cuda;
 
 /// A parameter as the driver takes it.
-enum Value {
+enum KernelArgument {
     Pointer(u64),
     U32(u32),
     F32(f32),
@@ -54,22 +54,22 @@ impl Launcher for Cuda {
             pointers.push(pointer(storage, layout.start_offset(), &stream)?);
         }
         let mut addresses = pointers.iter().map(|(address, _)| *address);
-        let values: Vec<Value> = call
+        let values: Vec<KernelArgument> = call
             .arguments
             .iter()
             .map(|argument| match argument {
-                Argument::U32(number) => Some(Value::U32(*number)),
-                Argument::F32(number) => Some(Value::F32(*number)),
-                _ => addresses.next().map(Value::Pointer),
+                Argument::U32(number) => Some(KernelArgument::U32(*number)),
+                Argument::F32(number) => Some(KernelArgument::F32(*number)),
+                _ => addresses.next().map(KernelArgument::Pointer),
             })
             .collect::<Option<_>>()
             .ok_or_else(|| call.problem("got too few tensors"))?;
         let mut launch = kernel.builder();
         for value in &values {
             match value {
-                Value::Pointer(address) => launch.arg(address),
-                Value::U32(number) => launch.arg(number),
-                Value::F32(number) => launch.arg(number),
+                KernelArgument::Pointer(address) => launch.arg(address),
+                KernelArgument::U32(number) => launch.arg(number),
+                KernelArgument::F32(number) => launch.arg(number),
             };
         }
         let [x, y] = call.grid.map(|blocks| u32::try_from(blocks).unwrap_or(u32::MAX));

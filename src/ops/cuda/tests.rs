@@ -9,7 +9,7 @@ use super::linear::product;
 use super::{Argument, Call, Element, Module, emulated, launcher};
 use crate::Result;
 use crate::model::layout::{Branches, Continuation, Layout};
-use crate::ops::attention::{Attention, Gradients, Segment, Segments};
+use crate::ops::attention::{AttentionShape, Gradients, Segment, Segments};
 use crate::ops::gated::{self, Activation};
 use crate::ops::head::{Gradient, Head, Prediction, Predictions};
 use crate::ops::norm::RmsNorm;
@@ -253,29 +253,29 @@ fn passes() -> [(&'static str, Pass); 2] {
     [("branches", whole), ("selected rows", selected)]
 }
 
-fn inputs(shape: &Attention, pass: &Pass, dtype: DType) -> [Tensor; 4] {
+fn inputs(shape: &AttentionShape, pass: &Pass, dtype: DType) -> [Tensor; 4] {
     let (q_width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
     let q = (random(1, &[pass.queries, q_width], dtype) * 4.0).unwrap();
     let (k, v) = (random(2, &[pass.keys, kv_width], dtype), random(3, &[pass.keys, kv_width], dtype));
     [q, k, v, random(4, &[pass.queries, q_width], dtype)]
 }
 
-fn gradients_of(shape: &Attention, [q, k, v, dy]: &[Tensor; 4], pass: &Pass) -> Result<Gradients> {
+fn gradients_of(shape: &AttentionShape, [q, k, v, dy]: &[Tensor; 4], pass: &Pass) -> Result<Gradients> {
     shape.vjp(q, k, v, &Segments::new(pass.segments.clone(), pass.keys, &CPU)?, dy)
 }
 
 /// Attention with the usual scale.
-fn plain(heads: usize, kv_heads: usize, head_dim: usize, sliding_window: Option<usize>) -> Attention {
+fn plain(heads: usize, kv_heads: usize, head_dim: usize, sliding_window: Option<usize>) -> AttentionShape {
     let scale = 1.0 / (head_dim as f64).sqrt();
-    Attention { heads, kv_heads, head_dim, sliding_window, scale, softcap: None }
+    AttentionShape { heads, kv_heads, head_dim, sliding_window, scale, softcap: None }
 }
 
 /// The same with a scale of its own and soft-capped scores.
-fn capped(shape: &Attention) -> Attention {
-    Attention { scale: 0.4, softcap: Some(2.0), ..shape.clone() }
+fn capped(shape: &AttentionShape) -> AttentionShape {
+    AttentionShape { scale: 0.4, softcap: Some(2.0), ..shape.clone() }
 }
 
-fn check_attention(shape: &Attention, pass: &Pass, dtype: DType, what: &str) {
+fn check_attention(shape: &AttentionShape, pass: &Pass, dtype: DType, what: &str) {
     let what = format!("{what}: {dtype:?}, {shape:?}");
     let inputs = inputs(shape, pass, dtype);
     let exact = inputs.each_ref().map(wide);

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::file::{VectorFile, list};
-use super::{Combination, Metadata, Part, SteeringVector};
+use super::{Combination, CombinationPart, Metadata, SteeringVector};
 use crate::{Error, Result};
 
 /// A vector to be added up, and where it came from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Input {
+pub struct Summand {
     /// Path of the vector's file, for messages; the file name alone is the same for many runs.
     pub file: String,
     /// SHA-256 of the file's bytes in hex.
@@ -21,7 +21,7 @@ pub struct Input {
     pub weight: f32,
 }
 
-impl Input {
+impl Summand {
     /// Makes an input from a file. `place` is [`VectorFile::at`] or [`VectorFile::or_at`] with the layer that the user gave.
     ///
     /// # Errors
@@ -33,9 +33,9 @@ impl Input {
         Ok(Self { file: name, sha256, vector: place(file)?, weight })
     }
 
-    fn part(&self) -> Part {
+    fn part(&self) -> CombinationPart {
         let Metadata { base_model, training, combination, .. } = self.vector.metadata.clone();
-        Part {
+        CombinationPart {
             file: Path::new(&self.file).file_name().unwrap_or_default().to_string_lossy().into_owned(),
             sha256: self.sha256.clone(),
             weight: self.weight,
@@ -54,7 +54,7 @@ pub struct CombineOptions {
     /// Whether each input is scaled to norm 1, over all of its layers together, so that the ratios between its layers stay.
     pub normalize: bool,
     /// Vectors that are projected out of each input, in each layer that they have. Their weights do not matter.
-    pub orthogonal_to: Vec<Input>,
+    pub orthogonal_to: Vec<Summand>,
 }
 
 /// Adds inputs up. A single input of weight 1 without options is returned unchanged. Otherwise the metadata of the result
@@ -63,9 +63,9 @@ pub struct CombineOptions {
 /// # Errors
 /// There is no input; hidden sizes, depths, operations, positions or spans differ; a projection leaves nothing of an input; or the sum is
 /// not finite.
-pub fn combine(inputs: Vec<Input>, options: &CombineOptions) -> Result<SteeringVector> {
+pub fn combine(inputs: Vec<Summand>, options: &CombineOptions) -> Result<SteeringVector> {
     check(&inputs, &options.orthogonal_to)?;
-    if let ([Input { vector, weight: 1.0, .. }], false, []) =
+    if let ([Summand { vector, weight: 1.0, .. }], false, []) =
         (inputs.as_slice(), options.normalize, options.orthogonal_to.as_slice())
     {
         return Ok(vector.clone());
@@ -91,7 +91,7 @@ pub fn combine(inputs: Vec<Input>, options: &CombineOptions) -> Result<SteeringV
     Ok(SteeringVector { layers, metadata: metadata(&inputs, options) })
 }
 
-fn check(inputs: &[Input], orthogonal_to: &[Input]) -> Result<()> {
+fn check(inputs: &[Summand], orthogonal_to: &[Summand]) -> Result<()> {
     let [first, ..] = inputs else { return Err(Error::Argument("no vector given".into())) };
     for other in inputs.iter().chain(orthogonal_to) {
         let (a, b) = (&first.file, &other.file);
@@ -118,7 +118,7 @@ fn check(inputs: &[Input], orthogonal_to: &[Input]) -> Result<()> {
         }
     }
     for other in orthogonal_to {
-        let shared = |input: &Input| input.vector.layers.keys().any(|layer| other.vector.layers.contains_key(layer));
+        let shared = |input: &Summand| input.vector.layers.keys().any(|layer| other.vector.layers.contains_key(layer));
         if !inputs.iter().any(shared) {
             let (file, layers) = (&other.file, list(other.vector.layers.keys()));
             return Err(Error::Argument(format!(
@@ -139,7 +139,7 @@ fn use_of(known: &Metadata) -> String {
 const NEGLIGIBLE: f64 = 1e-6;
 
 /// Returns, for each layer, orthonormal vectors that span the vectors to be projected out.
-fn basis(orthogonal_to: &[Input]) -> BTreeMap<usize, Vec<Vec<f64>>> {
+fn basis(orthogonal_to: &[Summand]) -> BTreeMap<usize, Vec<Vec<f64>>> {
     let mut basis: BTreeMap<usize, Vec<Vec<f64>>> = BTreeMap::new();
     for (layer, v) in orthogonal_to.iter().flat_map(|input| &input.vector.layers) {
         let known = basis.entry(*layer).or_default();
@@ -170,7 +170,7 @@ fn norm(v: &[f64]) -> f64 {
 
 /// Returns what an input adds to the sum, by layer.
 fn contribution(
-    input: &Input,
+    input: &Summand,
     basis: &BTreeMap<usize, Vec<Vec<f64>>>,
     options: &CombineOptions,
 ) -> Result<BTreeMap<usize, Vec<f64>>> {
@@ -197,7 +197,7 @@ fn contribution(
     Ok(out)
 }
 
-fn metadata(inputs: &[Input], options: &CombineOptions) -> Metadata {
+fn metadata(inputs: &[Summand], options: &CombineOptions) -> Metadata {
     let all = || inputs.iter().map(|input| &input.vector.metadata);
     Metadata {
         base_model: agreed(all().map(|known| known.base_model.clone())),
@@ -209,8 +209,8 @@ fn metadata(inputs: &[Input], options: &CombineOptions) -> Metadata {
         training: None,
         combination: Some(Combination {
             normalize: options.normalize,
-            parts: inputs.iter().map(Input::part).collect(),
-            orthogonal_to: options.orthogonal_to.iter().map(Input::part).collect(),
+            parts: inputs.iter().map(Summand::part).collect(),
+            orthogonal_to: options.orthogonal_to.iter().map(Summand::part).collect(),
         }),
         condition: None,
         calibration: match inputs {

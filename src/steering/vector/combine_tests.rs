@@ -15,12 +15,12 @@ fn vector(layers: &[(usize, Vec<f32>)]) -> SteeringVector {
     SteeringVector { layers: layers.iter().cloned().collect(), metadata: Metadata::default() }
 }
 
-fn input(file: &str, vector: SteeringVector, weight: f32) -> Input {
-    Input { file: file.into(), sha256: "0".repeat(64), vector, weight }
+fn input(file: &str, vector: SteeringVector, weight: f32) -> Summand {
+    Summand { file: file.into(), sha256: "0".repeat(64), vector, weight }
 }
 
 /// Returns a vector of the fixture at layer 3.
-fn recorded(key: &str, weight: f32) -> Input {
+fn recorded(key: &str, weight: f32) -> Summand {
     input(key, vector(&[(3, numbers(key).into_iter().map(|x| x as f32).collect())]), weight)
 }
 
@@ -156,7 +156,7 @@ fn what_does_not_add_up_is_refused() {
         change(&mut input.vector.metadata);
         input
     };
-    let refusal = |inputs: Vec<Input>, options: &CombineOptions| {
+    let refusal = |inputs: Vec<Summand>, options: &CombineOptions| {
         let error = combine(inputs, options).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         error.to_string()
@@ -169,7 +169,7 @@ fn what_does_not_add_up_is_refused() {
     assert!(refusal(depths, &plain).contains("a model of 4 layers"));
     assert!(refusal(vec![a(), with(|known| known.positions = Positions::Prompt)], &plain).contains("for positions all"));
     assert!(refusal(vec![a(), with(|known| known.spans = Some(Spans::User))], &plain).contains("and spans user"));
-    let to = |other: Input| CombineOptions { normalize: false, orthogonal_to: vec![other] };
+    let to = |other: Summand| CombineOptions { normalize: false, orthogonal_to: vec![other] };
     assert!(refusal(vec![a()], &to(wide())).contains("hidden size"));
     assert!(refusal(vec![a()], &to(a())).contains("nothing is left of layer 1"));
     let elsewhere = input("c", vector(&[(2, vec![1.0, 0.0])]), 1.0);

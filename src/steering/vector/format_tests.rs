@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::*;
-use crate::steering::condition::{Comparison, Condition, Reading};
+use crate::steering::condition::{Condition, FiringSide, PromptReading};
 
 const V: [f32; 4] = [1.0, -2.0, 0.5, 3.0];
 
@@ -20,7 +20,7 @@ fn negative() -> Vec<f32> {
 
 /// Returns a vector with all metadata, whose numbers have no short decimal form.
 fn example(layers: &[usize]) -> SteeringVector {
-    let part = Part {
+    let part = CombinationPart {
         file: "a.pt".into(),
         sha256: "0".repeat(64),
         weight: -0.5,
@@ -222,8 +222,8 @@ fn a_control_vectors_own_key_says_the_operation_and_a_word_that_is_none_is_refus
 #[test]
 fn a_condition_is_kept_where_there_is_metadata_and_one_that_cannot_be_asked_is_refused() {
     let condition = Condition {
-        reading: Reading::Last,
-        comparison: Comparison::Below,
+        reading: PromptReading::Last,
+        comparison: FiringSide::Below,
         threshold: 0.1 + 0.2,
         f1: 6.0 / 7.0,
         need: 3,

@@ -83,15 +83,15 @@ pub struct Combination {
     /// Whether each part was brought to norm 1 before its weight was applied.
     pub normalize: bool,
     /// Vectors that were added up.
-    pub parts: Vec<Part>,
+    pub parts: Vec<CombinationPart>,
     /// Vectors that were projected out of each part.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub orthogonal_to: Vec<Part>,
+    pub orthogonal_to: Vec<CombinationPart>,
 }
 
 /// One vector of a combination.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Part {
+pub struct CombinationPart {
     /// Name of the vector's file, without the directory.
     pub file: String,
     /// SHA-256 of the file's bytes in hex.

@@ -17,10 +17,10 @@ mod safetensors;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-pub use combine::{CombineOptions, Input, combine};
+pub use combine::{CombineOptions, Summand, combine};
 pub use file::{Encoded, VectorFile};
 pub use format::Format;
-pub use metadata::{Calibration, Combination, Metadata, Part};
+pub use metadata::{Calibration, Combination, CombinationPart, Metadata};
 
 use crate::model::family::is_same_family;
 pub use crate::steering::Operation;

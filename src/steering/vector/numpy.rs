@@ -52,9 +52,9 @@ fn split(bytes: &[u8]) -> Result<(&str, &[u8]), String> {
     Ok((std::str::from_utf8(header).map_err(|_| "the header is not text".to_owned())?, data))
 }
 
-type Decode = fn(&[u8]) -> f32;
+type NumberReader = fn(&[u8]) -> f32;
 
-fn decoder(descr: &str) -> Result<(usize, Decode), String> {
+fn decoder(descr: &str) -> Result<(usize, NumberReader), String> {
     Ok(match descr {
         "<f4" => (4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
         ">f4" => (4, |b| f32::from_be_bytes([b[0], b[1], b[2], b[3]])),

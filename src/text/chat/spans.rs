@@ -49,7 +49,7 @@ pub(super) fn locate(text: &str, marked_text: &str, messages: &[Message]) -> Opt
     let mut found = Vec::new();
     for (piece, ends) in pieces.iter().zip(&reached[1..]).rev() {
         let start = *ends.get(&end)?;
-        if let Piece::Content(message) = piece {
+        if let TemplatePiece::Content(message) = piece {
             found.push(Content { message: *message, bytes: start..end });
         }
         end = start;
@@ -58,12 +58,12 @@ pub(super) fn locate(text: &str, marked_text: &str, messages: &[Message]) -> Opt
     Some(found)
 }
 
-enum Piece<'a> {
+enum TemplatePiece<'a> {
     Template(&'a str),
     Content(usize),
 }
 
-impl<'a> Piece<'a> {
+impl<'a> TemplatePiece<'a> {
     /// Returns the texts that this piece can have in the rendered conversation.
     fn wordings(&self, messages: &'a [Message]) -> Vec<&'a str> {
         match self {
@@ -76,15 +76,15 @@ impl<'a> Piece<'a> {
     }
 }
 
-fn pieces<'a>(marked_text: &'a str, messages: &[Message]) -> Option<Vec<Piece<'a>>> {
+fn pieces<'a>(marked_text: &'a str, messages: &[Message]) -> Option<Vec<TemplatePiece<'a>>> {
     let mut pieces = Vec::new();
     let mut rest = marked_text;
     while let Some((before, after)) = rest.split_once(OPEN) {
         let (index, after) = after.split_once(CLOSE)?;
         let message = index.parse().ok().filter(|message| *message < messages.len())?;
-        pieces.extend([Piece::Template(before), Piece::Content(message)]);
+        pieces.extend([TemplatePiece::Template(before), TemplatePiece::Content(message)]);
         rest = after;
     }
-    pieces.push(Piece::Template(rest));
+    pieces.push(TemplatePiece::Template(rest));
     Some(pieces)
 }

@@ -22,7 +22,7 @@ use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokeni
 use crate::{Error, Result};
 
 /// Metadata of a GGUF file.
-pub type Metadata = HashMap<String, Value>;
+pub type GgufValues = HashMap<String, Value>;
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
@@ -44,7 +44,7 @@ const USER_DEFINED: u32 = 4;
 const BYTE: u32 = 6;
 
 /// The tokenizer, its special tokens added. Its post-processor puts BOS in front where the model's own tokenizer does.
-pub fn tokenizer_from_gguf(metadata: &Metadata) -> Result<Tokenizer> {
+pub fn tokenizer_from_gguf(metadata: &GgufValues) -> Result<Tokenizer> {
     let vocabulary = Vocabulary::read(metadata)?;
     let kind = string(metadata, MODEL)?.ok_or_else(|| missing(MODEL))?;
     let (mut tokenizer, adds_bos) = match kind {
@@ -77,12 +77,12 @@ pub fn tokenizer_from_gguf(metadata: &Metadata) -> Result<Tokenizer> {
 }
 
 /// Id of the BOS token, where the file names one; whether the tokenizer puts it in front is another question.
-pub fn bos_id(metadata: &Metadata) -> Result<Option<u32>> {
+pub fn bos_id(metadata: &GgufValues) -> Result<Option<u32>> {
     integer(metadata, "tokenizer.ggml.bos_token_id")
 }
 
 /// Ids that end an answer: first EOS, which closes a response in training, then those of end of turn and of message.
-pub fn eos_ids(metadata: &Metadata) -> Result<Vec<u32>> {
+pub fn eos_ids(metadata: &GgufValues) -> Result<Vec<u32>> {
     let mut ids = Vec::new();
     for name in ["eos", "eot", "eom"] {
         if let Some(id) = integer(metadata, &format!("tokenizer.ggml.{name}_token_id"))?
@@ -101,7 +101,7 @@ struct Vocabulary<'a> {
 }
 
 impl<'a> Vocabulary<'a> {
-    fn read(metadata: &'a Metadata) -> Result<Self> {
+    fn read(metadata: &'a GgufValues) -> Result<Self> {
         let tokens = strings(metadata, TOKENS)?;
         let kinds = match array(metadata, TYPES)? {
             Some(values) => values.iter().map(|value| number(value, TYPES)).collect::<Result<Vec<_>>>()?,
@@ -186,7 +186,7 @@ fn splitting(pre: &str) -> Option<Splitting> {
     })
 }
 
-fn byte_level_bpe(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool)> {
+fn byte_level_bpe(metadata: &GgufValues, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool)> {
     let pre = string(metadata, PRE)?.ok_or_else(|| {
         malformed(format!("`{PRE}` is missing, as in old conversions: convert the model again, or use its tokenizer.json"))
     })?;
@@ -216,7 +216,7 @@ fn byte_level_bpe(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<(Token
 }
 
 /// The file's merges, each checked: a merge is of two tokens whose concatenation is a token.
-fn written_merges(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
+fn written_merges(metadata: &GgufValues, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
     let known: HashSet<&str> = vocabulary.tokens.iter().copied().collect();
     let mut merges = Vec::new();
     for (row, merge) in strings(metadata, MERGES)?.into_iter().enumerate() {
@@ -234,7 +234,7 @@ fn written_merges(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Vec<(S
 
 // ---- SentencePiece BPE ----
 
-fn sentence_piece_bpe(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool)> {
+fn sentence_piece_bpe(metadata: &GgufValues, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool)> {
     let mut bpe = BPE::builder()
         .vocab_and_merges(vocabulary.ids().collect::<Vocab>(), merges_from_scores(metadata, vocabulary)?)
         .byte_fallback(vocabulary.kinds.contains(&BYTE))
@@ -264,13 +264,13 @@ fn sentence_piece_bpe(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<(T
     Ok((tokenizer, true))
 }
 
-fn adds_space_prefix(metadata: &Metadata) -> Result<bool> {
+fn adds_space_prefix(metadata: &GgufValues) -> Result<bool> {
     Ok(boolean(metadata, "tokenizer.ggml.add_space_prefix")?.unwrap_or(true))
 }
 
 /// SentencePiece joins the two neighbours that make the piece of the highest score. As ranked merges: every way to cut a
 /// normal piece into two, in the order of the piece's score; of one piece's ways, the longer left part first.
-fn merges_from_scores(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
+fn merges_from_scores(metadata: &GgufValues, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
     let scores = array(metadata, SCORES)?.ok_or_else(|| missing(SCORES))?;
     if scores.len() != vocabulary.tokens.len() {
         let problem = format!("`{SCORES}` has {} entries: expected one a token, {}", scores.len(), vocabulary.tokens.len());
@@ -328,7 +328,7 @@ fn unfit(error: impl std::fmt::Display) -> Error {
     malformed(format!("the tokenizer's parts do not fit together: {error}"))
 }
 
-fn string<'a>(metadata: &'a Metadata, key: &str) -> Result<Option<&'a str>> {
+fn string<'a>(metadata: &'a GgufValues, key: &str) -> Result<Option<&'a str>> {
     let text = |value: &'a Value| match value {
         Value::String(text) => Ok(text.as_str()),
         _ => Err(malformed(format!("`{key}` should be a text"))),
@@ -336,12 +336,12 @@ fn string<'a>(metadata: &'a Metadata, key: &str) -> Result<Option<&'a str>> {
     metadata.get(key).map(text).transpose()
 }
 
-fn boolean(metadata: &Metadata, key: &str) -> Result<Option<bool>> {
+fn boolean(metadata: &GgufValues, key: &str) -> Result<Option<bool>> {
     let flag = |value: &Value| value.to_bool().map_err(|_| malformed(format!("`{key}` should be true or false")));
     metadata.get(key).map(flag).transpose()
 }
 
-fn integer(metadata: &Metadata, key: &str) -> Result<Option<u32>> {
+fn integer(metadata: &GgufValues, key: &str) -> Result<Option<u32>> {
     metadata.get(key).map(|value| number(value, key)).transpose()
 }
 
@@ -360,7 +360,7 @@ fn number(value: &Value, key: &str) -> Result<u32> {
     number.ok_or_else(|| malformed(format!("`{key}` should hold whole numbers, not {value:?}")))
 }
 
-fn array<'a>(metadata: &'a Metadata, key: &str) -> Result<Option<&'a [Value]>> {
+fn array<'a>(metadata: &'a GgufValues, key: &str) -> Result<Option<&'a [Value]>> {
     let values = |value: &'a Value| match value {
         Value::Array(values) => Ok(values.as_slice()),
         _ => Err(malformed(format!("`{key}` should be a list"))),
@@ -368,7 +368,7 @@ fn array<'a>(metadata: &'a Metadata, key: &str) -> Result<Option<&'a [Value]>> {
     metadata.get(key).map(values).transpose()
 }
 
-fn strings<'a>(metadata: &'a Metadata, key: &str) -> Result<Vec<&'a str>> {
+fn strings<'a>(metadata: &'a GgufValues, key: &str) -> Result<Vec<&'a str>> {
     let values = array(metadata, key)?.ok_or_else(|| missing(key))?;
     let text = |value: &'a Value| match value {
         Value::String(text) => Ok(text.as_str()),

@@ -14,11 +14,11 @@ fn texts(values: impl IntoIterator<Item = impl Into<String>>) -> Value {
 }
 
 /// The fixture, and the metadata of a file that holds it.
-pub fn sentence_piece() -> (Json, Metadata) {
+pub fn sentence_piece() -> (Json, GgufValues) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sentencepiece/tiny.json");
     let fixture: Json = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let list = |name: &str| fixture[name].as_array().unwrap().clone();
-    let metadata = Metadata::from([
+    let metadata = GgufValues::from([
         (MODEL.to_owned(), Value::String("llama".into())),
         (TOKENS.to_owned(), texts(list("tokens").iter().map(|token| token.as_str().unwrap()))),
         (SCORES.to_owned(), Value::Array(list("scores").iter().map(|s| Value::F32(s.as_f64().unwrap() as f32)).collect())),
@@ -31,14 +31,14 @@ pub fn sentence_piece() -> (Json, Metadata) {
 }
 
 /// A byte-level vocabulary: the 256 bytes, what those merges make, and one control token.
-fn byte_level(pre: &str, merges: &[&str]) -> Metadata {
+fn byte_level(pre: &str, merges: &[&str]) -> GgufValues {
     let mut alphabet: Vec<String> = ByteLevel::alphabet().into_iter().map(String::from).collect();
     alphabet.sort();
     alphabet.extend(merges.iter().map(|merge| merge.replace(' ', "")));
     let mut kinds = vec![Value::I32(1); alphabet.len()];
     alphabet.push("<|end|>".into());
     kinds.push(Value::I32(3));
-    Metadata::from([
+    GgufValues::from([
         (MODEL.to_owned(), Value::String("gpt2".into())),
         (PRE.to_owned(), Value::String(pre.into())),
         ("tokenizer.ggml.bos_token_id".to_owned(), Value::U32(alphabet.len() as u32 - 1)),
@@ -52,7 +52,7 @@ fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     tokenizer.encode(text, false).unwrap().get_ids().to_vec()
 }
 
-fn problem(metadata: &Metadata) -> String {
+fn problem(metadata: &GgufValues) -> String {
     match tokenizer_from_gguf(metadata) {
         Ok(_) => panic!("this should be refused"),
         Err(error) => error.to_string(),
@@ -116,9 +116,9 @@ fn bos_is_added_as_the_file_says() {
 #[test]
 fn eos_comes_first_among_the_ids_that_end_an_answer() {
     let key = |name: &str| format!("tokenizer.ggml.{name}_token_id");
-    let metadata = Metadata::from([(key("eot"), Value::U32(9)), (key("eos"), Value::I32(7)), (key("eom"), Value::U64(7))]);
+    let metadata = GgufValues::from([(key("eot"), Value::U32(9)), (key("eos"), Value::I32(7)), (key("eom"), Value::U64(7))]);
     assert_eq!(eos_ids(&metadata).unwrap(), [7, 9]);
-    assert!(eos_ids(&Metadata::from([(key("eos"), Value::I32(-1))])).is_err());
+    assert!(eos_ids(&GgufValues::from([(key("eos"), Value::I32(-1))])).is_err());
 }
 
 /// `regex.finditer` over llama.cpp's patterns, one pattern after the other.

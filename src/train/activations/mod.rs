@@ -22,14 +22,14 @@ use crate::train::objective::{PairLogProbs, PairReference};
 use crate::{Error, Result};
 
 pub use plan::{CacheOptions, CacheSize, Reuse};
-use store::{CachedTensor, Store, StoreWriter};
+use store::{CachedTensor, StoreWriter, TensorStore};
 
 /// Rows of one pass while the cache is made: enough to keep the matrix products busy.
 const ROWS_A_PASS: usize = 768;
 
 /// One pair.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct CachedPair {
     /// Its rows.
     pub rows: PairRows,
     /// Log-probabilities of its responses under the unsteered model.
@@ -43,7 +43,7 @@ pub struct Entry {
     keys: Option<CachedTensor>,
 }
 
-impl Entry {
+impl CachedPair {
     /// What an objective compares the steered pair with.
     pub fn pair_reference(&self) -> PairReference {
         PairReference { log_probs: self.reference, tokens: self.rows.response_tokens() }
@@ -56,14 +56,14 @@ pub struct Activations {
     /// The lowest steered layer L.
     pub layer: usize,
     /// In the order of the pairs.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<CachedPair>,
     /// 0-based row in the data set of every pair, also of those that other processes compute.
     pub data_rows: Vec<usize>,
     /// Which pairs the entries are.
     pub share: Share,
     /// The block that the entries' keys begin with: candidates for L share those of the lowest.
     keys_from: usize,
-    store: Store,
+    store: TensorStore,
 }
 
 /// Pairs laid out, and what caching them takes.
@@ -139,7 +139,7 @@ impl<'m> CachePlan<'m> {
         let mut writer = StoreWriter::new(memory, device, &self.options.spill_dir);
         let mut done = 0;
         on_progress(0, self.size.pairs)?;
-        let mut computed: Vec<Vec<Vec<Entry>>> = vec![Vec::new(); self.layers.as_slice().len()];
+        let mut computed: Vec<Vec<Vec<CachedPair>>> = vec![Vec::new(); self.layers.as_slice().len()];
         let share = self.options.share;
         let own: Vec<Vec<PairRows>> = self.sets.iter().map(|set| share.of(set)).collect();
         for mut rows in own.iter().map(Vec::as_slice) {
@@ -159,8 +159,8 @@ impl<'m> CachePlan<'m> {
         }
         let store = writer.finish()?;
         let keys_from = self.layers.lowest() + 1;
-        let at = |(layer, sets): (&usize, Vec<Vec<Entry>>)| {
-            let activations = |(entries, set): (Vec<Entry>, &Vec<PairRows>)| {
+        let at = |(layer, sets): (&usize, Vec<Vec<CachedPair>>)| {
+            let activations = |(entries, set): (Vec<CachedPair>, &Vec<PairRows>)| {
                 let data_rows = set.iter().map(|pair| pair.row).collect();
                 Activations { layer: *layer, entries, data_rows, share, keys_from, store: store.clone() }
             };
@@ -187,13 +187,13 @@ impl Activations {
     }
 
     /// The own ones of these pairs. → `(place among `pairs`, entry)`
-    pub fn own(&self, pairs: &[usize]) -> Vec<(usize, &Entry)> {
+    pub fn own(&self, pairs: &[usize]) -> Vec<(usize, &CachedPair)> {
         let own = pairs.iter().enumerate().filter(|(_, pair)| self.share.owns(**pair));
         own.map(|(at, pair)| (at, &self.entries[self.share.place(*pair)])).collect()
     }
 
     /// Some entries as one pass through the upper blocks, and the residual that it begins with. `(live, H)`
-    pub fn batch<'m>(&self, model: &'m Model, entries: &[&Entry]) -> Result<(Batch<'m>, Tensor)> {
+    pub fn batch<'m>(&self, model: &'m Model, entries: &[&CachedPair]) -> Result<(Batch<'m>, Tensor)> {
         let rows: Vec<&PairRows> = entries.iter().map(|entry| &entry.rows).collect();
         let below = self.layer + 1 - self.keys_from;
         let keys = |stored: &CachedTensor| -> Result<Tensor> {
@@ -212,7 +212,7 @@ impl Activations {
 
     /// Median of what each pair's dose divides by, over its steered rows; none where no row is.
     pub fn dose_divisors(&self, steering: &Steering, device: &Device) -> Result<Vec<Option<f64>>> {
-        let divisor = |entry: &Entry| -> Result<Option<f64>> {
+        let divisor = |entry: &CachedPair| -> Result<Option<f64>> {
             let divisors = steering.dose_divisors(&self.residual(entry, device)?)?;
             Ok(dose::median_of_steered(divisors, entry.rows.steered_live()))
         };
@@ -220,7 +220,7 @@ impl Activations {
     }
 
     /// The residual of an entry's live rows after block L, in the model's dtype. → `(live, H)`
-    pub fn residual(&self, entry: &Entry, device: &Device) -> Result<Tensor> {
+    pub fn residual(&self, entry: &CachedPair, device: &Device) -> Result<Tensor> {
         self.store.get(&entry.residual, device)
     }
 
@@ -269,21 +269,21 @@ fn group_len(share: Share, rows: impl Iterator<Item = usize>) -> usize {
 }
 
 /// Entries of some pairs, by layer.
-fn compute_group(model: &Model, group: &[PairRows], layers: &Layers, writer: &mut StoreWriter) -> Result<Vec<Vec<Entry>>> {
+fn compute_group(model: &Model, group: &[PairRows], layers: &Layers, writer: &mut StoreWriter) -> Result<Vec<Vec<CachedPair>>> {
     let pairs: Vec<&PairRows> = group.iter().collect();
     let batch = Batch::new(model, &pairs)?;
     let reference = batch.reference(&batch.lower(&batch.ids(&pairs), layers.lowest())?, layers)?;
     check_finite(group, &reference)?;
     let keys = keys_of(group, &reference, writer)?;
     let last = model.num_blocks() - 1;
-    let entries = |(layer, residual): (&usize, &Tensor)| -> Result<Vec<Entry>> {
+    let entries = |(layer, residual): (&usize, &Tensor)| -> Result<Vec<CachedPair>> {
         // A run that steers the last block scores the whole block's output: to the bit, that is another product.
         let own = (*layer == last && layers.lowest() < last).then(|| batch.reference(residual, &last.into())).transpose()?;
         let scores = own.as_ref().unwrap_or(&reference);
         let mut entries = Vec::with_capacity(group.len());
         for (index, rows) in group.iter().enumerate() {
             let live = Tensor::new(batch.places_of_live(index, rows), model.device())?;
-            entries.push(Entry {
+            entries.push(CachedPair {
                 rows: rows.clone(),
                 reference: scores.log_probs[index],
                 constant: scores.constants[index],

@@ -65,14 +65,14 @@ impl StoreWriter {
     }
 
     /// What was put, for reading.
-    pub fn finish(self) -> Result<Store> {
+    pub fn finish(self) -> Result<TensorStore> {
         let device = self.device;
-        let Some(spill) = self.spill else { return Ok(Store { map: None, device }) };
+        let Some(spill) = self.spill else { return Ok(TensorStore { map: None, device }) };
         let mapped = spill.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| {
             // SAFETY: the file has no name and only this process had it open, so nobody writes to it or cuts it short.
             unsafe { Mmap::map(&file) }
         });
-        Ok(Store { map: Some(Arc::new(mapped.map_err(|error| failed(&self.spill_dir, &error))?)), device })
+        Ok(TensorStore { map: Some(Arc::new(mapped.map_err(|error| failed(&self.spill_dir, &error))?)), device })
     }
 }
 
@@ -83,12 +83,12 @@ fn failed(dir: &Path, error: &std::io::Error) -> Error {
 
 /// Gives tensors back.
 #[derive(Debug, Clone)]
-pub(super) struct Store {
+pub(super) struct TensorStore {
     map: Option<Arc<Mmap>>,
     device: Device,
 }
 
-impl Store {
+impl TensorStore {
     /// Where the tensors lie: joined there, a batch is one transfer to wherever it is needed.
     pub fn device(&self) -> &Device {
         &self.device

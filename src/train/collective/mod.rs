@@ -13,7 +13,7 @@ mod ranks;
 
 use ranks::Ranks;
 
-use crate::{Error, Failure, Result};
+use crate::{Error, JobFailure, Result};
 
 /// Loss and gradient of some pairs of a batch, as one pass through the upper blocks gives them.
 #[derive(Debug, Clone, PartialEq)]
@@ -213,13 +213,13 @@ impl Collective {
 
     /// Says how this process ended, and waits until every rank has: → why the job failed, if it did. Not to be called after
     /// [`Error::Ended`].
-    pub fn end(&self, own: Option<Failure>) -> Option<Failure> {
+    pub fn end(&self, own: Option<JobFailure>) -> Option<JobFailure> {
         let Self::Ranks(ranks) = self else { return own };
         let message =
             own.as_ref().map_or_else(|| vec![GOES_ON], |own| [&[FAILED, own.exit_code], own.line.as_bytes()].concat());
         match ranks.all_gather(&message) {
             Ok(messages) => failure(&messages),
-            Err(error) => Some(Failure { line: error.to_string(), exit_code: error.exit_code() }),
+            Err(error) => Some(JobFailure { line: error.to_string(), exit_code: error.exit_code() }),
         }
     }
 }
@@ -231,7 +231,7 @@ const GOES_ON: u8 = 0;
 const FAILED: u8 = 1;
 
 /// Why the job ends, if it does by these messages.
-fn failure(messages: &[Vec<u8>]) -> Option<Failure> {
+fn failure(messages: &[Vec<u8>]) -> Option<JobFailure> {
     let of_rank = |(rank, message): (usize, &Vec<u8>)| match message.as_slice() {
         [FAILED, exit_code, line @ ..] => Some((rank, *exit_code, String::from_utf8_lossy(line).into_owned())),
         _ => None,
@@ -240,7 +240,7 @@ fn failure(messages: &[Vec<u8>]) -> Option<Failure> {
     let (rank, exit_code, line) = failed.first()?.clone();
     let is_everywhere = failed.len() == messages.len() && failed.iter().all(|(_, _, other)| *other == line);
     let line = if is_everywhere { line } else { format!("rank {rank}: {line}") };
-    Some(Failure { line, exit_code })
+    Some(JobFailure { line, exit_code })
 }
 
 /// The records of these pairs in their order, given the bytes of each rank's own ones, in that order too. Records have one length.

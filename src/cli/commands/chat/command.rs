@@ -28,7 +28,7 @@ const COMPARED: &str = "-2,0,2";
 
 /// What a line asks for.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Line {
+pub enum ChatLine {
     /// Nothing.
     Empty,
     Question(String),
@@ -54,7 +54,7 @@ pub enum Change {
     To(String),
 }
 
-impl Line {
+impl ChatLine {
     /// # Errors
     /// The line begins with `/` but is no command, or its value is none.
     pub fn parse(line: &str) -> Result<Self> {

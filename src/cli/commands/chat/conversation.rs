@@ -2,7 +2,7 @@
 
 use bipo::data::Message;
 use bipo::steering::condition::Verdict;
-use bipo::text::thought::Piece;
+use bipo::text::thought::ThoughtPiece;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -58,10 +58,10 @@ impl Said {
         self.content.is_empty() && self.thought.is_empty()
     }
 
-    pub fn take(&mut self, piece: Piece) {
+    pub fn take(&mut self, piece: ThoughtPiece) {
         match piece {
-            Piece::Thought(text) => self.thought += &text,
-            Piece::Answer(text) => self.content += &text,
+            ThoughtPiece::Thought(text) => self.thought += &text,
+            ThoughtPiece::Answer(text) => self.content += &text,
         }
     }
 }
@@ -94,7 +94,7 @@ impl Conversation {
     pub fn to_json(&self, model: &str, system: Option<&str>) -> serde_json::Result<Vec<u8>> {
         let system = system.map(|system| Said { role: "system", content: system.to_owned(), ..Said::default() });
         let messages = system.iter().chain(&self.said).collect();
-        let mut text = serde_json::to_vec_pretty(&Document { schema_version: 1, model, messages })?;
+        let mut text = serde_json::to_vec_pretty(&SavedConversation { schema_version: 1, model, messages })?;
         text.push(b'\n');
         Ok(text)
     }
@@ -102,7 +102,7 @@ impl Conversation {
 
 /// A file of `/save`.
 #[derive(Serialize)]
-struct Document<'a> {
+struct SavedConversation<'a> {
     schema_version: u32,
     model: &'a str,
     messages: Vec<&'a Said>,

@@ -20,7 +20,7 @@ const HISTORY_FILE: &str = "chat_history";
 type Editor = rustyline::Editor<(), FileHistory>;
 
 /// The source of lines.
-pub enum Input {
+pub enum LineSource {
     Terminal {
         editor: Box<Editor>,
         /// Where the history is kept; none where there is no cache directory.
@@ -31,13 +31,13 @@ pub enum Input {
 }
 
 /// What the user did.
-pub enum Next {
+pub enum UserInput {
     /// Wrote a line, or thought better of it, which leaves an empty one.
     Line(String),
     End,
 }
 
-impl Input {
+impl LineSource {
     /// Lines of the terminal, where standard input and output are one, else of standard input.
     pub fn open(log: Log) -> anyhow::Result<Self> {
         if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
@@ -61,20 +61,20 @@ impl Input {
     ///
     /// # Errors
     /// A line is not text, which is the library's error; any other one is the end of all lines.
-    pub fn next(&mut self, prompt: &str) -> anyhow::Result<Next> {
+    pub fn next(&mut self, prompt: &str) -> anyhow::Result<UserInput> {
         match self {
             Self::Terminal { editor, .. } => match editor.readline(prompt) {
-                Ok(line) => Ok(Next::Line(line)),
-                Err(ReadlineError::Interrupted) => Ok(Next::Line(String::new())),
-                Err(ReadlineError::Eof) => Ok(Next::End),
+                Ok(line) => Ok(UserInput::Line(line)),
+                Err(ReadlineError::Interrupted) => Ok(UserInput::Line(String::new())),
+                Err(ReadlineError::Eof) => Ok(UserInput::End),
                 Err(error) => Err(error.into()),
             },
             Self::Stream => {
                 let mut line = Vec::new();
                 let read = io::stdin().lock().read_until(b'\n', &mut line);
                 match read? {
-                    0 => Ok(Next::End),
-                    _ => Ok(Next::Line(text_of(line)?)),
+                    0 => Ok(UserInput::End),
+                    _ => Ok(UserInput::Line(text_of(line)?)),
                 }
             }
         }

@@ -21,15 +21,15 @@ use bipo::session::Session;
 use bipo::steering::condition::{Verdict, When};
 use bipo::steering::magnitudes::MagnitudeChoice;
 use bipo::steering::magnitudes::signed;
-use bipo::text::thought::{Parted, Piece};
+use bipo::text::thought::{Parted, ThoughtPiece};
 use bipo::text::tokens::{EncodedPrompt, ResponsePrefix};
 use bipo::{Error, Result};
 use candle_core::DType;
 use serde_json::json;
 
-use self::command::{Change, Line};
+use self::command::{Change, ChatLine};
 use self::conversation::{Answered, Conversation, Said, Steered};
-use self::input::{Input, Next};
+use self::input::{LineSource, UserInput};
 use self::room::limits;
 use self::screen::Screen;
 use self::speaker::Speaker;
@@ -37,7 +37,7 @@ use self::stop::Stop;
 use self::vector::Chosen;
 use super::room::demand;
 use super::session;
-use super::sweep::{Texts, document, greedy, in_words};
+use super::sweep::{PromptTexts, document, greedy, in_words};
 use super::vectors::{check_when, read_when, strength_note};
 use crate::args::ChatArgs;
 use crate::hints;
@@ -55,7 +55,7 @@ pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
     let (mut model, _) = session::load(&session, &demand(limits), log)?;
     model.decoding = args.decoding.decoding();
     let speaker = Speaker::new(&model, limits)?;
-    let mut input = Input::open(log)?;
+    let mut input = LineSource::open(log)?;
     let mut chat = Chat {
         args,
         model: &model,
@@ -121,15 +121,15 @@ enum Then {
 
 impl Chat<'_> {
     /// Takes lines until the user ends. What is wrong with one is told, and the next one taken.
-    fn talk(&mut self, input: &mut Input) -> anyhow::Result<()> {
+    fn talk(&mut self, input: &mut LineSource) -> anyhow::Result<()> {
         loop {
             let prompt = match self.chosen.vector {
                 Some(_) => format!("{}> ", signed(self.magnitude)),
                 None => "> ".to_owned(),
             };
             let done = match input.next(&prompt) {
-                Ok(Next::Line(line)) => Line::parse(&line).map_err(Into::into).and_then(|line| self.act(line)),
-                Ok(Next::End) => return Ok(()),
+                Ok(UserInput::Line(line)) => ChatLine::parse(&line).map_err(Into::into).and_then(|line| self.act(line)),
+                Ok(UserInput::End) => return Ok(()),
                 Err(error) => Err(error),
             };
             match done {
@@ -144,29 +144,29 @@ impl Chat<'_> {
         }
     }
 
-    fn act(&mut self, line: Line) -> anyhow::Result<Then> {
+    fn act(&mut self, line: ChatLine) -> anyhow::Result<Then> {
         match line {
-            Line::Empty => {}
-            Line::Question(question) => self.answer(question)?,
-            Line::Magnitude(None) => self.tell(&format!("magnitude {}", signed(self.magnitude)))?,
-            Line::Magnitude(Some(magnitude)) => {
+            ChatLine::Empty => {}
+            ChatLine::Question(question) => self.answer(question)?,
+            ChatLine::Magnitude(None) => self.tell(&format!("magnitude {}", signed(self.magnitude)))?,
+            ChatLine::Magnitude(Some(magnitude)) => {
                 self.magnitude = magnitude;
                 self.log.info(self.chosen.describe(magnitude));
             }
-            Line::Vector(Change::Show) => self.tell(&self.chosen.describe(self.magnitude))?,
-            Line::Vector(Change::Remove) => self.choose((Vec::new(), None))?,
-            Line::Vector(Change::To(file)) => self.choose(vector::read(vec![file], &self.args.vector, self.log)?)?,
-            Line::System(Change::Show) => self.tell(self.session.encoder.system().unwrap_or("no system prompt"))?,
-            Line::System(Change::Remove) => self.set_system(None)?,
-            Line::System(Change::To(system)) => self.set_system(Some(system))?,
-            Line::Compare(magnitudes) => self.compare(&magnitudes)?,
-            Line::Reset => {
+            ChatLine::Vector(Change::Show) => self.tell(&self.chosen.describe(self.magnitude))?,
+            ChatLine::Vector(Change::Remove) => self.choose((Vec::new(), None))?,
+            ChatLine::Vector(Change::To(file)) => self.choose(vector::read(vec![file], &self.args.vector, self.log)?)?,
+            ChatLine::System(Change::Show) => self.tell(self.session.encoder.system().unwrap_or("no system prompt"))?,
+            ChatLine::System(Change::Remove) => self.set_system(None)?,
+            ChatLine::System(Change::To(system)) => self.set_system(Some(system))?,
+            ChatLine::Compare(magnitudes) => self.compare(&magnitudes)?,
+            ChatLine::Reset => {
                 self.conversation = Conversation::default();
                 self.log.info("a new conversation");
             }
-            Line::Save(path) => self.save(&path)?,
-            Line::Help => self.tell(command::help().trim_end())?,
-            Line::Quit => return Ok(Then::End),
+            ChatLine::Save(path) => self.save(&path)?,
+            ChatLine::Help => self.tell(command::help().trim_end())?,
+            ChatLine::Quit => return Ok(Then::End),
         }
         Ok(Then::GoOn)
     }
@@ -187,7 +187,7 @@ impl Chat<'_> {
     }
 
     /// Steers by other vectors from now on; where these do not fit, nothing changes.
-    fn choose(&mut self, named: vector::Named) -> Result<()> {
+    fn choose(&mut self, named: vector::NamedVectors) -> Result<()> {
         let chosen = Chosen::new(named, &self.session, self.log)?;
         if let Err(error) = chosen.use_in(&mut self.session) {
             self.chosen.use_in(&mut self.session)?;
@@ -265,7 +265,7 @@ impl Chat<'_> {
         let encoder = &self.session.encoder;
         let mut stream = encoder.stream(true);
         let (mut screen, mut said) = (Screen::new(!self.args.model.json), Said::unsaid());
-        let mut take = |piece: Piece| {
+        let mut take = |piece: ThoughtPiece| {
             screen.show(&piece)?;
             said.take(piece);
             anyhow::Ok(())
@@ -362,7 +362,7 @@ impl Chat<'_> {
         drop(stoppable);
         progress.iter().for_each(terminal::Progress::finish);
         let (generations, is_stopped) = answered?;
-        let mut texts = Texts::new(question, self.chosen.steering.operation(), generations, &self.session.encoder)?;
+        let mut texts = PromptTexts::new(question, self.chosen.steering.operation(), generations, &self.session.encoder)?;
         texts.when = verdict;
         texts.warn(self.session.placement.dtype == DType::F32, self.log);
         if self.args.model.json {

@@ -4,7 +4,7 @@
 use std::io;
 
 use bipo::text::chat::THINK;
-use bipo::text::thought::Piece;
+use bipo::text::thought::ThoughtPiece;
 
 use crate::terminal;
 
@@ -20,8 +20,8 @@ impl Screen {
         Self { is_shown, in_thought: false }
     }
 
-    pub fn show(&mut self, piece: &Piece) -> io::Result<()> {
-        let is_thought = matches!(piece, Piece::Thought(_));
+    pub fn show(&mut self, piece: &ThoughtPiece) -> io::Result<()> {
+        let is_thought = matches!(piece, ThoughtPiece::Thought(_));
         let border = self.border(is_thought);
         let text = match is_thought && console::colors_enabled() {
             true => console::style(piece.text()).dim().to_string(),

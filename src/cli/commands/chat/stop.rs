@@ -10,10 +10,10 @@ const GRACE_MS: u64 = 500;
 
 /// Whether the user has stopped the answer.
 #[derive(Debug)]
-pub struct Stop(Arc<State>);
+pub struct Stop(Arc<StopState>);
 
 #[derive(Debug)]
-struct State {
+struct StopState {
     started: Instant,
     is_answering: AtomicBool,
     is_raised: AtomicBool,
@@ -27,7 +27,7 @@ pub struct Stoppable<'a>(&'a Stop);
 impl Stop {
     /// Listens from now on. Called once a process. `at_end` is called before a signal ends the process.
     pub fn listen(at_end: impl Fn() + Send + 'static) -> anyhow::Result<Self> {
-        let state = State {
+        let state = StopState {
             started: Instant::now(),
             is_answering: AtomicBool::new(false),
             is_raised: AtomicBool::new(false),
@@ -67,7 +67,7 @@ impl Drop for Stoppable<'_> {
     }
 }
 
-impl State {
+impl StopState {
     /// Takes a signal. → whether it ends the process
     fn ends(&self) -> bool {
         match self.is_answering.load(Ordering::SeqCst) {

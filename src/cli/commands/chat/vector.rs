@@ -11,7 +11,7 @@ use bipo::steering::vector::SteeringVector;
 use bipo::steering::{Operation, Steering};
 
 use crate::args::VectorArgs;
-use crate::commands::prompts::{Question, check_questions};
+use crate::commands::prompts::{UserPrompt, check_questions};
 use crate::commands::vectors::{check_vector, last_run, read_vector};
 use crate::terminal::Log;
 
@@ -25,10 +25,10 @@ pub struct Chosen {
 }
 
 /// Vectors with their sum, before the model is at hand.
-pub type Named = (Vec<String>, Option<SteeringVector>);
+pub type NamedVectors = (Vec<String>, Option<SteeringVector>);
 
 /// What the command line names, else the last run's vector, else none.
-pub fn first(args: &VectorArgs, log: Log) -> Result<Named> {
+pub fn first(args: &VectorArgs, log: Log) -> Result<NamedVectors> {
     match args.vector.as_slice() {
         [] if last_run().exists() => read(vec![last_run().display().to_string()], args, log),
         [] => Ok((Vec::new(), None)),
@@ -37,7 +37,7 @@ pub fn first(args: &VectorArgs, log: Log) -> Result<Named> {
 }
 
 /// The sum of vectors, used as the command line says, else as the files say.
-pub fn read(names: Vec<String>, args: &VectorArgs, log: Log) -> Result<Named> {
+pub fn read(names: Vec<String>, args: &VectorArgs, log: Log) -> Result<NamedVectors> {
     let vector = read_vector(&names, args.layer, args.said(), log)?;
     Ok((names, Some(vector)))
 }
@@ -45,7 +45,7 @@ pub fn read(names: Vec<String>, args: &VectorArgs, log: Log) -> Result<Named> {
 impl Chosen {
     /// # Errors
     /// The vector does not fit the model.
-    pub fn new((names, vector): Named, session: &Session, log: Log) -> Result<Self> {
+    pub fn new((names, vector): NamedVectors, session: &Session, log: Log) -> Result<Self> {
         vector.iter().try_for_each(|vector| check_vector(vector, session, log))?;
         let none = BTreeMap::new();
         let layers = vector.as_ref().map_or(&none, |vector| &vector.layers);
@@ -62,7 +62,7 @@ impl Chosen {
         let metadata = self.vector.as_ref().map(|vector| &vector.metadata);
         let spans = metadata.and_then(|metadata| metadata.spans);
         session.encoder.tell_places(spans, self.positions().ends());
-        check_questions(session, &[Question::new("Hi")], self.positions()).map(drop)
+        check_questions(session, &[UserPrompt::new("Hi")], self.positions()).map(drop)
     }
 
     pub fn positions(&self) -> Positions {

@@ -10,8 +10,8 @@ use bipo::data::{Dataset, Pair};
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::damage::NEUTRAL_TEXT;
 use bipo::eval::{
-    CALIBRATION_TOKENS, Candidate, Comparison, EvalObserver, Material, Outcome, Report, Settings, Subject, Treatment,
-    calibrate_subjects, evaluate, verdict,
+    CALIBRATION_TOKENS, Candidate, Comparison, EvalMaterial, EvalObserver, EvalOutcome, EvalReport, Settings, Subject,
+    Treatment, calibrate_subjects, evaluate, verdict,
 };
 use bipo::generate::STREAMS;
 use bipo::machine::files::check_writable;
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use super::evaluation::subjects::encode;
 use super::interrupt::Interrupt;
 use super::page;
-use super::prompts::Question;
+use super::prompts::UserPrompt;
 use super::run::{self, Prepared};
 use super::sweep::greedy;
 use super::training::settings::{default_layer, describe};
@@ -50,10 +50,10 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let mut store = Store::new(args, base, &dataset, &pairs, log);
     let known = store.open(&plan, &opened)?;
 
-    let asked = NEUTRAL_PROMPTS.map(Question::new);
+    let asked = NEUTRAL_PROMPTS.map(UserPrompt::new);
     let prompts: Vec<String> = NEUTRAL_PROMPTS.map(String::from).into();
     let context = opened.config.max_position_embeddings;
-    let material = Material {
+    let material = EvalMaterial {
         pairs: &held,
         questions: &[],
         text: NEUTRAL_TEXT,
@@ -90,7 +90,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let mut watch = Watch { parts: Parts::new(log), interrupt: &interrupt };
     let outcome = evaluate(&model, &opened.encoder, &material, &subjects, &settings, &mut watch);
     watch.parts.finish();
-    let Outcome { rows, pairs: lines, generations, timings, stopped } = outcome?;
+    let EvalOutcome { rows, pairs: lines, generations, timings, stopped } = outcome?;
     let described = json!({
         "model": opened.files.name,
         "dataset": describe(&dataset),
@@ -104,7 +104,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         "ended_early": stopped.as_ref().map(ToString::to_string),
     });
     let verdict = verdict(&lines, first, settings.beta, &settings.bootstrap).into_iter().chain(left_out).collect();
-    let report = Report { schema_version: 2, settings: described, rows, generations, timings };
+    let report = EvalReport { schema_version: 2, settings: described, rows, generations, timings };
     show(args, &opened, &Comparison { schema_version: 2, candidates, verdict, report })?;
     stopped.map_or(Ok(()), |error| Err(error.into()))
 }
@@ -203,7 +203,7 @@ impl EvalObserver for Watch<'_> {
         self.interrupt.check()
     }
 
-    fn measured(&mut self, _: &Outcome) -> Result<()> {
+    fn measured(&mut self, _: &EvalOutcome) -> Result<()> {
         self.interrupt.check()
     }
 }

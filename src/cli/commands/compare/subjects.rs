@@ -2,12 +2,12 @@
 //! took.
 
 use bipo::Result;
-use bipo::eval::{Candidate, Encoded, Material, Subject, Treatment, baseline};
+use bipo::eval::{Candidate, EncodedMaterial, EvalMaterial, Subject, Treatment, baseline};
 use bipo::session::Session;
 
 use super::vectors::{Made, Plan};
 use crate::commands::evaluation::subjects::{encode, places, prompted};
-use crate::commands::prompts::Question;
+use crate::commands::prompts::UserPrompt;
 use crate::terminal::Log;
 
 /// Each with its candidate, in the same order; the vectors come first, with magnitudes yet to be found. `everywhere` is the material
@@ -15,7 +15,7 @@ use crate::terminal::Log;
 pub fn subjects(
     plan: &Plan,
     mut made: Vec<Made>,
-    (material, asked, everywhere): (&Material, &[Question], &Encoded),
+    (material, asked, everywhere): (&EvalMaterial, &[UserPrompt], &EncodedMaterial),
     (opened, seed): (&mut Session, u64),
     log: Log,
 ) -> Result<Vec<(Subject, Candidate)>> {

@@ -6,7 +6,7 @@ mod seen;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use bipo::data::{self, Dataset, Layout, Message, Pair, Skipped, Source};
+use bipo::data::{self, Dataset, FileLayout, Message, Pair, Skipped, Source};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -39,7 +39,7 @@ pub fn run(args: &DataArgs) -> anyhow::Result<()> {
     let dataset = data::load(&Source::parse(&args.dataset)?, &args.rows.options(args.offline))?;
     let seen = args.model.as_ref().map(|model| Seen::of(model, &dataset, args, log)).transpose()?;
     match args.report.json {
-        true => terminal::json(&Report::of(&dataset, seen.as_ref()))?,
+        true => terminal::json(&DataReport::of(&dataset, seen.as_ref()))?,
         false => terminal::result(&text(&dataset, seen.as_ref()))?,
     }
     next::tell(args.report.json, "learn it", &next::of_file("train --dataset", &args.dataset), log);
@@ -48,7 +48,7 @@ pub fn run(args: &DataArgs) -> anyhow::Result<()> {
 
 /// The report of `--json`.
 #[derive(Serialize)]
-struct Report<'a> {
+struct DataReport<'a> {
     schema_version: u32,
     dataset: &'a str,
     sha256: &'a str,
@@ -78,7 +78,7 @@ struct SkippedEntry<'a> {
     reason: &'a str,
 }
 
-impl<'a> Report<'a> {
+impl<'a> DataReport<'a> {
     fn of(dataset: &'a Dataset, seen: Option<&'a Seen>) -> Self {
         let pair = |(index, Pair { row, prompt, chosen, rejected }): (usize, &'a Pair)| {
             let encoded = seen.and_then(|seen| seen.pairs.get(index));
@@ -100,7 +100,7 @@ impl<'a> Report<'a> {
 }
 
 /// Columns of a file, and what each became.
-fn columns(layout: &Layout) -> Map<String, Value> {
+fn columns(layout: &FileLayout) -> Map<String, Value> {
     layout.columns.iter().map(|(name, role)| (name.clone(), json!(role))).collect()
 }
 
@@ -109,7 +109,7 @@ fn skipped(skipped: &[Skipped]) -> Vec<SkippedEntry<'_>> {
 }
 
 /// What a file is, what was read of it, and what each of its columns became.
-fn heading(name: &str, counted: &str, layout: &Layout) -> String {
+fn heading(name: &str, counted: &str, layout: &FileLayout) -> String {
     let mut text = format!("{name}: {}, {}\n{counted}\n", layout.format, layout.shape);
     let width = layout.columns.iter().map(|(name, _)| console::measure_text_width(&short(name))).max().unwrap_or(0);
     for (column, role) in &layout.columns {

@@ -13,7 +13,7 @@ pub struct Questions(QuestionSet);
 
 /// The report of `--json`.
 #[derive(Serialize)]
-pub struct Report<'a> {
+pub struct QuestionsReport<'a> {
     schema_version: u32,
     dataset: &'a str,
     sha256: &'a str,
@@ -41,13 +41,13 @@ impl Questions {
         load_questions(&Source::parse(name)?, limit, form, offline).map(Self)
     }
 
-    pub fn report(&self) -> Report<'_> {
+    pub fn report(&self) -> QuestionsReport<'_> {
         let QuestionSet { name, sha256, questions, skipped: rows_skipped, rows, layout } = &self.0;
         fn entry(Question { row, prompt, answers, key }: &Question) -> Entry<'_> {
             let (right, measures) = answered(key);
             Entry { row: *row, prompt, answers, right, measures: json!(measures) }
         }
-        Report {
+        QuestionsReport {
             schema_version: 1,
             dataset: name,
             sha256,

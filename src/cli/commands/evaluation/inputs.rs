@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bipo::data::{Dataset, QuestionSet, Source, load_questions};
-use bipo::eval::Material;
+use bipo::eval::EvalMaterial;
 use bipo::eval::damage::NEUTRAL_TEXT;
 use bipo::machine::files::read_text;
 use bipo::steering::lens::NEUTRAL_PROMPTS;
@@ -11,7 +11,7 @@ use bipo::text::tokens::added_bos;
 use bipo::{Error, Result};
 
 use crate::args::{EvalArgs, SkipArg};
-use crate::commands::prompts::{Question, read_questions};
+use crate::commands::prompts::{UserPrompt, read_questions};
 use crate::commands::run::load_data;
 use crate::terminal::Log;
 use bipo::session::Session;
@@ -21,7 +21,7 @@ pub struct Inputs {
     pub dataset: Option<Dataset>,
     pub questions: Vec<QuestionSet>,
     pub text: String,
-    pub asked: Vec<Question>,
+    pub asked: Vec<UserPrompt>,
     /// What is shown of these.
     pub prompts: Vec<String>,
 }
@@ -50,7 +50,7 @@ impl Inputs {
         };
         let asked = match (args.skip.contains(&SkipArg::Generation), &args.prompts) {
             (true, _) => Vec::new(),
-            (false, None) if args.prompt.is_empty() => NEUTRAL_PROMPTS.map(Question::new).into(),
+            (false, None) if args.prompt.is_empty() => NEUTRAL_PROMPTS.map(UserPrompt::new).into(),
             (false, file) => read_questions(&args.prompt, file.as_deref(), offline)?,
         };
         let prompts = asked.iter().map(|question| question.text.clone()).collect();
@@ -68,8 +68,8 @@ impl Inputs {
         self.dataset.is_none() && self.questions.is_empty() && self.text.is_empty() && self.prompts.is_empty()
     }
 
-    pub fn material(&self, args: &EvalArgs, opened: &Session) -> Result<Material<'_>> {
-        Ok(Material {
+    pub fn material(&self, args: &EvalArgs, opened: &Session) -> Result<EvalMaterial<'_>> {
+        Ok(EvalMaterial {
             pairs: self.dataset.as_ref().map_or(&[], |set| set.pairs.as_slice()),
             questions: &self.questions,
             text: &self.text,

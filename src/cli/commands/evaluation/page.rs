@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bipo::eval::{Report, Settings, Subject};
+use bipo::eval::{EvalReport, Settings, Subject};
 use bipo::report::Page;
 use bipo::steering::magnitudes::signed;
 
@@ -11,7 +11,7 @@ use super::settings::{file_name, operation};
 use crate::args::EvalArgs;
 use crate::commands::page::command_line;
 
-pub fn page(args: &EvalArgs, title: String, magnitudes: &[f32], settings: Vec<(String, String)>, report: &Report) -> Page {
+pub fn page(args: &EvalArgs, title: String, magnitudes: &[f32], settings: Vec<(String, String)>, report: &EvalReport) -> Page {
     let measured_at = match args.at {
         Some(budget) => format!("the largest magnitudes of each vector within {budget}"),
         None => format!("magnitudes {}", list(magnitudes)),

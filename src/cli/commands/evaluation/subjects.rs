@@ -1,6 +1,6 @@
 //! What an evaluation measures: the vector and its baselines, each with the material encoded for it.
 
-use bipo::eval::{Encoded, Material, Subject, Treatment, baseline};
+use bipo::eval::{EncodedMaterial, EvalMaterial, Subject, Treatment, baseline};
 use bipo::steering::positions::Positions;
 use bipo::steering::vector::SteeringVector;
 use bipo::text::spans::Spans;
@@ -8,7 +8,7 @@ use bipo::{Error, Result};
 
 use super::inputs::Inputs;
 use crate::args::EvalArgs;
-use crate::commands::prompts::{Question, check_questions};
+use crate::commands::prompts::{UserPrompt, check_questions};
 use crate::commands::session::{check_reach, warn_of_dropped_system, warn_of_undecided};
 use crate::commands::vectors::{check_vector, read_vector};
 use crate::terminal::Log;
@@ -53,7 +53,7 @@ pub fn subjects(
     args: &EvalArgs,
     vector: &SteeringVector,
     baselines: &[(String, Baseline)],
-    (material, asked): (&Material, &[Question]),
+    (material, asked): (&EvalMaterial, &[UserPrompt]),
     opened: &mut Session,
     log: Log,
 ) -> Result<Vec<Subject>> {
@@ -108,10 +108,10 @@ pub fn check_reaches(subjects: &[Subject], inputs: &Inputs, log: Log) -> Result<
 /// The model that is told `text` in place of its own system prompt, with the material encoded for it.
 pub fn prompted(
     text: &str,
-    (material, asked): (&Material, &[Question]),
+    (material, asked): (&EvalMaterial, &[UserPrompt]),
     opened: &mut Session,
     log: Log,
-) -> Result<(Encoded, Treatment)> {
+) -> Result<(EncodedMaterial, Treatment)> {
     let own = opened.encoder.set_system(Some(text.to_owned()));
     warn_of_dropped_system(opened, log)?;
     let encoded = encode(material, asked, (Positions::All, None), opened)?;
@@ -126,11 +126,11 @@ pub fn places(vector: &SteeringVector) -> (Positions, Option<Spans>) {
 
 /// The material as a vector at these places sees it.
 pub fn encode(
-    material: &Material,
-    asked: &[Question],
+    material: &EvalMaterial,
+    asked: &[UserPrompt],
     (positions, spans): (Positions, Option<Spans>),
     opened: &mut Session,
-) -> Result<Encoded> {
+) -> Result<EncodedMaterial> {
     opened.encoder.tell_places(spans, positions.ends());
     let prompts = check_questions(opened, asked, positions)?;
     material.encode(&opened.encoder, prompts)

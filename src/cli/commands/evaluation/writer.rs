@@ -2,7 +2,7 @@
 //! that ends early, however it does, has lost nothing that was done.
 
 use bipo::Result;
-use bipo::eval::{EvalObserver, Outcome, PairLine, Report, Row, Timings};
+use bipo::eval::{EvalObserver, EvalOutcome, EvalReport, EvalRow, EvalTimings, PairLine};
 use bipo::machine::files::write_atomic;
 use serde_json::{Value, json};
 
@@ -39,11 +39,11 @@ impl EvalObserver for Writer<'_> {
         self.interrupt.check()
     }
 
-    fn measured(&mut self, outcome: &Outcome) -> Result<()> {
+    fn measured(&mut self, outcome: &EvalOutcome) -> Result<()> {
         if let Some(path) = &self.args.csv {
-            let rows: Vec<Row> = outcome.rows.iter().filter(|row| !row.measures.is_empty()).cloned().collect();
-            let (generations, timings) = (Vec::new(), Timings::default());
-            let table = Report { schema_version: 2, settings: Value::Null, rows, generations, timings };
+            let rows: Vec<EvalRow> = outcome.rows.iter().filter(|row| !row.measures.is_empty()).cloned().collect();
+            let (generations, timings) = (Vec::new(), EvalTimings::default());
+            let table = EvalReport { schema_version: 2, settings: Value::Null, rows, generations, timings };
             write_atomic(path, &table.to_csv()?)?;
         }
         if let Some(path) = self.args.per_pair.as_ref().filter(|_| outcome.pairs.len() > self.pairs) {

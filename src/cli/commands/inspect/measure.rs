@@ -10,7 +10,7 @@ use bipo::steering::vector::SteeringVector;
 use bipo::text::tokens::{ResponsePrefix, TextEncoder};
 use bipo::{Error, Result};
 
-use super::report::{MeasuredOn, Token};
+use super::report::{InspectedToken, MeasuredOn};
 use crate::args::InspectArgs;
 use crate::commands::interrupt::Interrupt;
 use crate::commands::session;
@@ -49,14 +49,14 @@ impl MeasuredModel {
     }
 
     /// The tokens that `v` promotes and suppresses most; none where it has no direction.
-    pub fn tokens(&self, v: &[f32]) -> Result<Option<(Vec<Token>, Vec<Token>)>> {
+    pub fn tokens(&self, v: &[f32]) -> Result<Option<(Vec<InspectedToken>, Vec<InspectedToken>)>> {
         let tokenizer = self.encoder.tokenizer();
         // An embedding may have more rows than the tokenizer has tokens: those were never trained.
         let lens = lens::logit_lens(&self.decoder, v, self.top, |id| tokenizer.id_to_token(id).is_some())?;
-        let named = |tokens: Vec<TokenScore>| -> Result<Vec<Token>> {
+        let named = |tokens: Vec<TokenScore>| -> Result<Vec<InspectedToken>> {
             tokens
                 .into_iter()
-                .map(|token| Ok(Token { token: self.text(token.id)?, id: token.id, score: token.score }))
+                .map(|token| Ok(InspectedToken { token: self.text(token.id)?, id: token.id, score: token.score }))
                 .collect()
         };
         lens.map(|lens| Ok((named(lens.promoted)?, named(lens.suppressed)?))).transpose()

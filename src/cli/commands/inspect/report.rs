@@ -60,8 +60,8 @@ pub struct LayerReport {
     pub norm: Option<f64>,
     pub not_finite: usize,
     pub residual: Option<ResidualReport>,
-    pub promoted: Option<Vec<Token>>,
-    pub suppressed: Option<Vec<Token>>,
+    pub promoted: Option<Vec<InspectedToken>>,
+    pub suppressed: Option<Vec<InspectedToken>>,
 }
 
 /// ‖h‖ after the layer on the neutral prompts, and ‖v‖ over it.
@@ -74,7 +74,7 @@ pub struct ResidualReport {
 }
 
 #[derive(Debug, Serialize)]
-pub struct Token {
+pub struct InspectedToken {
     pub token: String,
     pub id: u32,
     pub score: f32,

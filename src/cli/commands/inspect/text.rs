@@ -4,11 +4,11 @@ use bipo::report::card;
 use bipo::steering::condition::Condition;
 use bipo::steering::magnitudes::signed;
 use bipo::steering::positions::in_words;
-use bipo::steering::vector::{Calibration, Combination, Part};
+use bipo::steering::vector::{Calibration, Combination, CombinationPart};
 use console::{Alignment, measure_text_width, pad_str};
 use serde_json::Value;
 
-use super::report::{CosineMatrix, Inspection, LayerReport, MeasuredOn, Token, VectorReport};
+use super::report::{CosineMatrix, InspectedToken, Inspection, LayerReport, MeasuredOn, VectorReport};
 use crate::terminal;
 
 /// Width of a page where stdout is no terminal.
@@ -118,7 +118,7 @@ impl VectorReport {
 /// `formal.safetensors × 1, concise.safetensors × -0.5, each brought to norm 1`
 fn parts(combination: &Combination) -> String {
     let mut parts: Vec<String> =
-        combination.parts.iter().map(|Part { file, weight, .. }| format!("{file} × {weight}")).collect();
+        combination.parts.iter().map(|CombinationPart { file, weight, .. }| format!("{file} × {weight}")).collect();
     if combination.normalize {
         parts.push("each brought to norm 1".to_owned());
     }
@@ -169,11 +169,11 @@ fn trained(training: &Value) -> Vec<(&'static str, String)> {
     .collect()
 }
 
-fn token_table(layer: &LayerReport, promoted: &[Token], suppressed: &[Token]) -> String {
-    let cell = |tokens: &[Token], row: usize| {
+fn token_table(layer: &LayerReport, promoted: &[InspectedToken], suppressed: &[InspectedToken]) -> String {
+    let cell = |tokens: &[InspectedToken], row: usize| {
         tokens.get(row).map_or([String::new(), String::new()], |t| [format!("{:?}", t.token), format!("{:+.2}", t.score)])
     };
-    let width = |tokens: &[Token]| {
+    let width = |tokens: &[InspectedToken]| {
         (0..tokens.len()).map(|row| measure_text_width(&cell(tokens, row)[0])).max().unwrap_or(0).max("suppresses".len())
     };
     let (left, right) = (width(promoted), width(suppressed));

@@ -3,13 +3,13 @@
 use bipo::generate::Generation;
 use bipo::steering::magnitudes::signed;
 
-use super::{Texts, is_not_finite};
+use super::{PromptTexts, is_not_finite};
 use crate::terminal;
 
 /// The least width of a column in characters; narrower terminals get one text below the other.
 const NARROWEST_COLUMN: usize = 28;
 
-impl Texts {
+impl PromptTexts {
     /// In columns where the terminal has room, else one below the other.
     pub fn to_text(&self) -> String {
         let when = self.when.map_or(String::new(), |verdict| format!("{}\n", super::in_words(verdict)));

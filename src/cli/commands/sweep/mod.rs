@@ -4,9 +4,9 @@ mod columns;
 
 use std::collections::BTreeMap;
 
-use bipo::generate::{FinishReason, GenerateOptions, Generation, Progress, Prompt, generate, generate_each};
+use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, SweepEvent, generate, generate_each};
 use bipo::model::Model;
-use bipo::report::{Answer, Generations};
+use bipo::report::{Generations, ShownAnswer};
 use bipo::steering::Operation;
 use bipo::steering::condition::{Verdict, When};
 use bipo::steering::positions::Positions;
@@ -42,7 +42,7 @@ pub struct TextResult {
 
 /// What `--json` gives. A magnitude has the digits of an f32, which it would not have as a `Value`.
 #[derive(Serialize)]
-pub struct Document<'a> {
+pub struct SweepDocument<'a> {
     schema_version: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<&'a Provenance>,
@@ -50,8 +50,8 @@ pub struct Document<'a> {
 }
 
 /// The document of these results, and of what they were generated from, where that is said.
-pub fn document<'a>(run: Option<&'a Provenance>, results: &'a [TextResult]) -> Document<'a> {
-    Document { schema_version: 1, run, results }
+pub fn document<'a>(run: Option<&'a Provenance>, results: &'a [TextResult]) -> SweepDocument<'a> {
+    SweepDocument { schema_version: 1, run, results }
 }
 
 /// What `--output` gives: a line that says what the texts were generated from, then a line a text.
@@ -74,7 +74,7 @@ pub fn lines(run: Option<&Provenance>, results: &[TextResult]) -> serde_json::Re
 }
 
 /// What every prompt of a command is answered with.
-pub struct Sweep<'a> {
+pub struct SweepSettings<'a> {
     pub model: &'a Model,
     pub encoder: &'a TextEncoder,
     pub vectors: &'a BTreeMap<usize, Vec<f32>>,
@@ -88,9 +88,9 @@ pub struct Sweep<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-impl Sweep<'_> {
+impl SweepSettings<'_> {
     /// All magnitudes of a prompt.
-    pub fn generate(&self, prompt: &str, encoded: &EncodedPrompt) -> Result<Texts> {
+    pub fn generate(&self, prompt: &str, encoded: &EncodedPrompt) -> Result<PromptTexts> {
         let verdict = self.verdict(encoded)?;
         self.one(prompt, encoded, verdict, &mut |_| Ok(()))
     }
@@ -100,20 +100,20 @@ impl Sweep<'_> {
         &self,
         prompts: &[String],
         encoded: &[EncodedPrompt],
-        on_texts: &mut dyn FnMut(Texts) -> Result<()>,
+        on_texts: &mut dyn FnMut(PromptTexts) -> Result<()>,
     ) -> Result<()> {
         let verdicts = encoded.iter().map(|prompt| self.verdict(prompt)).collect::<Result<Vec<Option<Verdict>>>>()?;
         let encoded: Vec<Prompt> =
             encoded.iter().zip(&verdicts).map(|(prompt, verdict)| Prompt::from(prompt).under(*verdict)).collect();
         let Self { model, vectors, magnitudes, options, streams, .. } = *self;
         generate_each(model, &encoded, vectors, magnitudes, options, streams, &mut |progress| match progress {
-            Progress::Token { .. } => self.interrupt.check(),
-            Progress::Answer { prompt, texts } => on_texts(self.texts(&prompts[prompt], verdicts[prompt], texts)?),
+            SweepEvent::Token { .. } => self.interrupt.check(),
+            SweepEvent::Answer { prompt, texts } => on_texts(self.texts(&prompts[prompt], verdicts[prompt], texts)?),
         })
     }
 
     /// As [`Sweep::generate`] for one magnitude, each token shown as it comes.
-    pub fn stream(&self, prompt: &str, encoded: &EncodedPrompt) -> Result<Texts> {
+    pub fn stream(&self, prompt: &str, encoded: &EncodedPrompt) -> Result<PromptTexts> {
         let show = |text: &str| terminal::result(text).map_err(|source| Error::write("standard output", source));
         show(&format!("{}\n", console::style(prompt).bold()))?;
         let verdict = self.verdict(encoded)?;
@@ -136,7 +136,7 @@ impl Sweep<'_> {
         encoded: &EncodedPrompt,
         verdict: Option<Verdict>,
         on_token: &mut dyn FnMut(u32) -> Result<()>,
-    ) -> Result<Texts> {
+    ) -> Result<PromptTexts> {
         let mut each = |_, token| {
             self.interrupt.check()?;
             on_token(token)
@@ -146,13 +146,13 @@ impl Sweep<'_> {
         self.texts(prompt, verdict, texts)
     }
 
-    fn texts(&self, prompt: &str, when: Option<Verdict>, generations: Vec<Generation>) -> Result<Texts> {
-        Ok(Texts { when, ..Texts::new(prompt, self.options.operation, generations, self.encoder)? })
+    fn texts(&self, prompt: &str, when: Option<Verdict>, generations: Vec<Generation>) -> Result<PromptTexts> {
+        Ok(PromptTexts { when, ..PromptTexts::new(prompt, self.options.operation, generations, self.encoder)? })
     }
 }
 
 /// All magnitudes of one prompt.
-pub struct Texts {
+pub struct PromptTexts {
     prompt: String,
     operation: Operation,
     /// What `--when` said of the prompt.
@@ -160,7 +160,7 @@ pub struct Texts {
     generations: Vec<(Generation, String)>,
 }
 
-impl Texts {
+impl PromptTexts {
     /// What was generated for a prompt.
     pub fn new(prompt: &str, operation: Operation, generations: Vec<Generation>, encoder: &TextEncoder) -> Result<Self> {
         let decode = |generation: Generation| {
@@ -177,7 +177,7 @@ impl Texts {
             let (tokens, end) = (generation.token_ids.len(), end_of(generation));
             let left = if self.when.is_some_and(|verdict| !verdict.fired) { " · not steered" } else { "" };
             let note = format!("{tokens} tokens{end} · dose {}{left}", columns::dose(generation.dose));
-            Answer { magnitude: Some(generation.magnitude.into()), text: text.clone(), note }
+            ShownAnswer { magnitude: Some(generation.magnitude.into()), text: text.clone(), note }
         };
         Generations {
             prompt: self.prompt.clone(),

@@ -43,12 +43,12 @@ pub fn results(outcome: &Outcome) -> Value {
 }
 
 /// What a run says on standard output.
-pub enum Said {
+pub enum RunResult {
     Text(String),
     Json(Value),
 }
 
-impl Said {
+impl RunResult {
     pub fn print(&self) -> io::Result<()> {
         match self {
             Self::Text(text) => terminal::result(text),
@@ -58,7 +58,7 @@ impl Said {
 }
 
 /// What was reached, and where the time went: in words, or for `--json`.
-pub fn report(args: &TrainArgs, path: &Path, outcome: &Outcome, skipped: usize, (load_s, tokenize_s): (f64, f64)) -> Said {
+pub fn report(args: &TrainArgs, path: &Path, outcome: &Outcome, skipped: usize, (load_s, tokenize_s): (f64, f64)) -> RunResult {
     let norm = l2_norm(&outcome.v);
     let steps_s = outcome.timings.step_s();
     let mut timings = json!({"load_s": load_s, "tokenize_s": tokenize_s, "step_s": steps_s, "cache_bytes": outcome.cache_bytes,
@@ -67,7 +67,7 @@ pub fn report(args: &TrainArgs, path: &Path, outcome: &Outcome, skipped: usize, 
         timings.extend(more);
     }
     if args.run.model.json {
-        return Said::Json(json!({
+        return RunResult::Json(json!({
             "schema_version": 1, "method": "bipo", "vector": path.display().to_string(), "steps": outcome.steps, "final_loss": outcome.final_loss,
             "final_margin": outcome.final_margin, "vector_norm": norm, "skipped_rows": skipped, "timings": timings,
         }));
@@ -82,7 +82,7 @@ pub fn report(args: &TrainArgs, path: &Path, outcome: &Outcome, skipped: usize, 
         text += &format!("\nheld out, best epoch {epoch}: {}", margins(&heldout));
     }
     text += &try_it(args, path);
-    Said::Text(text)
+    RunResult::Text(text)
 }
 
 /// Held-out margins in words.

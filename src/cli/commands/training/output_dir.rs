@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bipo::machine::files;
 use bipo::steering::vector::SteeringVector;
-use bipo::train::checkpoint::{self, Checkpoint, Difference};
+use bipo::train::checkpoint::{self, Difference, TrainingCheckpoint};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ pub enum Start {
     /// At the first step.
     New,
     /// From a checkpoint.
-    Resumed(Box<Checkpoint>),
+    Resumed(Box<TrainingCheckpoint>),
     /// Not at all: it is done.
     Finished(Box<SteeringVector>),
 }

@@ -9,10 +9,10 @@ use bipo::text::tokens::EncodedPrompt;
 use serde_json::json;
 
 use super::TEST_PROMPT;
-use super::outcome::Said;
+use super::outcome::RunResult;
 use crate::args::TrainArgs;
 use crate::commands::interrupt::Interrupt;
-use crate::commands::sweep::{Sweep, Texts, greedy};
+use crate::commands::sweep::{PromptTexts, SweepSettings, greedy};
 use crate::terminal;
 
 /// Magnitudes of the sweep.
@@ -23,7 +23,7 @@ const NEW_TOKENS: usize = 48;
 
 /// Prints what a run says, and the sweep where it was asked for.
 pub fn say(
-    said: Said,
+    said: RunResult,
     args: &TrainArgs,
     (opened, model): (&Session, &Model),
     vector: &SteeringVector,
@@ -34,11 +34,11 @@ pub fn say(
     }
     let sweep = || generate(opened, model, vector, interrupt);
     match said {
-        Said::Text(_) => {
+        RunResult::Text(_) => {
             said.print()?;
             Ok(terminal::result(&sweep()?.to_text())?)
         }
-        Said::Json(mut value) => {
+        RunResult::Json(mut value) => {
             // The run is over, whatever becomes of the sweep: it is told of first.
             let (texts, ended) = match sweep() {
                 Ok(texts) => (Some(texts.results()), Ok(())),
@@ -63,10 +63,10 @@ fn encoded(opened: &Session) -> Result<EncodedPrompt> {
     opened.encoder.encode_prompt(&[Message::new("user", TEST_PROMPT)])
 }
 
-fn generate(opened: &Session, model: &Model, vector: &SteeringVector, interrupt: &Interrupt) -> Result<Texts> {
+fn generate(opened: &Session, model: &Model, vector: &SteeringVector, interrupt: &Interrupt) -> Result<PromptTexts> {
     let options = greedy(NEW_TOKENS, opened, vector.metadata.positions);
     let magnitudes = &MAGNITUDES;
     let (encoder, vectors, streams) = (&opened.encoder, &vector.layers, MAGNITUDES.len());
-    let sweep = Sweep { model, encoder, vectors, magnitudes, options: &options, when: None, streams, interrupt };
+    let sweep = SweepSettings { model, encoder, vectors, magnitudes, options: &options, when: None, streams, interrupt };
     sweep.generate(TEST_PROMPT, &encoded(opened)?)
 }
