@@ -7,13 +7,15 @@ use candle_core::Tensor;
 use super::bootstrap::{mean, quantile};
 use super::budget::{Budget, Limit, found, search};
 use super::damage::{Reading, TextIds, Window, divergences, score_text};
+use super::material::{EvalMaterial, Subject, Treatment};
 use super::preference::score;
-use super::run::{EvalMaterial, Settings, Subject, Treatment};
+use super::run::Settings;
 use crate::generate::{FinishReason, GenerateOptions, Generation, Prompt, SweepEvent, generate_each};
 use crate::model::Model;
 use crate::steering::Steering;
 use crate::text::tokens::EncodedPrompt;
 use crate::train::activations::Activations;
+use crate::train::collective::{Collective, Share};
 use crate::train::objective::margin;
 use crate::{Error, Result};
 
@@ -47,7 +49,8 @@ const WINDOW: usize = 1024;
 const PERCENTILE: f64 = 0.95;
 
 /// Finds the largest magnitudes of a vector within a budget: that in the negative direction, and that in the positive one. `vectors`
-/// maps a layer to what is added to its output, `(H)`. `on_pass` is called after each pass of the model.
+/// maps a layer to what is added to its output, `(H)`. Ranks measure their shares of prompts, pairs or windows of the text. `on_pass`
+/// is called after each pass of the model.
 ///
 /// # Errors
 /// Nothing can be measured without the vector, a tensor operation or `on_pass` fails. Numbers that are not finite at a magnitude
@@ -57,21 +60,32 @@ pub fn calibrate(
     vectors: &BTreeMap<usize, Vec<f32>>,
     budget: Budget,
     gauge: Gauge,
+    collective: &Collective,
     on_pass: &mut dyn FnMut() -> Result<()>,
 ) -> Result<[Limit; 2]> {
     let steering = Steering::new(vectors, model.device())?;
     match gauge {
-        Gauge::Answers { prompts, options, streams } => search(budget, |magnitudes| {
-            let answers = answers(model, prompts, vectors, magnitudes, options, streams, on_pass)?;
-            let cost = |(answers, magnitude): (&Option<Vec<Generation>>, &f32)| match answers {
-                Some(answers) => of_answers(model, prompts, answers, &steering.with_factor(*magnitude), options),
-                None => Ok(f64::INFINITY),
-            };
-            answers.iter().zip(magnitudes).map(cost).collect()
-        }),
+        Gauge::Answers { prompts, options, streams } => {
+            let share = collective.share();
+            let own = share.of(prompts);
+            search(budget, |magnitudes| {
+                let answers = answers(model, &own, vectors, magnitudes, options, streams, on_pass)?;
+                let cost = |(answers, magnitude): (&Option<Vec<Generation>>, &f32)| {
+                    let own = match answers {
+                        Some(answers) => {
+                            let steering = steering.with_factor(*magnitude);
+                            divergences_of(model, &own, answers, &steering, options, share)?
+                        }
+                        None => vec![vec![f64::INFINITY]; own.len()],
+                    };
+                    Ok(percentile(collective.gather(prompts.len(), own)?.concat()))
+                };
+                answers.iter().zip(magnitudes).map(cost).collect()
+            })
+        }
         Gauge::Text(text) => {
             let mut nll = |steering: &Steering| -> Result<f64> {
-                let scores = score_text(model, text, &[Reading::Steered(steering)], |_, _| on_pass())?;
+                let scores = score_text(model, text, &[Reading::Steered(steering)], collective, |_, _| on_pass())?;
                 Ok(scores.first().map_or(f64::NAN, |score| mean(&score.nll)))
             };
             let plain = nll(&steering.with_factor(0.0))?;
@@ -79,10 +93,10 @@ pub fn calibrate(
             search(budget, |magnitudes| magnitudes.iter().map(&mut cost).collect())
         }
         Gauge::Pairs { pairs, beta } => {
+            let reference = score(model, pairs, &steering, (0.0, None), on_pass)?;
             let mut cost = |magnitude: &f32| {
                 finite(score(model, pairs, &steering, (*magnitude, None), on_pass).map(|policy| {
-                    let margins =
-                        policy.iter().zip(&pairs.entries).map(|(policy, entry)| margin(beta, *policy, entry.reference));
+                    let margins = policy.iter().zip(&reference).map(|(policy, reference)| margin(beta, *policy, *reference));
                     f64::from(magnitude.signum()) * mean(&margins.collect::<Vec<_>>())
                 }))
             };
@@ -117,7 +131,7 @@ pub fn calibrate_subjects(
             Budget::Perplexity(_) => Gauge::Text(TextIds { ids: &encoded.text, bos: material.bos }),
             _ => Gauge::Answers { prompts: &encoded.prompts, options: &options, streams: settings.streams },
         };
-        let [minus, plus] = found(&calibrate(model, &vector.layers, budget, gauge, on_pass)?, budget);
+        let [minus, plus] = found(&calibrate(model, &vector.layers, budget, gauge, &settings.collective, on_pass)?, budget);
         if minus.is_none() && plus.is_none() {
             unreached.push(name.clone());
             continue;
@@ -156,25 +170,26 @@ fn answers(
     }
 }
 
-/// The 95th percentile of KL(steered ‖ untouched) over the tokens of all answers, each behind the steered text before it.
-fn of_answers(
+/// KL(steered ‖ untouched) of each token of each prompt's answer, behind the steered text before it.
+fn divergences_of(
     model: &Model,
     prompts: &[EncodedPrompt],
     answers: &[Generation],
     steering: &Steering,
     options: &GenerateOptions,
-) -> Result<f64> {
+    share: Share,
+) -> Result<Vec<Vec<f64>>> {
     let split = steering.lowest().map_or(model.num_blocks(), |layer| layer + 1);
     let texts: Vec<AnsweredPrompt> =
         prompts.iter().zip(answers).map(|(prompt, answer)| AnsweredPrompt::new(prompt, answer, options)).collect();
-    let mut divergence = Vec::new();
+    let mut found = Vec::new();
     let mut rest = texts.as_slice();
     while !rest.is_empty() {
         let ends = rest.iter().scan(0, |rows, text| {
             *rows += text.ids.len();
             Some(*rows)
         });
-        let (group, others) = rest.split_at(ends.take_while(|rows| *rows <= WINDOW).count().max(1));
+        let (group, others) = rest.split_at(share.items_a_pass(ends.take_while(|rows| *rows <= WINDOW).count().max(1)));
         let ids: Vec<Vec<u32>> = group.iter().map(|text| text.ids.clone()).collect();
         let factors: Vec<f32> = group.iter().flat_map(|text| text.factors.iter().copied()).collect();
         let count = factors.len();
@@ -184,13 +199,20 @@ fn of_answers(
         let predicting = Tensor::new(predicting.as_slice(), model.device())?;
         let steered = window.all_rows(Some((steering, &rows)))?.index_select(&predicting, 0)?;
         let plain = window.all_rows(None)?.index_select(&predicting, 0)?;
-        divergence.extend(divergences(model, &steered, &plain)?);
+        let mut divergences = divergences(model, &steered, &plain)?.into_iter();
+        let of_text = |text: &AnsweredPrompt| divergences.by_ref().take(text.ids.len() + 1 - text.prompt).collect();
+        found.extend(group.iter().map(of_text));
         rest = others;
     }
+    Ok(found)
+}
+
+/// The 95th percentile of the divergences at all tokens.
+fn percentile(mut divergence: Vec<f64>) -> f64 {
     // Not a number may be anything, and must not be among the tokens that the percentile leaves out.
     let is_finite = divergence.iter().all(|kl| kl.is_finite());
     divergence.sort_unstable_by(f64::total_cmp);
-    Ok(if is_finite { quantile(&divergence, PERCENTILE) } else { f64::INFINITY })
+    if is_finite { quantile(&divergence, PERCENTILE) } else { f64::INFINITY }
 }
 
 /// A prompt with its answer, up to the token that predicts the answer's last one.

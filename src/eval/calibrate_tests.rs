@@ -57,8 +57,13 @@ fn the_divergence_of_answers_is_that_of_whole_passes() {
         expected.sort_by(f64::total_cmp);
         // 0.95 × 20 = 19: the second largest of 21.
         let steering = Steering::new(&vectors, &Device::Cpu).unwrap().with_factor(magnitude);
-        let found = of_answers(&model, &prompts, answers, &steering, &options).unwrap();
-        assert!((found / expected[19] - 1.0).abs() < 1e-4 && found > 0.001, "{positions}: {found} and {}", expected[19]);
+        // In one pass, and a prompt a pass.
+        for share in [Share::All, Share::OneOfEvery { ranks: 1, first: 0 }] {
+            let found = divergences_of(&model, &prompts, answers, &steering, &options, share).unwrap();
+            assert!(found.iter().all(|of_prompt| of_prompt.len() == 7), "{found:?}");
+            let found = percentile(found.concat());
+            assert!((found / expected[19] - 1.0).abs() < 1e-4 && found > 0.001, "{positions}: {found} and {}", expected[19]);
+        }
     }
 }
 
@@ -76,18 +81,19 @@ fn every_budget_is_kept_and_nearly_used_up() {
     };
     let kl = Budget::Kl(0.05);
     let answers = Gauge::Answers { prompts: &prompts, options: &options, streams: 6 };
-    let limits = calibrate(&model, &vectors, kl, answers, &mut || Ok(())).unwrap();
+    let limits = calibrate(&model, &vectors, kl, answers, &Collective::SingleProcess, &mut || Ok(())).unwrap();
     limits.into_iter().for_each(|limit| check(kl, limit));
     // What a random model reads is as improbable with a vector as without: one direction makes the text likelier.
     let perplexity = Budget::Perplexity(1.002);
     let text = Gauge::Text(TextIds { ids: &ids, bos: None });
-    let limits = calibrate(&model, &vectors, perplexity, text, &mut || Ok(())).unwrap();
+    let limits = calibrate(&model, &vectors, perplexity, text, &Collective::SingleProcess, &mut || Ok(())).unwrap();
     let reached: Vec<Limit> = limits.into_iter().filter(|limit| limit.found(perplexity).is_some()).collect();
     assert!(!reached.is_empty(), "{limits:?}");
     reached.into_iter().for_each(|limit| check(perplexity, limit));
     let response = GenerateOptions { positions: Positions::Response, ..options };
     let gauge = Gauge::Answers { prompts: &prompts, options: &response, streams: 6 };
-    let [minus, plus] = calibrate(&model, &vectors, Budget::Kl(0.05), gauge, &mut || Ok(())).unwrap();
+    let [minus, plus] =
+        calibrate(&model, &vectors, Budget::Kl(0.05), gauge, &Collective::SingleProcess, &mut || Ok(())).unwrap();
     assert!(minus.found(Budget::Kl(0.05)).is_some() && plus.found(Budget::Kl(0.05)).is_some());
 }
 
@@ -97,6 +103,6 @@ fn a_vector_of_zeros_reaches_no_budget() {
     let (vectors, prompts) = (BTreeMap::from([(1, vec![0.0; model.config.hidden_size])]), prompts());
     let options = GenerateOptions::greedy(3);
     let gauge = Gauge::Answers { prompts: &prompts, options: &options, streams: 6 };
-    let limits = calibrate(&model, &vectors, Budget::Kl(1.0), gauge, &mut || Ok(())).unwrap();
+    let limits = calibrate(&model, &vectors, Budget::Kl(1.0), gauge, &Collective::SingleProcess, &mut || Ok(())).unwrap();
     assert!(limits.iter().all(|limit| limit.found(Budget::Kl(1.0)).is_none()));
 }

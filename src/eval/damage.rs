@@ -11,6 +11,7 @@ use crate::model::layout::Layout;
 use crate::model::plan::PassPlan;
 use crate::ops::linear::Products;
 use crate::steering::Steering;
+use crate::train::collective::Collective;
 use crate::{Error, Result};
 
 /// A plain text about nothing that a vector is trained for, written for this project.
@@ -51,7 +52,20 @@ pub struct TextScore {
     pub kl: Vec<f64>,
 }
 
-/// Scores a text under each reading. `on_progress` gets the number of tokens read and of all.
+impl TextScore {
+    fn numbers(&self) -> Vec<f64> {
+        [self.nll.as_slice(), &self.bare_nll, &self.kl].concat()
+    }
+
+    /// Adds the [`TextScore::numbers`] of the tokens that follow.
+    fn extend(&mut self, numbers: &[f64]) {
+        let lists = [&mut self.nll, &mut self.bare_nll, &mut self.kl];
+        lists.into_iter().zip(numbers.chunks((numbers.len() / 3).max(1))).for_each(|(list, numbers)| list.extend(numbers));
+    }
+}
+
+/// Scores a text under each reading. Ranks read their shares of its windows. `on_progress` gets the number of tokens read and of
+/// all.
 ///
 /// # Errors
 /// A probability is not finite, a tensor operation or `on_progress` fails.
@@ -59,15 +73,24 @@ pub fn score_text(
     model: &Model,
     text: TextIds,
     readings: &[Reading],
+    collective: &Collective,
     mut on_progress: impl FnMut(usize, usize) -> Result<()>,
 ) -> Result<Vec<TextScore>> {
-    let mut scores = vec![TextScore::default(); readings.len()];
     let window = WINDOW.min(model.config.max_position_embeddings).saturating_sub(usize::from(text.bos.is_some())).max(2);
     let mut done = 0;
-    for ids in text.ids.chunks(window) {
+    let windows: Vec<&[u32]> = text.ids.chunks(window).collect();
+    let mut own: Vec<Vec<f64>> = Vec::new();
+    for ids in collective.share().of(&windows) {
+        let mut scores = vec![TextScore::default(); readings.len()];
         score_window(model, TextIds { ids, ..text }, readings, &mut scores, &mut || on_progress(done, text.ids.len()))?;
+        own.push(scores.iter().flat_map(TextScore::numbers).collect());
         done += ids.len();
         on_progress(done, text.ids.len())?;
+    }
+    let mut scores = vec![TextScore::default(); readings.len()];
+    for window in collective.gather(windows.len(), own)? {
+        let len = window.len() / readings.len().max(1);
+        window.chunks(len.max(1)).zip(&mut scores).for_each(|(numbers, score)| score.extend(numbers));
     }
     match scores.iter().flat_map(|score| &score.nll).all(|nll| nll.is_finite()) {
         true => Ok(scores),

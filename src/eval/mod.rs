@@ -13,6 +13,7 @@ mod compare;
 pub mod damage;
 mod firing;
 pub mod judge;
+mod material;
 mod picture;
 pub mod preference;
 mod run;
@@ -27,10 +28,8 @@ use bootstrap::Estimate;
 pub use budget::{Budget, Limit, MeasuredMagnitude, found};
 pub use calibrate::{CALIBRATION_TOKENS, Gauge, calibrate, calibrate_subjects};
 pub use compare::{Candidate, Comparison, Learned, verdict};
-pub use run::{
-    EncodedMaterial, EvalMaterial, EvalObserver, EvalOutcome, Settings, Subject, TextCount, Treatment, demand, evaluate,
-    neutral_ids, texts,
-};
+pub use material::{EncodedMaterial, EvalMaterial, Subject, TextCount, Treatment, neutral_ids, texts};
+pub use run::{EvalObserver, EvalOutcome, Settings, demand, evaluate};
 
 /// How a measure is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

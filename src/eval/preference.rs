@@ -10,8 +10,8 @@ use crate::train::activations::Activations;
 use crate::train::objective::{PairLogProbs, margin};
 use crate::{Error, Result};
 
-/// Log-probabilities of all pairs under the model that is steered with `magnitude`, or untouched where a pair has not `fired`.
-/// `on_pass` is called after each pass.
+/// Log-probabilities of all pairs under the model that is steered with `magnitude`, or untouched where a pair has not `fired`, which
+/// is said of all pairs. Ranks score their shares of them. `on_pass` is called after each pass.
 ///
 /// # Errors
 /// A log-probability is not finite (names the row and the magnitude), a tensor operation or `on_pass` fails.
@@ -23,16 +23,17 @@ pub fn score(
     on_pass: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<PairLogProbs>> {
     if magnitude == 0.0 {
-        return Ok(pairs.entries.iter().map(|entry| entry.reference).collect());
+        return pairs.gather(pairs.entries.iter().map(|entry| entry.reference).collect());
     }
-    let scores = pairs.score_each(model, &steering.with_factor(magnitude), fired, on_pass)?;
+    let fired = fired.map(|fired| pairs.share().of(fired));
+    let scores = pairs.score_each(model, &steering.with_factor(magnitude), fired.as_deref(), on_pass)?;
     for (entry, log_probs) in pairs.entries.iter().zip(&scores) {
         if !log_probs.iter().all(|log_prob| log_prob.is_finite()) {
             let row = entry.rows.row;
             return Err(Error::NotFinite(format!("row {row}: at magnitude {magnitude} the log-probability is not finite")));
         }
     }
-    Ok(scores)
+    pairs.gather(scores)
 }
 
 /// What preference is measured from, pair by pair.

@@ -8,127 +8,23 @@ use std::time::Instant;
 use super::bootstrap::Bootstrap;
 use super::damage::{Reading, TextIds};
 use super::firing::{self, Firing};
+use super::material::{EncodedMaterial, EvalMaterial, Subject, Treatment};
 use super::preference::Scores;
 use super::{EvalRow, EvalTimings, GeneratedText, Measure, PairLine, choice, damage, preference};
-use crate::data::{Pair, QuestionSet};
-use crate::generate::{GenerateOptions, Prompt, SweepEvent, generate_each};
+use crate::generate::{FinishReason, GenerateOptions, Prompt, SweepEvent, generate_each};
 use crate::model::Model;
 use crate::session::Demand;
 use crate::steering::condition::When;
 use crate::steering::positions::Positions;
-use crate::steering::reach::Reach;
 use crate::steering::vector::SteeringVector;
 use crate::steering::{Operation, Steering};
 use crate::text::spans::Spans;
 use crate::text::tokens::{EncodedPair, EncodedPrompt, TextEncoder};
 use crate::train::activations::{Activations, CacheOptions, CachePlan};
 use crate::train::batch::Sharing;
+use crate::train::collective::{Collective, Json};
 use crate::train::objective::PairLogProbs;
 use crate::{Error, Result};
-
-/// What is measured on, as text. Whatever is empty is not measured.
-#[derive(Debug, Clone, Copy)]
-pub struct EvalMaterial<'a> {
-    /// Held-out pairs.
-    pub pairs: &'a [Pair],
-    /// Multiple-choice questions.
-    pub questions: &'a [QuestionSet],
-    /// A neutral text.
-    pub text: &'a str,
-    /// What the tokenizer puts in front of a text by itself.
-    pub bos: Option<u32>,
-    /// What is answered, to see whether answers repeat themselves.
-    pub prompts: &'a [String],
-    /// Longest pair in tokens.
-    pub max_length: usize,
-    /// Longest question with its answer in tokens: the model's context.
-    pub context: usize,
-}
-
-/// The material as token ids, for one subject.
-#[derive(Debug, Clone)]
-pub struct EncodedMaterial {
-    pairs: Vec<EncodedPair>,
-    /// Pairs that were truncated.
-    pub truncated: usize,
-    answers: Vec<Vec<EncodedPair>>,
-    pub(super) text: Vec<u32>,
-    pub(super) prompts: Vec<EncodedPrompt>,
-}
-
-impl EvalMaterial<'_> {
-    /// Encodes everything with the spans and the system prompt that the encoder has; the prompts are encoded by it already.
-    ///
-    /// # Errors
-    /// A prompt cannot be rendered or does not fit, or the text is too short.
-    pub fn encode(&self, encoder: &TextEncoder, prompts: Vec<EncodedPrompt>) -> Result<EncodedMaterial> {
-        let mut truncated = 0;
-        let mut encode = |pair| -> Result<EncodedPair> {
-            let (pair, is_truncated) = encoder.encode_pair(pair, self.max_length)?;
-            truncated += usize::from(is_truncated);
-            Ok(pair)
-        };
-        let pairs = self.pairs.iter().map(&mut encode).collect::<Result<_>>()?;
-        let text = if self.text.is_empty() { Vec::new() } else { neutral_ids(encoder, self.text)? };
-        let answers = self.questions.iter().map(|set| choice::encode(encoder, set, self.context)).collect::<Result<_>>()?;
-        Ok(EncodedMaterial { pairs, truncated, answers, text, prompts })
-    }
-}
-
-/// Ids of a neutral text.
-///
-/// # Errors
-/// It has so few that none is predicted.
-pub fn neutral_ids(encoder: &TextEncoder, text: &str) -> Result<Vec<u32>> {
-    let ids = encoder.encode_text(text)?;
-    match ids.len() {
-        0 | 1 => Err(Error::Argument("the neutral text has less than two tokens: nothing in it is predicted".into())),
-        _ => Ok(ids),
-    }
-}
-
-impl EncodedMaterial {
-    /// The pairs.
-    pub fn pairs(&self) -> &[EncodedPair] {
-        &self.pairs
-    }
-
-    /// Tokens of the longest prompt.
-    pub fn longest_prompt(&self) -> usize {
-        self.prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0)
-    }
-
-    /// What a vector at `positions` reaches of the pairs, if there are any, and of each of the question files that were encoded.
-    pub fn reach(&self, positions: Positions, questions: &[QuestionSet]) -> (Option<Reach>, Vec<Reach>) {
-        let of_pairs = (!self.pairs.is_empty()).then(|| Reach::of(positions, &self.pairs));
-        let of_set = |(set, answers): (&QuestionSet, &Vec<EncodedPair>)| {
-            let mut reach = Reach::default();
-            choice::by_question(set, answers).for_each(|question| reach.count(positions, question));
-            reach
-        };
-        (of_pairs, questions.iter().zip(&self.answers).map(of_set).collect())
-    }
-}
-
-/// What is done to the model.
-#[derive(Debug, Clone)]
-pub enum Treatment {
-    /// A vector is added, at these magnitudes.
-    Vector(Box<SteeringVector>, Vec<f32>),
-    /// It is told what to do: the material was encoded with a system prompt, whose ids these are as plain text.
-    System(Vec<u32>),
-}
-
-/// One thing that is measured: a vector, or an alternative to it.
-#[derive(Debug, Clone)]
-pub struct Subject {
-    /// Its name in the report.
-    pub name: String,
-    /// What is done.
-    pub treatment: Treatment,
-    /// The material, encoded for it.
-    pub encoded: EncodedMaterial,
-}
 
 /// How it is measured.
 #[derive(Debug, Clone)]
@@ -143,6 +39,8 @@ pub struct Settings {
     pub generate: GenerateOptions,
     /// Texts that are generated at once; at least as many as there are magnitudes.
     pub streams: usize,
+    /// The processes that share pairs, questions and prompts between them.
+    pub collective: Collective,
 }
 
 /// What was measured.
@@ -170,25 +68,6 @@ pub trait EvalObserver {
 
     /// A subject was measured at a magnitude, or at all of them. Rows whose turn has not come have no measures.
     fn measured(&mut self, outcome: &EvalOutcome) -> Result<()>;
-}
-
-/// Number of texts that an evaluation generates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TextCount {
-    /// Those of one prompt, of the subject that has most: they go together.
-    pub a_prompt: usize,
-    /// Those of all prompts, of that subject.
-    pub all: usize,
-}
-
-/// Counts the texts that an evaluation of these subjects generates.
-pub fn texts(subjects: &[Subject]) -> TextCount {
-    let branches = |subject: &Subject| match &subject.treatment {
-        Treatment::Vector(_, magnitudes) => magnitudes.len(),
-        Treatment::System(_) => 1,
-    };
-    let a_prompt = subjects.iter().map(branches).max().unwrap_or(0);
-    TextCount { a_prompt, all: a_prompt * subjects.first().map_or(0, |subject| subject.encoded.prompts.len()) }
 }
 
 /// What [`evaluate`] takes of memory at most, where `streams` texts of up to `max_new_tokens` tokens are generated at once.
@@ -231,7 +110,7 @@ pub fn evaluate(
         observer,
         cached: None,
         reference: Vec::new(),
-        firing: Firing::new(model, settings.when.as_ref()),
+        firing: Firing::new(model, settings.when.as_ref(), &settings.collective),
         first: 0,
         outcome,
     };
@@ -351,7 +230,8 @@ impl Evaluation<'_> {
         let pairs = (!encoded.pairs.is_empty()).then_some(&encoded.pairs);
         let sets: Vec<&[EncodedPair]> = pairs.into_iter().chain(&encoded.answers).map(Vec::as_slice).collect();
         let (layer, positions, _) = place;
-        let plan = CachePlan::new(self.model, &sets, layer, (positions, Sharing::All), &CacheOptions::default())?;
+        let options = CacheOptions { collective: self.settings.collective.clone(), ..CacheOptions::default() };
+        let plan = CachePlan::new(self.model, &sets, layer, (positions, Sharing::All), &options)?;
         let caches = plan.compute(|done, total| self.observer.progress("cache", done, total))?;
         self.outcome.timings.cache_s += started.elapsed().as_secs_f64();
         Ok(caches)
@@ -370,7 +250,9 @@ impl Evaluation<'_> {
             self.reference = reference;
         }
         let adds = steering.operation() == Operation::Add;
-        let mut divisors = pairs.dose_divisors(steering, self.model.device())?;
+        let own = pairs.dose_divisors(steering, self.model.device())?;
+        let records = pairs.gather(own.into_iter().map(Vec::from_iter).collect())?;
+        let mut divisors: Vec<Option<f64>> = records.iter().map(|record| record.first().copied()).collect();
         for (divisor, _) in divisors.iter_mut().zip(fired.iter().flatten()).filter(|(_, fired)| !**fired) {
             // What is not steered has dose 0.
             *divisor = divisor.map(|_| f64::INFINITY);
@@ -384,7 +266,7 @@ impl Evaluation<'_> {
             let direction = if magnitude == 0.0 { 0.0 } else { f64::from(magnitude.signum()) };
             // What is taken out is what the vector would have added.
             let direction = if adds { direction } else { -direction };
-            self.compare(pairs, &scores, direction, at);
+            self.compare(encoded, &scores, direction, at);
             self.outcome.timings.score_s += started.elapsed().as_secs_f64();
             self.observer.measured(&self.outcome)?;
             self.observer.progress("pairs", at + 1, magnitudes.len())?;
@@ -393,16 +275,16 @@ impl Evaluation<'_> {
     }
 
     /// Adds the measures of some scores to a row of the subject, and their lines to the outcome.
-    fn compare(&mut self, pairs: &Activations, policy: &[PairLogProbs], direction: f64, at: usize) {
-        let tokens: Vec<[usize; 2]> = pairs.entries.iter().map(|entry| entry.rows.response_tokens()).collect();
+    fn compare(&mut self, pairs: &[EncodedPair], policy: &[PairLogProbs], direction: f64, at: usize) {
+        let tokens: Vec<[usize; 2]> = pairs.iter().map(EncodedPair::response_tokens).collect();
         let scores = Scores { policy, reference: &self.reference, tokens: &tokens, direction };
         let measures = preference::measures(&scores, self.settings.beta, &self.settings.bootstrap);
         self.add(at, measures);
         let row = &self.outcome.rows[self.first + at];
         let baseline = (self.first > 0).then(|| row.subject.clone());
-        let lines = pairs.entries.iter().zip(policy).zip(&tokens).map(|((entry, log_probs), tokens)| PairLine {
+        let lines = pairs.iter().zip(policy).zip(&tokens).map(|((pair, log_probs), tokens)| PairLine {
             baseline: baseline.clone(),
-            row: entry.rows.row,
+            row: pair.row,
             magnitude: row.magnitude,
             chosen_logprob: log_probs[0],
             rejected_logprob: log_probs[1],
@@ -423,7 +305,7 @@ impl Evaluation<'_> {
         let unsteered = Steering::new(&none, self.model.device())?;
         if let Some(pairs) = pairs.first() {
             let scores = self.score(pairs, &unsteered, 0.0, None)?;
-            self.compare(pairs, &scores, 1.0, 0);
+            self.compare(&subject.encoded.pairs, &scores, 1.0, 0);
         }
         for (set, answers) in self.material.questions.iter().zip(answers) {
             let scores = self.score(answers, &unsteered, 0.0, None)?;
@@ -441,7 +323,9 @@ impl Evaluation<'_> {
         let started = Instant::now();
         let text = TextIds { ids: &subject.encoded.text, bos: self.material.bos };
         let progress = |done, total| self.observer.progress("text", done, total);
-        for (at, score) in damage::score_text(self.model, text, readings, progress)?.iter().enumerate() {
+        for (at, score) in
+            damage::score_text(self.model, text, readings, &self.settings.collective, progress)?.iter().enumerate()
+        {
             self.add(at, damage::text_measures(score, &self.settings.bootstrap));
         }
         self.outcome.timings.text_s += started.elapsed().as_secs_f64();
@@ -454,54 +338,74 @@ impl Evaluation<'_> {
             return Ok(());
         }
         let started = Instant::now();
-        let mut by_row: Vec<Vec<(Vec<u32>, GeneratedText)>> = vec![Vec::new(); count];
-        let ended = self.answer(&subject.encoded.prompts, vectors, used, &mut by_row);
-        for (at, texts) in by_row.into_iter().enumerate() {
+        let prompts = &subject.encoded.prompts;
+        let collective = &self.settings.collective;
+        let all: Vec<usize> = (0..prompts.len()).collect();
+        let own = collective.share().of(&all);
+        let mut answers = Vec::new();
+        let answered = self.answer(prompts, &own, vectors, used, &mut answers);
+        let gathered = answered.and_then(|()| collective.gather(prompts.len(), answers.clone()));
+        let (asked, answers, ended) = match gathered {
+            Ok(gathered) => (all, gathered, Ok(())),
+            Err(error) => (own, answers, Err(error)),
+        };
+        for at in 0..count {
+            let of_row: Vec<(usize, &Answered)> =
+                asked.iter().copied().zip(&answers).map(|(prompt, Json(texts))| (prompt, &texts[at])).collect();
             // A share of some of the prompts would pass for one of all.
             if ended.is_ok() {
-                let ids: Vec<&[u32]> = texts.iter().map(|(ids, _)| ids.as_slice()).collect();
+                let ids: Vec<Vec<u32>> = of_row.iter().map(|(_, (ids, _))| self.without_end(ids)).collect();
+                let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
                 self.add(at, damage::repetition(&ids, &self.settings.bootstrap));
             }
-            self.outcome.generations.extend(texts.into_iter().map(|(_, text)| text));
+            for (prompt, (ids, finish_reason)) in of_row {
+                let EvalRow { subject, magnitude, .. } = &self.outcome.rows[self.first + at];
+                self.outcome.generations.push(GeneratedText {
+                    subject: subject.clone(),
+                    magnitude: *magnitude,
+                    prompt: self.material.prompts[prompt].clone(),
+                    text: self.encoder.decode(ids, true)?,
+                    finish_reason: *finish_reason,
+                    judge_score: None,
+                });
+            }
         }
         self.outcome.timings.generate_s += started.elapsed().as_secs_f64();
         ended?;
         self.observer.measured(&self.outcome)
     }
 
-    /// Answers each prompt in every row of the subject.
+    /// The tokens of a text without those that end one.
+    fn without_end(&self, ids: &[u32]) -> Vec<u32> {
+        ids.iter().copied().filter(|id| !self.encoder.is_eos(*id)).collect()
+    }
+
+    /// Answers the prompts at these places in every row of the subject.
     fn answer(
         &mut self,
         prompts: &[EncodedPrompt],
+        places: &[usize],
         vectors: &BTreeMap<usize, Vec<f32>>,
         (positions, operation): (Positions, Operation),
-        by_row: &mut [Vec<(Vec<u32>, GeneratedText)>],
+        answers: &mut Vec<Json<Vec<Answered>>>,
     ) -> Result<()> {
         let options = GenerateOptions { positions, operation, ..self.settings.generate.clone() };
         let rows = &self.outcome.rows[self.first..];
         let magnitudes: Vec<f32> = rows.iter().map(|row| row.magnitude.unwrap_or_default()).collect();
         // An instruction is no vector, and has no condition.
         let verdict = |prompt: &EncodedPrompt| self.firing.verdict(&prompt.ids).filter(|_| !vectors.is_empty());
-        let encoded: Vec<Prompt> = prompts.iter().map(|prompt| Prompt::from(prompt).under(verdict(prompt))).collect();
+        let prompts = places.iter().map(|place| &prompts[*place]);
+        let encoded: Vec<Prompt> = prompts.map(|prompt| Prompt::from(prompt).under(verdict(prompt))).collect();
         generate_each(self.model, &encoded, vectors, &magnitudes, &options, self.settings.streams, &mut |progress| {
-            let (at, texts) = match progress {
+            let texts = match progress {
                 SweepEvent::Token { .. } => return self.observer.pass(),
-                SweepEvent::Answer { prompt, texts } => (prompt, texts),
+                SweepEvent::Answer { texts, .. } => texts,
             };
-            for ((row, of_row), generation) in rows.iter().zip(&mut *by_row).zip(texts) {
-                let text = GeneratedText {
-                    subject: row.subject.clone(),
-                    magnitude: row.magnitude,
-                    prompt: self.material.prompts[at].clone(),
-                    text: self.encoder.decode(&generation.token_ids, true)?,
-                    finish_reason: generation.finish_reason,
-                    judge_score: None,
-                };
-                let mut ids = generation.token_ids;
-                ids.retain(|id| !self.encoder.is_eos(*id));
-                of_row.push((ids, text));
-            }
-            self.observer.progress("texts", at + 1, prompts.len())
+            answers.push(Json(texts.into_iter().map(|text| (text.token_ids, text.finish_reason)).collect()));
+            self.observer.progress("texts", answers.len(), places.len())
         })
     }
 }
+
+/// The tokens of a text, and why it ended.
+type Answered = (Vec<u32>, FinishReason);

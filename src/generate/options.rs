@@ -1,6 +1,6 @@
 //! What a caller of the room says of a text: how tokens are chosen, when it ends, and why it did.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::steering::Operation;
 use crate::steering::positions::Positions;
@@ -53,7 +53,7 @@ impl GenerateOptions {
 }
 
 /// Why a text ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// An end-of-text token.

@@ -33,7 +33,7 @@ pub fn plan<'m>(
 ) -> Result<CachePlan<'m>> {
     config.check(model)?;
     let sets: Vec<&[EncodedPair]> = [Some(pairs), heldout].into_iter().flatten().collect();
-    let options = CacheOptions { share: config.collective.share(), ..config.cache.clone() };
+    let options = CacheOptions { collective: config.collective.clone(), ..config.cache.clone() };
     CachePlan::new(model, &sets, config.layers.lowest(), (config.positions, config.sharing()), &options)
 }
 
@@ -305,7 +305,7 @@ impl<'a> Trainer<'a> {
             [policy[0], policy[1], log_probs[0], log_probs[1], tokens[0] as f64, tokens[1] as f64]
         };
         let own = heldout.entries.iter().zip(policy).map(numbers).collect();
-        let all = self.config.collective.gather(heldout.pairs(), own)?;
+        let all = heldout.gather(own)?;
         let of_pair = |[chosen, rejected, chosen_before, rejected_before, chosen_tokens, rejected_tokens]: [f64; 6]| {
             let tokens = [chosen_tokens as usize, rejected_tokens as usize];
             ([chosen, rejected], PairReference { log_probs: [chosen_before, rejected_before], tokens })
@@ -331,7 +331,7 @@ impl<'a> Trainer<'a> {
         let factors: Vec<[f32; 2]> = own.iter().map(|(at, _)| factors[*at]).collect();
         let entries: Vec<&CachedPair> = own.into_iter().map(|(_, entry)| entry).collect();
         let passes = passes(self.model, &entries, self.data.layer);
-        let size = self.data.share.pairs_a_pass(entries.len().div_ceil(passes));
+        let size = self.data.share().items_a_pass(entries.len().div_ceil(passes));
         let (mut parts, mut opposites) = (Vec::with_capacity(passes), Vec::new());
         for (group, factors) in entries.chunks(size).zip(factors.chunks(size)) {
             let started = Instant::now();

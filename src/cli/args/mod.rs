@@ -115,15 +115,33 @@ pub enum Command {
 }
 
 impl Command {
-    /// Makes the command one of a rank that others stand beside: it says nothing, asks no hub, and takes this device where the user
-    /// names none.
+    /// Makes the command one of a rank that is not the first: it says nothing, writes nothing, asks no hub, and takes this device
+    /// where the user names none.
     pub fn stand_back(&mut self, device: impl FnOnce() -> String) {
-        if let Self::Train(args) = self {
-            let model = &mut args.run.model;
-            (model.quiet, model.verbose, model.offline) = (true, false, true);
-            if model.device == "auto" {
-                model.device = device();
+        match self {
+            Self::Layers(args) => args.plot.clear(),
+            Self::Eval(args) => {
+                (args.csv, args.per_pair, args.report) = (None, None, None);
+                args.plot.clear();
             }
+            Self::Calibrate(args) => args.save = false,
+            Self::Compare(args) => args.report = None,
+            Self::Judge(args) => {
+                (args.report.quiet, args.report.verbose, args.judge.judge_results) = (true, false, None);
+            }
+            _ => {}
+        }
+        let model = match self {
+            Self::Train(args) => &mut args.run.model,
+            Self::Layers(args) => &mut args.run.model,
+            Self::Eval(args) => &mut args.model,
+            Self::Calibrate(args) => &mut args.model,
+            Self::Compare(args) => &mut args.run.model,
+            _ => return,
+        };
+        (model.quiet, model.verbose, model.offline) = (true, false, true);
+        if model.device == "auto" {
+            model.device = device();
         }
     }
 

@@ -4,6 +4,7 @@ use bipo::Error;
 use bipo::eval::judge::JudgeVerdict;
 use bipo::eval::judge::axbench::{self, AxbenchReport, ChosenFactor, FactorScore};
 use bipo::steering::magnitudes::signed;
+use bipo::train::collective::Collective;
 use serde::Serialize;
 
 use super::interrupt::Interrupt;
@@ -20,7 +21,7 @@ struct AxBenchDocument<'a> {
     report: &'a AxbenchReport,
 }
 
-pub fn run(args: &JudgeTextsArgs, concept: &str) -> anyhow::Result<()> {
+pub fn run(args: &JudgeTextsArgs, concept: &str, collective: &Collective) -> anyhow::Result<()> {
     let log = Log::new(args.report.verbose, args.report.quiet);
     if concept.trim().is_empty() {
         return Err(Error::Argument("--concept is empty: name what the texts should be about".into()).into());
@@ -37,16 +38,17 @@ pub fn run(args: &JudgeTextsArgs, concept: &str) -> anyhow::Result<()> {
     let mut verdicts: Vec<Vec<JudgeVerdict>> = Vec::new();
     let mut judge_model = String::new();
     for judge in &judges {
-        let Some(report) = judge.grade(&generations, &interrupt, log)? else { continue };
+        let Some(report) = judge.grade(&generations, collective, &interrupt, log)? else { continue };
         judge_model = report.judge_model;
         verdicts.push(report.verdicts);
         interrupt.check()?;
     }
     let [of_concept, of_instruction, of_fluency] = &verdicts[..] else { return Ok(()) };
     let report = axbench::summarise(concept.trim(), args.suppress, [of_concept, of_instruction, of_fluency]);
-    match args.report.json {
-        true => terminal::json(&AxBenchDocument { schema_version: 1, judge_model: &judge_model, report: &report })?,
-        false => terminal::result(&to_text(&judge_model, &report))?,
+    match (collective.is_first(), args.report.json) {
+        (false, _) => {}
+        (true, true) => terminal::json(&AxBenchDocument { schema_version: 1, judge_model: &judge_model, report: &report })?,
+        (true, false) => terminal::result(&to_text(&judge_model, &report))?,
     }
     Ok(())
 }

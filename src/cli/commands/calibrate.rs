@@ -12,17 +12,20 @@ use bipo::session::{Demand, Session};
 use bipo::steering::lens::NEUTRAL_PROMPTS;
 use bipo::steering::reach::Reach;
 use bipo::steering::vector::{Calibration, Format, Metadata, SteeringVector, VectorFile};
-use bipo::text::tokens::{EncodedPair, EncodedPrompt, ResponsePrefix, added_bos};
+use bipo::text::tokens::{EncodedPair, EncodedPrompt, ResponsePrefix, added_bos, fingerprint};
 use bipo::train::activations::{CacheOptions, CachePlan};
 use bipo::train::batch::Sharing;
+use bipo::train::collective::Collective;
 use bipo::{Error, Result};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::evaluation::inputs::neutral_text;
 use super::evaluation::settings::vector_beta;
 use super::interrupt::Interrupt;
 use super::next;
 use super::prompts::{UserPrompt, check_questions, read_questions};
+use super::ranks::check_same;
 use super::run::{self, load_data};
 use super::session;
 use super::sweep::greedy;
@@ -31,7 +34,7 @@ use super::vectors::{check_added, check_vector, last_run, read_inputs, settle};
 use crate::args::{CalibrateArgs, Use, given_of, vector_and_scale};
 use crate::terminal::{self, Log};
 
-pub fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
+pub fn run(args: &CalibrateArgs, collective: &Collective) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     check_flags(args)?;
     let file = if args.save { Some(file_to_save(args)?) } else { None };
@@ -42,23 +45,25 @@ pub fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
     check_added("calibrate", &vector)?;
     let positions = vector.metadata.positions;
     args.budget.check_places(positions, vector.metadata.spans)?;
-    let measured = Probe::read(args, log)?;
-    let mut opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
+    let (measured, mut opened) =
+        collective.in_turn(|| Ok((Probe::read(args, log)?, session::open(&args.model, ResponsePrefix::Auto, log)?)))?;
     opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
     check_vector(&vector, &opened, log)?;
     let measured = measured.encode(args, &opened, &vector, log)?;
     let (demand, streams) = measured.demand(args, &opened);
+    check_same(collective, &measured.identity(args, &vector), &opened, log)?;
     let (model, _) = session::load(&opened, &demand, log)?;
     let interrupt = Interrupt::listen_and_say(log, "ends after this pass")?;
-    let limits = measured.calibrate(args, &model, &opened, &vector, streams, &interrupt)?;
+    let limits = measured.calibrate(args, (&model, &opened), &vector, streams, (collective, &interrupt))?;
     let [minus, plus] = found(&limits, args.budget);
     let calibration = Calibration { budget: args.budget.to_string(), minus, plus, model: opened.files.name.clone() };
     let is_found = minus.is_some() || plus.is_some();
     let saved = file.as_ref().filter(|_| is_found).map(|file| save(file, vector, calibration.clone()));
     let path = file.as_ref().map(|file| &file.path).filter(|_| matches!(saved, Some(Ok(()))));
-    match args.model.json {
-        true => terminal::json(&document(args, &calibration, &limits, path))?,
-        false => terminal::result(&text(args, &calibration, &limits, path))?,
+    match (collective.is_first(), args.model.json) {
+        (false, _) => {}
+        (true, true) => terminal::json(&document(args, &calibration, &limits, path))?,
+        (true, false) => terminal::result(&text(args, &calibration, &limits, path))?,
     }
     if let Some(file) = file.filter(|_| !is_found) {
         log.warn(format!("nothing was found, so nothing is saved: {} is as it was", file.path.display()));
@@ -178,6 +183,19 @@ enum EncodedProbe {
 }
 
 impl EncodedProbe {
+    /// What the result depends on, beside the model.
+    fn identity(&self, args: &CalibrateArgs, vector: &SteeringVector) -> Value {
+        let measured_on = match self {
+            Self::Prompts(prompts) => json!(prompts.iter().map(|prompt| &prompt.ids).collect::<Vec<_>>()),
+            Self::Text(ids, bos) => json!([ids, bos]),
+            Self::Pairs(pairs, beta) => json!([fingerprint(pairs), beta]),
+        };
+        json!({
+            "material": measured_on, "budget": args.budget.to_string(), "max_new_tokens": args.max_new_tokens,
+            "positions": vector.metadata.positions, "vector": vector.layers,
+        })
+    }
+
     /// What is taken of memory, and how many texts are generated at once.
     fn demand(&self, args: &CalibrateArgs, opened: &Session) -> (Demand, usize) {
         match self {
@@ -199,14 +217,13 @@ impl EncodedProbe {
     fn calibrate(
         &self,
         args: &CalibrateArgs,
-        model: &Model,
-        opened: &Session,
+        (model, opened): (&Model, &Session),
         vector: &SteeringVector,
         streams: usize,
-        interrupt: &Interrupt,
+        (collective, interrupt): (&Collective, &Interrupt),
     ) -> Result<[Limit; 2]> {
         let positions = vector.metadata.positions;
-        let search = |gauge| calibrate(model, &vector.layers, args.budget, gauge, &mut || interrupt.check());
+        let search = |gauge| calibrate(model, &vector.layers, args.budget, gauge, collective, &mut || interrupt.check());
         match self {
             Self::Prompts(prompts) => {
                 let options = greedy(args.max_new_tokens, opened, positions);
@@ -215,7 +232,8 @@ impl EncodedProbe {
             Self::Text(ids, bos) => search(Gauge::Text(TextIds { ids, bos: *bos })),
             Self::Pairs(pairs, beta) => {
                 let lowest = vector.layers.keys().next().copied().unwrap_or_default();
-                let plan = CachePlan::new(model, &[pairs], lowest, (positions, Sharing::All), &CacheOptions::default())?;
+                let options = CacheOptions { collective: collective.clone(), ..CacheOptions::default() };
+                let plan = CachePlan::new(model, &[pairs], lowest, (positions, Sharing::All), &options)?;
                 // Each set that was handed over has its activations.
                 let pairs = plan.compute(|_, _| interrupt.check())?.remove(0);
                 search(Gauge::Pairs { pairs: &pairs, beta: *beta })

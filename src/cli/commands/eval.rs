@@ -13,6 +13,7 @@ use bipo::machine::files::write_atomic;
 use bipo::report::Chart;
 use bipo::steering::Operation;
 use bipo::steering::magnitudes::signed;
+use bipo::train::collective::Collective;
 use bipo::{Error, Result};
 use serde_json::json;
 
@@ -26,13 +27,14 @@ use super::judge::Judge;
 use super::next;
 use super::outputs::check_outputs;
 use super::page;
+use super::ranks::check_same;
 use super::session;
 use super::sweep::greedy;
 use super::vectors::{check_added, check_vector, check_when, read_inputs, read_when, settle, warn_of_calibration};
 use crate::args::{EvalArgs, SkipArg, response_prefix};
 use crate::terminal::{self, Log};
 
-pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
+pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     check_files(args)?;
     let judge = Judge::new(&args.judge, log)?;
@@ -44,8 +46,8 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let vector = settle(vectors, args.steering.source.said())?;
     let when = read_when(args.steering.when.as_ref())?;
     let baselines = baselines(args, &vector, log)?;
-    let inputs = Inputs::read(args, log)?;
-    let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
+    let (inputs, mut opened) = collective
+        .in_turn(|| Ok((Inputs::read(args, log)?, session::open(&args.model, response_prefix(&args.response_prefix), log)?)))?;
     check_vector(&vector, &opened, log)?;
     check_when(when.as_ref(), &opened, log)?;
     warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
@@ -63,7 +65,11 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.seed },
         generate: greedy(args.max_new_tokens, &opened, vector.metadata.positions),
         streams,
+        collective: collective.clone(),
     };
+    let mut identity = described(args, &opened, &inputs, &subjects, &settings);
+    identity["material"] = subjects.iter().map(Subject::fingerprint).collect();
+    check_same(collective, &identity, &opened, log)?;
     let (model, _) = session::load(&opened, &demand(streams), log)?;
     let interrupt = Interrupt::listen(log)?;
     if let Some(budget) = args.at {
@@ -86,11 +92,13 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let mut report = EvalReport { schema_version: 2, settings: described, rows, generations, timings };
     // What was measured is shown whatever becomes of the judge.
     let judge = judge.filter(|_| stopped.is_none());
-    let judged = judge.map_or(Ok(()), |judge| grade(&judge, &mut report, vector.metadata.operation, &interrupt, log));
+    let judged =
+        judge.map_or(Ok(()), |judge| grade(&judge, &mut report, vector.metadata.operation, (collective, &interrupt), log));
     // Shown before the files are written, so that neither takes the other with it.
-    let shown = match args.model.json {
-        true => terminal::json(&report),
-        false => terminal::result(&report.to_text()),
+    let shown = match (collective.is_first(), args.model.json) {
+        (false, _) => Ok(()),
+        (true, true) => terminal::json(&report),
+        (true, false) => terminal::result(&report.to_text()),
     };
     if let Some(path) = &args.csv {
         write_atomic(path, &report.to_csv()?)?;
@@ -115,7 +123,13 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
 }
 
 /// Adds a judge's scores to the report.
-fn grade(judge: &Judge, report: &mut EvalReport, operation: Operation, interrupt: &Interrupt, log: Log) -> anyhow::Result<()> {
+fn grade(
+    judge: &Judge,
+    report: &mut EvalReport,
+    operation: Operation,
+    (collective, interrupt): (&Collective, &Interrupt),
+    log: Log,
+) -> anyhow::Result<()> {
     let generation = |text: &GeneratedText| JudgedText {
         prompt: text.prompt.clone(),
         magnitude: text.magnitude.unwrap_or_default(),
@@ -123,7 +137,7 @@ fn grade(judge: &Judge, report: &mut EvalReport, operation: Operation, interrupt
         text: text.text.clone(),
     };
     let generations: Vec<JudgedText> = report.generations.iter().map(generation).collect();
-    if let Some(judged) = judge.grade(&generations, interrupt, log)? {
+    if let Some(judged) = judge.grade(&generations, collective, interrupt, log)? {
         report.settings["judge"] = json!({"model": judged.judge_model, "rubric": judged.rubric});
         report.add_scores(&judged.verdicts);
     }

@@ -8,6 +8,7 @@ use bipo::data::endpoint::{ApiKey, Endpoint, EndpointNames, Patience};
 use bipo::eval::judge::{self, JudgeConfig, JudgeReport, JudgedText, NAMES, Rubric};
 use bipo::machine::files::read_input;
 use bipo::steering::magnitudes::signed;
+use bipo::train::collective::Collective;
 use bipo::{Error, Result};
 use serde::Deserialize;
 use serde_json::json;
@@ -19,7 +20,7 @@ use crate::terminal::{self, Log};
 /// The most that a file of texts to grade may take.
 const LARGEST_SWEEP: u64 = 1 << 30;
 
-pub fn run(args: &JudgeTextsArgs) -> anyhow::Result<()> {
+pub fn run(args: &JudgeTextsArgs, collective: &Collective) -> anyhow::Result<()> {
     // Clap does not ask for a flag that conflicts with one that is there.
     if args.suppress {
         return Err(Error::Argument("--suppress is about a concept: give --concept TEXT, and no --rubric".into()).into());
@@ -28,16 +29,17 @@ pub fn run(args: &JudgeTextsArgs) -> anyhow::Result<()> {
     let judge = Judge::new(&args.judge, log)?.ok_or_else(no_judge)?;
     let generations = read_generations(&args.texts)?;
     let interrupt = Interrupt::listen(log)?;
-    let Some(report) = judge.grade(&generations, &interrupt, log)? else { return Ok(()) };
-    match args.report.json {
-        true => {
+    let Some(report) = judge.grade(&generations, collective, &interrupt, log)? else { return Ok(()) };
+    match (collective.is_first(), args.report.json) {
+        (false, _) => {}
+        (true, true) => {
             let mut value = json!({"schema_version": 1});
             if let (Some(value), serde_json::Value::Object(report)) = (value.as_object_mut(), json!(report)) {
                 value.extend(report);
             }
             terminal::json(&value)?;
         }
-        false => terminal::result(&to_text(&report))?,
+        (true, false) => terminal::result(&to_text(&report))?,
     }
     Ok(interrupt.check()?)
 }
@@ -94,16 +96,24 @@ impl Judge {
     }
 
     /// Grades, with progress on stderr, until the user interrupts; none for a dry run, which prints the questions.
-    pub fn grade(&self, generations: &[JudgedText], interrupt: &Interrupt, log: Log) -> anyhow::Result<Option<JudgeReport>> {
+    pub fn grade(
+        &self,
+        generations: &[JudgedText],
+        collective: &Collective,
+        interrupt: &Interrupt,
+        log: Log,
+    ) -> anyhow::Result<Option<JudgeReport>> {
         let config = match self {
             Self::DryRun { model, rubric } => {
-                terminal::result(&questions(model, rubric, generations))?;
+                if collective.is_first() {
+                    terminal::result(&questions(model, rubric, generations))?;
+                }
                 return Ok(None);
             }
             Self::Asking(config) => config,
         };
         let mut progress = None;
-        let report = judge::judge(config, generations, &mut |done, total| {
+        let report = judge::judge(config, generations, collective, &mut |done, total| {
             progress.get_or_insert_with(|| log.progress("judging", total)).set(done, String::new);
             if interrupt.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;

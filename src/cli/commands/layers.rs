@@ -7,25 +7,33 @@ use bipo::Error;
 use bipo::report::Chart;
 use bipo::train::Observer;
 use bipo::train::activations::CacheOptions;
+use bipo::train::collective::Collective;
 use bipo::train::layer_search::{self, LayerResult, LayerSearch, middle_layers};
 
 use super::interrupt::Interrupt;
+use super::ranks::check_same;
 use super::run::{self, Prepared};
 use super::search::command::train_command;
 use super::search::observer::SearchObserver;
 use super::search::report::{LayerRanking, line_of};
+use super::training::settings::{identity, settings};
 use crate::args::{LayersArgs, given};
 use crate::terminal::{self, Log};
 
-pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
+pub fn run(args: &LayersArgs, collective: &Collective) -> anyhow::Result<()> {
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
     args.plot.iter().try_for_each(|path| Chart::check_path(path))?;
-    let Prepared { opened, dataset, heldout, pairs, heldout_pairs, .. } = Prepared::new(&args.run, log)?;
+    let Prepared { opened, dataset, heldout, pairs, heldout_pairs, .. } =
+        collective.in_turn(|| Prepared::new(&args.run, log))?;
     let num_blocks = opened.config.num_hidden_layers;
     let layers = args.layers.as_ref().map_or_else(|| middle_layers(num_blocks), |list| list.of(num_blocks))?;
     let mut config = run::config(&args.run, &opened, layers, None, CacheOptions::default().spill_dir)?;
     let heldout = heldout.as_ref().zip(heldout_pairs);
     let (pairs, heldout_pairs, name) = run::hold_out(pairs, heldout, &dataset, config.seed, log)?;
+    let identity =
+        identity(&settings(&args.run, &opened, &config, &dataset, None), &args.run, &opened, &pairs, Some(&heldout_pairs));
+    run::share(&mut config, &args.run, collective);
+    check_same(collective, &identity, &opened, log)?;
     let demand = run::demand(&[&pairs, &heldout_pairs], &config);
     let (model, _) = run::load(&opened, &mut config, demand, log)?;
     let plan = layer_search::plan(&model, &pairs, &heldout_pairs, &config)?;
@@ -39,7 +47,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
         config.layers
     ));
     log.info(plan.size().to_string());
-    let cache_bytes = plan.size().total().0;
+    let cache_bytes = collective.total(plan.size().total().0)?;
 
     let mut reporter =
         SearchObserver::new(log, plan.size().pairs, steps * config.layers.as_slice().len(), Interrupt::listen(log)?);
@@ -75,9 +83,10 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     if report.winner_loss().is_some_and(|loss| loss >= LN_2) {
         log.warn("no layer does better than no vector on the held-out pairs: take more --max-steps, or look at the data");
     }
-    match args.run.model.json {
-        true => terminal::json(&report)?,
-        false => terminal::result(&report.to_text())?,
+    match (collective.is_first(), args.run.model.json) {
+        (false, _) => {}
+        (true, true) => terminal::json(&report)?,
+        (true, false) => terminal::result(&report.to_text())?,
     }
     args.plot.iter().try_for_each(|path| report.chart().write(path))?;
     let failure = || Error::NotFinite("every candidate failed".into());

@@ -27,6 +27,7 @@ mod page;
 mod pairs;
 mod prompts;
 mod provenance;
+mod ranks;
 mod room;
 mod run;
 mod search;
@@ -60,11 +61,15 @@ pub fn run(cli: &mut Cli, collective: &Collective) -> anyhow::Result<()> {
 
 /// Refuses several processes of a command that does not share its work out.
 fn check_shared(command: &Command, collective: &Collective) -> Result<(), Error> {
-    let is_shared = matches!(command, Command::Train(args) if args.method == MethodArg::Bipo);
+    let is_shared = match command {
+        Command::Train(args) => args.method == MethodArg::Bipo,
+        Command::Layers(_) | Command::Eval(_) | Command::Calibrate(_) | Command::Compare(_) | Command::Judge(_) => true,
+        _ => false,
+    };
     match collective.ranks() {
         ranks if ranks > 1 && !is_shared => Err(Error::Argument(format!(
-            "started as {ranks} ranks, but only bipo train with --method bipo shares its work out: start this without mpirun or srun, or \
-             set BIPO_ALONE=1 if each process does work of its own"
+            "started as {ranks} ranks, but of bipo's commands train with --method bipo, layers, eval, calibrate, compare and judge \
+             share their work out: start this without mpirun or srun, or set BIPO_ALONE=1 if each process does work of its own"
         ))),
         _ => Ok(()),
     }
@@ -75,15 +80,15 @@ fn run_command(command: &Command, collective: &Collective) -> anyhow::Result<()>
         Command::Train(args) => train::run(args, collective),
         Command::Data(args) => data::run(args),
         Command::Pairs(args) => pairs::run(args),
-        Command::Layers(args) => layers::run(args),
+        Command::Layers(args) => layers::run(args, collective),
         Command::Steer(args) => steer::run(args),
         Command::Chat(args) => chat::run(args),
-        Command::Eval(args) => eval::run(args),
-        Command::Calibrate(args) => calibrate::run(args),
-        Command::Compare(args) => compare::run(args),
+        Command::Eval(args) => eval::run(args, collective),
+        Command::Calibrate(args) => calibrate::run(args, collective),
+        Command::Compare(args) => compare::run(args, collective),
         Command::Judge(args) => match &args.concept {
-            Some(concept) => axbench::run(args, concept),
-            None => judge::run(args),
+            Some(concept) => axbench::run(args, concept, collective),
+            None => judge::run(args, collective),
         },
         Command::Convert(args) => convert::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -142,8 +142,17 @@ pub fn demand(sets: &[&[EncodedPair]], config: &TrainConfig) -> Demand {
     let share = config.collective.share();
     let own: Vec<Vec<EncodedPair>> = sets.iter().map(|set| share.of(set)).collect();
     let sets: Vec<&[EncodedPair]> = own.iter().map(Vec::as_slice).collect();
-    let demand = Demand::training(&sets, config.layers.as_slice(), share.pairs_a_pass(config.batch_size));
+    let demand = Demand::training(&sets, config.layers.as_slice(), share.items_a_pass(config.batch_size));
     if config.has_factors_apart() { demand.apart(&sets) } else { demand }
+}
+
+/// Shares a run out over the processes of a job.
+pub fn share(config: &mut TrainConfig, args: &RunArgs, collective: &Collective) {
+    config.collective = collective.clone();
+    if args.cache_memory.is_none() {
+        // A part of the machine's memory, which its ranks share.
+        config.cache.memory.0 /= collective.on_this_machine().1 as u64;
+    }
 }
 
 /// The run's settings, of which this process computes all; its cache goes to `spill_dir` where it does not fit.

@@ -11,12 +11,12 @@ use bipo::{Error, Result};
 use serde_json::{Value, json};
 
 use super::interrupt::Interrupt;
+use super::ranks::{Silent, check_same};
 use super::run::{self, Prepared};
 use super::training::init::Init;
 use super::training::observer::TrainObserver;
 use super::training::outcome::{report, report_finished, results, times};
 use super::training::output_dir::{OutputDir, Start};
-use super::training::ranks::{Silent, check_same};
 use super::training::run_files::{VECTOR_FILE, draw_curve, pretty, write_card};
 use super::training::settings::{identity, named_layers, settings, vector};
 use super::training::test_generation;
@@ -63,11 +63,8 @@ impl Begun {
         let init = args.init.as_ref().map(|path| Init::read(path, args.layer)).transpose()?;
         let prepared = collective.in_turn(|| Prepared::new(&args.run, log))?;
         let Prepared { opened, dataset, heldout, pairs, heldout_pairs, .. } = &prepared;
-        let mut config = TrainConfig { collective: collective.clone(), ..config(args, opened, init.as_ref(), log)? };
-        if args.run.cache_memory.is_none() {
-            // A part of the machine's memory, which its ranks share.
-            config.cache.memory.0 /= collective.on_this_machine().1 as u64;
-        }
+        let mut config = config(args, opened, init.as_ref(), log)?;
+        run::share(&mut config, &args.run, collective);
         let mut settings = settings(&args.run, opened, &config, dataset, heldout.as_ref());
         settings["method"] = json!("bipo");
         settings["init"] = init.as_ref().map_or(Value::Null, |init| json!({"name": init.name, "sha256": init.sha256}));

@@ -22,6 +22,7 @@ use super::bootstrap::Estimate;
 use crate::data::Message;
 use crate::data::endpoint::{self, ApiKey, Client, Endpoint, EndpointNames, Patience, RequestFailure, ask_all};
 use crate::steering::Operation;
+use crate::train::collective::{Collective, Json, Record};
 use crate::{Error, Result};
 use results::{Results, VerdictRecord};
 
@@ -140,10 +141,32 @@ pub fn parse_score(reply: &str, scale: &RangeInclusive<u8>) -> Option<u8> {
     }
 }
 
+/// A score, or why there is none.
+type Outcome = Result<u8, String>;
+
+/// Requests of each of a rank's connections that it makes before it tells the others of the scores.
+const ROUND: usize = 4;
+
+/// The scores that the file of the first rank has.
+fn known_to_all(known: HashMap<String, u8>, collective: &Collective) -> Result<HashMap<String, u8>> {
+    match collective.ranks() {
+        1 => Ok(known),
+        _ => {
+            Ok(Json::from_bytes(&collective.from_first(Json(known).to_bytes())?).map_or_else(HashMap::new, |Json(known)| known))
+        }
+    }
+}
+
+/// Writes a score to the file, if there is one.
+fn keep(results: Option<&mut Results>, config: &JudgeConfig, (key, generation): (&str, &JudgedText), score: u8) -> Result<()> {
+    results.map_or(Ok(()), |file| file.add(&record(config, key, generation, score)))
+}
+
 /// Why a text has no score if the grading ended before its turn.
 const NOT_ASKED: &str = "not asked";
 
-/// Grades every generation. Generations with the same prompt and text are graded once. `on_progress` gets the number of
+/// Grades every generation. Generations with the same prompt and text are graded once. Each rank asks for
+/// its share of them, and the first one writes the file. `on_progress` gets the number of
 /// finished requests and the number of all requests, at least ten times a second. If it breaks, no further request is made,
 /// and the report has the scores until then.
 ///
@@ -153,6 +176,7 @@ const NOT_ASKED: &str = "not asked";
 pub fn judge(
     config: &JudgeConfig,
     generations: &[JudgedText],
+    collective: &Collective,
     on_progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<JudgeReport> {
     let keys: Vec<String> = generations.iter().map(|generation| key(config, generation)).collect();
@@ -160,8 +184,10 @@ pub fn judge(
         Some((results, known)) => (Some(results), known),
         None => (None, HashMap::new()),
     };
+    // The file is the first rank's.
+    let known = known_to_all(known, collective)?;
     let resumed = keys.iter().filter(|key| known.contains_key(*key)).count();
-    let mut outcomes: HashMap<&str, Result<u8, String>> = HashMap::new();
+    let mut outcomes: HashMap<&str, Outcome> = HashMap::new();
     let mut pending: Vec<usize> = Vec::new();
     for (index, key) in keys.iter().enumerate() {
         let before = outcomes.insert(key, known.get(key).copied().ok_or_else(|| NOT_ASKED.to_owned()));
@@ -170,34 +196,50 @@ pub fn judge(
         }
     }
 
-    let total = pending.len();
-    let mut first_error = None;
+    // A single process asks all at once; ranks tell each other what they know after each round.
+    let round = match collective.ranks() {
+        1 => pending.len(),
+        ranks => ROUND * ranks * config.concurrency,
+    };
+    let (total, mut done_before) = (collective.share().of(&pending).len(), 0);
     let client = Client::new(&config.endpoint, config.key.as_ref(), config.patience);
-    let work = |index: usize, stop: &AtomicBool| score(&client, config, &generations[pending[index]], stop);
-    ask_all(config.concurrency, total, work, |done, answered, stop| {
-        if on_progress(done, total).is_break() {
-            stop.store(true, Ordering::SeqCst);
-        }
-        let Some((index, answer)) = answered.map(|(index, answer)| (pending[index], answer)) else { return };
-        let scored = match answer {
-            Ok(score) => {
-                results.as_mut().map_or(Ok(()), |file| file.add(&record(config, &keys[index], &generations[index], score)))
+    for pending in pending.chunks(round.max(1)) {
+        let own = collective.share().of(pending);
+        let mut found: Vec<Outcome> = vec![Err(NOT_ASKED.to_owned()); own.len()];
+        let (mut first_error, mut is_stopped) = (None, false);
+        let work = |index: usize, stop: &AtomicBool| score(&client, config, &generations[own[index]], stop);
+        ask_all(config.concurrency, own.len(), work, |done, answered, stop| {
+            if on_progress(done_before + done, total).is_break() {
+                is_stopped = true;
+                stop.store(true, Ordering::SeqCst);
             }
-            Err(RequestFailure::Hopeless(ref problem)) => Err(Error::Judge(problem.clone())),
-            Err(_) => Ok(()),
-        };
-        if let Err(error) = scored {
-            stop.store(true, Ordering::SeqCst);
-            first_error.get_or_insert(error);
-        }
-        let outcome = answer.map_err(|failure| match failure {
-            RequestFailure::Stopped => NOT_ASKED.to_owned(),
-            failure => failure.problem(),
+            let Some((index, answer)) = answered else { return };
+            let scored = match answer {
+                Ok(score) => keep(results.as_mut(), config, (&keys[own[index]], &generations[own[index]]), score),
+                Err(RequestFailure::Hopeless(ref problem)) => Err(Error::Judge(problem.clone())),
+                Err(_) => Ok(()),
+            };
+            if let Err(error) = scored {
+                stop.store(true, Ordering::SeqCst);
+                first_error.get_or_insert(error);
+            }
+            found[index] = answer.map_err(|failure| match failure {
+                RequestFailure::Stopped => NOT_ASKED.to_owned(),
+                failure => failure.problem(),
+            });
         });
-        outcomes.insert(&keys[index], outcome);
-    });
-    if let Some(error) = first_error {
-        return Err(error);
+        first_error.map_or(Ok(()), Err)?;
+        done_before += own.len();
+        let all = collective.gather(pending.len(), found.into_iter().map(Json).collect())?;
+        for ((place, index), Json(outcome)) in pending.iter().enumerate().zip(all) {
+            if let Some(score) = outcome.as_ref().ok().filter(|_| !collective.share().owns(place)) {
+                keep(results.as_mut(), config, (&keys[*index], &generations[*index]), *score)?;
+            }
+            outcomes.insert(&keys[*index], outcome);
+        }
+        if collective.any(is_stopped)? {
+            break;
+        }
     }
 
     let verdict = |(generation, key): (&JudgedText, &String)| {

@@ -127,7 +127,7 @@ fn texts(count: usize) -> Vec<JudgedText> {
 }
 
 fn run(config: &JudgeConfig, generations: &[JudgedText]) -> Result<JudgeReport> {
-    judge(config, generations, &mut |_, _| ControlFlow::Continue(()))
+    judge(config, generations, &Collective::SingleProcess, &mut |_, _| ControlFlow::Continue(()))
 }
 
 fn scores(report: &JudgeReport) -> Vec<Option<u8>> {

@@ -74,6 +74,13 @@ pub struct EncodedPair {
     pub rejected: EncodedResponse,
 }
 
+impl EncodedPair {
+    /// Number of tokens of the responses: chosen, rejected.
+    pub fn response_tokens(&self) -> [usize; 2] {
+        [&self.chosen, &self.rejected].map(|response| response.ids.len() - response.start)
+    }
+}
+
 /// SHA-256 of all that a run sees of its pairs: ids, and where responses and spans are.
 pub fn fingerprint(pairs: &[EncodedPair]) -> String {
     let mut hash = Sha256::new();

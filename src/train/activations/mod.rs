@@ -17,7 +17,7 @@ use crate::steering::positions::Positions;
 use crate::steering::{Steering, dose};
 use crate::text::tokens::EncodedPair;
 use crate::train::batch::{Batch, PairRows, Reference, Sharing};
-use crate::train::collective::Share;
+use crate::train::collective::{Collective, Record, Share};
 use crate::train::objective::{PairLogProbs, PairReference};
 use crate::{Error, Result};
 
@@ -59,8 +59,8 @@ pub struct Activations {
     pub entries: Vec<CachedPair>,
     /// 0-based row in the data set of every pair, also of those that other processes compute.
     pub data_rows: Vec<usize>,
-    /// Which pairs the entries are.
-    pub share: Share,
+    /// The processes that have the pairs between them.
+    collective: Collective,
     /// The block that the entries' keys begin with: candidates for L share those of the lowest.
     keys_from: usize,
     store: TensorStore,
@@ -140,7 +140,8 @@ impl<'m> CachePlan<'m> {
         let mut done = 0;
         on_progress(0, self.size.pairs)?;
         let mut computed: Vec<Vec<Vec<CachedPair>>> = vec![Vec::new(); self.layers.as_slice().len()];
-        let share = self.options.share;
+        let collective = self.options.collective;
+        let share = collective.share();
         let own: Vec<Vec<PairRows>> = self.sets.iter().map(|set| share.of(set)).collect();
         for mut rows in own.iter().map(Vec::as_slice) {
             computed.iter_mut().for_each(|sets| sets.push(Vec::with_capacity(rows.len())));
@@ -162,7 +163,8 @@ impl<'m> CachePlan<'m> {
         let at = |(layer, sets): (&usize, Vec<Vec<CachedPair>>)| {
             let activations = |(entries, set): (Vec<CachedPair>, &Vec<PairRows>)| {
                 let data_rows = set.iter().map(|pair| pair.row).collect();
-                Activations { layer: *layer, entries, data_rows, share, keys_from, store: store.clone() }
+                let collective = collective.clone();
+                Activations { layer: *layer, entries, data_rows, collective, keys_from, store: store.clone() }
             };
             sets.into_iter().zip(&self.sets).map(activations).collect()
         };
@@ -186,10 +188,23 @@ impl Activations {
         self.data_rows.len()
     }
 
+    /// Which pairs the entries are.
+    pub fn share(&self) -> Share {
+        self.collective.share()
+    }
+
+    /// What is known of every pair in their order, given what this process made of its entries.
+    ///
+    /// # Errors
+    /// Another rank has ended the job.
+    pub fn gather<T: Record>(&self, own: Vec<T>) -> Result<Vec<T>> {
+        self.collective.gather(self.pairs(), own)
+    }
+
     /// The own ones of these pairs. → `(place among `pairs`, entry)`
     pub fn own(&self, pairs: &[usize]) -> Vec<(usize, &CachedPair)> {
-        let own = pairs.iter().enumerate().filter(|(_, pair)| self.share.owns(**pair));
-        own.map(|(at, pair)| (at, &self.entries[self.share.place(*pair)])).collect()
+        let own = pairs.iter().enumerate().filter(|(_, pair)| self.share().owns(**pair));
+        own.map(|(at, pair)| (at, &self.entries[self.share().place(*pair)])).collect()
     }
 
     /// Some entries as one pass through the upper blocks, and the residual that it begins with. `(live, H)`
@@ -247,7 +262,7 @@ impl Activations {
         let mut rest = wanted.as_slice();
         while !rest.is_empty() {
             let live_rows = rest.iter().map(|at| self.entries[*at].rows.live_rows().count());
-            let (group, later) = rest.split_at(group_len(self.share, live_rows));
+            let (group, later) = rest.split_at(group_len(self.share(), live_rows));
             let (batch, residual) = self.batch(model, &group.iter().map(|at| &self.entries[*at]).collect::<Vec<_>>())?;
             let found = batch.log_probs(&batch.upper(&residual, self.layer, steering, Gradient::NotWanted)?)?;
             group.iter().zip(found).for_each(|(at, found)| scores[*at] = found);
@@ -265,7 +280,7 @@ fn group_len(share: Share, rows: impl Iterator<Item = usize>) -> usize {
         sum += rows;
         sum <= ROWS_A_PASS
     });
-    share.pairs_a_pass(fitting.count().max(1))
+    share.items_a_pass(fitting.count().max(1))
 }
 
 /// Entries of some pairs, by layer.

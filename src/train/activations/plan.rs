@@ -15,7 +15,7 @@ use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::text::tokens::EncodedPair;
 use crate::train::batch::{PairRows, Sharing};
-use crate::train::collective::Share;
+use crate::train::collective::{Collective, Share};
 use crate::{Error, Result};
 
 /// Limits of the cache.
@@ -29,8 +29,8 @@ pub struct CacheOptions {
     pub spill_dir: PathBuf,
     /// What the run takes of the device's memory beside model and cache.
     pub beside: Bytes,
-    /// The pairs that this process caches.
-    pub share: Share,
+    /// The processes that cache the pairs together, each its share of them.
+    pub collective: Collective,
 }
 
 impl Default for CacheOptions {
@@ -38,7 +38,7 @@ impl Default for CacheOptions {
     fn default() -> Self {
         let memory = total_memory().map_or(1 << 30, |total| total.0 / 4);
         let (place, spill_dir) = (CachePlace::Auto, std::env::temp_dir());
-        Self { place, memory: Bytes(memory), spill_dir, beside: demand::WORKSPACE, share: Share::All }
+        Self { place, memory: Bytes(memory), spill_dir, beside: demand::WORKSPACE, collective: Collective::SingleProcess }
     }
 }
 
@@ -140,13 +140,13 @@ pub(super) fn plan(
     // Reading keys back beats computing them on a processor; a faster device would wait for them.
     let room = Room { memory, keys_on_disk: !on_gpu, disk: free_space(&options.spill_dir).unwrap_or(u64::MAX) };
     let row_bytes = RowBytes::of(model, layers);
-    let is_own = |(pair, _): &(usize, &PairRows)| options.share.owns(*pair);
+    let is_own = |(pair, _): &(usize, &PairRows)| options.collective.share().owns(*pair);
     let all = RowCount::of(sets.iter().flatten());
     let own = RowCount::of(sets.iter().flat_map(|set| set.iter().enumerate().filter(is_own).map(|(_, rows)| rows)));
     let reuse = room.reuse(&all, &own, &row_bytes);
     // A device never keeps keys in main memory, so that all ranks agree there.
     let is_agreed = on_gpu && options.place == CachePlace::Host;
-    if let (Reuse::NoRoom(keys), Share::OneOfEvery { .. }, false) = (reuse, options.share, is_agreed) {
+    if let (Reuse::NoRoom(keys), Share::OneOfEvery { .. }, false) = (reuse, options.collective.share(), is_agreed) {
         let remedy = match on_gpu {
             true => "take more ranks, or --cache host",
             false => "take more ranks, raise --cache-memory, or set TMPDIR to a folder with more room",

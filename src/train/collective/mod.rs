@@ -10,8 +10,12 @@ mod ranks;
 #[cfg(not(feature = "mpi"))]
 #[path = "no_mpi.rs"]
 mod ranks;
+mod record;
 
 use ranks::Ranks;
+use record::{in_order, join};
+
+pub use record::{Json, Record};
 
 use crate::{Error, JobFailure, Result};
 
@@ -67,7 +71,7 @@ impl Share {
     }
 
     /// The most pairs that go through the blocks in one pass, of `wanted`.
-    pub fn pairs_a_pass(self, wanted: usize) -> usize {
+    pub fn items_a_pass(self, wanted: usize) -> usize {
         match self {
             Self::All => wanted,
             Self::OneOfEvery { .. } => 1,
@@ -145,23 +149,25 @@ impl Collective {
     /// Another rank has ended the job.
     pub fn sum(&self, batch: &[usize], parts: &[GradientPart]) -> Result<GradientPart> {
         let Self::Ranks(_) = self else { return Ok(sum_in_order(parts)) };
-        let own: Vec<u8> = parts.iter().flat_map(GradientPart::to_record).collect();
-        let by_rank = self.exchange(&own)?;
-        let records = in_order(batch, &by_rank).ok_or_else(misfit)?;
-        let parts: Vec<GradientPart> =
-            records.into_iter().map(GradientPart::from_record).collect::<Option<_>>().ok_or_else(misfit)?;
-        Ok(sum_in_order(&parts))
+        Ok(sum_in_order(&self.exchange_records(batch, parts)?))
     }
 
-    /// Some numbers of each of `pairs` pairs, given those of the own ones, in the order of the set.
+    /// What is known of each of `count` things of a set in their order, given what this process made of its [`Share`] of them.
     ///
     /// # Errors
     /// Another rank has ended the job.
-    pub fn gather<const N: usize>(&self, pairs: usize, own: Vec<[f64; N]>) -> Result<Vec<[f64; N]>> {
-        let Self::Ranks(_) = self else { return Ok(own) };
-        let by_rank = self.exchange(&own.iter().flatten().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>())?;
-        let records = in_order(&(0..pairs).collect::<Vec<_>>(), &by_rank).ok_or_else(misfit)?;
-        records.into_iter().map(|record| <[f64; N]>::try_from(numbers(record)).ok()).collect::<Option<_>>().ok_or_else(misfit)
+    pub fn gather<T: Record>(&self, count: usize, own: Vec<T>) -> Result<Vec<T>> {
+        match self {
+            Self::SingleProcess => Ok(own),
+            Self::Ranks(_) => self.exchange_records(&(0..count).collect::<Vec<_>>(), &own),
+        }
+    }
+
+    /// The records of the things at these places of a set, in their order, given the own ones.
+    fn exchange_records<T: Record>(&self, places: &[usize], own: &[T]) -> Result<Vec<T>> {
+        in_order(places, &self.exchange(&join(own))?).ok_or_else(|| {
+            Error::Argument("the ranks have sent what does not fit together: are they all of one build of bipo?".into())
+        })
     }
 
     /// Whether it is so for any rank.
@@ -173,6 +179,15 @@ impl Collective {
             Self::SingleProcess => Ok(own),
             Self::Ranks(_) => Ok(self.exchange(&[u8::from(own)])?.iter().any(|rank| rank == &[1])),
         }
+    }
+
+    /// The sum of what each rank has.
+    ///
+    /// # Errors
+    /// Another rank has ended the job.
+    pub fn total(&self, own: u64) -> Result<u64> {
+        let number = |bytes: &Vec<u8>| bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Ok(self.exchange(&own.to_le_bytes())?.iter().map(number).sum())
     }
 
     /// Does some work on the first rank, then on the others: what it downloads they find.
@@ -241,46 +256,6 @@ fn failure(messages: &[Vec<u8>]) -> Option<JobFailure> {
     let is_everywhere = failed.len() == messages.len() && failed.iter().all(|(_, _, other)| *other == line);
     let line = if is_everywhere { line } else { format!("rank {rank}: {line}") };
     Some(JobFailure { line, exit_code })
-}
-
-/// The records of these pairs in their order, given the bytes of each rank's own ones, in that order too. Records have one length.
-/// None where there are not as many bytes.
-fn in_order<'a>(pairs: &[usize], by_rank: &'a [Vec<u8>]) -> Option<Vec<&'a [u8]>> {
-    let bytes: usize = by_rank.iter().map(Vec::len).sum();
-    let len = bytes.checked_div(pairs.len())?;
-    let mut next = vec![0; by_rank.len()];
-    let record = |pair: &usize| {
-        let rank = owner(*pair, by_rank.len());
-        let start = &mut next[rank];
-        let record = by_rank[rank].get(*start..*start + len)?;
-        *start += len;
-        Some(record)
-    };
-    let records: Vec<&[u8]> = pairs.iter().map(record).collect::<Option<_>>()?;
-    next.iter().zip(by_rank).all(|(end, rank)| *end == rank.len()).then_some(records)
-}
-
-fn misfit() -> Error {
-    Error::Argument("the ranks have sent what does not fit together: are they all of one build of bipo?".into())
-}
-
-impl GradientPart {
-    /// The part of a single pair, in as many bytes for each.
-    fn to_record(&self) -> Vec<u8> {
-        let numbers = [self.loss, self.margins[0], self.rows as f64].into_iter().flat_map(f64::to_le_bytes);
-        numbers.chain(self.gradient.iter().flat_map(|g| g.to_le_bytes())).collect()
-    }
-
-    fn from_record(record: &[u8]) -> Option<Self> {
-        let (head, gradient) = record.split_at_checked(3 * size_of::<f64>())?;
-        let [loss, margin, rows] = numbers(head)[..] else { return None };
-        let gradient = gradient.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        Some(Self { loss, margins: vec![margin], gradient, rows: rows as usize })
-    }
-}
-
-fn numbers(bytes: &[u8]) -> Vec<f64> {
-    bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
 }
 
 fn sum_in_order(parts: &[GradientPart]) -> GradientPart {

@@ -30,23 +30,28 @@ fn the_gradient_is_added_in_the_order_of_the_parts() {
     assert_ne!(share as f32 * 1e8 + (share as f32 * -1e8 + share as f32), in_order);
 }
 
-/// The bytes that each rank sends of `pairs`, a record of each: its place in the set and the place in the batch, as two bytes.
-fn sent(pairs: &[usize], ranks: usize) -> Vec<Vec<u8>> {
+/// What each rank sends of `places`, a record of each: its place in the set and that in the batch, so often that records have many
+/// lengths.
+fn sent(places: &[usize], ranks: usize) -> Vec<Vec<u8>> {
     let of_rank = |first: usize| {
         let share = Share::OneOfEvery { ranks, first };
-        let own = pairs.iter().enumerate().filter(|(_, pair)| share.owns(**pair));
-        own.flat_map(|(at, pair)| [*pair as u8, at as u8]).collect()
+        let own = places.iter().enumerate().filter(|(_, place)| share.owns(**place));
+        join(&own.map(|(at, place)| record_of(*place, at)).collect::<Vec<_>>())
     };
     (0..ranks).map(of_rank).collect()
 }
 
+fn record_of(place: usize, at: usize) -> Vec<f64> {
+    [place as f64, at as f64].repeat(at)
+}
+
 #[test]
 fn records_come_in_the_order_of_the_batch_whatever_its_size_and_the_number_of_ranks() {
-    let batches: [&[usize]; 5] = [&[4], &[7, 1], &[0, 3, 6, 9], &[5, 2, 8, 1, 0, 9, 4], &[9, 8, 7, 6, 5, 4, 3, 2, 1, 0]];
+    let batches: [&[usize]; 6] = [&[], &[4], &[7, 1], &[0, 3, 6, 9], &[5, 2, 8, 1, 0, 9, 4], &[9, 8, 7, 6, 5, 4, 3, 2, 1, 0]];
     for batch in batches {
-        let expected: Vec<Vec<u8>> = batch.iter().enumerate().map(|(at, pair)| vec![*pair as u8, at as u8]).collect();
+        let expected: Vec<Vec<f64>> = batch.iter().enumerate().map(|(at, place)| record_of(*place, at)).collect();
         for ranks in 1..=12 {
-            assert_eq!(in_order(batch, &sent(batch, ranks)).unwrap(), expected, "{batch:?} by {ranks} ranks");
+            assert_eq!(in_order(batch, &sent(batch, ranks)), Some(expected.clone()), "{batch:?} by {ranks} ranks");
         }
     }
 }
@@ -54,15 +59,28 @@ fn records_come_in_the_order_of_the_batch_whatever_its_size_and_the_number_of_ra
 #[test]
 fn records_that_are_too_many_or_too_few_are_refused() {
     let batch = [5, 2, 8];
-    let mut by_rank = sent(&batch, 2);
-    by_rank[0].pop();
-    assert_eq!(in_order(&batch, &by_rank), None);
-    // As many bytes in all, but of other ranks.
-    let mut by_rank = sent(&batch, 2);
-    let record = by_rank[0].split_off(2);
-    by_rank[1].extend(record);
-    assert_eq!(in_order(&batch, &by_rank), None);
-    assert_eq!(in_order(&[], &[vec![], vec![]]), None);
+    let read = |by_rank: &[Vec<u8>]| in_order::<Vec<f64>>(&batch, by_rank);
+    let whole = sent(&batch, 2);
+    assert!(read(&whole).is_some());
+    for len in 0..whole[0].len() {
+        assert_eq!(read(&[whole[0][..len].to_vec(), whole[1].clone()]), None, "{len} bytes");
+    }
+    // As many records in all, but of other ranks.
+    assert_eq!(read(&[whole[1].clone(), whole[0].clone()]), None);
+    assert_eq!(in_order::<Vec<f64>>(&[], &whole), None);
+    let endless = u64::MAX.to_le_bytes().to_vec();
+    assert_eq!(read(&[endless, whole[1].clone()]), None);
+}
+
+#[test]
+fn numbers_come_back_from_a_record_to_the_bit() {
+    let numbers = vec![f64::NEG_INFINITY, -0.0, 0.1 + 0.2, f64::from_bits(0x7ff8_0000_0000_1234), f64::MIN_POSITIVE / 2.0];
+    let bits = |numbers: &[f64]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&Vec::from_bytes(&numbers.to_bytes()).unwrap()), bits(&numbers));
+    assert_eq!(<[f64; 2]>::from_bytes(&numbers.to_bytes()), None);
+    let text = Json((vec![1u32, u32::MAX], "a\nb".to_owned(), 0.1f32));
+    assert_eq!(Json::from_bytes(&text.to_bytes()), Some(text));
+    assert_eq!(Json::<f64>::from_bytes(b"{"), None);
 }
 
 #[test]
@@ -82,10 +100,10 @@ fn every_pair_is_one_rank_s_and_has_the_next_place_there() {
 #[test]
 fn a_part_comes_back_from_its_record_to_the_bit() {
     let part = part(0.1 + 0.2, &[-1e-300], &[0.1, -1e-40, f32::MAX, -0.0], 17);
-    let record = part.to_record();
+    let record = part.to_bytes();
     assert_eq!(record.len(), 3 * 8 + 4 * 4);
-    assert_eq!(GradientPart::from_record(&record).unwrap(), part);
-    assert_eq!(GradientPart::from_record(&record[..20]), None);
+    assert_eq!(GradientPart::from_bytes(&record).unwrap(), part);
+    assert_eq!(GradientPart::from_bytes(&record[..20]), None);
 }
 
 #[test]

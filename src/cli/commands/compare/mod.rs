@@ -21,6 +21,7 @@ use bipo::steering::lens::NEUTRAL_PROMPTS;
 use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPair, added_bos};
 use bipo::train::TrainConfig;
+use bipo::train::collective::Collective;
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
@@ -28,6 +29,7 @@ use super::evaluation::subjects::encode;
 use super::interrupt::Interrupt;
 use super::page;
 use super::prompts::UserPrompt;
+use super::ranks::check_same;
 use super::run::{self, Prepared};
 use super::sweep::greedy;
 use super::training::settings::{default_layer, describe};
@@ -36,18 +38,21 @@ use crate::terminal::{self, Log, Parts};
 use subjects::subjects;
 use vectors::{Filled, Plan, Store};
 
-pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
+pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
     let plan = Plan::new(args)?;
     refuse_settings_of_methods()?;
     args.report.iter().try_for_each(|path| check_writable(path))?;
-    let Prepared { mut opened, dataset, heldout, pairs, heldout_pairs, .. } = Prepared::new(&args.run, log)?;
+    let Prepared { mut opened, dataset, heldout, pairs, heldout_pairs, .. } =
+        collective.in_turn(|| Prepared::new(&args.run, log))?;
     let learned_from = heldout.as_ref().zip(heldout_pairs);
     let (pairs, held, held_name) = run::hold_out(pairs, learned_from, &dataset, args.run.seed, log)?;
     let held = texts_of(heldout.as_ref().unwrap_or(&dataset), &held);
     let layer = args.layer.unwrap_or_else(|| default_layer(&opened));
-    let base = run::config(&args.run, &opened, layer.into(), None, args.output_dir.clone())?;
+    let mut base = run::config(&args.run, &opened, layer.into(), None, args.output_dir.clone())?;
+    run::share(&mut base, &args.run, collective);
     let mut store = Store::new(args, base, &dataset, &pairs, log);
+    check_same(collective, &store.identity(&plan, &held, &opened), &opened, log)?;
     let known = store.open(&plan, &opened)?;
 
     let asked = NEUTRAL_PROMPTS.map(UserPrompt::new);
@@ -77,6 +82,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.run.seed },
         generate: greedy(args.max_new_tokens, &opened, Positions::All),
         streams,
+        collective: collective.clone(),
     };
     log.info(format!("finding the magnitudes of each vector within {}", args.at));
     let unreached = calibrate_subjects(&model, &material, &mut subjects, args.at, &settings, &mut || interrupt.check())?;
@@ -105,7 +111,10 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     });
     let verdict = verdict(&lines, first, settings.beta, &settings.bootstrap).into_iter().chain(left_out).collect();
     let report = EvalReport { schema_version: 2, settings: described, rows, generations, timings };
-    show(args, &opened, &Comparison { schema_version: 2, candidates, verdict, report })?;
+    let comparison = Comparison { schema_version: 2, candidates, verdict, report };
+    if collective.is_first() {
+        show(args, &opened, &comparison)?;
+    }
     stopped.map_or(Ok(()), |error| Err(error.into()))
 }
 

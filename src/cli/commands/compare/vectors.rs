@@ -2,10 +2,11 @@
 //! activations that methods at the same places share.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use bipo::data::Dataset;
+use bipo::data::{Dataset, Pair};
 use bipo::eval::{Candidate, Learned};
 use bipo::machine::files::{check_folder, write_atomic};
 use bipo::model::Model;
@@ -14,8 +15,9 @@ use bipo::steering::dose::l2_norm;
 use bipo::steering::positions::Positions;
 use bipo::steering::vector::{Format, SteeringVector, VectorFile};
 use bipo::text::tokens::EncodedPair;
-use bipo::train::activations::{Activations, CachePlan};
+use bipo::train::activations::{Activations, CacheOptions, CachePlan};
 use bipo::train::caa::{CaaPositions, MeanDifference, mean_difference, principal_component};
+use bipo::train::collective::{Json, Record};
 use bipo::train::{Method, Observer, TrainConfig, Trainer};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
@@ -114,8 +116,39 @@ impl<'a> Store<'a> {
         configs.max_by_key(TrainConfig::has_factors_apart).unwrap_or_else(|| self.base.clone())
     }
 
-    /// The vectors that the directory has of earlier runs of the same comparison, by the methods of the plan; needs no model.
+    /// What the result depends on, beside the model's files.
+    pub fn identity(&self, plan: &Plan, held: &[Pair], opened: &Session) -> Value {
+        let methods: Vec<Value> = plan.methods.iter().map(|method| self.settings(*method, opened)).collect();
+        json!({
+            "methods": methods, "held_out_rows": held.iter().map(|pair| pair.row).collect::<Vec<_>>(), "system": plan.system,
+            "random": plan.random, "at": self.args.at.to_string(), "max_new_tokens": self.args.max_new_tokens,
+            "bootstrap": self.args.bootstrap,
+        })
+    }
+
+    /// The vectors that the directory of the first rank has of earlier runs of the same comparison, by the methods of the plan; needs
+    /// no model.
     pub fn open(&self, plan: &Plan, opened: &Session) -> Result<Vec<Option<Made>>> {
+        let collective = &self.base.collective;
+        let own = if collective.is_first() { self.open_directory(plan, opened)? } else { Vec::new() };
+        if collective.ranks() == 1 {
+            return Ok(own);
+        }
+        let layers = |made: &Option<Made>| made.as_ref().map(|made| made.vector.layers.clone());
+        let sent = collective.from_first(Json(own.iter().map(layers).collect::<Vec<_>>()).to_bytes())?;
+        if collective.is_first() {
+            return Ok(own);
+        }
+        let Json(layers): Json<Vec<Option<BTreeMap<usize, Vec<f32>>>>> = Record::from_bytes(&sent).unwrap_or(Json(Vec::new()));
+        let made = |(method, layers): (&Method, Option<BTreeMap<usize, Vec<f32>>>)| {
+            let v = layers?.into_values().next()?;
+            let vector = vector(opened, &self.config(*method), None, &v, &Value::Null, Value::Null);
+            Some(Made { name: method.to_string(), vector, learned: None })
+        };
+        Ok(plan.methods.iter().zip(layers).map(made).collect())
+    }
+
+    fn open_directory(&self, plan: &Plan, opened: &Session) -> Result<Vec<Option<Made>>> {
         let dir = &self.args.output_dir;
         std::fs::create_dir_all(dir).map_err(|source| Error::write(dir, source))?;
         check_folder(dir).map_err(|source| Error::write(dir, source))?;
@@ -139,7 +172,8 @@ impl<'a> Store<'a> {
             missing = others;
             let total = here.iter().map(|at| self.steps(plan.methods[*at])).sum();
             let encoded = self.encoded_at(own.0, opened)?;
-            let cache = CachePlan::new(model, &[&encoded], self.base.layers.lowest(), own, &self.base.cache)?;
+            let cached = CacheOptions { collective: self.base.collective.clone(), ..self.base.cache.clone() };
+            let cache = CachePlan::new(model, &[&encoded], self.base.layers.lowest(), own, &cached)?;
             let mut watch = SearchObserver::new(self.log, cache.size().pairs, total, interrupt.clone());
             for data in cache.compute(|done, total| watch.cached(done, total))? {
                 for at in &here {
@@ -255,12 +289,15 @@ impl<'a> Store<'a> {
         let vector = vector(opened, &config, None, &v, &self.settings(method, opened), json!({"steps": steps}));
         let path = self.path(method);
         let bytes = vector.encode(Format::Safetensors, &path)?.bytes;
+        let learned = Some(Learned { steps, seconds, bytes: bytes.len() as u64 });
+        if !self.base.collective.is_first() {
+            return Ok(Ok(Made { name: method.to_string(), vector, learned }));
+        }
         write_atomic(&path, &bytes)?;
         let mut times = self.times();
         times[method.to_string()] = json!(seconds);
         write_atomic(&self.args.output_dir.join(TIMES), times.to_string().as_bytes())?;
         self.log.info(format!("{method}: {steps} steps in {seconds:.1} s, |v| {:.3}: {}", vector.norm(), path.display()));
-        let learned = Some(Learned { steps, seconds, bytes: bytes.len() as u64 });
         Ok(Ok(Made { name: method.to_string(), vector, learned }))
     }
 

@@ -6,7 +6,6 @@ pub mod metrics;
 pub mod observer;
 pub mod outcome;
 pub mod output_dir;
-pub mod ranks;
 pub mod run_files;
 pub mod settings;
 pub mod test_generation;

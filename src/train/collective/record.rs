@@ -1,0 +1,94 @@
+//! What ranks send each other of one thing, such as a pair or a prompt, as bytes, and how the records of all ranks are put back in
+//! the order of the things. Nothing here knows who sends them.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{GradientPart, owner};
+
+/// What ranks send each other of one thing. Numbers keep every bit.
+pub trait Record: Sized {
+    /// The record as bytes.
+    fn to_bytes(&self) -> Vec<u8>;
+
+    /// The record that these bytes are; none if they are none.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Record for Vec<f64> {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.iter().flat_map(|number| number.to_le_bytes()).collect()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (numbers, rest) = bytes.as_chunks();
+        rest.is_empty().then(|| numbers.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
+    }
+}
+
+impl<const N: usize> Record for [f64; N] {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.to_vec().to_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Vec::from_bytes(bytes)?.try_into().ok()
+    }
+}
+
+/// A record that is sent as JSON. It holds no number that is not finite.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize + DeserializeOwned> Record for Json<T> {
+    fn to_bytes(&self) -> Vec<u8> {
+        // What cannot be written is read as no record by every rank.
+        serde_json::to_vec(&self.0).unwrap_or_default()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok().map(Self)
+    }
+}
+
+impl Record for GradientPart {
+    /// The part of a single pair.
+    fn to_bytes(&self) -> Vec<u8> {
+        let numbers = [self.loss, self.margins[0], self.rows as f64].to_bytes();
+        numbers.into_iter().chain(self.gradient.iter().flat_map(|g| g.to_le_bytes())).collect()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (head, gradient) = bytes.split_at_checked(3 * size_of::<f64>())?;
+        let [loss, margin, rows] = Record::from_bytes(head)?;
+        let gradient = gradient.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        Some(Self { loss, margins: vec![margin], gradient, rows: rows as usize })
+    }
+}
+
+/// Bytes of the length in front of a record.
+const PREFIX: usize = size_of::<u64>();
+
+/// Some records behind each other, each behind its length.
+pub(super) fn join<T: Record>(records: &[T]) -> Vec<u8> {
+    let framed = |record: &T| {
+        let bytes = record.to_bytes();
+        [&(bytes.len() as u64).to_le_bytes(), bytes.as_slice()].concat()
+    };
+    records.iter().flat_map(framed).collect()
+}
+
+/// The records of the things at these places of a set in their order, given what each rank has joined of its own ones, in that
+/// order too. None where there are more or fewer, or other ones.
+pub(super) fn in_order<T: Record>(places: &[usize], by_rank: &[Vec<u8>]) -> Option<Vec<T>> {
+    let mut rest: Vec<&[u8]> = by_rank.iter().map(Vec::as_slice).collect();
+    let record = |place: &usize| {
+        let rest = &mut rest[owner(*place, by_rank.len())];
+        let (len, behind) = rest.split_first_chunk::<PREFIX>()?;
+        let (record, behind) = behind.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
+        *rest = behind;
+        T::from_bytes(record)
+    };
+    let records = places.iter().map(record).collect::<Option<_>>()?;
+    rest.iter().all(|rest| rest.is_empty()).then_some(records)
+}
