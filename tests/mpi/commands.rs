@@ -72,8 +72,10 @@ fn assert_same_by_ranks(args: &[&str], written: &[&str], prepare: impl Fn(&Place
     }
 }
 
+/// With a vector, and a neutral text of several windows.
 fn with_vector(place: &Place) {
     vector(0.3).write(&place.path("v.safetensors")).unwrap();
+    fs::write(place.path("text.txt"), (0..40).map(|row| format!("It is {row}. ")).collect::<String>()).unwrap();
 }
 
 #[test]
@@ -81,7 +83,7 @@ fn an_evaluation_is_the_same_by_any_number_of_ranks() {
     let all = ["eval", "--vector", "v.safetensors", "--dataset", "many.csv", "--mc", "mc.jsonl", "--magnitudes=-1,0,2"];
     let baselines = ["--baseline", "random", "--baseline", "prompt", "--baseline-system", "Be brief."];
     let files =
-        ["--max-new-tokens", "6", "--csv", "table.csv", "--per-pair", "pairs.jsonl", "--limit", "10", "--bootstrap", "50"];
+        ["--max-new-tokens", "6", "--csv", "table.csv", "--per-pair", "pairs.jsonl", "--limit", "10"];
     let prepare = |place: &Place| {
         with_vector(place);
         let item = |row: usize| {
@@ -122,13 +124,16 @@ fn a_search_for_layers_is_the_same_by_any_number_of_ranks() {
 #[test]
 fn magnitudes_within_a_budget_are_the_same_by_any_number_of_ranks() {
     let budgets: [&[&str]; 3] = [
-        &["--budget", "kl=0.05", "--max-new-tokens", "6", "--save"],
-        &["--budget", "ppl=1.05", "--save"],
+        &["--budget", "kl=0.05", "--max-new-tokens", "4", "--prompts", "prompts.txt", "--save"],
+        &["--budget", "ppl=1.05", "--text", "text.txt", "--save"],
         &["--budget", "margin=0.05", "--dataset", "many.csv", "--save"],
     ];
     for budget in budgets {
         let args = [&["calibrate", "--vector", "v.safetensors"], budget].concat();
-        assert_same_by_ranks(&args, &["v.safetensors"], with_vector);
+        assert_same_by_ranks(&args, &["v.safetensors"], |place| {
+            with_vector(place);
+            fs::write(place.path("prompts.txt"), "Hello\nWhat is it?\nTell me of 7\nHow are you?\n").unwrap();
+        });
     }
 }
 
