@@ -34,7 +34,7 @@ Each method takes the same pairs with settings that docs/methods.md describes. I
 
 Examples:
   bipo compare --dataset cheerful --eval-dataset cheerful-heldout
-  bipo compare --methods bipo,caa,prompt --baseline-system \"Be cheerful.\" --report table.html";
+  bipo compare --methods bipo,caa,prompt --baseline-system \"Be cheerful.\" --report table.html --plot table.svg";
 
 pub(super) const CONVERT: &str = "\
 The output's extension names its format: .safetensors, .pt, .gguf (llama.cpp), .svec, .npy or .json.

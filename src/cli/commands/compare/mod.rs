@@ -15,7 +15,7 @@ use bipo::eval::{
 };
 use bipo::generate::STREAMS;
 use bipo::machine::files::check_writable;
-use bipo::report::Page;
+use bipo::report::{Chart, Page};
 use bipo::session::{Demand, Session};
 use bipo::steering::lens::NEUTRAL_PROMPTS;
 use bipo::steering::positions::Positions;
@@ -28,9 +28,11 @@ use super::evaluation::subjects::encode;
 use super::interrupt::Interrupt;
 use super::page;
 use super::prompts::Question;
+use super::provenance;
 use super::run::{self, Prepared};
 use super::sweep::greedy;
 use super::training::settings::{default_layer, describe};
+use super::vectors::{check_when, read_when};
 use crate::args::{CompareArgs, OF_METHODS, given_of};
 use crate::terminal::{self, Log, Parts};
 use subjects::subjects;
@@ -41,7 +43,10 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let plan = Plan::new(args)?;
     refuse_settings_of_methods()?;
     args.report.iter().try_for_each(|path| check_writable(path))?;
+    args.plot.iter().try_for_each(|path| Chart::check_path(path))?;
+    let when = read_when(args.when.as_ref())?;
     let Prepared { mut opened, dataset, heldout, pairs, heldout_pairs, .. } = Prepared::new(&args.run, log)?;
+    check_when(when.as_ref(), &opened, log)?;
     let learned_from = heldout.as_ref().zip(heldout_pairs);
     let (pairs, held, held_name) = run::hold_out(pairs, learned_from, &dataset, args.run.seed, log)?;
     let held = texts_of(heldout.as_ref().unwrap_or(&dataset), &held);
@@ -72,7 +77,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let subjects = subjects(&plan, made, (&material, &asked, &everywhere), (&mut opened, args.run.seed), log)?;
     let (mut subjects, mut candidates): (Vec<Subject>, Vec<Candidate>) = subjects.into_iter().unzip();
     let settings = Settings {
-        when: None,
+        when,
         beta: store.base.beta,
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.run.seed },
         generate: greedy(args.max_new_tokens, &opened, Positions::All),
@@ -91,7 +96,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let outcome = evaluate(&model, &opened.encoder, &material, &subjects, &settings, &mut watch);
     watch.parts.finish();
     let Outcome { rows, pairs: lines, generations, timings, stopped } = outcome?;
-    let described = json!({
+    let mut described = json!({
         "model": opened.files.name,
         "dataset": describe(&dataset),
         "heldout": held_name,
@@ -103,13 +108,16 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         "seed": args.run.seed,
         "ended_early": stopped.as_ref().map(ToString::to_string),
     });
+    if let (Some(file), Some(when)) = (&args.when, &settings.when) {
+        described["when"] = provenance::described(file, when);
+    }
     let verdict = verdict(&lines, first, settings.beta, &settings.bootstrap).into_iter().chain(left_out).collect();
     let report = Report { schema_version: 2, settings: described, rows, generations, timings };
     show(args, &opened, &Comparison { schema_version: 2, candidates, verdict, report })?;
     stopped.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// Prints the comparison, and writes its page.
+/// Prints the comparison, and writes its page and its picture.
 fn show(args: &CompareArgs, opened: &Session, comparison: &Comparison) -> anyhow::Result<()> {
     let written = args.report.as_ref().map_or(Ok(()), |path| {
         let settings = [page::model_settings(&args.run.model, opened), settings_in_words(args, comparison)].concat();
@@ -119,8 +127,9 @@ fn show(args: &CompareArgs, opened: &Session, comparison: &Comparison) -> anyhow
         true => terminal::json(comparison)?,
         false => terminal::result(&comparison.to_text())?,
     }
-    // Last, so that a page that cannot be written takes no result with it.
-    Ok(written?)
+    // Last, so that a file that cannot be written takes no result with it.
+    let drawn = args.plot.iter().try_for_each(|path| comparison.chart().write(path));
+    Ok(written.and(drawn)?)
 }
 
 /// How many texts are generated at once, and the memory that the comparison takes: one set of pairs is cached at a time, and the first
@@ -172,7 +181,8 @@ fn settings_in_words(args: &CompareArgs, comparison: &Comparison) -> Vec<(String
         ("magnitudes", format!("the largest within {}", args.at)),
         ("intervals", format!("95 %, bootstrap of {} resamples", args.bootstrap)),
     ];
-    all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let when = args.when.clone().map(|when| ("steered when", when));
+    all.into_iter().chain(when).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn page_of(args: &CompareArgs, opened: &Session, settings: Vec<(String, String)>, comparison: &Comparison) -> Page {
