@@ -70,8 +70,8 @@ impl Comparison {
             Series::new(name, Style::Markers, rows.filter_map(point).collect()).hue(hue)
         };
         let series = vec![
-            side("+", |magnitude| magnitude.is_some_and(|m| m > 0.0), -0.15, 1),
-            side("−", |magnitude| magnitude.is_some_and(|m| m < 0.0), 0.15, 0),
+            side("at +", |magnitude| magnitude.is_some_and(|m| m > 0.0), -0.15, 1),
+            side("at −", |magnitude| magnitude.is_some_and(|m| m < 0.0), 0.15, 0),
             side("no magnitude", |magnitude| magnitude.is_none(), 0.0, 5),
         ];
         let settings = &self.report.settings;

@@ -89,7 +89,7 @@ fn the_picture_has_a_line_a_method_and_a_dot_a_direction() {
         })
         .collect();
     let expected =
-        [("+", vec![2.0, 1.0], vec![0.0, 1.0]), ("−", vec![-1.5], vec![0.0]), ("no magnitude", vec![0.125], vec![2.0])];
+        [("at +", vec![2.0, 1.0], vec![0.0, 1.0]), ("at −", vec![-1.5], vec![0.0]), ("no magnitude", vec![0.125], vec![2.0])];
     assert_eq!(dots, expected);
     assert_eq!(panel.series[0].points[0].interval, Some((1.5, 2.25)));
 }

@@ -77,7 +77,7 @@ pub(super) fn panels(chart: &Chart) -> Vec<String> {
 pub(super) fn legend(panel: &Panel) -> Vec<(String, String)> {
     let sign = |(index, series): (usize, &Series)| {
         let (mut sign, y) = (String::new(), HEADER / 2.0);
-        Pen::of(series, index).sign(series, (0.0, y), &mut sign);
+        Pen::of(series, index).sign(series, panel, (0.0, y), &mut sign);
         let svg = format!("<svg width=\"{SWATCH}\" height=\"{HEADER}\" aria-hidden=\"true\" fill=\"none\">{sign}</svg>");
         (series.name.clone(), svg)
     };
@@ -165,7 +165,7 @@ fn header(out: &mut String, panel: &Panel, (left, right): (f64, f64), top: f64, 
         if x + width(&name) > right + 0.1 {
             (x, y) = (left, y + HEADER);
         }
-        pen.sign(series, (x, y), out);
+        pen.sign(series, panel, (x, y), out);
         *out += &text((x + SWATCH + 6.0, y), NAME, &name);
         x += width(&name) + gap;
     }
@@ -280,9 +280,12 @@ impl Pen {
     }
 
     /// How a series is recognised, in a legend whose line begins at `x` and has its middle at `y`.
-    fn sign(&self, series: &Series, (x, y): (f64, f64), out: &mut String) {
+    fn sign(&self, series: &Series, panel: &Panel, (x, y): Place, out: &mut String) {
         if series.points.iter().any(|point| point.interval.is_some()) {
-            *out += &self.band(&[x, x + SWATCH].map(|x| ((x, y - 5.0), (x, y + 5.0))));
+            *out += &match panel.names.is_empty() {
+                true => self.band(&[x, x + SWATCH].map(|x| ((x, y - 5.0), (x, y + 5.0)))),
+                false => self.band(&[((x, y), (x + SWATCH, y))]),
+            };
         }
         *out += &self.line(&[(x, y), (x + SWATCH, y)]);
         *out += &self.markers(&[(x + SWATCH / 2.0, y)]);
