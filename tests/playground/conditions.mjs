@@ -71,12 +71,37 @@ test("a link with a condition that the server does not have steers every prompt"
     { hash: "#when=%3Dnone" },
   ));
 
+test("a condition that the server asks by itself is turned off and on again", () =>
+  opened(
+    async () => {
+      assert.equal(await text("#when"), "every promptwhere the condition fireswhere “cooking” fires");
+      assert.match(await text("#threshold"), /is > 0\.0513/);
+      await ask("How was your day?", 8);
+      await done();
+      assert.equal(sweeps().at(-1).vector, "cheerful");
+      assert.match(await text("#verdict"), /^The condition did not fire/);
+      await choose("#when", "off");
+      assert.equal(await text("#threshold"), "");
+      await page.click("#run");
+      await done();
+      assert.deepEqual(sweeps().at(-1).steering, { vectors: [{ source: "cheerful", scale: 1 }], when: null });
+      assert.equal(await shown("verdict"), false);
+      assert.ok((await count("#columns mark")) > 0);
+      await page.click("#tab-export");
+      assert.match(await text("#exports"), /"when": None/);
+      assert.doesNotMatch(await text("#exports"), /--when/);
+      await choose("#when", "");
+      assert.match(await text("#exports"), /--when condition\.safetensors/);
+    },
+    { mock: { asks: true } },
+  ));
+
 test("a vector that is taken out says so, and goes from 0 to 1", () =>
   opened(async () => {
     assert.match(await text("#vector"), /cheerfulrefusal \(taken out\)formal/);
     await choose("#vector", "refusal");
     assert.equal(await labels("#columns article"), "Magnitude 0,Magnitude +1");
-    assert.match(await text("#facts"), /^“refusal” is taken out at layer 14 of all tokens: magnitude 1 takes out all that lies along it/);
+    assert.match(await text("#facts"), /^“refusal” is taken out of all tokens at layer 14: magnitude 1 takes out all that lies along it\.$/);
     assert.equal(await text("#columns article:last-child .dose"), "takes out 100 % of what is there");
     await ask("How was your day?", 8);
     await done();

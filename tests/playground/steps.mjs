@@ -25,8 +25,8 @@ after(() => browser?.close());
 export const address = () => options.url ?? server.url;
 
 /** Opens the page anew, with a server of its own, runs `steps`, and fails on any message of the browser but the `expected` ones. */
-export async function opened(steps, { hash = "", expected = [] } = {}) {
-  server = options.url ? null : await start();
+export async function opened(steps, { hash = "", expected = [], mock } = {}) {
+  server = options.url ? null : await start(0, mock);
   try {
     page = await browser.page();
     await page.size(1280, 860);

@@ -1,9 +1,10 @@
 // The view Compare: a conversation whose last question is answered at several magnitudes side by side.
 
 import { Answer, answerAll, spoken } from "./answer.js";
-import { $, colour, complain, fixed, h, signed } from "./dom.js";
+import { $, colour, complain, fixed, h, rule, signed } from "./dom.js";
 import { Slider, reach } from "./slider.js";
-import { DEFAULTS, chosenVector, condition, emit, messages, on, sampling, save, setting, state, target, usualMagnitudes } from "./state.js";
+import { DEFAULTS, chosenVector, condition, messages, sampling, setting, target, usualMagnitudes } from "./state.js";
+import { emit, on, save, state } from "./state.js";
 
 const MOST = 5;
 const STARTERS = ["How was your day?", "Give me a plan for a rainy Sunday.", "My train is late. What should I do?"];
@@ -209,11 +210,12 @@ function verdictText() {
   const verdict = columns.map(({ answer }) => answer.verdict).find(Boolean);
   if (!verdict) return "";
   const asks = condition();
-  const score = `score ${fixed(verdict.score, 4)}`;
-  const than = asks && columns.some(({ answer }) => answer.verdict && answer.when === state.when) ? `, fires ${asks.comparison} ${fixed(asks.threshold, 4)}` : "";
+  // Another condition may have been chosen since.
+  const isAsked = asks && columns.some(({ answer }) => answer.verdict && answer.when === state.when);
+  const score = `score ${fixed(verdict.score, 4)}${isAsked ? `, fires ${rule(asks)}` : ""}`;
   return verdict.fired
-    ? `The condition fired (${score}${than}): this prompt is steered.`
-    : `The condition did not fire (${score}${than}): every answer is the untouched model's.`;
+    ? `The condition fired (${score}): this prompt is steered.`
+    : `The condition did not fire (${score}): every answer is the untouched model's.`;
 }
 
 /** A turn that is over: what was asked, and the answer it went on from. */

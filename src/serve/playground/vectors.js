@@ -1,7 +1,7 @@
 // The vector: which one steers, what it is in one sentence, and the dialog that adds and removes files.
 
 import * as api from "./api.js";
-import { $, complain, fixed, h } from "./dom.js";
+import { $, complain, fixed, h, rule } from "./dom.js";
 import { chosenVector, condition, emit, isTakenOut, save, state } from "./state.js";
 
 const POSITIONS = {
@@ -90,13 +90,14 @@ function drawCondition() {
   const { conditions } = state;
   $("condition").hidden = !conditions.length;
   const all = { when: conditions.some(({ when }) => !when) ? "off" : "", text: "every prompt" };
-  const options = [all, ...conditions.map(({ when, name }) => ({ when, text: name ? `where “${name}” fires` : "where the condition fires" }))];
+  const text = (name) => (name ? `where “${name}” fires` : "where the condition fires");
+  const options = [all, ...conditions.map(({ when, name }) => ({ when, text: text(name) }))];
   if (!options.some(({ when }) => when === state.when)) state.when = "";
   $("when").replaceChildren(...options.map(({ when, text }) => h("option", { value: when }, text)));
   $("when").value = state.when;
   const asks = condition();
   $("threshold").textContent = asks
-    ? `It fires where the score of ${READINGS[asks.reading]} after layer ${asks.layer} is ${asks.comparison} ${fixed(asks.threshold, 4)}. Other prompts get the untouched model.`
+    ? `It fires where the score of ${READINGS[asks.reading]} after layer ${asks.layer} is ${rule(asks)}. Other prompts get the untouched model.`
     : "";
 }
 
@@ -108,8 +109,7 @@ function sentence(vector) {
   const { name, norm, positions, spans } = vector;
   const where = (POSITIONS[positions] ?? `to the positions ${positions}`) + (spans ? ` within the ${spans}'s words` : "");
   if (isTakenOut(vector)) {
-    const from = (POSITIONS[positions] ?? `to the positions ${positions}`).replace("to", "of");
-    return `“${name}” is taken out at ${layersOf(vector)} ${from}: magnitude 1 takes out all that lies along it, whatever its length.`;
+    return `“${name}” is taken out ${where.replace("to", "of")} at ${layersOf(vector)}: magnitude 1 takes out all that lies along it.`;
   }
   return `“${name}” is added at ${layersOf(vector)} ${where}; its length is ${fixed(norm)}.`;
 }
