@@ -30,7 +30,7 @@ fi
     --skip generation --json >eval.tmp
   mv eval.tmp eval.json
 }
-"$BIPO" convert --quiet cheerful.safetensors taken-out.safetensors --operation ablate --force
+"$BIPO" convert --quiet cheerful.safetensors taken-out.safetensors --operation ablate --force >/dev/null
 cat >need.txt <<'TEXT'
 How long should I roast a chicken?
 What goes well with grilled fish?

@@ -49,7 +49,7 @@ export async function opened(steps, { hash = "", expected = [], mock } = {}) {
 
 export const text = (selector) => page.value(`document.querySelector(${JSON.stringify(selector)}).textContent`);
 export const count = (selector) => page.value(`document.querySelectorAll(${JSON.stringify(selector)}).length`);
-export const done = () => page.until("document.getElementById('compare-status').textContent.startsWith('Done')", 120);
+export const done = () => page.until("document.getElementById('compare-status').textContent.startsWith('Done')", 300);
 
 /** Sets a field as a reader does who leaves it then. */
 export const set = (selector, value) =>

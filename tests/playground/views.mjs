@@ -3,7 +3,8 @@
 //   node tests/playground/views.mjs [--url http://127.0.0.1:8080] [--screenshots DIR]
 //
 // Without --url a server with canned texts answers (tests/fixtures/playground/mock.mjs), which can also refuse, break off and go
-// away. A server given by --url needs one vector at least. --screenshots writes a picture of each view at four sizes.
+// away, and whose views --screenshots writes a picture of each at four sizes. A server given by --url needs one vector at least; real.mjs
+// does more with it.
 
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
@@ -563,7 +564,7 @@ test("a server that went away is missed, and found when it is back", mocked, () 
   ),
 );
 
-test("no view is wider than its window, at any size, in light and dark", { timeout: 600_000 }, async () => {
+test("no view is wider than its window, at any size, in light and dark", { ...mocked, timeout: 600_000 }, async () => {
   if (options.screenshots) await mkdir(options.screenshots, { recursive: true });
   for (const [name, width, height, scheme] of SIZES) {
     await opened(async () => {

@@ -33,8 +33,8 @@ pub(super) const COMPARE: &str = "\
 Each method takes the same pairs with settings that docs/methods.md describes. Its vector is measured at its own largest magnitudes within the budget, so that effects are compared at one cost. The verdict says which differences of the margins the held-out pairs show: those whose 95 % interval, over pairs, does not hold 0. An interrupted comparison keeps the vectors that are learned, and the same command goes on.
 
 Examples:
-  bipo compare --dataset cheerful --eval-dataset cheerful-heldout
-  bipo compare --methods bipo,caa,prompt --baseline-system \"Be cheerful.\" --report table.html --plot table.svg";
+  bipo compare --dataset cheerful --eval-dataset cheerful-heldout --plot table.svg
+  bipo compare --methods bipo,caa,prompt --baseline-system \"Be cheerful.\" --report table.html";
 
 pub(super) const CONVERT: &str = "\
 The output's extension names its format: .safetensors, .pt, .gguf (llama.cpp), .svec, .npy or .json.
