@@ -1,8 +1,10 @@
-// Makes a screenshot small: a PNG of 8-bit RGB or RGBA becomes one with a palette of its 256 most frequent colours.
+// Makes a screenshot small: a PNG of 8-bit RGB or RGBA becomes one with a palette of at most 256 of its colours.
 
 import { readFile, writeFile } from "node:fs/promises";
 import { crc32, deflateSync, inflateSync } from "node:zlib";
 
+/** Squared distance in RGB up to which two colours are taken for one. */
+const NEAR = 64;
 const SIGNATURE = Buffer.from([137, 80, 78, 71, 13, 10, 26, 10]);
 
 /** Rewrites the PNG `from` as `to`. */
@@ -10,18 +12,17 @@ export async function shrink(from, to) {
   const { width, height, pixels } = decode(await readFile(from));
   const counts = new Map();
   for (const colour of pixels) counts.set(colour, (counts.get(colour) ?? 0) + 1);
-  const palette = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 256).map(([colour]) => colour);
-  const nearest = new Map(palette.map((colour, index) => [colour, index]));
   const parts = (colour) => [colour >> 16, (colour >> 8) & 255, colour & 255];
   const distance = (a, b) => parts(a).reduce((sum, part, i) => sum + (part - parts(b)[i]) ** 2, 0);
-  const index = (colour) => {
-    if (!nearest.has(colour))
-      nearest.set(colour, palette.reduce((best, other, i) => (distance(other, colour) < distance(palette[best], colour) ? i : best), 0));
-    return nearest.get(colour);
-  };
+  // Colours that look like one another have one place, so that there are some left for gradients.
+  const palette = [];
+  for (const [colour] of [...counts].sort((a, b) => b[1] - a[1]))
+    if (palette.length < 256 && palette.every((other) => distance(other, colour) > NEAR)) palette.push(colour);
+  const closest = (colour) => palette.reduce((best, other, i) => (distance(other, colour) < distance(palette[best], colour) ? i : best), 0);
+  const indices = new Map([...counts.keys()].map((colour) => [colour, closest(colour)]));
   const rows = Buffer.alloc(height * (width + 1));
   for (let y = 0; y < height; y++)
-    for (let x = 0; x < width; x++) rows[y * (width + 1) + 1 + x] = index(pixels[y * width + x]);
+    for (let x = 0; x < width; x++) rows[y * (width + 1) + 1 + x] = indices.get(pixels[y * width + x]);
   const head = Buffer.alloc(13);
   head.writeUInt32BE(width, 0);
   head.writeUInt32BE(height, 4);
