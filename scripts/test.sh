@@ -17,6 +17,7 @@ if command -v chromium >/dev/null; then
   cargo test --release --test it report:: -- --ignored
   if command -v node >/dev/null; then
     node tests/playground/views.mjs
+    node tests/playground/conditions.mjs
   else
     echo "note: the tests of the playground are skipped, because node is not installed" >&2
   fi

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::bootstrap::{Bootstrap, Estimate, mean};
-use super::table::{aligned, heading};
-use super::{EvalReport, PairLine};
-use crate::report::{Cell, Section, SectionPart, Table};
+use super::table::{aligned, distinct, heading};
+use super::{EvalReport, EvalRow, PairLine};
+use crate::report::{Cell, Chart, Panel, Point, Section, SectionPart, Series, Style, Table};
 
 /// What is compared, and what it took.
 #[derive(Debug, Clone, Serialize)]
@@ -45,7 +45,7 @@ pub struct Comparison {
 }
 
 /// Measures in the table: what is reached, and what it costs beside what all were brought to.
-const MEASURES: [&str; 5] = ["margin", "moved_right", "prefers_chosen", "perplexity_ratio", "repetition"];
+const MEASURES: [&str; 6] = ["fired", "margin", "moved_right", "prefers_chosen", "perplexity_ratio", "repetition"];
 
 impl Comparison {
     /// The table, then the verdict.
@@ -56,12 +56,42 @@ impl Comparison {
         format!("{}\n{verdict}", aligned(&[columns].into_iter().chain(rows).collect::<Vec<_>>()))
     }
 
+    /// The margin that each method reaches in each direction, with its interval: a line a method, a dot a direction.
+    pub fn chart(&self) -> Chart {
+        let names = distinct(self.effects().map(|row| row.subject.as_str()));
+        // Above 0 is above in each line, and so drawn first.
+        let side = |name: &str, is_here: fn(Option<f32>) -> bool, shift: f64, hue: usize| {
+            let point = |row: &EvalRow| {
+                let at = names.iter().position(|name| *name == row.subject)?;
+                let Estimate { value, low, high } = row.get("margin")?.estimate;
+                Some(Point::new(value, at as f64 + shift).between(low, high))
+            };
+            let rows = self.effects().filter(|row| is_here(row.magnitude));
+            Series::new(name, Style::Markers, rows.filter_map(point).collect()).hue(hue)
+        };
+        let series = vec![
+            side("at +", |magnitude| magnitude.is_some_and(|m| m > 0.0), -0.15, 1),
+            side("at −", |magnitude| magnitude.is_some_and(|m| m < 0.0), 0.15, 0),
+            side("no magnitude", |magnitude| magnitude.is_none(), 0.0, 5),
+        ];
+        let settings = &self.report.settings;
+        let (pairs, at) = (&settings["heldout_pairs"], settings["at"].as_str().unwrap_or_default());
+        let panel = Panel { names: names.iter().map(|name| (*name).to_owned()).collect(), ..Panel::new("method", series) };
+        Chart::new(format!("Effect on {pairs} held-out pairs, every vector at {at}"), "margin, nats", vec![panel])
+    }
+
+    /// The rows of what is compared, without that of the untouched model.
+    fn effects(&self) -> impl Iterator<Item = &EvalRow> {
+        self.report.rows.iter().filter(|row| row.magnitude != Some(0.0) && row.get("margin").is_some())
+    }
+
     /// The table and the verdict, then the curves and texts of the report.
     pub fn sections(&self) -> Vec<Section> {
         let (columns, rows) = self.table();
         let caption = "In brackets: 95 % intervals.".to_owned();
         let mut blocks: Vec<SectionPart> = self.verdict.iter().cloned().map(SectionPart::Text).collect();
         blocks.push(SectionPart::Table(Table { caption, columns, rows }));
+        blocks.push(SectionPart::Chart(self.chart()));
         [vec![Section::new("Comparison", blocks)], self.report.sections()].concat()
     }
 

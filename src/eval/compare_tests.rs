@@ -1,5 +1,6 @@
 //! Tests of the verdict on pairs whose order is known.
 
+use super::super::{EvalTimings, Measure, Unit};
 use super::*;
 
 /// Lines of a method at a magnitude, from chosen minus rejected of each pair.
@@ -56,4 +57,39 @@ fn where_no_method_moves_the_pairs_none_is_named() {
 #[test]
 fn one_method_alone_gets_no_verdict() {
     assert_eq!(verdict(&lines(None, Some(1.0), &[1.0, 2.0]), "bipo", 0.1, &BOOTSTRAP), Vec::<String>::new());
+}
+
+#[test]
+fn the_picture_has_a_line_a_method_and_a_dot_a_direction() {
+    let estimate = |value| Estimate { value, low: value - 0.5, high: value + 0.25 };
+    let row = |subject: &str, magnitude, margin| EvalRow {
+        subject: subject.to_owned(),
+        magnitude,
+        measures: vec![Measure { name: "margin".into(), unit: Unit::Signed, estimate: estimate(margin) }],
+    };
+    let rows = vec![
+        row("bipo", Some(-3.0), -1.5),
+        row("bipo", Some(0.0), 0.0),
+        row("bipo", Some(2.5), 2.0),
+        row("caa", Some(4.0), 1.0),
+        row("prompt", None, 0.125),
+    ];
+    let settings = serde_json::json!({"heldout_pairs": 48, "at": "kl=1"});
+    let report = EvalReport { schema_version: 2, settings, rows, generations: Vec::new(), timings: EvalTimings::default() };
+    let chart = Comparison { schema_version: 2, candidates: Vec::new(), verdict: Vec::new(), report }.chart();
+    assert_eq!(chart.title, "Effect on 48 held-out pairs, every vector at kl=1");
+    let [panel] = &chart.panels[..] else { panic!("{chart:?}") };
+    assert_eq!(panel.names, ["bipo", "caa", "prompt"]);
+    let dots: Vec<(&str, Vec<f64>, Vec<f64>)> = panel
+        .series
+        .iter()
+        .map(|series| {
+            let of = |value: fn(&Point) -> f64| series.points.iter().map(value).collect();
+            (series.name.as_str(), of(|point| point.x), of(|point| point.y.round()))
+        })
+        .collect();
+    let expected =
+        [("at +", vec![2.0, 1.0], vec![0.0, 1.0]), ("at −", vec![-1.5], vec![0.0]), ("no magnitude", vec![0.125], vec![2.0])];
+    assert_eq!(dots, expected);
+    assert_eq!(panel.series[0].points[0].interval, Some((1.5, 2.25)));
 }

@@ -17,6 +17,7 @@ pub enum Scale {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Axis {
     is_log: bool,
+    has_names: bool,
     first: f64,
     last: f64,
     ticks: Vec<(f64, String)>,
@@ -37,18 +38,29 @@ impl Axis {
             false => linear_ticks(low, high, count, if scale == Scale::Whole { 1.0 } else { 0.0 }),
         };
         let place = |tick: Option<&(f64, String)>| tick.map_or(0.0, |(place, _)| *place);
-        Self { is_log, first: place(ticks.first()), last: place(ticks.last()), ticks }
+        Self { is_log, has_names: false, first: place(ticks.first()), last: place(ticks.last()), ticks }
+    }
+
+    /// The axis of names, from its far end: the first at 0, the next at 1.
+    pub(super) fn named(names: &[String]) -> Self {
+        let ticks = names.iter().enumerate().map(|(at, name)| (at as f64, name.clone())).collect();
+        Self { is_log: false, has_names: true, first: names.len() as f64 - 0.5, last: -0.5, ticks }
     }
 
     /// Whether it is linear and leaves 0 out: equal lengths are not equal shares of a value then, and a reader must be told.
     pub(super) fn is_cut(&self) -> bool {
-        !self.is_log && (self.first > 0.0 || self.last < 0.0)
+        !self.is_log && !self.has_names && (self.first > 0.0 || self.last < 0.0)
     }
 
     /// Where `value` lies: 0 at the first tick, 1 at the last; none where it has no place.
     pub(super) fn share(&self, value: f64) -> Option<f64> {
         let place = if self.is_log { value.log10() } else { value };
         (place.abs() < LARGEST).then(|| (place - self.first) / (self.last - self.first))
+    }
+
+    /// Where 0 lies, if it is on the axis and means something there.
+    pub(super) fn zero(&self) -> Option<f64> {
+        self.share(0.0).filter(|share| !self.has_names && (0.0..=1.0).contains(share))
     }
 
     /// Where each tick lies, and its label.

@@ -25,6 +25,9 @@ pub struct Panel {
     pub y_label: String,
     /// How values are laid on the y axis.
     pub y_scale: Scale,
+    /// Where the y axis has names in place of numbers: that of each line, from the top, the first of which is at y 0 and the next at 1.
+    /// Intervals then lie along the x axis.
+    pub names: Vec<String>,
     /// What is drawn, the first series lowest.
     pub series: Vec<Series>,
     /// A value to compare with, and its name: a dashed line across the panel.
@@ -65,7 +68,7 @@ pub struct Point {
     pub x: f64,
     /// The value.
     pub y: f64,
-    /// Low and high end of the value's interval: a shaded band, with a gap where a point has none.
+    /// Low and high end of the value's interval, along the axis that has the values: a shaded band, with a gap where a point has none.
     pub interval: Option<(f64, f64)>,
 }
 

@@ -20,6 +20,13 @@ struct Frame {
     is_alone: bool,
 }
 
+impl Frame {
+    /// Height of this panel between its axes.
+    fn plot_of(&self, panel: &Panel) -> f64 {
+        if panel.names.is_empty() { self.plot } else { LINE * panel.names.len() as f64 }
+    }
+}
+
 const MARGIN: f64 = 14.0;
 /// Room for the right half of the x axis' last label.
 const RIGHT_MARGIN: f64 = 24.0;
@@ -27,6 +34,8 @@ const TITLE: f64 = 34.0;
 /// Height of one line of a panel's label and legend.
 const HEADER: f64 = 22.0;
 const BETWEEN: f64 = 16.0;
+/// Height of a line of a panel whose y axis has names.
+const LINE: f64 = 30.0;
 /// Height of the x axis' labels below the last panel.
 const FOOT: f64 = 50.0;
 const SWATCH: f64 = 18.0;
@@ -68,7 +77,7 @@ pub(super) fn panels(chart: &Chart) -> Vec<String> {
 pub(super) fn legend(panel: &Panel) -> Vec<(String, String)> {
     let sign = |(index, series): (usize, &Series)| {
         let (mut sign, y) = (String::new(), HEADER / 2.0);
-        Pen::of(series, index).sign(series, (0.0, y), &mut sign);
+        Pen::of(series, index).sign(series, panel, (0.0, y), &mut sign);
         let svg = format!("<svg width=\"{SWATCH}\" height=\"{HEADER}\" aria-hidden=\"true\" fill=\"none\">{sign}</svg>");
         (series.name.clone(), svg)
     };
@@ -81,12 +90,12 @@ fn is_named(series: &Series) -> bool {
 
 fn draw(chart: &Chart, frame: &Frame) -> String {
     let width = frame.width;
-    let y_axes: Vec<Axis> = chart.panels.iter().map(|panel| y_axis(panel, frame.plot)).collect();
+    let y_axes: Vec<Axis> = chart.panels.iter().map(|panel| y_axis(panel, frame)).collect();
     let labels = y_axes.iter().flat_map(Axis::ticks).map(|(_, label)| width_of(label));
     let left = MARGIN + labels.fold(20.0, f64::max) + 8.0;
     let names = chart.panels.iter().filter_map(|panel| panel.reference.as_ref());
     let right = width - names.map(|(_, name)| width_of(&shortened(name, frame.reference)) + 6.0).fold(RIGHT_MARGIN, f64::max);
-    let xs = chart.panels.iter().flat_map(|panel| &panel.series).flat_map(|series| &series.points).map(|point| point.x);
+    let xs = chart.panels.iter().flat_map(x_values);
     let x = Axis::new(chart.x_scale, xs, (right - left) / 64.0);
 
     let mut drawing = String::new();
@@ -98,7 +107,7 @@ fn draw(chart: &Chart, frame: &Frame) -> String {
     }
     for (index, (panel, y_axis)) in chart.panels.iter().zip(&y_axes).enumerate() {
         let top = header(&mut drawing, panel, (left, right), y, frame);
-        let plot = Plot { left, right, top, bottom: top + frame.plot, x_axis: &x, y_axis };
+        let plot = Plot { left, right, top, bottom: top + frame.plot_of(panel), x_axis: &x, y_axis };
         plot.grid(&mut drawing);
         plot.reference(&mut drawing, panel, frame);
         if let Some((value, name)) = &chart.mark {
@@ -121,11 +130,23 @@ fn draw(chart: &Chart, frame: &Frame) -> String {
     )
 }
 
-fn y_axis(panel: &Panel, height: f64) -> Axis {
+/// What the x axis must hold.
+fn x_values(panel: &Panel) -> impl Iterator<Item = f64> {
+    let points = panel.series.iter().flat_map(|series| &series.points);
+    points.flat_map(|point| {
+        let (low, high) = point.interval.filter(|_| !panel.names.is_empty()).unzip();
+        [Some(point.x), low, high].into_iter().flatten()
+    })
+}
+
+fn y_axis(panel: &Panel, frame: &Frame) -> Axis {
+    if !panel.names.is_empty() {
+        return Axis::named(&panel.names);
+    }
     let points = panel.series.iter().flat_map(|series| &series.points);
     let values = points.flat_map(|point| [Some(point.y), point.interval.map(|ends| ends.0), point.interval.map(|ends| ends.1)]);
     let reference = panel.reference.as_ref().map(|(value, _)| *value);
-    Axis::new(panel.y_scale, values.flatten().chain(reference), height / 34.0)
+    Axis::new(panel.y_scale, values.flatten().chain(reference), frame.plot / 34.0)
 }
 
 /// Draws the panel's label and, to its right, the legend, on more lines where one is too short; returns the y below them.
@@ -144,7 +165,7 @@ fn header(out: &mut String, panel: &Panel, (left, right): (f64, f64), top: f64, 
         if x + width(&name) > right + 0.1 {
             (x, y) = (left, y + HEADER);
         }
-        pen.sign(series, (x, y), out);
+        pen.sign(series, panel, (x, y), out);
         *out += &text((x + SWATCH + 6.0, y), NAME, &name);
         x += width(&name) + gap;
     }
@@ -174,7 +195,6 @@ impl Plot<'_> {
     fn grid(&self, out: &mut String) {
         let across = |share: f64| format!("M{:.1} {:.1}H{:.1}", self.left, self.y(share), self.right);
         let up = |share: f64| format!("M{:.1} {:.1}V{:.1}", self.x(share), self.bottom, self.top);
-        let zero = |axis: &Axis| axis.share(0.0).filter(|share| (0.0..=1.0).contains(share));
         let grid: String = self
             .y_axis
             .ticks()
@@ -182,7 +202,7 @@ impl Plot<'_> {
             .chain(self.x_axis.ticks().map(|(share, _)| up(share)))
             .collect();
         let axes: String =
-            [Some(across(0.0)), zero(self.y_axis).map(across), zero(self.x_axis).map(up)].into_iter().flatten().collect();
+            [Some(across(0.0)), self.y_axis.zero().map(across), self.x_axis.zero().map(up)].into_iter().flatten().collect();
         let _ = writeln!(out, "<path d=\"{grid}\" stroke=\"var(--grid)\"/>\n<path d=\"{axes}\" stroke=\"var(--axis)\"/>");
         for (share, label) in self.y_axis.ticks() {
             *out += &text((self.left - 8.0, self.y(share)), Y_TICK, label);
@@ -220,8 +240,10 @@ impl Plot<'_> {
         let at = |point: &Point, value: f64| Some((self.x(self.x_axis.share(point.x)?), self.y(self.y_axis.share(value)?)));
         let interval = |point: &Point| {
             let (low, high) = point.interval?;
-            let ((x, low), (_, high)) = (at(point, low)?, at(point, high)?);
-            Some((x, low, high))
+            match panel.names.is_empty() {
+                true => Some((at(point, low)?, at(point, high)?)),
+                false => Some((at(&Point { x: low, ..*point }, point.y)?, at(&Point { x: high, ..*point }, point.y)?)),
+            }
         };
         let pens = || panel.series.iter().enumerate().map(|(index, series)| (Pen::of(series, index), &series.points));
         for (pen, points) in pens() {
@@ -243,6 +265,9 @@ fn stretches<T: Clone>(points: &[Point], place: impl Fn(&Point) -> Option<T>) ->
     stretches.filter(|stretch| !stretch.is_empty()).collect()
 }
 
+/// A place in the drawing, x and y.
+type Place = (f64, f64);
+
 /// Draws what is there of one series.
 struct Pen {
     hue: usize,
@@ -255,23 +280,30 @@ impl Pen {
     }
 
     /// How a series is recognised, in a legend whose line begins at `x` and has its middle at `y`.
-    fn sign(&self, series: &Series, (x, y): (f64, f64), out: &mut String) {
+    fn sign(&self, series: &Series, panel: &Panel, (x, y): Place, out: &mut String) {
         if series.points.iter().any(|point| point.interval.is_some()) {
-            *out += &self.band(&[(x, y - 5.0, y + 5.0), (x + SWATCH, y - 5.0, y + 5.0)]);
+            *out += &match panel.names.is_empty() {
+                true => self.band(&[x, x + SWATCH].map(|x| ((x, y - 5.0), (x, y + 5.0)))),
+                false => self.band(&[((x, y), (x + SWATCH, y))]),
+            };
         }
         *out += &self.line(&[(x, y), (x + SWATCH, y)]);
         *out += &self.markers(&[(x + SWATCH / 2.0, y)]);
     }
 
     /// A shaded area between the low and the high ends; a bar if there is but one, or markers have no line.
-    fn band(&self, ends: &[(f64, f64, f64)]) -> String {
+    fn band(&self, ends: &[(Place, Place)]) -> String {
         let hue = self.hue;
         if self.style == Style::Markers || ends.len() == 1 {
-            let bars: String = ends.iter().map(|(x, low, high)| format!("M{x:.1} {low:.1}V{high:.1}")).collect();
+            let bar = |&((x, y), (to_x, to_y)): &(Place, Place)| match x == to_x {
+                true => format!("M{x:.1} {y:.1}V{to_y:.1}"),
+                false => format!("M{x:.1} {y:.1}H{to_x:.1}"),
+            };
+            let bars: String = ends.iter().map(bar).collect();
             return format!("<path d=\"{bars}\" stroke=\"var(--hue{hue})\" stroke-width=\"1.5\"/>\n");
         }
-        let there = ends.iter().map(|(x, low, _)| (*x, *low));
-        let back = ends.iter().rev().map(|(x, _, high)| (*x, *high));
+        let there = ends.iter().map(|(low, _)| *low);
+        let back = ends.iter().rev().map(|(_, high)| *high);
         format!("<polygon points=\"{}\" fill=\"var(--hue{hue})\" fill-opacity=\"0.18\"/>\n", listed(there.chain(back)))
     }
 

@@ -79,3 +79,22 @@ fn a_page_has_each_panel_by_itself_and_its_signs_apart() {
     let signs = legend(&chart.panels[0]);
     assert!(signs.len() == 1 && signs[0].0 == "s" && signs[0].1.starts_with("<svg"), "{signs:?}");
 }
+
+#[test]
+fn where_the_y_axis_has_names_intervals_lie_along_the_x_axis_and_reach_into_it() {
+    let series = Series::new("", Style::Markers, vec![Point::new(1.0, 0.0).between(-2.0, 3.0), Point::new(2.0, 1.0)]);
+    let panel = Panel { names: vec!["first".into(), "second".into()], ..Panel::new("method", vec![series]) };
+    let svg = svg(&Chart::new("", "x", vec![panel]), Theme::Light);
+    // The value of an attribute of the text in which a word stands.
+    let of = |word: &str, name: &str| -> f64 {
+        let line = svg.lines().find(|line| line.contains(&format!(">{word}<"))).unwrap();
+        line.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+    };
+    let bar = svg.lines().find(|line| line.contains("stroke-width=\"1.5\"")).unwrap();
+    let bar = bar.split(['"', 'M', ' ', 'H']).filter_map(|part| part.parse::<f64>().ok()).take(3).collect::<Vec<_>>();
+    // From the tick −2 to the tick 3, in the line of the first name, which is above the second.
+    assert_eq!(bar, [of("−2", "x"), of("first", "y"), of("3", "x")], "{svg}");
+    assert_eq!(of("second", "y") - of("first", "y"), LINE);
+    // Neither a cut nor an axis at the first name.
+    assert!(!svg.contains("l10 -4m-10 8l10 -4"), "{svg}");
+}

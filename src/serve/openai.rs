@@ -58,7 +58,7 @@ pub(super) struct Sampling {
     pub stream: bool,
     /// Of a stream.
     pub stream_options: Option<StreamOptions>,
-    /// Vectors and magnitudes: a number, a text such as "cheerful:1.5 - formal:0.5", or EasySteer's object.
+    /// Vectors and magnitudes: a number or "auto", a text such as "cheerful:1.5 - formal:auto", or EasySteer's object.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub steering: Value,

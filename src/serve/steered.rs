@@ -136,8 +136,9 @@ pub(super) struct SweepRequest {
     prompt: Option<String>,
     /// The vector that the magnitudes multiply; the default one where neither this nor `steering` is given.
     vector: Option<String>,
-    /// At most 16.
-    magnitudes: Vec<f32>,
+    /// At most 16 numbers, or "auto": those that `bipo calibrate --save` kept in the vector's file, with 0 between them.
+    #[schema(value_type = Object)]
+    magnitudes: Value,
     #[serde(flatten)]
     sampling: Sampling,
 }
@@ -149,11 +150,8 @@ pub(super) async fn sweep(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let request: SweepRequest = State::body(&headers, &body)?;
-    let magnitudes = request.magnitudes;
-    if magnitudes.is_empty() || magnitudes.len() > MOST_TEXTS || magnitudes.iter().any(|m| !m.is_finite()) {
-        return Err(ApiError::of_field("magnitudes", format!("magnitudes: expected 1 to {MOST_TEXTS} numbers")));
-    }
     let unit = applied_of(&state, request.vector.as_deref(), &request.sampling.steering)?;
+    let magnitudes = magnitudes_of(&state, &unit, &request.magnitudes)?;
     let prompt = prompt_of(request.messages.as_deref(), request.prompt.as_deref())?;
     let (options, stop) = request.sampling.options(&state, None)?;
     let wanted = magnitudes.iter().map(|magnitude| Wanted {
@@ -168,6 +166,18 @@ pub(super) async fn sweep(
         return Ok(events(job, Sweep { magnitudes, prompt_tokens, completion_tokens: 0 }));
     }
     Ok(whole_sweep(job, &magnitudes, &state.model).await?.into_response())
+}
+
+/// The factors on what is applied.
+fn magnitudes_of(state: &State, unit: &Applied, wanted: &Value) -> Result<Vec<f32>, ApiError> {
+    if wanted == "auto" {
+        return state.registry().calibrated(unit);
+    }
+    let numbers = || wanted.as_array()?.iter().map(|number| Some(number.as_f64()? as f32)).collect::<Option<Vec<f32>>>();
+    let is_sound = |numbers: &Vec<f32>| (1..=MOST_TEXTS).contains(&numbers.len()) && numbers.iter().all(|m| m.is_finite());
+    numbers()
+        .filter(is_sound)
+        .ok_or_else(|| ApiError::of_field("magnitudes", format!("magnitudes: expected 1 to {MOST_TEXTS} numbers, or \"auto\"")))
 }
 
 /// The conversation of a request: its messages, or one question.

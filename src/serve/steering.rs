@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use crate::steering::condition::When;
+use crate::steering::magnitudes::calibrated;
 use crate::steering::positions::Positions;
-use crate::steering::vector::SteeringVector;
+use crate::steering::vector::{Calibration, SteeringVector};
 use crate::steering::{Operation, Steering};
 use crate::text::spans::Spans;
 use crate::{Error, Result};
@@ -29,6 +30,15 @@ pub(super) struct Registered {
     /// SHA-256 of its file.
     pub sha256: String,
     steering: Arc<Steering>,
+}
+
+/// How much of a vector a request means.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Scale {
+    /// This magnitude.
+    Of(f32),
+    /// `auto`: so many times the magnitude that the vector's calibration has on the side of 0 that the number is on.
+    Auto(f32),
 }
 
 /// What is applied to one request.
@@ -126,7 +136,7 @@ impl Registry {
             let problem = format!("vector name {name:?}: use letters, digits, '_', '.' and '-', not '-' in front");
             return Err(ApiError::of_field("name", problem));
         }
-        if name.parse::<f32>().is_ok() {
+        if name.parse::<f32>().is_ok() || name == "auto" {
             return Err(ApiError::of_field("name", format!("vector name {name:?} would be read as a magnitude")));
         }
         if self.find(name).is_some() {
@@ -169,15 +179,28 @@ impl Registry {
         }
     }
 
+    /// The magnitudes of `auto`, which multiply what is applied: those that the calibration of its one vector has.
+    pub fn calibrated(&self, applied: &Applied) -> Result<Vec<f32>, ApiError> {
+        let [(name, factor, _)] = applied.parts.as_slice() else {
+            return Err(ApiError::of_field(
+                "magnitudes",
+                "the magnitudes auto are for one vector: name it by vector or steering",
+            ));
+        };
+        let known = self.named(name)?.calibration(applied.steering.operation())?;
+        Ok(known.scaled(*factor).magnitudes())
+    }
+
     /// What a request's `steering` means; `default` is the vector that its model names.
     pub fn resolve(&self, steering: &Value, default: Option<&str>, device: &Device) -> Result<Applied, ApiError> {
         let (mut operation, mut when) = (None, None);
         let parts = match steering {
-            Value::Null => default.map(|name| (name.to_owned(), 1.0)).into_iter().collect(),
+            Value::Null => default.map(|name| (name.to_owned(), Scale::Of(1.0))).into_iter().collect(),
             Value::Number(number) => {
                 let magnitude = number.as_f64().unwrap_or(f64::NAN) as f32;
-                if magnitude == 0.0 { Vec::new() } else { vec![(self.chosen(default)?.name.clone(), magnitude)] }
+                if magnitude == 0.0 { Vec::new() } else { vec![(self.chosen(default)?.name.clone(), Scale::Of(magnitude))] }
             }
+            Value::String(text) if is_auto(text) => vec![(self.chosen(default)?.name.clone(), Scale::of_word(text.trim())?)],
             Value::String(text) => expression(text)?,
             Value::Object(object) => {
                 operation = object.get("operation").map(operation_of).transpose()?;
@@ -195,16 +218,17 @@ impl Registry {
     }
 
     /// Vectors with their magnitudes, added up, used as the request says, else as their files say.
-    pub fn apply(&self, parts: &[(String, f32)], operation: Option<Operation>, device: &Device) -> Result<Applied, ApiError> {
+    pub fn apply(&self, parts: &[(String, Scale)], operation: Option<Operation>, device: &Device) -> Result<Applied, ApiError> {
         let mut named: Vec<(&Registered, f32)> = Vec::new();
-        for (name, magnitude) in parts {
+        for (name, scale) in parts {
+            let registered = self.named(name)?;
+            let magnitude = registered.magnitude(*scale, operation)?;
             if !magnitude.is_finite() {
                 return Err(ApiError::of_field("steering", format!("the magnitude of {name} is not a finite number")));
             }
-            let registered = self.named(name)?;
             match named.iter_mut().find(|(other, _)| other.name == registered.name) {
                 Some((_, sum)) => *sum += magnitude,
-                None => named.push((registered, *magnitude)),
+                None => named.push((registered, magnitude)),
             }
         }
         named.retain(|(_, magnitude)| *magnitude != 0.0);
@@ -241,6 +265,28 @@ impl Registry {
 }
 
 impl Registered {
+    /// What `auto` means for the vector where it is used by `operation`.
+    fn calibration(&self, operation: Operation) -> Result<&Calibration, ApiError> {
+        let known = calibrated(self.vector.metadata.calibration.as_ref(), operation);
+        known.map_err(|error| ApiError::of_field("steering", format!("{}: {error}", self.name)))
+    }
+
+    /// The number that a request means; `operation` is how it wants the vector used, if it says so.
+    fn magnitude(&self, scale: Scale, operation: Option<Operation>) -> Result<f32, ApiError> {
+        let factor = match scale {
+            Scale::Of(magnitude) => return Ok(magnitude),
+            Scale::Auto(factor) => factor,
+        };
+        let known = self.calibration(operation.unwrap_or(self.vector.metadata.operation))?;
+        let limit = known.on_side_of(factor).ok_or_else(|| {
+            let side = if factor < 0.0 { "below" } else { "above" };
+            let problem =
+                format!("{}: bipo calibrate found no magnitude {side} 0 within {}: give a number", self.name, known.budget);
+            ApiError::of_field("steering", problem)
+        })?;
+        Ok(limit * factor.abs())
+    }
+
     /// As the list of vectors shows it.
     pub fn to_json(&self, is_default: bool) -> Value {
         let metadata = &self.vector.metadata;
@@ -276,9 +322,36 @@ fn sum(named: &[(&Registered, f32)]) -> BTreeMap<usize, Vec<f32>> {
     layers
 }
 
+impl Scale {
+    /// A number, or `auto` with its sign.
+    fn of_word(word: &str) -> Result<Self, ApiError> {
+        match word {
+            "auto" | "+auto" => Ok(Self::Auto(1.0)),
+            "-auto" => Ok(Self::Auto(-1.0)),
+            number => {
+                let refused =
+                    |_| ApiError::of_field("steering", format!("{number:?} is no magnitude: expected a number or auto"));
+                number.parse().map(Self::Of).map_err(refused)
+            }
+        }
+    }
+
+    fn times(self, factor: f32) -> Self {
+        match self {
+            Self::Of(magnitude) => Self::Of(magnitude * factor),
+            Self::Auto(times) => Self::Auto(times * factor),
+        }
+    }
+}
+
+/// Whether a text is the magnitude `auto` of the default vector.
+fn is_auto(text: &str) -> bool {
+    matches!(text.trim(), "auto" | "+auto" | "-auto")
+}
+
 /// The terms of `cheerful:1.5 - formal:0.5 + terse`, or of `0.3 honest + 0.4 warm`; a name alone has magnitude 1. An empty
 /// text is no vector.
-pub(super) fn expression(text: &str) -> Result<Vec<(String, f32)>, ApiError> {
+pub(super) fn expression(text: &str) -> Result<Vec<(String, Scale)>, ApiError> {
     let refused = |problem: String| ApiError::of_field("steering", problem);
     let mut parts = Vec::new();
     let (mut sign, mut expects_term) = (1.0, true);
@@ -297,14 +370,16 @@ pub(super) fn expression(text: &str) -> Result<Vec<(String, f32)>, ApiError> {
                     Some(rest) => (rest, -sign),
                     None => (word, sign),
                 };
-                let (name, magnitude) = match word.rsplit_once(':') {
-                    None => (word, 1.0),
-                    Some((name, number)) => {
-                        let number = number.parse::<f32>();
-                        (name, number.map_err(|_| refused(format!("{word:?}: expected NAME:MAGNITUDE, such as cheerful:1.5")))?)
-                    }
+                let (name, scale) = match word.rsplit_once(':') {
+                    None => (word, Scale::Of(1.0)),
+                    Some((name, number)) => (
+                        name,
+                        Scale::of_word(number).map_err(|_| {
+                            refused(format!("{word:?}: expected NAME:MAGNITUDE, such as cheerful:1.5 or cheerful:auto"))
+                        })?,
+                    ),
                 };
-                parts.push((name.to_owned(), sign * magnitude * factor.take().unwrap_or(1.0)));
+                parts.push((name.to_owned(), scale.times(sign * factor.take().unwrap_or(1.0))));
                 expects_term = false;
             }
             _ => return Err(refused(format!("{word:?}: expected + or - between two vectors, such as \"a:1.5 - b:0.5\""))),
@@ -325,7 +400,7 @@ fn operation_of(value: &Value) -> Result<Operation, ApiError> {
 
 /// EasySteer's object: `{"vectors": [{"source": NAME, "scale": 1.5}]}`, beside which `operation` and `when` may stand. Keys that would mean something else than bipo does are
 /// refused, those that name what it does anyway are not.
-fn from_object(object: &serde_json::Map<String, Value>) -> Result<Vec<(String, f32)>, ApiError> {
+fn from_object(object: &serde_json::Map<String, Value>) -> Result<Vec<(String, Scale)>, ApiError> {
     let refused = |problem: String| ApiError::of_field("steering", problem);
     for (key, value) in object {
         let is_known = ["vectors", "operation", "when"].contains(&key.as_str())
@@ -342,7 +417,7 @@ fn from_object(object: &serde_json::Map<String, Value>) -> Result<Vec<(String, f
     vectors.iter().map(|vector| from_entry(vector).map_err(refused)).collect()
 }
 
-fn from_entry(vector: &Value) -> std::result::Result<(String, f32), String> {
+fn from_entry(vector: &Value) -> std::result::Result<(String, Scale), String> {
     let fields = vector.as_object().ok_or("steering.vectors: expected objects with source and scale")?;
     for (key, value) in fields {
         let is_known = match key.as_str() {
@@ -358,8 +433,9 @@ fn from_entry(vector: &Value) -> std::result::Result<(String, f32), String> {
     }
     let source = fields.get("source").and_then(Value::as_str).ok_or("steering.vectors: source is missing")?;
     let scale = match fields.get("scale") {
-        None => 1.0,
-        Some(scale) => scale.as_f64().ok_or("steering.vectors: scale is not a number")? as f32,
+        None => Scale::Of(1.0),
+        Some(Value::String(word)) if is_auto(word) => Scale::of_word(word.trim()).map_err(|error| error.message)?,
+        Some(scale) => Scale::Of(scale.as_f64().ok_or("steering.vectors: scale is neither a number nor auto")? as f32),
     };
     Ok((source.to_owned(), scale))
 }

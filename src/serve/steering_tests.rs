@@ -77,7 +77,7 @@ fn an_expression_says_what_was_applied() {
 fn names_that_an_expression_could_not_hold_are_refused() {
     let mut registry = registry();
     let vector = || SteeringVector { layers: BTreeMap::from([(1, vec![1.0; 4])]), metadata: Default::default() };
-    for name in ["", "a b", "a:b", "-a", "1.5", "cheerful", "a/b"] {
+    for name in ["", "a b", "a:b", "-a", "1.5", "auto", "cheerful", "a/b"] {
         assert!(registry.add(name, vector(), String::new(), &Device::Cpu).is_err(), "{name:?}");
     }
     assert!(registry.remove("cheerful") && !registry.remove("cheerful"));
@@ -103,4 +103,42 @@ fn a_request_says_the_operation_or_the_vectors_file_does() {
     assert_eq!(out.to_json(None)["operation"], "ablate");
     let refused = applied(json!("refusal + formal")).unwrap_err().message;
     assert!(refused.contains("refusal and formal are used otherwise"), "{refused}");
+}
+
+#[test]
+fn auto_is_what_calibrate_kept_on_the_side_that_is_meant_and_is_refused_where_nothing_was() {
+    let mut registry = registry();
+    let calibration = |minus| Some(Calibration { budget: "kl=1".into(), minus, plus: Some(4.0), model: "m".into() });
+    for (name, minus) in [("warm", Some(-3.0)), ("honest", None)] {
+        let metadata = Metadata { calibration: calibration(minus), ..Metadata::default() };
+        let vector = SteeringVector { layers: BTreeMap::from([(1, vec![1.0; 4])]), metadata };
+        registry.add(name, vector, String::new(), &Device::Cpu).unwrap();
+    }
+    let applied = |value: Value, default| registry.resolve(&value, default, &Device::Cpu).map_err(|error| error.message);
+    let magnitude = |value: Value| applied(value, Some("warm")).unwrap().parts[0].1;
+    assert_eq!(magnitude(json!("auto")), 4.0);
+    assert_eq!(magnitude(json!("-auto")), -3.0);
+    assert_eq!(magnitude(json!("0.5 warm:auto")), 2.0);
+    assert_eq!(magnitude(json!("-warm:auto")), -3.0);
+    assert_eq!(magnitude(json!({"vectors": [{"source": "warm", "scale": "-auto"}]})), -3.0);
+    let sweep = |value: Value| registry.calibrated(&applied(value, Some("warm")).unwrap()).map_err(|error| error.message);
+    assert_eq!(sweep(json!("warm")).unwrap(), [-3.0, 0.0, 4.0]);
+    // Of the vector times 2 half as much is as much.
+    assert_eq!(sweep(json!("warm:2")).unwrap(), [-1.5, 0.0, 2.0]);
+    assert_eq!(sweep(json!("honest")).unwrap(), [0.0, 4.0]);
+    for (refused, expected) in [
+        (
+            applied(json!("auto"), None).err(),
+            "cheerful: the magnitude auto needs a vector whose strength was measured: run `bipo",
+        ),
+        (applied(json!("-honest:auto"), None).err(), "honest: bipo calibrate found no magnitude below 0 within kl=1"),
+        (applied(json!({"vectors": [{"source": "warm", "scale": "auto"}], "operation": "ablate"}), None).err(), "is added"),
+        (applied(json!({"vectors": [{"source": "warm", "scale": "car"}]}), None).err(), "neither a number nor auto"),
+        (sweep(json!("formal")).err(), "formal: the magnitude auto needs"),
+        (sweep(json!("warm + cheerful")).err(), "for one vector"),
+        (sweep(json!(0)).err(), "for one vector"),
+    ] {
+        let refused = refused.unwrap();
+        assert!(refused.contains(expected) && refused.lines().count() == 1, "{refused}");
+    }
 }

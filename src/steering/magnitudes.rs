@@ -38,22 +38,30 @@ impl MagnitudeChoice {
     /// The factors of a vector with this calibration that is used by `operation`.
     ///
     /// # Errors
-    /// The calibration's are wanted, but there is none, or the vector is not added.
+    /// The calibration's are wanted, and [`calibrated`] refuses.
     pub fn of(&self, calibration: Option<&Calibration>, operation: Operation) -> Result<Vec<f32>, Error> {
-        match (self, calibration) {
-            (Self::Listed(magnitudes), _) => Ok(magnitudes.0.clone()),
-            (Self::Calibrated, _) if operation != Operation::Add => Err(Error::Argument(
-                "--magnitudes auto is for a vector that is added: give a list such as 0,1, where 1 takes out all along the vector"
-                    .into(),
-            )),
-            (Self::Calibrated, Some(known)) => Ok(known.magnitudes()),
-            (Self::Calibrated, None) => Err(Error::Argument(
-                "--magnitudes auto: the vector's strength is not known there: run `bipo calibrate --save` with its file alone first, \
-                 or give a list such as -2,0,2"
-                    .into(),
-            )),
+        match self {
+            Self::Listed(magnitudes) => Ok(magnitudes.0.clone()),
+            Self::Calibrated => Ok(calibrated(calibration, operation)?.magnitudes()),
         }
     }
+}
+
+/// What `auto` takes the magnitudes of a vector from that is used by `operation`.
+///
+/// # Errors
+/// The vector has no calibration, or is not added.
+pub fn calibrated(calibration: Option<&Calibration>, operation: Operation) -> Result<&Calibration, Error> {
+    if operation != Operation::Add {
+        let problem = "the magnitude auto is for a vector that is added: give numbers such as 0 and 1, where 1 takes out all along \
+                       the vector";
+        return Err(Error::Argument(problem.into()));
+    }
+    calibration.ok_or_else(|| {
+        let problem = "the magnitude auto needs a vector whose strength was measured: run `bipo calibrate --save` with its file \
+                       alone first, or give numbers such as -2, 0 and 2";
+        Error::Argument(problem.into())
+    })
 }
 
 impl FromStr for MagnitudeChoice {

@@ -27,7 +27,8 @@ fn subjects(report: &Value) -> Vec<String> {
 fn every_method_gives_a_vector_and_is_measured_at_magnitudes_of_its_own() {
     let place = Place::new();
     let all = "bipo,dpo,simpo,reps,lm,prosv,caa,pca,prompt,random";
-    let more = ["--methods", all, "--baseline-system", "Be glad.", "--json", "--report", "table.html"];
+    let page_and_picture = ["--report", "table.html", "--plot", "table.svg"];
+    let more = [&["--methods", all, "--baseline-system", "Be glad.", "--json"][..], &page_and_picture].concat();
     let found = json(&compare(&place, &more));
     let expected: Vec<&str> = all.split(',').filter(|name| *name != "prompt" && *name != "random").collect();
     let names = subjects(&found);
@@ -48,6 +49,42 @@ fn every_method_gives_a_vector_and_is_measured_at_magnitudes_of_its_own() {
     assert_eq!(candidate("reps")["learned"]["bytes"], fs::metadata(place.path("bipo_compare/reps.safetensors")).unwrap().len());
     let page = fs::read_to_string(place.path("table.html")).unwrap();
     assert!(page.contains("trained in") && page.contains("At +, "));
+    let picture = fs::read_to_string(place.path("table.svg")).unwrap();
+    for name in names {
+        assert!(picture.contains(&format!(">{name}</text>")), "{name}: {picture}");
+    }
+}
+
+#[test]
+fn a_condition_leaves_the_pairs_alone_on_which_it_does_not_fire_with_every_vector() {
+    let place = Place::new();
+    let (model, methods) = (fixture("llama"), "bipo,caa,prompt");
+    fs::write(place.path("need.txt"), "How was it?\nWhere to?\n").unwrap();
+    fs::write(place.path("rest.txt"), "Who is it?\nWhat now?\n").unwrap();
+    let found =
+        ["train", "--method", "condition", "--quiet", "--model", &model, "--dataset", "need.txt", "--against", "rest.txt"];
+    assert_ok(&place.bipo(&[&found[..], &["--output-dir", "c"]].concat()));
+    let given = ["--methods", methods, "--baseline-system", "Be glad.", "--eval-dataset", "pairs.csv", "--json"];
+    let always = json(&compare(&place, &given));
+    let with = |when: &str| json(&compare(&place, &[&given[..], &["--when", when]].concat()));
+    let rows = |found: &Value| found["report"]["rows"].as_array().unwrap().clone();
+    let sometimes = with("c/condition.safetensors");
+    assert_eq!(sometimes["report"]["settings"]["when"]["file"], "condition.safetensors");
+    for (without, with) in rows(&always).iter().zip(rows(&sometimes)) {
+        let (a, b) = (&without["measures"]["margin"], &with["measures"]["margin"]);
+        match without["magnitude"].as_f64() {
+            Some(m) if m != 0.0 => {
+                let fired = with["measures"]["fired"]["value"].as_f64().unwrap();
+                assert!((0.0..1.0).contains(&fired) && a["value"] != b["value"], "{with}");
+            }
+            // Neither the untouched model nor an instruction is under a condition.
+            _ => assert_eq!(a["value"], b["value"], "{with}"),
+        }
+    }
+    // No score reaches 2: every vector is the untouched model there.
+    for row in rows(&with("c/condition.safetensors:>2")).iter().filter(|row| row["subject"] != "prompt") {
+        assert_eq!(row["measures"]["margin"]["value"].as_f64(), Some(0.0), "{row}");
+    }
 }
 
 #[test]
@@ -113,12 +150,14 @@ fn a_budget_that_no_vector_reaches_is_told_and_the_vectors_stay() {
 #[test]
 fn wrong_flags_of_a_comparison_are_told_in_one_line() {
     let place = Place::new();
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["--methods", "random"], "names none that gives a vector"),
         (&["--methods", "bipo,prompt"], "give --baseline-system TEXT"),
         (&["--baseline-system", "Be glad."], "add it to --methods"),
         (&["--methods", "bipo,ppo"], "possible values: bipo, dpo, simpo"),
         (&["--lr", "0.1"], "--lr: each method has its own here"),
+        (&["--plot", "table.jpg"], "a chart's file ends in .svg or .png"),
+        (&["--when", "none.safetensors"], "none.safetensors"),
         (&["--at", "margin=1"], "expected a budget of damage"),
         (&["--methods", "bipo,prosv", "--at", "ppl=1.1"], "reads a text whose every token is steered"),
     ];

@@ -40,5 +40,7 @@ mod resume;
 mod runs;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "serve")]
+mod serve_auto;
 mod stress;
 mod templates;

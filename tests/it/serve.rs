@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/llama");
 
 /// A server that is stopped when it is dropped.
-struct Server {
+pub struct Server {
     child: Child,
     address: String,
     key: Option<&'static str>,
@@ -35,7 +35,7 @@ fn vector(dir: &Path) -> PathBuf {
 }
 
 impl Server {
-    fn start(flags: &[&str], key: Option<&'static str>) -> Self {
+    pub fn start(flags: &[&str], key: Option<&'static str>) -> Self {
         Self::start_with(FIXTURE, flags, key)
     }
 
@@ -95,17 +95,17 @@ impl Server {
         }
     }
 
-    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let (status, text) = self.send("POST", path, "application/json", body.to_string().as_bytes());
         (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
     }
 
-    fn get(&self, path: &str) -> (u16, String) {
+    pub fn get(&self, path: &str) -> (u16, String) {
         self.send("GET", path, "application/json", b"")
     }
 
     /// The values of a stream of events.
-    fn events(&self, path: &str, body: &Value) -> Vec<Value> {
+    pub fn events(&self, path: &str, body: &Value) -> Vec<Value> {
         let (status, text) = self.send("POST", path, "application/json", body.to_string().as_bytes());
         assert_eq!(status, 200, "{text}");
         let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();

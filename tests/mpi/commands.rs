@@ -82,8 +82,7 @@ fn with_vector(place: &Place) {
 fn an_evaluation_is_the_same_by_any_number_of_ranks() {
     let all = ["eval", "--vector", "v.safetensors", "--dataset", "many.csv", "--mc", "mc.jsonl", "--magnitudes=-1,0,2"];
     let baselines = ["--baseline", "random", "--baseline", "prompt", "--baseline-system", "Be brief."];
-    let files =
-        ["--max-new-tokens", "6", "--csv", "table.csv", "--per-pair", "pairs.jsonl", "--limit", "10"];
+    let files = ["--max-new-tokens", "6", "--csv", "table.csv", "--per-pair", "pairs.jsonl", "--limit", "10"];
     let prepare = |place: &Place| {
         with_vector(place);
         let item = |row: usize| {

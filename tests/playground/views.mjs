@@ -3,20 +3,41 @@
 //   node tests/playground/views.mjs [--url http://127.0.0.1:8080] [--screenshots DIR]
 //
 // Without --url a server with canned texts answers (tests/fixtures/playground/mock.mjs), which can also refuse, break off and go
-// away. A server given by --url needs one vector at least. --screenshots writes a picture of each view at four sizes.
+// away, and whose views --screenshots writes a picture of each at four sizes. A server given by --url needs one vector at least; real.mjs
+// does more with it.
 
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 
-import { start } from "../fixtures/playground/mock.mjs";
-import { Browser, until } from "./browser.mjs";
+import { until } from "./browser.mjs";
+import {
+  addLayers,
+  address,
+  ask,
+  count,
+  CURVE,
+  done,
+  drop,
+  focused,
+  give,
+  labels,
+  mocked,
+  opened,
+  options,
+  page,
+  remove,
+  restart,
+  score,
+  server,
+  set,
+  showCurve,
+  sweeps,
+  text,
+} from "./steps.mjs";
 
-const { values: options } = parseArgs({ options: { url: { type: "string" }, screenshots: { type: "string" } } });
-const CURVE = fileURLToPath(new URL("../fixtures/playground/curve.json", import.meta.url));
 const SIZES = [
   ["1280-light", 1280, 860, "light"],
   ["1280-dark", 1280, 860, "dark"],
@@ -24,109 +45,6 @@ const SIZES = [
   ["360", 360, 740, "dark"],
 ];
 const VIEWS = ["compare", "dose", "monitor", "export"];
-/** Tests of a server that refuses, breaks off or goes away. */
-const mocked = { skip: options.url ? "needs the server with canned texts" : false };
-
-let server;
-let browser;
-let page;
-
-before(async () => {
-  browser = await Browser.open();
-});
-after(() => browser?.close());
-
-const address = () => options.url ?? server.url;
-
-/** Opens the page anew, with a server of its own, runs `steps`, and fails on any message of the browser but the `expected` ones. */
-async function opened(steps, { hash = "", expected = [] } = {}) {
-  server = options.url ? null : await start();
-  try {
-    page = await browser.page();
-    await page.size(1280, 860);
-    await page.open(`${address()}/${hash}`);
-    await steps();
-    assert.deepEqual(
-      page.problems.filter((problem) => !expected.some((known) => known.test(problem))),
-      [],
-    );
-    const origin = new URL(address()).origin;
-    assert.deepEqual(
-      page.requests.filter((url) => !url.startsWith(origin) && !/^(data|about|blob):/.test(url)),
-      [],
-    );
-  } finally {
-    await page.close();
-    await server?.stop();
-  }
-}
-
-const text = (selector) => page.value(`document.querySelector(${JSON.stringify(selector)}).textContent`);
-const count = (selector) => page.value(`document.querySelectorAll(${JSON.stringify(selector)}).length`);
-const done = () => page.until("document.getElementById('compare-status').textContent.startsWith('Done')", 120);
-
-/** Sets a field as a reader does who leaves it then. */
-const set = (selector, value) =>
-  page.value(`{ const field = document.querySelector(${JSON.stringify(selector)});
-    field.value = ${JSON.stringify(value)}; field.dispatchEvent(new Event("change")); }`);
-const focused = () => page.value("document.activeElement.id");
-const labels = (selector) =>
-  page.value(`[...document.querySelectorAll(${JSON.stringify(selector)})].map((one) => one.getAttribute("aria-label")).join()`);
-/** Bodies of the sweeps that the server was asked for. */
-const sweeps = () => server.log.filter(({ path }) => path === "/v1/sweep").map(({ body }) => body);
-
-async function ask(question, tokens = 24) {
-  await set("#max_tokens", tokens);
-  await page.click("#question");
-  await page.type(question);
-  await page.key("Enter");
-}
-
-/** Gives a file input a file. */
-async function give(selector, path) {
-  const { root } = await page.send("DOM.getDocument");
-  const { nodeId } = await page.send("DOM.querySelector", { nodeId: root.nodeId, selector });
-  await page.send("DOM.setFileInputFiles", { nodeId, files: [path] });
-}
-
-/** Drops a file of `bipo eval --json` with these rows. */
-async function drop(name, rows) {
-  await page.click("#tab-dose");
-  await page.value(`{ const data = new DataTransfer();
-    data.items.add(new File([${JSON.stringify(JSON.stringify({ rows }))}], "${name}"));
-    document.getElementById("dose").dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true })); }`);
-  await page.until(`document.getElementById("curve-of").textContent.startsWith("From ${name}")`);
-}
-
-async function score() {
-  await page.click("#tab-monitor");
-  await page.click("#score-run");
-  await page.until("!document.getElementById('scored').hidden", 60);
-}
-
-/** Adds a vector file by the dialog. */
-async function addLayers() {
-  await page.click("#manage");
-  await give("#vector-file", fileURLToPath(new URL("../fixtures/vectors/layers.safetensors", import.meta.url)));
-  assert.equal(await page.value("document.getElementById('vector-name').value"), "layers");
-  await page.click("#add-run", 2);
-  await page.until("!document.getElementById('vectors').open");
-}
-
-/** Removes the vector of a line of the dialog, which is open. */
-async function remove(line) {
-  const before = await count("#vector-list li");
-  for (let i = 0; i < 2; i++) await page.click(`#vector-list li:${line} button`);
-  await page.until(`document.querySelectorAll('#vector-list li').length === ${before - 1}`);
-}
-
-async function showCurve() {
-  await page.click("#tab-dose");
-  if (await page.value("document.getElementById('curve').hidden")) {
-    await give("#curve-file", CURVE);
-    await page.until("!document.getElementById('curve').hidden");
-  }
-}
 
 test("a question is answered at each magnitude, and words that differ from 0 are marked", () =>
   opened(async () => {
@@ -299,7 +217,10 @@ test("a conversation goes on from the picked column", () =>
     await ask("How was your day?", 8);
     await done();
     const answer = await text("#columns article:last-child .text");
+    const pressed = () => page.value("[...document.querySelectorAll('.pick')].map((pick) => pick.getAttribute('aria-pressed')).join()");
+    assert.equal(await pressed(), "false,true,false");
     await page.click("#columns article:last-child .pick");
+    assert.equal(await pressed(), "false,false,true");
     assert.equal(await page.value("document.activeElement.id"), "question");
     await ask("And tomorrow?", 8);
     await done();
@@ -353,12 +274,12 @@ test("the curve is walked by keyboard, and Enter compares the texts there", () =
     await page.key("ArrowRight");
     assert.match(await text("#readout"), /^At \+\d.*: dose .*, margin \+.*, KL .*, perplexity/);
     await page.key("End");
-    assert.match(await page.value("document.activeElement.getAttribute('aria-label')"), /^At \+4/);
+    const [, last] = /^At \+(\d)/.exec(await page.value("document.activeElement.getAttribute('aria-label')"));
     await page.key("Enter");
     await done();
     assert.equal(await page.value("document.getElementById('compare').hidden"), false);
     assert.equal(await focused(), "run");
-    assert.equal(await labels("#columns article"), "Magnitude 0,Magnitude +4");
+    assert.equal(await labels("#columns article"), `Magnitude 0,Magnitude +${last}`);
     assert.equal(await text("#asked"), "How was your day?");
     assert.notEqual(await text("#columns article:last-child .text"), "");
     // Another question, and what is being typed stays.
@@ -368,7 +289,7 @@ test("the curve is walked by keyboard, and Enter compares the texts there", () =
     await page.click("#tab-dose");
     await page.value("[...document.querySelectorAll('.strip')].at(0).dispatchEvent(new MouseEvent('click'))");
     await done();
-    assert.equal(await labels("#columns article"), "Magnitude −4,Magnitude 0");
+    assert.equal(await labels("#columns article"), `Magnitude −${last},Magnitude 0`);
     assert.equal(await text("#asked"), "And tomorrow?");
     assert.equal(await text("#history .asked"), "How was your day?");
     assert.equal(await page.value("document.getElementById('question').value"), "A draft");
@@ -580,8 +501,7 @@ test("what was measured and read stays while the list of vectors changes", mocke
 test("the last vector is removed, and nothing steers any more", mocked, () =>
   opened(async () => {
     await page.click("#manage");
-    await remove("last-child");
-    await remove("last-child");
+    for (let left = await count("#vector-list li"); left > 0; left--) await remove("last-child");
     assert.equal(await focused(), "vector-name");
     await page.click("#close");
     assert.equal(await page.value("document.getElementById('no-vector').hidden"), false);
@@ -632,7 +552,7 @@ test("a server that went away is missed, and found when it is back", mocked, () 
       await ask("How was your day?", 8);
       await page.until("!document.getElementById('gone').hidden");
       assert.match(await text("#compare-error"), /does not answer/);
-      server = await start(port);
+      await restart(port);
       await page.until("document.getElementById('gone').hidden");
       await page.click("#run");
       await done();
@@ -644,7 +564,7 @@ test("a server that went away is missed, and found when it is back", mocked, () 
   ),
 );
 
-test("no view is wider than its window, at any size, in light and dark", { timeout: 600_000 }, async () => {
+test("no view is wider than its window, at any size, in light and dark", { ...mocked, timeout: 600_000 }, async () => {
   if (options.screenshots) await mkdir(options.screenshots, { recursive: true });
   for (const [name, width, height, scheme] of SIZES) {
     await opened(async () => {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bipo::eval::Budget;
 use bipo::train::Method;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{Arg, Args};
 use strum::VariantNames;
 
@@ -64,6 +64,10 @@ pub struct CompareArgs {
     /// Tell the model this, for the method prompt.
     #[arg(long, value_name = "TEXT")]
     pub baseline_system: Option<String>,
+    /// Steer only prompts whose score passes the condition in this file, made by `bipo train --method condition`, with every vector;
+    /// the others get the untouched model. ":>0.2" or ":<0.2" behind it, in quotes, replaces its threshold [default: steer all prompts].
+    #[arg(long, value_name = "FILE[:>NUMBER]", value_parser = NonEmptyStringValueParser::new())]
+    pub when: Option<String>,
     /// Generate at most this many tokens, to count repetitions.
     #[arg(long, default_value_t = 64, value_parser = positive)]
     pub max_new_tokens: usize,
@@ -76,6 +80,9 @@ pub struct CompareArgs {
     /// Learn again what is in the directory.
     #[arg(long)]
     pub overwrite: bool,
+    /// Draw the margin that each method reaches in each direction into this file, .svg or .png; repeat for both.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Vec<PathBuf>,
     /// Write the table, curves and texts to this file too, as one web page that needs no other.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,

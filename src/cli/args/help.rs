@@ -33,7 +33,7 @@ pub(super) const COMPARE: &str = "\
 Each method takes the same pairs with settings that docs/methods.md describes. Its vector is measured at its own largest magnitudes within the budget, so that effects are compared at one cost. The verdict says which differences of the margins the held-out pairs show: those whose 95 % interval, over pairs, does not hold 0. An interrupted comparison keeps the vectors that are learned, and the same command goes on.
 
 Examples:
-  bipo compare --dataset cheerful --eval-dataset cheerful-heldout
+  bipo compare --dataset cheerful --eval-dataset cheerful-heldout --plot table.svg
   bipo compare --methods bipo,caa,prompt --baseline-system \"Be cheerful.\" --report table.html";
 
 pub(super) const CONVERT: &str = "\
@@ -152,7 +152,7 @@ A page to try vectors on is at the address itself.
 
 Endpoints: POST /v1/chat/completions and /v1/completions as OpenAI's, streams included; GET /v1/models; GET and POST /v1/steering/vectors, DELETE /v1/steering/vectors/NAME; POST /v1/steering/validate, /v1/sweep and /v1/score; GET /health, /metrics and /openapi.json. The page at / uses the same.
 
-Each request may have one more field, steering: a number is the magnitude of the default vector, a text such as \"cheerful:1.5 - formal:0.5\" names vectors, and EasySteer's object {\"vectors\": [{\"source\": \"cheerful\", \"scale\": 1.5}]} means the same. \"\" and 0 are the untouched model. The model name MODEL::VECTOR stands for the vector at magnitude 1.
+Each request may have one more field, steering: a number is the magnitude of the default vector, a text such as \"cheerful:1.5 - formal:0.5\" names vectors (cheerful:auto is the magnitude that bipo calibrate --save kept), and EasySteer's object {\"vectors\": [{\"source\": \"cheerful\", \"scale\": 1.5}]} means the same. \"\" and 0 are the untouched model. The model name MODEL::VECTOR stands for the vector at magnitude 1.
 
 Memory: the keys and values of all texts under way are held at once (--kv-memory). A text that finds no room waits for its turn.
 

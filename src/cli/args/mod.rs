@@ -125,7 +125,7 @@ impl Command {
                 args.plot.clear();
             }
             Self::Calibrate(args) => args.save = false,
-            Self::Compare(args) => args.report = None,
+            Self::Compare(args) => (args.report, args.plot) = (None, Vec::new()),
             Self::Judge(args) => {
                 (args.report.quiet, args.report.verbose, args.judge.judge_results) = (true, false, None);
             }

@@ -43,6 +43,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         }
         warn_of_unknown_keys(&named.vector, &named.name, log);
         check_vector(&named.vector, &opened, log)?;
+        named.vector.calibration_note(&opened.files.name).iter().for_each(|note| log.warn(format!("{}: {note}", named.name)));
     }
     conditions.iter().try_for_each(|named| check_when(Some(&named.when), &opened, log))?;
     add_curves(&args.eval, &mut vectors)?;

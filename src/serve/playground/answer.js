@@ -3,7 +3,7 @@
 import { sweep } from "./api.js";
 import { doseText } from "./damage.js";
 import { h, percent, signed } from "./dom.js";
-import { emit, state } from "./state.js";
+import { emit, isTakenOut, state } from "./state.js";
 import { differing, repetition, words } from "./words.js";
 
 /** A text of which so much repeats what was said before is called broken. */
@@ -27,12 +27,12 @@ export class Answer {
   }
 
   /** Empties the answer for a new one. */
-  start(magnitude, vector) {
-    Object.assign(this, { text: "", magnitude, vector, end: null, tokens: 0, dose: NaN, busy: true });
+  start(magnitude, { vector, when }) {
+    Object.assign(this, { text: "", magnitude, vector, when, verdict: null, end: null, tokens: 0, dose: NaN, busy: true });
   }
 
-  finish({ finish_reason, dose, tokens }) {
-    Object.assign(this, { end: finish_reason, dose, tokens: tokens ?? this.tokens, busy: false });
+  finish({ finish_reason, dose, tokens, when }) {
+    Object.assign(this, { end: finish_reason, dose, tokens: tokens ?? this.tokens, verdict: when ?? null, busy: false });
   }
 
   /** Draws the text, its marks beside `base`'s text, and the note. */
@@ -47,10 +47,12 @@ export class Answer {
     }
     this.body.replaceChildren(...marked(all, differs));
     if (this.busy) this.body.append(h("span.caret", { "aria-hidden": "true" }));
+    const isLeft = this.magnitude !== 0 && this.verdict?.fired === false;
     const parts = [
       this.tokens && counted(this.tokens),
       ENDS[this.end] ?? this.end,
-      Number.isFinite(this.dose) && this.magnitude !== 0 && doseText(this.dose),
+      Number.isFinite(this.dose) && this.magnitude !== 0 && !isTakenOut() && !isLeft && doseText(this.dose),
+      isLeft && "not steered: the condition did not fire",
       !this.busy && differs.length && `${percent(differs.filter(Boolean).length / differs.length)} of words differ from 0`,
     ];
     const repeated = this.busy ? 0 : repetition(this.text);
@@ -78,9 +80,10 @@ function marked(all, differs) {
 
 /** Streams the answers to a conversation, each at its magnitude, and draws those that changed, or whose base did, as they come. */
 export async function answerAll(body, answers, magnitudes, signal) {
+  const { vector } = state;
   const base = answers[magnitudes.indexOf(0)];
   const changed = new Set(answers);
-  answers.forEach((answer, i) => answer.start(magnitudes[i], body.vector));
+  answers.forEach((answer, i) => answer.start(magnitudes[i], state));
   let timer = 0;
   let cost_ms = 0;
   const draw = () => {
@@ -99,7 +102,7 @@ export async function answerAll(body, answers, magnitudes, signal) {
       if (event.delta) answer.text += event.delta;
       if (event.finish_reason) {
         answer.finish(event);
-        if (event.dose && answer.magnitude) state.doses[body.vector] = event.dose / Math.abs(answer.magnitude);
+        if (event.dose && answer.magnitude) state.doses[vector] = event.dose / Math.abs(answer.magnitude);
       }
       // Long texts, which take long to compare, are drawn less often.
       timer ||= setTimeout(draw, 30 + 4 * cost_ms);

@@ -39,7 +39,10 @@ export async function get(path) {
 }
 
 export const health = () => get("/health");
-export const vectors = async () => (await get("/v1/steering/vectors")).data;
+/** The vectors, and the names of the conditions. */
+export const vectors = () => get("/v1/steering/vectors");
+/** What a `steering` value means. */
+export const meaning = async (steering) => (await request("/v1/steering/validate", post({ steering }))).json();
 export const score = async (body, signal) => (await request("/v1/score", post(body, signal))).json();
 
 /** Registers the bytes of a vector file under a name. */

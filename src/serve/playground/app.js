@@ -72,6 +72,8 @@ addEventListener("hashchange", () => {
   vectors.refresh();
   show(state.view);
 });
+// The server frees its slots in a moment.
+on("answered", () => gone || setTimeout(check, 250));
 on("point", () => {
   show("compare");
   compare.compareAt(state.point);

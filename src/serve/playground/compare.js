@@ -1,9 +1,10 @@
 // The view Compare: a conversation whose last question is answered at several magnitudes side by side.
 
 import { Answer, answerAll, spoken } from "./answer.js";
-import { $, colour, complain, h, signed } from "./dom.js";
+import { $, colour, complain, fixed, h, rule, signed } from "./dom.js";
 import { Slider, reach } from "./slider.js";
-import { DEFAULTS, chosenVector, messages, on, sampling, save, setting, state } from "./state.js";
+import { DEFAULTS, chosenVector, condition, messages, sampling, setting, target, usualMagnitudes } from "./state.js";
+import { emit, on, save, state } from "./state.js";
 
 const MOST = 5;
 const STARTERS = ["How was your day?", "Give me a plan for a rainy Sunday.", "My train is late. What should I do?"];
@@ -37,7 +38,22 @@ export function start() {
   addEventListener("keydown", (event) => event.key === "Escape" && running?.abort());
   for (const name of Object.keys(DEFAULTS)) $(name).addEventListener("change", readSettings);
   for (const text of STARTERS) $("starters").append(h("button.small", { type: "button", click: () => ask(text) }, text));
-  for (const name of ["vector", "vectors", "curve", "dose"]) on(name, () => (drawSliders(), drawButtons()));
+  $("auto").addEventListener("click", () => place([chosenVector().calibration.minus, 0, chosenVector().calibration.plus]));
+  on("vector", () => {
+    const usual = usualMagnitudes();
+    if (!state.isUsual || usual.join() === state.magnitudes.join()) return;
+    place(usual);
+    state.isUsual = true;
+  });
+  for (const name of ["vector", "vectors", "when", "curve", "dose"]) on(name, () => (drawSliders(), drawButtons()));
+}
+
+/** Puts columns at these magnitudes, with the answers of those that are there already. */
+function place(magnitudes) {
+  const known = (magnitude) => columns.find((one) => one.magnitude === magnitude);
+  columns = magnitudes.filter(Number.isFinite).map((magnitude) => known(magnitude) ?? column(magnitude));
+  if (!columns.includes(picked)) picked = null;
+  sort();
 }
 
 /** Shows what the state says, as after a link was followed. */
@@ -87,7 +103,7 @@ function sort() {
   columns.sort((a, b) => a.magnitude - b.magnitude);
   $("columns").replaceChildren(...columns.map(({ element }) => element));
   focused?.focus?.();
-  state.magnitudes = columns.map(({ magnitude }) => magnitude);
+  [state.magnitudes, state.isUsual] = [columns.map(({ magnitude }) => magnitude), false];
   save();
   drawSliders();
   drawButtons();
@@ -129,7 +145,7 @@ export function compareAt(magnitude) {
   const typed = $("question").value;
   const [question, draft] = asked ? [asked, typed] : [typed.trim() || STARTERS[0], ""];
   // 0 is among the magnitudes already.
-  if (magnitude) state.magnitudes = [0, magnitude].sort((a, b) => a - b);
+  if (magnitude) [state.magnitudes, state.isUsual] = [[0, magnitude].sort((a, b) => a - b), false];
   readState();
   ask(question);
   if (asked) $("question").value = draft;
@@ -158,13 +174,14 @@ async function ask(text = $("question").value.trim()) {
   $("turn").scrollIntoView({ block: "nearest" });
   const [answers, magnitudes] = [columns.map(({ answer }) => answer), columns.map(({ magnitude }) => magnitude)];
   $("compare-status").textContent = `Answering at ${magnitudes.length} magnitudes`;
-  const body = { messages: messages(asked), vector: state.vector, ...sampling() };
+  const body = { messages: messages(asked), ...target(), ...sampling() };
   const error = await answerAll(body, answers, magnitudes, own.signal).then(() => null, (error) => error);
   // What was erased or is asked anew has columns of its own by now.
   if (running !== own) return;
   running = null;
+  emit("answered");
   complain($("compare-error"), error);
-  $("compare-status").textContent = error ? "" : `Done. ${spoken(answers)}`;
+  $("compare-status").textContent = error ? "" : `Done. ${[verdictText(), spoken(answers)].filter(Boolean).join(" ")}`;
   draw();
 }
 
@@ -188,6 +205,19 @@ function draw() {
   drawButtons();
 }
 
+/** What the condition said of the question; empty where none was asked. */
+function verdictText() {
+  const verdict = columns.map(({ answer }) => answer.verdict).find(Boolean);
+  if (!verdict) return "";
+  const asks = condition();
+  // Another condition may have been chosen since.
+  const isAsked = asks && columns.some(({ answer }) => answer.verdict && answer.when === state.when);
+  const score = `score ${fixed(verdict.score, 4)}${isAsked ? `, fires ${rule(asks)}` : ""}`;
+  return verdict.fired
+    ? `The condition fired (${score}): this prompt is steered.`
+    : `The condition did not fire (${score}): every answer is the untouched model's.`;
+}
+
 /** A turn that is over: what was asked, and the answer it went on from. */
 function turn({ asked, answer, magnitude }) {
   const said = h("div.said", {}, h("strong.magnitude", {}, signed(magnitude)), h("div.text", { dir: "auto" }, answer));
@@ -207,6 +237,15 @@ function drawSliders() {
 function drawButtons() {
   const typed = $("question").value.trim();
   $("run").textContent = running ? "Stop" : !typed && asked ? "Run again" : "Ask";
+  const verdict = verdictText();
+  $("verdict").textContent = verdict;
+  $("verdict").hidden = !verdict;
+  const { minus, plus, budget } = chosenVector()?.calibration ?? {};
+  const calibrated = [minus, 0, plus].filter(Number.isFinite);
+  $("auto").hidden = calibrated.length < 2 || calibrated.join() === columns.map(({ magnitude }) => magnitude).join();
+  $("auto").textContent = `Calibrated: ${calibrated.map((magnitude) => signed(magnitude)).join(", ")}`;
+  $("auto").title = `The largest magnitudes within ${budget}, as bipo calibrate found them`;
+  $("auto").disabled = !!running;
   $("add").hidden = columns.length >= MOST;
   $("add").disabled = !!running;
   $("clear").disabled = !!running;
@@ -218,11 +257,11 @@ function drawButtons() {
   for (const one of columns) {
     const { answer, magnitude, pick, stale, element } = one;
     const other = magnitude !== 0 && answer.vector !== state.vector;
-    const isStale = !!answer.text && !running && (answer.magnitude !== magnitude || other);
+    const differs = magnitude !== 0 && answer.when !== state.when;
+    const isStale = !!answer.text && !running && (answer.magnitude !== magnitude || other || differs);
     stale.hidden = !isStale;
-    stale.textContent = isStale
-      ? `This text is from ${other ? `${answer.vector} at ` : ""}${signed(answer.magnitude)}: run again`
-      : "";
+    const source = `${other ? `${answer.vector} at ` : ""}${signed(answer.magnitude)}${differs ? " under another condition" : ""}`;
+    stale.textContent = isStale ? `This text is from ${source}: run again` : "";
     element.classList.toggle("is-stale", isStale);
     pick.hidden = !answer.text || !!running;
     pick.setAttribute("aria-pressed", one === from);

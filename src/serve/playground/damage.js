@@ -1,6 +1,6 @@
 // Where a vector begins to damage the model's texts: what its calibration says, else the curve, else where the dose passes a half.
 
-import { chosenVector, state } from "./state.js";
+import { chosenVector, isTakenOut, state } from "./state.js";
 import { fixed } from "./dom.js";
 
 const MOST_DOSE = 0.5;
@@ -10,6 +10,7 @@ const MOST_PERPLEXITY = 1.25;
 /** The lowest and highest magnitude without damage, whether that was measured, and how it is known; ends are infinite where nothing
  * is known. */
 export function limits() {
+  if (isTakenOut()) return { negative: -Infinity, positive: Infinity, why: "" };
   const measured = calibrated() ?? fromCurve();
   if (measured) return measured;
   const unit = doseOf(1);

@@ -33,6 +33,9 @@ export const signed = (x) => (x > 0 ? "+" : "") + minus(Number(x.toFixed(4)));
 export const fixed = (x, digits = 2, sign = false) =>
   Number.isFinite(x) ? (sign && x > 0 ? "+" : "") + minus(x.toFixed(digits)).replace(/^−(0\.?0*)$/, "$1") : "–";
 
+/** The scores at which a condition fires: > 0.0513. */
+export const rule = ({ comparison, threshold }) => `${comparison} ${fixed(threshold, 4)}`;
+
 export const percent = (share) => `${Math.round(100 * share)} %`;
 
 /** A magnitude as a reader types it, with either minus; NaN if it is none. */

@@ -1,10 +1,10 @@
 // The view Export: the request of the view Compare for other programs, and a link that opens the page as it is.
 
 import { $, copyButton, h } from "./dom.js";
-import { address, chosenVector, messages, on, sampling, state } from "./state.js";
+import { address, chosenVector, condition, isTakenOut, messages, on, sampling, state, target } from "./state.js";
 
 export function start() {
-  for (const name of ["view", "vector"]) on(name, () => state.view === "export" && draw());
+  for (const name of ["view", "vector", "when"]) on(name, () => state.view === "export" && draw());
   $("link").append(copyButton(address, "Copy the link"));
 }
 
@@ -37,7 +37,7 @@ const lines = (value) => {
 function curl({ question, vector }) {
   const body = {
     messages: messages(question),
-    vector,
+    ...(state.vector ? target() : { vector }),
     magnitudes: state.magnitudes,
     ...sampling(),
     stream: true,
@@ -51,6 +51,7 @@ function curl({ question, vector }) {
 
 function python({ question, vector }) {
   const { max_tokens, temperature, top_p, seed } = sampling();
+  const when = !state.when ? "" : `, "when": ${state.when === "off" ? "None" : json(state.when.slice(1))}`;
   return {
     title: "Python, openai",
     note: "Any OpenAI client works: steering is one more field of the request.",
@@ -65,7 +66,7 @@ ${messages(question)
   .join("\n")}
 ]
 for magnitude in [${state.magnitudes.join(", ")}]:
-    steering = {"vectors": [{"source": ${json(vector)}, "scale": magnitude}]}
+    steering = {"vectors": [{"source": ${json(vector)}, "scale": magnitude}]${when}}
     answer = client.chat.completions.create(
         model=${json(state.model || "smollm2")}, messages=messages,
         max_tokens=${max_tokens}, temperature=${temperature}, top_p=${top_p}, seed=${seed},
@@ -76,14 +77,15 @@ for magnitude in [${state.magnitudes.join(", ")}]:
 }
 
 function steer({ question, vector }) {
+  const asks = condition();
   const { max_tokens, temperature, top_p, seed } = sampling();
   const system = state.settings.system ? ["--system", quote(state.settings.system)] : [];
   const sample =
     temperature > 0 ? ["--temperature", temperature, ...(top_p < 1 ? ["--top-p", top_p] : []), "--seed", seed] : [];
   const code = [
     ["bipo steer", "--model", quote(state.model || "smollm2"), "--vector", quote(`${vector}.safetensors`)],
-    [`--magnitudes=${state.magnitudes.join(",")}`, "--max-new-tokens", max_tokens, ...sample],
-    [...system, "--prompt", quote(question)],
+    [...(isTakenOut() ? ["--operation ablate"] : []), `--magnitudes=${state.magnitudes.join(",")}`, "--max-new-tokens", max_tokens, ...sample],
+    [...(asks ? ["--when", quote(`${asks.name ?? "condition"}.safetensors`)] : []), ...system, "--prompt", quote(question)],
   ];
   const earlier = state.history.length ? " It takes one prompt: the earlier turns are left out." : "";
   return {
@@ -96,11 +98,13 @@ function steer({ question, vector }) {
 /** For programs that take one magnitude. */
 const strongest = () => state.magnitudes.toSorted((a, b) => Math.abs(b) - Math.abs(a) || b - a)[0];
 
-/** For programs that add a vector at every token. */
+/** For programs that add a vector, at every token and to every prompt. */
 function atEveryToken() {
+  if (isTakenOut()) return "which is added there; it cannot be taken out as it is here.";
   const { positions = "all", spans = null } = chosenVector() ?? {};
   const rule = spans ? `${positions} of ${spans} messages` : positions;
-  return rule === "all" ? "at every token." : `at every token; here it is at ${rule} alone.`;
+  const asks = condition() ? " It knows no condition: every prompt is steered." : "";
+  return (rule === "all" ? "at every token." : `at every token; here it is at ${rule} alone.`) + asks;
 }
 
 function llamaCpp({ question, vector }) {

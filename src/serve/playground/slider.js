@@ -1,8 +1,8 @@
 // The slider of a magnitude: blue below 0, orange above, hatched where damage is likely, with a field for any number beside it.
 
 import { isDamage, doseOf, doseText, limits } from "./damage.js";
-import { colour, h, parseMagnitude, signed } from "./dom.js";
-import { state } from "./state.js";
+import { colour, h, parseMagnitude, percent, signed } from "./dom.js";
+import { isTakenOut, state } from "./state.js";
 
 /** Half the width of a slider's thumb, by which its ends stay inside the track. */
 const THUMB = 9;
@@ -15,9 +15,12 @@ export function reach() {
     .filter((limit) => measured && Number.isFinite(limit))
     .map((limit) => 1.5 * Math.abs(limit));
   return Math.ceil(
-    Math.max(known.length ? 1 : 4, ...known, ...state.magnitudes.map(Math.abs), Math.abs(state.score.magnitude)),
+    Math.max(isTakenOut() ? 2 : known.length ? 1 : 4, ...known, ...state.magnitudes.map(Math.abs), Math.abs(state.score.magnitude)),
   );
 }
+
+/** What a magnitude means where the vector is taken out. */
+const shareText = (value) => (value < 0 ? `adds ${percent(-value)} of what is there` : `takes out ${percent(value)} of what is there`);
 
 export class Slider {
   /** `onInput` is told each magnitude while it moves, `onChange` the one that it was left at. */
@@ -63,7 +66,7 @@ export class Slider {
     range.style.setProperty("--low", Number.isFinite(ends.negative) ? place(ends.negative) : "0%");
     range.style.setProperty("--high", Number.isFinite(ends.positive) ? place(ends.positive) : "100%");
     const damage = isDamage(value, ends);
-    const text = doseText(doseOf(value)) + (damage ? ", damage likely" : "");
+    const text = isTakenOut() ? shareText(value) : doseText(doseOf(value)) + (damage ? ", damage likely" : "");
     dose.textContent = damage ? `⚠ ${text}` : text;
     const edges = [ends.negative, ends.positive].filter(Number.isFinite).map(signed);
     dose.title = ends.why && `Damage begins at ${edges.join(" and ")}: ${ends.why}`;

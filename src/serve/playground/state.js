@@ -11,6 +11,10 @@ export const state = {
   vector: "",
   /** Magnitudes side by side, ascending. 0 is always among them. */
   magnitudes: [-2, 0, 2],
+  /** Whether nobody chose them: they are then the usual ones of the vector that is chosen. */
+  isUsual: true,
+  /** Which prompts are steered: "" as the server does by itself, "off" all of them, "=NAME" those on which a condition fires. */
+  when: "",
   settings: { ...DEFAULTS },
   /** Turns that the conversation went on from: what was asked, the answer, its magnitude. */
   history: [],
@@ -23,6 +27,8 @@ export const state = {
   point: null,
   model: "",
   vectors: [],
+  /** The server's conditions: `{ when, name, layer, reading, comparison, threshold }`, where `when` is as above. */
+  conditions: [],
   /** `{ report, from }` of the chosen vector's curve, or null. */
   curve: null,
   /** Dose of magnitude 1 by the name of a vector, as soon as an answer told it. */
@@ -30,11 +36,21 @@ export const state = {
 };
 
 const listeners = {};
-/** Calls `listener` when `name` changes: view, vectors, vector, curve, dose, point; or when the server is back. */
+/** Calls `listener` when `name` changes: view, vectors, vector, when, curve, dose, point; when answers have ended, or the server is
+ * back. */
 export const on = (name, listener) => (listeners[name] ??= []).push(listener);
 export const emit = (name) => (listeners[name] ?? []).forEach((listener) => listener());
 
 export const chosenVector = () => state.vectors.find((vector) => vector.name === state.vector);
+
+/** Whether a vector is taken out of the residual and not added. */
+export const isTakenOut = (vector = chosenVector()) => vector?.operation === "ablate";
+
+/** The magnitudes of a vector where nobody chose any. */
+export const usualMagnitudes = () => (isTakenOut() ? [0, 1] : [-2, 0, 2]);
+
+/** The condition that prompts are asked by, if there is one. */
+export const condition = () => state.conditions.find(({ when }) => when === state.when);
 
 /** The conversation as the server takes it, up to a question. */
 export function messages(question) {
@@ -52,6 +68,12 @@ export function sampling() {
 
 /** A vector at a magnitude, as a request's `steering` field. */
 export const steering = (magnitude) => ({ vectors: [{ source: state.vector, scale: magnitude }] });
+
+/** The vector and the condition, as fields of a sweep. */
+export function target() {
+  if (!state.when) return { vector: state.vector };
+  return { steering: { ...steering(1), when: state.when === "off" ? null : state.when.slice(1) } };
+}
 
 const number = (text, usual) => (text.trim() && Number.isFinite(Number(text)) ? Number(text) : usual);
 
@@ -76,7 +98,8 @@ export function address() {
   const fields = new URLSearchParams({ view: state.view });
   const put = (name, value, usual) => value !== usual && value !== null && fields.set(name, value);
   put("vector", state.vector, "");
-  put("m", state.magnitudes.join(","), "-2,0,2");
+  put("m", state.isUsual ? null : state.magnitudes.join(","));
+  put("when", state.when, "");
   for (const [name, usual] of Object.entries(DEFAULTS)) put(name, state.settings[name], usual);
   put("question", state.question, "");
   put("history", JSON.stringify(state.history), "[]");
@@ -93,7 +116,9 @@ export function load() {
   const text = (name, usual) => fields.get(name) ?? usual;
   state.view = ["compare", "dose", "monitor", "export"].find((view) => view === fields.get("view")) ?? state.view;
   state.vector = text("vector", state.vector);
-  const listed = text("m", "-2,0,2").split(",").map(Number).filter(Number.isFinite);
+  state.isUsual = !fields.has("m");
+  state.when = /^(off|=.+)$/.test(fields.get("when")) ? fields.get("when") : "";
+  const listed = text("m", usualMagnitudes().join(",")).split(",").map(Number).filter(Number.isFinite);
   state.magnitudes = [...new Set([...listed, 0])].sort((a, b) => a - b).slice(0, 5);
   if (!state.magnitudes.includes(0)) state.magnitudes.splice(-1, 1, 0);
   if (state.magnitudes.length < 2) state.magnitudes.push(2);

@@ -1,8 +1,8 @@
 // The vector: which one steers, what it is in one sentence, and the dialog that adds and removes files.
 
 import * as api from "./api.js";
-import { $, complain, fixed, h } from "./dom.js";
-import { chosenVector, emit, save, state } from "./state.js";
+import { $, complain, fixed, h, rule } from "./dom.js";
+import { chosenVector, condition, emit, isTakenOut, save, state } from "./state.js";
 
 const POSITIONS = {
   all: "to all tokens",
@@ -16,6 +16,12 @@ let steers = "";
 
 export function start() {
   $("vector").addEventListener("change", () => choose($("vector").value));
+  $("when").addEventListener("change", () => {
+    state.when = $("when").value;
+    save();
+    drawCondition();
+    emit("when");
+  });
   $("manage").addEventListener("click", () => $("vectors").showModal());
   $("first-vector").addEventListener("click", () => $("vectors").showModal());
   $("close").addEventListener("click", () => $("vectors").close());
@@ -31,13 +37,26 @@ export function start() {
 /** Asks the server for its vectors, and keeps the chosen one if it is still there. */
 export async function refresh() {
   try {
-    state.vectors = await api.vectors();
+    const { data, conditions = [] } = await api.vectors();
+    state.vectors = data;
+    state.conditions = data.length ? await known(data[0].name, conditions) : [];
   } catch (error) {
     return complain($("vector-error"), error);
   }
   complain($("vector-error"), null);
   emit("vectors");
   choose(state.vector);
+}
+
+/** What the conditions ask: the server's own, if it has one, then those that have a name. */
+async function known(vector, names) {
+  const ask = async (when, name) => {
+    const vectors = [{ source: vector }];
+    const { when: asks } = await api.meaning(name === null ? { vectors } : { vectors, when: name });
+    return asks && { when, name, ...asks };
+  };
+  const all = await Promise.all([ask("", null), ...names.map((name) => ask(`=${name}`, name))]);
+  return all.filter(Boolean);
 }
 
 /** Chooses a vector; the default one if there is none of this name, and none if there is none at all. */
@@ -55,20 +74,43 @@ export function choose(name) {
 
 function draw() {
   const vector = chosenVector();
-  $("vector").replaceChildren(...state.vectors.map(({ name }) => h("option", { value: name }, name)));
+  const label = (vector) => (isTakenOut(vector) ? `${vector.name} (taken out)` : vector.name);
+  $("vector").replaceChildren(...state.vectors.map((vector) => h("option", { value: vector.name }, label(vector))));
   $("vector").value = state.vector;
   $("vector").disabled = !vector;
   $("no-vector").hidden = !!vector || !document.documentElement.dataset.ready;
   $("facts").textContent = vector ? sentence(vector) : "";
   $("vector-list").replaceChildren(...state.vectors.map(row));
   $("vector-none").hidden = state.vectors.length > 0;
+  drawCondition();
 }
+
+/** The control of which prompts are steered, where the server has a condition. */
+function drawCondition() {
+  const { conditions } = state;
+  $("condition").hidden = !conditions.length;
+  const all = { when: conditions.some(({ when }) => !when) ? "off" : "", text: "every prompt" };
+  const text = (name) => (name ? `where “${name}” fires` : "where the condition fires");
+  const options = [all, ...conditions.map(({ when, name }) => ({ when, text: text(name) }))];
+  if (!options.some(({ when }) => when === state.when)) state.when = "";
+  $("when").replaceChildren(...options.map(({ when, text }) => h("option", { value: when }, text)));
+  $("when").value = state.when;
+  const asks = condition();
+  $("threshold").textContent = asks
+    ? `It fires where the score of ${READINGS[asks.reading]} after layer ${asks.layer} is ${rule(asks)}. Other prompts get the untouched model.`
+    : "";
+}
+
+const READINGS = { mean: "the mean over a prompt's tokens", last: "a prompt's last token" };
 
 const layersOf = ({ layers }) => `layer${layers.length > 1 ? "s" : ""} ${layers.join(", ")}`;
 
 function sentence(vector) {
   const { name, norm, positions, spans } = vector;
   const where = (POSITIONS[positions] ?? `to the positions ${positions}`) + (spans ? ` within the ${spans}'s words` : "");
+  if (isTakenOut(vector)) {
+    return `“${name}” is taken out ${where.replace("to", "of")} at ${layersOf(vector)}: magnitude 1 takes out all that lies along it.`;
+  }
   return `“${name}” is added at ${layersOf(vector)} ${where}; its length is ${fixed(norm)}.`;
 }
 
@@ -90,7 +132,7 @@ function row(vector) {
     await refresh();
     $("vector-name").focus();
   });
-  const about = `${layersOf(vector)}, length ${fixed(vector.norm)}${vector.default ? ", the default" : ""}`;
+  const about = `${layersOf(vector)}, length ${fixed(vector.norm)}${isTakenOut(vector) ? ", taken out" : ""}${vector.default ? ", the default" : ""}`;
   return h("li", {}, h("span", {}, h("strong", {}, vector.name), " ", h("span.muted", {}, about)), remove);
 }
 

@@ -59,10 +59,14 @@ impl Calibration {
         Self { minus, plus, ..self.clone() }
     }
 
+    /// The magnitude on the side of 0 that `magnitude` is on.
+    pub fn on_side_of(&self, magnitude: f32) -> Option<f32> {
+        if magnitude < 0.0 { self.minus } else { self.plus }
+    }
+
     /// The limit that a magnitude is beyond, if it is.
     pub fn exceeded(&self, magnitude: f32) -> Option<f32> {
-        let limit = if magnitude < 0.0 { self.minus } else { self.plus };
-        limit.filter(|limit| magnitude.abs() > limit.abs())
+        self.on_side_of(magnitude).filter(|limit| magnitude.abs() > limit.abs())
     }
 
     /// Whether the magnitudes are numbers on their side of 0, as those of another's file may not be.

@@ -15,7 +15,7 @@ use bipo::eval::{
 };
 use bipo::generate::STREAMS;
 use bipo::machine::files::check_writable;
-use bipo::report::Page;
+use bipo::report::{Chart, Page};
 use bipo::session::{Demand, Session};
 use bipo::steering::lens::NEUTRAL_PROMPTS;
 use bipo::steering::positions::Positions;
@@ -29,10 +29,12 @@ use super::evaluation::subjects::encode;
 use super::interrupt::Interrupt;
 use super::page;
 use super::prompts::UserPrompt;
+use super::provenance;
 use super::ranks::check_same;
 use super::run::{self, Prepared};
 use super::sweep::greedy;
 use super::training::settings::{default_layer, describe};
+use super::vectors::{check_when, read_when};
 use crate::args::{CompareArgs, OF_METHODS, given_of};
 use crate::terminal::{self, Log, Parts};
 use subjects::subjects;
@@ -43,8 +45,11 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
     let plan = Plan::new(args)?;
     refuse_settings_of_methods()?;
     args.report.iter().try_for_each(|path| check_writable(path))?;
+    args.plot.iter().try_for_each(|path| Chart::check_path(path))?;
+    let when = read_when(args.when.as_ref())?;
     let Prepared { mut opened, dataset, heldout, pairs, heldout_pairs, .. } =
         collective.in_turn(|| Prepared::new(&args.run, log))?;
+    check_when(when.as_ref(), &opened, log)?;
     let learned_from = heldout.as_ref().zip(heldout_pairs);
     let (pairs, held, held_name) = run::hold_out(pairs, learned_from, &dataset, args.run.seed, log)?;
     let held = texts_of(heldout.as_ref().unwrap_or(&dataset), &held);
@@ -52,7 +57,10 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
     let mut base = run::config(&args.run, &opened, layer.into(), None, args.output_dir.clone())?;
     run::share(&mut base, &args.run, collective);
     let mut store = Store::new(args, base, &dataset, &pairs, log);
-    check_same(collective, &store.identity(&plan, &held, &opened), &opened, log)?;
+    let condition = args.when.as_ref().zip(when.as_ref()).map(|(file, when)| provenance::described(file, when));
+    let mut identity = store.identity(&plan, &held, &opened);
+    identity["when"] = json!(condition);
+    check_same(collective, &identity, &opened, log)?;
     let known = store.open(&plan, &opened)?;
 
     let asked = NEUTRAL_PROMPTS.map(UserPrompt::new);
@@ -77,7 +85,7 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
     let subjects = subjects(&plan, made, (&material, &asked, &everywhere), (&mut opened, args.run.seed), log)?;
     let (mut subjects, mut candidates): (Vec<Subject>, Vec<Candidate>) = subjects.into_iter().unzip();
     let settings = Settings {
-        when: None,
+        when,
         beta: store.base.beta,
         bootstrap: Bootstrap { resamples: args.bootstrap, seed: args.run.seed },
         generate: greedy(args.max_new_tokens, &opened, Positions::All),
@@ -97,7 +105,7 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
     let outcome = evaluate(&model, &opened.encoder, &material, &subjects, &settings, &mut watch);
     watch.parts.finish();
     let EvalOutcome { rows, pairs: lines, generations, timings, stopped } = outcome?;
-    let described = json!({
+    let mut described = json!({
         "model": opened.files.name,
         "dataset": describe(&dataset),
         "heldout": held_name,
@@ -109,6 +117,9 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
         "seed": args.run.seed,
         "ended_early": stopped.as_ref().map(ToString::to_string),
     });
+    if let Some(condition) = condition {
+        described["when"] = condition;
+    }
     let verdict = verdict(&lines, first, settings.beta, &settings.bootstrap).into_iter().chain(left_out).collect();
     let report = EvalReport { schema_version: 2, settings: described, rows, generations, timings };
     let comparison = Comparison { schema_version: 2, candidates, verdict, report };
@@ -118,7 +129,7 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
     stopped.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// Prints the comparison, and writes its page.
+/// Prints the comparison, and writes its page and its picture.
 fn show(args: &CompareArgs, opened: &Session, comparison: &Comparison) -> anyhow::Result<()> {
     let written = args.report.as_ref().map_or(Ok(()), |path| {
         let settings = [page::model_settings(&args.run.model, opened), settings_in_words(args, comparison)].concat();
@@ -128,8 +139,9 @@ fn show(args: &CompareArgs, opened: &Session, comparison: &Comparison) -> anyhow
         true => terminal::json(comparison)?,
         false => terminal::result(&comparison.to_text())?,
     }
-    // Last, so that a page that cannot be written takes no result with it.
-    Ok(written?)
+    // Last, so that a file that cannot be written takes no result with it.
+    let drawn = args.plot.iter().try_for_each(|path| comparison.chart().write(path));
+    Ok(written.and(drawn)?)
 }
 
 /// How many texts are generated at once, and the memory that the comparison takes: one set of pairs is cached at a time, and the first
@@ -181,7 +193,8 @@ fn settings_in_words(args: &CompareArgs, comparison: &Comparison) -> Vec<(String
         ("magnitudes", format!("the largest within {}", args.at)),
         ("intervals", format!("95 %, bootstrap of {} resamples", args.bootstrap)),
     ];
-    all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let when = args.when.clone().map(|when| ("steered when", when));
+    all.into_iter().chain(when).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn page_of(args: &CompareArgs, opened: &Session, settings: Vec<(String, String)>, comparison: &Comparison) -> Page {
