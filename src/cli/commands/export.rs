@@ -78,7 +78,13 @@ fn merged(args: &ExportArgs, named: Option<&str>, vector: &SteeringVector, magni
         let problem = "the vector's file does not name the model to build it into: give --model";
         return Err(Error::Argument(problem.into()));
     };
-    let files = resolve(named, &ResolveOptions { offline: args.offline, quiet: args.report.quiet })?;
+    let files =
+        resolve(named, &ResolveOptions { offline: args.offline, quiet: args.report.quiet }).map_err(|error| match error {
+            Error::Argument(problem) if args.model.is_none() => {
+                Error::Argument(format!("the vector was trained on {named}: {problem}; --model says where that is"))
+            }
+            error => error,
+        })?;
     let merge = Merge::new(&files.checkpoint, vector, magnitude)?;
     if let Some(note) = vector.origin_note(&files.name, &merge.model_type) {
         log.warn(note);

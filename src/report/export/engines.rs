@@ -187,6 +187,8 @@ pub(super) static ENGINES: [Engine; 6] = [
             "Versions 0.4.8 to 0.4.9.1 add, of vectors for several layers, the last at each of these layers; earlier ones have no model \
              `steered`.",
             "`--apply_chat_template` asks as bipo does; without it, the model gets the bare text of the task.",
+            "A Gemma 3 that also reads pictures has its blocks elsewhere (`language_model.layers.N`): the model `steered` then ends with \
+             \"Not all hookpoints could be resolved\".",
             "The factor is in the file: for another one, export again with another --magnitude.",
         ],
     },
@@ -206,6 +208,8 @@ pub(super) static ENGINES: [Engine; 6] = [
         limits: &[
             "One call cannot steer a part of the prompt and the generated tokens together (`last+response`), nor what only a template's \
              tokens tell (`first:N`, spans): the vector is then used at every token.",
+            "A Gemma 3 that also reads pictures has its blocks elsewhere: write `model.language_model.layers` for `model.layers` in \
+             `steer.py`.",
             "`IntervenableModel` turns the gradients of the model's weights off.",
         ],
     },

@@ -169,6 +169,7 @@ pub(super) fn of_pyvene(export: &Export) -> Result<Files> {
         .replace("{model}", &python(export.model))
         .replace("{operation}", operation)
         .replace("{tokens}", &tokens)
+        .replace("{magnitude}", &export.magnitude.to_string())
         .replace("{max_tokens}", &MAX_TOKENS.to_string());
     let vector = ExportedFile {
         name: "vector.safetensors",

@@ -42,15 +42,18 @@ pub(super) fn text(export: &Export, files: &[ExportedFile]) -> String {
     for Step { what, command, .. } in engine.steps {
         let _ = writeln!(out, "{what}:\n\n```sh\n{}\n```\n", filled(command, export));
     }
-    let _ = write!(
-        out,
-        "## See that it steers\n\nbipo answers the same prompt, without the vector and with it:\n\n```sh\nbipo steer --model {} --vector \
+    // It shows no answers.
+    if export.target != Target::LmEval {
+        let _ = write!(
+            out,
+            "## See that it steers\n\nbipo answers the same prompt, without the vector and with it:\n\n```sh\nbipo steer --model {} --vector \
          VECTOR --magnitudes=0,{} --max-new-tokens {MAX_TOKENS} --prompt {}\n```\n\nThe engine's greedy answer is the second one, up to \
          rounding; one that does not steer gives the first.\n\n",
-        quote(export.model),
-        export.magnitude,
-        quote(PROMPT),
-    );
+            quote(export.model),
+            export.magnitude,
+            quote(PROMPT),
+        );
+    }
     out += "## Where it does not work\n\n";
     let notes = export.notes();
     let limits = engine.limits.iter().map(|limit| filled(limit, export)).chain(notes.iter().map(|note| sentence(note)));

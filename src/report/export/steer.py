@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 MODEL = {model}
-prompt, m = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
+prompt, m = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else {magnitude}
 
 tokenizer = AutoTokenizer.from_pretrained(MODEL)
 model = AutoModelForCausalLM.from_pretrained(MODEL, dtype="auto").eval()
