@@ -99,8 +99,7 @@ class Tester:
 
     def check_tokens(self, theirs, ours, what):
         plain = self.steered(0)["token_ids"]
-        differs = "another than" if ours != plain else "THE SAME AS"
-        self.report(theirs == ours != plain, f"{what}: {len(ours)} greedy tokens are bipo's, {differs} those without the vector")
+        self.report(theirs == ours != plain, f"{what}: {len(ours)} greedy tokens are bipo's, {unlike(ours, plain)} without the vector")
 
     def check_merged(self):
         folder = self.export("vllm-merged", self.magnitude)
@@ -109,7 +108,8 @@ class Tester:
         self.report(complete and type(model).__name__ == "LlamaForCausalLM", "the merged model is a whole LlamaForCausalLM in transformers")
         tokenizer = AutoTokenizer.from_pretrained(folder)
         original = AutoTokenizer.from_pretrained(self.folder)
-        self.report(tokenizer.get_vocab() == original.get_vocab(), "its tokenizer is the model's")
+        text = "<s>[user] I'm 12 years old; übrigens:\n\n  Hello</s>"
+        self.report(tokenizer.encode(text) == original.encode(text), "its tokenizer encodes as the model's")
         self.check_tokens(generated(model, self.ids), self.steered(self.magnitude)["token_ids"], "the merged model")
 
     def check_lm_eval(self):
@@ -143,9 +143,10 @@ class Tester:
             if done.returncode:
                 sys.exit(done.stderr)
             ours = self.steered(magnitude, vector, **flags)["text"]
-            differs = "another than" if ours != self.steered(0)["text"] else "the same as"
-            kind = " ".join(flags.values())
-            self.report(done.stdout.removesuffix("\n") == ours, f"pyvene, {kind}: the text is bipo's, {differs} the one without the vector")
+            # pyvene itself prints a line when it is imported.
+            theirs = done.stdout.split("for nnsight backend.\n")[-1].removesuffix("\n")
+            how = unlike(ours, self.steered(0)["text"])
+            self.report(theirs == ours, f"pyvene, {' '.join(flags.values())}: the text is bipo's, {how} without the vector")
 
     def ablated(self):
         path = self.vector.with_suffix(".ablate.safetensors")
@@ -154,8 +155,15 @@ class Tester:
 
     def positioned(self, rule):
         path = self.vector.with_suffix(f".{rule}.safetensors")
-        save_file(load_file(self.vector), path, {"format_version": "1", "positions": rule})
+        tensors = load_file(self.vector)
+        (v,) = tensors.values()
+        sizes = {"layers": f"[{self.layer}]", "hidden_size": str(len(v))}
+        save_file(tensors, path, {"format": "bipo", "format_version": "1", "positions": rule} | sizes)
         return path
+
+
+def unlike(steered, plain):
+    return "unlike that" if steered != plain else "the same as"
 
 
 def generated(model, ids):
