@@ -381,6 +381,15 @@ fn a_readme_has_commands_that_name_everything() {
 }
 
 #[test]
+fn a_model_in_a_folder_is_named_by_its_whole_path() {
+    let exported = Exported::of(&vector(&[3], |_| ()), "vllm-lens", &["--model", "."]);
+    let place = exported.place.path("").canonicalize().unwrap();
+    let model = exported.json("request.json")["model"].as_str().unwrap().to_owned();
+    assert_eq!(std::path::Path::new(&model).canonicalize().unwrap(), place);
+    assert!(exported.text("README.md").contains(&format!("vllm serve {model} ")), "{}", exported.text("README.md"));
+}
+
+#[test]
 fn files_are_replaced_with_overwrite_alone_and_others_stay() {
     let place = Place::new();
     vector(&[3], |_| ()).write(&place.path("v.safetensors")).unwrap();

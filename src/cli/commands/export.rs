@@ -69,7 +69,14 @@ fn magnitude(asked: MagnitudeArg, vector: &SteeringVector) -> Result<f64> {
 /// The model's name as other programs know it.
 fn for_others(named: Option<&str>) -> String {
     let name = named.unwrap_or("MODEL");
-    presets::find(name).map_or(name, |preset| preset.repo).to_owned()
+    match presets::find(name) {
+        Some(preset) => preset.repo.to_owned(),
+        // The commands are run in another folder.
+        None if Path::new(name).exists() => {
+            std::path::absolute(name).map_or(name.to_owned(), |path| path.display().to_string())
+        }
+        None => name.to_owned(),
+    }
 }
 
 /// Builds the vector into the model.
