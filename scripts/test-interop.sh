@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Tests bipo's vectors in other programs: llama.cpp (a GGUF control vector), transformers (bipo.apply of the Python package, and the
-# hook of a model card) and torch (`.pt` read and written); and python/tests, of which the tests of bipo.apply need torch. Uses
-# SmolLM2-135M and a vector from a short run. Runs on Linux on x86-64 and takes about 10 minutes.
+# hook of a model card) and torch (`.pt` read and written); what `bipo export` writes in transformers, lm-evaluation-harness and pyvene;
+# and python/tests, of which the tests of bipo.apply need torch. Uses SmolLM2-135M, a vector from a short run, and tiny random models.
+# Runs on Linux on x86-64 and takes about 12 minutes.
 #
 # usage: scripts/test-interop.sh [-e VENV] [-m MODEL.gguf]
-#   -e  virtual environment with torch, transformers, gguf and accelerate, made if it does not exist
+#   -e  virtual environment with torch, transformers, gguf, accelerate, lm_eval and pyvene, made if it does not exist
 #       (default target/compare-venv, which scripts/compare-pytorch.sh uses too)
 #   -m  model (default: the file that scripts/fetch-smollm2.sh fetches)
 set -euo pipefail
@@ -17,14 +18,14 @@ while getopts e:m:h option; do
     case $option in
         e) venv=$OPTARG ;;
         m) model=$OPTARG ;;
-        *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
 
 [ -n "$model" ] || model=$(sh scripts/fetch-smollm2.sh)
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
-if ! "$venv/bin/python" -c 'import torch, transformers, safetensors, gguf, accelerate' 2>/dev/null; then
-    "$venv/bin/pip" install --quiet torch transformers safetensors gguf accelerate numpy >&2
+if ! "$venv/bin/python" -c 'import torch, transformers, safetensors, gguf, accelerate, lm_eval, pyvene' >/dev/null 2>&1; then
+    "$venv/bin/pip" install --quiet torch transformers safetensors gguf accelerate numpy lm_eval pyvene >&2
 fi
 llamacpp=$(scripts/fetch-llamacpp.sh)
 cargo build --release --quiet
@@ -38,3 +39,5 @@ export PATH PYTHONPATH
 "$venv/bin/python" -m unittest discover -s python/tests
 "$venv/bin/python" scripts/test_interop.py --bipo "$target/release/bipo" --llamacpp "$llamacpp" --model "$model" \
     --f32-model "$work/model-f32.gguf" --work-dir "$work"
+# The folder that test_interop.py writes for the model card.
+"$venv/bin/python" scripts/test_engines.py --bipo "$target/release/bipo" --hf-model "$work/model" --work-dir "$work/engines"

@@ -173,9 +173,8 @@ def text_of(tokenizer, messages):
 
 
 def check_llama_cpp(args, vector, ours, steered):
-    control = args.work_dir / "vector.gguf"
-    control.unlink(missing_ok=True)
-    run(args.bipo, "convert", vector, control)
+    run(args.bipo, "export", vector, "--to", "llama.cpp", "--overwrite", "--out", args.work_dir / "llama.cpp")
+    control = args.work_dir / "llama.cpp/vector.gguf"
     ties = []
     for prompt in PROMPTS:
         command = [args.llamacpp / "llamacpp_sweep", args.llamacpp / "bins", args.f32_model, control, 0]
@@ -185,7 +184,7 @@ def check_llama_cpp(args, vector, ours, steered):
             prompt_ids = encode(steered.tokenizer, question(prompt))
             compare(result["token_ids"], ours[prompt, magnitude], prompt_ids, magnitude, steered, ties)
     release = (args.llamacpp / "release").read_text().strip()
-    report_texts(f"llama.cpp {release} with the converted control vector", len(ours), ties)
+    report_texts(f"llama.cpp {release} with the exported control vector", len(ours), ties)
 
 
 def check_card(args, model, tokenizer, vector):

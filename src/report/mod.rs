@@ -1,5 +1,6 @@
-//! Pictures and pages: charts as SVG and PNG, and one self-contained HTML page. Knows numbers, names and texts, nothing of
-//! models or steering but the records of a training run that [`curves`] draws.
+//! Pictures and pages: charts as SVG and PNG, one self-contained HTML page, a vector's model card, and what other engines need to
+//! steer by it ([`export`]). Charts and pages know numbers, names and texts, nothing of models or steering but the records of a
+//! training run that [`curves`] draws.
 //!
 //! ```
 //! use bipo::report::{Chart, Panel, Point, Series, Style, Theme};
@@ -14,6 +15,7 @@ pub mod card;
 pub mod chart;
 pub mod curves;
 mod draw;
+pub mod export;
 pub mod generations;
 mod html;
 pub mod page;

@@ -1,6 +1,7 @@
 //! Bakes a vector into a model: the residual after block L is `middle + down_proj(·)`, so a bias of m·v on the down projection
-//! of block L adds it at every token, in every program that reads the bias (docs/formats.md names them). Copies a checkpoint tensor by tensor, its types kept;
-//! the new directory appears complete or not at all. Only safetensors, and only where the architecture has such a bias.
+//! of block L adds it at every token, in every program that reads the bias (docs/engines.md names them). Copies a checkpoint tensor by tensor, its types kept;
+//! the new directory appears complete or not at all. Only safetensors, and only where the architecture has such a bias, or where the
+//! model computes what a Llama of the same weights does and can be written as one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::machine::bytes::Bytes;
 use crate::machine::files::{DraftDir, remove_abandoned};
+use crate::model::architecture::Architecture;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::model::family::{FAMILIES, Flag};
@@ -45,6 +47,12 @@ const CONFIG: &str = "config.json";
 const INDEX: &str = "model.safetensors.index.json";
 const MLP_BIAS: &str = "mlp_bias";
 
+/// Model types that have no such bias, but are Llama's but for their keys in `config.json` and the biases of their attention.
+const AS_LLAMA: [&str; 2] = ["mistral", "qwen2"];
+
+/// Their keys that Llama has not: those of the sliding window, which no block of a model that is written as Llama has.
+const WINDOW_KEYS: [&str; 4] = ["sliding_window", "use_sliding_window", "max_window_layers", "layer_types"];
+
 /// A merge that was found possible; nothing is written yet.
 #[derive(Debug)]
 pub struct Merge {
@@ -54,8 +62,12 @@ pub struct Merge {
     source: PathBuf,
     /// `model_type` of the original's configuration.
     pub model_type: String,
+    /// Whether the model is written as `LlamaForCausalLM`, since its own type has no bias.
+    pub is_as_llama: bool,
     /// The steered layers, ascending.
     pub layers: Vec<usize>,
+    /// Files to write beside the model, by name.
+    beside: Vec<(String, Vec<u8>)>,
 }
 
 /// A weights file and the tensors to write in its place.
@@ -86,8 +98,9 @@ impl Merge {
             Checkpoint::Gguf { path, .. } => return Err(no_bias(path, "a GGUF file is not rewritten")),
         };
         let config = Config::read(config_path)?;
-        if !with_mlp_bias().contains(&config.model_type.as_str()) {
-            return Err(no_bias(config_path, &format!("the MLP of model type `{}` has no bias", config.model_type)));
+        let is_as_llama = !with_mlp_bias().contains(&config.model_type.as_str());
+        if is_as_llama {
+            check_is_llama_but_for_its_name(&config).map_err(|reason| no_bias(config_path, &reason))?;
         }
         vector.check_model(config.hidden_size, config.num_hidden_layers)?;
         if !vector.metadata.operation.is_addition() {
@@ -109,10 +122,15 @@ impl Merge {
             config: read_object(config_path)?,
             source: config_path.parent().map(Path::to_path_buf).unwrap_or_default(),
             model_type: config.model_type.clone(),
+            is_as_llama,
             layers: vector.layers.keys().copied().collect(),
+            beside: Vec::new(),
         };
         for block in 0..config.num_hidden_layers {
             merge.add_biases(&config, block)?;
+        }
+        if is_as_llama {
+            write_as_llama(&mut merge.config, &config);
         }
         // The output of the MLP, its bias included, is multiplied before it is added to the residual.
         let magnitude = magnitude / config.architecture.residual_multiplier;
@@ -121,6 +139,12 @@ impl Merge {
         }
         merge.config.insert(MLP_BIAS.to_owned(), true.into());
         Ok(merge)
+    }
+
+    /// Has a file of this name and content written beside the model.
+    pub fn with_file(mut self, name: &str, content: Vec<u8>) -> Self {
+        self.beside.push((name.to_owned(), content));
+        self
     }
 
     /// Bytes of all tensors.
@@ -164,17 +188,20 @@ impl Merge {
             })?;
         }
         self.write_config(draft)?;
-        COMPANIONS.iter().try_for_each(|name| copy(&self.source.join(name), &draft.join(name)))
+        COMPANIONS.iter().try_for_each(|name| copy(&self.source.join(name), &draft.join(name)))?;
+        self.beside.iter().try_for_each(|(name, content)| write_synced(&draft.join(name), content))
     }
 
-    /// Zero biases for the MLP of a block that has none.
+    /// Zero biases for the MLP of a block that has none. Where queries, keys and values have biases, Llama has one of the attention's
+    /// output, too.
     fn add_biases(&mut self, config: &Config, block: usize) -> Result<()> {
-        if config.architecture.mlp_bias {
-            return Ok(());
-        }
-        let inner = config.intermediate_size;
-        for (module, outputs) in [("gate_proj", inner), ("up_proj", inner), ("down_proj", config.hidden_size)] {
-            let module = format!("model.layers.{block}.mlp.{module}");
+        let (inner, architecture) = (config.intermediate_size, &config.architecture);
+        let all = [("mlp.gate_proj", inner), ("mlp.up_proj", inner), ("mlp.down_proj", config.hidden_size)];
+        let mlp = all.into_iter().filter(|_| !architecture.mlp_bias);
+        let needs_o_bias = architecture.qkv_bias && !architecture.o_bias;
+        let attention = needs_o_bias.then_some(("self_attn.o_proj", config.hidden_size));
+        for (module, outputs) in mlp.chain(attention) {
+            let module = format!("model.layers.{block}.{module}");
             let (shard, at) = self.find(&format!("{module}.weight"))?;
             let shard = &mut self.shards[shard];
             let dtype = shard.tensors[at].1.dtype;
@@ -240,13 +267,57 @@ fn with_mlp_bias() -> Vec<&'static str> {
     with_key.map(|family| family.name).collect()
 }
 
+/// Refuses a model that computes something else than a Llama with its weights.
+fn check_is_llama_but_for_its_name(config: &Config) -> Result<(), String> {
+    let (name, own) = (&config.model_type, &config.architecture);
+    if !AS_LLAMA.contains(&name.as_str()) {
+        return Err(format!("the MLP of model type `{name}` has no bias"));
+    }
+    if let Some(window) = own.windows.iter().flatten().next() {
+        return Err(format!(
+            "the MLP of model type `{name}` has no bias, and Llama, which has one, no sliding window, but here one of {window} tokens is active"
+        ));
+    }
+    let Architecture { qkv_bias, o_bias, tie_word_embeddings, .. } = *own;
+    let llama = Architecture { qkv_bias, o_bias, tie_word_embeddings, ..Architecture::llama(config.num_hidden_layers) };
+    match *own == llama {
+        true => Ok(()),
+        false => Err(format!(
+            "the MLP of model type `{name}` has no bias, and this model is built in another way than Llama, which has one"
+        )),
+    }
+}
+
+/// Turns the keys of a model that is Llama's but for its name into Llama's: what is a default of its own type is said.
+fn write_as_llama(keys: &mut Map<String, Value>, config: &Config) {
+    keys.retain(|key, _| !WINDOW_KEYS.contains(&key.as_str()));
+    keys.insert("architectures".to_owned(), json!(["LlamaForCausalLM"]));
+    keys.insert("model_type".to_owned(), "llama".into());
+    keys.insert("attention_bias".to_owned(), config.architecture.qkv_bias.into());
+    let defaults = [
+        ("vocab_size", json!(config.vocab_size)),
+        ("num_key_value_heads", json!(config.num_key_value_heads)),
+        ("head_dim", json!(config.head_dim)),
+        ("rms_norm_eps", json!(config.rms_norm_eps)),
+        ("max_position_embeddings", json!(config.max_position_embeddings)),
+        ("tie_word_embeddings", json!(config.architecture.tie_word_embeddings)),
+        ("rope_theta", json!(config.ropes.first().map(|rope| rope.theta))),
+    ];
+    for (key, value) in defaults {
+        if keys.get(key).is_none_or(Value::is_null) {
+            keys.insert(key.to_owned(), value);
+        }
+    }
+}
+
 fn no_bias(path: &Path, reason: &str) -> Error {
     Error::malformed(
         path,
         format!(
-            "{reason}, expected a safetensors model of type {}: steer it by a hook, or in llama.cpp by a control vector \
-             (bipo convert v.safetensors v.gguf)",
-            with_mlp_bias().join(" or ")
+            "{reason}, expected a safetensors model of type {}, or one of type {} without a sliding window: bipo export --to vllm-lens, \
+             easysteer, llama.cpp, lm-eval or pyvene steers it without a change of its weights",
+            with_mlp_bias().join(", "),
+            AS_LLAMA.join(" or ")
         ),
     )
 }

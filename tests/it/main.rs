@@ -19,6 +19,7 @@ mod device;
 mod docs;
 mod endpoint;
 mod eval;
+mod export;
 mod families;
 // They need Linux: limits of a shell, links, pipes, /proc.
 #[cfg(target_os = "linux")]

@@ -35,14 +35,25 @@ fn checkpoint(dir: &Path) -> Checkpoint {
 }
 
 fn logits(dir: &Path, ids: &[u32]) -> Tensor {
+    steered_logits(dir, ids, None)
+}
+
+/// The logits with twice a vector added to the output of a block.
+fn steered_logits(dir: &Path, ids: &[u32], vector: Option<(usize, &Vec<f32>)>) -> Tensor {
     let checkpoint = checkpoint(dir);
     let weights = Weights::open(&checkpoint).unwrap();
     let config = Config::load(&checkpoint, &weights).unwrap();
     let model = Model::load(&weights, config, DType::F32, &Device::Cpu).unwrap();
     let mut layout = Layout::default();
     layout.push_sequence(ids.len());
-    let x = model.embed(ids).unwrap();
-    let x = model.run(0..model.num_blocks(), &x, &model.plan(&layout).unwrap()).unwrap();
+    let plan = model.plan(&layout).unwrap();
+    let mut x = model.embed(ids).unwrap();
+    for block in 0..model.num_blocks() {
+        x = model.run(block..block + 1, &x, &plan).unwrap();
+        if let Some((_, v)) = vector.filter(|(layer, _)| *layer == block) {
+            x = x.broadcast_add(&(Tensor::new(v.as_slice(), &Device::Cpu).unwrap() * 2.0).unwrap()).unwrap();
+        }
+    }
     model.logits(&x, Products::Fastest).unwrap()
 }
 
@@ -87,7 +98,8 @@ fn merge(name: &str, dir: &Path) -> Recorded {
 #[test]
 fn a_merged_model_has_the_logits_that_transformers_has_with_the_vector_added() {
     let place = tempfile::tempdir().unwrap();
-    for name in ["llama", "llama-tied", "llama-bias", "llama-linear", "llama-dynamic", "llama-tied-bf16"] {
+    // The last one has biases in its attention, and is written as a Llama.
+    for name in ["llama", "llama-tied", "llama-bias", "llama-linear", "llama-dynamic", "llama-tied-bf16", "qwen2"] {
         let dir = place.path().join(name);
         let recorded = merge(name, &dir);
         let merged = logits(&dir, &recorded.ids);
@@ -176,18 +188,92 @@ fn an_existing_bias_is_added_to() {
     assert_eq!(changed, [&name]);
 }
 
+fn config(dir: &Path) -> Value {
+    serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap()
+}
+
+/// A copy of the tiny Mistral whose configuration is changed.
+fn mistral(dir: &Path, change: impl FnOnce(&mut Value)) -> PathBuf {
+    fs::create_dir(dir).unwrap();
+    let original = fixture("mistral");
+    fs::copy(Path::new(&original).join("model.safetensors"), dir.join("model.safetensors")).unwrap();
+    let mut config = config(Path::new(&original));
+    change(&mut config);
+    fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    dir.to_owned()
+}
+
 #[test]
-fn an_architecture_without_the_bias_is_refused_and_control_vectors_are_pointed_to() {
-    for name in ["mistral", "qwen2", "qwen3"] {
+fn a_mistral_without_a_window_is_written_as_a_llama_that_computes_the_same() {
+    let place = tempfile::tempdir().unwrap();
+    // What the configuration leaves out are defaults of Mistral, of which Llama has others.
+    let original = mistral(&place.path().join("mistral"), |config| {
+        config["sliding_window"] = Value::Null;
+        let config = config.as_object_mut().unwrap();
+        config.retain(|key, _| !["max_position_embeddings", "rope_theta", "tie_word_embeddings"].contains(&key.as_str()));
+    });
+    let recorded = Recorded::of("mistral");
+    let (layer, v) = recorded.vector.layers.iter().next().unwrap();
+    let dir = place.path().join("merged");
+    Merge::new(&checkpoint(&original), &recorded.vector, 2.0).unwrap().write(&dir, |_, _| Ok(())).unwrap();
+    let steered = steered_logits(&original, &recorded.ids, Some((*layer, v)));
+    let worst = difference(&logits(&dir, &recorded.ids), &steered);
+    assert!(worst < 1e-4, "logits differ by {worst}");
+    assert!(difference(&steered, &logits(&original, &recorded.ids)) > 1e-2);
+    let mut expected = config(&original);
+    expected.as_object_mut().unwrap().shift_remove("sliding_window");
+    for (key, value) in [
+        ("architectures", serde_json::json!(["LlamaForCausalLM"])),
+        ("model_type", "llama".into()),
+        ("attention_bias", false.into()),
+        ("mlp_bias", true.into()),
+        ("head_dim", 6.into()),
+        ("max_position_embeddings", 131_072.into()),
+        ("rope_theta", 10_000.0.into()),
+        ("tie_word_embeddings", false.into()),
+    ] {
+        expected[key] = value;
+    }
+    assert_eq!(config(&dir), expected);
+}
+
+#[test]
+fn a_qwen2_written_as_a_llama_has_a_bias_of_zero_at_the_output_of_its_attention() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("merged");
+    merge("qwen2", &dir);
+    let written = config(&dir);
+    assert_eq!((&written["model_type"], &written["attention_bias"]), (&"llama".into(), &true.into()));
+    assert!(["sliding_window", "use_sliding_window", "max_window_layers"].iter().all(|key| written.get(key).is_none()));
+    let (before, after) = (tensors(Path::new(&fixture("qwen2"))), tensors(&dir));
+    let outputs: Vec<&String> = after.keys().filter(|name| name.ends_with("self_attn.o_proj.bias")).collect();
+    assert_eq!(outputs.len(), 2);
+    assert!(outputs.iter().all(|name| after[*name].2.iter().all(|byte| *byte == 0) && after[*name].1 == [24]));
+    assert!(before.iter().all(|(name, content)| after[name] == *content));
+}
+
+#[test]
+fn an_architecture_without_the_bias_is_refused_and_other_engines_are_pointed_to() {
+    let place = tempfile::tempdir().unwrap();
+    let gelu = mistral(&place.path().join("gelu"), |config| {
+        config["sliding_window"] = Value::Null;
+        config["hidden_act"] = "gelu_pytorch_tanh".into();
+    });
+    let fixture = |name: &str| PathBuf::from(fixture(name));
+    for (name, model, reason) in [
+        ("qwen3", fixture("qwen3"), "the MLP of model type `qwen3` has no bias"),
+        ("mistral", fixture("mistral"), "no sliding window, but here one of 5 tokens is active"),
+        ("mistral", gelu, "this model is built in another way than Llama"),
+    ] {
         let recorded = Recorded::of(name);
-        let error = Merge::new(&checkpoint(Path::new(&fixture(name))), &recorded.vector, 1.0).unwrap_err();
+        let error = Merge::new(&checkpoint(&model), &recorded.vector, 1.0).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         let text = error.to_string();
-        assert!(text.contains(&format!("`{name}` has no bias")) && text.contains("bipo convert"), "{text}");
+        assert!(text.contains(reason) && text.contains("bipo export --to vllm-lens, easysteer, "), "{text}");
     }
     let gguf = Checkpoint::Gguf { path: "some.gguf".into(), tokenizer: None };
     let text = Merge::new(&gguf, &Recorded::of("llama").vector, 1.0).unwrap_err().to_string();
-    assert!(text.contains("some.gguf: a GGUF file is not rewritten") && text.contains("bipo convert"), "{text}");
+    assert!(text.contains("some.gguf: a GGUF file is not rewritten") && text.contains("bipo export --to "), "{text}");
 }
 
 #[test]

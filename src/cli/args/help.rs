@@ -43,6 +43,13 @@ Examples:
   bipo convert bipo_output/steering_vector.safetensors vector.gguf
   bipo convert formal.safetensors:1 concise.safetensors:-0.5 both.safetensors --normalize";
 
+pub(super) const EXPORT: &str = "\
+vllm-lens and easysteer steer by the request, in vLLM; vllm-merged is a model for vLLM that has the vector in its weights; llama.cpp steers by a flag; lm-eval measures benchmarks; pyvene runs in PyTorch. docs/engines.md says what each can do, and what was run. bipo warns where an engine cannot steer as the vector's file says: at some tokens only, or by taking the vector out.
+
+Examples:
+  bipo export --to easysteer --output-dir easysteer/
+  bipo export v.safetensors --to vllm-merged --magnitude 1.5 --model llama-2 --out merged/";
+
 pub(super) const DOCTOR: &str = "\
 The hub is asked for an answer and waited for 5 seconds; that it cannot be reached is no failure. Whether there is an access token is told, and never the token. The exit code is 1 where something keeps bipo from working, and the problems say what to do.
 
@@ -140,7 +147,7 @@ Examples:
 pub(super) const MERGE: &str = "\
 The residual after block L is … + down_proj(·), so a bias of m·v on the down projection of block L steers at every token, in a program that reads the bias. `transformers` and bipo read it. vLLM reads it because config.json then says `mlp_bias`; without that key it drops the tensor without a word. SGLang and TensorRT-LLM build Llama's MLP without a bias and drop the tensor without a word: what they generate is not steered. MLC refuses to load the model. When the model is written, a command is printed that answers one prompt with and without the vector: a program whose greedy answer is the one at magnitude 0 applies the vector.
 
-Of the supported architectures `transformers` gives Llama's MLP alone a bias (`mlp_bias`); the other biases that the key brings are zero. Mistral, Qwen2 and Qwen3 have none, and GGUF files are not rewritten: use a control vector there (bipo convert v.safetensors v.gguf).
+Llama, Granite and SmolLM3 have such a bias (`mlp_bias`); the other biases that the key brings are zero. Mistral and Qwen2 have none, but without a sliding window they compute what a Llama with their weights does, and are written as LlamaForCausalLM. Other models and GGUF files are not rewritten: bipo export writes what steers them without a change of the weights.
 
 Examples:
   bipo merge --vector bipo_output/steering_vector.safetensors --output-dir merged/

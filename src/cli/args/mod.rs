@@ -32,8 +32,8 @@ pub use pairs::{OF_OWN_MODEL, PairsArgs};
 pub use serve::ServeArgs;
 pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs, SteeringArgs, Use, VectorArgs};
 pub use train::{LayersArgs, MethodArg, RunArgs, TrainArgs, response_prefix};
-pub use values::{condition_and_threshold, vector_and_scale};
-pub use vectors::{ConvertArgs, InspectArgs, MergeArgs};
+pub use values::{MagnitudeArg, condition_and_threshold, vector_and_scale};
+pub use vectors::{ConvertArgs, ExportArgs, InspectArgs, MergeArgs};
 
 /// Personalise a frozen large language model with one steering vector.
 #[derive(Debug, Parser)]
@@ -88,6 +88,9 @@ pub enum Command {
     /// Change a vector's format, or add several vectors up.
     #[command(after_help = help::CONVERT)]
     Convert(Box<ConvertArgs>),
+    /// Write what another engine needs to steer by a vector, and a README with the commands to run.
+    #[command(after_help = help::EXPORT)]
+    Export(Box<ExportArgs>),
     /// Show what vector files hold, how they were made, and which tokens they promote in a model.
     #[command(after_help = help::INSPECT)]
     Inspect(Box<InspectArgs>),
@@ -161,7 +164,7 @@ impl Command {
             Self::Check(args) => Some(&args.model),
             #[cfg(feature = "serve")]
             Self::Serve(args) => Some(&args.model),
-            Self::Data(_) | Self::Judge(_) | Self::Convert(_) | Self::Merge(_) | Self::Models(_) => None,
+            Self::Data(_) | Self::Judge(_) | Self::Convert(_) | Self::Export(_) | Self::Merge(_) | Self::Models(_) => None,
             Self::Doctor(_) | Self::Completions(_) | Self::Man(_) => None,
         }
     }

@@ -101,6 +101,7 @@ fn a_wrong_value_is_told_the_right_ones() {
         ("eval --skip x", "text, generation"),
         ("eval --mc-answers x", "auto, letter, text"),
         ("eval --at x", "kl=1, ppl=1.1"),
+        ("export v --to x -o e", "vllm-lens, easysteer, vllm-merged, llama.cpp, lm-eval, pyvene"),
         ("data x --rank x", "best-worst, adjacent, all"),
         ("data x --pairs x", "all, first"),
         ("data x --columns x", "question=NAME,chosen=NAME,rejected=NAME,system=NAME"),

@@ -71,6 +71,22 @@ pub(super) fn factors(text: &str) -> Result<Magnitudes, String> {
     text.parse().ok().filter(are_positive).ok_or_else(|| "expected numbers above 0: a list 2,4,8 or a range 2..20:2".into())
 }
 
+/// One magnitude.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MagnitudeArg {
+    /// The largest one above 0 of the vector's calibration.
+    Calibrated,
+    /// This one.
+    Of(f64),
+}
+
+pub(super) fn magnitude(text: &str) -> Result<MagnitudeArg, String> {
+    match text {
+        "auto" => Ok(MagnitudeArg::Calibrated),
+        text => number(text, "a finite number, or auto", |_| true).map(MagnitudeArg::Of),
+    }
+}
+
 pub(super) fn finite(text: &str) -> Result<f64, String> {
     number(text, "a finite number", |_| true)
 }

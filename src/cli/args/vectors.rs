@@ -1,13 +1,14 @@
-//! Flags of what handles vectors: `convert`, `inspect` and `merge`.
+//! Flags of what handles vectors: `convert`, `export`, `inspect` and `merge`.
 
 use std::path::PathBuf;
 
+use bipo::report::export::Target;
 use bipo::steering::Operation;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
 use super::model::{ModelArgs, ReportArgs};
-use super::values::{finite, operation, positive};
+use super::values::{MagnitudeArg, finite, magnitude, one_of, operation, positive};
 
 #[derive(Debug, Args)]
 // One list for inputs and output: with two, clap takes the name before a flag for OUT in `convert IN --normalize OUT`.
@@ -53,6 +54,37 @@ pub struct InspectArgs {
     /// Show this many of the most promoted and of the most suppressed tokens.
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = positive)]
     pub top: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Export this vector, times SCALE if given [default: bipo_output/steering_vector.safetensors].
+    #[arg(value_name = "VECTOR[:SCALE]", value_parser = NonEmptyStringValueParser::new())]
+    pub vector: Option<String>,
+    /// Choose the engine.
+    #[arg(long, value_name = "ENGINE", value_parser = one_of::<Target>())]
+    pub to: Target,
+    /// Write to this directory, which is made if it does not exist.
+    #[arg(short, long, visible_alias = "out", value_name = "DIR")]
+    pub output_dir: PathBuf,
+    /// Multiply the vector by this factor; auto is the largest one above 0 that `bipo calibrate --save` found.
+    #[arg(long, default_value = "1", allow_hyphen_values = true, value_name = "M|auto", value_parser = magnitude)]
+    pub magnitude: MagnitudeArg,
+    /// Name this model in the commands, and for vllm-merged build the vector into it: an alias, a hub id owner/name[@revision], or
+    /// a local directory [default: the one that the vector was trained on].
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub model: Option<String>,
+    /// Steer the output of this block, 0-based [default: the file's].
+    #[arg(long)]
+    pub layer: Option<usize>,
+    /// Replace files of an earlier export; a merged model is never replaced.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Never use the network (also HF_HUB_OFFLINE=1).
+    #[arg(long)]
+    pub offline: bool,
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 #[derive(Debug, Args)]

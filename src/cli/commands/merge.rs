@@ -1,5 +1,7 @@
 //! `bipo merge`: writes a model whose MLP bias carries the vector. Checks everything before the first byte is written.
 
+use std::path::Path;
+
 use bipo::hub::resolve::{ResolveOptions, resolve};
 use bipo::report::shell::quote;
 use bipo::steering::merge::Merge;
@@ -23,14 +25,8 @@ pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
         log.warn(note);
     }
     log.detail(format!("{}: a bias at layers {:?} of {}", files.name, merge.layers, args.output_dir.display()));
-    let interrupt = Interrupt::listen(log)?;
     let (layers, bytes) = (merge.layers.clone(), merge.bytes());
-    let mut progress = log.progress("writing MB", (bytes / 1_000_000) as usize);
-    merge.write(&args.output_dir, |done, _| {
-        progress.set((done / 1_000_000) as usize, String::new);
-        interrupt.check()
-    })?;
-    progress.finish();
+    write(merge, &args.output_dir, log)?;
     if args.report.json {
         return Ok(terminal::json(&json!({
             "schema_version": 1, "model": args.output_dir.display().to_string(), "base_model": files.name, "layers": layers,
@@ -46,6 +42,24 @@ pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
         biases.join(", ")
     );
     Ok(terminal::result(&(text + &advice(args)))?)
+}
+
+/// Writes the merged model, shows how far it is, and leaves nothing behind if the user interrupts it.
+pub fn write(merge: Merge, dir: &Path, log: Log) -> anyhow::Result<()> {
+    if merge.is_as_llama {
+        log.info(format!(
+            "note: model type {} has no such bias; the model is written as LlamaForCausalLM, which computes the same",
+            merge.model_type
+        ));
+    }
+    let interrupt = Interrupt::listen(log)?;
+    let mut progress = log.progress("writing MB", (merge.bytes() / 1_000_000) as usize);
+    merge.write(dir, |done, _| {
+        progress.set((done / 1_000_000) as usize, String::new);
+        interrupt.check()
+    })?;
+    progress.finish();
+    Ok(())
 }
 
 /// How the user sees whether a program applies the vector.

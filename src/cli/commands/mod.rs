@@ -14,6 +14,7 @@ mod data;
 mod doctor;
 mod eval;
 mod evaluation;
+mod export;
 mod inspect;
 mod interrupt;
 mod judge;
@@ -91,6 +92,7 @@ fn run_command(command: &Command, collective: &Collective) -> anyhow::Result<()>
             None => judge::run(args, collective),
         },
         Command::Convert(args) => convert::run(args),
+        Command::Export(args) => export::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Merge(args) => merge::run(args),
         Command::Models(args) => models::run(args),

@@ -115,22 +115,23 @@ pub fn strength_note(vector: &SteeringVector, texts: &[(f32, f64)]) -> Option<St
         None => *dose > HIGH_DOSE,
     };
     let (magnitude, dose) = texts.iter().copied().filter(is_much).max_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    let shown = signed(magnitude);
-    Some(match known {
-        Some(known) => {
-            let limit = signed(known.exceeded(magnitude)?);
-            format!(
-                "magnitude {shown} is beyond {limit}, the largest within {} (bipo calibrate): texts may break",
-                known.budget
-            )
-        }
+    match known {
+        Some(_) => calibration_exceeded_note(vector, magnitude),
         None => {
-            format!(
+            let shown = signed(magnitude);
+            Some(format!(
                 "at magnitude {shown} what is added is {dose:.2} times as long as what it is added to: above {HIGH_DOSE} texts often \
                  break; bipo calibrate finds how far to go"
-            )
+            ))
         }
-    })
+    }
+}
+
+/// A note for the user where a magnitude is beyond what the vector's calibration says.
+pub fn calibration_exceeded_note(vector: &SteeringVector, magnitude: f32) -> Option<String> {
+    let known = vector.metadata.calibration.as_ref()?;
+    let (shown, limit) = (signed(magnitude), signed(known.exceeded(magnitude)?));
+    Some(format!("magnitude {shown} is beyond {limit}, the largest within {} (bipo calibrate): texts may break", known.budget))
 }
 
 /// Refuses a vector that does not fit the model, and warns of one that was trained elsewhere.

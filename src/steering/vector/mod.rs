@@ -11,7 +11,7 @@ mod json;
 mod metadata;
 mod numpy;
 mod pt;
-mod pt_writer;
+pub(crate) mod pt_writer;
 mod safetensors;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,143 @@
+//! `bipo export`: what another engine needs to steer by a vector, with the commands that run it; for vLLM without a plugin a model that
+//! has the vector in its weights.
+
+use std::path::Path;
+
+use bipo::hub::presets;
+use bipo::hub::resolve::{ResolveOptions, resolve};
+use bipo::report::export::{Export, Target};
+use bipo::report::shell::quote;
+use bipo::steering::merge::Merge;
+use bipo::steering::vector::{Calibration, SteeringVector};
+use bipo::{Error, Result};
+use serde::Serialize;
+
+use super::vectors::{calibration_exceeded_note, read_vector};
+use super::{merge, next};
+use crate::args::{ExportArgs, MagnitudeArg, Use};
+use crate::terminal::{self, Log};
+
+pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
+    let log = Log::new(args.report.verbose, args.report.quiet);
+    let vector = read_vector(args.vector.as_slice(), args.layer, Use::default(), log)?;
+    let magnitude = magnitude(args.magnitude, &vector)?;
+    let named = args.model.as_deref().or(vector.metadata.base_model.as_deref());
+    let model = for_others(named);
+    let export = Export::new(args.to, &vector, magnitude, &model)?;
+    if let Some(note) = calibration_exceeded_note(&vector, magnitude as f32) {
+        log.warn(note);
+    }
+    let files = match args.to {
+        Target::VllmMerged => {
+            let merge = merged(args, named, &vector, magnitude, log)?;
+            write_merged(merge, &export, &args.output_dir, log)?
+        }
+        _ => {
+            export.notes().iter().for_each(|note| log.warn(note));
+            let written = export.write(&args.output_dir, args.overwrite)?;
+            written.into_iter().map(|file| Written { file: file.name, what: file.what }).collect()
+        }
+    };
+    let dir = args.output_dir.display().to_string();
+    let layers = vector.layers.keys().copied().collect();
+    let command = export.command();
+    let report = ExportReport { schema_version: 1, output_dir: dir, target: args.to, model, layers, magnitude, command, files };
+    match args.report.json {
+        true => terminal::json(&report)?,
+        false => terminal::result(&report.to_text())?,
+    }
+    let command = format!("cd {} && {}", quote(&report.output_dir), report.command);
+    next::tell(args.report.json, "run it", &command, log);
+    Ok(())
+}
+
+/// The factor on the vector.
+fn magnitude(asked: MagnitudeArg, vector: &SteeringVector) -> Result<f64> {
+    let known = vector.metadata.calibration.as_ref();
+    match (asked, known) {
+        (MagnitudeArg::Of(magnitude), _) => Ok(magnitude),
+        // As it is shown: an f32 has more digits as an f64.
+        (MagnitudeArg::Calibrated, Some(Calibration { plus: Some(plus), .. })) => Ok(plus.to_string().parse().unwrap_or(f64::from(*plus))),
+        (MagnitudeArg::Calibrated, _) => Err(Error::Argument(
+            "--magnitude auto: the vector's file has no largest magnitude above 0: run `bipo calibrate --save` with it first, or give a \
+             number such as 1.5"
+                .into(),
+        )),
+    }
+}
+
+/// The model's name as other programs know it.
+fn for_others(named: Option<&str>) -> String {
+    let name = named.unwrap_or("MODEL");
+    match presets::find(name) {
+        Some(preset) => preset.repo.to_owned(),
+        // The commands are run in another folder.
+        None if Path::new(name).exists() => {
+            std::path::absolute(name).map_or(name.to_owned(), |path| path.display().to_string())
+        }
+        None => name.to_owned(),
+    }
+}
+
+/// Builds the vector into the model.
+fn merged(args: &ExportArgs, named: Option<&str>, vector: &SteeringVector, magnitude: f64, log: Log) -> Result<Merge> {
+    let Some(named) = named else {
+        let problem = "the vector's file does not name the model to build it into: give --model";
+        return Err(Error::Argument(problem.into()));
+    };
+    let files =
+        resolve(named, &ResolveOptions { offline: args.offline, quiet: args.report.quiet }).map_err(|error| match error {
+            Error::Argument(problem) if args.model.is_none() => {
+                Error::Argument(format!("the vector was trained on {named}: {problem}; --model says where that is"))
+            }
+            error => error,
+        })?;
+    let merge = Merge::new(&files.checkpoint, vector, magnitude)?;
+    if let Some(note) = vector.origin_note(&files.name, &merge.model_type) {
+        log.warn(note);
+    }
+    Ok(merge)
+}
+
+fn write_merged(mut merge: Merge, export: &Export, dir: &Path, log: Log) -> anyhow::Result<Vec<Written>> {
+    let mut written =
+        vec![Written { file: "config.json", what: "with the weights beside it: the model with the vector in a bias" }];
+    for file in export.files()? {
+        written.push(Written { file: file.name, what: file.what });
+        merge = merge.with_file(file.name, file.bytes);
+    }
+    merge::write(merge, dir, log)?;
+    Ok(written)
+}
+
+#[derive(Serialize)]
+struct ExportReport {
+    schema_version: u32,
+    output_dir: String,
+    target: Target,
+    model: String,
+    layers: Vec<usize>,
+    magnitude: f64,
+    command: String,
+    files: Vec<Written>,
+}
+
+#[derive(Serialize)]
+struct Written {
+    file: &'static str,
+    what: &'static str,
+}
+
+impl ExportReport {
+    fn to_text(&self) -> String {
+        let layers: Vec<String> = self.layers.iter().map(usize::to_string).collect();
+        let plural = if layers.len() == 1 { "layer" } else { "layers" };
+        let mut text =
+            format!("{}\n{plural} {}, magnitude {}, {}\n", self.output_dir, layers.join(", "), self.magnitude, self.model);
+        let width = self.files.iter().map(|written| written.file.len()).max().unwrap_or(0);
+        for Written { file, what } in &self.files {
+            text += &format!("{file:width$}  {what}\n");
+        }
+        text
+    }
+}
