@@ -146,7 +146,11 @@ class Tester:
             # pyvene itself prints a line when it is imported.
             theirs = done.stdout.split("for nnsight backend.\n")[-1].removesuffix("\n")
             how = unlike(ours, self.steered(0)["text"])
-            self.report(theirs == ours, f"pyvene, {' '.join(flags.values())}: the text is bipo's, {how} without the vector")
+            what = f"pyvene, {' '.join(flags.values())}: the text is bipo's, {how} without the vector"
+            if theirs == ours and how != "unlike that":
+                print(f"shows nothing: {self.name}: {what}", flush=True)
+            else:
+                self.report(theirs == ours, what)
 
     def ablated(self):
         path = self.vector.with_suffix(".ablate.safetensors")

@@ -27,13 +27,14 @@ pub fn score(
     }
     let fired = fired.map(|fired| pairs.share().of(fired));
     let scores = pairs.score_each(model, &steering.with_factor(magnitude), fired.as_deref(), on_pass)?;
-    for (entry, log_probs) in pairs.entries.iter().zip(&scores) {
+    // Every rank sees what is wrong with any pair: none may leave the others waiting.
+    let scores = pairs.gather(scores)?;
+    for (row, log_probs) in pairs.data_rows.iter().zip(&scores) {
         if !log_probs.iter().all(|log_prob| log_prob.is_finite()) {
-            let row = entry.rows.row;
             return Err(Error::NotFinite(format!("row {row}: at magnitude {magnitude} the log-probability is not finite")));
         }
     }
-    pairs.gather(scores)
+    Ok(scores)
 }
 
 /// What preference is measured from, pair by pair.

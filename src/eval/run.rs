@@ -70,14 +70,15 @@ pub trait EvalObserver {
     fn measured(&mut self, outcome: &EvalOutcome) -> Result<()>;
 }
 
-/// What [`evaluate`] takes of memory at most, where `streams` texts of up to `max_new_tokens` tokens are generated at once.
-pub fn demand(subjects: &[Subject], streams: usize, max_new_tokens: usize) -> Demand {
-    let CacheOptions { place, memory, .. } = CacheOptions::default();
+/// What [`evaluate`] takes of a process's memory at most, where `streams` texts of up to `max_new_tokens` tokens are generated at once.
+pub fn demand(subjects: &[Subject], streams: usize, max_new_tokens: usize, collective: &Collective) -> Demand {
+    let CacheOptions { place, memory, .. } = CacheOptions::shared(collective);
     // One subject's pairs and answers are cached at a time, at one layer. All have the same; what the others' instructions
     // add to prompts is little.
     let demand = subjects.first().map(|Subject { encoded, .. }| {
-        let sets: Vec<&[EncodedPair]> = std::iter::once(&encoded.pairs).chain(&encoded.answers).map(Vec::as_slice).collect();
-        Demand::activations(&sets, &[0])
+        let own: Vec<Vec<EncodedPair>> =
+            std::iter::once(&encoded.pairs).chain(&encoded.answers).map(|set| collective.share().of(set)).collect();
+        Demand::activations(&own.iter().map(Vec::as_slice).collect::<Vec<_>>(), &[0])
     });
     let prompts = subjects.iter().flat_map(|subject| &subject.encoded.prompts);
     let longest = prompts.map(|prompt| prompt.ids.len()).max();
@@ -230,7 +231,7 @@ impl Evaluation<'_> {
         let pairs = (!encoded.pairs.is_empty()).then_some(&encoded.pairs);
         let sets: Vec<&[EncodedPair]> = pairs.into_iter().chain(&encoded.answers).map(Vec::as_slice).collect();
         let (layer, positions, _) = place;
-        let options = CacheOptions { collective: self.settings.collective.clone(), ..CacheOptions::default() };
+        let options = CacheOptions::shared(&self.settings.collective);
         let plan = CachePlan::new(self.model, &sets, layer, (positions, Sharing::All), &options)?;
         let caches = plan.compute(|done, total| self.observer.progress("cache", done, total))?;
         self.outcome.timings.cache_s += started.elapsed().as_secs_f64();

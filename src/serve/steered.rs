@@ -137,7 +137,7 @@ pub(super) struct SweepRequest {
     /// The vector that the magnitudes multiply; the default one where neither this nor `steering` is given.
     vector: Option<String>,
     /// At most 16 numbers, or "auto": those that `bipo calibrate --save` kept in the vector's file, with 0 between them.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     magnitudes: Value,
     #[serde(flatten)]
     sampling: Sampling,

@@ -118,15 +118,12 @@ impl Sum {
 
 /// Hands over the difference of each pair. → the data set rows of pairs that have none
 fn each(data: &Activations, positions: CaaPositions, device: &Device, mut take: impl FnMut(Vec<f64>)) -> Result<Vec<usize>> {
-    let own = |entry: &CachedPair| Ok(difference(data, entry, positions, device)?.unwrap_or_default());
-    let all: Vec<Vec<f64>> = data.gather(data.entries.iter().map(own).collect::<Result<_>>()?)?;
     let mut left_out = Vec::new();
-    for (difference, row) in all.into_iter().zip(&data.data_rows) {
-        match difference.is_empty() {
-            false => take(difference),
-            true => left_out.push(*row),
-        }
-    }
+    let of_pair = |entry: &CachedPair| Ok(difference(data, entry, positions, device)?.unwrap_or_default());
+    data.each(of_pair, |row, difference: Vec<f64>| match difference.is_empty() {
+        false => take(difference),
+        true => left_out.push(row),
+    })?;
     match left_out.len() == data.pairs() {
         true => Err(Error::Argument("every pair has a response of one token: there is no activation to compare".into())),
         false => Ok(left_out),

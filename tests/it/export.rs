@@ -407,6 +407,34 @@ fn files_are_replaced_with_overwrite_alone_and_others_stay() {
 }
 
 #[test]
+fn neither_the_vector_nor_another_projects_files_are_replaced() {
+    let place = Place::new();
+    vector(&[3], |_| ()).write(&place.path("v.safetensors")).unwrap();
+    fs::write(place.path("README.md"), "My project").unwrap();
+    let args = ["export", "v.safetensors", "--to", "vllm-lens", "-o", ".", "--overwrite"];
+    assert_refused(&place.bipo(&args), &args, "is no folder of an export");
+    assert_eq!(fs::read(place.path("README.md")).unwrap(), b"My project");
+    assert_ok(&place.bipo(&["export", "v.safetensors", "--to", "pyvene", "-o", "e"]));
+    let name = fs::read_dir(place.path("e")).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let input = format!("e/{}:2", name.into_iter().find(|name| name.ends_with(".safetensors")).unwrap());
+    let args = ["export", &input, "--to", "pyvene", "-o", "e", "--overwrite"];
+    assert_refused(&place.bipo(&args), &args, "would be replaced by its export");
+}
+
+#[test]
+fn a_readme_tells_what_the_engine_does_and_not_what_the_vector_is_for() {
+    let exported = Exported::of(&vector(&[3], |known| known.positions = Positions::Response), "llama.cpp", &[]);
+    let readme = exported.text("README.md");
+    assert!(readme.contains("at all tokens of prompt and response.") && readme.contains(" --positions all "), "{readme}");
+    let exported = Exported::of(&vector(&[3], |known| known.operation = Operation::Ablate), "vllm-lens", &[]);
+    let readme = exported.text("README.md");
+    assert!(readme.contains("is added to the output of block 3") && readme.contains(" --operation add "), "{readme}");
+    // bipo cannot be told to do the same.
+    let exported = Exported::of(&vector(&[3], |known| known.spans = Some(Spans::User)), "llama.cpp", &[]);
+    assert!(!exported.text("README.md").contains("bipo steer"), "{}", exported.text("README.md"));
+}
+
+#[test]
 fn the_magnitude_can_be_the_calibrated_one_and_is_warned_of_beyond_it() {
     let calibration = Calibration { budget: "kl=1".into(), minus: Some(-2.5), plus: Some(3.1), model: "mistral".into() };
     let calibrated = vector(&[3], |known| known.calibration = Some(calibration));

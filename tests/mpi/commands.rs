@@ -255,6 +255,61 @@ fn ranks_ask_a_judge_about_each_text_once_and_keep_its_scores_in_one_file() {
 }
 
 #[test]
+fn ranks_of_an_evaluation_keep_each_score_of_a_judge_once() {
+    let (url, asked) = judge();
+    let place = Place::new();
+    with_vector(&place);
+    let args = [
+        "eval",
+        "--vector",
+        "v.safetensors",
+        "--skip",
+        "text",
+        "--magnitudes=-1,1",
+        "--max-new-tokens",
+        "4",
+        "--bootstrap",
+        "50",
+    ];
+    let judged = ["--judge", &url, "--judge-model", "m", "--rubric", "cheerful", "--judge-results", "scores.jsonl"];
+    let output = place.run(3, &[&args[..], &judged, &MODEL, &["--json"]].concat());
+    let lines = text(&fs::read(place.path("scores.jsonl")).unwrap()).lines().count();
+    assert_eq!(lines, asked.lock().unwrap().len());
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let texts = json["generations"].as_array().unwrap();
+    assert!(!texts.is_empty() && texts.iter().all(|text| text["judge_score"].is_number()), "{json}");
+}
+
+#[test]
+fn ranks_with_other_texts_do_not_ask_a_judge() {
+    let (url, asked) = judge();
+    let place = Place::new();
+    for (name, answer) in [("a.jsonl", "Yes"), ("b.jsonl", "No")] {
+        fs::write(place.path(name), format!("{{\"prompt\": \"P\", \"magnitude\": 1, \"text\": \"{answer}\"}}\n")).unwrap();
+    }
+    let rank = |texts: &str| {
+        let own = [
+            "-n",
+            "1",
+            env!("CARGO_BIN_EXE_bipo"),
+            "judge",
+            texts,
+            "--judge",
+            &url,
+            "--judge-model",
+            "m",
+            "--rubric",
+            "cheerful",
+        ];
+        own.map(String::from)
+    };
+    let mut command = Command::new("mpirun");
+    command.args(MPIRUN).args(rank("a.jsonl")).arg(":").args(rank("b.jsonl")).current_dir(place.path(""));
+    assert_one_error(&command.output().unwrap(), 2, "rank 1 and rank 0 would not ask a judge the same");
+    assert_eq!(asked.lock().unwrap().len(), 0);
+}
+
+#[test]
 fn a_rank_with_another_vector_ends_an_evaluation_before_it_begins() {
     let place = Place::new();
     with_vector(&place);

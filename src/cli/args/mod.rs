@@ -124,7 +124,7 @@ impl Command {
         match self {
             Self::Layers(args) => args.plot.clear(),
             Self::Eval(args) => {
-                (args.csv, args.per_pair, args.report) = (None, None, None);
+                (args.csv, args.per_pair, args.report, args.judge.judge_results) = (None, None, None, None);
                 args.plot.clear();
             }
             Self::Calibrate(args) => args.save = false,

@@ -65,7 +65,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "ENGINE", value_parser = one_of::<Target>())]
     pub to: Target,
     /// Write to this directory, which is made if it does not exist.
-    #[arg(short, long, visible_alias = "out", value_name = "DIR")]
+    #[arg(short, long, alias = "out", value_name = "DIR")]
     pub output_dir: PathBuf,
     /// Multiply the vector by this factor; auto is the largest one above 0 that `bipo calibrate --save` found.
     #[arg(long, default_value = "1", allow_hyphen_values = true, value_name = "M|auto", value_parser = magnitude)]

@@ -50,7 +50,7 @@ pub fn run(args: &CalibrateArgs, collective: &Collective) -> anyhow::Result<()> 
     opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
     check_vector(&vector, &opened, log)?;
     let measured = measured.encode(args, &opened, &vector, log)?;
-    let (demand, streams) = measured.demand(args, &opened);
+    let (demand, streams) = measured.demand(args, &opened, collective);
     check_same(collective, &measured.identity(args, &vector), &opened, log)?;
     let (model, _) = session::load(&opened, &demand, log)?;
     let interrupt = Interrupt::listen_and_say(log, "ends after this pass")?;
@@ -197,7 +197,7 @@ impl EncodedProbe {
     }
 
     /// What is taken of memory, and how many texts are generated at once.
-    fn demand(&self, args: &CalibrateArgs, opened: &Session) -> (Demand, usize) {
+    fn demand(&self, args: &CalibrateArgs, opened: &Session, collective: &Collective) -> (Demand, usize) {
         match self {
             Self::Prompts(prompts) => {
                 let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
@@ -208,8 +208,8 @@ impl EncodedProbe {
             }
             Self::Text(..) => (Demand::default(), 0),
             Self::Pairs(pairs, _) => {
-                let CacheOptions { place, memory, .. } = CacheOptions::default();
-                (Demand::activations(&[pairs], &[0]).cached(place, memory), 0)
+                let CacheOptions { place, memory, .. } = CacheOptions::shared(collective);
+                (Demand::activations(&[&collective.share().of(pairs)], &[0]).cached(place, memory), 0)
             }
         }
     }
@@ -232,7 +232,7 @@ impl EncodedProbe {
             Self::Text(ids, bos) => search(Gauge::Text(TextIds { ids, bos: *bos })),
             Self::Pairs(pairs, beta) => {
                 let lowest = vector.layers.keys().next().copied().unwrap_or_default();
-                let options = CacheOptions { collective: collective.clone(), ..CacheOptions::default() };
+                let options = CacheOptions::shared(collective);
                 let plan = CachePlan::new(model, &[pairs], lowest, (positions, Sharing::All), &options)?;
                 // Each set that was handed over has its activations.
                 let pairs = plan.compute(|_, _| interrupt.check())?.remove(0);

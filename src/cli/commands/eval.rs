@@ -56,7 +56,7 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
     let mut subjects = subjects(args, &vector, &baselines, (&material, &inputs.asked), &mut opened, log)?;
     check_reaches(&subjects, &inputs, log)?;
     check_budget(args, &subjects)?;
-    let demand = |streams| demand(&subjects, streams, args.max_new_tokens);
+    let demand = |streams| demand(&subjects, streams, args.max_new_tokens, collective);
     let texts = texts(&subjects);
     let streams = opened.most_streams(texts.all.min(STREAMS), texts.a_prompt, demand);
     let settings = Settings {

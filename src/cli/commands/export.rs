@@ -12,9 +12,10 @@ use bipo::steering::vector::{Calibration, SteeringVector};
 use bipo::{Error, Result};
 use serde::Serialize;
 
-use super::vectors::{calibration_exceeded_note, read_vector};
+use super::outputs::is_same;
+use super::vectors::{calibration_exceeded_note, last_run, read_vector};
 use super::{merge, next};
-use crate::args::{ExportArgs, MagnitudeArg, Use};
+use crate::args::{ExportArgs, MagnitudeArg, Use, vector_and_scale};
 use crate::terminal::{self, Log};
 
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
@@ -33,6 +34,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
             write_merged(merge, &export, &args.output_dir, log)?
         }
         _ => {
+            check_input(args, &export)?;
             export.notes().iter().for_each(|note| log.warn(note));
             let written = export.write(&args.output_dir, args.overwrite)?;
             written.into_iter().map(|file| Written { file: file.name, what: file.what }).collect()
@@ -76,6 +78,19 @@ fn for_others(named: Option<&str>) -> String {
             std::path::absolute(name).map_or(name.to_owned(), |path| path.display().to_string())
         }
         None => name.to_owned(),
+    }
+}
+
+/// Refuses to replace the vector by what is made of it.
+fn check_input(args: &ExportArgs, export: &Export) -> Result<()> {
+    let input = match &args.vector {
+        Some(text) => vector_and_scale(text)?.0,
+        None => last_run(),
+    };
+    let is_input = |name: &str| is_same(&args.output_dir.join(name), &input);
+    match export.files()?.iter().find(|file| is_input(file.name)) {
+        Some(_) => Err(Error::Argument(format!("{} would be replaced by its export: choose another folder", input.display()))),
+        None => Ok(()),
     }
 }
 

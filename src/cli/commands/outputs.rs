@@ -28,6 +28,7 @@ pub fn check_outputs<'a>(
     Ok(())
 }
 
-fn is_same(a: &Path, b: &Path) -> bool {
+/// Whether two paths name one file.
+pub fn is_same(a: &Path, b: &Path) -> bool {
     a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
 }

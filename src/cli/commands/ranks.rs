@@ -24,6 +24,7 @@ pub fn check_same(collective: &Collective, identity: &Value, opened: &Session, l
         return Ok(());
     }
     let mut own = identity.clone();
+    own["bipo_version"] = json!(env!("CARGO_PKG_VERSION"));
     own["model_files"] = model_files(opened)?;
     // What `auto` came to on this machine.
     own["weights"] = json!(format!("{:?}", opened.placement.storage));

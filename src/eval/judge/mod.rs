@@ -147,6 +147,21 @@ type Outcome = Result<u8, String>;
 /// Requests of each of a rank's connections that it makes before it tells the others of the scores.
 const ROUND: usize = 4;
 
+/// Refuses ranks that would not ask about the same texts in the same rounds.
+fn check_same(collective: &Collective, config: &JudgeConfig, keys: &[String]) -> Result<()> {
+    if collective.ranks() == 1 {
+        return Ok(());
+    }
+    let own = Sha256::digest(format!("{} {}", config.concurrency, keys.join(" ")));
+    let all = collective.exchange(&own)?;
+    match all.iter().position(|other| *other != all[0]) {
+        Some(rank) => Err(Error::Argument(format!(
+            "rank {rank} and rank 0 would not ask a judge the same: give all ranks the same texts, flags and rubric"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// The scores that the file of the first rank has.
 fn known_to_all(known: HashMap<String, u8>, collective: &Collective) -> Result<HashMap<String, u8>> {
     match collective.ranks() {
@@ -184,6 +199,7 @@ pub fn judge(
         Some((results, known)) => (Some(results), known),
         None => (None, HashMap::new()),
     };
+    check_same(collective, config, &keys)?;
     // The file is the first rank's.
     let known = known_to_all(known, collective)?;
     let resumed = keys.iter().filter(|key| known.contains_key(*key)).count();
@@ -228,7 +244,6 @@ pub fn judge(
                 failure => failure.problem(),
             });
         });
-        first_error.map_or(Ok(()), Err)?;
         done_before += own.len();
         let all = collective.gather(pending.len(), found.into_iter().map(Json).collect())?;
         for ((place, index), Json(outcome)) in pending.iter().enumerate().zip(all) {
@@ -237,6 +252,7 @@ pub fn judge(
             }
             outcomes.insert(&keys[*index], outcome);
         }
+        first_error.map_or(Ok(()), Err)?;
         if collective.any(is_stopped)? {
             break;
         }

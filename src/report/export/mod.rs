@@ -169,13 +169,23 @@ impl<'a> Export<'a> {
     /// A file of the same name is there and `overwrite` does not allow to replace it; or the folder cannot be written to.
     pub fn write(&self, dir: &Path, overwrite: bool) -> Result<Vec<ExportedFile>> {
         let files = self.files()?;
-        if let Some(file) = files.iter().find(|file| !overwrite && dir.join(file.name).symlink_metadata().is_ok()) {
+        let is_there = |file: &&ExportedFile| dir.join(file.name).symlink_metadata().is_ok();
+        if let Some(file) = files.iter().find(|file| !overwrite && is_there(file)) {
             let name = dir.join(file.name);
             let problem = format!("{} exists: choose another folder, or replace it with --overwrite", name.display());
             return Err(Error::Argument(problem));
         }
+        // Each has a README, by which the folder of an export is told from one of other things.
+        let readme = dir.join(README);
+        let is_ours = || std::fs::read_to_string(&readme).is_ok_and(|text| text.contains(readme::SIGNATURE));
+        if files.iter().any(|file| is_there(&file)) && !is_ours() {
+            let problem =
+                format!("{} is no folder of an export, and has files of the same names: choose another", dir.display());
+            return Err(Error::Argument(problem));
+        }
         std::fs::create_dir_all(dir).map_err(|source| Error::write(dir, source))?;
-        files.iter().try_for_each(|file| write_atomic(&dir.join(file.name), &file.bytes))?;
+        // The README first: what is left of an export that ends early is known to be one.
+        files.iter().rev().try_for_each(|file| write_atomic(&dir.join(file.name), &file.bytes))?;
         Ok(files)
     }
 }

@@ -6,7 +6,11 @@ use std::fmt::Write as _;
 use super::engines::Step;
 use super::{Export, ExportedFile, MAX_TOKENS, PROMPT, Target, files};
 use crate::report::shell::quote;
-use crate::steering::positions::in_words;
+use crate::steering::Operation;
+use crate::steering::positions::{Positions, in_words};
+
+/// What is in the README of every export.
+pub(super) const SIGNATURE: &str = "Written by `bipo export --to ";
 
 /// The text, of the files beside it.
 pub(super) fn text(export: &Export, files: &[ExportedFile]) -> String {
@@ -23,12 +27,12 @@ pub(super) fn text(export: &Export, files: &[ExportedFile]) -> String {
         format!("The vector, times {}, is added to {blocks} (0-based)", export.magnitude)
     };
     let mut out = format!(
-        "# {vector} for {}\n\nWritten by `bipo export --to {}`, bipo {}, for {}. {what}, at {}. {}\n\n",
+        "# {vector} for {}\n\n{SIGNATURE}{}`, bipo {}, for {}. {what}, at {}. {}\n\n",
         export.target,
         export.target,
         env!("CARGO_PKG_VERSION"),
         engine.about,
-        in_words(known.positions, known.spans),
+        if export.told_tokens().is_some() { in_words(known.positions, known.spans) } else { in_words(Positions::All, None) },
         engine.how,
     );
     out += "| file | what it is |\n|---|---|\n";
@@ -42,12 +46,14 @@ pub(super) fn text(export: &Export, files: &[ExportedFile]) -> String {
     for Step { what, command, .. } in engine.steps {
         let _ = writeln!(out, "{what}:\n\n```sh\n{}\n```\n", filled(command, export));
     }
-    // It shows no answers.
-    if export.target != Target::LmEval {
+    // lm-eval shows no answers, and bipo has no flag that makes a vector for some messages one for all of them.
+    if export.target != Target::LmEval && (export.told_tokens().is_some() || known.spans.is_none()) {
+        let everywhere = if export.told_tokens().is_some() { "" } else { " --positions all" };
+        let added = if known.operation == Operation::Add || export.is_taken_out() { "" } else { " --operation add" };
         let _ = write!(
             out,
             "## See that it steers\n\nbipo answers the same prompt, without the vector and with it:\n\n```sh\nbipo steer --model {} --vector \
-         VECTOR --magnitudes=0,{} --max-new-tokens {MAX_TOKENS} --prompt {}\n```\n\nThe engine's greedy answer is the second one, up to \
+         VECTOR{everywhere}{added} --magnitudes=0,{} --max-new-tokens {MAX_TOKENS} --prompt {}\n```\n\nThe engine's greedy answer is the second one, up to \
          rounding; one that does not steer gives the first.\n\n",
             quote(export.model),
             export.magnitude,

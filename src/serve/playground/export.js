@@ -124,15 +124,19 @@ llama-cli -m model.gguf --control-vector-scaled ${quote(`${vector}.gguf:${magnit
 
 function easySteer({ question, vector }) {
   const apply = { prompt: "all", generation: "all" };
+  const one = isTakenOut()
+    ? { source: vector, algorithm: "erase", apply }
+    : { source: vector, scale: strongest(), apply };
+  const what = isTakenOut() ? "which takes out all that lies along the vector, at every token." : `at the strongest magnitude, ${atEveryToken()}`;
   const body = {
     model: state.model || "smollm2",
     messages: messages(question),
     ...sampling(),
-    steering: { vectors: [{ source: vector, scale: strongest(), apply }] },
+    steering: { vectors: [one] },
   };
   return {
     title: "EasySteer",
-    note: `The body of a chat completion, at the strongest magnitude, ${atEveryToken()} Register ${quote(`${vector}.gguf`)} there first.`,
+    note: `The body of a chat completion, ${what} Register ${quote(`${vector}.gguf`)} there first.`,
     code: lines(body),
   };
 }

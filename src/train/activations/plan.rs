@@ -33,6 +33,15 @@ pub struct CacheOptions {
     pub collective: Collective,
 }
 
+impl CacheOptions {
+    /// The default of a process that caches its share of the pairs: the ranks of a machine share a quarter of its memory.
+    pub fn shared(collective: &Collective) -> Self {
+        let options = Self::default();
+        let memory = Bytes(options.memory.0 / collective.on_this_machine().1 as u64);
+        Self { memory, collective: collective.clone(), ..options }
+    }
+}
+
 impl Default for CacheOptions {
     /// A quarter of the machine's memory (1 GiB where it is not known), and the system's directory for temporary files.
     fn default() -> Self {

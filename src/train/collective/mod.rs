@@ -13,7 +13,7 @@ mod ranks;
 mod record;
 
 use ranks::Ranks;
-use record::{in_order, join};
+use record::{in_order, join, owner};
 
 pub use record::{Json, Record};
 
@@ -79,9 +79,19 @@ impl Share {
     }
 }
 
-/// The rank that computes the pair at this place of a set.
-fn owner(pair: usize, ranks: usize) -> usize {
-    pair % ranks
+impl Record for GradientPart {
+    /// The part of a single pair.
+    fn to_bytes(&self) -> Vec<u8> {
+        let numbers = [self.loss, self.margins[0], self.rows as f64].to_bytes();
+        numbers.into_iter().chain(self.gradient.iter().flat_map(|g| g.to_le_bytes())).collect()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (head, gradient) = bytes.split_at_checked(3 * size_of::<f64>())?;
+        let [loss, margin, rows] = Record::from_bytes(head)?;
+        let gradient = gradient.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        Some(Self { loss, margins: vec![margin], gradient, rows: rows as usize })
+    }
 }
 
 /// Who computes the parts of a batch.

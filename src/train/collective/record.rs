@@ -4,8 +4,6 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{GradientPart, owner};
-
 /// What ranks send each other of one thing. Numbers keep every bit.
 pub trait Record: Sized {
     /// The record as bytes.
@@ -51,21 +49,6 @@ impl<T: Serialize + DeserializeOwned> Record for Json<T> {
     }
 }
 
-impl Record for GradientPart {
-    /// The part of a single pair.
-    fn to_bytes(&self) -> Vec<u8> {
-        let numbers = [self.loss, self.margins[0], self.rows as f64].to_bytes();
-        numbers.into_iter().chain(self.gradient.iter().flat_map(|g| g.to_le_bytes())).collect()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (head, gradient) = bytes.split_at_checked(3 * size_of::<f64>())?;
-        let [loss, margin, rows] = Record::from_bytes(head)?;
-        let gradient = gradient.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        Some(Self { loss, margins: vec![margin], gradient, rows: rows as usize })
-    }
-}
-
 /// Bytes of the length in front of a record.
 const PREFIX: usize = size_of::<u64>();
 
@@ -91,4 +74,9 @@ pub(super) fn in_order<T: Record>(places: &[usize], by_rank: &[Vec<u8>]) -> Opti
     };
     let records = places.iter().map(record).collect::<Option<_>>()?;
     rest.iter().all(|rest| rest.is_empty()).then_some(records)
+}
+
+/// The rank that makes the record of the thing at this place of a set.
+pub(super) fn owner(place: usize, ranks: usize) -> usize {
+    place % ranks
 }
