@@ -58,7 +58,7 @@ pub struct AttentionShape {
     pub softcap: Option<f64>,
 }
 
-/// Gradients of the inputs of [`Attention::forward`], of their shapes.
+/// Gradients of the inputs of [`AttentionShape::forward`], of their shapes.
 #[derive(Debug, Clone)]
 pub struct Gradients {
     /// Gradient of q. `(Q, N·D)`

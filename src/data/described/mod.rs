@@ -2,7 +2,7 @@
 //! questions, and two answers to each, one that shows the behaviour and one that does not. The model that will be steered can give
 //! the second answer itself. What is of no use is dropped and counted, by the rules of `checks`.
 //!
-//! Begin with [`Plan::read`] and [`Plan::run`]. What the model is asked is written in `requests`, and `asking` asks it.
+//! Begin with [`PairsPlan::read`] and [`PairsPlan::run`]. What the model is asked is written in `requests`, and `asking` asks it.
 //! Each pair is a line of a file at once, and an interrupted run goes on behind the last line: `records`.
 
 mod asking;

@@ -87,6 +87,9 @@ impl Made {
     }
 }
 
+/// A method's vector as ranks send it.
+type ByLayer = BTreeMap<usize, Vec<f32>>;
+
 /// What a plan came to.
 pub struct Filled {
     /// In the order of the plan.
@@ -139,8 +142,8 @@ impl<'a> Store<'a> {
         if collective.is_first() {
             return Ok(own);
         }
-        let Json(layers): Json<Vec<Option<BTreeMap<usize, Vec<f32>>>>> = Record::from_bytes(&sent).unwrap_or(Json(Vec::new()));
-        let made = |(method, layers): (&Method, Option<BTreeMap<usize, Vec<f32>>>)| {
+        let Json(layers): Json<Vec<Option<ByLayer>>> = Record::from_bytes(&sent).unwrap_or(Json(Vec::new()));
+        let made = |(method, layers): (&Method, Option<ByLayer>)| {
             let v = layers?.into_values().next()?;
             let vector = vector(opened, &self.config(*method), None, &v, &Value::Null, Value::Null);
             Some(Made { name: method.to_string(), vector, learned: None })

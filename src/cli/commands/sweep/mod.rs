@@ -112,7 +112,7 @@ impl SweepSettings<'_> {
         })
     }
 
-    /// As [`Sweep::generate`] for one magnitude, each token shown as it comes.
+    /// As [`SweepSettings::generate`] for one magnitude, each token shown as it comes.
     pub fn stream(&self, prompt: &str, encoded: &EncodedPrompt) -> Result<PromptTexts> {
         let show = |text: &str| terminal::result(text).map_err(|source| Error::write("standard output", source));
         show(&format!("{}\n", console::style(prompt).bold()))?;
