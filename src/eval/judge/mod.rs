@@ -3,7 +3,8 @@
 //! The mean score at each magnitude is the measure of arXiv 2406.00045. After a reply that is no score, the judge is asked once
 //! more; a second such reply counts as failed, and no score is guessed.
 //!
-//! Begin with [`judge()`], and with [`axbench`] for AxBench's protocol. Each score is written to a file at once, and is not asked for again.
+//! Begin with [`judge()`], and with [`axbench`] for AxBench's protocol. Each score is written to a file
+//! at once, those of other ranks after each round of requests, and is not asked for again.
 
 pub mod axbench;
 mod results;
