@@ -41,7 +41,7 @@ export function start() {
   $("auto").addEventListener("click", () => place([chosenVector().calibration.minus, 0, chosenVector().calibration.plus]));
   on("vector", () => {
     const usual = usualMagnitudes();
-    if (!state.isUsual || running || asked || usual.join() === state.magnitudes.join()) return;
+    if (!state.isUsual || running || usual.join() === state.magnitudes.join()) return;
     place(usual);
     state.isUsual = true;
   });
