@@ -100,7 +100,6 @@ fn config() -> TrainConfig {
         init_scale: 0.0,
         factor: Factor::One,
         cache: CacheOptions::default(),
-        collective: Default::default(),
     }
 }
 

@@ -15,11 +15,11 @@ use serde_json::{Map, Value, json};
 
 use crate::machine::bytes::Bytes;
 use crate::machine::files::{DraftDir, remove_abandoned};
-use crate::model::architecture::Architecture;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::model::family::{FAMILIES, Flag};
 use crate::model::weights::Weights;
+use crate::steering::as_llama;
 use crate::steering::positions::{Positions, in_words};
 use crate::steering::vector::SteeringVector;
 use crate::{Error, Result};
@@ -46,12 +46,6 @@ const COMPANIONS: [&str; 15] = [
 const CONFIG: &str = "config.json";
 const INDEX: &str = "model.safetensors.index.json";
 const MLP_BIAS: &str = "mlp_bias";
-
-/// Model types that have no such bias, but are Llama's but for their keys in `config.json` and the biases of their attention.
-const AS_LLAMA: [&str; 2] = ["mistral", "qwen2"];
-
-/// Their keys that Llama has not: those of the sliding window, which no block of a model that is written as Llama has.
-const WINDOW_KEYS: [&str; 4] = ["sliding_window", "use_sliding_window", "max_window_layers", "layer_types"];
 
 /// A merge that was found possible; nothing is written yet.
 #[derive(Debug)]
@@ -100,7 +94,7 @@ impl Merge {
         let config = Config::read(config_path)?;
         let is_as_llama = !with_mlp_bias().contains(&config.model_type.as_str());
         if is_as_llama {
-            check_is_llama_but_for_its_name(&config).map_err(|reason| no_bias(config_path, &reason))?;
+            as_llama::check(&config).map_err(|reason| no_bias(config_path, &reason))?;
         }
         vector.check_model(config.hidden_size, config.num_hidden_layers)?;
         if !vector.metadata.operation.is_addition() {
@@ -130,7 +124,7 @@ impl Merge {
             merge.add_biases(&config, block)?;
         }
         if is_as_llama {
-            write_as_llama(&mut merge.config, &config);
+            as_llama::rewrite(&mut merge.config, &config);
         }
         // The output of the MLP, its bias included, is multiplied before it is added to the residual.
         let magnitude = magnitude / config.architecture.residual_multiplier;
@@ -267,49 +261,6 @@ fn with_mlp_bias() -> Vec<&'static str> {
     with_key.map(|family| family.name).collect()
 }
 
-/// Refuses a model that computes something else than a Llama with its weights.
-fn check_is_llama_but_for_its_name(config: &Config) -> Result<(), String> {
-    let (name, own) = (&config.model_type, &config.architecture);
-    if !AS_LLAMA.contains(&name.as_str()) {
-        return Err(format!("the MLP of model type `{name}` has no bias"));
-    }
-    if let Some(window) = own.windows.iter().flatten().next() {
-        return Err(format!(
-            "the MLP of model type `{name}` has no bias, and Llama, which has one, no sliding window, but here one of {window} tokens is active"
-        ));
-    }
-    let Architecture { qkv_bias, o_bias, tie_word_embeddings, .. } = *own;
-    let llama = Architecture { qkv_bias, o_bias, tie_word_embeddings, ..Architecture::llama(config.num_hidden_layers) };
-    match *own == llama {
-        true => Ok(()),
-        false => Err(format!(
-            "the MLP of model type `{name}` has no bias, and this model is built in another way than Llama, which has one"
-        )),
-    }
-}
-
-/// Turns the keys of a model that is Llama's but for its name into Llama's: what is a default of its own type is said.
-fn write_as_llama(keys: &mut Map<String, Value>, config: &Config) {
-    keys.retain(|key, _| !WINDOW_KEYS.contains(&key.as_str()));
-    keys.insert("architectures".to_owned(), json!(["LlamaForCausalLM"]));
-    keys.insert("model_type".to_owned(), "llama".into());
-    keys.insert("attention_bias".to_owned(), config.architecture.qkv_bias.into());
-    let defaults = [
-        ("vocab_size", json!(config.vocab_size)),
-        ("num_key_value_heads", json!(config.num_key_value_heads)),
-        ("head_dim", json!(config.head_dim)),
-        ("rms_norm_eps", json!(config.rms_norm_eps)),
-        ("max_position_embeddings", json!(config.max_position_embeddings)),
-        ("tie_word_embeddings", json!(config.architecture.tie_word_embeddings)),
-        ("rope_theta", json!(config.ropes.first().map(|rope| rope.theta))),
-    ];
-    for (key, value) in defaults {
-        if keys.get(key).is_none_or(Value::is_null) {
-            keys.insert(key.to_owned(), value);
-        }
-    }
-}
-
 fn no_bias(path: &Path, reason: &str) -> Error {
     Error::malformed(
         path,
@@ -317,7 +268,7 @@ fn no_bias(path: &Path, reason: &str) -> Error {
             "{reason}, expected a safetensors model of type {}, or one of type {} without a sliding window: bipo export --to vllm-lens, \
              easysteer, llama.cpp, lm-eval or pyvene steers it without a change of its weights",
             with_mlp_bias().join(", "),
-            AS_LLAMA.join(" or ")
+            as_llama::MODEL_TYPES.join(" or ")
         ),
     )
 }

@@ -5,6 +5,7 @@
 //!
 //! Begin with [`vector`], whose `SteeringVector` every other room passes around.
 
+mod as_llama;
 pub mod condition;
 pub mod dose;
 pub mod layers;

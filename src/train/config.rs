@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::activations::CacheOptions;
 use super::batch::Sharing;
-use super::collective::Collective;
 use super::objective::Objective;
 use super::optim::{Schedule, Scheduler};
 use crate::model::Model;
@@ -219,12 +218,9 @@ pub struct TrainConfig {
     /// Where the factor on v comes from.
     #[serde(default, skip_serializing_if = "Factor::is_one")]
     pub factor: Factor,
-    /// Where the cache lies; the result does not depend on it.
+    /// Where the cache lies, and which processes share the pairs: the vector does not depend on the former, nor on how many those are.
     #[serde(skip)]
     pub cache: CacheOptions,
-    /// Who computes the pairs.
-    #[serde(skip)]
-    pub collective: Collective,
 }
 
 impl TrainConfig {
@@ -252,7 +248,6 @@ impl TrainConfig {
             init_scale: 0.0,
             factor: Factor::One,
             cache: CacheOptions::default(),
-            collective: Collective::SingleProcess,
         }
     }
 

@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::activations::{Activations, CacheOptions, CachePlan};
+use super::activations::{Activations, CachePlan};
 use super::config::TrainConfig;
 use super::observer::Observer;
 use super::records::Heldout;
@@ -31,8 +31,7 @@ pub fn plan<'m>(
     heldout: &[EncodedPair],
     config: &TrainConfig,
 ) -> Result<CachePlan<'m>> {
-    let options = CacheOptions { collective: config.collective.clone(), ..config.cache.clone() };
-    CachePlan::at_each(model, &[pairs, heldout], config.layers.clone(), (config.positions, config.sharing()), &options)
+    CachePlan::at_each(model, &[pairs, heldout], config.layers.clone(), (config.positions, config.sharing()), &config.cache)
 }
 
 /// Candidates with their activations.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 
-use super::activations::{Activations, CacheOptions, CachePlan, CachedPair};
+use super::activations::{Activations, CachePlan, CachedPair};
 use super::batch::Batch;
 use super::collective::GradientPart;
 use super::config::{Direction, Factor, TrainConfig};
@@ -33,8 +33,7 @@ pub fn plan<'m>(
 ) -> Result<CachePlan<'m>> {
     config.check(model)?;
     let sets: Vec<&[EncodedPair]> = [Some(pairs), heldout].into_iter().flatten().collect();
-    let options = CacheOptions { collective: config.collective.clone(), ..config.cache.clone() };
-    CachePlan::new(model, &sets, config.layers.lowest(), (config.positions, config.sharing()), &options)
+    CachePlan::new(model, &sets, config.layers.lowest(), (config.positions, config.sharing()), &config.cache)
 }
 
 /// Learns a vector a layer from these pairs, as `config` says: [`plan`], then [`train`] from the start, without an observer.
@@ -164,7 +163,7 @@ impl<'a> Trainer<'a> {
                 Err(error @ Error::NotFinite(_)) => return Ok(Some(error)),
                 Err(error) => return Err(error),
             }
-            if self.config.collective.any(observer.interrupted())? {
+            if self.data.collective().any(observer.interrupted())? {
                 return Ok(Some(Error::Interrupted));
             }
             self.offer(Moment::Step, observer)?;
@@ -342,9 +341,9 @@ impl<'a> Trainer<'a> {
                 opposites.push(self.pass(&laid_out, group, -d, factors)?);
             }
         }
-        let mut whole = self.config.collective.sum(batch, &parts)?;
+        let mut whole = self.data.collective().sum(batch, &parts)?;
         if is_both {
-            let opposite = self.config.collective.sum(batch, &opposites)?;
+            let opposite = self.data.collective().sum(batch, &opposites)?;
             whole.loss = (whole.loss + opposite.loss) / 2.0;
             whole.gradient.iter_mut().zip(&opposite.gradient).for_each(|(g, o)| *g = (*g + o) / 2.0);
         }

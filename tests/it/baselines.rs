@@ -225,7 +225,6 @@ fn a_search_learns_the_very_vector_that_a_run_at_the_layer_learns() {
             init_scale: 0.0,
             factor: Factor::One,
             cache: CacheOptions { memory: Bytes(memory), ..CacheOptions::default() },
-            collective: Default::default(),
         };
         let all = config(vec![0, 1, 2].try_into().unwrap());
         let plan = layer_search::plan(&model, &learned, &held, &all).unwrap();

@@ -59,7 +59,6 @@ pub fn recorded_config(config: &Value) -> TrainConfig {
         init_scale: 0.0,
         factor: Factor::One,
         cache: CacheOptions::default(),
-        collective: Default::default(),
     }
 }
 

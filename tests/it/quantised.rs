@@ -110,7 +110,6 @@ fn trained(model: &Model) -> Vec<f32> {
         init_scale: 0.0,
         factor: Factor::One,
         cache: CacheOptions::default(),
-        collective: Default::default(),
     };
     let pairs: Vec<EncodedPair> = (0..4).map(pair).collect();
     let data = Activations::compute(model, &pairs, 0, Positions::All).unwrap();

@@ -172,6 +172,11 @@ fn a_comparison_is_the_same_by_any_number_of_ranks_and_goes_on_with_any_other() 
     assert_eq!(first, again);
 }
 
+/// Flags that ask this judge.
+fn judged_by(url: &str) -> [&str; 6] {
+    ["--judge", url, "--judge-model", "m", "--rubric", "cheerful"]
+}
+
 /// A judge that gives the same score to each text, and remembers what it was asked.
 fn judge() -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -219,19 +224,8 @@ fn ranks_ask_a_judge_about_each_text_once_and_keep_its_scores_in_one_file() {
         fs::write(place.path("texts.jsonl"), (0..40).map(line).collect::<String>()).unwrap();
     };
     let (url, asked) = judge();
-    let args = [
-        "judge",
-        "texts.jsonl",
-        "--judge",
-        &url,
-        "--judge-model",
-        "m",
-        "--rubric",
-        "cheerful",
-        "--judge-results",
-        "scores.jsonl",
-    ];
-    let args = [&args[..], &["--judge-concurrency", "2", "--json"]].concat();
+    let flags = ["--judge-results", "scores.jsonl", "--judge-concurrency", "2", "--json"];
+    let args = [&["judge", "texts.jsonl"][..], &judged_by(&url), &flags].concat();
     let by_ranks = |ranks: usize| {
         let place = Place::new();
         texts(&place);
@@ -271,8 +265,8 @@ fn ranks_of_an_evaluation_keep_each_score_of_a_judge_once() {
         "--bootstrap",
         "50",
     ];
-    let judged = ["--judge", &url, "--judge-model", "m", "--rubric", "cheerful", "--judge-results", "scores.jsonl"];
-    let output = place.run(3, &[&args[..], &judged, &MODEL, &["--json"]].concat());
+    let flags = ["--judge-results", "scores.jsonl", "--json"];
+    let output = place.run(3, &[&args[..], &judged_by(&url), &MODEL, &flags].concat());
     let lines = text(&fs::read(place.path("scores.jsonl")).unwrap()).lines().count();
     assert_eq!(lines, asked.lock().unwrap().len());
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -288,20 +282,8 @@ fn ranks_with_other_texts_do_not_ask_a_judge() {
         fs::write(place.path(name), format!("{{\"prompt\": \"P\", \"magnitude\": 1, \"text\": \"{answer}\"}}\n")).unwrap();
     }
     let rank = |texts: &str| {
-        let own = [
-            "-n",
-            "1",
-            env!("CARGO_BIN_EXE_bipo"),
-            "judge",
-            texts,
-            "--judge",
-            &url,
-            "--judge-model",
-            "m",
-            "--rubric",
-            "cheerful",
-        ];
-        own.map(String::from)
+        let own = ["-n", "1", env!("CARGO_BIN_EXE_bipo"), "judge", texts];
+        own.iter().chain(&judged_by(&url)).map(|arg| (*arg).to_owned()).collect::<Vec<_>>()
     };
     let mut command = Command::new("mpirun");
     command.args(MPIRUN).args(rank("a.jsonl")).arg(":").args(rank("b.jsonl")).current_dir(place.path(""));

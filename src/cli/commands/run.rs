@@ -139,7 +139,7 @@ fn factor(args: &RunArgs) -> Factor {
 
 /// What a run by `config` takes of this process to cache the activations of `sets` and to learn from them.
 pub fn demand(sets: &[&[EncodedPair]], config: &TrainConfig) -> Demand {
-    let share = config.collective.share();
+    let share = config.cache.collective.share();
     let own: Vec<Vec<EncodedPair>> = sets.iter().map(|set| share.of(set)).collect();
     let sets: Vec<&[EncodedPair]> = own.iter().map(Vec::as_slice).collect();
     let demand = Demand::training(&sets, config.layers.as_slice(), share.items_a_pass(config.batch_size));
@@ -148,10 +148,14 @@ pub fn demand(sets: &[&[EncodedPair]], config: &TrainConfig) -> Demand {
 
 /// Shares a run out over the processes of a job.
 pub fn share(config: &mut TrainConfig, args: &RunArgs, collective: &Collective) {
-    config.collective = collective.clone();
+    config.cache.collective = collective.clone();
     if args.cache_memory.is_none() {
         // A part of the machine's memory, which its ranks share.
         config.cache.memory.0 /= collective.on_this_machine().1 as u64;
+    }
+    if !collective.is_first() {
+        // The output directory is the first rank's.
+        config.cache.spill_dir = CacheOptions::default().spill_dir;
     }
 }
 
@@ -190,7 +194,6 @@ pub fn config(
         init_scale,
         factor: factor(args),
         cache: CacheOptions { place: args.cache, memory, spill_dir, ..CacheOptions::default() },
-        collective: Collective::SingleProcess,
     };
     config.check_objective()?;
     Ok(config)

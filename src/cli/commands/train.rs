@@ -3,7 +3,6 @@
 use bipo::machine::files::write_atomic;
 use bipo::steering::dose::l2_norm;
 use bipo::steering::layers::Layers;
-use bipo::train::activations::CacheOptions;
 use bipo::train::checkpoint;
 use bipo::train::collective::Collective;
 use bipo::train::{TrainConfig, TrainState};
@@ -78,10 +77,8 @@ impl Begun {
 fn follow(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
     let Begun { prepared, mut config, .. } = Begun::new(args, collective, log)?;
-    // The output directory is the first rank's.
-    config.cache.spill_dir = CacheOptions::default().spill_dir;
     let Prepared { opened, pairs, heldout_pairs, .. } = prepared;
-    let state = collective.from_first(Vec::new())?;
+    let state: Vec<u8> = collective.from_first(Vec::new())?;
     if state.is_empty() {
         return Ok(());
     }
@@ -104,7 +101,7 @@ fn lead(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
         Start::New => (TrainState::new(&config, opened.config.hidden_size, pairs.len()), true),
         Start::Resumed(checkpoint) => (checkpoint.state, false),
         Start::Finished(vector) => {
-            collective.from_first(Vec::new())?;
+            collective.from_first(Vec::<u8>::new())?;
             return report_finished(args, &vector);
         }
     };

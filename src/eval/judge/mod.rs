@@ -23,7 +23,7 @@ use super::bootstrap::Estimate;
 use crate::data::Message;
 use crate::data::endpoint::{self, ApiKey, Client, Endpoint, EndpointNames, Patience, RequestFailure, ask_all};
 use crate::steering::Operation;
-use crate::train::collective::{Collective, Json, Record};
+use crate::train::collective::{Collective, Json};
 use crate::{Error, Result};
 use results::{Results, VerdictRecord};
 
@@ -163,18 +163,54 @@ fn check_same(collective: &Collective, config: &JudgeConfig, keys: &[String]) ->
     }
 }
 
-/// The scores that the file of the first rank has.
-fn known_to_all(known: HashMap<String, u8>, collective: &Collective) -> Result<HashMap<String, u8>> {
-    match collective.ranks() {
-        1 => Ok(known),
-        _ => {
-            Ok(Json::from_bytes(&collective.from_first(Json(known).to_bytes())?).map_or_else(HashMap::new, |Json(known)| known))
+/// A text with its key.
+type Asked<'a> = (&'a str, &'a JudgedText);
+
+/// What a round of requests of this process came to.
+struct Round {
+    /// In the order of the texts.
+    outcomes: Vec<Outcome>,
+    /// What makes further requests useless.
+    error: Option<Error>,
+    /// Whether the user has ended it.
+    is_stopped: bool,
+}
+
+/// Asks about some texts, and writes each score to the file, if there is one, as soon as it comes.
+fn ask(
+    client: &Client,
+    config: &JudgeConfig,
+    asked: &[Asked],
+    mut results: Option<&mut Results>,
+    on_progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Round {
+    let mut round = Round { outcomes: vec![Err(NOT_ASKED.to_owned()); asked.len()], error: None, is_stopped: false };
+    let work = |index: usize, stop: &AtomicBool| score(client, config, asked[index].1, stop);
+    ask_all(config.concurrency, asked.len(), work, |done, answered, stop| {
+        if on_progress(done).is_break() {
+            round.is_stopped = true;
+            stop.store(true, Ordering::SeqCst);
         }
-    }
+        let Some((index, answer)) = answered else { return };
+        let scored = match answer {
+            Ok(score) => keep(results.as_deref_mut(), config, asked[index], score),
+            Err(RequestFailure::Hopeless(ref problem)) => Err(Error::Judge(problem.clone())),
+            Err(_) => Ok(()),
+        };
+        if let Err(error) = scored {
+            stop.store(true, Ordering::SeqCst);
+            round.error.get_or_insert(error);
+        }
+        round.outcomes[index] = answer.map_err(|failure| match failure {
+            RequestFailure::Stopped => NOT_ASKED.to_owned(),
+            failure => failure.problem(),
+        });
+    });
+    round
 }
 
 /// Writes a score to the file, if there is one.
-fn keep(results: Option<&mut Results>, config: &JudgeConfig, (key, generation): (&str, &JudgedText), score: u8) -> Result<()> {
+fn keep(results: Option<&mut Results>, config: &JudgeConfig, (key, generation): Asked, score: u8) -> Result<()> {
     results.map_or(Ok(()), |file| file.add(&record(config, key, generation, score)))
 }
 
@@ -202,7 +238,7 @@ pub fn judge(
     };
     check_same(collective, config, &keys)?;
     // The file is the first rank's.
-    let known = known_to_all(known, collective)?;
+    let Json(known) = collective.from_first(Json(known))?;
     let resumed = keys.iter().filter(|key| known.contains_key(*key)).count();
     let mut outcomes: HashMap<&str, Outcome> = HashMap::new();
     let mut pending: Vec<usize> = Vec::new();
@@ -221,30 +257,10 @@ pub fn judge(
     let (total, mut done_before) = (collective.share().of(&pending).len(), 0);
     let client = Client::new(&config.endpoint, config.key.as_ref(), config.patience);
     for pending in pending.chunks(round.max(1)) {
-        let own = collective.share().of(pending);
-        let mut found: Vec<Outcome> = vec![Err(NOT_ASKED.to_owned()); own.len()];
-        let (mut first_error, mut is_stopped) = (None, false);
-        let work = |index: usize, stop: &AtomicBool| score(&client, config, &generations[own[index]], stop);
-        ask_all(config.concurrency, own.len(), work, |done, answered, stop| {
-            if on_progress(done_before + done, total).is_break() {
-                is_stopped = true;
-                stop.store(true, Ordering::SeqCst);
-            }
-            let Some((index, answer)) = answered else { return };
-            let scored = match answer {
-                Ok(score) => keep(results.as_mut(), config, (&keys[own[index]], &generations[own[index]]), score),
-                Err(RequestFailure::Hopeless(ref problem)) => Err(Error::Judge(problem.clone())),
-                Err(_) => Ok(()),
-            };
-            if let Err(error) = scored {
-                stop.store(true, Ordering::SeqCst);
-                first_error.get_or_insert(error);
-            }
-            found[index] = answer.map_err(|failure| match failure {
-                RequestFailure::Stopped => NOT_ASKED.to_owned(),
-                failure => failure.problem(),
-            });
-        });
+        let own: Vec<Asked> =
+            collective.share().of(pending).iter().map(|index| (keys[*index].as_str(), &generations[*index])).collect();
+        let Round { outcomes: found, error, is_stopped } =
+            ask(&client, config, &own, results.as_mut(), &mut |done| on_progress(done_before + done, total));
         done_before += own.len();
         let all = collective.gather(pending.len(), found.into_iter().map(Json).collect())?;
         for ((place, index), Json(outcome)) in pending.iter().enumerate().zip(all) {
@@ -253,7 +269,7 @@ pub fn judge(
             }
             outcomes.insert(&keys[*index], outcome);
         }
-        first_error.map_or(Ok(()), Err)?;
+        error.map_or(Ok(()), Err)?;
         if collective.any(is_stopped)? {
             break;
         }

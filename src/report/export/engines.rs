@@ -8,7 +8,6 @@ use crate::Result;
 
 /// How an engine steers.
 pub(super) struct Engine {
-    target: Target,
     /// Its name with a link, and what it is.
     pub about: &'static str,
     /// Where it has the vector and its factor.
@@ -56,161 +55,161 @@ impl Step {
 
 impl Engine {
     pub fn of(target: Target) -> &'static Self {
-        // The tests find a row for every target.
-        ENGINES.iter().find(|engine| engine.target == target).unwrap_or(&ENGINES[0])
+        match target {
+            Target::VllmLens => &VLLM_LENS,
+            Target::EasySteer => &EASY_STEER,
+            Target::VllmMerged => &VLLM_MERGED,
+            Target::LlamaCpp => &LLAMA_CPP,
+            Target::LmEval => &LM_EVAL,
+            Target::Pyvene => &PYVENE,
+        }
     }
 }
 
 const ASK: &str = "curl http://localhost:8000/v1/chat/completions -H 'content-type: application/json' -d @request.json";
 
-pub(super) static ENGINES: [Engine; 6] = [
-    Engine {
-        target: Target::VllmLens,
-        about: "[vllm-lens](https://github.com/UKGovernmentBEIS/vllm-lens), a plugin of vLLM",
-        how: "Each request carries the vector, in `vllm_xargs.apply_steering_vectors`, a JSON text; its `scale` is the magnitude, 0 is the \
-              untouched model.",
-        can: Tokens::are_all,
-        takes_out: TakesOut::Nothing,
-        has_layer_0: true,
-        files: files::of_vllm_lens,
-        steps: &[
-            Step::installation("pip install vllm-lens"),
-            Step::new("Start the server", "vllm serve {model} --no-enable-prefix-caching"),
-            Step::new("Ask it", ASK),
-        ],
-        limits: &[
-            "The vector is added at every token. The plugin has a rule for absolute token indices, but none for the prompt or the answer.",
-            "Keep `--no-enable-prefix-caching`: a steered request reads no cached keys and values, but leaves its own in the cache, from \
-             which a request without the vector that begins with the same tokens would be answered.",
-            "The plugin turns CUDA graphs off (`enforce_eager`), and needs vLLM's V1 model runner: it sets `VLLM_USE_V2_MODEL_RUNNER=0`, \
-             and refuses to start if you set 1. Each release names the version of vLLM that it was made for.",
-            "A `norm_match` of true would scale the vector to the length of the residual: leave it false.",
-        ],
-    },
-    Engine {
-        target: Target::EasySteer,
-        about: "[EasySteer](https://github.com/ZJU-REAL/EasySteer), a fork of vLLM",
-        how: "Each request names the vector in its field `steering`; `scale` there is the magnitude, and a request without the field is \
-              not steered.",
-        can: |_| true,
-        takes_out: TakesOut::Whole,
-        has_layer_0: true,
-        files: files::of_easysteer,
-        steps: &[
-            Step::installation(
-                "git clone https://github.com/ZJU-REAL/EasySteer  # then docs/getting-started/installation.md there",
-            ),
-            Step::new(
-                "Start the server in this folder",
-                "vllm serve {model} --enable-steer-vector --steer-algorithms {algorithm}",
-            ),
-            Step::new("Ask it", ASK),
-        ],
-        limits: &[
-            "`source` is a path on the server, which is why the server is started in this folder. A vector for layer 0 is in the request \
-             itself, as `data`: the files begin at block 1.",
-            "Only algorithms that the server was started with are accepted: `direct` adds, `erase` takes out all that lies along the \
-             vector, whatever the `scale`.",
-            "The fields are those of its version for vLLM 0.26 and later. Earlier ones have `phases` in `apply`, or the flag \
-             `--steer-vector-path`.",
-            "The rules `first:N` and spans, which count from what a chat template begins with, cannot be said: the vector is then added at \
-             every token.",
-        ],
-    },
-    Engine {
-        target: Target::VllmMerged,
-        about: "[vLLM](https://github.com/vllm-project/vllm) without a plugin",
-        how: "The folder is a copy of the model in which the bias of an MLP carries the vector times the magnitude. `config.json` says \
-              `mlp_bias`, without which vLLM drops the bias without a word.",
-        can: Tokens::are_all,
-        takes_out: TakesOut::Nothing,
-        has_layer_0: true,
-        files: files::of_merged,
-        steps: &[
-            Step::installation("pip install vllm"),
-            Step::new("Start the server in this folder", "vllm serve . --served-model-name {served}"),
-            Step::new("Ask it", ASK),
-        ],
-        limits: &[
-            "The magnitude is in the weights: another one is another export. All requests are steered.",
-            "`transformers` and bipo read the bias, too. SGLang and TensorRT-LLM drop it without a word, MLC does not load the model.",
-            "Only Llama, Granite and SmolLM3 have such a bias. Mistral and Qwen2 are written as `LlamaForCausalLM`, which computes the same \
-             where no sliding window is active. vLLM runs SmolLM3 by its backend for models of `transformers`.",
-            "A LoRA adapter cannot carry the vector: vLLM has no bias in adapters since its pull request 25807.",
-        ],
-    },
-    Engine {
-        target: Target::LlamaCpp,
-        about: "[llama.cpp](https://github.com/ggml-org/llama.cpp)",
-        how: "The vector is a control vector; its factor stands behind the file's name in the flag `--control-vector-scaled`, and `FILE:0` \
-              is the untouched model.",
-        can: Tokens::are_all,
-        takes_out: TakesOut::Nothing,
-        has_layer_0: false,
-        files: files::of_llama_cpp,
-        steps: &[
-            Step::new("Talk to it", "llama-cli -m {gguf} --control-vector-scaled vector.gguf:{magnitude}"),
-            Step::new("Or start the server", "llama-server -m {gguf} --control-vector-scaled vector.gguf:{magnitude}"),
-            Step::new(
-                "Ask the server",
-                "curl http://localhost:8080/v1/chat/completions -H 'content-type: application/json' -d @request.json",
-            ),
-        ],
-        limits: &[
-            "The vector is added at every token, in every request: the flag is read at the start.",
-            "Older builds take the factor as a word of its own: `--control-vector-scaled vector.gguf {magnitude}`.",
-            "The model's file must be of the model that the vector was learned on, in any quantisation.",
-            "Layer 0 cannot be steered: directions begin at block 1.",
-        ],
-    },
-    Engine {
-        target: Target::LmEval,
-        about: "[lm-evaluation-harness](https://github.com/EleutherAI/lm-evaluation-harness)",
-        how: "`steer.pt` has the vector, the module whose output it changes, and the magnitude as `steering_coefficient`.",
-        can: Tokens::are_all,
-        takes_out: TakesOut::Whole,
-        has_layer_0: true,
-        files: files::of_lm_eval,
-        steps: &[
-            Step::installation("pip install 'lm_eval[hf]'"),
-            Step::new(
-                "Measure the steered model",
-                "lm_eval --model steered --model_args pretrained={model},steer_path=steer.pt --tasks truthfulqa_mc2 --apply_chat_template --batch_size 8",
-            ),
-            Step::new(
-                "Measure the model without it",
-                "lm_eval --model hf --model_args pretrained={model} --tasks truthfulqa_mc2 --apply_chat_template --batch_size 8",
-            ),
-        ],
-        limits: &[
-            "The vector is used at every token: of the question, of the examples before it, and of the answer.",
-            "Versions 0.4.8 to 0.4.9.1 add, of vectors for several layers, the last at each of these layers; earlier ones have no model \
-             `steered`.",
-            "`--apply_chat_template` asks as bipo does; without it, the model gets the bare text of the task.",
-            "A Gemma 3 that also reads pictures has its blocks elsewhere (`language_model.layers.N`): the model `steered` then ends with \
-             \"Not all hookpoints could be resolved\".",
-            "The factor is in the file: for another one, export again with another --magnitude.",
-        ],
-    },
-    Engine {
-        target: Target::Pyvene,
-        about: "[pyvene](https://github.com/stanfordnlp/pyvene)",
-        how: "`steer.py` wraps a model of `transformers` in an `IntervenableModel` that changes the outputs of the steered blocks; the \
-              magnitude is its second argument.",
-        can: Tokens::are_of_one_kind,
-        takes_out: TakesOut::AnyShare,
-        has_layer_0: true,
-        files: files::of_pyvene,
-        steps: &[
-            Step::installation("pip install pyvene"),
-            Step::new("Run the example in this folder", "python steer.py {prompt} {magnitude}"),
-        ],
-        limits: &[
-            "One call cannot steer a part of the prompt and the generated tokens together (`last+response`), nor what only a template's \
-             tokens tell (`first:N`, spans): the vector is then used at every token.",
-            "A Gemma 3 that also reads pictures has its blocks elsewhere: write `model.language_model.layers` for `model.layers` in \
-             `steer.py`.",
-            "`IntervenableModel` turns the gradients of the model's weights off.",
-        ],
-    },
-];
+static VLLM_LENS: Engine = Engine {
+    about: "[vllm-lens](https://github.com/UKGovernmentBEIS/vllm-lens), a plugin of vLLM",
+    how: "Each request carries the vector, in `vllm_xargs.apply_steering_vectors`, a JSON text; its `scale` is the magnitude, 0 is the \
+          untouched model.",
+    can: Tokens::are_all,
+    takes_out: TakesOut::Nothing,
+    has_layer_0: true,
+    files: files::of_vllm_lens,
+    steps: &[
+        Step::installation("pip install vllm-lens"),
+        Step::new("Start the server", "vllm serve {model} --no-enable-prefix-caching"),
+        Step::new("Ask it", ASK),
+    ],
+    limits: &[
+        "The vector is added at every token. The plugin has a rule for absolute token indices, but none for the prompt or the answer.",
+        "Keep `--no-enable-prefix-caching`: a steered request reads no cached keys and values, but leaves its own in the cache, from \
+         which a request without the vector that begins with the same tokens would be answered.",
+        "The plugin turns CUDA graphs off (`enforce_eager`), and needs vLLM's V1 model runner: it sets `VLLM_USE_V2_MODEL_RUNNER=0`, \
+         and refuses to start if you set 1. Each release names the version of vLLM that it was made for.",
+        "A `norm_match` of true would scale the vector to the length of the residual: leave it false.",
+    ],
+};
+
+static EASY_STEER: Engine = Engine {
+    about: "[EasySteer](https://github.com/ZJU-REAL/EasySteer), a fork of vLLM",
+    how: "Each request names the vector in its field `steering`; `scale` there is the magnitude, and a request without the field is \
+          not steered.",
+    can: |_| true,
+    takes_out: TakesOut::Whole,
+    has_layer_0: true,
+    files: files::of_easysteer,
+    steps: &[
+        Step::installation(
+            "git clone https://github.com/ZJU-REAL/EasySteer  # then docs/getting-started/installation.md there",
+        ),
+        Step::new("Start the server in this folder", "vllm serve {model} --enable-steer-vector --steer-algorithms {algorithm}"),
+        Step::new("Ask it", ASK),
+    ],
+    limits: &[
+        "`source` is a path on the server, which is why the server is started in this folder. A vector for layer 0 is in the request \
+         itself, as `data`: the files begin at block 1.",
+        "Only algorithms that the server was started with are accepted: `direct` adds, `erase` takes out all that lies along the \
+         vector, whatever the `scale`.",
+        "The fields are those of its version for vLLM 0.26 and later. Earlier ones have `phases` in `apply`, or the flag \
+         `--steer-vector-path`.",
+        "The rules `first:N` and spans, which count from what a chat template begins with, cannot be said: the vector is then added at \
+         every token.",
+    ],
+};
+
+static VLLM_MERGED: Engine = Engine {
+    about: "[vLLM](https://github.com/vllm-project/vllm) without a plugin",
+    how: "The folder is a copy of the model in which the bias of an MLP carries the vector times the magnitude. `config.json` says \
+          `mlp_bias`, without which vLLM drops the bias without a word.",
+    can: Tokens::are_all,
+    takes_out: TakesOut::Nothing,
+    has_layer_0: true,
+    files: files::of_merged,
+    steps: &[
+        Step::installation("pip install vllm"),
+        Step::new("Start the server in this folder", "vllm serve . --served-model-name {served}"),
+        Step::new("Ask it", ASK),
+    ],
+    limits: &[
+        "The magnitude is in the weights: another one is another export. All requests are steered.",
+        "`transformers` and bipo read the bias, too. SGLang and TensorRT-LLM drop it without a word, MLC does not load the model.",
+        "Only Llama, Granite and SmolLM3 have such a bias. Mistral and Qwen2 are written as `LlamaForCausalLM`, which computes the same \
+         where no sliding window is active. vLLM runs SmolLM3 by its backend for models of `transformers`.",
+        "A LoRA adapter cannot carry the vector: vLLM has no bias in adapters since its pull request 25807.",
+    ],
+};
+
+static LLAMA_CPP: Engine = Engine {
+    about: "[llama.cpp](https://github.com/ggml-org/llama.cpp)",
+    how: "The vector is a control vector; its factor stands behind the file's name in the flag `--control-vector-scaled`, and `FILE:0` \
+          is the untouched model.",
+    can: Tokens::are_all,
+    takes_out: TakesOut::Nothing,
+    has_layer_0: false,
+    files: files::of_llama_cpp,
+    steps: &[
+        Step::new("Talk to it", "llama-cli -m {gguf} --control-vector-scaled vector.gguf:{magnitude}"),
+        Step::new("Or start the server", "llama-server -m {gguf} --control-vector-scaled vector.gguf:{magnitude}"),
+        Step::new(
+            "Ask the server",
+            "curl http://localhost:8080/v1/chat/completions -H 'content-type: application/json' -d @request.json",
+        ),
+    ],
+    limits: &[
+        "The vector is added at every token, in every request: the flag is read at the start.",
+        "Older builds take the factor as a word of its own: `--control-vector-scaled vector.gguf {magnitude}`.",
+        "The model's file must be of the model that the vector was learned on, in any quantisation.",
+        "Layer 0 cannot be steered: directions begin at block 1.",
+    ],
+};
+
+static LM_EVAL: Engine = Engine {
+    about: "[lm-evaluation-harness](https://github.com/EleutherAI/lm-evaluation-harness)",
+    how: "`steer.pt` has the vector, the module whose output it changes, and the magnitude as `steering_coefficient`.",
+    can: Tokens::are_all,
+    takes_out: TakesOut::Whole,
+    has_layer_0: true,
+    files: files::of_lm_eval,
+    steps: &[
+        Step::installation("pip install 'lm_eval[hf]'"),
+        Step::new(
+            "Measure the steered model",
+            "lm_eval --model steered --model_args pretrained={model},steer_path=steer.pt --tasks truthfulqa_mc2 --apply_chat_template --batch_size 8",
+        ),
+        Step::new(
+            "Measure the model without it",
+            "lm_eval --model hf --model_args pretrained={model} --tasks truthfulqa_mc2 --apply_chat_template --batch_size 8",
+        ),
+    ],
+    limits: &[
+        "The vector is used at every token: of the question, of the examples before it, and of the answer.",
+        "Versions 0.4.8 to 0.4.9.1 add, of vectors for several layers, the last at each of these layers; earlier ones have no model \
+         `steered`.",
+        "`--apply_chat_template` asks as bipo does; without it, the model gets the bare text of the task.",
+        "A Gemma 3 that also reads pictures has its blocks elsewhere (`language_model.layers.N`): the model `steered` then ends with \
+         \"Not all hookpoints could be resolved\".",
+        "The factor is in the file: for another one, export again with another --magnitude.",
+    ],
+};
+
+static PYVENE: Engine = Engine {
+    about: "[pyvene](https://github.com/stanfordnlp/pyvene)",
+    how: "`steer.py` wraps a model of `transformers` in an `IntervenableModel` that changes the outputs of the steered blocks; the \
+          magnitude is its second argument.",
+    can: Tokens::are_of_one_kind,
+    takes_out: TakesOut::AnyShare,
+    has_layer_0: true,
+    files: files::of_pyvene,
+    steps: &[
+        Step::installation("pip install pyvene"),
+        Step::new("Run the example in this folder", "python steer.py {prompt} {magnitude}"),
+    ],
+    limits: &[
+        "One call cannot steer a part of the prompt and the generated tokens together (`last+response`), nor what only a template's \
+         tokens tell (`first:N`, spans): the vector is then used at every token.",
+        "A Gemma 3 that also reads pictures has its blocks elsewhere: write `model.language_model.layers` for `model.layers` in \
+         `steer.py`.",
+        "`IntervenableModel` turns the gradients of the model's weights off.",
+    ],
+};

@@ -188,6 +188,11 @@ impl Activations {
         self.data_rows.len()
     }
 
+    /// The processes that have the pairs between them.
+    pub fn collective(&self) -> &Collective {
+        &self.collective
+    }
+
     /// Which pairs the entries are.
     pub fn share(&self) -> Share {
         self.collective.share()

@@ -175,9 +175,7 @@ impl Collective {
 
     /// The records of the things at these places of a set, in their order, given the own ones.
     fn exchange_records<T: Record>(&self, places: &[usize], own: &[T]) -> Result<Vec<T>> {
-        in_order(places, &self.exchange(&join(own))?).ok_or_else(|| {
-            Error::Argument("the ranks have sent what does not fit together: are they all of one build of bipo?".into())
-        })
+        in_order(places, &self.exchange(&join(own))?).ok_or_else(misfit)
     }
 
     /// Whether it is so for any rank.
@@ -214,13 +212,14 @@ impl Collective {
         work()
     }
 
-    /// The bytes that the first rank has; those of the others are left out.
+    /// What the first rank has; that of the others is left out.
     ///
     /// # Errors
     /// Another rank has ended the job.
-    pub fn from_first(&self, own: Vec<u8>) -> Result<Vec<u8>> {
-        let own = if self.is_first() { own } else { Vec::new() };
-        Ok(self.exchange(&own)?.swap_remove(0))
+    pub fn from_first<T: Record>(&self, own: T) -> Result<T> {
+        let Self::Ranks(_) = self else { return Ok(own) };
+        let bytes = if self.is_first() { own.to_bytes() } else { Vec::new() };
+        T::from_bytes(&self.exchange(&bytes)?[0]).ok_or_else(misfit)
     }
 
     /// What every rank sends, by rank.
@@ -266,6 +265,10 @@ fn failure(messages: &[Vec<u8>]) -> Option<JobFailure> {
     let is_everywhere = failed.len() == messages.len() && failed.iter().all(|(_, _, other)| *other == line);
     let line = if is_everywhere { line } else { format!("rank {rank}: {line}") };
     Some(JobFailure { line, exit_code })
+}
+
+fn misfit() -> Error {
+    Error::Argument("the ranks have sent what does not fit together: are they all of one build of bipo?".into())
 }
 
 fn sum_in_order(parts: &[GradientPart]) -> GradientPart {

@@ -13,6 +13,16 @@ pub trait Record: Sized {
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
+impl Record for Vec<u8> {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.clone()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(bytes.to_vec())
+    }
+}
+
 impl Record for Vec<f64> {
     fn to_bytes(&self) -> Vec<u8> {
         self.iter().flat_map(|number| number.to_le_bytes()).collect()

@@ -21,7 +21,6 @@ use bipo::steering::lens::NEUTRAL_PROMPTS;
 use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPair, added_bos};
 use bipo::train::TrainConfig;
-use bipo::train::activations::CacheOptions;
 use bipo::train::collective::Collective;
 use bipo::{Error, Result};
 use serde_json::{Value, json};
@@ -57,10 +56,6 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
     let layer = args.layer.unwrap_or_else(|| default_layer(&opened));
     let mut base = run::config(&args.run, &opened, layer.into(), None, args.output_dir.clone())?;
     run::share(&mut base, &args.run, collective);
-    if !collective.is_first() {
-        // The output directory is the first rank's.
-        base.cache.spill_dir = CacheOptions::default().spill_dir;
-    }
     let mut store = Store::new(args, base, &dataset, &pairs, log);
     let condition = args.when.as_ref().zip(when.as_ref()).map(|(file, when)| provenance::described(file, when));
     let mut identity = store.identity(&plan, &held, &opened);

@@ -15,9 +15,9 @@ use bipo::steering::dose::l2_norm;
 use bipo::steering::positions::Positions;
 use bipo::steering::vector::{Format, SteeringVector, VectorFile};
 use bipo::text::tokens::EncodedPair;
-use bipo::train::activations::{Activations, CacheOptions, CachePlan};
+use bipo::train::activations::{Activations, CachePlan};
 use bipo::train::caa::{CaaPositions, MeanDifference, mean_difference, principal_component};
-use bipo::train::collective::{Json, Record};
+use bipo::train::collective::Json;
 use bipo::train::{Method, Observer, TrainConfig, Trainer};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
@@ -132,23 +132,19 @@ impl<'a> Store<'a> {
     /// The vectors that the directory of the first rank has of earlier runs of the same comparison, by the methods of the plan; needs
     /// no model.
     pub fn open(&self, plan: &Plan, opened: &Session) -> Result<Vec<Option<Made>>> {
-        let collective = &self.base.collective;
+        let collective = &self.base.cache.collective;
         let own = if collective.is_first() { self.open_directory(plan, opened)? } else { Vec::new() };
-        if collective.ranks() == 1 {
-            return Ok(own);
-        }
-        let layers = |made: &Option<Made>| made.as_ref().map(|made| made.vector.layers.clone());
-        let sent = collective.from_first(Json(own.iter().map(layers).collect::<Vec<_>>()).to_bytes())?;
+        let by_layer = |made: &Option<Made>| made.as_ref().map(|made| made.vector.layers.clone());
+        let Json(sent) = collective.from_first(Json(own.iter().map(by_layer).collect::<Vec<Option<ByLayer>>>()))?;
         if collective.is_first() {
             return Ok(own);
         }
-        let Json(layers): Json<Vec<Option<ByLayer>>> = Record::from_bytes(&sent).unwrap_or(Json(Vec::new()));
         let made = |(method, layers): (&Method, Option<ByLayer>)| {
             let v = layers?.into_values().next()?;
             let vector = vector(opened, &self.config(*method), None, &v, &Value::Null, Value::Null);
             Some(Made { name: method.to_string(), vector, learned: None })
         };
-        Ok(plan.methods.iter().zip(layers).map(made).collect())
+        Ok(plan.methods.iter().zip(sent).map(made).collect())
     }
 
     fn open_directory(&self, plan: &Plan, opened: &Session) -> Result<Vec<Option<Made>>> {
@@ -175,8 +171,7 @@ impl<'a> Store<'a> {
             missing = others;
             let total = here.iter().map(|at| self.steps(plan.methods[*at])).sum();
             let encoded = self.encoded_at(own.0, opened)?;
-            let cached = CacheOptions { collective: self.base.collective.clone(), ..self.base.cache.clone() };
-            let cache = CachePlan::new(model, &[&encoded], self.base.layers.lowest(), own, &cached)?;
+            let cache = CachePlan::new(model, &[&encoded], self.base.layers.lowest(), own, &self.base.cache)?;
             let mut watch = SearchObserver::new(self.log, cache.size().pairs, total, interrupt.clone());
             for data in cache.compute(|done, total| watch.cached(done, total))? {
                 for at in &here {
@@ -293,7 +288,7 @@ impl<'a> Store<'a> {
         let path = self.path(method);
         let bytes = vector.encode(Format::Safetensors, &path)?.bytes;
         let learned = Some(Learned { steps, seconds, bytes: bytes.len() as u64 });
-        if !self.base.collective.is_first() {
+        if !self.base.cache.collective.is_first() {
             return Ok(Ok(Made { name: method.to_string(), vector, learned }));
         }
         write_atomic(&path, &bytes)?;
