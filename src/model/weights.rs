@@ -135,19 +135,18 @@ impl Weights {
                 let same = Encoding::of_dtype(dtype) == Some(stored.encoding) && stored.order == RowOrder::Plain;
                 if storage == WeightStorage::Stored || same {
                     let bytes = WeightBytes::Mapped(stored.map.clone(), stored.range.clone());
+                    if storage == WeightStorage::Dense && dtype == DType::BF16 {
+                        return HostWeight::bf16(bytes, shape[1]);
+                    }
                     return HostWeight::encoded(bytes, stored.encoding, shape[1], stored.order);
                 }
                 stored.read()?
             }
         };
-        match dtype {
-            DType::F32 => HostWeight::dense(tensor),
-            DType::BF16 => owned(Encoding::Bf16, &tensor, shape, |x| half::bf16::from_f32(x).to_le_bytes()),
-            _ => {
-                self.check_f16(name, &tensor.flatten_all()?.to_vec1()?)?;
-                owned(Encoding::F16, &tensor, shape, |x| half::f16::from_f32(x).to_le_bytes())
-            }
+        if dtype == DType::F16 {
+            self.check_f16(name, &tensor.flatten_all()?.to_vec1()?)?;
         }
+        HostWeight::of_dtype(&tensor, dtype)
     }
 
     /// What f16 cannot hold would become infinite without a word.
@@ -338,13 +337,6 @@ impl<'a> StoredTensor<'a> {
         });
         Ok(Tensor::from_vec(data, self.shape.as_slice(), &Device::Cpu)?)
     }
-}
-
-/// A matrix converted to a type of two bytes.
-fn owned(encoding: Encoding, tensor: &Tensor, shape: [usize; 2], to: fn(f32) -> [u8; 2]) -> Result<HostWeight> {
-    let floats = tensor.flatten_all()?.to_vec1::<f32>()?;
-    let bytes = floats.into_iter().flat_map(to).collect();
-    HostWeight::encoded(WeightBytes::Owned(bytes), encoding, shape[1], RowOrder::Plain)
 }
 
 fn stored_in_gguf<'a>(file: &'a Gguf, places: &[Place], shape: &[usize]) -> Result<StoredTensor<'a>> {

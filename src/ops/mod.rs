@@ -36,7 +36,7 @@ pub mod weight;
 
 pub use cpu::encoding;
 pub use cpu::integer::kernel_name as integer_kernel;
-pub use cpu::product::kernel_name as product_kernel;
+pub use cpu::product::{bf16_gain, check_kernel, kernel_names as product_kernels};
 
 #[cfg(test)]
 mod tests;

@@ -365,6 +365,60 @@ fn products_with_encoded_weights_are_those_with_their_decoded_numbers() {
     }
 }
 
+/// The numbers of a tensor as bf16 has them, in f32.
+fn rounded(x: &Tensor) -> Tensor {
+    x.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap()
+}
+
+/// A matrix of bf16 for products of bf16.
+fn in_bf16(weight: &Tensor) -> Weight {
+    let (_, cols) = weight.dims2().unwrap();
+    let halves = weight.to_dtype(DType::BF16).unwrap().flatten_all().unwrap().to_vec1::<half::bf16>().unwrap();
+    let bytes = halves.iter().flat_map(|x| x.to_le_bytes()).collect();
+    Weight::Host(HostWeight::bf16(WeightBytes::Owned(bytes), cols).unwrap())
+}
+
+#[test]
+fn products_in_bf16_are_those_of_rounded_numbers_and_few_rows_are_not_rounded() {
+    let numbers = [random(1, &[24, 64]), random(2, &[7, 64])];
+    let dense = Linear { weight: rounded(&Tensor::cat(&numbers, 0).unwrap()).into(), bias: Some(random(3, &[31])) };
+    let stacked = Weight::stack(numbers.iter().map(in_bf16).collect()).unwrap();
+    let [single, stacked] =
+        [in_bf16(&Tensor::cat(&numbers, 0).unwrap()), stacked].map(|weight| Linear { weight, bias: dense.bias.clone() });
+    for held in [single, stacked] {
+        for rows in [1, 12, 13, 40] {
+            let (x, residual, dy) = (random(4, &[rows, 64]), random(5, &[rows, 31]), random(6, &[rows, 31]));
+            let multiplied = if rows < FEWEST_ROWS_TOGETHER { x.clone() } else { rounded(&x) };
+            let expected = dense.forward(&multiplied, Products::Fastest).unwrap();
+            assert_close(&held.forward(&x, Products::Fastest).unwrap(), &expected, 2e-5, "forward");
+            let onto = held.forward_onto(&residual, &x, Products::Fastest).unwrap();
+            assert_close(&onto, &(residual + expected).unwrap(), 2e-5, "forward onto");
+            assert_close(&held.vjp(&dy).unwrap(), &dense.vjp(&rounded(&dy)).unwrap(), 2e-5, "vjp");
+            let alone = held.forward(&x.narrow(0, 0, 1).unwrap(), Products::Fastest).unwrap().to_vec2::<f32>().unwrap();
+            let invariant = held.forward(&x, Products::BatchInvariant).unwrap().to_vec2::<f32>().unwrap();
+            assert_eq!(alone[0], invariant[0], "{rows} rows");
+        }
+        let (in_memory, mapped) = held.weight.memory();
+        assert_eq!((in_memory, mapped), (2 * 31 * 64, 0));
+    }
+}
+
+#[test]
+fn the_head_in_bf16_is_that_of_rounded_numbers() {
+    let (h, w) = ((random(1, &[3, 32]) * 3.0).unwrap(), random(2, &[2500, 32]));
+    let predictions = [(0, 7), (1, 2499), (2, 2048)].map(|(row, target)| Prediction { row, target });
+    let predictions = Predictions::new(predictions.to_vec(), 3, &CPU).unwrap();
+    let [held, dense] = [in_bf16(&w), rounded(&w).into()].map(|weight| Head { weight, softcap: None });
+    let ours = held.forward(&h, &predictions, Gradient::Wanted).unwrap();
+    let expected = dense.forward(&rounded(&h), &predictions, Gradient::Wanted).unwrap();
+    assert_close(&ours.log_probs, &expected.log_probs, 1e-5, "log-probs");
+    let gradients = Tensor::new(&[1f32, -2.0, 0.5], &CPU).unwrap();
+    let [ours, expected] = [(&held, &ours), (&dense, &expected)]
+        .map(|(head, saved)| head.vjp(saved, &predictions, &gradients, DType::F32).unwrap());
+    // The probabilities are rounded too: by 2^-9 of each.
+    assert_close(&ours, &expected, 2e-3, "head vjp");
+}
+
 #[test]
 fn a_row_of_an_encoded_product_has_the_same_bits_alone_and_in_a_batch() {
     let (weight, _) = encoded(&random(1, &[67, 320]), GgmlDType::Q4_1, RowOrder::Plain);

@@ -40,6 +40,8 @@ struct WeightPart {
 enum Storage {
     /// f32 on the CPU.
     Dense(Tensor),
+    /// bf16 for products of bf16.
+    Bf16(WeightBytes),
     Encoded {
         bytes: WeightBytes,
         encoding: Encoding,
@@ -163,8 +165,10 @@ impl Weight {
         };
         let of = |part: &WeightPart| match &part.storage {
             Storage::Dense(tensor) => (4 * tensor.elem_count(), 0),
-            Storage::Encoded { bytes: WeightBytes::Owned(bytes), .. } => (bytes.len(), 0),
-            Storage::Encoded { bytes: WeightBytes::Mapped(_, range), .. } => (0, range.len()),
+            Storage::Bf16(bytes) | Storage::Encoded { bytes, .. } => match bytes {
+                WeightBytes::Owned(bytes) => (bytes.len(), 0),
+                WeightBytes::Mapped(_, range) => (0, range.len()),
+            },
         };
         host.parts.iter().map(of).fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
     }
@@ -203,7 +207,7 @@ impl Weight {
         for part in parts {
             slices.push(match &part.storage {
                 Storage::Dense(tensor) => Some(HostSlice::new(tensor)?),
-                Storage::Encoded { .. } => None,
+                Storage::Bf16(_) | Storage::Encoded { .. } => None,
             });
         }
         let mut rows = Vec::with_capacity(parts.len());
@@ -218,6 +222,10 @@ impl WeightPart {
     /// Its rows of `cols` elements; `floats` are its elements where it is dense.
     fn rows_of<'a>(&'a self, floats: Option<&'a [f32]>, cols: usize) -> Result<WeightRows<'a>> {
         match (&self.storage, floats) {
+            (Storage::Bf16(bytes), _) => Ok(match bytemuck::try_cast_slice(bytes.as_slice()) {
+                Ok(elements) if cfg!(target_endian = "little") => WeightRows::bf16(elements, self.rows, cols),
+                _ => WeightRows::encoded(bytes.as_slice(), Encoding::Bf16, RowOrder::Plain, [self.rows, cols]),
+            }),
             (Storage::Encoded { bytes, encoding, order }, _) => {
                 Ok(WeightRows::encoded(bytes.as_slice(), *encoding, *order, [self.rows, cols]))
             }
@@ -239,20 +247,56 @@ impl HostWeight {
         Ok(Self { parts: vec![WeightPart { storage: Storage::Dense(tensor.contiguous()?), rows }], cols })
     }
 
+    /// An f32 tensor on the CPU, converted to f32, bf16 or f16. `(O, I)`
+    ///
+    /// # Errors
+    /// It has not two dimensions.
+    pub fn of_dtype(tensor: &Tensor, dtype: DType) -> Result<Self> {
+        let (_, cols) = tensor.dims2()?;
+        let bytes = |to: fn(f32) -> [u8; 2]| -> Result<WeightBytes> {
+            let floats = tensor.flatten_all()?.to_vec1::<f32>()?;
+            Ok(WeightBytes::Owned(floats.into_iter().flat_map(to).collect()))
+        };
+        match dtype {
+            DType::F32 => Self::dense(tensor.clone()),
+            DType::BF16 => Self::bf16(bytes(|x| half::bf16::from_f32(x).to_le_bytes())?, cols),
+            _ => Self::encoded(bytes(|x| half::f16::from_f32(x).to_le_bytes())?, Encoding::F16, cols, RowOrder::Plain),
+        }
+    }
+
     /// Rows of `cols` elements in `encoding`.
     ///
     /// # Errors
     /// `cols` is not whole blocks, or `bytes` not whole rows.
     pub fn encoded(bytes: WeightBytes, encoding: Encoding, cols: usize, order: RowOrder) -> Result<Self> {
-        let length = bytes.as_slice().len();
-        let row_bytes = encoding.row_bytes(cols).filter(|row_bytes| *row_bytes > 0 && length.is_multiple_of(*row_bytes));
-        let Some(row_bytes) = row_bytes else {
-            let problem = format!("{length} bytes in {encoding:?} are not rows of {cols} elements");
-            return Err(candle_core::Error::msg(problem).into());
-        };
-        let rows = length / row_bytes;
+        let rows = rows_in(&bytes, encoding, cols)?;
         Ok(Self { parts: vec![WeightPart { storage: Storage::Encoded { bytes, encoding, order }, rows }], cols })
     }
+
+    /// Rows of `cols` bf16, whose products with many rows of activations are those of bf16: the activations are rounded to bf16,
+    /// and sums are f32. Few rows are multiplied as they are.
+    ///
+    /// # Errors
+    /// `bytes` is not whole rows.
+    pub fn bf16(bytes: WeightBytes, cols: usize) -> Result<Self> {
+        let rows = rows_in(&bytes, Encoding::Bf16, cols)?;
+        // A file may begin them at any byte.
+        let bytes = match bytemuck::try_cast_slice::<u8, half::bf16>(bytes.as_slice()) {
+            Ok(_) => bytes,
+            Err(_) => WeightBytes::Owned(bytes.as_slice().into()),
+        };
+        Ok(Self { parts: vec![WeightPart { storage: Storage::Bf16(bytes), rows }], cols })
+    }
+}
+
+/// Number of rows of `cols` elements.
+fn rows_in(bytes: &WeightBytes, encoding: Encoding, cols: usize) -> Result<usize> {
+    let length = bytes.as_slice().len();
+    let row_bytes = encoding.row_bytes(cols).filter(|row_bytes| *row_bytes > 0 && length.is_multiple_of(*row_bytes));
+    row_bytes.map(|row_bytes| length / row_bytes).ok_or_else(|| {
+        let problem = format!("{length} bytes in {encoding:?} are not rows of {cols} elements");
+        candle_core::Error::msg(problem).into()
+    })
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ struct Cpu {
     instructions: Vec<&'static str>,
     /// What multiplies matrices.
     product_kernel: &'static str,
+    bf16_product_kernel: &'static str,
     integer_kernel: Option<&'static str>,
     cores: usize,
     threads: usize,
@@ -106,6 +107,7 @@ impl DoctorReport {
         let (cache, problem) = cache.map(|dir| folder(dir, "BIPO_CACHE")).unzip();
         problems.extend(problem.flatten());
         let hub = hub(offline, &mut problems);
+        let [product_kernel, bf16_product_kernel] = bipo::ops::product_kernels();
         Self {
             schema_version: 1,
             bipo_version: env!("CARGO_PKG_VERSION"),
@@ -114,7 +116,8 @@ impl DoctorReport {
             cpu: Cpu {
                 name: cpu::name(),
                 instructions: cpu::instructions(),
-                product_kernel: bipo::ops::product_kernel(),
+                product_kernel,
+                bf16_product_kernel,
                 integer_kernel: bipo::ops::integer_kernel(),
                 cores: cpu::cores(),
                 threads: cpu::threads(),
@@ -141,7 +144,7 @@ impl DoctorReport {
             ("processor", cpu.name.clone().unwrap_or_else(|| "name not known".to_owned())),
             ("", format!("{} cores, {} threads; bipo uses {}", cpu.cores, cpu.threads, cpu.default_threads)),
             ("instructions", listed(&cpu.instructions)),
-            ("kernel", format!("{} multiplies matrices", cpu.product_kernel)),
+            ("kernel", format!("{} multiplies matrices of f32, {} those of bf16", cpu.product_kernel, cpu.bf16_product_kernel)),
             (
                 "",
                 match cpu.integer_kernel {

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::product::{Matrix, Write, all_threads, matmul};
+use super::product::{Matrix, Right, Write, all_threads, matmul};
 use super::slices::{self, HostSlice};
 use super::softcap;
 use super::vector::{LANES, exp, exp_sum, max, vectorised};
@@ -40,8 +40,8 @@ pub fn forward(
     let mut target_logits = vec![0f32; predictions.len()];
     let mut expected = vec![0f32; if gradient == Gradient::Wanted { rows * width } else { 0 }];
     let mut logits = Vec::new();
-    let each_tile = |start: usize, tile_weight: &[f32], tile: usize| {
-        let w = Matrix::new(tile_weight, tile, width, width);
+    let each_tile = |start: usize, w: Right| {
+        let (tile, _) = w.dims();
         logits.resize(rows * TILE, 0.0);
         let logits = &mut logits[..rows * tile];
         matmul(logits, tile, Write::Overwrite, h, w.t(), all_threads());

@@ -31,11 +31,12 @@ pub fn forward(x: &Tensor, parts: &[WeightRows], residual: Option<&Tensor>, prod
     let residual = residual.as_deref();
     let matrix = Matrix::new(&x, rows, inner, inner);
     let by_rows = rows <= MAX_ROWS || products != Products::Fastest;
-    if let Some(floats) = single(parts) {
-        let y = match by_rows {
-            true => product_by_rows(residual, &x, floats, inner),
-            false => product(residual, matrix, Matrix::new(floats, outputs, inner, inner).t()),
-        };
+    let in_memory = match parts {
+        [part] if by_rows => part.floats().map(|floats| product_by_rows(residual, &x, floats, inner)),
+        [part] => part.matrix(0..outputs).map(|w| product(residual, matrix, w.t())),
+        _ => None,
+    };
+    if let Some(y) = in_memory {
         return slices::tensor(y, (rows, outputs));
     }
     let mut y = residual.map_or_else(|| vec![0f32; rows * outputs], <[f32]>::to_vec);
@@ -44,8 +45,7 @@ pub fn forward(x: &Tensor, parts: &[WeightRows], residual: Option<&Tensor>, prod
         return slices::tensor(y, (rows, outputs));
     }
     let write = if residual.is_some() { Write::Add } else { Write::Overwrite };
-    for_each_block(parts, rows_at_a_time, |first, block, block_rows| {
-        let w = Matrix::new(block, block_rows, inner, inner);
+    for_each_block(parts, rows_at_a_time, |first, w| {
         matmul(&mut y[first..], outputs, write, matrix, w.t(), all_threads());
     });
     slices::tensor(y, (rows, outputs))
@@ -56,14 +56,15 @@ pub fn vjp(dy: &Tensor, parts: &[WeightRows]) -> Result<Tensor> {
     let ((rows, outputs), cols) = (dy.dims2()?, parts.first().map_or(0, |part| part.cols));
     let dy = dy.contiguous()?;
     let dy = HostSlice::new(&dy)?;
-    if let Some(floats) = single(parts) {
-        let w = Matrix::new(floats, outputs, cols, cols);
+    if let [part] = parts
+        && let Some(w) = part.matrix(0..outputs)
+    {
         return slices::tensor(product(None, Matrix::new(&dy, rows, outputs, outputs), w), (rows, cols));
     }
     let mut dx = vec![0f32; rows * cols];
-    for_each_block(parts, rows_at_a_time, |first, block, block_rows| {
+    for_each_block(parts, rows_at_a_time, |first, w| {
+        let (block_rows, _) = w.dims();
         let dy = Matrix::new(dy.get(first..).unwrap_or_default(), rows, block_rows, outputs);
-        let w = Matrix::new(block, block_rows, cols, cols);
         let write = if first == 0 { Write::Overwrite } else { Write::Add };
         matmul(&mut dx, cols, write, dy, w, all_threads());
     });
@@ -75,14 +76,9 @@ fn outputs_of(parts: &[WeightRows]) -> usize {
     parts.iter().map(|part| part.rows).sum()
 }
 
-/// The elements of a matrix that is one part and f32.
-fn single<'a>(parts: &[WeightRows<'a>]) -> Option<&'a [f32]> {
-    if let [part] = parts { part.floats() } else { None }
-}
-
-/// Number of rows of a block: all of them where they are f32, else as many as are decoded at a time.
+/// Number of rows of a block: all of them where none is decoded, else as many as are decoded at a time.
 fn rows_at_a_time(part: &WeightRows) -> usize {
-    if part.floats().is_some() { part.rows } else { DECODED / part.cols }
+    if part.matrix(0..0).is_some() { part.rows } else { DECODED / part.cols }
 }
 
 /// Left rows in groups of at most [`MAX_ROWS`], each of which meets a row of the weight at once.

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use rayon::prelude::*;
 
 use super::encoding::Encoding;
+use super::product::{Matrix, Right};
 use crate::ops::tiles::tiles;
 
 /// The order in which a file holds the rows.
@@ -64,7 +66,16 @@ pub struct WeightRows<'a> {
     order: RowOrder,
     bytes: &'a [u8],
     row_bytes: usize,
-    floats: Option<&'a [f32]>,
+    elements: Elements<'a>,
+}
+
+/// The elements of a matrix, where products take them as they lie in memory.
+#[derive(Clone, Copy)]
+enum Elements<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [bf16]),
+    /// Rows that are decoded to f32.
+    Encoded,
 }
 
 impl<'a> WeightRows<'a> {
@@ -72,7 +83,14 @@ impl<'a> WeightRows<'a> {
     pub fn dense(floats: &'a [f32], rows: usize, cols: usize) -> Self {
         let bytes = bytemuck::cast_slice(floats);
         let (encoding, order) = (Encoding::F32, RowOrder::Plain);
-        Self { rows, cols, encoding, order, bytes, row_bytes: 4 * cols, floats: Some(floats) }
+        Self { rows, cols, encoding, order, bytes, row_bytes: 4 * cols, elements: Elements::F32(floats) }
+    }
+
+    /// bf16 elements, row by row, whose products of many rows are those of bf16: the other matrix is rounded to bf16 too.
+    pub fn bf16(elements: &'a [bf16], rows: usize, cols: usize) -> Self {
+        let bytes = bytemuck::cast_slice(elements);
+        let (encoding, order) = (Encoding::Bf16, RowOrder::Plain);
+        Self { rows, cols, encoding, order, bytes, row_bytes: 2 * cols, elements: Elements::Bf16(elements) }
     }
 
     /// Encoded rows, which lie in `order`. The bytes must be whole rows of `cols` elements.
@@ -80,12 +98,23 @@ impl<'a> WeightRows<'a> {
         // f32 in a file on a machine of its byte order is f32 in memory, where the file aligns it.
         let as_floats = encoding == Encoding::F32 && order == RowOrder::Plain && cfg!(target_endian = "little");
         let floats = as_floats.then(|| bytemuck::try_cast_slice(bytes).ok()).flatten();
-        Self { rows, cols, encoding, order, bytes, row_bytes: encoding.row_bytes(cols).unwrap_or(0), floats }
+        let elements = floats.map_or(Elements::Encoded, Elements::F32);
+        Self { rows, cols, encoding, order, bytes, row_bytes: encoding.row_bytes(cols).unwrap_or(0), elements }
     }
 
-    /// The matrix itself, if it is f32 in memory.
+    /// The elements, if they are f32 in memory.
     pub fn floats(&self) -> Option<&'a [f32]> {
-        self.floats
+        if let Elements::F32(floats) = self.elements { Some(floats) } else { None }
+    }
+
+    /// Some rows as products take them, if they need no decoding. → `(range, cols)`
+    pub fn matrix(&self, range: Range<usize>) -> Option<Right<'a>> {
+        let (rows, elements) = (range.len(), range.start * self.cols..range.end * self.cols);
+        match self.elements {
+            Elements::F32(floats) => Some(Matrix::new(&floats[elements], rows, self.cols, self.cols).into()),
+            Elements::Bf16(halves) => Some(Right::Bf16(Matrix::new(&halves[elements], rows, self.cols, self.cols))),
+            Elements::Encoded => None,
+        }
     }
 
     /// How its rows are encoded.
@@ -115,24 +144,21 @@ pub fn decode_row(parts: &[WeightRows], mut index: usize, out: &mut [f32]) {
     }
 }
 
-/// Cuts stacked parts into blocks of at most `most` rows of a part and calls `f` with the first row, the elements and the
-/// number of rows of each. Rows that are not f32 in memory are decoded before.
-pub fn for_each_block(parts: &[WeightRows], most: impl Fn(&WeightRows) -> usize, mut f: impl FnMut(usize, &[f32], usize)) {
+/// Cuts stacked parts into blocks of at most `most` rows of a part and calls `f` with the first row of each and the block itself.
+/// Rows that products do not take as they lie in memory are decoded before.
+pub fn for_each_block(parts: &[WeightRows], most: impl Fn(&WeightRows) -> usize, mut f: impl FnMut(usize, Right)) {
     let mut first = 0;
     let mut decoded = Vec::new();
     for part in parts {
         let most = most(part).max(1);
         for range in tiles(part.rows, most) {
             let rows = range.len();
-            let elements = match part.floats() {
-                Some(floats) => &floats[range.start * part.cols..][..rows * part.cols],
-                None => {
-                    decoded.resize(rows * part.cols, 0.0);
-                    part.decode(range, &mut decoded);
-                    &decoded
-                }
-            };
-            f(first, elements, rows);
+            let block = part.matrix(range.clone()).unwrap_or_else(|| {
+                decoded.resize(rows * part.cols, 0.0);
+                part.decode(range, &mut decoded);
+                Matrix::new(&decoded, rows, part.cols, part.cols).into()
+            });
+            f(first, block);
             first += rows;
         }
     }

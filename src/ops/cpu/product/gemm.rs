@@ -2,9 +2,10 @@
 //! of its own: that beats gemm's own division by 5 to 10 %.
 
 use gemm::Parallelism;
+use half::bf16;
 use rayon::prelude::*;
 
-use super::matrix::{Destination, Matrix};
+use super::matrix::{Destination, Matrix, bf16_bits};
 
 /// Rows or columns from which on a product is worth two halves.
 const WORTH_HALVING: usize = 128;
@@ -47,6 +48,43 @@ pub unsafe fn multiply(destination: Destination, a: Matrix, b: Matrix, paralleli
         run(halfway, second);
     } else {
         rayon::join(|| run(destination, first), || run(halfway, second));
+    }
+}
+
+/// Elements of a matrix of bf16 that are widened at a time: 8 MiB of f32.
+const WIDENED: usize = 2 << 20;
+
+/// As [`multiply`], with the left matrix rounded to bf16, and a right one of bf16.
+///
+/// # Safety
+/// As [`multiply`].
+pub unsafe fn multiply_bf16(mut destination: Destination, a: Matrix, b: Matrix<bf16>, parallelism: Parallelism) {
+    let rounded: Vec<f32> = a.data[..a.extent()].par_iter().map(|x| f32::from_bits(bf16_bits(*x) << 16)).collect();
+    let (mut a, mut b) = (Matrix { data: &rounded, ..a }, b);
+    loop {
+        // A piece of whole columns or whole rows, whichever lie side by side.
+        let (piece, rest, left, left_rest) = if b.row_stride == 1 {
+            let (piece, rest) = b.split_columns((WIDENED / b.rows.max(1)).max(1));
+            (piece, rest, a, a)
+        } else {
+            let rows = (WIDENED / b.cols.max(1)).max(1);
+            let ((piece, rest), (left, left_rest)) = (b.split_rows(rows), a.split_columns(rows));
+            (piece, rest, left, left_rest)
+        };
+        let floats: Vec<f32> = piece.data[..piece.extent()].par_iter().map(|x| x.to_f32()).collect();
+        let (rows, cols, row_stride, col_stride) = (piece.rows, piece.cols, piece.row_stride, piece.col_stride);
+        let widened = Matrix { data: &floats, rows, cols, row_stride, col_stride };
+        // SAFETY: as the caller promises, of these columns.
+        unsafe { multiply(destination, left, widened, parallelism) };
+        if rest.rows == 0 || rest.cols == 0 {
+            return;
+        }
+        if b.row_stride == 1 {
+            destination = destination.at(0, piece.cols);
+        } else {
+            destination.onto = Some(destination.data);
+        }
+        (a, b) = (left_rest, rest);
     }
 }
 

@@ -1,10 +1,54 @@
 //! What a product is made of and where it goes: strided views of matrices inside slices, and the destination of the kernels.
 
+use half::bf16;
+
+/// A type of a matrix's elements.
+pub trait Element: Copy + Send + Sync {
+    /// The number as f32, exactly.
+    fn to_f32(self) -> f32;
+
+    /// The bits of the number as bf16, rounded to the nearest, to even where there are two.
+    fn bf16_bits(self) -> u32;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn bf16_bits(self) -> u32 {
+        bf16_bits(self)
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn bf16_bits(self) -> u32 {
+        u32::from(self.to_bits())
+    }
+}
+
+/// The bits of a number as bf16, as [`bf16::from_f32`] rounds it. Without branches: loops over it become vector instructions.
+#[inline(always)]
+pub fn bf16_bits(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
+    (if is_nan { bits | 0x0040_0000 } else { rounded }) >> 16
+}
+
 /// A strided view of a matrix inside a slice: element (i, j) is at `i * row_stride + j * col_stride`.
 #[derive(Clone, Copy)]
-pub struct Matrix<'a> {
+pub struct Matrix<'a, E = f32> {
     /// The elements from (0, 0) on.
-    pub data: &'a [f32],
+    pub data: &'a [E],
     /// Number of rows.
     pub rows: usize,
     /// Number of columns.
@@ -15,11 +59,17 @@ pub struct Matrix<'a> {
     pub col_stride: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, E> Matrix<'a, E> {
     /// Rows of `cols` elements, `row_stride` apart.
-    pub fn new(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+    pub fn new(data: &'a [E], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(rows == 0 || cols == 0 || (rows - 1) * row_stride + cols <= data.len());
         Self { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// Number of elements from the first to the last.
+    pub fn extent(&self) -> usize {
+        let last = |count: usize, stride: usize| Some(count.checked_sub(1)? * stride);
+        last(self.rows, self.row_stride).zip(last(self.cols, self.col_stride)).map_or(0, |(down, right)| down + right + 1)
     }
 
     /// The first `rows` rows and the others.
@@ -41,6 +91,39 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// The right matrix of a product. What its elements are decides how the product is computed: with bf16, the left matrix is rounded
+/// to bf16 too. Sums are f32 in either case.
+#[derive(Clone, Copy)]
+pub enum Right<'a> {
+    /// A product of f32.
+    F32(Matrix<'a>),
+    /// A product of bf16.
+    Bf16(Matrix<'a, bf16>),
+}
+
+impl<'a> Right<'a> {
+    /// Number of rows and of columns.
+    pub fn dims(self) -> (usize, usize) {
+        match self {
+            Self::F32(matrix) => (matrix.rows, matrix.cols),
+            Self::Bf16(matrix) => (matrix.rows, matrix.cols),
+        }
+    }
+
+    /// The transposed view.
+    pub fn t(self) -> Self {
+        match self {
+            Self::F32(matrix) => Self::F32(matrix.t()),
+            Self::Bf16(matrix) => Self::Bf16(matrix.t()),
+        }
+    }
+}
+
+impl<'a> From<Matrix<'a>> for Right<'a> {
+    fn from(matrix: Matrix<'a>) -> Self {
+        Self::F32(matrix)
+    }
+}
 /// Whether a product overwrites what its destination holds or is added to it.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Write {

@@ -1,70 +1,39 @@
-//! Matrix products of f32 slices. [`ProductKernel`] names the kernels, and [`ProductKernel::choose`] is the one place that
-//! chooses between them: a new kernel is a case of the enum, a condition there, and an arm of [`ProductKernel::multiply`].
+//! Matrix products of slices, in f32 or with both operands in bf16, always with sums in f32. [`ProductKernel`] names the kernels,
+//! and [`ProductKernel::choose`] is the one place that chooses between them: a new kernel is a case of the enum, a place in
+//! [`ProductKernel::of_machine`], and an arm of [`ProductKernel::multiply`].
 //! [`product_by_rows`] is for what decodes: it takes as long as reading the weight does where rows are few, and its results do
 //! not depend on their number. The same with an encoded weight is in `few_rows`.
 
 // Kernels take pointers: the tasks of a product write columns of the same rows.
 #![allow(unsafe_code)]
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 mod by_rows;
 mod gemm;
+mod kernel;
 mod matrix;
+#[cfg(target_arch = "x86_64")]
+mod packed;
 
 pub use ::gemm::Parallelism;
-pub use matrix::{Matrix, Write};
+pub use kernel::{ProductKernel, bf16_gain, check_kernel, kernel_names};
+pub use matrix::{Matrix, Right, Write};
 
+#[cfg(test)]
+use kernel::Operands;
 use matrix::Destination;
 use rayon::prelude::*;
 
-/// What multiplies two matrices.
-#[derive(Clone, Copy)]
-enum ProductKernel {
-    /// Our own, for processors with AVX2 and without AVX-512.
-    #[cfg(target_arch = "x86_64")]
-    Avx2(pulp::x86::V3),
-    /// That of the crate `gemm`, for every processor.
-    Gemm,
-}
-
-impl ProductKernel {
-    /// The kernel for a product on this machine.
-    fn choose(a: Matrix, b: Matrix) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(simd) = avx2::suits(a, b) {
-            return Self::Avx2(simd);
-        }
-        Self::Gemm
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => "avx2",
-            Self::Gemm => "gemm",
-        }
-    }
-
-    /// `destination (m, n) = [onto +] a (m, k) · b (k, n)`, by one thread or by all.
-    ///
-    /// # Safety
-    /// The destination must be valid for writes of `a.rows` rows of `b.cols` elements `row_stride` apart (`row_stride` no
-    /// less than `b.cols`), and overlap neither operand; what is added must be valid for reads of the same.
-    unsafe fn multiply(self, destination: Destination, a: Matrix, b: Matrix, parallelism: Parallelism) {
-        assert_eq!(a.cols, b.rows);
-        // SAFETY: as the caller promises.
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(simd) => unsafe { avx2::multiply(simd, destination, a, b, parallelism) },
-            Self::Gemm => unsafe { gemm::multiply(destination, a, b, parallelism) },
-        }
-    }
-}
-
 /// `dst (m, n; rows row_stride apart) = [dst +] a (m, k) · b (k, n)`.
-pub fn matmul(dst: &mut [f32], row_stride: usize, write: Write, a: Matrix, b: Matrix, parallelism: Parallelism) {
-    let (m, n) = (a.rows, b.cols);
+pub fn matmul<'b>(
+    dst: &mut [f32],
+    row_stride: usize,
+    write: Write,
+    a: Matrix,
+    b: impl Into<Right<'b>>,
+    parallelism: Parallelism,
+) {
+    let b = b.into();
+    let (m, (_, n)) = (a.rows, b.dims());
     if m == 0 || n == 0 {
         return;
     }
@@ -78,8 +47,9 @@ pub fn matmul(dst: &mut [f32], row_stride: usize, write: Write, a: Matrix, b: Ma
 }
 
 /// \[onto (m, n) +\] a (m, k) · b (k, n) in new memory, by all threads. → `(m, n)`
-pub fn product(onto: Option<&[f32]>, a: Matrix, b: Matrix) -> Vec<f32> {
-    let (m, n) = (a.rows, b.cols);
+pub fn product<'b>(onto: Option<&[f32]>, a: Matrix, b: impl Into<Right<'b>>) -> Vec<f32> {
+    let b = b.into();
+    let (m, (_, n)) = (a.rows, b.dims());
     let mut data = Vec::with_capacity(m * n);
     if m * n > 0 {
         let onto = onto.map(|onto| onto[..m * n].as_ptr());
@@ -110,16 +80,10 @@ pub fn product_by_rows(onto: Option<&[f32]>, x: &[f32], w: &[f32], k: usize) -> 
     data
 }
 
-/// Returns the name of the kernel that multiplies matrices on this machine: `avx2`, which is bipo's own, or `gemm`, the crate.
-pub fn kernel_name() -> &'static str {
-    let one = Matrix::new(&[0.0], 1, 1, 1);
-    ProductKernel::choose(one, one).name()
-}
-
 /// Whether a row of a packed product has the same bits for any number of rows: not with gemm's kernels.
 #[cfg(test)]
 pub fn rows_are_independent() -> bool {
-    kernel_name() != ProductKernel::Gemm.name()
+    !matches!(ProductKernel::of_machine(Operands::F32), ProductKernel::Gemm)
 }
 
 /// All threads of the pool, for a product that nothing else runs beside.
