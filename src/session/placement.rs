@@ -9,6 +9,7 @@ use crate::machine::bytes::{Bytes, available_memory, total_memory};
 use crate::machine::device;
 use crate::model::config::Config;
 use crate::model::weights::WeightStorage;
+use crate::ops::{bf16_gain, product_kernels};
 use crate::{Error, Result};
 
 /// Where and how a model computes.
@@ -77,6 +78,19 @@ impl Placement {
     pub fn dtype_name(&self) -> String {
         let dtype = if self.storage == WeightStorage::Stored { DType::F32 } else { self.dtype };
         format!("{dtype:?}").to_lowercase()
+    }
+
+    /// Name of the kernel that multiplies the model's matrices with the activations of many tokens; none but on the CPU.
+    pub fn product_kernel(&self) -> Option<&'static str> {
+        let [of_f32, of_bf16] = product_kernels();
+        let is_bf16 = self.storage == WeightStorage::Dense && self.dtype == DType::BF16;
+        self.device.is_cpu().then_some(if is_bf16 { of_bf16 } else { of_f32 })
+    }
+
+    /// How many times as many operations a second the processor's instructions multiply in bf16 as in f32, where the model
+    /// computes in f32 on the CPU and there is such a kernel.
+    pub fn gain_of_bf16(&self) -> Option<u32> {
+        bf16_gain().filter(|_| self.device.is_cpu() && self.dtype == DType::F32)
     }
 
     /// Kind of the device: `cpu`, `cuda` or `metal`.

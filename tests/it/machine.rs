@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::cli::{Place, assert_ok, fixture, text};
+use crate::cli::{Place, assert_ok, assert_refused, fixture, text};
 
 fn help(command: &str) -> String {
     text(&Place::new().bipo(&[command, "--help"]).stdout)
@@ -159,6 +159,23 @@ fn doctor(place: &Place, variables: &[(&str, &str)], flags: &[&str]) -> Output {
         .unwrap()
 }
 
+#[test]
+fn the_environment_limits_the_kernel_and_a_name_that_is_none_lists_the_right_ones() {
+    let place = Place::new();
+    let output = doctor(&place, &[("BIPO_KERNEL", "gemm")], &["--json"]);
+    assert_ok(&output);
+    let cpu = &serde_json::from_slice::<Value>(&output.stdout).unwrap()["cpu"];
+    assert_eq!((&cpu["product_kernel"], &cpu["bf16_product_kernel"]), (&"gemm".into(), &"gemm".into()));
+    let output = doctor(&place, &[("BIPO_KERNEL", "avx9")], &[]);
+    assert_refused(&output, &["doctor"], "BIPO_KERNEL=avx9: expected one of gemm, avx2, avx512, avx512bf16, amx");
+    // Few machines have them all.
+    let instructions = bipo::machine::cpu::instructions();
+    if !instructions.contains(&"avx512bf16") {
+        let output = doctor(&place, &[("BIPO_KERNEL", "avx512bf16")], &[]);
+        assert_refused(&output, &["doctor"], "BIPO_KERNEL=avx512bf16: this machine has gemm");
+    }
+}
+
 // A build for a GPU finds a problem where there is none.
 #[cfg(not(any(feature = "cuda", feature = "metal")))]
 #[test]
@@ -173,7 +190,9 @@ fn doctor_tells_build_machine_caches_and_models_and_never_the_token() {
     let features = report["features"].as_array().unwrap();
     assert_eq!(features.contains(&"serve".into()), cfg!(feature = "serve"));
     assert!(report["cpu"]["default_threads"].as_u64().unwrap() >= 1);
-    assert!(["avx2", "gemm"].contains(&report["cpu"]["product_kernel"].as_str().unwrap()));
+    let kernel = |of: &str| report["cpu"][of].as_str().unwrap().to_owned();
+    assert!(["gemm", "avx2", "avx512"].contains(&kernel("product_kernel").as_str()));
+    assert!(["gemm", "avx2", "avx512", "avx512bf16", "amx"].contains(&kernel("bf16_product_kernel").as_str()));
     let memory = &report["memory"];
     assert!(!cfg!(target_os = "linux") || memory["total_bytes"].as_u64().unwrap() >= memory["free_bytes"].as_u64().unwrap());
     assert_eq!(report["cache"]["path"], place.path("cache").to_str().unwrap());

@@ -30,6 +30,8 @@ struct BenchReport {
     weights_bytes: u64,
     load_s: f64,
     matmul_flops_per_s: f64,
+    /// What multiplies matrices, on the CPU.
+    product_kernel: Option<&'static str>,
     training: Training,
     sweeps: Vec<SweepSpeed>,
     /// Of the device where it has its own memory, else of this process.
@@ -65,7 +67,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let peak = PeakMemory::watch(&device);
     let Measured { name, model, placement, load_s } = load(args, device, &options, log)?;
     log.info("matrix products");
-    let matmul_flops_per_s = bench::matmul_flops_per_s(&model, options.time)?;
+    let matmul_flops_per_s = bench::matmul_flops_per_s(&model, placement.dtype, options.time)?;
     log.info("training steps");
     let steps = bench::steps(&model, &options)?;
     let training_peak = peak.bytes();
@@ -84,6 +86,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         weights_bytes: (in_memory + mapped) as u64,
         load_s,
         matmul_flops_per_s,
+        product_kernel: placement.product_kernel(),
         training: Training {
             batch_size: options.batch_size,
             prompt_tokens: options.prompt_tokens,
@@ -151,11 +154,12 @@ impl BenchReport {
         let Training { steps, share_of_matmul, batch_size, prompt_tokens, response_tokens, .. } = &self.training;
         let memory = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| Bytes(bytes).to_string());
         let giga = |rate: f64| format!("{:.1} GFLOP/s", rate * 1e-9);
+        let by = self.product_kernel.map_or_else(String::new, |kernel| format!(", by {kernel}"));
         let mut rows = vec![
             ("device".to_owned(), self.device.clone()),
             ("model".into(), format!("{}, {}, weights {}", self.model, self.dtype, Bytes(self.weights_bytes))),
             ("load".into(), format!("{:.2} s", self.load_s)),
-            ("best matrix product".into(), giga(self.matmul_flops_per_s)),
+            ("best matrix product".into(), format!("{}{by}", giga(self.matmul_flops_per_s))),
             (
                 format!("training, {batch_size} pairs of {prompt_tokens}+{response_tokens} tokens"),
                 format!("{:.2} steps/s, {} tokens a step", steps.steps_per_s, steps.tokens_a_step),

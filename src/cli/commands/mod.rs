@@ -44,12 +44,14 @@ mod vectors;
 use bipo::Error;
 use bipo::machine::bytes::check_addresses;
 use bipo::machine::{cpu, device};
+use bipo::ops::check_kernel;
 use bipo::train::collective::Collective;
 
 use crate::args::{Cli, Command, MethodArg, ModelArgs};
 
 /// Runs what was asked for, as one of the processes of a job where there are several.
 pub fn run(cli: &mut Cli, collective: &Collective) -> anyhow::Result<()> {
+    check_kernel()?;
     check_shared(&cli.command, collective)?;
     if !collective.is_first() {
         cli.command.stand_back(|| device::of_local_rank(collective.on_this_machine().0, &device::gpus()));

@@ -126,6 +126,9 @@ pub fn load(session: &Session, demand: &Demand, log: Log) -> Result<(Model, f64)
     }
     let loaded = session.load(demand)?;
     log.info(loaded.to_string());
+    if let Some(kernel) = session.placement.product_kernel() {
+        log.detail(format!("{kernel} multiplies matrices of {}", session.placement.dtype_name()));
+    }
     Ok((loaded.model, loaded.load_s))
 }
 

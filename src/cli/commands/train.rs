@@ -111,6 +111,11 @@ fn lead(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     let sets = run::sets(&pairs, heldout_pairs.as_deref());
     let demand = test_generation::demanded(run::demand(&sets, &config), args, &opened)?;
     let (model, load_s) = run::load(&opened, &mut config, demand, log)?;
+    if let Some(times) = opened.placement.gain_of_bf16() {
+        log.info(format!(
+            "this processor multiplies bf16 up to {times} times as fast as f32: --dtype bf16 trains faster, and less exactly"
+        ));
+    }
     let plan = bipo::train::plan(&model, &pairs, heldout_pairs.as_deref(), &config)?;
 
     let vector_of = |v: &[f32], results: Value| vector(&opened, &config, args.run.spans, v, &settings, results);
