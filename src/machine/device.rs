@@ -10,24 +10,52 @@ use crate::{Error, Result};
 #[cfg(feature = "cuda")]
 const OLDEST: (i32, i32) = (8, 0);
 
-/// Opens the device of this name: `auto`, `cpu`, `cuda[:N]` or `metal`. `auto` is the kind of device that this program is built
-/// for.
+/// Opens the one device of this name: `auto`, `cpu`, `cuda[:N]` or `metal`. `auto` is the kind of device that this program is
+/// built for.
 ///
 /// # Errors
-/// The name is unknown, or the device cannot be used. No other device is used in its place.
+/// As [`open_all`], or the name is that of several.
 pub fn open(name: &str) -> Result<Device> {
-    let ordinal = |text: &str| -> Result<usize> {
-        text.parse().map_err(|_| Error::Argument(format!("device {name}: expected cuda:N with a number N")))
-    };
-    match name.split_once(':').unwrap_or((name, "0")) {
-        ("cpu", _) => Ok(Device::Cpu),
-        ("cuda", n) => cuda(ordinal(n)?),
-        ("metal", n) => metal(ordinal(n)?),
-        ("auto", _) if cfg!(feature = "cuda") => cuda(0),
-        ("auto", _) if cfg!(feature = "metal") => metal(0),
-        ("auto", _) => Ok(Device::Cpu),
-        _ => Err(Error::Argument(format!("device {name}: expected auto, cpu, cuda[:N] or metal"))),
+    match open_all(name)?.as_slice() {
+        [device] => Ok(device.clone()),
+        devices => Err(Error::Argument(format!("device {name}: expected one device, found {}", devices.len()))),
     }
+}
+
+/// Opens the devices of this name, which have a model's blocks between them: one, as [`open`] does, or several by their numbers,
+/// such as `cuda:0,1` or `cuda:all`. A number may stand twice: so many stages then share the device. `cpu:0,1` is two stages on
+/// the CPU.
+///
+/// # Errors
+/// The name is unknown, or a device cannot be used. No other device is used in its place.
+pub fn open_all(name: &str) -> Result<Vec<Device>> {
+    let (kind, numbers) = match name.split_once(':') {
+        Some((kind, numbers)) => (kind, Some(numbers)),
+        None => (name, None),
+    };
+    match (kind, numbers) {
+        ("auto", None) if cfg!(feature = "cuda") => Ok(vec![cuda(0)?]),
+        ("auto", None) if cfg!(feature = "metal") => Ok(vec![metal(0)?]),
+        ("auto", None) => Ok(vec![Device::Cpu]),
+        ("cuda", Some("all")) => (0..gpus().len().max(1)).map(cuda).collect(),
+        ("cpu" | "cuda" | "metal", _) => numbered(name, kind, numbers.unwrap_or("0"))?.into_iter().map(|n| of_kind(kind, n)).collect(),
+        _ => Err(Error::Argument(format!("device {name}: expected auto, cpu, cuda[:N], cuda:N,N,..., cuda:all or metal"))),
+    }
+}
+
+fn of_kind(kind: &str, number: usize) -> Result<Device> {
+    match kind {
+        "cuda" => cuda(number),
+        "metal" => metal(number),
+        _ => Ok(Device::Cpu),
+    }
+}
+
+/// The numbers of a list such as `0,1`.
+fn numbered(name: &str, kind: &str, list: &str) -> Result<Vec<usize>> {
+    let numbers: Option<Vec<usize>> = list.split(',').map(|number| number.parse().ok()).collect();
+    let expected = || Error::Argument(format!("device {name}: expected {kind}:N with a number N, or several such as {kind}:0,1"));
+    numbers.ok_or_else(expected)
 }
 
 fn cuda(ordinal: usize) -> Result<Device> {

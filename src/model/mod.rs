@@ -30,6 +30,7 @@ pub mod random;
 pub(crate) mod refused;
 pub mod shapes;
 pub mod sizes;
+pub mod split;
 mod stages;
 pub mod weights;
 
@@ -50,11 +51,12 @@ use config::Config;
 use layout::Layout;
 use loader::Loader;
 use norm::Norm;
-use plan::{FrozenKeys, PassPlan, Queries, Selection};
+use plan::{FrozenKeys, PassPlan, PassRows, Selection};
+use split::{Split, StageBlocks};
 use stages::{Stage, Stages};
 use weights::{WeightStorage, Weights};
 
-/// A frozen decoder on one device.
+/// A frozen decoder on one device, or with its blocks divided between several.
 #[derive(Debug)]
 pub struct Model {
     /// Its sizes and architecture.
@@ -65,7 +67,8 @@ pub struct Model {
     head: Head,
     ropes: Vec<Rope>,
     dtype: DType,
-    device: Device,
+    /// Where the embeddings and the head lie.
+    ends: [Device; 2],
     /// How exactly generated tokens are computed: exactly, unless this is set.
     pub decoding: Decoding,
 }
@@ -107,18 +110,40 @@ impl Model {
     /// # Errors
     /// A tensor is missing or has another shape than `config` says.
     pub fn load_as(weights: &Weights, config: Config, dtype: DType, device: &Device, storage: WeightStorage) -> Result<Self> {
-        cuda::prepare(device)?;
+        let split = Split::one(device.clone(), &config);
+        Self::load_divided(weights, config, dtype, &split, storage)
+    }
+
+    /// As [`Model::load_as`], with the blocks divided between devices.
+    ///
+    /// # Errors
+    /// As [`Model::load_as`].
+    pub fn load_divided(
+        weights: &Weights,
+        config: Config,
+        dtype: DType,
+        split: &Split,
+        storage: WeightStorage,
+    ) -> Result<Self> {
+        split.stages().iter().try_for_each(|stage| cuda::prepare(&stage.device))?;
         let activations = if storage == WeightStorage::Tensors { dtype } else { DType::F32 };
-        let loader = Loader { weights, config: &config, matrices: dtype, activations, storage, device, prefix: String::new() };
+        let (first, last) = (split.first(), split.last());
+        let prefix = String::new();
+        let loader = Loader { weights, config: &config, matrices: dtype, activations, storage, device: first, prefix };
         let (h, vocab) = (config.hidden_size, config.vocab_size);
         let embed_tokens = loader.matrix("model.embed_tokens.weight", [vocab, h])?;
         let unembedding = match config.architecture.tie_word_embeddings {
-            true => embed_tokens.clone(),
-            false => loader.matrix("lm_head.weight", [vocab, h])?,
+            true if first.same_device(last) => embed_tokens.clone(),
+            true => loader.onto(last).matrix("model.embed_tokens.weight", [vocab, h])?,
+            false => loader.onto(last).matrix("lm_head.weight", [vocab, h])?,
         };
-        let blocks = (0..config.num_hidden_layers).map(|i| Block::load(&loader, &config, i)).collect::<Result<_>>()?;
-        let stages = Stages(vec![Stage { device: device.clone(), blocks }]);
-        let norm = Norm::load(&loader, "model.norm", h)?;
+        let stage = |StageBlocks { device, blocks }: &StageBlocks| -> Result<Stage> {
+            let loader = loader.onto(device);
+            let blocks = blocks.clone().map(|i| Block::load(&loader, &config, i)).collect::<Result<_>>()?;
+            Ok(Stage { device: device.clone(), blocks })
+        };
+        let stages = Stages(split.stages().iter().map(stage).collect::<Result<_>>()?);
+        let norm = Norm::load(&loader.onto(last), "model.norm", h)?;
         let ropes = config.ropes.iter().map(|rope| Rope::new(config.head_dim, rope)).collect();
         let head = Head { weight: unembedding, softcap: config.architecture.logit_softcap };
         Ok(Self {
@@ -129,7 +154,7 @@ impl Model {
             head,
             ropes,
             dtype: activations,
-            device: device.clone(),
+            ends: [first.clone(), last.clone()],
             decoding: Decoding::default(),
         })
     }
@@ -153,9 +178,39 @@ impl Model {
         self.config.saved(first..self.num_blocks(), computed, seen) * self.dtype.size_in_bytes()
     }
 
-    /// Where it lives.
+    /// Where its head computes; of most models the only device.
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.ends[1]
+    }
+
+    /// Where the residual lies that enters a block: on the device of that block, or of the head behind the last one. Whatever a
+    /// run of blocks returns lies where the block behind it reads it, and a gradient where its residual does.
+    pub fn device_at(&self, block: usize) -> &Device {
+        self.stages.device_at(block)
+    }
+
+    /// Its devices, in the order of their blocks.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.stages.devices()
+    }
+
+    /// The blocks from `first` on, in runs that lie on one device each.
+    pub fn runs_from(&self, first: usize) -> impl Iterator<Item = Range<usize>> {
+        self.stages.0.iter().map(move |stage| stage.range()).map(move |run| run.start.max(first)..run.end.max(first))
+    }
+
+    /// Waits until its devices have done what they were told.
+    pub fn synchronize(&self) -> Result<()> {
+        Ok(self.devices().try_for_each(Device::synchronize)?)
+    }
+
+    /// Room for the keys and values of `tokens` tokens.
+    ///
+    /// # Errors
+    /// A device has no memory for them.
+    pub fn cache(&self, tokens: usize) -> Result<KvCache> {
+        let blocks = self.stages.0.iter().flat_map(|stage| stage.blocks.iter().map(|_| &stage.device));
+        KvCache::new(&self.config, tokens, self.dtype, blocks)
     }
 
     /// Dtype of activations.
@@ -184,28 +239,28 @@ impl Model {
 
     /// Embeddings of tokens. `(T,)` → `(T, H)`.
     pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        let x = self.embed_tokens.rows(ids, self.dtype, &self.device)?;
+        let x = self.embed_tokens.rows(ids, self.dtype, &self.ends[0])?;
         scaled(x, self.config.architecture.embedding_multiplier)
     }
 
-    /// A layout's plan on this model's device.
+    /// A layout's plan on this model's devices.
     pub fn plan(&self, layout: &Layout) -> Result<PassPlan> {
-        PassPlan::new(layout, &self.ropes, &self.device)
+        PassPlan::new(layout, &self.ropes, self.devices())
     }
 
     /// The plan of some rows of a layout (ascending; of each run those at its end), given the others' keys and values.
-    pub fn plan_rows(&self, layout: &Layout, rows: &[usize], frozen: FrozenKeys) -> Result<PassPlan> {
-        PassPlan::of_rows(layout, rows, frozen, &self.ropes, &self.device)
+    pub fn plan_rows(&self, layout: &Layout, rows: &[usize], frozen: &FrozenKeys) -> Result<PassPlan> {
+        PassPlan::of_rows(layout, rows, frozen, &self.ropes, self.devices())
     }
 
     /// Runs some blocks. `x (T, H)` → `(T, H)`.
     pub fn run(&self, blocks: Range<usize>, x: &Tensor, plan: &PassPlan) -> Result<Tensor> {
-        Ok(self.stages.forward(blocks, x, Queries::all(plan), None, Gradient::NotWanted)?.0)
+        Ok(self.stages.forward(blocks, x, PassRows::all(plan), None, Gradient::NotWanted)?.0)
     }
 
     /// Runs some blocks on new rows of cached sequences. `x (T, H)` → `(T, H)`.
     pub fn run_cached(&self, blocks: Range<usize>, x: &Tensor, plan: &PassPlan, cache: &mut KvCache) -> Result<Tensor> {
-        Ok(self.stages.forward(blocks, x, Queries::all(plan), Some(cache), Gradient::NotWanted)?.0)
+        Ok(self.stages.forward(blocks, x, PassRows::all(plan), Some(cache), Gradient::NotWanted)?.0)
     }
 
     /// Runs some blocks. `x (T, H)` → `(T, H)` and, per block, what [`Model::vjp`] needs, kept only if asked for.
@@ -216,13 +271,13 @@ impl Model {
         plan: &PassPlan,
         gradient: Gradient,
     ) -> Result<(Tensor, Vec<Saved>)> {
-        self.stages.forward(blocks, x, Queries::all(plan), None, gradient)
+        self.stages.forward(blocks, x, PassRows::all(plan), None, gradient)
     }
 
     /// Gradient of the input of [`Model::run_saving`], given that of its output; `end` is the end of its blocks.
     /// `dy (T, H)` → `(T, H)`. Takes what was saved, to free it on the way.
     pub fn vjp(&self, end: usize, saved: Vec<Saved>, plan: &PassPlan, dy: &Tensor) -> Result<Tensor> {
-        self.stages.vjp(end, saved, Queries::all(plan), dy)
+        self.stages.vjp(end, saved, PassRows::all(plan), dy)
     }
 
     /// Runs the blocks from `first` to the end; the last yields the selected rows alone. `x (T, H)` → `(Q, H)` and, per
@@ -235,12 +290,12 @@ impl Model {
         selection: &Selection,
         gradient: Gradient,
     ) -> Result<(Tensor, Vec<Saved>)> {
-        self.stages.forward(first..self.num_blocks(), x, Queries::of(plan, selection), None, gradient)
+        self.stages.forward(first..self.num_blocks(), x, PassRows::of(plan, selection), None, gradient)
     }
 
     /// Gradient of the input of [`Model::run_to_end`]. `dy (Q, H)` → `(T, H)`. Takes what was saved, to free it on the way.
     pub fn vjp_to_end(&self, saved: Vec<Saved>, plan: &PassPlan, selection: &Selection, dy: &Tensor) -> Result<Tensor> {
-        self.stages.vjp(self.num_blocks(), saved, Queries::of(plan, selection), dy)
+        self.stages.vjp(self.num_blocks(), saved, PassRows::of(plan, selection), dy)
     }
 
     /// Log-probabilities of tokens, from the residual after the last block. `x (Q, H)`.

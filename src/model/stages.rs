@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 
 use super::block::{Block, Saved};
 use super::cache::KvCache;
-use super::plan::Queries;
+use super::plan::PassRows;
 use crate::Result;
 use crate::ops::head::Gradient;
 use crate::ops::weight::Weight;
@@ -16,12 +16,20 @@ use crate::ops::weight::Weight;
 #[derive(Debug)]
 pub(super) struct Stage {
     pub device: Device,
+    /// At least one.
     pub blocks: Vec<Block>,
 }
 
-/// All blocks of a model. A plan lies on one device, and so do the blocks that it is given to.
+/// All blocks of a model. A plan has a part for each stage.
 #[derive(Debug)]
 pub(super) struct Stages(pub Vec<Stage>);
+
+impl Stage {
+    /// The indices of its blocks.
+    pub fn range(&self) -> Range<usize> {
+        self.blocks.first().map_or(0..0, |first| first.index..first.index + self.blocks.len())
+    }
+}
 
 impl Stages {
     /// Matrices of all blocks.
@@ -29,50 +37,61 @@ impl Stages {
         self.0.iter().flat_map(|stage| &stage.blocks).flat_map(Block::weights)
     }
 
-    /// Runs the blocks of `range`, of which the last yields the queries of `rows` alone. `x (R, H)` → `(Q, H)` and, per
-    /// block, what [`Stages::vjp`] needs, kept only if a gradient is wanted.
+    /// The device of each stage.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.0.iter().map(|stage| &stage.device)
+    }
+
+    /// The device of the residual that enters `block`: that of the block, or of the last one where it is behind all.
+    pub fn device_at(&self, block: usize) -> &Device {
+        &self.0[self.stage_of(block)].device
+    }
+
+    fn stage_of(&self, block: usize) -> usize {
+        self.0.iter().position(|stage| block < stage.range().end).unwrap_or(self.0.len() - 1)
+    }
+
+    /// Runs the blocks of `range`, of which the last yields the queries of `rows` alone. `x (R, H)` → `(Q, H)`, where the block
+    /// behind them reads it, and, per block, what [`Stages::vjp`] needs, kept only if a gradient is wanted.
     pub fn forward(
         &self,
         range: Range<usize>,
         x: &Tensor,
-        rows: Queries,
+        rows: PassRows,
         mut cache: Option<&mut KvCache>,
         gradient: Gradient,
     ) -> Result<(Tensor, Vec<Saved>)> {
-        let mut x = if range.is_empty() { rows.take(x)? } else { x.clone() };
+        let mut x = if range.is_empty() { rows.at(self.stage_of(range.end)).take(x)? } else { x.clone() };
         let mut saved = Vec::new();
-        for (device, block) in self.blocks(range.clone()) {
+        for (stage, block) in self.blocks(range.clone()) {
             let cache = cache.as_deref_mut().map(|cache| cache.block(block.index));
-            let (y, kept) = block.forward(&x.to_device(device)?, rows_of(block, &range, rows), cache)?;
+            let queries = if block.index + 1 == range.end { rows.at(stage) } else { rows.all_at(stage) };
+            let (y, kept) = block.forward(&x.to_device(&self.0[stage].device)?, queries, cache)?;
             x = y;
             if gradient == Gradient::Wanted {
                 saved.push(kept);
             }
         }
-        Ok((x, saved))
+        Ok((x.to_device(self.device_at(range.end))?, saved))
     }
 
     /// Gradient of the input of [`Stages::forward`], given that of its output; `saved` is what the blocks before `end` saved.
-    /// `dy (Q, H)` → `(R, H)`. Frees on the way what was saved.
-    pub fn vjp(&self, end: usize, saved: Vec<Saved>, rows: Queries, dy: &Tensor) -> Result<Tensor> {
+    /// `dy (Q, H)` → `(R, H)`, where the input lies. Frees on the way what was saved.
+    pub fn vjp(&self, end: usize, saved: Vec<Saved>, rows: PassRows, dy: &Tensor) -> Result<Tensor> {
         let range = end.saturating_sub(saved.len())..end;
-        let mut dx = if range.is_empty() { rows.put_back(dy)? } else { dy.clone() };
-        for ((device, block), kept) in self.blocks(range.clone()).rev().zip(saved.into_iter().rev()) {
-            dx = block.vjp(&kept, rows_of(block, &range, rows), &dx.to_device(device)?)?;
+        let mut dx = if range.is_empty() { rows.at(self.stage_of(end)).put_back(dy)? } else { dy.clone() };
+        for ((stage, block), kept) in self.blocks(range.clone()).rev().zip(saved.into_iter().rev()) {
+            let queries = if block.index + 1 == range.end { rows.at(stage) } else { rows.all_at(stage) };
+            dx = block.vjp(&kept, queries, &dx.to_device(&self.0[stage].device)?)?;
         }
         Ok(dx)
     }
 
-    /// The blocks of `range`, each with its device.
-    fn blocks(&self, range: Range<usize>) -> impl DoubleEndedIterator<Item = (&Device, &Block)> {
-        let all = self.0.iter().flat_map(|stage| stage.blocks.iter().map(|block| (&stage.device, block)));
+    /// The blocks of `range`, each with its stage.
+    fn blocks(&self, range: Range<usize>) -> impl DoubleEndedIterator<Item = (usize, &Block)> {
+        let all = self.0.iter().enumerate().flat_map(|(stage, held)| held.blocks.iter().map(move |block| (stage, block)));
         all.filter(move |(_, block)| range.contains(&block.index))
     }
-}
-
-/// The rows whose queries a block computes: before the last of `range` all of them.
-fn rows_of<'a>(block: &Block, range: &Range<usize>, rows: Queries<'a>) -> Queries<'a> {
-    if block.index + 1 == range.end { rows } else { Queries::all(rows.plan) }
 }
 
 #[cfg(test)]

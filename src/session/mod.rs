@@ -24,6 +24,7 @@ use crate::machine::files::read_text;
 use crate::model::Model;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
+use crate::model::split::Split;
 use crate::model::weights::{WeightStorage, Weights};
 use crate::text::chat::{ChatTemplate, chat_template_of};
 use crate::text::token_ids::TokenIds;
@@ -86,13 +87,14 @@ impl Session {
     /// # Errors
     /// An option is wrong, or a file cannot be found, downloaded or understood.
     pub fn open(options: SessionOptions) -> Result<Self> {
-        let device = device::open(&options.device)?;
+        let devices = device::open_all(&options.device)?;
         let files = resolve(&options.model, &ResolveOptions { offline: options.offline, quiet: options.quiet })?;
         let weights = Weights::open(&files.checkpoint)?;
         let config = Config::load(&files.checkpoint, &weights)?;
         // Sizes that are not the weights' would be counted with below.
         weights.check(&config)?;
-        let placement = Placement::new(device, options.dtype, options.weights, &config)?;
+        let split = Split::new(devices, options.split.as_deref(), &config)?;
+        let placement = Placement::new(split, options.dtype, options.weights, &config)?;
         let tokenizer = tokenizer(&files.checkpoint, &weights)?;
         let mut tokens = TokenIds::load(&files.checkpoint, &weights, |token| tokenizer.token_to_id(token))?;
         let preset = presets::find(&options.model).or_else(|| presets::find(&files.name));
@@ -148,8 +150,8 @@ impl Session {
     pub fn load_at(&self, placement: &Placement, demand: &Demand) -> Result<Loaded> {
         let started = Instant::now();
         self.check_at(placement, demand)?;
-        let Placement { device, dtype, storage } = placement;
-        let model = Model::load_as(&self.weights, self.config.clone(), *dtype, device, *storage)?;
+        let Placement { split, dtype, storage } = placement;
+        let model = Model::load_divided(&self.weights, self.config.clone(), *dtype, split, *storage)?;
         let load_s = started.elapsed().as_secs_f64();
         Ok(Loaded { model, load_s, name: self.files.name.clone(), placement: placement.clone() })
     }

@@ -8,14 +8,15 @@ use super::options::{DTypeChoice, WeightsChoice};
 use crate::machine::bytes::{Bytes, available_memory, total_memory};
 use crate::machine::device;
 use crate::model::config::Config;
+use crate::model::split::Split;
 use crate::model::weights::WeightStorage;
 use crate::{Error, Result};
 
 /// Where and how a model computes.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    /// Where.
-    pub device: Device,
+    /// Which blocks on which device.
+    pub split: Split,
     /// Dtype of the weights that are not stored as their file has them, and of what is multiplied with them.
     pub dtype: DType,
     /// How matrices are stored.
@@ -27,8 +28,9 @@ impl Placement {
     ///
     /// # Errors
     /// Matrices as their file has them are asked for on another device than the CPU.
-    pub(super) fn new(device: Device, dtype: DTypeChoice, weights: WeightsChoice, config: &Config) -> Result<Self> {
-        let dtype = dtype.on(&device);
+    pub(super) fn new(split: Split, dtype: DTypeChoice, weights: WeightsChoice, config: &Config) -> Result<Self> {
+        let device = split.last();
+        let dtype = dtype.on(device);
         let storage = match weights {
             WeightsChoice::Quantized if !device.is_cpu() => {
                 return Err(Error::Argument("quantized weights need the CPU: other devices multiply dense weights".into()));
@@ -44,7 +46,17 @@ impl Placement {
                 }
             }
         };
-        Ok(Self { device, dtype, storage })
+        Ok(Self { split, dtype, storage })
+    }
+
+    /// All of a model of this shape on one device.
+    pub fn one(device: Device, dtype: DType, storage: WeightStorage, config: &Config) -> Self {
+        Self { split: Split::one(device, config), dtype, storage }
+    }
+
+    /// Where the head computes; mostly the only device.
+    pub fn device(&self) -> &Device {
+        self.split.last()
     }
 
     /// Whether there is memory for a demand beside the weights of a model of this shape, which take `weights` bytes of main
@@ -53,9 +65,9 @@ impl Placement {
     /// # Errors
     /// There is not enough memory.
     pub fn check(&self, config: &Config, weights: Bytes, demand: &Demand) -> Result<Option<Fit>, Shortage> {
-        if !self.device.is_cpu() {
+        if !self.device().is_cpu() {
             let fit = |memory| fit::on_device(demand, config, self.dtype, memory);
-            return device::memory(&self.device).map(fit).transpose();
+            return device::memory(self.device()).map(fit).transpose();
         }
         match available_memory() {
             Some(free) => fit::on_host(demand, config, (weights, self.storage), self.activations(), free).map(|()| None),
@@ -81,7 +93,7 @@ impl Placement {
 
     /// Kind of the device: `cpu`, `cuda` or `metal`.
     pub fn device_kind(&self) -> &'static str {
-        match self.device {
+        match self.device() {
             Device::Cpu => "cpu",
             Device::Cuda(_) => "cuda",
             Device::Metal(_) => "metal",

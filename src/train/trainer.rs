@@ -314,7 +314,8 @@ impl<'a> Trainer<'a> {
 
     /// How the residual is steered in direction `d`. Where v is added, it is multiplied by `factor` too.
     fn steering(&self, d: f64, factor: f32) -> Result<Steering> {
-        let (vectors, device) = (self.config.layers.split(&self.state.v), self.model.device());
+        let vectors = self.config.layers.split(&self.state.v);
+        let device = self.model.device_at(self.config.layers.lowest() + 1);
         match self.objective {
             Objective::Reps { .. } if d < 0.0 => Steering::by(Operation::Null, &vectors, device),
             _ => Ok(Steering::new(&vectors, device)?.with_factor(d as f32 * self.state.learned_factor() * factor)),

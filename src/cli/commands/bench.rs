@@ -8,6 +8,7 @@ use bipo::machine::device;
 use bipo::model::Model;
 use bipo::model::config::Config;
 use bipo::model::random::MadeOn;
+use bipo::model::split::Split;
 use bipo::model::weights::{WeightStorage, Weights};
 use bipo::session::Placement;
 use bipo::text::tokens::ResponsePrefix;
@@ -61,9 +62,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         sweeps: args.sweeps.clone(),
         time: Duration::from_secs_f64(args.seconds),
     };
-    let device = device::open(&args.model.device)?;
-    let peak = PeakMemory::watch(&device);
-    let Measured { name, model, placement, load_s } = load(args, device, &options, log)?;
+    let devices = device::open_all(&args.model.device)?;
+    let peak = PeakMemory::watch(&devices[0]);
+    let Measured { name, model, placement, load_s } = load(args, devices, &options, log)?;
     log.info("matrix products");
     let matmul_flops_per_s = bench::matmul_flops_per_s(&model, options.time)?;
     log.info("training steps");
@@ -121,7 +122,7 @@ struct Measured {
     load_s: f64,
 }
 
-fn load(args: &BenchArgs, device: Device, options: &BenchOptions, log: Log) -> Result<Measured> {
+fn load(args: &BenchArgs, devices: Vec<Device>, options: &BenchOptions, log: Log) -> Result<Measured> {
     let Some(shape) = args.shape else {
         if args.model.model.is_empty() {
             return Err(Error::Argument("no model: give --shape NAME for random weights, or --model MODEL".into()));
@@ -133,16 +134,18 @@ fn load(args: &BenchArgs, device: Device, options: &BenchOptions, log: Log) -> R
     };
     let config = shape.config();
     check_lengths(&config, options)?;
-    let dtype = args.model.dtype.on(&device);
+    let split = Split::new(devices, None, &config)?;
+    let device = split.last();
+    let dtype = args.model.dtype.on(device);
     let (made_on, storage) =
         if device.is_cpu() { (MadeOn::Host(11), WeightStorage::Dense) } else { (MadeOn::Device, WeightStorage::Tensors) };
-    let placement = Placement { device, dtype, storage };
+    let placement = Placement { split, dtype, storage };
     let weights = Bytes(config.matrix_elements() * dtype.size_in_bytes() as u64);
     let fit = placement.check(&config, weights, &options.demand(config.num_hidden_layers)).map_err(session::short)?;
     fit.iter().for_each(|fit| log.info(fit.to_string()));
     let started = Instant::now();
-    let model = Model::load_as(&Weights::random(made_on), config, dtype, &placement.device, storage)?;
-    placement.device.synchronize()?;
+    let model = Model::load_divided(&Weights::random(made_on), config, dtype, &placement.split, storage)?;
+    model.synchronize()?;
     Ok(Measured { name: shape.to_string(), model, placement, load_s: started.elapsed().as_secs_f64() })
 }
 

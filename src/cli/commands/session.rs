@@ -19,6 +19,7 @@ pub fn open(args: &ModelArgs, response_prefix: ResponsePrefix, log: Log) -> Resu
     let options = SessionOptions {
         model: args.model.clone(),
         device: args.device.clone(),
+        split: args.split.clone(),
         dtype: args.dtype,
         weights: args.weights,
         system: args.system.clone(),

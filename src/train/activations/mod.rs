@@ -38,9 +38,9 @@ pub struct CachedPair {
     constant: PairLogProbs,
     /// Residual of the live rows after block L, model dtype. `(live, H)`
     residual: CachedTensor,
-    /// Keys and values of the frozen rows in the blocks from `Activations::keys_from` on, model dtype.
-    /// `(blocks, 2, frozen, K·D)`
-    keys: Option<CachedTensor>,
+    /// Keys and values of the frozen rows in the blocks from `Activations::keys_from` on, model dtype; a tensor for each run of
+    /// blocks on one device. `(blocks, 2, frozen, K·D)` each
+    keys: Vec<CachedTensor>,
 }
 
 impl CachedPair {
@@ -133,8 +133,8 @@ impl<'m> CachePlan<'m> {
     /// As [`CachePlan::compute`].
     pub fn compute_each(self, mut on_progress: impl FnMut(usize, usize) -> Result<()>) -> Result<Vec<Vec<Activations>>> {
         let (memory, device) = match self.size.place {
-            CachePlace::Host => (self.options.memory.0, &Device::Cpu),
-            _ => (u64::MAX, self.model.device()),
+            CachePlace::Host => (self.options.memory.0, Some(Device::Cpu)),
+            _ => (u64::MAX, None),
         };
         let mut writer = StoreWriter::new(memory, device, &self.options.spill_dir);
         let mut done = 0;
@@ -232,18 +232,21 @@ impl Activations {
     /// Some entries as one pass through the upper blocks, and the residual that it begins with. `(live, H)`
     pub fn batch<'m>(&self, model: &'m Model, entries: &[&CachedPair]) -> Result<(Batch<'m>, Tensor)> {
         let rows: Vec<&PairRows> = entries.iter().map(|entry| &entry.rows).collect();
-        let below = self.layer + 1 - self.keys_from;
-        let keys = |stored: &CachedTensor| -> Result<Tensor> {
-            let keys = self.store.get(stored, self.store.device())?;
-            Ok(keys.narrow(0, below, keys.dim(0)? - below)?)
-        };
-        let keys: Vec<Tensor> = entries.iter().filter_map(|entry| entry.keys.as_ref()).map(keys).collect::<Result<_>>()?;
+        let first = self.layer + 1;
+        let mut frozen = FrozenKeys::from(first);
+        for (index, run) in model.runs_from(self.keys_from).filter(|run| !run.is_empty()).enumerate() {
+            let below = first.saturating_sub(run.start).min(run.len());
+            let keys = |stored: &CachedTensor| -> Result<Tensor> {
+                Ok(self.store.get(stored)?.narrow(0, below, run.len() - below)?)
+            };
+            let stored = entries.iter().filter_map(|entry| entry.keys.get(index)).filter(|_| below < run.len());
+            frozen.push(&stored.map(keys).collect::<Result<Vec<_>>>()?, model.device_at(run.start))?;
+        }
         let residuals: Vec<Tensor> =
-            entries.iter().map(|entry| self.residual(entry, self.store.device())).collect::<Result<_>>()?;
+            entries.iter().map(|entry| self.store.get(&entry.residual)).collect::<Result<_>>()?;
         let constants: Vec<PairLogProbs> = entries.iter().map(|entry| entry.constant).collect();
-        let frozen = FrozenKeys::new(self.layer + 1, &keys, model.device())?;
-        let batch = Batch::live(model, &rows, &constants, frozen)?;
-        let residual = batch.join(&residuals)?.to_device(model.device())?;
+        let batch = Batch::live(model, &rows, &constants, &frozen)?;
+        let residual = batch.join(&residuals)?.to_device(model.device_at(first))?;
         Ok((batch, residual))
     }
 
@@ -258,7 +261,7 @@ impl Activations {
 
     /// The residual of an entry's live rows after block L, in the model's dtype. → `(live, H)`
     pub fn residual(&self, entry: &CachedPair, device: &Device) -> Result<Tensor> {
-        self.store.get(&entry.residual, device)
+        Ok(self.store.get(&entry.residual)?.to_device(device)?)
     }
 
     /// Log-probabilities of the responses of all entries under the steered model, a few pairs a pass.
@@ -314,7 +317,8 @@ fn compute_group(model: &Model, group: &[PairRows], layers: &Layers, writer: &mu
     let batch = Batch::new(model, &pairs)?;
     let reference = batch.reference(&batch.lower(&batch.ids(&pairs), layers.lowest())?, layers)?;
     check_finite(group, &reference)?;
-    let keys = keys_of(group, &reference, writer)?;
+    let runs: Vec<usize> = model.runs_from(layers.lowest() + 1).map(|run| run.len()).collect();
+    let keys = keys_of(group, &reference, &runs, writer)?;
     let last = model.num_blocks() - 1;
     let entries = |(layer, residual): (&usize, &Tensor)| -> Result<Vec<CachedPair>> {
         // A run that steers the last block scores the whole block's output: to the bit, that is another product.
@@ -322,13 +326,13 @@ fn compute_group(model: &Model, group: &[PairRows], layers: &Layers, writer: &mu
         let scores = own.as_ref().unwrap_or(&reference);
         let mut entries = Vec::with_capacity(group.len());
         for (index, rows) in group.iter().enumerate() {
-            let live = Tensor::new(batch.places_of_live(index, rows), model.device())?;
+            let live = Tensor::new(batch.places_of_live(index, rows), residual.device())?;
             entries.push(CachedPair {
                 rows: rows.clone(),
                 reference: scores.log_probs[index],
                 constant: scores.constants[index],
                 residual: writer.put(residual.index_select(&live, 0)?)?,
-                keys: keys[index].clone().filter(|_| *layer < last),
+                keys: if *layer < last { keys[index].clone() } else { Vec::new() },
             });
         }
         Ok(entries)
@@ -348,18 +352,29 @@ fn check_finite(group: &[PairRows], reference: &Reference) -> Result<()> {
     }
 }
 
-/// Keeps the keys and values of each pair's frozen rows.
-fn keys_of(group: &[PairRows], reference: &Reference, writer: &mut StoreWriter) -> Result<Vec<Option<CachedTensor>>> {
+/// Keeps the keys and values of each pair's frozen rows. `runs` are the numbers of blocks that lie on one device.
+fn keys_of(
+    group: &[PairRows],
+    reference: &Reference,
+    runs: &[usize],
+    writer: &mut StoreWriter,
+) -> Result<Vec<Vec<CachedTensor>>> {
     let mut start = 0;
-    let keep = |rows: &PairRows| -> Result<Option<CachedTensor>> {
+    let mut keep = |rows: &PairRows| -> Result<Vec<CachedTensor>> {
         let (first, count) = (start, rows.frozen_rows().count());
         start += count;
-        match reference.keys.is_empty() || count == 0 {
-            true => Ok(None),
-            false => Ok(Some(writer.put(pack(&reference.keys, first, count)?)?)),
+        if reference.keys.is_empty() || count == 0 {
+            return Ok(Vec::new());
         }
+        let mut rest = reference.keys.as_slice();
+        let mut keep_run = |blocks: &usize| {
+            let (run, others) = rest.split_at(*blocks);
+            rest = others;
+            writer.put(pack(run, first, count)?)
+        };
+        runs.iter().filter(|blocks| **blocks > 0).map(&mut keep_run).collect()
     };
-    group.iter().map(keep).collect()
+    group.iter().map(&mut keep).collect()
 }
 
 /// Some rows of each block's keys and values. → `(blocks, 2, len, K·D)`
