@@ -35,6 +35,7 @@ mod stages;
 pub mod weights;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -53,7 +54,7 @@ use loader::Loader;
 use norm::Norm;
 use plan::{FrozenKeys, PassPlan, PassRows, Selection};
 use split::{Split, StageBlocks};
-use stages::{Stage, Stages};
+use stages::{BlockFile, Stage, Stages};
 use weights::{WeightStorage, Weights};
 
 /// A frozen decoder on one device, or with its blocks divided between several.
@@ -69,6 +70,8 @@ pub struct Model {
     dtype: DType,
     /// Where the embeddings and the head lie.
     ends: [Device; 2],
+    /// Bytes of its matrices in memory, and in mapped files, when it was loaded.
+    weight_bytes: (usize, usize),
     /// How exactly generated tokens are computed: exactly, unless this is set.
     pub decoding: Decoding,
 }
@@ -125,6 +128,39 @@ impl Model {
         split: &Split,
         storage: WeightStorage,
     ) -> Result<Self> {
+        Self::load_from(weights, config, dtype, split, storage, 0)
+    }
+
+    /// As [`Model::load_divided`], with the blocks before `first` left in their files: each is read whenever it is run, and let go
+    /// at once.
+    ///
+    /// # Errors
+    /// As [`Model::load_as`].
+    pub fn load_offloaded(
+        weights: &Arc<Weights>,
+        config: Config,
+        dtype: DType,
+        split: &Split,
+        storage: WeightStorage,
+        first: usize,
+    ) -> Result<Self> {
+        // Matrices as their file has them are in no other place.
+        let first = if storage == WeightStorage::Stored { 0 } else { first };
+        let mut model = Self::load_from(weights, config, dtype, split, storage, first)?;
+        let (config, activations) = (model.config.clone(), model.dtype);
+        model.stages.file = Some(BlockFile { weights: weights.clone(), config, matrices: dtype, activations, storage });
+        Ok(model)
+    }
+
+    /// Without the blocks before `first`.
+    fn load_from(
+        weights: &Weights,
+        config: Config,
+        dtype: DType,
+        split: &Split,
+        storage: WeightStorage,
+        first_block: usize,
+    ) -> Result<Self> {
         split.stages().iter().try_for_each(|stage| cuda::prepare(&stage.device))?;
         let activations = if storage == WeightStorage::Tensors { dtype } else { DType::F32 };
         let (first, last) = (split.first(), split.last());
@@ -139,13 +175,18 @@ impl Model {
         };
         let stage = |StageBlocks { device, blocks }: &StageBlocks| -> Result<Stage> {
             let loader = loader.onto(device);
-            let blocks = blocks.clone().map(|i| Block::load(&loader, &config, i)).collect::<Result<_>>()?;
-            Ok(Stage { device: device.clone(), blocks })
+            let held = blocks.clone().filter(|block| *block >= first_block);
+            let held = held.map(|block| Block::load(&loader, &config, block)).collect::<Result<_>>()?;
+            Ok(Stage { device: device.clone(), range: blocks.clone(), blocks: held })
         };
-        let stages = Stages(split.stages().iter().map(stage).collect::<Result<_>>()?);
+        let stages = Stages { all: split.stages().iter().map(stage).collect::<Result<_>>()?, file: None };
         let norm = Norm::load(&loader.onto(last), "model.norm", h)?;
         let ropes = config.ropes.iter().map(|rope| Rope::new(config.head_dim, rope)).collect();
         let head = Head { weight: unembedding, softcap: config.architecture.logit_softcap };
+        let untied = (!config.architecture.tie_word_embeddings).then_some(&head.weight);
+        let held = stages.weights().chain(untied).chain([&embed_tokens]).map(Weight::memory);
+        let in_files = (0..first_block).map(|block| config.block_elements(block) as usize * dtype.size_in_bytes()).sum();
+        let weight_bytes = held.fold((0, in_files), |sum, weight| (sum.0 + weight.0, sum.1 + weight.1));
         Ok(Self {
             config,
             embed_tokens,
@@ -155,15 +196,19 @@ impl Model {
             ropes,
             dtype: activations,
             ends: [first.clone(), last.clone()],
+            weight_bytes,
             decoding: Decoding::default(),
         })
     }
 
-    /// Bytes of its matrices in memory, and in mapped files.
+    /// Bytes of its matrices in memory, and in files, as it was loaded: what was let go counts too. Tied embeddings count once.
     pub fn weight_bytes(&self) -> (usize, usize) {
-        let head = (!self.config.architecture.tie_word_embeddings).then_some(&self.head.weight);
-        let all = self.stages.weights().chain(head).chain([&self.embed_tokens]).map(Weight::memory);
-        all.fold((0, 0), |sum, weight| (sum.0 + weight.0, sum.1 + weight.1))
+        self.weight_bytes
+    }
+
+    /// Lets go of the blocks before `end` and frees their memory: for what runs the others alone from now on.
+    pub fn release(&mut self, end: usize) {
+        self.stages.release(end);
     }
 
     /// Whether generated tokens are computed with activations in f32 throughout.
@@ -196,7 +241,7 @@ impl Model {
 
     /// The blocks from `first` on, in runs that lie on one device each.
     pub fn runs_from(&self, first: usize) -> impl Iterator<Item = Range<usize>> {
-        self.stages.0.iter().map(move |stage| stage.range()).map(move |run| run.start.max(first)..run.end.max(first))
+        self.stages.all.iter().map(move |stage| stage.range.start.max(first)..stage.range.end.max(first))
     }
 
     /// Waits until its devices have done what they were told.
@@ -209,7 +254,7 @@ impl Model {
     /// # Errors
     /// A device has no memory for them.
     pub fn cache(&self, tokens: usize) -> Result<KvCache> {
-        let blocks = self.stages.0.iter().flat_map(|stage| stage.blocks.iter().map(|_| &stage.device));
+        let blocks = self.stages.all.iter().flat_map(|stage| stage.range.clone().map(|_| &stage.device));
         KvCache::new(&self.config, tokens, self.dtype, blocks)
     }
 
@@ -256,6 +301,18 @@ impl Model {
     /// Runs some blocks. `x (T, H)` → `(T, H)`.
     pub fn run(&self, blocks: Range<usize>, x: &Tensor, plan: &PassPlan) -> Result<Tensor> {
         Ok(self.stages.forward(blocks, x, PassRows::all(plan), None, Gradient::NotWanted)?.0)
+    }
+
+    /// Whether some of these blocks are read from their file whenever they are run.
+    pub fn reads_any(&self, blocks: Range<usize>) -> bool {
+        self.stages.reads_any(blocks)
+    }
+
+    /// Runs a block on several passes, each `x (T, H)` by its own plan; if it is in its file, it is read once for all of them.
+    /// → `(T, H)` each
+    pub fn run_each(&self, block: usize, mut passes: Vec<Tensor>, plans: &[&PassPlan]) -> Result<Vec<Tensor>> {
+        self.stages.forward_each(block, &mut passes, plans)?;
+        Ok(passes)
     }
 
     /// Runs some blocks on new rows of cached sequences. `x (T, H)` → `(T, H)`.

@@ -46,7 +46,9 @@ impl Split {
                 check(counts, blocks)?;
                 if counts.len() != count {
                     let (listed, numbers) = (listed(counts), counts.len());
-                    return Err(Error::Argument(format!("split {listed} has {numbers} numbers, but there are {count} devices")));
+                    return Err(Error::Argument(format!(
+                        "split {listed} has {numbers} numbers, but there are {count} devices"
+                    )));
                 }
                 counts.to_vec()
             }

@@ -82,3 +82,70 @@ fn a_plan_has_the_frozen_keys_of_every_stage() {
     };
     assert_eq!(frozen_rows(&model(&[1, 2, 1])), frozen_rows(&model(&[4])));
 }
+
+/// The tiny model's four blocks on two stages, `in_file` of them left in their file.
+fn offloaded(in_file: usize) -> Model {
+    let (config, weights) = (Shape::Tiny.config(), std::sync::Arc::new(Weights::random(MadeOn::Host(7))));
+    let split = Split::new(vec![Device::Cpu; 2], Some(&[1, 3]), &config).unwrap();
+    Model::load_offloaded(&weights, config, DType::F32, &split, WeightStorage::Dense, in_file).unwrap()
+}
+
+#[test]
+fn blocks_that_are_read_when_they_are_run_compute_what_held_ones_do() {
+    let of_one = computed(&model(&[4]));
+    let held = model(&[4]).weight_bytes();
+    for in_file in 0..=4 {
+        let model = offloaded(in_file);
+        assert_eq!(computed(&model), of_one, "{in_file}");
+        assert_eq!(
+            (0..4).map(|block| model.reads_any(block..block + 1)).collect::<Vec<_>>(),
+            [0, 1, 2, 3].map(|b| b < in_file)
+        );
+        // What a pass may save is measured by them: it must not depend on where they are.
+        let (in_memory, in_files) = model.weight_bytes();
+        assert_eq!(in_memory + in_files, held.0 + held.1);
+    }
+}
+
+#[test]
+fn several_passes_go_through_a_block_together() {
+    let model = offloaded(3);
+    let sequence = |len: usize| {
+        let mut layout = Layout::default();
+        layout.push_sequence(len);
+        (model.plan(&layout).unwrap(), model.embed(&[3, 1, 4, 1, 5][..len]).unwrap())
+    };
+    let passes = [5, 2, 4].map(sequence);
+    let (plans, embedded): (Vec<_>, Vec<Tensor>) = passes.iter().map(|(plan, x)| (plan, x.clone())).unzip();
+    let together = (0..3).fold(embedded, |passes, block| model.run_each(block, passes, &plans).unwrap());
+    for ((plan, x), together) in passes.iter().zip(&together) {
+        assert_eq!(numbers(together), numbers(&model.run(0..3, x, plan).unwrap()));
+    }
+}
+
+#[test]
+fn blocks_that_were_let_go_are_needed_by_no_other_and_are_not_run_again() {
+    let whole = model(&[1, 2, 1]);
+    for (end, stages) in [(0, 3), (1, 2), (2, 2), (3, 1), (4, 1)] {
+        for mut model in [model(&[1, 2, 1]), model(&[4])] {
+            let held = |model: &Model| model.stages.all.iter().map(|stage| stage.blocks.len()).sum::<usize>();
+            let several = model.stages.all.len() > 1;
+            model.release(end);
+            assert_eq!(held(&model), 4 - end);
+            assert_eq!(model.stages.all.len(), if several { stages } else { 1 });
+            let upper = |model: &Model| {
+                let plan = model.plan(&layout()).unwrap();
+                let (selection, _) = plan.select(&layout(), &[2, 4]).unwrap();
+                let x = model.embed(&[3, 1, 4, 1, 5]).unwrap();
+                let (y, saved) = model.run_to_end(end, &x, &plan, &selection, Gradient::Wanted).unwrap();
+                [numbers(&y), numbers(&model.vjp_to_end(saved, &plan, &selection, &y).unwrap())]
+            };
+            assert_eq!(upper(&model), upper(&whole), "{end}");
+            if end > 0 {
+                let plan = model.plan(&layout()).unwrap();
+                let error = model.run(end - 1..4, &model.embed(&[3, 1, 4, 1, 5]).unwrap(), &plan).unwrap_err();
+                assert!(error.to_string().contains(&format!("block {} was let go", end - 1)), "{error}");
+            }
+        }
+    }
+}

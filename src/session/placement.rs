@@ -2,13 +2,13 @@
 
 use candle_core::{DType, Device};
 
-use super::demand::Demand;
+use super::demand::{Demand, LowerBlocks, WORKSPACE};
 use super::fit::{self, Fit, Shortage};
 use super::options::{DTypeChoice, WeightsChoice};
 use crate::machine::bytes::{Bytes, available_memory, total_memory};
-use crate::machine::device;
+use crate::machine::device::{self, DeviceMemory};
 use crate::model::config::Config;
-use crate::model::split::Split;
+use crate::model::split::{Split, StageBlocks};
 use crate::model::weights::WeightStorage;
 use crate::{Error, Result};
 
@@ -60,24 +60,45 @@ impl Placement {
     }
 
     /// Whether there is memory for a demand beside the weights of a model of this shape, which take `weights` bytes of main
-    /// memory where the model computes there. → what a device with its own memory has room for.
+    /// memory where the model computes there. → what each device with its own memory has room for.
     ///
     /// # Errors
     /// There is not enough memory.
-    pub fn check(&self, config: &Config, weights: Bytes, demand: &Demand) -> Result<Option<Fit>, Shortage> {
-        if !self.device().is_cpu() {
-            let fit = |memory| fit::on_device(demand, config, self.dtype, memory);
-            return device::memory(self.device()).map(fit).transpose();
+    pub fn check(&self, config: &Config, weights: Bytes, demand: &Demand) -> Result<Vec<Fit>, Shortage> {
+        if self.device().is_cpu() {
+            let (weights, free) = (demand.held(config, weights), available_memory());
+            let fit = |free| fit::on_host(demand, config, (weights, self.storage), self.activations(), free);
+            return free.map_or(Ok(()), fit).map(|()| Vec::new());
         }
-        match available_memory() {
-            Some(free) => fit::on_host(demand, config, (weights, self.storage), self.activations(), free).map(|()| None),
-            None => Ok(None),
-        }
+        let demands = self.demands(demand).into_iter().zip(self.split.stages());
+        let fit = |(demand, stage): (Demand, &StageBlocks)| {
+            let sharing = self.split.stages().iter().filter(|other| other.device.location() == stage.device.location());
+            let share = sharing.count() as u64;
+            let memory = device::memory(&stage.device)?;
+            let memory = DeviceMemory { free: Bytes(memory.free.0 / share), ..memory };
+            Some(fit::on_device(&demand, config, self.dtype, memory))
+        };
+        demands.filter_map(fit).collect()
     }
 
-    /// Bytes of a device's memory that a demand takes beside weights and activation cache.
+    /// Bytes of a device's memory that a demand takes beside the weights as they are loaded and the activation cache; of several
+    /// devices, the most.
     pub fn beside(&self, config: &Config, demand: &Demand) -> Bytes {
-        demand.on_device(config, self.dtype).beside()
+        let beside = |demand: Demand| {
+            let [made, steps] = demand.phases(config, self.dtype);
+            // Blocks that leave make room for what a step takes.
+            let room = if demand.lower == LowerBlocks::Leave { made.weights.0 - steps.weights.0 } else { 0 };
+            Bytes(steps.beside().0.saturating_sub(room)).max(made.beside())
+        };
+        self.demands(demand).into_iter().map(beside).max().unwrap_or(WORKSPACE)
+    }
+
+    /// What each device takes of a demand.
+    fn demands(&self, demand: &Demand) -> Vec<Demand> {
+        match self.split.stages() {
+            [_] => vec![demand.clone()],
+            stages => stages.iter().map(|stage| demand.on_stage(stage.blocks.clone())).collect(),
+        }
     }
 
     /// Dtype of the residual stream: f32 on the CPU, but for tensors.

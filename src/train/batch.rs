@@ -155,7 +155,7 @@ const F16_GAIN: f32 = 1024.0;
 pub struct Batch<'m> {
     model: &'m Model,
     rows: BatchRows,
-    plan: PassPlan,
+    pub(super) plan: PassPlan,
     selection: Selection,
     predictions: Predictions,
     /// Whose the predictions are.

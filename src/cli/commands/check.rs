@@ -75,9 +75,7 @@ impl RealModel {
         let load = |placement| opened.load_at(&placement, &demand).map(|loaded| loaded.model);
         let expected = match recorded {
             Some(trace) => trace,
-            None => {
-                recording.run(&load(Placement::one(Device::Cpu, DType::F32, WeightStorage::Dense, &opened.config))?)?
-            }
+            None => recording.run(&load(Placement::one(Device::Cpu, DType::F32, WeightStorage::Dense, &opened.config))?)?,
         };
         let mut checks = Vec::new();
         for dtype in dtypes {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bipo::report::card;
 use bipo::model::split::StageBlocks;
+use bipo::report::card;
 use bipo::report::shell;
 use bipo::session::Session;
 use bipo::steering::vector::Summand;

@@ -9,9 +9,10 @@ mod store;
 use candle_core::{Device, Tensor};
 
 use crate::model::Model;
-use crate::model::plan::FrozenKeys;
+use crate::model::plan::{FrozenKeys, PassPlan};
 use crate::ops::head::Gradient;
 use crate::session::cache_place::CachePlace;
+use crate::session::demand::ROWS_A_READING;
 use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::steering::{Steering, dose};
@@ -142,20 +143,29 @@ impl<'m> CachePlan<'m> {
         let mut computed: Vec<Vec<Vec<CachedPair>>> = vec![Vec::new(); self.layers.as_slice().len()];
         let collective = self.options.collective;
         let share = collective.share();
+        // Blocks that are in their file are read once for many passes.
+        let at_once = if self.model.reads_any(0..self.layers.lowest() + 1) { ROWS_A_READING / ROWS_A_PASS } else { 1 };
         let own: Vec<Vec<PairRows>> = self.sets.iter().map(|set| share.of(set)).collect();
         for mut rows in own.iter().map(Vec::as_slice) {
             computed.iter_mut().for_each(|sets| sets.push(Vec::with_capacity(rows.len())));
             while !rows.is_empty() {
-                let (group, later) = rows.split_at(group_len(share, rows.iter().map(|pair| pair.branches.rows())));
-                let by_layer = compute_group(self.model, group, &self.layers, &mut writer)?;
-                for (sets, entries) in computed.iter_mut().zip(by_layer) {
-                    if let Some(set) = sets.last_mut() {
-                        set.extend(entries);
-                    }
+                let mut groups = Vec::with_capacity(at_once);
+                while !rows.is_empty() && groups.len() < at_once {
+                    let (group, later) = rows.split_at(group_len(share, rows.iter().map(|pair| pair.branches.rows())));
+                    groups.push(Group::new(self.model, group)?);
+                    rows = later;
                 }
-                rows = later;
-                done += group.len();
-                on_progress(done, self.size.pairs)?;
+                let on_block = &mut || if at_once > 1 { on_progress(done, self.size.pairs) } else { Ok(()) };
+                for (group, residual) in lower(self.model, groups, self.layers.lowest(), on_block)? {
+                    done += group.pairs.len();
+                    let by_layer = compute_group(self.model, group, residual, &self.layers, &mut writer)?;
+                    for (sets, entries) in computed.iter_mut().zip(by_layer) {
+                        if let Some(set) = sets.last_mut() {
+                            set.extend(entries);
+                        }
+                    }
+                    on_progress(done, self.size.pairs)?;
+                }
             }
         }
         let store = writer.finish()?;
@@ -236,14 +246,12 @@ impl Activations {
         let mut frozen = FrozenKeys::from(first);
         for (index, run) in model.runs_from(self.keys_from).filter(|run| !run.is_empty()).enumerate() {
             let below = first.saturating_sub(run.start).min(run.len());
-            let keys = |stored: &CachedTensor| -> Result<Tensor> {
-                Ok(self.store.get(stored)?.narrow(0, below, run.len() - below)?)
-            };
+            let keys =
+                |stored: &CachedTensor| -> Result<Tensor> { Ok(self.store.get(stored)?.narrow(0, below, run.len() - below)?) };
             let stored = entries.iter().filter_map(|entry| entry.keys.get(index)).filter(|_| below < run.len());
             frozen.push(&stored.map(keys).collect::<Result<Vec<_>>>()?, model.device_at(run.start))?;
         }
-        let residuals: Vec<Tensor> =
-            entries.iter().map(|entry| self.store.get(&entry.residual)).collect::<Result<_>>()?;
+        let residuals: Vec<Tensor> = entries.iter().map(|entry| self.store.get(&entry.residual)).collect::<Result<_>>()?;
         let constants: Vec<PairLogProbs> = entries.iter().map(|entry| entry.constant).collect();
         let batch = Batch::live(model, &rows, &constants, &frozen)?;
         let residual = batch.join(&residuals)?.to_device(model.device_at(first))?;
@@ -311,11 +319,46 @@ fn group_len(share: Share, rows: impl Iterator<Item = usize>) -> usize {
     share.items_a_pass(fitting.count().max(1))
 }
 
-/// Entries of some pairs, by layer.
-fn compute_group(model: &Model, group: &[PairRows], layers: &Layers, writer: &mut StoreWriter) -> Result<Vec<Vec<CachedPair>>> {
-    let pairs: Vec<&PairRows> = group.iter().collect();
-    let batch = Batch::new(model, &pairs)?;
-    let reference = batch.reference(&batch.lower(&batch.ids(&pairs), layers.lowest())?, layers)?;
+/// Pairs that go through in one pass, of every row.
+struct Group<'a> {
+    pairs: &'a [PairRows],
+    batch: Batch<'a>,
+    ids: Vec<u32>,
+}
+
+impl<'a> Group<'a> {
+    fn new(model: &'a Model, pairs: &'a [PairRows]) -> Result<Self> {
+        let rows: Vec<&PairRows> = pairs.iter().collect();
+        let batch = Batch::new(model, &rows)?;
+        Ok(Self { pairs, ids: batch.ids(&rows), batch })
+    }
+}
+
+/// The residual of each group after block `layer`; `on_block` is called before each block. `(T, H)` each
+fn lower<'a>(
+    model: &Model,
+    groups: Vec<Group<'a>>,
+    layer: usize,
+    on_block: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<(Group<'a>, Tensor)>> {
+    let mut residuals = groups.iter().map(|group| model.embed(&group.ids)).collect::<Result<_>>()?;
+    let plans: Vec<&PassPlan> = groups.iter().map(|group| &group.batch.plan).collect();
+    for block in 0..layer + 1 {
+        on_block()?;
+        residuals = model.run_each(block, residuals, &plans)?;
+    }
+    Ok(groups.into_iter().zip(residuals).collect())
+}
+
+/// Entries of a group's pairs, by layer, given its residual after the lowest one. `(T, H)`
+fn compute_group(
+    model: &Model,
+    Group { pairs: group, batch, .. }: Group,
+    residual: Tensor,
+    layers: &Layers,
+    writer: &mut StoreWriter,
+) -> Result<Vec<Vec<CachedPair>>> {
+    let reference = batch.reference(&residual, layers)?;
     check_finite(group, &reference)?;
     let runs: Vec<usize> = model.runs_from(layers.lowest() + 1).map(|run| run.len()).collect();
     let keys = keys_of(group, &reference, &runs, writer)?;
