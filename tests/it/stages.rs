@@ -200,3 +200,43 @@ fn windows_and_several_rotary_embeddings_cross_borders_too() {
         assert_eq!(computed(&gemma(split)), expected, "{split:?}");
     }
 }
+
+#[test]
+fn a_bench_counts_what_each_device_of_a_shape_would_take_without_one() {
+    let place = Place::new();
+    let bench = |flags: &[&str]| place.bipo(&[&["bench", "--shape", "llama-2-70b"][..], flags].concat());
+    let counted = json(&bench(&["--split", "40,40", "--device", "cuda:0,1", "--json"]));
+    assert_eq!((counted["dtype"].as_str(), counted["layer"].as_u64()), (Some("bf16"), Some(36)));
+    let devices = counted["devices"].as_array().unwrap();
+    assert_eq!(devices.iter().map(|device| device["device"].as_str().unwrap()).collect::<Vec<_>>(), ["cuda:0", "cuda:1"]);
+    let number = |device: usize, key: &str| devices[device][key].as_u64().unwrap_or_else(|| panic!("{key}: {counted}"));
+    assert_eq!([0, 1].map(|device| number(device, "first_block")), [0, 40]);
+    // 80 blocks of 855,638,016 numbers and two embeddings.
+    assert_eq!(number(0, "weights_bytes") + number(1, "weights_bytes"), 2 * (80 * 855_638_016 + 2 * 262_144_000));
+    assert!(
+        number(0, "step_bytes") < number(0, "cache_bytes") / 4 && number(0, "offload_bytes") < number(0, "cache_bytes") / 4
+    );
+    assert!(number(1, "step_flops") > number(0, "step_flops") && number(1, "sweep_bytes") > number(1, "weights_bytes"));
+    let told = bench(&["--split", "20,60"]);
+    assert_ok(&told);
+    let told = text(&told.stdout);
+    for expected in
+        ["llama-2-70b, bf16, steered at layer 36", "device 0", "blocks 0 to 19", "device 1", "blocks 20 to 79", "TFLOP a pair"]
+    {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+    assert_eq!(json(&bench(&["--split", "40,40", "--device", "cpu:0,1", "--json"]))["dtype"], "f32");
+    let flags = ["--split", "40,41"];
+    assert_refused(&bench(&flags), &flags, "split 40,41 adds up to 81 blocks, but the model has 80");
+    let flags = ["--split", "40,40", "--device", "cuda:0,1,2"];
+    assert_refused(&bench(&flags), &flags, "--split has 2 numbers, but --device names 3 devices");
+}
+
+#[test]
+fn a_bench_measures_a_shape_on_several_stages() {
+    let place = Place::new();
+    let flags = ["--shape", "tiny", "--device", "cpu:0,1", "--seconds", "0.1", "--new-tokens", "2", "--batch-size", "1"];
+    let result = json(&place.bipo(&[&["bench", "--json", "--sweeps", "1"][..], &flags].concat()));
+    assert!(result["device"].as_str().unwrap().contains("; cpu"), "{result}");
+    assert!(result["training"]["steps_per_s"].as_f64().unwrap() > 0.0);
+}

@@ -3,6 +3,7 @@
 //! `synchronize`. All work is done once before it is timed, because the first use of a kernel compiles it.
 
 mod ceiling;
+pub mod counted;
 mod peak;
 
 use std::collections::BTreeMap;
@@ -46,10 +47,19 @@ pub struct BenchOptions {
 impl BenchOptions {
     /// What measuring a model of `num_blocks` blocks takes of memory.
     pub fn demand(&self, num_blocks: usize) -> Demand {
+        self.training(num_blocks).and_generation(self.most_texts(), self.prompt_tokens, self.new_tokens)
+    }
+
+    /// What the training steps take.
+    fn training(&self, num_blocks: usize) -> Demand {
         let rows = (self.prompt_tokens + 2 * (self.response_tokens - 1)) as u64;
         let demand = Demand::of_rows(vec![rows; 4 * self.batch_size], 1);
-        let demand = demand.with_gradient(presets::default_layer(num_blocks), self.batch_size);
-        demand.and_generation(self.sweeps.iter().copied().max().unwrap_or(0), self.prompt_tokens, self.new_tokens)
+        demand.with_gradient(presets::default_layer(num_blocks), self.batch_size)
+    }
+
+    /// Texts of the largest sweep.
+    fn most_texts(&self) -> usize {
+        self.sweeps.iter().copied().max().unwrap_or(0)
     }
 }
 
