@@ -33,7 +33,10 @@ fn each_hint_goes_on_from_a_message_of_the_library() {
 fn a_device_that_there_is_not_is_told_with_its_flag() {
     let error = bipo::machine::device::open("gpu").unwrap_err();
     let hint = hint(&error, || true).unwrap();
-    assert_eq!(format!("{error}{hint}"), "device gpu: expected auto, cpu, cuda[:N] or metal, not --device gpu");
+    assert_eq!(
+        format!("{error}{hint}"),
+        "device gpu: expected auto, cpu, cuda[:N], cuda:N,N,..., cuda:all or metal, not --device gpu"
+    );
 }
 
 #[test]

@@ -193,8 +193,8 @@ fn divergences_of(
         let ids: Vec<Vec<u32>> = group.iter().map(|text| text.ids.clone()).collect();
         let factors: Vec<f32> = group.iter().flat_map(|text| text.factors.iter().copied()).collect();
         let count = factors.len();
-        let rows = Tensor::from_vec(factors, (count, 1), model.device())?;
         let window = Window::of(model, &ids, split)?;
+        let rows = Tensor::from_vec(factors, (count, 1), window.residual.device())?;
         let predicting = predicting(group);
         let predicting = Tensor::new(predicting.as_slice(), model.device())?;
         let steered = window.all_rows(Some((steering, &rows)))?.index_select(&predicting, 0)?;

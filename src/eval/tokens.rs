@@ -52,7 +52,7 @@ pub fn score_tokens(model: &Model, ids: &[u32], steering: &Steering) -> Result<V
 
 /// Cosine of each row with v; 0 where either has no length. `x (T, H)`, `v (1, H)` → `(T,)`
 fn cosines(x: &Tensor, v: &Tensor) -> Result<Vec<f32>> {
-    let products: Vec<f32> = x.to_dtype(DType::F32)?.broadcast_mul(v)?.sum(1)?.to_vec1()?;
+    let products: Vec<f32> = x.to_dtype(DType::F32)?.broadcast_mul(&v.to_device(x.device())?)?.sum(1)?.to_vec1()?;
     let length = row_norms(v)?.into_iter().sum::<f32>();
     let cosine = |(product, norm): (f32, f32)| if norm * length > 0.0 { product / (norm * length) } else { 0.0 };
     Ok(products.into_iter().zip(row_norms(x)?).map(cosine).collect())

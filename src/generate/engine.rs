@@ -85,7 +85,7 @@ impl<'m> Engine<'m> {
     /// # Errors
     /// The device has no memory for that many keys and values.
     pub fn new(model: &'m Model, limits: EngineLimits) -> Result<Self> {
-        let cache = KvCache::new(&model.config, limits.tokens, model.dtype(), model.device())?;
+        let cache = model.cache(limits.tokens)?;
         let (waiting, rows) = (VecDeque::new(), Rows::new(limits.tokens));
         Ok(Self {
             model,

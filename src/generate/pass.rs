@@ -75,7 +75,7 @@ pub(super) fn pass(model: &Model, cache: &mut KvCache, runs: &[Run], products: P
             at_split[*run] = Some(x.narrow(0, rows[*run].start, rows[*run].len())?);
         }
         if let Some(layer) = border.checked_sub(1) {
-            *x = steered(model, x, order[..entered].iter().map(|run| &runs[*run]), layer)?;
+            *x = steered(x, order[..entered].iter().map(|run| &runs[*run]), layer)?;
         }
     }
     let residual = x.ok_or_else(|| candle_core::Error::msg("a pass without rows"))?;
@@ -84,7 +84,7 @@ pub(super) fn pass(model: &Model, cache: &mut KvCache, runs: &[Run], products: P
 }
 
 /// The rows of some runs, one after the other, with each run's vector of `layer` added. `x (R, H)`
-fn steered<'a>(model: &Model, x: &Tensor, runs: impl Iterator<Item = &'a Run> + Clone, layer: usize) -> Result<Tensor> {
+fn steered<'a>(x: &Tensor, runs: impl Iterator<Item = &'a Run> + Clone, layer: usize) -> Result<Tensor> {
     let mut x = x.clone();
     let mut distinct: Vec<&Arc<Steering>> = Vec::new();
     for run in runs.clone() {
@@ -98,7 +98,7 @@ fn steered<'a>(model: &Model, x: &Tensor, runs: impl Iterator<Item = &'a Run> + 
         if factors.iter().all(|factor| *factor == 0.0) {
             continue;
         }
-        let factors = Tensor::from_slice(&factors, (factors.len(), 1), model.device())?;
+        let factors = Tensor::from_slice(&factors, (factors.len(), 1), x.device())?;
         x = run.steering.apply(&x, v, &run.steering.factors(&factors)?)?;
     }
     Ok(x)

@@ -1,6 +1,8 @@
 //! The device that a model runs on: how it is opened by name, what it is called, and how much memory it has. The rest of the
 //! library uses candle's `Device` directly.
 
+use std::fmt;
+
 use candle_core::Device;
 
 use crate::machine::bytes::Bytes;
@@ -10,23 +12,79 @@ use crate::{Error, Result};
 #[cfg(feature = "cuda")]
 const OLDEST: (i32, i32) = (8, 0);
 
-/// Opens the device of this name: `auto`, `cpu`, `cuda[:N]` or `metal`. `auto` is the kind of device that this program is built
-/// for.
+/// Opens the one device of this name: `auto`, `cpu`, `cuda[:N]` or `metal`. `auto` is the kind of device that this program is
+/// built for.
 ///
 /// # Errors
-/// The name is unknown, or the device cannot be used. No other device is used in its place.
+/// As [`open_all`], or the name is that of several.
 pub fn open(name: &str) -> Result<Device> {
-    let ordinal = |text: &str| -> Result<usize> {
-        text.parse().map_err(|_| Error::Argument(format!("device {name}: expected cuda:N with a number N")))
+    match open_all(name)?.as_slice() {
+        [device] => Ok(device.clone()),
+        devices => Err(Error::Argument(format!("device {name}: expected one device, found {}", devices.len()))),
+    }
+}
+
+/// Opens the devices of this name, which have a model's blocks between them: one, as [`open`] does, or those of [`names`].
+///
+/// # Errors
+/// The name is unknown, or a device cannot be used. No other device is used in its place.
+pub fn open_all(name: &str) -> Result<Vec<Device>> {
+    let open_one = |DeviceName { kind, number }: DeviceName| match kind {
+        "cuda" => cuda(number),
+        "metal" => metal(number),
+        _ => Ok(Device::Cpu),
     };
-    match name.split_once(':').unwrap_or((name, "0")) {
-        ("cpu", _) => Ok(Device::Cpu),
-        ("cuda", n) => cuda(ordinal(n)?),
-        ("metal", n) => metal(ordinal(n)?),
-        ("auto", _) if cfg!(feature = "cuda") => cuda(0),
-        ("auto", _) if cfg!(feature = "metal") => metal(0),
-        ("auto", _) => Ok(Device::Cpu),
-        _ => Err(Error::Argument(format!("device {name}: expected auto, cpu, cuda[:N] or metal"))),
+    names(name)?.into_iter().map(open_one).collect()
+}
+
+/// A device by its kind and its number among those of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceName {
+    /// `cpu`, `cuda` or `metal`.
+    pub kind: &'static str,
+    /// 0 for the first.
+    pub number: usize,
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}:{}", self.kind, self.number)
+    }
+}
+
+/// The devices that a name stands for, none of which is opened: one, or several by their numbers, such as `cuda:0,1` or
+/// `cuda:all`. A number may stand twice: so many stages then share the device. `cpu:0,1` is two stages on the CPU.
+///
+/// # Errors
+/// The name is unknown.
+pub fn names(name: &str) -> Result<Vec<DeviceName>> {
+    let (kind, list) = match name.split_once(':') {
+        Some((kind, list)) => (kind, Some(list)),
+        None => (name, None),
+    };
+    let kind = match kind {
+        "cpu" => "cpu",
+        "cuda" => "cuda",
+        "metal" => "metal",
+        "auto" if list.is_none() && cfg!(feature = "cuda") => "cuda",
+        "auto" if list.is_none() && cfg!(feature = "metal") => "metal",
+        "auto" if list.is_none() => "cpu",
+        _ => {
+            let expected = "expected auto, cpu, cuda[:N], cuda:N,N,..., cuda:all or metal";
+            return Err(Error::Argument(format!("device {name}: {expected}")));
+        }
+    };
+    let numbers: Option<Vec<usize>> = match list {
+        None => Some(vec![0]),
+        Some("all") if kind == "cuda" => Some((0..gpus().len().max(1)).collect()),
+        Some(list) => list.split(',').map(|number| number.parse().ok()).collect(),
+    };
+    match numbers {
+        Some(numbers) => Ok(numbers.into_iter().map(|number| DeviceName { kind, number }).collect()),
+        None => {
+            let expected = format!("expected {kind}:N with a number N, or several such as {kind}:0,1");
+            Err(Error::Argument(format!("device {name}: {expected}")))
+        }
     }
 }
 

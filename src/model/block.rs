@@ -20,8 +20,6 @@ pub(super) struct Block {
     self_attn: Attention,
     around_mlp: Branch,
     mlp: Mlp,
-    /// Which block of the model it is.
-    pub index: usize,
 }
 
 /// What stands around a sub-layer: residual + multiplier·after(sub-layer(before(x))).
@@ -70,7 +68,6 @@ impl Block {
             self_attn: Attention::load(&loader.part("self_attn"), config, index)?,
             around_mlp: branch(before_mlp, "post_feedforward_layernorm")?,
             mlp: Mlp::load(&loader.part("mlp"), config, index)?,
-            index,
         })
     }
 

@@ -24,17 +24,21 @@ pub struct LayerCache {
 }
 
 impl KvCache {
-    /// Room for `rows` tokens of any sequences.
+    /// Room for `rows` tokens of any sequences, each block's on the device of that block.
     ///
     /// # Errors
-    /// The device has no memory for them.
-    pub fn new(config: &Config, rows: usize, dtype: DType, device: &Device) -> Result<Self> {
+    /// A device has no memory for them.
+    pub(super) fn new<'d>(
+        config: &Config,
+        rows: usize,
+        dtype: DType,
+        devices: impl Iterator<Item = &'d Device>,
+    ) -> Result<Self> {
         let shape = (rows, config.sizes().kv_width);
-        let layer = || -> Result<LayerCache> {
+        let layer = |device: &Device| -> Result<LayerCache> {
             Ok(LayerCache { k: Tensor::zeros(shape, dtype, device)?, v: Tensor::zeros(shape, dtype, device)? })
         };
-        let blocks = (0..config.num_hidden_layers).map(|_| layer()).collect::<Result<_>>()?;
-        Ok(Self { blocks, rows })
+        Ok(Self { blocks: devices.map(layer).collect::<Result<_>>()?, rows })
     }
 
     /// Number of tokens that it has room for.

@@ -24,7 +24,12 @@ pub(super) struct Loader<'a> {
     pub prefix: String,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    /// The same onto another device.
+    pub fn onto(&self, device: &'a Device) -> Self {
+        Self { device, ..self.clone() }
+    }
+
     /// The tensors of a part.
     pub fn part(&self, name: &str) -> Self {
         Self { prefix: format!("{}{name}.", self.prefix), ..self.clone() }

@@ -30,10 +30,12 @@ pub mod random;
 pub(crate) mod refused;
 pub mod shapes;
 pub mod sizes;
+pub mod split;
 mod stages;
 pub mod weights;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -50,11 +52,12 @@ use config::Config;
 use layout::Layout;
 use loader::Loader;
 use norm::Norm;
-use plan::{FrozenKeys, PassPlan, Queries, Selection};
-use stages::{Stage, Stages};
+use plan::{FrozenKeys, PassPlan, PassRows, Selection};
+use split::{Split, StageBlocks};
+use stages::{BlockFile, Stage, Stages};
 use weights::{WeightStorage, Weights};
 
-/// A frozen decoder on one device.
+/// A frozen decoder on one device, or with its blocks divided between several.
 #[derive(Debug)]
 pub struct Model {
     /// Its sizes and architecture.
@@ -65,7 +68,10 @@ pub struct Model {
     head: Head,
     ropes: Vec<Rope>,
     dtype: DType,
-    device: Device,
+    /// Where the embeddings and the head lie.
+    ends: [Device; 2],
+    /// Bytes of its matrices in memory, and in mapped files, when it was loaded.
+    weight_bytes: (usize, usize),
     /// How exactly generated tokens are computed: exactly, unless this is set.
     pub decoding: Decoding,
 }
@@ -107,20 +113,80 @@ impl Model {
     /// # Errors
     /// A tensor is missing or has another shape than `config` says.
     pub fn load_as(weights: &Weights, config: Config, dtype: DType, device: &Device, storage: WeightStorage) -> Result<Self> {
-        cuda::prepare(device)?;
+        let split = Split::one(device.clone(), &config);
+        Self::load_divided(weights, config, dtype, &split, storage)
+    }
+
+    /// As [`Model::load_as`], with the blocks divided between devices.
+    ///
+    /// # Errors
+    /// As [`Model::load_as`].
+    pub fn load_divided(
+        weights: &Weights,
+        config: Config,
+        dtype: DType,
+        split: &Split,
+        storage: WeightStorage,
+    ) -> Result<Self> {
+        Self::load_from(weights, config, dtype, split, storage, 0)
+    }
+
+    /// As [`Model::load_divided`], with the blocks before `first` left in their files: each is read whenever it is run, and let go
+    /// at once.
+    ///
+    /// # Errors
+    /// As [`Model::load_as`].
+    pub fn load_offloaded(
+        weights: &Arc<Weights>,
+        config: Config,
+        dtype: DType,
+        split: &Split,
+        storage: WeightStorage,
+        first: usize,
+    ) -> Result<Self> {
+        // Matrices as their file has them are in no other place.
+        let first = if storage == WeightStorage::Stored { 0 } else { first };
+        let mut model = Self::load_from(weights, config, dtype, split, storage, first)?;
+        let (config, activations) = (model.config.clone(), model.dtype);
+        model.stages.file = Some(BlockFile { weights: weights.clone(), config, matrices: dtype, activations, storage });
+        Ok(model)
+    }
+
+    /// Without the blocks before `first`.
+    fn load_from(
+        weights: &Weights,
+        config: Config,
+        dtype: DType,
+        split: &Split,
+        storage: WeightStorage,
+        first_block: usize,
+    ) -> Result<Self> {
+        split.stages().iter().try_for_each(|stage| cuda::prepare(&stage.device))?;
         let activations = if storage == WeightStorage::Tensors { dtype } else { DType::F32 };
-        let loader = Loader { weights, config: &config, matrices: dtype, activations, storage, device, prefix: String::new() };
+        let (first, last) = (split.first(), split.last());
+        let prefix = String::new();
+        let loader = Loader { weights, config: &config, matrices: dtype, activations, storage, device: first, prefix };
         let (h, vocab) = (config.hidden_size, config.vocab_size);
         let embed_tokens = loader.matrix("model.embed_tokens.weight", [vocab, h])?;
         let unembedding = match config.architecture.tie_word_embeddings {
-            true => embed_tokens.clone(),
-            false => loader.matrix("lm_head.weight", [vocab, h])?,
+            true if first.same_device(last) => embed_tokens.clone(),
+            true => loader.onto(last).matrix("model.embed_tokens.weight", [vocab, h])?,
+            false => loader.onto(last).matrix("lm_head.weight", [vocab, h])?,
         };
-        let blocks = (0..config.num_hidden_layers).map(|i| Block::load(&loader, &config, i)).collect::<Result<_>>()?;
-        let stages = Stages(vec![Stage { device: device.clone(), blocks }]);
-        let norm = Norm::load(&loader, "model.norm", h)?;
+        let stage = |StageBlocks { device, blocks }: &StageBlocks| -> Result<Stage> {
+            let loader = loader.onto(device);
+            let held = blocks.clone().filter(|block| *block >= first_block);
+            let held = held.map(|block| Block::load(&loader, &config, block)).collect::<Result<_>>()?;
+            Ok(Stage { device: device.clone(), range: blocks.clone(), blocks: held })
+        };
+        let stages = Stages { all: split.stages().iter().map(stage).collect::<Result<_>>()?, file: None };
+        let norm = Norm::load(&loader.onto(last), "model.norm", h)?;
         let ropes = config.ropes.iter().map(|rope| Rope::new(config.head_dim, rope)).collect();
         let head = Head { weight: unembedding, softcap: config.architecture.logit_softcap };
+        let untied = (!config.architecture.tie_word_embeddings).then_some(&head.weight);
+        let held = stages.weights().chain(untied).chain([&embed_tokens]).map(Weight::memory);
+        let in_files = (0..first_block).map(|block| config.block_elements(block) as usize * dtype.size_in_bytes()).sum();
+        let weight_bytes = held.fold((0, in_files), |sum, weight| (sum.0 + weight.0, sum.1 + weight.1));
         Ok(Self {
             config,
             embed_tokens,
@@ -129,16 +195,20 @@ impl Model {
             head,
             ropes,
             dtype: activations,
-            device: device.clone(),
+            ends: [first.clone(), last.clone()],
+            weight_bytes,
             decoding: Decoding::default(),
         })
     }
 
-    /// Bytes of its matrices in memory, and in mapped files.
+    /// Bytes of its matrices in memory, and in files, as it was loaded: what was let go counts too. Tied embeddings count once.
     pub fn weight_bytes(&self) -> (usize, usize) {
-        let head = (!self.config.architecture.tie_word_embeddings).then_some(&self.head.weight);
-        let all = self.stages.weights().chain(head).chain([&self.embed_tokens]).map(Weight::memory);
-        all.fold((0, 0), |sum, weight| (sum.0 + weight.0, sum.1 + weight.1))
+        self.weight_bytes
+    }
+
+    /// Lets go of the blocks before `end` and frees their memory: for what runs the others alone from now on.
+    pub fn release(&mut self, end: usize) {
+        self.stages.release(end);
     }
 
     /// Whether generated tokens are computed with activations in f32 throughout.
@@ -153,9 +223,39 @@ impl Model {
         self.config.saved(first..self.num_blocks(), computed, seen) * self.dtype.size_in_bytes()
     }
 
-    /// Where it lives.
+    /// Where its head computes; of most models the only device.
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.ends[1]
+    }
+
+    /// Where the residual lies that enters a block: on the device of that block, or of the head behind the last one. Whatever a
+    /// run of blocks returns lies where the block behind it reads it, and a gradient where its residual does.
+    pub fn device_at(&self, block: usize) -> &Device {
+        self.stages.device_at(block)
+    }
+
+    /// Its devices, in the order of their blocks.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.stages.devices()
+    }
+
+    /// The blocks from `first` on, in runs that lie on one device each.
+    pub fn runs_from(&self, first: usize) -> impl Iterator<Item = Range<usize>> {
+        self.stages.all.iter().map(move |stage| stage.range.start.max(first)..stage.range.end.max(first))
+    }
+
+    /// Waits until its devices have done what they were told.
+    pub fn synchronize(&self) -> Result<()> {
+        Ok(self.devices().try_for_each(Device::synchronize)?)
+    }
+
+    /// Room for the keys and values of `tokens` tokens.
+    ///
+    /// # Errors
+    /// A device has no memory for them.
+    pub fn cache(&self, tokens: usize) -> Result<KvCache> {
+        let blocks = self.stages.all.iter().flat_map(|stage| stage.range.clone().map(|_| &stage.device));
+        KvCache::new(&self.config, tokens, self.dtype, blocks)
     }
 
     /// Dtype of activations.
@@ -184,28 +284,40 @@ impl Model {
 
     /// Embeddings of tokens. `(T,)` → `(T, H)`.
     pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        let x = self.embed_tokens.rows(ids, self.dtype, &self.device)?;
+        let x = self.embed_tokens.rows(ids, self.dtype, &self.ends[0])?;
         scaled(x, self.config.architecture.embedding_multiplier)
     }
 
-    /// A layout's plan on this model's device.
+    /// A layout's plan on this model's devices.
     pub fn plan(&self, layout: &Layout) -> Result<PassPlan> {
-        PassPlan::new(layout, &self.ropes, &self.device)
+        PassPlan::new(layout, &self.ropes, self.devices())
     }
 
     /// The plan of some rows of a layout (ascending; of each run those at its end), given the others' keys and values.
-    pub fn plan_rows(&self, layout: &Layout, rows: &[usize], frozen: FrozenKeys) -> Result<PassPlan> {
-        PassPlan::of_rows(layout, rows, frozen, &self.ropes, &self.device)
+    pub fn plan_rows(&self, layout: &Layout, rows: &[usize], frozen: &FrozenKeys) -> Result<PassPlan> {
+        PassPlan::of_rows(layout, rows, frozen, &self.ropes, self.devices())
     }
 
     /// Runs some blocks. `x (T, H)` → `(T, H)`.
     pub fn run(&self, blocks: Range<usize>, x: &Tensor, plan: &PassPlan) -> Result<Tensor> {
-        Ok(self.stages.forward(blocks, x, Queries::all(plan), None, Gradient::NotWanted)?.0)
+        Ok(self.stages.forward(blocks, x, PassRows::all(plan), None, Gradient::NotWanted)?.0)
+    }
+
+    /// Whether some of these blocks are read from their file whenever they are run.
+    pub fn reads_any(&self, blocks: Range<usize>) -> bool {
+        self.stages.reads_any(blocks)
+    }
+
+    /// Runs a block on several passes, each `x (T, H)` by its own plan; if it is in its file, it is read once for all of them.
+    /// → `(T, H)` each
+    pub fn run_each(&self, block: usize, mut passes: Vec<Tensor>, plans: &[&PassPlan]) -> Result<Vec<Tensor>> {
+        self.stages.forward_each(block, &mut passes, plans)?;
+        Ok(passes)
     }
 
     /// Runs some blocks on new rows of cached sequences. `x (T, H)` → `(T, H)`.
     pub fn run_cached(&self, blocks: Range<usize>, x: &Tensor, plan: &PassPlan, cache: &mut KvCache) -> Result<Tensor> {
-        Ok(self.stages.forward(blocks, x, Queries::all(plan), Some(cache), Gradient::NotWanted)?.0)
+        Ok(self.stages.forward(blocks, x, PassRows::all(plan), Some(cache), Gradient::NotWanted)?.0)
     }
 
     /// Runs some blocks. `x (T, H)` → `(T, H)` and, per block, what [`Model::vjp`] needs, kept only if asked for.
@@ -216,13 +328,13 @@ impl Model {
         plan: &PassPlan,
         gradient: Gradient,
     ) -> Result<(Tensor, Vec<Saved>)> {
-        self.stages.forward(blocks, x, Queries::all(plan), None, gradient)
+        self.stages.forward(blocks, x, PassRows::all(plan), None, gradient)
     }
 
     /// Gradient of the input of [`Model::run_saving`], given that of its output; `end` is the end of its blocks.
     /// `dy (T, H)` → `(T, H)`. Takes what was saved, to free it on the way.
     pub fn vjp(&self, end: usize, saved: Vec<Saved>, plan: &PassPlan, dy: &Tensor) -> Result<Tensor> {
-        self.stages.vjp(end, saved, Queries::all(plan), dy)
+        self.stages.vjp(end, saved, PassRows::all(plan), dy)
     }
 
     /// Runs the blocks from `first` to the end; the last yields the selected rows alone. `x (T, H)` → `(Q, H)` and, per
@@ -235,12 +347,12 @@ impl Model {
         selection: &Selection,
         gradient: Gradient,
     ) -> Result<(Tensor, Vec<Saved>)> {
-        self.stages.forward(first..self.num_blocks(), x, Queries::of(plan, selection), None, gradient)
+        self.stages.forward(first..self.num_blocks(), x, PassRows::of(plan, selection), None, gradient)
     }
 
     /// Gradient of the input of [`Model::run_to_end`]. `dy (Q, H)` → `(T, H)`. Takes what was saved, to free it on the way.
     pub fn vjp_to_end(&self, saved: Vec<Saved>, plan: &PassPlan, selection: &Selection, dy: &Tensor) -> Result<Tensor> {
-        self.stages.vjp(self.num_blocks(), saved, Queries::of(plan, selection), dy)
+        self.stages.vjp(self.num_blocks(), saved, PassRows::of(plan, selection), dy)
     }
 
     /// Log-probabilities of tokens, from the residual after the last block. `x (Q, H)`.

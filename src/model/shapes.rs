@@ -11,6 +11,9 @@ pub enum Shape {
     /// meta-llama/Llama-2-7b-chat-hf.
     #[strum(serialize = "llama-2-7b")]
     Llama2_7b,
+    /// meta-llama/Llama-2-70b-chat-hf.
+    #[strum(serialize = "llama-2-70b")]
+    Llama2_70b,
     /// mistralai/Mistral-7B-Instruct-v0.2.
     #[strum(serialize = "mistral-7b")]
     Mistral7b,
@@ -39,6 +42,7 @@ impl Shape {
     pub fn config(self) -> Config {
         match self {
             Self::Llama2_7b => Config { max_position_embeddings: 4096, ..llama(4096, 11008, 32, [32, 32, 128], 32000) },
+            Self::Llama2_70b => Config { max_position_embeddings: 4096, ..llama(8192, 28672, 80, [64, 8, 128], 32000) },
             Self::Mistral7b => Config {
                 model_type: "mistral".into(),
                 ropes: vec![RopeParameters::plain(1e6, 128)],

@@ -52,8 +52,16 @@ impl Config {
 
     /// Elements of all matrices together.
     pub fn matrix_elements(&self) -> u64 {
-        let embeddings = if self.architecture.tie_word_embeddings { 1 } else { 2 };
-        let blocks = (0..self.num_hidden_layers).map(|block| self.block_elements(block));
+        self.stage_elements(0..self.num_hidden_layers)
+    }
+
+    /// Elements of the matrices of a device that holds some consecutive blocks: of these, with the embeddings if the first block
+    /// is among them, and the unembedding if the last is. Tied ones stand twice where these are on two devices.
+    pub fn stage_elements(&self, blocks: Range<usize>) -> u64 {
+        let (is_first, is_last) = (blocks.start == 0, blocks.end == self.num_hidden_layers);
+        let is_once = is_first && is_last && self.architecture.tie_word_embeddings;
+        let embeddings = usize::from(is_first) + usize::from(is_last) - usize::from(is_once);
+        let blocks = blocks.map(|block| self.block_elements(block));
         blocks.fold(matrix(embeddings * self.vocab_size, self.hidden_size), u64::saturating_add)
     }
 

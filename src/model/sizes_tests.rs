@@ -68,8 +68,9 @@ fn keys_and_values_are_saved_of_frozen_rows_too() {
             .iter()
             .map(|block| Tensor::stack(&block.keys_and_values().map(|rows| rows.narrow(0, 0, 5).unwrap()), 0).unwrap())
             .collect();
-        let keys = FrozenKeys::new(0, &[Tensor::stack(&frozen, 0).unwrap()], model.device()).unwrap();
-        let plan = model.plan_rows(&layout, &[5, 6], keys).unwrap();
+        let mut keys = FrozenKeys::from(0);
+        keys.push(&[Tensor::stack(&frozen, 0).unwrap()], model.device()).unwrap();
+        let plan = model.plan_rows(&layout, &[5, 6], &keys).unwrap();
         assert_eq!(bytes(&saved_by(&model, &plan, &embedded(&model, 5..7))), model.saved_bytes(0, 2, 7), "{fixture}");
     }
 }

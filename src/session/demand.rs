@@ -2,6 +2,7 @@
 //! the model, the dtype is a choice. [`Need`] is the same in bytes; whether they fit is `fit`'s question.
 
 use std::fmt;
+use std::ops::Range;
 
 use candle_core::DType;
 
@@ -14,6 +15,10 @@ use crate::text::tokens::EncodedPair;
 /// one block: what no other count holds of a device's memory.
 pub const WORKSPACE: Bytes = Bytes(3 << 29);
 
+/// Rows that a block serves which is read from its file while the activation cache is made: their residuals are held until all
+/// have gone through the lower blocks. Of a model with hidden size 8192 they take 0.8 GB in bf16.
+pub const ROWS_A_READING: usize = 64 * 768;
+
 /// What a command takes of memory beside the weights. The default is nothing: short passes whose results are small.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Demand {
@@ -21,6 +26,8 @@ pub struct Demand {
     pub(super) rows: Vec<u64>,
     /// Number of layers whose residuals are kept for each row.
     pub(super) kept_layers: usize,
+    /// The lowest of them.
+    pub(super) lowest: usize,
     /// The blocks above this layer save what their gradient needs; none do where no gradient is taken.
     pub(super) gradient_above: Option<usize>,
     /// Pairs a step.
@@ -31,6 +38,22 @@ pub struct Demand {
     pub(super) cache_memory: Option<Bytes>,
     /// Texts that are generated at once.
     pub(super) sweep: SweepSize,
+    /// Where the blocks are once the residuals are kept that no step needs.
+    pub(super) lower: LowerBlocks,
+    /// Of what lies on several devices, the blocks of the one that is asked about; all where it is none.
+    pub(super) stage: Option<Range<usize>>,
+}
+
+/// What becomes of the blocks up to the lowest layer, which no training step needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LowerBlocks {
+    /// They stay where they are.
+    #[default]
+    Stay,
+    /// They are let go once the residuals are kept.
+    Leave,
+    /// They are in their files, and one at a time is read while the residuals are made.
+    InFile,
 }
 
 /// Texts that are generated at once.
@@ -66,7 +89,8 @@ impl Demand {
     pub fn activations(sets: &[&[EncodedPair]], layers: &[usize]) -> Self {
         // A prompt stands once before both responses.
         let rows = |pair: &EncodedPair| (pair.chosen.ids.len() + pair.rejected.ids.len() - pair.rejected.start) as u64;
-        Self::of_rows(sets.iter().copied().flatten().map(rows).collect(), layers.len())
+        let lowest = layers.iter().copied().min().unwrap_or(0);
+        Self { lowest, ..Self::of_rows(sets.iter().copied().flatten().map(rows).collect(), layers.len()) }
     }
 
     /// Caching the activations of sets of pairs, then steps of `batch_size` pairs that learn vectors at `layers`.
@@ -105,15 +129,64 @@ impl Demand {
 
     /// Steps of `batch_size` pairs take the gradient down to the output of block `layer`.
     pub(crate) fn with_gradient(mut self, layer: usize, batch_size: usize) -> Self {
-        (self.gradient_above, self.batch_size) = (Some(layer), batch_size);
+        (self.lowest, self.gradient_above, self.batch_size) = (layer, Some(layer), batch_size);
         self
     }
 
-    /// Bytes on a device with its own memory, weights included.
+    /// What becomes of the blocks that no step needs.
+    pub fn with_lower(mut self, lower: LowerBlocks) -> Self {
+        self.lower = lower;
+        self
+    }
+
+    /// Number of first blocks that stay in their files.
+    pub(super) fn in_file(&self) -> usize {
+        let first = self.gradient_above.filter(|_| self.lower == LowerBlocks::InFile);
+        first.map_or(0, |layer| layer + 1)
+    }
+
+    /// What of all converted `weights` is held in main memory.
+    pub(super) fn held(&self, config: &Config, weights: Bytes) -> Bytes {
+        let sizes = || (0..self.in_file()).map(|block| config.block_elements(block));
+        let (gone, all) = (sizes().sum::<u64>() - sizes().max().unwrap_or(0), config.matrix_elements().max(1));
+        Bytes((u128::from(weights.0) * u128::from(all - gone) / u128::from(all)) as u64)
+    }
+
+    /// Of the same, what the device takes that holds these blocks.
+    pub(crate) fn on_stage(&self, blocks: Range<usize>) -> Self {
+        Self { stage: Some(blocks), ..self.clone() }
+    }
+
+    /// Bytes on a device with its own memory, weights included: while the residuals are made or while steps are taken, whichever
+    /// is more.
     pub fn on_device(&self, config: &Config, dtype: DType) -> Need {
-        let weights = bytes(config.matrix_elements(), dtype);
-        let cache = if self.cache == CachePlace::Host { 0 } else { self.residuals(config) };
-        Need { weights, cache: bytes(cache, dtype), workspace: WORKSPACE, ..self.beside(config, dtype) }
+        let [cache, steps] = self.phases(config, dtype);
+        if cache.total() > steps.total() { cache } else { steps }
+    }
+
+    /// The same while the residuals are made, and from then on.
+    pub fn phases(&self, config: &Config, dtype: DType) -> [Need; 2] {
+        let (blocks, all) = (self.blocks(config), config.num_hidden_layers);
+        let weights = bytes(config.stage_elements(blocks.clone()), dtype);
+        let is_here = blocks.contains(&(self.lowest + 1).min(all.saturating_sub(1)));
+        let cache = if is_here && self.cache != CachePlace::Host { self.residuals(config) } else { 0 };
+        let whole = Need { weights, cache: bytes(cache, dtype), workspace: WORKSPACE, ..self.beside(config, dtype) };
+        let lower = blocks.start..blocks.end.min(self.gradient_above.map_or(0, |layer| layer + 1));
+        let sizes = || lower.clone().map(|block| config.block_elements(block));
+        let rows = if lower.is_empty() { 0 } else { self.rows.iter().sum::<u64>().min(ROWS_A_READING as u64) };
+        let (gone, at_once, passing) = match self.lower {
+            LowerBlocks::Stay => (0, 0, 0),
+            LowerBlocks::Leave => (sizes().sum(), sizes().sum(), 0),
+            LowerBlocks::InFile => (sizes().sum(), sizes().max().unwrap_or(0), rows * config.hidden_size as u64),
+        };
+        let without = weights.0.saturating_sub(bytes(gone, dtype).0);
+        let while_made = Bytes(without.saturating_add(bytes(at_once, dtype).0));
+        [Need { weights: while_made, activations: bytes(passing, dtype), ..whole }, Need { weights: Bytes(without), ..whole }]
+    }
+
+    /// The blocks that are asked about.
+    fn blocks(&self, config: &Config) -> Range<usize> {
+        self.stage.clone().unwrap_or(0..config.num_hidden_layers)
     }
 
     /// Bytes in main memory, where weights take `weights` and activations have `dtype`.
@@ -128,10 +201,20 @@ impl Demand {
         let tokens = (self.sweep.branches as u64).saturating_mul(self.sweep.tokens(config));
         Need {
             activations: bytes(self.saved(config, dtype), dtype),
-            keys: bytes(tokens.saturating_mul(keys_a_token(config)), dtype),
-            logits: Bytes((self.sweep.branches as u64).saturating_mul(logits_a_branch(config))),
+            keys: bytes(tokens.saturating_mul(self.keys_a_token(config)), dtype),
+            logits: Bytes((self.sweep.branches as u64).saturating_mul(self.logits_a_branch(config))),
             ..Need::default()
         }
+    }
+
+    /// Numbers of the keys and values of one token in the blocks that are asked about.
+    pub(super) fn keys_a_token(&self, config: &Config) -> u64 {
+        (self.blocks(config).len() * config.sizes().keys_a_row) as u64
+    }
+
+    /// Bytes of one text's logits, f32, where the head is: those of a token, beside those of the token before it.
+    pub(super) fn logits_a_branch(&self, config: &Config) -> u64 {
+        if self.blocks(config).end == config.num_hidden_layers { 2 * 4 * config.vocab_size as u64 } else { 0 }
     }
 
     /// Numbers of all residuals.
@@ -146,7 +229,10 @@ impl Demand {
         let saved = |pairs: usize| self.largest(pairs).saturating_mul(a_row);
         // A larger batch goes through in several passes, none of which saves more; a pair goes through whole.
         let most = (config.matrix_elements() / 3).max((32 << 20) / dtype.size_in_bytes() as u64).max(saved(1));
-        saved(self.batch_size).min(most)
+        let all = saved(self.batch_size).min(most);
+        let blocks = self.blocks(config);
+        let here = config.saved(blocks.start.max(layer + 1)..blocks.end, 1, 1) as u64;
+        (u128::from(all) * u128::from(here)).checked_div(u128::from(a_row)).map_or(0, |here| here as u64)
     }
 
     /// Rows of the largest `pairs` pairs.
@@ -194,16 +280,6 @@ impl fmt::Display for Need {
         let taken = parts.iter().filter(|(_, bytes)| bytes.0 > 0).map(|(name, bytes)| format!("{name} {bytes}"));
         f.write_str(&taken.collect::<Vec<_>>().join(", "))
     }
-}
-
-/// Numbers of the keys and values of one token in all blocks.
-pub(super) fn keys_a_token(config: &Config) -> u64 {
-    (config.num_hidden_layers * config.sizes().keys_a_row) as u64
-}
-
-/// Bytes of one text's logits, f32: those of a token, beside those of the token before it.
-pub(super) fn logits_a_branch(config: &Config) -> u64 {
-    2 * 4 * config.vocab_size as u64
 }
 
 fn bytes(numbers: u64, dtype: DType) -> Bytes {

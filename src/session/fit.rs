@@ -6,7 +6,7 @@ use std::fmt;
 use candle_core::DType;
 
 use super::cache_place::CachePlace;
-use super::demand::{Demand, Need, SweepSize, keys_a_token, logits_a_branch};
+use super::demand::{Demand, Need};
 use crate::Error;
 use crate::machine::bytes::Bytes;
 use crate::machine::device::DeviceMemory;
@@ -22,14 +22,16 @@ pub struct Fit {
     pub need: Need,
     /// The device's memory.
     pub memory: DeviceMemory,
+    /// Which device's.
+    pub of: MemoryOf,
     has_cache: bool,
 }
 
 /// A demand that memory has no room for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortage {
-    /// Whether the memory is a device's own.
-    pub on_device: bool,
+    /// Whose memory it is.
+    pub of: MemoryOf,
     /// What would be taken.
     pub need: Need,
     /// What is free.
@@ -38,6 +40,27 @@ pub struct Shortage {
     pub helps: Vec<Remedy>,
     /// Changes that fit, each set of them with what is taken then; those nearest to what was wanted come first.
     pub fits: Vec<(Vec<Remedy>, Bytes)>,
+}
+
+/// Whose memory is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryOf {
+    /// The machine's.
+    Machine,
+    /// A device's own.
+    Device,
+    /// That of the one of several devices which holds the blocks from one to another.
+    Blocks(u32, u32),
+}
+
+impl MemoryOf {
+    /// That of the device which a demand is about.
+    fn device(demand: &Demand) -> Self {
+        match &demand.stage {
+            Some(blocks) => Self::Blocks(blocks.start as u32, blocks.end.saturating_sub(1) as u32),
+            None => Self::Device,
+        }
+    }
 }
 
 /// A change of what is wanted that takes less memory.
@@ -81,7 +104,7 @@ pub fn on_device(demand: &Demand, config: &Config, dtype: DType, memory: DeviceM
     };
     let at = |cache| Demand { cache, ..demand.clone() };
     if let Some((cache, need)) = places.into_iter().find_map(|cache| Some((cache, need_of(&at(cache), dtype)?))) {
-        return Ok(Fit { cache, need, memory, has_cache });
+        return Ok(Fit { cache, need, memory, of: MemoryOf::device(demand), has_cache });
     }
     let on_host = if has_cache { at(CachePlace::Host) } else { demand.clone() };
     let smaller = |dtype| {
@@ -104,9 +127,9 @@ pub fn on_device(demand: &Demand, config: &Config, dtype: DType, memory: DeviceM
     }
     let mut fits: Vec<(Vec<Remedy>, Bytes)> = fits.into_iter().map(|(_, remedies, total)| (remedies, total)).collect();
     let need = at(places[1]).on_device(config, dtype);
-    fits.extend(shorter_sweeps(demand.sweep, config, &need, dtype, free));
+    fits.extend(shorter_sweeps(demand, config, &need, dtype, free));
     let helps = if fits.is_empty() { vec![Remedy::OtherDevice] } else { Vec::new() };
-    Err(Shortage { on_device: true, need, free, helps, fits })
+    Err(Shortage { of: MemoryOf::device(demand), need, free, helps, fits })
 }
 
 /// A demand with what it takes in a dtype, where that fits.
@@ -126,10 +149,11 @@ fn changes(from: &Demand, from_dtype: DType, to: &Demand, dtype: DType) -> Vec<R
 }
 
 /// Fewer texts at once, or shorter ones, that fit beside the rest of a need.
-fn shorter_sweeps(sweep: SweepSize, config: &Config, need: &Need, dtype: DType, free: Bytes) -> Vec<(Vec<Remedy>, Bytes)> {
+fn shorter_sweeps(demand: &Demand, config: &Config, need: &Need, dtype: DType, free: Bytes) -> Vec<(Vec<Remedy>, Bytes)> {
     let others = need.total().0 - need.keys.0 - need.logits.0;
     let room = free.0.saturating_sub(others);
-    let (a_token, logits) = (keys_a_token(config) * dtype.size_in_bytes() as u64, logits_a_branch(config));
+    let sweep = demand.sweep;
+    let (a_token, logits) = (demand.keys_a_token(config) * dtype.size_in_bytes() as u64, demand.logits_a_branch(config));
     let (count, tokens) = (sweep.branches as u64, sweep.tokens(config));
     let mut fits = Vec::new();
     let a_branch = tokens.saturating_mul(a_token).saturating_add(logits);
@@ -170,32 +194,41 @@ pub fn on_host(
         is_large(need.activations).then_some(Remedy::SmallerStep),
     ];
     let mut helps: Vec<Remedy> = helps.into_iter().flatten().collect();
-    let fits = shorter_sweeps(demand.sweep, config, &need, dtype, free);
+    let fits = shorter_sweeps(demand, config, &need, dtype, free);
     if helps.is_empty() && fits.is_empty() {
         helps.push(Remedy::SmallerModel);
     }
-    Err(Shortage { on_device: false, need, free, helps, fits })
+    Err(Shortage { of: MemoryOf::Machine, need, free, helps, fits })
 }
 
 impl fmt::Display for Fit {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self { cache, need, memory: DeviceMemory { free, total }, has_cache } = self;
-        write!(f, "device memory: about {} of {free} free ({total} in all): {need}", need.total())?;
+        let Self { cache, need, memory: DeviceMemory { free, total }, of, has_cache } = self;
+        write!(f, "{of}: about {} of {free} free ({total} in all): {need}", need.total())?;
         if *has_cache && *cache == CachePlace::Host { write!(f, ", activation cache in main memory") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for MemoryOf {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Machine => write!(f, "memory"),
+            Self::Device => write!(f, "device memory"),
+            Self::Blocks(first, last) => write!(f, "device memory of blocks {first} to {last}"),
+        }
     }
 }
 
 impl Shortage {
     /// One line that says what is needed, what is free and what would help; `name` names remedies that belong together.
     pub fn message(&self, name: impl Fn(&[Remedy]) -> String) -> String {
-        let Self { on_device, need, free, helps, fits } = self;
-        let kind = if *on_device { "device memory" } else { "memory" };
+        let Self { of, need, free, helps, fits } = self;
         let fits: Vec<String> = fits.iter().map(|(remedies, total)| format!("{} ({total})", name(remedies))).collect();
         let helps = helps.iter().map(|remedy| name(&[*remedy]));
         let fits = (!fits.is_empty()).then(|| format!("what fits: {}", fits.join(", or ")));
         let advice: Vec<String> = helps.chain(fits).collect();
         let (total, advice) = (need.total(), advice.join("; "));
-        format!("not enough {kind}: about {total} are needed ({need}), {free} are free; {advice}")
+        format!("not enough {of}: about {total} are needed ({need}), {free} are free; {advice}")
     }
 }
 

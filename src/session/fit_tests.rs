@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::shapes::Shape;
-use crate::session::demand::WORKSPACE;
+use crate::session::demand::{LowerBlocks, WORKSPACE};
 
 const GB: u64 = 1_000_000_000;
 
@@ -200,4 +200,41 @@ fn a_sweep_that_is_too_large_is_told_how_many_magnitudes_or_tokens_fit() {
         let larger = Demand::generation(branches, 50, new_tokens);
         assert!(on_host(&larger, &config, (Bytes(0), WeightStorage::Stored), DType::F32, free).is_err());
     }
+}
+
+/// Training at layer 15 of 32: the 16 blocks below and at it are as large as those above.
+#[test]
+fn blocks_that_no_step_needs_count_while_the_cache_is_made_and_not_from_then_on() {
+    let config = Shape::Llama2_7b.config();
+    let block = 2 * 202_375_168;
+    let stay = llama(1000, CachePlace::Host).on_device(&config, DType::BF16);
+    let wanted = |lower| llama(1000, CachePlace::Host).with_lower(lower);
+    let [made, steps] = wanted(LowerBlocks::Leave).phases(&config, DType::BF16);
+    assert_eq!(made, Need { activations: Bytes(0), ..stay });
+    assert_eq!(steps, Need { weights: Bytes(stay.weights.0 - 16 * block), ..stay });
+    // A step saves at most a third of the weights, which is less than half of them.
+    assert_eq!(wanted(LowerBlocks::Leave).on_device(&config, DType::BF16), made);
+    let [made, _] = wanted(LowerBlocks::InFile).phases(&config, DType::BF16);
+    assert_eq!(made.weights, Bytes(stay.weights.0 - 15 * block));
+    assert_eq!(wanted(LowerBlocks::InFile).on_device(&config, DType::BF16), steps);
+}
+
+#[test]
+fn devices_take_of_a_demand_what_their_blocks_do() {
+    let config = Shape::Llama2_7b.config();
+    let whole = llama(4, CachePlace::Device).and_generation(5, 100, 28);
+    let parts = [0..10, 10..16, 16..32].map(|blocks| whole.on_stage(blocks).on_device(&config, DType::BF16));
+    let whole = whole.on_device(&config, DType::BF16);
+    let sum = |of: fn(&Need) -> Bytes| Bytes(parts.iter().map(|part| of(part).0).sum());
+    assert_eq!(sum(|need| need.weights), whole.weights);
+    assert_eq!(sum(|need| need.keys), whole.keys);
+    assert_eq!(sum(|need| need.logits), whole.logits);
+    assert_eq!(sum(|need| need.activations), whole.activations);
+    // The residuals after block 15 are where block 16 is, and so is all that is saved above it.
+    assert_eq!(parts.map(|part| part.cache), [Bytes(0), Bytes(0), whole.cache]);
+    assert_eq!(parts.map(|part| part.activations), [Bytes(0), Bytes(0), whole.activations]);
+    assert_eq!(parts.map(|part| part.workspace), [WORKSPACE; 3]);
+    let short = on_device(&llama(4, CachePlace::Device).on_stage(16..32), &config, DType::BF16, memory(Bytes(GB)));
+    let short = short.unwrap_err().to_string();
+    assert!(short.starts_with("not enough device memory of blocks 16 to 31: about "), "{short}");
 }

@@ -11,6 +11,7 @@ mod placement;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokenizers::Tokenizer;
@@ -24,6 +25,7 @@ use crate::machine::files::read_text;
 use crate::model::Model;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
+use crate::model::split::Split;
 use crate::model::weights::{WeightStorage, Weights};
 use crate::text::chat::{ChatTemplate, chat_template_of};
 use crate::text::token_ids::TokenIds;
@@ -31,7 +33,7 @@ use crate::text::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, t
 use crate::{Error, Result};
 
 pub use cache_place::CachePlace;
-pub use demand::Demand;
+pub use demand::{Demand, LowerBlocks};
 pub use options::{DTypeChoice, SessionOptions, WeightsChoice};
 pub use placement::Placement;
 
@@ -55,7 +57,7 @@ pub struct Session {
     pub fallback_template: Option<&'static str>,
     /// What the chat template does that a user may not expect.
     pub surprises: Vec<Surprise>,
-    weights: Weights,
+    weights: Arc<Weights>,
 }
 
 /// Something that a chat template does and that a user may not expect.
@@ -86,13 +88,14 @@ impl Session {
     /// # Errors
     /// An option is wrong, or a file cannot be found, downloaded or understood.
     pub fn open(options: SessionOptions) -> Result<Self> {
-        let device = device::open(&options.device)?;
+        let devices = device::open_all(&options.device)?;
         let files = resolve(&options.model, &ResolveOptions { offline: options.offline, quiet: options.quiet })?;
         let weights = Weights::open(&files.checkpoint)?;
         let config = Config::load(&files.checkpoint, &weights)?;
         // Sizes that are not the weights' would be counted with below.
         weights.check(&config)?;
-        let placement = Placement::new(device, options.dtype, options.weights, &config)?;
+        let split = Split::new(devices, options.split.as_deref(), &config)?;
+        let placement = Placement::new(split, options.dtype, options.weights, &config)?;
         let tokenizer = tokenizer(&files.checkpoint, &weights)?;
         let mut tokens = TokenIds::load(&files.checkpoint, &weights, |token| tokenizer.token_to_id(token))?;
         let preset = presets::find(&options.model).or_else(|| presets::find(&files.name));
@@ -124,6 +127,7 @@ impl Session {
         // A system prompt that the template refuses is told before anything else is read.
         surprises.extend(encoder.drops_system(&[Message::new("user", "Hi")])?.then_some(Surprise::DropsSystem));
         surprises.extend((finds_form && !encoder.follows_template()).then_some(Surprise::NoFormOfAnswer));
+        let weights = Arc::new(weights);
         Ok(Self { files, config, encoder, tokens, preset, placement, fallback_template, surprises, weights })
     }
 
@@ -148,24 +152,28 @@ impl Session {
     pub fn load_at(&self, placement: &Placement, demand: &Demand) -> Result<Loaded> {
         let started = Instant::now();
         self.check_at(placement, demand)?;
-        let Placement { device, dtype, storage } = placement;
-        let model = Model::load_as(&self.weights, self.config.clone(), *dtype, device, *storage)?;
+        let Placement { split, dtype, storage } = placement;
+        let (weights, config) = (&self.weights, self.config.clone());
+        let model = match demand.in_file() {
+            0 => Model::load_divided(weights, config, *dtype, split, *storage)?,
+            first => Model::load_offloaded(weights, config, *dtype, split, *storage, first)?,
+        };
         let load_s = started.elapsed().as_secs_f64();
         Ok(Loaded { model, load_s, name: self.files.name.clone(), placement: placement.clone() })
     }
 
-    /// Whether [`Session::load`] would find the memory that `demand` takes. → what a device with its own memory has room for;
+    /// Whether [`Session::load`] would find the memory that `demand` takes. → what each device with its own memory has room for;
     /// none where the model computes in main memory.
     ///
     /// # Errors
     /// There is not enough memory.
-    pub fn check(&self, demand: &Demand) -> Result<Option<Fit>, Shortage> {
+    pub fn check(&self, demand: &Demand) -> Result<Vec<Fit>, Shortage> {
         self.check_at(&self.placement, demand)
     }
 
     /// Tokens whose keys and values `memory` holds, with the residual that is kept of a prompt's tokens.
     pub fn tokens_in(&self, memory: Bytes) -> usize {
-        let numbers = demand::keys_a_token(&self.config) + self.config.hidden_size as u64;
+        let numbers = Demand::default().keys_a_token(&self.config) + self.config.hidden_size as u64;
         let a_token = numbers * self.placement.activations().size_in_bytes() as u64;
         (memory.0 / a_token.max(1)) as usize
     }
@@ -180,7 +188,7 @@ impl Session {
         streams
     }
 
-    fn check_at(&self, placement: &Placement, demand: &Demand) -> Result<Option<Fit>, Shortage> {
+    fn check_at(&self, placement: &Placement, demand: &Demand) -> Result<Vec<Fit>, Shortage> {
         let weights = Bytes(self.weights.converted_bytes(placement.dtype, placement.storage));
         placement.check(&self.config, weights, demand)
     }
@@ -188,12 +196,15 @@ impl Session {
 
 impl fmt::Display for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self { model, load_s, name, placement: Placement { dtype, storage, .. } } = self;
+        let Self { model, load_s, name, placement } = self;
+        let Placement { dtype, storage, .. } = placement;
         let (layers, hidden) = (model.num_blocks(), model.config.hidden_size);
         let kind = if *storage == WeightStorage::Stored { "as stored".into() } else { format!("{dtype:?}") };
         let (in_memory, mapped) = model.weight_bytes();
         let (in_memory, mapped) = (Bytes(in_memory as u64), Bytes(mapped as u64));
         let place = if mapped.0 > 0 { format!(" {mapped} mapped,") } else { String::new() };
+        let counts: Vec<String> = placement.split.stages().iter().map(|stage| stage.blocks.len().to_string()).collect();
+        let place = if counts.len() > 1 { format!("{place} divided {} between devices,", counts.join("+")) } else { place };
         write!(
             f,
             "{name}: {layers} layers, hidden size {hidden}, weights {kind}, {in_memory} in memory,{place} loaded in {load_s:.1} s"

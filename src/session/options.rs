@@ -11,8 +11,10 @@ use crate::text::tokens::ResponsePrefix;
 pub struct SessionOptions {
     /// An alias, a hub id `owner/name[@revision]`, a local directory, or a `.gguf` file.
     pub model: String,
-    /// `auto`, `cpu`, `cuda[:N]` or `metal`.
+    /// `auto`, `cpu`, `cuda[:N]` or `metal`, or several that have the blocks between them: `cuda:0,1`, `cuda:all`, `cpu:0,1`.
     pub device: String,
+    /// Number of blocks on each of several devices; where it is not said, they are divided by free memory.
+    pub split: Option<Vec<usize>>,
     /// Type of weights and activations.
     pub dtype: DTypeChoice,
     /// How matrices are stored.
@@ -67,6 +69,7 @@ impl Default for SessionOptions {
         Self {
             model: "smollm2".into(),
             device: "auto".into(),
+            split: None,
             dtype: DTypeChoice::default(),
             weights: WeightsChoice::default(),
             system: None,

@@ -2,12 +2,13 @@
 
 use candle_core::{DType, Device};
 
-use super::demand::Demand;
+use super::demand::{Demand, LowerBlocks, WORKSPACE};
 use super::fit::{self, Fit, Shortage};
 use super::options::{DTypeChoice, WeightsChoice};
 use crate::machine::bytes::{Bytes, available_memory, total_memory};
-use crate::machine::device;
+use crate::machine::device::{self, DeviceMemory};
 use crate::model::config::Config;
+use crate::model::split::{Split, StageBlocks};
 use crate::model::weights::WeightStorage;
 use crate::ops::{bf16_gain, product_kernels};
 use crate::{Error, Result};
@@ -15,8 +16,8 @@ use crate::{Error, Result};
 /// Where and how a model computes.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    /// Where.
-    pub device: Device,
+    /// Which blocks on which device.
+    pub split: Split,
     /// Dtype of the weights that are not stored as their file has them, and of what is multiplied with them.
     pub dtype: DType,
     /// How matrices are stored.
@@ -28,8 +29,9 @@ impl Placement {
     ///
     /// # Errors
     /// Matrices as their file has them are asked for on another device than the CPU.
-    pub(super) fn new(device: Device, dtype: DTypeChoice, weights: WeightsChoice, config: &Config) -> Result<Self> {
-        let dtype = dtype.on(&device);
+    pub(super) fn new(split: Split, dtype: DTypeChoice, weights: WeightsChoice, config: &Config) -> Result<Self> {
+        let device = split.last();
+        let dtype = dtype.on(device);
         let storage = match weights {
             WeightsChoice::Quantized if !device.is_cpu() => {
                 return Err(Error::Argument("quantized weights need the CPU: other devices multiply dense weights".into()));
@@ -45,28 +47,59 @@ impl Placement {
                 }
             }
         };
-        Ok(Self { device, dtype, storage })
+        Ok(Self { split, dtype, storage })
+    }
+
+    /// All of a model of this shape on one device.
+    pub fn one(device: Device, dtype: DType, storage: WeightStorage, config: &Config) -> Self {
+        Self { split: Split::one(device, config), dtype, storage }
+    }
+
+    /// Where the head computes; mostly the only device.
+    pub fn device(&self) -> &Device {
+        self.split.last()
     }
 
     /// Whether there is memory for a demand beside the weights of a model of this shape, which take `weights` bytes of main
-    /// memory where the model computes there. → what a device with its own memory has room for.
+    /// memory where the model computes there. → what each device with its own memory has room for.
     ///
     /// # Errors
     /// There is not enough memory.
-    pub fn check(&self, config: &Config, weights: Bytes, demand: &Demand) -> Result<Option<Fit>, Shortage> {
-        if !self.device.is_cpu() {
-            let fit = |memory| fit::on_device(demand, config, self.dtype, memory);
-            return device::memory(&self.device).map(fit).transpose();
+    pub fn check(&self, config: &Config, weights: Bytes, demand: &Demand) -> Result<Vec<Fit>, Shortage> {
+        if self.device().is_cpu() {
+            let (weights, free) = (demand.held(config, weights), available_memory());
+            let fit = |free| fit::on_host(demand, config, (weights, self.storage), self.activations(), free);
+            return free.map_or(Ok(()), fit).map(|()| Vec::new());
         }
-        match available_memory() {
-            Some(free) => fit::on_host(demand, config, (weights, self.storage), self.activations(), free).map(|()| None),
-            None => Ok(None),
-        }
+        let demands = self.demands(demand).into_iter().zip(self.split.stages());
+        let fit = |(demand, stage): (Demand, &StageBlocks)| {
+            let sharing = self.split.stages().iter().filter(|other| other.device.location() == stage.device.location());
+            let share = sharing.count() as u64;
+            let memory = device::memory(&stage.device)?;
+            let memory = DeviceMemory { free: Bytes(memory.free.0 / share), ..memory };
+            Some(fit::on_device(&demand, config, self.dtype, memory))
+        };
+        demands.filter_map(fit).collect()
     }
 
-    /// Bytes of a device's memory that a demand takes beside weights and activation cache.
+    /// Bytes of a device's memory that a demand takes beside the weights as they are loaded and the activation cache; of several
+    /// devices, the most.
     pub fn beside(&self, config: &Config, demand: &Demand) -> Bytes {
-        demand.on_device(config, self.dtype).beside()
+        let beside = |demand: Demand| {
+            let [made, steps] = demand.phases(config, self.dtype);
+            // Blocks that leave make room for what a step takes.
+            let room = if demand.lower == LowerBlocks::Leave { made.weights.0 - steps.weights.0 } else { 0 };
+            Bytes(steps.beside().0.saturating_sub(room)).max(made.beside())
+        };
+        self.demands(demand).into_iter().map(beside).max().unwrap_or(WORKSPACE)
+    }
+
+    /// What each device takes of a demand.
+    fn demands(&self, demand: &Demand) -> Vec<Demand> {
+        match self.split.stages() {
+            [_] => vec![demand.clone()],
+            stages => stages.iter().map(|stage| demand.on_stage(stage.blocks.clone())).collect(),
+        }
     }
 
     /// Dtype of the residual stream: f32 on the CPU, but for tensors.
@@ -84,18 +117,18 @@ impl Placement {
     pub fn product_kernel(&self) -> Option<&'static str> {
         let [of_f32, of_bf16] = product_kernels();
         let is_bf16 = self.storage == WeightStorage::Dense && self.dtype == DType::BF16;
-        self.device.is_cpu().then_some(if is_bf16 { of_bf16 } else { of_f32 })
+        self.device().is_cpu().then_some(if is_bf16 { of_bf16 } else { of_f32 })
     }
 
     /// How many times as many operations a second the processor's instructions multiply in bf16 as in f32, where the model
     /// computes in f32 on the CPU and there is such a kernel.
     pub fn gain_of_bf16(&self) -> Option<u32> {
-        bf16_gain().filter(|_| self.device.is_cpu() && self.dtype == DType::F32)
+        bf16_gain().filter(|_| self.device().is_cpu() && self.dtype == DType::F32)
     }
 
     /// Kind of the device: `cpu`, `cuda` or `metal`.
     pub fn device_kind(&self) -> &'static str {
-        match self.device {
+        match self.device() {
             Device::Cpu => "cpu",
             Device::Cuda(_) => "cuda",
             Device::Metal(_) => "metal",

@@ -104,7 +104,8 @@ impl Steering {
         match self.vectors.first().filter(|_| self.operation != Operation::Add) {
             None => Ok(norms),
             Some((_, u)) => {
-                let along: Vec<f32> = self.along(&residual.to_dtype(DType::F32)?, u)?.flatten_all()?.to_vec1()?;
+                let u = u.to_device(residual.device())?;
+                let along: Vec<f32> = self.along(&residual.to_dtype(DType::F32)?, &u)?.flatten_all()?.to_vec1()?;
                 let divisor = |(norm, along): (f32, f32)| if along == 0.0 { f32::INFINITY } else { norm / along.abs() };
                 Ok(norms.into_iter().zip(along).map(divisor).collect())
             }
@@ -135,7 +136,10 @@ impl Steering {
     ///
     /// A factor is multiplied with the vector before anything is added, so that it does not matter to a bit whether a row is
     /// steered with factor 1 by m·v or with factor m by v: 1·m, 0·m and 1·v are exact. A row with factor 0 keeps its bits.
+    ///
+    /// Vector and factors are brought to the residual where they lie on another device.
     pub fn apply(&self, residual: &Tensor, v: &Tensor, factors: &Tensor) -> Result<Tensor> {
+        let (v, factors) = (&v.to_device(residual.device())?, &factors.to_device(residual.device())?);
         let h = residual.to_dtype(DType::F32)?;
         let steered = match self.operation {
             Operation::Add => (h + factors.matmul(v)?)?,
@@ -151,11 +155,12 @@ impl Steering {
     /// factors, and `residual` is what was steered. → `(1, H)` f32 at the vector of the layer that is `index`-th of all, over the
     /// factor of all, and `(R, H)` at the residual
     pub fn vjp(&self, index: usize, rows: &Tensor, residual: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+        let rows = &rows.to_device(dy.device())?;
         let dy32 = dy.to_dtype(DType::F32)?;
         if self.operation == Operation::Add {
             return Ok((rows.t()?.matmul(&dy32)?, dy.clone()));
         }
-        let (u, length) = (&self.vectors[index].1, self.lengths[index]);
+        let (u, length) = (&self.vectors[index].1.to_device(dy.device())?, self.lengths[index]);
         let h = residual.to_dtype(DType::F32)?;
         let along = self.along(&h, u)?;
         let mut slope = products(&dy32, u)?; // (R, 1)

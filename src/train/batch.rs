@@ -155,7 +155,7 @@ const F16_GAIN: f32 = 1024.0;
 pub struct Batch<'m> {
     model: &'m Model,
     rows: BatchRows,
-    plan: PassPlan,
+    pub(super) plan: PassPlan,
     selection: Selection,
     predictions: Predictions,
     /// Whose the predictions are.
@@ -177,8 +177,8 @@ pub struct Reference {
     pub log_probs: Vec<PairLogProbs>,
     /// What of them is predicted from frozen rows.
     pub constants: Vec<PairLogProbs>,
-    /// Keys and values of the frozen rows in each block above the lowest layer, `(frozen, K·D)` each; empty without such
-    /// rows.
+    /// Keys and values of the frozen rows in each block above the lowest layer, where that block lies, `(frozen, K·D)` each; empty
+    /// without such rows.
     pub keys: Vec<[Tensor; 2]>,
     /// The residual after each layer that was asked for. `(T, H)` each
     pub residuals: Vec<Tensor>,
@@ -271,7 +271,7 @@ impl<'m> Batch<'m> {
 
     /// Lays out the live rows of `pairs` alone. `constants` are the log-probabilities that the others contribute, `frozen`
     /// their keys and values, pair by pair.
-    pub fn live(model: &'m Model, pairs: &[&PairRows], constants: &[PairLogProbs], frozen: FrozenKeys) -> Result<Self> {
+    pub fn live(model: &'m Model, pairs: &[&PairRows], constants: &[PairLogProbs], frozen: &FrozenKeys) -> Result<Self> {
         let rows = BatchRows::live(pairs);
         let plan = match rows.computed.len() == rows.layout.rows() {
             true => model.plan(&rows.layout)?,
@@ -312,7 +312,7 @@ impl<'m> Batch<'m> {
         // Where all predictions are constants: a GPU launches nothing for no rows.
         wanted.extend(rows.computed.first().filter(|_| predicted.is_empty()));
         wanted.dedup();
-        let (selection, selected) = plan.select(&rows.layout, &wanted, model.device())?;
+        let (selection, selected) = plan.select(&rows.layout, &wanted)?;
         let mut place = vec![0; rows.layout.rows()];
         for (at, row) in selected.iter().enumerate() {
             place[*row] = at;
@@ -371,7 +371,8 @@ impl<'m> Batch<'m> {
             let Some(frozen) = &frozen else { return Ok(()) };
             for block in &saved {
                 let [k, v] = block.keys_and_values();
-                keys.push([k.index_select(frozen, 0)?, v.index_select(frozen, 0)?]);
+                let frozen = frozen.to_device(k.device())?;
+                keys.push([k.index_select(&frozen, 0)?, v.index_select(&frozen, 0)?]);
             }
             Ok(())
         };
@@ -477,7 +478,7 @@ impl<'m> Batch<'m> {
         let mut results = Vec::with_capacity(pass.steered.len() + 1);
         for (index, SteeredLayer { layer, saved, residual }) in pass.steered.into_iter().enumerate().rev() {
             let (dv, before) = pass.steering.vjp(index, &pass.rows, &residual, &dx)?;
-            results.push(dv.flatten_all()?); // (H,)
+            results.push(dv.flatten_all()?.to_device(pass.head.log_probs.device())?); // (H,)
             dx = self.model.vjp(layer + 1, saved, &self.plan, &before)?;
         }
         results.push(pass.head.log_probs);

@@ -27,4 +27,4 @@ pub use method::Method;
 pub use observer::{Moment, Observer};
 pub use records::{EpochRecord, Heldout, Outcome, StepRecord, Timings};
 pub use state::TrainState;
-pub use trainer::{Trainer, learn, plan, train};
+pub use trainer::{Cached, Trainer, cache, learn, plan, train, train_cached};

@@ -56,17 +56,49 @@ pub fn train(
     model: &Model,
     plan: CachePlan,
     config: &TrainConfig,
+    state: TrainState,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    let cached = cache(plan, observer)?;
+    train_cached(model, cached, config, state, observer)
+}
+
+/// The activations of a run.
+#[derive(Debug)]
+pub struct Cached {
+    data: Activations,
+    heldout: Option<Activations>,
+    bytes: usize,
+    seconds: f64,
+}
+
+/// Computes what [`plan`] laid out, the first half of [`train`]. What follows runs the blocks above the lowest layer alone:
+/// [`Model::release`] lets go of the others.
+///
+/// # Errors
+/// As [`train`].
+pub fn cache(plan: CachePlan, observer: &mut dyn Observer) -> Result<Cached> {
+    let started = Instant::now();
+    let bytes = plan.size().total().0 as usize;
+    let mut sets = plan.compute(|done, total| observer.cached(done, total))?;
+    let data = sets.remove(0);
+    Ok(Cached { data, heldout: sets.pop(), bytes, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// Learns from the activations of a run, the second half of [`train`].
+///
+/// # Errors
+/// As [`train`].
+pub fn train_cached(
+    model: &Model,
+    Cached { data, heldout, bytes, seconds }: Cached,
+    config: &TrainConfig,
     mut state: TrainState,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
-    let started = Instant::now();
-    let cache_bytes = plan.size().total().0 as usize;
-    let mut sets = plan.compute(|done, total| observer.cached(done, total))?;
-    let data = sets.remove(0);
-    let heldout = sets.pop();
-    state.timings.cache_s += started.elapsed().as_secs_f64();
+    state.timings.cache_s += seconds;
     let mut outcome = Trainer::from_state(model, config, &data, state)?.run(heldout.as_ref(), observer)?;
-    outcome.cache_bytes = cache_bytes;
+    outcome.cache_bytes = bytes;
     Ok(outcome)
 }
 
@@ -314,7 +346,8 @@ impl<'a> Trainer<'a> {
 
     /// How the residual is steered in direction `d`. Where v is added, it is multiplied by `factor` too.
     fn steering(&self, d: f64, factor: f32) -> Result<Steering> {
-        let (vectors, device) = (self.config.layers.split(&self.state.v), self.model.device());
+        let vectors = self.config.layers.split(&self.state.v);
+        let device = self.model.device_at(self.config.layers.lowest() + 1);
         match self.objective {
             Objective::Reps { .. } if d < 0.0 => Steering::by(Operation::Null, &vectors, device),
             _ => Ok(Steering::new(&vectors, device)?.with_factor(d as f32 * self.state.learned_factor() * factor)),

@@ -43,5 +43,6 @@ mod runs;
 mod serve;
 #[cfg(feature = "serve")]
 mod serve_auto;
+mod stages;
 mod stress;
 mod templates;

@@ -183,6 +183,13 @@ fn a_run_killed_at_twenty_random_moments_leaves_the_files_of_one_that_was_not() 
 }
 
 #[test]
+fn a_run_on_several_stages_is_resumed_on_others() {
+    let place = interrupted(&["--device", "cpu:0,1"]);
+    assert_ok(&train(&place, &["--resume", "--device", "cpu:0,1,2"]));
+    assert_same(&place.path("out"), &WHOLE);
+}
+
+#[test]
 fn an_interrupted_run_is_saved_and_resumed_and_not_begun_anew_unasked() {
     for name in ["-INT", "-TERM"] {
         let place = new_place();

@@ -3,6 +3,7 @@
 //! `synchronize`. All work is done once before it is timed, because the first use of a kernel compiles it.
 
 mod ceiling;
+pub mod counted;
 mod peak;
 
 use std::collections::BTreeMap;
@@ -46,10 +47,19 @@ pub struct BenchOptions {
 impl BenchOptions {
     /// What measuring a model of `num_blocks` blocks takes of memory.
     pub fn demand(&self, num_blocks: usize) -> Demand {
+        self.training(num_blocks).and_generation(self.most_texts(), self.prompt_tokens, self.new_tokens)
+    }
+
+    /// What the training steps take.
+    fn training(&self, num_blocks: usize) -> Demand {
         let rows = (self.prompt_tokens + 2 * (self.response_tokens - 1)) as u64;
         let demand = Demand::of_rows(vec![rows; 4 * self.batch_size], 1);
-        let demand = demand.with_gradient(presets::default_layer(num_blocks), self.batch_size);
-        demand.and_generation(self.sweeps.iter().copied().max().unwrap_or(0), self.prompt_tokens, self.new_tokens)
+        demand.with_gradient(presets::default_layer(num_blocks), self.batch_size)
+    }
+
+    /// Texts of the largest sweep.
+    fn most_texts(&self) -> usize {
+        self.sweeps.iter().copied().max().unwrap_or(0)
     }
 }
 
@@ -92,10 +102,10 @@ pub fn steps(model: &Model, options: &BenchOptions) -> Result<Steps> {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let pairs: Vec<EncodedPair> = (0..4 * options.batch_size).map(|row| random_pair(row, model, options, &mut rng)).collect();
     Activations::compute(model, &pairs[..options.batch_size], layer, Positions::All)?;
-    model.device().synchronize()?;
+    model.synchronize()?;
     let started = Instant::now();
     let data = Activations::compute(model, &pairs, layer, Positions::All)?;
-    model.device().synchronize()?;
+    model.synchronize()?;
     let cached_pairs_per_s = pairs.len() as f64 / started.elapsed().as_secs_f64();
 
     let config = config(layer, options.batch_size);
@@ -108,13 +118,13 @@ pub fn steps(model: &Model, options: &BenchOptions) -> Result<Steps> {
     for step in 0..3 {
         tokens_a_step = trainer.step(&batch(step), sign(step), 1)?.tokens;
     }
-    model.device().synchronize()?;
+    model.synchronize()?;
     let (flops, started, mut count) = (trainer.state.timings.flops, Instant::now(), 0);
     while count < 3 || started.elapsed() < options.time {
         trainer.step(&batch(count), sign(count), 1)?;
         count += 1;
     }
-    model.device().synchronize()?;
+    model.synchronize()?;
     let seconds = started.elapsed().as_secs_f64();
     Ok(Steps {
         steps: count,
@@ -143,10 +153,10 @@ pub fn sweep(model: &Model, magnitudes: usize, options: &BenchOptions) -> Result
         Ok(texts.iter().map(|text| text.token_ids.len()).sum())
     };
     run(3)?;
-    model.device().synchronize()?;
+    model.synchronize()?;
     let started = Instant::now();
     let tokens = run(options.new_tokens)?;
-    model.device().synchronize()?;
+    model.synchronize()?;
     let seconds = started.elapsed().as_secs_f64();
     Ok(SweepSpeed { magnitudes, tokens, seconds, tokens_per_s: tokens as f64 / seconds })
 }

@@ -131,8 +131,11 @@ Training: the pairs are random, and both responses of a pair share its prompt. T
 
 Peak memory: on a GPU, how much less was free at the worst moment than when bipo began, asked every 2 ms; on the CPU, what the system counts for the process. Counted for a device: the GPU memory that bipo expects to take, computed from the shapes alone.
 
+With --shape and --split, nothing is measured and no device is needed: for each of several devices bipo counts the memory and the operations of making the activation cache, of a training step and of a sweep, in bf16 unless --device names the CPU or --dtype another type. Memory is that of a device of its own, with 1.6 GB of work space.
+
 Examples:
   bipo bench --shape smollm2-135m --seconds 2
+  bipo bench --shape llama-2-70b --split 40,40
   bipo bench --shape mistral-7b --device cuda --json
   bipo bench --model smollm2 --weights quantized";
 

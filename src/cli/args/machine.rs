@@ -52,6 +52,7 @@ pub struct BenchArgs {
         model.default_value("").hide_default_value(true).help("Repeat 48 training steps of this model too, named as for train [default: none]")
     }),
     mut_arg("dtype", |dtype| dtype.help("Compare the device's work in this type alone [default: in each]").hide_default_value(true)),
+    mut_arg("split", |arg| arg.hide(true)),
     mut_arg("weights", |arg| arg.hide(true)),
     mut_arg("system", |arg| arg.hide(true)),
     mut_arg("system_in_user", |arg| arg.hide(true))

@@ -28,9 +28,14 @@ pub struct ModelArgs {
     /// Choose the model: an alias, a hub id owner/name[@revision], a local directory, or a .gguf file.
     #[arg(long, default_value = "smollm2")]
     pub model: String,
-    /// Choose where to compute: auto, cpu, cuda[:N] or metal.
-    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda[:N]|metal")]
+    /// Choose where to compute: auto, cpu, cuda[:N] or metal; cuda:0,1 or cuda:all divides the model's blocks between GPUs by their
+    /// free memory, and cpu:0,1 tries a division on the CPU.
+    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda[:N,...]|cuda:all|metal")]
     pub device: String,
+    /// Put so many blocks on each of several devices, such as 40,40; they add up to the model's number of blocks [default: by free
+    /// memory; evenly on the CPU].
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',')]
+    pub split: Option<Vec<usize>>,
     /// Set the type of weights and activations; auto is f32 on the CPU, bf16 elsewhere.
     #[arg(long, default_value = "auto", value_parser = one_of::<DTypeChoice>())]
     pub dtype: DTypeChoice,
@@ -71,6 +76,6 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// Whether the model computes in f32; opens the device, to be asked where no session is at hand.
     pub fn is_f32(&self) -> bool {
-        device::open(&self.device).is_ok_and(|device| self.dtype.on(&device) == DType::F32)
+        device::open_all(&self.device).is_ok_and(|devices| self.dtype.on(&devices[0]) == DType::F32)
     }
 }

@@ -10,9 +10,10 @@ use super::texts::SamplingArgs;
 use super::values::{positive, price, seconds, temperature};
 
 /// Flags of the model that will be steered, which have an effect beside `--on-policy` alone.
-pub const OF_OWN_MODEL: [&str; 12] = [
+pub const OF_OWN_MODEL: [&str; 13] = [
     "model",
     "device",
+    "split",
     "dtype",
     "weights",
     "system",

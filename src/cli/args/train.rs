@@ -72,6 +72,10 @@ pub struct TrainArgs {
     /// Generate texts at magnitudes -2, 0 and 2 after training, at most 48 tokens each; with --json they are in the result.
     #[arg(long)]
     pub test_generation: bool,
+    /// Leave the blocks up to the lowest steered layer in their files: each is read when its turn comes while the activation cache is
+    /// made, and no step needs them, so that they never fill the device together.
+    #[arg(long, conflicts_with = "test_generation")]
+    pub offload: bool,
 }
 
 impl TrainArgs {

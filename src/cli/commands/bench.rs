@@ -2,17 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use bipo::check::bench::counted::{StageCount, count};
 use bipo::check::bench::{self, BenchOptions, PeakMemory, Steps, SweepSpeed};
+use bipo::hub::presets;
 use bipo::machine::bytes::Bytes;
 use bipo::machine::device;
 use bipo::model::Model;
 use bipo::model::config::Config;
 use bipo::model::random::MadeOn;
+use bipo::model::shapes::Shape;
+use bipo::model::split::{self, Split};
 use bipo::model::weights::{WeightStorage, Weights};
-use bipo::session::Placement;
+use bipo::session::{DTypeChoice, Placement};
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
-use candle_core::Device;
+use candle_core::{DType, Device};
 use serde::Serialize;
 
 use super::session;
@@ -63,9 +67,16 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         sweeps: args.sweeps.clone(),
         time: Duration::from_secs_f64(args.seconds),
     };
-    let device = device::open(&args.model.device)?;
-    let peak = PeakMemory::watch(&device);
-    let Measured { name, model, placement, load_s } = load(args, device, &options, log)?;
+    if let (Some(shape), Some(split)) = (args.shape, &args.model.split) {
+        let report = CountReport::new(args, shape, split, &options)?;
+        return match args.model.json {
+            true => Ok(terminal::json(&report)?),
+            false => Ok(terminal::result(&report.to_text())?),
+        };
+    }
+    let devices = device::open_all(&args.model.device)?;
+    let peak = PeakMemory::watch(&devices[0]);
+    let Measured { name, model, placement, load_s } = load(args, devices, &options, log)?;
     log.info("matrix products");
     let matmul_flops_per_s = bench::matmul_flops_per_s(&model, placement.dtype, options.time)?;
     log.info("training steps");
@@ -80,7 +91,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let report = BenchReport {
         schema_version: 1,
         bipo_version: env!("CARGO_PKG_VERSION"),
-        device: device::describe(model.device()),
+        device: model.devices().map(device::describe).collect::<Vec<_>>().join("; "),
         model: name,
         dtype: placement.dtype_name(),
         weights_bytes: (in_memory + mapped) as u64,
@@ -105,6 +116,95 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     Ok(terminal::result(&report.to_text())?)
 }
 
+/// What each of several devices would take, and do. Text and JSON are views of this.
+#[derive(Debug, Serialize)]
+struct CountReport {
+    schema_version: u32,
+    bipo_version: &'static str,
+    model: String,
+    dtype: String,
+    layer: usize,
+    batch_size: usize,
+    prompt_tokens: usize,
+    response_tokens: usize,
+    new_tokens: usize,
+    /// Texts of the largest sweep.
+    magnitudes: usize,
+    devices: Vec<DeviceCount>,
+}
+
+#[derive(Debug, Serialize)]
+struct DeviceCount {
+    device: String,
+    #[serde(flatten)]
+    count: StageCount,
+}
+
+impl CountReport {
+    /// Counts a shape; no device is opened.
+    fn new(args: &BenchArgs, shape: Shape, counts: &[usize], options: &BenchOptions) -> Result<Self> {
+        let config = shape.config();
+        split::check(counts, config.num_hidden_layers)?;
+        check_lengths(&config, options)?;
+        let named = device::names(&args.model.device)?;
+        let names: Vec<String> = match named.len() {
+            1 => (0..counts.len()).map(|number| format!("device {number}")).collect(),
+            there if there == counts.len() => named.iter().map(ToString::to_string).collect(),
+            there => {
+                let problem = format!("--split has {} numbers, but --device names {there} devices", counts.len());
+                return Err(Error::Argument(problem));
+            }
+        };
+        // What is counted is meant for devices with memory of their own, unless the CPU is named.
+        let is_cpu = args.model.device != "auto" && named[0].kind == "cpu";
+        let dtype = match args.model.dtype {
+            DTypeChoice::Auto if !is_cpu => DType::BF16,
+            chosen => chosen.on(&Device::Cpu),
+        };
+        let counted = count(&config, dtype, counts, options);
+        let of_device = |(device, count)| DeviceCount { device, count };
+        Ok(Self {
+            schema_version: 1,
+            bipo_version: env!("CARGO_PKG_VERSION"),
+            model: shape.to_string(),
+            dtype: format!("{dtype:?}").to_lowercase(),
+            layer: presets::default_layer(config.num_hidden_layers),
+            batch_size: options.batch_size,
+            prompt_tokens: options.prompt_tokens,
+            response_tokens: options.response_tokens,
+            new_tokens: options.new_tokens,
+            magnitudes: options.sweeps.iter().copied().max().unwrap_or(0),
+            devices: names.into_iter().zip(counted).map(of_device).collect(),
+        })
+    }
+
+    fn to_text(&self) -> String {
+        let Self { model, dtype, layer, batch_size, prompt_tokens, response_tokens, magnitudes, .. } = self;
+        let tera = |flops: u64| format!("{:.2} TFLOP", flops as f64 * 1e-12);
+        let mut rows = vec![
+            ("model".to_owned(), format!("{model}, {dtype}, steered at layer {layer}")),
+            ("a step".into(), format!("{batch_size} pairs of {prompt_tokens}+{response_tokens} tokens")),
+        ];
+        for DeviceCount { device, count } in &self.devices {
+            rows.push((device.clone(), format!("blocks {} to {}", count.first_block, count.last_block)));
+            let memory = |bytes: u64| Bytes(bytes).to_string();
+            let (made, step) = (memory(count.cache_bytes), memory(count.step_bytes));
+            rows.push(("  weights".into(), memory(count.weights_bytes)));
+            rows.push(("  making the cache".into(), format!("{made}, {} a pair", tera(count.cached_pair_flops))));
+            rows.push(("  a training step".into(), format!("{step}, {}", tera(count.step_flops))));
+            rows.push(("  both with --offload".into(), format!("{} at most", memory(count.offload_bytes))));
+            rows.push((format!("  a sweep of {magnitudes}"), memory(count.sweep_bytes)));
+        }
+        aligned(&rows)
+    }
+}
+
+/// Rows of a name and a value, the values one below the other.
+fn aligned(rows: &[(String, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
 /// Before the weights are made or read.
 fn check_lengths(config: &Config, options: &BenchOptions) -> Result<()> {
     let longest = config.max_position_embeddings;
@@ -124,7 +224,7 @@ struct Measured {
     load_s: f64,
 }
 
-fn load(args: &BenchArgs, device: Device, options: &BenchOptions, log: Log) -> Result<Measured> {
+fn load(args: &BenchArgs, devices: Vec<Device>, options: &BenchOptions, log: Log) -> Result<Measured> {
     let Some(shape) = args.shape else {
         if args.model.model.is_empty() {
             return Err(Error::Argument("no model: give --shape NAME for random weights, or --model MODEL".into()));
@@ -136,16 +236,18 @@ fn load(args: &BenchArgs, device: Device, options: &BenchOptions, log: Log) -> R
     };
     let config = shape.config();
     check_lengths(&config, options)?;
-    let dtype = args.model.dtype.on(&device);
+    let split = Split::new(devices, None, &config)?;
+    let device = split.last();
+    let dtype = args.model.dtype.on(device);
     let (made_on, storage) =
         if device.is_cpu() { (MadeOn::Host(11), WeightStorage::Dense) } else { (MadeOn::Device, WeightStorage::Tensors) };
-    let placement = Placement { device, dtype, storage };
+    let placement = Placement { split, dtype, storage };
     let weights = Bytes(config.matrix_elements() * dtype.size_in_bytes() as u64);
     let fit = placement.check(&config, weights, &options.demand(config.num_hidden_layers)).map_err(session::short)?;
     fit.iter().for_each(|fit| log.info(fit.to_string()));
     let started = Instant::now();
-    let model = Model::load_as(&Weights::random(made_on), config, dtype, &placement.device, storage)?;
-    placement.device.synchronize()?;
+    let model = Model::load_divided(&Weights::random(made_on), config, dtype, &placement.split, storage)?;
+    model.synchronize()?;
     Ok(Measured { name: shape.to_string(), model, placement, load_s: started.elapsed().as_secs_f64() })
 }
 
@@ -175,7 +277,6 @@ impl BenchReport {
         }
         rows.push(("peak memory".into(), memory(self.peak_memory_bytes)));
         rows.push(("counted for a device".into(), Bytes(self.estimated_memory_bytes).to_string()));
-        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-        rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+        aligned(&rows)
     }
 }

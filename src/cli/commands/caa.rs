@@ -21,7 +21,7 @@ use crate::args::{TrainArgs, given_of};
 use crate::terminal::Log;
 
 /// Flags that only a run of many steps has a use for.
-pub(super) const STEPS: [&str; 3] = ["resume", "force_resume", "checkpoint_every"];
+pub(super) const STEPS: [&str; 4] = ["resume", "force_resume", "checkpoint_every", "offload"];
 
 /// Flags of the optimiser, and the settings that they set.
 pub(super) const OPTIMISER: [&str; 19] = [

@@ -75,15 +75,13 @@ impl RealModel {
         let load = |placement| opened.load_at(&placement, &demand).map(|loaded| loaded.model);
         let expected = match recorded {
             Some(trace) => trace,
-            None => {
-                recording.run(&load(Placement { device: Device::Cpu, dtype: DType::F32, storage: WeightStorage::Dense })?)?
-            }
+            None => recording.run(&load(Placement::one(Device::Cpu, DType::F32, WeightStorage::Dense, &opened.config))?)?,
         };
         let mut checks = Vec::new();
         for dtype in dtypes {
             log.info(format!("{name}, {dtype:?}: 48 training steps"));
-            let device = opened.placement.device.clone();
-            let model = load(Placement { device, dtype: *dtype, storage: WeightStorage::Tensors })?;
+            let device = opened.placement.device().clone();
+            let model = load(Placement::one(device, *dtype, WeightStorage::Tensors, &opened.config))?;
             checks.extend(recording.run(&model)?.compare(name, *dtype, &expected));
         }
         Ok(checks)

@@ -53,6 +53,7 @@ use crate::args::{Cli, Command, MethodArg, ModelArgs};
 pub fn run(cli: &mut Cli, collective: &Collective) -> anyhow::Result<()> {
     check_kernel()?;
     check_shared(&cli.command, collective)?;
+    cli.command.model().map_or(Ok(()), |model| check_gpus(&model.device, collective.on_this_machine().1))?;
     if !collective.is_first() {
         cli.command.stand_back(|| device::of_local_rank(collective.on_this_machine().0, &device::gpus()));
     }
@@ -75,6 +76,17 @@ fn check_shared(command: &Command, collective: &Collective) -> Result<(), Error>
              share their work out: start this without mpirun or srun, or set BIPO_ALONE=1 if each process does work of its own"
         ))),
         _ => Ok(()),
+    }
+}
+
+/// Refuses that each of several ranks of a machine takes all of its GPUs.
+fn check_gpus(device: &str, ranks_here: usize) -> Result<(), Error> {
+    match device == "cuda:all" && ranks_here > 1 {
+        true => Err(Error::Argument(format!(
+            "--device cuda:all, but {ranks_here} ranks of this machine would share its GPUs: start one rank a machine, or leave \
+             --device out, so that each rank takes a GPU of its own"
+        ))),
+        false => Ok(()),
     }
 }
 
@@ -117,4 +129,18 @@ fn with_threads(
     let threads = args.threads.map_or_else(|| cpu::default_threads(collective.on_this_machine().1), usize::from);
     check_addresses(threads)?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_gpus;
+
+    #[test]
+    fn ranks_of_one_machine_do_not_each_take_all_gpus() {
+        let refused = check_gpus("cuda:all", 2).unwrap_err().to_string();
+        assert!(refused.contains("2 ranks of this machine"), "{refused}");
+        for (device, ranks) in [("cuda:all", 1), ("cuda:0,1", 2), ("auto", 8)] {
+            assert!(check_gpus(device, ranks).is_ok(), "{device}, {ranks}");
+        }
+    }
 }

@@ -6,8 +6,8 @@ use crate::args::{Given, given};
 use crate::terminal::Log;
 
 /// Flags that say which model is used, and how.
-const MODEL: [&str; 8] =
-    ["--model", "--device", "--dtype", "--weights", "--system", "--system-in-user", "--template", "--template-var"];
+const MODEL: [&str; 9] =
+    ["--model", "--device", "--split", "--dtype", "--weights", "--system", "--system-in-user", "--template", "--template-var"];
 
 /// Flags that say what steers it.
 const STEERING: [&str; 5] = ["--vector", "--layer", "--operation", "--positions", "--spans"];

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use bipo::model::split::StageBlocks;
 use bipo::report::card;
 use bipo::report::shell;
 use bipo::session::Session;
@@ -32,11 +33,12 @@ pub fn subject(inputs: &[Summand]) -> String {
 /// The model, and how it computes.
 pub fn model_settings(args: &ModelArgs, opened: &Session) -> Vec<(String, String)> {
     let dtype = opened.placement.dtype_name();
-    let device = match opened.placement.device.location() {
+    let name = |stage: &StageBlocks| match stage.device.location() {
         DeviceLocation::Cpu => "cpu".to_owned(),
         DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
         DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
     };
+    let device = opened.placement.split.stages().iter().map(name).collect::<Vec<_>>().join(", ");
     let mut settings =
         vec![("model".to_owned(), opened.files.name.clone()), ("device, dtype".to_owned(), format!("{device}, {dtype}"))];
     settings.extend(args.system.as_ref().map(|system| ("system prompt".to_owned(), system.clone())));

@@ -19,6 +19,7 @@ pub fn open(args: &ModelArgs, response_prefix: ResponsePrefix, log: Log) -> Resu
     let options = SessionOptions {
         model: args.model.clone(),
         device: args.device.clone(),
+        split: args.split.clone(),
         dtype: args.dtype,
         weights: args.weights,
         system: args.system.clone(),
@@ -121,9 +122,7 @@ pub fn add_template_settings(settings: &mut Value, args: &ModelArgs) {
 
 /// Reads the weights. Returns the model and the seconds that it took.
 pub fn load(session: &Session, demand: &Demand, log: Log) -> Result<(Model, f64)> {
-    if let Some(fit) = session.check(demand).map_err(short)? {
-        log.info(fit.to_string());
-    }
+    session.check(demand).map_err(short)?.iter().for_each(|fit| log.info(fit.to_string()));
     let loaded = session.load(demand)?;
     log.info(loaded.to_string());
     if let Some(kernel) = session.placement.product_kernel() {

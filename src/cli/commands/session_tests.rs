@@ -2,6 +2,7 @@
 
 use bipo::machine::bytes::Bytes;
 use bipo::session::demand::Need;
+use bipo::session::fit::MemoryOf;
 use candle_core::DType;
 
 use super::*;
@@ -10,7 +11,7 @@ use super::*;
 fn a_shortage_names_flags_where_the_library_names_settings() {
     let gb = |gb: u64| Bytes(gb * 1_000_000_000);
     let shortage = Shortage {
-        on_device: true,
+        of: MemoryOf::Device,
         need: Need { weights: gb(29), ..Need::default() },
         free: gb(20),
         helps: Vec::new(),
@@ -30,7 +31,7 @@ fn a_shortage_names_flags_where_the_library_names_settings() {
     assert!(!shortage.to_string().contains("--"), "{shortage}");
 
     let helps = vec![Remedy::StoredWeights, Remedy::CacheInFile, Remedy::SmallerStep];
-    let on_host = Shortage { on_device: false, helps, fits: Vec::new(), ..shortage };
+    let on_host = Shortage { of: MemoryOf::Machine, helps, fits: Vec::new(), ..shortage };
     assert!(short(on_host).to_string().ends_with(
         "20.0 GB are free; --weights quantized leaves the weights in their file; --cache-memory 0 puts the cache into a file; \
          --max-length or --batch-size 1 makes a step smaller"

@@ -22,7 +22,8 @@ use super::training::test_generation;
 use super::vectors::warn_of_unknown_keys;
 use crate::args::{MethodArg, TrainArgs};
 use crate::terminal::Log;
-use bipo::session::Session;
+use bipo::model::Model;
+use bipo::session::{LowerBlocks, Session};
 
 pub fn run(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     if args.method == MethodArg::Condition {
@@ -83,10 +84,13 @@ fn follow(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
         return Ok(());
     }
     let state = checkpoint::from_bytes(&args.output_dir, &state)?.state;
-    let demand = run::demand(&run::sets(&pairs, heldout_pairs.as_deref()), &config);
-    let (model, _) = run::load(&opened, &mut config, demand, log)?;
+    let demand = run::demand(&run::sets(&pairs, heldout_pairs.as_deref()), &config).with_lower(lower_blocks(args));
+    let (mut model, _) = run::load(&opened, &mut config, demand, log)?;
+    let mut silent = Silent(Interrupt::listen(log)?);
     let plan = bipo::train::plan(&model, &pairs, heldout_pairs.as_deref(), &config)?;
-    let outcome = bipo::train::train(&model, plan, &config, state, &mut Silent(Interrupt::listen(log)?))?;
+    let cached = bipo::train::cache(plan, &mut silent)?;
+    release(&mut model, args, &config);
+    let outcome = bipo::train::train_cached(&model, cached, &config, state, &mut silent)?;
     outcome.stopped.map_or(Ok(()), |error| Err(error.into()))
 }
 
@@ -109,8 +113,8 @@ fn lead(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
         collective.from_first(checkpoint::to_bytes(&identity, &state)?)?;
     }
     let sets = run::sets(&pairs, heldout_pairs.as_deref());
-    let demand = test_generation::demanded(run::demand(&sets, &config), args, &opened)?;
-    let (model, load_s) = run::load(&opened, &mut config, demand, log)?;
+    let demand = test_generation::demanded(run::demand(&sets, &config), args, &opened)?.with_lower(lower_blocks(args));
+    let (mut model, load_s) = run::load(&opened, &mut config, demand, log)?;
     if let Some(times) = opened.placement.gain_of_bf16() {
         log.info(format!(
             "this processor multiplies bf16 up to {times} times as fast as f32: --dtype bf16 trains faster, and less exactly"
@@ -142,7 +146,9 @@ fn lead(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     write_atomic(&args.output_dir.join("config.json"), &pretty(&settings))?;
     let interrupt = Interrupt::listen(log)?;
     let mut reporter = TrainObserver::new(args, log, &vector_of, &identity, state.steps, interrupt.clone())?;
-    let outcome = bipo::train::train(&model, plan, &config, state, &mut reporter)?;
+    let cached = bipo::train::cache(plan, &mut reporter)?;
+    release(&mut model, args, &config);
+    let outcome = bipo::train::train_cached(&model, cached, &config, state, &mut reporter)?;
     reporter.finish();
 
     let path = args.output_dir.join(VECTOR_FILE);
@@ -169,6 +175,22 @@ fn lead(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
         return Err(error.into());
     }
     test_generation::say(said, args, (&opened, &model), &vector, &interrupt)
+}
+
+/// What becomes of the blocks that no step needs. Generating a text needs them all.
+fn lower_blocks(args: &TrainArgs) -> LowerBlocks {
+    match (args.test_generation, args.offload) {
+        (true, _) => LowerBlocks::Stay,
+        (false, true) => LowerBlocks::InFile,
+        (false, false) => LowerBlocks::Leave,
+    }
+}
+
+/// Lets go of the blocks that no step needs, if nothing else does.
+fn release(model: &mut Model, args: &TrainArgs, config: &TrainConfig) {
+    if lower_blocks(args) != LowerBlocks::Stay {
+        model.release(config.layers.lowest() + 1);
+    }
 }
 
 /// The layers that are named, else those of `--init`, else the model's preset.

@@ -9,9 +9,10 @@ mod store;
 use candle_core::{Device, Tensor};
 
 use crate::model::Model;
-use crate::model::plan::FrozenKeys;
+use crate::model::plan::{FrozenKeys, PassPlan};
 use crate::ops::head::Gradient;
 use crate::session::cache_place::CachePlace;
+use crate::session::demand::ROWS_A_READING;
 use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
 use crate::steering::{Steering, dose};
@@ -38,9 +39,9 @@ pub struct CachedPair {
     constant: PairLogProbs,
     /// Residual of the live rows after block L, model dtype. `(live, H)`
     residual: CachedTensor,
-    /// Keys and values of the frozen rows in the blocks from `Activations::keys_from` on, model dtype.
-    /// `(blocks, 2, frozen, K·D)`
-    keys: Option<CachedTensor>,
+    /// Keys and values of the frozen rows in the blocks from `Activations::keys_from` on, model dtype; a tensor for each run of
+    /// blocks on one device. `(blocks, 2, frozen, K·D)` each
+    keys: Vec<CachedTensor>,
 }
 
 impl CachedPair {
@@ -133,8 +134,8 @@ impl<'m> CachePlan<'m> {
     /// As [`CachePlan::compute`].
     pub fn compute_each(self, mut on_progress: impl FnMut(usize, usize) -> Result<()>) -> Result<Vec<Vec<Activations>>> {
         let (memory, device) = match self.size.place {
-            CachePlace::Host => (self.options.memory.0, &Device::Cpu),
-            _ => (u64::MAX, self.model.device()),
+            CachePlace::Host => (self.options.memory.0, Some(Device::Cpu)),
+            _ => (u64::MAX, None),
         };
         let mut writer = StoreWriter::new(memory, device, &self.options.spill_dir);
         let mut done = 0;
@@ -142,20 +143,29 @@ impl<'m> CachePlan<'m> {
         let mut computed: Vec<Vec<Vec<CachedPair>>> = vec![Vec::new(); self.layers.as_slice().len()];
         let collective = self.options.collective;
         let share = collective.share();
+        // Blocks that are in their file are read once for many passes.
+        let at_once = if self.model.reads_any(0..self.layers.lowest() + 1) { ROWS_A_READING / ROWS_A_PASS } else { 1 };
         let own: Vec<Vec<PairRows>> = self.sets.iter().map(|set| share.of(set)).collect();
         for mut rows in own.iter().map(Vec::as_slice) {
             computed.iter_mut().for_each(|sets| sets.push(Vec::with_capacity(rows.len())));
             while !rows.is_empty() {
-                let (group, later) = rows.split_at(group_len(share, rows.iter().map(|pair| pair.branches.rows())));
-                let by_layer = compute_group(self.model, group, &self.layers, &mut writer)?;
-                for (sets, entries) in computed.iter_mut().zip(by_layer) {
-                    if let Some(set) = sets.last_mut() {
-                        set.extend(entries);
-                    }
+                let mut groups = Vec::with_capacity(at_once);
+                while !rows.is_empty() && groups.len() < at_once {
+                    let (group, later) = rows.split_at(group_len(share, rows.iter().map(|pair| pair.branches.rows())));
+                    groups.push(Group::new(self.model, group)?);
+                    rows = later;
                 }
-                rows = later;
-                done += group.len();
-                on_progress(done, self.size.pairs)?;
+                let on_block = &mut || if at_once > 1 { on_progress(done, self.size.pairs) } else { Ok(()) };
+                for (group, residual) in lower(self.model, groups, self.layers.lowest(), on_block)? {
+                    done += group.pairs.len();
+                    let by_layer = compute_group(self.model, group, residual, &self.layers, &mut writer)?;
+                    for (sets, entries) in computed.iter_mut().zip(by_layer) {
+                        if let Some(set) = sets.last_mut() {
+                            set.extend(entries);
+                        }
+                    }
+                    on_progress(done, self.size.pairs)?;
+                }
             }
         }
         let store = writer.finish()?;
@@ -232,18 +242,19 @@ impl Activations {
     /// Some entries as one pass through the upper blocks, and the residual that it begins with. `(live, H)`
     pub fn batch<'m>(&self, model: &'m Model, entries: &[&CachedPair]) -> Result<(Batch<'m>, Tensor)> {
         let rows: Vec<&PairRows> = entries.iter().map(|entry| &entry.rows).collect();
-        let below = self.layer + 1 - self.keys_from;
-        let keys = |stored: &CachedTensor| -> Result<Tensor> {
-            let keys = self.store.get(stored, self.store.device())?;
-            Ok(keys.narrow(0, below, keys.dim(0)? - below)?)
-        };
-        let keys: Vec<Tensor> = entries.iter().filter_map(|entry| entry.keys.as_ref()).map(keys).collect::<Result<_>>()?;
-        let residuals: Vec<Tensor> =
-            entries.iter().map(|entry| self.residual(entry, self.store.device())).collect::<Result<_>>()?;
+        let first = self.layer + 1;
+        let mut frozen = FrozenKeys::from(first);
+        for (index, run) in model.runs_from(self.keys_from).filter(|run| !run.is_empty()).enumerate() {
+            let below = first.saturating_sub(run.start).min(run.len());
+            let keys =
+                |stored: &CachedTensor| -> Result<Tensor> { Ok(self.store.get(stored)?.narrow(0, below, run.len() - below)?) };
+            let stored = entries.iter().filter_map(|entry| entry.keys.get(index)).filter(|_| below < run.len());
+            frozen.push(&stored.map(keys).collect::<Result<Vec<_>>>()?, model.device_at(run.start))?;
+        }
+        let residuals: Vec<Tensor> = entries.iter().map(|entry| self.store.get(&entry.residual)).collect::<Result<_>>()?;
         let constants: Vec<PairLogProbs> = entries.iter().map(|entry| entry.constant).collect();
-        let frozen = FrozenKeys::new(self.layer + 1, &keys, model.device())?;
-        let batch = Batch::live(model, &rows, &constants, frozen)?;
-        let residual = batch.join(&residuals)?.to_device(model.device())?;
+        let batch = Batch::live(model, &rows, &constants, &frozen)?;
+        let residual = batch.join(&residuals)?.to_device(model.device_at(first))?;
         Ok((batch, residual))
     }
 
@@ -258,7 +269,7 @@ impl Activations {
 
     /// The residual of an entry's live rows after block L, in the model's dtype. → `(live, H)`
     pub fn residual(&self, entry: &CachedPair, device: &Device) -> Result<Tensor> {
-        self.store.get(&entry.residual, device)
+        Ok(self.store.get(&entry.residual)?.to_device(device)?)
     }
 
     /// Log-probabilities of the responses of all entries under the steered model, a few pairs a pass.
@@ -308,13 +319,49 @@ fn group_len(share: Share, rows: impl Iterator<Item = usize>) -> usize {
     share.items_a_pass(fitting.count().max(1))
 }
 
-/// Entries of some pairs, by layer.
-fn compute_group(model: &Model, group: &[PairRows], layers: &Layers, writer: &mut StoreWriter) -> Result<Vec<Vec<CachedPair>>> {
-    let pairs: Vec<&PairRows> = group.iter().collect();
-    let batch = Batch::new(model, &pairs)?;
-    let reference = batch.reference(&batch.lower(&batch.ids(&pairs), layers.lowest())?, layers)?;
+/// Pairs that go through in one pass, of every row.
+struct Group<'a> {
+    pairs: &'a [PairRows],
+    batch: Batch<'a>,
+    ids: Vec<u32>,
+}
+
+impl<'a> Group<'a> {
+    fn new(model: &'a Model, pairs: &'a [PairRows]) -> Result<Self> {
+        let rows: Vec<&PairRows> = pairs.iter().collect();
+        let batch = Batch::new(model, &rows)?;
+        Ok(Self { pairs, ids: batch.ids(&rows), batch })
+    }
+}
+
+/// The residual of each group after block `layer`; `on_block` is called before each block. `(T, H)` each
+fn lower<'a>(
+    model: &Model,
+    groups: Vec<Group<'a>>,
+    layer: usize,
+    on_block: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<(Group<'a>, Tensor)>> {
+    let mut residuals = groups.iter().map(|group| model.embed(&group.ids)).collect::<Result<_>>()?;
+    let plans: Vec<&PassPlan> = groups.iter().map(|group| &group.batch.plan).collect();
+    for block in 0..layer + 1 {
+        on_block()?;
+        residuals = model.run_each(block, residuals, &plans)?;
+    }
+    Ok(groups.into_iter().zip(residuals).collect())
+}
+
+/// Entries of a group's pairs, by layer, given its residual after the lowest one. `(T, H)`
+fn compute_group(
+    model: &Model,
+    Group { pairs: group, batch, .. }: Group,
+    residual: Tensor,
+    layers: &Layers,
+    writer: &mut StoreWriter,
+) -> Result<Vec<Vec<CachedPair>>> {
+    let reference = batch.reference(&residual, layers)?;
     check_finite(group, &reference)?;
-    let keys = keys_of(group, &reference, writer)?;
+    let runs: Vec<usize> = model.runs_from(layers.lowest() + 1).map(|run| run.len()).collect();
+    let keys = keys_of(group, &reference, &runs, writer)?;
     let last = model.num_blocks() - 1;
     let entries = |(layer, residual): (&usize, &Tensor)| -> Result<Vec<CachedPair>> {
         // A run that steers the last block scores the whole block's output: to the bit, that is another product.
@@ -322,13 +369,13 @@ fn compute_group(model: &Model, group: &[PairRows], layers: &Layers, writer: &mu
         let scores = own.as_ref().unwrap_or(&reference);
         let mut entries = Vec::with_capacity(group.len());
         for (index, rows) in group.iter().enumerate() {
-            let live = Tensor::new(batch.places_of_live(index, rows), model.device())?;
+            let live = Tensor::new(batch.places_of_live(index, rows), residual.device())?;
             entries.push(CachedPair {
                 rows: rows.clone(),
                 reference: scores.log_probs[index],
                 constant: scores.constants[index],
                 residual: writer.put(residual.index_select(&live, 0)?)?,
-                keys: keys[index].clone().filter(|_| *layer < last),
+                keys: if *layer < last { keys[index].clone() } else { Vec::new() },
             });
         }
         Ok(entries)
@@ -348,18 +395,29 @@ fn check_finite(group: &[PairRows], reference: &Reference) -> Result<()> {
     }
 }
 
-/// Keeps the keys and values of each pair's frozen rows.
-fn keys_of(group: &[PairRows], reference: &Reference, writer: &mut StoreWriter) -> Result<Vec<Option<CachedTensor>>> {
+/// Keeps the keys and values of each pair's frozen rows. `runs` are the numbers of blocks that lie on one device.
+fn keys_of(
+    group: &[PairRows],
+    reference: &Reference,
+    runs: &[usize],
+    writer: &mut StoreWriter,
+) -> Result<Vec<Vec<CachedTensor>>> {
     let mut start = 0;
-    let keep = |rows: &PairRows| -> Result<Option<CachedTensor>> {
+    let mut keep = |rows: &PairRows| -> Result<Vec<CachedTensor>> {
         let (first, count) = (start, rows.frozen_rows().count());
         start += count;
-        match reference.keys.is_empty() || count == 0 {
-            true => Ok(None),
-            false => Ok(Some(writer.put(pack(&reference.keys, first, count)?)?)),
+        if reference.keys.is_empty() || count == 0 {
+            return Ok(Vec::new());
         }
+        let mut rest = reference.keys.as_slice();
+        let mut keep_run = |blocks: &usize| {
+            let (run, others) = rest.split_at(*blocks);
+            rest = others;
+            writer.put(pack(run, first, count)?)
+        };
+        runs.iter().filter(|blocks| **blocks > 0).map(&mut keep_run).collect()
     };
-    group.iter().map(keep).collect()
+    group.iter().map(&mut keep).collect()
 }
 
 /// Some rows of each block's keys and values. → `(blocks, 2, len, K·D)`

@@ -143,7 +143,8 @@ pub(super) fn plan(
         (true, CachePlace::Host) => 0,
         (true, _) => {
             let room = |memory: DeviceMemory| memory.free.0.saturating_sub(options.beside.0);
-            device::memory(model.device()).map_or(u64::MAX, room)
+            // Where it fits on each device, it fits on those that hold its parts.
+            model.devices().filter_map(device::memory).map(room).min().unwrap_or(u64::MAX)
         }
     };
     // Reading keys back beats computing them on a processor; a faster device would wait for them.

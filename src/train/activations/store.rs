@@ -27,16 +27,17 @@ pub(super) enum CachedTensor {
 #[derive(Debug)]
 pub(super) struct StoreWriter {
     memory_left: u64,
-    device: Device,
+    device: Option<Device>,
     spill_dir: PathBuf,
     spill: Option<BufWriter<File>>,
     spilled: usize,
 }
 
 impl StoreWriter {
-    /// Up to `memory` bytes stay in memory, that of `device`; a file in `spill_dir` takes the rest.
-    pub fn new(memory: u64, device: &Device, spill_dir: &Path) -> Self {
-        Self { memory_left: memory, device: device.clone(), spill_dir: spill_dir.to_owned(), spill: None, spilled: 0 }
+    /// Up to `memory` bytes stay in memory, that of `device`, or without one that where they lie; a file in `spill_dir` takes the
+    /// rest.
+    pub fn new(memory: u64, device: Option<Device>, spill_dir: &Path) -> Self {
+        Self { memory_left: memory, device, spill_dir: spill_dir.to_owned(), spill: None, spilled: 0 }
     }
 
     /// Keeps a tensor.
@@ -44,7 +45,8 @@ impl StoreWriter {
         let bytes = (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
         if bytes <= self.memory_left {
             self.memory_left -= bytes;
-            return Ok(CachedTensor::Memory(tensor.to_device(&self.device)?));
+            let moved = self.device.as_ref().map(|device| tensor.to_device(device)).transpose()?;
+            return Ok(CachedTensor::Memory(moved.unwrap_or(tensor)));
         }
         // The first that does not fit ends it: what comes after is not searched for smaller pieces.
         self.memory_left = 0;
@@ -66,13 +68,12 @@ impl StoreWriter {
 
     /// What was put, for reading.
     pub fn finish(self) -> Result<TensorStore> {
-        let device = self.device;
-        let Some(spill) = self.spill else { return Ok(TensorStore { map: None, device }) };
+        let Some(spill) = self.spill else { return Ok(TensorStore { map: None }) };
         let mapped = spill.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| {
             // SAFETY: the file has no name and only this process had it open, so nobody writes to it or cuts it short.
             unsafe { Mmap::map(&file) }
         });
-        Ok(TensorStore { map: Some(Arc::new(mapped.map_err(|error| failed(&self.spill_dir, &error))?)), device })
+        Ok(TensorStore { map: Some(Arc::new(mapped.map_err(|error| failed(&self.spill_dir, &error))?)) })
     }
 }
 
@@ -85,24 +86,18 @@ fn failed(dir: &Path, error: &std::io::Error) -> Error {
 #[derive(Debug, Clone)]
 pub(super) struct TensorStore {
     map: Option<Arc<Mmap>>,
-    device: Device,
 }
 
 impl TensorStore {
-    /// Where the tensors lie: joined there, a batch is one transfer to wherever it is needed.
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
-    /// The tensor, on `device`.
-    pub fn get(&self, stored: &CachedTensor, device: &Device) -> Result<Tensor> {
+    /// The tensor where it lies, a file's in main memory: joined there, a batch is one transfer to wherever it is needed.
+    pub fn get(&self, stored: &CachedTensor) -> Result<Tensor> {
         match stored {
-            CachedTensor::Memory(tensor) => Ok(tensor.to_device(device)?),
+            CachedTensor::Memory(tensor) => Ok(tensor.clone()),
             CachedTensor::Spilled { start, shape, dtype } => {
                 let len = shape.elem_count() * dtype.size_in_bytes();
                 let bytes = self.map.as_ref().and_then(|map| map.get(*start..start + len));
                 let bytes = bytes.ok_or_else(|| candle_core::Error::msg("the activation cache's file is too short"))?;
-                Ok(Tensor::from_raw_buffer(bytes, *dtype, shape.dims(), device)?)
+                Ok(Tensor::from_raw_buffer(bytes, *dtype, shape.dims(), &Device::Cpu)?)
             }
         }
     }

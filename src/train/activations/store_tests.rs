@@ -11,12 +11,12 @@ fn spilled_tensors_come_back_bit_by_bit_in_every_dtype() {
             let data: Vec<f32> = values.iter().cycle().take(rows * 3).copied().collect();
             Tensor::from_vec(data, (rows, 3), &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
         };
-        let mut writer = StoreWriter::new((6 * dtype.size_in_bytes()) as u64, &Device::Cpu, dir.path());
+        let mut writer = StoreWriter::new((6 * dtype.size_in_bytes()) as u64, Some(Device::Cpu), dir.path());
         let stored: Vec<CachedTensor> = [2, 3, 1].map(|rows| writer.put(tensor(rows)).unwrap()).into();
         assert!(matches!(stored[..], [CachedTensor::Memory(_), CachedTensor::Spilled { .. }, CachedTensor::Spilled { .. }]));
         let store = writer.finish().unwrap();
         for (stored, rows) in stored.iter().zip([2, 3, 1]) {
-            let (back, expected) = (store.get(stored, &Device::Cpu).unwrap(), tensor(rows));
+            let (back, expected) = (store.get(stored).unwrap(), tensor(rows));
             assert_eq!(back.dtype(), dtype);
             let bits = |t: &Tensor| t.to_dtype(DType::F32).unwrap().to_vec2::<f32>().unwrap().concat();
             let (back, expected) = (bits(&back), bits(&expected));
@@ -29,7 +29,7 @@ fn spilled_tensors_come_back_bit_by_bit_in_every_dtype() {
 #[test]
 fn a_directory_that_cannot_be_written_to_is_one_clear_error() {
     let nowhere = Path::new("/nowhere/at/all");
-    let mut writer = StoreWriter::new(0, &Device::Cpu, nowhere);
+    let mut writer = StoreWriter::new(0, None, nowhere);
     let error = writer.put(Tensor::new(&[1f32], &Device::Cpu).unwrap()).unwrap_err();
     assert_eq!(error.exit_code(), 1);
     assert!(error.to_string().starts_with("cannot write /nowhere/at/all: the activation cache's"), "{error}");

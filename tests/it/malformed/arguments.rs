@@ -35,7 +35,7 @@ pub fn cases() -> Vec<Case> {
         Case::train("--cache ram", "[possible values: auto, device, host]"),
         Case::new(
             "bench --shape llama-3",
-            "[possible values: llama-2-7b, mistral-7b, smollm2-135m, gemma-2-2b, gemma-2-9b, gemma-3-270m, qwen3-30b-a3b, tiny]",
+            "[possible values: llama-2-7b, llama-2-70b, mistral-7b, smollm2-135m, gemma-2-2b, gemma-2-9b, gemma-3-270m, qwen3-30b-a3b, tiny]",
         ),
         Case::new("bench", "no model: give --shape NAME"),
         Case::new("bench --shape tiny --model smollm2", "cannot be used with"),

@@ -50,7 +50,7 @@ impl Chosen {
         let none = BTreeMap::new();
         let layers = vector.as_ref().map_or(&none, |vector| &vector.layers);
         let operation = vector.as_ref().map_or(Operation::Add, |vector| vector.metadata.operation);
-        let steering = Arc::new(Steering::by(operation, layers, &session.placement.device)?);
+        let steering = Arc::new(Steering::by(operation, layers, session.placement.device())?);
         Ok(Self { names, vector, steering })
     }
 
