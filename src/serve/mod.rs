@@ -11,6 +11,7 @@ mod events;
 mod guard;
 mod openai;
 mod page;
+mod requests;
 mod state;
 mod steered;
 mod steering;
@@ -286,8 +287,8 @@ fn known_models(state: &State) -> Vec<Value> {
 #[openapi(
     info(title = "bipo serve", description = "Generation with steering vectors as a field of each request."),
     components(schemas(
-        openai::ChatRequest,
-        openai::CompletionRequest,
+        requests::ChatRequest,
+        requests::CompletionRequest,
         steered::SweepRequest,
         steered::ScoreRequest,
         steered::ValidateRequest

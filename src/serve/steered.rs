@@ -13,7 +13,8 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::events::{Pieces, events};
-use super::openai::{Collected, Sampling, not_finite, usage};
+use super::openai::{Collected, not_finite, usage};
+use super::requests::Sampling;
 use super::state::{Job, MOST_TEXTS, PromptInput, State, Wanted, messages, stopping};
 use super::steering::Applied;
 use super::worker::{Delta, DeltaKind, Score, Work};

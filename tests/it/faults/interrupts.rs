@@ -11,7 +11,8 @@ use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 
-use super::{bipo, names, place, wide_model};
+use super::memory::wide_model;
+use super::{bipo, names, place};
 use crate::bytes::safetensors;
 use crate::cli::{Place, assert_ok, fixture};
 use crate::endpoint::{Answer, Endpoint};

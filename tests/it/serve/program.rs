@@ -1,0 +1,35 @@
+//! How the program of the server starts and ends.
+
+use super::*;
+
+#[cfg(unix)]
+#[test]
+fn sigterm_ends_the_server_with_success_and_a_taken_port_is_one_line() {
+    let mut server = Server::start(&[], None);
+    let taken = Command::new(env!("CARGO_BIN_EXE_bipo"))
+        .args(["serve", "--model", FIXTURE, "--port", server.address.rsplit_once(':').unwrap().1])
+        .current_dir(server.dir.path())
+        .output()
+        .unwrap();
+    let line = String::from_utf8_lossy(&taken.stderr);
+    assert!(taken.status.code() == Some(2) && line.contains("choose another port"), "{line}");
+    let open = Command::new(env!("CARGO_BIN_EXE_bipo")).args(["serve", "--host", "0.0.0.0"]).output().unwrap();
+    let line = String::from_utf8_lossy(&open.stderr);
+    assert!(open.status.code() == Some(2) && line.contains("--insecure") && line.lines().count() == 1, "{line}");
+    assert!(Command::new("kill").arg(server.child.id().to_string()).status().unwrap().success());
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_model_in_a_folder_has_the_folders_whole_name_and_no_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("Tiny-1.7B-Instruct");
+    std::fs::create_dir(&model).unwrap();
+    for file in std::fs::read_dir(FIXTURE).unwrap().map(|entry| entry.unwrap().path()) {
+        std::fs::copy(&file, model.join(file.file_name().unwrap())).unwrap();
+    }
+    let server = Server::start_with(model.to_str().unwrap(), &[], None);
+    let models: Value = serde_json::from_str(&server.get("/v1/models").1).unwrap();
+    let names: Vec<&str> = models["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Tiny-1.7B-Instruct", "Tiny-1.7B-Instruct::v"]);
+}
