@@ -44,7 +44,7 @@ impl MixtureOfExperts {
         let expert =
             |index: usize| DenseMlp::load(&loader.part(&format!("experts.{index}")), config, experts.intermediate_size);
         Ok(Self {
-            gate: loader.linear(&[("gate", experts.count)], config.hidden_size, false)?,
+            gate: loader.exact().linear(&[("gate", experts.count)], config.hidden_size, false)?,
             experts: (0..experts.count).map(expert).collect::<Result<_>>()?,
             per_token: experts.per_token,
             normalised: experts.normalised,

@@ -35,6 +35,12 @@ impl<'a> Loader<'a> {
         Self { prefix: format!("{}{name}.", self.prefix), ..self.clone() }
     }
 
+    /// The same tensors, with the matrices in f32 on the CPU where they would be multiplied in bf16: small ones that decide.
+    pub fn exact(&self) -> Self {
+        let is_bf16 = self.storage == WeightStorage::Dense && self.matrices == DType::BF16;
+        Self { matrices: if is_bf16 { DType::F32 } else { self.matrices }, ..self.clone() }
+    }
+
     /// `(len)`
     pub fn vector(&self, name: &str, len: usize) -> Result<Tensor> {
         self.weights.load(&format!("{}{name}", self.prefix), &[len], self.config, self.activations, self.device)

@@ -252,8 +252,11 @@ impl Model {
     /// Room for the keys and values of `tokens` tokens.
     ///
     /// # Errors
-    /// A device has no memory for them.
+    /// A device has no memory for them, or blocks were let go.
     pub fn cache(&self, tokens: usize) -> Result<KvCache> {
+        if self.stages.all.first().is_some_and(|stage| stage.range.start > 0) {
+            return Err(candle_core::Error::msg("no keys can be kept: the first blocks were let go").into());
+        }
         let blocks = self.stages.all.iter().flat_map(|stage| stage.range.clone().map(|_| &stage.device));
         KvCache::new(&self.config, tokens, self.dtype, blocks)
     }

@@ -195,8 +195,10 @@ impl Weights {
             WeightSource::Shards { shards, naming, .. } => {
                 let all = shards.iter().flat_map(|shard| &shard.tensors);
                 let of_model = all.filter(|(name, _)| naming.is_of_language_model(name)).map(|(_, tensor)| tensor);
+                // bf16 that begins at an odd byte is copied.
+                let is_odd = |dtype: Dtype, range: &Range<usize>| dtype == Dtype::BF16 && range.start % 2 == 1;
                 of_model
-                    .filter(|(dtype, shape, _)| shape.len() > 1 && !stays(encoding(*dtype)))
+                    .filter(|(stored, shape, range)| shape.len() > 1 && (!stays(encoding(*stored)) || is_odd(*stored, range)))
                     .map(|(_, shape, _)| wide(shape))
                     .sum()
             }

@@ -273,8 +273,8 @@ impl HostWeight {
         Ok(Self { parts: vec![WeightPart { storage: Storage::Encoded { bytes, encoding, order }, rows }], cols })
     }
 
-    /// Rows of `cols` bf16, whose products with many rows of activations are those of bf16: the activations are rounded to bf16,
-    /// and sums are f32. Few rows are multiplied as they are.
+    /// Rows of `cols` bf16, whose products are those of bf16: the other operand is rounded to bf16, and sums are f32. With
+    /// [`Products::BatchInvariant`](super::linear::Products::BatchInvariant) it is multiplied as it is.
     ///
     /// # Errors
     /// `bytes` is not whole rows.

@@ -169,15 +169,17 @@ impl Demand {
         let (blocks, all) = (self.blocks(config), config.num_hidden_layers);
         let weights = bytes(config.stage_elements(blocks.clone()), dtype);
         let is_here = blocks.contains(&(self.lowest + 1).min(all.saturating_sub(1)));
-        let cache = if is_here && self.cache != CachePlace::Host { self.residuals(config) } else { 0 };
+        // Those of several layers lie each where its next block does.
+        let may_be_here = is_here || self.kept_layers > 1 && blocks.start > self.lowest;
+        let cache = if may_be_here && self.cache != CachePlace::Host { self.residuals(config) } else { 0 };
         let whole = Need { weights, cache: bytes(cache, dtype), workspace: WORKSPACE, ..self.beside(config, dtype) };
         let lower = blocks.start..blocks.end.min(self.gradient_above.map_or(0, |layer| layer + 1));
         let sizes = || lower.clone().map(|block| config.block_elements(block));
-        let rows = if lower.is_empty() { 0 } else { self.rows.iter().sum::<u64>().min(ROWS_A_READING as u64) };
+        let passing = if lower.is_empty() && !is_here { 0 } else { self.passing(config) };
         let (gone, at_once, passing) = match self.lower {
             LowerBlocks::Stay => (0, 0, 0),
             LowerBlocks::Leave => (sizes().sum(), sizes().sum(), 0),
-            LowerBlocks::InFile => (sizes().sum(), sizes().max().unwrap_or(0), rows * config.hidden_size as u64),
+            LowerBlocks::InFile => (sizes().sum(), sizes().max().unwrap_or(0), passing),
         };
         let without = weights.0.saturating_sub(bytes(gone, dtype).0);
         let while_made = Bytes(without.saturating_add(bytes(at_once, dtype).0));
@@ -193,7 +195,15 @@ impl Demand {
     pub fn on_host(&self, config: &Config, weights: Bytes, dtype: DType) -> Need {
         let residuals = bytes(self.residuals(config), dtype);
         let most = self.cache_memory.filter(|_| self.cache != CachePlace::Device).unwrap_or(residuals);
-        Need { weights, cache: residuals.min(most), ..self.beside(config, dtype) }
+        let beside = self.beside(config, dtype);
+        let passing = if self.in_file() > 0 { bytes(self.passing(config), dtype) } else { Bytes(0) };
+        Need { weights, cache: residuals.min(most), activations: beside.activations.max(passing), ..beside }
+    }
+
+    /// Numbers of the residuals that are held while blocks are read from their files one at a time.
+    fn passing(&self, config: &Config) -> u64 {
+        let most = (ROWS_A_READING as u64).max(self.largest(1));
+        self.rows.iter().sum::<u64>().min(most).saturating_mul(config.hidden_size as u64)
     }
 
     /// What is taken beside weights and cache on either.

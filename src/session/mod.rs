@@ -27,6 +27,7 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::model::split::Split;
 use crate::model::weights::{WeightStorage, Weights};
+use crate::ops::check_kernel;
 use crate::text::chat::{ChatTemplate, chat_template_of};
 use crate::text::token_ids::TokenIds;
 use crate::text::tokens::{ResponsePrefix, TextEncoder, TextOptions, added_bos, tokenizer_from_file, tokenizer_from_gguf};
@@ -88,6 +89,7 @@ impl Session {
     /// # Errors
     /// An option is wrong, or a file cannot be found, downloaded or understood.
     pub fn open(options: SessionOptions) -> Result<Self> {
+        check_kernel()?;
         let devices = device::open_all(&options.device)?;
         let files = resolve(&options.model, &ResolveOptions { offline: options.offline, quiet: options.quiet })?;
         let weights = Weights::open(&files.checkpoint)?;

@@ -71,15 +71,18 @@ impl Placement {
             let fit = |free| fit::on_host(demand, config, (weights, self.storage), self.activations(), free);
             return free.map_or(Ok(()), fit).map(|()| Vec::new());
         }
-        let demands = self.demands(demand).into_iter().zip(self.split.stages());
-        let fit = |(demand, stage): (Demand, &StageBlocks)| {
-            let sharing = self.split.stages().iter().filter(|other| other.device.location() == stage.device.location());
-            let share = sharing.count() as u64;
+        let demands: Vec<(Demand, &StageBlocks)> = self.demands(demand).into_iter().zip(self.split.stages()).collect();
+        let fit = |(index, (demand, stage)): (usize, &(Demand, &StageBlocks))| {
+            let others = demands
+                .iter()
+                .enumerate()
+                .filter(|(other, (_, at))| *other != index && at.device.location() == stage.device.location());
+            let taken: u64 = others.map(|(_, (demand, _))| demand.on_device(config, self.dtype).total().0).sum();
             let memory = device::memory(&stage.device)?;
-            let memory = DeviceMemory { free: Bytes(memory.free.0 / share), ..memory };
-            Some(fit::on_device(&demand, config, self.dtype, memory))
+            let memory = DeviceMemory { free: Bytes(memory.free.0.saturating_sub(taken)), ..memory };
+            Some(fit::on_device(demand, config, self.dtype, memory))
         };
-        demands.filter_map(fit).collect()
+        demands.iter().enumerate().filter_map(fit).collect()
     }
 
     /// Bytes of a device's memory that a demand takes beside the weights as they are loaded and the activation cache; of several
@@ -121,9 +124,9 @@ impl Placement {
     }
 
     /// How many times as many operations a second the processor's instructions multiply in bf16 as in f32, where the model
-    /// computes in f32 on the CPU and there is such a kernel.
+    /// computes with dense weights in f32 on the CPU and there is such a kernel.
     pub fn gain_of_bf16(&self) -> Option<u32> {
-        bf16_gain().filter(|_| self.device().is_cpu() && self.dtype == DType::F32)
+        bf16_gain().filter(|_| self.storage == WeightStorage::Dense && self.dtype == DType::F32)
     }
 
     /// Kind of the device: `cpu`, `cuda` or `metal`.

@@ -18,6 +18,9 @@ use crate::terminal::{self, Log};
 pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     let device = device::open(&args.model.device)?;
+    if args.model.split.is_some() {
+        return Err(Error::Argument("--split: check compares one device with the CPU".into()).into());
+    }
     if args.golden.is_some() && args.model.model.is_empty() {
         return Err(Error::Argument("--golden needs --model: the model that was recorded".into()).into());
     }

@@ -15,7 +15,7 @@ use crate::commands::interrupt::Interrupt;
 use crate::terminal::Log;
 
 /// The instructions that a rank multiplies matrices with: others round otherwise.
-const KERNEL: &str = "product_kernels";
+const KERNEL: &str = "product_kernel";
 
 /// Refuses a run whose ranks would not all compute the same: `identity` is what the bytes of its result depend on, beside the
 /// model's files.
@@ -28,7 +28,7 @@ pub fn check_same(collective: &Collective, identity: &Value, opened: &Session, l
     own["model_files"] = model_files(opened)?;
     // What `auto` came to on this machine.
     own["weights"] = json!(format!("{:?}", opened.placement.storage));
-    own[KERNEL] = json!(bipo::ops::product_kernels());
+    own[KERNEL] = json!(opened.placement.product_kernel());
     let all = collective.exchange(own.to_string().as_bytes())?;
     let all: Vec<Value> = all.iter().map(|json| serde_json::from_slice(json).unwrap_or_default()).collect();
     for (rank, other) in all.iter().enumerate().skip(1) {

@@ -117,7 +117,7 @@ fn lead(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     let (mut model, load_s) = run::load(&opened, &mut config, demand, log)?;
     if let Some(times) = opened.placement.gain_of_bf16() {
         log.info(format!(
-            "this processor multiplies bf16 up to {times} times as fast as f32: --dtype bf16 trains faster, and less exactly"
+            "this processor multiplies bf16 up to {times} times as fast as f32: --dtype bf16 may train faster, and rounds more"
         ));
     }
     let plan = bipo::train::plan(&model, &pairs, heldout_pairs.as_deref(), &config)?;

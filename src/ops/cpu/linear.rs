@@ -30,7 +30,8 @@ pub fn forward(x: &Tensor, parts: &[WeightRows], residual: Option<&Tensor>, prod
     let residual = residual.as_ref().map(HostSlice::new).transpose()?;
     let residual = residual.as_deref();
     let matrix = Matrix::new(&x, rows, inner, inner);
-    let by_rows = rows <= MAX_ROWS || products != Products::Fastest;
+    // In bf16 a row is rounded or not as the pass says, whatever is beside it.
+    let by_rows = products != Products::Fastest || rows <= MAX_ROWS && !parts.iter().any(WeightRows::multiplies_bf16);
     let in_memory = match parts {
         [part] if by_rows => part.floats().map(|floats| product_by_rows(residual, &x, floats, inner)),
         [part] => part.matrix(0..outputs).map(|w| product(residual, matrix, w.t())),

@@ -86,7 +86,8 @@ impl<'a> WeightRows<'a> {
         Self { rows, cols, encoding, order, bytes, row_bytes: 4 * cols, elements: Elements::F32(floats) }
     }
 
-    /// bf16 elements, row by row, whose products of many rows are those of bf16: the other matrix is rounded to bf16 too.
+    /// bf16 elements, row by row, whose products are those of bf16, the other matrix rounded to bf16 too, unless their order must
+    /// not depend on the number of rows.
     pub fn bf16(elements: &'a [bf16], rows: usize, cols: usize) -> Self {
         let bytes = bytemuck::cast_slice(elements);
         let (encoding, order) = (Encoding::Bf16, RowOrder::Plain);
@@ -105,6 +106,11 @@ impl<'a> WeightRows<'a> {
     /// The elements, if they are f32 in memory.
     pub fn floats(&self) -> Option<&'a [f32]> {
         if let Elements::F32(floats) = self.elements { Some(floats) } else { None }
+    }
+
+    /// Whether its products are those of bf16.
+    pub fn multiplies_bf16(&self) -> bool {
+        matches!(self.elements, Elements::Bf16(_))
     }
 
     /// Some rows as products take them, if they need no decoding. → `(range, cols)`

@@ -144,18 +144,23 @@ impl<'m> CachePlan<'m> {
         let collective = self.options.collective;
         let share = collective.share();
         // Blocks that are in their file are read once for many passes.
-        let at_once = if self.model.reads_any(0..self.layers.lowest() + 1) { ROWS_A_READING / ROWS_A_PASS } else { 1 };
+        let reads = self.model.reads_any(0..self.layers.lowest() + 1);
+        let at_once = if reads { ROWS_A_READING } else { 0 };
         let own: Vec<Vec<PairRows>> = self.sets.iter().map(|set| share.of(set)).collect();
         for mut rows in own.iter().map(Vec::as_slice) {
             computed.iter_mut().for_each(|sets| sets.push(Vec::with_capacity(rows.len())));
             while !rows.is_empty() {
-                let mut groups = Vec::with_capacity(at_once);
-                while !rows.is_empty() && groups.len() < at_once {
+                let (mut groups, mut held) = (Vec::new(), 0);
+                while !rows.is_empty() {
                     let (group, later) = rows.split_at(group_len(share, rows.iter().map(|pair| pair.branches.rows())));
+                    held += group.iter().map(|pair| pair.branches.rows()).sum::<usize>();
+                    if !groups.is_empty() && held > at_once {
+                        break;
+                    }
                     groups.push(Group::new(self.model, group)?);
                     rows = later;
                 }
-                let on_block = &mut || if at_once > 1 { on_progress(done, self.size.pairs) } else { Ok(()) };
+                let on_block = &mut || if reads { on_progress(done, self.size.pairs) } else { Ok(()) };
                 for (group, residual) in lower(self.model, groups, self.layers.lowest(), on_block)? {
                     done += group.pairs.len();
                     let by_layer = compute_group(self.model, group, residual, &self.layers, &mut writer)?;

@@ -5,7 +5,7 @@ use gemm::Parallelism;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::matrix::{Destination, Matrix, bf16_bits};
+use super::matrix::{Destination, Element, Matrix, bf16_bits};
 
 /// Rows or columns from which on a product is worth two halves.
 const WORTH_HALVING: usize = 128;
@@ -71,7 +71,7 @@ pub unsafe fn multiply_bf16(mut destination: Destination, a: Matrix, b: Matrix<b
             let ((piece, rest), (left, left_rest)) = (b.split_rows(rows), a.split_columns(rows));
             (piece, rest, left, left_rest)
         };
-        let floats: Vec<f32> = piece.data[..piece.extent()].par_iter().map(|x| x.to_f32()).collect();
+        let floats: Vec<f32> = piece.data[..piece.extent()].par_iter().map(|x| Element::to_f32(*x)).collect();
         let (rows, cols, row_stride, col_stride) = (piece.rows, piece.cols, piece.row_stride, piece.col_stride);
         let widened = Matrix { data: &floats, rows, cols, row_stride, col_stride };
         // SAFETY: as the caller promises, of these columns.

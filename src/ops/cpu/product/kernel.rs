@@ -75,6 +75,8 @@ impl ProductKernel {
     /// All kernels for these operands that this machine has, from the widest on.
     pub(super) fn all(operands: Operands) -> Vec<Self> {
         let mut kernels = Vec::new();
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = operands;
         #[cfg(target_arch = "x86_64")]
         {
             if operands == Operands::Bf16 {

@@ -154,8 +154,10 @@ impl Drop for Configured {
 fn has_instructions() -> bool {
     const AMX_BF16: u32 = 1 << 22;
     const AMX_TILE: u32 = 1 << 24;
-    let leaves = __cpuid_count(0, 0).eax;
-    leaves >= 7 && __cpuid_count(7, 0).edx & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE
+    // SAFETY: every processor of this architecture has the instruction. Older compilers ask for the word.
+    #[allow(unused_unsafe)]
+    let (leaves, extended) = unsafe { (__cpuid_count(0, 0).eax, __cpuid_count(7, 0).edx) };
+    leaves >= 7 && extended & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE
 }
 
 /// Asks Linux to let the threads of this process use the tile registers, whose contents are too large for it to
