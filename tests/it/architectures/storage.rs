@@ -49,3 +49,17 @@ fn half_precision_runs_and_stays_near_f32() {
         assert_eq!(texts[1].token_ids.len(), 4);
     }
 }
+
+/// However few rows a step computes: what the reference pass rounded, the step rounds too.
+#[test]
+fn the_first_loss_in_bf16_is_ln_2() {
+    for name in ["llama", "gemma3", "mixtral"] {
+        let model = load_as(name, DType::BF16, WeightStorage::Dense);
+        let none = vec![0.0; model.config.hidden_size];
+        for count in [1, 2, 5] {
+            let data = compute(&model, &pairs(&model, count), 0, Positions::All);
+            let (loss, _) = loss_at(&model, &data, &0.into(), &none, 1.0);
+            assert!((loss - std::f64::consts::LN_2).abs() < 1e-6, "{name}, {count} pairs: {loss}");
+        }
+    }
+}
