@@ -43,7 +43,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("bench --shape tiny --sweeps 1,0", "expected a whole number from 1 to 4096"),
         Case::new("check --golden .", "--golden needs --model"),
         Case::new("check --model MODEL --golden nowhere", "pairs64.json"),
-        Case::train("--device tpu", "expected auto, cpu, cuda[:N] or metal"),
+        Case::train("--device tpu", "expected auto, cpu, cuda[:N], cuda:N,N,..., cuda:all or metal"),
         Case::train("--template no-such", "unknown chat template `no-such`"),
         Case::train("--objective dpo --direction sign", "learns in the direction +1 alone"),
         Case::train("--gamma 1", "the objective bipo has no gamma"),
