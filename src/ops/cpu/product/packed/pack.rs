@@ -113,9 +113,7 @@ pub fn pack_right<const COLS: usize, E: Element>(
             for (eight, column) in eight.iter_mut().zip(columns) {
                 *eight = pulp::cast(floats(&column.0[i]));
             }
-            for (packed, row) in packed.iter_mut().zip(transpose(simd, eight)) {
-                packed.as_chunks_mut::<8>().0[group] = pulp::cast(row);
-            }
+            write_group(simd, eight, packed, group);
         }
     }
     for (i, packed) in rest.iter_mut().enumerate() {
@@ -153,7 +151,7 @@ fn pack_left_pairs<const COUNT: usize, const COLUMN: usize>(
     for (i, packed) in eights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
         let mut eight = [simd.splat_f32x8(0.0); 8];
         for (eight, row) in eight.iter_mut().zip(rows) {
-            *eight = pulp::cast(pairs(&row.as_chunks::<16>().0[i]));
+            *eight = pulp::cast(eight_joined(&row.as_chunks::<2>().0.as_chunks::<8>().0[i]));
         }
         for (packed, column) in packed.iter_mut().zip(transpose(simd, eight)) {
             let column: [u32; 8] = pulp::cast(column);
@@ -205,7 +203,7 @@ pub fn pack_right_pairs<const COLS: usize, E: Element>(
             let row = |row: usize| b.data[row * b.row_stride + column..].first_chunk::<COLS>();
             if let (Some(low), Some(high)) = (row(2 * pair), row(2 * pair + 1)) {
                 for i in 0..COLS {
-                    packed[i] = low[i].bf16_bits() | high[i].bf16_bits() << 16;
+                    packed[i] = joined([low[i], high[i]]);
                 }
             }
         }
@@ -222,17 +220,14 @@ pub fn pack_right_pairs<const COLS: usize, E: Element>(
             for (group, columns) in columns.as_chunks::<8>().0.iter().enumerate() {
                 let mut eight = [simd.splat_f32x8(0.0); 8];
                 for (eight, column) in eight.iter_mut().zip(columns) {
-                    *eight = pulp::cast(joined(&column.as_chunks::<8>().0[i]));
+                    *eight = pulp::cast(eight_joined(&column.as_chunks::<8>().0[i]));
                 }
-                for (packed, row) in packed.iter_mut().zip(transpose(simd, eight)) {
-                    packed.as_chunks_mut::<8>().0[group] = pulp::cast(row);
-                }
+                write_group(simd, eight, packed, group);
             }
         }
         for (i, packed) in rest.iter_mut().enumerate() {
             for (packed, column) in packed.iter_mut().zip(&columns) {
-                let [low, high] = column[done + i];
-                *packed = low.bf16_bits() | high.bf16_bits() << 16;
+                *packed = joined(column[done + i]);
             }
         }
     }
@@ -254,7 +249,7 @@ pub fn pack_left_tiles(a: Matrix, row: usize, rows: usize, packed: &mut [u32]) {
             match whole.and_then(|from| from[32 * block..].first_chunk::<32>()) {
                 Some(from) => {
                     for j in 0..16 {
-                        packed[j] = bf16_bits(from[2 * j]) | bf16_bits(from[2 * j + 1]) << 16;
+                        packed[j] = joined([from[2 * j], from[2 * j + 1]]);
                     }
                 }
                 None => {
@@ -280,20 +275,18 @@ fn pair_of<E: Element>(a: Matrix<E>, row: usize, pair: usize) -> u32 {
     bits
 }
 
+/// A pair of elements, the first in the lower half.
 #[inline(always)]
-fn pairs(x: &[f32; 16]) -> [u32; 8] {
-    let mut pairs = [0; 8];
-    for i in 0..8 {
-        pairs[i] = bf16_bits(x[2 * i]) | bf16_bits(x[2 * i + 1]) << 16;
-    }
-    pairs
+fn joined<E: Element>([low, high]: [E; 2]) -> u32 {
+    low.bf16_bits() | high.bf16_bits() << 16
 }
 
+/// Eight pairs of elements.
 #[inline(always)]
-fn joined<E: Element>(x: &[[E; 2]; 8]) -> [u32; 8] {
+fn eight_joined<E: Element>(x: &[[E; 2]; 8]) -> [u32; 8] {
     let mut pairs = [0; 8];
     for i in 0..8 {
-        pairs[i] = x[i][0].bf16_bits() | x[i][1].bf16_bits() << 16;
+        pairs[i] = joined(x[i]);
     }
     pairs
 }
@@ -318,6 +311,17 @@ fn rounded_eight_if<const ROUNDED: bool>(mut x: [f32; 8]) -> [f32; 8] {
         *x = rounded_if::<ROUNDED>(*x);
     }
     x
+}
+
+/// Writes eight columns of eight as group `group` of eight columns of as many rows.
+#[inline(always)]
+fn write_group<T: Copy, const COLS: usize>(simd: V3, columns: [f32x8; 8], packed: &mut [[T; COLS]; 8], group: usize)
+where
+    [T; 8]: bytemuck::Pod,
+{
+    for (packed, row) in packed.iter_mut().zip(transpose(simd, columns)) {
+        packed.as_chunks_mut::<8>().0[group] = pulp::cast(row);
+    }
 }
 
 /// Eight rows of eight as columns.
