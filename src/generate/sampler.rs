@@ -12,6 +12,7 @@ use rand_chacha::ChaCha12Rng;
 
 use super::options::GenerateOptions;
 use crate::Result;
+use crate::ops::softmax::{log_softmax, softmax};
 
 /// Log-probabilities beside a token, of the model's own distribution: no temperature, penalty or bias is in them.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +63,7 @@ impl Sampler {
         let token = match self.temperature > 0.0 {
             false => logits.argmax(D::Minus1)?.to_scalar::<u32>()?,
             true => {
-                let probabilities = candle_nn::ops::softmax_last_dim(&(logits / self.temperature)?)?.to_vec1()?;
+                let probabilities = softmax(&(logits / self.temperature)?)?.to_vec1()?;
                 self.draw_filtered(probabilities)? as u32
             }
         };
@@ -116,7 +117,7 @@ impl Sampler {
 
 /// Log-probabilities of a token and of the `count` likeliest, from logits `(V,)`.
 fn log_probs(logits: &Tensor, token: u32, count: usize) -> Result<TokenLogProbs> {
-    let values = candle_nn::ops::log_softmax(logits, D::Minus1)?.to_vec1::<f32>()?;
+    let values = log_softmax(logits)?.to_vec1::<f32>()?;
     let mut order: Vec<u32> = (0..values.len() as u32).collect();
     let likelier = |a: &u32, b: &u32| values[*b as usize].total_cmp(&values[*a as usize]);
     if count < order.len() {

@@ -9,6 +9,7 @@ use super::cpu::slices::is_host_f32;
 use super::cuda::{Launcher, SegmentTables};
 use super::matmul::matmul;
 pub use super::segment::{AttentionShape, Gradients, Segment};
+use super::softmax::softmax;
 use super::{cpu, cuda, softcap};
 use crate::Result;
 
@@ -151,7 +152,7 @@ impl AttentionShape {
             }
         };
         let scores = scores.broadcast_add(&self.mask(segment, q.device())?)?;
-        let probabilities = candle_nn::ops::softmax(&scores, D::Minus1)?;
+        let probabilities = softmax(&scores)?;
         Ok(Heads { q, k, v, probabilities, slopes })
     }
 

@@ -7,11 +7,12 @@
 
 use std::ops::{Deref, Range};
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::cuda::{Launcher, PredictionTables};
 use super::linear::{Products, product};
 pub use super::prediction::{Gradient, LogProbs, Prediction};
+use super::softmax::log_softmax;
 use super::tiles::tiles;
 use super::weight::{Weight, unknown_token};
 use super::{cpu, cuda, softcap};
@@ -92,7 +93,7 @@ impl Head {
             let wide = weight.to_dtype(if h.device().is_cpu() { DType::F32 } else { h.dtype() })?;
             let logits = h.to_dtype(wide.dtype())?.contiguous()?.matmul(&wide.t()?)?.to_dtype(DType::F32)?; // (R, V)
             let logits = self.capped(logits)?;
-            let log_p = candle_nn::ops::log_softmax(&logits, D::Minus1)?;
+            let log_p = log_softmax(&logits)?;
             let of_chunk = predictions.of_rows(chunk.clone());
             log_probs.extend(gather(&log_p, chunk.start, of_chunk)?);
             if gradient == Gradient::Wanted {

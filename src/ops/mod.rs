@@ -11,7 +11,7 @@
 //! 1. `tiles`, `matmul`, and what ops take: `activation`, `angles`, `prediction`,
 //!    `products`, `rms_norm`, `segment`
 //! 2. `cpu` and `cuda`, neither of which knows the other
-//! 3. `softcap`, `weight`, `rows`
+//! 3. `softcap`, `softmax`, `weight`, `rows`
 //! 4. the ops: `norm`, `rope`, `gated`, `attention`, `linear`, `head`
 
 mod activation;
@@ -31,6 +31,7 @@ pub mod rope;
 pub mod rows;
 mod segment;
 mod softcap;
+pub(crate) mod softmax;
 mod tiles;
 pub mod weight;
 
