@@ -18,6 +18,9 @@ use crate::ops::tiles::tiles;
 /// Most queries of a segment for which products by rows beat packed ones.
 const FEW_QUERIES: usize = 4;
 
+/// Elements of an output that stay in registers while the values of all keys are added to them.
+const IN_REGISTERS: usize = 64;
+
 /// Most scores that one product computes, unless a single head has more: 1 MiB of them.
 const SCORES: usize = 1 << 18;
 
@@ -259,8 +262,22 @@ impl<'a> AttentionInputs<'a> {
             vectorised(
                 #[inline(always)]
                 || {
-                    for (k_row, p) in segment.key_rows().zip(p) {
-                        axpy(y, *p, &self.v[k_row * k_width + kv_head * d..][..d]);
+                    let value = |row: usize, from: usize| &self.v[row * k_width + kv_head * d + from..];
+                    let (blocks, rest) = y.as_chunks_mut::<IN_REGISTERS>();
+                    for (block, y) in blocks.iter_mut().enumerate() {
+                        let mut sums = *y;
+                        for (row, p) in segment.key_rows().zip(p) {
+                            let v = &value(row, block * IN_REGISTERS)[..IN_REGISTERS];
+                            for i in 0..IN_REGISTERS {
+                                sums[i] = p.mul_add(v[i], sums[i]);
+                            }
+                        }
+                        *y = sums;
+                    }
+                    if !rest.is_empty() {
+                        for (row, p) in segment.key_rows().zip(p) {
+                            axpy(rest, *p, value(row, d - rest.len()));
+                        }
                     }
                 },
             );
