@@ -32,6 +32,7 @@ pub mod shapes;
 pub mod sizes;
 pub mod split;
 mod stages;
+mod stored_config;
 pub mod weights;
 
 use std::ops::Range;
