@@ -10,11 +10,11 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::condition::{CONDITION, Condition};
 use super::contents::{UNKNOWN_MODEL_TYPE, Vectors};
 use super::format::Format;
 use super::metadata::{CALIBRATION, Calibration, Combination, OPERATIONS, check_version, recorded};
 use super::{Metadata, SteeringVector};
-use crate::steering::condition::{CONDITION, Condition};
 use crate::{Error, Result};
 
 /// Largest number of layers in a file, more than any model has.

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::condition::{CONDITION, Condition};
 use super::{Operation, Positions, Spans};
-use crate::steering::condition::{CONDITION, Condition};
 use crate::{Error, Result};
 
 /// What is known of a vector beside its numbers. A file of another program leaves most of it unknown.

@@ -3,6 +3,7 @@
 //! Begin with [`SteeringVector`]; [`VectorFile`] is a file of any known format whose layer may not be known yet.
 
 mod combine;
+mod condition;
 mod contents;
 mod file;
 mod format;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub use combine::{CombineOptions, Summand, combine};
+pub use condition::{Condition, FiringSide, PromptReading};
 pub use file::{Encoded, VectorFile};
 pub use format::Format;
 pub use metadata::{Calibration, Combination, CombinationPart, Metadata};
