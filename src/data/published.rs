@@ -11,6 +11,7 @@ use super::hub_files;
 use super::input::Input;
 use super::rows::{ColumnNames, Columns};
 use crate::hub::cache_dir::cache_dir;
+use crate::hub::options::FetchOptions;
 use crate::{Error, Result};
 
 /// A data set that is downloaded when it is first used.
@@ -211,14 +212,14 @@ impl PublishedPart {
     }
 
     /// Returns the path of the data set's file, and downloads the file first if it is not in the cache.
-    pub(super) fn file(&self, offline: bool) -> Result<PathBuf> {
+    pub(super) fn file(&self, fetch: &FetchOptions) -> Result<PathBuf> {
         match self.set.origin {
             Origin::Web(folder, file) => {
                 let file = file.replace("{}", self.part.as_deref().unwrap_or_default());
-                self.web_file(&format!("{folder}/{file}"), &cache_dir()?.join("datasets"), offline)
+                self.web_file(&format!("{folder}/{file}"), &cache_dir()?.join("datasets"), fetch)
             }
             Origin::Hub { repo, revision, file } => {
-                let files = hub_files::files(repo, revision, Some(file), offline);
+                let files = hub_files::files(repo, revision, Some(file), fetch);
                 let mut files = files.map_err(|error| match error {
                     Error::Hub(problem) => Error::Hub(format!("{problem}; or save {file} of {repo} and give its path")),
                     error => error,
@@ -228,14 +229,14 @@ impl PublishedPart {
         }
     }
 
-    fn web_file(&self, url: &str, dir: &Path, offline: bool) -> Result<PathBuf> {
+    fn web_file(&self, url: &str, dir: &Path, fetch: &FetchOptions) -> Result<PathBuf> {
         let extension = format::extension(Path::new(url)).unwrap_or("csv");
         let name = format!("{self}.{extension}");
         let path = dir.join(&name);
         if path.is_file() {
             return Ok(path);
         }
-        if offline {
+        if fetch.is_offline() {
             return Err(Error::Hub(format!(
                 "data set {self} is not in the cache and the network is off: run once online, or save {url} as {}",
                 path.display()

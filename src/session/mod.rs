@@ -17,8 +17,9 @@ use std::time::Instant;
 use tokenizers::Tokenizer;
 
 use crate::data::Message;
+use crate::hub::options::FetchOptions;
 use crate::hub::presets::{self, Preset};
-use crate::hub::resolve::{ModelFiles, ResolveOptions, resolve};
+use crate::hub::resolve::{ModelFiles, resolve};
 use crate::machine::bytes::Bytes;
 use crate::machine::device;
 use crate::machine::files::read_text;
@@ -91,7 +92,7 @@ impl Session {
     pub fn open(options: SessionOptions) -> Result<Self> {
         check_kernel()?;
         let devices = device::open_all(&options.device)?;
-        let files = resolve(&options.model, &ResolveOptions { offline: options.offline, quiet: options.quiet })?;
+        let files = resolve(&options.model, &FetchOptions { offline: options.offline, progress: options.progress })?;
         let weights = Weights::open(&files.checkpoint)?;
         let config = Config::load(&files.checkpoint, &weights)?;
         // Sizes that are not the weights' would be counted with below.

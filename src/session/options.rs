@@ -4,10 +4,11 @@ use candle_core::{DType, Device};
 use serde_json::Value;
 use strum::{EnumString, VariantNames};
 
+use crate::hub::options::OnDownload;
 use crate::text::tokens::ResponsePrefix;
 
 /// Which model to open, and how it reads text and computes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SessionOptions {
     /// An alias, a hub id `owner/name[@revision]`, a local directory, or a `.gguf` file.
     pub model: String,
@@ -31,8 +32,8 @@ pub struct SessionOptions {
     pub response_prefix: ResponsePrefix,
     /// Never touch the network.
     pub offline: bool,
-    /// Show no progress of downloads.
-    pub quiet: bool,
+    /// Makes what is told how downloads go; `None` tells nobody.
+    pub progress: Option<OnDownload>,
 }
 
 /// Type of weights and activations.
@@ -78,7 +79,7 @@ impl Default for SessionOptions {
             template_variables: Vec::new(),
             response_prefix: ResponsePrefix::default(),
             offline: false,
-            quiet: true,
+            progress: None,
         }
     }
 }

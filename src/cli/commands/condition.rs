@@ -25,6 +25,7 @@ use super::session;
 use super::training::settings::without_folders;
 use super::vectors::last_run;
 use crate::args::{TrainArgs, given_of};
+use crate::downloads::fetch_options;
 use crate::terminal::{self, Log};
 
 /// Name of the file that a run writes.
@@ -55,7 +56,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         let problem = format!("{} exists: choose another --output-dir, or replace it with --overwrite", path.display());
         return Err(Error::Argument(problem).into());
     }
-    let read = |name: &String, limit| load_prompts(&Source::parse(name)?, limit, args.run.model.offline);
+    let fetch = fetch_options(args.run.model.offline);
+    let read = |name: &String, limit| load_prompts(&Source::parse(name)?, limit, &fetch);
     let limit = args.run.rows.limit;
     let (need, rest) = (read(&args.run.dataset, limit)?, read(against, limit)?);
     let named = args.run.eval_dataset.as_ref().zip(args.eval_against.as_ref());

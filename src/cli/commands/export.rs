@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use bipo::hub::options::FetchOptions;
 use bipo::hub::presets;
-use bipo::hub::resolve::{ResolveOptions, resolve};
+use bipo::hub::resolve::resolve;
 use bipo::report::export::{Export, Target};
 use bipo::report::shell::quote;
 use bipo::steering::merge::Merge;
@@ -101,7 +102,7 @@ fn merged(args: &ExportArgs, named: Option<&str>, vector: &SteeringVector, magni
         return Err(Error::Argument(problem.into()));
     };
     let files =
-        resolve(named, &ResolveOptions { offline: args.offline, quiet: args.report.quiet }).map_err(|error| match error {
+        resolve(named, &FetchOptions { offline: args.offline, progress: log.downloads() }).map_err(|error| match error {
             Error::Argument(problem) if args.model.is_none() => {
                 Error::Argument(format!("the vector was trained on {named}: {problem}; --model says where that is"))
             }
