@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::bootstrap::{Bootstrap, Estimate};
-use super::{Measure, Unit};
+use super::{Measure, MeasureUnit};
 use crate::data::Message;
 use crate::data::{Key, Pair, Question, QuestionSet};
 use crate::text::tokens::{EncodedPair, TextEncoder};
@@ -75,7 +75,7 @@ pub fn measures(set: &QuestionSet, scores: &[PairLogProbs], bootstrap: &Bootstra
             true => bootstrap.mean(&cases),
             false => Estimate::of_share(cases.iter().map(|case| *case == 1.0)),
         };
-        Some(Measure { name: format!("{}.{name}", set.name), unit: Unit::Share, estimate: estimate? })
+        Some(Measure { name: format!("{}.{name}", set.name), unit: MeasureUnit::Share, estimate: estimate? })
     };
     values.into_iter().filter_map(measure).collect()
 }

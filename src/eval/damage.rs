@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 use super::bootstrap::Bootstrap;
-use super::{Measure, Unit};
+use super::{Measure, MeasureUnit};
 use crate::model::Model;
 use crate::model::layout::Layout;
 use crate::model::plan::PassPlan;
@@ -266,8 +266,9 @@ pub fn text_measures(score: &TextScore, bootstrap: &Bootstrap) -> Vec<Measure> {
         ("perplexity_ratio", exp_of_mean(&changes)),
         ("kl", bootstrap.mean(&score.kl)),
     ];
-    let measure =
-        |(name, estimate): (&str, Option<_>)| Some(Measure { name: name.to_owned(), unit: Unit::Number, estimate: estimate? });
+    let measure = |(name, estimate): (&str, Option<_>)| {
+        Some(Measure { name: name.to_owned(), unit: MeasureUnit::Number, estimate: estimate? })
+    };
     measures.into_iter().filter_map(measure).collect()
 }
 
@@ -286,7 +287,7 @@ pub fn repeated(ids: &[u32]) -> [f64; 2] {
 /// The share of repeated 4-grams in all texts together. Its interval is over texts.
 pub fn repetition(texts: &[&[u32]], bootstrap: &Bootstrap) -> Option<Measure> {
     let counts: Vec<[f64; 2]> = texts.iter().map(|ids| repeated(ids)).collect();
-    Some(Measure { name: "repetition".to_owned(), unit: Unit::Share, estimate: bootstrap.ratio(&counts)? })
+    Some(Measure { name: "repetition".to_owned(), unit: MeasureUnit::Share, estimate: bootstrap.ratio(&counts)? })
 }
 
 #[cfg(test)]

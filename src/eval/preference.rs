@@ -3,7 +3,7 @@
 //! magnitude, and magnitude 0 is the cached reference.
 
 use super::bootstrap::{Bootstrap, Estimate};
-use super::{Measure, Unit};
+use super::{Measure, MeasureUnit};
 use crate::model::Model;
 use crate::steering::{Steering, dose};
 use crate::train::activations::Activations;
@@ -59,11 +59,15 @@ pub fn measures(scores: &Scores, beta: f64, bootstrap: &Bootstrap) -> Vec<Measur
     };
     let per_token = |(p, tokens): (&PairLogProbs, &[usize; 2])| p[0] / tokens[0] as f64 > p[1] / tokens[1] as f64;
     [
-        ("margin", Unit::Signed, bootstrap.mean(&margins)),
-        ("moved_right", Unit::Share, moved(1.0)),
-        ("moved_wrong", Unit::Share, moved(-1.0)),
-        ("prefers_chosen", Unit::Share, Estimate::of_share(scores.policy.iter().map(|p| p[0] > p[1]))),
-        ("prefers_chosen_per_token", Unit::Share, Estimate::of_share(scores.policy.iter().zip(scores.tokens).map(per_token))),
+        ("margin", MeasureUnit::Signed, bootstrap.mean(&margins)),
+        ("moved_right", MeasureUnit::Share, moved(1.0)),
+        ("moved_wrong", MeasureUnit::Share, moved(-1.0)),
+        ("prefers_chosen", MeasureUnit::Share, Estimate::of_share(scores.policy.iter().map(|p| p[0] > p[1]))),
+        (
+            "prefers_chosen_per_token",
+            MeasureUnit::Share,
+            Estimate::of_share(scores.policy.iter().zip(scores.tokens).map(per_token)),
+        ),
     ]
     .into_iter()
     .filter_map(|(name, unit, estimate)| Some(Measure { name: name.to_owned(), unit, estimate: estimate? }))
@@ -73,7 +77,7 @@ pub fn measures(scores: &Scores, beta: f64, bootstrap: &Bootstrap) -> Vec<Measur
 /// The mean [`dose`] over pairs, each with the median over its steered tokens in `divisors`.
 pub fn mean_dose(divisors: &[Option<f64>], vector_norm: f64, magnitude: f32, bootstrap: &Bootstrap) -> Option<Measure> {
     let doses: Vec<f64> = divisors.iter().flatten().map(|divisor| dose::dose(magnitude, vector_norm, *divisor)).collect();
-    Some(Measure { name: "dose".to_owned(), unit: Unit::Number, estimate: bootstrap.mean(&doses)? })
+    Some(Measure { name: "dose".to_owned(), unit: MeasureUnit::Number, estimate: bootstrap.mean(&doses)? })
 }
 
 #[cfg(test)]

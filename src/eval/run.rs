@@ -351,7 +351,7 @@ impl Evaluation<'_> {
             Err(error) => (own, answers, Err(error)),
         };
         for at in 0..count {
-            let of_row: Vec<(usize, &Answered)> =
+            let of_row: Vec<(usize, &AnswerTokens)> =
                 asked.iter().copied().zip(&answers).map(|(prompt, Json(texts))| (prompt, &texts[at])).collect();
             // A share of some of the prompts would pass for one of all.
             if ended.is_ok() {
@@ -388,7 +388,7 @@ impl Evaluation<'_> {
         places: &[usize],
         vectors: &BTreeMap<usize, Vec<f32>>,
         (positions, operation): (Positions, Operation),
-        answers: &mut Vec<Json<Vec<Answered>>>,
+        answers: &mut Vec<Json<Vec<AnswerTokens>>>,
     ) -> Result<()> {
         let options = GenerateOptions { positions, operation, ..self.settings.generate.clone() };
         let rows = &self.outcome.rows[self.first..];
@@ -409,4 +409,4 @@ impl Evaluation<'_> {
 }
 
 /// The tokens of a text, and why it ended.
-type Answered = (Vec<u32>, FinishReason);
+type AnswerTokens = (Vec<u32>, FinishReason);

@@ -13,7 +13,7 @@ use super::date::now;
 use super::error::ApiError;
 use super::events::{Pieces, events};
 use super::requests::{ChatRequest, CompletionRequest, Sampling};
-use super::state::{Job, PromptInput, State, Wanted, messages, stopping};
+use super::state::{Job, PromptInput, ServerState, Wanted, messages, stopping};
 use super::steering::Applied;
 use super::worker::{Delta, DeltaKind, Token};
 use crate::generate::FinishReason;
@@ -25,11 +25,11 @@ const THOUGHT: &str = "reasoning_content";
 
 /// `POST /v1/chat/completions`
 pub(super) async fn chat(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let request: ChatRequest = State::body(&headers, &body)?;
+    let request: ChatRequest = ServerState::body(&headers, &body)?;
     if request.tools.is_some_and(|tools| !tools.is_empty()) {
         return Err(ApiError::of_field("tools", "tools are not supported: leave them out"));
     }
@@ -42,11 +42,11 @@ pub(super) async fn chat(
 
 /// `POST /v1/completions`
 pub(super) async fn completions(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let request: CompletionRequest = State::body(&headers, &body)?;
+    let request: CompletionRequest = ServerState::body(&headers, &body)?;
     if request.echo == Some(true) {
         return Err(ApiError::of_field("echo", "echo is not supported: leave it out"));
     }
@@ -92,7 +92,7 @@ struct Answer {
     id: String,
     created: u64,
     applied: Applied,
-    state: Arc<State>,
+    state: Arc<ServerState>,
     includes_usage: bool,
     prompt_tokens: usize,
     completion_tokens: usize,
@@ -104,7 +104,7 @@ struct Answer {
 /// Hands texts to the worker and answers in the form that the request asks for.
 async fn respond(
     form: Form,
-    state: Arc<State>,
+    state: Arc<ServerState>,
     applied: Applied,
     wanted: Vec<Wanted>,
     sampling: &Sampling,

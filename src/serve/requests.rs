@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::date::now;
 use super::error::ApiError;
-use super::state::{MOST_TEXTS, PromptInput, State, Wanted};
+use super::state::{MOST_TEXTS, PromptInput, ServerState, Wanted};
 use super::steering::Applied;
 use crate::generate::GenerateOptions;
 
@@ -97,7 +97,7 @@ pub(super) struct CompletionRequest {
 
 impl Sampling {
     /// The options of an answer, and the texts that end it.
-    pub fn options(&self, state: &State, log_probs: Option<usize>) -> Result<(GenerateOptions, Vec<String>), ApiError> {
+    pub fn options(&self, state: &ServerState, log_probs: Option<usize>) -> Result<(GenerateOptions, Vec<String>), ApiError> {
         let within = |name: &str, value: Option<f64>, lowest: f64, highest: f64| match value {
             Some(value) if !(lowest..=highest).contains(&value) => {
                 Err(ApiError::of_field(name, format!("{name} {value}: expected {lowest} to {highest}")))
@@ -151,7 +151,7 @@ impl Sampling {
     /// As many texts of each prompt as are asked for, each with a seed of its own.
     pub fn wanted(
         &self,
-        state: &State,
+        state: &ServerState,
         prompts: &[PromptInput],
         applied: &Applied,
         log_probs: Option<usize>,

@@ -23,7 +23,7 @@ use crate::text::tokens::{EncodedPrompt, TextEncoder};
 pub(super) const MOST_TEXTS: usize = 16;
 
 /// The state of a server.
-pub(super) struct State {
+pub(super) struct ServerState {
     /// As clients name the model.
     pub model: String,
     pub vocab_size: usize,
@@ -78,7 +78,7 @@ pub(super) struct Wanted {
     pub stop: Vec<String>,
 }
 
-impl State {
+impl ServerState {
     /// Parses a JSON body. Browsers of other pages cannot send this content type without being allowed to.
     pub fn body<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> Result<T, ApiError> {
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();

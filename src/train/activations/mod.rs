@@ -18,7 +18,7 @@ use crate::steering::positions::Positions;
 use crate::steering::{Steering, dose};
 use crate::text::tokens::EncodedPair;
 use crate::train::batch::{Batch, PairRows, Reference, Sharing};
-use crate::train::collective::{Collective, Record, Share};
+use crate::train::collective::{Collective, RankRecord, Share};
 use crate::train::objective::{PairLogProbs, PairReference};
 use crate::{Error, Result};
 
@@ -217,7 +217,7 @@ impl Activations {
     ///
     /// # Errors
     /// Another rank has ended the job.
-    pub fn gather<T: Record>(&self, own: Vec<T>) -> Result<Vec<T>> {
+    pub fn gather<T: RankRecord>(&self, own: Vec<T>) -> Result<Vec<T>> {
         self.collective.gather(self.pairs(), own)
     }
 
@@ -226,7 +226,7 @@ impl Activations {
     ///
     /// # Errors
     /// `make` fails, or another rank has ended the job.
-    pub fn each<T: Record>(&self, make: impl Fn(&CachedPair) -> Result<T>, mut take: impl FnMut(usize, T)) -> Result<()> {
+    pub fn each<T: RankRecord>(&self, make: impl Fn(&CachedPair) -> Result<T>, mut take: impl FnMut(usize, T)) -> Result<()> {
         let ranks = self.collective.ranks();
         let mut entries = self.entries.iter();
         // A multiple of the number of ranks, so that each owns the same pairs of a group as of the set.

@@ -15,7 +15,7 @@ mod record;
 use ranks::Ranks;
 use record::{in_order, join, owner};
 
-pub use record::{Json, Record};
+pub use record::{Json, RankRecord};
 
 use crate::{Error, JobFailure, Result};
 
@@ -79,7 +79,7 @@ impl Share {
     }
 }
 
-impl Record for GradientPart {
+impl RankRecord for GradientPart {
     /// The part of a single pair.
     fn to_bytes(&self) -> Vec<u8> {
         let numbers = [self.loss, self.margins[0], self.rows as f64].to_bytes();
@@ -88,7 +88,7 @@ impl Record for GradientPart {
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (head, gradient) = bytes.split_at_checked(3 * size_of::<f64>())?;
-        let [loss, margin, rows] = Record::from_bytes(head)?;
+        let [loss, margin, rows] = RankRecord::from_bytes(head)?;
         let gradient = gradient.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         Some(Self { loss, margins: vec![margin], gradient, rows: rows as usize })
     }
@@ -166,7 +166,7 @@ impl Collective {
     ///
     /// # Errors
     /// Another rank has ended the job.
-    pub fn gather<T: Record>(&self, count: usize, own: Vec<T>) -> Result<Vec<T>> {
+    pub fn gather<T: RankRecord>(&self, count: usize, own: Vec<T>) -> Result<Vec<T>> {
         match self {
             Self::SingleProcess => Ok(own),
             Self::Ranks(_) => self.exchange_records(&(0..count).collect::<Vec<_>>(), &own),
@@ -174,7 +174,7 @@ impl Collective {
     }
 
     /// The records of the things at these places of a set, in their order, given the own ones.
-    fn exchange_records<T: Record>(&self, places: &[usize], own: &[T]) -> Result<Vec<T>> {
+    fn exchange_records<T: RankRecord>(&self, places: &[usize], own: &[T]) -> Result<Vec<T>> {
         in_order(places, &self.exchange(&join(own))?).ok_or_else(misfit)
     }
 
@@ -216,7 +216,7 @@ impl Collective {
     ///
     /// # Errors
     /// Another rank has ended the job.
-    pub fn from_first<T: Record>(&self, own: T) -> Result<T> {
+    pub fn from_first<T: RankRecord>(&self, own: T) -> Result<T> {
         let Self::Ranks(_) = self else { return Ok(own) };
         let bytes = if self.is_first() { own.to_bytes() } else { Vec::new() };
         T::from_bytes(&self.exchange(&bytes)?[0]).ok_or_else(misfit)
