@@ -1,4 +1,7 @@
 //! The `bipo` program: parse, run, print the error chain, exit code.
+//!
+//! Only this crate knows clap, anyhow and a terminal, and it computes nothing. Begin with [`main`], then `commands`, which has
+//! the work of each command, `args`, which has all flags, and `terminal`, which has all output.
 
 mod allocator;
 mod args;

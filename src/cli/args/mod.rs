@@ -1,4 +1,6 @@
 //! All of clap: what the user may write, and its conversion into the library's settings. No work is done here.
+//!
+//! Begin with [`Command`], which lists the commands; each file holds the flags of a few of them, and `help` their examples.
 
 mod calibrate;
 mod chat;

@@ -1,4 +1,7 @@
 //! The commands: glue between arguments, the library and the terminal.
+//!
+//! Begin with [`run`], which calls the command that was asked for; each command begins with a `run` in a file or folder of its
+//! name. What several commands share is in `run`, `session`, `prompts`, `vectors` and the folder `training`.
 
 mod axbench;
 mod bench;

@@ -1,5 +1,7 @@
 //! Sizes and architecture of a model, read from `config.json` or GGUF metadata. Sizes and their relations are checked here,
 //! once: the decoder trusts a `Config`. No tensors: the rope factors that GGUF files store as such are `stored_config`'s business.
+//!
+//! Begin with [`Config`]; `json` and `gguf` read it, each from its own format, and `Config::validate` checks it.
 
 mod gguf;
 mod json;

@@ -1,6 +1,8 @@
 //! The model card: the README.md beside a vector, with the hub's metadata block, so that the directory can be uploaded
 //! unchanged. It is made from the vector's own metadata, without time stamps or paths, so that the same vector gives the same
 //! bytes.
+//!
+//! Begin with [`model_card`]; [`write`] puts the card into a directory.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -1,7 +1,9 @@
-//! What never changes in a run, computed once a pair: the residual after block L, the lowest that is steered (or after each
-//! of several candidates for it, all from one pass), and the reference log-probabilities. The reference pass is the policy's pass with nothing added. Of the rows before every
-//! steered one, as a prompt's where only responses are steered, nothing above L changes either: their keys and values take
-//! the residual's place, and the predictions made from them are constants.
+//! What never changes in a run, computed once a pair: the residual after block L, the lowest that is steered (or after each of
+//! several candidates for it, all from one pass), and the reference log-probabilities. The reference pass is the policy's pass
+//! with nothing added. Of the rows before every steered one, as a prompt's where only responses are steered, nothing above L
+//! changes either: their keys and values take the residual's place, and the predictions made from them are constants.
+//!
+//! Begin with [`CachePlan`], which decides what is kept where, and [`Activations`], what its `compute` makes.
 
 mod plan;
 mod store;

@@ -3,6 +3,8 @@
 //!
 //! All ranks must call the methods of [`Collective`] in the same order. A rank that fails calls [`Collective::end`] instead,
 //! which ends the others' calls with [`Error::Ended`].
+//!
+//! Begin with [`Collective::join`] and [`Collective::sum`]; `record` says what ranks send each other.
 
 #[cfg(feature = "mpi")]
 #[path = "mpi.rs"]

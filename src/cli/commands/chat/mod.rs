@@ -1,6 +1,8 @@
 //! `bipo chat`: a conversation with a steered model, on a terminal or through a pipe. `command` says what a line means, `input`
-//! where lines come from, `room` how long it may grow, `conversation` what was said; `speaker` answers, `vector` steers, `screen` shows, and `stop` is
-//! Ctrl-C.
+//! where lines come from, `room` how long it may grow, `conversation` what was said; `speaker` answers, `vector` steers,
+//! `screen` shows, and `stop` is Ctrl-C.
+//!
+//! Begin with [`run`].
 
 mod command;
 mod conversation;

@@ -1,4 +1,7 @@
 //! `bipo data`: what training would see of a data set, as text or JSON, without a model or as a model sees it.
+//!
+//! It reads no format itself: that is the library's `data`. Begin with [`run`]; `seen` has the model's view, and `questions`
+//! that of `--mc`.
 
 mod questions;
 mod seen;

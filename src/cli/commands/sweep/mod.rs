@@ -1,4 +1,7 @@
 //! Prompts at every magnitude: generated in one running batch, then shown as text, on a page, or as results of `--json`.
+//!
+//! It opens no model and reads no vector. Begin with [`SweepSettings`], whose `each` generates, and [`PromptTexts`], what comes
+//! out.
 
 mod columns;
 

@@ -7,6 +7,8 @@
 //! in registers, a panel of columns of the right matrix and a block of rows of the left one, both packed, in the caches. What
 //! depends on the processor's instructions is a [`Tiling`]: the size of a tile, what is packed, and how a tile is summed. The
 //! order of a sum's additions depends on the length of the rows alone.
+//!
+//! Begin with [`multiply`] and [`Tiling`]; `vectors`, `avx512_bf16` and `amx` are the tilings, and `pack` is what they read.
 
 mod amx;
 mod avx512_bf16;
