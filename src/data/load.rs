@@ -22,9 +22,9 @@ pub struct LoadOptions {
     pub limit: Option<usize>,
     /// Whether a row that would be skipped is an error.
     pub strict: bool,
-    /// Which pairs a question of TruthfulQA's files gives.
+    /// Pairs that a question of TruthfulQA's files gives.
     pub pairs: TruthfulPairs,
-    /// Which of several ranked or scored responses are paired.
+    /// Pairs that several ranked or scored responses give.
     pub rank: Ranking,
     /// Names of columns that the shapes that bipo knows do not have.
     pub columns: ColumnNames,

@@ -41,7 +41,7 @@ enum Origin {
 #[derive(Debug, PartialEq, Eq)]
 enum SetParts {
     One,
-    /// Files: `persona-extraversion`.
+    /// Files, such as `persona-extraversion`.
     Files,
     /// The rows of a concept: `steereval:L1_1`.
     Concepts,
@@ -136,9 +136,9 @@ const fn hub(
 /// A published data set, or the part of one, as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedPart {
-    /// The set.
+    /// The set that is named.
     pub set: &'static Published,
-    /// Its part, if it has several.
+    /// Name of the part, if the set has several.
     pub part: Option<String>,
 }
 

@@ -9,7 +9,7 @@ pub struct Question {
     pub prompt: String,
     /// Possible beginnings of the assistant's reply.
     pub answers: Vec<String>,
-    /// Which of the answers are right.
+    /// The right answers.
     pub key: Key,
 }
 

@@ -33,7 +33,7 @@ pub(super) enum Role {
 /// Which of two responses a verdict prefers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ShapeMatch {
-    /// It ends like the column's name: `model_a` and `A` mean `response_a`, 0 means `response_0`.
+    /// The verdict ends like the column's name: `model_a` and `A` mean `response_a`, 0 means `response_0`.
     Name,
     /// 1 means the first, 0 the second.
     OneIsFirst,

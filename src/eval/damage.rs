@@ -37,7 +37,7 @@ pub struct TextIds<'a> {
 pub enum Reading<'a> {
     /// Every token is steered.
     Steered(&'a Steering),
-    /// These tokens stand in front of the text, behind the BOS.
+    /// The given tokens stand in front of the text, behind the BOS.
     Prompted(&'a [u32]),
 }
 
@@ -46,7 +46,7 @@ pub enum Reading<'a> {
 pub struct TextScore {
     /// −log p of each predicted token, nats.
     pub nll: Vec<f64>,
-    /// The same of the model without vector and without prompt.
+    /// −log p of each predicted token under the model without vector and without prompt, nats.
     pub bare_nll: Vec<f64>,
     /// KL(p₀ ‖ p) of each prediction, nats; p₀ is the model without vector and without prompt.
     pub kl: Vec<f64>,
@@ -161,7 +161,7 @@ impl<'m> Window<'m> {
         Self::of(model, &[text.bos.iter().chain(prefix).chain(text.ids).copied().collect()], split)
     }
 
-    /// Several texts.
+    /// Several texts, each as all its tokens.
     pub fn of(model: &'m Model, texts: &[Vec<u32>], split: usize) -> Result<Self> {
         let mut layout = Layout::default();
         texts.iter().for_each(|ids| layout.push_sequence(ids.len()));
@@ -214,7 +214,7 @@ fn chunks(model: &Model, rows: usize) -> impl Iterator<Item = (usize, usize)> {
 
 /// Next-token distributions of some rows.
 struct Distributions {
-    /// `(rows, V)`
+    /// Logits of each row. `(rows, V)`
     logits: Vec<f32>,
     vocab: usize,
     /// log Σ exp of each row's logits.
@@ -235,7 +235,7 @@ impl Distributions {
         rows.map(|((logits, log_sum), target)| log_sum - f64::from(logits[*target as usize]))
     }
 
-    /// Not a number where a logit is not. KL(self ‖ other) = Σ p·(z − z′) − log Σ exp z + log Σ exp z′, row by row, in f64.
+    /// KL(self ‖ other) = Σ p·(z − z′) − log Σ exp z + log Σ exp z′ of each row, in f64. Not a number where a logit is not.
     fn kl(&self, other: &Self) -> Vec<f64> {
         let rows = self.logits.par_chunks(self.vocab).zip(other.logits.par_chunks(self.vocab));
         rows.zip(self.log_sums.par_iter().zip(&other.log_sums))

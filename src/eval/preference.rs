@@ -40,13 +40,13 @@ pub fn score(
 /// What preference is measured from, pair by pair.
 #[derive(Debug, Clone, Copy)]
 pub struct Scores<'a> {
-    /// Of the model that is measured.
+    /// Log-probabilities under the model that is measured.
     pub policy: &'a [PairLogProbs],
-    /// Of the model without vector or instruction.
+    /// Log-probabilities under the model without vector or instruction.
     pub reference: &'a [PairLogProbs],
     /// Number of tokens of the two responses.
     pub tokens: &'a [[usize; 2]],
-    /// Which way the margin should go: the sign of the magnitude. At 0 no way is right or wrong.
+    /// Sign of the magnitude: the way that the margin should go. At 0 no way is right or wrong.
     pub direction: f64,
 }
 

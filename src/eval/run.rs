@@ -26,7 +26,7 @@ use crate::train::collective::{Collective, Json};
 use crate::train::objective::PairLogProbs;
 use crate::{Error, Result};
 
-/// How it is measured.
+/// How an evaluation measures.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Factor of the margin.
@@ -43,16 +43,16 @@ pub struct Settings {
     pub collective: Collective,
 }
 
-/// What was measured.
+/// What an evaluation has measured.
 #[derive(Debug, Default)]
 pub struct EvalOutcome {
-    /// As in the report.
+    /// Rows of the report.
     pub rows: Vec<EvalRow>,
     /// Row by row, in the order of the pairs.
     pub pairs: Vec<PairLine>,
-    /// As in the report.
+    /// Generated texts of the report.
     pub generations: Vec<GeneratedText>,
-    /// As in the report.
+    /// Times of the report.
     pub timings: EvalTimings,
     /// What ended the evaluation early, where something did; rows then lack measures, or are not there.
     pub stopped: Option<Error>,

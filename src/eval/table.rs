@@ -68,7 +68,7 @@ impl EvalReport {
         aligned(&[headings].into_iter().chain(rows).collect::<Vec<_>>())
     }
 
-    /// Of each row: subject, magnitude and the measures of these names.
+    /// Cells of each row: subject, magnitude and the measures of these names.
     pub(super) fn cells(&self, names: &[&str]) -> Vec<Vec<Cell>> {
         let none = || Cell::new("-");
         let cells = |row: &EvalRow| {

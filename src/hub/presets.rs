@@ -39,7 +39,7 @@ pub enum Status {
     Run,
     /// The decoder implements its family, which the tests run with random weights.
     Wired,
-    /// It is refused, for this reason.
+    /// The model is refused, for the given reason.
     Refused(&'static str),
 }
 

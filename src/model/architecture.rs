@@ -18,7 +18,7 @@ pub struct Architecture {
     pub attention_softcap: Option<f64>,
     /// How many tokens back attention sees in each block, the current one included; all of them with `None`.
     pub windows: Vec<Option<usize>>,
-    /// Which of the configuration's rotary embeddings each block has.
+    /// Index of each block's rotary embedding among the configuration's.
     pub ropes: Vec<usize>,
     /// Whether `o_proj` has a bias.
     pub o_bias: bool,
@@ -54,7 +54,7 @@ pub struct Norms {
 /// What the norm of queries and keys spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QkNorm {
-    /// There is none.
+    /// Queries and keys have no norm.
     Absent,
     /// Each head by itself.
     Head,

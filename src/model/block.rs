@@ -71,7 +71,7 @@ impl Block {
         })
     }
 
-    /// Its matrices.
+    /// Matrices of the block.
     pub fn weights(&self) -> impl Iterator<Item = &Weight> {
         self.self_attn.weights().into_iter().chain(self.mlp.weights())
     }

@@ -46,7 +46,7 @@ impl KvCache {
         self.rows
     }
 
-    /// One block's part.
+    /// Returns the part of the cache that belongs to one block.
     pub(crate) fn block(&mut self, index: usize) -> &mut LayerCache {
         &mut self.blocks[index]
     }

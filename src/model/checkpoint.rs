@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The files of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Checkpoint {
-    /// As `transformers` saves a model.
+    /// A model as `transformers` saves it.
     Safetensors {
         /// `config.json`.
         config: PathBuf,

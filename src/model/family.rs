@@ -62,9 +62,9 @@ pub(crate) struct Family {
 /// Whether the models of a family have something.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Flag {
-    /// None has.
+    /// No model of the family has it.
     Never,
-    /// All have.
+    /// All models of the family have it.
     Always,
     /// A model has it if its `config.json` says so under this key.
     Key(&'static str),
@@ -78,7 +78,7 @@ pub(crate) enum AttentionScale {
     /// One over the square root of `query_pre_attn_scalar`. GGUF files do not have that key: llama.cpp takes the head's
     /// width, but the hidden size over the number of heads where a model has this many blocks (the one of 27B parameters).
     QueryPreAttnScalar {
-        /// Number of blocks of that model.
+        /// Number of blocks of the model of 27B parameters.
         blocks_of_27b: usize,
     },
     /// `attention_multiplier`.
@@ -101,7 +101,7 @@ pub(crate) enum Sliding {
     NamedBlocks,
     /// With `use_sliding_window` those that `layer_types` names; without that list those without a rotary embedding.
     WithoutRope,
-    /// Those that `layer_types` names; without it all but each `pattern`-th.
+    /// Blocks that `layer_types` names; without it all but each `pattern`-th.
     Pattern {
         /// The pattern where `sliding_window_pattern` does not say.
         pattern: usize,
@@ -113,7 +113,7 @@ pub(crate) enum Sliding {
 /// Which blocks have which rotary embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RopeOfBlocks {
-    /// There is one for all.
+    /// All blocks have the same one.
     One,
     /// Blocks with a sliding window have their own, not scaled, with the base `rope_local_base_freq`.
     OwnOfSliding,

@@ -334,7 +334,7 @@ fn fixed_size(kind: u32) -> Option<u64> {
     }
 }
 
-/// GgufMetadata by key, with errors that name the file and the key.
+/// Looks up GGUF metadata by key, with errors that name the file and the key.
 #[derive(Clone, Copy)]
 pub(crate) struct GgufMetadata<'a> {
     map: &'a HashMap<String, Value>,

@@ -44,7 +44,7 @@ pub struct Branches {
 }
 
 impl Branches {
-    /// Rows that it takes.
+    /// Number of rows that the branches take.
     pub fn rows(&self) -> usize {
         self.shared + self.first + self.second
     }
@@ -115,8 +115,8 @@ impl Layout {
         rows
     }
 
-    /// The same runs with queries at `rows` alone (ascending): what a last block needs whose other rows nobody reads.
-    /// A run's queries then reach from the first of its rows to its end. Also returns those query rows.
+    /// Runs of the layout with queries at `rows` alone (ascending): what a last block needs whose other rows nobody reads. A
+    /// run's queries then reach from the first of its rows to its end. Also returns those query rows.
     pub(crate) fn select(&self, rows: &[usize]) -> (Vec<Segment>, Vec<usize>) {
         let mut query_rows = Vec::with_capacity(rows.len());
         let segments = self.segments.iter().map(|segment| {

@@ -61,7 +61,7 @@ use weights::{WeightStorage, Weights};
 /// A frozen decoder on one device, or with its blocks divided between several.
 #[derive(Debug)]
 pub struct Model {
-    /// Its sizes and architecture.
+    /// Sizes and architecture of the model.
     pub config: Config,
     embed_tokens: Weight, // (V, H)
     stages: Stages,
@@ -83,8 +83,8 @@ pub enum Decoding {
     /// Activations in f32, whatever the weights are stored as.
     #[default]
     Exact,
-    /// Where weights on the CPU are stored as whole numbers, activations too are rounded to whole numbers of 8 bits, with a factor
-    /// for each 32 of them, as llama.cpp does.
+    /// Activations rounded to whole numbers of 8 bits, with a factor for each 32 of them, as llama.cpp does, where weights on
+    /// the CPU are stored as whole numbers.
     Integer,
 }
 
@@ -118,7 +118,7 @@ impl Model {
         Self::load_divided(weights, config, dtype, &split, storage)
     }
 
-    /// As [`Model::load_as`], with the blocks divided between devices.
+    /// Loads a model like [`Model::load_as`], with the blocks divided between devices.
     ///
     /// # Errors
     /// As [`Model::load_as`].
@@ -132,8 +132,8 @@ impl Model {
         Self::load_from(weights, config, dtype, split, storage, 0)
     }
 
-    /// As [`Model::load_divided`], with the blocks before `first` left in their files: each is read whenever it is run, and let go
-    /// at once.
+    /// Loads a model like [`Model::load_divided`], with the blocks before `first` left in their files: each is read whenever it
+    /// is run, and let go at once.
     ///
     /// # Errors
     /// As [`Model::load_as`].
@@ -224,18 +224,18 @@ impl Model {
         self.config.saved(first..self.num_blocks(), computed, seen) * self.dtype.size_in_bytes()
     }
 
-    /// Where its head computes; of most models the only device.
+    /// Device of the head; of most models the only one.
     pub fn device(&self) -> &Device {
         &self.ends[1]
     }
 
-    /// Where the residual lies that enters a block: on the device of that block, or of the head behind the last one. Whatever a
-    /// run of blocks returns lies where the block behind it reads it, and a gradient where its residual does.
+    /// Device of the residual that enters a block: that of the block, or of the head behind the last one. Whatever a run of
+    /// blocks returns lies where the block behind it reads it, and a gradient where its residual does.
     pub fn device_at(&self, block: usize) -> &Device {
         self.stages.device_at(block)
     }
 
-    /// Its devices, in the order of their blocks.
+    /// Devices of the model, in the order of their blocks.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.stages.devices()
     }

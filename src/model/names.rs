@@ -11,23 +11,23 @@ use crate::ops::weight::RowOrder;
 pub(super) struct Place {
     /// Name of the tensor in the file.
     pub name: String,
-    /// Its shape there.
+    /// Shape of the tensor in the file.
     pub shape: Vec<usize>,
     /// First of the rows that are wanted, where all dimensions but the last count rows.
     pub first_row: usize,
-    /// Order of these rows.
+    /// Order of the rows that are wanted.
     pub order: RowOrder,
 }
 
 /// What a file's tensors are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Naming {
-    /// As `transformers` does it, where the language model may be a part of a larger one.
+    /// Names of `transformers`, where the language model may be a part of a larger one.
     HuggingFace {
         /// What stands in front of `embed_tokens.weight`.
         prefix: &'static str,
     },
-    /// As llama.cpp does it.
+    /// Names of llama.cpp.
     Gguf,
 }
 

@@ -22,9 +22,9 @@ use crate::ops::weight::Weight;
 #[derive(Debug)]
 pub(super) struct Stage {
     pub device: Device,
-    /// The indices of its blocks.
+    /// Indices of the stage's blocks.
     pub range: Range<usize>,
-    /// Those of them that are held: the last ones. The others are in their file.
+    /// Blocks that are held: the last ones of the stage. The others are in their file.
     pub blocks: Vec<Block>,
 }
 

@@ -31,7 +31,7 @@ pub enum WeightStorage {
     Dense,
     /// In the mapped file, as it has them, decoded whenever they are used. On the CPU.
     Stored,
-    /// As candle's tensors: on any device.
+    /// Candle's tensors, on any device.
     Tensors,
 }
 

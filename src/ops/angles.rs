@@ -165,7 +165,7 @@ fn divided(frequencies: &[f32], factors: &[f32]) -> Vec<f32> {
     frequencies.iter().zip(factors).map(|(f, by)| f / by).collect()
 }
 
-/// The same frequencies, and 0 for the pairs of a head that are not rotated.
+/// Returns the frequencies, and 0 for the pairs of a head that are not rotated.
 fn padded(mut frequencies: Vec<f32>, head_dim: usize) -> Vec<f32> {
     frequencies.resize(head_dim / 2, 0.0);
     frequencies

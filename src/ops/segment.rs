@@ -54,7 +54,7 @@ pub struct AttentionShape {
     pub sliding_window: Option<usize>,
     /// Factor of the scores; 1/√D in most families.
     pub scale: f64,
-    /// Where there is one, a score s, scaled, becomes cap·tanh(s / cap) before mask and softmax.
+    /// Cap of the scores, if they have one: a score s, scaled, becomes cap·tanh(s / cap) before mask and softmax.
     pub softcap: Option<f64>,
 }
 

@@ -52,7 +52,7 @@ enum Storage {
 /// The bytes of an encoded matrix, row by row.
 #[derive(Clone)]
 pub enum WeightBytes {
-    /// Bytes in memory.
+    /// Bytes that the weight owns.
     Owned(Arc<[u8]>),
     /// Bytes of a mapped file: nothing is read before it is used, and the system may drop it again.
     Mapped(Arc<Mmap>, Range<usize>),
@@ -88,7 +88,7 @@ pub(super) fn unknown_token(id: u32, tokens: usize) -> Error {
 }
 
 impl Weight {
-    /// `(O, I)`
+    /// Sizes of the matrix. `(O, I)`
     pub fn dims(&self) -> Result<(usize, usize)> {
         match self {
             Self::Tensor(tensor) => Ok(tensor.dims2()?),
@@ -219,7 +219,7 @@ impl Weight {
 }
 
 impl WeightPart {
-    /// Its rows of `cols` elements; `floats` are its elements where it is dense.
+    /// Rows of this part, `cols` elements each; `floats` are the part's elements where it is dense.
     fn rows_of<'a>(&'a self, floats: Option<&'a [f32]>, cols: usize) -> Result<WeightRows<'a>> {
         match (&self.storage, floats) {
             (Storage::Bf16(bytes), _) => Ok(match bytemuck::try_cast_slice(bytes.as_slice()) {

@@ -66,7 +66,7 @@ pub enum Style {
 pub struct Point {
     /// Place on the x axis.
     pub x: f64,
-    /// The value.
+    /// Value at x.
     pub y: f64,
     /// Low and high end of the value's interval, along the axis that has the values: a shaded band, with a gap where a point has none.
     pub interval: Option<(f64, f64)>,

@@ -51,9 +51,9 @@ const BODY_SILENCE: Duration = Duration::from_secs(30);
 /// How a server listens and what it allows.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// Where it listens.
+    /// Address that the server listens on.
     pub address: SocketAddr,
-    /// As requests name the model.
+    /// Name of the model, as requests give it.
     pub model_name: String,
     /// The key that every request but `/health` must have.
     pub api_key: Option<String>,
@@ -74,11 +74,11 @@ pub struct ServeOptions {
 /// A vector that requests can name, as it was read.
 #[derive(Debug, Clone)]
 pub struct NamedVector {
-    /// As requests name it.
+    /// Name of the vector, as requests give it.
     pub name: String,
-    /// The vector.
+    /// The vector as its file has it.
     pub vector: SteeringVector,
-    /// SHA-256 of its file.
+    /// SHA-256 of the vector's file.
     pub sha256: String,
     /// What `bipo eval --json` wrote for it.
     pub curve: Option<Value>,
@@ -109,9 +109,9 @@ pub struct Hooks<'a> {
 
 /// A model with its way from text to token ids and back.
 pub struct Served {
-    /// The model.
+    /// The model that answers.
     pub model: Model,
-    /// For prompts.
+    /// Encodes prompts and decodes answers.
     pub encoder: TextEncoder,
     /// The tokenizer's BOS, in front of a raw prompt.
     pub bos: Option<u32>,

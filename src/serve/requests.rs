@@ -28,7 +28,7 @@ pub(super) struct Sampling {
     pub top_p: Option<f64>,
     /// Number of the likeliest tokens that are kept.
     pub top_k: Option<usize>,
-    /// The same seed gives the same text.
+    /// Seed of the sampler: the same seed gives the same text.
     pub seed: Option<i64>,
     /// A text, or up to 16 of them, that ends the answer.
     #[schema(value_type = Option<Object>)]
@@ -44,7 +44,7 @@ pub(super) struct Sampling {
     /// Whether the answer comes in pieces, as server-sent events.
     #[serde(default)]
     pub stream: bool,
-    /// Of a stream.
+    /// Options of an answer that comes in pieces.
     pub stream_options: Option<StreamOptions>,
     /// Vectors and magnitudes: a number or "auto", a text such as "cheerful:1.5 - formal:auto", or EasySteer's object.
     #[serde(default)]
@@ -70,7 +70,7 @@ pub(super) struct ChatRequest {
     pub messages: Vec<Value>,
     /// Whether log-probabilities are told.
     pub logprobs: Option<bool>,
-    /// Of how many of the likeliest tokens.
+    /// Number of the likeliest tokens whose log-probabilities are told.
     pub top_logprobs: Option<usize>,
     /// Not supported: must be empty or left out.
     #[schema(value_type = Option<Vec<Object>>)]
@@ -87,7 +87,7 @@ pub(super) struct CompletionRequest {
     /// A text, a list of texts, or token ids.
     #[schema(value_type = Object)]
     pub prompt: Value,
-    /// Of how many of the likeliest tokens log-probabilities are told.
+    /// Number of the likeliest tokens whose log-probabilities are told.
     pub logprobs: Option<usize>,
     /// Not supported: must be false or left out.
     pub echo: Option<bool>,
@@ -148,7 +148,7 @@ impl Sampling {
         Ok((options, stop))
     }
 
-    /// As many texts of each prompt as are asked for, each with a seed of its own.
+    /// Returns the texts that are asked for of each prompt, each with a seed of its own.
     pub fn wanted(
         &self,
         state: &ServerState,

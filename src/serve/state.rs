@@ -24,7 +24,7 @@ pub(super) const MOST_TEXTS: usize = 16;
 
 /// The state of a server.
 pub(super) struct ServerState {
-    /// As clients name the model.
+    /// Name of the model, as clients give it.
     pub model: String,
     pub vocab_size: usize,
     pub eos: Vec<u32>,

@@ -82,7 +82,7 @@ pub(super) async fn remove(
 /// A `steering` value to check.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct ValidateRequest {
-    /// As in the other requests.
+    /// Vectors and magnitudes, as the other requests take them.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     steering: Value,
@@ -130,10 +130,10 @@ pub(super) async fn curve(
 /// One prompt at several magnitudes.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct SweepRequest {
-    /// A conversation.
+    /// The conversation: objects with `role` and `content`.
     #[schema(value_type = Option<Vec<Object>>)]
     messages: Option<Vec<Value>>,
-    /// Or one question.
+    /// One question, in place of a conversation.
     prompt: Option<String>,
     /// The vector that the magnitudes multiply; the default one where neither this nor `steering` is given.
     vector: Option<String>,
@@ -258,7 +258,7 @@ impl Pieces for Sweep {
 /// A text to score token by token.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct ScoreRequest {
-    /// A plain text.
+    /// A plain text, scored as it is.
     text: Option<String>,
     /// Or a conversation, with the template's tokens.
     #[schema(value_type = Option<Vec<Object>>)]

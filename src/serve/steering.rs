@@ -27,7 +27,7 @@ pub(super) struct Registry {
 pub(super) struct Registered {
     pub name: String,
     pub vector: Arc<SteeringVector>,
-    /// SHA-256 of its file.
+    /// SHA-256 of the vector's file.
     pub sha256: String,
     steering: Arc<Steering>,
 }
@@ -35,7 +35,7 @@ pub(super) struct Registered {
 /// How much of a vector a request means.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum VectorScale {
-    /// This magnitude.
+    /// The given magnitude.
     Of(f32),
     /// `auto`: so many times the magnitude that the vector's calibration has on the side of 0 that the number is on.
     Auto(f32),
@@ -47,7 +47,7 @@ pub(super) struct Applied {
     /// The vectors with their magnitudes.
     pub parts: Vec<(String, f32, Vec<usize>)>,
     pub steering: Arc<Steering>,
-    /// Factor of `steering`.
+    /// Factor on all vectors of `steering`.
     pub magnitude: f32,
     pub positions: Positions,
     pub spans: Option<Spans>,
@@ -58,14 +58,14 @@ pub(super) struct Applied {
 /// A condition that requests can name; without a name it is that of all requests that say nothing.
 #[derive(Debug, Clone)]
 pub struct NamedCondition {
-    /// As requests name it.
+    /// Name of the condition, as requests give it.
     pub name: Option<String>,
-    /// The condition.
+    /// The condition that prompts are asked by.
     pub when: Arc<When>,
 }
 
 impl Applied {
-    /// As an answer repeats it.
+    /// Returns what is applied as an answer repeats it.
     pub fn to_json(&self, dose: Option<f64>) -> Value {
         let part = |(vector, magnitude, layers): &(String, f32, Vec<usize>)| json!({"vector": vector, "magnitude": magnitude, "layers": layers});
         let parts: Vec<Value> = self.parts.iter().map(part).collect();
@@ -76,13 +76,13 @@ impl Applied {
         told
     }
 
-    /// The same vectors, each times `factor`.
+    /// Returns the same vectors, each times `factor`.
     pub fn times(&self, factor: f32) -> Self {
         let parts = self.parts.iter().map(|(name, m, layers)| (name.clone(), m * factor, layers.clone())).collect();
         Self { parts, magnitude: self.magnitude * factor, ..self.clone() }
     }
 
-    /// As an expression that means the same.
+    /// Returns an expression that means the same.
     pub fn expression(&self) -> String {
         let mut text = String::new();
         for (index, (name, magnitude, _)) in self.parts.iter().enumerate() {
@@ -298,7 +298,7 @@ impl Registered {
         Ok(limit * factor.abs())
     }
 
-    /// As the list of vectors shows it.
+    /// Returns the vector as the list of vectors shows it.
     pub fn to_json(&self, is_default: bool) -> Value {
         let metadata = &self.vector.metadata;
         let layers: Vec<usize> = self.vector.layers.keys().copied().collect();

@@ -43,7 +43,7 @@ pub enum DTypeChoice {
     /// f32 on the CPU, bf16 elsewhere.
     #[default]
     Auto,
-    /// 32 bits.
+    /// Single precision, 32 bits.
     F32,
     /// bfloat16. On the CPU, sums and residual stream are f32.
     Bf16,

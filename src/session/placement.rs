@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// Where and how a model computes.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    /// Which blocks on which device.
+    /// The blocks that each device holds.
     pub split: Split,
     /// Dtype of the weights that are not stored as their file has them, and of what is multiplied with them.
     pub dtype: DType,
@@ -55,7 +55,7 @@ impl Placement {
         Self { split: Split::one(device, config), dtype, storage }
     }
 
-    /// Where the head computes; mostly the only device.
+    /// Device of the head; mostly the only one.
     pub fn device(&self) -> &Device {
         self.split.last()
     }

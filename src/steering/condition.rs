@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// What a condition says of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Verdict {
-    /// cos(h, tanh(P·h)).
+    /// Score of the prompt, cos(h, tanh(P·h)).
     pub score: f64,
     /// Whether the prompt is steered.
     pub fired: bool,

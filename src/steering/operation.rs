@@ -68,7 +68,7 @@ impl Steering {
         Ok(Self { operation, vectors: vectors.iter().map(on_device).collect::<Result<_>>()?, lengths, factor: 1.0 })
     }
 
-    /// The same vectors with `factor` in place of their factor: a magnitude, or the direction of a training step.
+    /// Returns the same vectors with `factor` in place of their factor: a magnitude, or the direction of a training step.
     pub fn with_factor(&self, factor: f32) -> Self {
         Self { factor, ..self.clone() }
     }

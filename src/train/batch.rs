@@ -42,7 +42,7 @@ pub struct PairRows {
 pub enum Sharing {
     /// All of them: the prompt, and more where the responses begin alike.
     All,
-    /// Those before the first that is steered, so that each response can be steered by a factor of its own.
+    /// The rows before the first that is steered, so that each response can be steered by a factor of its own.
     Unsteered,
 }
 
@@ -97,7 +97,7 @@ impl PairRows {
         runs.flat_map(|(run, frozen)| run.start..run.start + frozen)
     }
 
-    /// The other rows, ascending.
+    /// Rows that go through the upper blocks at each step, ascending.
     pub fn live_rows(&self) -> impl Iterator<Item = usize> {
         let runs = runs(&self.branches).into_iter().zip(self.frozen);
         runs.flat_map(|(run, frozen)| run.start + frozen..run.end)
@@ -187,18 +187,18 @@ pub struct Reference {
 /// Where the rows of some pairs lie in a pass, and which of them it computes.
 #[derive(Debug)]
 struct BatchRows {
-    /// Where all of them lie.
+    /// Places of all rows.
     layout: Layout,
     /// Rows that every pair begins with; they stand once, in front.
     prefix: usize,
-    /// Where each pair goes on behind the prefix.
+    /// The row at which each pair goes on behind the prefix.
     starts: Vec<usize>,
-    /// Those that are computed, ascending.
+    /// Rows that are computed, ascending.
     computed: Vec<usize>,
 }
 
 impl BatchRows {
-    /// Every row.
+    /// A pass that computes every row.
     fn all(pairs: &[&PairRows]) -> Self {
         let prefix = common_prefix(pairs);
         let all_branches: Vec<Branches> = pairs.iter().map(|pair| pair.branches).collect();
@@ -336,7 +336,7 @@ impl<'m> Batch<'m> {
         ids
     }
 
-    /// Where the live rows of pair `index` lie, in a pass of every row.
+    /// Places of the live rows of pair `index`, in a pass of every row.
     pub fn places_of_live(&self, index: usize, pair: &PairRows) -> Vec<u32> {
         pair.live_rows().map(|row| self.rows.place(index, row) as u32).collect()
     }
@@ -416,7 +416,7 @@ impl<'m> Batch<'m> {
         self.upper_by(&self.steered, residual, layer, steering, gradient)
     }
 
-    /// As [`Batch::upper`], each row steered by its own factor in `rows (R, 1)`, from [`Batch::row_factors`].
+    /// Runs like [`Batch::upper`], with each row steered by its own factor in `rows (R, 1)`, from [`Batch::row_factors`].
     pub fn upper_by(
         &self,
         rows: &Tensor,

@@ -12,7 +12,7 @@ use strum::{EnumString, VariantNames};
 use super::activations::{Activations, CachedPair};
 use crate::{Error, Result};
 
-/// Which of a response's tokens the residual is taken at.
+/// The tokens of a response that the residual is taken at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, EnumString, VariantNames)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]

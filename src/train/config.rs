@@ -22,7 +22,7 @@ pub const LARGE_LR: f64 = 0.04;
 
 /// Where a learned factor starts, times √H, and its peak learning rate: PrOSV, arXiv 2605.05983, for Gemma-2-2B.
 pub const FACTOR_SCALE: f64 = 4.0;
-/// See [`FACTOR_SCALE`].
+/// Peak learning rate of a learned factor, as for [`FACTOR_SCALE`].
 pub const FACTOR_LR: f64 = 20.0;
 
 /// Where v starts beside a learned factor, times 1/√H: PrOSV, arXiv 2605.05983.
@@ -80,11 +80,11 @@ pub enum ObjectiveName {
     Bipo,
     /// [`Objective::Bipo`] in the direction +1 alone.
     Dpo,
-    /// [`Objective::SimPo`].
+    /// The loss [`Objective::SimPo`].
     SimPo,
     /// [`Objective::Reps`], the mean of both directions.
     Reps,
-    /// [`Objective::Lm`].
+    /// The loss [`Objective::Lm`].
     Lm,
 }
 
@@ -106,7 +106,7 @@ impl ObjectiveName {
         }
     }
 
-    /// Where the factor on v comes from in its source: those of RePS are for Gemma 2.
+    /// The factor on v that the method's source uses; RePS's factors are for Gemma 2.
     pub fn default_factor(self) -> Factor {
         match self {
             Self::Reps => Factor::Drawn(REPS_FACTORS.step_by(2).map(f32::from).collect()),
@@ -114,7 +114,8 @@ impl ObjectiveName {
         }
     }
 
-    /// Where v starts in its source, times 1/√H: where nothing points along v there is nothing for RePS to take out.
+    /// Scale of v's start in the method's source, times 1/√H: where nothing points along v there is nothing for RePS to take
+    /// out.
     pub fn default_init_scale(self) -> f64 {
         match self {
             Self::Reps => 1.0,
@@ -127,16 +128,16 @@ impl ObjectiveName {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Factor {
-    /// It is 1.
+    /// The factor is 1.
     #[default]
     One,
     /// Each step draws one of these; RePS one for each response.
     Drawn(Vec<f32>),
     /// One factor for all vectors is learned beside them. What is kept of the run is v times it.
     Learned {
-        /// It starts at this times √H.
+        /// Start of the factor, times √H.
         scale: f64,
-        /// Its peak learning rate; v has its own.
+        /// Peak learning rate of the factor; v has its own.
         lr: f64,
     },
 }
@@ -183,7 +184,7 @@ pub struct TrainConfig {
     pub max_steps: Option<usize>,
     /// Epochs that the schedule spans, where not those of the run.
     pub schedule_epochs: Option<usize>,
-    /// Pairs a step.
+    /// Number of pairs in a step.
     pub batch_size: usize,
     /// Peak learning rate.
     pub lr: f64,
@@ -199,7 +200,7 @@ pub struct TrainConfig {
     pub direction: Direction,
     /// Gradient norm above which it is scaled down.
     pub max_grad_norm: Option<f64>,
-    /// Where the vector is added.
+    /// Positions at which the vector is added.
     pub positions: Positions,
     /// Decoupled decay, a factor of the learning rate.
     pub weight_decay: f64,
@@ -262,7 +263,7 @@ impl TrainConfig {
         self.max_steps.map_or(steps, |max| max.min(steps))
     }
 
-    /// What its steps minimise.
+    /// The objective that the run's steps minimise.
     pub(super) fn objective(&self) -> Objective {
         let beta = self.beta;
         match self.objective {

@@ -60,7 +60,7 @@ pub enum Scheduler {
     Cosine,
     /// A line, to 0 at the end.
     Linear,
-    /// Not at all.
+    /// The learning rate does not fall.
     Constant,
 }
 
@@ -69,7 +69,7 @@ pub enum Scheduler {
 pub struct Schedule {
     /// Shape of the fall.
     pub scheduler: Scheduler,
-    /// Peak rate.
+    /// Peak learning rate.
     pub lr: f64,
     /// Steps of the warmup.
     pub warmup_steps: usize,

@@ -254,8 +254,8 @@ impl<'a> Trainer<'a> {
         self.step_by(batch, d, &vec![[1.0; 2]; batch.len()], epoch)
     }
 
-    /// As [`Trainer::step`], with a factor on v for the chosen and the rejected response of each pair. They differ only where the
-    /// activations were laid out for that.
+    /// Takes a step like [`Trainer::step`], with a factor on v for the chosen and the rejected response of each pair. They
+    /// differ only where the activations were laid out for that.
     ///
     /// # Errors
     /// As [`Trainer::step`].

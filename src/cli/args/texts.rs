@@ -54,11 +54,11 @@ impl VectorArgs {
 /// What a user can say of a vector's use in place of its file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Use {
-    /// How it enters the residual stream.
+    /// Operation by which the vector enters the residual stream.
     pub operation: Option<Operation>,
-    /// At which tokens.
+    /// Tokens at which the vector is added.
     pub positions: Option<Positions>,
-    /// In whose messages.
+    /// Role whose messages the vector is added in.
     pub spans: Option<Spans>,
 }
 

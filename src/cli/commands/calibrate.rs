@@ -177,7 +177,7 @@ impl Probe {
     }
 }
 
-/// The same as token ids.
+/// A probe's texts as token ids.
 enum EncodedProbe {
     Prompts(Vec<EncodedPrompt>),
     Text(Vec<u32>, Option<u32>),
@@ -254,7 +254,7 @@ struct CalibrationDocument<'a> {
     budget: &'a str,
     minus: DirectionReport,
     plus: DirectionReport,
-    /// The file that keeps it.
+    /// The file that the calibration was saved in, if it was.
     saved: Option<&'a PathBuf>,
 }
 

@@ -31,7 +31,7 @@ use crate::terminal::{self, Log};
 /// Name of the file that a run writes.
 const CONDITION_FILE: &str = "condition.safetensors";
 
-/// Other flags that have no effect: there are no pairs, no responses, and nothing is steered.
+/// Flags of `train` that have no effect on a condition: there are no pairs, no responses, and nothing is steered.
 const IDLE: [&str; 13] = [
     "beta",
     "cache",

@@ -53,7 +53,7 @@ pub fn no_judge() -> Error {
 pub enum Judge {
     /// Shows what would be asked.
     DryRun { model: String, rubric: Rubric },
-    /// Asks.
+    /// Asks the judge of an endpoint.
     Asking(Box<JudgeConfig>),
 }
 

@@ -77,7 +77,7 @@ struct DecodingRecord {
 /// A provenance whose model is being hashed, in a thread of its own: a large model takes seconds.
 pub struct Tracing {
     provenance: Provenance,
-    /// None once it is done.
+    /// The thread that hashes the model; none once it is done.
     hashing: Option<JoinHandle<Vec<ModelFile>>>,
 }
 

@@ -128,14 +128,14 @@ struct Done<'a> {
     /// Why the texts could not be shown, told when they are written.
     unshown: Option<std::io::Error>,
     progress: Option<Progress>,
-    /// How many.
+    /// Number of prompts that are answered.
     answered: usize,
     /// What texts are generated from; none where no one asks.
     tracing: Option<Tracing>,
     output: Option<LineFile>,
-    /// For `--json`.
+    /// Results for `--json`.
     results: Vec<TextResult>,
-    /// For the page.
+    /// Answers for the page.
     answers: Vec<SectionPart>,
 }
 

@@ -34,7 +34,7 @@ pub struct PairsConfig {
 /// The endpoint that is asked, and how.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    /// Its URL.
+    /// URL of the endpoint.
     pub endpoint: Endpoint,
     /// Key for the endpoint, sent only over https or to this machine.
     pub key: Option<ApiKey>,

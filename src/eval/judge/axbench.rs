@@ -85,11 +85,11 @@ pub struct FactorScore {
     pub instruction: Option<f64>,
     /// Mean grade of fluency.
     pub fluency: Option<f64>,
-    /// Mean score.
+    /// Mean score of the texts with all three grades.
     pub score: Option<f64>,
     /// Number of texts with all three grades.
     pub scored: usize,
-    /// Number of the other texts.
+    /// Number of texts that lack a grade.
     pub failed: usize,
 }
 

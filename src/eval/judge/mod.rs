@@ -59,7 +59,7 @@ pub struct JudgeConfig {
     pub rubric: Rubric,
     /// Number of requests at a time, at least 1.
     pub concurrency: usize,
-    /// Timeouts and retries.
+    /// Timeouts and retries of a request.
     pub patience: Patience,
     /// File of the scores, created if it does not exist. With `None`, scores are not kept after the run.
     pub results: Option<PathBuf>,
@@ -172,7 +172,7 @@ struct Round {
     outcomes: Vec<ScoreResult>,
     /// What makes further requests useless.
     error: Option<Error>,
-    /// Whether the user has ended it.
+    /// Whether the user has ended the round.
     is_stopped: bool,
 }
 

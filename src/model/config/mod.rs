@@ -20,13 +20,13 @@ use crate::{Error, Result};
 /// No width, vocabulary or context of this family comes near; a larger number is a broken file.
 const MAX_SIZE: usize = 1 << 24;
 
-/// Likewise for the number of blocks.
+/// Largest number of blocks; a larger one is a broken file.
 const MAX_LAYERS: usize = 4096;
 
 /// Sizes of a decoder, and how it is built.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Its family, as the file names it: `llama`, `gemma2`, ….
+    /// Family of the model, as the file names it: `llama`, `gemma2`, ….
     pub model_type: String,
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -36,7 +36,7 @@ pub struct Config {
     pub vocab_size: usize,
     /// Number of decoder blocks.
     pub num_hidden_layers: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub num_attention_heads: usize,
     /// Key-value heads; divides the query heads.
     pub num_key_value_heads: usize,
@@ -49,7 +49,7 @@ pub struct Config {
     pub ropes: Vec<RopeParameters>,
     /// Longest sequence in tokens.
     pub max_position_embeddings: usize,
-    /// How its blocks are built.
+    /// How the model's blocks are built.
     pub architecture: Architecture,
 }
 

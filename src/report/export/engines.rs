@@ -8,16 +8,16 @@ use crate::Result;
 
 /// How an engine steers.
 pub(super) struct EngineGuide {
-    /// Its name with a link, and what it is.
+    /// Name of the engine with a link, and what it is.
     pub about: &'static str,
-    /// Where it has the vector and its factor.
+    /// How the engine takes the vector and its factor.
     pub how: &'static str,
     /// Whether it can steer these tokens and no others.
     pub can: fn(Tokens) -> bool,
     pub takes_out: TakesOut,
     /// Whether it can steer the output of the first block.
     pub has_layer_0: bool,
-    /// What it reads.
+    /// Files that the engine reads.
     pub files: fn(&Export) -> Result<Files>,
     /// What the user does, in order.
     pub steps: &'static [GuideStep],
@@ -28,11 +28,11 @@ pub(super) struct EngineGuide {
 /// How much of what lies along a vector an engine can take out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TakesOut {
-    /// It can only add.
+    /// The engine can only add.
     Nothing,
-    /// All of it.
+    /// The engine can take out all of it.
     Whole,
-    /// The share that the magnitude says.
+    /// The engine can take out the share that the magnitude says.
     AnyShare,
 }
 

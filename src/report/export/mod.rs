@@ -75,9 +75,9 @@ pub struct Export<'a> {
 pub struct ExportedFile {
     /// Name in the export's folder.
     pub name: &'static str,
-    /// What it is, for the README.
+    /// What the file is, for the README.
     pub what: &'static str,
-    /// Its bytes.
+    /// Content of the file.
     pub bytes: Vec<u8>,
 }
 

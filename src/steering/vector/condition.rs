@@ -4,45 +4,45 @@
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantNames};
 
-/// Which scores steer.
+/// The side of a threshold whose scores steer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString)]
 pub enum FiringSide {
-    /// Those above the threshold.
+    /// Scores above the threshold steer.
     #[serde(rename = ">")]
     #[strum(serialize = ">")]
     Above,
-    /// Those below it.
+    /// Scores below the threshold steer.
     #[serde(rename = "<")]
     #[strum(serialize = "<")]
     Below,
 }
 
-/// Which residual of a prompt is looked at.
+/// The residual of a prompt that is looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, VariantNames)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum PromptReading {
-    /// The mean over all of its tokens, the template's included.
+    /// The mean over all tokens of the prompt, the template's included.
     #[default]
     Mean,
-    /// That of its last token.
+    /// The residual of the prompt's last token.
     Last,
 }
 
-/// Which prompts a condition's direction stands for, and how well it tells them from others.
+/// The prompts that a condition's direction stands for, and how well it tells them from others.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
-    /// Which residual of a prompt is looked at.
+    /// The residual of a prompt that is looked at.
     pub reading: PromptReading,
-    /// Which side of the threshold steers.
+    /// The side of the threshold that steers.
     pub comparison: FiringSide,
-    /// θ.
+    /// Threshold θ of the score.
     pub threshold: f64,
-    /// F1 of the prompts that it was found with.
+    /// F1 on the prompts that the condition was found with.
     pub f1: f64,
-    /// How many of them need steering.
+    /// Number of these prompts that need steering.
     pub need: usize,
-    /// How many others there were.
+    /// Number of these prompts that do not.
     pub rest: usize,
 }
 

@@ -51,7 +51,7 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// That of the vector times `factor`, which is not 0: magnitudes shrink as the vector grows.
+    /// Calibration of the vector times `factor`, which is not 0: magnitudes shrink as the vector grows.
     pub fn scaled(&self, factor: f32) -> Self {
         let over = |magnitude: Option<f32>| magnitude.map(|magnitude| magnitude / factor).filter(|over| over.is_finite());
         let (minus, plus) = (over(self.minus), over(self.plus));

@@ -45,7 +45,7 @@ pub struct ChatTemplate {
 enum Until {
     /// The place where the assistant's answer begins.
     Answer,
-    /// The last message.
+    /// The end of the last message.
     LastMessage,
 }
 

@@ -10,9 +10,9 @@ use crate::data::Message;
 /// The text that a template writes around the assistant's words, the same in every conversation that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssistantTurn {
-    /// Between the prompt and the words.
+    /// Text between the prompt and the words.
     pub before: String,
-    /// Behind the words.
+    /// Text behind the words.
     pub after: String,
     /// Which white space around the words is left out.
     pub trim: Trim,
@@ -21,13 +21,13 @@ pub struct AssistantTurn {
 /// Which white space around a text is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trim {
-    /// None of it.
+    /// No white space is left out.
     Nothing,
-    /// That at the beginning.
+    /// White space at the beginning.
     Start,
-    /// That at the end.
+    /// White space at the end.
     End,
-    /// That at both ends.
+    /// White space at both ends.
     Both,
 }
 

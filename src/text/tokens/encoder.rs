@@ -233,12 +233,12 @@ impl TextEncoder {
         self.options.eos.contains(&id)
     }
 
-    /// The tokenizer.
+    /// The tokenizer that encodes.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// The chat template.
+    /// The chat template that renders prompts.
     pub fn template(&self) -> &ChatTemplate {
         &self.template
     }

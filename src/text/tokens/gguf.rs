@@ -139,7 +139,7 @@ struct Splitting {
     compose: bool,
     /// Takes a word that is a token as a whole, whether or not merges lead there.
     whole_words: bool,
-    /// Where the file does not say.
+    /// Whether BOS stands in front where the file does not say.
     adds_bos: bool,
 }
 

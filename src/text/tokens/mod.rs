@@ -39,9 +39,9 @@ pub fn tokenizer_from_file(path: &Path) -> Result<Tokenizer> {
 /// A prompt, up to the place where the answer begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedPrompt {
-    /// Its ids, BOS included. `(T,)`
+    /// Token ids of the prompt, BOS included. `(T,)`
     pub ids: Vec<u32>,
-    /// Its tokens in the encoder's spans and at its ends; none where the encoder has neither.
+    /// Tokens of the prompt in the encoder's spans and at its ends; none where the encoder has neither.
     pub spans: Option<PromptSpans>,
 }
 

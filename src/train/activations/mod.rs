@@ -30,10 +30,10 @@ use store::{CachedTensor, StoreWriter, TensorStore};
 /// Rows of one pass while the cache is made: enough to keep the matrix products busy.
 const ROWS_A_PASS: usize = 768;
 
-/// One pair.
+/// What is kept of one pair.
 #[derive(Debug, Clone)]
 pub struct CachedPair {
-    /// Its rows.
+    /// Rows of the pair.
     pub rows: PairRows,
     /// Log-probabilities of its responses under the unsteered model.
     pub reference: PairLogProbs,
@@ -94,8 +94,8 @@ impl<'m> CachePlan<'m> {
         Self::at_each(model, sets, layer.into(), (positions, sharing), options)
     }
 
-    /// As [`CachePlan::new`] for each of `layers` as the first that is steered: [`CachePlan::compute_each`] makes their
-    /// activations in one pass.
+    /// Plans like [`CachePlan::new`], with each of `layers` as the first that is steered: [`CachePlan::compute_each`] makes
+    /// their activations in one pass.
     ///
     /// # Errors
     /// As [`CachePlan::new`].
@@ -111,7 +111,7 @@ impl<'m> CachePlan<'m> {
         Ok(Self { model, layers, sets, options: options.clone(), size })
     }
 
-    /// The layers, ascending.
+    /// Layers whose residuals are kept, ascending.
     pub fn layers(&self) -> &Layers {
         &self.layers
     }
@@ -130,7 +130,7 @@ impl<'m> CachePlan<'m> {
         Ok(self.compute_each(on_progress)?.swap_remove(0))
     }
 
-    /// As [`CachePlan::compute`] for every layer. → by layer, ascending, then by set.
+    /// Computes like [`CachePlan::compute`], for every layer. → by layer, ascending, then by set.
     ///
     /// # Errors
     /// As [`CachePlan::compute`].
@@ -210,7 +210,7 @@ impl Activations {
         &self.collective
     }
 
-    /// Which pairs the entries are.
+    /// Share of the pairs that this process has.
     pub fn share(&self) -> Share {
         self.collective.share()
     }
@@ -284,8 +284,8 @@ impl Activations {
         self.score_each(model, steering, None, &mut || Ok(()))
     }
 
-    /// As [`Activations::score`], but of the entries that are not `steered`, where that is said, the untouched model's. `on_pass` is
-    /// called after each pass, and its error ends the work.
+    /// Scores like [`Activations::score`], but with the untouched model's log-probabilities of the entries that are not
+    /// `steered`, where that is said. `on_pass` is called after each pass, and its error ends the work.
     ///
     /// # Errors
     /// As [`Activations::score`], or `on_pass` fails.

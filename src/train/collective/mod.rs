@@ -28,7 +28,7 @@ pub struct GradientPart {
     pub loss: f64,
     /// Margin of each pair, before the direction is applied.
     pub margins: Vec<f64>,
-    /// Of the mean loss, at v. `(layers·H)`
+    /// Gradient of the mean loss at v. `(layers·H)`
     pub gradient: Vec<f32>,
     /// Rows that went through the upper blocks.
     pub rows: usize,
@@ -99,7 +99,7 @@ impl RankRecord for GradientPart {
 /// Who computes the parts of a batch.
 #[derive(Debug, Clone, Default)]
 pub enum Collective {
-    /// This process computes all of them.
+    /// One process computes all of them.
     #[default]
     SingleProcess,
     /// Each rank of an MPI job computes those of its own pairs.

@@ -23,7 +23,7 @@ pub struct Inputs {
     pub questions: Vec<QuestionSet>,
     pub text: String,
     pub asked: Vec<UserPrompt>,
-    /// What is shown of these.
+    /// Texts of the questions in `asked`, as they are shown.
     pub prompts: Vec<String>,
 }
 

@@ -115,7 +115,7 @@ impl SweepSettings<'_> {
         })
     }
 
-    /// As [`SweepSettings::generate`] for one magnitude, each token shown as it comes.
+    /// Generates like [`SweepSettings::generate`], for one magnitude, and shows each token as it comes.
     pub fn stream(&self, prompt: &str, encoded: &EncodedPrompt) -> Result<PromptTexts> {
         let show = |text: &str| terminal::result(text).map_err(|source| Error::write("standard output", source));
         show(&format!("{}\n", console::style(prompt).bold()))?;
@@ -174,7 +174,7 @@ impl PromptTexts {
         Ok(Self { prompt: prompt.to_owned(), operation, when: None, generations })
     }
 
-    /// As a page shows them.
+    /// Returns the texts as a page shows them.
     pub fn for_page(&self) -> Generations {
         let answer = |(generation, text): &(Generation, String)| {
             let (tokens, end) = (generation.token_ids.len(), end_of(generation));

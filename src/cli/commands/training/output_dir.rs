@@ -28,11 +28,11 @@ pub struct OutputDir<'a> {
 
 /// How a run begins.
 pub enum Start {
-    /// At the first step.
+    /// At the first step, with nothing done.
     New,
-    /// From a checkpoint.
+    /// From the state in a checkpoint.
     Resumed(Box<TrainingCheckpoint>),
-    /// Not at all: it is done.
+    /// Not at all: the run is done.
     Finished(Box<SteeringVector>),
 }
 
