@@ -66,7 +66,7 @@ pub trait Tiling: Copy + Send + Sync {
     /// Runs `body` compiled for the processor's instructions. `body` must be inlined always.
     fn vectorize(self, body: impl NullaryFnOnce<Output = ()>);
 
-    /// As [`Tiling::vectorize`], of a body that sums tiles.
+    /// Runs a body like [`Tiling::vectorize`], which sums tiles.
     fn with_tiles(self, body: impl NullaryFnOnce<Output = ()>) {
         self.vectorize(body);
     }
@@ -90,7 +90,7 @@ pub trait Tiling: Copy + Send + Sync {
 /// Where a tile of a product goes.
 #[derive(Clone, Copy)]
 pub struct Tile {
-    /// Of its first element.
+    /// Destination of the tile's first element.
     destination: Destination,
     /// Number of rows, [`Tiling::ROWS`] at most.
     rows: usize,
