@@ -451,11 +451,6 @@ impl<'m> Batch<'m> {
         self.responses.slopes(objective, d, &pass.head.log_probs, references)
     }
 
-    /// Slopes that are given for each response, as [`Batch::vjp`] takes them. → `(P,)` f32
-    pub fn slopes_at_tokens(&self, by_response: &[PairLogProbs]) -> Result<Tensor> {
-        self.responses.at_tokens(by_response, self.model.device())
-    }
-
     /// Floating-point operations that the blocks above `layer` and the head need, forward and back.
     pub fn flops(&self, layer: usize) -> u64 {
         let pass = crate::model::flops::PassShape {

@@ -197,11 +197,5 @@ pub fn chat_template_of(tokenizer_config: &Value) -> Option<String> {
     }
 }
 
-/// Returns a special token in a `tokenizer_config.json`, such as `bos_token`: a text, or an object with the text as `content`.
-pub fn special_token_of(tokenizer_config: &Value, key: &str) -> Option<String> {
-    let token = tokenizer_config.get(key)?;
-    token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned)
-}
-
 #[cfg(test)]
 mod tests;
