@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::Result;
 use crate::data::PublishedPart;
 use crate::hub::presets;
+use crate::hub::repo_id::RepoId;
 use crate::machine::files::write_atomic;
 use crate::report::shell::quote;
 use crate::steering::dose::l2_norm;
@@ -104,11 +105,7 @@ impl Base {
 
 /// Whether a text is `owner/name` as the hub allows it. Such a text is a plain YAML string too.
 fn is_repo(text: &str) -> bool {
-    let is_name = |part: &str| {
-        part.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-    };
-    text.split_once('/').is_some_and(|(owner, name)| is_name(owner) && is_name(name))
+    RepoId::parse(text).is_some_and(|id| id.revision.is_none())
 }
 
 fn metadata_block(base: &Base, training: &Value) -> String {
