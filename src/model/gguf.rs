@@ -392,6 +392,35 @@ impl<'a> GgufMetadata<'a> {
         }
     }
 
+    /// A token id.
+    pub fn id(&self, key: &str) -> Result<Option<u32>> {
+        self.map.get(key).map(|value| id(value).ok_or_else(|| self.wrong(key, "a token id"))).transpose()
+    }
+
+    /// A list of values of any kind.
+    pub fn list(&self, key: &str) -> Result<Option<&'a [Value]>> {
+        match self.map.get(key) {
+            None => Ok(None),
+            Some(Value::Array(values)) => Ok(Some(values)),
+            Some(_) => Err(self.wrong(key, "a list")),
+        }
+    }
+
+    /// A list of strings.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>> {
+        let text = |value: &'a Value| match value {
+            Value::String(text) => Ok(text.as_str()),
+            _ => Err(self.wrong(key, "a list of strings")),
+        };
+        self.list(key)?.map(|values| values.iter().map(text).collect()).transpose()
+    }
+
+    /// A list of whole numbers.
+    pub fn ids(&self, key: &str) -> Result<Option<Vec<u32>>> {
+        let number = |value: &Value| id(value).ok_or_else(|| self.wrong(key, "a list of whole numbers"));
+        self.list(key)?.map(|values| values.iter().map(number).collect()).transpose()
+    }
+
     /// The length of a list.
     pub fn count(&self, key: &str) -> Option<usize> {
         match self.map.get(key) {
@@ -403,6 +432,10 @@ impl<'a> GgufMetadata<'a> {
     pub fn wrong(&self, key: &str, expected: &str) -> Error {
         Error::malformed(self.path, format!("key `{key}`: expected {expected}"))
     }
+}
+
+fn id(value: &Value) -> Option<u32> {
+    whole(value).and_then(|value| value.try_into().ok())
 }
 
 fn whole(value: &Value) -> Option<usize> {

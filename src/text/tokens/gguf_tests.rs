@@ -225,12 +225,12 @@ fn metadata_that_does_not_fit_together_is_refused() {
     assert!(changed(MERGES, texts(["x yz"])).contains("entry 0"));
     // A merge longer than every token: the tokenizer's builder would panic.
     assert!(changed(MERGES, texts(["<|end|> <|end|>"])).contains("entry 0"));
-    assert!(changed(MERGES, Value::U32(1)).contains("should be a list"));
-    assert!(changed(TOKENS, Value::Array(vec![Value::U32(1)])).contains("should hold texts"));
+    assert!(changed(MERGES, Value::U32(1)).contains("expected a list"));
+    assert!(changed(TOKENS, Value::Array(vec![Value::U32(1)])).contains("expected a list of strings"));
     assert!(changed(TOKENS, texts(["a"])).contains("expected as many"));
     assert!(changed(TOKENS, Value::Array(Vec::new())).contains("0 entries"));
     assert!(changed(TYPES, texts(["a"])).contains("whole numbers"));
-    assert!(changed(PRE, Value::U32(1)).contains("should be a text"));
+    assert!(changed(PRE, Value::U32(1)).contains("expected a string"));
     assert!(changed("tokenizer.ggml.add_bos_token", Value::U32(1)).contains("true or false"));
 
     let (_, mut metadata) = sentence_piece();
