@@ -152,7 +152,7 @@ impl fmt::Display for PublishedPart {
 
 impl Published {
     /// Returns the hub repository of the data set, or `None` for a file of the web.
-    pub fn hub_repo(&self) -> Option<&'static str> {
+    pub(crate) fn hub_repo(&self) -> Option<&'static str> {
         match self.origin {
             Origin::Web(..) => None,
             Origin::Hub { repo, .. } => Some(repo),

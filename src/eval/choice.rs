@@ -43,7 +43,7 @@ pub fn encode(encoder: &TextEncoder, set: &QuestionSet, context: usize) -> Resul
 }
 
 /// Returns the pairs of each question, of those that [`encode`] makes of all questions.
-pub fn by_question<'a>(set: &QuestionSet, mut pairs: &'a [EncodedPair]) -> impl Iterator<Item = &'a [EncodedPair]> {
+pub(crate) fn by_question<'a>(set: &QuestionSet, mut pairs: &'a [EncodedPair]) -> impl Iterator<Item = &'a [EncodedPair]> {
     set.questions.iter().map(move |question| {
         let (of_question, rest) = pairs.split_at(couples(question.answers.len()).count());
         pairs = rest;

@@ -172,7 +172,7 @@ impl<'m> Window<'m> {
 
     /// The residual after the last block at the rows that predict the last `targets` tokens, where every token is steered.
     /// → `(targets, H)`
-    pub fn last_rows(&self, steering: Option<&Steering>, targets: usize) -> Result<Tensor> {
+    pub(crate) fn last_rows(&self, steering: Option<&Steering>, targets: usize) -> Result<Tensor> {
         let (rows, _) = self.residual.dims2()?;
         let every = Tensor::ones((rows, 1), DType::F32, self.residual.device())?;
         let x = self.all_rows(steering.map(|steering| (steering, &every)))?;
@@ -180,7 +180,7 @@ impl<'m> Window<'m> {
     }
 
     /// The residual after the last block, where each row is steered with its own factor, `(R, 1)` f32. → `(R, H)`
-    pub fn all_rows(&self, steering: Option<(&Steering, &Tensor)>) -> Result<Tensor> {
+    pub(crate) fn all_rows(&self, steering: Option<(&Steering, &Tensor)>) -> Result<Tensor> {
         let (mut x, mut next) = (self.residual.clone(), self.split);
         if let Some((steering, rows)) = steering {
             let factors = steering.factors(rows)?;
@@ -258,7 +258,7 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
 /// Perplexity exp(mean −log p), its ratio to that of the model without vector and prompt, and mean KL divergence. Their
 /// intervals are over tokens. Those of the ratio are over the changes of each token's −log p: what the tokens of any text differ
 /// by, in which the change of the perplexity itself drowns, cancels.
-pub fn text_measures(score: &TextScore, bootstrap: &Bootstrap) -> Vec<Measure> {
+pub(crate) fn text_measures(score: &TextScore, bootstrap: &Bootstrap) -> Vec<Measure> {
     let exp_of_mean = |nll: &[f64]| bootstrap.mean(nll).map(|nll| nll.map(f64::exp));
     let changes: Vec<f64> = score.nll.iter().zip(&score.bare_nll).map(|(nll, bare)| nll - bare).collect();
     let measures = [

@@ -75,7 +75,7 @@ pub fn measures(scores: &Scores, beta: f64, bootstrap: &Bootstrap) -> Vec<Measur
 }
 
 /// The mean [`dose`] over pairs, each with the median over its steered tokens in `divisors`.
-pub fn mean_dose(divisors: &[Option<f64>], vector_norm: f64, magnitude: f32, bootstrap: &Bootstrap) -> Option<Measure> {
+pub(crate) fn mean_dose(divisors: &[Option<f64>], vector_norm: f64, magnitude: f32, bootstrap: &Bootstrap) -> Option<Measure> {
     let doses: Vec<f64> = divisors.iter().flatten().map(|divisor| dose::dose(magnitude, vector_norm, *divisor)).collect();
     Some(Measure { name: "dose".to_owned(), unit: MeasureUnit::Number, estimate: bootstrap.mean(&doses)? })
 }

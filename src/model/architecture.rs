@@ -101,7 +101,7 @@ impl Architecture {
     }
 
     /// The experts of a block, where it has some.
-    pub fn experts_of(&self, block: usize) -> Option<&Experts> {
+    pub(crate) fn experts_of(&self, block: usize) -> Option<&Experts> {
         self.experts.as_ref().filter(|experts| experts.blocks.get(block) == Some(&true))
     }
 }

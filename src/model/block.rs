@@ -43,7 +43,7 @@ pub struct Saved {
 
 impl Saved {
     /// Keys, rotated, and values of every row that the block saw. `(T, K·D)` each
-    pub fn keys_and_values(&self) -> [&Tensor; 2] {
+    pub(crate) fn keys_and_values(&self) -> [&Tensor; 2] {
         [&self.attention.k, &self.attention.v]
     }
 }

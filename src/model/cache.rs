@@ -52,7 +52,7 @@ impl KvCache {
     }
 
     /// Copies some rows to those from `to` on, in some of the blocks.
-    pub fn copy_rows(&mut self, blocks: Range<usize>, from: Range<usize>, to: usize) -> Result<()> {
+    pub(crate) fn copy_rows(&mut self, blocks: Range<usize>, from: Range<usize>, to: usize) -> Result<()> {
         if from.is_empty() {
             return Ok(());
         }

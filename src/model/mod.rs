@@ -220,7 +220,7 @@ impl Model {
 
     /// Bytes that the blocks from `first` on save for the gradient of a pass that computes `computed` of the `seen` rows that it
     /// sees.
-    pub fn saved_bytes(&self, first: usize, computed: usize, seen: usize) -> usize {
+    pub(crate) fn saved_bytes(&self, first: usize, computed: usize, seen: usize) -> usize {
         self.config.saved(first..self.num_blocks(), computed, seen) * self.dtype.size_in_bytes()
     }
 
@@ -231,7 +231,7 @@ impl Model {
 
     /// Device of the residual that enters a block: that of the block, or of the head behind the last one. Whatever a run of
     /// blocks returns lies where the block behind it reads it, and a gradient where its residual does.
-    pub fn device_at(&self, block: usize) -> &Device {
+    pub(crate) fn device_at(&self, block: usize) -> &Device {
         self.stages.device_at(block)
     }
 
@@ -241,7 +241,7 @@ impl Model {
     }
 
     /// The blocks from `first` on, in runs that lie on one device each.
-    pub fn runs_from(&self, first: usize) -> impl Iterator<Item = Range<usize>> {
+    pub(crate) fn runs_from(&self, first: usize) -> impl Iterator<Item = Range<usize>> {
         self.stages.all.iter().map(move |stage| stage.range.start.max(first)..stage.range.end.max(first))
     }
 
@@ -273,7 +273,7 @@ impl Model {
     }
 
     /// Whether a sequence of `length` tokens can share its beginning's rows with a sequence of another length.
-    pub fn can_share_prefix(&self, length: usize) -> bool {
+    pub(crate) fn can_share_prefix(&self, length: usize) -> bool {
         !self.ropes.iter().any(|rope| rope.depends_on_length(length))
     }
 
@@ -298,7 +298,7 @@ impl Model {
     }
 
     /// The plan of some rows of a layout (ascending; of each run those at its end), given the others' keys and values.
-    pub fn plan_rows(&self, layout: &Layout, rows: &[usize], frozen: &FrozenKeys) -> Result<PassPlan> {
+    pub(crate) fn plan_rows(&self, layout: &Layout, rows: &[usize], frozen: &FrozenKeys) -> Result<PassPlan> {
         PassPlan::of_rows(layout, rows, frozen, &self.ropes, self.devices())
     }
 
@@ -308,19 +308,19 @@ impl Model {
     }
 
     /// Whether some of these blocks are read from their file whenever they are run.
-    pub fn reads_any(&self, blocks: Range<usize>) -> bool {
+    pub(crate) fn reads_any(&self, blocks: Range<usize>) -> bool {
         self.stages.reads_any(blocks)
     }
 
     /// Runs a block on several passes, each `x (T, H)` by its own plan; if it is in its file, it is read once for all of them.
     /// → `(T, H)` each
-    pub fn run_each(&self, block: usize, mut passes: Vec<Tensor>, plans: &[&PassPlan]) -> Result<Vec<Tensor>> {
+    pub(crate) fn run_each(&self, block: usize, mut passes: Vec<Tensor>, plans: &[&PassPlan]) -> Result<Vec<Tensor>> {
         self.stages.forward_each(block, &mut passes, plans)?;
         Ok(passes)
     }
 
     /// Runs some blocks on new rows of cached sequences. `x (T, H)` → `(T, H)`.
-    pub fn run_cached(&self, blocks: Range<usize>, x: &Tensor, plan: &PassPlan, cache: &mut KvCache) -> Result<Tensor> {
+    pub(crate) fn run_cached(&self, blocks: Range<usize>, x: &Tensor, plan: &PassPlan, cache: &mut KvCache) -> Result<Tensor> {
         Ok(self.stages.forward(blocks, x, PassRows::all(plan), Some(cache), Gradient::NotWanted)?.0)
     }
 
@@ -343,7 +343,7 @@ impl Model {
 
     /// Runs the blocks from `first` to the end; the last yields the selected rows alone. `x (T, H)` → `(Q, H)` and, per
     /// block, what [`Model::vjp_to_end`] needs, kept only if asked for.
-    pub fn run_to_end(
+    pub(crate) fn run_to_end(
         &self,
         first: usize,
         x: &Tensor,
@@ -355,7 +355,7 @@ impl Model {
     }
 
     /// Gradient of the input of [`Model::run_to_end`]. `dy (Q, H)` → `(T, H)`. Takes what was saved, to free it on the way.
-    pub fn vjp_to_end(&self, saved: Vec<Saved>, plan: &PassPlan, selection: &Selection, dy: &Tensor) -> Result<Tensor> {
+    pub(crate) fn vjp_to_end(&self, saved: Vec<Saved>, plan: &PassPlan, selection: &Selection, dy: &Tensor) -> Result<Tensor> {
         self.stages.vjp(self.num_blocks(), saved, PassRows::of(plan, selection), dy)
     }
 
@@ -365,7 +365,13 @@ impl Model {
     }
 
     /// Gradient of the residual after the last block, given those of the log-probabilities, `(P,)` f32. → `(Q, H)`.
-    pub fn log_probs_vjp(&self, x: &Tensor, saved: &LogProbs, predictions: &Predictions, gradients: &Tensor) -> Result<Tensor> {
+    pub(crate) fn log_probs_vjp(
+        &self,
+        x: &Tensor,
+        saved: &LogProbs,
+        predictions: &Predictions,
+        gradients: &Tensor,
+    ) -> Result<Tensor> {
         let d_normed = self.head.vjp(saved, predictions, gradients, self.dtype)?;
         self.norm.vjp(x, &scaled(d_normed, self.config.architecture.logit_multiplier)?)
     }

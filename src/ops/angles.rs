@@ -120,7 +120,7 @@ impl Rope {
     }
 
     /// Whether the frequencies of a sequence of `length` tokens depend on its length.
-    pub fn depends_on_length(&self, length: usize) -> bool {
+    pub(crate) fn depends_on_length(&self, length: usize) -> bool {
         match self.parameters.scaling {
             RopeScaling::Dynamic { original_max_position_embeddings: trained, .. }
             | RopeScaling::LongRope { original_max_position_embeddings: trained, .. } => length > trained,

@@ -25,12 +25,12 @@ impl Segment {
     }
 
     /// Runs of rows of k and v that some query sees, in the order of the sequence.
-    pub fn key_runs(&self) -> impl Iterator<Item = Range<usize>> {
+    pub(crate) fn key_runs(&self) -> impl Iterator<Item = Range<usize>> {
         self.context.iter().chain([&self.own]).cloned()
     }
 
     /// Rows of k and v that some query sees, in the order of the sequence.
-    pub fn key_rows(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn key_rows(&self) -> impl Iterator<Item = usize> {
         self.key_runs().flatten()
     }
 

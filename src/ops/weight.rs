@@ -152,7 +152,7 @@ impl Weight {
     }
 
     /// Whether some of it is stored as whole numbers with factors.
-    pub fn has_codes(&self) -> bool {
+    pub(crate) fn has_codes(&self) -> bool {
         let of_part = |part: &WeightPart| matches!(part.storage, Storage::Encoded { encoding, .. } if encoding.has_codes());
         matches!(self, Self::Host(host) if host.parts.iter().any(of_part))
     }
@@ -251,7 +251,7 @@ impl HostWeight {
     ///
     /// # Errors
     /// It has not two dimensions.
-    pub fn of_dtype(tensor: &Tensor, dtype: DType) -> Result<Self> {
+    pub(crate) fn of_dtype(tensor: &Tensor, dtype: DType) -> Result<Self> {
         let (_, cols) = tensor.dims2()?;
         let bytes = |to: fn(f32) -> [u8; 2]| -> Result<WeightBytes> {
             let floats = tensor.flatten_all()?.to_vec1::<f32>()?;

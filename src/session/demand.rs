@@ -165,7 +165,7 @@ impl Demand {
     }
 
     /// What the device takes while the residuals are made, and what it takes from then on.
-    pub fn phases(&self, config: &Config, dtype: DType) -> [Need; 2] {
+    pub(crate) fn phases(&self, config: &Config, dtype: DType) -> [Need; 2] {
         let (blocks, all) = (self.blocks(config), config.num_hidden_layers);
         let weights = bytes(config.stage_elements(blocks.clone()), dtype);
         let is_here = blocks.contains(&(self.lowest + 1).min(all.saturating_sub(1)));

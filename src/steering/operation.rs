@@ -89,7 +89,7 @@ impl Steering {
     }
 
     /// Length of the lowest layer's vector as it steers, before any factor: 1 where something is taken out, 0 without a vector.
-    pub fn lowest_norm(&self) -> f64 {
+    pub(crate) fn lowest_norm(&self) -> f64 {
         match (self.operation, self.lengths.first()) {
             (_, None) => 0.0,
             (Operation::Add, Some(length)) => *length,
@@ -99,7 +99,7 @@ impl Steering {
 
     /// What a [`dose`](super::dose) of that vector divides by at each row of the residual before it: the residual's length, and
     /// where something is taken out, that over |u·h|. `residual (R, H)` → `(R,)`
-    pub fn dose_divisors(&self, residual: &Tensor) -> Result<Vec<f32>> {
+    pub(crate) fn dose_divisors(&self, residual: &Tensor) -> Result<Vec<f32>> {
         let norms = row_norms(residual)?;
         match self.vectors.first().filter(|_| self.operation != Operation::Add) {
             None => Ok(norms),

@@ -155,7 +155,7 @@ impl Positions {
     }
 
     /// Whether these are tokens that only the encoder can tell, since they count from what the prompts of a template begin with.
-    pub fn needs_template(self) -> bool {
+    pub(crate) fn needs_template(self) -> bool {
         self.ends().is_some_and(|ends| ends.first > 0 || ends.last > 1)
     }
 

@@ -95,7 +95,7 @@ impl TokenIds {
     }
 
     /// From GGUF metadata; `path` is for messages.
-    pub fn from_gguf(all: &HashMap<String, gguf_file::Value>, path: &Path) -> Result<Self> {
+    pub(crate) fn from_gguf(all: &HashMap<String, gguf_file::Value>, path: &Path) -> Result<Self> {
         let metadata = GgufMetadata::new(all, path);
         let tokens = metadata.count("tokenizer.ggml.tokens").unwrap_or(usize::MAX);
         let id = |key: &str| match metadata.size(key)? {

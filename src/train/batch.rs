@@ -92,7 +92,7 @@ impl PairRows {
     }
 
     /// Rows that nothing added can change, ascending; not all of them: one at least is live.
-    pub fn frozen_rows(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn frozen_rows(&self) -> impl Iterator<Item = usize> {
         let runs = runs(&self.branches).into_iter().zip(self.frozen);
         runs.flat_map(|(run, frozen)| run.start..run.start + frozen)
     }
@@ -104,7 +104,7 @@ impl PairRows {
     }
 
     /// Whether a vector is added at each live row.
-    pub fn steered_live(&self) -> impl Iterator<Item = bool> {
+    pub(crate) fn steered_live(&self) -> impl Iterator<Item = bool> {
         self.live_rows().map(|row| self.steered[row])
     }
 
@@ -115,13 +115,13 @@ impl PairRows {
 
     /// Rows of a response's own tokens, ascending: 0 is the chosen one, 1 the rejected. Its last token, which predicts
     /// nothing, has none.
-    pub fn response_rows(&self, side: usize) -> impl Iterator<Item = usize> {
+    pub(crate) fn response_rows(&self, side: usize) -> impl Iterator<Item = usize> {
         // The first prediction is made from the prompt's last token.
         self.predictions[side].iter().skip(1).map(|prediction| prediction.row)
     }
 
     /// Has every row computed at each step, also those that never change.
-    pub fn recompute_all_rows(&mut self) {
+    pub(crate) fn recompute_all_rows(&mut self) {
         self.frozen = [0; 3];
     }
 }
@@ -337,7 +337,7 @@ impl<'m> Batch<'m> {
     }
 
     /// Places of the live rows of pair `index`, in a pass of every row.
-    pub fn places_of_live(&self, index: usize, pair: &PairRows) -> Vec<u32> {
+    pub(crate) fn places_of_live(&self, index: usize, pair: &PairRows) -> Vec<u32> {
         pair.live_rows().map(|row| self.rows.place(index, row) as u32).collect()
     }
 
@@ -402,7 +402,7 @@ impl<'m> Batch<'m> {
 
     /// The factor of each row, where each pair's responses have these: 0 where it is not steered. A row that several sequences
     /// share must have one factor in all of them, or not be steered. → `(R, 1)` f32
-    pub fn row_factors(&self, by_pair: &[[f32; 2]]) -> Result<Tensor> {
+    pub(crate) fn row_factors(&self, by_pair: &[[f32; 2]]) -> Result<Tensor> {
         if by_pair.iter().flatten().all(|factor| *factor == 1.0) {
             return Ok(self.steered.clone());
         }
@@ -417,7 +417,7 @@ impl<'m> Batch<'m> {
     }
 
     /// Runs like [`Batch::upper`], with each row steered by its own factor in `rows (R, 1)`, from [`Batch::row_factors`].
-    pub fn upper_by(
+    pub(crate) fn upper_by(
         &self,
         rows: &Tensor,
         residual: &Tensor,

@@ -26,7 +26,7 @@ use crate::{Error, Result};
 pub const NEWEST: &str = "checkpoint.safetensors";
 
 /// The checkpoint before the newest one.
-pub const PREVIOUS: &str = "checkpoint-previous.safetensors";
+pub(crate) const PREVIOUS: &str = "checkpoint-previous.safetensors";
 
 /// The most that a checkpoint may take: 200 layers of hidden size 16384, ten million pairs, and room to spare.
 const LARGEST_FILE: u64 = 256 << 20;

@@ -48,7 +48,7 @@ pub enum Direction {
 
 impl Direction {
     /// Whether a run learns from the direction −1 too.
-    pub fn is_two_sided(self) -> bool {
+    pub(crate) fn is_two_sided(self) -> bool {
         self != Self::Positive
     }
 
@@ -253,7 +253,7 @@ impl TrainConfig {
     }
 
     /// Steps of one pass over `pairs` pairs.
-    pub fn steps_per_epoch(&self, pairs: usize) -> usize {
+    pub(crate) fn steps_per_epoch(&self, pairs: usize) -> usize {
         pairs.div_ceil(self.batch_size)
     }
 

@@ -5,7 +5,7 @@
 pub type PairLogProbs = [f64; 2];
 
 /// log σ(x) without overflow or cancellation.
-pub fn log_sigmoid(x: f64) -> f64 {
+pub(crate) fn log_sigmoid(x: f64) -> f64 {
     x.min(0.0) - (-x.abs()).exp().ln_1p()
 }
 

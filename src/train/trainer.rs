@@ -130,7 +130,12 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// It is the state of a run with other sizes.
-    pub fn from_state(model: &'a Model, config: &'a TrainConfig, data: &'a Activations, state: TrainState) -> Result<Self> {
+    pub(crate) fn from_state(
+        model: &'a Model,
+        config: &'a TrainConfig,
+        data: &'a Activations,
+        state: TrainState,
+    ) -> Result<Self> {
         state.check(config, config.layers.as_slice().len() * model.config.hidden_size, data.pairs())?;
         Ok(Self::with(model, config, data, state))
     }

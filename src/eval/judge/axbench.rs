@@ -46,7 +46,7 @@ pub fn rubrics(concept: &str) -> [Rubric; 3] {
 }
 
 /// Returns the harmonic mean of three grades, which is 0 if one of them is 0.
-pub fn harmonic_mean(grades: [f64; 3]) -> f64 {
+pub(crate) fn harmonic_mean(grades: [f64; 3]) -> f64 {
     match grades.iter().all(|grade| *grade > 0.0) {
         true => 3.0 / grades.iter().map(|grade| 1.0 / grade).sum::<f64>(),
         false => 0.0,

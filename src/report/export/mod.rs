@@ -59,7 +59,7 @@ pub const README: &str = "README.md";
 pub const PROMPT: &str = "How was your day?";
 
 /// Number of tokens that it answers with.
-pub const MAX_TOKENS: usize = 64;
+pub(crate) const MAX_TOKENS: usize = 64;
 
 /// A vector at one magnitude, for one engine; nothing is written yet.
 #[derive(Debug)]

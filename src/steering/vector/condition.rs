@@ -51,7 +51,7 @@ pub(crate) const CONDITION: &str = "reading (mean or last), comparison (> or <),
 
 impl Condition {
     /// Whether the numbers are such that can be compared with, as those of another's file may not be.
-    pub fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         self.threshold.is_finite() && self.f1.is_finite()
     }
 

@@ -179,7 +179,7 @@ impl VectorFile {
     ///
     /// # Errors
     /// An element is NaN or infinite. The message names its layer and index.
-    pub fn check_finite(&self) -> Result<()> {
+    pub(crate) fn check_finite(&self) -> Result<()> {
         for (name, v) in self.named() {
             if let Some(index) = v.iter().position(|x| !x.is_finite()) {
                 let problem = format!("{name} has an element that is not finite (index {index}): expected f32 numbers");

@@ -60,7 +60,7 @@ impl Calibration {
     }
 
     /// The magnitude on the side of 0 that `magnitude` is on.
-    pub fn on_side_of(&self, magnitude: f32) -> Option<f32> {
+    pub(crate) fn on_side_of(&self, magnitude: f32) -> Option<f32> {
         if magnitude < 0.0 { self.minus } else { self.plus }
     }
 
@@ -70,7 +70,7 @@ impl Calibration {
     }
 
     /// Whether the magnitudes are numbers on their side of 0, as those of another's file may not be.
-    pub fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         self.minus.is_none_or(|minus| minus.is_finite() && minus < 0.0)
             && self.plus.is_none_or(|plus| plus.is_finite() && plus > 0.0)
     }

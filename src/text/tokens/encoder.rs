@@ -105,12 +105,12 @@ impl TextEncoder {
     }
 
     /// Ids that end an answer, in the order of the options.
-    pub fn eos_ids(&self) -> &[u32] {
+    pub(crate) fn eos_ids(&self) -> &[u32] {
         &self.options.eos
     }
 
     /// Whether responses have the form that the template gives them.
-    pub fn follows_template(&self) -> bool {
+    pub(crate) fn follows_template(&self) -> bool {
         self.turn.is_some()
     }
 
@@ -202,7 +202,7 @@ impl TextEncoder {
     }
 
     /// Takes the end of the turn off a response: its last token, and the white space that the template writes before it.
-    pub fn drop_end(&self, response: &mut EncodedResponse) -> Result<()> {
+    pub(crate) fn drop_end(&self, response: &mut EncodedResponse) -> Result<()> {
         let mut kept = response.ids.len() - 1;
         if kept <= response.start || !self.is_eos(response.ids[kept]) {
             return Ok(());

@@ -83,24 +83,6 @@ pub fn tokenizer_from_gguf(metadata: &GgufValues) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// Id of the BOS token, where the file names one; whether the tokenizer puts it in front is another question.
-pub fn bos_id(metadata: &GgufValues) -> Result<Option<u32>> {
-    keys(metadata).id(BOS)
-}
-
-/// Ids that end an answer: first EOS, which closes a response in training, then those of end of turn and of message.
-pub fn eos_ids(metadata: &GgufValues) -> Result<Vec<u32>> {
-    let mut ids = Vec::new();
-    for name in ["eos", "eot", "eom"] {
-        if let Some(id) = keys(metadata).id(&format!("tokenizer.ggml.{name}_token_id"))?
-            && !ids.contains(&id)
-        {
-            ids.push(id);
-        }
-    }
-    Ok(ids)
-}
-
 /// The tokens in the order of their ids, with the kind of each.
 struct Vocabulary<'a> {
     tokens: Vec<&'a str>,

@@ -113,14 +113,6 @@ fn bos_is_added_as_the_file_says() {
     }
 }
 
-#[test]
-fn eos_comes_first_among_the_ids_that_end_an_answer() {
-    let key = |name: &str| format!("tokenizer.ggml.{name}_token_id");
-    let metadata = GgufValues::from([(key("eot"), Value::U32(9)), (key("eos"), Value::I32(7)), (key("eom"), Value::U64(7))]);
-    assert_eq!(eos_ids(&metadata).unwrap(), [7, 9]);
-    assert!(eos_ids(&GgufValues::from([(key("eos"), Value::I32(-1))])).is_err());
-}
-
 /// `regex.finditer` over llama.cpp's patterns, one pattern after the other.
 #[test]
 fn byte_level_text_is_split_as_the_models_split_it() {

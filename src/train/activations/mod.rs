@@ -266,7 +266,7 @@ impl Activations {
     }
 
     /// Median of what each pair's dose divides by, over its steered rows; none where no row is.
-    pub fn dose_divisors(&self, steering: &Steering, device: &Device) -> Result<Vec<Option<f64>>> {
+    pub(crate) fn dose_divisors(&self, steering: &Steering, device: &Device) -> Result<Vec<Option<f64>>> {
         let divisor = |entry: &CachedPair| -> Result<Option<f64>> {
             let divisors = steering.dose_divisors(&self.residual(entry, device)?)?;
             Ok(dose::median_of_steered(divisors, entry.rows.steered_live()))
@@ -289,7 +289,7 @@ impl Activations {
     ///
     /// # Errors
     /// As [`Activations::score`], or `on_pass` fails.
-    pub fn score_each(
+    pub(crate) fn score_each(
         &self,
         model: &Model,
         steering: &Steering,
