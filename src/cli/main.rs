@@ -46,9 +46,9 @@ fn main() -> ExitCode {
 
 /// How a command came to its end before it was done.
 enum Ended {
-    /// By this process: other ranks do not know yet. None if that is no failure.
+    /// This process ended it: other ranks do not know yet. None if that is no failure.
     Here(Option<JobFailure>),
-    /// By another rank, or by all: they know.
+    /// Another rank ended it, or all did: they know.
     Everywhere(JobFailure),
 }
 

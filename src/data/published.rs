@@ -37,7 +37,7 @@ enum Origin {
     },
 }
 
-/// Which parts a set has, of which the user names one.
+/// The parts that a set has, of which the user names one.
 #[derive(Debug, PartialEq, Eq)]
 enum SetParts {
     One,

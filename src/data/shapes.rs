@@ -30,7 +30,7 @@ pub(super) enum Role {
     Grades,
 }
 
-/// Which of two responses a verdict prefers.
+/// The one of two responses that a verdict prefers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ShapeMatch {
     /// The verdict ends like the column's name: `model_a` and `A` mean `response_a`, 0 means `response_0`.

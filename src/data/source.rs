@@ -17,7 +17,7 @@ pub const DEFAULT_DATASET: &str = "cheerful";
 
 const HUB_PREFIX: &str = "hf:";
 
-/// Where a data set comes from.
+/// The place that a data set comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A data set that is compiled into the program.

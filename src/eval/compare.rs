@@ -36,7 +36,7 @@ pub struct Learned {
 pub struct Comparison {
     /// Version of the JSON schema, 2.
     pub schema_version: u32,
-    /// In the order of the rows.
+    /// The candidates, in the order of the rows.
     pub candidates: Vec<Candidate>,
     /// Differences that the pairs show, a sentence a line.
     pub verdict: Vec<String>,
@@ -117,9 +117,9 @@ impl Comparison {
     }
 }
 
-/// Which method moves the pairs furthest in each direction, and against which others the pairs show it: where the 95 % interval of
-/// the mean difference of their margins, pair by pair, does not hold 0. `first` is the name of the first subject, whose lines have
-/// no baseline, and those at magnitude 0 are the untouched model's.
+/// Says which method moves the pairs furthest in each direction, and against which others the pairs show it: where the 95 %
+/// interval of the mean difference of their margins, pair by pair, does not hold 0. `first` is the name of the first subject,
+/// whose lines have no baseline, and those at magnitude 0 are the untouched model's.
 pub fn verdict(lines: &[PairLine], first: &str, beta: f64, bootstrap: &Bootstrap) -> Vec<String> {
     [("+", 1.0), ("-", -1.0)]
         .into_iter()

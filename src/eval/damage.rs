@@ -26,7 +26,7 @@ const CHUNK_BYTES: usize = 16 << 20;
 /// A text as token ids, without template.
 #[derive(Debug, Clone, Copy)]
 pub struct TextIds<'a> {
-    /// At least two, or one behind a BOS.
+    /// Token ids of the text: at least two, or one behind a BOS.
     pub ids: &'a [u32],
     /// What the tokenizer puts in front of a text.
     pub bos: Option<u32>,

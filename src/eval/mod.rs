@@ -53,7 +53,7 @@ pub struct Measure {
     pub estimate: Estimate,
 }
 
-/// All measures of a subject at a magnitude.
+/// The measures of a subject at a magnitude.
 #[derive(Debug, Clone, Serialize)]
 pub struct EvalRow {
     /// `vector`, or the name of the baseline.

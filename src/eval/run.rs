@@ -33,7 +33,7 @@ pub struct Settings {
     pub beta: f64,
     /// How intervals are made.
     pub bootstrap: Bootstrap,
-    /// Which prompts vectors steer; all where it is none.
+    /// Condition that says which prompts vectors steer; all where it is none.
     pub when: Option<When>,
     /// How texts are generated; the positions and the operation are each vector's own.
     pub generate: GenerateOptions,
@@ -148,7 +148,7 @@ struct Evaluation<'a> {
     cached: Option<(CacheKey, Vec<Activations>)>,
     /// Log-probabilities of the pairs without vector or instruction.
     reference: Vec<PairLogProbs>,
-    /// Which prompts are steered.
+    /// Tells which prompts are steered.
     firing: Firing<'a>,
     /// Index of the subject's first row.
     first: usize,

@@ -18,11 +18,11 @@ pub struct Preset {
     pub num_hidden_layers: usize,
     /// Layer that is steered by default.
     pub layer: usize,
-    /// Where the layer comes from.
+    /// Source of the layer.
     pub layer_from: &'static str,
     /// Peak learning rate.
     pub lr: f64,
-    /// Where the learning rate comes from.
+    /// Source of the learning rate.
     pub lr_from: &'static str,
     /// Built-in chat template for a tokenizer without one of its own.
     pub template: Option<&'static str>,

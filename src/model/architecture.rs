@@ -6,7 +6,7 @@ pub use crate::ops::gated::Activation;
 /// How the blocks of a model are built.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Architecture {
-    /// Where the norms of a block's sub-layers stand, and what they multiply by.
+    /// Places of the norms of a block's sub-layers, and what they multiply by.
     pub norms: Norms,
     /// Whether `q_proj`, `k_proj`, `v_proj` have biases.
     pub qkv_bias: bool,
@@ -58,7 +58,7 @@ pub enum QkNorm {
     Absent,
     /// Each head by itself.
     Head,
-    /// All heads together.
+    /// One norm spans all heads together.
     AllHeads,
 }
 

@@ -37,7 +37,7 @@ struct OpenPart {
     content: Content,
 }
 
-/// Where a tensor is, and how it is encoded.
+/// A tensor's place in its file, and how it is encoded.
 pub(crate) struct StoredAt<'a> {
     pub path: &'a Path,
     pub map: &'a Arc<Mmap>,
@@ -202,7 +202,7 @@ fn check_extents(content: &Content, length: u64) -> Result<(), String> {
     }
 }
 
-/// Where a tensor's bytes end in the file.
+/// Offset at which a tensor's bytes end in the file.
 fn end_of(content: &Content, info: &TensorInfo) -> Option<u64> {
     let elements = info.shape.dims().iter().copied().try_fold(1usize, usize::checked_mul)? as u64;
     let bytes = (elements / info.ggml_dtype.block_size() as u64).checked_mul(info.ggml_dtype.type_size() as u64)?;

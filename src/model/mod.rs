@@ -69,7 +69,7 @@ pub struct Model {
     head: Head,
     ropes: Vec<Rope>,
     dtype: DType,
-    /// Where the embeddings and the head lie.
+    /// Devices of the embeddings and of the head.
     ends: [Device; 2],
     /// Bytes of its matrices in memory, and in mapped files, when it was loaded.
     weight_bytes: (usize, usize),
@@ -153,7 +153,7 @@ impl Model {
         Ok(model)
     }
 
-    /// Without the blocks before `first`.
+    /// Loads a model without the blocks before `first`.
     fn load_from(
         weights: &Weights,
         config: Config,

@@ -6,7 +6,7 @@ use super::config::Config;
 use super::family::Family;
 use crate::ops::weight::RowOrder;
 
-/// Where a file has a tensor.
+/// The place of a tensor in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     /// Name of the tensor in the file.
@@ -50,7 +50,7 @@ impl Naming {
         }
     }
 
-    /// Where a file may have the tensor `name` of this shape, the likeliest place first.
+    /// Returns the places at which a file may have the tensor `name` of this shape, the likeliest first.
     pub fn places(self, name: &str, shape: &[usize], config: &Config) -> Vec<Place> {
         let order = order_of(name, config, self);
         let whole = |name: String| Place { name, shape: shape.to_vec(), first_row: 0, order };

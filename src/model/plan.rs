@@ -33,7 +33,7 @@ struct Frozen {
     /// The `R` rows of the pass, of all rows `T`.
     live: RowSet,
     live_rows: Vec<usize>,
-    /// All rows, of the frozen rows followed by those of the pass.
+    /// Order of all rows, of the frozen rows followed by those of the pass.
     order: RowSet,
 }
 
@@ -46,7 +46,7 @@ pub struct FrozenKeys {
 }
 
 impl FrozenKeys {
-    /// None yet; the first will be of block `first`.
+    /// Holds no keys yet; the first will be of block `first`.
     pub fn from(first: usize) -> Self {
         Self { first, blocks: Vec::new() }
     }

@@ -9,7 +9,7 @@ use super::config::Config;
 use crate::machine::device;
 use crate::{Error, Result};
 
-/// Which blocks lie on which device.
+/// The blocks that each of some devices holds.
 #[derive(Debug, Clone)]
 pub struct Split(Vec<StageBlocks>);
 

@@ -28,11 +28,11 @@ pub(super) struct Stage {
     pub blocks: Vec<Block>,
 }
 
-/// All blocks of a model. A plan has a part for each stage.
+/// The blocks of a model. A plan has a part for each stage.
 #[derive(Debug)]
 pub(super) struct Stages {
     pub all: Vec<Stage>,
-    /// Where blocks are read that are not held.
+    /// File that blocks are read from which are not held.
     pub file: Option<BlockFile>,
 }
 

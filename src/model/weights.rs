@@ -27,9 +27,9 @@ use crate::{Error, Result};
 /// Where the frozen matrices of a model are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightStorage {
-    /// In memory, in the model's dtype; mapped where the file has them so. On the CPU.
+    /// Matrices in memory, in the model's dtype; mapped where the file has them so. On the CPU.
     Dense,
-    /// In the mapped file, as it has them, decoded whenever they are used. On the CPU.
+    /// Matrices in the mapped file, as it has them, decoded whenever they are used. On the CPU.
     Stored,
     /// Candle's tensors, on any device.
     Tensors,

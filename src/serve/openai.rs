@@ -20,7 +20,7 @@ use crate::generate::FinishReason;
 use crate::steering::condition::Verdict;
 use crate::text::thought::{Parted, ThoughtPiece};
 
-/// Where a thought stands in a message, as vLLM, llama.cpp and DeepSeek name it; OpenAI tells none.
+/// Field of a message that has the thought, as vLLM, llama.cpp and DeepSeek name it; OpenAI tells none.
 const THOUGHT: &str = "reasoning_content";
 
 /// `POST /v1/chat/completions`
@@ -79,7 +79,7 @@ fn raw_prompts(prompt: &Value) -> Result<Vec<PromptInput>, ApiError> {
     }
 }
 
-/// Which endpoint's form an answer has.
+/// The endpoint whose form an answer has.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Form {
     Chat,

@@ -137,7 +137,8 @@ pub(super) struct SweepRequest {
     prompt: Option<String>,
     /// The vector that the magnitudes multiply; the default one where neither this nor `steering` is given.
     vector: Option<String>,
-    /// At most 16 numbers, or "auto": those that `bipo calibrate --save` kept in the vector's file, with 0 between them.
+    /// The magnitudes: at most 16 numbers, or "auto", those that `bipo calibrate --save` kept in the vector's file, with 0
+    /// between them.
     #[schema(value_type = Value)]
     magnitudes: Value,
     #[serde(flatten)]
@@ -260,7 +261,7 @@ impl Pieces for Sweep {
 pub(super) struct ScoreRequest {
     /// A plain text, scored as it is.
     text: Option<String>,
-    /// Or a conversation, with the template's tokens.
+    /// A conversation, with the template's tokens, in place of a plain text.
     #[schema(value_type = Option<Vec<Object>>)]
     messages: Option<Vec<Value>>,
     /// The vector, at magnitude 1; the default one where neither this nor `steering` is given.

@@ -51,7 +51,7 @@ pub(super) struct Applied {
     pub magnitude: f32,
     pub positions: Positions,
     pub spans: Option<Spans>,
-    /// Which prompts are steered; all where it is none.
+    /// Condition that says which prompts are steered; all are where it is none.
     pub when: Option<Arc<When>>,
 }
 

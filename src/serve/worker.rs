@@ -33,7 +33,7 @@ pub(super) enum Work {
 /// A text to generate.
 pub(super) struct Generate {
     pub request: Request,
-    /// Which prompts are steered; all where it is none.
+    /// Condition that says which prompts are steered; all are where it is none.
     pub when: Option<Arc<When>>,
     /// Texts that end it; they are not part of it.
     pub stop: Vec<String>,

@@ -78,7 +78,7 @@ pub enum Remedy {
     StoredWeights,
     /// Shorter pairs, or fewer a step.
     SmallerStep,
-    /// This many texts are generated at once.
+    /// Generate this many texts at once.
     Branches(usize),
     /// Texts of at most this many tokens are generated.
     NewTokens(usize),

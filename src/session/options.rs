@@ -7,7 +7,7 @@ use strum::{EnumString, VariantNames};
 use crate::hub::options::OnDownload;
 use crate::text::tokens::ResponsePrefix;
 
-/// Which model to open, and how it reads text and computes.
+/// The model to open, and how it reads text and computes.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
     /// An alias, a hub id `owner/name[@revision]`, a local directory, or a `.gguf` file.
@@ -58,9 +58,9 @@ pub enum WeightsChoice {
     /// Dense where that takes at most half of the machine's memory.
     #[default]
     Auto,
-    /// In memory, in their dtype.
+    /// Dense matrices in memory, in their dtype.
     Dense,
-    /// In their file, as it has them, decoded when they are used.
+    /// Matrices in their file, as it has them, decoded when they are used.
     Quantized,
 }
 

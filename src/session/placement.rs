@@ -50,7 +50,7 @@ impl Placement {
         Ok(Self { split, dtype, storage })
     }
 
-    /// All of a model of this shape on one device.
+    /// Places all blocks of a model of this shape on one device.
     pub fn one(device: Device, dtype: DType, storage: WeightStorage, config: &Config) -> Self {
         Self { split: Split::one(device, config), dtype, storage }
     }

@@ -32,7 +32,7 @@ impl Operation {
     }
 }
 
-/// Which vectors enter the residual stream, after which layers, by which operation, with which factor on all of them.
+/// The vectors that enter the residual stream, after which layers, by which operation, with which factor on all of them.
 #[derive(Debug, Clone)]
 pub struct Steering {
     operation: Operation,

@@ -37,10 +37,10 @@ pub struct PairRows {
     frozen: [usize; 3],
 }
 
-/// Which rows the two responses of a pair share, of those that their token sequences begin with.
+/// The rows that the two responses of a pair share, of those that their token sequences begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// All of them: the prompt, and more where the responses begin alike.
+    /// All rows that are alike: the prompt, and more where the responses begin alike.
     All,
     /// The rows before the first that is steered, so that each response can be steered by a factor of its own.
     Unsteered,
@@ -184,7 +184,7 @@ pub struct Reference {
     pub residuals: Vec<Tensor>,
 }
 
-/// Where the rows of some pairs lie in a pass, and which of them it computes.
+/// The places of the rows of some pairs in a pass, and which of them it computes.
 #[derive(Debug)]
 struct BatchRows {
     /// Places of all rows.
@@ -222,7 +222,7 @@ impl BatchRows {
         rows
     }
 
-    /// Where a pair's row lies.
+    /// Place of a pair's row in the pass.
     fn place(&self, pair: usize, row: usize) -> usize {
         if row < self.prefix { row } else { self.starts[pair] + row - self.prefix }
     }

@@ -45,7 +45,7 @@ const EPOCH_NUMBERS: usize = 8;
 pub struct TrainingCheckpoint {
     /// Settings by name.
     pub settings: Value,
-    /// All that a step changes.
+    /// Everything that a step changes.
     pub state: TrainState,
 }
 

@@ -20,12 +20,12 @@ const REPS_FACTORS: std::ops::RangeInclusive<u8> = 2..=20;
 /// 2605.05983) for Gemma-2-2B.
 pub const LARGE_LR: f64 = 0.04;
 
-/// Where a learned factor starts, times √H, and its peak learning rate: PrOSV, arXiv 2605.05983, for Gemma-2-2B.
+/// Start of a learned factor, times √H, as PrOSV (arXiv 2605.05983) has it for Gemma-2-2B.
 pub const FACTOR_SCALE: f64 = 4.0;
 /// Peak learning rate of a learned factor, as for [`FACTOR_SCALE`].
 pub const FACTOR_LR: f64 = 20.0;
 
-/// Where v starts beside a learned factor, times 1/√H: PrOSV, arXiv 2605.05983.
+/// Scale of v's start beside a learned factor, times 1/√H: PrOSV, arXiv 2605.05983.
 pub const LEARNED_START: f64 = 8.0;
 
 /// γ of SimPO where none is given: half of its β, as the paper recommends.
@@ -124,7 +124,7 @@ impl ObjectiveName {
     }
 }
 
-/// Where the factor comes from that a step multiplies v with, beside its direction.
+/// Source of the factor that a step multiplies v with, beside its direction.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Factor {
@@ -210,16 +210,17 @@ pub struct TrainConfig {
     pub scheduler: Scheduler,
     /// Seed of shuffles and directions.
     pub seed: u64,
-    /// Where the vectors start, one behind the other, lowest layer first; at zero where none. `(layers·H)`
+    /// Start of the vectors, one behind the other, lowest layer first; zero where none. `(layers·H)`
     #[serde(skip)]
     pub init: Option<Vec<f32>>,
-    /// Where they start in place of zero, if `init` does not say: uniform in ±`init_scale`/√H.
+    /// Scale of a random start in place of zero, if `init` does not say one: uniform in ±`init_scale`/√H.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub init_scale: f64,
-    /// Where the factor on v comes from.
+    /// Source of the factor on v.
     #[serde(default, skip_serializing_if = "Factor::is_one")]
     pub factor: Factor,
-    /// Where the cache lies, and which processes share the pairs: the vector does not depend on the former, nor on how many those are.
+    /// Place of the cache, and the processes that share the pairs: the vector does not depend on the former, nor on how many
+    /// those are.
     #[serde(skip)]
     pub cache: CacheOptions,
 }
@@ -279,7 +280,7 @@ impl TrainConfig {
         self.objective == ObjectiveName::Reps && matches!(self.factor, Factor::Drawn(_))
     }
 
-    /// Which rows the responses of a pair share.
+    /// The rows that the responses of a pair share.
     pub fn sharing(&self) -> Sharing {
         if self.has_factors_apart() { Sharing::Unsteered } else { Sharing::All }
     }

@@ -39,7 +39,7 @@ pub fn plan<'m>(
 pub struct LayerSearch<'a> {
     model: &'a Model,
     config: &'a TrainConfig,
-    /// At each candidate: pairs to learn from, pairs held out.
+    /// Activations at each candidate: pairs to learn from, pairs held out.
     data: Vec<[Activations; 2]>,
 }
 
@@ -48,7 +48,7 @@ pub struct LayerSearch<'a> {
 pub struct LayerResult {
     /// Layer that was tried.
     pub layer: usize,
-    /// On the held-out pairs; none where the run failed before it was measured.
+    /// Scores on the held-out pairs; none where the run failed before it was measured.
     pub heldout: Option<Heldout>,
     /// Norm of the vector that was learned.
     pub vector_norm: f64,

@@ -67,7 +67,7 @@ pub struct EpochRecord {
     pub best: bool,
 }
 
-/// Where the time went, seconds, and what the steps did in it.
+/// Seconds that the parts of a run took, and what the steps did in it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Timings {
     /// Blocks 0..=L and the reference pass, once a pair.
@@ -115,7 +115,7 @@ pub struct Outcome {
     pub heldout: Option<Heldout>,
     /// The epochs that were done, in order.
     pub epochs: Vec<EpochRecord>,
-    /// Where the time went.
+    /// Seconds that the parts of the run took.
     pub timings: Timings,
     /// Bytes of the activation cache, in memory and in a file.
     pub cache_bytes: usize,

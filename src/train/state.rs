@@ -37,7 +37,7 @@ pub struct TrainState {
     pub epochs: Vec<EpochRecord>,
     /// The vectors of the best of them, times their factor, where held-out pairs choose. `(layers·H)`
     pub best_v: Option<Vec<f32>>,
-    /// Where the time went.
+    /// Seconds that the parts of the run have taken.
     pub timings: Timings,
 }
 

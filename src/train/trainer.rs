@@ -110,7 +110,7 @@ pub struct Trainer<'a> {
     data: &'a Activations,
     objective: Objective,
     schedule: Schedule,
-    /// All that a step changes.
+    /// Everything that a step changes.
     pub state: TrainState,
     /// Gradient of the last step, before clipping. `(layers·H)`
     pub gradient: Vec<f32>,
@@ -155,7 +155,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// All steps that are left; its outcome knows nothing of the cache.
+    /// Takes all steps that are left; its outcome knows nothing of the cache.
     ///
     /// # Errors
     /// As [`train`].

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::model::ReportArgs;
 use super::values::{one_of, positive, variable};
 
-/// Which pairs of a data set are used.
+/// The rows of a data set that are used, and how they make pairs.
 #[derive(Debug, Args)]
 pub struct PairArgs {
     /// Use the first N rows only [default: all].

@@ -203,7 +203,7 @@ fn one_line(message: &str) -> String {
 pub struct Given {
     /// `--max-steps`.
     pub flag: String,
-    /// None where the flag takes none.
+    /// Values of the flag; none where it takes none.
     pub values: Vec<String>,
 }
 

@@ -20,7 +20,7 @@ use super::given_of;
 use super::model::{ModelArgs, ReportArgs};
 use super::values::{damage, one_of, operation, positive, positive_number, probability, resamples, seconds, temperature};
 
-/// Which vector steers, and where.
+/// The vectors that steer, and where.
 #[derive(Debug, Args)]
 pub struct VectorArgs {
     /// Steer with this vector, times SCALE if given; repeat to add several up
@@ -62,7 +62,7 @@ pub struct Use {
     pub spans: Option<Spans>,
 }
 
-/// Which vector steers, where, how strongly and how.
+/// The vectors that steer, where, how strongly and how.
 #[derive(Debug, Args)]
 pub struct SteeringArgs {
     #[command(flatten)]

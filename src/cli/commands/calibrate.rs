@@ -181,7 +181,7 @@ impl Probe {
 enum EncodedProbe {
     Prompts(Vec<EncodedPrompt>),
     Text(Vec<u32>, Option<u32>),
-    /// With the factor of the margin.
+    /// Pairs, and the factor of their margin.
     Pairs(Vec<EncodedPair>, f64),
 }
 

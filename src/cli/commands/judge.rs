@@ -58,7 +58,7 @@ pub enum Judge {
 }
 
 impl Judge {
-    /// None where none is asked for.
+    /// Returns the judge that the arguments ask for; none where they ask for none.
     pub fn new(args: &JudgeArgs, log: Log) -> Result<Option<Self>> {
         Self::of(args, args.rubric.as_deref().map(Rubric::read).transpose()?, log)
     }

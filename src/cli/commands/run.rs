@@ -129,7 +129,7 @@ pub fn encode(opened: &Session, dataset: &Dataset, max_length: usize, log: Log) 
     Ok(pairs)
 }
 
-/// Where the factor on v comes from.
+/// Returns the source of the factor on v.
 fn factor(args: &RunArgs) -> Factor {
     match &args.factors {
         _ if args.learn_factor => Factor::Learned { scale: args.factor_scale, lr: args.factor_lr },

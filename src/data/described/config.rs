@@ -14,7 +14,7 @@ pub const NAMES: EndpointNames = EndpointNames { flag: "--model-url", key_variab
 /// Number of questions that are asked for at once.
 pub(super) const BATCH: usize = 20;
 
-/// Which pairs are made, and where they go.
+/// The pairs that are made, and where they go.
 #[derive(Debug, Clone)]
 pub struct PairsConfig {
     /// What they show, and who writes them.

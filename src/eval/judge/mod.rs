@@ -168,7 +168,7 @@ type KeyedText<'a> = (&'a str, &'a JudgedText);
 
 /// What a round of requests of this process came to.
 struct Round {
-    /// In the order of the texts.
+    /// Scores of the texts, in their order.
     outcomes: Vec<ScoreResult>,
     /// What makes further requests useless.
     error: Option<Error>,

@@ -361,7 +361,7 @@ pub fn settings(training: &Value) -> Vec<(String, String)> {
     map.iter().filter_map(shown).collect()
 }
 
-/// Where the factor on the vector came from in training.
+/// Says where the factor on the vector came from in training.
 fn factor(value: &Value) -> Option<String> {
     match serde_json::from_value(value.clone()).ok()? {
         Factor::One => None,

@@ -21,7 +21,7 @@ pub(super) struct EngineGuide {
     pub files: fn(&Export) -> Result<Files>,
     /// What the user does, in order.
     pub steps: &'static [GuideStep],
-    /// Where it does not work, a sentence each.
+    /// What the engine cannot do, a sentence each.
     pub limits: &'static [&'static str],
 }
 

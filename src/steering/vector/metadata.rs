@@ -29,7 +29,7 @@ pub struct Metadata {
     pub training: Option<serde_json::Value>,
     /// How the vector was made from others, if it was.
     pub combination: Option<Combination>,
-    /// Which prompts the vector stands for, if it is the direction of a condition, which steers nothing.
+    /// The prompts that the vector stands for, if it is the direction of a condition, which steers nothing.
     pub condition: Option<Condition>,
     /// The largest magnitudes within a budget, if they were searched.
     pub calibration: Option<Calibration>,

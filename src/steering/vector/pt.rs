@@ -12,7 +12,7 @@ use super::contents::{FileVectors, LARGEST_FILE};
 use crate::machine::error::reason;
 use crate::{Error, Result};
 
-/// Where a tensor is stored in the archive.
+/// The place of a tensor in the archive.
 struct PickledTensor {
     class: String,
     key: String,

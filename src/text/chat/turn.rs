@@ -14,11 +14,11 @@ pub struct AssistantTurn {
     pub before: String,
     /// Text behind the words.
     pub after: String,
-    /// Which white space around the words is left out.
+    /// White space around the words that is left out.
     pub trim: Trim,
 }
 
-/// Which white space around a text is left out.
+/// White space around a text that is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trim {
     /// No white space is left out.
@@ -99,7 +99,7 @@ impl ChatTemplate {
         }
     }
 
-    /// Where prompts end inside a thought, switches thinking off by the variable that the template reads for it, unless such a
+    /// Switches thinking off where prompts end inside a thought, by the variable that the template reads for it, unless such a
     /// variable is set. Returns whether prompts still end inside a thought.
     pub(crate) fn close_thought(&mut self) -> bool {
         let Some(true) = self.ends_in_thought() else { return false };

@@ -45,7 +45,7 @@ pub struct EncodedPrompt {
     pub spans: Option<PromptSpans>,
 }
 
-/// Which tokens spans hold, of a prompt and of what follows it.
+/// The tokens that spans hold, of a prompt and of what follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptSpans {
     /// Whether each token of the prompt is in them. `(T,)`

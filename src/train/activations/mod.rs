@@ -53,12 +53,12 @@ impl CachedPair {
     }
 }
 
-/// All pairs of a data set at one layer, or those of them that this process computes.
+/// The pairs of a data set at one layer, or those of them that this process computes.
 #[derive(Debug, Clone)]
 pub struct Activations {
     /// The lowest steered layer L.
     pub layer: usize,
-    /// In the order of the pairs.
+    /// The cached pairs, in their order.
     pub entries: Vec<CachedPair>,
     /// 0-based row in the data set of every pair, also of those that other processes compute.
     pub data_rows: Vec<usize>,

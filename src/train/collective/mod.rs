@@ -37,7 +37,7 @@ pub struct GradientPart {
 /// The pairs of a set that a process computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Share {
-    /// All of them, as many in one pass as fit.
+    /// All pairs, as many in one pass as fit.
     #[default]
     All,
     /// One pair of every `ranks`, and one pair a pass: the result of a pass depends on which pairs are in it, and must not depend

@@ -73,7 +73,7 @@ impl Chosen {
         self.steering.vectors().map(|(layer, _)| layer).collect()
     }
 
-    /// In words, with the magnitude that it is used at.
+    /// Describes what steers in words, with the magnitude that it is used at.
     pub fn describe(&self, magnitude: f32) -> String {
         let Some(SteeringVector { metadata, .. }) = &self.vector else {
             return "no vector: this is the untouched model (/vector FILE steers it)".to_owned();

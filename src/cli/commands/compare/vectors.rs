@@ -92,7 +92,7 @@ type ByLayer = BTreeMap<usize, Vec<f32>>;
 
 /// What a plan came to.
 pub struct Filled {
-    /// In the order of the plan.
+    /// The vectors that were made, in the order of the plan.
     pub made: Vec<Made>,
     /// Why a method gives no vector, a sentence each.
     pub left_out: Vec<String>,

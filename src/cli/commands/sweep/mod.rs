@@ -83,7 +83,7 @@ pub struct SweepSettings<'a> {
     pub vectors: &'a BTreeMap<usize, Vec<f32>>,
     pub magnitudes: &'a [f32],
     pub options: &'a GenerateOptions,
-    /// Which prompts are steered; all of them where it is none.
+    /// Condition that says which prompts are steered; all are where it is none.
     pub when: Option<&'a When>,
     /// Texts that are generated at once.
     pub streams: usize,
@@ -92,13 +92,13 @@ pub struct SweepSettings<'a> {
 }
 
 impl SweepSettings<'_> {
-    /// All magnitudes of a prompt.
+    /// Generates the texts of a prompt at all magnitudes.
     pub fn generate(&self, prompt: &str, encoded: &EncodedPrompt) -> Result<PromptTexts> {
         let verdict = self.verdict(encoded)?;
         self.one(prompt, encoded, verdict, &mut |_| Ok(()))
     }
 
-    /// All magnitudes of each prompt, of several prompts at once; told in the order of the prompts.
+    /// Generates the texts of several prompts at all magnitudes, all at once; they are told in the order of the prompts.
     pub fn each(
         &self,
         prompts: &[String],
@@ -154,7 +154,7 @@ impl SweepSettings<'_> {
     }
 }
 
-/// All magnitudes of one prompt.
+/// Texts of one prompt at all magnitudes.
 pub struct PromptTexts {
     prompt: String,
     operation: Operation,
