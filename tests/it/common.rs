@@ -41,6 +41,24 @@ pub fn slopes_of(batch: &Batch, pass: &UpperPass, [a, b]: [f64; 2]) -> Tensor {
     (slopes(Objective::Lm { beta: 1.0 }, a + b) + slopes(Objective::Bipo { beta: 2.0 }, -b)).unwrap()
 }
 
+/// The files of `src`: the path below it, with `/` between its parts, and the text of each.
+pub fn sources() -> Vec<(String, String)> {
+    fn collect(dir: &Path, below: &str, found: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = format!("{below}{}", path.file_name().unwrap().to_str().unwrap());
+            if path.is_dir() {
+                collect(&path, &format!("{name}/"), found);
+            } else if name.ends_with(".rs") {
+                found.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut found);
+    found
+}
+
 /// Where the real small model is: `BIPO_SMOLLM2`, or bipo's cache directory.
 pub fn smollm2_path() -> PathBuf {
     let cached = || bipo::hub::cache_dir::cache_dir().unwrap().join("SmolLM2-135M-Instruct.Q4_1.gguf");
