@@ -88,13 +88,14 @@
 //!
 //! | room | what it holds |
 //! |---|---|
+//! | `serve` | the HTTP server and its page (feature `serve`, on by default) |
 //! | [`check`] | whether a device computes what the CPU does, and how fast |
 //! | [`eval`] | what a vector does, and what it costs |
 //! | [`report`] | charts, pages, the model card |
 //! | [`train`] | activations, objective, optimiser, loop, checkpoints, layer search, mean difference |
 //! | [`generate`] | decoding at a sweep of magnitudes |
-//! | [`steering`] | the vector and its formats, layers, positions, magnitudes, merging |
 //! | [`session`] | a model ready to use, and the memory that it takes |
+//! | [`steering`] | the vector and its formats, layers, positions, magnitudes, merging |
 //! | [`text`] | chat templates, tokenizers, encoded pairs and prompts |
 //! | [`data`] | preference pairs and questions |
 //! | [`hub`] | where files come from |

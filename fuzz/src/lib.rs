@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use bipo::data::{LoadOptions, Source, load};
+use bipo::hub::options::FetchOptions;
 use bipo::steering::vector::{Format, SteeringVector};
 use libfuzzer_sys::Corpus;
 use tempfile::TempDir;
@@ -23,7 +24,7 @@ pub fn file(name: &str, data: &[u8]) -> PathBuf {
 pub fn dataset(extension: &str, data: &[u8]) {
     let source = Source::File(file(&format!("input.{extension}"), data));
     for limit in [None, Some(2)] {
-        let _ = load(&source, &LoadOptions { limit, offline: true, ..LoadOptions::default() });
+        let _ = load(&source, &LoadOptions { limit, fetch: FetchOptions::offline(), ..LoadOptions::default() });
     }
 }
 

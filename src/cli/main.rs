@@ -1,8 +1,12 @@
 //! The `bipo` program: parse, run, print the error chain, exit code.
+//!
+//! Only this crate knows clap, anyhow and a terminal, and it computes nothing. Begin with [`main`], then `commands`, which has
+//! the work of each command, `args`, which has all flags, and `terminal`, which has all output.
 
 mod allocator;
 mod args;
 mod commands;
+mod downloads;
 mod hints;
 mod terminal;
 
@@ -42,9 +46,9 @@ fn main() -> ExitCode {
 
 /// How a command came to its end before it was done.
 enum Ended {
-    /// By this process: other ranks do not know yet. None if that is no failure.
+    /// This process ended it: other ranks do not know yet. None if that is no failure.
     Here(Option<JobFailure>),
-    /// By another rank, or by all: they know.
+    /// Another rank ended it, or all did: they know.
     Everywhere(JobFailure),
 }
 

@@ -3,8 +3,11 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use bipo::hub::options::OnDownload;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+
+use crate::downloads;
 
 /// How much goes to stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +54,11 @@ impl Log {
 
     pub fn is_quiet(&self) -> bool {
         self.verbosity == Verbosity::Quiet
+    }
+
+    /// What is told of the downloads of a model: nothing where the user wants quiet.
+    pub fn downloads(&self) -> Option<OnDownload> {
+        (!self.is_quiet()).then_some(downloads::DRAWN)
     }
 
     /// A line for everybody but `-q`.

@@ -52,7 +52,7 @@ fn text(value: &Value) -> Option<String> {
 pub(super) struct Labelled {
     pub pairs: Vec<Pair>,
     pub skipped: Vec<Skipped>,
-    /// Number of rows.
+    /// Number of rows that were read.
     pub rows: usize,
     pub seen: BTreeSet<String>,
 }

@@ -164,7 +164,7 @@ pub(crate) struct Reply {
 /// Why a question got no reply.
 #[derive(Debug)]
 pub(crate) enum RequestFailure {
-    /// The server refused this question.
+    /// The server refused this one request.
     Refused(String),
     /// All attempts failed.
     GaveUp(String),
@@ -197,7 +197,7 @@ pub(crate) struct Client<'a> {
     endpoint: &'a Endpoint,
     key: Option<&'a ApiKey>,
     patience: Patience,
-    /// Which of [`SETTINGS`] the model refused.
+    /// Whether the model refused each of [`SETTINGS`].
     refused: [AtomicBool; SETTINGS.len()],
 }
 

@@ -8,7 +8,8 @@ use hf_hub::{Cache, Repo, RepoType};
 
 use super::format;
 use crate::hub::failure::DownloadFailure;
-use crate::hub::repo::{Hub, ResolveOptions};
+use crate::hub::options::FetchOptions;
+use crate::hub::repo::Hub;
 use crate::{Error, Result};
 
 const DEFAULT_REVISION: &str = "main";
@@ -19,10 +20,10 @@ const CARD: &str = "README.md";
 
 /// Returns the files of a split, in order. `part` is a file of the repository, a split or `config/split`, and `train` by
 /// default. If the hub cannot be reached, the files of the cache are used.
-pub(super) fn files(repo: &str, revision: Option<&str>, part: Option<&str>, offline: bool) -> Result<Vec<PathBuf>> {
+pub(super) fn files(repo: &str, revision: Option<&str>, part: Option<&str>, fetch: &FetchOptions) -> Result<Vec<PathBuf>> {
     let revision = revision.unwrap_or(DEFAULT_REVISION);
     let named = Repo::with_revision(repo.to_string(), RepoType::Dataset, revision.to_string());
-    let hub = Hub::from_env(&ResolveOptions { offline, quiet: false })?;
+    let hub = Hub::from_env(fetch)?;
     let at_hand = || cached(&Cache::new(hub.cache.clone()), &named, part);
     if hub.offline {
         return at_hand();

@@ -21,7 +21,7 @@ pub(super) fn read(path: &Path, text: Box<dyn BufRead>) -> Result<Records> {
     match source.skip_space()? {
         Some(b'[') => {
             source.step();
-            Ok(Box::new(Elements { source, row: 0, is_done: false }))
+            Ok(Box::new(ListElements { source, row: 0, is_done: false }))
         }
         _ => lines(source),
     }
@@ -104,13 +104,13 @@ impl JsonText {
 }
 
 /// The elements of an array, each parsed by itself.
-struct Elements {
+struct ListElements {
     source: JsonText,
     row: usize,
     is_done: bool,
 }
 
-impl Iterator for Elements {
+impl Iterator for ListElements {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -124,7 +124,7 @@ impl Iterator for Elements {
     }
 }
 
-impl Elements {
+impl ListElements {
     fn record(&mut self) -> Result<Option<Record>> {
         match self.source.skip_space()? {
             None => return Err(self.wrong("EOF while parsing a list")),

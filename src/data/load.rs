@@ -11,7 +11,7 @@ use super::pair::{FileLayout, Pair, Skipped, TruthfulPairs};
 use super::ranking::Ranking;
 use super::rows::{Choice, ColumnNames, Columns};
 use super::source::Source;
-use crate::hub::repo::is_offline;
+use crate::hub::options::FetchOptions;
 use crate::machine::error::one_line;
 use crate::{Error, Result};
 
@@ -22,14 +22,14 @@ pub struct LoadOptions {
     pub limit: Option<usize>,
     /// Whether a row that would be skipped is an error.
     pub strict: bool,
-    /// Which pairs a question of TruthfulQA's files gives.
+    /// Pairs that a question of TruthfulQA's files gives.
     pub pairs: TruthfulPairs,
-    /// Which of several ranked or scored responses are paired.
+    /// Pairs that several ranked or scored responses give.
     pub rank: Ranking,
     /// Names of columns that the shapes that bipo knows do not have.
     pub columns: ColumnNames,
-    /// Whether the network is off (`HF_HUB_OFFLINE=1` does the same).
-    pub offline: bool,
+    /// How a set that is not on this machine is fetched.
+    pub fetch: FetchOptions,
 }
 
 /// The pairs of a data set, with what identifies them.
@@ -65,7 +65,7 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Dataset> {
         layout: FileLayout::default(),
     };
     let mut hash = Sha256::new();
-    let files = source.files(is_offline(options.offline))?;
+    let files = source.files(&options.fetch)?;
     for file in &files {
         file.hash(&mut hash)?;
         let limit = options.limit.map(|limit| limit.saturating_sub(dataset.rows));

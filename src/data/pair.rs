@@ -35,7 +35,7 @@ pub struct FileLayout {
     pub columns: Vec<(String, Option<String>)>,
 }
 
-/// Which of TruthfulQA's incorrect answers are paired with the best answer.
+/// The incorrect answers of TruthfulQA that are paired with the best answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum TruthfulPairs {

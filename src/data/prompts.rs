@@ -16,7 +16,7 @@ use super::source::Source;
 use super::stream::ByteStream;
 use super::table::{DataTable, Names, cell};
 use super::turns::{Turns, USER};
-use crate::hub::repo::is_offline;
+use crate::hub::options::FetchOptions;
 use crate::{Error, Result};
 
 /// The prompts of a set, with what identifies them.
@@ -35,10 +35,10 @@ pub struct PromptSet {
 ///
 /// # Errors
 /// The set cannot be read, has no column of prompts or no prompt, or a row's prompt is none.
-pub fn load_prompts(source: &Source, limit: Option<usize>, offline: bool) -> Result<PromptSet> {
+pub fn load_prompts(source: &Source, limit: Option<usize>, fetch: &FetchOptions) -> Result<PromptSet> {
     let mut set = PromptSet { name: source.name(), sha256: String::new(), prompts: Vec::new() };
     let mut hash = Sha256::new();
-    let files = source.files(is_offline(offline))?;
+    let files = source.files(fetch)?;
     for file in &files {
         file.hash(&mut hash)?;
         let left = limit.map_or(usize::MAX, |limit| limit.saturating_sub(set.prompts.len()));

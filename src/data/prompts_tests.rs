@@ -6,7 +6,7 @@ fn read(name: &str, content: &str, limit: Option<usize>) -> Result<Vec<Vec<(Stri
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     std::fs::write(&path, content).unwrap();
-    let set = load_prompts(&Source::parse(path.to_str().unwrap())?, limit, true)?;
+    let set = load_prompts(&Source::parse(path.to_str().unwrap())?, limit, &FetchOptions::offline())?;
     let plain = |messages: Vec<Message>| messages.into_iter().map(|m| (m.role, m.content)).collect();
     Ok(set.prompts.into_iter().map(plain).collect())
 }
@@ -29,7 +29,7 @@ fn prompts_are_lines_or_a_column_of_any_format() {
     let messages = r#"{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}"#;
     let said = |role: &str, content: &str| (role.to_owned(), content.to_owned());
     assert_eq!(read("p", messages, None).unwrap(), [[said("system", "Be brief."), said("user", "Hi")]]);
-    assert!(load_prompts(&Source::parse("cheerful").unwrap(), Some(3), true).unwrap().prompts.len() == 3);
+    assert!(load_prompts(&Source::parse("cheerful").unwrap(), Some(3), &FetchOptions::offline()).unwrap().prompts.len() == 3);
 }
 
 #[test]

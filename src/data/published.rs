@@ -11,6 +11,7 @@ use super::hub_files;
 use super::input::Input;
 use super::rows::{ColumnNames, Columns};
 use crate::hub::cache_dir::cache_dir;
+use crate::hub::options::FetchOptions;
 use crate::{Error, Result};
 
 /// A data set that is downloaded when it is first used.
@@ -36,11 +37,11 @@ enum Origin {
     },
 }
 
-/// Which parts a set has, of which the user names one.
+/// The parts that a set has, of which the user names one.
 #[derive(Debug, PartialEq, Eq)]
 enum SetParts {
     One,
-    /// Files: `persona-extraversion`.
+    /// Files, such as `persona-extraversion`.
     Files,
     /// The rows of a concept: `steereval:L1_1`.
     Concepts,
@@ -135,9 +136,9 @@ const fn hub(
 /// A published data set, or the part of one, as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedPart {
-    /// The set.
+    /// The set that is named.
     pub set: &'static Published,
-    /// Its part, if it has several.
+    /// Name of the part, if the set has several.
     pub part: Option<String>,
 }
 
@@ -151,7 +152,7 @@ impl fmt::Display for PublishedPart {
 
 impl Published {
     /// Returns the hub repository of the data set, or `None` for a file of the web.
-    pub fn hub_repo(&self) -> Option<&'static str> {
+    pub(crate) fn hub_repo(&self) -> Option<&'static str> {
         match self.origin {
             Origin::Web(..) => None,
             Origin::Hub { repo, .. } => Some(repo),
@@ -211,14 +212,14 @@ impl PublishedPart {
     }
 
     /// Returns the path of the data set's file, and downloads the file first if it is not in the cache.
-    pub(super) fn file(&self, offline: bool) -> Result<PathBuf> {
+    pub(super) fn file(&self, fetch: &FetchOptions) -> Result<PathBuf> {
         match self.set.origin {
             Origin::Web(folder, file) => {
                 let file = file.replace("{}", self.part.as_deref().unwrap_or_default());
-                self.web_file(&format!("{folder}/{file}"), &cache_dir()?.join("datasets"), offline)
+                self.web_file(&format!("{folder}/{file}"), &cache_dir()?.join("datasets"), fetch)
             }
             Origin::Hub { repo, revision, file } => {
-                let files = hub_files::files(repo, revision, Some(file), offline);
+                let files = hub_files::files(repo, revision, Some(file), fetch);
                 let mut files = files.map_err(|error| match error {
                     Error::Hub(problem) => Error::Hub(format!("{problem}; or save {file} of {repo} and give its path")),
                     error => error,
@@ -228,14 +229,14 @@ impl PublishedPart {
         }
     }
 
-    fn web_file(&self, url: &str, dir: &Path, offline: bool) -> Result<PathBuf> {
+    fn web_file(&self, url: &str, dir: &Path, fetch: &FetchOptions) -> Result<PathBuf> {
         let extension = format::extension(Path::new(url)).unwrap_or("csv");
         let name = format!("{self}.{extension}");
         let path = dir.join(&name);
         if path.is_file() {
             return Ok(path);
         }
-        if offline {
+        if fetch.is_offline() {
             return Err(Error::Hub(format!(
                 "data set {self} is not in the cache and the network is off: run once online, or save {url} as {}",
                 path.display()

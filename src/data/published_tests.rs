@@ -11,7 +11,7 @@ const URL: &str = "https://example.org/data/power-seeking/train.csv";
 #[test]
 fn offline_without_a_cached_file_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let error = part("power-seeking").web_file(URL, dir.path(), true).unwrap_err();
+    let error = part("power-seeking").web_file(URL, dir.path(), &FetchOptions::offline()).unwrap_err();
     assert!(matches!(error, Error::Hub(_)));
     let text = error.to_string();
     assert!(text.starts_with("data set power-seeking is not in the cache and the network is off: run once online"), "{text}");
@@ -25,7 +25,7 @@ fn kept_file_is_found_again_without_the_network() {
     let datasets = dir.path().join("datasets");
     let path = datasets.join("power-seeking.csv");
     keep(&datasets, &path, b"question,matching,not_matching\n").unwrap();
-    assert_eq!(part("power-seeking").web_file(URL, &datasets, true).unwrap(), path);
+    assert_eq!(part("power-seeking").web_file(URL, &datasets, &FetchOptions::offline()).unwrap(), path);
     assert_eq!(std::fs::read_dir(&datasets).unwrap().count(), 1);
 }
 

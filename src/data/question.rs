@@ -9,7 +9,7 @@ pub struct Question {
     pub prompt: String,
     /// Possible beginnings of the assistant's reply.
     pub answers: Vec<String>,
-    /// Which of the answers are right.
+    /// The right answers.
     pub key: Key,
 }
 
@@ -49,7 +49,7 @@ pub enum Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum AnswerForm {
-    /// By their texts if they are the endings of a text, else by their letters.
+    /// Options are compared by their texts if they are the endings of a text, else by their letters.
     #[default]
     Auto,
     /// The prompt lists the options, and the answers are their letters.

@@ -10,7 +10,7 @@ use super::items::{Items, MMLU_COLUMNS, can_use};
 use super::pair::{FileLayout, Skipped};
 use super::question::{AnswerForm, Question};
 use super::source::Source;
-use crate::hub::repo::is_offline;
+use crate::hub::options::FetchOptions;
 use crate::machine::error::one_line;
 use crate::{Error, Result};
 
@@ -37,8 +37,8 @@ pub struct QuestionSet {
 /// # Errors
 /// The file cannot be read, does not have the columns of any known format, or has no row that can be scored; or the set has several
 /// files.
-pub fn load_questions(source: &Source, limit: Option<usize>, form: AnswerForm, offline: bool) -> Result<QuestionSet> {
-    let mut files = source.files(is_offline(offline))?;
+pub fn load_questions(source: &Source, limit: Option<usize>, form: AnswerForm, fetch: &FetchOptions) -> Result<QuestionSet> {
+    let mut files = source.files(fetch)?;
     let (Some(input), true) = (files.pop(), files.is_empty()) else {
         return Err(Error::Argument(format!("{source} has several files: name one of them")));
     };

@@ -11,7 +11,7 @@ fn load(name: &str, content: &str) -> Result<Vec<Question>> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     std::fs::write(&path, content).unwrap();
-    load_questions(&Source::File(path.clone()), None, AnswerForm::Auto, false).map(|set| set.questions)
+    load_questions(&Source::File(path.clone()), None, AnswerForm::Auto, &FetchOptions::default()).map(|set| set.questions)
 }
 
 fn problem(name: &str, content: &str) -> String {
@@ -98,7 +98,7 @@ fn row_that_cannot_be_scored_is_skipped_and_counted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, content).unwrap();
-        let set = load_questions(&Source::File(path.clone()), None, AnswerForm::Auto, false).unwrap();
+        let set = load_questions(&Source::File(path.clone()), None, AnswerForm::Auto, &FetchOptions::default()).unwrap();
         assert_eq!((set.rows, set.questions.last().unwrap().row, set.skipped.len(), set.skipped[0].row), (2, 1, 1, 0));
         set.skipped[0].reason.clone()
     };
@@ -200,7 +200,7 @@ fn options_by_text_are_those_of_lm_evaluation_harness() {
     let path = dir.path().join("a.jsonl");
     let one = |row: Value, form| {
         std::fs::write(&path, row.to_string()).unwrap();
-        load_questions(&Source::File(path.clone()), None, form, false).unwrap().questions.remove(0)
+        load_questions(&Source::File(path.clone()), None, form, &FetchOptions::default()).unwrap().questions.remove(0)
     };
     let arc = json!({"question": "Which?", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "B"});
     let question = one(arc, AnswerForm::Text);
@@ -226,13 +226,13 @@ fn published_files_of_every_shape_are_read() {
         ("three-options.jsonl", 2, 4, Key::Letters { matching: 0 }),
     ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cases/questions").join(name);
-        let set = load_questions(&Source::File(path.clone()), None, form, false).unwrap();
+        let set = load_questions(&Source::File(path.clone()), None, form, &FetchOptions::default()).unwrap();
         assert_eq!((set.rows, set.questions.len(), &set.questions[0].key), (rows, questions, &first), "{name}");
         assert!(set.skipped.is_empty());
     }
     for (name, is_by_text) in [("commonsense_qa.parquet", false), ("hellaswag.parquet", true)] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cases/questions").join(name);
-        let set = load_questions(&Source::File(path.clone()), None, form, false).unwrap();
+        let set = load_questions(&Source::File(path.clone()), None, form, &FetchOptions::default()).unwrap();
         assert!(set.questions.iter().all(|question| matches!(question.key, Key::Texts { .. }) == is_by_text), "{name}");
     }
 }
@@ -242,7 +242,7 @@ fn limit_takes_the_first_rows() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mmlu.csv");
     std::fs::write(&path, "1?,1,2,3,4,A\n2?,1,2,3,4,B\n").unwrap();
-    let set = load_questions(&Source::File(path.clone()), Some(1), AnswerForm::Auto, false).unwrap();
+    let set = load_questions(&Source::File(path.clone()), Some(1), AnswerForm::Auto, &FetchOptions::default()).unwrap();
     assert_eq!((set.questions.len(), set.name.as_str()), (1, "mmlu"));
 }
 
@@ -250,7 +250,7 @@ fn limit_takes_the_first_rows() {
 fn the_hubs_parquet_files_are_read() {
     let load = |name: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data").join(name);
-        load_questions(&Source::File(path.clone()), None, AnswerForm::Auto, false).unwrap().questions
+        load_questions(&Source::File(path.clone()), None, AnswerForm::Auto, &FetchOptions::default()).unwrap().questions
     };
     let truthful = &load("targets.parquet")[0];
     assert_eq!(truthful.answers, ["Nothing", "You win; slowly", "Not much"]);

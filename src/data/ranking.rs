@@ -1,6 +1,6 @@
 //! Which of several ranked responses make pairs.
 
-/// Which of the ranked or scored responses of a row are paired. Responses of equal rank are no pair.
+/// The pairs that the ranked or scored responses of a row give. Responses of equal rank are no pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::Display, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Ranking {

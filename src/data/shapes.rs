@@ -30,10 +30,10 @@ pub(super) enum Role {
     Grades,
 }
 
-/// Which of two responses a verdict prefers.
+/// The one of two responses that a verdict prefers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ShapeMatch {
-    /// It ends like the column's name: `model_a` and `A` mean `response_a`, 0 means `response_0`.
+    /// The verdict ends like the column's name: `model_a` and `A` mean `response_a`, 0 means `response_0`.
     Name,
     /// 1 means the first, 0 the second.
     OneIsFirst,

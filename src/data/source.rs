@@ -7,6 +7,7 @@ use super::bundled::{Bundled, bundled};
 use super::input::Input;
 use super::published::{Published, PublishedPart, published};
 use super::{format, hub_files};
+use crate::hub::options::FetchOptions;
 use crate::hub::repo_id::RepoId;
 use crate::machine::error::closest_name;
 use crate::{Error, Result};
@@ -16,7 +17,7 @@ pub const DEFAULT_DATASET: &str = "cheerful";
 
 const HUB_PREFIX: &str = "hf:";
 
-/// Where a data set comes from.
+/// The place that a data set comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A data set that is compiled into the program.
@@ -77,12 +78,12 @@ impl Source {
     }
 
     /// Returns the files to read, and downloads those that are not on this machine.
-    pub(super) fn files(&self, offline: bool) -> Result<Vec<Input>> {
+    pub(super) fn files(&self, fetch: &FetchOptions) -> Result<Vec<Input>> {
         let paths = match self {
             Self::Bundled(set) => return Ok(vec![Input::Bytes(PathBuf::from(format!("{}.csv", set.name)), set.csv.into())]),
             Self::File(path) => vec![path.clone()],
-            Self::Published(part) => vec![part.file(offline)?],
-            Self::Hub { repo, revision, part } => hub_files::files(repo, revision.as_deref(), part.as_deref(), offline)?,
+            Self::Published(part) => vec![part.file(fetch)?],
+            Self::Hub { repo, revision, part } => hub_files::files(repo, revision.as_deref(), part.as_deref(), fetch)?,
         };
         Ok(paths.into_iter().map(Input::File).collect())
     }

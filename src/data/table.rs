@@ -22,7 +22,7 @@ pub(super) struct DataTable {
     pub format: &'static str,
     /// Column names as the file has them; for a JSON file, every key of the first rows.
     pub columns: Vec<String>,
-    /// The first rows.
+    /// The first rows, which tell what the table's columns hold.
     pub first: Vec<Record>,
     rest: Records,
 }

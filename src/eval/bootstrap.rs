@@ -25,7 +25,7 @@ pub struct Estimate {
 impl Estimate {
     /// Returns the mean of independent scores and its interval by Student's t, mean ± t·s/√n. For a single score, whose spread
     /// is unknown, the ends are NaN. Returns `None` without scores.
-    pub fn of_mean(scores: &[f64]) -> Option<Self> {
+    pub(crate) fn of_mean(scores: &[f64]) -> Option<Self> {
         let n = scores.len() as f64;
         let value = scores.iter().sum::<f64>() / n;
         let variance = scores.iter().map(|score| (score - value).powi(2)).sum::<f64>() / (n - 1.0);
@@ -36,7 +36,7 @@ impl Estimate {
 
     /// Returns the share of cases that are true and its score interval (Wilson 1927), which is wide where cases are few even if
     /// all are alike: 4 of 4 give [0.51, 1]. Returns `None` without cases.
-    pub fn of_share(cases: impl IntoIterator<Item = bool>) -> Option<Self> {
+    pub(crate) fn of_share(cases: impl IntoIterator<Item = bool>) -> Option<Self> {
         let (hits, n) = cases.into_iter().fold((0.0, 0.0), |(hits, n), case| (hits + f64::from(case), n + 1.0));
         if n == 0.0 {
             return None;

@@ -20,7 +20,7 @@ pub enum Budget {
 }
 
 impl Budget {
-    /// Its name, as it is written.
+    /// Name of the budget, as the user writes it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kl(_) => "kl",
@@ -115,7 +115,7 @@ const NARROW: f64 = 1.005;
 /// A measured magnitude.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MeasuredMagnitude {
-    /// Its size, without a sign.
+    /// Size of the magnitude, without a sign.
     pub size: f64,
     /// What it costs, in the unit of [`Budget::target`].
     pub cost: f64,

@@ -33,9 +33,9 @@ pub enum Gauge<'a> {
     },
     /// A neutral text, every token of which is steered, for [`Budget::Perplexity`].
     Text(TextIds<'a>),
-    /// Pairs, for [`Budget::Margin`].
+    /// Pairs whose margin is measured, for [`Budget::Margin`].
     Pairs {
-        /// Their residuals at the vector's lowest layer, at its positions.
+        /// Residuals of the pairs at the vector's lowest layer, at its positions.
         pairs: &'a Activations,
         /// Factor of the margin.
         beta: f64,

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::bootstrap::{Bootstrap, Estimate};
-use super::{Measure, Unit};
+use super::{Measure, MeasureUnit};
 use crate::data::Message;
 use crate::data::{Key, Pair, Question, QuestionSet};
 use crate::text::tokens::{EncodedPair, TextEncoder};
@@ -43,7 +43,7 @@ pub fn encode(encoder: &TextEncoder, set: &QuestionSet, context: usize) -> Resul
 }
 
 /// Returns the pairs of each question, of those that [`encode`] makes of all questions.
-pub fn by_question<'a>(set: &QuestionSet, mut pairs: &'a [EncodedPair]) -> impl Iterator<Item = &'a [EncodedPair]> {
+pub(crate) fn by_question<'a>(set: &QuestionSet, mut pairs: &'a [EncodedPair]) -> impl Iterator<Item = &'a [EncodedPair]> {
     set.questions.iter().map(move |question| {
         let (of_question, rest) = pairs.split_at(couples(question.answers.len()).count());
         pairs = rest;
@@ -75,7 +75,7 @@ pub fn measures(set: &QuestionSet, scores: &[PairLogProbs], bootstrap: &Bootstra
             true => bootstrap.mean(&cases),
             false => Estimate::of_share(cases.iter().map(|case| *case == 1.0)),
         };
-        Some(Measure { name: format!("{}.{name}", set.name), unit: Unit::Share, estimate: estimate? })
+        Some(Measure { name: format!("{}.{name}", set.name), unit: MeasureUnit::Share, estimate: estimate? })
     };
     values.into_iter().filter_map(measure).collect()
 }

@@ -12,9 +12,9 @@ use crate::report::{Cell, Chart, Panel, Point, Section, SectionPart, Series, Sty
 pub struct Candidate {
     /// Name of the method.
     pub name: String,
-    /// Where its vector is added; none of an instruction.
+    /// Positions at which the candidate's vector is added; none of an instruction.
     pub positions: Option<String>,
-    /// Norm of its vector.
+    /// Norm of the candidate's vector.
     pub norm: Option<f64>,
     /// What its vector took; none of an instruction and of a random direction.
     pub learned: Option<Learned>,
@@ -27,7 +27,7 @@ pub struct Learned {
     pub steps: usize,
     /// Wall time, without the activations that all share.
     pub seconds: f64,
-    /// Bytes of its file.
+    /// Size of the vector's file in bytes.
     pub bytes: u64,
 }
 
@@ -36,9 +36,9 @@ pub struct Learned {
 pub struct Comparison {
     /// Version of the JSON schema, 2.
     pub schema_version: u32,
-    /// In the order of the rows.
+    /// The candidates, in the order of the rows.
     pub candidates: Vec<Candidate>,
-    /// Which differences the pairs show, a sentence a line.
+    /// Differences that the pairs show, a sentence a line.
     pub verdict: Vec<String>,
     /// The measures of each, and the settings that they depend on.
     pub report: EvalReport,
@@ -117,9 +117,9 @@ impl Comparison {
     }
 }
 
-/// Which method moves the pairs furthest in each direction, and against which others the pairs show it: where the 95 % interval of
-/// the mean difference of their margins, pair by pair, does not hold 0. `first` is the name of the first subject, whose lines have
-/// no baseline, and those at magnitude 0 are the untouched model's.
+/// Says which method moves the pairs furthest in each direction, and against which others the pairs show it: where the 95 %
+/// interval of the mean difference of their margins, pair by pair, does not hold 0. `first` is the name of the first subject,
+/// whose lines have no baseline, and those at magnitude 0 are the untouched model's.
 pub fn verdict(lines: &[PairLine], first: &str, beta: f64, bootstrap: &Bootstrap) -> Vec<String> {
     [("+", 1.0), ("-", -1.0)]
         .into_iter()

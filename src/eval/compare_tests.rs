@@ -1,6 +1,6 @@
 //! Tests of the verdict on pairs whose order is known.
 
-use super::super::{EvalTimings, Measure, Unit};
+use super::super::{EvalTimings, Measure, MeasureUnit};
 use super::*;
 
 /// Lines of a method at a magnitude, from chosen minus rejected of each pair.
@@ -65,7 +65,7 @@ fn the_picture_has_a_line_a_method_and_a_dot_a_direction() {
     let row = |subject: &str, magnitude, margin| EvalRow {
         subject: subject.to_owned(),
         magnitude,
-        measures: vec![Measure { name: "margin".into(), unit: Unit::Signed, estimate: estimate(margin) }],
+        measures: vec![Measure { name: "margin".into(), unit: MeasureUnit::Signed, estimate: estimate(margin) }],
     };
     let rows = vec![
         row("bipo", Some(-3.0), -1.5),

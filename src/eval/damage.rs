@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 use super::bootstrap::Bootstrap;
-use super::{Measure, Unit};
+use super::{Measure, MeasureUnit};
 use crate::model::Model;
 use crate::model::layout::Layout;
 use crate::model::plan::PassPlan;
@@ -26,7 +26,7 @@ const CHUNK_BYTES: usize = 16 << 20;
 /// A text as token ids, without template.
 #[derive(Debug, Clone, Copy)]
 pub struct TextIds<'a> {
-    /// At least two, or one behind a BOS.
+    /// Token ids of the text: at least two, or one behind a BOS.
     pub ids: &'a [u32],
     /// What the tokenizer puts in front of a text.
     pub bos: Option<u32>,
@@ -37,7 +37,7 @@ pub struct TextIds<'a> {
 pub enum Reading<'a> {
     /// Every token is steered.
     Steered(&'a Steering),
-    /// These tokens stand in front of the text, behind the BOS.
+    /// The given tokens stand in front of the text, behind the BOS.
     Prompted(&'a [u32]),
 }
 
@@ -46,7 +46,7 @@ pub enum Reading<'a> {
 pub struct TextScore {
     /// −log p of each predicted token, nats.
     pub nll: Vec<f64>,
-    /// The same of the model without vector and without prompt.
+    /// −log p of each predicted token under the model without vector and without prompt, nats.
     pub bare_nll: Vec<f64>,
     /// KL(p₀ ‖ p) of each prediction, nats; p₀ is the model without vector and without prompt.
     pub kl: Vec<f64>,
@@ -161,7 +161,7 @@ impl<'m> Window<'m> {
         Self::of(model, &[text.bos.iter().chain(prefix).chain(text.ids).copied().collect()], split)
     }
 
-    /// Several texts.
+    /// Several texts, each as all its tokens.
     pub fn of(model: &'m Model, texts: &[Vec<u32>], split: usize) -> Result<Self> {
         let mut layout = Layout::default();
         texts.iter().for_each(|ids| layout.push_sequence(ids.len()));
@@ -172,7 +172,7 @@ impl<'m> Window<'m> {
 
     /// The residual after the last block at the rows that predict the last `targets` tokens, where every token is steered.
     /// → `(targets, H)`
-    pub fn last_rows(&self, steering: Option<&Steering>, targets: usize) -> Result<Tensor> {
+    pub(crate) fn last_rows(&self, steering: Option<&Steering>, targets: usize) -> Result<Tensor> {
         let (rows, _) = self.residual.dims2()?;
         let every = Tensor::ones((rows, 1), DType::F32, self.residual.device())?;
         let x = self.all_rows(steering.map(|steering| (steering, &every)))?;
@@ -180,7 +180,7 @@ impl<'m> Window<'m> {
     }
 
     /// The residual after the last block, where each row is steered with its own factor, `(R, 1)` f32. → `(R, H)`
-    pub fn all_rows(&self, steering: Option<(&Steering, &Tensor)>) -> Result<Tensor> {
+    pub(crate) fn all_rows(&self, steering: Option<(&Steering, &Tensor)>) -> Result<Tensor> {
         let (mut x, mut next) = (self.residual.clone(), self.split);
         if let Some((steering, rows)) = steering {
             let factors = steering.factors(rows)?;
@@ -214,7 +214,7 @@ fn chunks(model: &Model, rows: usize) -> impl Iterator<Item = (usize, usize)> {
 
 /// Next-token distributions of some rows.
 struct Distributions {
-    /// `(rows, V)`
+    /// Logits of each row. `(rows, V)`
     logits: Vec<f32>,
     vocab: usize,
     /// log Σ exp of each row's logits.
@@ -235,7 +235,7 @@ impl Distributions {
         rows.map(|((logits, log_sum), target)| log_sum - f64::from(logits[*target as usize]))
     }
 
-    /// Not a number where a logit is not. KL(self ‖ other) = Σ p·(z − z′) − log Σ exp z + log Σ exp z′, row by row, in f64.
+    /// KL(self ‖ other) = Σ p·(z − z′) − log Σ exp z + log Σ exp z′ of each row, in f64. Not a number where a logit is not.
     fn kl(&self, other: &Self) -> Vec<f64> {
         let rows = self.logits.par_chunks(self.vocab).zip(other.logits.par_chunks(self.vocab));
         rows.zip(self.log_sums.par_iter().zip(&other.log_sums))
@@ -258,7 +258,7 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
 /// Perplexity exp(mean −log p), its ratio to that of the model without vector and prompt, and mean KL divergence. Their
 /// intervals are over tokens. Those of the ratio are over the changes of each token's −log p: what the tokens of any text differ
 /// by, in which the change of the perplexity itself drowns, cancels.
-pub fn text_measures(score: &TextScore, bootstrap: &Bootstrap) -> Vec<Measure> {
+pub(crate) fn text_measures(score: &TextScore, bootstrap: &Bootstrap) -> Vec<Measure> {
     let exp_of_mean = |nll: &[f64]| bootstrap.mean(nll).map(|nll| nll.map(f64::exp));
     let changes: Vec<f64> = score.nll.iter().zip(&score.bare_nll).map(|(nll, bare)| nll - bare).collect();
     let measures = [
@@ -266,8 +266,9 @@ pub fn text_measures(score: &TextScore, bootstrap: &Bootstrap) -> Vec<Measure> {
         ("perplexity_ratio", exp_of_mean(&changes)),
         ("kl", bootstrap.mean(&score.kl)),
     ];
-    let measure =
-        |(name, estimate): (&str, Option<_>)| Some(Measure { name: name.to_owned(), unit: Unit::Number, estimate: estimate? });
+    let measure = |(name, estimate): (&str, Option<_>)| {
+        Some(Measure { name: name.to_owned(), unit: MeasureUnit::Number, estimate: estimate? })
+    };
     measures.into_iter().filter_map(measure).collect()
 }
 
@@ -286,7 +287,7 @@ pub fn repeated(ids: &[u32]) -> [f64; 2] {
 /// The share of repeated 4-grams in all texts together. Its interval is over texts.
 pub fn repetition(texts: &[&[u32]], bootstrap: &Bootstrap) -> Option<Measure> {
     let counts: Vec<[f64; 2]> = texts.iter().map(|ids| repeated(ids)).collect();
-    Some(Measure { name: "repetition".to_owned(), unit: Unit::Share, estimate: bootstrap.ratio(&counts)? })
+    Some(Measure { name: "repetition".to_owned(), unit: MeasureUnit::Share, estimate: bootstrap.ratio(&counts)? })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::bootstrap::Estimate;
-use super::{Measure, Unit};
+use super::{Measure, MeasureUnit};
 use crate::Result;
 use crate::model::Model;
 use crate::steering::condition::{Verdict, When};
@@ -61,5 +61,5 @@ pub(super) fn prompts(pairs: &[EncodedPair]) -> impl Iterator<Item = &[u32]> {
 /// The share of prompts that fired.
 pub(super) fn share(name: &str, fired: &[bool]) -> Option<Measure> {
     let estimate = Estimate::of_share(fired.iter().copied())?;
-    Some(Measure { name: name.to_owned(), unit: Unit::Share, estimate })
+    Some(Measure { name: name.to_owned(), unit: MeasureUnit::Share, estimate })
 }

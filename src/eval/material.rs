@@ -73,7 +73,7 @@ pub fn neutral_ids(encoder: &TextEncoder, text: &str) -> Result<Vec<u32>> {
 }
 
 impl EncodedMaterial {
-    /// The pairs.
+    /// Held-out pairs, encoded.
     pub fn pairs(&self) -> &[EncodedPair] {
         &self.pairs
     }
@@ -100,18 +100,18 @@ impl EncodedMaterial {
 pub enum Treatment {
     /// A vector is added, at these magnitudes.
     Vector(Box<SteeringVector>, Vec<f32>),
-    /// It is told what to do: the material was encoded with a system prompt, whose ids these are as plain text.
+    /// The model is told what to do: the material was encoded with a system prompt, whose ids as plain text are given.
     System(Vec<u32>),
 }
 
 /// One thing that is measured: a vector, or an alternative to it.
 #[derive(Debug, Clone)]
 pub struct Subject {
-    /// Its name in the report.
+    /// Name of the subject in the report.
     pub name: String,
-    /// What is done.
+    /// What is done to the model.
     pub treatment: Treatment,
-    /// The material, encoded for it.
+    /// The material, encoded for this treatment.
     pub encoded: EncodedMaterial,
 }
 
@@ -135,9 +135,9 @@ impl Subject {
 /// Number of texts that an evaluation generates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextCount {
-    /// Those of one prompt, of the subject that has most: they go together.
+    /// Number of texts of one prompt, which are generated together, for the subject that has most.
     pub a_prompt: usize,
-    /// Those of all prompts, of that subject.
+    /// Number of texts of all prompts for that subject.
     pub all: usize,
 }
 

@@ -33,7 +33,7 @@ pub use run::{EvalObserver, EvalOutcome, Settings, demand, evaluate};
 
 /// How a measure is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub enum MeasureUnit {
     /// A plain number.
     Number,
     /// A number whose sign matters.
@@ -48,12 +48,12 @@ pub struct Measure {
     /// Name, such as `margin` or `perplexity`. Names of a question file begin with the file's name: `TruthfulQA.mc1`.
     pub name: String,
     /// How the measure is shown.
-    pub unit: Unit,
+    pub unit: MeasureUnit,
     /// Value with its interval.
     pub estimate: Estimate,
 }
 
-/// All measures of a subject at a magnitude.
+/// The measures of a subject at a magnitude.
 #[derive(Debug, Clone, Serialize)]
 pub struct EvalRow {
     /// `vector`, or the name of the baseline.

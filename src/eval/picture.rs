@@ -2,7 +2,7 @@
 
 use super::judge::JudgeVerdict;
 use super::table::{JUDGE, distinct, heading};
-use super::{EvalReport, EvalRow, Measure, Unit};
+use super::{EvalReport, EvalRow, Measure, MeasureUnit};
 use crate::eval::bootstrap::Estimate;
 use crate::report::{Chart, Generations, Panel, Point, Scale, Section, SectionPart, Series, ShownAnswer, Style, Table};
 
@@ -48,7 +48,7 @@ impl EvalReport {
         for row in &mut self.rows {
             let texts = self.generations.iter().filter(|text| text.subject == row.subject && text.magnitude == row.magnitude);
             let scores: Vec<f64> = texts.filter_map(|text| text.judge_score.map(f64::from)).collect();
-            let measure = |estimate| Measure { name: JUDGE.to_owned(), unit: Unit::Number, estimate };
+            let measure = |estimate| Measure { name: JUDGE.to_owned(), unit: MeasureUnit::Number, estimate };
             row.measures.extend(Estimate::of_mean(&scores).map(measure));
         }
     }
@@ -60,8 +60,8 @@ impl EvalReport {
     }
 
     fn panel(&self, name: &str) -> Panel {
-        let unit = self.rows.iter().find_map(|row| row.get(name)).map_or(Unit::Number, |measure| measure.unit);
-        let (factor, suffix) = if unit == Unit::Share { (100.0, ", %") } else { (1.0, "") };
+        let unit = self.rows.iter().find_map(|row| row.get(name)).map_or(MeasureUnit::Number, |measure| measure.unit);
+        let (factor, suffix) = if unit == MeasureUnit::Share { (100.0, ", %") } else { (1.0, "") };
         let mut panel = Panel::new(format!("{}{suffix}", heading(name)), Vec::new());
         if name == "perplexity_ratio" {
             panel.y_scale = Scale::Log;

@@ -12,9 +12,13 @@ fn report() -> EvalReport {
     let row = |subject: &str, magnitude: Option<f32>, right: f64| EvalRow {
         subject: subject.into(),
         magnitude,
-        measures: [("dose", Unit::Number, 0.1), ("moved_right", Unit::Share, right), ("perplexity_ratio", Unit::Number, 12.5)]
-            .map(|(name, unit, value)| Measure { name: name.into(), unit, estimate: estimate(value) })
-            .to_vec(),
+        measures: [
+            ("dose", MeasureUnit::Number, 0.1),
+            ("moved_right", MeasureUnit::Share, right),
+            ("perplexity_ratio", MeasureUnit::Number, 12.5),
+        ]
+        .map(|(name, unit, value)| Measure { name: name.into(), unit, estimate: estimate(value) })
+        .to_vec(),
     };
     let text = |subject: &str, magnitude, prompt: &str| GeneratedText {
         subject: subject.into(),

@@ -3,7 +3,7 @@
 //! magnitude, and magnitude 0 is the cached reference.
 
 use super::bootstrap::{Bootstrap, Estimate};
-use super::{Measure, Unit};
+use super::{Measure, MeasureUnit};
 use crate::model::Model;
 use crate::steering::{Steering, dose};
 use crate::train::activations::Activations;
@@ -40,13 +40,13 @@ pub fn score(
 /// What preference is measured from, pair by pair.
 #[derive(Debug, Clone, Copy)]
 pub struct Scores<'a> {
-    /// Of the model that is measured.
+    /// Log-probabilities under the model that is measured.
     pub policy: &'a [PairLogProbs],
-    /// Of the model without vector or instruction.
+    /// Log-probabilities under the model without vector or instruction.
     pub reference: &'a [PairLogProbs],
     /// Number of tokens of the two responses.
     pub tokens: &'a [[usize; 2]],
-    /// Which way the margin should go: the sign of the magnitude. At 0 no way is right or wrong.
+    /// Sign of the magnitude: the way that the margin should go. At 0 no way is right or wrong.
     pub direction: f64,
 }
 
@@ -59,11 +59,15 @@ pub fn measures(scores: &Scores, beta: f64, bootstrap: &Bootstrap) -> Vec<Measur
     };
     let per_token = |(p, tokens): (&PairLogProbs, &[usize; 2])| p[0] / tokens[0] as f64 > p[1] / tokens[1] as f64;
     [
-        ("margin", Unit::Signed, bootstrap.mean(&margins)),
-        ("moved_right", Unit::Share, moved(1.0)),
-        ("moved_wrong", Unit::Share, moved(-1.0)),
-        ("prefers_chosen", Unit::Share, Estimate::of_share(scores.policy.iter().map(|p| p[0] > p[1]))),
-        ("prefers_chosen_per_token", Unit::Share, Estimate::of_share(scores.policy.iter().zip(scores.tokens).map(per_token))),
+        ("margin", MeasureUnit::Signed, bootstrap.mean(&margins)),
+        ("moved_right", MeasureUnit::Share, moved(1.0)),
+        ("moved_wrong", MeasureUnit::Share, moved(-1.0)),
+        ("prefers_chosen", MeasureUnit::Share, Estimate::of_share(scores.policy.iter().map(|p| p[0] > p[1]))),
+        (
+            "prefers_chosen_per_token",
+            MeasureUnit::Share,
+            Estimate::of_share(scores.policy.iter().zip(scores.tokens).map(per_token)),
+        ),
     ]
     .into_iter()
     .filter_map(|(name, unit, estimate)| Some(Measure { name: name.to_owned(), unit, estimate: estimate? }))
@@ -71,9 +75,9 @@ pub fn measures(scores: &Scores, beta: f64, bootstrap: &Bootstrap) -> Vec<Measur
 }
 
 /// The mean [`dose`] over pairs, each with the median over its steered tokens in `divisors`.
-pub fn mean_dose(divisors: &[Option<f64>], vector_norm: f64, magnitude: f32, bootstrap: &Bootstrap) -> Option<Measure> {
+pub(crate) fn mean_dose(divisors: &[Option<f64>], vector_norm: f64, magnitude: f32, bootstrap: &Bootstrap) -> Option<Measure> {
     let doses: Vec<f64> = divisors.iter().flatten().map(|divisor| dose::dose(magnitude, vector_norm, *divisor)).collect();
-    Some(Measure { name: "dose".to_owned(), unit: Unit::Number, estimate: bootstrap.mean(&doses)? })
+    Some(Measure { name: "dose".to_owned(), unit: MeasureUnit::Number, estimate: bootstrap.mean(&doses)? })
 }
 
 #[cfg(test)]

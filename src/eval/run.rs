@@ -26,14 +26,14 @@ use crate::train::collective::{Collective, Json};
 use crate::train::objective::PairLogProbs;
 use crate::{Error, Result};
 
-/// How it is measured.
+/// How an evaluation measures.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Factor of the margin.
     pub beta: f64,
     /// How intervals are made.
     pub bootstrap: Bootstrap,
-    /// Which prompts vectors steer; all where it is none.
+    /// Condition that says which prompts vectors steer; all where it is none.
     pub when: Option<When>,
     /// How texts are generated; the positions and the operation are each vector's own.
     pub generate: GenerateOptions,
@@ -43,16 +43,16 @@ pub struct Settings {
     pub collective: Collective,
 }
 
-/// What was measured.
+/// What an evaluation has measured.
 #[derive(Debug, Default)]
 pub struct EvalOutcome {
-    /// As in the report.
+    /// Rows of the report.
     pub rows: Vec<EvalRow>,
     /// Row by row, in the order of the pairs.
     pub pairs: Vec<PairLine>,
-    /// As in the report.
+    /// Generated texts of the report.
     pub generations: Vec<GeneratedText>,
-    /// As in the report.
+    /// Times of the report.
     pub timings: EvalTimings,
     /// What ended the evaluation early, where something did; rows then lack measures, or are not there.
     pub stopped: Option<Error>,
@@ -148,7 +148,7 @@ struct Evaluation<'a> {
     cached: Option<(CacheKey, Vec<Activations>)>,
     /// Log-probabilities of the pairs without vector or instruction.
     reference: Vec<PairLogProbs>,
-    /// Which prompts are steered.
+    /// Tells which prompts are steered.
     firing: Firing<'a>,
     /// Index of the subject's first row.
     first: usize,
@@ -351,7 +351,7 @@ impl Evaluation<'_> {
             Err(error) => (own, answers, Err(error)),
         };
         for at in 0..count {
-            let of_row: Vec<(usize, &Answered)> =
+            let of_row: Vec<(usize, &AnswerTokens)> =
                 asked.iter().copied().zip(&answers).map(|(prompt, Json(texts))| (prompt, &texts[at])).collect();
             // A share of some of the prompts would pass for one of all.
             if ended.is_ok() {
@@ -388,7 +388,7 @@ impl Evaluation<'_> {
         places: &[usize],
         vectors: &BTreeMap<usize, Vec<f32>>,
         (positions, operation): (Positions, Operation),
-        answers: &mut Vec<Json<Vec<Answered>>>,
+        answers: &mut Vec<Json<Vec<AnswerTokens>>>,
     ) -> Result<()> {
         let options = GenerateOptions { positions, operation, ..self.settings.generate.clone() };
         let rows = &self.outcome.rows[self.first..];
@@ -409,4 +409,4 @@ impl Evaluation<'_> {
 }
 
 /// The tokens of a text, and why it ended.
-type Answered = (Vec<u32>, FinishReason);
+type AnswerTokens = (Vec<u32>, FinishReason);

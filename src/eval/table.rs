@@ -1,7 +1,7 @@
 //! Views of a report: aligned text for readers and CSV for spreadsheets.
 
 use super::bootstrap::Estimate;
-use super::{EvalReport, EvalRow, Measure, Unit};
+use super::{EvalReport, EvalRow, Measure, MeasureUnit};
 use crate::report::Cell;
 use crate::steering::magnitudes::signed;
 use crate::{Error, Result};
@@ -68,7 +68,7 @@ impl EvalReport {
         aligned(&[headings].into_iter().chain(rows).collect::<Vec<_>>())
     }
 
-    /// Of each row: subject, magnitude and the measures of these names.
+    /// Cells of each row: subject, magnitude and the measures of these names.
     pub(super) fn cells(&self, names: &[&str]) -> Vec<Vec<Cell>> {
         let none = || Cell::new("-");
         let cells = |row: &EvalRow| {
@@ -111,22 +111,22 @@ fn cell(row: &EvalRow, Measure { name, unit, estimate: Estimate { value, low, hi
     Cell { value: number(*value, *unit), interval }
 }
 
-fn number(x: f64, unit: Unit) -> String {
+fn number(x: f64, unit: MeasureUnit) -> String {
     match unit {
-        Unit::Share => format!("{:.1} %", 100.0 * x),
+        MeasureUnit::Share => format!("{:.1} %", 100.0 * x),
         _ => bound(x, unit),
     }
 }
 
-fn bound(x: f64, unit: Unit) -> String {
+fn bound(x: f64, unit: MeasureUnit) -> String {
     match unit {
-        Unit::Share => format!("{:.1}", 100.0 * x),
-        Unit::Signed if x == 0.0 => "0".to_owned(),
-        Unit::Signed => format!("{x:+.3}"),
-        Unit::Number if x == 0.0 => "0".to_owned(),
-        Unit::Number if x.abs() >= 1e4 || x.abs() < 1e-3 => format!("{x:.2e}"),
-        Unit::Number if x.abs() >= 10.0 => format!("{x:.2}"),
-        Unit::Number => format!("{x:.3}"),
+        MeasureUnit::Share => format!("{:.1}", 100.0 * x),
+        MeasureUnit::Signed if x == 0.0 => "0".to_owned(),
+        MeasureUnit::Signed => format!("{x:+.3}"),
+        MeasureUnit::Number if x == 0.0 => "0".to_owned(),
+        MeasureUnit::Number if x.abs() >= 1e4 || x.abs() < 1e-3 => format!("{x:.2e}"),
+        MeasureUnit::Number if x.abs() >= 10.0 => format!("{x:.2}"),
+        MeasureUnit::Number => format!("{x:.3}"),
     }
 }
 

@@ -11,18 +11,22 @@ fn report() -> EvalReport {
     };
     let row = |subject: &str, magnitude, measures| EvalRow { subject: subject.into(), magnitude, measures };
     let rows = vec![
-        row("vector", Some(0.0), vec![measure("margin", Unit::Signed, 0.5), measure("perplexity", Unit::Number, 12.5)]),
+        row(
+            "vector",
+            Some(0.0),
+            vec![measure("margin", MeasureUnit::Signed, 0.5), measure("perplexity", MeasureUnit::Number, 12.5)],
+        ),
         row(
             "vector",
             Some(2.0),
             vec![
-                measure("margin", Unit::Signed, -1.0),
-                measure("moved_right", Unit::Share, 0.625),
-                measure("q.mc1", Unit::Share, 0.25),
-                measure("perplexity", Unit::Number, 12.5),
+                measure("margin", MeasureUnit::Signed, -1.0),
+                measure("moved_right", MeasureUnit::Share, 0.625),
+                measure("q.mc1", MeasureUnit::Share, 0.25),
+                measure("perplexity", MeasureUnit::Number, 12.5),
             ],
         ),
-        row("prompt, kind", None, vec![measure("q.mc1", Unit::Share, 0.5)]),
+        row("prompt, kind", None, vec![measure("q.mc1", MeasureUnit::Share, 0.5)]),
     ];
     EvalReport {
         schema_version: 2,

@@ -14,13 +14,13 @@ use crate::steering::dose::row_norms;
 /// What a vector has to do with a token.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ScoredToken {
-    /// The token.
+    /// Id of the token.
     pub id: u32,
     /// Cosine of the residual at this token, where the vector of the lowest layer enters, with that vector; 0 without a vector.
     pub projection: f32,
     /// log p of the token behind those before it, in nats; none of the first token.
     pub logprob: Option<f32>,
-    /// The same where the text is steered at every token before it.
+    /// log p of the token where the text is steered at every token before it, in nats.
     pub steered_logprob: Option<f32>,
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Run {
     pub entry: usize,
     /// What enters that block, before the vectors of the layer below are added. `(R, H)`
     pub x: Tensor,
-    /// Where they stand in their text, and where that stands in the cache.
+    /// Place of the rows in their text, and of that text in the cache.
     pub place: Continuation,
     pub steering: Arc<Steering>,
     /// Factor of the vectors at each row. `(R,)`

@@ -34,7 +34,7 @@ pub(super) struct Prefix {
 /// What a prompt takes over of another.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Shared {
-    /// Which of the known prompts.
+    /// Index of the other prompt.
     pub from: usize,
     /// How many of the first tokens.
     pub tokens: usize,

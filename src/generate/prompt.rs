@@ -7,7 +7,7 @@ use crate::text::tokens::{EncodedPrompt, PromptSpans};
 /// What to continue: a prompt's tokens, and which of them, and of those generated, spans hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Prompt<'a> {
-    /// Its tokens.
+    /// Tokens of the prompt.
     pub ids: &'a [u32],
     spans: Option<&'a PromptSpans>,
     /// Whether nothing of it or behind it is steered, whatever the magnitude.
@@ -33,7 +33,7 @@ impl<'a> From<&'a EncodedPrompt> for Prompt<'a> {
 }
 
 impl Prompt<'_> {
-    /// The same prompt as a condition wants it: where that did not fire, it is left to the untouched model.
+    /// Returns the prompt as a condition wants it: where that did not fire, it is left to the untouched model.
     pub fn under(self, verdict: Option<Verdict>) -> Self {
         Self { is_left_alone: verdict.is_some_and(|verdict| !verdict.fired), ..self }
     }

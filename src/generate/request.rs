@@ -40,7 +40,7 @@ impl Request {
         &self.ids
     }
 
-    /// The same request as a condition wants it: where that did not fire, it is left to the untouched model.
+    /// Returns the request as a condition wants it: where that did not fire, it is left to the untouched model.
     pub fn under(self, verdict: Verdict) -> Self {
         Self { magnitude: if verdict.fired { self.magnitude } else { 0.0 }, ..self }
     }
@@ -79,16 +79,16 @@ pub struct Event {
 /// What can happen to a request in a step.
 #[derive(Debug, Clone)]
 pub enum EventKind {
-    /// It got a token, an end-of-text token included.
+    /// The request got a token, an end-of-text token included.
     Token {
-        /// The token.
+        /// Id of the token.
         id: u32,
-        /// Its log-probability and those of the likeliest tokens, where the request asks for them.
+        /// Log-probabilities of the token and of the likeliest ones, where the request asks for them.
         log_probs: Option<TokenLogProbs>,
     },
-    /// It has ended, and its place is free.
+    /// The request has ended, and its place is free.
     Finished {
-        /// Why it ended.
+        /// Why the text ended.
         reason: FinishReason,
         /// ‖m·v‖/‖h‖, as [`Generation::dose`](super::Generation::dose).
         dose: f64,

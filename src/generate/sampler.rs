@@ -17,7 +17,7 @@ use crate::ops::softmax::{log_softmax, softmax};
 /// Log-probabilities beside a token, of the model's own distribution: no temperature, penalty or bias is in them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenLogProbs {
-    /// That of the token that was chosen.
+    /// Log-probability of the token that was chosen.
     pub chosen: f32,
     /// The likeliest tokens, in falling order.
     pub top: Vec<(u32, f32)>,

@@ -10,9 +10,9 @@ use std::time::Duration;
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{Api, ApiError};
 use hf_hub::{CacheRepo, Repo};
-use indicatif::ProgressBar;
 
 use super::failure::{DownloadFailure, Step};
+use super::options::{DownloadProgress, OnDownload};
 use crate::Error;
 use crate::machine::files::{is_sha256, sha256};
 use crate::machine::panics::caught;
@@ -25,7 +25,7 @@ pub(crate) struct Fetch {
     pub api: Api,
     pub repo: Repo,
     pub cache: CacheRepo,
-    pub progress: bool,
+    pub progress: Option<OnDownload>,
     /// How long a server may send nothing before the download fails.
     pub patience: Duration,
 }
@@ -62,9 +62,9 @@ impl Fetch {
             std::fs::remove_file(&partial)
                 .map_err(|error| DownloadFailure::Failed(format!("writing to the cache: {error}")))?;
         }
-        let (file, bar) = (name.to_owned(), self.progress.then(|| ProgressBar::new(0)));
+        let (file, told) = (name.to_owned(), self.progress.map(|OnDownload(make)| make()));
         watched(self.patience, Step::File, move |watched| {
-            api.repo(repo).download_with_progress(&file, Watched { bar, ..watched })
+            api.repo(repo).download_with_progress(&file, Watched { told, ..watched })
         })?;
         match damage(&blob, stated.etag(), stated.size() as u64) {
             None => Ok(path),
@@ -114,7 +114,7 @@ fn watched<T: Send + 'static>(
 ) -> Result<T, DownloadFailure> {
     let (sender, receiver) = mpsc::channel();
     let beats = Arc::new(AtomicU64::new(0));
-    let given = Watched { beats: beats.clone(), bar: None };
+    let given = Watched { beats: beats.clone(), told: None };
     std::thread::spawn(move || sender.send(caught(|| work(given))).ok());
     let mut seen = 0;
     loop {
@@ -138,10 +138,10 @@ fn watched<T: Send + 'static>(
     }
 }
 
-/// Counts the reports of progress, and passes them to a progress bar if there is one.
+/// Counts the reports of progress, and passes them on if somebody is to be told.
 struct Watched {
     beats: Arc<AtomicU64>,
-    bar: Option<ProgressBar>,
+    told: Option<Box<dyn DownloadProgress>>,
 }
 
 impl Watched {
@@ -153,21 +153,21 @@ impl Watched {
 impl Progress for Watched {
     fn init(&mut self, size: usize, name: &str) {
         self.beat();
-        if let Some(bar) = &mut self.bar {
-            Progress::init(bar, size, name);
+        if let Some(told) = &mut self.told {
+            told.begin(size, name);
         }
     }
 
     fn update(&mut self, size: usize) {
         self.beat();
-        if let Some(bar) = &mut self.bar {
-            Progress::update(bar, size);
+        if let Some(told) = &mut self.told {
+            told.advance(size);
         }
     }
 
     fn finish(&mut self) {
-        if let Some(bar) = &mut self.bar {
-            Progress::finish(bar);
+        if let Some(told) = &mut self.told {
+            told.finish();
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod cache_dir;
 mod download;
 pub(crate) mod failure;
 mod folder;
+pub mod options;
 pub mod presets;
 pub(crate) mod repo;
 pub(crate) mod repo_id;

@@ -18,11 +18,11 @@ pub struct Preset {
     pub num_hidden_layers: usize,
     /// Layer that is steered by default.
     pub layer: usize,
-    /// Where the layer comes from.
+    /// Source of the layer.
     pub layer_from: &'static str,
     /// Peak learning rate.
     pub lr: f64,
-    /// Where the learning rate comes from.
+    /// Source of the learning rate.
     pub lr_from: &'static str,
     /// Built-in chat template for a tokenizer without one of its own.
     pub template: Option<&'static str>,
@@ -39,7 +39,7 @@ pub enum Status {
     Run,
     /// The decoder implements its family, which the tests run with random weights.
     Wired,
-    /// It is refused, for this reason.
+    /// The model is refused, for the given reason.
     Refused(&'static str),
 }
 

@@ -10,26 +10,12 @@ use hf_hub::{Cache, Repo};
 use super::download::{Fetch, patience};
 use super::failure::{DownloadFailure, Step};
 use super::folder::{CONFIG, INDEX, OPTIONAL, TOKENIZER, WEIGHTS, folder, read_index};
+use super::options::{FetchOptions, OnDownload};
 use super::presets::PRESETS;
 use super::repo_id::RepoId;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::{Error, Result};
-
-/// Whether the network is off, by the flag or by the variable `HF_HUB_OFFLINE`.
-pub(crate) fn is_offline(flag: bool) -> bool {
-    let is_on = |value: String| !matches!(value.trim().to_lowercase().as_str(), "" | "0" | "false" | "no" | "off");
-    flag || std::env::var("HF_HUB_OFFLINE").is_ok_and(is_on)
-}
-
-/// How to resolve a model.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ResolveOptions {
-    /// Whether the network is off.
-    pub offline: bool,
-    /// Whether to hide the progress of downloads.
-    pub quiet: bool,
-}
 
 /// How this machine reaches the hub, and where it keeps the hub's files.
 pub(crate) struct Hub {
@@ -37,7 +23,7 @@ pub(crate) struct Hub {
     pub cache: PathBuf,
     pub token: Option<String>,
     pub offline: bool,
-    pub progress: bool,
+    pub progress: Option<OnDownload>,
     /// How long a server may send nothing before the download fails.
     pub patience: Duration,
 }
@@ -45,7 +31,7 @@ pub(crate) struct Hub {
 impl Hub {
     /// Reads the variables of Hugging Face's own tools: `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`,
     /// `HF_HUB_DOWNLOAD_TIMEOUT`.
-    pub fn from_env(options: &ResolveOptions) -> Result<Self> {
+    pub fn from_env(options: &FetchOptions) -> Result<Self> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         // hf-hub panics if it finds no home directory.
         if set("HF_HOME").is_none() && std::env::home_dir().is_none() {
@@ -56,8 +42,8 @@ impl Hub {
             endpoint: set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned()),
             cache: set("HF_HUB_CACHE").map_or_else(|| default.path().clone(), PathBuf::from),
             token: set("HF_TOKEN").map(|token| token.trim().to_owned()).or_else(|| default.token()),
-            offline: is_offline(options.offline),
-            progress: !options.quiet,
+            offline: options.is_offline(),
+            progress: options.progress,
             patience: patience()?,
         })
     }
@@ -132,7 +118,7 @@ impl Hub {
         ApiBuilder::from_cache(Cache::new(self.cache.clone()))
             .with_endpoint(self.endpoint.trim_end_matches('/').to_owned())
             .with_token(self.token.clone())
-            .with_progress(self.progress)
+            .with_progress(false)
             .with_retries(2)
             .with_user_agent("bipo", env!("CARGO_PKG_VERSION"))
             .build()

@@ -19,7 +19,7 @@ impl RepoId {
         };
         let word = |text: &str| {
             let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-            !text.is_empty() && !text.starts_with('.') && !text.contains("..") && text.chars().all(plain)
+            !text.is_empty() && !text.starts_with(['.', '-']) && !text.contains("..") && text.chars().all(plain)
         };
         let (owner, name) = repo.split_once('/')?;
         let valid = word(owner) && word(name) && revision.is_none_or(|revision| revision.split('/').all(word));

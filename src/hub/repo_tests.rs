@@ -66,14 +66,7 @@ fn answer_with(mut stream: TcpStream, path: &str, answer: Result<String, u16>) {
 
 fn hub(endpoint: &str, cache: &TempDir) -> Hub {
     let cache = cache.path().join("hub");
-    Hub {
-        endpoint: endpoint.to_owned(),
-        cache,
-        token: None,
-        offline: false,
-        progress: false,
-        patience: Duration::from_secs(60),
-    }
+    Hub { endpoint: endpoint.to_owned(), cache, token: None, offline: false, progress: None, patience: Duration::from_secs(60) }
 }
 
 fn id() -> RepoId {

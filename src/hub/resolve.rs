@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::folder::{CONFIG, TOKENIZER, file_name, folder, split_model};
+use super::options::FetchOptions;
 use super::presets::{self, PRESETS, Preset};
 use super::repo::Hub;
 use super::repo_id::RepoId;
@@ -14,8 +15,6 @@ use crate::machine::error::{Error, Result, closest_name};
 use crate::machine::files::{is_sha256, sha256};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::gguf_parts::GgufPart;
-
-pub use super::repo::ResolveOptions;
 
 /// A model whose files were found.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +28,7 @@ pub struct ModelFiles {
 /// Finds the files of a model: an existing path, an alias, or a hub id `owner/name[@revision]`, tried in this order. A folder
 /// with the name of an alias takes precedence only if it has a `config.json`. Files that are not in the hub's cache are
 /// downloaded, unless `offline` or `HF_HUB_OFFLINE` is set.
-pub fn resolve(model: &str, options: &ResolveOptions) -> Result<ModelFiles> {
+pub fn resolve(model: &str, options: &FetchOptions) -> Result<ModelFiles> {
     resolve_with(model, cache_dir().ok().as_deref(), || Hub::from_env(options))
 }
 
@@ -69,8 +68,7 @@ pub fn content_hash(path: &Path) -> Result<String> {
 
 /// Returns the files of a known model, if they are on this machine, in bipo's cache directory or in the hub's cache.
 pub fn cached(preset: &Preset) -> Option<ModelFiles> {
-    let options = ResolveOptions { offline: true, quiet: true };
-    from_preset(preset, cache_dir().ok().as_deref(), || Hub::from_env(&options)).ok()
+    from_preset(preset, cache_dir().ok().as_deref(), || Hub::from_env(&FetchOptions::offline())).ok()
 }
 
 fn from_preset(preset: &Preset, cache: Option<&Path>, hub: impl FnOnce() -> Result<Hub>) -> Result<ModelFiles> {

@@ -4,8 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::options::FetchOptions;
 use super::presets::PRESETS;
-use super::repo::{Hub, ResolveOptions};
+use super::repo::Hub;
 use crate::Result;
 
 /// How this machine reaches the hub.
@@ -29,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// A variable of the environment is wrong, or there is no home directory.
 pub fn status(offline: bool) -> Result<HubStatus> {
-    let hub = Hub::from_env(&ResolveOptions { offline, quiet: true })?;
+    let hub = Hub::from_env(&FetchOptions { offline, progress: None })?;
     let answer = (!hub.offline).then(|| ask(&hub.endpoint));
     Ok(HubStatus { endpoint: without_password(&hub.endpoint), cache: hub.cache, has_token: hub.token.is_some(), answer })
 }

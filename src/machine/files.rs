@@ -79,7 +79,7 @@ impl DraftDir {
     }
 
     /// Gives the directory the name `dir`, which may be that of an empty directory.
-    pub fn publish(self, dir: &Path) -> std::io::Result<()> {
+    pub(crate) fn publish(self, dir: &Path) -> std::io::Result<()> {
         match std::fs::remove_dir(dir) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => std::fs::rename(self.path(), dir)?,
@@ -231,7 +231,7 @@ pub fn check_future_folder(folder: &Path) -> std::io::Result<()> {
 }
 
 /// Whether a text is a SHA-256 in hex.
-pub fn is_sha256(text: &str) -> bool {
+pub(crate) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

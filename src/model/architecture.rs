@@ -6,7 +6,7 @@ pub use crate::ops::gated::Activation;
 /// How the blocks of a model are built.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Architecture {
-    /// Where the norms of a block's sub-layers stand, and what they multiply by.
+    /// Places of the norms of a block's sub-layers, and what they multiply by.
     pub norms: Norms,
     /// Whether `q_proj`, `k_proj`, `v_proj` have biases.
     pub qkv_bias: bool,
@@ -18,7 +18,7 @@ pub struct Architecture {
     pub attention_softcap: Option<f64>,
     /// How many tokens back attention sees in each block, the current one included; all of them with `None`.
     pub windows: Vec<Option<usize>>,
-    /// Which of the configuration's rotary embeddings each block has.
+    /// Index of each block's rotary embedding among the configuration's.
     pub ropes: Vec<usize>,
     /// Whether `o_proj` has a bias.
     pub o_bias: bool,
@@ -54,11 +54,11 @@ pub struct Norms {
 /// What the norm of queries and keys spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QkNorm {
-    /// There is none.
+    /// Queries and keys have no norm.
     Absent,
     /// Each head by itself.
     Head,
-    /// All heads together.
+    /// One norm spans all heads together.
     AllHeads,
 }
 
@@ -101,7 +101,7 @@ impl Architecture {
     }
 
     /// The experts of a block, where it has some.
-    pub fn experts_of(&self, block: usize) -> Option<&Experts> {
+    pub(crate) fn experts_of(&self, block: usize) -> Option<&Experts> {
         self.experts.as_ref().filter(|experts| experts.blocks.get(block) == Some(&true))
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Attention {
     product: attention::AttentionShape,
     /// Columns of queries, and of keys or values.
     widths: [usize; 2],
-    /// Which of the model's rotary embeddings it has.
+    /// Index of the block's rotary embedding among the model's.
     rope: usize,
     /// Index of the block.
     block: usize,

@@ -43,7 +43,7 @@ pub struct Saved {
 
 impl Saved {
     /// Keys, rotated, and values of every row that the block saw. `(T, K·D)` each
-    pub fn keys_and_values(&self) -> [&Tensor; 2] {
+    pub(crate) fn keys_and_values(&self) -> [&Tensor; 2] {
         [&self.attention.k, &self.attention.v]
     }
 }
@@ -71,7 +71,7 @@ impl Block {
         })
     }
 
-    /// Its matrices.
+    /// Matrices of the block.
     pub fn weights(&self) -> impl Iterator<Item = &Weight> {
         self.self_attn.weights().into_iter().chain(self.mlp.weights())
     }

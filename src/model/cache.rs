@@ -46,13 +46,13 @@ impl KvCache {
         self.rows
     }
 
-    /// One block's part.
+    /// Returns the part of the cache that belongs to one block.
     pub(crate) fn block(&mut self, index: usize) -> &mut LayerCache {
         &mut self.blocks[index]
     }
 
     /// Copies some rows to those from `to` on, in some of the blocks.
-    pub fn copy_rows(&mut self, blocks: Range<usize>, from: Range<usize>, to: usize) -> Result<()> {
+    pub(crate) fn copy_rows(&mut self, blocks: Range<usize>, from: Range<usize>, to: usize) -> Result<()> {
         if from.is_empty() {
             return Ok(());
         }

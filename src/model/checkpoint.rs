@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The files of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Checkpoint {
-    /// As `transformers` saves a model.
+    /// A model as `transformers` saves it.
     Safetensors {
         /// `config.json`.
         config: PathBuf,
@@ -32,7 +32,7 @@ pub enum Checkpoint {
 
 impl Checkpoint {
     /// Returns the files beside those of the weights.
-    pub fn beside_weights(&self) -> Vec<&Path> {
+    pub(crate) fn beside_weights(&self) -> Vec<&Path> {
         match self {
             Self::Safetensors { config, shards: _, tokenizer, tokenizer_config, generation_config, chat_template } => {
                 let optional = [tokenizer_config, generation_config, chat_template].into_iter().flatten();

@@ -27,19 +27,19 @@ pub(crate) struct Family {
     pub rope_theta: f64,
     /// See [`Architecture::tie_word_embeddings`](super::architecture::Architecture), where the file does not say.
     pub tie_word_embeddings: bool,
-    /// Which biases `q_proj`, `k_proj` and `v_proj` have.
+    /// Whether `q_proj`, `k_proj` and `v_proj` have biases.
     pub qkv_bias: Flag,
-    /// Which bias `o_proj` has.
+    /// Whether `o_proj` has a bias.
     pub o_bias: Flag,
-    /// Which biases the MLP has.
+    /// Whether the MLP has biases.
     pub mlp_bias: Flag,
-    /// Where norms stand.
+    /// Places of the norms.
     pub norms: Norms,
     /// What the norm of queries and keys spans.
     pub qk_norm: QkNorm,
     /// What the MLP applies to its gate where the file does not say.
     pub activation: Activation,
-    /// Where the factor of the attention scores comes from.
+    /// Source of the factor of the attention scores.
     pub attention_scale: AttentionScale,
     /// Softcaps of attention scores and logits where the file does not say; with `None` there is neither, whatever it says.
     pub softcaps: Option<[Option<f64>; 2]>,
@@ -47,9 +47,9 @@ pub(crate) struct Family {
     pub scaled_embeddings: bool,
     /// Whether the file has Granite's multipliers.
     pub multipliers: bool,
-    /// Which blocks have a sliding window.
+    /// The blocks that have a sliding window.
     pub sliding: Sliding,
-    /// Which blocks have which rotary embedding.
+    /// The rotary embedding of each block.
     pub rope: RopeOfBlocks,
     /// Whether a part of a head may be rotated alone.
     pub partial_rotary: bool,
@@ -62,15 +62,15 @@ pub(crate) struct Family {
 /// Whether the models of a family have something.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Flag {
-    /// None has.
+    /// No model of the family has it.
     Never,
-    /// All have.
+    /// All models of the family have it.
     Always,
     /// A model has it if its `config.json` says so under this key.
     Key(&'static str),
 }
 
-/// Where the factor of the attention scores comes from.
+/// Source of the factor of the attention scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AttentionScale {
     /// One over the square root of a head's width.
@@ -78,30 +78,30 @@ pub(crate) enum AttentionScale {
     /// One over the square root of `query_pre_attn_scalar`. GGUF files do not have that key: llama.cpp takes the head's
     /// width, but the hidden size over the number of heads where a model has this many blocks (the one of 27B parameters).
     QueryPreAttnScalar {
-        /// Number of blocks of that model.
+        /// Number of blocks of the model of 27B parameters.
         blocks_of_27b: usize,
     },
     /// `attention_multiplier`.
     Multiplier,
 }
 
-/// Which blocks of a family's models have a sliding window.
+/// The blocks of a family's models that have a sliding window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sliding {
-    /// None has, whatever `config.json` says.
+    /// No block has one, whatever `config.json` says.
     NoBlock,
-    /// All have, unless `config.json` sets the window to null.
+    /// All blocks have one, unless `config.json` sets the window to null.
     EveryBlock {
         /// The window where it has no such key.
         absent: Option<usize>,
     },
-    /// All have with `use_sliding_window`.
+    /// All blocks have one with `use_sliding_window`.
     EveryBlockIfUsed,
-    /// With `use_sliding_window` those that `layer_types` or `max_window_layers` names. GGUF metadata does not name them.
+    /// With `use_sliding_window` the blocks that `layer_types` or `max_window_layers` names. GGUF metadata does not name them.
     NamedBlocks,
-    /// With `use_sliding_window` those that `layer_types` names; without that list those without a rotary embedding.
+    /// With `use_sliding_window` the blocks that `layer_types` names; without that list those without a rotary embedding.
     WithoutRope,
-    /// Those that `layer_types` names; without it all but each `pattern`-th.
+    /// Blocks that `layer_types` names; without it all but each `pattern`-th.
     Pattern {
         /// The pattern where `sliding_window_pattern` does not say.
         pattern: usize,
@@ -110,10 +110,10 @@ pub(crate) enum Sliding {
     },
 }
 
-/// Which blocks have which rotary embedding.
+/// The rotary embedding of each block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RopeOfBlocks {
-    /// There is one for all.
+    /// All blocks have the same one.
     One,
     /// Blocks with a sliding window have their own, not scaled, with the base `rope_local_base_freq`.
     OwnOfSliding,

@@ -9,11 +9,11 @@ use crate::ops::attention::Segment;
 pub struct PassShape<'a> {
     /// Blocks that run, the last ones of the model.
     pub blocks: usize,
-    /// Rows of them.
+    /// Number of rows that go through these blocks.
     pub rows: usize,
     /// Runs of rows in all blocks but the last.
     pub segments: &'a [Segment],
-    /// Those of the last block, whose queries are the rows that the head reads.
+    /// Runs of rows in the last block, whose queries are the rows that the head reads.
     pub selected: &'a [Segment],
 }
 

@@ -37,7 +37,7 @@ struct OpenPart {
     content: Content,
 }
 
-/// Where a tensor is, and how it is encoded.
+/// A tensor's place in its file, and how it is encoded.
 pub(crate) struct StoredAt<'a> {
     pub path: &'a Path,
     pub map: &'a Arc<Mmap>,
@@ -202,7 +202,7 @@ fn check_extents(content: &Content, length: u64) -> Result<(), String> {
     }
 }
 
-/// Where a tensor's bytes end in the file.
+/// Offset at which a tensor's bytes end in the file.
 fn end_of(content: &Content, info: &TensorInfo) -> Option<u64> {
     let elements = info.shape.dims().iter().copied().try_fold(1usize, usize::checked_mul)? as u64;
     let bytes = (elements / info.ggml_dtype.block_size() as u64).checked_mul(info.ggml_dtype.type_size() as u64)?;
@@ -334,7 +334,7 @@ fn fixed_size(kind: u32) -> Option<u64> {
     }
 }
 
-/// GgufMetadata by key, with errors that name the file and the key.
+/// Looks up GGUF metadata by key, with errors that name the file and the key.
 #[derive(Clone, Copy)]
 pub(crate) struct GgufMetadata<'a> {
     map: &'a HashMap<String, Value>,
@@ -392,6 +392,35 @@ impl<'a> GgufMetadata<'a> {
         }
     }
 
+    /// A token id.
+    pub fn id(&self, key: &str) -> Result<Option<u32>> {
+        self.map.get(key).map(|value| id(value).ok_or_else(|| self.wrong(key, "a token id"))).transpose()
+    }
+
+    /// A list of values of any kind.
+    pub fn list(&self, key: &str) -> Result<Option<&'a [Value]>> {
+        match self.map.get(key) {
+            None => Ok(None),
+            Some(Value::Array(values)) => Ok(Some(values)),
+            Some(_) => Err(self.wrong(key, "a list")),
+        }
+    }
+
+    /// A list of strings.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>> {
+        let text = |value: &'a Value| match value {
+            Value::String(text) => Ok(text.as_str()),
+            _ => Err(self.wrong(key, "a list of strings")),
+        };
+        self.list(key)?.map(|values| values.iter().map(text).collect()).transpose()
+    }
+
+    /// A list of whole numbers.
+    pub fn ids(&self, key: &str) -> Result<Option<Vec<u32>>> {
+        let number = |value: &Value| id(value).ok_or_else(|| self.wrong(key, "a list of whole numbers"));
+        self.list(key)?.map(|values| values.iter().map(number).collect()).transpose()
+    }
+
     /// The length of a list.
     pub fn count(&self, key: &str) -> Option<usize> {
         match self.map.get(key) {
@@ -403,6 +432,10 @@ impl<'a> GgufMetadata<'a> {
     pub fn wrong(&self, key: &str, expected: &str) -> Error {
         Error::malformed(self.path, format!("key `{key}`: expected {expected}"))
     }
+}
+
+fn id(value: &Value) -> Option<u32> {
+    whole(value).and_then(|value| value.try_into().ok())
 }
 
 fn whole(value: &Value) -> Option<usize> {

@@ -44,7 +44,7 @@ pub struct Branches {
 }
 
 impl Branches {
-    /// Rows that it takes.
+    /// Number of rows that the branches take.
     pub fn rows(&self) -> usize {
         self.shared + self.first + self.second
     }
@@ -73,7 +73,7 @@ impl Layout {
 
     /// Adds pairs of branches that all begin with the same `prefix` tokens: `[prefix | shared | first | second | shared | …]`, where
     /// the shared rows of each pair follow the prefix. Returns the first row of each pair behind the prefix.
-    pub fn push_all_branches(&mut self, prefix: usize, pairs: &[Branches]) -> Vec<usize> {
+    pub(crate) fn push_all_branches(&mut self, prefix: usize, pairs: &[Branches]) -> Vec<usize> {
         let longest = pairs.iter().map(Branches::longest).max().unwrap_or(0);
         let common = self.push_run(prefix, [0..0, 0..0], longest);
         let mut push = |branches: &Branches| {
@@ -88,7 +88,7 @@ impl Layout {
     }
 
     /// The rows that continue cached sequences, one run after the other. Key rows are counted in the cache.
-    pub fn continuing(runs: &[Continuation]) -> Self {
+    pub(crate) fn continuing(runs: &[Continuation]) -> Self {
         let mut layout = Self::default();
         for Continuation { start, past, new, length } in runs.iter().copied() {
             let first = layout.rows();
@@ -115,8 +115,8 @@ impl Layout {
         rows
     }
 
-    /// The same runs with queries at `rows` alone (ascending): what a last block needs whose other rows nobody reads.
-    /// A run's queries then reach from the first of its rows to its end. Also returns those query rows.
+    /// Runs of the layout with queries at `rows` alone (ascending): what a last block needs whose other rows nobody reads. A
+    /// run's queries then reach from the first of its rows to its end. Also returns those query rows.
     pub(crate) fn select(&self, rows: &[usize]) -> (Vec<Segment>, Vec<usize>) {
         let mut query_rows = Vec::with_capacity(rows.len());
         let segments = self.segments.iter().map(|segment| {

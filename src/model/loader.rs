@@ -25,7 +25,7 @@ pub(super) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// The same onto another device.
+    /// A loader of the same tensors onto another device.
     pub fn onto(&self, device: &'a Device) -> Self {
         Self { device, ..self.clone() }
     }
@@ -35,18 +35,19 @@ impl<'a> Loader<'a> {
         Self { prefix: format!("{}{name}.", self.prefix), ..self.clone() }
     }
 
-    /// The same tensors, with the matrices in f32 on the CPU where they would be multiplied in bf16: small ones that decide.
+    /// A loader of the same tensors, with the matrices in f32 on the CPU where they would be multiplied in bf16: small ones
+    /// that decide.
     pub fn exact(&self) -> Self {
         let is_bf16 = self.storage == WeightStorage::Dense && self.matrices == DType::BF16;
         Self { matrices: if is_bf16 { DType::F32 } else { self.matrices }, ..self.clone() }
     }
 
-    /// `(len)`
+    /// Reads a vector. `(len)`
     pub fn vector(&self, name: &str, len: usize) -> Result<Tensor> {
         self.weights.load(&format!("{}{name}", self.prefix), &[len], self.config, self.activations, self.device)
     }
 
-    /// `(O, I)`
+    /// Reads a matrix. `(O, I)`
     pub fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Weight> {
         let name = format!("{}{name}", self.prefix);
         match self.storage {

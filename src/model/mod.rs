@@ -32,6 +32,7 @@ pub mod shapes;
 pub mod sizes;
 pub mod split;
 mod stages;
+mod stored_config;
 pub mod weights;
 
 use std::ops::Range;
@@ -60,7 +61,7 @@ use weights::{WeightStorage, Weights};
 /// A frozen decoder on one device, or with its blocks divided between several.
 #[derive(Debug)]
 pub struct Model {
-    /// Its sizes and architecture.
+    /// Sizes and architecture of the model.
     pub config: Config,
     embed_tokens: Weight, // (V, H)
     stages: Stages,
@@ -68,7 +69,7 @@ pub struct Model {
     head: Head,
     ropes: Vec<Rope>,
     dtype: DType,
-    /// Where the embeddings and the head lie.
+    /// Devices of the embeddings and of the head.
     ends: [Device; 2],
     /// Bytes of its matrices in memory, and in mapped files, when it was loaded.
     weight_bytes: (usize, usize),
@@ -82,8 +83,8 @@ pub enum Decoding {
     /// Activations in f32, whatever the weights are stored as.
     #[default]
     Exact,
-    /// Where weights on the CPU are stored as whole numbers, activations too are rounded to whole numbers of 8 bits, with a factor
-    /// for each 32 of them, as llama.cpp does.
+    /// Activations rounded to whole numbers of 8 bits, with a factor for each 32 of them, as llama.cpp does, where weights on
+    /// the CPU are stored as whole numbers.
     Integer,
 }
 
@@ -117,7 +118,7 @@ impl Model {
         Self::load_divided(weights, config, dtype, &split, storage)
     }
 
-    /// As [`Model::load_as`], with the blocks divided between devices.
+    /// Loads a model like [`Model::load_as`], with the blocks divided between devices.
     ///
     /// # Errors
     /// As [`Model::load_as`].
@@ -131,8 +132,8 @@ impl Model {
         Self::load_from(weights, config, dtype, split, storage, 0)
     }
 
-    /// As [`Model::load_divided`], with the blocks before `first` left in their files: each is read whenever it is run, and let go
-    /// at once.
+    /// Loads a model like [`Model::load_divided`], with the blocks before `first` left in their files: each is read whenever it
+    /// is run, and let go at once.
     ///
     /// # Errors
     /// As [`Model::load_as`].
@@ -152,7 +153,7 @@ impl Model {
         Ok(model)
     }
 
-    /// Without the blocks before `first`.
+    /// Loads a model without the blocks before `first`.
     fn load_from(
         weights: &Weights,
         config: Config,
@@ -219,28 +220,28 @@ impl Model {
 
     /// Bytes that the blocks from `first` on save for the gradient of a pass that computes `computed` of the `seen` rows that it
     /// sees.
-    pub fn saved_bytes(&self, first: usize, computed: usize, seen: usize) -> usize {
+    pub(crate) fn saved_bytes(&self, first: usize, computed: usize, seen: usize) -> usize {
         self.config.saved(first..self.num_blocks(), computed, seen) * self.dtype.size_in_bytes()
     }
 
-    /// Where its head computes; of most models the only device.
+    /// Device of the head; of most models the only one.
     pub fn device(&self) -> &Device {
         &self.ends[1]
     }
 
-    /// Where the residual lies that enters a block: on the device of that block, or of the head behind the last one. Whatever a
-    /// run of blocks returns lies where the block behind it reads it, and a gradient where its residual does.
-    pub fn device_at(&self, block: usize) -> &Device {
+    /// Device of the residual that enters a block: that of the block, or of the head behind the last one. Whatever a run of
+    /// blocks returns lies where the block behind it reads it, and a gradient where its residual does.
+    pub(crate) fn device_at(&self, block: usize) -> &Device {
         self.stages.device_at(block)
     }
 
-    /// Its devices, in the order of their blocks.
+    /// Devices of the model, in the order of their blocks.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.stages.devices()
     }
 
     /// The blocks from `first` on, in runs that lie on one device each.
-    pub fn runs_from(&self, first: usize) -> impl Iterator<Item = Range<usize>> {
+    pub(crate) fn runs_from(&self, first: usize) -> impl Iterator<Item = Range<usize>> {
         self.stages.all.iter().map(move |stage| stage.range.start.max(first)..stage.range.end.max(first))
     }
 
@@ -272,7 +273,7 @@ impl Model {
     }
 
     /// Whether a sequence of `length` tokens can share its beginning's rows with a sequence of another length.
-    pub fn can_share_prefix(&self, length: usize) -> bool {
+    pub(crate) fn can_share_prefix(&self, length: usize) -> bool {
         !self.ropes.iter().any(|rope| rope.depends_on_length(length))
     }
 
@@ -297,7 +298,7 @@ impl Model {
     }
 
     /// The plan of some rows of a layout (ascending; of each run those at its end), given the others' keys and values.
-    pub fn plan_rows(&self, layout: &Layout, rows: &[usize], frozen: &FrozenKeys) -> Result<PassPlan> {
+    pub(crate) fn plan_rows(&self, layout: &Layout, rows: &[usize], frozen: &FrozenKeys) -> Result<PassPlan> {
         PassPlan::of_rows(layout, rows, frozen, &self.ropes, self.devices())
     }
 
@@ -307,19 +308,19 @@ impl Model {
     }
 
     /// Whether some of these blocks are read from their file whenever they are run.
-    pub fn reads_any(&self, blocks: Range<usize>) -> bool {
+    pub(crate) fn reads_any(&self, blocks: Range<usize>) -> bool {
         self.stages.reads_any(blocks)
     }
 
     /// Runs a block on several passes, each `x (T, H)` by its own plan; if it is in its file, it is read once for all of them.
     /// → `(T, H)` each
-    pub fn run_each(&self, block: usize, mut passes: Vec<Tensor>, plans: &[&PassPlan]) -> Result<Vec<Tensor>> {
+    pub(crate) fn run_each(&self, block: usize, mut passes: Vec<Tensor>, plans: &[&PassPlan]) -> Result<Vec<Tensor>> {
         self.stages.forward_each(block, &mut passes, plans)?;
         Ok(passes)
     }
 
     /// Runs some blocks on new rows of cached sequences. `x (T, H)` → `(T, H)`.
-    pub fn run_cached(&self, blocks: Range<usize>, x: &Tensor, plan: &PassPlan, cache: &mut KvCache) -> Result<Tensor> {
+    pub(crate) fn run_cached(&self, blocks: Range<usize>, x: &Tensor, plan: &PassPlan, cache: &mut KvCache) -> Result<Tensor> {
         Ok(self.stages.forward(blocks, x, PassRows::all(plan), Some(cache), Gradient::NotWanted)?.0)
     }
 
@@ -342,7 +343,7 @@ impl Model {
 
     /// Runs the blocks from `first` to the end; the last yields the selected rows alone. `x (T, H)` → `(Q, H)` and, per
     /// block, what [`Model::vjp_to_end`] needs, kept only if asked for.
-    pub fn run_to_end(
+    pub(crate) fn run_to_end(
         &self,
         first: usize,
         x: &Tensor,
@@ -354,7 +355,7 @@ impl Model {
     }
 
     /// Gradient of the input of [`Model::run_to_end`]. `dy (Q, H)` → `(T, H)`. Takes what was saved, to free it on the way.
-    pub fn vjp_to_end(&self, saved: Vec<Saved>, plan: &PassPlan, selection: &Selection, dy: &Tensor) -> Result<Tensor> {
+    pub(crate) fn vjp_to_end(&self, saved: Vec<Saved>, plan: &PassPlan, selection: &Selection, dy: &Tensor) -> Result<Tensor> {
         self.stages.vjp(self.num_blocks(), saved, PassRows::of(plan, selection), dy)
     }
 
@@ -364,7 +365,13 @@ impl Model {
     }
 
     /// Gradient of the residual after the last block, given those of the log-probabilities, `(P,)` f32. → `(Q, H)`.
-    pub fn log_probs_vjp(&self, x: &Tensor, saved: &LogProbs, predictions: &Predictions, gradients: &Tensor) -> Result<Tensor> {
+    pub(crate) fn log_probs_vjp(
+        &self,
+        x: &Tensor,
+        saved: &LogProbs,
+        predictions: &Predictions,
+        gradients: &Tensor,
+    ) -> Result<Tensor> {
         let d_normed = self.head.vjp(saved, predictions, gradients, self.dtype)?;
         self.norm.vjp(x, &scaled(d_normed, self.config.architecture.logit_multiplier)?)
     }

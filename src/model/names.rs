@@ -6,28 +6,28 @@ use super::config::Config;
 use super::family::Family;
 use crate::ops::weight::RowOrder;
 
-/// Where a file has a tensor.
+/// The place of a tensor in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     /// Name of the tensor in the file.
     pub name: String,
-    /// Its shape there.
+    /// Shape of the tensor in the file.
     pub shape: Vec<usize>,
     /// First of the rows that are wanted, where all dimensions but the last count rows.
     pub first_row: usize,
-    /// Order of these rows.
+    /// Order of the rows that are wanted.
     pub order: RowOrder,
 }
 
 /// What a file's tensors are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Naming {
-    /// As `transformers` does it, where the language model may be a part of a larger one.
+    /// Names of `transformers`, where the language model may be a part of a larger one.
     HuggingFace {
         /// What stands in front of `embed_tokens.weight`.
         prefix: &'static str,
     },
-    /// As llama.cpp does it.
+    /// Names of llama.cpp.
     Gguf,
 }
 
@@ -50,7 +50,7 @@ impl Naming {
         }
     }
 
-    /// Where a file may have the tensor `name` of this shape, the likeliest place first.
+    /// Returns the places at which a file may have the tensor `name` of this shape, the likeliest first.
     pub fn places(self, name: &str, shape: &[usize], config: &Config) -> Vec<Place> {
         let order = order_of(name, config, self);
         let whole = |name: String| Place { name, shape: shape.to_vec(), first_row: 0, order };

@@ -33,7 +33,7 @@ struct Frozen {
     /// The `R` rows of the pass, of all rows `T`.
     live: RowSet,
     live_rows: Vec<usize>,
-    /// All rows, of the frozen rows followed by those of the pass.
+    /// Order of all rows, of the frozen rows followed by those of the pass.
     order: RowSet,
 }
 
@@ -46,7 +46,7 @@ pub struct FrozenKeys {
 }
 
 impl FrozenKeys {
-    /// None yet; the first will be of block `first`.
+    /// Holds no keys yet; the first will be of block `first`.
     pub fn from(first: usize) -> Self {
         Self { first, blocks: Vec::new() }
     }
@@ -90,7 +90,7 @@ impl PassPlan {
 
     /// Some rows of `layout` alone (ascending; of each run those at its end): the others are seen through their keys and
     /// values.
-    pub fn of_rows<'d>(
+    pub(crate) fn of_rows<'d>(
         layout: &Layout,
         rows: &[usize],
         keys: &FrozenKeys,
@@ -132,7 +132,7 @@ impl StagePlan {
     }
 
     /// Keys and values of all rows in a block, given those of the rows of the pass. `(R, K·D)` → `(T, K·D)` each
-    pub fn with_frozen(&self, block: usize, [k, v]: [Tensor; 2]) -> Result<[Tensor; 2]> {
+    pub(crate) fn with_frozen(&self, block: usize, [k, v]: [Tensor; 2]) -> Result<[Tensor; 2]> {
         let Some(frozen) = &self.frozen else { return Ok([k, v]) };
         let known = block.checked_sub(frozen.keys.first).and_then(|at| frozen.keys.blocks.get(at));
         let Some([known_k, known_v]) = known else {
@@ -143,7 +143,7 @@ impl StagePlan {
     }
 
     /// The rows of the pass. `(T, ·)` → `(R, ·)`.
-    pub fn of_pass(&self, of_all: Tensor) -> Result<Tensor> {
+    pub(crate) fn of_pass(&self, of_all: Tensor) -> Result<Tensor> {
         match &self.frozen {
             Some(frozen) => frozen.live.take(&of_all),
             None => Ok(of_all),
@@ -193,7 +193,7 @@ impl<'a> PassRows<'a> {
     }
 
     /// What a block of this stage computes that is not the last.
-    pub fn all_at(&self, stage: usize) -> Queries<'a> {
+    pub(crate) fn all_at(&self, stage: usize) -> Queries<'a> {
         Queries { plan: &self.plan.0[stage], selection: None }
     }
 
@@ -233,7 +233,7 @@ impl<'a> Queries<'a> {
     }
 
     /// The queries back in their positions, other rows zero. `(Q, ·)` → `(R, ·)`.
-    pub fn put_back(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn put_back(&self, x: &Tensor) -> Result<Tensor> {
         match self.selection {
             Some(selection) => selection.rows.put_back(x),
             None => Ok(x.clone()),

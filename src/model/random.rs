@@ -6,12 +6,13 @@ use rayon::prelude::*;
 
 use crate::Result;
 
-/// Where the numbers are made.
+/// Where random numbers are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MadeOn {
-    /// By this processor, from this seed: the same on every device and in every dtype, since each has seven significant bits.
+    /// This processor makes them, from this seed: the same on every device and in every dtype, since each has seven significant
+    /// bits.
     Host(u64),
-    /// By the device, in a fraction of the time, other ones each time.
+    /// The device makes them, in a fraction of the time, other ones each time.
     Device,
 }
 

@@ -38,7 +38,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// As the model's own `config.json` has it.
+    /// Configuration of the shape, as the model's own `config.json` has it.
     pub fn config(self) -> Config {
         match self {
             Self::Llama2_7b => Config { max_position_embeddings: 4096, ..llama(4096, 11008, 32, [32, 32, 128], 32000) },

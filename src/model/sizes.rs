@@ -27,13 +27,13 @@ impl Config {
     }
 
     /// Elements of all matrices of a block, each expert's among them.
-    pub fn block_elements(&self, block: usize) -> u64 {
+    pub(crate) fn block_elements(&self, block: usize) -> u64 {
         let experts = self.architecture.experts_of(block).map_or(1, |experts| experts.count);
         self.elements_with(block, experts)
     }
 
     /// Elements of the matrices of a block that one token goes through.
-    pub fn block_elements_of_token(&self, block: usize) -> u64 {
+    pub(crate) fn block_elements_of_token(&self, block: usize) -> u64 {
         let experts = self.architecture.experts_of(block).map_or(1, |experts| experts.per_token);
         self.elements_with(block, experts)
     }
@@ -57,7 +57,7 @@ impl Config {
 
     /// Elements of the matrices of a device that holds some consecutive blocks: of these, with the embeddings if the first block
     /// is among them, and the unembedding if the last is. Tied ones stand twice where these are on two devices.
-    pub fn stage_elements(&self, blocks: Range<usize>) -> u64 {
+    pub(crate) fn stage_elements(&self, blocks: Range<usize>) -> u64 {
         let (is_first, is_last) = (blocks.start == 0, blocks.end == self.num_hidden_layers);
         let is_once = is_first && is_last && self.architecture.tie_word_embeddings;
         let embeddings = usize::from(is_first) + usize::from(is_last) - usize::from(is_once);

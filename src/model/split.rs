@@ -9,14 +9,14 @@ use super::config::Config;
 use crate::machine::device;
 use crate::{Error, Result};
 
-/// Which blocks lie on which device.
+/// The blocks that each of some devices holds.
 #[derive(Debug, Clone)]
 pub struct Split(Vec<StageBlocks>);
 
 /// Consecutive blocks on one device.
 #[derive(Debug, Clone)]
 pub struct StageBlocks {
-    /// The device.
+    /// Device that holds the blocks.
     pub device: Device,
     /// The blocks, at least one.
     pub blocks: Range<usize>,
@@ -76,12 +76,12 @@ impl Split {
         &self.0
     }
 
-    /// Where the embeddings lie.
+    /// Device of the embeddings.
     pub fn first(&self) -> &Device {
         &self.0[0].device
     }
 
-    /// Where the last norm and the head lie.
+    /// Device of the last norm and the head.
     pub fn last(&self) -> &Device {
         &self.0[self.0.len() - 1].device
     }
@@ -105,7 +105,7 @@ pub fn check(counts: &[usize], blocks: usize) -> Result<()> {
     }
 }
 
-/// As many blocks on each of `devices` as on the others, or one more on the first of them.
+/// Divides `blocks` evenly between `devices`; the first of them have one more where it does not come out even.
 pub fn even(blocks: usize, devices: usize) -> Vec<usize> {
     (0..devices).map(|device| blocks / devices + usize::from(device < blocks % devices)).collect()
 }

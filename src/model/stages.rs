@@ -22,17 +22,17 @@ use crate::ops::weight::Weight;
 #[derive(Debug)]
 pub(super) struct Stage {
     pub device: Device,
-    /// The indices of its blocks.
+    /// Indices of the stage's blocks.
     pub range: Range<usize>,
-    /// Those of them that are held: the last ones. The others are in their file.
+    /// Blocks that are held: the last ones of the stage. The others are in their file.
     pub blocks: Vec<Block>,
 }
 
-/// All blocks of a model. A plan has a part for each stage.
+/// The blocks of a model. A plan has a part for each stage.
 #[derive(Debug)]
 pub(super) struct Stages {
     pub all: Vec<Stage>,
-    /// Where blocks are read that are not held.
+    /// File that blocks are read from which are not held.
     pub file: Option<BlockFile>,
 }
 

@@ -27,11 +27,11 @@ use crate::{Error, Result};
 /// Where the frozen matrices of a model are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightStorage {
-    /// In memory, in the model's dtype; mapped where the file has them so. On the CPU.
+    /// Matrices in memory, in the model's dtype; mapped where the file has them so. On the CPU.
     Dense,
-    /// In the mapped file, as it has them, decoded whenever they are used. On the CPU.
+    /// Matrices in the mapped file, as it has them, decoded whenever they are used. On the CPU.
     Stored,
-    /// As candle's tensors: on any device.
+    /// Candle's tensors, on any device.
     Tensors,
 }
 
@@ -120,7 +120,7 @@ impl Weights {
     ///
     /// # Errors
     /// As [`Weights::load`].
-    pub fn host_matrix(
+    pub(crate) fn host_matrix(
         &self,
         name: &str,
         shape: [usize; 2],
@@ -173,7 +173,7 @@ impl Weights {
     ///
     /// # Errors
     /// It has another length, or cannot be read.
-    pub fn gguf_vector(&self, name: &str, length: usize) -> Result<Option<Vec<f32>>> {
+    pub(crate) fn gguf_vector(&self, name: &str, length: usize) -> Result<Option<Vec<f32>>> {
         let WeightSource::Gguf(file) = &self.0 else { return Ok(None) };
         if file.shape(name).is_none() {
             return Ok(None);
@@ -183,7 +183,7 @@ impl Weights {
     }
 
     /// Bytes that the file's matrices take in memory when they are held so on the CPU: those that do not stay mapped.
-    pub fn converted_bytes(&self, dtype: DType, storage: WeightStorage) -> u64 {
+    pub(crate) fn converted_bytes(&self, dtype: DType, storage: WeightStorage) -> u64 {
         if storage == WeightStorage::Stored {
             return 0;
         }
@@ -243,7 +243,7 @@ impl Weights {
     }
 
     /// The shape of a GGUF file's tensor by its GGUF name, outermost dimension first; `None` for safetensors.
-    pub fn gguf_shape(&self, name: &str) -> Option<Vec<usize>> {
+    pub(crate) fn gguf_shape(&self, name: &str) -> Option<Vec<usize>> {
         match &self.0 {
             WeightSource::Shards { .. } | WeightSource::Random(_) => None,
             WeightSource::Gguf(file) => file.shape(name).map(<[usize]>::to_vec),

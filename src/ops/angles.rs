@@ -120,7 +120,7 @@ impl Rope {
     }
 
     /// Whether the frequencies of a sequence of `length` tokens depend on its length.
-    pub fn depends_on_length(&self, length: usize) -> bool {
+    pub(crate) fn depends_on_length(&self, length: usize) -> bool {
         match self.parameters.scaling {
             RopeScaling::Dynamic { original_max_position_embeddings: trained, .. }
             | RopeScaling::LongRope { original_max_position_embeddings: trained, .. } => length > trained,
@@ -165,7 +165,7 @@ fn divided(frequencies: &[f32], factors: &[f32]) -> Vec<f32> {
     frequencies.iter().zip(factors).map(|(f, by)| f / by).collect()
 }
 
-/// The same frequencies, and 0 for the pairs of a head that are not rotated.
+/// Returns the frequencies, and 0 for the pairs of a head that are not rotated.
 fn padded(mut frequencies: Vec<f32>, head_dim: usize) -> Vec<f32> {
     frequencies.resize(head_dim / 2, 0.0);
     frequencies

@@ -191,7 +191,7 @@ struct Heads {
     k: Tensor,             // (N, S, D)
     v: Tensor,             // (N, S, D)
     probabilities: Tensor, // (N, Q, S) f32
-    /// Of the soft-capped scores by the scaled ones.
+    /// Slopes of the soft-capped scores by the scaled ones.
     slopes: Option<Tensor>, // (N, Q, S) f32
 }
 

@@ -56,9 +56,9 @@ impl Deref for Predictions {
 /// The unembedding, and what its logits go through.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// W. `(V, H)`
+    /// Weight W of the head. `(V, H)`
     pub weight: Weight,
-    /// Where there is one, a logit z becomes cap·tanh(z / cap).
+    /// Cap of the logits, if they have one: a logit z becomes cap·tanh(z / cap).
     pub softcap: Option<f64>,
 }
 

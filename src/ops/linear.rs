@@ -9,7 +9,7 @@ use super::{cpu, cuda};
 use crate::Result;
 
 /// The fewest rows whose products the CPU adds in another order than those of a row alone, unless told otherwise.
-pub const FEWEST_ROWS_TOGETHER: usize = cpu::few_rows::MAX_ROWS + 1;
+pub(crate) const FEWEST_ROWS_TOGETHER: usize = cpu::few_rows::MAX_ROWS + 1;
 
 /// A frozen projection.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ impl Linear {
     }
 
     /// `residual (T, O)` + [`Linear::forward`].
-    pub fn forward_onto(&self, residual: &Tensor, x: &Tensor, products: Products) -> Result<Tensor> {
+    pub(crate) fn forward_onto(&self, residual: &Tensor, x: &Tensor, products: Products) -> Result<Tensor> {
         if self.weight.is_on_host_with(x) {
             let y = self.weight.with_parts(|parts| cpu::linear::forward(x, parts, Some(residual), products))?;
             return self.with_bias(y);

@@ -38,7 +38,7 @@ impl RmsNorm {
 
     /// `residual (T, H)` + [`RmsNorm::vjp`]: the gradient that arrives by the branch around the norm is added in the same
     /// pass.
-    pub fn vjp_onto(&self, residual: &Tensor, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    pub(crate) fn vjp_onto(&self, residual: &Tensor, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         match cuda::launcher(x.device()) {
             Some(launcher) => cuda::norm::vjp(launcher, self, x, dy, Some(residual)),
             None if is_host_f32(x) => cpu::norm::vjp(self, x, dy, Some(residual)),

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 pub struct Prediction {
     /// Row of the hidden states.
     pub row: usize,
-    /// Token id.
+    /// Id of the token that is predicted.
     pub target: u32,
 }
 

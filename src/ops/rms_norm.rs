@@ -5,7 +5,7 @@ use candle_core::Tensor;
 /// y = x / √(mean(x²) + eps) · (offset + w).
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
-    /// w. `(H,)`
+    /// Weight w of the norm. `(H,)`
     pub weight: Tensor,
     /// What is added to the mean square.
     pub eps: f64,

@@ -25,7 +25,7 @@ pub fn forward(x: &Tensor, angles: &Angles) -> Result<Tensor> {
 }
 
 /// Rotates the heads that lie in some columns. `x (T, ·)` → `(T, columns)`.
-pub fn forward_columns(x: &Tensor, columns: Range<usize>, angles: &Angles) -> Result<Tensor> {
+pub(crate) fn forward_columns(x: &Tensor, columns: Range<usize>, angles: &Angles) -> Result<Tensor> {
     match cuda::launcher(x.device()) {
         Some(launcher) => cuda::rope::forward(launcher, x, columns, angles),
         None if is_host_f32(x) => cpu::rope::forward(x, columns, angles),

@@ -39,7 +39,7 @@ impl RowSet {
     }
 
     /// Puts the rows back at their positions; other rows are zero. `(Q, ·)` → `(T, ·)`.
-    pub fn put_back(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn put_back(&self, x: &Tensor) -> Result<Tensor> {
         match cuda::launcher(x.device()) {
             Some(launcher) => cuda::rows::take(launcher, x, &self.positions),
             None => {

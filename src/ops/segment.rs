@@ -25,12 +25,12 @@ impl Segment {
     }
 
     /// Runs of rows of k and v that some query sees, in the order of the sequence.
-    pub fn key_runs(&self) -> impl Iterator<Item = Range<usize>> {
+    pub(crate) fn key_runs(&self) -> impl Iterator<Item = Range<usize>> {
         self.context.iter().chain([&self.own]).cloned()
     }
 
     /// Rows of k and v that some query sees, in the order of the sequence.
-    pub fn key_rows(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn key_rows(&self) -> impl Iterator<Item = usize> {
         self.key_runs().flatten()
     }
 
@@ -54,7 +54,7 @@ pub struct AttentionShape {
     pub sliding_window: Option<usize>,
     /// Factor of the scores; 1/√D in most families.
     pub scale: f64,
-    /// Where there is one, a score s, scaled, becomes cap·tanh(s / cap) before mask and softmax.
+    /// Cap of the scores, if they have one: a score s, scaled, becomes cap·tanh(s / cap) before mask and softmax.
     pub softcap: Option<f64>,
 }
 

@@ -52,7 +52,7 @@ enum Storage {
 /// The bytes of an encoded matrix, row by row.
 #[derive(Clone)]
 pub enum WeightBytes {
-    /// Bytes in memory.
+    /// Bytes that the weight owns.
     Owned(Arc<[u8]>),
     /// Bytes of a mapped file: nothing is read before it is used, and the system may drop it again.
     Mapped(Arc<Mmap>, Range<usize>),
@@ -88,7 +88,7 @@ pub(super) fn unknown_token(id: u32, tokens: usize) -> Error {
 }
 
 impl Weight {
-    /// `(O, I)`
+    /// Sizes of the matrix. `(O, I)`
     pub fn dims(&self) -> Result<(usize, usize)> {
         match self {
             Self::Tensor(tensor) => Ok(tensor.dims2()?),
@@ -152,7 +152,7 @@ impl Weight {
     }
 
     /// Whether some of it is stored as whole numbers with factors.
-    pub fn has_codes(&self) -> bool {
+    pub(crate) fn has_codes(&self) -> bool {
         let of_part = |part: &WeightPart| matches!(part.storage, Storage::Encoded { encoding, .. } if encoding.has_codes());
         matches!(self, Self::Host(host) if host.parts.iter().any(of_part))
     }
@@ -219,7 +219,7 @@ impl Weight {
 }
 
 impl WeightPart {
-    /// Its rows of `cols` elements; `floats` are its elements where it is dense.
+    /// Rows of this part, `cols` elements each; `floats` are the part's elements where it is dense.
     fn rows_of<'a>(&'a self, floats: Option<&'a [f32]>, cols: usize) -> Result<WeightRows<'a>> {
         match (&self.storage, floats) {
             (Storage::Bf16(bytes), _) => Ok(match bytemuck::try_cast_slice(bytes.as_slice()) {
@@ -251,7 +251,7 @@ impl HostWeight {
     ///
     /// # Errors
     /// It has not two dimensions.
-    pub fn of_dtype(tensor: &Tensor, dtype: DType) -> Result<Self> {
+    pub(crate) fn of_dtype(tensor: &Tensor, dtype: DType) -> Result<Self> {
         let (_, cols) = tensor.dims2()?;
         let bytes = |to: fn(f32) -> [u8; 2]| -> Result<WeightBytes> {
             let floats = tensor.flatten_all()?.to_vec1::<f32>()?;

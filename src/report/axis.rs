@@ -52,18 +52,18 @@ impl Axis {
         !self.is_log && !self.has_names && (self.first > 0.0 || self.last < 0.0)
     }
 
-    /// Where `value` lies: 0 at the first tick, 1 at the last; none where it has no place.
+    /// Place of `value` on the axis: 0 at the first tick, 1 at the last; none where it has no place.
     pub(super) fn share(&self, value: f64) -> Option<f64> {
         let place = if self.is_log { value.log10() } else { value };
         (place.abs() < LARGEST).then(|| (place - self.first) / (self.last - self.first))
     }
 
-    /// Where 0 lies, if it is on the axis and means something there.
+    /// Place of 0, if it is on the axis and means something there.
     pub(super) fn zero(&self) -> Option<f64> {
         self.share(0.0).filter(|share| !self.has_names && (0.0..=1.0).contains(share))
     }
 
-    /// Where each tick lies, and its label.
+    /// Place of each tick, and its label.
     pub(super) fn ticks(&self) -> impl Iterator<Item = (f64, &str)> {
         self.ticks.iter().map(|(place, label)| ((place - self.first) / (self.last - self.first), label.as_str()))
     }

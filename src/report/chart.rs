@@ -25,8 +25,8 @@ pub struct Panel {
     pub y_label: String,
     /// How values are laid on the y axis.
     pub y_scale: Scale,
-    /// Where the y axis has names in place of numbers: that of each line, from the top, the first of which is at y 0 and the next at 1.
-    /// Intervals then lie along the x axis.
+    /// Names on the y axis in place of numbers: that of each line, from the top, the first of which is at y 0 and the next at
+    /// 1. Intervals then lie along the x axis.
     pub names: Vec<String>,
     /// What is drawn, the first series lowest.
     pub series: Vec<Series>,
@@ -41,7 +41,7 @@ pub struct Series {
     pub name: String,
     /// How the series looks.
     pub style: Style,
-    /// Which colour of the palette the series has; the colour of its place in the panel if none.
+    /// Index of the series' colour in the palette; the colour of its place in the panel if none.
     pub hue: Option<usize>,
     /// Points by ascending x.
     pub points: Vec<Point>,
@@ -66,7 +66,7 @@ pub enum Style {
 pub struct Point {
     /// Place on the x axis.
     pub x: f64,
-    /// The value.
+    /// Value at x.
     pub y: f64,
     /// Low and high end of the value's interval, along the axis that has the values: a shaded band, with a gap where a point has none.
     pub interval: Option<(f64, f64)>,

@@ -266,7 +266,7 @@ fn stretches<T: Clone>(points: &[Point], place: impl Fn(&Point) -> Option<T>) ->
 }
 
 /// A place in the drawing, x and y.
-type Place = (f64, f64);
+type Coordinates = (f64, f64);
 
 /// Draws what is there of one series.
 struct Pen {
@@ -280,7 +280,7 @@ impl Pen {
     }
 
     /// How a series is recognised, in a legend whose line begins at `x` and has its middle at `y`.
-    fn sign(&self, series: &Series, panel: &Panel, (x, y): Place, out: &mut String) {
+    fn sign(&self, series: &Series, panel: &Panel, (x, y): Coordinates, out: &mut String) {
         if series.points.iter().any(|point| point.interval.is_some()) {
             *out += &match panel.names.is_empty() {
                 true => self.band(&[x, x + SWATCH].map(|x| ((x, y - 5.0), (x, y + 5.0)))),
@@ -292,10 +292,10 @@ impl Pen {
     }
 
     /// A shaded area between the low and the high ends; a bar if there is but one, or markers have no line.
-    fn band(&self, ends: &[(Place, Place)]) -> String {
+    fn band(&self, ends: &[(Coordinates, Coordinates)]) -> String {
         let hue = self.hue;
         if self.style == Style::Markers || ends.len() == 1 {
-            let bar = |&((x, y), (to_x, to_y)): &(Place, Place)| match x == to_x {
+            let bar = |&((x, y), (to_x, to_y)): &(Coordinates, Coordinates)| match x == to_x {
                 true => format!("M{x:.1} {y:.1}V{to_y:.1}"),
                 false => format!("M{x:.1} {y:.1}H{to_x:.1}"),
             };

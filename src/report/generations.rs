@@ -8,7 +8,7 @@ use super::axis::minus;
 /// What was generated from one prompt.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Generations {
-    /// The prompt.
+    /// Text of the prompt.
     pub prompt: String,
     /// What was steered with, small beside the prompt; empty where a page has but one vector.
     pub subject: String,
@@ -21,7 +21,7 @@ pub struct Generations {
 pub struct ShownAnswer {
     /// The factor on the vector; none where there is no vector.
     pub magnitude: Option<f64>,
-    /// The text.
+    /// Text of the answer.
     pub text: String,
     /// What is known of the text, small below it: its length, a score.
     pub note: String,

@@ -2,6 +2,8 @@
 //! steer by it ([`export`]). Charts and pages know numbers, names and texts, nothing of models or steering but the records of a
 //! training run that [`curves`] draws.
 //!
+//! Begin with [`Chart`] and [`Page`], which everything that is drawn goes through; [`card`] and [`export`] write texts.
+//!
 //! ```
 //! use bipo::report::{Chart, Panel, Point, Series, Style, Theme};
 //!

@@ -11,7 +11,7 @@ use super::{Chart, Table, draw, theme};
 use crate::machine::files::write_atomic;
 use crate::{Error, Result};
 
-/// A page.
+/// A web page: title, command, settings and sections.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Page {
     /// Title of the page.
@@ -31,7 +31,7 @@ pub struct Page {
 /// A part of a page under its own heading.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Section {
-    /// The heading.
+    /// Heading of the section.
     pub title: String,
     /// What is below the heading, from top to bottom.
     pub blocks: Vec<SectionPart>,
@@ -40,11 +40,11 @@ pub struct Section {
 /// What a section holds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SectionPart {
-    /// A paragraph.
+    /// A paragraph of text.
     Text(String),
     /// A picture, its title as a caption.
     Chart(Chart),
-    /// Numbers.
+    /// A table of numbers.
     Table(Table),
     /// Texts side by side.
     Generations(Generations),

@@ -2,12 +2,12 @@
 //! colours replace them. The hues are Okabe and Ito's, which colour-blind readers can tell apart, some lightened for dark or
 //! darkened for white.
 
-/// Where a chart is to be read.
+/// The background that a chart is read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Theme {
-    /// On a white background of its own.
+    /// A white background of its own.
     Light,
-    /// On a black background of its own.
+    /// A black background of its own.
     Dark,
 }
 

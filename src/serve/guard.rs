@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::ServeOptions;
 use super::error::ApiError;
-use super::state::State;
+use super::state::ServerState;
 
 /// The names by which a browser may mean a server without a key: a page of another site whose name leads to this machine would
 /// send its own.
@@ -23,7 +23,7 @@ pub(super) fn hosts(options: &ServeOptions) -> Option<Vec<String>> {
 }
 
 /// Lets a request pass, or refuses it. Every refusal has the form of OpenAI's errors, also those of the libraries below.
-pub(super) async fn guard(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(Shared(state): Shared<Arc<ServerState>>, request: Request, next: Next) -> Response {
     metrics::counter!("bipo_requests_total").increment(1);
     if let Err(refusal) = check(&state, &request) {
         return refusal.into_response();
@@ -39,7 +39,7 @@ pub(super) async fn guard(Shared(state): Shared<Arc<State>>, request: Request, n
     ApiError::new(status, reason).into_response()
 }
 
-fn check(state: &State, request: &Request) -> Result<(), ApiError> {
+fn check(state: &ServerState, request: &Request) -> Result<(), ApiError> {
     if request.uri().path() == "/health" {
         return Ok(());
     }

@@ -37,7 +37,7 @@ use crate::model::Model;
 use crate::steering::vector::{CombineOptions, SteeringVector, Summand, VectorFile, combine};
 use crate::text::tokens::TextEncoder;
 use crate::{Error, Result};
-use state::State;
+use state::ServerState;
 pub use steering::NamedCondition;
 use steering::Registry;
 use worker::Load;
@@ -51,9 +51,9 @@ const BODY_SILENCE: Duration = Duration::from_secs(30);
 /// How a server listens and what it allows.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// Where it listens.
+    /// Address that the server listens on.
     pub address: SocketAddr,
-    /// As requests name the model.
+    /// Name of the model, as requests give it.
     pub model_name: String,
     /// The key that every request but `/health` must have.
     pub api_key: Option<String>,
@@ -74,11 +74,11 @@ pub struct ServeOptions {
 /// A vector that requests can name, as it was read.
 #[derive(Debug, Clone)]
 pub struct NamedVector {
-    /// As requests name it.
+    /// Name of the vector, as requests give it.
     pub name: String,
-    /// The vector.
+    /// The vector as its file has it.
     pub vector: SteeringVector,
-    /// SHA-256 of its file.
+    /// SHA-256 of the vector's file.
     pub sha256: String,
     /// What `bipo eval --json` wrote for it.
     pub curve: Option<Value>,
@@ -109,9 +109,9 @@ pub struct Hooks<'a> {
 
 /// A model with its way from text to token ids and back.
 pub struct Served {
-    /// The model.
+    /// The model that answers.
     pub model: Model,
-    /// For prompts.
+    /// Encodes prompts and decodes answers.
     pub encoder: TextEncoder,
     /// The tokenizer's BOS, in front of a raw prompt.
     pub bos: Option<u32>,
@@ -137,7 +137,7 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
     let (work, receiver) = mpsc::channel();
     let stops = Arc::new(AtomicBool::new(false));
     let tokenizer = encoder.tokenizer().clone();
-    let state = Arc::new(State {
+    let state = Arc::new(ServerState {
         model: options.model_name.clone(),
         vocab_size: model.config.vocab_size,
         eos: encoder.eos_ids().to_vec(),
@@ -198,7 +198,7 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
     })
 }
 
-fn router(state: Arc<State>, options: &ServeOptions) -> Router {
+fn router(state: Arc<ServerState>, options: &ServeOptions) -> Router {
     let cors = options.cors.as_ref().map(|origin| {
         let cors = CorsLayer::new().allow_methods(Any).allow_headers(Any);
         match origin.parse() {
@@ -239,7 +239,7 @@ fn router(state: Arc<State>, options: &ServeOptions) -> Router {
 }
 
 /// `GET /health`
-async fn health(extract::State(state): extract::State<Arc<State>>) -> axum::Json<Value> {
+async fn health(extract::State(state): extract::State<Arc<ServerState>>) -> axum::Json<Value> {
     let (texts, running) = (state.load.texts.load(Ordering::SeqCst), state.load.running.load(Ordering::SeqCst));
     axum::Json(json!({
         "status": "ok",
@@ -250,7 +250,7 @@ async fn health(extract::State(state): extract::State<Arc<State>>) -> axum::Json
 }
 
 /// `GET /metrics`
-async fn metrics(extract::State(state): extract::State<Arc<State>>) -> String {
+async fn metrics(extract::State(state): extract::State<Arc<ServerState>>) -> String {
     let (texts, running) = (state.load.texts.load(Ordering::SeqCst), state.load.running.load(Ordering::SeqCst));
     ::metrics::gauge!("bipo_running_texts").set(running as f64);
     ::metrics::gauge!("bipo_waiting_texts").set(texts.saturating_sub(running) as f64);
@@ -258,20 +258,20 @@ async fn metrics(extract::State(state): extract::State<Arc<State>>) -> String {
 }
 
 /// `GET /v1/models`: the model, and one more for each vector at magnitude 1.
-async fn models(extract::State(state): extract::State<Arc<State>>) -> axum::Json<Value> {
+async fn models(extract::State(state): extract::State<Arc<ServerState>>) -> axum::Json<Value> {
     axum::Json(json!({"object": "list", "data": known_models(&state)}))
 }
 
 /// `GET /v1/models/ID`
 async fn model(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     extract::Path(id): extract::Path<String>,
 ) -> Result<axum::Json<Value>, error::ApiError> {
     let found = known_models(&state).into_iter().find(|model| model["id"] == id.as_str());
     found.map(axum::Json).ok_or_else(|| error::ApiError::not_found(format!("no model {id:?}; GET /v1/models lists them")))
 }
 
-fn known_models(state: &State) -> Vec<Value> {
+fn known_models(state: &ServerState) -> Vec<Value> {
     let model = |id: String| json!({"id": id, "object": "model", "created": state.started, "owned_by": "bipo"});
     let mut models = vec![model(state.model.clone())];
     for vector in state.registry().iter() {

@@ -13,23 +13,23 @@ use super::date::now;
 use super::error::ApiError;
 use super::events::{Pieces, events};
 use super::requests::{ChatRequest, CompletionRequest, Sampling};
-use super::state::{Job, PromptInput, State, Wanted, messages, stopping};
+use super::state::{Job, PromptInput, ServerState, Wanted, messages, stopping};
 use super::steering::Applied;
 use super::worker::{Delta, DeltaKind, Token};
 use crate::generate::FinishReason;
 use crate::steering::condition::Verdict;
 use crate::text::thought::{Parted, ThoughtPiece};
 
-/// Where a thought stands in a message, as vLLM, llama.cpp and DeepSeek name it; OpenAI tells none.
+/// Field of a message that has the thought, as vLLM, llama.cpp and DeepSeek name it; OpenAI tells none.
 const THOUGHT: &str = "reasoning_content";
 
 /// `POST /v1/chat/completions`
 pub(super) async fn chat(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let request: ChatRequest = State::body(&headers, &body)?;
+    let request: ChatRequest = ServerState::body(&headers, &body)?;
     if request.tools.is_some_and(|tools| !tools.is_empty()) {
         return Err(ApiError::of_field("tools", "tools are not supported: leave them out"));
     }
@@ -42,11 +42,11 @@ pub(super) async fn chat(
 
 /// `POST /v1/completions`
 pub(super) async fn completions(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let request: CompletionRequest = State::body(&headers, &body)?;
+    let request: CompletionRequest = ServerState::body(&headers, &body)?;
     if request.echo == Some(true) {
         return Err(ApiError::of_field("echo", "echo is not supported: leave it out"));
     }
@@ -79,7 +79,7 @@ fn raw_prompts(prompt: &Value) -> Result<Vec<PromptInput>, ApiError> {
     }
 }
 
-/// Which endpoint's form an answer has.
+/// The endpoint whose form an answer has.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Form {
     Chat,
@@ -92,7 +92,7 @@ struct Answer {
     id: String,
     created: u64,
     applied: Applied,
-    state: Arc<State>,
+    state: Arc<ServerState>,
     includes_usage: bool,
     prompt_tokens: usize,
     completion_tokens: usize,
@@ -104,7 +104,7 @@ struct Answer {
 /// Hands texts to the worker and answers in the form that the request asks for.
 async fn respond(
     form: Form,
-    state: Arc<State>,
+    state: Arc<ServerState>,
     applied: Applied,
     wanted: Vec<Wanted>,
     sampling: &Sampling,

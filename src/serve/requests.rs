@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::date::now;
 use super::error::ApiError;
-use super::state::{MOST_TEXTS, PromptInput, State, Wanted};
+use super::state::{MOST_TEXTS, PromptInput, ServerState, Wanted};
 use super::steering::Applied;
 use crate::generate::GenerateOptions;
 
@@ -28,7 +28,7 @@ pub(super) struct Sampling {
     pub top_p: Option<f64>,
     /// Number of the likeliest tokens that are kept.
     pub top_k: Option<usize>,
-    /// The same seed gives the same text.
+    /// Seed of the sampler: the same seed gives the same text.
     pub seed: Option<i64>,
     /// A text, or up to 16 of them, that ends the answer.
     #[schema(value_type = Option<Object>)]
@@ -44,7 +44,7 @@ pub(super) struct Sampling {
     /// Whether the answer comes in pieces, as server-sent events.
     #[serde(default)]
     pub stream: bool,
-    /// Of a stream.
+    /// Options of an answer that comes in pieces.
     pub stream_options: Option<StreamOptions>,
     /// Vectors and magnitudes: a number or "auto", a text such as "cheerful:1.5 - formal:auto", or EasySteer's object.
     #[serde(default)]
@@ -70,7 +70,7 @@ pub(super) struct ChatRequest {
     pub messages: Vec<Value>,
     /// Whether log-probabilities are told.
     pub logprobs: Option<bool>,
-    /// Of how many of the likeliest tokens.
+    /// Number of the likeliest tokens whose log-probabilities are told.
     pub top_logprobs: Option<usize>,
     /// Not supported: must be empty or left out.
     #[schema(value_type = Option<Vec<Object>>)]
@@ -87,7 +87,7 @@ pub(super) struct CompletionRequest {
     /// A text, a list of texts, or token ids.
     #[schema(value_type = Object)]
     pub prompt: Value,
-    /// Of how many of the likeliest tokens log-probabilities are told.
+    /// Number of the likeliest tokens whose log-probabilities are told.
     pub logprobs: Option<usize>,
     /// Not supported: must be false or left out.
     pub echo: Option<bool>,
@@ -97,7 +97,7 @@ pub(super) struct CompletionRequest {
 
 impl Sampling {
     /// The options of an answer, and the texts that end it.
-    pub fn options(&self, state: &State, log_probs: Option<usize>) -> Result<(GenerateOptions, Vec<String>), ApiError> {
+    pub fn options(&self, state: &ServerState, log_probs: Option<usize>) -> Result<(GenerateOptions, Vec<String>), ApiError> {
         let within = |name: &str, value: Option<f64>, lowest: f64, highest: f64| match value {
             Some(value) if !(lowest..=highest).contains(&value) => {
                 Err(ApiError::of_field(name, format!("{name} {value}: expected {lowest} to {highest}")))
@@ -148,10 +148,10 @@ impl Sampling {
         Ok((options, stop))
     }
 
-    /// As many texts of each prompt as are asked for, each with a seed of its own.
+    /// Returns the texts that are asked for of each prompt, each with a seed of its own.
     pub fn wanted(
         &self,
-        state: &State,
+        state: &ServerState,
         prompts: &[PromptInput],
         applied: &Applied,
         log_probs: Option<usize>,

@@ -23,8 +23,8 @@ use crate::text::tokens::{EncodedPrompt, TextEncoder};
 pub(super) const MOST_TEXTS: usize = 16;
 
 /// The state of a server.
-pub(super) struct State {
-    /// As clients name the model.
+pub(super) struct ServerState {
+    /// Name of the model, as clients give it.
     pub model: String,
     pub vocab_size: usize,
     pub eos: Vec<u32>,
@@ -78,7 +78,7 @@ pub(super) struct Wanted {
     pub stop: Vec<String>,
 }
 
-impl State {
+impl ServerState {
     /// Parses a JSON body. Browsers of other pages cannot send this content type without being allowed to.
     pub fn body<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> Result<T, ApiError> {
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();

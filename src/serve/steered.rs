@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::events::{Pieces, events};
 use super::openai::{Collected, not_finite, usage};
 use super::requests::Sampling;
-use super::state::{Job, MOST_TEXTS, PromptInput, State, Wanted, messages, stopping};
+use super::state::{Job, MOST_TEXTS, PromptInput, ServerState, Wanted, messages, stopping};
 use super::steering::Applied;
 use super::worker::{Delta, DeltaKind, Score, Work};
 use crate::generate::FinishReason;
@@ -30,7 +30,7 @@ pub(super) struct Named {
 }
 
 /// `GET /v1/steering/vectors`
-pub(super) async fn list(extract::State(state): extract::State<Arc<State>>) -> axum::Json<Value> {
+pub(super) async fn list(extract::State(state): extract::State<Arc<ServerState>>) -> axum::Json<Value> {
     let registry = state.registry();
     let vectors: Vec<Value> = registry.iter().enumerate().map(|(index, vector)| vector.to_json(index == 0)).collect();
     let mut listed = json!({"object": "list", "data": vectors});
@@ -42,7 +42,7 @@ pub(super) async fn list(extract::State(state): extract::State<Arc<State>>) -> a
 
 /// `POST /v1/steering/vectors?name=NAME`, the bytes of a vector file of any format.
 pub(super) async fn register(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     Query(named): Query<Named>,
     headers: HeaderMap,
     body: Bytes,
@@ -69,7 +69,7 @@ pub(super) async fn register(
 
 /// `DELETE /v1/steering/vectors/NAME`
 pub(super) async fn remove(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     extract::Path(name): extract::Path<String>,
 ) -> Result<axum::Json<Value>, ApiError> {
     let mut registry = state.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -82,7 +82,7 @@ pub(super) async fn remove(
 /// A `steering` value to check.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct ValidateRequest {
-    /// As in the other requests.
+    /// Vectors and magnitudes, as the other requests take them.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     steering: Value,
@@ -90,11 +90,11 @@ pub(super) struct ValidateRequest {
 
 /// `POST /v1/steering/validate`
 pub(super) async fn validate(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<axum::Json<Value>, ApiError> {
-    let request: ValidateRequest = State::body(&headers, &body)?;
+    let request: ValidateRequest = ServerState::body(&headers, &body)?;
     Ok(axum::Json(match state.resolve(None, &request.steering) {
         Ok(applied) => {
             let mut found = applied.to_json(None);
@@ -117,7 +117,7 @@ pub(super) async fn validate(
 
 /// `GET /v1/steering/curve?vector=NAME`: what `bipo eval --json` wrote for a vector; no content where the server has none.
 pub(super) async fn curve(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     Query(named): Query<Named>,
 ) -> Result<Response, ApiError> {
     let name = state.registry().chosen(named.vector.as_deref())?.name.clone();
@@ -130,14 +130,15 @@ pub(super) async fn curve(
 /// One prompt at several magnitudes.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct SweepRequest {
-    /// A conversation.
+    /// The conversation: objects with `role` and `content`.
     #[schema(value_type = Option<Vec<Object>>)]
     messages: Option<Vec<Value>>,
-    /// Or one question.
+    /// One question, in place of a conversation.
     prompt: Option<String>,
     /// The vector that the magnitudes multiply; the default one where neither this nor `steering` is given.
     vector: Option<String>,
-    /// At most 16 numbers, or "auto": those that `bipo calibrate --save` kept in the vector's file, with 0 between them.
+    /// The magnitudes: at most 16 numbers, or "auto", those that `bipo calibrate --save` kept in the vector's file, with 0
+    /// between them.
     #[schema(value_type = Value)]
     magnitudes: Value,
     #[serde(flatten)]
@@ -146,11 +147,11 @@ pub(super) struct SweepRequest {
 
 /// `POST /v1/sweep`
 pub(super) async fn sweep(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let request: SweepRequest = State::body(&headers, &body)?;
+    let request: SweepRequest = ServerState::body(&headers, &body)?;
     let unit = applied_of(&state, request.vector.as_deref(), &request.sampling.steering)?;
     let magnitudes = magnitudes_of(&state, &unit, &request.magnitudes)?;
     let prompt = prompt_of(request.messages.as_deref(), request.prompt.as_deref())?;
@@ -170,7 +171,7 @@ pub(super) async fn sweep(
 }
 
 /// The factors on what is applied.
-fn magnitudes_of(state: &State, unit: &Applied, wanted: &Value) -> Result<Vec<f32>, ApiError> {
+fn magnitudes_of(state: &ServerState, unit: &Applied, wanted: &Value) -> Result<Vec<f32>, ApiError> {
     if wanted == "auto" {
         return state.registry().calibrated(unit);
     }
@@ -258,9 +259,9 @@ impl Pieces for Sweep {
 /// A text to score token by token.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct ScoreRequest {
-    /// A plain text.
+    /// A plain text, scored as it is.
     text: Option<String>,
-    /// Or a conversation, with the template's tokens.
+    /// A conversation, with the template's tokens, in place of a plain text.
     #[schema(value_type = Option<Vec<Object>>)]
     messages: Option<Vec<Value>>,
     /// The vector, at magnitude 1; the default one where neither this nor `steering` is given.
@@ -273,11 +274,11 @@ pub(super) struct ScoreRequest {
 
 /// `POST /v1/score`
 pub(super) async fn score(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<axum::Json<Value>, ApiError> {
-    let request: ScoreRequest = State::body(&headers, &body)?;
+    let request: ScoreRequest = ServerState::body(&headers, &body)?;
     if request.steering.get("when").is_some_and(|when| !when.is_null()) {
         return Err(ApiError::of_field("steering", "every token is scored under the vectors: leave \"when\" out"));
     }
@@ -315,7 +316,7 @@ pub(super) async fn score(
 }
 
 /// The vector of a request that names one by `vector` or by `steering`.
-fn applied_of(state: &State, vector: Option<&str>, steering: &Value) -> Result<Applied, ApiError> {
+fn applied_of(state: &ServerState, vector: Option<&str>, steering: &Value) -> Result<Applied, ApiError> {
     match (vector, steering) {
         (Some(_), steering) if !steering.is_null() => Err(ApiError::of_field("steering", "give vector or steering, not both")),
         (vector, Value::Null) => {

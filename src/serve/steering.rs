@@ -27,15 +27,15 @@ pub(super) struct Registry {
 pub(super) struct Registered {
     pub name: String,
     pub vector: Arc<SteeringVector>,
-    /// SHA-256 of its file.
+    /// SHA-256 of the vector's file.
     pub sha256: String,
     steering: Arc<Steering>,
 }
 
 /// How much of a vector a request means.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Scale {
-    /// This magnitude.
+pub(super) enum VectorScale {
+    /// The given magnitude.
     Of(f32),
     /// `auto`: so many times the magnitude that the vector's calibration has on the side of 0 that the number is on.
     Auto(f32),
@@ -47,25 +47,25 @@ pub(super) struct Applied {
     /// The vectors with their magnitudes.
     pub parts: Vec<(String, f32, Vec<usize>)>,
     pub steering: Arc<Steering>,
-    /// Factor of `steering`.
+    /// Factor on all vectors of `steering`.
     pub magnitude: f32,
     pub positions: Positions,
     pub spans: Option<Spans>,
-    /// Which prompts are steered; all where it is none.
+    /// Condition that says which prompts are steered; all are where it is none.
     pub when: Option<Arc<When>>,
 }
 
 /// A condition that requests can name; without a name it is that of all requests that say nothing.
 #[derive(Debug, Clone)]
 pub struct NamedCondition {
-    /// As requests name it.
+    /// Name of the condition, as requests give it.
     pub name: Option<String>,
-    /// The condition.
+    /// The condition that prompts are asked by.
     pub when: Arc<When>,
 }
 
 impl Applied {
-    /// As an answer repeats it.
+    /// Returns what is applied as an answer repeats it.
     pub fn to_json(&self, dose: Option<f64>) -> Value {
         let part = |(vector, magnitude, layers): &(String, f32, Vec<usize>)| json!({"vector": vector, "magnitude": magnitude, "layers": layers});
         let parts: Vec<Value> = self.parts.iter().map(part).collect();
@@ -76,13 +76,13 @@ impl Applied {
         told
     }
 
-    /// The same vectors, each times `factor`.
+    /// Returns the same vectors, each times `factor`.
     pub fn times(&self, factor: f32) -> Self {
         let parts = self.parts.iter().map(|(name, m, layers)| (name.clone(), m * factor, layers.clone())).collect();
         Self { parts, magnitude: self.magnitude * factor, ..self.clone() }
     }
 
-    /// As an expression that means the same.
+    /// Returns an expression that means the same.
     pub fn expression(&self) -> String {
         let mut text = String::new();
         for (index, (name, magnitude, _)) in self.parts.iter().enumerate() {
@@ -195,12 +195,18 @@ impl Registry {
     pub fn resolve(&self, steering: &Value, default: Option<&str>, device: &Device) -> Result<Applied, ApiError> {
         let (mut operation, mut when) = (None, None);
         let parts = match steering {
-            Value::Null => default.map(|name| (name.to_owned(), Scale::Of(1.0))).into_iter().collect(),
+            Value::Null => default.map(|name| (name.to_owned(), VectorScale::Of(1.0))).into_iter().collect(),
             Value::Number(number) => {
                 let magnitude = number.as_f64().unwrap_or(f64::NAN) as f32;
-                if magnitude == 0.0 { Vec::new() } else { vec![(self.chosen(default)?.name.clone(), Scale::Of(magnitude))] }
+                if magnitude == 0.0 {
+                    Vec::new()
+                } else {
+                    vec![(self.chosen(default)?.name.clone(), VectorScale::Of(magnitude))]
+                }
             }
-            Value::String(text) if is_auto(text) => vec![(self.chosen(default)?.name.clone(), Scale::of_word(text.trim())?)],
+            Value::String(text) if is_auto(text) => {
+                vec![(self.chosen(default)?.name.clone(), VectorScale::of_word(text.trim())?)]
+            }
             Value::String(text) => expression(text)?,
             Value::Object(object) => {
                 operation = object.get("operation").map(operation_of).transpose()?;
@@ -218,7 +224,12 @@ impl Registry {
     }
 
     /// Vectors with their magnitudes, added up, used as the request says, else as their files say.
-    pub fn apply(&self, parts: &[(String, Scale)], operation: Option<Operation>, device: &Device) -> Result<Applied, ApiError> {
+    pub fn apply(
+        &self,
+        parts: &[(String, VectorScale)],
+        operation: Option<Operation>,
+        device: &Device,
+    ) -> Result<Applied, ApiError> {
         let mut named: Vec<(&Registered, f32)> = Vec::new();
         for (name, scale) in parts {
             let registered = self.named(name)?;
@@ -272,10 +283,10 @@ impl Registered {
     }
 
     /// The number that a request means; `operation` is how it wants the vector used, if it says so.
-    fn magnitude(&self, scale: Scale, operation: Option<Operation>) -> Result<f32, ApiError> {
+    fn magnitude(&self, scale: VectorScale, operation: Option<Operation>) -> Result<f32, ApiError> {
         let factor = match scale {
-            Scale::Of(magnitude) => return Ok(magnitude),
-            Scale::Auto(factor) => factor,
+            VectorScale::Of(magnitude) => return Ok(magnitude),
+            VectorScale::Auto(factor) => factor,
         };
         let known = self.calibration(operation.unwrap_or(self.vector.metadata.operation))?;
         let limit = known.on_side_of(factor).ok_or_else(|| {
@@ -287,7 +298,7 @@ impl Registered {
         Ok(limit * factor.abs())
     }
 
-    /// As the list of vectors shows it.
+    /// Returns the vector as the list of vectors shows it.
     pub fn to_json(&self, is_default: bool) -> Value {
         let metadata = &self.vector.metadata;
         let layers: Vec<usize> = self.vector.layers.keys().copied().collect();
@@ -322,7 +333,7 @@ fn sum(named: &[(&Registered, f32)]) -> BTreeMap<usize, Vec<f32>> {
     layers
 }
 
-impl Scale {
+impl VectorScale {
     /// A number, or `auto` with its sign.
     fn of_word(word: &str) -> Result<Self, ApiError> {
         match word {
@@ -351,7 +362,7 @@ fn is_auto(text: &str) -> bool {
 
 /// The terms of `cheerful:1.5 - formal:0.5 + terse`, or of `0.3 honest + 0.4 warm`; a name alone has magnitude 1. An empty
 /// text is no vector.
-pub(super) fn expression(text: &str) -> Result<Vec<(String, Scale)>, ApiError> {
+pub(super) fn expression(text: &str) -> Result<Vec<(String, VectorScale)>, ApiError> {
     let refused = |problem: String| ApiError::of_field("steering", problem);
     let mut parts = Vec::new();
     let (mut sign, mut expects_term) = (1.0, true);
@@ -371,10 +382,10 @@ pub(super) fn expression(text: &str) -> Result<Vec<(String, Scale)>, ApiError> {
                     None => (word, sign),
                 };
                 let (name, scale) = match word.rsplit_once(':') {
-                    None => (word, Scale::Of(1.0)),
+                    None => (word, VectorScale::Of(1.0)),
                     Some((name, number)) => (
                         name,
-                        Scale::of_word(number).map_err(|_| {
+                        VectorScale::of_word(number).map_err(|_| {
                             refused(format!("{word:?}: expected NAME:MAGNITUDE, such as cheerful:1.5 or cheerful:auto"))
                         })?,
                     ),
@@ -400,7 +411,7 @@ fn operation_of(value: &Value) -> Result<Operation, ApiError> {
 
 /// EasySteer's object: `{"vectors": [{"source": NAME, "scale": 1.5}]}`, beside which `operation` and `when` may stand. Keys that would mean something else than bipo does are
 /// refused, those that name what it does anyway are not.
-fn from_object(object: &serde_json::Map<String, Value>) -> Result<Vec<(String, Scale)>, ApiError> {
+fn from_object(object: &serde_json::Map<String, Value>) -> Result<Vec<(String, VectorScale)>, ApiError> {
     let refused = |problem: String| ApiError::of_field("steering", problem);
     for (key, value) in object {
         let is_known = ["vectors", "operation", "when"].contains(&key.as_str())
@@ -417,7 +428,7 @@ fn from_object(object: &serde_json::Map<String, Value>) -> Result<Vec<(String, S
     vectors.iter().map(|vector| from_entry(vector).map_err(refused)).collect()
 }
 
-fn from_entry(vector: &Value) -> std::result::Result<(String, Scale), String> {
+fn from_entry(vector: &Value) -> std::result::Result<(String, VectorScale), String> {
     let fields = vector.as_object().ok_or("steering.vectors: expected objects with source and scale")?;
     for (key, value) in fields {
         let is_known = match key.as_str() {
@@ -433,9 +444,9 @@ fn from_entry(vector: &Value) -> std::result::Result<(String, Scale), String> {
     }
     let source = fields.get("source").and_then(Value::as_str).ok_or("steering.vectors: source is missing")?;
     let scale = match fields.get("scale") {
-        None => Scale::Of(1.0),
-        Some(Value::String(word)) if is_auto(word) => Scale::of_word(word.trim()).map_err(|error| error.message)?,
-        Some(scale) => Scale::Of(scale.as_f64().ok_or("steering.vectors: scale is neither a number nor auto")? as f32),
+        None => VectorScale::Of(1.0),
+        Some(Value::String(word)) if is_auto(word) => VectorScale::of_word(word.trim()).map_err(|error| error.message)?,
+        Some(scale) => VectorScale::Of(scale.as_f64().ok_or("steering.vectors: scale is neither a number nor auto")? as f32),
     };
     Ok((source.to_owned(), scale))
 }

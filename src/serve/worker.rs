@@ -33,11 +33,11 @@ pub(super) enum Work {
 /// A text to generate.
 pub(super) struct Generate {
     pub request: Request,
-    /// Which prompts are steered; all where it is none.
+    /// Condition that says which prompts are steered; all are where it is none.
     pub when: Option<Arc<When>>,
     /// Texts that end it; they are not part of it.
     pub stop: Vec<String>,
-    /// Which of the texts of a request it is.
+    /// Index of the text among those of its request.
     pub index: usize,
     pub to: mpsc::UnboundedSender<Delta>,
 }
@@ -60,7 +60,7 @@ pub(super) struct Delta {
 pub(super) enum DeltaKind {
     /// What the text gained. Tokens whose characters are incomplete come with those that complete them.
     Text { text: String, tokens: Vec<Token> },
-    /// It has ended.
+    /// The text has ended.
     Done { reason: FinishReason, dose: f64, when: Option<Verdict>, token_ids: Vec<u32> },
     /// The server could not go on.
     Failed(ApiError),
@@ -78,7 +78,7 @@ pub(super) struct Token {
 pub(super) struct Load {
     /// Texts that wait or are under way.
     pub texts: AtomicUsize,
-    /// Of these, those that get tokens.
+    /// Texts under way, which get tokens.
     pub running: AtomicUsize,
 }
 

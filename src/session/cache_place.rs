@@ -3,15 +3,15 @@
 
 use strum::{EnumString, VariantNames};
 
-/// Where the cache lies. What a run computes does not depend on it.
+/// The place of the activation cache. What a run computes does not depend on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum CachePlace {
-    /// On the device where it has room, else in main memory.
+    /// The device where it has room, else main memory.
     #[default]
     Auto,
-    /// On the model's device; on the CPU that is main memory, whatever the limit.
+    /// The model's device; on the CPU that is main memory, whatever the limit.
     Device,
-    /// In main memory up to the limit, then in a file; each batch is brought to the device.
+    /// Main memory up to the limit, then a file; each batch is brought to the device.
     Host,
 }

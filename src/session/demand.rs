@@ -26,40 +26,40 @@ pub struct Demand {
     pub(super) rows: Vec<u64>,
     /// Number of layers whose residuals are kept for each row.
     pub(super) kept_layers: usize,
-    /// The lowest of them.
+    /// The lowest layer whose residuals are kept.
     pub(super) lowest: usize,
     /// The blocks above this layer save what their gradient needs; none do where no gradient is taken.
     pub(super) gradient_above: Option<usize>,
-    /// Pairs a step.
+    /// Number of pairs in a step.
     pub(super) batch_size: usize,
-    /// Where the residuals lie.
+    /// Place of the residuals.
     pub(super) cache: CachePlace,
     /// The most that residuals take of main memory before they go to a file.
     pub(super) cache_memory: Option<Bytes>,
     /// Texts that are generated at once.
     pub(super) sweep: SweepSize,
-    /// Where the blocks are once the residuals are kept that no step needs.
+    /// Place of the blocks that no step needs, once the residuals are kept.
     pub(super) lower: LowerBlocks,
-    /// Of what lies on several devices, the blocks of the one that is asked about; all where it is none.
+    /// Blocks of the device that is asked about, where the model lies on several; all where it is none.
     pub(super) stage: Option<Range<usize>>,
 }
 
 /// What becomes of the blocks up to the lowest layer, which no training step needs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LowerBlocks {
-    /// They stay where they are.
+    /// The blocks stay where they are.
     #[default]
     Stay,
-    /// They are let go once the residuals are kept.
+    /// The blocks are let go once the residuals are kept.
     Leave,
-    /// They are in their files, and one at a time is read while the residuals are made.
+    /// The blocks are in their files, and one at a time is read while the residuals are made.
     InFile,
 }
 
 /// Texts that are generated at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct SweepSize {
-    /// Number of texts.
+    /// Number of texts that are generated at once.
     pub branches: usize,
     /// Tokens of the longest prompt.
     pub prompt_tokens: usize,
@@ -80,7 +80,7 @@ pub struct Need {
     pub keys: Bytes,
     /// Logits of the texts that are generated.
     pub logits: Bytes,
-    /// Everything else.
+    /// Everything that the other fields do not count.
     pub workspace: Bytes,
 }
 
@@ -110,7 +110,7 @@ impl Demand {
         Self::default().and_generation(branches, prompt_tokens, new_tokens)
     }
 
-    /// The same command also generates texts.
+    /// Adds texts that the same command generates.
     pub fn and_generation(mut self, branches: usize, prompt_tokens: usize, new_tokens: usize) -> Self {
         self.sweep = SweepSize { branches, prompt_tokens, new_tokens };
         self
@@ -152,7 +152,7 @@ impl Demand {
         Bytes((u128::from(weights.0) * u128::from(all - gone) / u128::from(all)) as u64)
     }
 
-    /// Of the same, what the device takes that holds these blocks.
+    /// Returns the part of this demand that falls on the device which holds these blocks.
     pub(crate) fn on_stage(&self, blocks: Range<usize>) -> Self {
         Self { stage: Some(blocks), ..self.clone() }
     }
@@ -164,8 +164,8 @@ impl Demand {
         if cache.total() > steps.total() { cache } else { steps }
     }
 
-    /// The same while the residuals are made, and from then on.
-    pub fn phases(&self, config: &Config, dtype: DType) -> [Need; 2] {
+    /// What the device takes while the residuals are made, and what it takes from then on.
+    pub(crate) fn phases(&self, config: &Config, dtype: DType) -> [Need; 2] {
         let (blocks, all) = (self.blocks(config), config.num_hidden_layers);
         let weights = bytes(config.stage_elements(blocks.clone()), dtype);
         let is_here = blocks.contains(&(self.lowest + 1).min(all.saturating_sub(1)));
@@ -261,7 +261,7 @@ impl SweepSize {
 }
 
 impl Need {
-    /// All bytes.
+    /// Sum of all parts.
     pub fn total(&self) -> Bytes {
         Bytes(self.parts().iter().fold(0, |sum, (_, part)| part.0.saturating_add(sum)))
     }

@@ -16,13 +16,13 @@ use crate::model::weights::WeightStorage;
 /// A demand that a device has room for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fit {
-    /// Where the activation cache has room.
+    /// Place where the activation cache has room.
     pub cache: CachePlace,
-    /// What is taken.
+    /// Memory that the demand takes.
     pub need: Need,
-    /// The device's memory.
+    /// Memory of the device.
     pub memory: DeviceMemory,
-    /// Which device's.
+    /// Owner of that memory.
     pub of: MemoryOf,
     has_cache: bool,
 }
@@ -30,11 +30,11 @@ pub struct Fit {
 /// A demand that memory has no room for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortage {
-    /// Whose memory it is.
+    /// Owner of the memory that is short.
     pub of: MemoryOf,
-    /// What would be taken.
+    /// Memory that the demand would take.
     pub need: Need,
-    /// What is free.
+    /// Memory that is free.
     pub free: Bytes,
     /// What makes the need smaller, each by itself, where it is not known by how much.
     pub helps: Vec<Remedy>,
@@ -45,16 +45,16 @@ pub struct Shortage {
 /// Whose memory is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryOf {
-    /// The machine's.
+    /// The machine's main memory.
     Machine,
-    /// A device's own.
+    /// The own memory of the one device.
     Device,
-    /// That of the one of several devices which holds the blocks from one to another.
+    /// The own memory of that one of several devices which holds the blocks from the first to the second number.
     Blocks(u32, u32),
 }
 
 impl MemoryOf {
-    /// That of the device which a demand is about.
+    /// Returns the device whose memory a demand is about.
     fn device(demand: &Demand) -> Self {
         match &demand.stage {
             Some(blocks) => Self::Blocks(blocks.start as u32, blocks.end.saturating_sub(1) as u32),
@@ -68,7 +68,7 @@ impl MemoryOf {
 pub enum Remedy {
     /// Weights and activations have this dtype.
     DType(DType),
-    /// This many pairs a step.
+    /// A step of this many pairs.
     BatchSize(usize),
     /// The activation cache lies in main memory.
     CacheOnHost,
@@ -78,7 +78,7 @@ pub enum Remedy {
     StoredWeights,
     /// Shorter pairs, or fewer a step.
     SmallerStep,
-    /// This many texts are generated at once.
+    /// Generate this many texts at once.
     Branches(usize),
     /// Texts of at most this many tokens are generated.
     NewTokens(usize),

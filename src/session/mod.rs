@@ -17,8 +17,9 @@ use std::time::Instant;
 use tokenizers::Tokenizer;
 
 use crate::data::Message;
+use crate::hub::options::FetchOptions;
 use crate::hub::presets::{self, Preset};
-use crate::hub::resolve::{ModelFiles, ResolveOptions, resolve};
+use crate::hub::resolve::{ModelFiles, resolve};
 use crate::machine::bytes::Bytes;
 use crate::machine::device;
 use crate::machine::files::read_text;
@@ -42,9 +43,9 @@ use fit::{Fit, Shortage};
 
 /// A model before its weights are read: what can be checked cheaply is here.
 pub struct Session {
-    /// Its files.
+    /// Files of the model.
     pub files: ModelFiles,
-    /// Its shape.
+    /// Sizes and architecture of the model.
     pub config: Config,
     /// The way from text to token ids and back.
     pub encoder: TextEncoder,
@@ -52,7 +53,7 @@ pub struct Session {
     pub tokens: TokenIds,
     /// What suits the model, where it is a known one.
     pub preset: Option<&'static Preset>,
-    /// Where and how it computes.
+    /// Where and how the model computes.
     pub placement: Placement,
     /// The built-in chat template that stands in, where the model's files have none and the options name none.
     pub fallback_template: Option<&'static str>,
@@ -64,18 +65,18 @@ pub struct Session {
 /// Something that a chat template does and that a user may not expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Surprise {
-    /// It writes nothing of the system prompt.
+    /// The template writes nothing of the system prompt.
     DropsSystem,
-    /// Its prompts end inside a thought, and it reads no variable that would close it.
+    /// The template's prompts end inside a thought, and it reads no variable that would close it.
     EndsInThought,
-    /// It gives no consistent form of an answer, so that the rule for any template stands in.
+    /// The template gives no consistent form of an answer, so that the rule for any template stands in.
     NoFormOfAnswer,
 }
 
 /// A model whose weights are read. Displayed, it is a line on what was loaded.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The model.
+    /// The model with its weights.
     pub model: Model,
     /// Seconds that loading took.
     pub load_s: f64,
@@ -91,7 +92,7 @@ impl Session {
     pub fn open(options: SessionOptions) -> Result<Self> {
         check_kernel()?;
         let devices = device::open_all(&options.device)?;
-        let files = resolve(&options.model, &ResolveOptions { offline: options.offline, quiet: options.quiet })?;
+        let files = resolve(&options.model, &FetchOptions { offline: options.offline, progress: options.progress })?;
         let weights = Weights::open(&files.checkpoint)?;
         let config = Config::load(&files.checkpoint, &weights)?;
         // Sizes that are not the weights' would be counted with below.
@@ -147,7 +148,7 @@ impl Session {
         self.load_at(&self.placement, demand)
     }
 
-    /// As [`Session::load`], with another placement than the options say.
+    /// Loads the model like [`Session::load`], with another placement than the options say.
     ///
     /// # Errors
     /// As [`Session::load`].

@@ -4,10 +4,11 @@ use candle_core::{DType, Device};
 use serde_json::Value;
 use strum::{EnumString, VariantNames};
 
+use crate::hub::options::OnDownload;
 use crate::text::tokens::ResponsePrefix;
 
-/// Which model to open, and how it reads text and computes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The model to open, and how it reads text and computes.
+#[derive(Debug, Clone)]
 pub struct SessionOptions {
     /// An alias, a hub id `owner/name[@revision]`, a local directory, or a `.gguf` file.
     pub model: String,
@@ -31,8 +32,8 @@ pub struct SessionOptions {
     pub response_prefix: ResponsePrefix,
     /// Never touch the network.
     pub offline: bool,
-    /// Show no progress of downloads.
-    pub quiet: bool,
+    /// Makes what is told how downloads go; `None` tells nobody.
+    pub progress: Option<OnDownload>,
 }
 
 /// Type of weights and activations.
@@ -42,7 +43,7 @@ pub enum DTypeChoice {
     /// f32 on the CPU, bf16 elsewhere.
     #[default]
     Auto,
-    /// 32 bits.
+    /// Single precision, 32 bits.
     F32,
     /// bfloat16. On the CPU, sums and residual stream are f32.
     Bf16,
@@ -57,9 +58,9 @@ pub enum WeightsChoice {
     /// Dense where that takes at most half of the machine's memory.
     #[default]
     Auto,
-    /// In memory, in their dtype.
+    /// Dense matrices in memory, in their dtype.
     Dense,
-    /// In their file, as it has them, decoded when they are used.
+    /// Matrices in their file, as it has them, decoded when they are used.
     Quantized,
 }
 
@@ -78,7 +79,7 @@ impl Default for SessionOptions {
             template_variables: Vec::new(),
             response_prefix: ResponsePrefix::default(),
             offline: false,
-            quiet: true,
+            progress: None,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// Where and how a model computes.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    /// Which blocks on which device.
+    /// The blocks that each device holds.
     pub split: Split,
     /// Dtype of the weights that are not stored as their file has them, and of what is multiplied with them.
     pub dtype: DType,
@@ -50,12 +50,12 @@ impl Placement {
         Ok(Self { split, dtype, storage })
     }
 
-    /// All of a model of this shape on one device.
+    /// Places all blocks of a model of this shape on one device.
     pub fn one(device: Device, dtype: DType, storage: WeightStorage, config: &Config) -> Self {
         Self { split: Split::one(device, config), dtype, storage }
     }
 
-    /// Where the head computes; mostly the only device.
+    /// Device of the head; mostly the only one.
     pub fn device(&self) -> &Device {
         self.split.last()
     }

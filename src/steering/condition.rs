@@ -3,78 +3,18 @@
 //! stored as a vector file whose metadata have it. How one is found is `train::condition`'s business.
 
 use candle_core::DType;
-use serde::{Deserialize, Serialize};
-use strum::{Display, EnumString, VariantNames};
+use serde::Serialize;
 
 use super::vector::SteeringVector;
+pub use super::vector::{Condition, FiringSide, PromptReading};
 use crate::model::Model;
 use crate::model::layout::Layout;
 use crate::{Error, Result};
 
-/// Which scores steer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString)]
-pub enum FiringSide {
-    /// Those above the threshold.
-    #[serde(rename = ">")]
-    #[strum(serialize = ">")]
-    Above,
-    /// Those below it.
-    #[serde(rename = "<")]
-    #[strum(serialize = "<")]
-    Below,
-}
-
-/// Which residual of a prompt is looked at.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, VariantNames)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum PromptReading {
-    /// The mean over all of its tokens, the template's included.
-    #[default]
-    Mean,
-    /// That of its last token.
-    Last,
-}
-
-/// Which prompts a condition's direction stands for, and how well it tells them from others.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Condition {
-    /// Which residual of a prompt is looked at.
-    pub reading: PromptReading,
-    /// Which side of the threshold steers.
-    pub comparison: FiringSide,
-    /// θ.
-    pub threshold: f64,
-    /// F1 of the prompts that it was found with.
-    pub f1: f64,
-    /// How many of them need steering.
-    pub need: usize,
-    /// How many others there were.
-    pub rest: usize,
-}
-
-/// What a metadata key of a condition has, for messages.
-pub(crate) const CONDITION: &str = "reading (mean or last), comparison (> or <), a finite threshold, f1, need and rest";
-
-impl Condition {
-    /// Whether the numbers are such that can be compared with, as those of another's file may not be.
-    pub fn is_sound(&self) -> bool {
-        self.threshold.is_finite() && self.f1.is_finite()
-    }
-
-    /// Whether a prompt with this score is steered.
-    pub fn passes(&self, score: f64) -> bool {
-        match self.comparison {
-            FiringSide::Above => score > self.threshold,
-            FiringSide::Below => score < self.threshold,
-        }
-    }
-}
-
 /// What a condition says of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Verdict {
-    /// cos(h, tanh(P·h)).
+    /// Score of the prompt, cos(h, tanh(P·h)).
     pub score: f64,
     /// Whether the prompt is steered.
     pub fired: bool,

@@ -24,7 +24,7 @@ pub fn l2_norm(x: &[f32]) -> f64 {
 }
 
 /// Length of each row of a residual, in f32. `residual (T, H)` → `(T,)`
-pub fn row_norms(residual: &Tensor) -> Result<Vec<f32>> {
+pub(crate) fn row_norms(residual: &Tensor) -> Result<Vec<f32>> {
     Ok(residual.to_dtype(DType::F32)?.sqr()?.sum(1)?.sqrt()?.to_vec1()?)
 }
 
@@ -35,7 +35,7 @@ pub fn median(mut norms: Vec<f32>) -> Option<f64> {
 }
 
 /// The median of what each row has, over the steered rows; none where no row is. `lengths (T,)`, `steered (T,)`
-pub fn median_of_steered(lengths: Vec<f32>, steered: impl IntoIterator<Item = bool>) -> Option<f64> {
+pub(crate) fn median_of_steered(lengths: Vec<f32>, steered: impl IntoIterator<Item = bool>) -> Option<f64> {
     median(lengths.into_iter().zip(steered).filter_map(|(length, is_steered)| is_steered.then_some(length)).collect())
 }
 

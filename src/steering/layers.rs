@@ -19,12 +19,12 @@ impl Layers {
         self.0[0]
     }
 
-    /// The highest.
+    /// The highest steered layer.
     pub fn highest(&self) -> usize {
         self.0[self.0.len() - 1]
     }
 
-    /// All of them.
+    /// All steered layers, ascending.
     pub fn as_slice(&self) -> &[usize] {
         &self.0
     }
@@ -88,7 +88,7 @@ impl fmt::Display for Layers {
 pub enum LayerList {
     /// Every layer.
     All,
-    /// These.
+    /// The layers that are listed.
     These(Layers),
 }
 

@@ -64,9 +64,9 @@ fn summary(mut lengths: Vec<f32>) -> ResidualNorm {
 /// A token and its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenScore {
-    /// Its id.
+    /// Id of the token.
     pub id: u32,
-    /// See [`logit_lens`].
+    /// Score of the token, as [`logit_lens`] computes it.
     pub score: f32,
 }
 

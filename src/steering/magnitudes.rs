@@ -14,7 +14,7 @@ pub struct Magnitudes(Vec<f32>);
 const MOST: usize = 1000;
 
 impl Magnitudes {
-    /// The factors.
+    /// The factors, in the order in which they were given.
     pub fn as_slice(&self) -> &[f32] {
         &self.0
     }
@@ -30,7 +30,7 @@ pub fn signed(magnitude: f32) -> String {
 pub enum MagnitudeChoice {
     /// `auto`: the largest ones within a budget, with 0 between them, as the vector's calibration has them.
     Calibrated,
-    /// These.
+    /// The magnitudes that are listed.
     Listed(Magnitudes),
 }
 

@@ -75,7 +75,7 @@ struct Shard {
 
 #[derive(Debug)]
 enum MergedFile {
-    /// As in the original, at these offsets of its data.
+    /// Bytes of the original file, at the offsets of the tensor there.
     Copied,
     New(Vec<u8>),
 }

@@ -32,7 +32,7 @@ impl Operation {
     }
 }
 
-/// Which vectors enter the residual stream, after which layers, by which operation, with which factor on all of them.
+/// The vectors that enter the residual stream, after which layers, by which operation, with which factor on all of them.
 #[derive(Debug, Clone)]
 pub struct Steering {
     operation: Operation,
@@ -68,7 +68,7 @@ impl Steering {
         Ok(Self { operation, vectors: vectors.iter().map(on_device).collect::<Result<_>>()?, lengths, factor: 1.0 })
     }
 
-    /// The same vectors with `factor` in place of their factor: a magnitude, or the direction of a training step.
+    /// Returns the same vectors with `factor` in place of their factor: a magnitude, or the direction of a training step.
     pub fn with_factor(&self, factor: f32) -> Self {
         Self { factor, ..self.clone() }
     }
@@ -89,7 +89,7 @@ impl Steering {
     }
 
     /// Length of the lowest layer's vector as it steers, before any factor: 1 where something is taken out, 0 without a vector.
-    pub fn lowest_norm(&self) -> f64 {
+    pub(crate) fn lowest_norm(&self) -> f64 {
         match (self.operation, self.lengths.first()) {
             (_, None) => 0.0,
             (Operation::Add, Some(length)) => *length,
@@ -99,7 +99,7 @@ impl Steering {
 
     /// What a [`dose`](super::dose) of that vector divides by at each row of the residual before it: the residual's length, and
     /// where something is taken out, that over |u·h|. `residual (R, H)` → `(R,)`
-    pub fn dose_divisors(&self, residual: &Tensor) -> Result<Vec<f32>> {
+    pub(crate) fn dose_divisors(&self, residual: &Tensor) -> Result<Vec<f32>> {
         let norms = row_norms(residual)?;
         match self.vectors.first().filter(|_| self.operation != Operation::Add) {
             None => Ok(norms),

@@ -11,20 +11,20 @@ use crate::text::spans::Spans;
 use crate::text::tokens::{EncodedPair, EncodedResponse};
 use crate::{Error, Result};
 
-/// Where a vector is added.
+/// The tokens at which a vector is added.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Positions {
-    /// At every token of prompt and response.
+    /// Every token of prompt and response.
     #[default]
     All,
-    /// At the prompt's tokens alone.
+    /// The prompt's tokens alone.
     Prompt,
-    /// At the response's tokens alone.
+    /// The response's tokens alone.
     Response,
-    /// At the last token of the prompt alone: the one that predicts the response's first.
+    /// The last token of the prompt alone: the one that predicts the response's first.
     Last,
-    /// At these ends of the prompt. Which tokens they are the encoder says, as it says which are in spans.
+    /// These ends of the prompt. Which tokens they are the encoder says, as it says which are in spans.
     Ends(Ends),
 }
 
@@ -98,14 +98,14 @@ impl TryFrom<String> for Positions {
     }
 }
 
-/// Where a token stands.
+/// The place of a token in prompt and response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenPosition {
-    /// In the prompt, before its last token.
+    /// A token of the prompt before its last one.
     Prompt,
     /// The prompt's last token.
     LastOfPrompt,
-    /// In the response; every generated token.
+    /// A token of the response; every generated token.
     Response,
 }
 
@@ -155,7 +155,7 @@ impl Positions {
     }
 
     /// Whether these are tokens that only the encoder can tell, since they count from what the prompts of a template begin with.
-    pub fn needs_template(self) -> bool {
+    pub(crate) fn needs_template(self) -> bool {
         self.ends().is_some_and(|ends| ends.first > 0 || ends.last > 1)
     }
 
@@ -172,7 +172,7 @@ impl Positions {
     }
 }
 
-/// Where a vector with these rules is added, in words.
+/// Says in words where a vector with these rules is added.
 pub fn in_words(positions: Positions, spans: Option<Spans>) -> String {
     let tokens = match positions {
         Positions::All => "all tokens of prompt and response".to_owned(),

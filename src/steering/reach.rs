@@ -17,7 +17,7 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// Of these pairs, by a vector at `positions`.
+    /// What a vector at `positions` reaches of these pairs.
     pub fn of<'a>(positions: Positions, pairs: impl IntoIterator<Item = &'a EncodedPair>) -> Self {
         let mut reach = Self::default();
         pairs.into_iter().for_each(|pair| reach.count(positions, std::slice::from_ref(pair)));

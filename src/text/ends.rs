@@ -4,9 +4,9 @@
 /// Some of a prompt's first tokens, some of its last, and maybe all of the response. A token may be of both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ends {
-    /// How many of the prompt's first tokens.
+    /// Number of the prompt's first tokens.
     pub first: u16,
-    /// How many of its last.
+    /// Number of the prompt's last tokens.
     pub last: u16,
     /// Whether the response's tokens, and generated ones, belong to them.
     pub response: bool,

@@ -18,7 +18,7 @@ pub enum Spans {
 
 impl Spans {
     /// Whether a response's tokens, and generated ones, are in these spans.
-    pub fn includes_response(self) -> bool {
+    pub(crate) fn includes_response(self) -> bool {
         self == Self::Assistant
     }
 }

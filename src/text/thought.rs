@@ -6,9 +6,9 @@ use crate::text::chat::THINK;
 /// A piece of an answer's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ThoughtPiece {
-    /// Of the thought, without its tags.
+    /// A piece of the thought, without its tags.
     Thought(String),
-    /// Of the answer, without the white space that parts it from the thought.
+    /// A piece of the answer, without the white space that parts it from the thought.
     Answer(String),
 }
 
@@ -85,7 +85,7 @@ impl Parted {
 }
 
 impl ThoughtPiece {
-    /// Its text.
+    /// Text of the piece.
     pub fn text(&self) -> &str {
         match self {
             Self::Thought(text) | Self::Answer(text) => text,

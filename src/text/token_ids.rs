@@ -63,7 +63,8 @@ impl TokenIds {
         }
     }
 
-    /// From the texts of `config.json`, `generation_config.json` and `tokenizer_config.json`, in this order, each with its path.
+    /// Reads the ids from the texts of `config.json`, `generation_config.json` and `tokenizer_config.json`, in this order, each
+    /// with its path.
     pub fn from_json(files: [Option<(String, &Path)>; 3], id_of: impl Fn(&str) -> Option<u32>) -> Result<Self> {
         let mut ids = Self::default();
         let [config, generation_config, tokenizer_config] = files;
@@ -94,8 +95,8 @@ impl TokenIds {
         Ok(ids)
     }
 
-    /// From GGUF metadata; `path` is for messages.
-    pub fn from_gguf(all: &HashMap<String, gguf_file::Value>, path: &Path) -> Result<Self> {
+    /// Reads the ids from GGUF metadata; `path` is for messages.
+    pub(crate) fn from_gguf(all: &HashMap<String, gguf_file::Value>, path: &Path) -> Result<Self> {
         let metadata = GgufMetadata::new(all, path);
         let tokens = metadata.count("tokenizer.ggml.tokens").unwrap_or(usize::MAX);
         let id = |key: &str| match metadata.size(key)? {

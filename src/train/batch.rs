@@ -37,12 +37,12 @@ pub struct PairRows {
     frozen: [usize; 3],
 }
 
-/// Which rows the two responses of a pair share, of those that their token sequences begin with.
+/// The rows that the two responses of a pair share, of those that their token sequences begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// All of them: the prompt, and more where the responses begin alike.
+    /// All rows that are alike: the prompt, and more where the responses begin alike.
     All,
-    /// Those before the first that is steered, so that each response can be steered by a factor of its own.
+    /// The rows before the first that is steered, so that each response can be steered by a factor of its own.
     Unsteered,
 }
 
@@ -92,19 +92,19 @@ impl PairRows {
     }
 
     /// Rows that nothing added can change, ascending; not all of them: one at least is live.
-    pub fn frozen_rows(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn frozen_rows(&self) -> impl Iterator<Item = usize> {
         let runs = runs(&self.branches).into_iter().zip(self.frozen);
         runs.flat_map(|(run, frozen)| run.start..run.start + frozen)
     }
 
-    /// The other rows, ascending.
+    /// Rows that go through the upper blocks at each step, ascending.
     pub fn live_rows(&self) -> impl Iterator<Item = usize> {
         let runs = runs(&self.branches).into_iter().zip(self.frozen);
         runs.flat_map(|(run, frozen)| run.start + frozen..run.end)
     }
 
     /// Whether a vector is added at each live row.
-    pub fn steered_live(&self) -> impl Iterator<Item = bool> {
+    pub(crate) fn steered_live(&self) -> impl Iterator<Item = bool> {
         self.live_rows().map(|row| self.steered[row])
     }
 
@@ -115,13 +115,13 @@ impl PairRows {
 
     /// Rows of a response's own tokens, ascending: 0 is the chosen one, 1 the rejected. Its last token, which predicts
     /// nothing, has none.
-    pub fn response_rows(&self, side: usize) -> impl Iterator<Item = usize> {
+    pub(crate) fn response_rows(&self, side: usize) -> impl Iterator<Item = usize> {
         // The first prediction is made from the prompt's last token.
         self.predictions[side].iter().skip(1).map(|prediction| prediction.row)
     }
 
     /// Has every row computed at each step, also those that never change.
-    pub fn recompute_all_rows(&mut self) {
+    pub(crate) fn recompute_all_rows(&mut self) {
         self.frozen = [0; 3];
     }
 }
@@ -184,21 +184,21 @@ pub struct Reference {
     pub residuals: Vec<Tensor>,
 }
 
-/// Where the rows of some pairs lie in a pass, and which of them it computes.
+/// The places of the rows of some pairs in a pass, and which of them it computes.
 #[derive(Debug)]
 struct BatchRows {
-    /// Where all of them lie.
+    /// Places of all rows.
     layout: Layout,
     /// Rows that every pair begins with; they stand once, in front.
     prefix: usize,
-    /// Where each pair goes on behind the prefix.
+    /// The row at which each pair goes on behind the prefix.
     starts: Vec<usize>,
-    /// Those that are computed, ascending.
+    /// Rows that are computed, ascending.
     computed: Vec<usize>,
 }
 
 impl BatchRows {
-    /// Every row.
+    /// A pass that computes every row.
     fn all(pairs: &[&PairRows]) -> Self {
         let prefix = common_prefix(pairs);
         let all_branches: Vec<Branches> = pairs.iter().map(|pair| pair.branches).collect();
@@ -222,7 +222,7 @@ impl BatchRows {
         rows
     }
 
-    /// Where a pair's row lies.
+    /// Place of a pair's row in the pass.
     fn place(&self, pair: usize, row: usize) -> usize {
         if row < self.prefix { row } else { self.starts[pair] + row - self.prefix }
     }
@@ -336,8 +336,8 @@ impl<'m> Batch<'m> {
         ids
     }
 
-    /// Where the live rows of pair `index` lie, in a pass of every row.
-    pub fn places_of_live(&self, index: usize, pair: &PairRows) -> Vec<u32> {
+    /// Places of the live rows of pair `index`, in a pass of every row.
+    pub(crate) fn places_of_live(&self, index: usize, pair: &PairRows) -> Vec<u32> {
         pair.live_rows().map(|row| self.rows.place(index, row) as u32).collect()
     }
 
@@ -402,7 +402,7 @@ impl<'m> Batch<'m> {
 
     /// The factor of each row, where each pair's responses have these: 0 where it is not steered. A row that several sequences
     /// share must have one factor in all of them, or not be steered. → `(R, 1)` f32
-    pub fn row_factors(&self, by_pair: &[[f32; 2]]) -> Result<Tensor> {
+    pub(crate) fn row_factors(&self, by_pair: &[[f32; 2]]) -> Result<Tensor> {
         if by_pair.iter().flatten().all(|factor| *factor == 1.0) {
             return Ok(self.steered.clone());
         }
@@ -416,8 +416,8 @@ impl<'m> Batch<'m> {
         self.upper_by(&self.steered, residual, layer, steering, gradient)
     }
 
-    /// As [`Batch::upper`], each row steered by its own factor in `rows (R, 1)`, from [`Batch::row_factors`].
-    pub fn upper_by(
+    /// Runs like [`Batch::upper`], with each row steered by its own factor in `rows (R, 1)`, from [`Batch::row_factors`].
+    pub(crate) fn upper_by(
         &self,
         rows: &Tensor,
         residual: &Tensor,
@@ -449,11 +449,6 @@ impl<'m> Batch<'m> {
     /// kernels. → `(P,)` f32
     pub fn slopes(&self, pass: &UpperPass, objective: Objective, d: f64, references: &[PairReference]) -> Result<Tensor> {
         self.responses.slopes(objective, d, &pass.head.log_probs, references)
-    }
-
-    /// Slopes that are given for each response, as [`Batch::vjp`] takes them. → `(P,)` f32
-    pub fn slopes_at_tokens(&self, by_response: &[PairLogProbs]) -> Result<Tensor> {
-        self.responses.at_tokens(by_response, self.model.device())
     }
 
     /// Floating-point operations that the blocks above `layer` and the head need, forward and back.

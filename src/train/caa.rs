@@ -12,15 +12,15 @@ use strum::{EnumString, VariantNames};
 use super::activations::{Activations, CachedPair};
 use crate::{Error, Result};
 
-/// Which of a response's tokens the residual is taken at.
+/// The tokens of a response that the residual is taken at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, EnumString, VariantNames)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum CaaPositions {
-    /// At all of them but the last, the end of turn: their mean.
+    /// The mean over all tokens but the last, the end of turn.
     #[default]
     Response,
-    /// At the last before the end of turn. CAA's own pairs are multiple-choice answers `(A)`, and its code takes the letter,
+    /// The last token before the end of turn. CAA's own pairs are multiple-choice answers `(A)`, and its code takes the letter,
     /// the token before the last.
     Last,
 }

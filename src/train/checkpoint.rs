@@ -25,8 +25,8 @@ use crate::{Error, Result};
 /// The newest checkpoint of a directory.
 pub const NEWEST: &str = "checkpoint.safetensors";
 
-/// The one before it.
-pub const PREVIOUS: &str = "checkpoint-previous.safetensors";
+/// The checkpoint before the newest one.
+pub(crate) const PREVIOUS: &str = "checkpoint-previous.safetensors";
 
 /// The most that a checkpoint may take: 200 layers of hidden size 16384, ten million pairs, and room to spare.
 const LARGEST_FILE: u64 = 256 << 20;
@@ -43,9 +43,9 @@ const EPOCH_NUMBERS: usize = 8;
 /// A run between two steps, and the settings that it was begun with.
 #[derive(Debug, Clone)]
 pub struct TrainingCheckpoint {
-    /// By name.
+    /// Settings by name.
     pub settings: Value,
-    /// All that a step changes.
+    /// Everything that a step changes.
     pub state: TrainState,
 }
 
@@ -56,7 +56,7 @@ struct CheckpointHeader {
     steps: usize,
     epoch: usize,
     done: usize,
-    /// Of the generator, and the words that were drawn from it.
+    /// Seed of the generator, and the words that were drawn from it.
     seed: [u8; 32],
     words: u64,
     timings: Timings,
@@ -108,7 +108,7 @@ pub fn write(dir: &Path, settings: &Value, state: &TrainState) -> Result<()> {
 /// What the checkpoints of a directory hold.
 #[derive(Debug, Default)]
 pub struct FoundCheckpoints {
-    /// The newest that is whole.
+    /// The newest checkpoint that is whole.
     pub checkpoint: Option<TrainingCheckpoint>,
     /// What is wrong with a newer one.
     pub broken: Option<Error>,
@@ -233,7 +233,7 @@ pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<TrainingCheckpoint> {
     parse(path, bytes, true)
 }
 
-/// As [`from_bytes`], whatever the content's hash: for the fuzzer, which cannot guess one.
+/// Reads a checkpoint like [`from_bytes`], whatever the content's hash: for the fuzzer, which cannot guess one.
 #[doc(hidden)]
 pub fn from_bytes_of_any_hash(path: &Path, bytes: &[u8]) -> Result<TrainingCheckpoint> {
     parse(path, bytes, false)
@@ -364,11 +364,11 @@ fn epoch_record((index, numbers): (usize, &[f64])) -> EpochRecord {
 /// A setting that is not the one that it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// `lr`, `dataset.sha256`.
+    /// Key of the setting, such as `lr` or `dataset.sha256`.
     pub key: String,
     /// What the run was begun with; null where it had none.
     pub old: Value,
-    /// What it is now.
+    /// Value of the setting now.
     pub new: Value,
 }
 

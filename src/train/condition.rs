@@ -66,7 +66,7 @@ pub fn find(
     for (at, layer) in layers.iter().enumerate() {
         let c = component(need, rest, at);
         let scores = |prompts: &[Vec<Vec<f64>>]| prompts.iter().map(|layers| score(&layers[at], &c)).collect::<Vec<f64>>();
-        let Some(Split { comparison, threshold, gap, told }) = split(&scores(need), &scores(rest)) else { continue };
+        let Some(FoundThreshold { comparison, threshold, gap, told }) = split(&scores(need), &scores(rest)) else { continue };
         let f1 = told.f1;
         if best.as_ref().is_none_or(|(best_f1, best_gap, _)| (f1, gap) > (*best_f1, *best_gap)) {
             let condition = Condition { reading, comparison, threshold, f1, need: need.len(), rest: rest.len() };
@@ -96,7 +96,7 @@ fn component(need: &[Vec<Vec<f64>>], rest: &[Vec<Vec<f64>>], at: usize) -> Vec<f
 
 /// A threshold between the scores of one layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Split {
+struct FoundThreshold {
     comparison: FiringSide,
     threshold: f64,
     /// Distance of the scores on its two sides, over the range of all.
@@ -105,13 +105,13 @@ struct Split {
 }
 
 /// The best threshold between two neighbouring scores; none where all are the same.
-fn split(need: &[f64], rest: &[f64]) -> Option<Split> {
+fn split(need: &[f64], rest: &[f64]) -> Option<FoundThreshold> {
     let tagged = |scores: &[f64], needs: bool| scores.iter().map(|score| (*score, needs)).collect::<Vec<_>>();
     let mut all = [tagged(need, true), tagged(rest, false)].concat();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let range = all[all.len() - 1].0 - all[0].0;
     let mut below = [0, 0]; // of need, of rest
-    let mut best: Option<Split> = None;
+    let mut best: Option<FoundThreshold> = None;
     for neighbours in all.windows(2) {
         let [(low, needs), (high, _)] = [neighbours[0], neighbours[1]];
         below[usize::from(!needs)] += 1;
@@ -122,7 +122,7 @@ fn split(need: &[f64], rest: &[f64]) -> Option<Split> {
         let above = [need.len() - below[0], rest.len() - below[1]];
         for (comparison, [right, wrong]) in [(FiringSide::Above, above), (FiringSide::Below, below)] {
             let told = Told::counted(right, need.len(), wrong);
-            let found = Split { comparison, threshold, gap: (high - low) / range, told };
+            let found = FoundThreshold { comparison, threshold, gap: (high - low) / range, told };
             if best.is_none_or(|best| (told.f1, found.gap) > (best.told.f1, best.gap)) {
                 best = Some(found);
             }

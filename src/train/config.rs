@@ -20,12 +20,12 @@ const REPS_FACTORS: std::ops::RangeInclusive<u8> = 2..=20;
 /// 2605.05983) for Gemma-2-2B.
 pub const LARGE_LR: f64 = 0.04;
 
-/// Where a learned factor starts, times √H, and its peak learning rate: PrOSV, arXiv 2605.05983, for Gemma-2-2B.
+/// Start of a learned factor, times √H, as PrOSV (arXiv 2605.05983) has it for Gemma-2-2B.
 pub const FACTOR_SCALE: f64 = 4.0;
-/// See [`FACTOR_SCALE`].
+/// Peak learning rate of a learned factor, as for [`FACTOR_SCALE`].
 pub const FACTOR_LR: f64 = 20.0;
 
-/// Where v starts beside a learned factor, times 1/√H: PrOSV, arXiv 2605.05983.
+/// Scale of v's start beside a learned factor, times 1/√H: PrOSV, arXiv 2605.05983.
 pub const LEARNED_START: f64 = 8.0;
 
 /// γ of SimPO where none is given: half of its β, as the paper recommends.
@@ -48,7 +48,7 @@ pub enum Direction {
 
 impl Direction {
     /// Whether a run learns from the direction −1 too.
-    pub fn is_two_sided(self) -> bool {
+    pub(crate) fn is_two_sided(self) -> bool {
         self != Self::Positive
     }
 
@@ -80,11 +80,11 @@ pub enum ObjectiveName {
     Bipo,
     /// [`Objective::Bipo`] in the direction +1 alone.
     Dpo,
-    /// [`Objective::SimPo`].
+    /// The loss [`Objective::SimPo`].
     SimPo,
     /// [`Objective::Reps`], the mean of both directions.
     Reps,
-    /// [`Objective::Lm`].
+    /// The loss [`Objective::Lm`].
     Lm,
 }
 
@@ -106,7 +106,7 @@ impl ObjectiveName {
         }
     }
 
-    /// Where the factor on v comes from in its source: those of RePS are for Gemma 2.
+    /// The factor on v that the method's source uses; RePS's factors are for Gemma 2.
     pub fn default_factor(self) -> Factor {
         match self {
             Self::Reps => Factor::Drawn(REPS_FACTORS.step_by(2).map(f32::from).collect()),
@@ -114,7 +114,8 @@ impl ObjectiveName {
         }
     }
 
-    /// Where v starts in its source, times 1/√H: where nothing points along v there is nothing for RePS to take out.
+    /// Scale of v's start in the method's source, times 1/√H: where nothing points along v there is nothing for RePS to take
+    /// out.
     pub fn default_init_scale(self) -> f64 {
         match self {
             Self::Reps => 1.0,
@@ -123,20 +124,20 @@ impl ObjectiveName {
     }
 }
 
-/// Where the factor comes from that a step multiplies v with, beside its direction.
+/// Source of the factor that a step multiplies v with, beside its direction.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Factor {
-    /// It is 1.
+    /// The factor is 1.
     #[default]
     One,
     /// Each step draws one of these; RePS one for each response.
     Drawn(Vec<f32>),
     /// One factor for all vectors is learned beside them. What is kept of the run is v times it.
     Learned {
-        /// It starts at this times √H.
+        /// Start of the factor, times √H.
         scale: f64,
-        /// Its peak learning rate; v has its own.
+        /// Peak learning rate of the factor; v has its own.
         lr: f64,
     },
 }
@@ -183,7 +184,7 @@ pub struct TrainConfig {
     pub max_steps: Option<usize>,
     /// Epochs that the schedule spans, where not those of the run.
     pub schedule_epochs: Option<usize>,
-    /// Pairs a step.
+    /// Number of pairs in a step.
     pub batch_size: usize,
     /// Peak learning rate.
     pub lr: f64,
@@ -199,7 +200,7 @@ pub struct TrainConfig {
     pub direction: Direction,
     /// Gradient norm above which it is scaled down.
     pub max_grad_norm: Option<f64>,
-    /// Where the vector is added.
+    /// Positions at which the vector is added.
     pub positions: Positions,
     /// Decoupled decay, a factor of the learning rate.
     pub weight_decay: f64,
@@ -209,16 +210,17 @@ pub struct TrainConfig {
     pub scheduler: Scheduler,
     /// Seed of shuffles and directions.
     pub seed: u64,
-    /// Where the vectors start, one behind the other, lowest layer first; at zero where none. `(layers·H)`
+    /// Start of the vectors, one behind the other, lowest layer first; zero where none. `(layers·H)`
     #[serde(skip)]
     pub init: Option<Vec<f32>>,
-    /// Where they start in place of zero, if `init` does not say: uniform in ±`init_scale`/√H.
+    /// Scale of a random start in place of zero, if `init` does not say one: uniform in ±`init_scale`/√H.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub init_scale: f64,
-    /// Where the factor on v comes from.
+    /// Source of the factor on v.
     #[serde(default, skip_serializing_if = "Factor::is_one")]
     pub factor: Factor,
-    /// Where the cache lies, and which processes share the pairs: the vector does not depend on the former, nor on how many those are.
+    /// Place of the cache, and the processes that share the pairs: the vector does not depend on the former, nor on how many
+    /// those are.
     #[serde(skip)]
     pub cache: CacheOptions,
 }
@@ -252,7 +254,7 @@ impl TrainConfig {
     }
 
     /// Steps of one pass over `pairs` pairs.
-    pub fn steps_per_epoch(&self, pairs: usize) -> usize {
+    pub(crate) fn steps_per_epoch(&self, pairs: usize) -> usize {
         pairs.div_ceil(self.batch_size)
     }
 
@@ -262,7 +264,7 @@ impl TrainConfig {
         self.max_steps.map_or(steps, |max| max.min(steps))
     }
 
-    /// What its steps minimise.
+    /// The objective that the run's steps minimise.
     pub(super) fn objective(&self) -> Objective {
         let beta = self.beta;
         match self.objective {
@@ -278,7 +280,7 @@ impl TrainConfig {
         self.objective == ObjectiveName::Reps && matches!(self.factor, Factor::Drawn(_))
     }
 
-    /// Which rows the responses of a pair share.
+    /// The rows that the responses of a pair share.
     pub fn sharing(&self) -> Sharing {
         if self.has_factors_apart() { Sharing::Unsteered } else { Sharing::All }
     }

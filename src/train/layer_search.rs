@@ -39,20 +39,20 @@ pub fn plan<'m>(
 pub struct LayerSearch<'a> {
     model: &'a Model,
     config: &'a TrainConfig,
-    /// At each candidate: pairs to learn from, pairs held out.
+    /// Activations at each candidate: pairs to learn from, pairs held out.
     data: Vec<[Activations; 2]>,
 }
 
 /// What a short run at one layer came to.
 #[derive(Debug, Clone, Serialize)]
 pub struct LayerResult {
-    /// The layer.
+    /// Layer that was tried.
     pub layer: usize,
-    /// On the held-out pairs; none where the run failed before it was measured.
+    /// Scores on the held-out pairs; none where the run failed before it was measured.
     pub heldout: Option<Heldout>,
-    /// Norm of v.
+    /// Norm of the vector that was learned.
     pub vector_norm: f64,
-    /// Steps done.
+    /// Number of steps that were done.
     pub steps: usize,
     /// Loss of the last step.
     pub final_loss: f64,
@@ -62,7 +62,7 @@ pub struct LayerResult {
     pub seconds: f64,
     /// Why the run ended early.
     pub failure: Option<String>,
-    /// The vector. `(H)`
+    /// The vector that was learned. `(H)`
     #[serde(skip)]
     pub v: Vec<f32>,
 }

@@ -15,7 +15,7 @@ use crate::text::ends::Ends;
 pub enum Method {
     /// Bi-directional preference optimisation, arXiv 2406.00045.
     Bipo,
-    /// Its loss in the direction +1 alone, arXiv 2305.18290.
+    /// BiPO's loss in the direction +1 alone, arXiv 2305.18290.
     Dpo,
     /// Preference without a reference model, arXiv 2405.14734.
     SimPo,
@@ -32,7 +32,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Where its vector is added.
+    /// Positions at which the method's vector is added.
     pub fn positions(self) -> Positions {
         match self {
             Self::ProSv => Positions::Ends(Ends { first: 2, last: 2, response: false }),
@@ -68,7 +68,7 @@ impl Method {
         }
     }
 
-    /// Whether it takes steps.
+    /// Whether the method takes steps.
     pub fn learns(self) -> bool {
         !matches!(self, Self::Caa | Self::Pca)
     }

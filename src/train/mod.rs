@@ -1,6 +1,6 @@
 //! Learning vectors: what never changes is computed once a pair, then each step changes v alone. The room learns one vector a
-//! layer, searches the layer, takes the mean difference as a baseline, finds the condition of prompts, and keeps a run's state on disk. It does not read data,
-//! decode text, measure what a vector does or print anything.
+//! layer, searches the layer, takes the mean difference as a baseline, finds the condition of prompts, and keeps a run's state
+//! on disk. It does not read data, decode text, measure what a vector does or print anything.
 //!
 //! Begin with [`plan`] and [`train`] in `trainer`, the loop; then `activations` (what is computed once), `batch` (a pass and its
 //! gradient) and [`objective`] (what is minimised).

@@ -5,7 +5,7 @@
 pub type PairLogProbs = [f64; 2];
 
 /// log σ(x) without overflow or cancellation.
-pub fn log_sigmoid(x: f64) -> f64 {
+pub(crate) fn log_sigmoid(x: f64) -> f64 {
     x.min(0.0) - (-x.abs()).exp().ln_1p()
 }
 
@@ -97,7 +97,7 @@ fn bipo(beta: f64, d: f64, margin: f64, share: f64) -> (f64, PairLogProbs) {
     (-log_sigmoid(d * margin), [slope, -slope])
 }
 
-/// As [`bipo`].
+/// The loss of a pair by SimPO, and `share` times its slopes in the log-probabilities.
 fn simpo(beta: f64, gamma: f64, policy: PairLogProbs, tokens: [usize; 2], share: f64) -> (f64, PairLogProbs) {
     let factors = tokens.map(|tokens| beta / tokens as f64);
     let difference = factors[0] * policy[0] - factors[1] * policy[1] - gamma;
@@ -105,7 +105,7 @@ fn simpo(beta: f64, gamma: f64, policy: PairLogProbs, tokens: [usize; 2], share:
     (-log_sigmoid(difference), [slope * factors[0], -slope * factors[1]])
 }
 
-/// As [`bipo`].
+/// The loss of a pair by RePS, and `share` times its slopes in the log-probabilities.
 fn reps(d: f64, policy: PairLogProbs, pair: &PairReference, share: f64) -> (f64, PairLogProbs) {
     let (win, lose) = if d > 0.0 { (0, 1) } else { (1, 0) };
     let k = (pair.log_probs[lose] - pair.log_probs[win]).max(1.0);
@@ -117,7 +117,7 @@ fn reps(d: f64, policy: PairLogProbs, pair: &PairReference, share: f64) -> (f64,
     (-log_sigmoid(difference), slopes)
 }
 
-/// As [`bipo`].
+/// The loss of a pair by language modelling, and `share` times its slopes in the log-probabilities.
 fn lm(policy: PairLogProbs, tokens: [usize; 2], share: f64) -> (f64, PairLogProbs) {
     let factor = -1.0 / tokens[0] as f64;
     (factor * policy[0], [share * factor, 0.0])

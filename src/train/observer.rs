@@ -33,7 +33,7 @@ pub trait Observer {
     }
 }
 
-/// Nobody watches.
+/// An observer that does nothing.
 impl Observer for () {
     fn cached(&mut self, _: usize, _: usize) -> Result<()> {
         Ok(())

@@ -26,7 +26,7 @@ impl AdamW {
     }
 
     /// After `steps` updates, with the moments that they led to; both of one length.
-    pub fn with_moments(first: Vec<f32>, second: Vec<f32>, steps: i32, weight_decay: f64) -> Self {
+    pub(crate) fn with_moments(first: Vec<f32>, second: Vec<f32>, steps: i32, weight_decay: f64) -> Self {
         Self { first, second, steps, weight_decay }
     }
 
@@ -60,7 +60,7 @@ pub enum Scheduler {
     Cosine,
     /// A line, to 0 at the end.
     Linear,
-    /// Not at all.
+    /// The learning rate does not fall.
     Constant,
 }
 
@@ -69,7 +69,7 @@ pub enum Scheduler {
 pub struct Schedule {
     /// Shape of the fall.
     pub scheduler: Scheduler,
-    /// Peak rate.
+    /// Peak learning rate.
     pub lr: f64,
     /// Steps of the warmup.
     pub warmup_steps: usize,
@@ -94,7 +94,7 @@ impl Schedule {
 }
 
 /// Scales the gradient down to `max_norm`, as `torch.nn.utils.clip_grad_norm_` does. Returns the norm before.
-pub fn clip_grad_norm(gradient: &mut [f32], max_norm: Option<f64>) -> f64 {
+pub(crate) fn clip_grad_norm(gradient: &mut [f32], max_norm: Option<f64>) -> f64 {
     let norm = l2_norm(gradient);
     if let Some(max_norm) = max_norm {
         let factor = max_norm / (norm + 1e-6);

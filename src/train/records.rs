@@ -7,13 +7,13 @@ use crate::Error;
 /// One step: one line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// From 1.
+    /// Number of the step, from 1.
     pub step: usize,
-    /// From 1.
+    /// Number of the epoch, from 1.
     pub epoch: usize,
     /// Data set rows of the batch, in order.
     pub rows: Vec<usize>,
-    /// Direction.
+    /// Direction of the step.
     pub d: f64,
     /// Factors on v that were drawn, of the chosen and the rejected response of each pair; empty where none are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -35,7 +35,7 @@ pub struct StepRecord {
     pub vector_norm: f64,
     /// Rows that went through the upper blocks; those that no vector changes are in the cache.
     pub tokens: usize,
-    /// Wall time.
+    /// Wall time of the step.
     pub seconds: f64,
 }
 
@@ -57,9 +57,9 @@ pub struct Heldout {
 /// The end of an epoch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EpochRecord {
-    /// From 1.
+    /// Number of the epoch, from 1.
     pub epoch: usize,
-    /// Steps so far.
+    /// Number of steps so far.
     pub step: usize,
     /// Margins on the held-out pairs, if there are any.
     pub heldout: Option<Heldout>,
@@ -67,7 +67,7 @@ pub struct EpochRecord {
     pub best: bool,
 }
 
-/// Where the time went, seconds, and what the steps did in it.
+/// Seconds that the parts of a run took, and what the steps did in it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Timings {
     /// Blocks 0..=L and the reference pass, once a pair.
@@ -76,7 +76,7 @@ pub struct Timings {
     pub forward_s: f64,
     /// Gradient of v; with CUDA also the wait for all of the pass.
     pub backward_s: f64,
-    /// Held-out scoring.
+    /// Seconds for held-out scoring.
     pub eval_s: f64,
     /// Everything else of the training loop.
     pub other_s: f64,
@@ -103,7 +103,7 @@ impl Timings {
 pub struct Outcome {
     /// The vectors, lowest layer first: the best epoch's where held-out pairs were given, else the last. `(layers·H)`
     pub v: Vec<f32>,
-    /// Steps done.
+    /// Number of steps that were done.
     pub steps: usize,
     /// Loss of the last step.
     pub final_loss: f64,
@@ -115,7 +115,7 @@ pub struct Outcome {
     pub heldout: Option<Heldout>,
     /// The epochs that were done, in order.
     pub epochs: Vec<EpochRecord>,
-    /// Where the time went.
+    /// Seconds that the parts of the run took.
     pub timings: Timings,
     /// Bytes of the activation cache, in memory and in a file.
     pub cache_bytes: usize,

@@ -44,8 +44,8 @@ impl Responses {
         sums
     }
 
-    /// For each token the number that its response has in `by_response`. → `(P,)` f32 on `device`
-    pub fn at_tokens(&self, by_response: &[PairLogProbs], device: &Device) -> Result<Tensor> {
+    /// Gives each token the number that its response has in `by_response`. → `(P,)` f32 on `device`
+    fn at_tokens(&self, by_response: &[PairLogProbs], device: &Device) -> Result<Tensor> {
         let numbers = self.owners.iter().map(|(pair, side)| by_response[*pair][*side] as f32);
         Ok(Tensor::from_iter(numbers.chain([0.0]), device)?.narrow(0, 0, self.owners.len())?)
     }

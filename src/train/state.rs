@@ -15,17 +15,17 @@ use crate::{Error, Result};
 pub struct TrainState {
     /// The vectors, one behind the other, lowest layer first. `(layers·H)`
     pub v: Vec<f32>,
-    /// Moments of their gradient.
+    /// Moments of the vectors' gradient.
     pub optimiser: AdamW,
-    /// The factor on them, where it is learned.
+    /// The factor on the vectors, where it is learned.
     pub factor: Option<LearnedFactor>,
-    /// Steps done.
+    /// Number of steps that were done.
     pub steps: usize,
     /// The epoch in progress, from 1.
     pub epoch: usize,
-    /// Its pairs, shuffled.
+    /// Pairs of that epoch, shuffled.
     pub order: Vec<usize>,
-    /// How many of them are done.
+    /// Number of the epoch's pairs that are done.
     pub done: usize,
     /// Draws shuffles and directions.
     pub rng: ChaCha8Rng,
@@ -37,16 +37,16 @@ pub struct TrainState {
     pub epochs: Vec<EpochRecord>,
     /// The vectors of the best of them, times their factor, where held-out pairs choose. `(layers·H)`
     pub best_v: Option<Vec<f32>>,
-    /// Where the time went.
+    /// Seconds that the parts of the run have taken.
     pub timings: Timings,
 }
 
 /// A factor that is learned beside the vectors.
 #[derive(Debug, Clone)]
 pub struct LearnedFactor {
-    /// Its value.
+    /// Value of the factor.
     pub value: f32,
-    /// Moments of its gradient.
+    /// Moments of the factor's gradient.
     pub optimiser: AdamW,
 }
 

@@ -110,7 +110,7 @@ pub struct Trainer<'a> {
     data: &'a Activations,
     objective: Objective,
     schedule: Schedule,
-    /// All that a step changes.
+    /// Everything that a step changes.
     pub state: TrainState,
     /// Gradient of the last step, before clipping. `(layers·H)`
     pub gradient: Vec<f32>,
@@ -130,7 +130,12 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// It is the state of a run with other sizes.
-    pub fn from_state(model: &'a Model, config: &'a TrainConfig, data: &'a Activations, state: TrainState) -> Result<Self> {
+    pub(crate) fn from_state(
+        model: &'a Model,
+        config: &'a TrainConfig,
+        data: &'a Activations,
+        state: TrainState,
+    ) -> Result<Self> {
         state.check(config, config.layers.as_slice().len() * model.config.hidden_size, data.pairs())?;
         Ok(Self::with(model, config, data, state))
     }
@@ -150,7 +155,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// All steps that are left; its outcome knows nothing of the cache.
+    /// Takes all steps that are left; its outcome knows nothing of the cache.
     ///
     /// # Errors
     /// As [`train`].
@@ -254,8 +259,8 @@ impl<'a> Trainer<'a> {
         self.step_by(batch, d, &vec![[1.0; 2]; batch.len()], epoch)
     }
 
-    /// As [`Trainer::step`], with a factor on v for the chosen and the rejected response of each pair. They differ only where the
-    /// activations were laid out for that.
+    /// Takes a step like [`Trainer::step`], with a factor on v for the chosen and the rejected response of each pair. They
+    /// differ only where the activations were laid out for that.
     ///
     /// # Errors
     /// As [`Trainer::step`].

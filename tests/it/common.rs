@@ -6,6 +6,9 @@ use std::sync::LazyLock;
 use bipo::generate::GenerateOptions;
 use bipo::model::Model;
 use bipo::session::{Demand, Session, SessionOptions, WeightsChoice};
+use bipo::train::batch::{Batch, UpperPass};
+use bipo::train::objective::{Objective, PairLogProbs, PairReference};
+use candle_core::Tensor;
 use serde_json::Value;
 
 /// A file of what the authors' trainer was recorded to compute.
@@ -25,6 +28,35 @@ pub fn ids(value: &Value) -> Vec<u32> {
 
 pub fn greedy(max_new_tokens: usize, eos: &[u32]) -> GenerateOptions {
     GenerateOptions { eos: eos.to_vec(), ..GenerateOptions::greedy(max_new_tokens) }
+}
+
+/// Slopes of `a`·log p(chosen) + `b`·log p(rejected), summed over the pairs of a pass, from those of two objectives: the loss of `Lm`
+/// with one token falls by 1 with log p(chosen), that of `Bipo` with β = 2 at margin 0 with log p(chosen) − log p(rejected).
+pub fn slopes_of(batch: &Batch, pass: &UpperPass, [a, b]: [f64; 2]) -> Tensor {
+    let reference = |log_probs: &PairLogProbs| PairReference { log_probs: *log_probs, tokens: [1; 2] };
+    let references: Vec<PairReference> = batch.log_probs(pass).unwrap().iter().map(reference).collect();
+    let slopes = |objective, factor: f64| {
+        (batch.slopes(pass, objective, 1.0, &references).unwrap() * (-factor * references.len() as f64)).unwrap()
+    };
+    (slopes(Objective::Lm { beta: 1.0 }, a + b) + slopes(Objective::Bipo { beta: 2.0 }, -b)).unwrap()
+}
+
+/// The files of `src`: the path below it, with `/` between its parts, and the text of each.
+pub fn sources() -> Vec<(String, String)> {
+    fn collect(dir: &Path, below: &str, found: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = format!("{below}{}", path.file_name().unwrap().to_str().unwrap());
+            if path.is_dir() {
+                collect(&path, &format!("{name}/"), found);
+            } else if name.ends_with(".rs") {
+                found.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut found);
+    found
 }
 
 /// Where the real small model is: `BIPO_SMOLLM2`, or bipo's cache directory.

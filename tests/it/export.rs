@@ -8,7 +8,7 @@ use std::io::{Cursor, Read};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bipo::report::export::Target;
+use bipo::report::export::ExportTarget;
 use bipo::steering::Operation;
 use bipo::steering::vector::{Calibration, Metadata, Positions, SteeringVector};
 use bipo::text::spans::Spans;
@@ -362,7 +362,7 @@ fn a_model_for_vllm_has_the_vector_in_a_bias_and_says_how_it_is_served() {
 
 #[test]
 fn a_readme_has_commands_that_name_everything() {
-    for target in Target::VARIANTS.iter().filter(|target| **target != "vllm-merged") {
+    for target in ExportTarget::VARIANTS.iter().filter(|target| **target != "vllm-merged") {
         let exported = Exported::of(&vector(&[3], |known| known.base_model = Some("my model".into())), target, &[]);
         let readme = exported.text("README.md");
         assert!(readme.contains(&format!("bipo export --to {target}`")) && readme.contains("block 3 (0-based)"), "{readme}");

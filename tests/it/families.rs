@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bipo::generate::generate;
-use bipo::hub::resolve::{ResolveOptions, resolve};
+use bipo::hub::options::FetchOptions;
+use bipo::hub::resolve::resolve;
 use bipo::model::Model;
 use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
@@ -221,7 +222,7 @@ fn split(name: &str, dir: &Path, count: u16, change: impl Fn(u16, &mut Vec<(Stri
 
 fn open_model(path: &Path) -> Result<Model, bipo::Error> {
     let name = path.to_str().unwrap();
-    let checkpoint = resolve(name, &ResolveOptions { offline: true, quiet: true })?.checkpoint;
+    let checkpoint = resolve(name, &FetchOptions::offline())?.checkpoint;
     let weights = Weights::open(&checkpoint)?;
     let config = Config::load(&checkpoint, &weights)?;
     Model::load_as(&weights, config, DType::F32, &Device::Cpu, WeightStorage::Stored)

@@ -89,7 +89,7 @@ fn gradient(model: &Model, pair: &Value, prompt: &[u32], layer: usize, row: usiz
     let zero = BTreeMap::from([(layer, vec![0.0; model.config.hidden_size])]);
     let steering = Steering::new(&zero, model.device()).unwrap();
     let pass = batch.upper(&residual, layer, &steering, Gradient::Wanted).unwrap();
-    let slopes = batch.slopes_at_tokens(&[[1.0, -1.0]]).unwrap();
+    let slopes = common::slopes_of(&batch, &pass, [1.0, -1.0]);
     let (_, gradient) = batch.vjp(pass, &slopes).unwrap();
     let length = pair["grad_v_length"].as_f64().unwrap();
     assert!((norm(&gradient) - length).abs() < 1e-3 * length, "pair {row}: |∂/∂v| is {}, not {length}", norm(&gradient));

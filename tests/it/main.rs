@@ -43,6 +43,7 @@ mod runs;
 mod serve;
 #[cfg(feature = "serve")]
 mod serve_auto;
+mod sources;
 mod stages;
 mod stress;
 mod templates;

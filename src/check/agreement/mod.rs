@@ -1,6 +1,8 @@
 //! Whether a device computes what the CPU does. Tiny random models of every architecture are made with the same weights on
 //! both, and compared: logits, log-probabilities, gradients of the vector, greedy tokens, and 48 training steps. The reference
 //! is the CPU's f32 path, which is itself tested against `transformers`.
+//!
+//! Begin with [`tiny_models`]; `recording` compares training runs. How fast a device is belongs to `bench`.
 
 mod architectures;
 mod recording;

@@ -43,7 +43,7 @@ pub fn count(config: &Config, dtype: DType, split: &[usize], options: &BenchOpti
     let all = config.num_hidden_layers;
     let training = options.training(all);
     let generation = Demand::generation(options.most_texts(), options.prompt_tokens, options.new_tokens);
-    let (pair, batch) = (Rows::of(1, options), Rows::of(options.batch_size, options));
+    let (pair, batch) = (PairLayout::of(1, options), PairLayout::of(options.batch_size, options));
     let first = presets::default_layer(all) + 1;
     let mut end = 0;
     let stage = |blocks: &usize| {
@@ -79,13 +79,13 @@ fn of_blocks(config: &Config, blocks: Range<usize>, from: impl Fn(usize) -> u64)
     }
 }
 
-/// Rows of some pairs in one pass.
-struct Rows {
+/// The rows of some pairs in one pass.
+struct PairLayout {
     layout: Layout,
     selected: Vec<Segment>,
 }
 
-impl Rows {
+impl PairLayout {
     fn of(pairs: usize, options: &BenchOptions) -> Self {
         let own = options.response_tokens - 1;
         let branches = Branches { shared: options.prompt_tokens, first: own, second: own };

@@ -1,6 +1,8 @@
 //! How fast a model trains and generates on its device, compared with the best matrix product of the same device, dtype and
 //! run. Tokens are random, since speed depends on shapes alone. Work on a GPU is queued, so every clock stops after
 //! `synchronize`. All work is done once before it is timed, because the first use of a kernel compiles it.
+//!
+//! Begin with [`steps`] and [`sweep`], which time; [`counted`] computes what a model needs without running one.
 
 mod ceiling;
 pub mod counted;

@@ -1,6 +1,7 @@
 //! Flags of data sets: which rows and columns of them are used, and those of `data`.
 
 use bipo::data::{AnswerForm, ColumnNames, LoadOptions, Ranking, TruthfulPairs};
+use bipo::hub::options::FetchOptions;
 use bipo::steering::positions::Positions;
 use bipo::text::spans::Spans;
 use clap::Args;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use super::model::ReportArgs;
 use super::values::{one_of, positive, variable};
 
-/// Which pairs of a data set are used.
+/// The rows of a data set that are used, and how they make pairs.
 #[derive(Debug, Args)]
 pub struct PairArgs {
     /// Use the first N rows only [default: all].
@@ -32,10 +33,10 @@ pub struct PairArgs {
 
 impl PairArgs {
     /// The library's settings for reading a data set.
-    pub fn options(&self, offline: bool) -> LoadOptions {
+    pub fn options(&self, fetch: FetchOptions) -> LoadOptions {
         let Self { limit, strict, pairs, rank, columns } = self;
         let columns = columns.clone().unwrap_or_default();
-        LoadOptions { limit: *limit, strict: *strict, pairs: *pairs, rank: *rank, columns, offline }
+        LoadOptions { limit: *limit, strict: *strict, pairs: *pairs, rank: *rank, columns, fetch }
     }
 }
 

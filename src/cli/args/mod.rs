@@ -1,4 +1,6 @@
 //! All of clap: what the user may write, and its conversion into the library's settings. No work is done here.
+//!
+//! Begin with [`Command`], which lists the commands; each file holds the flags of a few of them, and `help` their examples.
 
 mod calibrate;
 mod chat;
@@ -201,12 +203,12 @@ fn one_line(message: &str) -> String {
 pub struct Given {
     /// `--max-steps`.
     pub flag: String,
-    /// None where the flag takes none.
+    /// Values of the flag; none where it takes none.
     pub values: Vec<String>,
 }
 
 impl Given {
-    /// As a shell reads it, a word with its value each.
+    /// Returns the flag with its values as a shell reads them, one word each.
     pub fn words(&self) -> Vec<String> {
         let Self { flag, values } = self;
         // A value of its own word could pass for a flag where it begins with a minus sign.
@@ -221,7 +223,7 @@ pub fn given() -> Vec<Given> {
     given_in(&Cli::command().get_matches())
 }
 
-/// Those of the flags with these ids that the user wrote: `max_steps` is `--max-steps`.
+/// Returns those of the flags with these ids that the user wrote: `max_steps` is `--max-steps`.
 pub fn given_of(ids: &[&str]) -> Vec<String> {
     let is_one = |flag: &str| ids.contains(&flag.trim_start_matches('-').replace('-', "_").as_str());
     given().into_iter().map(|given| given.flag).filter(|flag| is_one(flag)).collect()

@@ -20,7 +20,7 @@ use super::given_of;
 use super::model::{ModelArgs, ReportArgs};
 use super::values::{damage, one_of, operation, positive, positive_number, probability, resamples, seconds, temperature};
 
-/// Which vector steers, and where.
+/// The vectors that steer, and where.
 #[derive(Debug, Args)]
 pub struct VectorArgs {
     /// Steer with this vector, times SCALE if given; repeat to add several up
@@ -54,15 +54,15 @@ impl VectorArgs {
 /// What a user can say of a vector's use in place of its file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Use {
-    /// How it enters the residual stream.
+    /// Operation by which the vector enters the residual stream.
     pub operation: Option<Operation>,
-    /// At which tokens.
+    /// Tokens at which the vector is added.
     pub positions: Option<Positions>,
-    /// In whose messages.
+    /// Role whose messages the vector is added in.
     pub spans: Option<Spans>,
 }
 
-/// Which vector steers, where, how strongly and how.
+/// The vectors that steer, where, how strongly and how.
 #[derive(Debug, Args)]
 pub struct SteeringArgs {
     #[command(flatten)]

@@ -76,7 +76,7 @@ pub(super) fn factors(text: &str) -> Result<Magnitudes, String> {
 pub enum MagnitudeArg {
     /// The largest one above 0 of the vector's calibration.
     Calibrated,
-    /// This one.
+    /// The magnitude that the user gave.
     Of(f64),
 }
 

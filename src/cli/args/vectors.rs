@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bipo::report::export::Target;
+use bipo::report::export::ExportTarget;
 use bipo::steering::Operation;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
@@ -62,8 +62,8 @@ pub struct ExportArgs {
     #[arg(value_name = "VECTOR[:SCALE]", value_parser = NonEmptyStringValueParser::new())]
     pub vector: Option<String>,
     /// Choose the engine.
-    #[arg(long, value_name = "ENGINE", value_parser = one_of::<Target>())]
-    pub to: Target,
+    #[arg(long, value_name = "ENGINE", value_parser = one_of::<ExportTarget>())]
+    pub to: ExportTarget,
     /// Write to this directory, which is made if it does not exist.
     #[arg(short, long, alias = "out", value_name = "DIR")]
     pub output_dir: PathBuf,

@@ -38,7 +38,7 @@ struct BenchReport {
     product_kernel: Option<&'static str>,
     training: Training,
     sweeps: Vec<SweepSpeed>,
-    /// Of the device where it has its own memory, else of this process.
+    /// Peak memory of the device where it has its own memory, else of this process.
     peak_memory_bytes: Option<u64>,
     /// What is counted before loading, of a device with its own memory.
     estimated_memory_bytes: u64,

@@ -32,6 +32,7 @@ use super::sweep::greedy;
 use super::training::TEST_PROMPT;
 use super::vectors::{check_added, check_vector, last_run, read_inputs, settle};
 use crate::args::{CalibrateArgs, Use, given_of, vector_and_scale};
+use crate::downloads::fetch_options;
 use crate::terminal::{self, Log};
 
 pub fn run(args: &CalibrateArgs, collective: &Collective) -> anyhow::Result<()> {
@@ -145,13 +146,15 @@ impl Probe {
             Budget::Kl(_) if args.prompt.is_empty() && args.prompts.is_none() => {
                 Self::Prompts(NEUTRAL_PROMPTS.map(UserPrompt::new).into())
             }
-            Budget::Kl(_) => Self::Prompts(read_questions(&args.prompt, args.prompts.as_deref(), args.model.offline)?),
+            Budget::Kl(_) => {
+                Self::Prompts(read_questions(&args.prompt, args.prompts.as_deref(), &fetch_options(args.model.offline))?)
+            }
             Budget::Perplexity(_) => {
                 Self::Text(args.text.as_deref().map_or_else(|| Ok(NEUTRAL_TEXT.to_owned()), neutral_text)?)
             }
             Budget::Margin(_) => {
                 let name = args.dataset.as_deref().unwrap_or_default();
-                Self::Pairs(load_data(name, &args.rows.options(args.model.offline), log)?)
+                Self::Pairs(load_data(name, &args.rows.options(fetch_options(args.model.offline)), log)?)
             }
         })
     }
@@ -174,11 +177,11 @@ impl Probe {
     }
 }
 
-/// The same as token ids.
+/// A probe's texts as token ids.
 enum EncodedProbe {
     Prompts(Vec<EncodedPrompt>),
     Text(Vec<u32>, Option<u32>),
-    /// With the factor of the margin.
+    /// Pairs, and the factor of their margin.
     Pairs(Vec<EncodedPair>, f64),
 }
 
@@ -251,7 +254,7 @@ struct CalibrationDocument<'a> {
     budget: &'a str,
     minus: DirectionReport,
     plus: DirectionReport,
-    /// The file that keeps it.
+    /// The file that the calibration was saved in, if it was.
     saved: Option<&'a PathBuf>,
 }
 

@@ -2,6 +2,7 @@
 
 use bipo::check::agreement::{self, Check, Recording, Trace};
 use bipo::data::{self, DEFAULT_DATASET, LoadOptions, Source};
+use bipo::hub::options::FetchOptions;
 use bipo::hub::presets;
 use bipo::machine::device;
 use bipo::model::weights::WeightStorage;
@@ -93,7 +94,7 @@ impl RealModel {
 
 /// The first 64 pairs of the default data set.
 fn first_pairs(opened: &Session) -> Result<Recording> {
-    let options = LoadOptions { limit: Some(64), offline: true, ..LoadOptions::default() };
+    let options = LoadOptions { limit: Some(64), fetch: FetchOptions::offline(), ..LoadOptions::default() };
     let dataset = data::load(&Source::parse(DEFAULT_DATASET)?, &options)?;
     let encode = |pair| opened.encoder.encode_pair(pair, opened.config.max_position_embeddings).map(|(pair, _)| pair);
     let pairs = dataset.pairs.iter().map(encode).collect::<Result<_>>()?;

@@ -25,12 +25,13 @@ use super::session;
 use super::training::settings::without_folders;
 use super::vectors::last_run;
 use crate::args::{TrainArgs, given_of};
+use crate::downloads::fetch_options;
 use crate::terminal::{self, Log};
 
 /// Name of the file that a run writes.
 const CONDITION_FILE: &str = "condition.safetensors";
 
-/// Other flags that have no effect: there are no pairs, no responses, and nothing is steered.
+/// Flags of `train` that have no effect on a condition: there are no pairs, no responses, and nothing is steered.
 const IDLE: [&str; 13] = [
     "beta",
     "cache",
@@ -55,7 +56,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         let problem = format!("{} exists: choose another --output-dir, or replace it with --overwrite", path.display());
         return Err(Error::Argument(problem).into());
     }
-    let read = |name: &String, limit| load_prompts(&Source::parse(name)?, limit, args.run.model.offline);
+    let fetch = fetch_options(args.run.model.offline);
+    let read = |name: &String, limit| load_prompts(&Source::parse(name)?, limit, &fetch);
     let limit = args.run.rows.limit;
     let (need, rest) = (read(&args.run.dataset, limit)?, read(against, limit)?);
     let named = args.run.eval_dataset.as_ref().zip(args.eval_against.as_ref());

@@ -37,7 +37,7 @@ struct DoctorReport {
     memory: Memory,
     gpus: Vec<Gpu>,
     nvidia_driver: Option<String>,
-    /// Of bipo's own downloads.
+    /// Folder of bipo's own downloads.
     cache: Option<Folder>,
     hub: Option<HubReport>,
     models: Vec<CachedModel>,
@@ -68,7 +68,7 @@ struct Memory {
 
 #[derive(Debug, Serialize)]
 struct Gpu {
-    /// As `--device` takes it.
+    /// Name of the device, as `--device` takes it.
     device: String,
     description: String,
     #[serde(flatten)]
@@ -86,7 +86,7 @@ struct HubReport {
     endpoint: String,
     /// `None` if the hub was not asked.
     reachable: Option<bool>,
-    /// Why it cannot be reached.
+    /// Why the hub cannot be reached.
     reason: Option<String>,
     token: bool,
     cache: Folder,

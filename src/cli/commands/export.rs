@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
+use bipo::hub::options::FetchOptions;
 use bipo::hub::presets;
-use bipo::hub::resolve::{ResolveOptions, resolve};
-use bipo::report::export::{Export, Target};
+use bipo::hub::resolve::resolve;
+use bipo::report::export::{Export, ExportTarget};
 use bipo::report::shell::quote;
 use bipo::steering::merge::Merge;
 use bipo::steering::vector::{Calibration, SteeringVector};
@@ -29,7 +30,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         log.warn(note);
     }
     let files = match args.to {
-        Target::VllmMerged => {
+        ExportTarget::VllmMerged => {
             let merge = merged(args, named, &vector, magnitude, log)?;
             write_merged(merge, &export, &args.output_dir, log)?
         }
@@ -101,7 +102,7 @@ fn merged(args: &ExportArgs, named: Option<&str>, vector: &SteeringVector, magni
         return Err(Error::Argument(problem.into()));
     };
     let files =
-        resolve(named, &ResolveOptions { offline: args.offline, quiet: args.report.quiet }).map_err(|error| match error {
+        resolve(named, &FetchOptions { offline: args.offline, progress: log.downloads() }).map_err(|error| match error {
             Error::Argument(problem) if args.model.is_none() => {
                 Error::Argument(format!("the vector was trained on {named}: {problem}; --model says where that is"))
             }
@@ -129,7 +130,7 @@ fn write_merged(mut merge: Merge, export: &Export, dir: &Path, log: Log) -> anyh
 struct ExportReport {
     schema_version: u32,
     output_dir: String,
-    target: Target,
+    target: ExportTarget,
     model: String,
     layers: Vec<usize>,
     magnitude: f64,

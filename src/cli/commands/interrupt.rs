@@ -18,7 +18,7 @@ impl Interrupt {
         Self::listen_and_say(log, "ends at the next step and keeps what is done")
     }
 
-    /// As [`Interrupt::listen`], and says what the first Ctrl-C does.
+    /// Listens like [`Interrupt::listen`], and says what the first Ctrl-C does.
     pub fn listen_and_say(log: Log, what: &'static str) -> anyhow::Result<Self> {
         let raised = Arc::new(AtomicBool::new(false));
         let flag = raised.clone();

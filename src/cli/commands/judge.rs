@@ -53,12 +53,12 @@ pub fn no_judge() -> Error {
 pub enum Judge {
     /// Shows what would be asked.
     DryRun { model: String, rubric: Rubric },
-    /// Asks.
+    /// Asks the judge of an endpoint.
     Asking(Box<JudgeConfig>),
 }
 
 impl Judge {
-    /// None where none is asked for.
+    /// Returns the judge that the arguments ask for; none where they ask for none.
     pub fn new(args: &JudgeArgs, log: Log) -> Result<Option<Self>> {
         Self::of(args, args.rubric.as_deref().map(Rubric::read).transpose()?, log)
     }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use bipo::hub::resolve::{ResolveOptions, resolve};
+use bipo::hub::options::FetchOptions;
+use bipo::hub::resolve::resolve;
 use bipo::report::shell::quote;
 use bipo::steering::merge::Merge;
 use bipo::steering::vector::{CombineOptions, combine};
@@ -19,7 +20,7 @@ const CHECK_PROMPT: &str = "How was your day?";
 pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
     let log = Log::new(args.report.verbose, args.report.quiet);
     let vector = combine(read_inputs(&args.vector, args.layer, log)?, &CombineOptions::default())?;
-    let files = resolve(&args.model, &ResolveOptions { offline: args.offline, quiet: args.report.quiet })?;
+    let files = resolve(&args.model, &FetchOptions { offline: args.offline, progress: log.downloads() })?;
     let merge = Merge::new(&files.checkpoint, &vector, args.magnitude)?;
     if let Some(note) = vector.origin_note(&files.name, &merge.model_type) {
         log.warn(note);

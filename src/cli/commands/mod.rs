@@ -1,4 +1,7 @@
 //! The commands: glue between arguments, the library and the terminal.
+//!
+//! Begin with [`run`], which calls the command that was asked for; each command begins with a `run` in a file or folder of its
+//! name. What several commands share is in `run`, `session`, `prompts`, `vectors` and the folder `training`.
 
 mod axbench;
 mod bench;
@@ -132,15 +135,4 @@ fn with_threads(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::check_gpus;
-
-    #[test]
-    fn ranks_of_one_machine_do_not_each_take_all_gpus() {
-        let refused = check_gpus("cuda:all", 2).unwrap_err().to_string();
-        assert!(refused.contains("2 ranks of this machine"), "{refused}");
-        for (device, ranks) in [("cuda:all", 1), ("cuda:0,1", 2), ("auto", 8)] {
-            assert!(check_gpus(device, ranks).is_ok(), "{device}, {ranks}");
-        }
-    }
-}
+mod tests;

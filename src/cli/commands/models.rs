@@ -29,7 +29,7 @@ struct ModelRow {
     alias: &'static str,
     repo: &'static str,
     model_type: &'static str,
-    /// In millions.
+    /// Number of parameters in millions.
     parameters_m: u32,
     num_hidden_layers: usize,
     layer: usize,

@@ -31,7 +31,7 @@ pub fn steering(name: &str) -> String {
     command(name, &given(), |flag| MODEL.contains(&flag) || STEERING.contains(&flag))
 }
 
-/// The same command again.
+/// Returns the command that the user wrote, to be run again.
 pub fn again(name: &str) -> String {
     command(name, &given(), |flag| !TELLING.contains(&flag))
 }

@@ -30,7 +30,7 @@ pub fn subject(inputs: &[Summand]) -> String {
     format!("{} at layer{plural} {}", names.join(" + "), layers.join(", "))
 }
 
-/// The model, and how it computes.
+/// Settings of a page that say which model computes, and how.
 pub fn model_settings(args: &ModelArgs, opened: &Session) -> Vec<(String, String)> {
     let dtype = opened.placement.dtype_name();
     let name = |stage: &StageBlocks| match stage.device.location() {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bipo::data::{Message, PublishedPart, Source, load_prompts};
 use bipo::generate::Prompt;
+use bipo::hub::options::FetchOptions;
 use bipo::machine::files::{LARGEST_TEXT, read_input, without_bom};
 use bipo::steering::positions::Positions;
 use bipo::text::tokens::EncodedPrompt;
@@ -43,11 +44,11 @@ impl UserPrompt {
 
 /// The prompts given one by one, or the lines of a file (`-` is standard input); or, where one of these is an object with
 /// `messages`, the conversations of such a file, one a line; or the prompts of a published set.
-pub fn read_questions(prompts: &[String], file: Option<&Path>, offline: bool) -> Result<Vec<UserPrompt>> {
+pub fn read_questions(prompts: &[String], file: Option<&Path>, fetch: &FetchOptions) -> Result<Vec<UserPrompt>> {
     let Some(path) = file else { return Ok(prompts.iter().map(|text| UserPrompt::new(text)).collect()) };
     let name = path.to_str().filter(|name| *name != "-" && !path.exists());
     if let Some(part) = name.map(PublishedPart::parse).transpose()?.flatten() {
-        let set = load_prompts(&Source::Published(part), None, offline)?;
+        let set = load_prompts(&Source::Published(part), None, fetch)?;
         let question = |messages: Vec<Message>| {
             let text = messages.last().map_or_else(String::new, |last| last.content.clone());
             UserPrompt { text, messages }

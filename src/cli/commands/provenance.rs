@@ -48,7 +48,7 @@ struct ModelRecord {
 #[derive(Debug, Clone, Serialize)]
 struct ModelFile {
     name: String,
-    /// None where the file could not be read again.
+    /// SHA-256 of the file; none where it could not be read again.
     sha256: Option<String>,
 }
 
@@ -61,7 +61,7 @@ pub struct VectorPart {
     norm: f64,
 }
 
-/// Where `temperature` is 0, the likeliest token is taken, and what concerns sampling has no effect.
+/// How texts were decoded. Where `temperature` is 0, the likeliest token is taken, and what concerns sampling has no effect.
 #[derive(Debug, Clone, Serialize)]
 struct DecodingRecord {
     max_new_tokens: usize,
@@ -77,7 +77,7 @@ struct DecodingRecord {
 /// A provenance whose model is being hashed, in a thread of its own: a large model takes seconds.
 pub struct Tracing {
     provenance: Provenance,
-    /// None once it is done.
+    /// The thread that hashes the model; none once it is done.
     hashing: Option<JoinHandle<Vec<ModelFile>>>,
 }
 

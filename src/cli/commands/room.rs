@@ -25,7 +25,7 @@ pub fn context(wanted: Option<usize>, session: &Session) -> Result<usize> {
     }
 }
 
-/// The memory that so much takes.
+/// Returns the memory that texts within these limits take.
 pub fn demand(limits: EngineLimits) -> Demand {
     Demand::generation(limits.streams, limits.tokens.div_ceil(limits.streams), 0)
 }

@@ -18,6 +18,7 @@ use bipo::{Error, Result};
 
 use super::session;
 use crate::args::{RunArgs, response_prefix};
+use crate::downloads::fetch_options;
 use crate::terminal::Log;
 
 /// Number of skipped rows that are named one by one.
@@ -36,7 +37,7 @@ pub struct Prepared {
 impl Prepared {
     /// Everything that can be checked before the weights are loaded.
     pub fn new(args: &RunArgs, log: Log) -> Result<Self> {
-        let options = args.rows.options(args.model.offline);
+        let options = args.rows.options(fetch_options(args.model.offline));
         let dataset = load_data(&args.dataset, &options, log)?;
         let all = LoadOptions { limit: None, ..options };
         let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;
@@ -128,7 +129,7 @@ pub fn encode(opened: &Session, dataset: &Dataset, max_length: usize, log: Log) 
     Ok(pairs)
 }
 
-/// Where the factor on v comes from.
+/// Returns the source of the factor on v.
 fn factor(args: &RunArgs) -> Factor {
     match &args.factors {
         _ if args.learn_factor => Factor::Learned { scale: args.factor_scale, lr: args.factor_lr },

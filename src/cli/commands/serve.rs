@@ -76,7 +76,8 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     Ok(serve(served, vectors, &options, &hooks)?)
 }
 
-/// As clients name the model: as the user does, but of a path its last part alone, for answers hold no path of the machine.
+/// Returns the model's name for clients: what the user wrote, but of a path its last part alone, for answers hold no path of
+/// the machine.
 fn model_name<'a>(model: &'a str, opened: &'a Session) -> &'a str {
     let name = if Path::new(model).exists() { &opened.files.name } else { model };
     name.strip_suffix(".gguf").unwrap_or(name)

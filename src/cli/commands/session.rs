@@ -28,7 +28,7 @@ pub fn open(args: &ModelArgs, response_prefix: ResponsePrefix, log: Log) -> Resu
         template_variables: args.template_var.clone(),
         response_prefix,
         offline: args.offline,
-        quiet: args.quiet,
+        progress: log.downloads(),
     };
     open_with(options, log)
 }

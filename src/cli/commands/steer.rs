@@ -19,6 +19,7 @@ use super::session;
 use super::sweep::{PromptTexts, SweepSettings, TextResult, document, greedy, lines};
 use super::vectors::{check_vector, check_when, read_inputs, read_when, settle, strength_note, warn_of_calibration};
 use crate::args::SteerArgs;
+use crate::downloads::fetch_options;
 use crate::terminal::{self, Log, Progress};
 use bipo::session::Demand;
 
@@ -33,7 +34,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let magnitudes = args.steering.magnitudes_of(&vector.metadata)?;
     let magnitudes = magnitudes.as_slice();
     let when = read_when(args.steering.when.as_ref())?;
-    let questions = read_questions(&args.prompt, args.prompts.as_deref(), args.model.offline)?;
+    let questions = read_questions(&args.prompt, args.prompts.as_deref(), &fetch_options(args.model.offline))?;
     if questions.is_empty() {
         let problem = "no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)";
         return Err(Error::Argument(problem.into()).into());
@@ -127,14 +128,14 @@ struct Done<'a> {
     /// Why the texts could not be shown, told when they are written.
     unshown: Option<std::io::Error>,
     progress: Option<Progress>,
-    /// How many.
+    /// Number of prompts that are answered.
     answered: usize,
     /// What texts are generated from; none where no one asks.
     tracing: Option<Tracing>,
     output: Option<LineFile>,
-    /// For `--json`.
+    /// Results for `--json`.
     results: Vec<TextResult>,
-    /// For the page.
+    /// Answers for the page.
     answers: Vec<SectionPart>,
 }
 

@@ -54,7 +54,7 @@ struct Begun {
     prepared: Prepared,
     config: TrainConfig,
     settings: Value,
-    /// All that the bytes of the result depend on.
+    /// Everything that the bytes of the result depend on.
     identity: Value,
 }
 

@@ -31,7 +31,7 @@ pub fn settle(mut inputs: Vec<Summand>, Use { operation, positions, spans }: Use
     combine(inputs, &CombineOptions::default())
 }
 
-/// Where a run without `--output-dir` leaves its vector.
+/// Path at which a run without `--output-dir` leaves its vector.
 pub fn last_run() -> PathBuf {
     Path::new("bipo_output").join(VECTOR_FILE)
 }

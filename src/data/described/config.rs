@@ -14,7 +14,7 @@ pub const NAMES: EndpointNames = EndpointNames { flag: "--model-url", key_variab
 /// Number of questions that are asked for at once.
 pub(super) const BATCH: usize = 20;
 
-/// Which pairs are made, and where they go.
+/// The pairs that are made, and where they go.
 #[derive(Debug, Clone)]
 pub struct PairsConfig {
     /// What they show, and who writes them.
@@ -34,7 +34,7 @@ pub struct PairsConfig {
 /// The endpoint that is asked, and how.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    /// Its URL.
+    /// URL of the endpoint.
     pub endpoint: Endpoint,
     /// Key for the endpoint, sent only over https or to this machine.
     pub key: Option<ApiKey>,

@@ -38,7 +38,7 @@ const QUESTION_WORDS: std::ops::RangeInclusive<usize> = 3..=60;
 /// An answer of the model that will be steered.
 #[derive(Debug, Clone)]
 pub struct OwnAnswer {
-    /// Its text.
+    /// Text of the answer.
     pub text: String,
     /// Whether it ends because it has as many tokens as it may have.
     pub is_cut: bool,
@@ -60,7 +60,7 @@ pub struct PairsReport {
     pub replies: u64,
     /// Number of tokens that the endpoint read for them, as far as it counts them.
     pub prompt_tokens: u64,
-    /// Number of tokens that it wrote.
+    /// Number of tokens that the endpoint wrote.
     pub completion_tokens: u64,
     /// Why it ended before all pairs were there, if it was not interrupted.
     #[serde(skip)]

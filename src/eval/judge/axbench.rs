@@ -46,7 +46,7 @@ pub fn rubrics(concept: &str) -> [Rubric; 3] {
 }
 
 /// Returns the harmonic mean of three grades, which is 0 if one of them is 0.
-pub fn harmonic_mean(grades: [f64; 3]) -> f64 {
+pub(crate) fn harmonic_mean(grades: [f64; 3]) -> f64 {
     match grades.iter().all(|grade| *grade > 0.0) {
         true => 3.0 / grades.iter().map(|grade| 1.0 / grade).sum::<f64>(),
         false => 0.0,
@@ -85,11 +85,11 @@ pub struct FactorScore {
     pub instruction: Option<f64>,
     /// Mean grade of fluency.
     pub fluency: Option<f64>,
-    /// Mean score.
+    /// Mean score of the texts with all three grades.
     pub score: Option<f64>,
     /// Number of texts with all three grades.
     pub scored: usize,
-    /// Number of the other texts.
+    /// Number of texts that lack a grade.
     pub failed: usize,
 }
 

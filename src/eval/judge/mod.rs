@@ -59,7 +59,7 @@ pub struct JudgeConfig {
     pub rubric: Rubric,
     /// Number of requests at a time, at least 1.
     pub concurrency: usize,
-    /// Timeouts and retries.
+    /// Timeouts and retries of a request.
     pub patience: Patience,
     /// File of the scores, created if it does not exist. With `None`, scores are not kept after the run.
     pub results: Option<PathBuf>,
@@ -143,7 +143,7 @@ pub fn parse_score(reply: &str, scale: &RangeInclusive<u8>) -> Option<u8> {
 }
 
 /// A score, or why there is none.
-type Outcome = Result<u8, String>;
+type ScoreResult = Result<u8, String>;
 
 /// Requests of each of a rank's connections that it makes before it tells the others of the scores.
 const ROUND: usize = 4;
@@ -164,15 +164,15 @@ fn check_same(collective: &Collective, config: &JudgeConfig, keys: &[String]) ->
 }
 
 /// A text with its key.
-type Asked<'a> = (&'a str, &'a JudgedText);
+type KeyedText<'a> = (&'a str, &'a JudgedText);
 
 /// What a round of requests of this process came to.
 struct Round {
-    /// In the order of the texts.
-    outcomes: Vec<Outcome>,
+    /// Scores of the texts, in their order.
+    outcomes: Vec<ScoreResult>,
     /// What makes further requests useless.
     error: Option<Error>,
-    /// Whether the user has ended it.
+    /// Whether the user has ended the round.
     is_stopped: bool,
 }
 
@@ -180,7 +180,7 @@ struct Round {
 fn ask(
     client: &Client,
     config: &JudgeConfig,
-    asked: &[Asked],
+    asked: &[KeyedText],
     mut results: Option<&mut Results>,
     on_progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Round {
@@ -210,7 +210,7 @@ fn ask(
 }
 
 /// Writes a score to the file, if there is one.
-fn keep(results: Option<&mut Results>, config: &JudgeConfig, (key, generation): Asked, score: u8) -> Result<()> {
+fn keep(results: Option<&mut Results>, config: &JudgeConfig, (key, generation): KeyedText, score: u8) -> Result<()> {
     results.map_or(Ok(()), |file| file.add(&record(config, key, generation, score)))
 }
 
@@ -240,7 +240,7 @@ pub fn judge(
     // The file is the first rank's.
     let Json(known) = collective.from_first(Json(known))?;
     let resumed = keys.iter().filter(|key| known.contains_key(*key)).count();
-    let mut outcomes: HashMap<&str, Outcome> = HashMap::new();
+    let mut outcomes: HashMap<&str, ScoreResult> = HashMap::new();
     let mut pending: Vec<usize> = Vec::new();
     for (index, key) in keys.iter().enumerate() {
         let before = outcomes.insert(key, known.get(key).copied().ok_or_else(|| NOT_ASKED.to_owned()));
@@ -257,7 +257,7 @@ pub fn judge(
     let (total, mut done_before) = (collective.share().of(&pending).len(), 0);
     let client = Client::new(&config.endpoint, config.key.as_ref(), config.patience);
     for pending in pending.chunks(round.max(1)) {
-        let own: Vec<Asked> =
+        let own: Vec<KeyedText> =
             collective.share().of(pending).iter().map(|index| (keys[*index].as_str(), &generations[*index])).collect();
         let Round { outcomes: found, error, is_stopped } =
             ask(&client, config, &own, results.as_mut(), &mut |done| on_progress(done_before + done, total));

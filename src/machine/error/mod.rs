@@ -1,5 +1,7 @@
 //! The library's only error type. Each message is one line in lower case that names the file, the row or key, what was
 //! expected, and what to do. The exit codes of the command line are derived here.
+//!
+//! Begin with [`Error`]. Which flag helps with an error is not said here, but by the program.
 
 use std::path::PathBuf;
 

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 impl Config {
     /// Reads GGUF metadata. `shape` gives the shape of a tensor by its GGUF name, outermost dimension first, and `None` where
     /// the file has no such tensor; `path` is for messages. Rotary factors are tensors: [`Config::load`] reads them.
-    pub fn from_gguf(
+    pub(crate) fn from_gguf(
         metadata: &HashMap<String, Value>,
         shape: impl Fn(&str) -> Option<Vec<usize>>,
         path: &Path,

@@ -1,5 +1,7 @@
 //! Sizes and architecture of a model, read from `config.json` or GGUF metadata. Sizes and their relations are checked here,
-//! once: the decoder trusts a `Config`. No tensors, except the rope factors that GGUF files store.
+//! once: the decoder trusts a `Config`. No tensors: the rope factors that GGUF files store as such are `stored_config`'s business.
+//!
+//! Begin with [`Config`]; `json` and `gguf` read it, each from its own format, and `Config::validate` checks it.
 
 mod gguf;
 mod json;
@@ -9,10 +11,8 @@ use std::path::Path;
 pub(crate) use json::{Object, parse_object};
 
 use super::architecture::{Architecture, QkNorm};
-use super::checkpoint::Checkpoint;
 use super::family::{FAMILIES, Family};
 use super::refused;
-use super::weights::Weights;
 use crate::machine::files::read_text;
 pub use crate::ops::rope::{RopeParameters, RopeScaling};
 use crate::{Error, Result};
@@ -20,13 +20,13 @@ use crate::{Error, Result};
 /// No width, vocabulary or context of this family comes near; a larger number is a broken file.
 const MAX_SIZE: usize = 1 << 24;
 
-/// Likewise for the number of blocks.
+/// Largest number of blocks; a larger one is a broken file.
 const MAX_LAYERS: usize = 4096;
 
 /// Sizes of a decoder, and how it is built.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Its family, as the file names it: `llama`, `gemma2`, ….
+    /// Family of the model, as the file names it: `llama`, `gemma2`, ….
     pub model_type: String,
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -36,7 +36,7 @@ pub struct Config {
     pub vocab_size: usize,
     /// Number of decoder blocks.
     pub num_hidden_layers: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub num_attention_heads: usize,
     /// Key-value heads; divides the query heads.
     pub num_key_value_heads: usize,
@@ -49,37 +49,11 @@ pub struct Config {
     pub ropes: Vec<RopeParameters>,
     /// Longest sequence in tokens.
     pub max_position_embeddings: usize,
-    /// How its blocks are built.
+    /// How the model's blocks are built.
     pub architecture: Architecture,
 }
 
 impl Config {
-    /// Reads the configuration of a checkpoint whose weights are open: `config.json`, or the GGUF file's metadata.
-    pub fn load(checkpoint: &Checkpoint, weights: &Weights) -> Result<Self> {
-        let path = match checkpoint {
-            Checkpoint::Safetensors { config, .. } => return Self::read(config),
-            Checkpoint::Gguf { path, .. } => path,
-        };
-        let metadata = weights.gguf_metadata().ok_or_else(|| Error::malformed(path, "not opened as a GGUF file"))?;
-        let mut config = Self::from_gguf(metadata, |name| weights.gguf_shape(name), path)?;
-        let rope = &mut config.ropes[0];
-        let pairs = rope.rotary_dim / 2;
-        if let Some(factors) = weights.gguf_vector("rope_freqs.weight", pairs)? {
-            if rope.scaling != RopeScaling::None {
-                return Err(Error::malformed(path, "both `rope_freqs.weight` and a rope scaling: expected one of them"));
-            }
-            rope.scaling = RopeScaling::Factors(factors);
-        }
-        if let RopeScaling::LongRope { short_factor, long_factor, .. } = &mut rope.scaling {
-            let missing = |name: &str| Error::malformed(path, format!("missing tensor `{name}`"));
-            let [short, long] = ["rope_factors_short.weight", "rope_factors_long.weight"];
-            *short_factor = weights.gguf_vector(short, pairs)?.ok_or_else(|| missing(short))?;
-            *long_factor = weights.gguf_vector(long, pairs)?.ok_or_else(|| missing(long))?;
-        }
-        config.validate(path)?;
-        Ok(config)
-    }
-
     /// Reads a `config.json`.
     pub fn read(path: &Path) -> Result<Self> {
         let text = read_text(path)?;
@@ -87,7 +61,7 @@ impl Config {
     }
 
     /// Checks what the decoder relies on. Each size by itself was checked as it was read, where its key is known.
-    fn validate(&self, path: &Path) -> Result<()> {
+    pub(super) fn validate(&self, path: &Path) -> Result<()> {
         let refuse = |problem: String| Err(Error::malformed(path, problem));
         if self.num_hidden_layers > MAX_LAYERS {
             return refuse(format!("{} blocks, expected at most {MAX_LAYERS}", self.num_hidden_layers));

@@ -102,7 +102,7 @@ fn absorb(logits: &mut [f32], running: &mut Running) -> f32 {
     )
 }
 
-/// As [`absorb`], of soft-capped logits: turns them into exp(z − max)·(1 − (z·inverse)²), where `inverse` is 1 / cap. The
+/// Absorbs soft-capped logits like [`absorb`]: turns them into exp(z − max)·(1 − (z·inverse)²), where `inverse` is 1 / cap. The
 /// running sum is that of the exponentials alone.
 fn absorb_capped(logits: &mut [f32], running: &mut Running, inverse: f32) -> f32 {
     vectorised(

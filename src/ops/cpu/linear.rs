@@ -84,7 +84,7 @@ fn rows_at_a_time(part: &WeightRows) -> usize {
 
 /// Left rows in groups of at most [`MAX_ROWS`], each of which meets a row of the weight at once.
 struct LeftRows<'a> {
-    /// `(rows, K)`
+    /// Elements of the left rows. `(rows, K)`
     x: &'a [f32],
     rows: usize,
     /// Each group rounded to whole numbers, and what multiplies them, if they are to be.

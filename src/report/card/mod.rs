@@ -1,6 +1,8 @@
 //! The model card: the README.md beside a vector, with the hub's metadata block, so that the directory can be uploaded
 //! unchanged. It is made from the vector's own metadata, without time stamps or paths, so that the same vector gives the same
 //! bytes.
+//!
+//! Begin with [`model_card`]; [`write`] puts the card into a directory.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,6 +12,7 @@ use serde_json::Value;
 use crate::Result;
 use crate::data::PublishedPart;
 use crate::hub::presets;
+use crate::hub::repo_id::RepoId;
 use crate::machine::files::write_atomic;
 use crate::report::shell::quote;
 use crate::steering::dose::l2_norm;
@@ -102,11 +105,7 @@ impl Base {
 
 /// Whether a text is `owner/name` as the hub allows it. Such a text is a plain YAML string too.
 fn is_repo(text: &str) -> bool {
-    let is_name = |part: &str| {
-        part.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-    };
-    text.split_once('/').is_some_and(|(owner, name)| is_name(owner) && is_name(name))
+    RepoId::parse(text).is_some_and(|id| id.revision.is_none())
 }
 
 fn metadata_block(base: &Base, training: &Value) -> String {
@@ -362,7 +361,7 @@ pub fn settings(training: &Value) -> Vec<(String, String)> {
     map.iter().filter_map(shown).collect()
 }
 
-/// Where the factor on the vector came from in training.
+/// Says where the factor on the vector came from in training.
 fn factor(value: &Value) -> Option<String> {
     match serde_json::from_value(value.clone()).ok()? {
         Factor::One => None,

@@ -3,47 +3,47 @@
 
 use super::files::{self, Files};
 use super::tokens::Tokens;
-use super::{Export, Target};
+use super::{Export, ExportTarget};
 use crate::Result;
 
 /// How an engine steers.
-pub(super) struct Engine {
-    /// Its name with a link, and what it is.
+pub(super) struct EngineGuide {
+    /// Name of the engine with a link, and what it is.
     pub about: &'static str,
-    /// Where it has the vector and its factor.
+    /// How the engine takes the vector and its factor.
     pub how: &'static str,
     /// Whether it can steer these tokens and no others.
     pub can: fn(Tokens) -> bool,
     pub takes_out: TakesOut,
     /// Whether it can steer the output of the first block.
     pub has_layer_0: bool,
-    /// What it reads.
+    /// Files that the engine reads.
     pub files: fn(&Export) -> Result<Files>,
     /// What the user does, in order.
-    pub steps: &'static [Step],
-    /// Where it does not work, a sentence each.
+    pub steps: &'static [GuideStep],
+    /// What the engine cannot do, a sentence each.
     pub limits: &'static [&'static str],
 }
 
 /// How much of what lies along a vector an engine can take out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TakesOut {
-    /// It can only add.
+    /// The engine can only add.
     Nothing,
-    /// All of it.
+    /// The engine can take out all of it.
     Whole,
-    /// The share that the magnitude says.
+    /// The engine can take out the share that the magnitude says.
     AnyShare,
 }
 
 /// A command to run. `readme` fills its names in braces in.
-pub(super) struct Step {
+pub(super) struct GuideStep {
     pub what: &'static str,
     pub command: &'static str,
     pub is_installation: bool,
 }
 
-impl Step {
+impl GuideStep {
     const fn installation(command: &'static str) -> Self {
         Self { what: "Install", command, is_installation: true }
     }
@@ -53,22 +53,22 @@ impl Step {
     }
 }
 
-impl Engine {
-    pub fn of(target: Target) -> &'static Self {
+impl EngineGuide {
+    pub fn of(target: ExportTarget) -> &'static Self {
         match target {
-            Target::VllmLens => &VLLM_LENS,
-            Target::EasySteer => &EASY_STEER,
-            Target::VllmMerged => &VLLM_MERGED,
-            Target::LlamaCpp => &LLAMA_CPP,
-            Target::LmEval => &LM_EVAL,
-            Target::Pyvene => &PYVENE,
+            ExportTarget::VllmLens => &VLLM_LENS,
+            ExportTarget::EasySteer => &EASY_STEER,
+            ExportTarget::VllmMerged => &VLLM_MERGED,
+            ExportTarget::LlamaCpp => &LLAMA_CPP,
+            ExportTarget::LmEval => &LM_EVAL,
+            ExportTarget::Pyvene => &PYVENE,
         }
     }
 }
 
 const ASK: &str = "curl http://localhost:8000/v1/chat/completions -H 'content-type: application/json' -d @request.json";
 
-static VLLM_LENS: Engine = Engine {
+static VLLM_LENS: EngineGuide = EngineGuide {
     about: "[vllm-lens](https://github.com/UKGovernmentBEIS/vllm-lens), a plugin of vLLM",
     how: "Each request carries the vector, in `vllm_xargs.apply_steering_vectors`, a JSON text; its `scale` is the magnitude, 0 is the \
           untouched model.",
@@ -77,9 +77,9 @@ static VLLM_LENS: Engine = Engine {
     has_layer_0: true,
     files: files::of_vllm_lens,
     steps: &[
-        Step::installation("pip install vllm-lens"),
-        Step::new("Start the server", "vllm serve {model} --no-enable-prefix-caching"),
-        Step::new("Ask it", ASK),
+        GuideStep::installation("pip install vllm-lens"),
+        GuideStep::new("Start the server", "vllm serve {model} --no-enable-prefix-caching"),
+        GuideStep::new("Ask it", ASK),
     ],
     limits: &[
         "The vector is added at every token. The plugin has a rule for absolute token indices, but none for the prompt or the answer.",
@@ -91,7 +91,7 @@ static VLLM_LENS: Engine = Engine {
     ],
 };
 
-static EASY_STEER: Engine = Engine {
+static EASY_STEER: EngineGuide = EngineGuide {
     about: "[EasySteer](https://github.com/ZJU-REAL/EasySteer), a fork of vLLM",
     how: "Each request names the vector in its field `steering`; `scale` there is the magnitude, and a request without the field is \
           not steered.",
@@ -100,11 +100,14 @@ static EASY_STEER: Engine = Engine {
     has_layer_0: true,
     files: files::of_easysteer,
     steps: &[
-        Step::installation(
+        GuideStep::installation(
             "git clone https://github.com/ZJU-REAL/EasySteer  # then docs/getting-started/installation.md there",
         ),
-        Step::new("Start the server in this folder", "vllm serve {model} --enable-steer-vector --steer-algorithms {algorithm}"),
-        Step::new("Ask it", ASK),
+        GuideStep::new(
+            "Start the server in this folder",
+            "vllm serve {model} --enable-steer-vector --steer-algorithms {algorithm}",
+        ),
+        GuideStep::new("Ask it", ASK),
     ],
     limits: &[
         "`source` is a path on the server, which is why the server is started in this folder. A vector for layer 0 is in the request \
@@ -118,7 +121,7 @@ static EASY_STEER: Engine = Engine {
     ],
 };
 
-static VLLM_MERGED: Engine = Engine {
+static VLLM_MERGED: EngineGuide = EngineGuide {
     about: "[vLLM](https://github.com/vllm-project/vllm) without a plugin",
     how: "The folder is a copy of the model in which the bias of an MLP carries the vector times the magnitude. `config.json` says \
           `mlp_bias`, without which vLLM drops the bias without a word.",
@@ -127,9 +130,9 @@ static VLLM_MERGED: Engine = Engine {
     has_layer_0: true,
     files: files::of_merged,
     steps: &[
-        Step::installation("pip install vllm"),
-        Step::new("Start the server in this folder", "vllm serve . --served-model-name {served}"),
-        Step::new("Ask it", ASK),
+        GuideStep::installation("pip install vllm"),
+        GuideStep::new("Start the server in this folder", "vllm serve . --served-model-name {served}"),
+        GuideStep::new("Ask it", ASK),
     ],
     limits: &[
         "The magnitude is in the weights: another one is another export. All requests are steered.",
@@ -140,7 +143,7 @@ static VLLM_MERGED: Engine = Engine {
     ],
 };
 
-static LLAMA_CPP: Engine = Engine {
+static LLAMA_CPP: EngineGuide = EngineGuide {
     about: "[llama.cpp](https://github.com/ggml-org/llama.cpp)",
     how: "The vector is a control vector; its factor stands behind the file's name in the flag `--control-vector-scaled`, and `FILE:0` \
           is the untouched model.",
@@ -149,9 +152,9 @@ static LLAMA_CPP: Engine = Engine {
     has_layer_0: false,
     files: files::of_llama_cpp,
     steps: &[
-        Step::new("Talk to it", "llama-cli -m {gguf} --control-vector-scaled vector.gguf:{magnitude}"),
-        Step::new("Or start the server", "llama-server -m {gguf} --control-vector-scaled vector.gguf:{magnitude}"),
-        Step::new(
+        GuideStep::new("Talk to it", "llama-cli -m {gguf} --control-vector-scaled vector.gguf:{magnitude}"),
+        GuideStep::new("Or start the server", "llama-server -m {gguf} --control-vector-scaled vector.gguf:{magnitude}"),
+        GuideStep::new(
             "Ask the server",
             "curl http://localhost:8080/v1/chat/completions -H 'content-type: application/json' -d @request.json",
         ),
@@ -164,7 +167,7 @@ static LLAMA_CPP: Engine = Engine {
     ],
 };
 
-static LM_EVAL: Engine = Engine {
+static LM_EVAL: EngineGuide = EngineGuide {
     about: "[lm-evaluation-harness](https://github.com/EleutherAI/lm-evaluation-harness)",
     how: "`steer.pt` has the vector, the module whose output it changes, and the magnitude as `steering_coefficient`.",
     can: Tokens::are_all,
@@ -172,12 +175,12 @@ static LM_EVAL: Engine = Engine {
     has_layer_0: true,
     files: files::of_lm_eval,
     steps: &[
-        Step::installation("pip install 'lm_eval[hf]'"),
-        Step::new(
+        GuideStep::installation("pip install 'lm_eval[hf]'"),
+        GuideStep::new(
             "Measure the steered model",
             "lm_eval --model steered --model_args pretrained={model},steer_path=steer.pt --tasks truthfulqa_mc2 --apply_chat_template --batch_size 8",
         ),
-        Step::new(
+        GuideStep::new(
             "Measure the model without it",
             "lm_eval --model hf --model_args pretrained={model} --tasks truthfulqa_mc2 --apply_chat_template --batch_size 8",
         ),
@@ -193,7 +196,7 @@ static LM_EVAL: Engine = Engine {
     ],
 };
 
-static PYVENE: Engine = Engine {
+static PYVENE: EngineGuide = EngineGuide {
     about: "[pyvene](https://github.com/stanfordnlp/pyvene)",
     how: "`steer.py` wraps a model of `transformers` in an `IntervenableModel` that changes the outputs of the steered blocks; the \
           magnitude is its second argument.",
@@ -202,8 +205,8 @@ static PYVENE: Engine = Engine {
     has_layer_0: true,
     files: files::of_pyvene,
     steps: &[
-        Step::installation("pip install pyvene"),
-        Step::new("Run the example in this folder", "python steer.py {prompt} {magnitude}"),
+        GuideStep::installation("pip install pyvene"),
+        GuideStep::new("Run the example in this folder", "python steer.py {prompt} {magnitude}"),
     ],
     limits: &[
         "One call cannot steer a part of the prompt and the generated tokens together (`last+response`), nor what only a template's \

@@ -14,7 +14,7 @@ use std::path::Path;
 use serde::Serialize;
 use strum::{Display, EnumString, VariantNames};
 
-use self::engines::{Engine, TakesOut};
+use self::engines::{EngineGuide, TakesOut};
 use self::tokens::Tokens;
 use crate::machine::files::write_atomic;
 use crate::steering::Operation;
@@ -25,7 +25,7 @@ use crate::{Error, Result};
 /// An engine that a vector can be exported to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Display, EnumString, VariantNames)]
 #[serde(into = "String")]
-pub enum Target {
+pub enum ExportTarget {
     /// vLLM with the plugin vllm-lens.
     #[strum(serialize = "vllm-lens")]
     VllmLens,
@@ -46,8 +46,8 @@ pub enum Target {
     Pyvene,
 }
 
-impl From<Target> for String {
-    fn from(target: Target) -> Self {
+impl From<ExportTarget> for String {
+    fn from(target: ExportTarget) -> Self {
         target.to_string()
     }
 }
@@ -59,12 +59,12 @@ pub const README: &str = "README.md";
 pub const PROMPT: &str = "How was your day?";
 
 /// Number of tokens that it answers with.
-pub const MAX_TOKENS: usize = 64;
+pub(crate) const MAX_TOKENS: usize = 64;
 
 /// A vector at one magnitude, for one engine; nothing is written yet.
 #[derive(Debug)]
 pub struct Export<'a> {
-    target: Target,
+    target: ExportTarget,
     vector: &'a SteeringVector,
     magnitude: f64,
     model: &'a str,
@@ -75,9 +75,9 @@ pub struct Export<'a> {
 pub struct ExportedFile {
     /// Name in the export's folder.
     pub name: &'static str,
-    /// What it is, for the README.
+    /// What the file is, for the README.
     pub what: &'static str,
-    /// Its bytes.
+    /// Content of the file.
     pub bytes: Vec<u8>,
 }
 
@@ -88,7 +88,7 @@ impl<'a> Export<'a> {
     /// # Errors
     /// The engine has no place for a layer of the vector, the vector is a condition, or only a part of what lies along it is to be taken out and the
     /// engine takes out all.
-    pub fn new(target: Target, vector: &'a SteeringVector, magnitude: f64, model: &'a str) -> Result<Self> {
+    pub fn new(target: ExportTarget, vector: &'a SteeringVector, magnitude: f64, model: &'a str) -> Result<Self> {
         vector.check_steers()?;
         let export = Self { target, vector, magnitude, model };
         let engine = export.engine();
@@ -107,8 +107,8 @@ impl<'a> Export<'a> {
         Ok(export)
     }
 
-    fn engine(&self) -> &'static Engine {
-        Engine::of(self.target)
+    fn engine(&self) -> &'static EngineGuide {
+        EngineGuide::of(self.target)
     }
 
     /// Whether the engine takes out what lies along the vector, as its file says, and does not add it.

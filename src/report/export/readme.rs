@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use super::engines::Step;
-use super::{Export, ExportedFile, MAX_TOKENS, PROMPT, Target, files};
+use super::engines::GuideStep;
+use super::{Export, ExportTarget, ExportedFile, MAX_TOKENS, PROMPT, files};
 use crate::report::shell::quote;
 use crate::steering::Operation;
 use crate::steering::positions::{Positions, in_words};
@@ -36,18 +36,18 @@ pub(super) fn text(export: &Export, files: &[ExportedFile]) -> String {
         engine.how,
     );
     out += "| file | what it is |\n|---|---|\n";
-    if export.target == Target::VllmMerged {
+    if export.target == ExportTarget::VllmMerged {
         out += "| `config.json`, `*.safetensors`, the tokenizer's files | the model with the vector in a bias |\n";
     }
     for file in files {
         let _ = writeln!(out, "| `{}` | {} |", file.name, file.what);
     }
     out += "\n## Run it\n\n";
-    for Step { what, command, .. } in engine.steps {
+    for GuideStep { what, command, .. } in engine.steps {
         let _ = writeln!(out, "{what}:\n\n```sh\n{}\n```\n", filled(command, export));
     }
     // lm-eval shows no answers, and bipo has no flag that makes a vector for some messages one for all of them.
-    if export.target != Target::LmEval && (export.told_tokens().is_some() || known.spans.is_none()) {
+    if export.target != ExportTarget::LmEval && (export.told_tokens().is_some() || known.spans.is_none()) {
         let everywhere = if export.told_tokens().is_some() { "" } else { " --positions all" };
         let added = if known.operation == Operation::Add || export.is_taken_out() { "" } else { " --operation add" };
         let _ = write!(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// The vectors of a file: one for each layer, or a single one whose layer the file does not say.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Vectors {
+pub(super) enum FileVectors {
     Placed(BTreeMap<usize, Vec<f32>>),
     Unplaced(Vec<f32>),
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::contents::{LARGEST_FILE, Vectors};
+use super::contents::{FileVectors, LARGEST_FILE};
 use super::format::Format;
 use super::{Metadata, SteeringVector, gguf, json, numpy, pt, pt_writer, safetensors};
 use crate::machine::files::open_input;
@@ -66,7 +66,7 @@ pub struct VectorFile {
     pub format: Format,
     /// SHA-256 of the file's bytes in hex.
     pub sha256: String,
-    vectors: Vectors,
+    vectors: FileVectors,
     metadata: Metadata,
 }
 
@@ -77,7 +77,7 @@ impl VectorFile {
     /// The file cannot be read, is broken, or is of another kind.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = read_limited(path)?;
-        let unplaced = |v| (Vectors::Unplaced(v), Metadata::default());
+        let unplaced = |v| (FileVectors::Unplaced(v), Metadata::default());
         let (format, (vectors, metadata)) = match bytes.as_slice() {
             [b'G', b'G', b'U', b'F', ..] => (Format::Gguf, gguf::read(path)?),
             [b'P', b'K', 3, 4, ..] => (Format::Pt, pt::read(path, &bytes)?),
@@ -100,8 +100,8 @@ impl VectorFile {
     /// Returns the layers that the file says it steers; the list is empty if the file does not say.
     pub fn layers(&self) -> Vec<usize> {
         match &self.vectors {
-            Vectors::Placed(layers) => layers.keys().copied().collect(),
-            Vectors::Unplaced(_) => Vec::new(),
+            FileVectors::Placed(layers) => layers.keys().copied().collect(),
+            FileVectors::Unplaced(_) => Vec::new(),
         }
     }
 
@@ -122,11 +122,11 @@ impl VectorFile {
     /// Neither the file nor `layer` says a layer, or the file holds several vectors and `layer` is given.
     pub fn at(self, layer: Option<usize>) -> Result<SteeringVector> {
         match (&self.vectors, layer) {
-            (Vectors::Placed(layers), Some(_)) if layers.len() > 1 => {
+            (FileVectors::Placed(layers), Some(_)) if layers.len() > 1 => {
                 let found = list(layers.keys());
                 Err(Error::malformed(&self.path, format!("holds vectors for layers {found}: only a single one can be moved")))
             }
-            (Vectors::Placed(_), Some(layer)) => {
+            (FileVectors::Placed(_), Some(layer)) => {
                 let mut vector = self.or_at(None)?;
                 if !vector.layers.contains_key(&layer) {
                     if vector.metadata.condition.is_some() {
@@ -149,9 +149,9 @@ impl VectorFile {
     /// Neither the file nor `layer` says a layer.
     pub fn or_at(self, layer: Option<usize>) -> Result<SteeringVector> {
         let layers = match (self.vectors, layer) {
-            (Vectors::Placed(layers), _) => layers,
-            (Vectors::Unplaced(v), Some(layer)) => BTreeMap::from([(layer, v)]),
-            (Vectors::Unplaced(_), None) => {
+            (FileVectors::Placed(layers), _) => layers,
+            (FileVectors::Unplaced(v), Some(layer)) => BTreeMap::from([(layer, v)]),
+            (FileVectors::Unplaced(_), None) => {
                 return Err(Error::malformed(&self.path, "does not say which layer it steers"));
             }
         };
@@ -179,7 +179,7 @@ impl VectorFile {
     ///
     /// # Errors
     /// An element is NaN or infinite. The message names its layer and index.
-    pub fn check_finite(&self) -> Result<()> {
+    pub(crate) fn check_finite(&self) -> Result<()> {
         for (name, v) in self.named() {
             if let Some(index) = v.iter().position(|x| !x.is_finite()) {
                 let problem = format!("{name} has an element that is not finite (index {index}): expected f32 numbers");
@@ -192,8 +192,8 @@ impl VectorFile {
     /// Returns each vector with its name for messages.
     fn named(&self) -> impl Iterator<Item = (String, &Vec<f32>)> {
         let (placed, unplaced) = match &self.vectors {
-            Vectors::Placed(layers) => (Some(layers), None),
-            Vectors::Unplaced(v) => (None, Some(v)),
+            FileVectors::Placed(layers) => (Some(layers), None),
+            FileVectors::Unplaced(v) => (None, Some(v)),
         };
         let placed = placed.into_iter().flatten().map(|(layer, v)| (format!("layer {layer}"), v));
         placed.chain(unplaced.map(|v| ("the vector".to_owned(), v)))

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::*;
-use crate::steering::condition::{Condition, FiringSide, PromptReading};
 
 const V: [f32; 4] = [1.0, -2.0, 0.5, 3.0];
 

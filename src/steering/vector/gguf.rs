@@ -9,7 +9,7 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
-use super::contents::{UNKNOWN_MODEL_TYPE, Vectors};
+use super::contents::{FileVectors, UNKNOWN_MODEL_TYPE};
 use super::metadata::recorded;
 use super::{Metadata, SteeringVector};
 use crate::model::gguf::Gguf;
@@ -56,7 +56,7 @@ pub(super) fn to_bytes(vector: &SteeringVector, path: &Path) -> Result<Vec<u8>> 
     Ok(out.into_inner())
 }
 
-pub(super) fn read(path: &Path) -> Result<(Vectors, Metadata)> {
+pub(super) fn read(path: &Path) -> Result<(FileVectors, Metadata)> {
     let file = Gguf::open(path)?;
     let text = |key: &str| file.metadata().get(key).and_then(|value| value.to_string().ok()).map(String::as_str);
     let architecture = text("general.architecture").unwrap_or("none");
@@ -93,7 +93,7 @@ pub(super) fn read(path: &Path) -> Result<(Vectors, Metadata)> {
     let unknown = file.metadata().keys().filter(|key| key.starts_with("controlvector.") && !is_known(key));
     let unknown_keys = unknown.cloned().collect::<BTreeSet<String>>().into_iter().collect();
     let operation = text(OPERATION).and_then(recorded).unwrap_or_default();
-    Ok((Vectors::Placed(layers), Metadata { model_type, operation, unknown_keys, ..known.unwrap_or_default() }))
+    Ok((FileVectors::Placed(layers), Metadata { model_type, operation, unknown_keys, ..known.unwrap_or_default() }))
 }
 
 /// The error of a file that is meant to be used in a way that bipo does not have.

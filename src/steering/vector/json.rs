@@ -10,11 +10,11 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::contents::{UNKNOWN_MODEL_TYPE, Vectors};
+use super::condition::{CONDITION, Condition};
+use super::contents::{FileVectors, UNKNOWN_MODEL_TYPE};
 use super::format::Format;
 use super::metadata::{CALIBRATION, Calibration, Combination, OPERATIONS, check_version, recorded};
 use super::{Metadata, SteeringVector};
-use crate::steering::condition::{CONDITION, Condition};
 use crate::{Error, Result};
 
 /// Largest number of layers in a file, more than any model has.
@@ -124,17 +124,17 @@ struct Document {
     directions: Option<LayerDocuments>,
 }
 
-pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metadata))> {
+pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (FileVectors, Metadata))> {
     let broken = |error: serde_json::Error| Error::malformed(path, format!("not a steering vector in JSON: {error}"));
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         let v: Vec<f32> = serde_json::from_slice(bytes).map_err(broken)?;
-        return Ok((Format::Json, (Vectors::Unplaced(v), Metadata::default())));
+        return Ok((Format::Json, (FileVectors::Unplaced(v), Metadata::default())));
     }
     let document: Document = serde_json::from_slice(bytes).map_err(broken)?;
     match (document.layers, document.directions) {
         (None, Some(LayerDocuments(directions))) => {
             let model_type = document.model_type.filter(|name| name != UNKNOWN_MODEL_TYPE);
-            Ok((Format::Svec, (Vectors::Placed(directions), Metadata { model_type, ..Metadata::default() })))
+            Ok((Format::Svec, (FileVectors::Placed(directions), Metadata { model_type, ..Metadata::default() })))
         }
         (Some(LayerDocuments(layers)), None) if document.format.as_deref() == Some("bipo") => {
             check_version(path, &document.format_version.map(|version| version.to_string()).unwrap_or_default())?;
@@ -165,7 +165,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Format, (Vectors, Metad
                 calibration: document.calibration,
                 unknown_keys: Vec::new(),
             };
-            Ok((Format::Json, (Vectors::Placed(layers), metadata)))
+            Ok((Format::Json, (FileVectors::Placed(layers), metadata)))
         }
         _ => Err(Error::malformed(
             path,

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::condition::{CONDITION, Condition};
 use super::{Operation, Positions, Spans};
-use crate::steering::condition::{CONDITION, Condition};
 use crate::{Error, Result};
 
 /// What is known of a vector beside its numbers. A file of another program leaves most of it unknown.
@@ -29,7 +29,7 @@ pub struct Metadata {
     pub training: Option<serde_json::Value>,
     /// How the vector was made from others, if it was.
     pub combination: Option<Combination>,
-    /// Which prompts the vector stands for, if it is the direction of a condition, which steers nothing.
+    /// The prompts that the vector stands for, if it is the direction of a condition, which steers nothing.
     pub condition: Option<Condition>,
     /// The largest magnitudes within a budget, if they were searched.
     pub calibration: Option<Calibration>,
@@ -51,7 +51,7 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// That of the vector times `factor`, which is not 0: magnitudes shrink as the vector grows.
+    /// Calibration of the vector times `factor`, which is not 0: magnitudes shrink as the vector grows.
     pub fn scaled(&self, factor: f32) -> Self {
         let over = |magnitude: Option<f32>| magnitude.map(|magnitude| magnitude / factor).filter(|over| over.is_finite());
         let (minus, plus) = (over(self.minus), over(self.plus));
@@ -60,7 +60,7 @@ impl Calibration {
     }
 
     /// The magnitude on the side of 0 that `magnitude` is on.
-    pub fn on_side_of(&self, magnitude: f32) -> Option<f32> {
+    pub(crate) fn on_side_of(&self, magnitude: f32) -> Option<f32> {
         if magnitude < 0.0 { self.minus } else { self.plus }
     }
 
@@ -70,7 +70,7 @@ impl Calibration {
     }
 
     /// Whether the magnitudes are numbers on their side of 0, as those of another's file may not be.
-    pub fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         self.minus.is_none_or(|minus| minus.is_finite() && minus < 0.0)
             && self.plus.is_none_or(|plus| plus.is_finite() && plus > 0.0)
     }

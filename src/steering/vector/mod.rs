@@ -3,6 +3,7 @@
 //! Begin with [`SteeringVector`]; [`VectorFile`] is a file of any known format whose layer may not be known yet.
 
 mod combine;
+mod condition;
 mod contents;
 mod file;
 mod format;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub use combine::{CombineOptions, Summand, combine};
+pub use condition::{Condition, FiringSide, PromptReading};
 pub use file::{Encoded, VectorFile};
 pub use format::Format;
 pub use metadata::{Calibration, Combination, CombinationPart, Metadata};
@@ -135,7 +137,7 @@ impl SteeringVector {
     }
 
     /// Returns a note for the user if the vector, or a part of it, was trained on another model than `model`.
-    pub fn transfer_note(&self, model: &str) -> Option<String> {
+    pub(crate) fn transfer_note(&self, model: &str) -> Option<String> {
         let others: Vec<&str> = self.base_models().into_iter().filter(|name| *name != model).collect();
         (!others.is_empty()).then(|| {
             let (kind, others) = (self.kind(), others.join(", "));

@@ -8,11 +8,11 @@ use std::path::Path;
 use candle_core::pickle::{Object, Stack};
 
 use super::Metadata;
-use super::contents::{LARGEST_FILE, Vectors};
+use super::contents::{FileVectors, LARGEST_FILE};
 use crate::machine::error::reason;
 use crate::{Error, Result};
 
-/// Where a tensor is stored in the archive.
+/// The place of a tensor in the archive.
 struct PickledTensor {
     class: String,
     key: String,
@@ -28,7 +28,7 @@ pub(super) fn legacy(path: &Path) -> Error {
     )
 }
 
-pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Vectors, Metadata)> {
+pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(FileVectors, Metadata)> {
     let broken = |problem: String| Error::malformed(path, format!("not a .pt file that bipo reads: {problem}"));
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| broken(error.to_string()))?;
     let mut names = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned()));
@@ -56,8 +56,8 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Vectors, Metadata)> {
     let v = floats(&stored, &data).ok_or_else(|| broken("its tensor reaches past its storage, or is no float".into()))?;
     let layer = value(&object, "config").and_then(layer_of).or_else(|| layer_of(&object));
     let vectors = match layer {
-        Some(layer) => Vectors::Placed(BTreeMap::from([(layer, v)])),
-        None => Vectors::Unplaced(v),
+        Some(layer) => FileVectors::Placed(BTreeMap::from([(layer, v)])),
+        None => FileVectors::Unplaced(v),
     };
     Ok((vectors, Metadata::default()))
 }

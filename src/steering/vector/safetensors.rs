@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 
-use super::contents::Vectors;
+use super::contents::FileVectors;
 use super::{Metadata, SteeringVector};
 use crate::{Error, Result};
 
@@ -38,7 +38,7 @@ fn metadata(vector: &SteeringVector) -> BTreeMap<&'static str, String> {
     out
 }
 
-pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Vectors, Metadata)> {
+pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(FileVectors, Metadata)> {
     let broken = |error: safetensors::SafeTensorError| {
         Error::malformed(path, format!("not a safetensors file that bipo reads: {error}; is it truncated?"))
     };
@@ -54,9 +54,9 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Vectors, Metadata)> {
     let vector = |name: &str| floats(path, name, &tensors.tensor(name).map_err(broken)?);
     let vectors = match (placed, names.as_slice()) {
         (Some(placed), [_, ..]) => {
-            Vectors::Placed(placed.into_iter().map(|(layer, name)| Ok((layer, vector(name)?))).collect::<Result<_>>()?)
+            FileVectors::Placed(placed.into_iter().map(|(layer, name)| Ok((layer, vector(name)?))).collect::<Result<_>>()?)
         }
-        (_, [name]) => Vectors::Unplaced(vector(name)?),
+        (_, [name]) => FileVectors::Unplaced(vector(name)?),
         (_, names) => {
             let count = names.len();
             let problem = format!("holds {count} tensors, none a steering vector: expected layer.N alone, or one tensor");
@@ -82,7 +82,7 @@ fn refuse_modules(path: &Path, names: &[&str], strings: &HashMap<String, String>
     Err(Error::malformed(path, problem))
 }
 
-fn read_own(path: &Path, tensors: &SafeTensors, strings: &HashMap<String, String>) -> Result<(Vectors, Metadata)> {
+fn read_own(path: &Path, tensors: &SafeTensors, strings: &HashMap<String, String>) -> Result<(FileVectors, Metadata)> {
     let metadata = Metadata::from_strings(path, |key| strings.get(key).map(String::as_str))?;
     let get = |key: &str| strings.get(key).ok_or_else(|| Error::malformed(path, format!("metadata key {key:?} is missing")));
     let bad = |key: &str, value: &str| Error::malformed(path, format!("metadata key {key:?} is {value:?}"));
@@ -103,7 +103,7 @@ fn read_own(path: &Path, tensors: &SafeTensors, strings: &HashMap<String, String
         let names = tensors.names().join(", ");
         return Err(Error::malformed(path, format!("metadata lists layers {:?}, but its tensors are {names}", out.keys())));
     }
-    Ok((Vectors::Placed(out), metadata))
+    Ok((FileVectors::Placed(out), metadata))
 }
 
 fn layer_of(name: &str) -> Option<usize> {

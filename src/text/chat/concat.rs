@@ -41,7 +41,7 @@ pub fn with_python_text(source: &str) -> Cow<'_, str> {
     result.into()
 }
 
-/// Where `{% endraw %}` begins, from `at` on.
+/// Offset at which `{% endraw %}` begins, from `at` on.
 fn end_of_raw(source: &str, mut at: usize) -> usize {
     while let Some(open) = source[at..].find("{%").map(|found| at + found) {
         let word = source[open + 2..].trim_start_matches(['-', '+']).trim_start();
@@ -55,7 +55,7 @@ fn end_of_raw(source: &str, mut at: usize) -> usize {
 
 /// An operand that is being read, and the brackets round it.
 struct Operand {
-    /// Where its first token begins, once there is one, and where its last one ends.
+    /// Range of the operand's tokens, once there is one.
     span: Option<(usize, usize)>,
     /// Number of its tokens, one if it is a text in quotes alone.
     tokens: usize,

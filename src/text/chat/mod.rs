@@ -45,14 +45,14 @@ pub struct ChatTemplate {
 enum Until {
     /// The place where the assistant's answer begins.
     Answer,
-    /// The last message.
+    /// The end of the last message.
     LastMessage,
 }
 
 impl ChatTemplate {
     /// Compiles the built-in template of this name. `bos_token` and `eos_token` are the tokenizer's; a token that is `None` is
     /// not written.
-    pub fn builtin(name: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
+    pub(crate) fn builtin(name: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
         let Some(source) = builtin::source(name) else {
             let names = Self::builtin_names().collect::<Vec<_>>().join(", ");
             return Err(Error::Argument(format!("unknown chat template `{name}`: built in are {names}; or name a Jinja file")));
@@ -61,7 +61,7 @@ impl ChatTemplate {
     }
 
     /// Returns the names of the built-in templates.
-    pub fn builtin_names() -> impl Iterator<Item = &'static str> {
+    pub(crate) fn builtin_names() -> impl Iterator<Item = &'static str> {
         builtin::TEMPLATES.iter().map(|(name, _)| *name)
     }
 
@@ -84,12 +84,12 @@ impl ChatTemplate {
     }
 
     /// Passes these variables to the template from now on, as `chat_template_kwargs` does elsewhere.
-    pub fn set_variables(&mut self, variables: impl IntoIterator<Item = (String, Value)>) {
+    pub(crate) fn set_variables(&mut self, variables: impl IntoIterator<Item = (String, Value)>) {
         self.variables.extend(variables);
     }
 
     /// Compiles a template from a Jinja file.
-    pub fn from_file(path: &Path, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
+    pub(crate) fn from_file(path: &Path, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
         let bytes = read_input(path, LARGEST_TEXT)?;
         let source = String::from_utf8(bytes).map_err(|_| {
             Error::malformed(path, "not UTF-8 text: a chat template is a Jinja file, or one of the built-in names")
@@ -195,12 +195,6 @@ pub fn chat_template_of(tokenizer_config: &Value) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// Returns a special token in a `tokenizer_config.json`, such as `bos_token`: a text, or an object with the text as `content`.
-pub fn special_token_of(tokenizer_config: &Value, key: &str) -> Option<String> {
-    let token = tokenizer_config.get(key)?;
-    token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned)
 }
 
 #[cfg(test)]

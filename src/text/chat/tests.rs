@@ -250,15 +250,6 @@ fn the_template_is_found_in_a_tokenizer_config() {
 }
 
 #[test]
-fn special_tokens_are_texts_or_objects() {
-    let config = serde_json::json!({"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}, "pad_token": null});
-    assert_eq!(special_token_of(&config, "bos_token").as_deref(), Some("<s>"));
-    assert_eq!(special_token_of(&config, "eos_token").as_deref(), Some("</s>"));
-    assert_eq!(special_token_of(&config, "pad_token"), None);
-    assert_eq!(special_token_of(&config, "unk_token"), None);
-}
-
-#[test]
 fn each_content_is_found_where_the_template_writes_it() {
     let expected = expected();
     let from_file = |name: &str| ChatTemplate::from_file(Path::new(&format!("{FIXTURES}/{name}")), Some("<s>"), Some("</s>"));

@@ -10,24 +10,24 @@ use crate::data::Message;
 /// The text that a template writes around the assistant's words, the same in every conversation that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssistantTurn {
-    /// Between the prompt and the words.
+    /// Text between the prompt and the words.
     pub before: String,
-    /// Behind the words.
+    /// Text behind the words.
     pub after: String,
-    /// Which white space around the words is left out.
+    /// White space around the words that is left out.
     pub trim: Trim,
 }
 
-/// Which white space around a text is left out.
+/// White space around a text that is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trim {
-    /// None of it.
+    /// No white space is left out.
     Nothing,
-    /// That at the beginning.
+    /// White space at the beginning.
     Start,
-    /// That at the end.
+    /// White space at the end.
     End,
-    /// That at both ends.
+    /// White space at both ends.
     Both,
 }
 
@@ -55,7 +55,7 @@ const THINKING: [&str; 2] = ["enable_thinking", "thinking"];
 impl ChatTemplate {
     /// Returns what the template writes around the assistant's words; `None` where a question is not the beginning of the whole
     /// conversation, where the template puts a thought in, or where conversations differ.
-    pub fn assistant_turn(&self) -> Option<AssistantTurn> {
+    pub(crate) fn assistant_turn(&self) -> Option<AssistantTurn> {
         let question = [Message::new("user", "Hi")];
         let (before, after) = self.around(&question)?;
         if THINK.iter().any(|tag| before.contains(tag)) {
@@ -79,7 +79,7 @@ impl ChatTemplate {
     }
 
     /// Returns what the template writes behind the assistant's words, whatever it writes before them.
-    pub fn end_of_turn(&self) -> Option<String> {
+    pub(crate) fn end_of_turn(&self) -> Option<String> {
         let conversation = [Message::new("user", "Hi"), Message::new("assistant", ANSWER)];
         let text = self.try_render(&conversation, Until::LastMessage).ok()?;
         text.rsplit_once(ANSWER).map(|(_, after)| after.to_owned())
@@ -99,9 +99,9 @@ impl ChatTemplate {
         }
     }
 
-    /// Where prompts end inside a thought, switches thinking off by the variable that the template reads for it, unless such a
+    /// Switches thinking off where prompts end inside a thought, by the variable that the template reads for it, unless such a
     /// variable is set. Returns whether prompts still end inside a thought.
-    pub fn close_thought(&mut self) -> bool {
+    pub(crate) fn close_thought(&mut self) -> bool {
         let Some(true) = self.ends_in_thought() else { return false };
         if THINKING.iter().any(|name| self.variables.contains_key(*name)) {
             return true;

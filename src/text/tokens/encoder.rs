@@ -105,17 +105,17 @@ impl TextEncoder {
     }
 
     /// Ids that end an answer, in the order of the options.
-    pub fn eos_ids(&self) -> &[u32] {
+    pub(crate) fn eos_ids(&self) -> &[u32] {
         &self.options.eos
     }
 
     /// Whether responses have the form that the template gives them.
-    pub fn follows_template(&self) -> bool {
+    pub(crate) fn follows_template(&self) -> bool {
         self.turn.is_some()
     }
 
-    /// From now on tells which tokens are in `spans` and at `ends` of the prompt. A token that holds a byte of a content is in it,
-    /// even where it begins in the template's text before.
+    /// Tells from now on which tokens are in `spans` and at `ends` of the prompt. A token that holds a byte of a content is in
+    /// it, even where it begins in the template's text before.
     pub fn tell_places(&mut self, spans: Option<Spans>, ends: Option<Ends>) {
         (self.spans, self.ends) = (spans, ends);
         if spans.is_some() {
@@ -124,7 +124,7 @@ impl TextEncoder {
         }
     }
 
-    /// From now on puts this system prompt in front of conversations that have none; an empty text is none. → the one before
+    /// Puts this system prompt in front of conversations that have none, from now on; an empty text is none. → the one before
     pub fn set_system(&mut self, system: Option<String>) -> Option<String> {
         self.beginning = OnceLock::new();
         std::mem::replace(&mut self.options.system, system)
@@ -153,7 +153,8 @@ impl TextEncoder {
         Ok(EncodedPrompt { ids, spans: in_places.map(|prompt| PromptSpans { prompt, generated }) })
     }
 
-    /// Which tokens are in the spans, as far as they are told, and at the ends of the prompt, whose response begins at `start`.
+    /// Returns which tokens are in the spans, as far as they are told, and at the ends of the prompt, whose response begins at
+    /// `start`.
     fn at_ends(&self, ids: &[u32], start: usize, in_spans: Option<Vec<bool>>) -> Result<Option<Vec<bool>>> {
         let Some(ends) = self.ends else { return Ok(in_spans) };
         let beginning = self.beginning()?;
@@ -202,7 +203,7 @@ impl TextEncoder {
     }
 
     /// Takes the end of the turn off a response: its last token, and the white space that the template writes before it.
-    pub fn drop_end(&self, response: &mut EncodedResponse) -> Result<()> {
+    pub(crate) fn drop_end(&self, response: &mut EncodedResponse) -> Result<()> {
         let mut kept = response.ids.len() - 1;
         if kept <= response.start || !self.is_eos(response.ids[kept]) {
             return Ok(());
@@ -233,12 +234,12 @@ impl TextEncoder {
         self.options.eos.contains(&id)
     }
 
-    /// The tokenizer.
+    /// The tokenizer that encodes.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// The chat template.
+    /// The chat template that renders prompts.
     pub fn template(&self) -> &ChatTemplate {
         &self.template
     }

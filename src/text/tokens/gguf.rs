@@ -2,6 +2,7 @@
 //! here reads a file; keys that are missing or do not fit together are errors that name the key.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use candle_core::quantized::gguf_file::Value;
 use tokenizers::decoders::DecoderWrapper;
@@ -19,6 +20,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
+use crate::model::gguf::GgufMetadata;
 use crate::{Error, Result};
 
 /// Metadata of a GGUF file.
@@ -30,6 +32,10 @@ const SCORES: &str = "tokenizer.ggml.scores";
 const MERGES: &str = "tokenizer.ggml.merges";
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
+const BOS: &str = "tokenizer.ggml.bos_token_id";
+
+/// What stands in place of a file's name in messages: whoever reads the file names it.
+const SOURCE: &str = "GGUF metadata";
 
 /// SentencePiece's sign for a space.
 const SPACE: &str = "\u{2581}";
@@ -45,8 +51,9 @@ const BYTE: u32 = 6;
 
 /// The tokenizer, its special tokens added. Its post-processor puts BOS in front where the model's own tokenizer does.
 pub fn tokenizer_from_gguf(metadata: &GgufValues) -> Result<Tokenizer> {
+    let metadata = keys(metadata);
     let vocabulary = Vocabulary::read(metadata)?;
-    let kind = string(metadata, MODEL)?.ok_or_else(|| missing(MODEL))?;
+    let kind = metadata.text(MODEL)?.ok_or_else(|| missing(MODEL))?;
     let (mut tokenizer, adds_bos) = match kind {
         "gpt2" => byte_level_bpe(metadata, &vocabulary)?,
         "llama" => sentence_piece_bpe(metadata, &vocabulary)?,
@@ -56,7 +63,7 @@ pub fn tokenizer_from_gguf(metadata: &GgufValues) -> Result<Tokenizer> {
         }
     };
     // Phi 3's own tokenizer drops white space behind its turn tokens; the file does not say so.
-    let strips = kind == "llama" && string(metadata, "general.architecture")? == Some("phi3");
+    let strips = kind == "llama" && metadata.text("general.architecture")? == Some("phi3");
     let strips_behind = |token: &str| strips && !["<unk>", "<s>", "<|endoftext|>"].contains(&token);
     let special = vocabulary.of_kind(|kind| kind == CONTROL || kind == UNKNOWN);
     let special = special.map(|token| added(token, true).rstrip(strips_behind(token)));
@@ -68,30 +75,12 @@ pub fn tokenizer_from_gguf(metadata: &GgufValues) -> Result<Tokenizer> {
     tokenizer.add_special_tokens(special).map_err(unfit)?;
     tokenizer.add_tokens(user_defined).map_err(unfit)?;
 
-    if boolean(metadata, "tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos)
-        && let Some(bos) = bos_id(metadata)?
+    if metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos)
+        && let Some(bos) = metadata.id(BOS)?
     {
         put_in_front(&mut tokenizer, vocabulary.token(bos)?, bos)?;
     }
     Ok(tokenizer)
-}
-
-/// Id of the BOS token, where the file names one; whether the tokenizer puts it in front is another question.
-pub fn bos_id(metadata: &GgufValues) -> Result<Option<u32>> {
-    integer(metadata, "tokenizer.ggml.bos_token_id")
-}
-
-/// Ids that end an answer: first EOS, which closes a response in training, then those of end of turn and of message.
-pub fn eos_ids(metadata: &GgufValues) -> Result<Vec<u32>> {
-    let mut ids = Vec::new();
-    for name in ["eos", "eot", "eom"] {
-        if let Some(id) = integer(metadata, &format!("tokenizer.ggml.{name}_token_id"))?
-            && !ids.contains(&id)
-        {
-            ids.push(id);
-        }
-    }
-    Ok(ids)
 }
 
 /// The tokens in the order of their ids, with the kind of each.
@@ -101,12 +90,9 @@ struct Vocabulary<'a> {
 }
 
 impl<'a> Vocabulary<'a> {
-    fn read(metadata: &'a GgufValues) -> Result<Self> {
-        let tokens = strings(metadata, TOKENS)?;
-        let kinds = match array(metadata, TYPES)? {
-            Some(values) => values.iter().map(|value| number(value, TYPES)).collect::<Result<Vec<_>>>()?,
-            None => vec![NORMAL; tokens.len()],
-        };
+    fn read(metadata: GgufMetadata<'a>) -> Result<Self> {
+        let tokens = metadata.texts(TOKENS)?.ok_or_else(|| missing(TOKENS))?;
+        let kinds = metadata.ids(TYPES)?.unwrap_or_else(|| vec![NORMAL; tokens.len()]);
         if tokens.is_empty() || kinds.len() != tokens.len() {
             let problem = format!("`{TOKENS}` has {} entries and `{TYPES}` {}: expected as many", tokens.len(), kinds.len());
             return Err(malformed(problem));
@@ -139,7 +125,7 @@ struct Splitting {
     compose: bool,
     /// Takes a word that is a token as a whole, whether or not merges lead there.
     whole_words: bool,
-    /// Where the file does not say.
+    /// Whether BOS stands in front where the file does not say.
     adds_bos: bool,
 }
 
@@ -186,8 +172,8 @@ fn splitting(pre: &str) -> Option<Splitting> {
     })
 }
 
-fn byte_level_bpe(metadata: &GgufValues, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool)> {
-    let pre = string(metadata, PRE)?.ok_or_else(|| {
+fn byte_level_bpe(metadata: GgufMetadata, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool)> {
+    let pre = metadata.text(PRE)?.ok_or_else(|| {
         malformed(format!("`{PRE}` is missing, as in old conversions: convert the model again, or use its tokenizer.json"))
     })?;
     let splitting = splitting(pre).ok_or_else(|| {
@@ -216,10 +202,10 @@ fn byte_level_bpe(metadata: &GgufValues, vocabulary: &Vocabulary) -> Result<(Tok
 }
 
 /// The file's merges, each checked: a merge is of two tokens whose concatenation is a token.
-fn written_merges(metadata: &GgufValues, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
+fn written_merges(metadata: GgufMetadata, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
     let known: HashSet<&str> = vocabulary.tokens.iter().copied().collect();
     let mut merges = Vec::new();
-    for (row, merge) in strings(metadata, MERGES)?.into_iter().enumerate() {
+    for (row, merge) in metadata.texts(MERGES)?.ok_or_else(|| missing(MERGES))?.into_iter().enumerate() {
         let parts = merge.split_once(' ').filter(|(left, right)| {
             known.contains(left) && known.contains(right) && known.contains(format!("{left}{right}").as_str())
         });
@@ -234,12 +220,12 @@ fn written_merges(metadata: &GgufValues, vocabulary: &Vocabulary) -> Result<Vec<
 
 // ---- SentencePiece BPE ----
 
-fn sentence_piece_bpe(metadata: &GgufValues, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool)> {
+fn sentence_piece_bpe(metadata: GgufMetadata, vocabulary: &Vocabulary) -> Result<(Tokenizer, bool)> {
     let mut bpe = BPE::builder()
         .vocab_and_merges(vocabulary.ids().collect::<Vocab>(), merges_from_scores(metadata, vocabulary)?)
         .byte_fallback(vocabulary.kinds.contains(&BYTE))
         .fuse_unk(true);
-    let unknown = integer(metadata, "tokenizer.ggml.unknown_token_id")?;
+    let unknown = metadata.id("tokenizer.ggml.unknown_token_id")?;
     if let Some(token) =
         unknown.map(|id| vocabulary.token(id)).transpose()?.or_else(|| vocabulary.of_kind(|kind| kind == UNKNOWN).next())
     {
@@ -264,14 +250,14 @@ fn sentence_piece_bpe(metadata: &GgufValues, vocabulary: &Vocabulary) -> Result<
     Ok((tokenizer, true))
 }
 
-fn adds_space_prefix(metadata: &GgufValues) -> Result<bool> {
-    Ok(boolean(metadata, "tokenizer.ggml.add_space_prefix")?.unwrap_or(true))
+fn adds_space_prefix(metadata: GgufMetadata) -> Result<bool> {
+    Ok(metadata.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true))
 }
 
 /// SentencePiece joins the two neighbours that make the piece of the highest score. As ranked merges: every way to cut a
 /// normal piece into two, in the order of the piece's score; of one piece's ways, the longer left part first.
-fn merges_from_scores(metadata: &GgufValues, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
-    let scores = array(metadata, SCORES)?.ok_or_else(|| missing(SCORES))?;
+fn merges_from_scores(metadata: GgufMetadata, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
+    let scores = metadata.list(SCORES)?.ok_or_else(|| missing(SCORES))?;
     if scores.len() != vocabulary.tokens.len() {
         let problem = format!("`{SCORES}` has {} entries: expected one a token, {}", scores.len(), vocabulary.tokens.len());
         return Err(malformed(problem));
@@ -316,8 +302,12 @@ fn put_in_front(tokenizer: &mut Tokenizer, token: &str, id: u32) -> Result<()> {
 
 // ---- metadata ----
 
+fn keys(metadata: &GgufValues) -> GgufMetadata<'_> {
+    GgufMetadata::new(metadata, Path::new(SOURCE))
+}
+
 fn malformed(problem: impl Into<String>) -> Error {
-    Error::malformed("GGUF metadata", problem)
+    Error::malformed(SOURCE, problem)
 }
 
 fn missing(key: &str) -> Error {
@@ -326,55 +316,6 @@ fn missing(key: &str) -> Error {
 
 fn unfit(error: impl std::fmt::Display) -> Error {
     malformed(format!("the tokenizer's parts do not fit together: {error}"))
-}
-
-fn string<'a>(metadata: &'a GgufValues, key: &str) -> Result<Option<&'a str>> {
-    let text = |value: &'a Value| match value {
-        Value::String(text) => Ok(text.as_str()),
-        _ => Err(malformed(format!("`{key}` should be a text"))),
-    };
-    metadata.get(key).map(text).transpose()
-}
-
-fn boolean(metadata: &GgufValues, key: &str) -> Result<Option<bool>> {
-    let flag = |value: &Value| value.to_bool().map_err(|_| malformed(format!("`{key}` should be true or false")));
-    metadata.get(key).map(flag).transpose()
-}
-
-fn integer(metadata: &GgufValues, key: &str) -> Result<Option<u32>> {
-    metadata.get(key).map(|value| number(value, key)).transpose()
-}
-
-fn number(value: &Value, key: &str) -> Result<u32> {
-    let number = match value {
-        Value::U8(number) => Some(u32::from(*number)),
-        Value::I8(number) => u32::try_from(*number).ok(),
-        Value::U16(number) => Some(u32::from(*number)),
-        Value::I16(number) => u32::try_from(*number).ok(),
-        Value::U32(number) => Some(*number),
-        Value::I32(number) => u32::try_from(*number).ok(),
-        Value::U64(number) => u32::try_from(*number).ok(),
-        Value::I64(number) => u32::try_from(*number).ok(),
-        _ => None,
-    };
-    number.ok_or_else(|| malformed(format!("`{key}` should hold whole numbers, not {value:?}")))
-}
-
-fn array<'a>(metadata: &'a GgufValues, key: &str) -> Result<Option<&'a [Value]>> {
-    let values = |value: &'a Value| match value {
-        Value::Array(values) => Ok(values.as_slice()),
-        _ => Err(malformed(format!("`{key}` should be a list"))),
-    };
-    metadata.get(key).map(values).transpose()
-}
-
-fn strings<'a>(metadata: &'a GgufValues, key: &str) -> Result<Vec<&'a str>> {
-    let values = array(metadata, key)?.ok_or_else(|| missing(key))?;
-    let text = |value: &'a Value| match value {
-        Value::String(text) => Ok(text.as_str()),
-        _ => Err(malformed(format!("`{key}` should hold texts"))),
-    };
-    values.iter().map(text).collect()
 }
 
 #[cfg(test)]

@@ -113,14 +113,6 @@ fn bos_is_added_as_the_file_says() {
     }
 }
 
-#[test]
-fn eos_comes_first_among_the_ids_that_end_an_answer() {
-    let key = |name: &str| format!("tokenizer.ggml.{name}_token_id");
-    let metadata = GgufValues::from([(key("eot"), Value::U32(9)), (key("eos"), Value::I32(7)), (key("eom"), Value::U64(7))]);
-    assert_eq!(eos_ids(&metadata).unwrap(), [7, 9]);
-    assert!(eos_ids(&GgufValues::from([(key("eos"), Value::I32(-1))])).is_err());
-}
-
 /// `regex.finditer` over llama.cpp's patterns, one pattern after the other.
 #[test]
 fn byte_level_text_is_split_as_the_models_split_it() {
@@ -225,12 +217,12 @@ fn metadata_that_does_not_fit_together_is_refused() {
     assert!(changed(MERGES, texts(["x yz"])).contains("entry 0"));
     // A merge longer than every token: the tokenizer's builder would panic.
     assert!(changed(MERGES, texts(["<|end|> <|end|>"])).contains("entry 0"));
-    assert!(changed(MERGES, Value::U32(1)).contains("should be a list"));
-    assert!(changed(TOKENS, Value::Array(vec![Value::U32(1)])).contains("should hold texts"));
+    assert!(changed(MERGES, Value::U32(1)).contains("expected a list"));
+    assert!(changed(TOKENS, Value::Array(vec![Value::U32(1)])).contains("expected a list of strings"));
     assert!(changed(TOKENS, texts(["a"])).contains("expected as many"));
     assert!(changed(TOKENS, Value::Array(Vec::new())).contains("0 entries"));
     assert!(changed(TYPES, texts(["a"])).contains("whole numbers"));
-    assert!(changed(PRE, Value::U32(1)).contains("should be a text"));
+    assert!(changed(PRE, Value::U32(1)).contains("expected a string"));
     assert!(changed("tokenizer.ggml.add_bos_token", Value::U32(1)).contains("true or false"));
 
     let (_, mut metadata) = sentence_piece();

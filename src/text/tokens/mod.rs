@@ -1,5 +1,7 @@
 //! Text to token ids: a prompt, or a prompt with each of its two responses and the place where the response begins. The
 //! tokenizer comes from a `tokenizer.json` or, by `gguf`, from a GGUF file; the prompt's text comes from `chat`.
+//!
+//! Begin with [`TextEncoder`], whose `encode_prompt` and `encode_pair` are what the other rooms call.
 
 mod encoder;
 pub mod gguf;
@@ -37,13 +39,13 @@ pub fn tokenizer_from_file(path: &Path) -> Result<Tokenizer> {
 /// A prompt, up to the place where the answer begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedPrompt {
-    /// Its ids, BOS included. `(T,)`
+    /// Token ids of the prompt, BOS included. `(T,)`
     pub ids: Vec<u32>,
-    /// Its tokens in the encoder's spans and at its ends; none where the encoder has neither.
+    /// Tokens of the prompt in the encoder's spans and at its ends; none where the encoder has neither.
     pub spans: Option<PromptSpans>,
 }
 
-/// Which tokens spans hold, of a prompt and of what follows it.
+/// The tokens that spans hold, of a prompt and of what follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptSpans {
     /// Whether each token of the prompt is in them. `(T,)`

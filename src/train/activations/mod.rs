@@ -1,7 +1,9 @@
-//! What never changes in a run, computed once a pair: the residual after block L, the lowest that is steered (or after each
-//! of several candidates for it, all from one pass), and the reference log-probabilities. The reference pass is the policy's pass with nothing added. Of the rows before every
-//! steered one, as a prompt's where only responses are steered, nothing above L changes either: their keys and values take
-//! the residual's place, and the predictions made from them are constants.
+//! What never changes in a run, computed once a pair: the residual after block L, the lowest that is steered (or after each of
+//! several candidates for it, all from one pass), and the reference log-probabilities. The reference pass is the policy's pass
+//! with nothing added. Of the rows before every steered one, as a prompt's where only responses are steered, nothing above L
+//! changes either: their keys and values take the residual's place, and the predictions made from them are constants.
+//!
+//! Begin with [`CachePlan`], which decides what is kept where, and [`Activations`], what its `compute` makes.
 
 mod plan;
 mod store;
@@ -18,7 +20,7 @@ use crate::steering::positions::Positions;
 use crate::steering::{Steering, dose};
 use crate::text::tokens::EncodedPair;
 use crate::train::batch::{Batch, PairRows, Reference, Sharing};
-use crate::train::collective::{Collective, Record, Share};
+use crate::train::collective::{Collective, RankRecord, Share};
 use crate::train::objective::{PairLogProbs, PairReference};
 use crate::{Error, Result};
 
@@ -28,10 +30,10 @@ use store::{CachedTensor, StoreWriter, TensorStore};
 /// Rows of one pass while the cache is made: enough to keep the matrix products busy.
 const ROWS_A_PASS: usize = 768;
 
-/// One pair.
+/// What is kept of one pair.
 #[derive(Debug, Clone)]
 pub struct CachedPair {
-    /// Its rows.
+    /// Rows of the pair.
     pub rows: PairRows,
     /// Log-probabilities of its responses under the unsteered model.
     pub reference: PairLogProbs,
@@ -51,12 +53,12 @@ impl CachedPair {
     }
 }
 
-/// All pairs of a data set at one layer, or those of them that this process computes.
+/// The pairs of a data set at one layer, or those of them that this process computes.
 #[derive(Debug, Clone)]
 pub struct Activations {
     /// The lowest steered layer L.
     pub layer: usize,
-    /// In the order of the pairs.
+    /// The cached pairs, in their order.
     pub entries: Vec<CachedPair>,
     /// 0-based row in the data set of every pair, also of those that other processes compute.
     pub data_rows: Vec<usize>,
@@ -92,8 +94,8 @@ impl<'m> CachePlan<'m> {
         Self::at_each(model, sets, layer.into(), (positions, sharing), options)
     }
 
-    /// As [`CachePlan::new`] for each of `layers` as the first that is steered: [`CachePlan::compute_each`] makes their
-    /// activations in one pass.
+    /// Plans like [`CachePlan::new`], with each of `layers` as the first that is steered: [`CachePlan::compute_each`] makes
+    /// their activations in one pass.
     ///
     /// # Errors
     /// As [`CachePlan::new`].
@@ -109,7 +111,7 @@ impl<'m> CachePlan<'m> {
         Ok(Self { model, layers, sets, options: options.clone(), size })
     }
 
-    /// The layers, ascending.
+    /// Layers whose residuals are kept, ascending.
     pub fn layers(&self) -> &Layers {
         &self.layers
     }
@@ -128,7 +130,7 @@ impl<'m> CachePlan<'m> {
         Ok(self.compute_each(on_progress)?.swap_remove(0))
     }
 
-    /// As [`CachePlan::compute`] for every layer. → by layer, ascending, then by set.
+    /// Computes like [`CachePlan::compute`], for every layer. → by layer, ascending, then by set.
     ///
     /// # Errors
     /// As [`CachePlan::compute`].
@@ -208,7 +210,7 @@ impl Activations {
         &self.collective
     }
 
-    /// Which pairs the entries are.
+    /// Share of the pairs that this process has.
     pub fn share(&self) -> Share {
         self.collective.share()
     }
@@ -217,7 +219,7 @@ impl Activations {
     ///
     /// # Errors
     /// Another rank has ended the job.
-    pub fn gather<T: Record>(&self, own: Vec<T>) -> Result<Vec<T>> {
+    pub fn gather<T: RankRecord>(&self, own: Vec<T>) -> Result<Vec<T>> {
         self.collective.gather(self.pairs(), own)
     }
 
@@ -226,7 +228,7 @@ impl Activations {
     ///
     /// # Errors
     /// `make` fails, or another rank has ended the job.
-    pub fn each<T: Record>(&self, make: impl Fn(&CachedPair) -> Result<T>, mut take: impl FnMut(usize, T)) -> Result<()> {
+    pub fn each<T: RankRecord>(&self, make: impl Fn(&CachedPair) -> Result<T>, mut take: impl FnMut(usize, T)) -> Result<()> {
         let ranks = self.collective.ranks();
         let mut entries = self.entries.iter();
         // A multiple of the number of ranks, so that each owns the same pairs of a group as of the set.
@@ -264,7 +266,7 @@ impl Activations {
     }
 
     /// Median of what each pair's dose divides by, over its steered rows; none where no row is.
-    pub fn dose_divisors(&self, steering: &Steering, device: &Device) -> Result<Vec<Option<f64>>> {
+    pub(crate) fn dose_divisors(&self, steering: &Steering, device: &Device) -> Result<Vec<Option<f64>>> {
         let divisor = |entry: &CachedPair| -> Result<Option<f64>> {
             let divisors = steering.dose_divisors(&self.residual(entry, device)?)?;
             Ok(dose::median_of_steered(divisors, entry.rows.steered_live()))
@@ -282,12 +284,12 @@ impl Activations {
         self.score_each(model, steering, None, &mut || Ok(()))
     }
 
-    /// As [`Activations::score`], but of the entries that are not `steered`, where that is said, the untouched model's. `on_pass` is
-    /// called after each pass, and its error ends the work.
+    /// Scores like [`Activations::score`], but with the untouched model's log-probabilities of the entries that are not
+    /// `steered`, where that is said. `on_pass` is called after each pass, and its error ends the work.
     ///
     /// # Errors
     /// As [`Activations::score`], or `on_pass` fails.
-    pub fn score_each(
+    pub(crate) fn score_each(
         &self,
         model: &Model,
         steering: &Steering,

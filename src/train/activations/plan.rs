@@ -21,11 +21,11 @@ use crate::{Error, Result};
 /// Limits of the cache.
 #[derive(Debug, Clone)]
 pub struct CacheOptions {
-    /// Where it lies.
+    /// Place of the cache.
     pub place: CachePlace,
     /// What may stay in main memory; the rest goes to a file.
     pub memory: Bytes,
-    /// Where the file is made.
+    /// Directory in which the file is made.
     pub spill_dir: PathBuf,
     /// What the run takes of the device's memory beside model and cache.
     pub beside: Bytes,
@@ -65,7 +65,7 @@ pub enum Reuse {
 /// What a cache takes.
 #[derive(Debug, Clone)]
 pub struct CacheSize {
-    /// Pairs.
+    /// Number of pairs.
     pub pairs: usize,
     /// Rows of them, and those of the rows that are computed at each step.
     pub rows: usize,
@@ -73,24 +73,24 @@ pub struct CacheSize {
     pub live_rows: usize,
     /// Layers whose residuals are kept.
     pub layers: usize,
-    /// Residuals after each of them.
+    /// Size of the residuals after each of these layers.
     pub residuals: Bytes,
     /// Keys and values of the other rows.
     pub keys: Bytes,
     /// What becomes of the rows that never change.
     pub reuse: Reuse,
-    /// Where it lies: never [`CachePlace::Auto`].
+    /// Place of the cache: never [`CachePlace::Auto`].
     pub place: CachePlace,
     /// Whether that is the memory of a device of its own.
     pub on_gpu: bool,
     /// What of it all goes to a file.
     pub spilled: Bytes,
-    /// Where that file is.
+    /// Directory of that file.
     pub spill_dir: PathBuf,
 }
 
 impl CacheSize {
-    /// All bytes.
+    /// Size of the whole cache.
     pub fn total(&self) -> Bytes {
         Bytes(self.residuals.0 + self.keys.0)
     }
@@ -205,9 +205,9 @@ pub(super) fn plan(
 
 /// What one row takes.
 struct RowBytes {
-    /// At all layers.
+    /// Bytes of the residual at all layers.
     residual: u64,
-    /// Those of the lowest layer serve all.
+    /// Bytes of the keys and values; those of the lowest layer serve all.
     keys: u64,
 }
 

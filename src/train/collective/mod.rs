@@ -3,6 +3,8 @@
 //!
 //! All ranks must call the methods of [`Collective`] in the same order. A rank that fails calls [`Collective::end`] instead,
 //! which ends the others' calls with [`Error::Ended`].
+//!
+//! Begin with [`Collective::join`] and [`Collective::sum`]; `record` says what ranks send each other.
 
 #[cfg(feature = "mpi")]
 #[path = "mpi.rs"]
@@ -15,7 +17,7 @@ mod record;
 use ranks::Ranks;
 use record::{in_order, join, owner};
 
-pub use record::{Json, Record};
+pub use record::{Json, RankRecord};
 
 use crate::{Error, JobFailure, Result};
 
@@ -26,7 +28,7 @@ pub struct GradientPart {
     pub loss: f64,
     /// Margin of each pair, before the direction is applied.
     pub margins: Vec<f64>,
-    /// Of the mean loss, at v. `(layers·H)`
+    /// Gradient of the mean loss at v. `(layers·H)`
     pub gradient: Vec<f32>,
     /// Rows that went through the upper blocks.
     pub rows: usize,
@@ -35,7 +37,7 @@ pub struct GradientPart {
 /// The pairs of a set that a process computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Share {
-    /// All of them, as many in one pass as fit.
+    /// All pairs, as many in one pass as fit.
     #[default]
     All,
     /// One pair of every `ranks`, and one pair a pass: the result of a pass depends on which pairs are in it, and must not depend
@@ -79,7 +81,7 @@ impl Share {
     }
 }
 
-impl Record for GradientPart {
+impl RankRecord for GradientPart {
     /// The part of a single pair.
     fn to_bytes(&self) -> Vec<u8> {
         let numbers = [self.loss, self.margins[0], self.rows as f64].to_bytes();
@@ -88,7 +90,7 @@ impl Record for GradientPart {
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (head, gradient) = bytes.split_at_checked(3 * size_of::<f64>())?;
-        let [loss, margin, rows] = Record::from_bytes(head)?;
+        let [loss, margin, rows] = RankRecord::from_bytes(head)?;
         let gradient = gradient.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         Some(Self { loss, margins: vec![margin], gradient, rows: rows as usize })
     }
@@ -97,7 +99,7 @@ impl Record for GradientPart {
 /// Who computes the parts of a batch.
 #[derive(Debug, Clone, Default)]
 pub enum Collective {
-    /// This process computes all of them.
+    /// One process computes all of them.
     #[default]
     SingleProcess,
     /// Each rank of an MPI job computes those of its own pairs.
@@ -166,7 +168,7 @@ impl Collective {
     ///
     /// # Errors
     /// Another rank has ended the job.
-    pub fn gather<T: Record>(&self, count: usize, own: Vec<T>) -> Result<Vec<T>> {
+    pub fn gather<T: RankRecord>(&self, count: usize, own: Vec<T>) -> Result<Vec<T>> {
         match self {
             Self::SingleProcess => Ok(own),
             Self::Ranks(_) => self.exchange_records(&(0..count).collect::<Vec<_>>(), &own),
@@ -174,7 +176,7 @@ impl Collective {
     }
 
     /// The records of the things at these places of a set, in their order, given the own ones.
-    fn exchange_records<T: Record>(&self, places: &[usize], own: &[T]) -> Result<Vec<T>> {
+    fn exchange_records<T: RankRecord>(&self, places: &[usize], own: &[T]) -> Result<Vec<T>> {
         in_order(places, &self.exchange(&join(own))?).ok_or_else(misfit)
     }
 
@@ -216,7 +218,7 @@ impl Collective {
     ///
     /// # Errors
     /// Another rank has ended the job.
-    pub fn from_first<T: Record>(&self, own: T) -> Result<T> {
+    pub fn from_first<T: RankRecord>(&self, own: T) -> Result<T> {
         let Self::Ranks(_) = self else { return Ok(own) };
         let bytes = if self.is_first() { own.to_bytes() } else { Vec::new() };
         T::from_bytes(&self.exchange(&bytes)?[0]).ok_or_else(misfit)

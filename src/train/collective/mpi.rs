@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// Exit code of a job one of whose ranks panicked, as that of a single process is.
 const PANICKED: i32 = 101;
 
-/// This rank of an MPI job.
+/// One rank of an MPI job: this process.
 #[derive(Debug, Clone)]
 pub struct Ranks {
     own: usize,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// What ranks send each other of one thing. Numbers keep every bit.
-pub trait Record: Sized {
+pub trait RankRecord: Sized {
     /// The record as bytes.
     fn to_bytes(&self) -> Vec<u8>;
 
@@ -13,7 +13,7 @@ pub trait Record: Sized {
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
-impl Record for Vec<u8> {
+impl RankRecord for Vec<u8> {
     fn to_bytes(&self) -> Vec<u8> {
         self.clone()
     }
@@ -23,7 +23,7 @@ impl Record for Vec<u8> {
     }
 }
 
-impl Record for Vec<f64> {
+impl RankRecord for Vec<f64> {
     fn to_bytes(&self) -> Vec<u8> {
         self.iter().flat_map(|number| number.to_le_bytes()).collect()
     }
@@ -34,7 +34,7 @@ impl Record for Vec<f64> {
     }
 }
 
-impl<const N: usize> Record for [f64; N] {
+impl<const N: usize> RankRecord for [f64; N] {
     fn to_bytes(&self) -> Vec<u8> {
         self.to_vec().to_bytes()
     }
@@ -48,7 +48,7 @@ impl<const N: usize> Record for [f64; N] {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Json<T>(pub T);
 
-impl<T: Serialize + DeserializeOwned> Record for Json<T> {
+impl<T: Serialize + DeserializeOwned> RankRecord for Json<T> {
     fn to_bytes(&self) -> Vec<u8> {
         // What cannot be written is read as no record by every rank.
         serde_json::to_vec(&self.0).unwrap_or_default()
@@ -63,7 +63,7 @@ impl<T: Serialize + DeserializeOwned> Record for Json<T> {
 const PREFIX: usize = size_of::<u64>();
 
 /// Some records behind each other, each behind its length.
-pub(super) fn join<T: Record>(records: &[T]) -> Vec<u8> {
+pub(super) fn join<T: RankRecord>(records: &[T]) -> Vec<u8> {
     let framed = |record: &T| {
         let bytes = record.to_bytes();
         [&(bytes.len() as u64).to_le_bytes(), bytes.as_slice()].concat()
@@ -73,7 +73,7 @@ pub(super) fn join<T: Record>(records: &[T]) -> Vec<u8> {
 
 /// The records of the things at these places of a set in their order, given what each rank has joined of its own ones, in that
 /// order too. None where there are more or fewer, or other ones.
-pub(super) fn in_order<T: Record>(places: &[usize], by_rank: &[Vec<u8>]) -> Option<Vec<T>> {
+pub(super) fn in_order<T: RankRecord>(places: &[usize], by_rank: &[Vec<u8>]) -> Option<Vec<T>> {
     let mut rest: Vec<&[u8]> = by_rank.iter().map(Vec::as_slice).collect();
     let record = |place: &usize| {
         let rest = &mut rest[owner(*place, by_rank.len())];

@@ -29,7 +29,7 @@ const COMPARED: &str = "-2,0,2";
 /// What a line asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChatLine {
-    /// Nothing.
+    /// An empty line.
     Empty,
     Question(String),
     Magnitude(Option<f32>),
@@ -46,11 +46,11 @@ pub enum ChatLine {
 /// A command about something that may be there or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Say what it is.
+    /// Say what is set.
     Show,
-    /// Take it away.
+    /// Take away what is set.
     Remove,
-    /// Put this in its place.
+    /// Set this in place of what was set.
     To(String),
 }
 

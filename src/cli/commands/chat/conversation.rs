@@ -20,7 +20,7 @@ pub struct Said {
     /// What the model wrote before its answer, between the tags of a thought.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub thought: String,
-    /// Of an answer.
+    /// What steered an answer and why it ended; none of a question.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Answered>,
 }
@@ -40,7 +40,7 @@ pub struct Steered {
     pub vectors: Vec<String>,
     pub layers: Vec<usize>,
     pub magnitude: f32,
-    /// ‖m·v‖/‖h‖.
+    /// Dose of the answer, ‖m·v‖/‖h‖.
     pub dose: f64,
     /// What `--when` said of the conversation up to the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,7 +90,7 @@ impl Conversation {
         self.said.len()
     }
 
-    /// As `/save` writes it, with the system prompt that stands in front.
+    /// Returns the conversation as `/save` writes it, the system prompt in front.
     pub fn to_json(&self, model: &str, system: Option<&str>) -> serde_json::Result<Vec<u8>> {
         let system = system.map(|system| Said { role: "system", content: system.to_owned(), ..Said::default() });
         let messages = system.iter().chain(&self.said).collect();

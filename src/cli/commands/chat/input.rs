@@ -23,7 +23,7 @@ type Editor = rustyline::Editor<(), FileHistory>;
 pub enum LineSource {
     Terminal {
         editor: Box<Editor>,
-        /// Where the history is kept; none where there is no cache directory.
+        /// File of the history; none where there is no cache directory.
         file: Option<PathBuf>,
     },
     /// Standard input as it comes.

@@ -1,6 +1,8 @@
 //! `bipo chat`: a conversation with a steered model, on a terminal or through a pipe. `command` says what a line means, `input`
-//! where lines come from, `room` how long it may grow, `conversation` what was said; `speaker` answers, `vector` steers, `screen` shows, and `stop` is
-//! Ctrl-C.
+//! where lines come from, `room` how long it may grow, `conversation` what was said; `speaker` answers, `vector` steers,
+//! `screen` shows, and `stop` is Ctrl-C.
+//!
+//! Begin with [`run`].
 
 mod command;
 mod conversation;
@@ -88,7 +90,7 @@ struct Chat<'a> {
     args: &'a ChatArgs,
     log: Log,
     model: &'a Model,
-    /// Which answers are steered; all where it is none.
+    /// Condition that says which answers are steered; all are where it is none.
     when: Option<When>,
     is_terminal: bool,
     session: Session,
@@ -290,7 +292,7 @@ impl Chat<'_> {
         when.map(|when| when.ask(self.model, &prompt.ids)).transpose()
     }
 
-    /// Without a terminal, whoever stops an answer means the whole.
+    /// Ends the conversation after an answer is stopped where there is no terminal: whoever stops it there means the whole.
     fn after_stop(&self) -> anyhow::Result<()> {
         if self.is_terminal { Ok(()) } else { Err(Error::Interrupted.into()) }
     }

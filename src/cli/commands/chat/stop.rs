@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-/// For so long behind an answer a signal is still meant for it.
+/// Time behind an answer, in milliseconds, in which a signal is still meant for it.
 const GRACE_MS: u64 = 500;
 
 /// Whether the user has stopped the answer.
@@ -17,7 +17,7 @@ struct StopState {
     started: Instant,
     is_answering: AtomicBool,
     is_raised: AtomicBool,
-    /// From when on no signal is meant for the last answer, in milliseconds from the start.
+    /// Time from which on no signal is meant for the last answer, in milliseconds from the start.
     waits_from_ms: AtomicU64,
 }
 
@@ -44,7 +44,7 @@ impl Stop {
         Ok(stop)
     }
 
-    /// From now on a signal stops the answer; a second one ends the process.
+    /// Begins an answer, which a signal stops from now on; a second one ends the process.
     pub fn begin(&self) -> Stoppable<'_> {
         self.0.is_raised.store(false, Ordering::SeqCst);
         self.0.is_answering.store(true, Ordering::SeqCst);

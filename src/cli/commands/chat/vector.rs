@@ -15,11 +15,11 @@ use crate::commands::prompts::{UserPrompt, check_questions};
 use crate::commands::vectors::{check_vector, last_run, read_vector};
 use crate::terminal::Log;
 
-/// What steers.
+/// The vectors that steer a conversation.
 pub struct Chosen {
     /// The vectors as the user names them, FILE[:SCALE] each; none of the untouched model.
     pub names: Vec<String>,
-    /// Their sum.
+    /// Sum of the vectors; none of the untouched model.
     pub vector: Option<SteeringVector>,
     pub steering: Arc<Steering>,
 }
@@ -73,7 +73,7 @@ impl Chosen {
         self.steering.vectors().map(|(layer, _)| layer).collect()
     }
 
-    /// In words, with the magnitude that it is used at.
+    /// Describes what steers in words, with the magnitude that it is used at.
     pub fn describe(&self, magnitude: f32) -> String {
         let Some(SteeringVector { metadata, .. }) = &self.vector else {
             return "no vector: this is the untouched model (/vector FILE steers it)".to_owned();

@@ -1,5 +1,7 @@
 //! `bipo compare`: a vector by each method from the same pairs, all brought to the same damage and measured on the same held-out
 //! pairs. `vectors` gets the vectors, and keeps each as soon as it is there.
+//!
+//! It measures nothing itself: that is the library's `eval::compare`. Begin with [`run`].
 
 mod subjects;
 mod vectors;

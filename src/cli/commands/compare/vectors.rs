@@ -31,12 +31,12 @@ use crate::terminal::Log;
 /// The file of the times, beside the vectors.
 const TIMES: &str = "times.json";
 
-/// What is compared.
+/// The methods that are compared, with a random direction and an instruction if they are wanted.
 pub struct Plan {
     methods: Vec<Method>,
-    /// Whether a random direction is.
+    /// Whether a random direction is compared.
     pub random: bool,
-    /// What the model is told, if that is.
+    /// Instruction that the model is told, if that is compared.
     pub system: Option<String>,
 }
 
@@ -72,7 +72,7 @@ pub struct Made {
 }
 
 impl Made {
-    /// A direction that took nothing.
+    /// A random direction, which took no time to make.
     pub fn of_random(vector: SteeringVector) -> Self {
         Self { name: "random".into(), vector, learned: None }
     }
@@ -92,7 +92,7 @@ type ByLayer = BTreeMap<usize, Vec<f32>>;
 
 /// What a plan came to.
 pub struct Filled {
-    /// In the order of the plan.
+    /// The vectors that were made, in the order of the plan.
     pub made: Vec<Made>,
     /// Why a method gives no vector, a sentence each.
     pub left_out: Vec<String>,
@@ -103,7 +103,7 @@ pub struct Store<'a> {
     args: &'a CompareArgs,
     pub base: TrainConfig,
     dataset: &'a Dataset,
-    /// Those to learn from.
+    /// Pairs that the vectors are learned from.
     pairs: &'a [EncodedPair],
     log: Log,
 }

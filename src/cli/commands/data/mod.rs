@@ -1,4 +1,7 @@
 //! `bipo data`: what training would see of a data set, as text or JSON, without a model or as a model sees it.
+//!
+//! It reads no format itself: that is the library's `data`. Begin with [`run`]; `seen` has the model's view, and `questions`
+//! that of `--mc`.
 
 mod questions;
 mod seen;
@@ -14,6 +17,7 @@ use self::questions::Questions;
 use self::seen::{Seen, SeenPair};
 use super::next;
 use crate::args::DataArgs;
+use crate::downloads::fetch_options;
 use crate::terminal::{self, Log};
 
 /// Number of pairs that the text shows.
@@ -27,8 +31,9 @@ const LONGEST: usize = 400;
 
 pub fn run(args: &DataArgs) -> anyhow::Result<()> {
     let log = Log::new(args.report.verbose, args.report.quiet);
+    let fetch = fetch_options(args.offline);
     if args.mc {
-        let questions = Questions::read(&args.dataset, args.rows.limit, args.mc_answers, args.offline)?;
+        let questions = Questions::read(&args.dataset, args.rows.limit, args.mc_answers, &fetch)?;
         match args.report.json {
             true => terminal::json(&questions.report())?,
             false => terminal::result(&questions.text())?,
@@ -36,7 +41,7 @@ pub fn run(args: &DataArgs) -> anyhow::Result<()> {
         next::tell(args.report.json, "measure it", &next::of_file("eval --mc", &args.dataset), log);
         return Ok(());
     }
-    let dataset = data::load(&Source::parse(&args.dataset)?, &args.rows.options(args.offline))?;
+    let dataset = data::load(&Source::parse(&args.dataset)?, &args.rows.options(fetch))?;
     let seen = args.model.as_ref().map(|model| Seen::of(model, &dataset, args, log)).transpose()?;
     match args.report.json {
         true => terminal::json(&DataReport::of(&dataset, seen.as_ref()))?,

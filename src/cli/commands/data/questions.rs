@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use bipo::data::{AnswerForm, Key, Question, QuestionSet, Source, load_questions};
+use bipo::hub::options::FetchOptions;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -37,8 +38,8 @@ struct Entry<'a> {
 }
 
 impl Questions {
-    pub fn read(name: &str, limit: Option<usize>, form: AnswerForm, offline: bool) -> bipo::Result<Self> {
-        load_questions(&Source::parse(name)?, limit, form, offline).map(Self)
+    pub fn read(name: &str, limit: Option<usize>, form: AnswerForm, fetch: &FetchOptions) -> bipo::Result<Self> {
+        load_questions(&Source::parse(name)?, limit, form, fetch).map(Self)
     }
 
     pub fn report(&self) -> QuestionsReport<'_> {

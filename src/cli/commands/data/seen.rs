@@ -87,7 +87,7 @@ impl Seen {
             template_variables: args.template_var.clone(),
             response_prefix: response_prefix(&args.response_prefix),
             offline: args.offline,
-            quiet: args.report.quiet,
+            progress: log.downloads(),
             ..Default::default()
         };
         let mut session = session::open_with(options, log)?;

@@ -13,6 +13,7 @@ use bipo::{Error, Result};
 use crate::args::{EvalArgs, SkipArg};
 use crate::commands::prompts::{UserPrompt, read_questions};
 use crate::commands::run::load_data;
+use crate::downloads::fetch_options;
 use crate::terminal::Log;
 use bipo::session::Session;
 
@@ -22,16 +23,16 @@ pub struct Inputs {
     pub questions: Vec<QuestionSet>,
     pub text: String,
     pub asked: Vec<UserPrompt>,
-    /// What is shown of these.
+    /// Texts of the questions in `asked`, as they are shown.
     pub prompts: Vec<String>,
 }
 
 impl Inputs {
     pub fn read(args: &EvalArgs, log: Log) -> Result<Self> {
-        let options = args.rows.options(args.model.offline);
+        let fetch = fetch_options(args.model.offline);
+        let options = args.rows.options(fetch);
         let dataset = args.dataset.as_ref().map(|name| load_data(name, &options, log)).transpose()?;
-        let offline = args.model.offline;
-        let read = |name: &String| load_questions(&Source::parse(name)?, args.rows.limit, args.mc_answers, offline);
+        let read = |name: &String| load_questions(&Source::parse(name)?, args.rows.limit, args.mc_answers, &fetch);
         let questions: Vec<QuestionSet> = args.mc.iter().map(read).collect::<Result<_>>()?;
         for QuestionSet { name, skipped, rows, .. } in &questions {
             if let Some(first) = skipped.first() {
@@ -51,7 +52,7 @@ impl Inputs {
         let asked = match (args.skip.contains(&SkipArg::Generation), &args.prompts) {
             (true, _) => Vec::new(),
             (false, None) if args.prompt.is_empty() => NEUTRAL_PROMPTS.map(UserPrompt::new).into(),
-            (false, file) => read_questions(&args.prompt, file.as_deref(), offline)?,
+            (false, file) => read_questions(&args.prompt, file.as_deref(), &fetch)?,
         };
         let prompts = asked.iter().map(|question| question.text.clone()).collect();
         let inputs = Self { dataset, questions, text, asked, prompts };

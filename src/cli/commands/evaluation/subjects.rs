@@ -119,7 +119,7 @@ pub fn prompted(
     Ok((encoded, Treatment::System(opened.encoder.encode_text(&format!("{text}\n\n"))?)))
 }
 
-/// Where a vector is added.
+/// Returns the positions and spans at which a vector is added.
 pub fn places(vector: &SteeringVector) -> (Positions, Option<Spans>) {
     (vector.metadata.positions, vector.metadata.spans)
 }

@@ -27,7 +27,7 @@ pub fn cosines(files: &[InspectedFile]) -> Vec<CosineMatrix> {
     layers.into_iter().filter_map(matrix).collect()
 }
 
-/// None where it is not defined: another length, a zero vector, an element that is not finite.
+/// Cosine of two vectors; none where it is not defined: another length, a zero vector, an element that is not finite.
 pub(super) fn cosine(a: &[f32], b: &[f32]) -> Option<f64> {
     let dot: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
     let cosine = dot / (l2_norm(a) * l2_norm(b));

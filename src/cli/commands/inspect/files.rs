@@ -72,7 +72,7 @@ pub(super) fn is_same_model(a: &str, b: &str) -> bool {
     a == b || presets::find(a).is_some_and(|preset| presets::find(b) == Some(preset))
 }
 
-/// By content, as the reader decides it.
+/// Format of a file by its content, as the reader decides it.
 fn format_of(path: &Path) -> Result<&'static str> {
     use std::io::Read;
     let mut head = Vec::new();

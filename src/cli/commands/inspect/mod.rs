@@ -1,4 +1,7 @@
 //! `bipo inspect`: what a vector file holds, how it was made, how files relate, and what a vector means to a model.
+//!
+//! It changes no file. Begin with [`run`]; `report` has what is said, `text` how it is laid out, and `files` and `measure` find
+//! it out.
 
 mod cosines;
 mod files;

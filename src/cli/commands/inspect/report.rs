@@ -13,7 +13,7 @@ const LARGE_RATIO: f64 = 5.0;
 /// the method is for have some tenths in the middle layers.
 const LARGE_RMS: f64 = 10.0;
 
-/// All that is shown: `--json` as it is, text by way of `to_text`.
+/// Everything that is shown: `--json` as it is, text by way of `to_text`.
 #[derive(Debug, Serialize)]
 pub struct Inspection {
     pub schema_version: u32,
@@ -54,9 +54,9 @@ pub struct VectorReport {
 
 #[derive(Debug, Serialize)]
 pub struct LayerReport {
-    /// None where neither the file nor the user says it.
+    /// Layer that is steered; none where neither the file nor the user says it.
     pub layer: Option<usize>,
-    /// None where an element is not finite.
+    /// Norm of the vector; none where an element is not finite.
     pub norm: Option<f64>,
     pub not_finite: usize,
     pub residual: Option<ResidualReport>,

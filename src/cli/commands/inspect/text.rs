@@ -14,7 +14,7 @@ use crate::terminal;
 /// Width of a page where stdout is no terminal.
 const WIDTH: usize = 100;
 
-/// Where values begin, in columns.
+/// Column in which values begin.
 const INDENT: usize = 14;
 
 impl Inspection {

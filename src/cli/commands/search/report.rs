@@ -20,7 +20,7 @@ pub struct LayerRanking {
     pub best_layer: Option<usize>,
     /// Trains the winner in full.
     pub command: Option<String>,
-    /// Best first.
+    /// Results of the candidates, the best first.
     pub layers: Vec<LayerResult>,
     /// Why not every candidate was tried.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -10,7 +10,7 @@ use crate::terminal;
 const NARROWEST_COLUMN: usize = 28;
 
 impl PromptTexts {
-    /// In columns where the terminal has room, else one below the other.
+    /// Lays the texts out in columns where the terminal has room, else one below the other.
     pub fn to_text(&self) -> String {
         let when = self.when.map_or(String::new(), |verdict| format!("{}\n", super::in_words(verdict)));
         let mut out = format!("{}\n{when}\n", console::style(&self.prompt).bold());

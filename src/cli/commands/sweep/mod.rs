@@ -1,4 +1,7 @@
 //! Prompts at every magnitude: generated in one running batch, then shown as text, on a page, or as results of `--json`.
+//!
+//! It opens no model and reads no vector. Begin with [`SweepSettings`], whose `each` generates, and [`PromptTexts`], what comes
+//! out.
 
 mod columns;
 
@@ -80,7 +83,7 @@ pub struct SweepSettings<'a> {
     pub vectors: &'a BTreeMap<usize, Vec<f32>>,
     pub magnitudes: &'a [f32],
     pub options: &'a GenerateOptions,
-    /// Which prompts are steered; all of them where it is none.
+    /// Condition that says which prompts are steered; all are where it is none.
     pub when: Option<&'a When>,
     /// Texts that are generated at once.
     pub streams: usize,
@@ -89,13 +92,13 @@ pub struct SweepSettings<'a> {
 }
 
 impl SweepSettings<'_> {
-    /// All magnitudes of a prompt.
+    /// Generates the texts of a prompt at all magnitudes.
     pub fn generate(&self, prompt: &str, encoded: &EncodedPrompt) -> Result<PromptTexts> {
         let verdict = self.verdict(encoded)?;
         self.one(prompt, encoded, verdict, &mut |_| Ok(()))
     }
 
-    /// All magnitudes of each prompt, of several prompts at once; told in the order of the prompts.
+    /// Generates the texts of several prompts at all magnitudes, all at once; they are told in the order of the prompts.
     pub fn each(
         &self,
         prompts: &[String],
@@ -112,7 +115,7 @@ impl SweepSettings<'_> {
         })
     }
 
-    /// As [`SweepSettings::generate`] for one magnitude, each token shown as it comes.
+    /// Generates like [`SweepSettings::generate`], for one magnitude, and shows each token as it comes.
     pub fn stream(&self, prompt: &str, encoded: &EncodedPrompt) -> Result<PromptTexts> {
         let show = |text: &str| terminal::result(text).map_err(|source| Error::write("standard output", source));
         show(&format!("{}\n", console::style(prompt).bold()))?;
@@ -151,7 +154,7 @@ impl SweepSettings<'_> {
     }
 }
 
-/// All magnitudes of one prompt.
+/// Texts of one prompt at all magnitudes.
 pub struct PromptTexts {
     prompt: String,
     operation: Operation,
@@ -171,7 +174,7 @@ impl PromptTexts {
         Ok(Self { prompt: prompt.to_owned(), operation, when: None, generations })
     }
 
-    /// As a page shows them.
+    /// Returns the texts as a page shows them.
     pub fn for_page(&self) -> Generations {
         let answer = |(generation, text): &(Generation, String)| {
             let (tokens, end) = (generation.token_ids.len(), end_of(generation));

@@ -32,7 +32,7 @@ impl Init {
         self.vector.layers.keys().copied().collect::<Vec<_>>().try_into()
     }
 
-    /// Its vectors one behind the other.
+    /// Returns the file's vectors one behind the other, as a run starts from them.
     pub fn start(&self, layers: &Layers, opened: &Session) -> Result<Vec<f32>> {
         let own = self.layers()?;
         if own != *layers {

@@ -14,7 +14,7 @@ use crate::terminal::Log;
 /// The most that a line may take: a batch of millions of rows.
 const LONGEST_LINE: u64 = 64 << 20;
 
-/// The file, and what it holds.
+/// The metrics file of a run, and the steps that it holds.
 pub struct Metrics {
     path: PathBuf,
     file: File,

@@ -1,5 +1,7 @@
 //! What the commands that train share: their settings, what they continue from, their output directory and its files, and what
 //! they say. It neither reads data nor opens a model: that is `run`'s.
+//!
+//! Begin with `output_dir` and `observer`: where a run writes, and when.
 
 pub mod init;
 pub mod metrics;

@@ -43,7 +43,7 @@ pub struct TrainObserver<'a> {
 }
 
 impl<'a> TrainObserver<'a> {
-    /// Of a run that has done `steps` steps.
+    /// An observer of a run that has done `steps` steps.
     pub fn new(
         args: &'a TrainArgs,
         log: Log,

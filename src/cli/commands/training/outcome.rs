@@ -106,7 +106,7 @@ pub fn try_it(args: &TrainArgs, path: &Path) -> String {
     )
 }
 
-/// Where the time went, in words.
+/// Says in words how long each part of a run took.
 pub fn times(t: &Timings, (load_s, tokenize_s): (f64, f64), device: &Device) -> String {
     // A GPU works through both while the host waits for the second.
     let step = match device {

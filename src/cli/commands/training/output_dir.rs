@@ -28,11 +28,11 @@ pub struct OutputDir<'a> {
 
 /// How a run begins.
 pub enum Start {
-    /// At the first step.
+    /// The run begins at the first step, with nothing done.
     New,
-    /// From a checkpoint.
+    /// The run goes on from the state in a checkpoint.
     Resumed(Box<TrainingCheckpoint>),
-    /// Not at all: it is done.
+    /// The run does not begin at all: it is done.
     Finished(Box<SteeringVector>),
 }
 
@@ -110,7 +110,7 @@ impl<'a> OutputDir<'a> {
         }
     }
 
-    /// Where the run of these settings begins. With `--force-resume` those that changed are noted in them.
+    /// Returns how the run of these settings begins. With `--force-resume` those that changed are noted in them.
     pub fn start(&self, settings: &mut Value, public: &mut Value) -> Result<Start> {
         if !self.args.is_resumed() {
             return Ok(Start::New);

@@ -56,7 +56,7 @@ pub struct Unpacked<'a, const ELEMENTS: usize, const RUNS: usize> {
 pub enum Summands {
     /// Each run has one.
     Some,
-    /// They are zero and not written.
+    /// Summands are zero and not written.
     None,
 }
 
@@ -68,7 +68,7 @@ pub trait BlockOps {
     /// The low nibbles of sixteen bytes, then the high ones.
     fn nibbles(bytes: &[u8; 16]) -> [u8; 32];
 
-    /// The same with a fifth bit each: the bits of `fifth`, one after the other.
+    /// Nibbles like [`BlockOps::nibbles`] with a fifth bit each: the bits of `fifth`, one after the other.
     fn five_bits(bytes: &[u8; 16], fifth: [u8; 4]) -> [u8; 32];
 
     /// code · factor + summand, or code · factor where there is none. The product is rounded before the sum.
@@ -137,7 +137,7 @@ fn codes_of<const N: usize>(q: &[u8; N], code: impl Fn(u8) -> i8) -> [i8; N] {
     codes
 }
 
-/// As [`codes_of`], from two numbers each.
+/// Codes like those of [`codes_of`], from two numbers each.
 #[inline(always)]
 fn codes_of_both<const N: usize>(a: &[u8; N], b: &[u8; N], code: impl Fn(u8, u8) -> i8) -> [i8; N] {
     let mut codes = [0; N];
@@ -273,7 +273,7 @@ pub fn q4_k<B: BlockOps>(block: &[u8; 144], out: Unpacked<SUPER, 16>) {
     }
 }
 
-/// As [`q4_k`] with fifth bits between: bit r of byte j belongs to element j of stretch r.
+/// Q5_K: blocks like those of [`q4_k`] with fifth bits between: bit r of byte j belongs to element j of stretch r.
 #[inline(always)]
 pub fn q5_k<B: BlockOps>(block: &[u8; 176], out: Unpacked<SUPER, 16>) {
     eight_stretches::<B, _>(block, out.factors, out.summands);

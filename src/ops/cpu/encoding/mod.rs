@@ -1,5 +1,7 @@
 //! How the elements of a weight lie in its file: f32, f16, bf16 and the blocks of GGUF, and the numbers that they are. Not
 //! the matrix itself: its caller knows where the rows lie.
+//!
+//! Begin with [`Encoding`] and its `decode`; `blocks` has the layout of each block.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -27,7 +27,7 @@ pub struct EncodedProducts<'a, F> {
 }
 
 impl<'w, F: Fn(usize) -> &'w [u8]> EncodedProducts<'_, F> {
-    /// Computes them.
+    /// Computes the products.
     #[inline(always)]
     pub fn run<S: Simd, const M: usize>(self, simd: S) {
         let Self { encoding, x, weight_row, out } = self;

@@ -1,6 +1,8 @@
 //! Products of a few rows with every row of an encoded weight, bound by reading the weight: each of its rows is read once. The
 //! order of additions of one result does not depend on how many rows there are, so that a row's results have the same bits
 //! alone and in a batch. The body is compiled for each number of rows. The same with an f32 weight is in `product`.
+//!
+//! Begin with [`multiply`]; `encoded` has the body that it compiles for each number of rows.
 
 pub mod encoded;
 

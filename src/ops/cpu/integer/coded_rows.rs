@@ -9,9 +9,9 @@ use crate::ops::cpu::vector::vectorised;
 pub struct CodedRows {
     rows: usize,
     cols: usize,
-    /// `(blocks, M)`
+    /// Rounded elements by block. `(blocks, M)`
     codes: Vec<[i8; BLOCK]>,
-    /// `(blocks, M)`
+    /// Factor of each block. `(blocks, M)`
     factors: Vec<f32>,
     /// Sum of each run of 16 rounded elements, `(runs / 8, M)`, filled up with zeros.
     sums: Vec<[f32; LANES]>,
@@ -19,11 +19,11 @@ pub struct CodedRows {
 
 /// The elements from `start` on of each of M rows.
 pub struct CodedPiece<'a, const M: usize> {
-    /// First element.
+    /// Index of the first element in its row.
     pub start: usize,
-    /// `(blocks)` of `[M]`
+    /// Rounded elements. `(blocks)` of `[M]`
     pub codes: &'a [[[i8; BLOCK]; M]],
-    /// `(blocks)` of `[M]`
+    /// Factors of the blocks. `(blocks)` of `[M]`
     pub factors: &'a [[f32; M]],
     /// `(runs / 8)` of `[M]`
     pub sums: &'a [[[f32; LANES]; M]],

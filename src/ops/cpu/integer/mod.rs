@@ -41,7 +41,7 @@ pub enum IntegerKernel {
     /// AVX-VNNI: one instruction adds four products of 8 bits.
     #[cfg(target_arch = "x86_64")]
     AvxVnni,
-    /// The same instruction as a part of AVX-512.
+    /// AVX-512 VNNI: the instruction of AVX-VNNI as a part of AVX-512.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
     /// NEON: products of 16 bits.
@@ -56,7 +56,7 @@ pub enum IntegerKernel {
 }
 
 impl IntegerKernel {
-    /// Those that are chosen, the fastest first.
+    /// Kernels that are chosen, the fastest first.
     const ALL: &[Self] = &[
         #[cfg(target_arch = "x86_64")]
         Self::Avx512Vnni,

@@ -73,7 +73,7 @@ unsafe fn add<const M: usize, const W: usize>(
     }
 }
 
-/// As [`add`], of pieces that all have summands or all have none.
+/// Adds like [`add`], of pieces that all have summands or all have none.
 ///
 /// # Safety
 /// As [`add`].

@@ -16,7 +16,7 @@ struct RowProducts<'a> {
     /// Weight rows. `(n, K)`
     w: &'a [f32],
     k: usize,
-    /// Of `(M, n)`.
+    /// Destination of the product. `(M, n)`
     destination: Destination,
 }
 

@@ -54,7 +54,7 @@ pub unsafe fn multiply(destination: Destination, a: Matrix, b: Matrix, paralleli
 /// Elements of a matrix of bf16 that are widened at a time: 8 MiB of f32.
 const WIDENED: usize = 2 << 20;
 
-/// As [`multiply`], with the left matrix rounded to bf16, and a right one of bf16.
+/// Multiplies like [`multiply`], with the left matrix rounded to bf16, and a right one of bf16.
 ///
 /// # Safety
 /// As [`multiply`].

@@ -33,10 +33,10 @@ pub enum ProductKernel {
     /// f32, or bf16 as f32, in the registers of AVX-512.
     #[cfg(target_arch = "x86_64")]
     Avx512(pulp::x86::V4),
-    /// The same in those of AVX2.
+    /// f32, or bf16 as f32, in the registers of AVX2.
     #[cfg(target_arch = "x86_64")]
     Avx2(pulp::x86::V3),
-    /// That of the crate `gemm`, for every processor.
+    /// The kernel of the crate `gemm`, for every processor.
     Gemm,
 }
 

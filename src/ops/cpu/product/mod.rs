@@ -3,6 +3,8 @@
 //! [`ProductKernel::of_machine`], and an arm of [`ProductKernel::multiply`].
 //! [`product_by_rows`] is for what decodes: it takes as long as reading the weight does where rows are few, and its results do
 //! not depend on their number. The same with an encoded weight is in `few_rows`.
+//!
+//! Begin with [`matmul`] and [`product`], which callers use, then `kernel` for the choice; `packed` and `gemm` multiply.
 
 // Kernels take pointers: the tasks of a product write columns of the same rows.
 #![allow(unsafe_code)]

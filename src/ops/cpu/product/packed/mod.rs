@@ -7,6 +7,8 @@
 //! in registers, a panel of columns of the right matrix and a block of rows of the left one, both packed, in the caches. What
 //! depends on the processor's instructions is a [`Tiling`]: the size of a tile, what is packed, and how a tile is summed. The
 //! order of a sum's additions depends on the length of the rows alone.
+//!
+//! Begin with [`multiply`] and [`Tiling`]; `vectors`, `avx512_bf16` and `amx` are the tilings, and `pack` is what they read.
 
 mod amx;
 mod avx512_bf16;
@@ -64,7 +66,7 @@ pub trait Tiling: Copy + Send + Sync {
     /// Runs `body` compiled for the processor's instructions. `body` must be inlined always.
     fn vectorize(self, body: impl NullaryFnOnce<Output = ()>);
 
-    /// As [`Tiling::vectorize`], of a body that sums tiles.
+    /// Runs a body like [`Tiling::vectorize`], which sums tiles.
     fn with_tiles(self, body: impl NullaryFnOnce<Output = ()>) {
         self.vectorize(body);
     }
@@ -88,7 +90,7 @@ pub trait Tiling: Copy + Send + Sync {
 /// Where a tile of a product goes.
 #[derive(Clone, Copy)]
 pub struct Tile {
-    /// Of its first element.
+    /// Destination of the tile's first element.
     destination: Destination,
     /// Number of rows, [`Tiling::ROWS`] at most.
     rows: usize,

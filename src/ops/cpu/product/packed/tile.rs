@@ -43,7 +43,7 @@ pub unsafe fn write<S: Simd, U: Pod, const ROWS: usize, const COLS: usize>(
     }
 }
 
-/// As [`write`], of R rows.
+/// Writes like [`write`], R rows.
 ///
 /// # Safety
 /// As [`write`].

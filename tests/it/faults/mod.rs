@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::bytes::{safetensors, vector};
 use crate::cli::{Place, assert_ok, fixture, text};
+use crate::common;
 use crate::endpoint::Endpoint;
 use crate::pairs::writer;
 
@@ -427,22 +428,11 @@ fn a_path_that_is_not_utf_8_is_a_path_like_any_other() {
 /// that print it, and to understand a judge's Retry-After that is a date, a wait that is bounded.
 #[test]
 fn no_duration_is_taken_from_the_clock_on_the_wall() {
-    fn sources(dir: &Path, found: &mut Vec<(String, String)>) {
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                sources(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
-    let mut found = Vec::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    let found = common::sources();
     assert!(found.iter().any(|(_, source)| source.contains("Instant::now()")));
     let walls = ["SystemTime", "UNIX_EPOCH", "Local::now", "Utc::now"];
     let is_wall = |(_, source): &&(String, String)| walls.iter().any(|wall| source.contains(wall));
-    let mut places: Vec<&str> = found.iter().filter(is_wall).filter_map(|(path, _)| path.split("/src/").last()).collect();
+    let mut places: Vec<&str> = found.iter().filter(is_wall).map(|(path, _)| path.as_str()).collect();
     places.sort_unstable();
     let expected = ["data/endpoint.rs", "data/endpoint_tests.rs", "serve/date.rs", "text/chat/jinja.rs"];
     assert_eq!(places, expected);

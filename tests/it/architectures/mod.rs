@@ -179,7 +179,7 @@ fn response_log_prob_and_its_gradient_agree_with_autograd() {
         let steering = Steering::new(&BTreeMap::from([(recorded.layer(), zero)]), model.device()).unwrap();
         let pass = batch.upper(&residual, recorded.layer(), &steering, Gradient::Wanted).unwrap();
         let expected = f64::from(recorded.floats("response_logprob")[0]);
-        let slopes = batch.slopes_at_tokens(&[[1.0, 0.0]]).unwrap();
+        let slopes = common::slopes_of(&batch, &pass, [1.0, 0.0]);
         let (log_probs, gradient) = batch.vjp(pass, &slopes).unwrap();
         assert!((log_probs[0][0] - expected).abs() < 1e-4, "{name}: {} is not {expected}", log_probs[0][0]);
         let worst = gradient.iter().zip(recorded.floats("grad_v")).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
@@ -443,13 +443,14 @@ fn gradients_through_ablations_at_several_layers_agree_with_finite_differences()
         let data = compute(&model, &pairs(&model, 5), layers.lowest(), Positions::All);
         let len = layers.as_slice().len() * model.config.hidden_size;
         let (v, u) = (some_vector(len, 5), some_vector(len, 11));
-        let slopes = vec![[1.0, -0.5]; data.entries.len()];
+        let weights = [1.0, -0.5];
         let run = |v: &[f32]| {
             let (batch, residual) = data.batch(&model, &data.entries.iter().collect::<Vec<_>>()).unwrap();
             let steering = Steering::by(operation, &layers.split(v), model.device()).unwrap().with_factor(0.8);
             let pass = batch.upper(&residual, data.layer, &steering, Gradient::Wanted).unwrap();
-            let (log_probs, gradient) = batch.vjp(pass, &batch.slopes_at_tokens(&slopes).unwrap()).unwrap();
-            let sum: f64 = log_probs.iter().zip(&slopes).map(|(l, s)| l[0] * s[0] + l[1] * s[1]).sum();
+            let slopes = common::slopes_of(&batch, &pass, weights);
+            let (log_probs, gradient) = batch.vjp(pass, &slopes).unwrap();
+            let sum: f64 = log_probs.iter().map(|of| of[0] * weights[0] + of[1] * weights[1]).sum();
             (sum, gradient)
         };
         let analytic: f64 = run(&v).1.iter().zip(&u).map(|(g, u)| 0.8 * f64::from(*g) * f64::from(*u)).sum();
