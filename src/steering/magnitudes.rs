@@ -22,7 +22,17 @@ impl Magnitudes {
 
 /// A magnitude as a reader sees it: with its sign, and 0 without one.
 pub fn signed(magnitude: f32) -> String {
-    if magnitude == 0.0 { "0".to_owned() } else { format!("{magnitude:+}") }
+    let sign = if magnitude > 0.0 { "+" } else { "" };
+    format!("{sign}{}", short(magnitude))
+}
+
+/// A magnitude in few characters: one with many zeros has an exponent, as in 3e38.
+pub fn short(magnitude: f32) -> String {
+    match magnitude.abs() {
+        0.0 => "0".to_owned(),
+        1e-6..1e9 => magnitude.to_string(),
+        _ => format!("{magnitude:e}"),
+    }
 }
 
 /// What a sweep's magnitudes are.

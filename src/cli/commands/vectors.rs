@@ -8,6 +8,7 @@ use bipo::steering::magnitudes::{MagnitudeChoice, signed};
 use bipo::steering::vector::{CombineOptions, SteeringVector, Summand, VectorFile, combine};
 use bipo::{Error, Result};
 
+use super::sweep::shown_dose;
 use super::training::run_files::VECTOR_FILE;
 use crate::args::{Use, condition_and_threshold, vector_and_scale};
 use crate::terminal::Log;
@@ -120,8 +121,9 @@ pub fn strength_note(vector: &SteeringVector, texts: &[(f32, f64)]) -> Option<St
         None => {
             let shown = signed(magnitude);
             Some(format!(
-                "at magnitude {shown} what is added is {dose:.2} times as long as what it is added to: above {HIGH_DOSE} texts often \
-                 break; bipo calibrate finds how far to go"
+                "at magnitude {shown} what is added is {} times as long as what it is added to: above {HIGH_DOSE} texts often \
+                 break; bipo calibrate finds how far to go",
+                shown_dose(dose)
             ))
         }
     }

@@ -2,6 +2,8 @@
 
 mod columns;
 
+pub use columns::dose as shown_dose;
+
 use std::collections::BTreeMap;
 
 use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, SweepEvent, generate, generate_each};
@@ -11,6 +13,7 @@ use bipo::steering::Operation;
 use bipo::steering::condition::{Verdict, When};
 use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPrompt, TextEncoder};
+use bipo::steering::magnitudes::short;
 use bipo::{Error, Result};
 use serde::Serialize;
 
@@ -211,7 +214,7 @@ impl PromptTexts {
             .generations
             .iter()
             .filter(|(generation, _)| is_not_finite(generation.finish_reason))
-            .map(|(generation, _)| generation.magnitude.to_string())
+            .map(|(generation, _)| short(generation.magnitude))
             .collect();
         if !not_finite.is_empty() {
             let magnitudes = not_finite.join(", ");
