@@ -15,6 +15,7 @@ fn report() -> EvalReport {
         measures: [("dose", Unit::Number, 0.1), ("moved_right", Unit::Share, right), ("perplexity_ratio", Unit::Number, 12.5)]
             .map(|(name, unit, value)| Measure { name: name.into(), unit, estimate: estimate(value) })
             .to_vec(),
+        failure: None,
     };
     let text = |subject: &str, magnitude, prompt: &str| GeneratedText {
         subject: subject.into(),

@@ -89,7 +89,8 @@ pub fn run(args: &LayersArgs, collective: &Collective) -> anyhow::Result<()> {
         (true, false) => terminal::result(&report.to_text())?,
     }
     args.plot.iter().try_for_each(|path| report.chart().write(path))?;
-    let failure = || Error::NotFinite("every candidate failed".into());
     stopped.map_or(Ok(()), Err)?;
-    report.best_layer.map(|_| ()).ok_or_else(|| failure().into())
+    let failure = || report.layers.first().and_then(|result| result.failure.as_deref()).unwrap_or_default();
+    let all_failed = || Error::NotFinite(format!("every candidate failed: {}", failure()));
+    report.best_layer.map(|_| ()).ok_or_else(|| all_failed().into())
 }

@@ -26,6 +26,7 @@ use bipo::{Error, Result};
 use serde_json::{Value, json};
 
 use super::evaluation::subjects::encode;
+use super::evaluation::writer::warn_of_failures;
 use super::interrupt::Interrupt;
 use super::page;
 use super::prompts::UserPrompt;
@@ -124,6 +125,7 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
     let report = EvalReport { schema_version: 2, settings: described, rows, generations, timings };
     let comparison = Comparison { schema_version: 2, candidates, verdict, report };
     if collective.is_first() {
+    warn_of_failures(&report, &opened, log);
         show(args, &opened, &comparison)?;
     }
     stopped.map_or(Ok(()), |error| Err(error.into()))

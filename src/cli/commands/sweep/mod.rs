@@ -6,7 +6,7 @@ pub use columns::dose as shown_dose;
 
 use std::collections::BTreeMap;
 
-use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, SweepEvent, generate, generate_each};
+use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, SweepEvent, check_finite, generate, generate_each};
 use bipo::model::Model;
 use bipo::report::{Generations, ShownAnswer};
 use bipo::steering::Operation;
@@ -111,7 +111,10 @@ impl SweepSettings<'_> {
         let Self { model, vectors, magnitudes, options, streams, .. } = *self;
         generate_each(model, &encoded, vectors, magnitudes, options, streams, &mut |progress| match progress {
             SweepEvent::Token { .. } => self.interrupt.check(),
-            SweepEvent::Answer { prompt, texts } => on_texts(self.texts(&prompts[prompt], verdicts[prompt], texts)?),
+            SweepEvent::Answer { prompt, texts } => {
+                check_finite(&texts)?;
+                on_texts(self.texts(&prompts[prompt], verdicts[prompt], texts)?)
+            }
         })
     }
 
