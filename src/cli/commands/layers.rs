@@ -30,8 +30,7 @@ pub fn run(args: &LayersArgs, collective: &Collective) -> anyhow::Result<()> {
     let mut config = run::config(&args.run, &opened, layers, None, CacheOptions::default().spill_dir)?;
     let heldout = heldout.as_ref().zip(heldout_pairs);
     let (pairs, heldout_pairs, name) = run::hold_out(pairs, heldout, &dataset, config.seed, log)?;
-    let identity =
-        identity(&settings(&args.run, &opened, &config, &dataset, None), &args.run, &opened, &pairs, Some(&heldout_pairs));
+    let identity = identity(&settings(&args.run, &opened, &config, &dataset, None), &opened, &pairs, Some(&heldout_pairs));
     run::share(&mut config, &args.run, collective);
     check_same(collective, &identity, &opened, log)?;
     let demand = run::demand(&[&pairs, &heldout_pairs], &config);
