@@ -100,7 +100,7 @@ const PUBLISHED: &[Published] = &[
         ..hub("axbench-concept500", "AxBench's answers with a concept and without", AXBENCH, AXBENCH_COMMIT, AXBENCH_FILE)
     },
     hub("alpacaeval", "AlpacaEval's instructions, as prompts", "tatsu-lab/alpaca_eval", None, "alpaca_eval.json"),
-    hub("mmlu", "MMLU's questions, for --mc", "cais/mmlu", None, "all/test-00000-of-00001.parquet"),
+    hub("mmlu", "MMLU's multiple-choice questions", "cais/mmlu", None, "all/test-00000-of-00001.parquet"),
     hub("gsm8k", "GSM8K's questions, as prompts", "openai/gsm8k", None, "main/test-00000-of-00001.parquet"),
 ];
 

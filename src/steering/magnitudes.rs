@@ -68,8 +68,8 @@ pub fn calibrated(calibration: Option<&Calibration>, operation: Operation) -> Re
         return Err(Error::Argument(problem.into()));
     }
     calibration.ok_or_else(|| {
-        let problem = "the magnitude auto needs a vector whose strength was measured: run `bipo calibrate --save` with its file \
-                       alone first, or give numbers such as -2, 0 and 2";
+        let problem = "the magnitude auto needs a vector whose strength was measured: calibrate its file \
+                       first, or give numbers such as -2, 0 and 2";
         Error::Argument(problem.into())
     })
 }

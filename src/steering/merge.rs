@@ -265,7 +265,7 @@ fn no_bias(path: &Path, reason: &str) -> Error {
     Error::malformed(
         path,
         format!(
-            "{reason}, expected a safetensors model of type {}, or one of type {} without a sliding window: bipo export --to vllm-lens, \
+            "{reason}, expected a safetensors model of type {}, or one of type {} without a sliding window: an export to vllm-lens, \
              easysteer, llama.cpp, lm-eval or pyvene steers it without a change of its weights",
             with_mlp_bias().join(", "),
             as_llama::MODEL_TYPES.join(" or ")

@@ -11,9 +11,9 @@ use bipo::model::Model;
 use bipo::report::{Generations, ShownAnswer};
 use bipo::steering::Operation;
 use bipo::steering::condition::{Verdict, When};
+use bipo::steering::magnitudes::short;
 use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPrompt, TextEncoder};
-use bipo::steering::magnitudes::short;
 use bipo::{Error, Result};
 use serde::Serialize;
 
