@@ -42,7 +42,7 @@ const HINTS: [(&str, &str); 35] = [
     ("keep activations in main memory", " (--cache host)"),
     ("give the cache more memory", " (--cache-memory)"),
     ("the opposite has no words", " (--opposite)"),
-    ("whose strength was measured", " (`bipo calibrate --save` measures it)"),
+    ("whose strength was measured", " (`bipo calibrate --save` with its file alone)"),
     ("but each sees itself alone", ", or with srun --mpi=pmix"),
 ];
 
