@@ -269,11 +269,11 @@ fn an_architecture_without_the_bias_is_refused_and_other_engines_are_pointed_to(
         let error = Merge::new(&checkpoint(&model), &recorded.vector, 1.0).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         let text = error.to_string();
-        assert!(text.contains(reason) && text.contains("bipo export --to vllm-lens, easysteer, "), "{text}");
+        assert!(text.contains(reason) && text.contains("an export to vllm-lens, easysteer, "), "{text}");
     }
     let gguf = Checkpoint::Gguf { path: "some.gguf".into(), tokenizer: None };
     let text = Merge::new(&gguf, &Recorded::of("llama").vector, 1.0).unwrap_err().to_string();
-    assert!(text.contains("some.gguf: a GGUF file is not rewritten") && text.contains("bipo export --to "), "{text}");
+    assert!(text.contains("some.gguf: a GGUF file is not rewritten") && text.contains("an export to "), "{text}");
 }
 
 #[test]
