@@ -90,16 +90,15 @@ fn a_device_that_there_is_not_is_told_with_its_flag() {
 
 #[test]
 fn a_part_that_is_not_built_in_is_told_with_its_flag_for_cargo() {
-    let told = |problem: &str| with_hint(problem);
     assert_eq!(
-        told("this bipo is built for the CPU: build it with the feature cuda"),
+        with_hint("this bipo is built for the CPU: build it with the feature cuda"),
         "this bipo is built for the CPU: build it with the feature cuda (--features cuda), or use --device cpu"
     );
     assert_eq!(
-        told("a.png: build it with the feature pictures, or name a .svg file"),
+        with_hint("a.png: build it with the feature pictures, or name a .svg file"),
         "a.png: build it with the feature pictures, or name a .svg file (--features pictures)"
     );
-    assert_eq!(told("layer 3 out of range: model has 3 layers"), "layer 3 out of range: model has 3 layers");
+    assert_eq!(with_hint("layer 3 out of range: model has 3 layers"), "layer 3 out of range: model has 3 layers");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::*;
 use crate::data::endpoint::EndpointNames;
 
-const NAMES: EndpointNames = EndpointNames { url: "the judge", key_variables: ["JUDGE_KEY", "OTHER_KEY"] };
+const NAMES: EndpointNames = EndpointNames { url: "the judge", key_variables: ["BIPO_JUDGE_KEY", "OTHER_KEY"] };
 
 /// An answer of the server.
 #[derive(Debug, Clone)]
