@@ -1,6 +1,12 @@
 // RMSNorm and its vector-Jacobian product: a block a row, statistics in f32.
 #include "common.cuh"
 
+// 1/√(mean + eps) of the mean of squares; not a number where the squares are beyond f32, for which 1/∞ would be 0.
+__device__ inline float inverse_rms(float mean, float eps) {
+  float r = 1.0f / sqrtf(mean + eps);
+  return r > 0.0f ? r : nanf("");
+}
+
 // y = round(x·r)·w with r = 1/√(mean(x²) + eps), rounded to T in between, or with an offset x·r·(offset + w), rounded once: both
 // as the checkpoints' own code does.
 template <class T> __device__ void rms_norm(const T* x, const T* weight, T* y, unsigned width, float eps, float offset) {
@@ -13,7 +19,7 @@ template <class T> __device__ void rms_norm(const T* x, const T* weight, T* y, u
     Part<T> of_x = Part<T>::load(x, at, width);
     for (float element : of_x.x) squares += element * element;
   }
-  float r = 1.0f / sqrtf(block_sum(squares, shared) / width + eps);
+  float r = inverse_rms(block_sum(squares, shared) / width, eps);
   for (unsigned at = first; at < width; at += step) {
     Part<T> of_y = Part<T>::load(x, at, width), w = Part<T>::load(weight, at, width);
 #pragma unroll
@@ -42,7 +48,7 @@ __device__ void rms_norm_vjp(const T* x, const T* weight, const T* dy, const T* 
       projection += of_x.x[i] * (offset + w.x[i]) * d.x[i];
     }
   }
-  float r = 1.0f / sqrtf(block_sum(squares, shared) / width + eps);
+  float r = inverse_rms(block_sum(squares, shared) / width, eps);
   float back = r * r * r / width * block_sum(projection, shared);
   for (unsigned at = first; at < width; at += step) {
     Part<T> of_x = Part<T>::load(x, at, width), w = Part<T>::load(weight, at, width), d = Part<T>::load(dy, at, width);

@@ -75,6 +75,10 @@ both layers --layers 10,14
 both prompt --positions prompt
 both response --positions response
 both last --positions last
+# `first` and `last` of a number count the prompt's own tokens, which the template knows; the tiny model alone shows that.
+train "$tiny" tiny-first-2 --template plain --positions first:2
+train "$tiny" tiny-last-2 --template plain --positions last:2
+train "$tiny" tiny-joined --template plain --positions first:1+last:1+response
 both user --spans user
 both assistant --spans assistant
 both both-signs --direction both
@@ -106,6 +110,7 @@ sweep sweep-quantized --vector "$vector" --magnitudes=-8,0,8 --weights quantized
 sweep sweep-sampled --vector "$vector" --magnitudes=-8,8 --temperature 0.8 --top-k 40 --top-p 0.9 --repeat-penalty 1.1
 sweep sweep-response --vector small-response/steering_vector.safetensors --magnitudes 0,4
 sweep sweep-layers --vector small-layers/steering_vector.safetensors --magnitudes 0,4
+sweep sweep-joined --model "$tiny" --template plain --vector tiny-joined/steering_vector.safetensors --magnitudes=-8,0,8
 sweep sweep-tiny --model "$tiny" --template plain --vector tiny-defaults/steering_vector.safetensors --magnitudes=-8,0,8
 
 run eval --offline --vector "$vector" --dataset cheerful-heldout --limit 8 --magnitudes=-2,0,2 --baseline random \

@@ -4,12 +4,14 @@
 
 use bipo::machine::bytes::Bytes;
 use bipo::data::Source;
-use bipo::data::endpoint::Endpoint;
-use bipo::eval::judge::{NAMES, parse_score};
+use bipo::data::endpoint::{Endpoint, EndpointNames};
+use bipo::eval::judge::parse_score;
 use bipo::steering::layers::LayerList;
 use bipo::steering::magnitudes::Magnitudes;
 use bipo::steering::positions::Positions;
 use bipo::text::spans::Spans;
+
+const NAMES: EndpointNames = EndpointNames { url: "--judge", key_variables: ["JUDGE_KEY", "OTHER_KEY"] };
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     if let Ok(magnitudes) = text.parse::<Magnitudes>() {

@@ -24,7 +24,8 @@ fn main() -> ExitCode {
         // All processes that were started together see this.
         Err(_) if Launch::of_this_process().is_some_and(|launch| launch.rank > 0) => return ExitCode::SUCCESS,
         Err(error) => {
-            terminal::error(&error.to_string());
+            let hint = hints::hint(&error, || false).unwrap_or_default();
+            terminal::error(&format!("{error}{hint}"));
             return ExitCode::from(error.exit_code());
         }
     };

@@ -21,8 +21,8 @@ use crate::{Error, Result};
 /// How the user names an endpoint and its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndpointNames {
-    /// Flag that names the endpoint's URL.
-    pub flag: &'static str,
+    /// What the user calls the endpoint's URL.
+    pub url: &'static str,
     /// Variables that can hold the key. The first one that is set is used.
     pub key_variables: [&'static str; 2],
 }
@@ -84,9 +84,9 @@ impl Endpoint {
     /// # Errors
     /// The text is not an http or https URL, or it contains a user name or password.
     pub fn parse(text: &str, names: EndpointNames) -> Result<Self> {
-        let (flag, key) = (names.flag, names.key_variables[0]);
+        let (name, key) = (names.url, names.key_variables[0]);
         // The URL can contain a secret, so messages do not quote it.
-        let wrong = |problem: &str| Error::Argument(format!("{flag} {problem}: expected a URL as https://host/v1"));
+        let wrong = |problem: &str| Error::Argument(format!("{name} {problem}: expected a URL as https://host/v1"));
         let uri: Uri = text.parse().map_err(|_| wrong("is no URL"))?;
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(wrong("has no http:// or https:// in front"));

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const NAMES: EndpointNames = EndpointNames { flag: "--url", key_variables: ["MY_KEY", "OTHER_KEY"] };
+const NAMES: EndpointNames = EndpointNames { url: "--url", key_variables: ["MY_KEY", "OTHER_KEY"] };
 
 #[test]
 fn a_server_its_v1_and_the_endpoint_itself_name_the_same_place() {

@@ -59,7 +59,7 @@ fn parquet(path: &Path, wanted: &WantedFormat) -> Result<(Vec<String>, Records)>
 fn parquet(path: &Path, _: &WantedFormat) -> Result<(Vec<String>, Records)> {
     Err(Error::malformed(
         path,
-        "this bipo is built without Parquet: build it with --features parquet, or convert the file to JSONL",
+        "this bipo is built without Parquet: build it with the feature parquet, or convert the file to JSONL",
     ))
 }
 

@@ -43,7 +43,7 @@ fn empty_file_is_refused() {
 fn a_parquet_file_is_refused_by_a_build_without_the_feature_which_it_names() {
     let error = open("a.parquet", b"PAR1....").unwrap_err().to_string();
     assert!(
-        error.starts_with("a.parquet: this bipo is built without Parquet: ") && error.contains("--features parquet"),
+        error.starts_with("a.parquet: this bipo is built without Parquet: ") && error.contains("the feature parquet"),
         "{error}"
     );
 }

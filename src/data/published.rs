@@ -2,7 +2,6 @@
 //! directory; those of the hub in the hub's own.
 
 use std::fmt;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::input::Input;
 use super::rows::{ColumnNames, Columns};
 use crate::hub::cache_dir::cache_dir;
 use crate::hub::options::FetchOptions;
+use crate::machine::files::write_atomic;
 use crate::{Error, Result};
 
 /// A data set that is downloaded when it is first used.
@@ -101,7 +101,7 @@ const PUBLISHED: &[Published] = &[
         ..hub("axbench-concept500", "AxBench's answers with a concept and without", AXBENCH, AXBENCH_COMMIT, AXBENCH_FILE)
     },
     hub("alpacaeval", "AlpacaEval's instructions, as prompts", "tatsu-lab/alpaca_eval", None, "alpaca_eval.json"),
-    hub("mmlu", "MMLU's questions, for --mc", "cais/mmlu", None, "all/test-00000-of-00001.parquet"),
+    hub("mmlu", "MMLU's multiple-choice questions", "cais/mmlu", None, "all/test-00000-of-00001.parquet"),
     hub("gsm8k", "GSM8K's questions, as prompts", "openai/gsm8k", None, "main/test-00000-of-00001.parquet"),
 ];
 
@@ -245,7 +245,7 @@ impl PublishedPart {
         let bytes = download(url)?;
         check(&name, &bytes)
             .map_err(|problem| Error::Hub(format!("{url} is not the data set, is a proxy in between? {problem}")))?;
-        keep(dir, &path, &bytes).map_err(|error| Error::write(&path, error))?;
+        keep(dir, &path, &bytes)?;
         Ok(path)
     }
 }
@@ -266,13 +266,9 @@ fn check(name: &str, bytes: &[u8]) -> Result<(), String> {
     table.into_records().try_for_each(|record| record.map(drop)).map_err(|error| error.to_string())
 }
 
-fn keep(dir: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+fn keep(dir: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(|source| Error::write(path, source))?;
+    write_atomic(path, bytes)
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ fn kept_file_is_found_again_without_the_network() {
     let dir = tempfile::tempdir().unwrap();
     let datasets = dir.path().join("datasets");
     let path = datasets.join("power-seeking.csv");
+    std::fs::create_dir(&datasets).unwrap();
+    // Its writer died.
+    std::fs::write(datasets.join(".bipo-draft-a1B2c3"), "question,mat").unwrap();
     keep(&datasets, &path, b"question,matching,not_matching\n").unwrap();
     assert_eq!(part("power-seeking").web_file(URL, &datasets, &FetchOptions::offline()).unwrap(), path);
     assert_eq!(std::fs::read_dir(&datasets).unwrap().count(), 1);

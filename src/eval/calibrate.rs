@@ -86,7 +86,7 @@ pub fn calibrate(
         Gauge::Text(text) => {
             let mut nll = |steering: &Steering| -> Result<f64> {
                 let scores = score_text(model, text, &[Reading::Steered(steering)], collective, |_, _| on_pass())?;
-                Ok(scores.first().map_or(f64::NAN, |score| mean(&score.nll)))
+                scores.first().map_or(Ok(f64::NAN), |score| score.check_finite().map(|()| mean(&score.nll)))
             };
             let plain = nll(&steering.with_factor(0.0))?;
             let mut cost = |magnitude: &f32| finite(nll(&steering.with_factor(*magnitude)).map(|nll| nll - plain));
@@ -154,7 +154,7 @@ fn answers(
 ) -> Result<Vec<Option<Vec<Generation>>>> {
     let mut found = vec![Some(Vec::new()); magnitudes.len()];
     let encoded: Vec<Prompt> = prompts.iter().map(Prompt::from).collect();
-    let ended = generate_each(model, &encoded, vectors, magnitudes, options, streams, &mut |progress| {
+    generate_each(model, &encoded, vectors, magnitudes, options, streams, &mut |progress| {
         let SweepEvent::Answer { texts, .. } = progress else { return on_pass() };
         for (found, text) in found.iter_mut().zip(texts) {
             match found {
@@ -163,11 +163,8 @@ fn answers(
             }
         }
         Ok(())
-    });
-    match ended {
-        Err(Error::NotFinite(_)) => Ok(vec![None; magnitudes.len()]),
-        ended => ended.map(|()| found),
-    }
+    })?;
+    Ok(found)
 }
 
 /// KL(steered ‖ untouched) of each token of each prompt's answer, behind the steered text before it.

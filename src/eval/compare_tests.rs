@@ -66,6 +66,7 @@ fn the_picture_has_a_line_a_method_and_a_dot_a_direction() {
         subject: subject.to_owned(),
         magnitude,
         measures: vec![Measure { name: "margin".into(), unit: MeasureUnit::Signed, estimate: estimate(margin) }],
+        failure: None,
     };
     let rows = vec![
         row("bipo", Some(-3.0), -1.5),

@@ -53,6 +53,17 @@ pub struct TextScore {
 }
 
 impl TextScore {
+    /// Refuses a score that means nothing.
+    ///
+    /// # Errors
+    /// A log-probability is not finite.
+    pub fn check_finite(&self) -> Result<()> {
+        match self.nll.iter().all(|nll| nll.is_finite()) {
+            true => Ok(()),
+            false => Err(Error::NotFinite("the neutral text's log-probability is not finite".into())),
+        }
+    }
+
     fn numbers(&self) -> Vec<f64> {
         [self.nll.as_slice(), &self.bare_nll, &self.kl].concat()
     }
@@ -64,11 +75,11 @@ impl TextScore {
     }
 }
 
-/// Scores a text under each reading. Ranks read their shares of its windows. `on_progress` gets the number of tokens read and of
+/// Scores a text under each reading; [`TextScore::check_finite`] says whether a score is one. Ranks read their shares of its windows. `on_progress` gets the number of tokens read and of
 /// all.
 ///
 /// # Errors
-/// A probability is not finite, a tensor operation or `on_progress` fails.
+/// A tensor operation or `on_progress` fails.
 pub fn score_text(
     model: &Model,
     text: TextIds,
@@ -92,10 +103,7 @@ pub fn score_text(
         let len = window.len() / readings.len().max(1);
         window.chunks(len.max(1)).zip(&mut scores).for_each(|(numbers, score)| score.extend(numbers));
     }
-    match scores.iter().flat_map(|score| &score.nll).all(|nll| nll.is_finite()) {
-        true => Ok(scores),
-        false => Err(Error::NotFinite("the neutral text's log-probability is not finite".into())),
-    }
+    Ok(scores)
 }
 
 /// `on_reading` is called after each reading.

@@ -63,6 +63,9 @@ pub struct EvalRow {
     /// Measures in the order in which they were taken. Measures that were not asked for are absent.
     #[serde(serialize_with = "by_name")]
     pub measures: Vec<Measure>,
+    /// What of the model's numbers is not finite here, so that nothing more was measured; `None` if all are finite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 impl EvalRow {

@@ -34,6 +34,10 @@ impl EvalReport {
             }));
             sections.push(Section::new(title, blocks));
         }
+        let failures: Vec<SectionPart> = self.failures().into_iter().map(SectionPart::Text).collect();
+        if !failures.is_empty() {
+            sections.push(Section::new("Not measured to the end", failures));
+        }
         if !self.generations.is_empty() {
             sections.push(Section::new("Generations", self.texts().into_iter().map(SectionPart::Generations).collect()));
         }

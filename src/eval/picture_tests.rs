@@ -19,6 +19,7 @@ fn report() -> EvalReport {
         ]
         .map(|(name, unit, value)| Measure { name: name.into(), unit, estimate: estimate(value) })
         .to_vec(),
+        failure: None,
     };
     let text = |subject: &str, magnitude, prompt: &str| GeneratedText {
         subject: subject.into(),

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// is said of all pairs. Ranks score their shares of them. `on_pass` is called after each pass.
 ///
 /// # Errors
-/// A log-probability is not finite (names the row and the magnitude), a tensor operation or `on_pass` fails.
+/// A log-probability is not finite (names the row), a tensor operation or `on_pass` fails.
 pub fn score(
     model: &Model,
     pairs: &Activations,
@@ -31,7 +31,7 @@ pub fn score(
     let scores = pairs.gather(scores)?;
     for (row, log_probs) in pairs.data_rows.iter().zip(&scores) {
         if !log_probs.iter().all(|log_prob| log_prob.is_finite()) {
-            return Err(Error::NotFinite(format!("row {row}: at magnitude {magnitude} the log-probability is not finite")));
+            return Err(Error::NotFinite(format!("row {row}: the log-probability is not finite")));
         }
     }
     Ok(scores)

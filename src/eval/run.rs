@@ -11,6 +11,7 @@ use super::firing::{self, Firing};
 use super::material::{EncodedMaterial, EvalMaterial, Subject, Treatment};
 use super::preference::Scores;
 use super::{EvalRow, EvalTimings, GeneratedText, Measure, PairLine, choice, damage, preference};
+use crate::data::QuestionSet;
 use crate::generate::{FinishReason, GenerateOptions, Prompt, SweepEvent, generate_each};
 use crate::model::Model;
 use crate::session::Demand;
@@ -89,11 +90,12 @@ pub fn demand(subjects: &[Subject], streams: usize, max_new_tokens: usize, colle
     }
 }
 
-/// Measures each subject; the first must be a vector, whose reference margins are relative to.
+/// Measures each subject; the first must be a vector, whose reference margins are relative to. Where a number is not finite, the
+/// row ends there, with that as its `failure`, and the others go on.
 ///
 /// # Errors
-/// Nothing was measured: a number is not finite, a vector reaches no token, or the observer fails. Once something was, the error
-/// is the outcome's `stopped`.
+/// Nothing was measured: a number is not finite in any row, a vector reaches no token, or the observer fails. Once something was, the
+/// error is the outcome's `stopped`.
 pub fn evaluate(
     model: &Model,
     encoder: &TextEncoder,
@@ -122,17 +124,26 @@ pub fn evaluate(
     let mut outcome = run.outcome;
     let timings = &mut outcome.timings;
     timings.pairs_per_s = (timings.scored_pairs > 0).then(|| timings.scored_pairs as f64 / timings.score_s);
-    if let Err(error) = ended {
+    if let Err(error) = ended.and_then(|()| check_finite(&outcome.rows)) {
         let has_text = |row: &EvalRow| {
             outcome.generations.iter().any(|text| text.subject == row.subject && text.magnitude == row.magnitude)
         };
-        outcome.rows.retain(|row| !row.measures.is_empty() || has_text(row));
-        if outcome.rows.is_empty() {
+        let has_result = |row: &EvalRow| !row.measures.is_empty() || has_text(row);
+        if !outcome.rows.iter().any(has_result) {
             return Err(error);
         }
+        outcome.rows.retain(|row| has_result(row) || row.failure.is_some());
         outcome.stopped = Some(error);
     }
     Ok(outcome)
+}
+
+/// Refuses rows of which none was measured to its end.
+fn check_finite(rows: &[EvalRow]) -> Result<()> {
+    match rows.first().and_then(|row| row.failure.clone()) {
+        Some(problem) if rows.iter().all(|row| row.failure.is_some()) => Err(Error::NotFinite(problem)),
+        _ => Ok(()),
+    }
 }
 
 /// What a cache depends on, beside the material.
@@ -159,8 +170,25 @@ impl Evaluation<'_> {
     /// Begins a subject: a row at each magnitude, without measures.
     fn begin(&mut self, subject: &Subject, magnitudes: impl IntoIterator<Item = Option<f32>>) {
         self.first = self.outcome.rows.len();
-        let row = |magnitude| EvalRow { subject: subject.name.clone(), magnitude, measures: Vec::new() };
+        let row = |magnitude| EvalRow { subject: subject.name.clone(), magnitude, measures: Vec::new(), failure: None };
         self.outcome.rows.extend(magnitudes.into_iter().map(row));
+    }
+
+    /// The subject's rows whose numbers were all finite so far.
+    fn open(&self) -> Vec<usize> {
+        let rows = &self.outcome.rows[self.first..];
+        rows.iter().enumerate().filter_map(|(at, row)| row.failure.is_none().then_some(at)).collect()
+    }
+
+    /// What was found for a row of the subject; none where a number is not finite, which ends the row.
+    fn finite<T>(&mut self, at: usize, found: Result<T>) -> Result<Option<T>> {
+        match found {
+            Err(Error::NotFinite(problem)) => {
+                self.outcome.rows[self.first + at].failure = Some(problem);
+                Ok(None)
+            }
+            found => found.map(Some),
+        }
     }
 
     /// Adds measures to a row of the subject.
@@ -181,10 +209,13 @@ impl Evaluation<'_> {
         for (index, answers) in answers.iter().enumerate() {
             let name = format!("{}.fired", self.material.questions[index].name);
             let fired = self.fired(&name, firing::prompts(&subject.encoded.answers[index]))?;
-            for (at, magnitude) in magnitudes.iter().enumerate() {
+            for at in self.open() {
                 let started = Instant::now();
-                let scores = self.score(answers, &steering, *magnitude, fired.as_deref())?;
-                self.add(at, choice::measures(&self.material.questions[index], &scores, &self.settings.bootstrap));
+                let scores = self.score(answers, &steering, magnitudes[at], fired.as_deref());
+                let set = &self.material.questions[index];
+                if let Some(scores) = self.finite(at, scores.map_err(|error| of_set(set, error)))? {
+                    self.add(at, choice::measures(set, &scores, &self.settings.bootstrap));
+                }
                 self.outcome.timings.choice_s += started.elapsed().as_secs_f64();
                 self.observer.measured(&self.outcome)?;
                 self.observer.progress("questions", at + 1, magnitudes.len())?;
@@ -195,8 +226,8 @@ impl Evaluation<'_> {
         let text = &text[..text.len().min(self.model.config.max_position_embeddings)];
         let asked = Some(text).filter(|_| !subject.encoded.text.is_empty());
         let is_left_alone = self.fired("text_fired", asked)?.is_some_and(|fired| fired.contains(&false));
-        let factor = |magnitude: &f32| if is_left_alone { 0.0 } else { *magnitude };
-        let steerings: Vec<Steering> = magnitudes.iter().map(|magnitude| steering.with_factor(factor(magnitude))).collect();
+        let factor = |at: usize| if is_left_alone { 0.0 } else { magnitudes[at] };
+        let steerings: Vec<Steering> = self.open().into_iter().map(|at| steering.with_factor(factor(at))).collect();
         let readings: Vec<Reading> = steerings.iter().map(Reading::Steered).collect();
         self.text(subject, &readings)?;
         self.fired("prompts_fired", subject.encoded.prompts.iter().map(|prompt| prompt.ids.as_slice()))?;
@@ -218,7 +249,7 @@ impl Evaluation<'_> {
     fn fired<'p>(&mut self, name: &str, prompts: impl IntoIterator<Item = &'p [u32]>) -> Result<Option<Vec<bool>>> {
         let fired = self.firing.ask(prompts, &mut || self.observer.pass())?;
         let measure = fired.as_ref().and_then(|fired| firing::share(name, fired));
-        (0..self.outcome.rows.len() - self.first).for_each(|at| self.add(at, measure.clone()));
+        self.open().into_iter().for_each(|at| self.add(at, measure.clone()));
         Ok(fired)
     }
 
@@ -258,9 +289,10 @@ impl Evaluation<'_> {
             // What is not steered has dose 0.
             *divisor = divisor.map(|_| f64::INFINITY);
         }
-        for (at, magnitude) in magnitudes.iter().copied().enumerate() {
-            let started = Instant::now();
-            let scores = self.score(pairs, steering, magnitude, fired.as_deref())?;
+        for at in self.open() {
+            let (started, magnitude) = (Instant::now(), magnitudes[at]);
+            let scores = self.score(pairs, steering, magnitude, fired.as_deref());
+            let Some(scores) = self.finite(at, scores)? else { continue };
             let steered = fired.as_ref().map_or(scores.len(), |fired| fired.iter().filter(|fired| **fired).count());
             self.outcome.timings.scored_pairs += if magnitude == 0.0 { 0 } else { steered };
             self.add(at, preference::mean_dose(&divisors, steering.lowest_norm(), magnitude, &self.settings.bootstrap));
@@ -317,6 +349,7 @@ impl Evaluation<'_> {
         self.generate(subject, &none, (Positions::All, Operation::Add))
     }
 
+    /// `readings` are those of the open rows.
     fn text(&mut self, subject: &Subject, readings: &[Reading]) -> Result<()> {
         if subject.encoded.text.is_empty() || readings.is_empty() {
             return Ok(());
@@ -324,18 +357,19 @@ impl Evaluation<'_> {
         let started = Instant::now();
         let text = TextIds { ids: &subject.encoded.text, bos: self.material.bos };
         let progress = |done, total| self.observer.progress("text", done, total);
-        for (at, score) in
-            damage::score_text(self.model, text, readings, &self.settings.collective, progress)?.iter().enumerate()
-        {
-            self.add(at, damage::text_measures(score, &self.settings.bootstrap));
+        let scores = damage::score_text(self.model, text, readings, &self.settings.collective, progress)?;
+        for (at, score) in self.open().into_iter().zip(scores) {
+            if self.finite(at, score.check_finite())?.is_some() {
+                self.add(at, damage::text_measures(&score, &self.settings.bootstrap));
+            }
         }
         self.outcome.timings.text_s += started.elapsed().as_secs_f64();
         self.observer.measured(&self.outcome)
     }
 
     fn generate(&mut self, subject: &Subject, vectors: &BTreeMap<usize, Vec<f32>>, used: (Positions, Operation)) -> Result<()> {
-        let count = self.outcome.rows.len() - self.first;
-        if subject.encoded.prompts.is_empty() || count == 0 {
+        let rows = self.open();
+        if subject.encoded.prompts.is_empty() || rows.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
@@ -350,11 +384,16 @@ impl Evaluation<'_> {
             Ok(gathered) => (all, gathered, Ok(())),
             Err(error) => (own, answers, Err(error)),
         };
-        for at in 0..count {
+        for (branch, at) in rows.into_iter().enumerate() {
             let of_row: Vec<(usize, &AnswerTokens)> =
-                asked.iter().copied().zip(&answers).map(|(prompt, Json(texts))| (prompt, &texts[at])).collect();
+                asked.iter().copied().zip(&answers).map(|(prompt, Json(texts))| (prompt, &texts[branch])).collect();
+            let lost = of_row.iter().find(|(_, (_, reason))| *reason == FinishReason::NotFinite);
+            if let Some((prompt, _)) = lost {
+                let problem = format!("prompt {prompt}: the logits of its text are not finite");
+                self.outcome.rows[self.first + at].failure = Some(problem);
+            }
             // A share of some of the prompts would pass for one of all.
-            if ended.is_ok() {
+            if ended.is_ok() && lost.is_none() {
                 let ids: Vec<Vec<u32>> = of_row.iter().map(|(_, (ids, _))| self.without_end(ids)).collect();
                 let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
                 self.add(at, damage::repetition(&ids, &self.settings.bootstrap));
@@ -381,7 +420,7 @@ impl Evaluation<'_> {
         ids.iter().copied().filter(|id| !self.encoder.is_eos(*id)).collect()
     }
 
-    /// Answers the prompts at these places in every row of the subject.
+    /// Answers the prompts at these places in every open row of the subject.
     fn answer(
         &mut self,
         prompts: &[EncodedPrompt],
@@ -391,8 +430,8 @@ impl Evaluation<'_> {
         answers: &mut Vec<Json<Vec<AnswerTokens>>>,
     ) -> Result<()> {
         let options = GenerateOptions { positions, operation, ..self.settings.generate.clone() };
-        let rows = &self.outcome.rows[self.first..];
-        let magnitudes: Vec<f32> = rows.iter().map(|row| row.magnitude.unwrap_or_default()).collect();
+        let magnitude = |at: usize| self.outcome.rows[self.first + at].magnitude.unwrap_or_default();
+        let magnitudes: Vec<f32> = self.open().into_iter().map(magnitude).collect();
         // An instruction is no vector, and has no condition.
         let verdict = |prompt: &EncodedPrompt| self.firing.verdict(&prompt.ids).filter(|_| !vectors.is_empty());
         let prompts = places.iter().map(|place| &prompts[*place]);
@@ -405,6 +444,14 @@ impl Evaluation<'_> {
             answers.push(Json(texts.into_iter().map(|text| (text.token_ids, text.finish_reason)).collect()));
             self.observer.progress("texts", answers.len(), places.len())
         })
+    }
+}
+
+/// What is wrong with a row of a question file, with the name of the file.
+fn of_set(set: &QuestionSet, error: Error) -> Error {
+    match error {
+        Error::NotFinite(problem) => Error::NotFinite(format!("{}: {problem}", set.name)),
+        error => error,
     }
 }
 

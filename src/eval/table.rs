@@ -15,10 +15,20 @@ const PREFERENCE: [&str; 7] =
     ["fired", "dose", "margin", "moved_right", "moved_wrong", "prefers_chosen", "prefers_chosen_per_token"];
 
 impl EvalReport {
-    /// Returns tables of values with their 95 % intervals.
+    /// Returns tables of values with their 95 % intervals, then a line for each row that ended early.
     pub fn to_text(&self) -> String {
-        let tables: Vec<String> = self.groups().iter().map(|(title, names)| self.table(title, names)).collect();
-        tables.join("\n")
+        let tables = self.groups().into_iter().map(|(title, names)| self.table(title, &names));
+        let failures = self.failures().join("\n");
+        tables.chain((!failures.is_empty()).then(|| format!("{failures}\n"))).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Returns a line for each row whose numbers were not finite, which says what was not.
+    pub fn failures(&self) -> Vec<String> {
+        let line = |row: &EvalRow| {
+            let at = row.magnitude.map_or_else(String::new, |magnitude| format!(" at magnitude {}", signed(magnitude)));
+            Some(format!("{}{at}: {}", row.subject, row.failure.as_ref()?))
+        };
+        self.rows.iter().filter_map(line).collect()
     }
 
     /// Returns the title of each table with the names of its measures.

@@ -9,7 +9,7 @@ fn report() -> EvalReport {
         unit,
         estimate: Estimate { value, low: value - 0.1, high: value + 0.1 },
     };
-    let row = |subject: &str, magnitude, measures| EvalRow { subject: subject.into(), magnitude, measures };
+    let row = |subject: &str, magnitude, measures| EvalRow { subject: subject.into(), magnitude, measures, failure: None };
     let rows = vec![
         row(
             "vector",

@@ -89,6 +89,7 @@ pub fn generate<'a>(
         }
         Ok(())
     })?;
+    check_finite(&found)?;
     Ok(found)
 }
 
@@ -96,7 +97,8 @@ pub fn generate<'a>(
 /// they come and of prompts in their order. What a text becomes does not depend on `streams` or on the other prompts.
 ///
 /// # Errors
-/// As [`generate`], for any of the prompts.
+/// As [`generate`], for any of the prompts. Logits that are not finite are the end of their text alone, also where every text of a
+/// prompt ends so: [`check_finite`] makes an error of that.
 pub fn generate_each(
     model: &Model,
     prompts: &[Prompt],
@@ -123,7 +125,6 @@ pub fn generate_each(
         }
         while missing.get(told) == Some(&0) {
             let texts = std::mem::take(&mut texts[told]);
-            check_finite(&texts)?;
             on_progress(SweepEvent::Answer { prompt: told, texts })?;
             told += 1;
         }
@@ -131,8 +132,11 @@ pub fn generate_each(
     Ok(())
 }
 
-/// An error where no text of a prompt got a token because the logits behind the prompt are not finite at any magnitude.
-fn check_finite(texts: &[Generation]) -> Result<()> {
+/// Refuses the texts of a prompt of which none got a token.
+///
+/// # Errors
+/// The logits behind the prompt are not finite at any magnitude.
+pub fn check_finite(texts: &[Generation]) -> Result<()> {
     let is_lost = |text: &Generation| text.token_ids.is_empty() && text.finish_reason == FinishReason::NotFinite;
     match !texts.is_empty() && texts.iter().all(is_lost) {
         true => Err(Error::NotFinite("the logits behind the prompt are not finite at any magnitude".into())),

@@ -92,6 +92,22 @@ fn a_magnitude_whose_logits_are_not_finite_ends_its_branch_and_no_other() {
 }
 
 #[test]
+fn a_magnitude_whose_residual_is_finite_and_too_long_for_a_norm_ends_its_branch() {
+    let model = tiny();
+    let options = GenerateOptions::greedy(4);
+    let texts = |positions, magnitudes: &[f32]| {
+        let options = GenerateOptions { positions, ..options.clone() };
+        generate(&model, PROMPT.as_slice(), &vectors(&model), magnitudes, &options, &mut |_, _| Ok(())).unwrap()
+    };
+    // Also where none of the tokens that are generated behind it is steered.
+    for positions in [Positions::All, Positions::Prompt, Positions::Response] {
+        let found = texts(positions, &[0.0, 1e25]);
+        assert_eq!((found[0].token_ids.len(), found[0].finish_reason), (4, FinishReason::Length), "{positions}");
+        assert_eq!(found[1].finish_reason, FinishReason::NotFinite, "{positions}");
+    }
+}
+
+#[test]
 fn a_sweep_of_nothing_finite_is_an_error() {
     let model = tiny();
     let options = GenerateOptions::greedy(4);

@@ -90,7 +90,7 @@ pub fn names(name: &str) -> Result<Vec<DeviceName>> {
 
 fn cuda(ordinal: usize) -> Result<Device> {
     if !cfg!(feature = "cuda") {
-        return Err(Error::Argument("this bipo is built for the CPU: build it with --features cuda".into()));
+        return Err(Error::Argument("this bipo is built for the CPU: build it with the feature cuda".into()));
     }
     let unusable = |error: candle_core::Error| {
         let reason = crate::machine::error::reason(&error);
@@ -122,7 +122,7 @@ fn check_capability(device: &Device, ordinal: usize) -> Result<()> {
 
 fn metal(ordinal: usize) -> Result<Device> {
     if !cfg!(feature = "metal") {
-        return Err(Error::Argument("this bipo is built without Metal: build it with --features metal".into()));
+        return Err(Error::Argument("this bipo is built without Metal: build it with the feature metal".into()));
     }
     Device::new_metal(ordinal).map_err(|e| Error::Argument(format!("metal cannot be used: {e}")))
 }

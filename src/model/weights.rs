@@ -154,7 +154,7 @@ impl Weights {
         match numbers.iter().find(|x| x.is_finite() && half::f16::from_f32(**x).is_infinite()) {
             None => Ok(()),
             Some(x) => Err(Error::NotFinite(format!(
-                "{}: tensor `{name}` holds {x:e}, but f16 ends at {}: use --dtype bf16 or f32",
+                "{}: tensor `{name}` holds {x:e}, but f16 ends at {}: use bf16 or f32",
                 self.path().display(),
                 half::f16::MAX
             ))),

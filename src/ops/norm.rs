@@ -1,4 +1,7 @@
 //! RMSNorm: y = x / √(mean(x²) + eps) · (offset + w), statistics in f32. Not LayerNorm: no mean, no bias.
+//!
+//! Where x² is beyond f32, y is not a number. 1/∞ would make it 0, and a model would go on with rows of zeros, whose logits
+//! are finite and mean nothing.
 
 use candle_core::{D, DType, Tensor};
 
@@ -67,8 +70,11 @@ impl RmsNorm {
     }
 }
 
-/// 1 / √(mean(x²) + eps) of each row. `x (T, H)` → `(T, 1)`
+/// 1 / √(mean(x²) + eps) of each row; not a number where x² is beyond f32. `x (T, H)` → `(T, 1)`
 fn inverse_rms(x: &Tensor, eps: f64) -> Result<Tensor> {
     let hidden = x.dim(D::Minus1)?;
-    Ok((((x.sqr()?.sum_keepdim(D::Minus1)? / hidden as f64)? + eps)?.sqrt()?).recip()?)
+    let squares = x.sqr()?.sum_keepdim(D::Minus1)?;
+    let r = ((&squares / hidden as f64)? + eps)?.sqrt()?.recip()?;
+    // ∞ − ∞ is no number, and any other number minus itself is 0.
+    Ok((r + (&squares - &squares)?)?)
 }

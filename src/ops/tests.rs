@@ -81,6 +81,28 @@ fn rms_norm_has_the_right_value_and_gradient() {
 }
 
 #[test]
+fn a_row_whose_squares_are_beyond_f32_has_no_norm_and_spoils_no_other_row() {
+    let norm = RmsNorm { weight: random(2, &[37]), eps: 1e-3, offset: 0.0 };
+    let (x, dy) = (random(1, &[3, 37]), random(3, &[3, 37]));
+    // Each of the numbers is finite: (1e30)² is not.
+    let scale = Tensor::new(&[[1f32], [1e30], [1.0]], &CPU).unwrap();
+    let long = x.broadcast_mul(&scale).unwrap();
+    let rows = |y: Result<Tensor>| y.unwrap().to_vec2::<f32>().unwrap();
+    type Body<'a> = &'a dyn Fn(&Tensor) -> Result<Tensor>;
+    let bodies: [(&str, Body); 4] = [
+        ("fused", &|x| norm.forward(x)),
+        ("composed", &|x| norm.forward_composed(x)),
+        ("fused vjp", &|x| norm.vjp(x, &dy)),
+        ("composed vjp", &|x| norm.vjp_composed(x, &dy)),
+    ];
+    for (what, body) in bodies {
+        let (found, without) = (rows(body(&long)), rows(body(&x)));
+        assert!(found[1].iter().all(|y| y.is_nan()), "{what}: {:?}", found[1]);
+        assert_eq!([&found[0], &found[2]], [&without[0], &without[2]], "{what}");
+    }
+}
+
+#[test]
 fn a_norm_of_16_bits_rounds_before_a_plain_weight_and_once_after_one_with_an_offset() {
     let [x, weight] = [random(1, &[4, 30]), random(2, &[30])].map(|t| t.to_dtype(DType::BF16).unwrap());
     let [wide, wide_weight] = [&x, &weight].map(|t| t.to_dtype(DType::F32).unwrap());

@@ -4,6 +4,7 @@
 use minijinja::{Value, context};
 
 use super::axis::minus;
+use crate::steering::magnitudes;
 
 /// What was generated from one prompt.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -46,6 +47,5 @@ impl Generations {
 
 /// Magnitudes are f32 elsewhere: shown as such, 0.1 has no more digits than it was given.
 pub(super) fn signed(magnitude: f64) -> String {
-    let magnitude = magnitude as f32;
-    minus(&format!("{}{magnitude}", if magnitude > 0.0 { "+" } else { "" }))
+    minus(&magnitudes::signed(magnitude as f32))
 }

@@ -61,7 +61,7 @@ impl PictureFormat {
             #[cfg(feature = "pictures")]
             Some("png") => Ok(Self::Png),
             #[cfg(not(feature = "pictures"))]
-            Some("png") => refused("this bipo is built without PNG: build it with --features pictures, or name a .svg file"),
+            Some("png") => refused("this bipo is built without PNG: build it with the feature pictures, or name a .svg file"),
             _ => refused("a chart's file ends in .svg or .png"),
         }
     }

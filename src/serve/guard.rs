@@ -56,7 +56,7 @@ fn check(state: &ServerState, request: &Request) -> Result<(), ApiError> {
             _ => host,
         };
         if !hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-            let problem = "this server answers to localhost alone: start it with --api-key to use another name";
+            let problem = "this server answers to localhost alone: start it with an API key to use another name";
             return Err(ApiError::new(StatusCode::FORBIDDEN, problem));
         }
     }

@@ -292,7 +292,7 @@ impl Registered {
         let limit = known.on_side_of(factor).ok_or_else(|| {
             let side = if factor < 0.0 { "below" } else { "above" };
             let problem =
-                format!("{}: bipo calibrate found no magnitude {side} 0 within {}: give a number", self.name, known.budget);
+                format!("{}: its calibration found no magnitude {side} 0 within {}: give a number", self.name, known.budget);
             ApiError::of_field("steering", problem)
         })?;
         Ok(limit * factor.abs())

@@ -129,9 +129,9 @@ fn auto_is_what_calibrate_kept_on_the_side_that_is_meant_and_is_refused_where_no
     for (refused, expected) in [
         (
             applied(json!("auto"), None).err(),
-            "cheerful: the magnitude auto needs a vector whose strength was measured: run `bipo",
+            "cheerful: the magnitude auto needs a vector whose strength was measured: calibrate its file",
         ),
-        (applied(json!("-honest:auto"), None).err(), "honest: bipo calibrate found no magnitude below 0 within kl=1"),
+        (applied(json!("-honest:auto"), None).err(), "honest: its calibration found no magnitude below 0 within kl=1"),
         (applied(json!({"vectors": [{"source": "warm", "scale": "auto"}], "operation": "ablate"}), None).err(), "is added"),
         (applied(json!({"vectors": [{"source": "warm", "scale": "car"}]}), None).err(), "neither a number nor auto"),
         (sweep(json!("formal")).err(), "formal: the magnitude auto needs"),

@@ -13,6 +13,9 @@ use crate::machine::device::DeviceMemory;
 use crate::model::config::Config;
 use crate::model::weights::WeightStorage;
 
+/// Choices that are named at most where main memory is short.
+const MOST_FITS: usize = 4;
+
 /// A demand that a device has room for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fit {
@@ -183,22 +186,56 @@ pub fn on_host(
     free: Bytes,
 ) -> Result<(), Shortage> {
     let need = demand.on_host(config, weights, dtype);
-    let total = need.total();
-    if total <= free {
+    if need.total() <= free {
         return Ok(());
     }
-    let is_large = |part: Bytes| part.0 > total.0 / 4;
-    let helps = [
-        (storage == WeightStorage::Dense && need.weights.0 > 0).then_some(Remedy::StoredWeights),
-        is_large(need.cache).then_some(Remedy::CacheInFile),
-        is_large(need.activations).then_some(Remedy::SmallerStep),
-    ];
-    let mut helps: Vec<Remedy> = helps.into_iter().flatten().collect();
-    let fits = shorter_sweeps(demand, config, &need, dtype, free);
-    if helps.is_empty() && fits.is_empty() {
-        helps.push(Remedy::SmallerModel);
+    let stored = (storage == WeightStorage::Dense && need.weights.0 > 0).then_some(Remedy::StoredWeights);
+    let in_file = (need.cache.0 > 0).then_some(Remedy::CacheInFile);
+    let all: Vec<Remedy> = stored.into_iter().chain(in_file).collect();
+    let mut ways: Vec<&[Remedy]> = vec![&[]];
+    ways.extend(all.chunks(1));
+    ways.extend((all.len() > 1).then_some(all.as_slice()));
+    let mut fits: Vec<(Vec<Remedy>, Bytes)> = Vec::new();
+    for (remedies, total) in ways.into_iter().flat_map(|way| with_remedies(demand, config, (weights, dtype), way, free)) {
+        // What needs one more remedy says nothing new.
+        if !fits.iter().any(|(others, _)| others.iter().all(|other| remedies.contains(other))) {
+            fits.push((remedies, total));
+        }
     }
+    fits.truncate(MOST_FITS);
+    // By how much pairs must be shorter is not known.
+    let is_step_large = need.activations.0 > free.0 / 2;
+    let helps = match fits.is_empty() {
+        false => Vec::new(),
+        true if is_step_large => [all, vec![Remedy::SmallerStep]].concat(),
+        true => vec![Remedy::SmallerModel],
+    };
     Err(Shortage { of: MemoryOf::Machine, need, free, helps, fits })
+}
+
+/// What fits in main memory with `remedies` and, where they are not enough, with a smaller step or sweep.
+fn with_remedies(
+    demand: &Demand,
+    config: &Config,
+    (weights, dtype): (Bytes, DType),
+    remedies: &[Remedy],
+    free: Bytes,
+) -> Vec<(Vec<Remedy>, Bytes)> {
+    let need_of = |demand: &Demand| {
+        let weights = if remedies.contains(&Remedy::StoredWeights) { Bytes(0) } else { weights };
+        let need = demand.on_host(config, weights, dtype);
+        if remedies.contains(&Remedy::CacheInFile) { Need { cache: Bytes(0), ..need } } else { need }
+    };
+    let need = need_of(demand);
+    if need.total() <= free {
+        return vec![(remedies.to_vec(), need.total())];
+    }
+    let sizes = (1..demand.batch_size.min(demand.rows.len().max(1))).rev();
+    let batches = sizes.map(|batch_size| (batch_size, need_of(&Demand { batch_size, ..demand.clone() }).total()));
+    let smaller = batches.into_iter().find(|(_, total)| *total <= free);
+    let smaller = smaller.map(|(batch_size, total)| (vec![Remedy::BatchSize(batch_size)], total));
+    let found = smaller.into_iter().chain(shorter_sweeps(demand, config, &need, dtype, free));
+    found.map(|(last, total)| ([remedies, &last].concat(), total)).collect()
 }
 
 impl fmt::Display for Fit {
@@ -245,8 +282,8 @@ impl fmt::Display for Remedy {
             Self::DType(dtype) => write!(f, "dtype {}", format!("{dtype:?}").to_lowercase()),
             Self::BatchSize(pairs) => write!(f, "batch size {pairs}"),
             Self::CacheOnHost => write!(f, "the activation cache in main memory"),
-            Self::CacheInFile => write!(f, "a cache memory of 0 puts the cache into a file"),
-            Self::StoredWeights => write!(f, "quantized weights stay in their file"),
+            Self::CacheInFile => write!(f, "a cache memory of 0, with the cache in a file"),
+            Self::StoredWeights => write!(f, "quantized weights that stay in their file"),
             Self::SmallerStep => write!(f, "shorter pairs or a batch size of 1 make a step smaller"),
             Self::Branches(count) => write!(f, "{count} magnitudes"),
             Self::NewTokens(count) => write!(f, "{count} new tokens"),

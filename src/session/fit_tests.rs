@@ -168,15 +168,61 @@ fn what_is_too_large_for_main_memory_is_said_with_its_parts_and_what_helps() {
     assert_eq!(
         refused(&llama(4, CachePlace::Auto), 14 * GB, WeightStorage::Dense, 8 * GB),
         "not enough memory: about 17.3 GB are needed (weights 14.0 GB, activation cache 1.6 GB, activations of a step 1.6 \
-         GB), 8.0 GB are free; quantized weights stay in their file"
+         GB), 8.0 GB are free; what fits: quantized weights that stay in their file (3.3 GB)"
     );
     assert!(refused(&llama(4, CachePlace::Auto), 0, WeightStorage::Dense, 0).ends_with(
-        "0 B are free; a cache memory of 0 puts the cache into a file; shorter pairs or a batch size of 1 make a step smaller"
+        "0 B are free; a cache memory of 0, with the cache in a file; shorter pairs or a batch size of 1 make a step smaller"
     ));
     let refused = refused(&Demand::default(), 14 * GB, WeightStorage::Tensors, 8 * GB);
     assert!(refused.ends_with("(weights 14.0 GB), 8.0 GB are free; a smaller model fits"), "{refused}");
     let nothing = on_host(&Demand::default(), &config, (Bytes(0), WeightStorage::Dense), DType::F32, Bytes(0));
     assert_eq!(nothing, Ok(()));
+}
+
+/// Weights of 14 GB, residuals of 1.64 GB, and 1.63 GB that a step of four pairs keeps.
+#[test]
+fn choices_that_fit_main_memory_alone_or_together_are_named_and_fit() {
+    let (config, demand) = (Shape::Llama2_7b.config(), llama(4, CachePlace::Auto));
+    let cases: [(u64, &[&[Remedy]]); 5] = [
+        (17 * GB, &[&[Remedy::BatchSize(3)], &[Remedy::StoredWeights], &[Remedy::CacheInFile]]),
+        (16 * GB, &[&[Remedy::StoredWeights], &[Remedy::CacheInFile]]),
+        (4 * GB, &[&[Remedy::StoredWeights]]),
+        (3 * GB, &[&[Remedy::StoredWeights, Remedy::BatchSize(3)], &[Remedy::StoredWeights, Remedy::CacheInFile]]),
+        (GB, &[&[Remedy::StoredWeights, Remedy::CacheInFile, Remedy::BatchSize(2)]]),
+    ];
+    for (free, expected) in cases {
+        let shortage = on_host(&demand, &config, (Bytes(14 * GB), WeightStorage::Dense), DType::F32, Bytes(free)).unwrap_err();
+        assert_eq!(remedies(&shortage), expected, "{free}");
+        assert!(shortage.helps.is_empty());
+        for (remedies, total) in &shortage.fits {
+            let is_stored = remedies.contains(&Remedy::StoredWeights);
+            let memory = if remedies.contains(&Remedy::CacheInFile) { Bytes(0) } else { Bytes(2 * GB) };
+            let batch_size = remedies.iter().find_map(|remedy| match remedy {
+                Remedy::BatchSize(pairs) => Some(*pairs),
+                _ => None,
+            });
+            let demand = llama(batch_size.unwrap_or(4), CachePlace::Auto).cached(CachePlace::Auto, memory);
+            let weights = if is_stored { (Bytes(0), WeightStorage::Stored) } else { (Bytes(14 * GB), WeightStorage::Dense) };
+            assert_eq!(on_host(&demand, &config, weights, DType::F32, Bytes(free)), Ok(()), "{remedies:?}");
+            assert_eq!(demand.on_host(&config, weights.0, DType::F32).total(), *total, "{remedies:?}");
+        }
+    }
+}
+
+#[test]
+fn a_sweep_beside_weights_that_leave_no_room_is_told_what_fits_without_them_in_memory() {
+    let config = Shape::Llama2_7b.config();
+    let demand = Demand::generation(10, 50, 150);
+    let sweep = |weights, free| {
+        let shortage = on_host(&demand, &config, (Bytes(weights), WeightStorage::Dense), DType::F32, Bytes(free));
+        remedies(&shortage.unwrap_err())
+    };
+    let stored = |remedy| vec![Remedy::StoredWeights, remedy];
+    // As in the test below, where weights are in their file from the start.
+    let both = [stored(Remedy::Branches(4)), stored(Remedy::NewTokens(45))];
+    assert_eq!(sweep(14 * GB, GB), both);
+    let few = [vec![Remedy::Branches(2)], vec![Remedy::StoredWeights, Remedy::Branches(4)], stored(Remedy::NewTokens(45))];
+    assert_eq!(sweep(GB / 2, GB), few);
 }
 
 /// Keys and values of a token are 2·32·4096 f32 numbers, 1 MiB; logits of two tokens 256,000 bytes.

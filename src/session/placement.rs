@@ -116,6 +116,11 @@ impl Placement {
         format!("{dtype:?}").to_lowercase()
     }
 
+    /// How matrices are stored, as the choice is named that asks for it: `dense` or `quantized`.
+    pub fn weights_name(&self) -> &'static str {
+        if self.storage == WeightStorage::Stored { "quantized" } else { "dense" }
+    }
+
     /// Name of the kernel that multiplies the model's matrices with the activations of many tokens; none but on the CPU.
     pub fn product_kernel(&self) -> Option<&'static str> {
         let [of_f32, of_bf16] = product_kernels();

@@ -35,7 +35,7 @@ impl When {
     /// The file holds a vector that steers, and no condition, or several layers.
     pub fn new(vector: SteeringVector, threshold: Option<(FiringSide, f64)>) -> Result<Self> {
         let Some(mut condition) = vector.metadata.condition else {
-            let problem = "it is a vector that steers, and no condition: make one with `bipo train --method condition`";
+            let problem = "it is a vector that steers, and no condition";
             return Err(Error::Argument(problem.into()));
         };
         let layers: Vec<usize> = vector.layers.keys().copied().collect();

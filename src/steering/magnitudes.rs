@@ -22,7 +22,17 @@ impl Magnitudes {
 
 /// A magnitude as a reader sees it: with its sign, and 0 without one.
 pub fn signed(magnitude: f32) -> String {
-    if magnitude == 0.0 { "0".to_owned() } else { format!("{magnitude:+}") }
+    let sign = if magnitude > 0.0 { "+" } else { "" };
+    format!("{sign}{}", short(magnitude))
+}
+
+/// A magnitude in few characters: one with many zeros has an exponent, as in 3e38.
+pub fn short(magnitude: f32) -> String {
+    match magnitude.abs() {
+        0.0 => "0".to_owned(),
+        1e-6..1e9 => magnitude.to_string(),
+        _ => format!("{magnitude:e}"),
+    }
 }
 
 /// What a sweep's magnitudes are.
@@ -58,8 +68,8 @@ pub fn calibrated(calibration: Option<&Calibration>, operation: Operation) -> Re
         return Err(Error::Argument(problem.into()));
     }
     calibration.ok_or_else(|| {
-        let problem = "the magnitude auto needs a vector whose strength was measured: run `bipo calibrate --save` with its file \
-                       alone first, or give numbers such as -2, 0 and 2";
+        let problem = "the magnitude auto needs a vector whose strength was measured: calibrate its file \
+                       first, or give numbers such as -2, 0 and 2";
         Error::Argument(problem.into())
     })
 }

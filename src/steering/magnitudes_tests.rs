@@ -40,3 +40,10 @@ fn what_is_no_magnitude_is_refused() {
         assert_eq!(error.exit_code(), 2, "{text}");
     }
 }
+
+#[test]
+fn a_magnitude_of_many_zeros_is_shown_with_an_exponent() {
+    let shown = [0.0, 2.0, -1.5, 0.1, 123_456.0, 3e38, -3e38, 1e-7].map(signed);
+    assert_eq!(shown, ["0", "+2", "-1.5", "+0.1", "+123456", "+3e38", "-3e38", "+1e-7"]);
+    assert_eq!([3e38, -0.5, 1e9].map(short), ["3e38", "-0.5", "1e9"]);
+}

@@ -222,7 +222,7 @@ impl Merge {
                 Error::malformed(&shard.path, format!("tensor `{name}`: expected F32, F16 or BF16, found {}", info.dtype))
             }
             BiasProblem::NotFinite => {
-                Error::NotFinite(format!("layer {layer}: {magnitude} times the vector is not finite in {}", info.dtype))
+                Error::NotFinite(format!("layer {layer}: {magnitude:e} times the vector is not finite in {}", info.dtype))
             }
         })?;
         shard.tensors[at].2 = MergedFile::New(sum);
@@ -265,7 +265,7 @@ fn no_bias(path: &Path, reason: &str) -> Error {
     Error::malformed(
         path,
         format!(
-            "{reason}, expected a safetensors model of type {}, or one of type {} without a sliding window: bipo export --to vllm-lens, \
+            "{reason}, expected a safetensors model of type {}, or one of type {} without a sliding window: an export to vllm-lens, \
              easysteer, llama.cpp, lm-eval or pyvene steers it without a change of its weights",
             with_mlp_bias().join(", "),
             as_llama::MODEL_TYPES.join(" or ")

@@ -89,7 +89,8 @@ impl<'a> LayerSearch<'a> {
     /// The short run at each candidate, lowest first; `observer` sees all of their steps, `on_result` each end.
     ///
     /// # Errors
-    /// As [`super::trainer::train`], or the user interrupted. A loss that is not finite is no error but a `failure`.
+    /// As [`super::trainer::train`], or the user interrupted. A loss that is not finite, of a step or of the held-out pairs, is no
+    /// error but a `failure`.
     pub fn run(&self, observer: &mut dyn Observer, on_result: &mut dyn FnMut(&LayerResult)) -> Result<Vec<LayerResult>> {
         let one = |data: &[Activations; 2]| {
             let result = self.one(data, observer)?;
@@ -106,6 +107,8 @@ impl<'a> LayerSearch<'a> {
         if matches!(outcome.stopped, Some(Error::Interrupted)) {
             return Err(Error::Interrupted);
         }
+        // The outcome has none but of an epoch whose loss is finite.
+        let lost = outcome.heldout.is_none();
         Ok(LayerResult {
             layer: pairs.layer,
             heldout: outcome.heldout,
@@ -114,11 +117,14 @@ impl<'a> LayerSearch<'a> {
             final_loss: outcome.final_loss,
             final_margin: outcome.final_margin,
             seconds: started.elapsed().as_secs_f64(),
-            failure: outcome.stopped.map(|error| error.to_string()),
+            failure: outcome.stopped.map(|error| error.to_string()).or_else(|| lost.then(|| UNMEASURED.to_owned())),
             v: outcome.v,
         })
     }
 }
+
+/// Why a run that took all of its steps has no result.
+const UNMEASURED: &str = "the loss of the held-out pairs is not finite";
 
 /// Best first: by held-out loss, failed runs last.
 pub fn rank(results: &mut [LayerResult]) {

@@ -152,11 +152,11 @@ fn auto_needs_a_calibration_that_holds_for_what_is_steered() {
         assert_eq!(output.status.code(), Some(2));
         assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
     };
-    refused(&[], "run `bipo calibrate --save`");
+    refused(&[], "(`bipo calibrate --save` with its file alone)");
     assert_ok(&on_tiny(&place, "calibrate", VECTOR, &["--budget", "kl=0.01", "--save"]));
     assert_ok(&auto(&["--max-new-tokens", "1"]));
-    refused(&["--layer", "2"], "run `bipo calibrate --save`");
-    refused(&["--positions", "prompt"], "run `bipo calibrate --save`");
+    refused(&["--layer", "2"], "(`bipo calibrate --save` with its file alone)");
+    refused(&["--positions", "prompt"], "(`bipo calibrate --save` with its file alone)");
     refused(&["--operation", "ablate"], "is for a vector that is added");
 }
 

@@ -244,7 +244,7 @@ fn what_is_no_condition_or_no_vector_is_refused_in_one_line() {
         (with(&[condition]), "it is a condition, which says when to steer: give it to --when"),
         (
             with(&["v.safetensors", "--when", "v.safetensors"]),
-            "--when v.safetensors: it is a vector that steers, and no condition",
+            "--when v.safetensors: it is a vector that steers, and no condition: make one with `bipo train --method condition`",
         ),
         (with(&["v.safetensors", "--when", "other.safetensors"]), "the condition has hidden size 16, but the model has 32"),
         (with(&["v.safetensors", "--when", "deep.safetensors"]), "the condition is for a model of 9 layers"),

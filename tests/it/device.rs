@@ -88,6 +88,31 @@ fn a_vector_records_the_dtype_and_the_device_that_it_was_computed_with() {
     }
 }
 
+#[test]
+fn results_record_what_auto_came_to() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    let model = fixture("llama");
+    let vector = ["--vector", "out/steering_vector.safetensors", "--magnitudes", "1", "--max-new-tokens", "2", "--json"];
+    let run = |command: &str, more: &[&str]| {
+        json(&place.bipo(&[&[command, "--quiet", "--model", &model, "--device", "cpu"], more].concat()))
+    };
+    let eval = |more: &[&str]| run("eval", &[&vector, &["--dataset", "pairs.csv", "--bootstrap", "10"][..], more].concat());
+    let steer = |more: &[&str]| run("steer", &[&vector, &["--prompt", "a"][..], more].concat())["run"]["model"].clone();
+    for (flags, dtype) in [(&[][..], "f32"), (&["--dtype", "bf16"][..], "bf16")] {
+        let settings = eval(flags)["settings"].clone();
+        assert_eq!((&settings["dtype"], &settings["device"]), (&dtype.into(), &"cpu".into()), "{flags:?}");
+    }
+    assert_eq!(steer(&[])["weights"], "dense");
+    assert_eq!(steer(&["--weights", "quantized"])["weights"], "quantized");
+    let data = ["--dataset", "pairs.csv", "--max-steps", "4", "--batch-size", "2", "--methods", "caa", "--at", "kl=0.002"];
+    let compared = run("compare", &[&data[..], &["--max-new-tokens", "2", "--bootstrap", "10", "--json"]].concat());
+    let settings = &compared["report"]["settings"];
+    assert_eq!((&settings["dtype"], &settings["device"]), (&"f32".into(), &"cpu".into()));
+    let vector = SteeringVector::read(&place.path("bipo_compare/caa.safetensors"), None).unwrap();
+    assert_eq!(vector.metadata.training.unwrap()["weights"], "dense");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn the_script_for_gpus_checks_and_measures_this_program_on_the_cpu_and_reports_what_fails() {

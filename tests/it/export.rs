@@ -280,7 +280,7 @@ fn an_ablation_is_told_to_engines_that_have_one_and_warned_of_for_others() {
         assert_refused(
             &place.bipo(&args),
             &args,
-            "takes out all that lies along it: leave --magnitude out, or use --to pyvene",
+            "takes out all that lies along it: name no magnitude, or export to pyvene (--magnitude, --to)",
         );
     }
 }
@@ -328,7 +328,7 @@ fn llama_cpp_gets_a_control_vector_and_cannot_steer_layer_0() {
     assert_refused(
         &place.bipo(&args),
         &args,
-        "llama.cpp cannot steer layer 0, since its directions begin at block 1: use --to vllm-lens",
+        "llama.cpp cannot steer layer 0, since its directions begin at block 1: export to vllm-lens, easysteer, lm-eval or pyvene, or learn the vector at a higher layer (bipo export --to, bipo train --layer)",
     );
     assert!(!place.path("e").exists());
 }

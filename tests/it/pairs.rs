@@ -314,7 +314,10 @@ fn a_wrong_use_is_told_before_anything_is_asked() {
         (&["is glad", "--model-url", &endpoint.url, "--output", "none/x.jsonl"], "none is no directory"),
         (&["is glad", "--model-url", &endpoint.url, "--output", "pairs.csv"], "pairs.csv: line 1 is no pair of this command"),
         (&["?!", with[0], with[1], with[2], with[3]], "the description has no words"),
-        (&["is glad", "--opposite", "…", with[0], with[1], with[2], with[3]], "--opposite has no words"),
+        (
+            &["is glad", "--opposite", "…", with[0], with[1], with[2], with[3]],
+            "the opposite has no words: say what the model does, as in \"answers like a pirate\" (--opposite)",
+        ),
         (&["is glad", "--n", "0", "--dry-run"], "--n"),
         (&["is glad", "--price", "cheap", "--dry-run"], "expected a price 0.15, or two 0.15,0.6"),
         (&["is glad", "--opposite", "is sad", "--on-policy", "--dry-run"], "--on-policy"),

@@ -45,7 +45,7 @@ fn auto_steers_at_the_magnitudes_that_calibrate_kept_and_refuses_a_vector_withou
     let sweep_of_v = json!({"prompt": "hello", "magnitudes": "auto", "max_tokens": 2});
     for (status, refused) in [server.post("/v1/sweep", &sweep_of_v), chat(json!("auto")), chat(json!("v:auto"))] {
         let said = refused["error"]["message"].as_str().unwrap();
-        assert!(status == 400 && said.starts_with("v: ") && said.contains("bipo calibrate --save"), "{refused}");
+        assert!(status == 400 && said.starts_with("v: ") && said.contains("calibrate its file first"), "{refused}");
         assert_eq!(said.lines().count(), 1);
     }
     let (status, refused) = server.post("/v1/sweep", &json!({"prompt": "hello", "magnitudes": "all"}));

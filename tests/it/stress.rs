@@ -205,7 +205,7 @@ fn a_weight_that_f16_cannot_hold_is_named_with_its_tensor() {
     let stderr = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.contains("v_proj.weight") && stderr.contains("holds 1e5, but f16 ends at 65504: use --dtype bf16 or f32"),
+        stderr.contains("v_proj.weight") && stderr.contains("holds 1e5, but f16 ends at 65504: use bf16 or f32 (--dtype)"),
         "{stderr}"
     );
     for dtype in ["f32", "bf16"] {

@@ -178,6 +178,7 @@ fn vector(
         "limit": args.run.rows.limit,
         "model": opened.files.name,
         "dtype": opened.placement.dtype_name(),
+        "device": opened.placement.device_kind(),
         "system": args.run.model.system,
         "template": without_folders(&args.run.model.template),
     });

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::next;
 use super::vectors::warn_of_unknown_keys;
 use crate::args::{ConvertArgs, vector_and_scale};
+use crate::hints::with_hint;
 use crate::terminal::{self, Log};
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
@@ -129,7 +130,7 @@ fn warn(vector: &SteeringVector, format: Format, encoded: &Encoded, output: &Pat
         log.warn(format!("{output}: {} cannot hold {lost}{layer}", format.name()));
     }
     for caveat in format.caveats(vector) {
-        log.warn(format!("{output}: {caveat}"));
+        log.warn(with_hint(format!("{output}: {caveat}")));
     }
     if vector.norm() == 0.0 {
         log.warn(format!("{output}: the vector is zero"));

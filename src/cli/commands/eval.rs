@@ -21,7 +21,7 @@ use super::evaluation::inputs::Inputs;
 use super::evaluation::page::{for_page, page};
 use super::evaluation::settings::{described, magnitudes, vector_beta};
 use super::evaluation::subjects::{baselines, check_reaches, subjects};
-use super::evaluation::writer::Writer;
+use super::evaluation::writer::{Writer, warn_of_failures};
 use super::interrupt::Interrupt;
 use super::judge::Judge;
 use super::next;
@@ -90,6 +90,7 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
         described["ended_early"] = json!(error.to_string());
     }
     let mut report = EvalReport { schema_version: 2, settings: described, rows, generations, timings };
+    warn_of_failures(&report, &opened, log);
     // What was measured is shown whatever becomes of the judge.
     let judge = judge.filter(|_| stopped.is_none());
     let judged =

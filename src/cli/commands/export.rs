@@ -17,6 +17,7 @@ use super::outputs::is_same;
 use super::vectors::{calibration_exceeded_note, last_run, read_vector};
 use super::{merge, next};
 use crate::args::{ExportArgs, MagnitudeArg, Use, vector_and_scale};
+use crate::hints::with_hint;
 use crate::terminal::{self, Log};
 
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
@@ -36,7 +37,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         }
         _ => {
             check_input(args, &export)?;
-            export.notes().iter().for_each(|note| log.warn(note));
+            export.notes().iter().for_each(|note| log.warn(with_hint(note)));
             let written = export.write(&args.output_dir, args.overwrite)?;
             written.into_iter().map(|file| Written { file: file.name, what: file.what }).collect()
         }
@@ -110,7 +111,7 @@ fn merged(args: &ExportArgs, named: Option<&str>, vector: &SteeringVector, magni
         })?;
     let merge = Merge::new(&files.checkpoint, vector, magnitude)?;
     if let Some(note) = vector.origin_note(&files.name, &merge.model_type) {
-        log.warn(note);
+        log.warn(with_hint(note));
     }
     Ok(merge)
 }

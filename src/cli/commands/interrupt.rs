@@ -40,3 +40,7 @@ impl Interrupt {
         if self.is_raised() { Err(Error::Interrupted) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+#[path = "interrupt_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bipo::data::endpoint::{ApiKey, Endpoint, EndpointNames, Patience};
-use bipo::eval::judge::{self, JudgeConfig, JudgeReport, JudgedText, NAMES, Rubric};
+use bipo::eval::judge::{self, JudgeConfig, JudgeReport, JudgedText, Rubric};
 use bipo::machine::files::read_input;
 use bipo::steering::magnitudes::signed;
 use bipo::train::collective::Collective;
@@ -127,6 +127,9 @@ impl Judge {
         Ok(Some(report))
     }
 }
+
+/// How the user names the judge's endpoint and its key.
+const NAMES: EndpointNames = EndpointNames { url: "--judge", key_variables: ["BIPO_JUDGE_KEY", "OPENAI_API_KEY"] };
 
 /// An endpoint, and the key of the environment, with a warning where it is not sent there.
 pub fn open(url: &str, names: EndpointNames, log: Log) -> Result<(Endpoint, Option<ApiKey>)> {

@@ -30,8 +30,7 @@ pub fn run(args: &LayersArgs, collective: &Collective) -> anyhow::Result<()> {
     let mut config = run::config(&args.run, &opened, layers, None, CacheOptions::default().spill_dir)?;
     let heldout = heldout.as_ref().zip(heldout_pairs);
     let (pairs, heldout_pairs, name) = run::hold_out(pairs, heldout, &dataset, config.seed, log)?;
-    let identity =
-        identity(&settings(&args.run, &opened, &config, &dataset, None), &args.run, &opened, &pairs, Some(&heldout_pairs));
+    let identity = identity(&settings(&args.run, &opened, &config, &dataset, None), &opened, &pairs, Some(&heldout_pairs));
     run::share(&mut config, &args.run, collective);
     check_same(collective, &identity, &opened, log)?;
     let demand = run::demand(&[&pairs, &heldout_pairs], &config);
@@ -89,7 +88,8 @@ pub fn run(args: &LayersArgs, collective: &Collective) -> anyhow::Result<()> {
         (true, false) => terminal::result(&report.to_text())?,
     }
     args.plot.iter().try_for_each(|path| report.chart().write(path))?;
-    let failure = || Error::NotFinite("every candidate failed".into());
     stopped.map_or(Ok(()), Err)?;
-    report.best_layer.map(|_| ()).ok_or_else(|| failure().into())
+    let failure = || report.layers.first().and_then(|result| result.failure.as_deref()).unwrap_or_default();
+    let all_failed = || Error::NotFinite(format!("every candidate failed: {}", failure()));
+    report.best_layer.map(|_| ()).ok_or_else(|| all_failed().into())
 }

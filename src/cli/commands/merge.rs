@@ -12,6 +12,7 @@ use serde_json::json;
 use super::interrupt::Interrupt;
 use super::vectors::read_inputs;
 use crate::args::MergeArgs;
+use crate::hints::with_hint;
 use crate::terminal::{self, Log};
 
 /// What a program that runs the merged model is asked.
@@ -23,7 +24,7 @@ pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
     let files = resolve(&args.model, &FetchOptions { offline: args.offline, progress: log.downloads() })?;
     let merge = Merge::new(&files.checkpoint, &vector, args.magnitude)?;
     if let Some(note) = vector.origin_note(&files.name, &merge.model_type) {
-        log.warn(note);
+        log.warn(with_hint(note));
     }
     log.detail(format!("{}: a bias at layers {:?} of {}", files.name, merge.layers, args.output_dir.display()));
     let (layers, bytes) = (merge.layers.clone(), merge.bytes());

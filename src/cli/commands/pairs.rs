@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bipo::data::Message;
-use bipo::data::described::{Asked, Cost, NAMES, OwnAnswer, PairsConfig, PairsPlan, PairsReport, Recipe};
-use bipo::data::endpoint::Patience;
+use bipo::data::described::{Asked, Cost, OwnAnswer, PairsConfig, PairsPlan, PairsReport, Recipe};
+use bipo::data::endpoint::{EndpointNames, Patience};
 use bipo::generate::{FinishReason, GenerateOptions, Prompt, STREAMS, SweepEvent, generate_each};
 use bipo::machine::files::check_writable;
 use bipo::model::Model;
@@ -28,6 +28,9 @@ use crate::terminal::{self, Log};
 
 /// Number of tokens of a question and its template, for which memory is kept: a list of questions is not known before.
 const QUESTION_TOKENS: usize = 256;
+
+/// How the user names the endpoint and its key.
+const NAMES: EndpointNames = EndpointNames { url: "--model-url", key_variables: ["BIPO_PAIRS_KEY", "OPENAI_API_KEY"] };
 
 pub fn run(args: &PairsArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);

@@ -41,7 +41,7 @@ struct ModelRecord {
     name: String,
     dtype: String,
     device: &'static str,
-    weights: String,
+    weights: &'static str,
     files: Vec<ModelFile>,
 }
 
@@ -121,7 +121,7 @@ impl Tracing {
                 name: opened.files.name.clone(),
                 dtype: opened.placement.dtype_name(),
                 device: opened.placement.device_kind(),
-                weights: format!("{:?}", args.weights).to_lowercase(),
+                weights: opened.placement.weights_name(),
                 files: Vec::new(),
             },
             template,

@@ -18,6 +18,7 @@ use super::room;
 use super::session;
 use super::vectors::{check_vector, check_when, last_run, read_when, warn_of_unknown_keys};
 use crate::args::{ServeArgs, vector_and_scale};
+use crate::hints::with_hint;
 use crate::terminal::Log;
 
 /// Tokens of an answer at most, where a request does not say.
@@ -43,7 +44,8 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         }
         warn_of_unknown_keys(&named.vector, &named.name, log);
         check_vector(&named.vector, &opened, log)?;
-        named.vector.calibration_note(&opened.files.name).iter().for_each(|note| log.warn(format!("{}: {note}", named.name)));
+        let note = named.vector.calibration_note(&opened.files.name);
+        note.iter().for_each(|note| log.warn(with_hint(format!("{}: {note}", named.name))));
     }
     conditions.iter().try_for_each(|named| check_when(Some(&named.when), &opened, log))?;
     add_curves(&args.eval, &mut vectors)?;
@@ -88,7 +90,7 @@ fn read_vectors(args: &ServeArgs, log: Log) -> Result<Vec<NamedVector>> {
     let last_run = last_run();
     let named = |name: &str, path: &Path, scale: f32| -> Result<NamedVector> {
         let file = VectorFile::read(path)?;
-        file.moved_note(args.layer).iter().for_each(|note| log.warn(format!("{}: {note}", path.display())));
+        file.moved_note(args.layer).iter().for_each(|note| log.warn(with_hint(format!("{}: {note}", path.display()))));
         NamedVector::new(name.to_owned(), file, args.layer, scale)
     };
     if args.vector.is_empty() {

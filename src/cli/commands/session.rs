@@ -133,7 +133,10 @@ pub fn load(session: &Session, demand: &Demand, log: Log) -> Result<(Model, f64)
 
 /// The error of a demand that does not fit, with the flags that help.
 pub fn short(shortage: Shortage) -> Error {
-    let flags = |remedies: &[Remedy]| remedies.iter().map(flag).collect::<Vec<_>>().join(" ");
+    let flags = |remedies: &[Remedy]| {
+        let between = if remedies.iter().any(|remedy| matches!(remedy, Remedy::Branches(_))) { " and " } else { " " };
+        remedies.iter().map(flag).collect::<Vec<_>>().join(between)
+    };
     Error::Memory(shortage.message(flags))
 }
 
@@ -142,8 +145,8 @@ fn flag(remedy: &Remedy) -> String {
         Remedy::DType(dtype) => format!("--dtype {}", format!("{dtype:?}").to_lowercase()),
         Remedy::BatchSize(pairs) => format!("--batch-size {pairs}"),
         Remedy::CacheOnHost => "--cache host".to_owned(),
-        Remedy::CacheInFile => "--cache-memory 0 puts the cache into a file".to_owned(),
-        Remedy::StoredWeights => "--weights quantized leaves the weights in their file".to_owned(),
+        Remedy::CacheInFile => "--cache-memory 0".to_owned(),
+        Remedy::StoredWeights => "--weights quantized".to_owned(),
         Remedy::SmallerStep => "--max-length or --batch-size 1 makes a step smaller".to_owned(),
         Remedy::NewTokens(count) => format!("--max-new-tokens {count}"),
         Remedy::OtherDevice => "a smaller model or --device cpu".to_owned(),

@@ -68,7 +68,7 @@ impl Begun {
         let mut settings = settings(&args.run, opened, &config, dataset, heldout.as_ref());
         settings["method"] = json!("bipo");
         settings["init"] = init.as_ref().map_or(Value::Null, |init| json!({"name": init.name, "sha256": init.sha256}));
-        let identity = identity(&settings, &args.run, opened, pairs, heldout_pairs.as_deref());
+        let identity = identity(&settings, opened, pairs, heldout_pairs.as_deref());
         check_same(collective, &identity, opened, log)?;
         Ok(Self { prepared, config, settings, identity })
     }

@@ -8,8 +8,10 @@ use bipo::steering::magnitudes::{MagnitudeChoice, signed};
 use bipo::steering::vector::{CombineOptions, SteeringVector, Summand, VectorFile, combine};
 use bipo::{Error, Result};
 
+use super::sweep::shown_dose;
 use super::training::run_files::VECTOR_FILE;
 use crate::args::{Use, condition_and_threshold, vector_and_scale};
+use crate::hints::with_hint;
 use crate::terminal::Log;
 use bipo::session::Session;
 
@@ -47,7 +49,7 @@ pub fn read_inputs(vectors: &[String], layer: Option<usize>, log: Log) -> Result
     let named = if named.is_empty() { vec![(last_run, 1.0)] } else { named };
     let read = |(path, scale): (PathBuf, f32)| -> Result<Summand> {
         let file = VectorFile::read(&path)?;
-        file.moved_note(layer).iter().for_each(|note| log.warn(format!("{}: {note}", path.display())));
+        file.moved_note(layer).iter().for_each(|note| log.warn(with_hint(format!("{}: {note}", path.display()))));
         let mut input = Summand::new(file, scale, |file| file.at(layer))?;
         input.vector.check_steers().map_err(|error| Error::Argument(format!("{}: {error}", path.display())))?;
         warn_of_unknown_keys(&input.vector, path.display(), log);
@@ -86,7 +88,7 @@ pub fn warn_of_unknown_keys(vector: &SteeringVector, name: impl Display, log: Lo
 /// Says so where the magnitudes of a vector are taken from its calibration, and that was measured on another model.
 pub fn warn_of_calibration(choice: &MagnitudeChoice, vector: &SteeringVector, opened: &Session, log: Log) {
     let note = vector.calibration_note(&opened.files.name).filter(|_| *choice == MagnitudeChoice::Calibrated);
-    note.iter().for_each(|note| log.warn(note));
+    note.iter().for_each(|note| log.warn(with_hint(note)));
 }
 
 /// Refuses a vector that is not added, in `what` is for one that is.
@@ -120,8 +122,9 @@ pub fn strength_note(vector: &SteeringVector, texts: &[(f32, f64)]) -> Option<St
         None => {
             let shown = signed(magnitude);
             Some(format!(
-                "at magnitude {shown} what is added is {dose:.2} times as long as what it is added to: above {HIGH_DOSE} texts often \
-                 break; bipo calibrate finds how far to go"
+                "at magnitude {shown} what is added is {} times as long as what it is added to: above {HIGH_DOSE} texts often \
+                 break; bipo calibrate finds how far to go",
+                shown_dose(dose)
             ))
         }
     }
@@ -142,5 +145,5 @@ pub fn check_vector(vector: &SteeringVector, opened: &Session, log: Log) -> Resu
 }
 
 fn warn_of_origin(vector: &SteeringVector, opened: &Session, log: Log) {
-    vector.origin_note(&opened.files.name, &opened.config.model_type).iter().for_each(|note| log.warn(note));
+    vector.origin_note(&opened.files.name, &opened.config.model_type).iter().for_each(|note| log.warn(with_hint(note)));
 }

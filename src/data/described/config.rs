@@ -6,10 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::checks::Reason;
-use crate::data::endpoint::{ApiKey, Endpoint, EndpointNames, Patience};
-
-/// How the user names the endpoint and its key.
-pub const NAMES: EndpointNames = EndpointNames { flag: "--model-url", key_variables: ["BIPO_PAIRS_KEY", "OPENAI_API_KEY"] };
+use crate::data::endpoint::{ApiKey, Endpoint, Patience};
 
 /// Number of questions that are asked for at once.
 pub(super) const BATCH: usize = 20;

@@ -26,7 +26,7 @@ use config::PlacedQuestion;
 use records::{PairRecord, PairsFile, read_lines};
 
 pub use checks::Reason;
-pub use config::{Asked, NAMES, PairsConfig, Recipe};
+pub use config::{Asked, PairsConfig, Recipe};
 pub use requests::Cost;
 
 /// How many lists of questions in a row may give no pair before the run ends.
@@ -81,9 +81,10 @@ impl<'a> PairsPlan<'a> {
     /// A description has no words, or the file has something else than pairs of this recipe.
     pub fn read(config: &'a PairsConfig) -> Result<Self> {
         let Recipe { description, opposite, .. } = &config.recipe;
-        for (what, text) in [("the description", Some(description)), ("--opposite", opposite.as_ref())] {
+        let texts = [("the description has no words", Some(description)), ("the opposite has no words", opposite.as_ref())];
+        for (problem, text) in texts {
             if text.is_some_and(|text| words(text).is_empty()) {
-                let problem = format!("{what} has no words: say what the model does, as in \"answers like a pirate\"");
+                let problem = format!("{problem}: say what the model does, as in \"answers like a pirate\"");
                 return Err(Error::Argument(problem));
             }
         }

@@ -21,16 +21,13 @@ use sha2::{Digest, Sha256};
 
 use super::bootstrap::Estimate;
 use crate::data::Message;
-use crate::data::endpoint::{self, ApiKey, Client, Endpoint, EndpointNames, Patience, RequestFailure, ask_all};
+use crate::data::endpoint::{self, ApiKey, Client, Endpoint, Patience, RequestFailure, ask_all};
 use crate::steering::Operation;
 use crate::train::collective::{Collective, Json};
 use crate::{Error, Result};
 use results::{Results, VerdictRecord};
 
 pub use rubric::Rubric;
-
-/// How the user names the judge's endpoint and its key.
-pub const NAMES: EndpointNames = EndpointNames { flag: "--judge", key_variables: ["BIPO_JUDGE_KEY", "OPENAI_API_KEY"] };
 
 /// A text to be graded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,6 +10,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
+use crate::data::endpoint::EndpointNames;
+
+const NAMES: EndpointNames = EndpointNames { url: "the judge", key_variables: ["BIPO_JUDGE_KEY", "OTHER_KEY"] };
 
 /// An answer of the server.
 #[derive(Debug, Clone)]

@@ -66,8 +66,9 @@ fn factors(weight: &[f32], offset: f32) -> Cow<'_, [f32]> {
     }
 }
 
-/// 1 / √(mean(x²) + eps).
+/// 1 / √(mean(x²) + eps); not a number where the squares are beyond f32.
 #[inline(always)]
 fn inverse_rms_row(x: &[f32], eps: f32) -> f32 {
-    1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
+    let r = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
+    if r > 0.0 { r } else { f32::NAN }
 }

@@ -89,6 +89,16 @@ fn the_norm_is_that_of_the_cpu() {
 }
 
 #[test]
+fn a_row_whose_squares_are_beyond_f32_has_no_norm() {
+    for dtype in [DType::F32, DType::BF16] {
+        let (x, w) = ((random(1, &[2, 33], dtype) * 1e30).unwrap(), random(2, &[33], dtype));
+        for y in [emulated(|| plain_norm(&w).forward(&x)), emulated(|| plain_norm(&w).vjp(&x, &x))] {
+            assert!(wide(&y.unwrap()).flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().all(|y| y.is_nan()), "{dtype:?}");
+        }
+    }
+}
+
+#[test]
 fn gated_activations_are_those_of_the_cpu() {
     for (activation, dtype) in [Activation::Silu, Activation::GeluTanh].into_iter().flat_map(|a| TYPES.map(|dtype| (a, dtype)))
     {

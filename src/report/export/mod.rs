@@ -94,14 +94,14 @@ impl<'a> Export<'a> {
         let engine = export.engine();
         if vector.layers.contains_key(&0) && !engine.has_layer_0 {
             return Err(Error::Argument(format!(
-                "{target} cannot steer layer 0, since its directions begin at block 1: use --to vllm-lens, easysteer, lm-eval or pyvene, or \
+                "{target} cannot steer layer 0, since its directions begin at block 1: export to vllm-lens, easysteer, lm-eval or pyvene, or \
                  learn the vector at a higher layer"
             )));
         }
         if export.is_taken_out() && engine.takes_out == TakesOut::Whole && magnitude != 1.0 {
             return Err(Error::Argument(format!(
-                "--magnitude {magnitude}: the vector is taken out, and {target} takes out all that lies along it: leave --magnitude out, or \
-                 use --to pyvene"
+                "magnitude {magnitude}: the vector is taken out, and {target} takes out all that lies along it: name no magnitude, or \
+                 export to pyvene"
             )));
         }
         Ok(export)
@@ -128,7 +128,7 @@ impl<'a> Export<'a> {
         }
         if self.told_tokens().is_none() {
             notes.push(format!(
-                "{target} steers every token, but the vector is for {} (--to easysteer can say prompt, response and last)",
+                "{target} steers every token, but the vector is for {} (easysteer can say prompt, response and last)",
                 in_words(known.positions, known.spans)
             ));
         }
@@ -172,7 +172,7 @@ impl<'a> Export<'a> {
         let is_there = |file: &&ExportedFile| dir.join(file.name).symlink_metadata().is_ok();
         if let Some(file) = files.iter().find(|file| !overwrite && is_there(file)) {
             let name = dir.join(file.name);
-            let problem = format!("{} exists: choose another folder, or replace it with --overwrite", name.display());
+            let problem = format!("{} exists: choose another folder, or replace it", name.display());
             return Err(Error::Argument(problem));
         }
         // Each has a README, by which the folder of an export is told from one of other things.

@@ -110,8 +110,8 @@ impl VectorFile {
         let (to, [own]) = (layer?, <[usize; 1]>::try_from(self.layers()).ok()?);
         (to != own).then(|| {
             format!(
-                "learned at layer {own} and added at layer {to}, where residuals mean other things and have another length: leave \
-                 --layer out, or learn one there with bipo train --layer {to}"
+                "learned at layer {own} and added at layer {to}, where residuals mean other things and have another length: keep \
+                 its own layer, or learn one at layer {to}"
             )
         })
     }

@@ -126,5 +126,5 @@ fn reader_steers() -> String {
 
 /// What becomes of a vector that is not added, in a format that cannot say so.
 fn reader_adds(operation: Operation) -> String {
-    format!("whoever reads it adds it: the format cannot say that the operation is {operation} (bipo: --operation {operation})")
+    format!("whoever reads it adds it: the format cannot say that the operation is {operation}")
 }

@@ -90,9 +90,7 @@ impl SteeringVector {
     pub fn check_steers(&self) -> Result<()> {
         match self.metadata.condition {
             None => Ok(()),
-            Some(_) => Err(Error::Argument(
-                "it is a condition, which says when to steer: give it to --when, and a vector that steers to --vector".into(),
-            )),
+            Some(_) => Err(Error::Argument("it is a condition, which says when to steer".into())),
         }
     }
 
@@ -142,8 +140,7 @@ impl SteeringVector {
         (!others.is_empty()).then(|| {
             let (kind, others) = (self.kind(), others.join(", "));
             format!(
-                "the {kind} was trained on {others}, the model is {model}: unless they are one model, it means little there; \
-                 bipo eval --dataset shows what it does"
+                "the {kind} was trained on {others}, the model is {model}: unless they are one model, it means little there"
             )
         })
     }
@@ -161,7 +158,7 @@ impl SteeringVector {
     pub fn calibration_note(&self, model: &str) -> Option<String> {
         let known = self.metadata.calibration.as_ref().filter(|known| known.model != model)?;
         Some(format!(
-            "the vector's magnitudes within {} were measured on {}: run `bipo calibrate` on this model",
+            "the vector's magnitudes within {} were measured on {}: measure them on this model",
             known.budget, known.model
         ))
     }

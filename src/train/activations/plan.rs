@@ -158,8 +158,8 @@ pub(super) fn plan(
     let is_agreed = on_gpu && options.place == CachePlace::Host;
     if let (Reuse::NoRoom(keys), Share::OneOfEvery { .. }, false) = (reuse, options.collective.share(), is_agreed) {
         let remedy = match on_gpu {
-            true => "take more ranks, or --cache host",
-            false => "take more ranks, raise --cache-memory, or set TMPDIR to a folder with more room",
+            true => "take more ranks, or keep activations in main memory",
+            false => "take more ranks, give the cache more memory, or set TMPDIR to a folder with more room",
         };
         return Err(Error::Memory(format!(
             "a rank has no room for {keys} of keys and values that are computed once: with other memory the result would have \

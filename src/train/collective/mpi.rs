@@ -60,7 +60,7 @@ impl Ranks {
         if launch.ranks > 1 && count == 1 {
             return Err(failed(&format!(
                 "the launcher started {} processes, but each sees itself alone: start them with the mpirun of the library that \
-                 bipo was built with, or with srun --mpi=pmix",
+                 bipo was built with",
                 launch.ranks
             )));
         }
@@ -91,7 +91,7 @@ impl Ranks {
         let total: u64 = lengths.iter().sum();
         if Count::try_from(total).is_err() {
             return Err(Error::Argument(format!(
-                "{total} bytes of one step cannot be exchanged, at most {}: lower --batch-size, or steer fewer layers",
+                "{total} bytes of one step cannot be exchanged, at most {}: take smaller batches, or steer fewer layers",
                 Count::MAX
             )));
         }

@@ -12,7 +12,7 @@ impl Ranks {
     pub(super) fn join() -> Result<Option<Self>> {
         match Launch::of_this_process() {
             Some(Launch { ranks, .. }) if ranks > 1 => Err(Error::Argument(format!(
-                "started as one of {ranks} processes, but this bipo is built for one: build it with --features mpi, or set {ALONE}=1 if \
+                "started as one of {ranks} processes, but this bipo is built for one: build it with the feature mpi, or set {ALONE}=1 if \
                  each process does work of its own"
             ))),
             _ => Ok(None),

@@ -35,12 +35,15 @@ struct Ended {
 
 impl Running {
     fn start(place: &Place, args: &[&str]) -> Self {
-        let stdout = place.path("stdout.txt");
+        Self::start_into(place, args, File::create(place.path("stdout.txt")).unwrap().into())
+    }
+
+    fn start_into(place: &Place, args: &[&str], stdout: Stdio) -> Self {
         let mut command = bipo(place, args);
         command.env_remove("BIPO_JUDGE_KEY").env_remove("OPENAI_API_KEY");
-        let mut child = command.stdout(File::create(&stdout).unwrap()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        Self { child, stderr, stdout, said: String::new() }
+        Self { child, stderr, stdout: place.path("stdout.txt"), said: String::new() }
     }
 
     /// Reads standard error up to a line that begins so.
@@ -244,6 +247,29 @@ fn a_second_interrupt_ends_a_command_at_once() {
     running.interrupt();
     let ended = running.end();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(130), ""), "{}", ended.stderr);
+}
+
+/// A pipe holds 64 KiB: who writes more waits for the reader, and comes to no next step.
+#[test]
+fn a_second_interrupt_ends_a_command_that_waits_for_its_reader() {
+    let place = place();
+    let model = fixture("llama");
+    let args = ["eval", "--model", &model, "--vector", "v.safetensors", "--dataset", "pairs.csv", "--skip", "text,generation"];
+    let mut running = Running::start_into(
+        &place,
+        &[&args[..], &["--magnitudes", "-199..199:1", "--bootstrap", "10", "--json"]].concat(),
+        Stdio::piped(),
+    );
+    let mut stdout = running.child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0]).unwrap();
+    running.interrupt();
+    running.wait_for_line("interrupted: ");
+    running.interrupt();
+    let code = running.child.wait().unwrap().code();
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    assert_eq!(code, Some(130));
+    assert!(rest.len() >= 1 << 15 && !rest.ends_with(b"}\n"), "{} bytes of the report", rest.len());
 }
 
 /// A vector for the one block of the wide model.

@@ -53,7 +53,10 @@ fn memory_that_is_too_small_is_said_before_the_weights_are_read_and_the_flag_hel
     assert_fails(
         &refused,
         1,
-        &["not enough memory: about 2.2 GB are needed (weights 2.1 GB, keys and values ", "are free; --weights quantized"],
+        &[
+            "not enough memory: about 2.2 GB are needed (weights 2.1 GB, keys and values ",
+            "are free; what fits: --weights quantized (",
+        ],
     );
     assert_ok(&limited(&place, &room, &[&steer[..], &["--weights", "quantized"]].concat()));
     let train =

@@ -29,7 +29,10 @@ pub fn cases() -> Vec<Case> {
         Case::train(&format!("--layer {absurd}"), "out of range: model has 3 layers"),
         Case::train("--device cuda:x", "expected cuda:N"),
         #[cfg(not(feature = "cuda"))]
-        Case::train("--device cuda", "this bipo is built for the CPU: build it with --features cuda, or use --device cpu"),
+        Case::train(
+            "--device cuda",
+            "this bipo is built for the CPU: build it with the feature cuda (--features cuda), or use --device cpu",
+        ),
         #[cfg(not(feature = "metal"))]
         Case::train("--device metal", "this bipo is built without Metal"),
         Case::train("--cache ram", "[possible values: auto, device, host]"),

@@ -28,6 +28,7 @@ use bipo::{Error, Result};
 use serde_json::{Value, json};
 
 use super::evaluation::subjects::encode;
+use super::evaluation::writer::warn_of_failures;
 use super::interrupt::Interrupt;
 use super::page;
 use super::prompts::UserPrompt;
@@ -109,6 +110,8 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
     let EvalOutcome { rows, pairs: lines, generations, timings, stopped } = outcome?;
     let mut described = json!({
         "model": opened.files.name,
+        "dtype": opened.placement.dtype_name(),
+        "device": opened.placement.device_kind(),
         "dataset": describe(&dataset),
         "heldout": held_name,
         "heldout_pairs": held.len(),
@@ -124,6 +127,7 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
     }
     let verdict = verdict(&lines, first, settings.beta, &settings.bootstrap).into_iter().chain(left_out).collect();
     let report = EvalReport { schema_version: 2, settings: described, rows, generations, timings };
+    warn_of_failures(&report, &opened, log);
     let comparison = Comparison { schema_version: 2, candidates, verdict, report };
     if collective.is_first() {
         show(args, &opened, &comparison)?;

@@ -220,7 +220,7 @@ impl<'a> Store<'a> {
     /// What the result of a method depends on.
     fn settings(&self, method: Method, opened: &Session) -> Value {
         let own = settings(&self.args.run, opened, &self.config(method), self.dataset, None);
-        let mut identity = identity(&own, &self.args.run, opened, self.pairs, None);
+        let mut identity = identity(&own, opened, self.pairs, None);
         identity["method"] = json!(method);
         identity
     }

@@ -4,6 +4,8 @@
 use bipo::Result;
 use bipo::eval::{EvalObserver, EvalOutcome, EvalReport, EvalRow, EvalTimings, PairLine};
 use bipo::machine::files::write_atomic;
+use bipo::session::Session;
+use candle_core::DType;
 use serde_json::{Value, json};
 
 use crate::args::EvalArgs;
@@ -41,7 +43,8 @@ impl EvalObserver for Writer<'_> {
 
     fn measured(&mut self, outcome: &EvalOutcome) -> Result<()> {
         if let Some(path) = &self.args.csv {
-            let rows: Vec<EvalRow> = outcome.rows.iter().filter(|row| !row.measures.is_empty()).cloned().collect();
+            let has_begun = |row: &&EvalRow| !row.measures.is_empty() || row.failure.is_some();
+            let rows: Vec<EvalRow> = outcome.rows.iter().filter(has_begun).cloned().collect();
             let (generations, timings) = (Vec::new(), EvalTimings::default());
             let table = EvalReport { schema_version: 2, settings: Value::Null, rows, generations, timings };
             write_atomic(path, &table.to_csv()?)?;
@@ -51,6 +54,14 @@ impl EvalObserver for Writer<'_> {
             self.pairs = outcome.pairs.len();
         }
         self.interrupt.check()
+    }
+}
+
+/// Warns of the rows whose numbers are not finite.
+pub fn warn_of_failures(report: &EvalReport, opened: &Session, log: Log) {
+    let dtype = if opened.placement.dtype == DType::F32 { "" } else { " or --dtype f32" };
+    for line in report.failures() {
+        log.warn(format!("{line}: nothing more is measured there; use smaller magnitudes{dtype}"));
     }
 }
 

@@ -88,8 +88,12 @@ fn split_long(line: &str, width: usize) -> Vec<String> {
     characters.chunks(width).map(|part| part.iter().collect()).collect()
 }
 
-/// A dose with two digits behind the point, or as many as show two that are not 0: the residuals of some models are long.
+/// A dose with two digits behind the point, or as many as show two that are not 0: the residuals of some models are long. One with
+/// many digits before the point has an exponent.
 pub fn dose(dose: f64) -> String {
+    if dose.is_finite() && dose.abs() >= 1e6 {
+        return format!("{dose:.2e}");
+    }
     let small = -dose.abs().log10().floor(); // infinite for 0
     let digits = if small.is_finite() { (small + 1.0).clamp(2.0, 8.0) as usize } else { 2 };
     format!("{dose:.digits$}")

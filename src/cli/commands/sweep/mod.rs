@@ -5,13 +5,16 @@
 
 mod columns;
 
+pub use columns::dose as shown_dose;
+
 use std::collections::BTreeMap;
 
-use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, SweepEvent, generate, generate_each};
+use bipo::generate::{FinishReason, GenerateOptions, Generation, Prompt, SweepEvent, check_finite, generate, generate_each};
 use bipo::model::Model;
 use bipo::report::{Generations, ShownAnswer};
 use bipo::steering::Operation;
 use bipo::steering::condition::{Verdict, When};
+use bipo::steering::magnitudes::short;
 use bipo::steering::positions::Positions;
 use bipo::text::tokens::{EncodedPrompt, TextEncoder};
 use bipo::{Error, Result};
@@ -111,7 +114,10 @@ impl SweepSettings<'_> {
         let Self { model, vectors, magnitudes, options, streams, .. } = *self;
         generate_each(model, &encoded, vectors, magnitudes, options, streams, &mut |progress| match progress {
             SweepEvent::Token { .. } => self.interrupt.check(),
-            SweepEvent::Answer { prompt, texts } => on_texts(self.texts(&prompts[prompt], verdicts[prompt], texts)?),
+            SweepEvent::Answer { prompt, texts } => {
+                check_finite(&texts)?;
+                on_texts(self.texts(&prompts[prompt], verdicts[prompt], texts)?)
+            }
         })
     }
 
@@ -214,7 +220,7 @@ impl PromptTexts {
             .generations
             .iter()
             .filter(|(generation, _)| is_not_finite(generation.finish_reason))
-            .map(|(generation, _)| generation.magnitude.to_string())
+            .map(|(generation, _)| short(generation.magnitude))
             .collect();
         if !not_finite.is_empty() {
             let magnitudes = not_finite.join(", ");

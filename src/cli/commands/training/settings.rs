@@ -65,15 +65,9 @@ pub fn describe(set: &Dataset) -> Value {
 }
 
 /// The settings, and all else that the bytes of a result depend on: what a checkpoint is compared by.
-pub fn identity(
-    settings: &Value,
-    args: &RunArgs,
-    opened: &Session,
-    pairs: &[EncodedPair],
-    heldout: Option<&[EncodedPair]>,
-) -> Value {
+pub fn identity(settings: &Value, opened: &Session, pairs: &[EncodedPair], heldout: Option<&[EncodedPair]>) -> Value {
     let mut identity = settings.clone();
-    identity["weights"] = json!(format!("{:?}", args.model.weights).to_lowercase());
+    identity["weights"] = json!(opened.placement.weights_name());
     identity["model_type"] = json!(opened.config.model_type);
     identity["hidden_size"] = json!(opened.config.hidden_size);
     identity["num_hidden_layers"] = json!(opened.config.num_hidden_layers);
