@@ -150,3 +150,44 @@ fn every_command_has_one_form_of_help_that_ends_in_two_examples_that_parse_and_f
         }
     }
 }
+
+/// The groups of a help, in its order.
+fn groups(command: &mut clap::Command) -> Vec<String> {
+    let help = command.render_help().to_string();
+    let headings = help.lines().filter_map(|line| line.strip_suffix(':').filter(|line| !line.starts_with(' ')));
+    headings.filter(|heading| !["Arguments", "Examples"].contains(heading)).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_flag_stands_in_a_group_and_model_machine_and_output_are_the_last_groups() {
+    let mut program = Cli::command();
+    program.build();
+    for command in program.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+        let outside = command.get_arguments().filter(|argument| argument.get_long().is_some());
+        let outside: Vec<&str> =
+            outside.filter(|flag| flag.get_help_heading().is_none()).filter_map(clap::Arg::get_long).collect();
+        assert!(outside.is_empty(), "{}: {outside:?}", command.get_name());
+        let groups = groups(command);
+        let shared: Vec<&str> =
+            ["Model", "Machine", "Output"].into_iter().filter(|shared| groups.iter().any(|it| it == shared)).collect();
+        assert!(
+            groups.ends_with(&shared.iter().map(|group| (*group).to_owned()).collect::<Vec<_>>()),
+            "{}: {groups:?}",
+            command.get_name()
+        );
+        assert!(!groups.contains(&"Options".to_owned()), "{}: {groups:?}", command.get_name());
+    }
+    let train = program.find_subcommand_mut("train").unwrap();
+    assert_eq!(groups(train), ["Vector", "Data", "Optimisation", "Model", "Machine", "Output"]);
+}
+
+#[test]
+fn help_that_is_asked_of_help_is_given() {
+    for (line, kept) in
+        [("bipo help -h", "bipo help"), ("bipo help train --help", "bipo help train"), ("bipo train -h", "bipo train -h")]
+    {
+        let words = asked(line.split(' ').map(OsString::from).collect());
+        assert_eq!(words, kept.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(Cli::try_parse_from(words).unwrap_err().kind(), ErrorKind::DisplayHelp, "{line}");
+    }
+}
