@@ -1,6 +1,7 @@
 //! Text to token ids: a prompt, or a prompt with each of its two responses and the place where the response begins. The
 //! tokenizer comes from a `tokenizer.json` or, by `gguf`, from a GGUF file; the prompt's text comes from `chat`.
 
+mod decoded;
 mod encoder;
 pub mod gguf;
 
