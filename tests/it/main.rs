@@ -34,6 +34,7 @@ mod machine;
 #[cfg(target_os = "linux")]
 mod malformed;
 mod merge;
+mod next;
 mod pairs;
 mod quantised;
 mod report;

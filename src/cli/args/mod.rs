@@ -29,7 +29,7 @@ pub use chat::ChatArgs;
 pub use compare::{CompareArgs, OF_METHODS};
 pub use data::DataArgs;
 pub use machine::{BenchArgs, CheckArgs, CompletionsArgs, DoctorArgs, ManArgs};
-pub use model::{ModelArgs, ReportArgs};
+pub use model::{DEFAULT_MODEL, ModelArgs, ReportArgs};
 pub use pairs::{OF_OWN_MODEL, PairsArgs};
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
