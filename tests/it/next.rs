@@ -179,5 +179,8 @@ fn a_layer_that_the_model_has_not_is_refused_with_those_that_it_has_and_without_
     assert_ok(&place.train("out", &[]));
     let args = ["steer", "--model", &fixture("llama"), "--vector", "out/steering_vector.safetensors", "--prompt", "a"];
     let output = place.bipo(&[&args[..], &["--layer", "9"]].concat());
-    assert_eq!((output.status.code(), text(&output.stderr)), (Some(2), "error: layer 9 out of range: model has 3 layers, 0 to 2\n".into()));
+    assert_eq!(
+        (output.status.code(), text(&output.stderr)),
+        (Some(2), "error: layer 9 out of range: model has 3 layers, 0 to 2\n".into())
+    );
 }

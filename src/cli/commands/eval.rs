@@ -121,7 +121,10 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
     shown?;
     judged?;
     stopped.map_or(Ok(()), |error| Err(anyhow::Error::from(error)))?;
-    warn_of_doses(&vector, &report, log);
+    // Magnitudes that were found within a budget need no other limit.
+    if args.at.is_none() {
+        warn_of_doses(&vector, &report, log);
+    }
     let (what, command) = match args.report {
         None => ("as a page", format!("{} --report page.html", next::again("eval"))),
         Some(_) => next::after_steering(&vector),
