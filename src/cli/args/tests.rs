@@ -155,6 +155,7 @@ fn every_command_has_one_form_of_help_that_ends_in_two_examples_that_parse_and_f
 fn groups(command: &mut clap::Command) -> Vec<String> {
     let help = command.render_help().to_string();
     let headings = help.lines().filter_map(|line| line.strip_suffix(':').filter(|line| !line.starts_with(' ')));
+    let headings = headings.filter(|heading| heading.chars().all(char::is_alphabetic));
     headings.filter(|heading| !["Arguments", "Examples"].contains(heading)).map(str::to_owned).collect()
 }
 
