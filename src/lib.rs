@@ -33,7 +33,7 @@
 //!
 //! let vectors = config.layers.split(&outcome.v);
 //! for text in generate(&model, &prompt, &vectors, &[-1.0, 0.0, 1.0], &GenerateOptions::greedy(20), &mut |_, _| Ok(()))? {
-//!     println!("{:+}: {}", text.magnitude, session.encoder.decode(&text.token_ids, true)?);
+//!     println!("{:+}: {}", text.magnitude, session.encoder.text_of(&text.token_ids)?);
 //!     # assert_eq!(text.token_ids.len(), 20);
 //! }
 //! # Ok(())
@@ -62,9 +62,81 @@
 //! let vectors = BTreeMap::from([(1, vec![0.5; model.config.hidden_size])]); // by layer
 //! let options = GenerateOptions { eos: session.tokens.eos.clone(), ..GenerateOptions::greedy(20) };
 //! for text in generate(&model, &prompt, &vectors, &magnitudes, &options, &mut |_, _| Ok(()))? {
-//!     println!("{:+}: {}", text.magnitude, session.encoder.decode(&text.token_ids, true)?);
+//!     println!("{:+}: {}", text.magnitude, session.encoder.text_of(&text.token_ids)?);
 //!     # assert!(!text.token_ids.is_empty());
 //! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Evaluate a vector
+//!
+//! How far a vector moves held-out pairs in each direction, with the interval of its margin. Questions, a neutral text and prompts are
+//! further material of [`EvalMaterial`](eval::EvalMaterial), and [`eval::baseline`] has vectors to compare with.
+//!
+//! ```
+//! use bipo::data::{Message, Pair};
+//! use bipo::eval::bootstrap::Bootstrap;
+//! use bipo::eval::{EvalMaterial, Settings, Subject, Treatment, demand, evaluate};
+//! use bipo::generate::GenerateOptions;
+//! use bipo::session::{Session, SessionOptions};
+//! use bipo::steering::vector::{Metadata, SteeringVector};
+//! use bipo::train::collective::Collective;
+//!
+//! # fn main() -> bipo::Result<()> {
+//! # let name = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/llama");
+//! let session = Session::open(SessionOptions { model: name.into(), ..SessionOptions::default() })?;
+//! let context = session.config.max_position_embeddings;
+//! let pair = |row, question: &str, chosen: &str, rejected: &str| {
+//!     let prompt = vec![Message::new("user", question)];
+//!     Pair { row, prompt, chosen: chosen.into(), rejected: rejected.into() }
+//! };
+//! let pairs = [pair(0, "How was your day?", "Wonderful!", "Dull."), pair(1, "Shall we go?", "Yes!", "No.")];
+//! let material = EvalMaterial { pairs: &pairs, max_length: context, context, ..EvalMaterial::default() };
+//!
+//! let layers = [(1, vec![0.5; session.config.hidden_size])].into();
+//! let vector = Box::new(SteeringVector { layers, metadata: Metadata::default() });
+//! let treatment = Treatment::Vector(vector, vec![-1.0, 0.0, 1.0]);
+//! let encoded = material.encode(&session.encoder, Vec::new())?;
+//! let subjects = [Subject { name: "vector".into(), treatment, encoded }];
+//! let settings = Settings {
+//!     beta: 0.1,
+//!     bootstrap: Bootstrap { resamples: 1000, seed: 11 },
+//!     when: None,
+//!     generate: GenerateOptions::greedy(20),
+//!     streams: 3,
+//!     collective: Collective::default(),
+//! };
+//! let model = session.load(&demand(&subjects, settings.streams, 20, &settings.collective))?.model;
+//! let outcome = evaluate(&model, &session.encoder, &material, &subjects, &settings, &mut ())?;
+//! for row in &outcome.rows {
+//!     if let (Some(magnitude), Some(margin)) = (row.magnitude, row.get("margin")) {
+//!         println!("{magnitude:+}: margin {:+.3} [{:+.3}, {:+.3}]", margin.estimate.value, margin.estimate.low, margin.estimate.high);
+//!     }
+//! }
+//! # let margins: Vec<f64> = outcome.rows.iter().map(|row| row.get("margin").unwrap().estimate.value).collect();
+//! # assert!(margins.len() == 3 && margins[0] != 0.0 && margins[1] == 0.0 && margins[2] != 0.0, "{margins:?}");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Read a vector
+//!
+//! The content of a file decides its format, not its name; this one is of PyTorch, as the authors' scripts save it.
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use bipo::steering::dose::l2_norm;
+//! use bipo::steering::vector::SteeringVector;
+//!
+//! # fn main() -> bipo::Result<()> {
+//! # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vectors/dict.pt");
+//! let vector = SteeringVector::read(Path::new(file), None)?;
+//! for (layer, v) in &vector.layers {
+//!     println!("layer {layer}: {} numbers of length {:.3}", v.len(), l2_norm(v));
+//! }
+//! # assert_eq!(vector.layers, [(5, vec![1.0, -2.0, 0.5, 3.0])].into());
 //! # Ok(())
 //! # }
 //! ```

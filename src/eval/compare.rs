@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::bootstrap::{Bootstrap, Estimate, mean};
-use super::table::{aligned, distinct, heading};
+use super::table::{SUBJECT_AND_MAGNITUDE, aligned, distinct, heading};
 use super::{EvalReport, EvalRow, PairLine};
 use crate::report::{Cell, Chart, Panel, Point, Section, SectionPart, Series, Style, Table};
 
@@ -76,7 +76,7 @@ impl Comparison {
         ];
         let settings = &self.report.settings;
         let (pairs, at) = (&settings["heldout_pairs"], settings["at"].as_str().unwrap_or_default());
-        let panel = Panel { names: names.iter().map(|name| (*name).to_owned()).collect(), ..Panel::new("method", series) };
+        let panel = Panel { names: names.iter().map(|name| (*name).to_owned()).collect(), ..Panel::new("subject", series) };
         Chart::new(format!("Effect on {pairs} held-out pairs, every vector at {at}"), "margin, nats", vec![panel])
     }
 
@@ -89,7 +89,7 @@ impl Comparison {
     pub fn sections(&self) -> Vec<Section> {
         let (columns, rows) = self.table();
         let caption = "In brackets: 95 % intervals.".to_owned();
-        let mut blocks: Vec<SectionPart> = self.verdict.iter().cloned().map(SectionPart::Text).collect();
+        let mut blocks: Vec<SectionPart> = self.verdict.iter().map(|line| SectionPart::Text(with_minus_signs(line))).collect();
         blocks.push(SectionPart::Table(Table { caption, columns, rows }));
         blocks.push(SectionPart::Chart(self.chart()));
         [vec![Section::new("Comparison", blocks)], self.report.sections()].concat()
@@ -99,7 +99,8 @@ impl Comparison {
         let measured = |name: &&str| self.report.rows.iter().any(|row| row.get(name).is_some());
         let names: Vec<&str> = MEASURES.into_iter().filter(measured).collect();
         let measures: Vec<String> = names.iter().map(|name| heading(name)).collect();
-        let headings = ["method", "m"].into_iter().chain(measures.iter().map(String::as_str)).chain(["trained in", "file"]);
+        let headings =
+            SUBJECT_AND_MAGNITUDE.into_iter().chain(measures.iter().map(String::as_str)).chain(["trained in", "file"]);
         let mut rows = self.report.cells(&names);
         for (cells, row) in rows.iter_mut().zip(&self.report.rows) {
             let candidate = self.candidates.iter().find(|candidate| candidate.name == row.subject);
@@ -115,6 +116,15 @@ impl Comparison {
         }
         (headings.map(String::from).collect(), rows)
     }
+}
+
+/// A line as a page has it, where a hyphen that begins a number, or stands for the direction, is a minus sign.
+fn with_minus_signs(line: &str) -> String {
+    let before = std::iter::once(' ').chain(line.chars());
+    before
+        .zip(line.chars())
+        .map(|(before, letter)| if letter == '-' && !before.is_alphanumeric() { '−' } else { letter })
+        .collect()
 }
 
 /// Says which method moves the pairs furthest in each direction, and against which others the pairs show it: where the 95 %

@@ -12,7 +12,7 @@ use crate::text::tokens::{EncodedPair, EncodedPrompt, TextEncoder, fingerprint};
 use crate::{Error, Result};
 
 /// What is measured on, as text. Whatever is empty is not measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct EvalMaterial<'a> {
     /// Held-out pairs.
     pub pairs: &'a [Pair],

@@ -1,7 +1,7 @@
 //! Pictures of a report: a curve a measure against magnitude, a series a subject, intervals shaded; and what a page shows of it.
 
 use super::judge::JudgeVerdict;
-use super::table::{JUDGE, distinct, heading};
+use super::table::{JUDGE, SUBJECT_AND_MAGNITUDE, distinct, heading};
 use super::{EvalReport, EvalRow, Measure, MeasureUnit};
 use crate::eval::bootstrap::Estimate;
 use crate::report::{Chart, Generations, Panel, Point, Scale, Section, SectionPart, Series, ShownAnswer, Style, Table};
@@ -25,7 +25,7 @@ impl EvalReport {
             if !panels.is_empty() {
                 blocks.push(SectionPart::Chart(Chart::new("", "magnitude", panels)));
             }
-            let columns = ["subject", "magnitude"].map(String::from).into_iter();
+            let columns = SUBJECT_AND_MAGNITUDE.map(String::from).into_iter();
             let columns = columns.chain(names.iter().map(|name| heading(name)));
             blocks.push(SectionPart::Table(Table {
                 caption: "In brackets: 95 % intervals.".to_owned(),

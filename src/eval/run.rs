@@ -71,6 +71,21 @@ pub trait EvalObserver {
     fn measured(&mut self, outcome: &EvalOutcome) -> Result<()>;
 }
 
+/// Watches nothing.
+impl EvalObserver for () {
+    fn progress(&mut self, _: &'static str, _: usize, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn pass(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn measured(&mut self, _: &EvalOutcome) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// What [`evaluate`] takes of a process's memory at most, where `streams` texts of up to `max_new_tokens` tokens are generated at once.
 pub fn demand(subjects: &[Subject], streams: usize, max_new_tokens: usize, collective: &Collective) -> Demand {
     let CacheOptions { place, memory, .. } = CacheOptions::shared(collective);
@@ -404,7 +419,7 @@ impl Evaluation<'_> {
                     subject: subject.clone(),
                     magnitude: *magnitude,
                     prompt: self.material.prompts[prompt].clone(),
-                    text: self.encoder.decode(ids, true)?,
+                    text: self.encoder.text_of(ids)?,
                     finish_reason: *finish_reason,
                     judge_score: None,
                 });

@@ -9,6 +9,9 @@ use crate::{Error, Result};
 /// Name of the measure with the judge's mean score.
 pub(super) const JUDGE: &str = "judge";
 
+/// The first columns of each table, in every view.
+pub(super) const SUBJECT_AND_MAGNITUDE: [&str; 2] = ["subject", "magnitude"];
+
 /// Measures of held-out pairs. Measures of question files have a point in their name. All others except the judge's are measures
 /// of damage.
 const PREFERENCE: [&str; 7] =
@@ -50,7 +53,7 @@ impl EvalReport {
         let names = self.names();
         let mut writer = csv::Writer::from_writer(Vec::new());
         let columns = names.iter().flat_map(|name| ["", "_low", "_high"].map(|end| format!("{name}{end}")));
-        let header = ["subject", "magnitude"].map(String::from).into_iter().chain(columns);
+        let header = SUBJECT_AND_MAGNITUDE.map(String::from).into_iter().chain(columns);
         let failed = |error: csv::Error| Error::Argument(format!("the table cannot be written as CSV: {error}"));
         writer.write_record(header).map_err(failed)?;
         for row in &self.rows {
@@ -73,9 +76,10 @@ impl EvalReport {
     }
 
     fn table(&self, title: &str, names: &[&str]) -> String {
-        let headings = [title, "m"].map(String::from).into_iter().chain(names.iter().map(|name| heading(name))).collect();
+        let headings =
+            SUBJECT_AND_MAGNITUDE.map(String::from).into_iter().chain(names.iter().map(|name| heading(name))).collect();
         let rows = self.cells(names).into_iter().map(|row| row.iter().map(Cell::to_string).collect());
-        aligned(&[headings].into_iter().chain(rows).collect::<Vec<_>>())
+        format!("{title}\n{}", aligned(&[headings].into_iter().chain(rows).collect::<Vec<_>>()))
     }
 
     /// Cells of each row: subject, magnitude and the measures of these names.

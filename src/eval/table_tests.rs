@@ -40,14 +40,18 @@ fn report() -> EvalReport {
 #[test]
 fn text_has_a_table_a_kind_of_measure() {
     let expected = "\
-Preference     m                   margin         moved right
-vector         0   +0.500 [+0.400, +0.600]                   -
-vector        +2  -1.000 [-1.100, -0.900]  62.5 % [52.5, 72.5]
+Preference
+subject       magnitude                   margin         moved right
+vector                0   +0.500 [+0.400, +0.600]                   -
+vector               +2  -1.000 [-1.100, -0.900]  62.5 % [52.5, 72.5]
 ";
     let text = report().to_text();
     let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(squeeze(&text).starts_with(&squeeze(expected)), "{text}");
-    assert!(squeeze(&text).ends_with(&squeeze("Damage m perplexity vector 0 12.50 vector +2 12.50 prompt, kind - -")));
+    assert!(
+        squeeze(&text)
+            .ends_with(&squeeze("Damage subject magnitude perplexity vector 0 12.50 vector +2 12.50 prompt, kind - -"))
+    );
 }
 
 #[test]

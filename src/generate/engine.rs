@@ -17,6 +17,7 @@ use crate::model::Model;
 use crate::model::cache::KvCache;
 use crate::model::layout::Continuation;
 use crate::ops::linear::Products;
+use crate::steering::layers::check_layer;
 use crate::{Error, Result};
 
 /// Most rows of prompts in a step while other texts wait for their next token.
@@ -197,9 +198,7 @@ impl<'m> Engine<'m> {
         }
         let (layers, hidden) = (self.model.num_blocks(), config.hidden_size);
         for (layer, v) in request.steering.vectors() {
-            if layer >= layers {
-                return Err(Error::Argument(format!("layer {layer} out of range: model has {layers} layers")));
-            }
+            check_layer(layer, layers, "model")?;
             let len = v.elem_count();
             if len != hidden {
                 return Err(Error::Argument(format!("the vector has hidden size {len}, but the model has {hidden}")));

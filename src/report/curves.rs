@@ -33,10 +33,19 @@ pub fn training(steps: &[StepRecord], epochs: &[EpochRecord]) -> Chart {
     };
     let mean = if steps.len() < TO_SMOOTH { "each step".to_owned() } else { format!("mean of {} steps", window(steps.len())) };
     let [loss, loss_mean] = noisy(("each step", &mean), LOSS, each(|record| record.loss));
-    let [positive, positive_mean] = noisy(("", "added (d > 0)"), POSITIVE, margins(1.0));
-    let [negative, negative_mean] = noisy(("", "subtracted (d < 0)"), NEGATIVE, margins(-1.0));
-    let heldout_positive = heldout("held out, added", POSITIVE, |set| set.positive_margin);
-    let heldout_negative = heldout("held out, subtracted", NEGATIVE, |set| set.negative_margin);
+    // A line joins the steps of its own sign, and passes those of the other.
+    let of_sign = |sign: f64, what: &str, hue: usize| {
+        let points = margins(sign);
+        let name = match window(points.len()) {
+            1 => format!("steps with {what}"),
+            several => format!("mean of {several} steps with {what}"),
+        };
+        noisy(("", &name), hue, points)
+    };
+    let [positive, positive_mean] = of_sign(1.0, "d > 0", POSITIVE);
+    let [negative, negative_mean] = of_sign(-1.0, "d < 0", NEGATIVE);
+    let heldout_positive = heldout("held out, d = +1", POSITIVE, |set| set.positive_margin);
+    let heldout_negative = heldout("held out, d = −1", NEGATIVE, |set| set.negative_margin);
     let norm = Series::new("", Style::Line, thin(each(|record| record.vector_norm))).hue(NORM);
     let loss = Panel::new("loss", vec![loss, loss_mean, heldout("held out", LOSS, |set| set.loss)]);
     let panels = vec![

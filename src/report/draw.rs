@@ -111,7 +111,7 @@ fn draw(chart: &Chart, frame: &Frame) -> String {
         plot.grid(&mut drawing);
         plot.reference(&mut drawing, panel, frame);
         if let Some((value, name)) = &chart.mark {
-            plot.mark(&mut drawing, *value, if index == 0 { name } else { "" });
+            plot.mark(&mut drawing, *value, if index == 0 { name } else { "" }, panel);
         }
         plot.data(&mut drawing, panel);
         y = plot.bottom + BETWEEN;
@@ -225,14 +225,30 @@ impl Plot<'_> {
     }
 
     /// A place on the x axis, and its name on the side that has more room.
-    fn mark(&self, out: &mut String, value: f64, name: &str) {
-        if let Some(share) = self.x_axis.share(value) {
-            *out += &dashed(&format!("M{:.1} {:.1}V{:.1}", self.x(share), self.bottom, self.top));
-            let (x, kind) = if share < 0.5 { (self.x(share) + 5.0, MUTED_NAME) } else { (self.x(share) - 5.0, Y_TICK) };
-            if !name.is_empty() {
-                *out += &text((x, self.top + 8.0), kind, name);
-            }
+    fn mark(&self, out: &mut String, value: f64, name: &str, panel: &Panel) {
+        let Some(share) = self.x_axis.share(value) else { return };
+        *out += &dashed(&format!("M{:.1} {:.1}V{:.1}", self.x(share), self.bottom, self.top));
+        if name.is_empty() {
+            return;
         }
+        let (x, kind, from) = match share < 0.5 {
+            true => (self.x(share) + 5.0, MUTED_NAME, self.x(share)),
+            false => (self.x(share) - 5.0, Y_TICK, self.x(share) - width_of(name) - 5.0),
+        };
+        *out += &text((x, self.free_y(panel, (from, from + width_of(name) + 5.0))), kind, name);
+    }
+
+    /// The uppermost height at which a line of text between two places is clear of the reference and of the series' points, or the one
+    /// that is nearest to that.
+    fn free_y(&self, panel: &Panel, (from, to): (f64, f64)) -> f64 {
+        let is_there = |point: &&Point| self.x_axis.share(point.x).is_some_and(|share| (from..=to).contains(&self.x(share)));
+        let drawn = panel.series.iter().flat_map(|series| &series.points).filter(is_there).map(|point| point.y);
+        let drawn = drawn.chain(panel.reference.as_ref().map(|(value, _)| *value));
+        let drawn: Vec<f64> = drawn.filter_map(|value| Some(self.y(self.y_axis.share(value)?))).collect();
+        let clear = |y: f64| drawn.iter().map(|at| (at - y).abs()).fold(12.0, f64::min);
+        let lines = ((self.bottom - self.top) / 14.0) as usize;
+        let heights = (0..lines.max(1)).map(|line| self.top + 8.0 + 14.0 * line as f64);
+        heights.reduce(|best, y| if clear(y) > clear(best) { y } else { best }).unwrap_or(self.top + 8.0)
     }
 
     /// Intervals under lines under markers, so that no series hides another's values.

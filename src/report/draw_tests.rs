@@ -71,6 +71,22 @@ fn an_axis_without_0_is_marked_as_cut_and_a_place_has_its_name_once() {
 }
 
 #[test]
+fn the_name_of_a_place_is_clear_of_the_reference_and_of_the_points() {
+    let points = (0..=40).map(|x| Point::new(f64::from(x), 0.69 - 0.01 * f64::from(x))).collect();
+    let panel =
+        Panel { reference: Some((0.693, "ln 2".to_owned())), ..Panel::new("loss", vec![Series::new("", Style::Line, points)]) };
+    let y_of = |svg: &str, word: &str| -> f64 {
+        let line = svg.lines().find(|line| line.contains(&format!(">{word}<"))).unwrap();
+        line.split(" y=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+    };
+    for place in [0.0, 12.0, 24.0, 40.0] {
+        let mark = Some((place, "kept: epoch 2".to_owned()));
+        let svg = svg(&Chart { mark, ..Chart::new("", "step", vec![panel.clone()]) }, Theme::Light);
+        assert!((y_of(&svg, "kept: epoch 2") - y_of(&svg, "ln 2")).abs() >= 12.0, "{svg}");
+    }
+}
+
+#[test]
 fn a_page_has_each_panel_by_itself_and_its_signs_apart() {
     let series = |name: &str| Series::new(name, Style::Dotted, vec![Point::new(0.0, 1.0).between(0.0, 2.0)]);
     let chart = Chart::new("t", "x", vec![Panel::new("a", vec![series("s"), series("")]), Panel::new("b", vec![series("s")])]);

@@ -34,18 +34,23 @@ impl Layers {
     /// # Errors
     /// The highest is not below `num_blocks`.
     pub fn check(&self, num_blocks: usize) -> Result<()> {
-        match self.0.last() {
-            Some(layer) if *layer >= num_blocks => {
-                Err(Error::Argument(format!("layer {layer} out of range: model has {num_blocks} layers")))
-            }
-            _ => Ok(()),
-        }
+        check_layer(self.highest(), num_blocks, "model")
     }
 
     /// Takes vectors that lie one behind the other apart. `v (layers·H)` → `(H)` each.
     pub fn split(&self, v: &[f32]) -> BTreeMap<usize, Vec<f32>> {
         let hidden = v.len() / self.0.len();
         self.0.iter().copied().zip(v.chunks_exact(hidden.max(1)).map(<[f32]>::to_vec)).collect()
+    }
+}
+
+/// Checks that `model`, of `num_blocks` blocks, has a layer.
+pub(crate) fn check_layer(layer: usize, num_blocks: usize, model: &str) -> Result<()> {
+    match num_blocks.checked_sub(1) {
+        Some(last) if layer > last => {
+            Err(Error::Argument(format!("layer {layer} out of range: {model} has {num_blocks} layers, 0 to {last}")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -46,7 +46,7 @@ fn what_names_no_layers_is_refused() {
         assert_eq!(text.parse::<LayerList>().unwrap_err().exit_code(), 2, "{text}");
     }
     let error = "31,32".parse::<LayerList>().unwrap().of(32).unwrap_err();
-    assert_eq!(error.to_string(), "layer 32 out of range: model has 32 layers");
+    assert_eq!(error.to_string(), "layer 32 out of range: model has 32 layers, 0 to 31");
 }
 
 #[test]

@@ -277,7 +277,7 @@ fn system_prompt_that_the_template_leaves_out_is_warned_of() {
     assert_eq!(shown(&[]), "<s>[Q?]");
     assert_eq!(shown(&["--system-in-user"]), "<s>[You are an AI assistant.\n\nQ?]");
     let said = place.bipo(&["data", &orca, "--model", &model]).stderr;
-    assert_eq!(text(&said), format!("learn it: bipo train --dataset {orca}\n"));
+    assert_eq!(text(&said), format!("learn it: bipo train --dataset {orca} --model {model}\n"));
 }
 
 /// The same pairs as text dialogues in gzip and as a table of messages give the same vector.
@@ -351,8 +351,8 @@ fn questions_without_a_key_are_skipped_and_said_to_be() {
         "0",
     ]);
     assert_ok(&output);
-    let warning =
-        "warning: q: 2 of 3 rows skipped, the first is row 1: the answer is \"\": expected a letter A to B or 0 to 1\n";
+    let warning = "warning: q: 2 of 3 rows skipped, the first is row 1: the answer is \"\": expected a letter A to B or 0 to 1; \
+         bipo data --mc counts all reasons\n";
     assert!(text(&output.stderr).contains(warning), "{}", text(&output.stderr));
 }
 

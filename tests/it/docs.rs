@@ -66,7 +66,7 @@ fn every_page_is_in_the_table_of_contents_once() {
 }
 
 #[test]
-fn every_relative_link_points_to_a_file_and_a_heading_that_exist() {
+fn every_relative_link_points_to_a_file_of_the_book_and_a_heading_that_exist() {
     let mut broken = Vec::new();
     let mut checked = 0;
     for page in pages().into_iter().chain([root().join("README.md")]) {
@@ -75,7 +75,9 @@ fn every_relative_link_points_to_a_file_and_a_heading_that_exist() {
             let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
             let target = if file.is_empty() { page.clone() } else { page.with_file_name(file) };
             let has_anchor = || anchor.is_empty() || anchors(&read(&target)).iter().any(|known| known == anchor);
-            if !target.exists() || !has_anchor() {
+            // The book has the pages of its folder, and nothing beside it.
+            let leaves = page.starts_with(root().join("docs")) && file.starts_with("..");
+            if !target.exists() || !has_anchor() || leaves {
                 broken.push(format!("{}: {link}", page.display()));
             }
         }

@@ -445,7 +445,10 @@ fn the_magnitude_can_be_the_calibrated_one_and_is_warned_of_beyond_it() {
     let beyond = Exported::of(&calibrated, "lm-eval", &["--magnitude", "-3"]);
     assert_eq!(
         beyond.warnings(),
-        ["warning: magnitude -3 is beyond -2.5, the largest within kl=1 (bipo calibrate): texts may break"]
+        [
+            "warning: magnitude -3 is beyond -2.5, the largest within kl=1 (bipo calibrate): texts may break; stay within it, or \
+          calibrate with a larger --budget"
+        ]
     );
     let place = Place::new();
     vector(&[3], |_| ()).write(&place.path("v.safetensors")).unwrap();

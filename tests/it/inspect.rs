@@ -134,7 +134,7 @@ fn a_trained_vector_shows_its_settings_and_without_a_model_nothing_else() {
     let file = "out/steering_vector.safetensors";
     let output = place.bipo(&["inspect", file]);
     assert_ok(&output);
-    let next = "try it: bipo steer --vector out/steering_vector.safetensors --prompt \"How was your day?\"\n";
+    let next = "try it: bipo steer --model llama --vector out/steering_vector.safetensors --prompt \"How was your day?\"\n";
     assert_eq!(text(&output.stderr), next);
     let stdout = text(&output.stdout);
     for expected in [

@@ -35,6 +35,7 @@ mod machine;
 mod malformed;
 mod merge;
 mod not_finite;
+mod next;
 mod pairs;
 mod quantised;
 mod report;

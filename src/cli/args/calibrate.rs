@@ -6,6 +6,7 @@ use bipo::eval::{Budget, CALIBRATION_TOKENS};
 use clap::Args;
 
 use super::data::PairArgs;
+use super::headings::{DATA, GENERATION, MEASUREMENT, OUTPUT};
 use super::model::ModelArgs;
 use super::texts::VectorArgs;
 use super::values::{positive, positive_number};
@@ -14,35 +15,35 @@ use super::values::{positive, positive_number};
 #[command(mut_arg("limit", |arg| arg.help("Use the first N pairs only [default: all]")))]
 pub struct CalibrateArgs {
     #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
     pub vector: VectorArgs,
     /// Find the largest magnitudes within this budget: kl=1 (nats a generated token between the steered and the untouched model,
     /// 95th percentile), ppl=1.1 (perplexity of a neutral text, as a multiple), or margin=2 (mean margin of the pairs of --dataset).
-    #[arg(long, default_value = "kl=1", value_name = "NAME=VALUE")]
+    #[arg(long, help_heading = MEASUREMENT, default_value = "kl=1", value_name = "NAME=VALUE")]
     pub budget: Budget,
-    /// Store the magnitudes that are found in the vector's file, where --magnitudes auto and serve read them.
-    #[arg(long)]
-    pub save: bool,
     /// Answer this prompt for kl; repeat for several [default: eight bundled ones].
-    #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
+    #[arg(long, help_heading = DATA, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
     /// Answer each line of this file for kl, or, where its lines are JSON objects with `messages`, each conversation; - is standard
     /// input. A published set's name, such as alpacaeval, stands for its prompts.
-    #[arg(long, value_name = "FILE|NAME", conflicts_with = "prompt")]
+    #[arg(long, help_heading = DATA, value_name = "FILE|NAME", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
     /// Generate at most this many tokens an answer, for kl.
-    #[arg(long, default_value_t = CALIBRATION_TOKENS, value_parser = positive)]
+    #[arg(long, help_heading = GENERATION, default_value_t = CALIBRATION_TOKENS, value_parser = positive)]
     pub max_new_tokens: usize,
     /// Read this neutral text for ppl [default: a bundled one].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = DATA, value_name = "FILE")]
     pub text: Option<PathBuf>,
     /// Measure the margin on these pairs, named as for train.
-    #[arg(long)]
+    #[arg(long, help_heading = DATA)]
     pub dataset: Option<String>,
     #[command(flatten)]
     pub rows: PairArgs,
     /// Multiply the margin by this, the strength of the preference [default: the vector's, else 0.1].
-    #[arg(long, value_parser = positive_number)]
+    #[arg(long, help_heading = MEASUREMENT, value_parser = positive_number)]
     pub beta: Option<f64>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Store the magnitudes that are found in the vector's file, where --magnitudes auto and serve read them.
+    #[arg(long, help_heading = OUTPUT)]
+    pub save: bool,
 }

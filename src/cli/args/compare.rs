@@ -8,6 +8,7 @@ use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::{Arg, Args};
 use strum::VariantNames;
 
+use super::headings::{GENERATION, MEASUREMENT, OUTPUT, VECTOR};
 use super::train::RunArgs;
 use super::values::{damage, positive, resamples};
 
@@ -48,42 +49,42 @@ fn methods() -> PossibleValuesParser {
     mut_arg("seed", |arg| arg.help("Seed shuffles, directions, factors, random starts, the random direction and the resamples"))
 )]
 pub struct CompareArgs {
-    #[command(flatten)]
-    pub run: RunArgs,
     /// Steer the output of this block, 0-based [default: by model, as for train].
-    #[arg(long)]
+    #[arg(long, help_heading = VECTOR)]
     pub layer: Option<usize>,
     /// Compare these methods, separated by commas; docs/methods.md describes each. prompt tells the model what to do, by
     /// --baseline-system; random is a direction without meaning.
-    #[arg(long, value_delimiter = ',', default_value = "bipo,reps,simpo,lm,prosv,caa,pca,random", value_name = "LIST", value_parser = methods())]
+    #[arg(long, help_heading = VECTOR, value_delimiter = ',', default_value = "bipo,reps,simpo,lm,prosv,caa,pca,random", value_name = "LIST", value_parser = methods())]
     pub methods: Vec<String>,
-    /// Measure every vector at its own largest magnitudes within this budget of damage: kl=1 (nats a generated token, 95th percentile)
-    /// or ppl=1.1 (perplexity of a neutral text, as a multiple).
-    #[arg(long, default_value = "kl=1", value_name = "NAME=VALUE", value_parser = damage)]
-    pub at: Budget,
-    /// Tell the model this, for the method prompt.
-    #[arg(long, value_name = "TEXT")]
-    pub baseline_system: Option<String>,
     /// Steer only prompts whose score passes the condition in this file, made by `bipo train --method condition`, with every vector;
     /// the others get the untouched model. ":>0.2" or ":<0.2" behind it, in quotes, replaces its threshold [default: steer all prompts].
-    #[arg(long, value_name = "FILE[:>NUMBER]", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, help_heading = VECTOR, value_name = "FILE[:>NUMBER]", value_parser = NonEmptyStringValueParser::new())]
     pub when: Option<String>,
+    /// Measure every vector at its own largest magnitudes within this budget of damage: kl=1 (nats a generated token, 95th percentile)
+    /// or ppl=1.1 (perplexity of a neutral text, as a multiple).
+    #[arg(long, help_heading = MEASUREMENT, default_value = "kl=1", value_name = "NAME=VALUE", value_parser = damage)]
+    pub at: Budget,
+    /// Tell the model this, for the method prompt.
+    #[arg(long, help_heading = MEASUREMENT, value_name = "TEXT")]
+    pub baseline_system: Option<String>,
     /// Generate at most this many tokens, to count repetitions.
-    #[arg(long, default_value_t = 64, value_parser = positive)]
+    #[arg(long, help_heading = GENERATION, default_value_t = 64, value_parser = positive)]
     pub max_new_tokens: usize,
     /// Draw this many resamples for an interval.
-    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = resamples)]
+    #[arg(long, help_heading = MEASUREMENT, default_value_t = 1000, value_name = "N", value_parser = resamples)]
     pub bootstrap: usize,
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Keep each method's vector in this directory, as METHOD.safetensors: the same command takes what is there and goes on.
-    #[arg(long, default_value = "bipo_compare", value_name = "DIR")]
+    #[arg(long, help_heading = OUTPUT, default_value = "bipo_compare", value_name = "DIR")]
     pub output_dir: PathBuf,
     /// Learn again what is in the directory.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub overwrite: bool,
     /// Draw the margin that each method reaches in each direction into this file, .svg or .png; repeat for both.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub plot: Vec<PathBuf>,
     /// Write the table, curves and texts to this file too, as one web page that needs no other.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub report: Option<PathBuf>,
 }

@@ -7,11 +7,13 @@ use bipo::text::spans::Spans;
 use clap::Args;
 use serde_json::Value;
 
+use super::headings::{DATA, MACHINE, MODEL, VECTOR};
 use super::model::ReportArgs;
 use super::values::{one_of, positive, variable};
 
 /// The rows of a data set that are used, and how they make pairs.
 #[derive(Debug, Args)]
+#[command(next_help_heading = DATA)]
 pub struct PairArgs {
     /// Use the first N rows only [default: all].
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -48,42 +50,42 @@ pub struct DataArgs {
     #[command(flatten)]
     pub rows: PairArgs,
     /// Read multiple-choice questions, as eval --mc does, in place of pairs.
-    #[arg(long, conflicts_with_all = ["model", "strict", "columns", "rank", "pairs"])]
+    #[arg(long, help_heading = DATA, conflicts_with_all = ["model", "strict", "columns", "rank", "pairs"])]
     pub mc: bool,
     /// Compare options by their letters or by their texts, as for eval.
-    #[arg(long, default_value = "auto", value_parser = one_of::<AnswerForm>(), requires = "mc")]
+    #[arg(long, help_heading = DATA, default_value = "auto", value_parser = one_of::<AnswerForm>(), requires = "mc")]
     pub mc_answers: AnswerForm,
-    /// Show the prompts as this model sees them, without reading its weights: an alias, a hub id, a directory or a .gguf
-    /// file [default: none].
-    #[arg(long)]
-    pub model: Option<String>,
-    /// Set the system prompt; "" for none [default: none].
-    #[arg(long, allow_hyphen_values = true, requires = "model")]
-    pub system: Option<String>,
-    /// Put the system prompt, also that of a row, into the first user turn: for chat templates that have no place for it.
-    #[arg(long, requires = "model")]
-    pub system_in_user: bool,
-    /// Choose the chat template: auto (the tokenizer's own), a built-in name, or a Jinja file.
-    #[arg(long, default_value = "auto", requires = "model")]
-    pub template: String,
-    /// Pass this variable to the chat template, such as enable_thinking=false; repeat for several.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = variable, requires = "model")]
-    pub template_var: Vec<(String, Value)>,
     /// Put this text between prompt and response; auto writes what the chat template writes, as for train.
-    #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT", requires = "model")]
+    #[arg(long, help_heading = DATA, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT", requires = "model")]
     pub response_prefix: String,
+    /// Truncate longer pairs to this many tokens.
+    #[arg(long, help_heading = DATA, default_value_t = 2048, value_name = "TOKENS", value_parser = positive, requires = "model")]
+    pub max_length: usize,
     /// Show which tokens a vector would be added at by this rule: all, prompt, response, last, first:N, last:N, or several joined by
     /// +, as for train.
-    #[arg(long, default_value = "all", value_name = "WHERE", requires = "model")]
+    #[arg(long, help_heading = VECTOR, default_value = "all", value_name = "WHERE", requires = "model")]
     pub positions: Positions,
     /// Show only the tokens in messages of this role [default: any].
-    #[arg(long, value_parser = one_of::<Spans>(), requires = "model")]
+    #[arg(long, help_heading = VECTOR, value_parser = one_of::<Spans>(), requires = "model")]
     pub spans: Option<Spans>,
-    /// Truncate longer pairs to this many tokens.
-    #[arg(long, default_value_t = 2048, value_name = "TOKENS", value_parser = positive, requires = "model")]
-    pub max_length: usize,
+    /// Show the prompts as this model sees them, without reading its weights: an alias, a hub id, a directory or a .gguf
+    /// file [default: none].
+    #[arg(long, help_heading = MODEL)]
+    pub model: Option<String>,
+    /// Set the system prompt; "" for none [default: none].
+    #[arg(long, help_heading = MODEL, allow_hyphen_values = true, requires = "model")]
+    pub system: Option<String>,
+    /// Put the system prompt, also that of a row, into the first user turn: for chat templates that have no place for it.
+    #[arg(long, help_heading = MODEL, requires = "model")]
+    pub system_in_user: bool,
+    /// Choose the chat template: auto (the tokenizer's own), a built-in name, or a Jinja file.
+    #[arg(long, help_heading = MODEL, default_value = "auto", requires = "model")]
+    pub template: String,
+    /// Pass this variable to the chat template, such as enable_thinking=false; repeat for several.
+    #[arg(long, help_heading = MODEL, value_name = "NAME=VALUE", value_parser = variable, requires = "model")]
+    pub template_var: Vec<(String, Value)>,
     /// Never use the network (also HF_HUB_OFFLINE=1).
-    #[arg(long)]
+    #[arg(long, help_heading = MACHINE)]
     pub offline: bool,
     #[command(flatten)]
     pub report: ReportArgs,

@@ -6,6 +6,7 @@ mod calibrate;
 mod chat;
 mod compare;
 mod data;
+mod headings;
 mod help;
 mod machine;
 mod misuse;
@@ -18,6 +19,8 @@ mod train;
 mod values;
 mod vectors;
 
+use std::ffi::OsString;
+
 use bipo::report::shell::quote;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -28,7 +31,7 @@ pub use chat::ChatArgs;
 pub use compare::{CompareArgs, OF_METHODS};
 pub use data::DataArgs;
 pub use machine::{BenchArgs, CheckArgs, CompletionsArgs, DoctorArgs, ManArgs};
-pub use model::{ModelArgs, ReportArgs};
+pub use model::{DEFAULT_MODEL, ModelArgs, ReportArgs};
 pub use pairs::{OF_OWN_MODEL, PairsArgs};
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
@@ -39,7 +42,7 @@ pub use vectors::{ConvertArgs, ExportArgs, InspectArgs, MergeArgs};
 
 /// Personalise a frozen large language model with one steering vector.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110, after_help = help::PROGRAM)]
+#[command(version, max_term_width = 110, after_help = help::PROGRAM, mut_subcommands(headings::with_help_flag))]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -177,7 +180,7 @@ impl Command {
 /// # Errors
 /// The command line is wrong; the error is one line that says how.
 pub fn parse() -> Result<Cli, String> {
-    Cli::try_parse().map_err(|error| {
+    Cli::try_parse_from(asked(std::env::args_os().collect())).map_err(|error| {
         if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             // Nothing can be done about a closed standard output.
             let _ = Cli::command().print_help();
@@ -188,6 +191,14 @@ pub fn parse() -> Result<Cli, String> {
         }
         error.exit()
     })
+}
+
+/// The words of a command line. Behind `help` stands a command alone: `bipo help -h` is `bipo help`.
+fn asked(mut words: Vec<OsString>) -> Vec<OsString> {
+    if words.get(1).is_some_and(|word| word == "help") {
+        words.retain(|word| word != "-h" && word != "--help");
+    }
+    words
 }
 
 /// What is wrong and what would be right, without the usage and the pointer to the help below.

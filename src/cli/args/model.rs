@@ -6,36 +6,33 @@ use candle_core::DType;
 use clap::Args;
 use serde_json::Value;
 
+use super::headings::{LAST, MACHINE, MODEL, OUTPUT};
 use super::values::{one_of, variable};
+
+/// The model of a command that is told none.
+pub const DEFAULT_MODEL: &str = "smollm2";
 
 /// What a command that loads no model takes to say how it reports.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// Print a machine-readable result on standard output, and nothing else there.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT, display_order = LAST)]
     pub json: bool,
     /// Say more on standard error.
-    #[arg(short, long, conflicts_with = "quiet")]
+    #[arg(short, long, help_heading = OUTPUT, display_order = LAST, conflicts_with = "quiet")]
     pub verbose: bool,
     /// Say nothing on standard error but errors.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = OUTPUT, display_order = LAST)]
     pub quiet: bool,
 }
 
 /// What every command that loads a model takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = MODEL)]
 pub struct ModelArgs {
     /// Choose the model: an alias, a hub id owner/name[@revision], a local directory, or a .gguf file.
-    #[arg(long, default_value = "smollm2")]
+    #[arg(long, default_value = DEFAULT_MODEL)]
     pub model: String,
-    /// Choose where to compute: auto, cpu, cuda[:N] or metal; cuda:0,1 or cuda:all divides the model's blocks between GPUs by their
-    /// free memory, and cpu:0,1 tries a division on the CPU.
-    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda[:N,...]|cuda:all|metal")]
-    pub device: String,
-    /// Put so many blocks on each of several devices, such as 40,40; they add up to the model's number of blocks [default: by free
-    /// memory; evenly on the CPU].
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',')]
-    pub split: Option<Vec<usize>>,
     /// Set the type of weights and activations; auto is f32 on the CPU, bf16 elsewhere.
     #[arg(long, default_value = "auto", value_parser = one_of::<DTypeChoice>())]
     pub dtype: DTypeChoice,
@@ -56,20 +53,28 @@ pub struct ModelArgs {
     /// Pass this variable to the chat template, such as enable_thinking=false; repeat for several.
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     pub template_var: Vec<(String, Value)>,
+    /// Choose where to compute: auto, cpu, cuda[:N] or metal; cuda:0,1 or cuda:all divides the model's blocks between GPUs by their
+    /// free memory, and cpu:0,1 tries a division on the CPU.
+    #[arg(long, help_heading = MACHINE, default_value = "auto", value_name = "auto|cpu|cuda[:N,...]|cuda:all|metal")]
+    pub device: String,
+    /// Put so many blocks on each of several devices, such as 40,40; they add up to the model's number of blocks [default: by free
+    /// memory; evenly on the CPU].
+    #[arg(long, help_heading = MACHINE, value_name = "N,N,...", value_delimiter = ',')]
+    pub split: Option<Vec<usize>>,
     /// Never use the network (also HF_HUB_OFFLINE=1).
-    #[arg(long)]
+    #[arg(long, help_heading = MACHINE)]
     pub offline: bool,
     /// Use this many threads [default: the number of physical cores; under mpirun, each rank of this machine takes an equal share of them].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, help_heading = MACHINE, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub threads: Option<u16>,
     /// Print a machine-readable result on standard output, and nothing else there.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT, display_order = LAST)]
     pub json: bool,
     /// Say more on standard error.
-    #[arg(short, long, conflicts_with = "quiet")]
+    #[arg(short, long, help_heading = OUTPUT, display_order = LAST, conflicts_with = "quiet")]
     pub verbose: bool,
     /// Say nothing on standard error but errors.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = OUTPUT, display_order = LAST)]
     pub quiet: bool,
 }
 

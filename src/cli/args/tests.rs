@@ -150,3 +150,91 @@ fn every_command_has_one_form_of_help_that_ends_in_two_examples_that_parse_and_f
         }
     }
 }
+
+/// The groups of a help, in its order.
+fn groups(command: &mut clap::Command) -> Vec<String> {
+    let help = command.render_help().to_string();
+    let headings = help.lines().filter_map(|line| line.strip_suffix(':').filter(|line| !line.starts_with(' ')));
+    let headings = headings.filter(|heading| heading.chars().all(char::is_alphabetic));
+    headings.filter(|heading| !["Arguments", "Examples"].contains(heading)).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_flag_stands_in_a_group_and_model_machine_and_output_are_the_last_groups() {
+    let mut program = Cli::command();
+    program.build();
+    for command in program.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+        let outside = command.get_arguments().filter(|argument| argument.get_long().is_some());
+        let outside: Vec<&str> =
+            outside.filter(|flag| flag.get_help_heading().is_none()).filter_map(clap::Arg::get_long).collect();
+        assert!(outside.is_empty(), "{}: {outside:?}", command.get_name());
+        let groups = groups(command);
+        let shared: Vec<&str> =
+            ["Model", "Machine", "Output"].into_iter().filter(|shared| groups.iter().any(|it| it == shared)).collect();
+        assert!(
+            groups.ends_with(&shared.iter().map(|group| (*group).to_owned()).collect::<Vec<_>>()),
+            "{}: {groups:?}",
+            command.get_name()
+        );
+        assert!(!groups.contains(&"Options".to_owned()), "{}: {groups:?}", command.get_name());
+    }
+    let train = program.find_subcommand_mut("train").unwrap();
+    assert_eq!(groups(train), ["Vector", "Data", "Optimisation", "Model", "Machine", "Output"]);
+}
+
+#[test]
+fn help_that_is_asked_of_help_is_given() {
+    for (line, kept) in
+        [("bipo help -h", "bipo help"), ("bipo help train --help", "bipo help train"), ("bipo train -h", "bipo train -h")]
+    {
+        let words = asked(line.split(' ').map(OsString::from).collect());
+        assert_eq!(words, kept.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(Cli::try_parse_from(words).unwrap_err().kind(), ErrorKind::DisplayHelp, "{line}");
+    }
+}
+
+/// The commands inside the sentences of a page: code spans, a paragraph's at a time, that begin with the program's name.
+fn inline_commands(page: &str) -> Vec<String> {
+    let mut is_code = false;
+    let prose = page.lines().filter(|line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    });
+    let prose = prose.collect::<Vec<_>>().join("\n");
+    let spans = prose.split("\n\n").flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2));
+    spans.filter(|span| span.starts_with("bipo ") && !span.starts_with("bipo =")).map(|span| span.replace('\n', " ")).collect()
+}
+
+#[test]
+fn commands_inside_sentences_of_the_pages_have_names_and_flags_that_there_are() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut program = Cli::command();
+    program.build();
+    let pages = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|end| end == "md")).chain([root.join("README.md")]);
+    let (mut seen, mut broken) = (0, Vec::new());
+    for page in pages {
+        for line in inline_commands(&std::fs::read_to_string(&page).unwrap()) {
+            let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+            let (name, flags) = words.split_first().unwrap();
+            let flags = flags.iter().filter_map(|word| word.strip_prefix("--")?.split('=').next());
+            let is_right = match program.find_subcommand(name) {
+                None => name.starts_with("--"),
+                Some(command) => flags.clone().all(|flag| {
+                    let is_it = |argument: &clap::Arg| {
+                        let aliases = argument.get_all_aliases().unwrap_or_default();
+                        argument.get_long() == Some(flag) || aliases.contains(&flag)
+                    };
+                    command.get_arguments().any(is_it)
+                }),
+            };
+            seen += 1;
+            if !is_right {
+                broken.push(format!("{}: {line}", page.display()));
+            }
+        }
+    }
+    assert!(seen > 100, "{seen}");
+    assert!(broken.is_empty(), "{broken:#?}");
+}

@@ -17,11 +17,13 @@ use clap::{Args, ValueEnum};
 
 use super::data::PairArgs;
 use super::given_of;
+use super::headings::{DATA, GENERATION, JUDGE, MEASUREMENT, OUTPUT, VECTOR};
 use super::model::{ModelArgs, ReportArgs};
 use super::values::{damage, one_of, operation, positive, positive_number, probability, resamples, seconds, temperature};
 
 /// The vectors that steer, and where.
 #[derive(Debug, Args)]
+#[command(next_help_heading = VECTOR)]
 pub struct VectorArgs {
     /// Steer with this vector, times SCALE if given; repeat to add several up
     /// [default: bipo_output/steering_vector.safetensors].
@@ -64,6 +66,7 @@ pub struct Use {
 
 /// The vectors that steer, where, how strongly and how.
 #[derive(Debug, Args)]
+#[command(next_help_heading = VECTOR)]
 pub struct SteeringArgs {
     #[command(flatten)]
     pub source: VectorArgs,
@@ -89,6 +92,7 @@ impl SteeringArgs {
 
 /// How tokens are chosen.
 #[derive(Debug, Args)]
+#[command(next_help_heading = GENERATION)]
 pub struct SamplingArgs {
     /// Sample at this temperature; 0 takes the likeliest token.
     #[arg(long, default_value_t = 0.0, value_parser = temperature)]
@@ -123,6 +127,7 @@ impl SamplingArgs {
 
 /// How exactly tokens are computed.
 #[derive(Debug, Args)]
+#[command(next_help_heading = GENERATION)]
 pub struct DecodingArgs {
     /// Keep activations in f32 where the weights are quantized: slower, and the text that dense weights give. Without it they are
     /// rounded to 8 bits while tokens are generated, as llama.cpp does.
@@ -140,32 +145,32 @@ impl DecodingArgs {
 #[derive(Debug, Args)]
 pub struct SteerArgs {
     #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
     pub steering: SteeringArgs,
     /// Answer this prompt; repeat for several.
-    #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
+    #[arg(long, help_heading = DATA, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
     /// Answer each line of this file, or, where its lines are JSON objects with `messages`, each conversation; - is standard input.
     /// A published set's name, such as alpacaeval, stands for its prompts.
-    #[arg(long, value_name = "FILE|NAME", conflicts_with = "prompt")]
+    #[arg(long, help_heading = DATA, value_name = "FILE|NAME", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
-    /// Show each prompt as the model sees it, on standard error: with the chat template and special tokens, and its token ids.
-    #[arg(long)]
-    pub show_prompt: bool,
     /// Generate at most this many tokens.
-    #[arg(long, default_value_t = 128, value_parser = positive)]
+    #[arg(long, help_heading = GENERATION, default_value_t = 128, value_parser = positive)]
     pub max_new_tokens: usize,
     #[command(flatten)]
     pub sampling: SamplingArgs,
     #[command(flatten)]
     pub decoding: DecodingArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Show each prompt as the model sees it, on standard error: with the chat template and special tokens, and its token ids.
+    #[arg(long, help_heading = OUTPUT)]
+    pub show_prompt: bool,
     /// Also write the texts to this file, as JSON lines, after each prompt that is answered. The first line says what they are
     /// generated from.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Also write a web page to this file: the texts side by side, the settings and the command, all in the one file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub report: Option<PathBuf>,
 }
 
@@ -176,79 +181,79 @@ pub struct SteerArgs {
 )]
 pub struct EvalArgs {
     #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
     pub steering: SteeringArgs,
     /// Measure every vector at its own largest magnitudes within this budget of damage, so that their effects are compared at the
     /// same cost: kl=1 (nats a generated token, 95th percentile) or ppl=1.1 (perplexity of the neutral text, as a multiple). The former takes 20 tokens of each answer.
-    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "magnitudes", value_parser = damage)]
+    #[arg(long, help_heading = MEASUREMENT, value_name = "NAME=VALUE", conflicts_with = "magnitudes", value_parser = damage)]
     pub at: Option<Budget>,
     /// Measure preference on these held-out pairs, named as for train [default: none].
-    #[arg(long)]
+    #[arg(long, help_heading = DATA)]
     pub dataset: Option<String>,
     #[command(flatten)]
     pub rows: PairArgs,
     /// Put this text between prompt and response. auto writes what the chat template writes before and after an answer; if the
     /// template has no such form, it writes a space, unless the prompt ends in white space.
-    #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
+    #[arg(long, help_heading = DATA, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
     pub response_prefix: String,
     /// Truncate longer pairs to this many tokens.
-    #[arg(long, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
+    #[arg(long, help_heading = DATA, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
     pub max_length: usize,
     /// Multiply the margin by this, the strength of the preference [default: the vector's, else 0.1].
-    #[arg(long, value_parser = positive_number)]
+    #[arg(long, help_heading = MEASUREMENT, value_parser = positive_number)]
     pub beta: Option<f64>,
     /// Ask these multiple-choice questions, of a file or a published set such as mmlu: TruthfulQA, A/B items, Yes/No items or any
     /// number of options; repeat for several.
-    #[arg(long, value_name = "FILE|NAME")]
+    #[arg(long, help_heading = DATA, value_name = "FILE|NAME")]
     pub mc: Vec<String>,
     /// Compare options by their letters, which the prompt lists, or by their texts; auto takes the texts if they continue a text,
     /// else the letters.
-    #[arg(long, default_value = "auto", value_parser = one_of::<AnswerForm>())]
+    #[arg(long, help_heading = DATA, default_value = "auto", value_parser = one_of::<AnswerForm>())]
     pub mc_answers: AnswerForm,
     /// Read this neutral text for perplexity and KL divergence [default: a bundled one].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = DATA, value_name = "FILE")]
     pub text: Option<PathBuf>,
     /// Answer this prompt, to measure the repetition in the texts; repeat for several [default: eight bundled ones].
-    #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
+    #[arg(long, help_heading = DATA, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
     /// Answer each line of this file, or, where its lines are JSON objects with `messages`, each conversation; - is standard input.
     /// A published set's name, such as alpacaeval, stands for its prompts.
-    #[arg(long, value_name = "FILE|NAME", conflicts_with = "prompt")]
+    #[arg(long, help_heading = DATA, value_name = "FILE|NAME", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
     /// Generate at most this many tokens.
-    #[arg(long, default_value_t = 64, value_parser = positive)]
+    #[arg(long, help_heading = GENERATION, default_value_t = 64, value_parser = positive)]
     pub max_new_tokens: usize,
     /// Leave out the neutral text (text), the generated texts (generation) or both (text,generation) [default: neither].
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, help_heading = MEASUREMENT, value_delimiter = ',')]
     pub skip: Vec<SkipArg>,
     /// Compare with a random direction (random), with the untouched model under a system prompt (prompt, see --baseline-system), or
     /// with another vector file; repeat for several [default: none].
-    #[arg(long, value_name = "random|prompt|FILE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, help_heading = MEASUREMENT, value_name = "random|prompt|FILE", value_parser = NonEmptyStringValueParser::new())]
     pub baseline: Vec<String>,
     /// Give the baseline prompt this system prompt, in place of --system.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, help_heading = MEASUREMENT, value_name = "TEXT")]
     pub baseline_system: Option<String>,
     /// Draw this many bootstrap resamples for each 95 % interval.
-    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = resamples)]
+    #[arg(long, help_heading = MEASUREMENT, default_value_t = 1000, value_name = "N", value_parser = resamples)]
     pub bootstrap: usize,
     /// Seed the resamples and the random direction.
-    #[arg(long, default_value_t = 11)]
+    #[arg(long, help_heading = MEASUREMENT, default_value_t = 11)]
     pub seed: u64,
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Write the log-probabilities of each pair at each magnitude to this file, one JSON object a line.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub per_pair: Option<PathBuf>,
     /// Also write the table to this CSV file, after each magnitude that is measured.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub csv: Option<PathBuf>,
     /// Draw effect and damage against magnitude into this file, .svg or .png; repeat for both.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub plot: Vec<PathBuf>,
     /// Also write a web page to this file: settings, tables, curves and texts, all in the one file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    #[command(flatten, next_help_heading = "Judge")]
-    pub judge: JudgeArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -259,6 +264,7 @@ pub enum SkipArg {
 
 /// A language model that grades texts; `commands::judge` makes sense of it.
 #[derive(Debug, Args)]
+#[command(next_help_heading = JUDGE)]
 pub struct JudgeArgs {
     /// Ask the OpenAI-compatible chat endpoint at this URL; its key comes from BIPO_JUDGE_KEY or OPENAI_API_KEY.
     #[arg(long, value_name = "URL")]
@@ -291,10 +297,10 @@ pub struct JudgeTextsArgs {
     pub texts: PathBuf,
     /// Grade by AxBench's protocol how well texts show this concept: concept, instruction and fluency from 0 to 2, and the factor chosen
     /// on one half of the prompts and scored on the other.
-    #[arg(long, value_name = "TEXT", conflicts_with = "rubric", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, help_heading = JUDGE, value_name = "TEXT", conflicts_with = "rubric", value_parser = NonEmptyStringValueParser::new())]
     pub concept: Option<String>,
     /// Score how well the concept is kept out: it counts as 2 minus its grade.
-    #[arg(long, requires = "concept")]
+    #[arg(long, help_heading = JUDGE, requires = "concept")]
     pub suppress: bool,
     #[command(flatten)]
     pub judge: JudgeArgs,

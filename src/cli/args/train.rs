@@ -17,64 +17,65 @@ use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 
 use super::data::PairArgs;
+use super::headings::{DATA, MACHINE, OPTIMISATION, OUTPUT, VECTOR};
 use super::model::ModelArgs;
 use super::values::{factors, not_negative, one_of, positive, positive_number};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    #[command(flatten)]
-    pub run: RunArgs,
     /// Steer the output of this block, 0-based [default: by model; Llama-2 15, Mistral 13, else 0.45 of the depth].
-    #[arg(long)]
+    #[arg(long, help_heading = VECTOR)]
     pub layer: Option<usize>,
     /// Steer the outputs of these blocks, each by a vector of its own, learned together: 10,13,16 or 10..16 or all.
-    #[arg(long, value_name = "LIST", conflicts_with = "layer")]
+    #[arg(long, help_heading = VECTOR, value_name = "LIST", conflicts_with = "layer")]
     pub layers: Option<LayerList>,
     /// Learn the vector (bipo), or take the mean difference of activations (caa, arXiv 2312.06681); or find the condition (condition,
     /// arXiv 2409.05907) by which --when tells the prompts of --dataset from those of --against. The last two refuse the
     /// optimiser's flags.
-    #[arg(long, default_value = "bipo")]
+    #[arg(long, help_heading = VECTOR, default_value = "bipo")]
     pub method: MethodArg,
     /// With --method caa, compare activations at these tokens: the mean over the response without its end of turn (response), or
     /// the response's last token before it [default: response].
-    #[arg(long, value_parser = one_of::<CaaPositions>())]
+    #[arg(long, help_heading = VECTOR, value_parser = one_of::<CaaPositions>())]
     pub caa_positions: Option<CaaPositions>,
     /// With --method condition, find what the prompts of --dataset have and these have not: a text file with a prompt a line, or a set
     /// named as for --dataset, of which the prompts alone are read.
-    #[arg(long, value_name = "DATASET")]
+    #[arg(long, help_heading = DATA, value_name = "DATASET")]
     pub against: Option<String>,
     /// With --method condition, count how well the condition tells the prompts of --eval-dataset from these [default: no count].
-    #[arg(long, value_name = "DATASET", requires = "eval_dataset")]
+    #[arg(long, help_heading = DATA, value_name = "DATASET", requires = "eval_dataset")]
     pub eval_against: Option<String>,
     /// With --method condition, look at the mean residual of all of a prompt's tokens (mean), or at that of its last one (last)
     /// [default: mean].
-    #[arg(long, value_name = "WHERE", value_parser = one_of::<PromptReading>())]
+    #[arg(long, help_heading = VECTOR, value_name = "WHERE", value_parser = one_of::<PromptReading>())]
     pub reading: Option<PromptReading>,
     /// Start from this vector, at its layers; --layer and --layers, if given, must name the same ones [default: start at zero].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = VECTOR, value_name = "FILE")]
     pub init: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Write the vector, metrics.jsonl, config.json, the training curve and a model card to this directory.
-    #[arg(long, default_value = "bipo_output", value_name = "DIR")]
+    #[arg(long, help_heading = OUTPUT, default_value = "bipo_output", value_name = "DIR")]
     pub output_dir: PathBuf,
     /// Replace what an earlier run left in the output directory.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub overwrite: bool,
     /// Continue the run in the output directory from its newest checkpoint. The result is byte-identical to a run without a
     /// break; without a checkpoint, the run starts fresh.
-    #[arg(long, conflicts_with = "overwrite")]
+    #[arg(long, help_heading = OUTPUT, conflicts_with = "overwrite")]
     pub resume: bool,
     /// Resume even if settings have changed since the run began; its data, layers, seed and model must be the same.
-    #[arg(long, conflicts_with = "overwrite")]
+    #[arg(long, help_heading = OUTPUT, conflicts_with = "overwrite")]
     pub force_resume: bool,
     /// Save the state of the run every N steps [default: after each epoch, and every 5 minutes].
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, help_heading = OUTPUT, value_name = "N", value_parser = positive)]
     pub checkpoint_every: Option<usize>,
     /// Generate texts at magnitudes -2, 0 and 2 after training, at most 48 tokens each; with --json they are in the result.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub test_generation: bool,
     /// Leave the blocks up to the lowest steered layer in their files: each is read when its turn comes while the activation cache is
     /// made, and no step needs them, so that they never fill the device together.
-    #[arg(long, conflicts_with = "test_generation")]
+    #[arg(long, help_heading = MACHINE, conflicts_with = "test_generation")]
     pub offload: bool,
 }
 
@@ -105,13 +106,13 @@ pub enum MethodArg {
     ))
 )]
 pub struct LayersArgs {
+    /// Try each of these layers by itself: 8..20, 8..20:4, 8,10,12 or all [default: the middle half].
+    #[arg(long, help_heading = VECTOR, value_name = "LIST")]
+    pub layers: Option<LayerList>,
     #[command(flatten)]
     pub run: RunArgs,
-    /// Try each of these layers by itself: 8..20, 8..20:4, 8,10,12 or all [default: the middle half].
-    #[arg(long, value_name = "LIST")]
-    pub layers: Option<LayerList>,
     /// Draw each layer's held-out loss into this file, .svg or .png; repeat for both.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub plot: Vec<PathBuf>,
 }
 
@@ -122,14 +123,13 @@ fn as_in_reps(value: &'static str) -> [(&'static str, ArgPredicate, &'static str
 
 /// The data and the settings of a run, whatever it is for.
 #[derive(Debug, Args)]
+#[command(next_help_heading = OPTIMISATION)]
 pub struct RunArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
     /// Choose the pairs: a CSV, JSONL, JSON or Parquet file, a bundled or published set's name, or hf:owner/name.
-    #[arg(long, default_value = bipo::data::DEFAULT_DATASET)]
+    #[arg(long, help_heading = DATA, default_value = bipo::data::DEFAULT_DATASET)]
     pub dataset: String,
     /// Score these pairs after each epoch, and keep the best epoch's vector [default: none].
-    #[arg(long, value_name = "DATASET")]
+    #[arg(long, help_heading = DATA, value_name = "DATASET")]
     pub eval_dataset: Option<String>,
     /// Learn from each pair this many times.
     #[arg(long, default_value_t = 5, value_parser = positive)]
@@ -175,7 +175,7 @@ pub struct RunArgs {
     pub factor_lr: f64,
     /// Start the vector at random numbers between -s and s, where s is this over the square root of the hidden size [default: 0;
     /// with reps 1, with --learn-factor 8].
-    #[arg(long, value_parser = not_negative)]
+    #[arg(long, help_heading = VECTOR, value_parser = not_negative)]
     pub init_scale: Option<f64>,
     /// Scale down a gradient whose norm is larger to this norm.
     #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
@@ -183,15 +183,15 @@ pub struct RunArgs {
     /// Add the vector at all tokens, or only at these: prompt, response, last (the prompt's last token, which predicts the
     /// response's first), first:N or last:N (of the prompt, not counting what every prompt of the template begins with), or
     /// several joined by +.
-    #[arg(long, default_value = "all", value_name = "WHERE")]
+    #[arg(long, help_heading = VECTOR, default_value = "all", value_name = "WHERE")]
     pub positions: Positions,
     /// Add it only at tokens in messages of this role, not at those that the chat template adds; a response is the assistant's
     /// [default: all tokens].
-    #[arg(long, value_parser = one_of::<Spans>())]
+    #[arg(long, help_heading = VECTOR, value_parser = one_of::<Spans>())]
     pub spans: Option<Spans>,
     /// Put this text between prompt and response. auto writes what the chat template writes before and after an answer; if the
     /// template has no such form, it writes a space, unless the prompt ends in white space.
-    #[arg(long, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
+    #[arg(long, help_heading = DATA, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
     pub response_prefix: String,
     /// Set the decoupled weight decay of the vector; with reps or --learn-factor the default is 0.
     #[arg(long, default_value_t = 0.05, default_value_ifs(as_in_reps("0")), value_parser = not_negative)]
@@ -206,17 +206,19 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 11)]
     pub seed: u64,
     /// Truncate longer pairs to this many tokens.
-    #[arg(long, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
+    #[arg(long, help_heading = DATA, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
     pub max_length: usize,
     #[command(flatten)]
     pub rows: PairArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Keep the activation cache on the device, or in main memory (host; what exceeds --cache-memory goes to a file), from which
     /// each batch is copied to the device [default: auto: on the device if it fits].
-    #[arg(long, default_value = "auto", hide_default_value = true, value_parser = one_of::<CachePlace>())]
+    #[arg(long, help_heading = MACHINE, default_value = "auto", hide_default_value = true, value_parser = one_of::<CachePlace>())]
     pub cache: CachePlace,
     /// Keep this much of the activation cache in main memory, the rest in a temporary file in the output directory, as 2GB
     /// or 500MiB [default: a quarter of the machine's memory].
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, help_heading = MACHINE, value_name = "SIZE")]
     pub cache_memory: Option<Bytes>,
 }
 

@@ -8,7 +8,8 @@ use bipo::train::collective::Collective;
 use serde::Serialize;
 
 use super::interrupt::Interrupt;
-use super::judge::{Judge, no_judge, read_generations};
+use super::judge::{Judge, ask, no_judge, read_generations, talk};
+use super::next;
 use crate::args::JudgeTextsArgs;
 use crate::terminal::{self, Log};
 
@@ -43,13 +44,17 @@ pub fn run(args: &JudgeTextsArgs, concept: &str, collective: &Collective) -> any
         verdicts.push(report.verdicts);
         interrupt.check()?;
     }
-    let [of_concept, of_instruction, of_fluency] = &verdicts[..] else { return Ok(()) };
+    let [of_concept, of_instruction, of_fluency] = &verdicts[..] else {
+        next::tell(false, "ask it", &ask(args), log);
+        return Ok(());
+    };
     let report = axbench::summarise(concept.trim(), args.suppress, [of_concept, of_instruction, of_fluency]);
     match (collective.is_first(), args.report.json) {
         (false, _) => {}
         (true, true) => terminal::json(&AxBenchDocument { schema_version: 1, judge_model: &judge_model, report: &report })?,
         (true, false) => terminal::result(&to_text(&judge_model, &report))?,
     }
+    report.chosen.iter().for_each(|chosen| talk(args, chosen.magnitude, log));
     Ok(())
 }
 

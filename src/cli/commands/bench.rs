@@ -19,7 +19,7 @@ use bipo::{Error, Result};
 use candle_core::{DType, Device};
 use serde::Serialize;
 
-use super::session;
+use super::{next, session};
 use crate::args::BenchArgs;
 use crate::terminal::{self, Log};
 
@@ -69,10 +69,12 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     };
     if let (Some(shape), Some(split)) = (args.shape, &args.model.split) {
         let report = CountReport::new(args, shape, split, &options)?;
-        return match args.model.json {
-            true => Ok(terminal::json(&report)?),
-            false => Ok(terminal::result(&report.to_text())?),
-        };
+        match args.model.json {
+            true => terminal::json(&report)?,
+            false => terminal::result(&report.to_text())?,
+        }
+        say_next(args, log);
+        return Ok(());
     }
     let devices = device::open_all(&args.model.device)?;
     let peak = PeakMemory::watch(&devices[0]);
@@ -110,10 +112,19 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         peak_memory_bytes: peak.bytes().map(|peak| peak.0),
         estimated_memory_bytes: options.demand(model.num_blocks()).on_device(&model.config, placement.dtype).total().0,
     };
-    if args.model.json {
-        return Ok(terminal::json(&report)?);
+    match args.model.json {
+        true => terminal::json(&report)?,
+        false => terminal::result(&report.to_text())?,
     }
-    Ok(terminal::result(&report.to_text())?)
+    say_next(args, log);
+    Ok(())
+}
+
+/// Names the run that was measured; a shape is that of a model whose name the user knows.
+fn say_next(args: &BenchArgs, log: Log) {
+    let command = next::of_model("train");
+    let command = if args.shape.is_some() { next::with(&command, "--model", "MODEL") } else { command };
+    next::tell(args.model.json, "learn a vector so", &command, log);
 }
 
 /// What each of several devices would take, and do. Text and JSON are views of this.

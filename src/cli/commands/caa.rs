@@ -77,7 +77,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let v: Vec<f32> = differences.iter().flat_map(|difference| &difference.v).copied().collect();
     let MeanDifference { pairs: used, left_out, .. } = &differences[0];
     if !left_out.is_empty() {
-        log.warn(format!("{}: rows {left_out:?} left out: a response of theirs has one token", dataset.name));
+        log.warn(format!(
+            "{}: rows {left_out:?} left out: a response of theirs has one token; write longer ones to use them",
+            dataset.name
+        ));
     }
     config.init = Some(v.clone());
     let measured = score(&model, &config, &data[0])?;
@@ -109,7 +112,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         if let Some(measured) = &measured {
             text += &format!("\nheld out: {}", margins(measured));
         }
-        RunResult::Text(text + &try_it(args, &path))
+        RunResult::Text(text + &try_it(&path))
     };
     test_generation::say(said, args, (&opened, &model), &vector, &interrupt)
 }

@@ -66,6 +66,10 @@ pub fn run(args: &CalibrateArgs, collective: &Collective) -> anyhow::Result<()> 
         (true, true) => terminal::json(&document(args, &calibration, &limits, path))?,
         (true, false) => terminal::result(&text(args, &calibration, &limits, path))?,
     }
+    if path.is_some() && collective.is_first() {
+        let command = next::with(&next::steering("steer"), "--magnitudes", "auto");
+        next::tell(args.model.json, "try it", &format!("{command} --prompt \"{TEST_PROMPT}\""), log);
+    }
     if let Some(file) = file.filter(|_| !is_found) {
         log.warn(format!("nothing was found, so nothing is saved: {} is as it was", file.path.display()));
     }

@@ -5,6 +5,7 @@ use bipo::data::{self, DEFAULT_DATASET, LoadOptions, Source};
 use bipo::hub::options::FetchOptions;
 use bipo::hub::presets;
 use bipo::machine::device;
+use bipo::model::shapes::Shape;
 use bipo::model::weights::WeightStorage;
 use bipo::session::{DTypeChoice, Placement, Session};
 use bipo::text::tokens::ResponsePrefix;
@@ -12,7 +13,7 @@ use bipo::{Error, Result};
 use candle_core::{DType, Device};
 use serde_json::json;
 
-use super::session;
+use super::{next, session};
 use crate::args::CheckArgs;
 use crate::terminal::{self, Log};
 
@@ -48,9 +49,18 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
         terminal::result(&to_text(&checks, args.model.verbose))?;
     }
     match failed {
-        0 => Ok(()),
+        0 => {
+            next::tell(args.model.json, "measure its speed", &bench(args), log);
+            Ok(())
+        }
         failed => Err(anyhow::anyhow!("{failed} of {} checks failed", checks.len())),
     }
+}
+
+/// The command that measures the same device, with the same model if there is one.
+fn bench(args: &CheckArgs) -> String {
+    let command = next::of_model("bench");
+    if args.model.model.is_empty() { next::with(&command, "--shape", &Shape::Smollm2_135m.to_string()) } else { command }
 }
 
 /// A real model that repeats 48 training steps, those of the recording or others.

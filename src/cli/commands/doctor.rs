@@ -10,8 +10,9 @@ use bipo::machine::{bytes, cpu, device, files};
 use bipo::model::checkpoint::Checkpoint;
 use serde::Serialize;
 
+use super::next;
 use crate::args::DoctorArgs;
-use crate::terminal;
+use crate::terminal::{self, Log};
 
 pub fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     let report = DoctorReport::new(args.offline);
@@ -20,7 +21,10 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<()> {
         false => terminal::result(&report.to_text())?,
     }
     match report.problems.len() {
-        0 => Ok(()),
+        0 => {
+            next::tell(args.json, "learn a vector", "bipo train", Log::new(false, false));
+            Ok(())
+        }
         count => Err(anyhow::anyhow!("problems that keep bipo from working: {count}")),
     }
 }

@@ -13,6 +13,7 @@ use bipo::machine::files::write_atomic;
 use bipo::report::Chart;
 use bipo::steering::Operation;
 use bipo::steering::magnitudes::signed;
+use bipo::steering::vector::SteeringVector;
 use bipo::train::collective::Collective;
 use bipo::{Error, Result};
 use serde_json::json;
@@ -20,7 +21,7 @@ use serde_json::json;
 use super::evaluation::inputs::Inputs;
 use super::evaluation::page::{for_page, page};
 use super::evaluation::settings::{described, magnitudes, vector_beta};
-use super::evaluation::subjects::{baselines, check_reaches, subjects};
+use super::evaluation::subjects::{VECTOR, baselines, check_reaches, subjects};
 use super::evaluation::writer::{Writer, warn_of_failures};
 use super::interrupt::Interrupt;
 use super::judge::Judge;
@@ -30,7 +31,9 @@ use super::page;
 use super::ranks::check_same;
 use super::session;
 use super::sweep::greedy;
-use super::vectors::{check_added, check_vector, check_when, read_inputs, read_when, settle, warn_of_calibration};
+use super::vectors::{
+    check_added, check_vector, check_when, furthest_note, read_inputs, read_when, settle, strength_note, warn_of_calibration,
+};
 use crate::args::{EvalArgs, SkipArg, response_prefix};
 use crate::terminal::{self, Log};
 
@@ -51,6 +54,9 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
     check_vector(&vector, &opened, log)?;
     check_when(when.as_ref(), &opened, log)?;
     warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
+    if args.at.is_none() {
+        furthest_note(&vector, &args.steering.magnitudes_of(&vector.metadata)?).iter().for_each(|note| log.warn(note));
+    }
     let material = inputs.material(args, &opened)?;
     session::warn_of_pairs(&opened, material.pairs, log);
     let mut subjects = subjects(args, &vector, &baselines, (&material, &inputs.asked), &mut opened, log)?;
@@ -116,11 +122,23 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
     shown?;
     judged?;
     stopped.map_or(Ok(()), |error| Err(anyhow::Error::from(error)))?;
-    if args.report.is_none() {
-        let command = format!("{} --report page.html", next::again("eval"));
-        next::tell(args.model.json, "as a page", &command, log);
+    // Magnitudes that were found within a budget need no other limit.
+    if args.at.is_none() {
+        warn_of_doses(&vector, &report, log);
     }
+    let (what, command) = match args.report {
+        None => ("as a page", format!("{} --report page.html", next::again("eval"))),
+        Some(_) => next::after_steering(&vector),
+    };
+    next::tell(args.model.json, what, &command, log);
     Ok(())
+}
+
+/// Says so where the vector, which has no calibration that says it better, is long beside what it is added to.
+fn warn_of_doses(vector: &SteeringVector, report: &EvalReport, log: Log) {
+    let own = report.rows.iter().filter(|row| row.subject == VECTOR && vector.metadata.calibration.is_none());
+    let doses: Vec<(f32, f64)> = own.filter_map(|row| Some((row.magnitude?, row.get("dose")?.estimate.value))).collect();
+    strength_note(vector, &doses).iter().for_each(|note| log.warn(note));
 }
 
 /// Adds a judge's scores to the report.

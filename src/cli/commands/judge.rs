@@ -7,6 +7,7 @@ use std::time::Duration;
 use bipo::data::endpoint::{ApiKey, Endpoint, EndpointNames, Patience};
 use bipo::eval::judge::{self, JudgeConfig, JudgeReport, JudgedText, Rubric};
 use bipo::machine::files::read_input;
+use bipo::report::shell::quote;
 use bipo::steering::magnitudes::signed;
 use bipo::train::collective::Collective;
 use bipo::{Error, Result};
@@ -14,7 +15,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::interrupt::Interrupt;
-use crate::args::{JudgeArgs, JudgeTextsArgs};
+use super::next::{self, TELLING};
+use crate::args::{JudgeArgs, JudgeTextsArgs, given};
 use crate::terminal::{self, Log};
 
 /// The most that a file of texts to grade may take.
@@ -29,7 +31,10 @@ pub fn run(args: &JudgeTextsArgs, collective: &Collective) -> anyhow::Result<()>
     let judge = Judge::new(&args.judge, log)?.ok_or_else(no_judge)?;
     let generations = read_generations(&args.texts)?;
     let interrupt = Interrupt::listen(log)?;
-    let Some(report) = judge.grade(&generations, collective, &interrupt, log)? else { return Ok(()) };
+    let Some(report) = judge.grade(&generations, collective, &interrupt, log)? else {
+        next::tell(false, "ask it", &ask(args), log);
+        return Ok(());
+    };
     match (collective.is_first(), args.report.json) {
         (false, _) => {}
         (true, true) => {
@@ -41,7 +46,26 @@ pub fn run(args: &JudgeTextsArgs, collective: &Collective) -> anyhow::Result<()>
         }
         (true, false) => terminal::result(&to_text(&report))?,
     }
-    Ok(interrupt.check()?)
+    interrupt.check()?;
+    let best = report.magnitudes.iter().filter_map(|row| Some((row.magnitude, row.mean?)));
+    let best = best.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(magnitude, _)| magnitude);
+    best.iter().for_each(|best| talk(args, *best, log));
+    Ok(())
+}
+
+/// The command that asks what a dry run shows.
+pub fn ask(args: &JudgeTextsArgs) -> String {
+    let is_kept = |flag: &str| flag != "--judge-dry-run" && !TELLING.contains(&flag);
+    let command = next::command(&format!("judge {}", quote(&args.texts.display().to_string())), &given(), is_kept);
+    let missing = [("--judge", "URL", args.judge.judge.is_none()), ("--judge-model", "NAME", args.judge.judge_model.is_none())];
+    let missing = missing.into_iter().filter(|(.., is_missing)| *is_missing);
+    missing.fold(command, |command, (flag, value, _)| next::with(&command, flag, value))
+}
+
+/// Names the command that talks with the vector, whose file the texts do not name in full, at the magnitude that is best.
+pub fn talk(args: &JudgeTextsArgs, magnitude: f32, log: Log) {
+    let command = next::with("bipo chat --vector FILE", "--magnitude", &magnitude.to_string());
+    next::tell(args.report.json, "talk with the best", &command, log);
 }
 
 /// The error where texts are to be graded and no judge is named.

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use bipo::Error;
 use bipo::machine::files::write_atomic;
+use bipo::report::shell::quote;
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
+use super::next;
 use crate::args::{Cli, ManArgs};
-use crate::terminal;
+use crate::terminal::{self, Log};
 
 pub fn run(args: &ManArgs) -> anyhow::Result<()> {
     let mut program = Cli::command().disable_help_subcommand(true);
@@ -20,7 +22,10 @@ pub fn run(args: &ManArgs) -> anyhow::Result<()> {
     };
     std::fs::create_dir_all(dir).map_err(|source| Error::write(dir, source))?;
     write(&program, dir)?;
-    program.get_subcommands().try_for_each(|command| write(command, dir))
+    program.get_subcommands().try_for_each(|command| write(command, dir))?;
+    let page = dir.join("bipo-train.1").display().to_string();
+    next::tell(false, "read one", &format!("man -l {}", quote(&page)), Log::new(false, false));
+    Ok(())
 }
 
 fn write(command: &Command, dir: &Path) -> anyhow::Result<()> {

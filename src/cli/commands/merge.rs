@@ -10,7 +10,7 @@ use bipo::steering::vector::{CombineOptions, combine};
 use serde_json::json;
 
 use super::interrupt::Interrupt;
-use super::vectors::read_inputs;
+use super::vectors::{calibration_exceeded_note, read_inputs};
 use crate::args::MergeArgs;
 use crate::hints::with_hint;
 use crate::terminal::{self, Log};
@@ -26,6 +26,7 @@ pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
     if let Some(note) = vector.origin_note(&files.name, &merge.model_type) {
         log.warn(with_hint(note));
     }
+    calibration_exceeded_note(&vector, args.magnitude as f32).iter().for_each(|note| log.warn(note));
     log.detail(format!("{}: a bias at layers {:?} of {}", files.name, merge.layers, args.output_dir.display()));
     let (layers, bytes) = (merge.layers.clone(), merge.bytes());
     write(merge, &args.output_dir, log)?;

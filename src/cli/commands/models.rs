@@ -4,8 +4,9 @@
 use bipo::hub::presets::{self, PRESETS, Preset, Status};
 use serde::Serialize;
 
-use crate::args::ReportArgs;
-use crate::terminal;
+use super::next;
+use crate::args::{DEFAULT_MODEL, ReportArgs};
+use crate::terminal::{self, Log};
 
 pub fn run(args: &ReportArgs) -> anyhow::Result<()> {
     let report = ModelsReport::new();
@@ -13,6 +14,8 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<()> {
         true => terminal::json(&report)?,
         false => terminal::result(&report.to_text(args.verbose))?,
     }
+    let command = next::with("bipo train", "--model", DEFAULT_MODEL);
+    next::tell(args.json, "learn a vector for one", &command, Log::new(args.verbose, args.quiet));
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The next useful command, told on standard error at the end of one, with what the user wrote that holds there too.
 
 use bipo::report::shell::quote;
+use bipo::steering::vector::SteeringVector;
 
 use crate::args::{Given, given};
 use crate::terminal::Log;
@@ -34,6 +35,20 @@ pub fn steering(name: &str) -> String {
 /// Returns the command that the user wrote, to be run again.
 pub fn again(name: &str) -> String {
     command(name, &given(), |flag| !TELLING.contains(&flag))
+}
+
+/// The command with one more flag.
+pub fn with(command: &str, flag: &str, value: &str) -> String {
+    let given = Given { flag: flag.to_owned(), values: vec![value.to_owned()] };
+    format!("{command} {}", given.words().join(" "))
+}
+
+/// What comes after texts were steered by a vector or its effect was measured: its strength, where nothing is known of it, else a talk.
+pub fn after_steering(vector: &SteeringVector) -> (&'static str, String) {
+    match &vector.metadata.calibration {
+        None if vector.metadata.operation.is_addition() => ("find its strength", format!("{} --save", steering("calibrate"))),
+        _ => ("talk with it", steering("chat")),
+    }
 }
 
 /// A command of a file.

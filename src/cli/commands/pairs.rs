@@ -210,7 +210,7 @@ impl OwnModel {
                     ));
                 }
                 let is_cut = text.finish_reason != FinishReason::Stop;
-                take(OwnAnswer { text: self.opened.encoder.decode(&text.token_ids, true)?, is_cut })
+                take(OwnAnswer { text: self.opened.encoder.text_of(&text.token_ids)?, is_cut })
             }),
         })
     }

@@ -43,7 +43,8 @@ pub fn check_same(collective: &Collective, identity: &Value, opened: &Session, l
     let kernels: Vec<&Value> = all.iter().map(|rank| &rank[KERNEL]).collect();
     if let Some(rank) = kernels.iter().position(|kernel| *kernel != kernels[0]) {
         log.warn(format!(
-            "rank 0 multiplies matrices by {}, rank {rank} by {}: the bytes of the result depend on which rank computes which pair",
+            "rank 0 multiplies matrices by {}, rank {rank} by {}: the bytes of the result depend on which rank computes which pair; set \
+             BIPO_KERNEL on all of them to the one that all have",
             kernels[0], kernels[rank]
         ));
     }

@@ -96,6 +96,9 @@ pub fn load_data(name: &str, options: &LoadOptions, log: Log) -> Result<Dataset>
         let more = dataset.skipped.len() - SKIPPED_SHOWN;
         log.warn(format!("{}: {more} more rows skipped: bipo data counts them by reason", dataset.name));
     }
+    if !dataset.skipped.is_empty() {
+        log.warn(format!("{}: mend skipped rows to have them used, or give --strict to refuse them", dataset.name));
+    }
     Ok(dataset)
 }
 
@@ -116,7 +119,7 @@ pub fn encode(opened: &Session, dataset: &Dataset, max_length: usize, log: Log) 
         }
     }
     if truncated > 0 {
-        log.warn(format!("{}: {truncated} pairs truncated to {length} tokens", dataset.name));
+        log.warn(format!("{}: {truncated} pairs truncated to {length} tokens: {}", dataset.name, longer(length, context)));
     }
     if pairs.is_empty() {
         let problem =
@@ -124,9 +127,18 @@ pub fn encode(opened: &Session, dataset: &Dataset, max_length: usize, log: Log) 
         return Err(Error::Argument(problem));
     }
     if equal > 0 {
-        log.warn(format!("{}: {equal} pairs left out: both responses are the same {length} tokens", dataset.name));
+        log.warn(format!(
+            "{}: {equal} pairs left out: both responses are the same {length} tokens: {}",
+            dataset.name,
+            longer(length, context)
+        ));
     }
     Ok(pairs)
+}
+
+/// What to do where `length` tokens are too few, of a model with this context.
+pub fn longer(length: usize, context: usize) -> &'static str {
+    if length < context { "raise --max-length to see more of them" } else { "the model's context has no more, shorten them" }
 }
 
 /// Returns the source of the factor on v.

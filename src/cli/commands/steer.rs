@@ -106,12 +106,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         written?;
         return Err(Error::write("standard output", source).into());
     }
-    let (what, command) = match &vector.metadata.calibration {
-        None if vector.metadata.operation.is_addition() => {
-            ("find its strength", format!("{} --save", next::steering("calibrate")))
-        }
-        _ => ("talk with it", next::steering("chat")),
-    };
+    let (what, command) = next::after_steering(&vector);
     next::tell(args.model.json, what, &command, log);
     // Last, so that a page that cannot be written takes no result with it.
     Ok(written?)

@@ -3,6 +3,7 @@
 use bipo::machine::files::write_atomic;
 use bipo::steering::dose::l2_norm;
 use bipo::steering::layers::Layers;
+use bipo::steering::vector::Metadata;
 use bipo::train::checkpoint;
 use bipo::train::collective::Collective;
 use bipo::train::{TrainConfig, TrainState};
@@ -206,13 +207,19 @@ fn config(args: &TrainArgs, opened: &Session, init: Option<&Init>, log: Log) -> 
     let start = init.map(|init| init.start(&layers, opened)).transpose()?;
     let here = (args.run.positions, args.run.spans);
     if let Some(init) = init.filter(|init| (init.vector.metadata.positions, init.vector.metadata.spans) != here) {
-        log.warn(format!("{} was trained at other --positions or --spans than this run's", init.path.display()));
+        let Metadata { positions, spans, .. } = &init.vector.metadata;
+        let spans = spans.map_or_else(String::new, |spans| format!(" --spans {spans}"));
+        log.warn(format!(
+            "{} was trained elsewhere in the text than this run trains: --positions {positions}{spans} goes on as it was",
+            init.path.display()
+        ));
     }
     if let Some(init) = init {
         warn_of_unknown_keys(&init.vector, "--init", log);
         if !init.vector.metadata.operation.is_addition() {
             log.warn(format!(
-                "--init: {} is taken out where it is used, but the vector of this run is added",
+                "--init: {} is taken out where it is used, but the vector of this run is added: start from one that is added, or leave \
+                 --init out",
                 init.path.display()
             ));
         }

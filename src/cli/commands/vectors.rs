@@ -134,7 +134,21 @@ pub fn strength_note(vector: &SteeringVector, texts: &[(f32, f64)]) -> Option<St
 pub fn calibration_exceeded_note(vector: &SteeringVector, magnitude: f32) -> Option<String> {
     let known = vector.metadata.calibration.as_ref()?;
     let (shown, limit) = (signed(magnitude), signed(known.exceeded(magnitude)?));
-    Some(format!("magnitude {shown} is beyond {limit}, the largest within {} (bipo calibrate): texts may break", known.budget))
+    Some(format!(
+        "magnitude {shown} is beyond {limit}, the largest within {} (bipo calibrate): texts may break; stay within it, or calibrate with \
+         a larger --budget",
+        known.budget
+    ))
+}
+
+/// A note for the user where some magnitudes are beyond what the vector's calibration says. The furthest one is named.
+pub fn furthest_note(vector: &SteeringVector, magnitudes: &[f32]) -> Option<String> {
+    let furthest = magnitudes.iter().copied().max_by(|a, b| {
+        let beyond =
+            |m: f32| vector.metadata.calibration.as_ref().and_then(|known| known.exceeded(m)).map_or(0.0, |limit| m / limit);
+        beyond(*a).total_cmp(&beyond(*b))
+    })?;
+    calibration_exceeded_note(vector, furthest).filter(|_| vector.metadata.operation.is_addition())
 }
 
 /// Refuses a vector that does not fit the model, and warns of one that was trained elsewhere.

@@ -10,6 +10,7 @@ use super::contents::{FileVectors, LARGEST_FILE};
 use super::format::Format;
 use super::{Metadata, SteeringVector, gguf, json, numpy, pt, pt_writer, safetensors};
 use crate::machine::files::open_input;
+use crate::steering::layers::check_layer;
 use crate::{Error, Result};
 
 /// The bytes of a vector file, and the metadata that they leave out.
@@ -27,10 +28,8 @@ impl SteeringVector {
     /// # Errors
     /// The format cannot hold a layer of the vector, or cannot hold several layers; or the model of the vector lacks a layer.
     pub fn encode(&self, format: Format, path: &Path) -> Result<Encoded> {
-        if let (Some(layer), Some(depth)) = (self.layers.keys().next_back(), self.metadata.num_hidden_layers)
-            && *layer >= depth
-        {
-            return Err(Error::Argument(format!("layer {layer} out of range: the vector's model has {depth} layers")));
+        if let (Some(layer), Some(depth)) = (self.layers.keys().next_back(), self.metadata.num_hidden_layers) {
+            check_layer(*layer, depth, "the vector's model")?;
         }
         let bytes = match format {
             Format::Safetensors => safetensors::to_bytes(self),
@@ -105,10 +104,12 @@ impl VectorFile {
         }
     }
 
-    /// Returns a note for the user if `layer` is another than the one at which the file says that the vector was learned.
+    /// Returns a note for the user if `layer` is another than the one at which the file says that the vector was learned. A layer that
+    /// the model of the file does not have is no place to learn one, and is refused by [`SteeringVector::check_model`].
     pub fn moved_note(&self, layer: Option<usize>) -> Option<String> {
         let (to, [own]) = (layer?, <[usize; 1]>::try_from(self.layers()).ok()?);
-        (to != own).then(|| {
+        let is_there = self.metadata.num_hidden_layers.is_none_or(|depth| to < depth);
+        (to != own && is_there).then(|| {
             format!(
                 "learned at layer {own} and added at layer {to}, where residuals mean other things and have another length: keep \
                  its own layer, or learn one at layer {to}"

@@ -27,6 +27,9 @@ pub enum Format {
     Json,
 }
 
+/// How a model type comes to be known.
+const NAMED: &str = "a file that bipo learned says it: convert that one";
+
 impl Format {
     const ALL: [(Self, &str); 6] = [
         (Self::Safetensors, "safetensors"),
@@ -69,13 +72,13 @@ impl Format {
                 (is_condition, "it is a condition, which steers nothing, but llama.cpp adds it".to_owned()),
                 (ablated, format!("llama.cpp adds it all the same, for it does not read that the operation is {operation}")),
                 (ruled, "llama.cpp adds it at every position; where bipo adds it is kept for bipo alone".to_owned()),
-                (unknown, format!("the model type is not known: controlvector.model_hint is {UNKNOWN_MODEL_TYPE:?}")),
+                (unknown, format!("the model type is not known: controlvector.model_hint is {UNKNOWN_MODEL_TYPE:?}; {NAMED}")),
             ],
             Self::Svec => vec![
                 (is_condition, reader_steers()),
                 (ablated, reader_adds(*operation)),
                 (true, "activation-steering adds direction N to the input of block N, bipo to its output".to_owned()),
-                (unknown, format!("the model type is not known: model_type is {UNKNOWN_MODEL_TYPE:?}")),
+                (unknown, format!("the model type is not known: model_type is {UNKNOWN_MODEL_TYPE:?}; {NAMED}")),
             ],
             Self::Pt | Self::Npy => vec![(is_condition, reader_steers()), (ablated, reader_adds(*operation))],
             Self::Safetensors | Self::Json => Vec::new(),

@@ -140,7 +140,10 @@ fn caveats_are_told_where_they_apply() {
     let all = |name: &str, vector: &SteeringVector| Format::of(Path::new(name)).unwrap().caveats(vector).join("; ");
     let (known, bare) = (example(&[1]), SteeringVector { metadata: Metadata::default(), ..example(&[1]) });
     assert!(all("v.gguf", &known).contains("adds it at every position") && !all("v.gguf", &known).contains("model type"));
-    assert_eq!(all("v.gguf", &bare), "the model type is not known: controlvector.model_hint is \"unknown\"");
+    assert_eq!(
+        all("v.gguf", &bare),
+        "the model type is not known: controlvector.model_hint is \"unknown\"; a file that bipo learned says it: convert that one"
+    );
     assert!(all("v.svec", &bare).contains("input of block N") && all("v.svec", &bare).contains("model type"));
     assert_eq!(all("v.json", &known) + &all("v.npy", &known), "");
 }

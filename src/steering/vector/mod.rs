@@ -26,6 +26,7 @@ pub use metadata::{Calibration, Combination, CombinationPart, Metadata};
 
 use crate::model::family::is_same_family;
 pub use crate::steering::Operation;
+use crate::steering::layers::check_layer;
 pub use crate::steering::positions::Positions;
 use crate::text::spans::Spans;
 use crate::{Error, Result};
@@ -108,11 +109,8 @@ impl SteeringVector {
                 trained_on()
             )));
         }
-        match self.layers.keys().next_back() {
-            Some(layer) if *layer >= num_hidden_layers => {
-                return Err(Error::Argument(format!("layer {layer} out of range: model has {num_hidden_layers} layers")));
-            }
-            _ => {}
+        if let Some(layer) = self.layers.keys().next_back() {
+            check_layer(*layer, num_hidden_layers, "model")?;
         }
         match self.metadata.num_hidden_layers {
             Some(depth) if depth != num_hidden_layers => Err(Error::Argument(format!(
@@ -166,7 +164,12 @@ impl SteeringVector {
     /// Returns a note for the user if the vector's file has keys that bipo does not know.
     pub fn unknown_keys_note(&self) -> Option<String> {
         let keys = &self.metadata.unknown_keys;
-        (!keys.is_empty()).then(|| format!("bipo does not know {}: what the file says there is not followed", keys.join(", ")))
+        (!keys.is_empty()).then(|| {
+            format!(
+                "bipo does not know {}: what the file says there is not followed; a newer bipo may know it",
+                keys.join(", ")
+            )
+        })
     }
 
     /// Returns the models that the vector or its parts were trained on.

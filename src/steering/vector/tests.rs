@@ -126,7 +126,7 @@ fn a_model_of_another_size_or_depth_is_refused_by_name() {
     assert!(example().check_model(3, 4).is_ok());
     assert!(example().check_model(4, 4).unwrap_err().to_string().contains("hidden size 3, but the model has 4"));
     let error = example().check_model(3, 3).unwrap_err().to_string();
-    assert_eq!(error, "layer 3 out of range: model has 3 layers");
+    assert_eq!(error, "layer 3 out of range: model has 3 layers, 0 to 2");
     let error = example().check_model(3, 5).unwrap_err();
     assert_eq!(error.to_string(), "the vector is for a model of 4 layers (owner/name), but this one has 5");
     assert_eq!(error.exit_code(), 2);

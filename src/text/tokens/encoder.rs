@@ -12,6 +12,7 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{DecodeStream, Tokenizer};
 
+use super::decoded::text_of;
 use super::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
 use crate::data::Message;
 use crate::data::Pair;
@@ -219,7 +220,13 @@ impl TextEncoder {
         Ok(())
     }
 
-    /// Text of ids; `skip_special` leaves out EOS and the like.
+    /// Text of generated ids without special tokens. Ids that end inside a character, as a limit on tokens leaves them, give the text
+    /// before it.
+    pub fn text_of(&self, ids: &[u32]) -> Result<String> {
+        text_of(&self.tokenizer, ids)
+    }
+
+    /// Text of ids, as far as they are characters; `skip_special` leaves out EOS and the like.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         self.tokenizer.decode(ids, skip_special).map_err(failed)
     }
@@ -454,7 +461,7 @@ fn check_id(tokenizer: &Tokenizer, id: u32, vocab_size: usize) -> Result<()> {
     )))
 }
 
-fn failed(error: tokenizers::Error) -> Error {
+pub(super) fn failed(error: tokenizers::Error) -> Error {
     Error::argument(format!("the tokenizer failed: {error}"))
 }
 

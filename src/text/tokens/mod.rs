@@ -3,6 +3,7 @@
 //!
 //! Begin with [`TextEncoder`], whose `encode_prompt` and `encode_pair` are what the other rooms call.
 
+mod decoded;
 mod encoder;
 pub mod gguf;
 

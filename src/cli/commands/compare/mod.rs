@@ -12,7 +12,7 @@ use bipo::data::{Dataset, Pair};
 use bipo::eval::bootstrap::Bootstrap;
 use bipo::eval::damage::NEUTRAL_TEXT;
 use bipo::eval::{
-    CALIBRATION_TOKENS, Candidate, Comparison, EvalMaterial, EvalObserver, EvalOutcome, EvalReport, Settings, Subject,
+    CALIBRATION_TOKENS, Candidate, Comparison, EvalMaterial, EvalObserver, EvalOutcome, EvalReport, EvalRow, Settings, Subject,
     Treatment, calibrate_subjects, evaluate, verdict,
 };
 use bipo::generate::STREAMS;
@@ -27,15 +27,18 @@ use bipo::train::collective::Collective;
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
+use super::evaluation::page::intervals;
 use super::evaluation::subjects::encode;
 use super::evaluation::writer::warn_of_failures;
 use super::interrupt::Interrupt;
+use super::next;
 use super::page;
 use super::prompts::UserPrompt;
 use super::provenance;
 use super::ranks::check_same;
 use super::run::{self, Prepared};
 use super::sweep::greedy;
+use super::training::TEST_PROMPT;
 use super::training::settings::{default_layer, describe};
 use super::vectors::{check_when, read_when};
 use crate::args::{CompareArgs, OF_METHODS, given_of};
@@ -147,7 +150,27 @@ fn show(args: &CompareArgs, opened: &Session, comparison: &Comparison) -> anyhow
     }
     // Last, so that a file that cannot be written takes no result with it.
     let drawn = args.plot.iter().try_for_each(|path| comparison.chart().write(path));
+    say_next(args, comparison);
     Ok(written.and(drawn)?)
+}
+
+/// Names the command that steers by the vector that moves the pairs most, at its magnitudes.
+fn say_next(args: &CompareArgs, comparison: &Comparison) {
+    let is_learned = |name: &str| comparison.candidates.iter().any(|it| it.name == name && it.learned.is_some());
+    let moved = |row: &EvalRow| Some(row.get("margin")?.estimate.value * f64::from(row.magnitude?).signum());
+    let learned = comparison.report.rows.iter().filter(|row| is_learned(&row.subject) && row.magnitude != Some(0.0));
+    let best = learned.filter_map(|row| Some((row, moved(row)?))).max_by(|(_, a), (_, b)| a.total_cmp(b));
+    let Some((best, _)) = best else { return };
+    let magnitudes = comparison.report.rows.iter().filter(|row| row.subject == best.subject).filter_map(|row| row.magnitude);
+    let mut magnitudes: Vec<f32> = magnitudes.chain([0.0]).collect();
+    magnitudes.sort_by(f32::total_cmp);
+    magnitudes.dedup();
+    let magnitudes: Vec<String> = magnitudes.iter().map(f32::to_string).collect();
+    let vector = vectors::file(args, &best.subject).display().to_string();
+    let command = next::with(&next::of_model("steer"), "--vector", &vector);
+    let command = next::with(&command, "--magnitudes", &magnitudes.join(","));
+    let log = Log::new(args.run.model.verbose, args.run.model.quiet);
+    next::tell(args.run.model.json, "try the best", &format!("{command} --prompt \"{TEST_PROMPT}\""), log);
 }
 
 /// How many texts are generated at once, and the memory that the comparison takes: one set of pairs is cached at a time, and the first
@@ -197,7 +220,7 @@ fn settings_in_words(args: &CompareArgs, comparison: &Comparison) -> Vec<(String
         ("held-out pairs", format!("{} ({})", of("heldout"), of("heldout_pairs"))),
         ("layer", of("layer")),
         ("magnitudes", format!("the largest within {}", args.at)),
-        ("intervals", format!("95 %, bootstrap of {} resamples", args.bootstrap)),
+        ("intervals", intervals(args.bootstrap)),
     ];
     let when = args.when.clone().map(|when| ("steered when", when));
     all.into_iter().chain(when).map(|(name, value)| (name.to_owned(), value)).collect()
@@ -206,7 +229,10 @@ fn settings_in_words(args: &CompareArgs, comparison: &Comparison) -> Vec<(String
 fn page_of(args: &CompareArgs, opened: &Session, settings: Vec<(String, String)>, comparison: &Comparison) -> Page {
     let names: Vec<&str> = comparison.candidates.iter().map(|candidate| candidate.name.as_str()).collect();
     Page {
-        title: format!("{}: methods compared on {}", opened.files.name, args.run.dataset),
+        title: format!(
+            "{}: methods compared at layer {} on {}",
+            opened.files.name, comparison.report.settings["layer"], args.run.dataset
+        ),
         summary: format!("{} at {}.", names.join(", "), args.at),
         command: page::command_line(),
         seed: Some(args.run.seed),

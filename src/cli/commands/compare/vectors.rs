@@ -108,6 +108,11 @@ pub struct Store<'a> {
     log: Log,
 }
 
+/// The file that keeps a method's vector.
+pub fn file(args: &CompareArgs, method: &str) -> PathBuf {
+    args.output_dir.join(format!("{method}.safetensors"))
+}
+
 impl<'a> Store<'a> {
     pub fn new(args: &'a CompareArgs, base: TrainConfig, dataset: &'a Dataset, pairs: &'a [EncodedPair], log: Log) -> Self {
         Self { args, base, dataset, pairs, log }
@@ -208,7 +213,7 @@ impl<'a> Store<'a> {
     }
 
     fn path(&self, method: Method) -> PathBuf {
-        self.args.output_dir.join(format!("{method}.safetensors"))
+        file(self.args, &method.to_string())
     }
 
     /// Seconds that the vectors in the directory took, by method. They are not in the vectors' files, which are the same each time.
@@ -303,7 +308,9 @@ impl<'a> Store<'a> {
     fn difference(&self, method: Method, found: Result<MeanDifference>) -> Result<(Vec<f32>, usize)> {
         let MeanDifference { v, left_out, .. } = found?;
         if !left_out.is_empty() {
-            self.log.warn(format!("{method}: rows {left_out:?} left out: a response of theirs has one token"));
+            self.log.warn(format!(
+                "{method}: rows {left_out:?} left out: a response of theirs has one token; write longer ones to use them"
+            ));
         }
         Ok((v, 0))
     }

@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 
 use self::questions::Questions;
 use self::seen::{Seen, SeenPair};
-use super::next;
-use crate::args::DataArgs;
+use super::next::{self, TELLING};
+use crate::args::{DataArgs, given};
 use crate::downloads::fetch_options;
 use crate::terminal::{self, Log};
 
@@ -38,7 +38,7 @@ pub fn run(args: &DataArgs) -> anyhow::Result<()> {
             true => terminal::json(&questions.report())?,
             false => terminal::result(&questions.text())?,
         }
-        next::tell(args.report.json, "measure it", &next::of_file("eval --mc", &args.dataset), log);
+        next::tell(args.report.json, "measure it", &same_set("eval", "--mc", args), log);
         return Ok(());
     }
     let dataset = data::load(&Source::parse(&args.dataset)?, &args.rows.options(fetch))?;
@@ -47,8 +47,15 @@ pub fn run(args: &DataArgs) -> anyhow::Result<()> {
         true => terminal::json(&DataReport::of(&dataset, seen.as_ref()))?,
         false => terminal::result(&text(&dataset, seen.as_ref()))?,
     }
-    next::tell(args.report.json, "learn it", &next::of_file("train --dataset", &args.dataset), log);
+    next::tell(args.report.json, "learn it", &same_set("train", "--dataset", args), log);
     Ok(())
+}
+
+/// A command that reads the data set, by the name that `flag` gives it there, in the same way: all other flags are also its own.
+fn same_set(name: &str, flag: &str, args: &DataArgs) -> String {
+    let command = next::with(&format!("bipo {name}"), flag, &args.dataset);
+    let rest = given().into_iter().filter(|given| given.flag != "--mc" && !TELLING.contains(&given.flag.as_str()));
+    std::iter::once(command).chain(rest.flat_map(|given| given.words())).collect::<Vec<_>>().join(" ")
 }
 
 /// The report of `--json`.

@@ -37,7 +37,7 @@ impl Inputs {
         for QuestionSet { name, skipped, rows, .. } in &questions {
             if let Some(first) = skipped.first() {
                 let (count, row, reason) = (skipped.len(), first.row, &first.reason);
-                log.warn(format!("{name}: {count} of {rows} rows skipped, the first is row {row}: {reason}"));
+                log.warn(format!("{name}: {count} of {rows} rows skipped, the first is row {row}: {reason}; bipo data --mc counts all reasons"));
             }
         }
         if let Some(twice) = (1..questions.len()).find(|i| questions[..*i].iter().any(|set| set.name == questions[*i].name)) {

@@ -30,6 +30,11 @@ pub fn page(args: &EvalArgs, title: String, magnitudes: &[f32], settings: Vec<(S
     }
 }
 
+/// How intervals are made.
+pub fn intervals(resamples: usize) -> String {
+    format!("95 %: Wilson's for shares, else a bootstrap of {resamples} resamples")
+}
+
 fn list(magnitudes: &[f32]) -> String {
     magnitudes.iter().map(|magnitude| signed(*magnitude).replace('-', "−")).collect::<Vec<_>>().join(", ")
 }
@@ -50,7 +55,7 @@ pub fn for_page(args: &EvalArgs, inputs: &Inputs, subjects: &[Subject], settings
         ("baseline's instruction", args.baseline_system.clone()),
         ("judge", args.judge.judge_model.clone().filter(|_| args.judge.judge.is_some())),
         ("rubric", args.judge.rubric.clone().and_then(|rubric| file_name(Path::new(&rubric)))),
-        ("intervals", Some(format!("95 %: Wilson's for shares, else a bootstrap of {} resamples", args.bootstrap))),
+        ("intervals", Some(intervals(args.bootstrap))),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

@@ -9,10 +9,14 @@ use bipo::{Error, Result};
 use super::inputs::Inputs;
 use crate::args::EvalArgs;
 use crate::commands::prompts::{UserPrompt, check_questions};
+use crate::commands::run::longer;
 use crate::commands::session::{check_reach, warn_of_dropped_system, warn_of_undecided};
 use crate::commands::vectors::{check_vector, read_vector};
 use crate::terminal::Log;
 use bipo::session::Session;
+
+/// Name of the vector among the subjects.
+pub const VECTOR: &str = "vector";
 
 /// An alternative to the vector, before it is encoded.
 pub enum Baseline {
@@ -66,10 +70,11 @@ pub fn subjects(
     let nonzero: Vec<f32> = magnitudes.iter().copied().filter(|m| *m != 0.0).collect();
     let encoded = encode(material, asked, places(vector), opened)?;
     if encoded.truncated > 0 {
-        log.warn(format!("{} pairs truncated to {} tokens", encoded.truncated, material.max_length));
+        let (length, remedy) = (material.max_length, longer(material.max_length, material.context));
+        log.warn(format!("{} pairs truncated to {length} tokens: {remedy}", encoded.truncated));
     }
     let mut subjects =
-        vec![Subject { name: "vector".into(), treatment: Treatment::Vector(Box::new(vector.clone()), magnitudes), encoded }];
+        vec![Subject { name: VECTOR.into(), treatment: Treatment::Vector(Box::new(vector.clone()), magnitudes), encoded }];
     for (name, baseline) in baselines {
         let (encoded, treatment) = match baseline {
             Baseline::Vector(other) => {

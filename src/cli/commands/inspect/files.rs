@@ -16,6 +16,8 @@ pub struct InspectedFile {
     pub path: PathBuf,
     pub format: &'static str,
     pub vector: SteeringVector,
+    /// Whether the file says its layer.
+    pub says_layer: bool,
     /// Whether a layer is known.
     pub has_layer: bool,
 }
@@ -23,13 +25,14 @@ pub struct InspectedFile {
 impl InspectedFile {
     /// `layer` is for files that do not say theirs.
     pub fn read(path: &Path, layer: Option<usize>) -> Result<Self> {
-        let (vector, has_layer) = match (SteeringVector::read_any(path, None), layer) {
+        let (vector, says_layer) = match (SteeringVector::read_any(path, None), layer) {
             (Ok(vector), _) => (vector, true),
-            (Err(_), Some(layer)) => (SteeringVector::read_any(path, Some(layer))?, true),
+            (Err(_), Some(layer)) => (SteeringVector::read_any(path, Some(layer))?, false),
             // A file that is whole but does not say its layer can still be looked at.
             (Err(error), None) => (SteeringVector::read_any(path, Some(0)).map_err(|_| error)?, false),
         };
-        Ok(Self { path: path.to_owned(), format: format_of(path)?, vector, has_layer })
+        let has_layer = says_layer || layer.is_some();
+        Ok(Self { path: path.to_owned(), format: format_of(path)?, vector, says_layer, has_layer })
     }
 
     pub fn layer(&self, layer: usize) -> Option<usize> {

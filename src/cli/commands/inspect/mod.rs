@@ -15,13 +15,13 @@ use bipo::steering::vector::SteeringVector;
 use bipo::{Error, Result};
 
 use self::cosines::cosines;
-use self::files::InspectedFile;
+use self::files::{InspectedFile, is_same_model};
 use self::measure::MeasuredModel;
 use self::report::Inspection;
 use super::interrupt::Interrupt;
 use super::next;
 use super::training::TEST_PROMPT;
-use crate::args::InspectArgs;
+use crate::args::{DEFAULT_MODEL, InspectArgs};
 use crate::terminal::{self, Log};
 
 pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
@@ -49,12 +49,37 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
         true => terminal::json(&report)?,
         false => terminal::result(&report.to_text())?,
     }
-    if let [file] = files.as_slice() {
-        let flag = if file.vector.metadata.condition.is_some() { "steer --when" } else { "steer --vector" };
-        let command = next::of_file(flag, &file.path.display().to_string());
-        next::tell(args.model.json, "try it", &format!("{command} --prompt \"{TEST_PROMPT}\""), log);
-    }
+    let command = format!("{} --prompt \"{TEST_PROMPT}\"", steer(args, together(&files)));
+    next::tell(args.model.json, if files.len() == 1 { "try it" } else { "try them" }, &command, log);
     Ok(interrupt.check()?)
+}
+
+/// The files, if one run can steer by all of them: vectors of one model whose layers are known, and one condition at most. Else the
+/// first.
+fn together(files: &[InspectedFile]) -> &[InspectedFile] {
+    let of = |file: &InspectedFile| (file.vector.hidden_size(), file.vector.metadata.base_model.clone());
+    let conditions = files.iter().filter(|file| file.vector.metadata.condition.is_some()).count();
+    let fit =
+        files.iter().all(|file| of(file) == of(&files[0]) && file.says_layer) && conditions <= 1 && conditions < files.len();
+    if fit { files } else { &files[..1] }
+}
+
+/// The command that steers by these files the model that they are inspected with, else the one that they were learned on.
+fn steer(args: &InspectArgs, files: &[InspectedFile]) -> String {
+    let mut command = next::of_model("steer");
+    let own = files[0].vector.metadata.base_model.as_deref().filter(|own| !is_same_model(own, DEFAULT_MODEL));
+    if let Some(own) = own.filter(|_| args.model.model.is_empty()) {
+        command = next::with(&command, "--model", own);
+    }
+    for file in files {
+        let flag = if file.vector.metadata.condition.is_some() { "--when" } else { "--vector" };
+        command = next::with(&command, flag, &file.path.display().to_string());
+    }
+    if !files[0].says_layer {
+        let layer = args.layer.map_or_else(|| "LAYER".to_owned(), |layer| layer.to_string());
+        command = next::with(&command, "--layer", &layer);
+    }
+    command
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::report::{LayerReport, ResidualReport};
 fn file(layers: &[(usize, &[f32])], has_layer: bool) -> InspectedFile {
     let layers = layers.iter().map(|(layer, v)| (*layer, v.to_vec())).collect();
     let vector = SteeringVector { layers, metadata: Metadata::default() };
-    InspectedFile { path: "v".into(), format: "test", vector, has_layer }
+    InspectedFile { path: "v".into(), format: "test", vector, says_layer: has_layer, has_layer }
 }
 
 #[test]

@@ -173,7 +173,7 @@ impl PromptTexts {
     /// What was generated for a prompt.
     pub fn new(prompt: &str, operation: Operation, generations: Vec<Generation>, encoder: &TextEncoder) -> Result<Self> {
         let decode = |generation: Generation| {
-            let text = encoder.decode(&generation.token_ids, true)?;
+            let text = encoder.text_of(&generation.token_ids)?;
             Ok((generation, text))
         };
         let generations = generations.into_iter().map(decode).collect::<Result<_>>()?;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::TEST_PROMPT;
 use super::run_files::VECTOR_FILE;
 use crate::args::TrainArgs;
+use crate::commands::next;
 use crate::terminal;
 
 /// There is nothing to do, in one line.
@@ -28,7 +29,8 @@ pub fn report_finished(args: &TrainArgs, vector: &SteeringVector) -> anyhow::Res
         }))?);
     }
     let outcome = card::outcome_line(training);
-    Ok(terminal::result(&format!("{} is finished, nothing to resume: {outcome}\n", path.display()))?)
+    let text = format!("{} is finished, nothing to resume: {outcome}{}", path.display(), try_it(&path));
+    Ok(terminal::result(&text)?)
 }
 
 /// What the vector's metadata says of the run's end.
@@ -81,7 +83,7 @@ pub fn report(args: &TrainArgs, path: &Path, outcome: &Outcome, skipped: usize, 
     if let (Some(epoch), Some(heldout)) = (outcome.best_epoch, outcome.heldout) {
         text += &format!("\nheld out, best epoch {epoch}: {}", margins(&heldout));
     }
-    text += &try_it(args, path);
+    text += &try_it(path);
     RunResult::Text(text)
 }
 
@@ -96,13 +98,13 @@ pub fn margins(heldout: &Heldout) -> String {
     )
 }
 
-/// The command line that comes next.
-pub fn try_it(args: &TrainArgs, path: &Path) -> String {
+/// The command lines that come next, for the same model as the user has it.
+pub fn try_it(path: &Path) -> String {
+    let of_vector = |name: &str| next::with(&next::of_model(name), "--vector", &path.display().to_string());
     format!(
-        "\ntry it: bipo steer --model {model} --vector {vector} --magnitudes -2,0,2 --prompt \"{TEST_PROMPT}\"\n\
-         find its strength: bipo calibrate --model {model} --vector {vector} --save\n",
-        model = args.run.model.model,
-        vector = path.display()
+        "\ntry it: {} --magnitudes -2,0,2 --prompt \"{TEST_PROMPT}\"\nfind its strength: {} --save\n",
+        of_vector("steer"),
+        of_vector("calibrate")
     )
 }
 

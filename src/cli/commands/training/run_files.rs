@@ -38,7 +38,7 @@ pub fn remove_curve(dir: &Path) {
 pub fn write_card(dir: &Path, vector: &SteeringVector, epochs: &[EpochRecord], curve: Option<&str>, log: Log) -> Result<()> {
     if !card::write(dir, &card::model_card(vector, VECTOR_FILE, epochs, curve))? {
         let path = dir.join(card::CARD_FILE);
-        log.warn(format!("{} is no model card of bipo and stays as it is", path.display()));
+        log.warn(format!("{} is no model card of bipo and stays as it is: move it away to have one written", path.display()));
     }
     Ok(())
 }

@@ -1,0 +1,107 @@
+//! Ids as text again. A limit on tokens can end a text inside a character, whose bytes several tokens hold: the text then ends before
+//! that character. U+FFFD stays where the text has it, or bytes that are no character.
+
+use tokenizers::Tokenizer;
+use tokenizers::decoders::DecoderWrapper;
+
+use super::encoder::failed;
+use crate::Result;
+
+/// The most bytes of a character that is not complete.
+const LONGEST_PART: usize = 3;
+
+/// Text of ids without special tokens, up to the last complete character.
+pub(super) fn text_of(tokenizer: &Tokenizer, ids: &[u32]) -> Result<String> {
+    let mut text = tokenizer.decode(ids, true).map_err(failed)?;
+    if !text.ends_with(char::REPLACEMENT_CHARACTER) {
+        return Ok(text);
+    }
+    let tail = Tail::of(tokenizer, ids);
+    let part = incomplete(&tail.bytes);
+    if part > 0 && tail.is_of_bytes {
+        // One byte without its character makes all bytes beside it unreadable to the decoder.
+        let before = tail.places[tail.places.len() - part];
+        return tokenizer.decode(&ids[..before], true).map_err(failed);
+    }
+    let unreadable = String::from_utf8_lossy(&tail.bytes[tail.bytes.len() - part..]).chars().count();
+    (0..unreadable).for_each(|_| _ = text.pop());
+    Ok(text)
+}
+
+/// The last bytes of a text.
+struct Tail {
+    bytes: Vec<u8>,
+    /// Where the token of each byte stands.
+    places: Vec<usize>,
+    /// Whether the last token is a single byte.
+    is_of_bytes: bool,
+}
+
+impl Tail {
+    fn of(tokenizer: &Tokenizer, ids: &[u32]) -> Self {
+        let decoder = tokenizer.get_decoder();
+        let has_levels = decoder.is_some_and(|decoder| is_or_has(decoder, &|it| matches!(it, DecoderWrapper::ByteLevel(_))));
+        let has_bytes = decoder.is_some_and(|decoder| is_or_has(decoder, &|it| matches!(it, DecoderWrapper::ByteFallback(_))));
+        let mut tail = Self { bytes: Vec::new(), places: Vec::new(), is_of_bytes: false };
+        for (place, id) in ids.iter().enumerate().rev() {
+            let token = tokenizer.id_to_token(*id).unwrap_or_default();
+            if tokenizer.get_added_vocabulary().is_special_token(&token) {
+                continue;
+            }
+            let byte = single_byte(&token).filter(|_| has_bytes);
+            tail.is_of_bytes |= tail.bytes.is_empty() && byte.is_some();
+            let bytes = match byte {
+                Some(byte) => vec![byte],
+                None if has_levels => bytes_of_level(&token).unwrap_or_else(|| token.into_bytes()),
+                None => token.into_bytes(),
+            };
+            tail.places.splice(..0, bytes.iter().map(|_| place));
+            tail.bytes.splice(..0, bytes);
+            if tail.bytes.len() >= LONGEST_PART {
+                break;
+            }
+        }
+        tail
+    }
+}
+
+fn is_or_has(decoder: &DecoderWrapper, is_it: &impl Fn(&DecoderWrapper) -> bool) -> bool {
+    match decoder {
+        DecoderWrapper::Sequence(sequence) => sequence.get_decoders().iter().any(|decoder| is_or_has(decoder, is_it)),
+        decoder => is_it(decoder),
+    }
+}
+
+/// The byte that a token such as `<0xF0>` stands for.
+fn single_byte(token: &str) -> Option<u8> {
+    u8::from_str_radix(token.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()
+}
+
+/// The bytes of a token in GPT-2's alphabet, where a printable byte of Latin-1 is its own letter and the others follow from U+0100.
+fn bytes_of_level(token: &str) -> Option<Vec<u8>> {
+    let is_own = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    let byte_of = |letter: char| match u32::from(letter) {
+        code @ 0..=0xFF => Some(code as u8).filter(|byte| is_own(*byte)),
+        code => (0..=u8::MAX).filter(|byte| !is_own(*byte)).nth((code - 0x100) as usize),
+    };
+    token.chars().map(byte_of).collect()
+}
+
+/// How many bytes at the end begin a character and do not complete it.
+fn incomplete(bytes: &[u8]) -> usize {
+    for (index, byte) in bytes.iter().rev().take(LONGEST_PART).enumerate() {
+        let whole = match byte {
+            0x80..=0xBF => continue,
+            0xC2..=0xDF => 2,
+            0xE0..=0xEF => 3,
+            0xF0..=0xF4 => 4,
+            _ => 1,
+        };
+        return if whole > index + 1 { index + 1 } else { 0 };
+    }
+    0
+}
+
+#[cfg(test)]
+#[path = "decoded_tests.rs"]
+mod tests;
