@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::{Config, MAX_SIZE, RopeParameters, RopeScaling, family};
 use crate::model::architecture::{Activation, Architecture, Experts};
 use crate::model::family::{AttentionScale, Family, Flag, RopeOfBlocks, Sliding};
+use crate::model::refused;
 use crate::{Error, Result};
 
 /// Model types whose language model is described under `text_config`.
@@ -29,7 +30,9 @@ impl Config {
     /// Reads the configuration of a language model.
     fn of_text_model(keys: Object) -> Result<Self> {
         let model_type = keys.text("model_type")?.ok_or_else(|| keys.missing("model_type"))?;
-        let family = family(model_type, keys.path)?;
+        let is_encoder_decoder = keys.get("is_encoder_decoder") == Some(&Value::Bool(true));
+        let reason = refused::reason_by_parts(keys.get("vision_config").is_some(), is_encoder_decoder);
+        let family = family(model_type, reason, keys.path)?;
         keys.refuse_what_is_not_built()?;
 
         let num_hidden_layers = keys.size("num_hidden_layers")?;

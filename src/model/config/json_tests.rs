@@ -282,6 +282,26 @@ fn what_would_run_wrongly_is_refused() {
 }
 
 #[test]
+fn another_family_is_refused_for_what_its_file_says_of_it() {
+    let vision = r#"{"hidden_size": 1024}"#;
+    for model_type in ["mistral3", "idefics2", "glm4v", "blip-2", "a_later_one"] {
+        let quoted = format!("\"{model_type}\"");
+        refused(
+            &with(LLAMA_2, &[("model_type", &quoted), ("vision_config", vision)]),
+            &[model_type, "vision tower", "near: the text model"],
+        );
+        let text = with(LLAMA_2, &[("model_type", &quoted), ("is_encoder_decoder", "true")]);
+        refused(&text, &[model_type, "an encoder and a decoder", "near: SmolLM2"]);
+        for nothing in ["false", "null"] {
+            let text = with(LLAMA_2, &[("model_type", &quoted), ("is_encoder_decoder", nothing), ("vision_config", "null")]);
+            refused(&text, &[model_type, "expected one of llama, mistral"]);
+        }
+    }
+    // What is known of a name comes first.
+    refused(&with(LLAMA_2, &[("model_type", r#""kimi_k2""#), ("vision_config", vision)]), &["kimi_k2", "MLA"]);
+}
+
+#[test]
 fn a_missing_key_is_named() {
     for key in ["model_type", "hidden_size", "intermediate_size", "vocab_size", "num_hidden_layers", "num_attention_heads"] {
         refused(&with(LLAMA_2, &[(key, "")]), &["missing key", key]);
