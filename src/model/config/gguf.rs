@@ -247,18 +247,7 @@ impl Keys<'_> {
         }
         match self.metadata.text(&kind_name)? {
             Some("linear") => Ok(RopeScaling::Linear { factor: required("rope.scaling.factor")? }),
-            Some("yarn") => {
-                let factor = required("rope.scaling.factor")?;
-                let grown = if factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 };
-                Ok(RopeScaling::Yarn {
-                    factor,
-                    beta_fast: self.number("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
-                    beta_slow: self.number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
-                    truncate: true,
-                    original_max_position_embeddings,
-                    attention_factor: grown * self.number("rope.scaling.attn_factor")?.unwrap_or(1.0),
-                })
-            }
+            Some("yarn") => self.yarn(required("rope.scaling.factor")?, original_max_position_embeddings),
             Some("none") => Ok(RopeScaling::None),
             Some(other) => Err(Error::malformed(
                 self.metadata.path,
@@ -275,3 +264,28 @@ impl Keys<'_> {
 #[cfg(test)]
 #[path = "gguf_tests.rs"]
 mod tests;
+
+    /// YaRN by this factor.
+    fn yarn(&self, factor: f64, original_max_position_embeddings: usize) -> Result<RopeScaling> {
+        let extrapolated = self.number("rope.scaling.yarn_ext_factor")?;
+        // A negative number is llama.cpp's for an absent one.
+        if let Some(found) = extrapolated.filter(|found| *found >= 0.0 && *found != 1.0) {
+            let problem = format!("key `{}`: {found} is not supported: expected 1", self.name("rope.scaling.yarn_ext_factor"));
+            return Err(Error::malformed(self.metadata.path, problem));
+        }
+        let grown = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
+        let of_all_dims = self.number("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0);
+        // llama.cpp's converter writes the `attention_factor` of `config.json`, which is all of it, under this name; 1 is
+        // what llama.cpp itself writes where there was none.
+        let written = self.number("rope.scaling.yarn_attn_factor")?.filter(|written| *written != 1.0);
+        let attention_factor = written.unwrap_or(grown(1.0) / grown(of_all_dims));
+        Ok(RopeScaling::Yarn {
+            factor,
+            beta_fast: self.number("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+            beta_slow: self.number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            truncate: true,
+            original_max_position_embeddings,
+            // The older key multiplies it.
+            attention_factor: attention_factor * self.number("rope.scaling.attn_factor")?.unwrap_or(1.0),
+        })
+    }

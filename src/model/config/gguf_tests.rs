@@ -129,6 +129,44 @@ fn rope_scaling_is_linear_yarn_none_or_refused_by_name() {
     refused(&with(smollm2(), "llama.rope.dimension_count", Some(U32(32))), &["llama.rope.dimension_count"]);
 }
 
+/// A scaling by YaRN with other keys below `rope.scaling`.
+fn yarn(factor: f32, more: &[(&str, f32)]) -> HashMap<String, Value> {
+    let mut metadata = with(smollm2(), "llama.rope.scaling.type", Some(Text("yarn".to_owned())));
+    let keys = [("factor", factor)].into_iter().chain(more.iter().copied());
+    metadata.extend(keys.map(|(key, value)| (format!("llama.rope.scaling.{key}"), F32(value))));
+    metadata
+}
+
+#[test]
+fn the_attention_factor_of_yarn_is_what_the_file_says_in_any_of_its_keys() {
+    let attention_factor = |more: &[(&str, f32)]| match parse(&yarn(8.0, more), &[]).unwrap().ropes[0].scaling {
+        RopeScaling::Yarn { attention_factor, .. } => attention_factor,
+        ref other => panic!("{other:?}"),
+    };
+    let of_factor = 0.1 * 8f64.ln() + 1.0;
+    assert_eq!(attention_factor(&[]), of_factor);
+    // llama.cpp's converter writes `attention_factor`, which is all of it, as it stands in OLMo 3's config.json.
+    let written = attention_factor(&[("yarn_attn_factor", 1.207_944_2)]);
+    assert!((written - 1.207_944_154_167_983_6).abs() < 1e-6, "{written}");
+    assert_eq!(attention_factor(&[("yarn_attn_factor", 0.5)]), 0.5);
+    // 1 stands for none.
+    assert_eq!(attention_factor(&[("yarn_attn_factor", 1.0)]), of_factor);
+    // The older key multiplies it.
+    assert_eq!(attention_factor(&[("attn_factor", 0.5)]), 0.5 * of_factor);
+    assert_eq!(attention_factor(&[("yarn_log_multiplier", 1.0)]), 1.0);
+    assert_eq!(attention_factor(&[("yarn_log_multiplier", 0.5)]), of_factor / (0.05 * 8f64.ln() + 1.0));
+}
+
+#[test]
+fn yarn_extrapolates_wholly_or_is_refused_and_has_the_files_betas() {
+    for whole in [1.0, -1.0] {
+        assert!(parse(&yarn(8.0, &[("yarn_ext_factor", whole)]), &[]).is_ok());
+    }
+    refused(&yarn(8.0, &[("yarn_ext_factor", 0.5)]), &["llama.rope.scaling.yarn_ext_factor", "0.5", "expected 1"]);
+    let config = parse(&yarn(8.0, &[("yarn_beta_fast", 16.0), ("yarn_beta_slow", 2.0)]), &[]).unwrap();
+    assert!(matches!(config.ropes[0].scaling, RopeScaling::Yarn { beta_fast: 16.0, beta_slow: 2.0, .. }));
+}
+
 #[test]
 fn a_sliding_window_covers_every_block_of_llama_and_mistral() {
     let metadata = with(smollm2(), "llama.attention.sliding_window", Some(U32(4096)));
