@@ -31,7 +31,8 @@ pub fn architectures() -> Vec<(&'static str, Config)> {
         ("gemma2", gemma2()),
         ("gemma3", gemma3()),
         ("phi3", phi3(trained / 2)),
-        ("olmo2", built("olmo2", Architecture { norms: AFTER, qk_norm: QkNorm::AllHeads, ..plain() })),
+        ("olmo2", built("olmo2", olmo2())),
+        ("olmo3", olmo3(trained)),
         ("granite", built("granite", granite())),
         ("smollm3", smollm3()),
         ("mixtral", built("mixtral", Architecture { experts: Some(experts(true, [true; LAYERS])), ..plain() })),
@@ -40,7 +41,18 @@ pub fn architectures() -> Vec<(&'static str, Config)> {
     ]
 }
 
-const AFTER: Norms = Norms { before: false, after: true, one_plus_weight: false };
+/// Norms behind each sub-layer, and over all heads.
+fn olmo2() -> Architecture {
+    let norms = Norms { before: false, after: true, one_plus_weight: false };
+    Architecture { norms, qk_norm: QkNorm::AllHeads, ..plain() }
+}
+
+/// Windows in two blocks, and YaRN in the other.
+fn olmo3(trained: usize) -> Config {
+    let config = built("olmo3", Architecture { windows: vec![Some(5), None, Some(5)], ropes: vec![1, 0, 1], ..olmo2() });
+    let own = config.ropes[0].clone();
+    Config { ropes: vec![RopeParameters { scaling: yarn(trained), ..own.clone() }, own], ..config }
+}
 
 /// Norms on both sides of each sub-layer, softcaps, a window in every other block, and wide heads.
 fn gemma2() -> Config {

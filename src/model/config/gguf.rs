@@ -22,7 +22,8 @@ impl Config {
     ) -> Result<Self> {
         let metadata = GgufMetadata::new(metadata, path);
         let arch = metadata.required_text("general.architecture")?;
-        let family = family_of_gguf(arch, path)?;
+        let window = metadata.size(&format!("{arch}.attention.sliding_window")).ok().flatten();
+        let family = family_of_gguf(arch, window.is_some_and(|window| window > 0), path)?;
         let keys = Keys { metadata, arch, family };
         let hidden_size = keys.size("embedding_length")?;
         let num_hidden_layers = keys.size("block_count")?;
@@ -38,8 +39,8 @@ impl Config {
         };
         let (ropes, ropes_of_blocks) = match family.rope {
             RopeOfBlocks::One => (vec![full], vec![0; layers]),
-            RopeOfBlocks::OwnOfSliding => {
-                let theta = keys.number("rope.freq_base_swa")?.unwrap_or(10_000.0);
+            RopeOfBlocks::OwnOfSliding { theta } => {
+                let theta = keys.number("rope.freq_base_swa")?.or(theta).unwrap_or(full.theta);
                 let own = RopeParameters { theta, rotary_dim, scaling: RopeScaling::None };
                 (vec![full, own], windows.iter().map(|window| usize::from(window.is_some())).collect())
             }
@@ -214,17 +215,27 @@ impl Keys<'_> {
             (None | Some(0), _) => return Ok(vec![None; layers]),
             (Some(_), _) => self.size("attention.sliding_window")?,
         };
-        match self.family.sliding {
-            Sliding::Pattern { pattern, .. } => {
-                let pattern = self.size_or("attention.sliding_window_pattern", pattern)?;
-                Ok((1..=layers).map(|block| (!block.is_multiple_of(pattern)).then_some(window)).collect())
+        let pattern_name = self.name("attention.sliding_window_pattern");
+        if let Some(slides) = self.metadata.flags(&pattern_name) {
+            if slides.len() != layers {
+                let problem =
+                    format!("key `{pattern_name}`: {} entries, expected one for each of {layers} blocks", slides.len());
+                return Err(Error::malformed(self.metadata.path, problem));
             }
-            Sliding::NamedBlocks | Sliding::WithoutRope => Err(Error::malformed(
-                self.metadata.path,
-                format!("key `{name}`: a sliding window of {window} does not say for which blocks: use the safetensors model"),
-            )),
-            Sliding::NoBlock | Sliding::EveryBlock { .. } | Sliding::EveryBlockIfUsed => Ok(vec![Some(window); layers]),
+            return Ok(slides.into_iter().map(|slides| slides.then_some(window)).collect());
         }
+        let pattern = match self.family.sliding {
+            _ if self.metadata.contains(&pattern_name) => self.size("attention.sliding_window_pattern")?,
+            Sliding::Pattern { pattern, .. } => pattern,
+            Sliding::NamedBlocks | Sliding::WithoutRope => {
+                let problem = format!(
+                    "key `{name}`: a sliding window of {window} does not say for which blocks: use the safetensors model"
+                );
+                return Err(Error::malformed(self.metadata.path, problem));
+            }
+            Sliding::NoBlock | Sliding::EveryBlock { .. } | Sliding::EveryBlockIfUsed => return Ok(vec![Some(window); layers]),
+        };
+        Ok((1..=layers).map(|block| (!block.is_multiple_of(pattern)).then_some(window)).collect())
     }
 
     /// The scaling of the rotary frequencies. `is_long` says whether the file has LongRoPE's factors: they are 1 here, and
@@ -259,11 +270,6 @@ impl Keys<'_> {
             }),
         }
     }
-}
-
-#[cfg(test)]
-#[path = "gguf_tests.rs"]
-mod tests;
 
     /// YaRN by this factor.
     fn yarn(&self, factor: f64, original_max_position_embeddings: usize) -> Result<RopeScaling> {
@@ -289,3 +295,8 @@ mod tests;
             attention_factor: attention_factor * self.number("rope.scaling.attn_factor")?.unwrap_or(1.0),
         })
     }
+}
+
+#[cfg(test)]
+#[path = "gguf_tests.rs"]
+mod tests;

@@ -191,6 +191,44 @@ fn gemma_2_has_its_window_where_the_file_does_not_say_and_gemma_3_has_none() {
     assert_eq!(parse(&with_window, &[]).unwrap().architecture.windows[4..7], [Some(512), None, Some(512)]);
 }
 
+/// Metadata of this architecture with a window of 128 tokens and such a pattern of blocks.
+fn windowed(arch: &str, pattern: Value) -> HashMap<String, Value> {
+    let metadata = with(renamed(arch), &format!("{arch}.attention.sliding_window"), Some(U32(128)));
+    with(metadata, &format!("{arch}.attention.sliding_window_pattern"), Some(pattern))
+}
+
+#[test]
+fn a_pattern_of_windows_is_a_number_of_blocks_or_a_list_of_them_in_every_family() {
+    let slides: Vec<bool> = (0..30).map(|block| block % 7 != 3).collect();
+    let list = Array(slides.iter().map(|slides| Bool(*slides)).collect());
+    let expected: Vec<_> = slides.iter().map(|slides| slides.then_some(128)).collect();
+    for arch in ["gemma2", "gemma3", "llama", "qwen2", "smollm3", "phi3", "olmo2"] {
+        assert_eq!(parse(&windowed(arch, list.clone()), &[]).unwrap().architecture.windows, expected, "{arch}");
+        let windows = parse(&windowed(arch, U32(3)), &[]).unwrap().architecture.windows;
+        assert_eq!(windows[..4], [Some(128), Some(128), None, Some(128)], "{arch}");
+    }
+    let key = "gemma3.attention.sliding_window_pattern";
+    refused(&windowed("gemma3", Array(vec![Bool(true); 3])), &[key, "3 entries", "30 blocks"]);
+    refused(&windowed("gemma3", Array(vec![])), &[key, "0 entries"]);
+    refused(&windowed("gemma3", Text("every other".to_owned())), &[key, "a whole number"]);
+}
+
+/// llama.cpp's converter gives OLMo 3 the name of OLMo 2, a window, a list of its blocks, and YaRN for the others.
+#[test]
+fn olmo_2_with_a_window_is_olmo_3_and_scales_the_rope_of_its_other_blocks_alone() {
+    let list = Array((1..=30).map(|block| Bool(block % 4 != 0)).collect());
+    for metadata in [windowed("olmo2", list), with(windowed("olmo2", U32(1)), "olmo2.attention.sliding_window_pattern", None)] {
+        let metadata = with(metadata, "olmo2.rope.scaling.type", Some(Text("yarn".to_owned())));
+        let config = parse(&with(metadata, "olmo2.rope.scaling.factor", Some(F32(8.0))), &[]).unwrap();
+        assert_eq!(config.architecture.windows[..5], [Some(128), Some(128), Some(128), None, Some(128)]);
+        assert_eq!(config.architecture.ropes[..5], [1, 1, 1, 0, 1]);
+        assert!(matches!(config.ropes[0].scaling, RopeScaling::Yarn { factor: 8.0, .. }));
+        assert_eq!((&config.ropes[1].scaling, config.ropes[1].theta), (&RopeScaling::None, 100_000.0));
+    }
+    let olmo_2 = parse(&renamed("olmo2"), &[]).unwrap();
+    assert_eq!((olmo_2.architecture.windows, olmo_2.ropes.len()), (vec![None; 30], 1));
+}
+
 #[test]
 fn another_architecture_is_named_and_the_supported_ones_listed() {
     refused(&with(smollm2(), "general.architecture", Some(Text("gpt2".to_owned()))), &["gpt2", "llama, mistral, qwen2"]);
