@@ -55,7 +55,7 @@ const GEMMA_TERMS: &str = "Gemma's terms";
 const CONTACT: &str = "contact details";
 
 /// Every preset. Where a number comes from stands in `layer_from` and `lr_from`.
-pub const PRESETS: [Preset; 36] = [
+pub const PRESETS: [Preset; 39] = [
     Preset::new("smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct", "llama", 135, [30, 576])
         .layer(14, RUNS)
         .lr(1e-2, RUNS)
@@ -103,6 +103,7 @@ pub const PRESETS: [Preset; 36] = [
     Preset::new("qwen2.5-7b", "Qwen/Qwen2.5-7B-Instruct", "qwen2", 7616, [28, 3584]).template("chatml"),
     Preset::new("qwen2.5-14b", "Qwen/Qwen2.5-14B-Instruct", "qwen2", 14_770, [48, 5120]).template("chatml"),
     Preset::new("qwen2.5-32b", "Qwen/Qwen2.5-32B-Instruct", "qwen2", 32_764, [64, 5120]).template("chatml"),
+    Preset::new("qwen2.5-72b", "Qwen/Qwen2.5-72B-Instruct", "qwen2", 72_706, [80, 8192]).template("chatml"),
     Preset::new("qwen3-0.6b", "Qwen/Qwen3-0.6B", "qwen3", 596, [28, 1024]).template("chatml"),
     Preset::new("qwen3-1.7b", "Qwen/Qwen3-1.7B", "qwen3", 1721, [28, 2048]).template("chatml"),
     Preset::new("qwen3-4b", "Qwen/Qwen3-4B", "qwen3", 4022, [36, 2560]).template("chatml"),
@@ -110,8 +111,10 @@ pub const PRESETS: [Preset; 36] = [
     Preset::new("qwen3-14b", "Qwen/Qwen3-14B", "qwen3", 14_768, [40, 5120]).template("chatml"),
     Preset::new("qwen3-32b", "Qwen/Qwen3-32B", "qwen3", 32_762, [64, 5120]).template("chatml"),
     Preset::new("qwen3-30b-a3b", "Qwen/Qwen3-30B-A3B", "qwen3_moe", 30_532, [48, 2048]).template("chatml"),
+    Preset::new("qwen3-235b-a22b", "Qwen/Qwen3-235B-A22B", "qwen3_moe", 235_094, [94, 4096]).template("chatml"),
     Preset::new("phi-3-mini", "microsoft/Phi-3-mini-4k-instruct", "phi3", 3821, [32, 3072]),
     Preset::new("olmo-2-7b", "allenai/OLMo-2-1124-7B-Instruct", "olmo2", 7299, [32, 4096]),
+    Preset::new("olmo-3-7b", "allenai/Olmo-3-7B-Instruct", "olmo3", 7298, [32, 4096]),
     Preset::new("granite-3-2b", "ibm-granite/granite-3.3-2b-instruct", "granite", 2534, [40, 2048]),
 ];
 

@@ -54,6 +54,8 @@ fn layers_and_rates_without_a_source_are_those_of_the_rules() {
     }
     let rates = ["tinyllama", "smollm2-1.7b", "llama-3.2-1b", "qwen3-0.6b"].map(|alias| find(alias).map(|preset| preset.lr));
     assert_eq!(rates, [Some(2e-3), Some(2e-3), Some(2e-3), Some(5e-3)]);
+    let largest = ["qwen2.5-72b", "qwen3-235b-a22b"].map(|alias| find(alias).map(|preset| (preset.layer, preset.lr)));
+    assert_eq!(largest, [Some((36, 5e-4)), Some((42, 5e-4))]);
 }
 
 #[test]
