@@ -16,6 +16,8 @@ pub struct Preset {
     pub parameters_m: u32,
     /// Number of decoder blocks.
     pub num_hidden_layers: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
     /// Layer that is steered by default.
     pub layer: usize,
     /// Source of the layer.
@@ -53,29 +55,23 @@ const GEMMA_TERMS: &str = "Gemma's terms";
 const CONTACT: &str = "contact details";
 
 /// Every preset. Where a number comes from stands in `layer_from` and `lr_from`.
-pub const PRESETS: [Preset; 36] = [
+pub const PRESETS: [Preset; 39] = [
     Preset::new("smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct", "llama", 135, [30, 576])
         .layer(14, RUNS)
         .lr(1e-2, RUNS)
         .template("chatml")
         .fetched("SmolLM2-135M-Instruct.Q4_1.gguf", "scripts/fetch-smollm2.sh"),
     Preset::new("smollm2-360m", "HuggingFaceTB/SmolLM2-360M-Instruct", "llama", 362, [32, 960]).template("chatml"),
-    Preset::new("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B-Instruct", "llama", 1711, [24, 2048])
-        .lr(5e-3, WIDTH)
-        .template("chatml"),
+    Preset::new("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B-Instruct", "llama", 1711, [24, 2048]).template("chatml"),
     Preset::new("smollm3", "HuggingFaceTB/SmolLM3-3B", "smollm3", 3075, [36, 2048]),
-    Preset::new("tinyllama", "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "llama", 1100, [22, 2048])
-        .lr(5e-3, WIDTH)
-        .template("zephyr"),
+    Preset::new("tinyllama", "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "llama", 1100, [22, 2048]).template("zephyr"),
     Preset::new("llama-2", "meta-llama/Llama-2-7b-chat-hf", "llama", 6738, [32, 4096])
         .layer(15, PAPER)
         .lr(5e-4, PAPER)
         .template("llama-2")
         .gate(LLAMA_TERMS),
     Preset::new("llama-3.1-8b", "meta-llama/Llama-3.1-8B-Instruct", "llama", 8030, [32, 4096]).gate(LLAMA_TERMS),
-    Preset::new("llama-3.2-1b", "meta-llama/Llama-3.2-1B-Instruct", "llama", 1236, [16, 2048])
-        .lr(5e-3, WIDTH)
-        .gate(LLAMA_TERMS),
+    Preset::new("llama-3.2-1b", "meta-llama/Llama-3.2-1B-Instruct", "llama", 1236, [16, 2048]).gate(LLAMA_TERMS),
     Preset::new("llama-3.2-3b", "meta-llama/Llama-3.2-3B-Instruct", "llama", 3213, [28, 3072]).gate(LLAMA_TERMS),
     Preset::new("vicuna", "lmsys/vicuna-7b-v1.5", "llama", 6738, [32, 4096])
         .layer(15, "the paper's for Llama-2, arXiv 2406.00045")
@@ -107,15 +103,18 @@ pub const PRESETS: [Preset; 36] = [
     Preset::new("qwen2.5-7b", "Qwen/Qwen2.5-7B-Instruct", "qwen2", 7616, [28, 3584]).template("chatml"),
     Preset::new("qwen2.5-14b", "Qwen/Qwen2.5-14B-Instruct", "qwen2", 14_770, [48, 5120]).template("chatml"),
     Preset::new("qwen2.5-32b", "Qwen/Qwen2.5-32B-Instruct", "qwen2", 32_764, [64, 5120]).template("chatml"),
-    Preset::new("qwen3-0.6b", "Qwen/Qwen3-0.6B", "qwen3", 596, [28, 1024]).lr(1e-2, WIDTH).template("chatml"),
+    Preset::new("qwen2.5-72b", "Qwen/Qwen2.5-72B-Instruct", "qwen2", 72_706, [80, 8192]).template("chatml"),
+    Preset::new("qwen3-0.6b", "Qwen/Qwen3-0.6B", "qwen3", 596, [28, 1024]).template("chatml"),
     Preset::new("qwen3-1.7b", "Qwen/Qwen3-1.7B", "qwen3", 1721, [28, 2048]).template("chatml"),
     Preset::new("qwen3-4b", "Qwen/Qwen3-4B", "qwen3", 4022, [36, 2560]).template("chatml"),
     Preset::new("qwen3-8b", "Qwen/Qwen3-8B", "qwen3", 8191, [36, 4096]).template("chatml"),
     Preset::new("qwen3-14b", "Qwen/Qwen3-14B", "qwen3", 14_768, [40, 5120]).template("chatml"),
     Preset::new("qwen3-32b", "Qwen/Qwen3-32B", "qwen3", 32_762, [64, 5120]).template("chatml"),
     Preset::new("qwen3-30b-a3b", "Qwen/Qwen3-30B-A3B", "qwen3_moe", 30_532, [48, 2048]).template("chatml"),
+    Preset::new("qwen3-235b-a22b", "Qwen/Qwen3-235B-A22B", "qwen3_moe", 235_094, [94, 4096]).template("chatml"),
     Preset::new("phi-3-mini", "microsoft/Phi-3-mini-4k-instruct", "phi3", 3821, [32, 3072]),
     Preset::new("olmo-2-7b", "allenai/OLMo-2-1124-7B-Instruct", "olmo2", 7299, [32, 4096]),
+    Preset::new("olmo-3-7b", "allenai/Olmo-3-7B-Instruct", "olmo3", 7298, [32, 4096]),
     Preset::new("granite-3-2b", "ibm-granite/granite-3.3-2b-instruct", "granite", 2534, [40, 2048]),
 ];
 
@@ -137,6 +136,7 @@ impl Preset {
             model_type,
             parameters_m,
             num_hidden_layers,
+            hidden_size,
             layer,
             layer_from,
             lr,
@@ -151,6 +151,7 @@ impl Preset {
         Self { layer, layer_from, ..self }
     }
 
+    /// A rate that a source gives: the rule's is there without it.
     const fn lr(self, lr: f64, lr_from: &'static str) -> Self {
         Self { lr, lr_from, ..self }
     }

@@ -44,6 +44,21 @@ fn every_preset_steers_a_layer_that_exists_and_aliases_differ() {
 }
 
 #[test]
+fn layers_and_rates_without_a_source_are_those_of_the_rules() {
+    let by_rule = |from: &str| PRESETS.iter().filter(|preset| [preset.layer_from, preset.lr_from].contains(&from)).count();
+    assert!(by_rule(DEPTH) > 20 && by_rule(WIDTH) > 20);
+    for preset in &PRESETS {
+        let (alias, layer, lr) = (preset.alias, default_layer(preset.num_hidden_layers), default_lr(preset.hidden_size));
+        assert!(preset.layer_from != DEPTH || preset.layer == layer, "{alias}: layer {} is not {layer}", preset.layer);
+        assert!(preset.lr_from != WIDTH || preset.lr == lr, "{alias}: rate {} is not {lr}", preset.lr);
+    }
+    let rates = ["tinyllama", "smollm2-1.7b", "llama-3.2-1b", "qwen3-0.6b"].map(|alias| find(alias).map(|preset| preset.lr));
+    assert_eq!(rates, [Some(2e-3), Some(2e-3), Some(2e-3), Some(5e-3)]);
+    let largest = ["qwen2.5-72b", "qwen3-235b-a22b"].map(|alias| find(alias).map(|preset| (preset.layer, preset.lr)));
+    assert_eq!(largest, [Some((36, 5e-4)), Some((42, 5e-4))]);
+}
+
+#[test]
 fn aliases_and_repositories_are_names_that_the_hub_and_the_user_can_write() {
     for preset in &PRESETS {
         assert!(RepoId::parse(preset.repo).is_some(), "{}", preset.repo);

@@ -111,12 +111,15 @@ pub(crate) enum Sliding {
 }
 
 /// The rotary embedding of each block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum RopeOfBlocks {
     /// All blocks have the same one.
     One,
-    /// Blocks with a sliding window have their own, not scaled, with the base `rope_local_base_freq`.
-    OwnOfSliding,
+    /// Blocks with a sliding window have their own, not scaled.
+    OwnOfSliding {
+        /// Its base where `rope_local_base_freq` does not say; with `None` that of the other blocks.
+        theta: Option<f64>,
+    },
     /// Some have none: those that `no_rope_layers` names, or each `no_rope_layer_interval`-th.
     SomeWithout {
         /// The interval where `config.json` does not say.
@@ -232,7 +235,7 @@ const GEMMA3: Family = Family {
     attention_scale: AttentionScale::QueryPreAttnScalar { blocks_of_27b: 62 },
     softcaps: Some([None, None]),
     sliding: Sliding::Pattern { pattern: 6, absent_in_gguf: None },
-    rope: RopeOfBlocks::OwnOfSliding,
+    rope: RopeOfBlocks::OwnOfSliding { theta: Some(10_000.0) },
     ..GEMMA2
 };
 
@@ -259,6 +262,16 @@ const OLMO2: Family = Family {
     qk_norm: QkNorm::AllHeads,
     interleaved: false,
     ..LLAMA
+};
+
+/// OLMo 2 with a sliding window in three of four blocks. llama.cpp calls both by one name.
+const OLMO3: Family = Family {
+    name: "olmo3",
+    gguf_name: "olmo3",
+    rope_theta: 500_000.0,
+    sliding: Sliding::Pattern { pattern: 4, absent_in_gguf: None },
+    rope: RopeOfBlocks::OwnOfSliding { theta: None },
+    ..OLMO2
 };
 
 const GRANITE: Family =
@@ -307,8 +320,8 @@ const QWEN3_MOE: Family = Family {
 };
 
 /// The families that the decoder implements.
-pub(crate) const FAMILIES: [Family; 12] =
-    [LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3, OLMO2, GRANITE, SMOLLM3, MIXTRAL, QWEN3_MOE];
+pub(crate) const FAMILIES: [Family; 13] =
+    [LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3, OLMO2, OLMO3, GRANITE, SMOLLM3, MIXTRAL, QWEN3_MOE];
 
 impl Family {
     /// The family whose `config.json` has this `model_type`.
@@ -316,17 +329,19 @@ impl Family {
         FAMILIES.iter().find(|family| family.name == model_type)
     }
 
-    /// The family whose GGUF files have this `general.architecture`.
-    pub fn of_gguf(name: &str) -> Option<&'static Self> {
+    /// The family whose GGUF files have this `general.architecture`, those with a sliding window where that tells two apart.
+    pub fn of_gguf(name: &str, has_window: bool) -> Option<&'static Self> {
+        let name = if has_window && name == OLMO2.gguf_name { OLMO3.gguf_name } else { name };
         FAMILIES.iter().find(|family| family.gguf_name == name)
     }
 }
 
 /// Whether two names of families, as `config.json` or GGUF metadata has them, can name the same model. llama.cpp calls
-/// Mistral and Mixtral by the name of Llama.
+/// Mistral and Mixtral by the name of Llama, and OLMo 3 by that of OLMo 2.
 pub(crate) fn is_same_family(a: &str, b: &str) -> bool {
-    let name = |text| match Family::of(text).or_else(|| Family::of_gguf(text)).map_or(text, |family| family.gguf_name) {
+    let name = |text| match Family::of(text).or_else(|| Family::of_gguf(text, false)).map_or(text, |family| family.gguf_name) {
         "mistral" | "mixtral" => "llama",
+        "olmo3" => "olmo2",
         name => name,
     };
     name(a) == name(b)

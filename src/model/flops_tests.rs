@@ -43,3 +43,25 @@ fn keys_outside_a_blocks_window_are_not_counted() {
     assert_eq!([1, 2, 3, 4].map(of), [3, 3 + 15, 3 + 15 + 9, 3 + 15 + 9 + 5].map(|keys| a_key * keys));
     assert_eq!(of(0), 0);
 }
+
+#[test]
+fn of_a_mixture_the_experts_that_a_token_goes_through_are_counted_alone() {
+    let mut config = Shape::Qwen3_30bA3b.config();
+    let mut layout = Layout::default();
+    layout.push_sequence(100);
+    let (selected, _) = layout.select(&(0..100).collect::<Vec<_>>());
+    let pass =
+        |config: &Config| PassShape { blocks: 48, rows: 100, segments: &layout.segments, selected: &selected }.products(config);
+    // Queries and outputs of 32 heads of 128, keys and values of 4, a router to 128 experts, and three matrices of 2048 by 768 of
+    // each expert: two operations for each of their elements, 48 blocks and 100 tokens.
+    let (attention, router, expert) = (2 * 2048 * 4096 + 2 * 2048 * 512, 128 * 2048, 3 * 2048 * 768);
+    assert_eq!(pass(&config), 2 * 48 * 100 * (attention + router + 8 * expert));
+    let experts = config.architecture.experts.as_mut().unwrap();
+    experts.per_token = experts.count;
+    assert_eq!(pass(&config), 2 * 48 * 100 * (attention + router + 128 * expert));
+    // One block with an MLP in place of experts.
+    config = Shape::Qwen3_30bA3b.config();
+    config.architecture.experts.as_mut().unwrap().blocks[7] = false;
+    let dense = 3 * 2048 * 6144;
+    assert_eq!(pass(&config), 2 * 100 * (48 * attention + 47 * (router + 8 * expert) + dense));
+}

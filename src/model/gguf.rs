@@ -383,6 +383,12 @@ impl<'a> GgufMetadata<'a> {
         size.map(Some).ok_or_else(|| self.wrong(key, "a whole number, the same for every block"))
     }
 
+    /// A list of flags; `None` where the key has anything else.
+    pub fn flags(&self, key: &str) -> Option<Vec<bool>> {
+        let Some(Value::Array(values)) = self.map.get(key) else { return None };
+        values.iter().map(|value| if let Value::Bool(flag) = value { Some(*flag) } else { None }).collect()
+    }
+
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
         match self.map.get(key) {
             None => Ok(None),

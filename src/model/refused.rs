@@ -1,7 +1,12 @@
 //! Families of models that the decoder does not run, with the reason and what is near, as data. A family is named as
 //! `model_type` in `config.json` names it, and as `general.architecture` in GGUF metadata where that differs.
 
-/// The `model_type`s of a kind of model, and why it is refused.
+const VISION_TOWER: &str = "it has a vision tower, which is not implemented; near: the text model that it is built on";
+
+const ENCODER_AND_DECODER: &str =
+    "it is an encoder and a decoder, and v is learned from a decoder alone; near: SmolLM2 (smollm2)";
+
+/// The `model_type`s of a kind of model, and why it is refused. Those whose `config.json` says the reason need no entry.
 pub(crate) const REFUSED: [(&[&str], &str); 9] = [
     (
         &["qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3next", "qwen35", "qwen35moe"],
@@ -16,13 +21,29 @@ pub(crate) const REFUSED: [(&[&str], &str); 9] = [
         "its blocks share keys and values and have embeddings of their own, which is not implemented; near: Gemma 3 (gemma-3-4b)",
     ),
     (
-        &["deepseek_v3", "deepseek_v2", "deepseek_v32", "deepseek2", "deepseek32"],
+        &["deepseek_v3", "deepseek_v2", "deepseek_v32", "deepseek2", "deepseek32", "kimi_k2"],
         "its attention is latent (MLA) and its experts are routed in groups, neither of which is implemented; near: the \
          distilled models of DeepSeek-R1, which are Qwen2 or Llama",
     ),
     (
-        &["t5", "mt5", "umt5", "t5gemma", "bart", "mbart", "pegasus", "led", "m2m_100", "marian", "whisper", "t5encoder"],
-        "it is an encoder and a decoder, and v is learned from a decoder alone; near: SmolLM2 (smollm2)",
+        &[
+            "t5",
+            "mt5",
+            "umt5",
+            "t5gemma",
+            "t5gemma2",
+            "bart",
+            "mbart",
+            "pegasus",
+            "led",
+            "m2m_100",
+            "marian",
+            "whisper",
+            "seamless_m4t",
+            "seamless_m4t_v2",
+            "t5encoder",
+        ],
+        ENCODER_AND_DECODER,
     ),
     (
         &["bert", "roberta", "xlm-roberta", "distilbert", "deberta-v2", "modernbert"],
@@ -58,8 +79,12 @@ pub(crate) const REFUSED: [(&[&str], &str); 9] = [
             "idefics3",
             "smolvlm",
             "internvl",
+            "phi4mm",
+            "qwen2_5_omni",
+            "qwen3_omni_moe",
+            "pixtral",
         ],
-        "it has a vision tower, which is not implemented; near: the text model that it is built on",
+        VISION_TOWER,
     ),
     (&["llama4", "llama4_text"], "its attention is chunked, which is not implemented; near: Llama 3.1 (llama-3.1-8b)"),
 ];
@@ -67,6 +92,17 @@ pub(crate) const REFUSED: [(&[&str], &str); 9] = [
 /// Returns why models of this `model_type` are refused; `None` where nothing is known of it.
 pub(crate) fn reason(model_type: &str) -> Option<&'static str> {
     REFUSED.iter().find(|(model_types, _)| model_types.contains(&model_type)).map(|(_, reason)| *reason)
+}
+
+/// Returns why models are refused whose `model_type` nothing is known of, by what their `config.json` says of them; `None` where
+/// it says nothing.
+pub(crate) fn reason_by_parts(has_vision_tower: bool, is_encoder_decoder: bool) -> Option<&'static str> {
+    // A model that reads pictures may be an encoder and a decoder as well.
+    match (has_vision_tower, is_encoder_decoder) {
+        (true, _) => Some(VISION_TOWER),
+        (_, true) => Some(ENCODER_AND_DECODER),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,10 @@ fn the_families_that_people_ask_for_are_refused_with_a_reason_in_one_line() {
         ("deepseek_v3", "MLA"),
         ("t5", "encoder"),
         ("llava", "vision tower"),
+        ("phi4mm", "vision tower"),
+        ("qwen2_5_omni", "vision tower"),
+        ("seamless_m4t", "encoder"),
+        ("kimi_k2", "MLA"),
     ] {
         let reason = reason(model_type).unwrap();
         assert!(reason.contains(word) && reason.contains("near: ") && !reason.contains('\n'), "{model_type}: {reason}");

@@ -182,8 +182,9 @@ impl Weights {
         Ok(Some(stored_in_gguf(file, &[place], &[length])?.read()?.to_vec1()?))
     }
 
-    /// Bytes that the file's matrices take in memory when they are held so on the CPU: those that do not stay mapped.
-    pub(crate) fn converted_bytes(&self, dtype: DType, storage: WeightStorage) -> u64 {
+    /// Bytes that the file's matrices take in memory when a model of this configuration holds them so on the CPU: those that do
+    /// not stay mapped.
+    pub(crate) fn converted_bytes(&self, config: &Config, dtype: DType, storage: WeightStorage) -> u64 {
         if storage == WeightStorage::Stored {
             return 0;
         }
@@ -209,7 +210,26 @@ impl Weights {
             }
             WeightSource::Random(_) => 0,
         };
-        elements.saturating_mul(dtype.size_in_bytes() as u64)
+        let reordered = if storage == WeightStorage::Dense { self.reordered(config, dtype) } else { 0 };
+        elements.saturating_add(reordered).saturating_mul(dtype.size_in_bytes() as u64)
+    }
+
+    /// Elements of the queries' and keys' matrices that have `dtype` already, but not their rows in order: they are copied.
+    fn reordered(&self, config: &Config, dtype: DType) -> u64 {
+        let (hidden, sizes) = (config.hidden_size, config.sizes());
+        let widths = [("q_proj", sizes.q_width), ("k_proj", sizes.kv_width)];
+        let of_block = |block: usize| {
+            widths.map(|(projection, width)| {
+                let name = format!("model.layers.{block}.self_attn.{projection}.weight");
+                // What is missing or misshapen is named when it is loaded.
+                let stored = self.stored(&name, &[width, hidden], config).ok();
+                let is_copied = stored.is_some_and(|stored| {
+                    stored.order != RowOrder::Plain && Encoding::of_dtype(dtype) == Some(stored.encoding)
+                });
+                if is_copied { (width * hidden) as u64 } else { 0 }
+            })
+        };
+        (0..config.num_hidden_layers).flat_map(of_block).sum()
     }
 
     fn stored(&self, name: &str, shape: &[usize], config: &Config) -> Result<StoredTensor<'_>> {

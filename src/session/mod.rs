@@ -192,7 +192,7 @@ impl Session {
     }
 
     fn check_at(&self, placement: &Placement, demand: &Demand) -> Result<Vec<Fit>, Shortage> {
-        let weights = Bytes(self.weights.converted_bytes(placement.dtype, placement.storage));
+        let weights = Bytes(self.weights.converted_bytes(&self.config, placement.dtype, placement.storage));
         placement.check(&self.config, weights, demand)
     }
 }

@@ -31,7 +31,8 @@ pub fn architectures() -> Vec<(&'static str, Config)> {
         ("gemma2", gemma2()),
         ("gemma3", gemma3()),
         ("phi3", phi3(trained / 2)),
-        ("olmo2", built("olmo2", Architecture { norms: AFTER, qk_norm: QkNorm::AllHeads, ..plain() })),
+        ("olmo2", built("olmo2", olmo2())),
+        ("olmo3", olmo3(trained)),
         ("granite", built("granite", granite())),
         ("smollm3", smollm3()),
         ("mixtral", built("mixtral", Architecture { experts: Some(experts(true, [true; LAYERS])), ..plain() })),
@@ -40,9 +41,20 @@ pub fn architectures() -> Vec<(&'static str, Config)> {
     ]
 }
 
-const AFTER: Norms = Norms { before: false, after: true, one_plus_weight: false };
+/// Norms behind each sub-layer, and over all heads.
+fn olmo2() -> Architecture {
+    let norms = Norms { before: false, after: true, one_plus_weight: false };
+    Architecture { norms, qk_norm: QkNorm::AllHeads, ..plain() }
+}
 
-/// Norms on both sides of each sub-layer, softcaps, a window in every other block, and wide heads.
+/// Windows in two blocks, and YaRN in the other.
+fn olmo3(trained: usize) -> Config {
+    let config = built("olmo3", Architecture { windows: vec![Some(5), None, Some(5)], ropes: vec![1, 0, 1], ..olmo2() });
+    let own = config.ropes[0].clone();
+    Config { ropes: vec![RopeParameters { scaling: yarn(trained), ..own.clone() }, own], ..config }
+}
+
+/// Norms on both sides of each sub-layer, softcaps, and a window in every other block.
 fn gemma2() -> Config {
     let architecture = Architecture {
         norms: Norms { before: true, after: true, one_plus_weight: true },
@@ -134,9 +146,16 @@ pub fn chooses_experts(config: &Config) -> bool {
     config.architecture.experts.as_ref().is_some_and(|experts| experts.per_token < experts.count)
 }
 
-/// Returns a configuration with heads as wide as those of 7B models, for sequences longer than any kernel's tile.
-pub fn wide_heads() -> Config {
-    Config { head_dim: 128, ..llama() }
+/// Returns the name and configuration of architectures for sequences longer than any kernel's tile: one with heads as wide as
+/// those of 7B models, and one with those of Gemma 2, where a window ends within a tile.
+pub fn wide_heads() -> [(&'static str, Config); 2] {
+    let gemma2 = Config { head_dim: 256, ropes: vec![RopeParameters::plain(1e4, 256)], ..gemma2() };
+    let windows = vec![Some(70), None, Some(70)];
+    let architecture = Architecture { attention_scale: Some(1.0 / 16.0), windows, ..gemma2.architecture };
+    [
+        ("wide heads, long pairs", Config { head_dim: 128, ..llama() }),
+        ("gemma2, wide heads, long pairs", Config { architecture, ..gemma2 }),
+    ]
 }
 
 const LAYERS: usize = 3;

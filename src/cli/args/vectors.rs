@@ -76,8 +76,8 @@ pub struct ExportArgs {
     #[arg(long, help_heading = MACHINE)]
     pub offline: bool,
     /// Choose the engine.
-    #[arg(long, help_heading = OUTPUT, value_name = "ENGINE", value_parser = one_of::<Target>())]
-    pub to: Target,
+    #[arg(long, help_heading = OUTPUT, value_name = "ENGINE", value_parser = one_of::<ExportTarget>())]
+    pub to: ExportTarget,
     /// Write to this directory, which is made if it does not exist.
     #[arg(short, long, help_heading = OUTPUT, alias = "out", value_name = "DIR")]
     pub output_dir: PathBuf,

@@ -22,7 +22,8 @@ impl Config {
     ) -> Result<Self> {
         let metadata = GgufMetadata::new(metadata, path);
         let arch = metadata.required_text("general.architecture")?;
-        let family = family_of_gguf(arch, path)?;
+        let window = metadata.size(&format!("{arch}.attention.sliding_window")).ok().flatten();
+        let family = family_of_gguf(arch, window.is_some_and(|window| window > 0), path)?;
         let keys = Keys { metadata, arch, family };
         let hidden_size = keys.size("embedding_length")?;
         let num_hidden_layers = keys.size("block_count")?;
@@ -38,8 +39,8 @@ impl Config {
         };
         let (ropes, ropes_of_blocks) = match family.rope {
             RopeOfBlocks::One => (vec![full], vec![0; layers]),
-            RopeOfBlocks::OwnOfSliding => {
-                let theta = keys.number("rope.freq_base_swa")?.unwrap_or(10_000.0);
+            RopeOfBlocks::OwnOfSliding { theta } => {
+                let theta = keys.number("rope.freq_base_swa")?.or(theta).unwrap_or(full.theta);
                 let own = RopeParameters { theta, rotary_dim, scaling: RopeScaling::None };
                 (vec![full, own], windows.iter().map(|window| usize::from(window.is_some())).collect())
             }
@@ -214,17 +215,27 @@ impl Keys<'_> {
             (None | Some(0), _) => return Ok(vec![None; layers]),
             (Some(_), _) => self.size("attention.sliding_window")?,
         };
-        match self.family.sliding {
-            Sliding::Pattern { pattern, .. } => {
-                let pattern = self.size_or("attention.sliding_window_pattern", pattern)?;
-                Ok((1..=layers).map(|block| (!block.is_multiple_of(pattern)).then_some(window)).collect())
+        let pattern_name = self.name("attention.sliding_window_pattern");
+        if let Some(slides) = self.metadata.flags(&pattern_name) {
+            if slides.len() != layers {
+                let problem =
+                    format!("key `{pattern_name}`: {} entries, expected one for each of {layers} blocks", slides.len());
+                return Err(Error::malformed(self.metadata.path, problem));
             }
-            Sliding::NamedBlocks | Sliding::WithoutRope => Err(Error::malformed(
-                self.metadata.path,
-                format!("key `{name}`: a sliding window of {window} does not say for which blocks: use the safetensors model"),
-            )),
-            Sliding::NoBlock | Sliding::EveryBlock { .. } | Sliding::EveryBlockIfUsed => Ok(vec![Some(window); layers]),
+            return Ok(slides.into_iter().map(|slides| slides.then_some(window)).collect());
         }
+        let pattern = match self.family.sliding {
+            _ if self.metadata.contains(&pattern_name) => self.size("attention.sliding_window_pattern")?,
+            Sliding::Pattern { pattern, .. } => pattern,
+            Sliding::NamedBlocks | Sliding::WithoutRope => {
+                let problem = format!(
+                    "key `{name}`: a sliding window of {window} does not say for which blocks: use the safetensors model"
+                );
+                return Err(Error::malformed(self.metadata.path, problem));
+            }
+            Sliding::NoBlock | Sliding::EveryBlock { .. } | Sliding::EveryBlockIfUsed => return Ok(vec![Some(window); layers]),
+        };
+        Ok((1..=layers).map(|block| (!block.is_multiple_of(pattern)).then_some(window)).collect())
     }
 
     /// The scaling of the rotary frequencies. `is_long` says whether the file has LongRoPE's factors: they are 1 here, and
@@ -247,18 +258,7 @@ impl Keys<'_> {
         }
         match self.metadata.text(&kind_name)? {
             Some("linear") => Ok(RopeScaling::Linear { factor: required("rope.scaling.factor")? }),
-            Some("yarn") => {
-                let factor = required("rope.scaling.factor")?;
-                let grown = if factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 };
-                Ok(RopeScaling::Yarn {
-                    factor,
-                    beta_fast: self.number("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
-                    beta_slow: self.number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
-                    truncate: true,
-                    original_max_position_embeddings,
-                    attention_factor: grown * self.number("rope.scaling.attn_factor")?.unwrap_or(1.0),
-                })
-            }
+            Some("yarn") => self.yarn(required("rope.scaling.factor")?, original_max_position_embeddings),
             Some("none") => Ok(RopeScaling::None),
             Some(other) => Err(Error::malformed(
                 self.metadata.path,
@@ -269,6 +269,31 @@ impl Keys<'_> {
                 _ => RopeScaling::None,
             }),
         }
+    }
+
+    /// YaRN by this factor.
+    fn yarn(&self, factor: f64, original_max_position_embeddings: usize) -> Result<RopeScaling> {
+        let extrapolated = self.number("rope.scaling.yarn_ext_factor")?;
+        // A negative number is llama.cpp's for an absent one.
+        if let Some(found) = extrapolated.filter(|found| *found >= 0.0 && *found != 1.0) {
+            let problem = format!("key `{}`: {found} is not supported: expected 1", self.name("rope.scaling.yarn_ext_factor"));
+            return Err(Error::malformed(self.metadata.path, problem));
+        }
+        let grown = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
+        let of_all_dims = self.number("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0);
+        // llama.cpp's converter writes the `attention_factor` of `config.json`, which is all of it, under this name; 1 is
+        // what llama.cpp itself writes where there was none.
+        let written = self.number("rope.scaling.yarn_attn_factor")?.filter(|written| *written != 1.0);
+        let attention_factor = written.unwrap_or(grown(1.0) / grown(of_all_dims));
+        Ok(RopeScaling::Yarn {
+            factor,
+            beta_fast: self.number("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+            beta_slow: self.number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            truncate: true,
+            original_max_position_embeddings,
+            // The older key multiplies it.
+            attention_factor: attention_factor * self.number("rope.scaling.attn_factor")?.unwrap_or(1.0),
+        })
     }
 }
 

@@ -129,6 +129,44 @@ fn rope_scaling_is_linear_yarn_none_or_refused_by_name() {
     refused(&with(smollm2(), "llama.rope.dimension_count", Some(U32(32))), &["llama.rope.dimension_count"]);
 }
 
+/// A scaling by YaRN with other keys below `rope.scaling`.
+fn yarn(factor: f32, more: &[(&str, f32)]) -> HashMap<String, Value> {
+    let mut metadata = with(smollm2(), "llama.rope.scaling.type", Some(Text("yarn".to_owned())));
+    let keys = [("factor", factor)].into_iter().chain(more.iter().copied());
+    metadata.extend(keys.map(|(key, value)| (format!("llama.rope.scaling.{key}"), F32(value))));
+    metadata
+}
+
+#[test]
+fn the_attention_factor_of_yarn_is_what_the_file_says_in_any_of_its_keys() {
+    let attention_factor = |more: &[(&str, f32)]| match parse(&yarn(8.0, more), &[]).unwrap().ropes[0].scaling {
+        RopeScaling::Yarn { attention_factor, .. } => attention_factor,
+        ref other => panic!("{other:?}"),
+    };
+    let of_factor = 0.1 * 8f64.ln() + 1.0;
+    assert_eq!(attention_factor(&[]), of_factor);
+    // llama.cpp's converter writes `attention_factor`, which is all of it, as it stands in OLMo 3's config.json.
+    let written = attention_factor(&[("yarn_attn_factor", 1.207_944_2)]);
+    assert!((written - 1.207_944_154_167_983_6).abs() < 1e-6, "{written}");
+    assert_eq!(attention_factor(&[("yarn_attn_factor", 0.5)]), 0.5);
+    // 1 stands for none.
+    assert_eq!(attention_factor(&[("yarn_attn_factor", 1.0)]), of_factor);
+    // The older key multiplies it.
+    assert_eq!(attention_factor(&[("attn_factor", 0.5)]), 0.5 * of_factor);
+    assert_eq!(attention_factor(&[("yarn_log_multiplier", 1.0)]), 1.0);
+    assert_eq!(attention_factor(&[("yarn_log_multiplier", 0.5)]), of_factor / (0.05 * 8f64.ln() + 1.0));
+}
+
+#[test]
+fn yarn_extrapolates_wholly_or_is_refused_and_has_the_files_betas() {
+    for whole in [1.0, -1.0] {
+        assert!(parse(&yarn(8.0, &[("yarn_ext_factor", whole)]), &[]).is_ok());
+    }
+    refused(&yarn(8.0, &[("yarn_ext_factor", 0.5)]), &["llama.rope.scaling.yarn_ext_factor", "0.5", "expected 1"]);
+    let config = parse(&yarn(8.0, &[("yarn_beta_fast", 16.0), ("yarn_beta_slow", 2.0)]), &[]).unwrap();
+    assert!(matches!(config.ropes[0].scaling, RopeScaling::Yarn { beta_fast: 16.0, beta_slow: 2.0, .. }));
+}
+
 #[test]
 fn a_sliding_window_covers_every_block_of_llama_and_mistral() {
     let metadata = with(smollm2(), "llama.attention.sliding_window", Some(U32(4096)));
@@ -151,6 +189,44 @@ fn gemma_2_has_its_window_where_the_file_does_not_say_and_gemma_3_has_none() {
     assert_eq!(windows(&renamed("gemma3")), [None; 3]);
     let with_window = with(renamed("gemma3"), "gemma3.attention.sliding_window", Some(U32(512)));
     assert_eq!(parse(&with_window, &[]).unwrap().architecture.windows[4..7], [Some(512), None, Some(512)]);
+}
+
+/// Metadata of this architecture with a window of 128 tokens and such a pattern of blocks.
+fn windowed(arch: &str, pattern: Value) -> HashMap<String, Value> {
+    let metadata = with(renamed(arch), &format!("{arch}.attention.sliding_window"), Some(U32(128)));
+    with(metadata, &format!("{arch}.attention.sliding_window_pattern"), Some(pattern))
+}
+
+#[test]
+fn a_pattern_of_windows_is_a_number_of_blocks_or_a_list_of_them_in_every_family() {
+    let slides: Vec<bool> = (0..30).map(|block| block % 7 != 3).collect();
+    let list = Array(slides.iter().map(|slides| Bool(*slides)).collect());
+    let expected: Vec<_> = slides.iter().map(|slides| slides.then_some(128)).collect();
+    for arch in ["gemma2", "gemma3", "llama", "qwen2", "smollm3", "phi3", "olmo2"] {
+        assert_eq!(parse(&windowed(arch, list.clone()), &[]).unwrap().architecture.windows, expected, "{arch}");
+        let windows = parse(&windowed(arch, U32(3)), &[]).unwrap().architecture.windows;
+        assert_eq!(windows[..4], [Some(128), Some(128), None, Some(128)], "{arch}");
+    }
+    let key = "gemma3.attention.sliding_window_pattern";
+    refused(&windowed("gemma3", Array(vec![Bool(true); 3])), &[key, "3 entries", "30 blocks"]);
+    refused(&windowed("gemma3", Array(vec![])), &[key, "0 entries"]);
+    refused(&windowed("gemma3", Text("every other".to_owned())), &[key, "a whole number"]);
+}
+
+/// llama.cpp's converter gives OLMo 3 the name of OLMo 2, a window, a list of its blocks, and YaRN for the others.
+#[test]
+fn olmo_2_with_a_window_is_olmo_3_and_scales_the_rope_of_its_other_blocks_alone() {
+    let list = Array((1..=30).map(|block| Bool(block % 4 != 0)).collect());
+    for metadata in [windowed("olmo2", list), with(windowed("olmo2", U32(1)), "olmo2.attention.sliding_window_pattern", None)] {
+        let metadata = with(metadata, "olmo2.rope.scaling.type", Some(Text("yarn".to_owned())));
+        let config = parse(&with(metadata, "olmo2.rope.scaling.factor", Some(F32(8.0))), &[]).unwrap();
+        assert_eq!(config.architecture.windows[..5], [Some(128), Some(128), Some(128), None, Some(128)]);
+        assert_eq!(config.architecture.ropes[..5], [1, 1, 1, 0, 1]);
+        assert!(matches!(config.ropes[0].scaling, RopeScaling::Yarn { factor: 8.0, .. }));
+        assert_eq!((&config.ropes[1].scaling, config.ropes[1].theta), (&RopeScaling::None, 100_000.0));
+    }
+    let olmo_2 = parse(&renamed("olmo2"), &[]).unwrap();
+    assert_eq!((olmo_2.architecture.windows, olmo_2.ropes.len()), (vec![None; 30], 1));
 }
 
 #[test]

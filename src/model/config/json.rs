@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::{Config, MAX_SIZE, RopeParameters, RopeScaling, family};
 use crate::model::architecture::{Activation, Architecture, Experts};
 use crate::model::family::{AttentionScale, Family, Flag, RopeOfBlocks, Sliding};
+use crate::model::refused;
 use crate::{Error, Result};
 
 /// Model types whose language model is described under `text_config`.
@@ -29,7 +30,9 @@ impl Config {
     /// Reads the configuration of a language model.
     fn of_text_model(keys: Object) -> Result<Self> {
         let model_type = keys.text("model_type")?.ok_or_else(|| keys.missing("model_type"))?;
-        let family = family(model_type, keys.path)?;
+        let is_encoder_decoder = keys.get("is_encoder_decoder") == Some(&Value::Bool(true));
+        let reason = refused::reason_by_parts(keys.get("vision_config").is_some(), is_encoder_decoder);
+        let family = family(model_type, reason, keys.path)?;
         keys.refuse_what_is_not_built()?;
 
         let num_hidden_layers = keys.size("num_hidden_layers")?;
@@ -270,7 +273,7 @@ impl<'a> Object<'a> {
             None => absent,
         };
         let Some(window) = window.filter(|_| used) else {
-            if family.rope == RopeOfBlocks::OwnOfSliding {
+            if matches!(family.rope, RopeOfBlocks::OwnOfSliding { .. }) {
                 let problem = "key `sliding_window`: expected a whole number, which says which blocks have a rope of their own";
                 return Err(Error::malformed(self.path, problem));
             }
@@ -332,13 +335,13 @@ impl<'a> Object<'a> {
         let blocks = windows.len();
         match family.rope {
             RopeOfBlocks::One => Ok((vec![self.rope(family, older.or(newer), theta, sizes)?], vec![0; blocks])),
-            RopeOfBlocks::OwnOfSliding => {
+            RopeOfBlocks::OwnOfSliding { theta: of_sliding } => {
                 // A scaling beside these parameters is of the blocks without a window.
                 let of_kind = |kind| newer.map_or(Ok(None), |keys| keys.object(kind));
                 let full = of_kind("full_attention")?;
                 let theta = full.map_or(Ok(theta), |keys| keys.number_or("rope_theta", theta))?;
                 let full = self.rope(family, older.or(full), theta, sizes)?;
-                let theta = self.number_or("rope_local_base_freq", 10_000.0)?;
+                let theta = self.number_or("rope_local_base_freq", of_sliding.unwrap_or(theta))?;
                 let own = self.rope(family, of_kind("sliding_attention")?, theta, sizes)?;
                 Ok((vec![full, own], windows.iter().map(|window| usize::from(window.is_some())).collect()))
             }

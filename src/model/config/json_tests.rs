@@ -282,6 +282,69 @@ fn what_would_run_wrongly_is_refused() {
 }
 
 #[test]
+fn another_family_is_refused_for_what_its_file_says_of_it() {
+    let vision = r#"{"hidden_size": 1024}"#;
+    for model_type in ["mistral3", "idefics2", "glm4v", "blip-2", "a_later_one"] {
+        let quoted = format!("\"{model_type}\"");
+        refused(
+            &with(LLAMA_2, &[("model_type", &quoted), ("vision_config", vision)]),
+            &[model_type, "vision tower", "near: the text model"],
+        );
+        let text = with(LLAMA_2, &[("model_type", &quoted), ("is_encoder_decoder", "true")]);
+        refused(&text, &[model_type, "an encoder and a decoder", "near: SmolLM2"]);
+        for nothing in ["false", "null"] {
+            let text = with(LLAMA_2, &[("model_type", &quoted), ("is_encoder_decoder", nothing), ("vision_config", "null")]);
+            refused(&text, &[model_type, "expected one of llama, mistral"]);
+        }
+    }
+    // What is known of a name comes first.
+    refused(&with(LLAMA_2, &[("model_type", r#""kimi_k2""#), ("vision_config", vision)]), &["kimi_k2", "MLA"]);
+}
+
+const OLMO_3: &str = r#"{
+  "architectures": ["Olmo3ForCausalLM"], "attention_bias": false, "hidden_act": "silu", "hidden_size": 4096,
+  "intermediate_size": 11008, "max_position_embeddings": 65536, "model_type": "olmo3", "num_attention_heads": 32,
+  "num_hidden_layers": 32, "num_key_value_heads": 32, "rms_norm_eps": 1e-06, "rope_scaling": {"attention_factor":
+  1.2079441541679836, "beta_fast": 32, "beta_slow": 1, "factor": 8.0, "original_max_position_embeddings": 8192, "rope_type":
+  "yarn"}, "rope_theta": 500000, "sliding_window": 4096, "tie_word_embeddings": false, "vocab_size": 100278
+}"#;
+
+#[test]
+fn olmo_3_is_olmo_2_with_windows_in_three_of_four_blocks_and_yarn_in_the_others() {
+    let config = parse(OLMO_3).unwrap();
+    let yarn = RopeScaling::Yarn {
+        factor: 8.0,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        truncate: true,
+        original_max_position_embeddings: 8192,
+        attention_factor: 1.2079441541679836,
+    };
+    assert_eq!(
+        config.ropes.iter().map(|rope| (rope.theta, &rope.scaling)).collect::<Vec<_>>(),
+        [(5e5, &yarn), (5e5, &RopeScaling::None)]
+    );
+    let architecture = &config.architecture;
+    assert_eq!(architecture.windows[..5], [Some(4096), Some(4096), Some(4096), None, Some(4096)]);
+    assert_eq!(architecture.ropes[..5], [1, 1, 1, 0, 1]);
+    let olmo_2 = parse(&with(OLMO_3, &[("model_type", r#""olmo2""#)])).unwrap().architecture;
+    assert_eq!((architecture.norms, architecture.qk_norm), (olmo_2.norms, olmo_2.qk_norm));
+    assert_eq!((&olmo_2.windows, &olmo_2.ropes), (&vec![None; 32], &vec![0; 32]));
+    // As transformers 5 saves it, and with the defaults of its class.
+    let types: Vec<_> =
+        (0..32).map(|block| if block == 5 { r#""full_attention""# } else { r#""sliding_attention""# }).collect();
+    let newer = r#"{"full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 500000.0}, "sliding_attention":
+        {"rope_type": "default", "rope_theta": 10000.0}}"#;
+    let types = format!("[{}]", types.join(", "));
+    let keys = ["rope_scaling", "rope_theta", "sliding_window"].map(|key| (key, ""));
+    let changes = [keys.as_slice(), &[("rope_parameters", newer), ("layer_types", &types)]].concat();
+    let config = parse(&with(OLMO_3, &changes)).unwrap();
+    assert_eq!((config.ropes[0].theta, &config.ropes[0].scaling), (5e5, &RopeScaling::Linear { factor: 2.0 }));
+    assert_eq!((config.ropes[1].theta, &config.ropes[1].scaling), (1e4, &RopeScaling::None));
+    assert_eq!((config.architecture.windows[4], config.architecture.windows[5]), (Some(4096), None));
+}
+
+#[test]
 fn a_missing_key_is_named() {
     for key in ["model_type", "hidden_size", "intermediate_size", "vocab_size", "num_hidden_layers", "num_attention_heads"] {
         refused(&with(LLAMA_2, &[(key, "")]), &["missing key", key]);

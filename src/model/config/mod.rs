@@ -117,22 +117,22 @@ impl Config {
 }
 
 /// The error for a family that is not implemented: why, where that is known, else `names`, those that are.
-fn unknown_family(name: &str, names: &[&str], path: &Path) -> Error {
-    let problem = match refused::reason(name) {
+fn unknown_family(name: &str, reason: Option<&str>, names: &[&str], path: &Path) -> Error {
+    let problem = match refused::reason(name).or(reason) {
         Some(reason) => format!("model type `{name}` is not supported: {reason}"),
         None => format!("model type `{name}` is not supported: expected one of {}", names.join(", ")),
     };
     Error::malformed(path, problem)
 }
 
-/// The family whose `config.json` has this `model_type`.
-fn family(name: &str, path: &Path) -> Result<&'static Family> {
-    Family::of(name).ok_or_else(|| unknown_family(name, &FAMILIES.map(|family| family.name), path))
+/// The family whose `config.json` has this `model_type`. `reason` is why another is refused, where the file says so.
+fn family(name: &str, reason: Option<&str>, path: &Path) -> Result<&'static Family> {
+    Family::of(name).ok_or_else(|| unknown_family(name, reason, &FAMILIES.map(|family| family.name), path))
 }
 
-/// The family whose GGUF files have this `general.architecture`.
-fn family_of_gguf(name: &str, path: &Path) -> Result<&'static Family> {
-    Family::of_gguf(name).ok_or_else(|| unknown_family(name, &FAMILIES.map(|family| family.gguf_name), path))
+/// The family whose GGUF files have this `general.architecture`, and a sliding window or none.
+fn family_of_gguf(name: &str, has_window: bool, path: &Path) -> Result<&'static Family> {
+    Family::of_gguf(name, has_window).ok_or_else(|| unknown_family(name, None, &FAMILIES.map(|family| family.gguf_name), path))
 }
 
 fn is_positive(x: f64) -> bool {
