@@ -13,13 +13,16 @@
 //! 2. `cpu` and `cuda`, neither of which knows the other
 //! 3. `softcap`, `weight`, `rows`
 //! 4. the ops: `norm`, `rope`, `gated`, `attention`, `linear`, `head`
+//! 5. what is composed of them: `gated_mlp`, then `experts`
 
 mod activation;
 mod angles;
 pub mod attention;
 pub(crate) mod cpu;
 pub(crate) mod cuda;
+pub mod experts;
 pub mod gated;
+pub mod gated_mlp;
 pub mod head;
 pub mod linear;
 mod matmul;
