@@ -24,7 +24,7 @@ impl MixtureOfExperts {
         let expert = |index: usize| load_gated(&loader.part(&format!("experts.{index}")), config, intermediate_size);
         Ok(Self {
             gate: loader.exact().linear(&[("gate", count)], config.hidden_size, false)?,
-            experts: Experts::new(ExpertChoice { per_token, normalised }, (0..count).map(expert))?,
+            experts: Experts::new(count, ExpertChoice { per_token, normalised }, (0..count).map(expert))?,
         })
     }
 

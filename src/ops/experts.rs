@@ -1,33 +1,39 @@
 //! A mixture of experts: each row goes through the MLPs of the few experts that its logits make the likeliest, whose outputs are
-//! added, weighted by their probabilities. Only these are computed: the rows of an expert are taken out, go through its MLP
-//! together, and are added back. Which rows those are is decided on the host.
+//! added, weighted by their probabilities. Only these are computed. On CUDA nothing is read on the host: rows are sorted by
+//! expert there, and all experts' products are one launch. Elsewhere the choice is made on the host, and the rows of an expert
+//! are taken out, go through its MLP together, and are added back, one expert after the other.
 
 use candle_core::{DType, Device, Tensor};
 
+use super::cuda;
+pub use super::cuda::experts::ExpertsSaved as GroupedSaved;
+pub use super::expert_stack::{ExpertChoice, ExpertStack};
 use super::gated_mlp::GatedMlp;
 use super::linear::Products;
 use super::weight::Weight;
 use crate::Result;
 
-/// Which experts a row goes through, and with which weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExpertChoice {
-    /// Number of experts of a row `k`: those with the largest probabilities.
-    pub per_token: usize,
-    /// Whether their probabilities are divided by their sum.
-    pub normalised: bool,
-}
-
 /// The frozen MLPs of a mixture.
 #[derive(Debug, Clone)]
 pub struct Experts {
     mlps: Vec<GatedMlp>,
+    /// The memory of the same weights, where they are tensors: `mlps` has views of it.
+    stack: Option<ExpertStack>,
     choice: ExpertChoice,
 }
 
 /// What [`Experts::vjp`] needs of the forward pass.
 #[derive(Debug, Clone)]
-pub struct ExpertsSaved {
+pub enum ExpertsSaved {
+    /// Of experts that are computed one after the other.
+    Composed(ComposedSaved),
+    /// Of experts whose products are grouped.
+    Grouped(GroupedSaved),
+}
+
+/// What the body that is composed of other ops saves.
+#[derive(Debug, Clone)]
+pub struct ComposedSaved {
     routes: Routes,
     /// Of each expert with rows: its gate and up. `(rows, 2I)`
     gate_up: Vec<Option<Tensor>>,
@@ -45,19 +51,34 @@ struct Routes {
 }
 
 impl ExpertsSaved {
-    /// Gate and up of the rows of each expert that has some.
+    /// Gate and up of all rows, in one tensor or several.
     pub fn gate_up(&self) -> Vec<&Tensor> {
-        self.gate_up.iter().flatten().collect()
+        match self {
+            Self::Composed(saved) => saved.gate_up.iter().flatten().collect(),
+            Self::Grouped(saved) => vec![&saved.gate_up],
+        }
     }
 }
 
 impl Experts {
-    /// A mixture of these experts.
+    /// A mixture of `count` experts. Tensors are moved into one for all experts as they come: no more than one expert's weights
+    /// are held twice.
     ///
     /// # Errors
-    /// An expert cannot be read.
-    pub fn new(choice: ExpertChoice, experts: impl Iterator<Item = Result<GatedMlp>>) -> Result<Self> {
-        Ok(Self { mlps: experts.collect::<Result<_>>()?, choice })
+    /// An expert cannot be read, or has other shapes than the first.
+    pub fn new(count: usize, choice: ExpertChoice, experts: impl Iterator<Item = Result<GatedMlp>>) -> Result<Self> {
+        let (mut mlps, mut stack) = (Vec::with_capacity(count), None);
+        for (index, mlp) in experts.enumerate() {
+            let mlp = mlp?;
+            if index == 0 {
+                stack = room_for(count, &mlp)?;
+            }
+            mlps.push(match &stack {
+                Some(stack) => moved(mlp, stack, index)?,
+                None => mlp,
+            });
+        }
+        Ok(Self { mlps, stack, choice })
     }
 
     /// Matrices of all experts.
@@ -76,6 +97,39 @@ impl Experts {
         onto: Option<&Tensor>,
         products: Products,
     ) -> Result<(Tensor, ExpertsSaved)> {
+        match (cuda::launcher(x.device()), &self.stack) {
+            (Some(launcher), Some(stack)) if x.dim(0)? > 0 => {
+                let (y, saved) = cuda::experts::forward((launcher, self.choice), stack, x, logits, onto)?;
+                Ok((y, ExpertsSaved::Grouped(saved)))
+            }
+            _ => {
+                let (y, saved) = self.forward_composed(x, logits, onto, products)?;
+                Ok((y, ExpertsSaved::Composed(saved)))
+            }
+        }
+    }
+
+    /// Gradients of `x` and of the logits, given that of the output. `dy (Q, H)` → `(Q, H)`, `(Q, E)`
+    ///
+    /// # Errors
+    /// The forward pass was another device's, or a tensor operation fails.
+    pub fn vjp(&self, saved: &ExpertsSaved, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+        match (saved, cuda::launcher(dy.device()), &self.stack) {
+            (ExpertsSaved::Composed(saved), ..) => self.vjp_composed(saved, dy),
+            (ExpertsSaved::Grouped(saved), Some(launcher), Some(stack)) => {
+                cuda::experts::vjp((launcher, self.choice), stack, saved, dy)
+            }
+            _ => Err(candle_core::Error::msg("the forward pass of the experts was another device's").into()),
+        }
+    }
+
+    fn forward_composed(
+        &self,
+        x: &Tensor,
+        logits: &Tensor,
+        onto: Option<&Tensor>,
+        products: Products,
+    ) -> Result<(Tensor, ComposedSaved)> {
         let routes = self.route(&logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?);
         let mut y = onto.map_or_else(|| x.zeros_like(), |onto| Ok(onto.clone()))?;
         let mut gate_up = vec![None; self.mlps.len()];
@@ -85,14 +139,10 @@ impl Experts {
             y = y.index_add(&rows, &out.broadcast_mul(&weights)?, 0)?;
             gate_up[index] = Some(saved);
         }
-        Ok((y, ExpertsSaved { routes, gate_up }))
+        Ok((y, ComposedSaved { routes, gate_up }))
     }
 
-    /// Gradients of `x` and of the logits, given that of the output. `dy (Q, H)` → `(Q, H)`, `(Q, E)`
-    ///
-    /// # Errors
-    /// A tensor operation fails.
-    pub fn vjp(&self, saved: &ExpertsSaved, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn vjp_composed(&self, saved: &ComposedSaved, dy: &Tensor) -> Result<(Tensor, Tensor)> {
         let routes = &saved.routes;
         let mut dx = dy.zeros_like()?;
         let mut d_weights = vec![0f32; routes.chosen.len()];
@@ -166,3 +216,30 @@ impl Experts {
         d_logits
     }
 }
+
+/// Memory for `count` experts like this one, where their weights are tensors. Experts with biases stay apart: no kernel adds them.
+fn room_for(count: usize, like: &GatedMlp) -> Result<Option<ExpertStack>> {
+    let [Weight::Tensor(gate_up), Weight::Tensor(down)] = like.weights() else { return Ok(None) };
+    if like.gate_up_proj.bias.is_some() || like.down_proj.bias.is_some() {
+        return Ok(None);
+    }
+    let room = |weight: &Tensor| -> Result<Tensor> {
+        let (outputs, inputs) = weight.dims2()?;
+        Ok(Tensor::zeros((count, outputs, inputs), weight.dtype(), weight.device())?)
+    };
+    Ok(Some(ExpertStack { gate_up_proj: room(gate_up)?, down_proj: room(down)?, activation: like.activation }))
+}
+
+/// The same expert, whose weights are now views of the stack.
+fn moved(mut mlp: GatedMlp, stack: &ExpertStack, index: usize) -> Result<GatedMlp> {
+    let projections = [(&mut mlp.gate_up_proj, &stack.gate_up_proj), (&mut mlp.down_proj, &stack.down_proj)];
+    for (projection, stack) in projections {
+        stack.slice_set(&projection.weight.tensor()?.unsqueeze(0)?.contiguous()?, 0, index)?;
+        projection.weight = Weight::Tensor(stack.get(index)?);
+    }
+    Ok(mlp)
+}
+
+#[cfg(test)]
+#[path = "experts_tests.rs"]
+mod tests;
