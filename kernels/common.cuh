@@ -10,6 +10,7 @@
 #include <cuda_fp16.h>
 #define SHARED_MEMORY extern __shared__ __align__(16) float shared[]
 #define KERNEL(name)
+__device__ inline unsigned bits_of(float x) { return __float_as_uint(x); }
 #else
 #include "host.h"
 #endif

@@ -1,5 +1,5 @@
-// Gated activations on rows [gate | up], act(gate)·up, and their vector-Jacobian products. blockIdx.x is the row; a thread takes
-// one part of it.
+// Gated activations on rows [gate | up], act(gate)·up, and their vector-Jacobian products. blockIdx.x is the row; unless
+// said otherwise, a thread takes one part of it.
 #include "common.cuh"
 
 __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
@@ -27,7 +27,15 @@ template <class Activation, class T> __device__ void gated(const T* gate_up, T* 
   gate.store(y + (size_t)blockIdx.x * width, at, width);
 }
 
-// With s = σ(u): d gate = dy·up·s·(1 + gate·(1 − s)·u′), d up = dy·gate·s.
+// Gate and up become their gradients, given that of act(gate)·up, whose value is returned. With s = σ(u):
+// d gate = dy·up·s·(1 + gate·(1 − s)·u′), d up = dy·gate·s.
+template <class Activation> __device__ inline float to_gradients(float& gate, float& up, float dy) {
+  float s = sigmoid(Activation::inner(gate)), d_up = dy * gate * s, y = gate * s * up;
+  gate = dy * up * s * (1.0f + gate * (1.0f - s) * Activation::slope(gate));
+  up = d_up;
+  return y;
+}
+
 template <class Activation, class T> __device__ void gated_vjp(const T* gate_up, const T* dy, T* dx, unsigned width) {
   const unsigned at = (blockIdx.y * blockDim.x + threadIdx.x) * Part<T>::SIZE;
   if (at >= width) return;
@@ -35,13 +43,32 @@ template <class Activation, class T> __device__ void gated_vjp(const T* gate_up,
   Part<T> gate = Part<T>::load(gate_up + start, at, width), up = Part<T>::load(gate_up + start + width, at, width);
   Part<T> d = Part<T>::load(dy + (size_t)blockIdx.x * width, at, width);
 #pragma unroll
-  for (unsigned i = 0; i < Part<T>::SIZE; i++) {
-    float s = sigmoid(Activation::inner(gate.x[i])), d_up = d.x[i] * gate.x[i] * s;
-    gate.x[i] = d.x[i] * up.x[i] * s * (1.0f + gate.x[i] * (1.0f - s) * Activation::slope(gate.x[i]));
-    up.x[i] = d_up;
-  }
+  for (unsigned i = 0; i < Part<T>::SIZE; i++) to_gradients<Activation>(gate.x[i], up.x[i], d.x[i]);
   gate.store(dx + start, at, width);
   up.store(dx + start + width, at, width);
+}
+
+// The same where what follows is linear and its result is multiplied by a weight of the row: dy is the gradient before that.
+// Row r has weight order[r], and the gradient of that weight, Σ dy·act(gate)·up, is written to the same place. A block a row.
+template <class Activation, class T>
+__device__ void gated_weighted_vjp(const T* gate_up, const T* dy, const unsigned* order, const float* weights, T* dx,
+                                   float* slopes, unsigned width) {
+  SHARED_MEMORY;
+  size_t start = (size_t)blockIdx.x * 2 * width;
+  unsigned place = order[blockIdx.x];
+  float weight = weights[place], slope = 0.0f;
+  for (unsigned at = threadIdx.x * Part<T>::SIZE; at < width; at += blockDim.x * Part<T>::SIZE) {
+    Part<T> gate = Part<T>::load(gate_up + start, at, width), up = Part<T>::load(gate_up + start + width, at, width);
+    Part<T> d = Part<T>::load(dy + (size_t)blockIdx.x * width, at, width);
+#pragma unroll
+    for (unsigned i = 0; i < Part<T>::SIZE; i++) {
+      slope += d.x[i] * to_gradients<Activation>(gate.x[i], up.x[i], weight * d.x[i]);
+    }
+    gate.store(dx + start, at, width);
+    up.store(dx + start + width, at, width);
+  }
+  slope = block_sum(slope, shared);
+  if (threadIdx.x == 0) slopes[place] = slope;
 }
 
 #define GATED(T, type, name, Activation)                                                                                    \
@@ -50,7 +77,12 @@ template <class Activation, class T> __device__ void gated_vjp(const T* gate_up,
   extern "C" __global__ void name##_vjp_##type(const T* gate_up, const T* dy, T* dx, unsigned width) {                      \
     gated_vjp<Activation>(gate_up, dy, dx, width);                                                                          \
   }                                                                                                                         \
-  KERNEL(name##_vjp_##type)
+  KERNEL(name##_vjp_##type)                                                                                                 \
+  extern "C" __global__ void name##_weighted_vjp_##type(const T* gate_up, const T* dy, const unsigned* order,               \
+                                                        const float* weights, T* dx, float* slopes, unsigned width) {       \
+    gated_weighted_vjp<Activation>(gate_up, dy, order, weights, dx, slopes, width);                                         \
+  }                                                                                                                         \
+  KERNEL(name##_weighted_vjp_##type)
 
 #define ACTIVATIONS(T, type)                                                                                                \
   GATED(T, type, gated_silu, Silu)                                                                                          \

@@ -1,149 +1,46 @@
-//! A mixture of experts: a router gives each token probabilities of all experts, and the token goes through the MLPs of the
-//! few likeliest ones, whose outputs are added, weighted. Only these are computed: the rows of an expert are taken out, go
-//! through its MLP together, and are added back. Which rows those are is decided on the host.
+//! A mixture of experts in a block's place of an MLP: a router gives each token probabilities of all experts, and the token goes
+//! through those of the few likeliest ones.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
-use super::architecture::Experts;
+use super::architecture::Experts as ExpertsShape;
 use super::config::Config;
 use super::loader::Loader;
-use super::mlp::DenseMlp;
+use super::mlp::load_gated;
 use crate::Result;
+use crate::ops::experts::{ExpertChoice, Experts, ExpertsSaved};
 use crate::ops::linear::{Linear, Products};
 use crate::ops::weight::Weight;
 
 #[derive(Debug, Clone)]
 pub(super) struct MixtureOfExperts {
     gate: Linear, // (E, H)
-    experts: Vec<DenseMlp>,
-    per_token: usize,
-    normalised: bool,
-}
-
-/// What [`MixtureOfExperts::vjp`] needs of the forward pass.
-#[derive(Debug, Clone)]
-pub(super) struct ExpertsSaved {
-    routes: Routes,
-    /// Of each expert with rows: its gate and up. `(rows, 2I)`
-    pub gate_up: Vec<Option<Tensor>>,
-}
-
-/// Which experts the rows of a pass go through.
-#[derive(Debug, Clone)]
-struct Routes {
-    /// Probabilities of all experts. `(Q, E)`
-    probabilities: Vec<f32>,
-    /// Of each row its experts and their weights. `(Q, k)`
-    chosen: Vec<(usize, f32)>,
-    /// Of each expert the places in `chosen` that name it, ascending.
-    places: Vec<Vec<usize>>,
+    experts: Experts,
 }
 
 impl MixtureOfExperts {
-    pub fn load(loader: &Loader, config: &Config, experts: &Experts) -> Result<Self> {
-        let expert =
-            |index: usize| DenseMlp::load(&loader.part(&format!("experts.{index}")), config, experts.intermediate_size);
+    pub fn load(loader: &Loader, config: &Config, experts: &ExpertsShape) -> Result<Self> {
+        let ExpertsShape { count, per_token, intermediate_size, normalised, .. } = *experts;
+        let expert = |index: usize| load_gated(&loader.part(&format!("experts.{index}")), config, intermediate_size);
         Ok(Self {
-            gate: loader.exact().linear(&[("gate", experts.count)], config.hidden_size, false)?,
-            experts: (0..experts.count).map(expert).collect::<Result<_>>()?,
-            per_token: experts.per_token,
-            normalised: experts.normalised,
+            gate: loader.exact().linear(&[("gate", count)], config.hidden_size, false)?,
+            experts: Experts::new(count, ExpertChoice { per_token, normalised }, (0..count).map(expert))?,
         })
     }
 
     pub fn weights(&self) -> Vec<&Weight> {
-        [&self.gate.weight].into_iter().chain(self.experts.iter().flat_map(DenseMlp::weights)).collect()
+        [&self.gate.weight].into_iter().chain(self.experts.weights()).collect()
     }
 
     /// \[`onto (Q, H)` +\] the experts' weighted sum for `x (Q, H)` → `(Q, H)`.
     pub fn forward(&self, x: &Tensor, onto: Option<&Tensor>, products: Products) -> Result<(Tensor, ExpertsSaved)> {
-        let logits = self.gate.forward(x, products)?.to_dtype(DType::F32)?; // (Q, E)
-        let routes = self.route(&logits.flatten_all()?.to_vec1()?);
-        let mut y = onto.map_or_else(|| x.zeros_like(), |onto| Ok(onto.clone()))?;
-        let mut gate_up = vec![None; self.experts.len()];
-        for (index, expert) in self.experts.iter().enumerate() {
-            let Some((rows, weights)) = self.rows_of(&routes, index, x.device(), x.dtype())? else { continue };
-            let (out, saved) = expert.forward(&x.index_select(&rows, 0)?, None, products)?;
-            y = y.index_add(&rows, &out.broadcast_mul(&weights)?, 0)?;
-            gate_up[index] = Some(saved);
-        }
-        Ok((y, ExpertsSaved { routes, gate_up }))
+        self.experts.forward(x, &self.gate.forward(x, products)?, onto, products)
     }
 
     /// Gradient of `x`, given that of the output. `dy (Q, H)` → `(Q, H)`.
     pub fn vjp(&self, saved: &ExpertsSaved, dy: &Tensor) -> Result<Tensor> {
-        let routes = &saved.routes;
-        let mut dx = dy.zeros_like()?;
-        let mut d_weights = vec![0f32; routes.chosen.len()];
-        for (index, (expert, gate_up)) in self.experts.iter().zip(&saved.gate_up).enumerate() {
-            let (Some((rows, weights)), Some(gate_up)) = (self.rows_of(routes, index, dy.device(), dy.dtype())?, gate_up)
-            else {
-                continue;
-            };
-            let (d_rows, d_weights_of_rows) = expert.vjp_scaled(gate_up, &weights, &dy.index_select(&rows, 0)?)?;
-            dx = dx.index_add(&rows, &d_rows, 0)?;
-            let slopes = d_weights_of_rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-            for (place, slope) in routes.places[index].iter().zip(slopes) {
-                d_weights[*place] = slope;
-            }
-        }
-        let d_logits = self.route_vjp(routes, &d_weights); // (Q, E)
-        let shape = (d_logits.len() / self.experts.len().max(1), self.experts.len());
-        let d_logits = Tensor::from_vec(d_logits, shape, dy.device())?.to_dtype(dy.dtype())?;
+        let (dx, d_logits) = self.experts.vjp(saved, dy)?;
         Ok((dx + self.gate.vjp(&d_logits)?)?)
-    }
-
-    /// The rows of an expert, u32, and their weights, `(rows, 1)`; `None` where there are none.
-    fn rows_of(&self, routes: &Routes, expert: usize, device: &Device, dtype: DType) -> Result<Option<(Tensor, Tensor)>> {
-        let places = &routes.places[expert];
-        if places.is_empty() {
-            return Ok(None);
-        }
-        let rows = Tensor::from_iter(places.iter().map(|place| (place / self.per_token) as u32), device)?;
-        let weights = Tensor::from_iter(places.iter().map(|place| routes.chosen[*place].1), device)?;
-        Ok(Some((rows, weights.unsqueeze(1)?.to_dtype(dtype)?)))
-    }
-
-    /// The softmax of each row's `logits (Q, E)`, and its likeliest experts: of equal ones the first.
-    fn route(&self, logits: &[f32]) -> Routes {
-        let count = self.experts.len();
-        let mut routes = Routes { probabilities: Vec::new(), chosen: Vec::new(), places: vec![Vec::new(); count] };
-        for logits in logits.chunks_exact(count) {
-            let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
-            let sum: f32 = exponentials.iter().sum();
-            let first = routes.probabilities.len();
-            routes.probabilities.extend(exponentials.iter().map(|x| x / sum));
-            let probabilities = &routes.probabilities[first..];
-            let mut order: Vec<usize> = (0..count).collect();
-            order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]));
-            order.truncate(self.per_token);
-            let sum: f32 = if self.normalised { order.iter().map(|expert| probabilities[*expert]).sum() } else { 1.0 };
-            for expert in order {
-                routes.places[expert].push(routes.chosen.len());
-                routes.chosen.push((expert, probabilities[expert] / sum));
-            }
-        }
-        routes
-    }
-
-    /// Gradient of the router's logits, given that of each chosen weight. `d_weights (Q, k)` → `(Q, E)`
-    fn route_vjp(&self, routes: &Routes, d_weights: &[f32]) -> Vec<f32> {
-        let count = self.experts.len();
-        let rows = routes.probabilities.chunks_exact(count);
-        let chosen = routes.chosen.chunks_exact(self.per_token).zip(d_weights.chunks_exact(self.per_token));
-        let mut d_logits = Vec::with_capacity(routes.probabilities.len());
-        for (probabilities, (chosen, d_weights)) in rows.zip(chosen) {
-            let mut d_probabilities = vec![0f32; count];
-            let sum: f32 = chosen.iter().map(|(expert, _)| probabilities[*expert]).sum();
-            let mean: f32 = chosen.iter().zip(d_weights).map(|((_, weight), slope)| weight * slope).sum();
-            for ((expert, _), slope) in chosen.iter().zip(d_weights) {
-                d_probabilities[*expert] = if self.normalised { (slope - mean) / sum } else { *slope };
-            }
-            let mean: f32 = probabilities.iter().zip(&d_probabilities).map(|(p, slope)| p * slope).sum();
-            d_logits.extend(probabilities.iter().zip(&d_probabilities).map(|(p, slope)| p * (slope - mean)));
-        }
-        d_logits
     }
 }
 

@@ -8,18 +8,22 @@
 //!
 //! Begin with `norm.rs`, the smallest op with all three. Files import only those above them:
 //!
-//! 1. `tiles`, `matmul`, and what ops take: `activation`, `angles`, `prediction`,
+//! 1. `tiles`, `matmul`, and what ops take: `activation`, `angles`, `expert_stack`, `prediction`,
 //!    `products`, `rms_norm`, `segment`
 //! 2. `cpu` and `cuda`, neither of which knows the other
 //! 3. `softcap`, `softmax`, `weight`, `rows`
 //! 4. the ops: `norm`, `rope`, `gated`, `attention`, `linear`, `head`
+//! 5. what is composed of them: `gated_mlp`, then `experts`
 
 mod activation;
 mod angles;
 pub mod attention;
 pub(crate) mod cpu;
 pub(crate) mod cuda;
+mod expert_stack;
+pub mod experts;
 pub mod gated;
+pub mod gated_mlp;
 pub mod head;
 pub mod linear;
 mod matmul;

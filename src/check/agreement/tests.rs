@@ -53,6 +53,9 @@ fn the_kernels_pass_on_what_the_families_add() {
         ("gemma3", DType::BF16),
         ("granite", DType::BF16),
         ("phi3", DType::BF16),
+        ("mixtral", DType::F32),
+        ("mixtral, all experts", DType::F16),
+        ("mixtral, all experts", DType::BF16),
         ("qwen3_moe", DType::F32),
     ] {
         let (_, config) = architectures().into_iter().find(|(known, _)| *known == name).unwrap();

@@ -25,6 +25,10 @@ pub(crate) enum Module {
     Cache,
     /// Rows taken out and put back.
     Rows,
+    /// Which experts rows go through, and the sums of what these give.
+    Routing,
+    /// Products with the experts' matrices.
+    Grouped,
     /// Attention, a file for each element type.
     Attention,
     /// Attention with soft-capped scores, as well.
@@ -43,6 +47,8 @@ impl Module {
             (Self::Loss, _) => "loss",
             (Self::Cache, _) => "cache",
             (Self::Rows, _) => "rows",
+            (Self::Routing, _) => "routing",
+            (Self::Grouped, _) => "grouped",
             (Self::Attention, DType::F16) => "attention_f16",
             (Self::Attention, DType::BF16) => "attention_bf16",
             (Self::Attention, _) => "attention_f32",
@@ -199,7 +205,8 @@ impl<'a> Call<'a> {
 
     /// Whether the kernel reads 16 bytes at a time where a row's length is a multiple of that.
     fn takes_sixteen_bytes(&self) -> bool {
-        matches!(self.module, Module::Norm | Module::Gated | Module::Attention | Module::AttentionCapped)
+        use Module::{Attention, AttentionCapped, Gated, Grouped, Norm, Routing};
+        matches!(self.module, Norm | Gated | Routing | Grouped | Attention | AttentionCapped)
     }
 
     pub(super) fn problem(&self, problem: &str) -> crate::Error {

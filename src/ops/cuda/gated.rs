@@ -2,7 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::call::{Argument, Call, Launcher, Module};
+use super::call::{Argument, Call, Element, Launcher, Module};
+use super::routing::Routes;
 use crate::Result;
 use crate::ops::activation::Activation;
 
@@ -32,6 +33,39 @@ pub fn vjp(launcher: &dyn Launcher, gate_up: &Tensor, dy: &Tensor, activation: A
     let arguments =
         vec![Argument::read(&gate_up), Argument::read(&dy), Argument::output((rows, double)), Argument::size(width)?];
     call(name, &gate_up, [rows, width]).with(arguments).launch_for_one(launcher)
+}
+
+/// Gradients of gate and up and of each choice's weight, where a linear map follows and its result is multiplied by the weight.
+/// `gate_up (Q·k, 2I)` and `d_inner (Q·k, I)`, the gradient without the weight, are sorted by expert. → `(Q·k, 2I)`, sorted, and
+/// `(Q, k)` f32
+pub fn weighted_vjp(
+    launcher: &dyn Launcher,
+    (gate_up, d_inner): (&Tensor, &Tensor),
+    routes: &Routes,
+    activation: Activation,
+) -> Result<(Tensor, Tensor)> {
+    let name = match activation {
+        Activation::Silu => "gated_silu_weighted_vjp",
+        Activation::GeluTanh => "gated_gelu_weighted_vjp",
+    };
+    let ((rows, width), (choices, double)) = (d_inner.dims2()?, gate_up.dims2()?);
+    if [rows, choices] != [routes.choices(); 2] || double != 2 * width {
+        return Err(candle_core::Error::msg("gate and up are not those of the experts' rows").into());
+    }
+    let arguments = vec![
+        Argument::read(gate_up),
+        Argument::read(d_inner),
+        Argument::Read(&routes.order, Element::U32),
+        Argument::Read(&routes.weights, Element::F32),
+        Argument::output((rows, double)),
+        Argument::Output(routes.weights.shape().clone(), Element::F32),
+        Argument::size(width)?,
+    ];
+    let mut outputs = Call::by_row(Module::Gated, name, gate_up, [rows, width]).with(arguments).launch(launcher)?;
+    match (outputs.pop(), outputs.pop()) {
+        (Some(slopes), Some(d_gate_up)) => Ok((d_gate_up, slopes)),
+        _ => Err(candle_core::Error::msg("a kernel has another number of outputs").into()),
+    }
 }
 
 fn call<'a>(name: &str, gate_up: &Tensor, [rows, width]: [usize; 2]) -> Call<'a> {

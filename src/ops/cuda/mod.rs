@@ -4,7 +4,7 @@
 //! body looks like.
 //!
 //! Files import only those above them: `call`, then `driver` and `emulator`; of the bodies `segment_tables`,
-//! `linear`, then the others.
+//! `linear`, `routing`, then `gated`, `grouped` and the others, at last `experts`.
 
 pub mod attention;
 pub mod cache;
@@ -13,11 +13,14 @@ mod call;
 mod driver;
 #[cfg(test)]
 mod emulator;
+pub mod experts;
 pub mod gated;
+mod grouped;
 pub mod head;
 pub mod linear;
 pub mod norm;
 pub mod rope;
+mod routing;
 pub mod rows;
 mod segment_tables;
 #[cfg(test)]

@@ -17,21 +17,21 @@ use crate::ops::rope::{self, Angles, Rope, RopeParameters};
 use crate::ops::rows::RowSet;
 
 const CPU: Device = Device::Cpu;
-const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+pub(super) const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 /// Numbers in −1..1 that `dtype` holds exactly.
-fn random(seed: u64, dims: &[usize], dtype: DType) -> Tensor {
+pub(super) fn random(seed: u64, dims: &[usize], dtype: DType) -> Tensor {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let data: Vec<f32> = (0..dims.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
     Tensor::from_vec(data, dims, &CPU).unwrap().to_dtype(dtype).unwrap()
 }
 
-fn wide(x: &Tensor) -> Tensor {
+pub(super) fn wide(x: &Tensor) -> Tensor {
     x.to_dtype(DType::F32).unwrap()
 }
 
 /// Half a unit in the last place, relative.
-fn rounding(dtype: DType) -> f32 {
+pub(super) fn rounding(dtype: DType) -> f32 {
     match dtype {
         DType::BF16 => 1.0 / 256.0,
         DType::F16 => 1.0 / 2048.0,
@@ -51,7 +51,7 @@ fn assert_close_after_rounding(kernel: &Tensor, expected: &Tensor, what: &str) {
 }
 
 /// Each element within `roundings` of its type, and `of_largest` of the largest.
-fn assert_within(kernel: &Tensor, expected: &Tensor, roundings: f32, of_largest: f32, what: &str) {
+pub(super) fn assert_within(kernel: &Tensor, expected: &Tensor, roundings: f32, of_largest: f32, what: &str) {
     assert_eq!(kernel.dims(), expected.dims(), "{what}");
     let values = |x: &Tensor| wide(x).flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let (ours, theirs) = (values(kernel), values(expected));
