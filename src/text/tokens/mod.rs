@@ -1,9 +1,11 @@
 //! Text to token ids: a prompt, or a prompt with each of its two responses and the place where the response begins. The
 //! tokenizer comes from a `tokenizer.json` or, by `gguf`, from a GGUF file; the prompt's text comes from `chat`.
 
+mod bytes;
 mod encoder;
 pub mod gguf;
 
+pub use bytes::TokenText;
 pub use encoder::{ResponsePrefix, TextEncoder, TextOptions, TokenStream, added_bos};
 pub use gguf::tokenizer_from_gguf;
 
