@@ -5,6 +5,7 @@
 //! `steering` the vectors and what the field means.
 
 mod connections;
+mod cors;
 mod date;
 mod error;
 mod events;
@@ -27,7 +28,6 @@ use axum::extract;
 use axum::middleware;
 use axum::routing::{delete, get, post};
 use serde_json::{Value, json};
-use tower_http::cors::{Any, CorsLayer};
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::OpenApi;
@@ -37,6 +37,7 @@ use crate::model::Model;
 use crate::steering::vector::{CombineOptions, SteeringVector, Summand, VectorFile, combine};
 use crate::text::tokens::TextEncoder;
 use crate::{Error, Result};
+pub use cors::AllowedOrigin;
 use state::State;
 pub use steering::NamedCondition;
 use steering::Registry;
@@ -57,8 +58,8 @@ pub struct ServeOptions {
     pub model_name: String,
     /// The key that every request but `/health` must have.
     pub api_key: Option<String>,
-    /// The origin whose pages may ask; `*` is any.
-    pub cors: Option<String>,
+    /// The origins whose pages may ask, beside the server's own.
+    pub cors: Option<AllowedOrigin>,
     /// Texts under way, and the tokens of all of them.
     pub limits: EngineLimits,
     /// Texts that may wait for a place.
@@ -199,13 +200,6 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
 }
 
 fn router(state: Arc<State>, options: &ServeOptions) -> Router {
-    let cors = options.cors.as_ref().map(|origin| {
-        let cors = CorsLayer::new().allow_methods(Any).allow_headers(Any);
-        match origin.parse() {
-            Ok(origin) if origin != "*" => cors.allow_origin([origin]),
-            _ => cors.allow_origin(Any),
-        }
-    });
     let router = Router::new()
         .route("/", get(page::index))
         .route("/playground/{name}", get(page::asset))
@@ -231,8 +225,8 @@ fn router(state: Arc<State>, options: &ServeOptions) -> Router {
         .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
         .layer(RequestBodyTimeoutLayer::new(BODY_SILENCE))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), guard::guard));
-    let router = match cors {
-        Some(cors) => router.layer(cors),
+    let router = match &options.cors {
+        Some(origin) => router.layer(cors::layer(origin)),
         None => router,
     };
     router.with_state(state)

@@ -10,6 +10,7 @@ use bipo::steering::vector::SteeringVector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+mod origins;
 mod program;
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/llama");
