@@ -21,7 +21,7 @@ mod worker;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract;
@@ -37,6 +37,7 @@ use crate::model::Model;
 use crate::steering::vector::{CombineOptions, SteeringVector, Summand, VectorFile, combine};
 use crate::text::tokens::TextEncoder;
 use crate::{Error, Result};
+use connections::Patience;
 pub use cors::AllowedOrigin;
 use state::State;
 pub use steering::NamedCondition;
@@ -46,8 +47,8 @@ use worker::Load;
 /// The largest body of a request: a conversation, or a vector's file.
 const LARGEST_BODY: usize = 32 << 20;
 
-/// Time that a client may be silent while it sends a body.
-const BODY_SILENCE: Duration = Duration::from_secs(30);
+/// How often measured times are summed up, which are kept one by one until then.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How a server listens and what it allows.
 #[derive(Debug, Clone)]
@@ -168,14 +169,20 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
     let listener = listener.map_err(cannot)?;
     (hooks.listens)(listener.local_addr().map_err(cannot)?);
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let router = router(Arc::clone(&state), options);
+    let patience = Patience::default();
+    let router = router(Arc::clone(&state), options, &patience);
     let has_failed = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let has_failed = &has_failed;
+        let (has_failed, metrics) = (&has_failed, &state.metrics);
         scope.spawn(move || {
             runtime.block_on(async {
-                let served = tokio::spawn(connections::serve(listener, router, stopped));
+                let served = tokio::spawn(connections::serve(listener, router, stopped, patience));
+                let mut upkeep = Instant::now();
                 while !(hooks.stops)() && !has_failed.load(Ordering::SeqCst) {
+                    if upkeep.elapsed() >= UPKEEP {
+                        metrics.run_upkeep();
+                        upkeep = Instant::now();
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 stops.store(true, Ordering::SeqCst);
@@ -199,7 +206,7 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
     })
 }
 
-fn router(state: Arc<State>, options: &ServeOptions) -> Router {
+fn router(state: Arc<State>, options: &ServeOptions, patience: &Patience) -> Router {
     let router = Router::new()
         .route("/", get(page::index))
         .route("/playground/{name}", get(page::asset))
@@ -219,17 +226,22 @@ fn router(state: Arc<State>, options: &ServeOptions) -> Router {
         .fallback(async || error::ApiError::not_found("no such address; GET /openapi.json lists them"))
         .method_not_allowed_fallback(async || {
             error::ApiError::new(axum::http::StatusCode::METHOD_NOT_ALLOWED, "this address takes another method")
-        })
-        // The limit below, which answers in the form of the other errors, stands for axum's own.
-        .layer(extract::DefaultBodyLimit::disable())
-        .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
-        .layer(RequestBodyTimeoutLayer::new(BODY_SILENCE))
-        .layer(middleware::from_fn_with_state(Arc::clone(&state), guard::guard));
+        });
+    let router = limited(router, patience).layer(middleware::from_fn_with_state(Arc::clone(&state), guard::guard));
     let router = match &options.cors {
         Some(origin) => router.layer(cors::layer(origin)),
         None => router,
     };
     router.with_state(state)
+}
+
+/// Bounds the bodies of requests, and the time that they take.
+fn limited<S: Clone + Send + Sync + 'static>(router: Router<S>, patience: &Patience) -> Router<S> {
+    router
+        // The limit below, which answers in the form of the other errors, stands for axum's own.
+        .layer(extract::DefaultBodyLimit::disable())
+        .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
+        .layer(RequestBodyTimeoutLayer::new(patience.body))
 }
 
 /// `GET /health`
