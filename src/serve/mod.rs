@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod guard;
 mod openai;
+mod openapi;
 mod page;
 mod requests;
 mod state;
@@ -30,7 +31,6 @@ use axum::routing::{delete, get, post};
 use serde_json::{Value, json};
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
-use utoipa::OpenApi;
 
 use crate::generate::EngineLimits;
 use crate::model::Model;
@@ -212,7 +212,7 @@ fn router(state: Arc<State>, options: &ServeOptions, patience: &Patience) -> Rou
         .route("/playground/{name}", get(page::asset))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
-        .route("/openapi.json", get(openapi))
+        .route("/openapi.json", get(openapi::openapi))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/v1/chat/completions", post(openai::chat))
@@ -286,48 +286,4 @@ fn known_models(state: &State) -> Vec<Value> {
         models.push(steered);
     }
     models
-}
-
-/// The requests that take a body, as OpenAPI describes them.
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "bipo serve", description = "Generation with steering vectors as a field of each request."),
-    components(schemas(
-        requests::ChatRequest,
-        requests::CompletionRequest,
-        steered::SweepRequest,
-        steered::ScoreRequest,
-        steered::ValidateRequest
-    ))
-)]
-struct Api;
-
-/// `GET /openapi.json`
-async fn openapi() -> axum::Json<Value> {
-    let mut api = serde_json::to_value(Api::openapi()).unwrap_or_default();
-    let takes = |schema: &str, what: &str| {
-        let body = json!({"required": true, "content": {"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}}});
-        json!({"post": {"summary": what, "requestBody": body, "responses": {"200": {"description": "the answer"}, "400": {"description": "what is wrong, in OpenAI's form"}}}})
-    };
-    let gives = |what: &str| json!({"get": {"summary": what, "responses": {"200": {"description": what}}}});
-    let name = |place: &str| json!({"name": "name", "in": place, "required": true, "schema": {"type": "string"}});
-    api["paths"] = json!({
-        "/v1/chat/completions": takes("ChatRequest", "Answer a conversation"),
-        "/v1/completions": takes("CompletionRequest", "Continue a text"),
-        "/v1/sweep": takes("SweepRequest", "Answer one prompt at several magnitudes"),
-        "/v1/score": takes("ScoreRequest", "Score each token of a text under a vector"),
-        "/v1/steering/validate": takes("ValidateRequest", "Say what a steering value means"),
-        "/v1/models": gives("The model, and one more for each vector"),
-        "/v1/steering/vectors": {
-            "get": {"summary": "The vectors that requests can name", "responses": {"200": {"description": "a list"}}},
-            "post": {"summary": "Register the vector whose file is the body", "parameters": [name("query")], "requestBody": {"required": true, "content": {"application/octet-stream": {}}}, "responses": {"201": {"description": "the vector"}}},
-        },
-        "/v1/steering/vectors/{name}": {
-            "delete": {"summary": "Remove a vector", "parameters": [name("path")], "responses": {"200": {"description": "it is removed"}}},
-        },
-        "/v1/steering/curve": gives("What an evaluation of a vector found"),
-        "/health": gives("Whether the server is ready"),
-        "/metrics": gives("Numbers for Prometheus"),
-    });
-    axum::Json(api)
 }
