@@ -17,6 +17,7 @@ mod requests;
 mod state;
 mod steered;
 mod steering;
+mod text;
 mod worker;
 
 use std::net::SocketAddr;
@@ -138,7 +139,7 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
     let _ = ::metrics::set_global_recorder(recorder);
     let (work, receiver) = mpsc::channel();
     let stops = Arc::new(AtomicBool::new(false));
-    let tokenizer = encoder.tokenizer().clone();
+    let tokenizer = Arc::new(encoder.tokenizer().clone());
     let state = Arc::new(State {
         model: options.model_name.clone(),
         vocab_size: model.config.vocab_size,
@@ -155,6 +156,7 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
         registry: RwLock::new(registry),
         curves,
         encoder: Mutex::new(encoder),
+        tokenizer: Arc::clone(&tokenizer),
         bos,
         work,
         load: Load::default(),
@@ -171,14 +173,14 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let patience = Patience::default();
     let router = router(Arc::clone(&state), options, &patience);
-    let has_failed = AtomicBool::new(false);
+    let has_ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let (has_failed, metrics) = (&has_failed, &state.metrics);
+        let (has_ended, metrics) = (&has_ended, &state.metrics);
         scope.spawn(move || {
             runtime.block_on(async {
                 let served = tokio::spawn(connections::serve(listener, router, stopped, patience));
                 let mut upkeep = Instant::now();
-                while !(hooks.stops)() && !has_failed.load(Ordering::SeqCst) {
+                while !(hooks.stops)() && !has_ended.load(Ordering::SeqCst) {
                     if upkeep.elapsed() >= UPKEEP {
                         metrics.run_upkeep();
                         upkeep = Instant::now();
@@ -198,11 +200,10 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
             eos: &state.eos,
             limits: options.limits,
             load: &state.load,
+            has_ended,
             log: hooks.log,
         };
-        let ended = worker.run(&receiver, &state.stops);
-        has_failed.store(true, Ordering::SeqCst);
-        ended
+        worker.run(receiver, &state.stops)
     })
 }
 
