@@ -227,8 +227,10 @@ def arguments():
 def requests():
     """The first byte chooses the endpoint: chat, completions, sweep, score, validate."""
     messages = [{"role": "user", "content": "Hello"}]
-    vector = [{"source": "v", "scale": 2, "layers": [1], "positions": "last"}]
-    vectors = {"vectors": vector, "magnitude": -1.5}
+    vectors = {"vectors": [{"source": "v", "scale": -1.5}], "operation": "ablate", "when": None}
+    apply = {"prompt": "all", "generation": "all"}
+    easysteer = {"source": "v", "algorithm": "direct", "scale": "-auto", "normalize": False, "apply": apply}
+    refused = {"vectors": [{"source": "v", "scale": 2, "layers": [1], "positions": "last"}], "magnitude": -1.5}
     for kind, body in [
         (0, {"model": "tiny", "messages": messages, "max_tokens": 4, "steering": "v:1.5", "stream": True}),
         (0, {"messages": messages, "max_tokens": 4, "steering": vectors, "temperature": 0.7, "seed": 1, "stop": ["a"], "n": 2}),
@@ -237,7 +239,14 @@ def requests():
         (1, {"prompt": [1, 2, 3], "max_tokens": 2, "stream": True, "stream_options": {"include_usage": True}}),
         (2, {"prompt": "Hello", "magnitudes": [-2, 0, 2], "max_tokens": 4, "steering": "v"}),
         (3, {"messages": messages, "response": "Bye", "steering": "v:-1"}),
+        (1, {"prompt": ["a", "b"], "n": 2, "max_tokens": 2, "logprobs": 2, "top_p": 0.5, "top_k": 3, "temperature": 0.000001}),
+        (2, {"messages": messages, "magnitudes": "auto", "max_tokens": 2, "vector": "v", "stream": None}),
+        (2, {"prompt": "Hello", "magnitudes": [1e30, 0], "max_tokens": 2, "steering": "v:1e30 - 0.5 v"}),
+        (3, {"text": "Hello", "steering": {"vectors": [{"source": "v"}], "conflict": "sum", "operation": "add"}}),
         (4, {"steering": vectors}),
+        (4, {"steering": {"vectors": [{"source": "v", "scale": 2}], "when": "cooking"}}),
+        (4, {"steering": {"vectors": [easysteer]}}),
+        (4, {"steering": refused}),
     ]:
         write("request_body", f"{kind}-{len(json.dumps(body))}", bytes([kind]) + json.dumps(body).encode())
 

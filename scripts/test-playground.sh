@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Drives the playground in Chromium against `bipo serve` of the small model, with a vector for cheerfulness that a full `bipo train` gives, the
-# curve of an evaluation and a condition; then takes pictures of each view at three widths, light and dark. Needs chromium, node, curl and the
-# small model (scripts/fetch-smollm2.sh). The vector is learned once (about ten minutes on two cores) and kept under target/.
+# curve of an evaluation and a condition; then takes pictures of each view at three widths, light and dark. Needs chromium, node, curl, python3
+# with venv, and the small model (scripts/fetch-smollm2.sh). openai from PyPI is installed under target/serve-clients. The vector is learned once (about ten minutes on two cores) and kept under target/.
 #
 #   scripts/test-playground.sh [PICTURES]
 #
@@ -16,6 +16,10 @@ if [ -z "${BIPO:-}" ]; then
   BIPO="$root/target/release/bipo"
 fi
 export BIPO
+clients="$root/target/serve-clients"
+[ -d "$clients/venv" ] || python3 -m venv "$clients/venv"
+"$clients/venv/bin/pip" install --quiet openai
+export PYTHON="$clients/venv/bin/python"
 pictures=$(realpath -m "${1:-target/playground/pictures}")
 work="$root/target/playground"
 mkdir -p "$work"

@@ -20,7 +20,7 @@ trap '[ -z "$server" ] || kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
 bipo="$PWD/target/release/bipo"
 "$bipo" train --quiet --method caa --dataset formal --limit 8 --output-dir "$work/v" >/dev/null
 start() {
-  [ -z "$server" ] || { kill "$server"; wait "$server"; }
+  [ -z "$server" ] || { kill "$server"; wait "$server"; ! grep -i panic "$work/log" >&2 || exit 1; }
   "$bipo" serve --vector "v=$work/v/steering_vector.safetensors:0.3" --port 0 "$@" 2>"$work/log" &
   server=$!
   address=
@@ -46,4 +46,5 @@ python3 tests/serve/load.py "$address" "$server" "${1:-60}"
 kill "$server"
 wait "$server"
 server=
+if grep -i panic "$work/log" >&2; then exit 1; fi
 echo "ok: the server ended with success"

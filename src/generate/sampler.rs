@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use candle_core::{D, Error as CandleError, Tensor};
+use candle_core::{D, Tensor};
 use rand::SeedableRng;
 use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
@@ -51,7 +51,8 @@ impl Sampler {
         Self { rng, temperature, top_k, top_p, repeat_penalty, logit_bias, top_log_probs, seen }
     }
 
-    /// The next token, given its logits `(V,)` f32 on the CPU; `None` if they are not all finite.
+    /// The next token, given its logits `(V,)` f32 on the CPU; `None` if they are not all finite, or leave nothing to draw from
+    /// once they are divided by the temperature.
     pub fn sample(&mut self, logits: &Tensor) -> Result<Option<Sampled>> {
         let lowest = logits.min(0)?.to_scalar::<f32>()?;
         let sum = logits.sum(0)?.to_scalar::<f32>()?;
@@ -64,7 +65,10 @@ impl Sampler {
             false => logits.argmax(D::Minus1)?.to_scalar::<u32>()?,
             true => {
                 let probabilities = softmax(&(logits / self.temperature)?)?.to_vec1()?;
-                self.draw_filtered(probabilities)? as u32
+                match self.draw_filtered(probabilities) {
+                    Some(drawn) => drawn as u32,
+                    None => return Ok(None),
+                }
             }
         };
         self.seen.insert(token);
@@ -92,8 +96,9 @@ impl Sampler {
         Ok(Tensor::from_vec(values, logits.shape(), logits.device())?)
     }
 
-    /// Keeps the `top_k` likeliest tokens, of these the likeliest whose probabilities reach `top_p`, and draws one. → its index
-    fn draw_filtered(&mut self, mut probabilities: Vec<f32>) -> Result<usize> {
+    /// Keeps the `top_k` likeliest tokens, of these the likeliest whose probabilities reach `top_p`, and draws one. → its index;
+    /// none where a probability is not a number
+    fn draw_filtered(&mut self, mut probabilities: Vec<f32>) -> Option<usize> {
         let kept = self.top_k.filter(|k| *k < probabilities.len()).map(|k| {
             let mut indices: Vec<usize> = (0..probabilities.len()).collect();
             indices.select_nth_unstable_by(k, |a, b| probabilities[*b].total_cmp(&probabilities[*a]));
@@ -110,8 +115,8 @@ impl Sampler {
         if let Some(top_p) = self.top_p.map(|p| p as f32).filter(|p| *p > 0.0 && *p < whole) {
             clear_unlikely(&mut probabilities, top_p);
         }
-        let drawn = WeightedIndex::new(&probabilities).map_err(CandleError::wrap)?.sample(&mut self.rng);
-        Ok(kept.map_or(drawn, |indices| indices[drawn]))
+        let drawn = WeightedIndex::new(&probabilities).ok()?.sample(&mut self.rng);
+        Some(kept.map_or(drawn, |indices| indices[drawn]))
     }
 }
 

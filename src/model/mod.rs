@@ -307,6 +307,11 @@ impl Model {
         Ok(self.stages.forward(blocks, x, PassRows::all(plan), None, Gradient::NotWanted)?.0)
     }
 
+    /// How many blocks at a time are, on `tokens` tokens, about as much work as all blocks on `rows`; at least one.
+    pub fn blocks_of_rows(&self, rows: usize, tokens: usize) -> usize {
+        (rows * self.num_blocks() / tokens.max(1)).max(1)
+    }
+
     /// Whether some of these blocks are read from their file whenever they are run.
     pub(crate) fn reads_any(&self, blocks: Range<usize>) -> bool {
         self.stages.reads_any(blocks)

@@ -9,8 +9,8 @@ use futures_util::stream::unfold;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::state::Job;
-use super::worker::Delta;
+use super::state::{Job, stopping};
+use super::text::{Delta, DeltaKind};
 
 /// What an endpoint makes of deltas.
 pub(super) trait Pieces: Send + 'static {
@@ -23,20 +23,29 @@ pub(super) trait Pieces: Send + 'static {
 
 /// The answer to a request for a stream.
 pub(super) fn events(job: Job, pieces: impl Pieces) -> Response {
-    let state = (job.deltas, pieces, VecDeque::new(), false);
-    let stream = unfold(state, async |(mut deltas, mut pieces, mut pending, mut has_ended)| {
+    let state = (job, pieces, VecDeque::new(), false);
+    let stream = unfold(state, async |(mut job, mut pieces, mut pending, mut has_ended)| {
         loop {
             if let Some(data) = pending.pop_front() {
                 let event: Result<Event, Infallible> = Ok(Event::default().data::<String>(data));
-                return Some((event, (deltas, pieces, pending, has_ended)));
+                return Some((event, (job, pieces, pending, has_ended)));
             }
             if has_ended {
                 return None;
             }
-            match deltas.recv().await.map(|delta| pieces.of(delta)) {
+            let delta = job.deltas.recv().await;
+            if matches!(&delta, Some(Delta { kind: DeltaKind::Done { .. }, .. })) {
+                job.texts -= 1;
+            }
+            match delta.map(|delta| pieces.of(delta)) {
                 Some(Ok(values)) => pending.extend(values.iter().map(Value::to_string)),
                 Some(Err(refusal)) => {
                     pending.push_back(refusal.body().to_string());
+                    has_ended = true;
+                }
+                // The worker has gone before a text's end.
+                None if job.texts > 0 => {
+                    pending.push_back(stopping().body().to_string());
                     has_ended = true;
                 }
                 None => {

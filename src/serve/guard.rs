@@ -1,6 +1,9 @@
 //! Who may ask: those who know the key, and without a key those whose browser means this machine.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use axum::extract::{Request, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -13,6 +16,10 @@ use subtle::ConstantTimeEq;
 use super::ServeOptions;
 use super::error::ApiError;
 use super::state::ServerState;
+
+/// Most headers of a request, and bytes of its address.
+const MOST_HEADERS: usize = 64;
+const LONGEST_ADDRESS: usize = 8 << 10;
 
 /// The names by which a browser may mean a server without a key: a page of another site whose name leads to this machine would
 /// send its own.
@@ -28,7 +35,7 @@ pub(super) async fn guard(Shared(state): Shared<Arc<ServerState>>, request: Requ
     if let Err(refusal) = check(&state, &request) {
         return refusal.into_response();
     }
-    let response = next.run(request).await;
+    let response = caught(next.run(request)).await;
     let (status, kind) = (response.status(), response.headers().get(header::CONTENT_TYPE));
     if !(status.is_client_error() || status.is_server_error()) || kind.is_some_and(|kind| kind == "application/json") {
         return response;
@@ -39,7 +46,30 @@ pub(super) async fn guard(Shared(state): Shared<Arc<ServerState>>, request: Requ
     ApiError::new(status, reason).into_response()
 }
 
+/// The answer of a handler; where it panics, of which standard error tells, an answer that says so.
+async fn caught(answer: impl Future<Output = Response>) -> Response {
+    let mut answer = pin!(answer);
+    std::future::poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| {
+            metrics::counter!("bipo_errors_total").increment(1);
+            let problem = "the server failed at this request; its log says where";
+            Poll::Ready(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem).into_response())
+        })
+    })
+    .await
+}
+
 fn check(state: &ServerState, request: &Request) -> Result<(), ApiError> {
+    if request.headers().len() > MOST_HEADERS {
+        let problem = format!("{} headers: expected at most {MOST_HEADERS}", request.headers().len());
+        return Err(ApiError::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, problem));
+    }
+    let address = request.uri().path_and_query().map_or(0, |address| address.as_str().len());
+    if address > LONGEST_ADDRESS {
+        let problem = format!("an address of {address} bytes: expected at most {LONGEST_ADDRESS}");
+        return Err(ApiError::new(StatusCode::URI_TOO_LONG, problem));
+    }
     if request.uri().path() == "/health" {
         return Ok(());
     }
@@ -76,3 +106,7 @@ fn has_key(headers: &HeaderMap, key: &str) -> bool {
     };
     given.ct_eq(key.as_bytes()).into()
 }
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;

@@ -5,38 +5,41 @@
 //! `steering` the vectors and what the field means.
 
 mod connections;
+mod cors;
 mod date;
 mod error;
 mod events;
 mod guard;
 mod openai;
+mod openapi;
 mod page;
 mod requests;
 mod state;
 mod steered;
 mod steering;
+mod text;
 mod worker;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract;
 use axum::middleware;
 use axum::routing::{delete, get, post};
 use serde_json::{Value, json};
-use tower_http::cors::{Any, CorsLayer};
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
-use utoipa::OpenApi;
 
 use crate::generate::EngineLimits;
 use crate::model::Model;
 use crate::steering::vector::{CombineOptions, SteeringVector, Summand, VectorFile, combine};
 use crate::text::tokens::TextEncoder;
 use crate::{Error, Result};
+use connections::Patience;
+pub use cors::AllowedOrigin;
 use state::ServerState;
 pub use steering::NamedCondition;
 use steering::Registry;
@@ -45,8 +48,8 @@ use worker::Load;
 /// The largest body of a request: a conversation, or a vector's file.
 const LARGEST_BODY: usize = 32 << 20;
 
-/// Time that a client may be silent while it sends a body.
-const BODY_SILENCE: Duration = Duration::from_secs(30);
+/// How often measured times are summed up, which are kept one by one until then.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How a server listens and what it allows.
 #[derive(Debug, Clone)]
@@ -57,8 +60,8 @@ pub struct ServeOptions {
     pub model_name: String,
     /// The key that every request but `/health` must have.
     pub api_key: Option<String>,
-    /// The origin whose pages may ask; `*` is any.
-    pub cors: Option<String>,
+    /// The origins whose pages may ask, beside the server's own.
+    pub cors: Option<AllowedOrigin>,
     /// Texts under way, and the tokens of all of them.
     pub limits: EngineLimits,
     /// Texts that may wait for a place.
@@ -136,7 +139,7 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
     let _ = ::metrics::set_global_recorder(recorder);
     let (work, receiver) = mpsc::channel();
     let stops = Arc::new(AtomicBool::new(false));
-    let tokenizer = encoder.tokenizer().clone();
+    let tokenizer = Arc::new(encoder.tokenizer().clone());
     let state = Arc::new(ServerState {
         model: options.model_name.clone(),
         vocab_size: model.config.vocab_size,
@@ -153,6 +156,7 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
         registry: RwLock::new(registry),
         curves,
         encoder: Mutex::new(encoder),
+        tokenizer: Arc::clone(&tokenizer),
         bos,
         work,
         load: Load::default(),
@@ -167,14 +171,20 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
     let listener = listener.map_err(cannot)?;
     (hooks.listens)(listener.local_addr().map_err(cannot)?);
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let router = router(Arc::clone(&state), options);
-    let has_failed = AtomicBool::new(false);
+    let patience = Patience::default();
+    let router = router(Arc::clone(&state), options, &patience);
+    let has_ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let has_failed = &has_failed;
+        let (has_ended, metrics) = (&has_ended, &state.metrics);
         scope.spawn(move || {
             runtime.block_on(async {
-                let served = tokio::spawn(connections::serve(listener, router, stopped));
-                while !(hooks.stops)() && !has_failed.load(Ordering::SeqCst) {
+                let served = tokio::spawn(connections::serve(listener, router, stopped, patience));
+                let mut upkeep = Instant::now();
+                while !(hooks.stops)() && !has_ended.load(Ordering::SeqCst) {
+                    if upkeep.elapsed() >= UPKEEP {
+                        metrics.run_upkeep();
+                        upkeep = Instant::now();
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 stops.store(true, Ordering::SeqCst);
@@ -190,28 +200,20 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
             eos: &state.eos,
             limits: options.limits,
             load: &state.load,
+            has_ended,
             log: hooks.log,
         };
-        let ended = worker.run(&receiver, &state.stops);
-        has_failed.store(true, Ordering::SeqCst);
-        ended
+        worker.run(receiver, &state.stops)
     })
 }
 
-fn router(state: Arc<ServerState>, options: &ServeOptions) -> Router {
-    let cors = options.cors.as_ref().map(|origin| {
-        let cors = CorsLayer::new().allow_methods(Any).allow_headers(Any);
-        match origin.parse() {
-            Ok(origin) if origin != "*" => cors.allow_origin([origin]),
-            _ => cors.allow_origin(Any),
-        }
-    });
+fn router(state: Arc<ServerState>, options: &ServeOptions, patience: &Patience) -> Router {
     let router = Router::new()
         .route("/", get(page::index))
         .route("/playground/{name}", get(page::asset))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
-        .route("/openapi.json", get(openapi))
+        .route("/openapi.json", get(openapi::openapi))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/v1/chat/completions", post(openai::chat))
@@ -225,17 +227,22 @@ fn router(state: Arc<ServerState>, options: &ServeOptions) -> Router {
         .fallback(async || error::ApiError::not_found("no such address; GET /openapi.json lists them"))
         .method_not_allowed_fallback(async || {
             error::ApiError::new(axum::http::StatusCode::METHOD_NOT_ALLOWED, "this address takes another method")
-        })
-        // The limit below, which answers in the form of the other errors, stands for axum's own.
-        .layer(extract::DefaultBodyLimit::disable())
-        .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
-        .layer(RequestBodyTimeoutLayer::new(BODY_SILENCE))
-        .layer(middleware::from_fn_with_state(Arc::clone(&state), guard::guard));
-    let router = match cors {
-        Some(cors) => router.layer(cors),
+        });
+    let router = limited(router, patience).layer(middleware::from_fn_with_state(Arc::clone(&state), guard::guard));
+    let router = match &options.cors {
+        Some(origin) => router.layer(cors::layer(origin)),
         None => router,
     };
     router.with_state(state)
+}
+
+/// Bounds the bodies of requests, and the time that they take.
+fn limited<S: Clone + Send + Sync + 'static>(router: Router<S>, patience: &Patience) -> Router<S> {
+    router
+        // The limit below, which answers in the form of the other errors, stands for axum's own.
+        .layer(extract::DefaultBodyLimit::disable())
+        .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
+        .layer(RequestBodyTimeoutLayer::new(patience.body))
 }
 
 /// `GET /health`
@@ -280,48 +287,4 @@ fn known_models(state: &ServerState) -> Vec<Value> {
         models.push(steered);
     }
     models
-}
-
-/// The requests that take a body, as OpenAPI describes them.
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "bipo serve", description = "Generation with steering vectors as a field of each request."),
-    components(schemas(
-        requests::ChatRequest,
-        requests::CompletionRequest,
-        steered::SweepRequest,
-        steered::ScoreRequest,
-        steered::ValidateRequest
-    ))
-)]
-struct Api;
-
-/// `GET /openapi.json`
-async fn openapi() -> axum::Json<Value> {
-    let mut api = serde_json::to_value(Api::openapi()).unwrap_or_default();
-    let takes = |schema: &str, what: &str| {
-        let body = json!({"required": true, "content": {"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}}});
-        json!({"post": {"summary": what, "requestBody": body, "responses": {"200": {"description": "the answer"}, "400": {"description": "what is wrong, in OpenAI's form"}}}})
-    };
-    let gives = |what: &str| json!({"get": {"summary": what, "responses": {"200": {"description": what}}}});
-    let name = |place: &str| json!({"name": "name", "in": place, "required": true, "schema": {"type": "string"}});
-    api["paths"] = json!({
-        "/v1/chat/completions": takes("ChatRequest", "Answer a conversation"),
-        "/v1/completions": takes("CompletionRequest", "Continue a text"),
-        "/v1/sweep": takes("SweepRequest", "Answer one prompt at several magnitudes"),
-        "/v1/score": takes("ScoreRequest", "Score each token of a text under a vector"),
-        "/v1/steering/validate": takes("ValidateRequest", "Say what a steering value means"),
-        "/v1/models": gives("The model, and one more for each vector"),
-        "/v1/steering/vectors": {
-            "get": {"summary": "The vectors that requests can name", "responses": {"200": {"description": "a list"}}},
-            "post": {"summary": "Register the vector whose file is the body", "parameters": [name("query")], "requestBody": {"required": true, "content": {"application/octet-stream": {}}}, "responses": {"201": {"description": "the vector"}}},
-        },
-        "/v1/steering/vectors/{name}": {
-            "delete": {"summary": "Remove a vector", "parameters": [name("path")], "responses": {"200": {"description": "it is removed"}}},
-        },
-        "/v1/steering/curve": gives("What an evaluation of a vector found"),
-        "/health": gives("Whether the server is ready"),
-        "/metrics": gives("Numbers for Prometheus"),
-    });
-    axum::Json(api)
 }

@@ -15,10 +15,11 @@ use super::events::{Pieces, events};
 use super::requests::{ChatRequest, CompletionRequest, Sampling};
 use super::state::{Job, PromptInput, ServerState, Wanted, messages, stopping};
 use super::steering::Applied;
-use super::worker::{Delta, DeltaKind, Token};
+use super::text::{Delta, DeltaKind, Token};
 use crate::generate::FinishReason;
 use crate::steering::condition::Verdict;
 use crate::text::thought::{Parted, ThoughtPiece};
+use crate::text::tokens::TokenText;
 
 /// Field of a message that has the thought, as vLLM, llama.cpp and DeepSeek name it; OpenAI tells none.
 const THOUGHT: &str = "reasoning_content";
@@ -117,13 +118,13 @@ async fn respond(
         created: now().as_secs(),
         applied,
         state,
-        includes_usage: sampling.stream_options.as_ref().is_some_and(|options| options.include_usage),
+        includes_usage: sampling.includes_usage(),
         prompt_tokens: job.prompt_tokens,
         completion_tokens: 0,
         begun: HashMap::new(),
         opens_thought: job.opens_thought,
     };
-    match sampling.stream {
+    match sampling.streams() {
         true => Ok(events(job, answer)),
         false => Ok(axum::Json(answer.whole(job).await?).into_response()),
     }
@@ -213,9 +214,8 @@ impl Answer {
             return Value::Null;
         }
         let named = |id: u32, log_prob: f32| {
-            let text = self.state.token_text(id);
-            let bytes: Vec<u8> = text.bytes().collect();
-            json!({"token": text, "logprob": log_prob, "bytes": bytes})
+            let TokenText { text, bytes } = self.state.token_text(id);
+            json!({"token": text.unwrap_or_else(|| escaped(&bytes)), "logprob": log_prob, "bytes": bytes})
         };
         let known = tokens.iter().filter_map(|token| token.log_probs.as_ref().map(|log_probs| (token.id, log_probs)));
         match self.form {
@@ -228,14 +228,23 @@ impl Answer {
                 json!({"content": content.collect::<Vec<Value>>(), "refusal": null})
             }
             Form::Text => {
+                let text = |id: u32| {
+                    let TokenText { text, bytes } = self.state.token_text(id);
+                    text.unwrap_or_else(|| format!("bytes:{}", escaped(&bytes)))
+                };
                 let (mut texts, mut chosen, mut top) = (Vec::new(), Vec::new(), Vec::new());
                 for (id, log_probs) in known {
-                    texts.push(self.state.token_text(id));
+                    texts.push(text(id));
                     chosen.push(log_probs.chosen);
-                    let likeliest = log_probs.top.iter().map(|(id, log_prob)| (self.state.token_text(*id), json!(log_prob)));
-                    top.push(Value::Object(likeliest.collect()));
+                    let mut likeliest = serde_json::Map::new();
+                    for (id, log_prob) in &log_probs.top {
+                        // Of two tokens with one text, the likelier one is told.
+                        likeliest.entry(text(*id)).or_insert_with(|| json!(log_prob));
+                    }
+                    top.push(Value::Object(likeliest));
                 }
-                json!({"tokens": texts, "token_logprobs": chosen, "top_logprobs": top, "text_offset": null})
+                let offsets: Vec<usize> = tokens.iter().map(|token| token.offset).collect();
+                json!({"tokens": texts, "token_logprobs": chosen, "top_logprobs": top, "text_offset": offsets})
             }
         }
     }
@@ -295,6 +304,11 @@ impl Pieces for Answer {
             last
         })
     }
+}
+
+/// A part of a character as OpenAI writes it: `\xe2\x98`.
+fn escaped(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
 }
 
 /// What all have, if they have the same.

@@ -15,6 +15,9 @@ use crate::generate::GenerateOptions;
 /// Most tokens whose log-probabilities are told beside each token.
 const MOST_LOG_PROBS: usize = 20;
 
+/// Lowest temperature that is not 0: logits are divided by it, and a smaller one would make them infinite.
+const LOWEST_TEMPERATURE: f64 = 1e-6;
+
 /// How tokens are chosen and when a text ends: fields of both endpoints. Other fields are ignored.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(super) struct Sampling {
@@ -22,7 +25,7 @@ pub(super) struct Sampling {
     pub max_tokens: Option<usize>,
     /// Newer name of `max_tokens`.
     pub max_completion_tokens: Option<usize>,
-    /// 0 is greedy; 1 where it is left out.
+    /// 0 is greedy, else 0.000001 to 2; 1 where it is left out.
     pub temperature: Option<f64>,
     /// Share of the probability that the likeliest tokens, which are kept, reach.
     pub top_p: Option<f64>,
@@ -42,8 +45,7 @@ pub(super) struct Sampling {
     /// Not supported: must be 0 or left out.
     pub presence_penalty: Option<f64>,
     /// Whether the answer comes in pieces, as server-sent events.
-    #[serde(default)]
-    pub stream: bool,
+    pub stream: Option<bool>,
     /// Options of an answer that comes in pieces.
     pub stream_options: Option<StreamOptions>,
     /// Vectors and magnitudes: a number or "auto", a text such as "cheerful:1.5 - formal:auto", or EasySteer's object.
@@ -56,8 +58,7 @@ pub(super) struct Sampling {
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(super) struct StreamOptions {
     /// Whether a last piece counts tokens.
-    #[serde(default)]
-    pub include_usage: bool,
+    pub include_usage: Option<bool>,
 }
 
 /// A request for the answer to a conversation.
@@ -96,6 +97,16 @@ pub(super) struct CompletionRequest {
 }
 
 impl Sampling {
+    /// Whether the answer comes in pieces.
+    pub fn streams(&self) -> bool {
+        self.stream.unwrap_or(false)
+    }
+
+    /// Whether a last piece of a stream counts tokens.
+    pub fn includes_usage(&self) -> bool {
+        self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
+    }
+
     /// The options of an answer, and the texts that end it.
     pub fn options(&self, state: &ServerState, log_probs: Option<usize>) -> Result<(GenerateOptions, Vec<String>), ApiError> {
         let within = |name: &str, value: Option<f64>, lowest: f64, highest: f64| match value {
@@ -135,7 +146,7 @@ impl Sampling {
         let mut logit_bias = self.logit_bias.iter().flatten().map(bias).collect::<Result<Vec<_>, _>>()?;
         logit_bias.sort_by_key(|(id, _)| *id);
         let options = GenerateOptions {
-            temperature: within("temperature", self.temperature, 0.0, 2.0)?.unwrap_or(1.0),
+            temperature: temperature(self.temperature)?,
             // 0 keeps the likeliest token alone.
             top_p: within("top_p", self.top_p, 0.0, 1.0)?.filter(|p| *p < 1.0).map(|p| p.max(f32::MIN_POSITIVE.into())),
             top_k: self.top_k.filter(|top_k| *top_k > 0),
@@ -156,11 +167,12 @@ impl Sampling {
         applied: &Applied,
         log_probs: Option<usize>,
     ) -> Result<Vec<Wanted>, ApiError> {
-        let (options, stop) = self.options(state, log_probs)?;
         let n = self.n.unwrap_or(1);
-        if n == 0 || n * prompts.len() > MOST_TEXTS {
-            return Err(ApiError::of_field("n", format!("{} texts at once: expected 1 to {MOST_TEXTS}", n * prompts.len())));
+        if n.checked_mul(prompts.len()).is_none_or(|texts| !(1..=MOST_TEXTS).contains(&texts)) {
+            let problem = format!("n {n} for {} prompts: expected 1 to {MOST_TEXTS} texts at once", prompts.len());
+            return Err(ApiError::of_field("n", problem));
         }
+        let (options, stop) = self.options(state, log_probs)?;
         let wanted = |(index, prompt): (usize, &PromptInput)| Wanted {
             prompt: prompt.clone(),
             applied: applied.clone(),
@@ -168,5 +180,16 @@ impl Sampling {
             stop: stop.clone(),
         };
         Ok(prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt, n)).enumerate().map(wanted).collect())
+    }
+}
+
+/// A temperature that the sampler can divide logits by, or 0.
+fn temperature(wanted: Option<f64>) -> Result<f64, ApiError> {
+    match wanted.unwrap_or(1.0) {
+        value if value == 0.0 || (LOWEST_TEMPERATURE..=2.0).contains(&value) => Ok(value),
+        value => {
+            let problem = format!("temperature {value:?}: expected 0, or a number from {LOWEST_TEMPERATURE} to 2");
+            Err(ApiError::of_field("temperature", problem))
+        }
     }
 }

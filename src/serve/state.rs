@@ -8,19 +8,24 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
 use candle_core::Device;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
+use tokenizers::Tokenizer;
 use tokio::sync::mpsc;
 
 use super::error::ApiError;
 use super::steering::{Applied, Registry};
-use super::worker::{Delta, Generate, Load, Work};
+use super::text::{Delta, Recipient};
+use super::worker::{Generate, Load, Score, Work};
 use crate::data::Message;
 use crate::generate::{GenerateOptions, Request};
 use crate::steering::positions::Positions;
-use crate::text::tokens::{EncodedPrompt, TextEncoder};
+use crate::text::tokens::{EncodedPrompt, TextEncoder, TokenText};
 
 /// Most texts that a request may ask for.
 pub(super) const MOST_TEXTS: usize = 16;
+
+/// Bytes and fields of the largest request whose wrong field is looked for, which reads it once a field.
+const LARGEST_TO_EXPLAIN: (usize, usize) = (256 << 10, 100);
 
 /// The state of a server.
 pub(super) struct ServerState {
@@ -45,6 +50,7 @@ pub(super) struct ServerState {
     /// What `bipo eval --json` wrote, by the vector's name.
     pub curves: Vec<(String, Value)>,
     pub encoder: Mutex<TextEncoder>,
+    pub tokenizer: Arc<Tokenizer>,
     /// The tokenizer's BOS, in front of a raw prompt.
     pub bos: Option<u32>,
     pub work: Sender<Work>,
@@ -65,6 +71,7 @@ pub(super) enum PromptInput {
 /// Texts whose deltas come through one channel.
 pub(super) struct Job {
     pub deltas: mpsc::UnboundedReceiver<Delta>,
+    pub texts: usize,
     pub prompt_tokens: usize,
     /// Whether the texts begin inside a thought that their prompt opens.
     pub opens_thought: bool,
@@ -86,8 +93,10 @@ impl ServerState {
             let problem = "the body must be JSON: send the header content-type: application/json";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, problem));
         }
-        serde_json::from_slice(bytes)
-            .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, format!("the request's JSON: {error}")))
+        serde_json::from_slice(bytes).map_err(|error| {
+            wrong_field::<T>(bytes)
+                .unwrap_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, format!("the request's JSON: {error}")))
+        })
     }
 
     /// The vectors, for reading.
@@ -122,10 +131,9 @@ impl ServerState {
         }
     }
 
-    /// The text of a token.
-    pub fn token_text(&self, id: u32) -> String {
-        let encoder = self.encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        encoder.decode(&[id], false).unwrap_or_default()
+    /// The text and the bytes of a token.
+    pub fn token_text(&self, id: u32) -> TokenText {
+        TokenText::of(&self.tokenizer, id)
     }
 
     /// Hands texts to the worker.
@@ -157,9 +165,24 @@ impl ServerState {
             options.positions = applied.positions;
             let request = Request::new(&encoded, &applied.steering, applied.magnitude, &options);
             prompt_tokens += tokens;
-            let when = applied.when.clone();
-            work.push(Work::Generate(Box::new(Generate { request, when, stop, index, to: to.clone() })));
+            let (when, to) = (applied.when.clone(), Recipient { index, to: to.clone() });
+            work.push(Work::Generate(Box::new(Generate { request, when, stop, to })));
         }
+        let texts = work.len();
+        self.send(work)?;
+        Ok(Job { deltas, texts, prompt_tokens, opens_thought })
+    }
+
+    /// Hands a text to score to the worker.
+    ///
+    /// # Errors
+    /// Too many texts wait already, or the server is stopping.
+    pub fn submit_score(&self, score: Score) -> Result<(), ApiError> {
+        self.send(vec![Work::Score(Box::new(score))])
+    }
+
+    /// Hands texts to the worker, all of them or none.
+    fn send(&self, work: Vec<Work>) -> Result<(), ApiError> {
         if self.stops.load(Ordering::SeqCst) {
             return Err(stopping());
         }
@@ -169,14 +192,28 @@ impl ServerState {
             metrics::counter!("bipo_rejected_requests_total").increment(1);
             return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many texts wait already: try again in a moment"));
         }
-        work.into_iter().try_for_each(|work| self.send(work))?;
-        Ok(Job { deltas, prompt_tokens, opens_thought })
+        work.into_iter().try_for_each(|work| self.work.send(work)).map_err(|_| stopping())
     }
+}
 
-    /// Hands work to the worker.
-    pub fn send(&self, work: Work) -> Result<(), ApiError> {
-        self.work.send(work).map_err(|_| stopping())
+/// The refusal of a body that names the field at fault: the one without which the body has another fault, or none.
+fn wrong_field<T: DeserializeOwned>(bytes: &Bytes) -> Option<ApiError> {
+    let (most_bytes, most_fields) = LARGEST_TO_EXPLAIN;
+    let fields: Map<String, Value> = (bytes.len() <= most_bytes).then(|| serde_json::from_slice(bytes).ok())??;
+    let fault = |fields: &Map<String, Value>| {
+        serde_json::from_value::<T>(Value::Object(fields.clone())).err().map(|error| error.to_string())
+    };
+    let problem = fault(&fields)?;
+    if let Some((name, _)) = problem.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
+        return Some(ApiError::of_field(name, format!("the request's JSON: {problem}")));
     }
+    let is_at_fault = |name: &&String| {
+        let mut others = fields.clone();
+        others.remove(*name);
+        fault(&others).is_none_or(|other| other != problem)
+    };
+    let name = fields.keys().take(most_fields).find(is_at_fault)?;
+    Some(ApiError::of_field(name, format!("{name}: {problem}")))
 }
 
 /// Refuses a raw prompt where the positions of the vectors count from a chat template's own tokens.

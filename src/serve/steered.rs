@@ -17,10 +17,12 @@ use super::openai::{Collected, not_finite, usage};
 use super::requests::Sampling;
 use super::state::{Job, MOST_TEXTS, PromptInput, ServerState, Wanted, messages, stopping};
 use super::steering::Applied;
-use super::worker::{Delta, DeltaKind, Score, Work};
+use super::text::{Delta, DeltaKind};
+use super::worker::Score;
 use crate::generate::FinishReason;
 use crate::steering::condition::Condition;
 use crate::steering::vector::VectorFile;
+use crate::text::tokens::TokenText;
 
 /// The name of a vector in an address.
 #[derive(Debug, Deserialize)]
@@ -62,6 +64,7 @@ pub(super) async fn register(
     let vector = file.at(None)?;
     vector.check_model(state.hidden_size, state.blocks)?;
     let mut registry = state.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    registry.check_room(&vector)?;
     let registered = registry.add(&name, vector, sha256, &state.device)?;
     let is_default = registry.iter().next().is_some_and(|first| first.name == registered.name);
     Ok((StatusCode::CREATED, axum::Json(registered.to_json(is_default))).into_response())
@@ -154,6 +157,9 @@ pub(super) async fn sweep(
     let request: SweepRequest = ServerState::body(&headers, &body)?;
     let unit = applied_of(&state, request.vector.as_deref(), &request.sampling.steering)?;
     let magnitudes = magnitudes_of(&state, &unit, &request.magnitudes)?;
+    if magnitudes.iter().any(|magnitude| !(unit.magnitude * magnitude).is_finite()) {
+        return Err(ApiError::of_field("magnitudes", "a magnitude times that of steering is not a finite number"));
+    }
     let prompt = prompt_of(request.messages.as_deref(), request.prompt.as_deref())?;
     let (options, stop) = request.sampling.options(&state, None)?;
     let wanted = magnitudes.iter().map(|magnitude| Wanted {
@@ -164,7 +170,7 @@ pub(super) async fn sweep(
     });
     let job = state.submit(wanted.collect())?;
     let prompt_tokens = job.prompt_tokens / magnitudes.len();
-    if request.sampling.stream {
+    if request.sampling.streams() {
         return Ok(events(job, Sweep { magnitudes, prompt_tokens, completion_tokens: 0 }));
     }
     Ok(whole_sweep(job, &magnitudes, &state.model).await?.into_response())
@@ -294,13 +300,14 @@ pub(super) async fn score(
         return Err(ApiError::of_field("text", problem));
     }
     let (to, scores) = oneshot::channel();
-    state.send(Work::Score(Box::new(Score { ids, applied: applied.clone(), to })))?;
+    state.submit_score(Score { ids, applied: applied.clone(), to })?;
     let scores = scores.await.map_err(|_| stopping())??;
     let tokens: Vec<Value> = scores
         .iter()
         .map(|score| {
             let mut token = json!(score);
-            token["text"] = state.token_text(score.id).into();
+            let TokenText { text, bytes } = state.token_text(score.id);
+            token["text"] = text.unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned()).into();
             token
         })
         .collect();

@@ -15,6 +15,10 @@ use crate::steering::{Operation, Steering};
 use crate::text::spans::Spans;
 use crate::{Error, Result};
 
+/// Most vectors that clients can register, those of the start included, and the most that their numbers may take.
+const MOST_VECTORS: usize = 256;
+const MOST_BYTES: usize = 256 << 20;
+
 /// Vectors by name. The first that was registered is the default.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
@@ -148,6 +152,18 @@ impl Registry {
         Ok(self.vectors[self.vectors.len() - 1].clone())
     }
 
+    /// Checks that a client may add a vector.
+    pub fn check_room(&self, vector: &SteeringVector) -> Result<(), ApiError> {
+        let bytes = |vector: &SteeringVector| vector.layers.values().map(|v| 4 * v.len()).sum::<usize>();
+        let all = self.vectors.iter().map(|registered| bytes(&registered.vector)).sum::<usize>() + bytes(vector);
+        if self.vectors.len() < MOST_VECTORS && all <= MOST_BYTES {
+            return Ok(());
+        }
+        let most = crate::machine::bytes::Bytes(MOST_BYTES as u64);
+        let problem = format!("the server holds at most {MOST_VECTORS} vectors of {most} together: remove one first");
+        Err(ApiError::new(axum::http::StatusCode::CONFLICT, problem))
+    }
+
     /// Removes a vector; requests that use it go on. → whether it was there.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.vectors.len();
@@ -234,13 +250,14 @@ impl Registry {
         for (name, scale) in parts {
             let registered = self.named(name)?;
             let magnitude = registered.magnitude(*scale, operation)?;
-            if !magnitude.is_finite() {
-                return Err(ApiError::of_field("steering", format!("the magnitude of {name} is not a finite number")));
-            }
             match named.iter_mut().find(|(other, _)| other.name == registered.name) {
                 Some((_, sum)) => *sum += magnitude,
                 None => named.push((registered, magnitude)),
             }
+        }
+        if let Some((registered, _)) = named.iter().find(|(_, magnitude)| !magnitude.is_finite()) {
+            let problem = format!("the magnitude of {} is not a finite number", registered.name);
+            return Err(ApiError::of_field("steering", problem));
         }
         named.retain(|(_, magnitude)| *magnitude != 0.0);
         let rules = |(registered, _): &(&Registered, f32)| {

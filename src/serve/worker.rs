@@ -1,26 +1,30 @@
-//! The thread that computes: it owns the engine, takes work from a channel and sends text back as it comes. A request whose
-//! receiver is gone is cancelled.
+//! The thread that computes: it owns the engine, takes work from a channel and sends text back as it comes. Scores, and conditions
+//! that are asked about a prompt, are computed in pieces between the engine's steps. Work whose receiver is gone is left.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokenizers::Tokenizer;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::error::ApiError;
 use super::steering::Applied;
+use super::text::{DeltaKind, Recipient, Stream};
 use crate::Result;
-use crate::eval::tokens::{ScoredToken, score_tokens};
-use crate::generate::{Engine, EngineLimits, Event, EventKind, FinishReason, Request, StreamId, TokenLogProbs};
+use crate::eval::tokens::{ScoredToken, Scoring};
+use crate::generate::{Engine, EngineLimits, Event, Request, StreamId};
 use crate::model::Model;
-use crate::steering::condition::{Verdict, When};
-use crate::text::tokens::TokenStream;
+use crate::steering::condition::{Asking, Verdict, When};
 
 /// How often an idle worker looks whether it should stop.
 const IDLE: Duration = Duration::from_millis(100);
+
+/// Tokens of a piece of a score or a condition, where a piece goes through all blocks: as many as a step of the engine takes in of
+/// prompts, so that no stream waits for longer than that.
+const PIECE: usize = 96;
 
 /// What the worker is asked to do.
 pub(super) enum Work {
@@ -37,9 +41,7 @@ pub(super) struct Generate {
     pub when: Option<Arc<When>>,
     /// Texts that end it; they are not part of it.
     pub stop: Vec<String>,
-    /// Index of the text among those of its request.
-    pub index: usize,
-    pub to: mpsc::UnboundedSender<Delta>,
+    pub to: Recipient,
 }
 
 /// A text whose tokens are scored.
@@ -49,49 +51,13 @@ pub(super) struct Score {
     pub to: oneshot::Sender<Result<Vec<ScoredToken>, ApiError>>,
 }
 
-/// A piece of a text, or its end.
-#[derive(Debug)]
-pub(super) struct Delta {
-    pub index: usize,
-    pub kind: DeltaKind,
-}
-
-#[derive(Debug)]
-pub(super) enum DeltaKind {
-    /// What the text gained. Tokens whose characters are incomplete come with those that complete them.
-    Text { text: String, tokens: Vec<Token> },
-    /// The text has ended.
-    Done { reason: FinishReason, dose: f64, when: Option<Verdict>, token_ids: Vec<u32> },
-    /// The server could not go on.
-    Failed(ApiError),
-}
-
-/// A token with what was asked about it.
-#[derive(Debug)]
-pub(super) struct Token {
-    pub id: u32,
-    pub log_probs: Option<TokenLogProbs>,
-}
-
 /// How much there is to do, for those who hand in more.
 #[derive(Debug, Default)]
 pub(super) struct Load {
-    /// Texts that wait or are under way.
+    /// Texts that wait or are under way, those to score included.
     pub texts: AtomicUsize,
     /// Texts under way, which get tokens.
     pub running: AtomicUsize,
-}
-
-/// A text under way.
-struct Stream<'a> {
-    to: Recipient,
-    /// What the condition said of its prompt.
-    when: Option<Verdict>,
-    decoder: TokenStream<'a>,
-    text: Held,
-    tokens: Vec<Token>,
-    token_ids: Vec<u32>,
-    since: Instant,
 }
 
 /// What the worker computes with and for.
@@ -102,26 +68,45 @@ pub(super) struct Worker<'a> {
     pub eos: &'a [u32],
     pub limits: EngineLimits,
     pub load: &'a Load,
+    /// Becomes true when the worker ends, in whatever way.
+    pub has_ended: &'a AtomicBool,
     /// Told of errors that are the server's.
     pub log: &'a (dyn Fn(&str) + Sync),
 }
 
-/// The texts under way.
+/// The texts under way, and those that wait for something else than a place.
 struct Texts<'a> {
     worker: &'a Worker<'a>,
     engine: Engine<'a>,
     streams: HashMap<StreamId, Stream<'a>>,
+    /// Texts whose condition is not asked yet. The first of them may be under way.
+    asks: VecDeque<(Box<Generate>, Arc<When>)>,
+    asking: Option<Asking<'a>>,
     /// The last prompt that a condition was asked about, and what it said.
-    asked: Option<(When, Vec<u32>, Verdict)>,
+    asked: Option<(Arc<When>, Vec<u32>, Verdict)>,
+    /// Texts to score. The first of them may be under way.
+    scores: VecDeque<Box<Score>>,
+    scoring: Option<Scoring<'a>>,
+}
+
+/// Tells that the worker has ended, also where it panics.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Worker<'_> {
     /// Runs until nobody is left to hand in work, or `stops` is set and all texts are complete.
-    pub fn run(&self, work: &Receiver<Work>, stops: &AtomicBool) -> Result<()> {
-        let engine = Engine::new(self.model, self.limits)?;
-        let mut texts = Texts { worker: self, engine, streams: HashMap::new(), asked: None };
+    pub fn run(&self, work: Receiver<Work>, stops: &AtomicBool) -> Result<()> {
+        let _ended = Ended(self.has_ended);
+        // Dropped before the above: whoever waits for a text learns at once that none comes.
+        let work = work;
+        let mut texts = Texts::new(self)?;
         loop {
-            if texts.engine.is_idle() {
+            if texts.is_idle() {
                 match work.recv_timeout(IDLE) {
                     Ok(work) => texts.take(work),
                     Err(RecvTimeoutError::Timeout) if !stops.load(Ordering::SeqCst) => continue,
@@ -131,11 +116,7 @@ impl Worker<'_> {
             while let Ok(work) = work.try_recv() {
                 texts.take(work);
             }
-            texts.drop_abandoned();
-            if let Err(error) = texts.step() {
-                texts.fail(self.refusal(error));
-                texts.engine = Engine::new(self.model, self.limits)?;
-            }
+            texts.turn()?;
         }
     }
 
@@ -145,69 +126,159 @@ impl Worker<'_> {
         let refusal = ApiError::from(error);
         if refusal.status.is_server_error() {
             metrics::counter!("bipo_errors_total").increment(1);
-            (self.log)(&text);
+            // Behind the first line stands where in the program it happened, if the user wants backtraces.
+            (self.log)(text.lines().next().unwrap_or_default());
         }
         refusal
     }
 }
 
-impl Texts<'_> {
+impl<'a> Texts<'a> {
+    fn new(worker: &'a Worker<'a>) -> Result<Self> {
+        Ok(Self {
+            worker,
+            engine: Engine::new(worker.model, worker.limits)?,
+            streams: HashMap::new(),
+            asks: VecDeque::new(),
+            asking: None,
+            asked: None,
+            scores: VecDeque::new(),
+            scoring: None,
+        })
+    }
+
+    fn is_idle(&self) -> bool {
+        self.engine.is_idle() && self.asks.is_empty() && self.scores.is_empty()
+    }
+
     fn take(&mut self, work: Work) {
         match work {
-            Work::Score(score) => {
-                let Score { ids, applied, to } = *score;
-                let scores = score_tokens(self.worker.model, &ids, &applied.steering.with_factor(applied.magnitude));
-                // Whoever asked may have gone.
-                let _ = to.send(scores.map_err(|error| self.worker.refusal(error)));
+            Work::Score(score) => self.scores.push_back(score),
+            Work::Generate(mut generate) => match generate.when.take() {
+                Some(when) => self.asks.push_back((generate, when)),
+                None => self.submit(generate, None),
+            },
+        }
+    }
+
+    /// One piece of what stands aside, and one step of the engine.
+    fn turn(&mut self) -> Result<()> {
+        self.drop_abandoned();
+        if self.asks.is_empty() {
+            self.score()
+        } else {
+            self.ask()
+        }
+        if let Err(error) = self.step() {
+            self.fail(self.worker.refusal(error));
+            self.engine = Engine::new(self.worker.model, self.worker.limits)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on asking the first condition about its prompt, and hands the texts of which the verdict is known to the engine: those
+    /// of one prompt come one after the other.
+    fn ask(&mut self) {
+        let mut may_compute = true;
+        while let Some((generate, when)) = self.asks.pop_front() {
+            let prompt = generate.request.prompt();
+            let is_same = |(asked, ids, _): &&(Arc<When>, Vec<u32>, Verdict)| Arc::ptr_eq(asked, &when) && ids == prompt;
+            if let Some((_, _, verdict)) = self.asked.as_ref().filter(is_same) {
+                let verdict = *verdict;
+                self.submit(generate, Some(verdict));
+                continue;
             }
-            Work::Generate(generate) => {
-                let Generate { request, when, stop, index, to } = *generate;
-                let to = Recipient { index, to };
-                match self.submit(request, when.as_deref()) {
-                    Ok((id, when)) => {
-                        let decoder = TokenStream::new(self.worker.tokenizer, true);
-                        let (tokens, token_ids, since) = (Vec::new(), Vec::new(), Instant::now());
-                        self.streams.insert(id, Stream { to, when, decoder, text: Held::new(stop), tokens, token_ids, since });
-                    }
-                    Err(error) => {
-                        self.worker.load.texts.fetch_sub(1, Ordering::SeqCst);
-                        to.send(DeltaKind::Failed(self.worker.refusal(error)));
-                    }
+            let asked = if may_compute { self.piece_of_asking(&when, prompt) } else { Ok(None) };
+            may_compute = false;
+            match asked {
+                Ok(Some(verdict)) => {
+                    self.asking = None;
+                    self.asked = Some((when, prompt.to_vec(), verdict));
+                    self.submit(generate, Some(verdict));
+                }
+                Ok(None) => return self.asks.push_front((generate, when)),
+                Err(error) => {
+                    self.asking = None;
+                    self.refuse(&generate.to, error);
                 }
             }
         }
     }
 
-    /// What a condition says of a prompt; the texts of one prompt come one after the other, and it is asked once for them.
-    fn ask(&mut self, when: &When, prompt: &[u32]) -> Result<Verdict> {
-        if let Some((condition, asked, verdict)) = &self.asked
-            && asked == prompt
-            && condition == when
-        {
-            return Ok(*verdict);
-        }
-        let verdict = when.ask(self.worker.model, prompt)?;
-        self.asked = Some((when.clone(), prompt.to_vec(), verdict));
+    fn piece_of_asking(&mut self, when: &Arc<When>, prompt: &[u32]) -> Result<Option<Verdict>> {
+        let mut asking = match self.asking.take() {
+            Some(asking) => asking,
+            None => Asking::new(self.worker.model, Arc::clone(when), prompt)?,
+        };
+        let verdict = asking.advance(PIECE)?;
+        self.asking = Some(asking);
         Ok(verdict)
     }
 
-    /// Hands a request to the engine, left alone where a condition does not fire on its prompt.
-    fn submit(&mut self, request: Request, when: Option<&When>) -> Result<(StreamId, Option<Verdict>)> {
-        let verdict = when.map(|when| self.ask(when, request.prompt())).transpose()?;
+    /// Goes on with the first text to score.
+    fn score(&mut self) {
+        let Some(score) = self.scores.front() else { return };
+        let Score { ids, applied, .. } = &**score;
+        let scoring = self
+            .scoring
+            .take()
+            .map_or_else(|| Scoring::new(self.worker.model, ids.clone(), applied.steering.with_factor(applied.magnitude)), Ok);
+        let found = scoring.and_then(|mut scoring| {
+            let found = scoring.advance(PIECE)?;
+            self.scoring = Some(scoring);
+            Ok(found)
+        });
+        let scores = match found {
+            Ok(None) => return,
+            Ok(Some(scores)) => Ok(scores),
+            Err(error) => Err(self.worker.refusal(error)),
+        };
+        self.scoring = None;
+        if let Some(score) = self.scores.pop_front() {
+            self.worker.load.texts.fetch_sub(1, Ordering::SeqCst);
+            // Whoever asked may have gone.
+            let _ = score.to.send(scores);
+        }
+    }
+
+    /// Hands a text to the engine, left alone where a condition does not fire on its prompt.
+    fn submit(&mut self, generate: Box<Generate>, verdict: Option<Verdict>) {
+        let Generate { request, stop, to, .. } = *generate;
         let request = match verdict {
             Some(verdict) => request.under(verdict),
             None => request,
         };
-        Ok((self.engine.submit(request)?, verdict))
+        match self.engine.submit(request) {
+            Ok(id) => {
+                self.streams.insert(id, Stream::new(to, verdict, stop, self.worker.tokenizer));
+            }
+            Err(error) => self.refuse(&to, error),
+        }
     }
 
-    /// Cancels the texts that nobody waits for.
+    /// Refuses a text that the engine does not have.
+    fn refuse(&self, to: &Recipient, error: crate::Error) {
+        self.worker.load.texts.fetch_sub(1, Ordering::SeqCst);
+        to.send(DeltaKind::Failed(self.worker.refusal(error)));
+    }
+
+    /// Leaves what nobody waits for.
     fn drop_abandoned(&mut self) {
-        let abandoned = self.streams.iter().filter(|(_, stream)| stream.to.to.is_closed());
-        for id in abandoned.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.end(id);
-            metrics::counter!("bipo_cancelled_texts_total").increment(1);
+        let before = self.asks.len() + self.scores.len();
+        if self.asks.front().is_some_and(|(generate, _)| generate.to.has_gone()) {
+            self.asking = None;
         }
+        if self.scores.front().is_some_and(|score| score.to.is_closed()) {
+            self.scoring = None;
+        }
+        self.asks.retain(|(generate, _)| !generate.to.has_gone());
+        self.scores.retain(|score| !score.to.is_closed());
+        let left = before - self.asks.len() - self.scores.len();
+        self.worker.load.texts.fetch_sub(left, Ordering::SeqCst);
+        let abandoned = self.streams.iter().filter(|(_, stream)| stream.to.has_gone());
+        let abandoned = abandoned.map(|(id, _)| *id).collect::<Vec<_>>();
+        metrics::counter!("bipo_cancelled_texts_total").increment((left + abandoned.len()) as u64);
+        abandoned.into_iter().for_each(|id| self.end(id));
     }
 
     /// Gives texts their next tokens.
@@ -243,105 +314,12 @@ impl Texts<'_> {
         }
     }
 
-    /// Ends all texts with a refusal.
+    /// Ends all texts that the engine has with a refusal.
     fn fail(&mut self, refusal: ApiError) {
         self.worker.load.texts.fetch_sub(self.streams.len(), Ordering::SeqCst);
         for (_, stream) in self.streams.drain() {
             stream.to.send(DeltaKind::Failed(refusal.clone()));
         }
-    }
-}
-
-/// Who gets a text.
-struct Recipient {
-    index: usize,
-    to: mpsc::UnboundedSender<Delta>,
-}
-
-impl Recipient {
-    fn send(&self, kind: DeltaKind) {
-        // A recipient that has gone is found before the next step.
-        let _ = self.to.send(Delta { index: self.index, kind });
-    }
-}
-
-impl Stream<'_> {
-    /// Takes what the engine says. → where the text has ended: why, and its dose where the engine told it
-    fn take(&mut self, event: EventKind, eos: &[u32]) -> Result<Option<(FinishReason, Option<f64>)>> {
-        match event {
-            EventKind::Token { id, log_probs } => {
-                if self.token_ids.is_empty() {
-                    metrics::histogram!("bipo_first_token_seconds").record(self.since.elapsed().as_secs_f64());
-                }
-                metrics::counter!("bipo_generated_tokens_total").increment(1);
-                self.token_ids.push(id);
-                if !eos.contains(&id) {
-                    self.tokens.push(Token { id, log_probs });
-                    if let Some(text) = self.decoder.push(id)? {
-                        self.text.push(&text);
-                    }
-                }
-                self.tell();
-                Ok(self.text.has_stopped.then_some((FinishReason::Stop, None)))
-            }
-            EventKind::Finished { reason, dose } => {
-                self.text.release();
-                self.tell();
-                Ok(Some((reason, Some(dose))))
-            }
-        }
-    }
-
-    /// Sends the text that no stop can begin in.
-    fn tell(&mut self) {
-        let text = self.text.ready();
-        if !text.is_empty() || (!self.tokens.is_empty() && self.text.is_empty()) {
-            self.to.send(DeltaKind::Text { text, tokens: std::mem::take(&mut self.tokens) });
-        }
-    }
-}
-
-/// Text that is held back as long as it may be the beginning of a stop.
-#[derive(Debug, Default)]
-struct Held {
-    stops: Vec<String>,
-    text: String,
-    has_stopped: bool,
-    is_released: bool,
-}
-
-impl Held {
-    fn new(stops: Vec<String>) -> Self {
-        Self { stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(), ..Self::default() }
-    }
-
-    fn push(&mut self, text: &str) {
-        self.text += text;
-        let first = self.stops.iter().filter_map(|stop| self.text.find(stop.as_str())).min();
-        if let Some(first) = first {
-            self.text.truncate(first);
-            (self.has_stopped, self.is_released) = (true, true);
-        }
-    }
-
-    /// No more text comes: what is held is the text's end.
-    fn release(&mut self) {
-        self.is_released = true;
-    }
-
-    fn is_empty(&self) -> bool {
-        self.text.is_empty()
-    }
-
-    /// Takes the text in which no stop can begin.
-    fn ready(&mut self) -> String {
-        if self.is_released {
-            return std::mem::take(&mut self.text);
-        }
-        let begins = |at: &usize| self.stops.iter().any(|stop| stop.starts_with(&self.text[*at..]));
-        let held = self.text.char_indices().map(|(at, _)| at).find(begins).unwrap_or(self.text.len());
-        let rest = self.text.split_off(held);
-        std::mem::replace(&mut self.text, rest)
     }
 }
 

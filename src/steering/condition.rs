@@ -2,13 +2,16 @@
 //! (conditional activation steering, CAST, arXiv 2409.05907). A condition is a direction c after one block, with a threshold; it is
 //! stored as a vector file whose metadata have it. How one is found is `train::condition`'s business.
 
-use candle_core::DType;
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
 use serde::Serialize;
 
 use super::vector::SteeringVector;
 pub use super::vector::{Condition, FiringSide, PromptReading};
 use crate::model::Model;
 use crate::model::layout::Layout;
+use crate::model::plan::PassPlan;
 use crate::{Error, Result};
 
 /// What a condition says of a prompt.
@@ -77,8 +80,51 @@ impl When {
     /// The prompt is empty, its residual is not finite, or a tensor operation fails.
     pub fn ask(&self, model: &Model, prompt: &[u32]) -> Result<Verdict> {
         let residuals = prompt_residuals(model, prompt, &[self.layer], self.condition.reading)?;
-        let score = score(&residuals[0], &self.vector.layers[&self.layer]);
-        Ok(Verdict { score, fired: self.condition.passes(score) })
+        Ok(self.verdict(&residuals[0]))
+    }
+
+    /// What it says of a prompt with this residual. `h (H)`
+    fn verdict(&self, h: &[f64]) -> Verdict {
+        let score = score(h, &self.vector.layers[&self.layer]);
+        Verdict { score, fired: self.condition.passes(score) }
+    }
+}
+
+/// A condition that is being asked about a prompt, some blocks at a time, so that other work can come between.
+pub struct Asking<'m> {
+    model: &'m Model,
+    when: Arc<When>,
+    plan: PassPlan,
+    /// What enters block `next`. `(T, H)`
+    x: Tensor,
+    next: usize,
+}
+
+impl<'m> Asking<'m> {
+    /// Begins to look at a prompt.
+    ///
+    /// # Errors
+    /// The prompt is empty or has a token that the model has not.
+    pub fn new(model: &'m Model, when: Arc<When>, prompt: &[u32]) -> Result<Self> {
+        let (plan, x) = begin(model, prompt)?;
+        Ok(Self { model, when, plan, x, next: 0 })
+    }
+
+    /// Goes on with about as much work as `rows` tokens are in all blocks, and at least one block. → what [`When::ask`] says, at
+    /// the end
+    ///
+    /// # Errors
+    /// The residual is not finite, or a tensor operation fails.
+    pub fn advance(&mut self, rows: usize) -> Result<Option<Verdict>> {
+        let (tokens, _) = self.x.dims2()?;
+        let end = (self.next + self.model.blocks_of_rows(rows, tokens)).min(self.when.layer + 1);
+        self.x = self.model.run(self.next..end, &self.x, &self.plan)?;
+        self.next = end;
+        if end <= self.when.layer {
+            return Ok(None);
+        }
+        let residual = read(&self.x, self.when.condition.reading, self.when.layer)?;
+        Ok(Some(self.when.verdict(&residual)))
     }
 }
 
@@ -88,33 +134,43 @@ impl When {
 /// # Errors
 /// The prompt is empty, a residual is not finite, or a tensor operation fails.
 pub fn prompt_residuals(model: &Model, prompt: &[u32], layers: &[usize], reading: PromptReading) -> Result<Vec<Vec<f64>>> {
+    let (plan, mut x) = begin(model, prompt)?; // (T, H)
+    let mut next = 0;
+    let mut found = Vec::with_capacity(layers.len());
+    for layer in layers {
+        x = model.run(next..layer + 1, &x, &plan)?;
+        next = layer + 1;
+        found.push(read(&x, reading, *layer)?);
+    }
+    Ok(found)
+}
+
+/// The plan of a prompt, and what enters the first block. → `(T, H)`
+fn begin(model: &Model, prompt: &[u32]) -> Result<(PassPlan, Tensor)> {
     if prompt.is_empty() {
         return Err(Error::Argument("the prompt is empty".into()));
     }
     let mut layout = Layout::default();
     layout.push_sequence(prompt.len());
-    let plan = model.plan(&layout)?;
-    let (mut x, mut next) = (model.embed(prompt)?, 0); // (T, H)
-    let mut found = Vec::with_capacity(layers.len());
-    for layer in layers {
-        x = model.run(next..layer + 1, &x, &plan)?;
-        next = layer + 1;
-        let read = match reading {
-            PromptReading::Mean => x.clone(),
-            PromptReading::Last => x.narrow(0, prompt.len() - 1, 1)?,
-        };
-        let rows = read.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-        let mut mean = vec![0.0; rows[0].len()];
-        for row in &rows {
-            mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
-        }
-        mean.iter_mut().for_each(|sum| *sum /= rows.len() as f64);
-        if !mean.iter().all(|x| x.is_finite()) {
-            return Err(Error::NotFinite(format!("the residual of a prompt after layer {layer} is not finite")));
-        }
-        found.push(mean);
+    Ok((model.plan(&layout)?, model.embed(prompt)?))
+}
+
+/// The mean residual of a prompt after `layer`, or the last token's. `x (T, H)` → `(H)`
+fn read(x: &Tensor, reading: PromptReading, layer: usize) -> Result<Vec<f64>> {
+    let read = match reading {
+        PromptReading::Mean => x.clone(),
+        PromptReading::Last => x.narrow(0, x.dim(0)? - 1, 1)?,
+    };
+    let rows = read.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+    let mut mean = vec![0.0; rows[0].len()];
+    for row in &rows {
+        mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
     }
-    Ok(found)
+    mean.iter_mut().for_each(|sum| *sum /= rows.len() as f64);
+    if !mean.iter().all(|x| x.is_finite()) {
+        return Err(Error::NotFinite(format!("the residual of a prompt after layer {layer} is not finite")));
+    }
+    Ok(mean)
 }
 
 /// cos(h, tanh(P·h)) with P = ccᵀ/cᵀc, element by element in f64; 0 where h has nothing along c. How long c is and which way it

@@ -34,8 +34,8 @@ mod machine;
 #[cfg(target_os = "linux")]
 mod malformed;
 mod merge;
-mod not_finite;
 mod next;
+mod not_finite;
 mod pairs;
 mod quantised;
 mod report;

@@ -4,7 +4,7 @@
 //   node tests/playground/real.mjs --url http://127.0.0.1:8080 [--screenshots DIR]
 //
 // The server needs the vectors cheerful (calibrated, with a curve) and taken-out, and the condition cooking. BIPO is the program, and the
-// files of vectors and condition are in the working folder.
+// files of vectors and condition are in the working folder. PYTHON is one that has the package openai.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -167,6 +167,37 @@ test("the calibrated magnitudes are those of auto, and a vector that is taken ou
     assert.match(await text("#columns article:last-child .dose"), /^takes out \d+ % of what is there$/);
   }));
 
+/** The program that the view Export shows under a title. */
+const code = (title) =>
+  page.value(`[...document.querySelectorAll('#exports article')].find((one) => one.querySelector('h3').textContent === '${title}').querySelector('pre').textContent`);
+/** What `bipo steer`, as it is exported, writes at each magnitude. */
+async function steered() {
+  const steer = (await code("bipo steer")).replace(/^bipo steer/, '"$BIPO" steer --json --quiet');
+  return JSON.parse((await run("bash", ["-c", steer])).stdout).results.map(({ text }) => text);
+}
+/** What the exported Python prints. */
+const printed = async () => (await run(process.env.PYTHON, ["-c", await code("Python, openai")])).stdout;
+const lines = (magnitudes, texts) => texts.map((text, at) => `${magnitudes[at]} ${text}\n`).join("");
+
+test("the exports of a conversation have its earlier turns", () => {
+  const history = [{ asked: "What's \"so\" good\nabout tea?", answer: "It's warm; it's £1 'n' $2.", magnitude: 2 }];
+  const question = "And what else?";
+  const fields = { view: "export", m: "-2,0,2", max_tokens: 16, system: "Be kind.", question, history: JSON.stringify(history) };
+  return opened(
+    async () => {
+      await page.until("document.getElementById('load').textContent === 'ready'");
+      const [{ asked, answer }] = history;
+      const said = [["system", "Be kind."], ["user", asked], ["assistant", answer], ["user", question]];
+      const messages = said.map(([role, content]) => ({ role, content }));
+      const expected = await sweepTexts(question, [-2, 0, 2], { messages, max_tokens: 16 });
+      assert.notDeepEqual(expected, await sweepTexts(question, [-2, 0, 2], { max_tokens: 16 }));
+      assert.deepEqual(await steered(), expected);
+      assert.equal(await printed(), lines([-2, 0, 2], expected));
+    },
+    { hash: `#${new URLSearchParams(fields)}` },
+  );
+});
+
 test("what is exported gives the same texts again, and the link opens the same view", () =>
   opened(
     async () => {
@@ -175,15 +206,12 @@ test("what is exported gives the same texts again, and the link opens the same v
       await done();
       const shown = await texts();
       await page.click("#tab-export");
-      const code = async (title) =>
-        page.value(`[...document.querySelectorAll('#exports article')].find((one) => one.querySelector('h3').textContent === '${title}').querySelector('pre').textContent`);
       const { stdout } = await run("bash", ["-c", await code("curl")]);
       const events = stdout.split("\n").filter((line) => line.startsWith("data: {")).map((line) => JSON.parse(line.slice(6)));
       const streamed = [0, 1, 2].map((at) => events.filter(({ index }) => index === at).map(({ delta }) => delta ?? "").join(""));
       assert.deepEqual(streamed, shown);
-      const steer = (await code("bipo steer")).replace(/^bipo steer/, '"$BIPO" steer --json --quiet');
-      const swept = JSON.parse((await run("bash", ["-c", steer])).stdout);
-      assert.deepEqual(swept.results.map(({ text }) => text), shown);
+      assert.deepEqual(await steered(), shown);
+      assert.equal(await printed(), lines([-2, 0, 2], shown));
       await page.open(await text("#link-text"));
       assert.equal(await page.value("document.querySelector('[role=tab][aria-selected=true]').id"), "tab-export");
       await page.click("#tab-compare");

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use bipo::machine::bytes::Bytes;
+use bipo::serve::AllowedOrigin;
 use bipo::steering::Operation;
 use clap::Args;
 
@@ -47,7 +48,7 @@ pub struct ServeArgs {
     pub insecure: bool,
     /// Allow requests from web pages of this origin, such as https://example.org; "*" is any [default: none].
     #[arg(long, help_heading = SERVER, value_name = "ORIGIN")]
-    pub cors: Option<String>,
+    pub cors: Option<AllowedOrigin>,
     /// Generate at most this many texts at once; the others wait.
     #[arg(long, help_heading = SERVER, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub slots: u16,

@@ -12,10 +12,12 @@ use bipo::session::Session;
 use bipo::steering::vector::VectorFile;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
+use serde_json::Value;
 
 use super::interrupt::Interrupt;
 use super::room;
 use super::session;
+use super::training::settings;
 use super::vectors::{check_vector, check_when, last_run, read_when, warn_of_unknown_keys};
 use crate::args::{ServeArgs, vector_and_scale};
 use crate::hints::with_hint;
@@ -141,9 +143,23 @@ fn add_curves(files: &[String], vectors: &mut [NamedVector]) -> Result<()> {
             curve.map_err(|error| Error::malformed(path, format!("{error}: expected what `bipo eval --json` writes")))?;
         let named = vectors.iter_mut().find(|named| name.is_none_or(|name| name == named.name));
         let named = named.ok_or_else(|| Error::Argument(format!("--eval {text}: no --vector of that name")))?;
-        named.curve = Some(curve);
+        named.curve = Some(without_folders(curve));
     }
     Ok(())
+}
+
+/// An evaluation that names its vectors by the names of their files alone, for answers hold no path of the machine.
+fn without_folders(mut curve: Value) -> Value {
+    let name = |file: &mut Value| {
+        let text = file.as_str().map(settings::without_folders);
+        text.into_iter().for_each(|name| *file = name.into());
+    };
+    match curve.pointer_mut("/settings/vector") {
+        Some(Value::Array(files)) => files.iter_mut().for_each(name),
+        Some(file) => name(file),
+        None => {}
+    }
+    curve
 }
 
 /// How much is generated at once, within the memory for keys and values.

@@ -80,18 +80,20 @@ function steer({ question, vector }) {
   const asks = condition();
   const { max_tokens, temperature, top_p, seed } = sampling();
   const system = state.settings.system ? ["--system", quote(state.settings.system)] : [];
+  const asked = state.history.length ? ["--prompts - <<'END'"] : [...system, "--prompt", quote(question)];
   const sample =
     temperature > 0 ? ["--temperature", temperature, ...(top_p < 1 ? ["--top-p", top_p] : []), "--seed", seed] : [];
   const code = [
     ["bipo steer", "--model", quote(state.model || "smollm2"), "--vector", quote(`${vector}.safetensors`)],
     [...(isTakenOut() ? ["--operation ablate"] : []), `--magnitudes=${state.magnitudes.join(",")}`, "--max-new-tokens", max_tokens, ...sample],
-    [...(asks ? ["--when", quote(`${asks.name ?? "condition"}.safetensors`)] : []), ...system, "--prompt", quote(question)],
+    [...(asks ? ["--when", quote(`${asks.name ?? "condition"}.safetensors`)] : []), ...asked],
   ];
-  const earlier = state.history.length ? " It takes one prompt: the earlier turns are left out." : "";
+  // One line: a conversation of the file that it reads.
+  const conversation = state.history.length ? `\n${JSON.stringify({ messages: messages(question) })}\nEND` : "";
   return {
     title: "bipo steer",
-    note: `The same without a server, from the vector's file.${earlier}`,
-    code: code.map((words) => words.join(" ")).join(" \\\n  "),
+    note: "The same without a server, from the vector's file.",
+    code: code.map((words) => words.join(" ")).join(" \\\n  ") + conversation,
   };
 }
 

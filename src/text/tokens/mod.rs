@@ -3,10 +3,12 @@
 //!
 //! Begin with [`TextEncoder`], whose `encode_prompt` and `encode_pair` are what the other rooms call.
 
+mod bytes;
 mod decoded;
 mod encoder;
 pub mod gguf;
 
+pub use bytes::TokenText;
 pub use encoder::{ResponsePrefix, TextEncoder, TextOptions, TokenStream, added_bos};
 pub use gguf::tokenizer_from_gguf;
 

@@ -10,7 +10,10 @@ use bipo::steering::vector::SteeringVector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+mod log_probs;
+mod origins;
 mod program;
+mod refusals;
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/llama");
 
@@ -384,7 +387,7 @@ fn what_is_wrong_is_refused_in_openais_form() {
     refused(json!({}), "missing field `messages`");
     refused(json!({"messages": []}), "expected at least one");
     refused(json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}), "only parts of type text");
-    refused(chat(json!({"temperature": 9})), "expected 0 to 2");
+    refused(chat(json!({"temperature": 9})), "from 0.000001 to 2");
     refused(chat(json!({"n": 0})), "expected 1 to 16");
     refused(chat(json!({"steering": 3e38})), "not finite");
     refused(chat(json!({"steering": {"vectors": [], "x": 1}})), "unknown key steering.x");

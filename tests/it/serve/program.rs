@@ -33,3 +33,15 @@ fn a_model_in_a_folder_has_the_folders_whole_name_and_no_path() {
     let names: Vec<&str> = models["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
     assert_eq!(names, ["Tiny-1.7B-Instruct", "Tiny-1.7B-Instruct::v"]);
 }
+
+#[cfg(unix)]
+#[test]
+fn sigterm_lets_the_streams_under_way_end() {
+    let mut server = Server::start(&[], None);
+    let mut stream =
+        server.open(&chat(json!({"stream": true, "max_tokens": 300, "logit_bias": {"0": -100, "1": -100, "2": -100}})));
+    assert!(Command::new("kill").arg(server.child.id().to_string()).status().unwrap().success());
+    assert_eq!(stream.by_ref().last().as_deref(), Some("[DONE]"));
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert!(TcpStream::connect(&server.address).is_err());
+}
