@@ -75,6 +75,6 @@ fn inverse_rms(x: &Tensor, eps: f64) -> Result<Tensor> {
     let hidden = x.dim(D::Minus1)?;
     let squares = x.sqr()?.sum_keepdim(D::Minus1)?;
     let r = ((&squares / hidden as f64)? + eps)?.sqrt()?.recip()?;
-    // ∞ − ∞ is no number, and any other number minus itself is 0.
-    Ok((r + (&squares - &squares)?)?)
+    // ∞ · 0 is no number, and any other square times 0 is 0.
+    Ok((r + (&squares * 0.0)?)?)
 }
