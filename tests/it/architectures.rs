@@ -28,7 +28,7 @@ mod gradients;
 mod storage;
 mod sweeps;
 
-pub const ARCHITECTURES: [&str; 22] = [
+pub const ARCHITECTURES: [&str; 23] = [
     "llama",
     "llama-bias",
     "llama-dynamic",
@@ -46,6 +46,7 @@ pub const ARCHITECTURES: [&str; 22] = [
     "phi3",
     "phi3-short",
     "olmo2",
+    "olmo3",
     "granite",
     "smollm3",
     "mixtral",
