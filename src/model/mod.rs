@@ -68,6 +68,7 @@ pub struct Model {
     norm: Norm, // (H)
     head: Head,
     ropes: Vec<Rope>,
+    embedding_multiplier: f64,
     dtype: DType,
     /// Devices of the embeddings and of the head.
     ends: [Device; 2],
@@ -183,6 +184,13 @@ impl Model {
         let stages = Stages { all: split.stages().iter().map(stage).collect::<Result<_>>()?, file: None };
         let norm = Norm::load(&loader.onto(last), "model.norm", h)?;
         let ropes = config.ropes.iter().map(|rope| Rope::new(config.head_dim, rope)).collect();
+        // transformers rounds Gemma's factor to the dtype of the embeddings. Granite's, which it does not round, are whole numbers.
+        let of_embeddings = config.architecture.embedding_multiplier;
+        let embedding_multiplier = match dtype {
+            DType::BF16 if storage != WeightStorage::Stored => half::bf16::from_f64(of_embeddings).to_f64(),
+            DType::F16 if storage != WeightStorage::Stored => half::f16::from_f64(of_embeddings).to_f64(),
+            _ => of_embeddings,
+        };
         let head = Head { weight: unembedding, softcap: config.architecture.logit_softcap };
         let untied = (!config.architecture.tie_word_embeddings).then_some(&head.weight);
         let held = stages.weights().chain(untied).chain([&embed_tokens]).map(Weight::memory);
@@ -195,6 +203,7 @@ impl Model {
             norm,
             head,
             ropes,
+            embedding_multiplier,
             dtype: activations,
             ends: [first.clone(), last.clone()],
             weight_bytes,
@@ -289,7 +298,7 @@ impl Model {
     /// Embeddings of tokens. `(T,)` → `(T, H)`.
     pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
         let x = self.embed_tokens.rows(ids, self.dtype, &self.ends[0])?;
-        scaled(x, self.config.architecture.embedding_multiplier)
+        scaled(x, self.embedding_multiplier)
     }
 
     /// A layout's plan on this model's devices.

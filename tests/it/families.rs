@@ -92,7 +92,7 @@ fn two_pairs_a_step(recorded: &Value) -> TrainConfig {
 
 #[test]
 fn six_training_steps_equal_those_of_pytorch() {
-    for name in fixtures_with("replay.json", 13) {
+    for name in fixtures_with("replay.json", 14) {
         let (model, recorded) = (load(name, DType::F32), json(name, "replay.json"));
         let (pairs, reference) = pairs_of(&recorded["pairs"]);
         let config = two_pairs_a_step(&recorded);
@@ -178,7 +178,7 @@ fn a_text_does_not_grow_past_the_context_at_which_longrope_turns_all_keys() {
 
 #[test]
 fn gguf_files_give_the_logits_of_transformers() {
-    for name in fixtures_with("model.gguf", 9) {
+    for name in fixtures_with("model.gguf", 10) {
         let recorded = candle_core::safetensors::load(fixture(name, "expected.safetensors"), &Device::Cpu).unwrap();
         let tokens: Vec<u32> =
             recorded["input_ids"].flatten_all().unwrap().to_vec1::<i64>().unwrap().iter().map(|id| *id as u32).collect();

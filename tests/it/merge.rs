@@ -99,7 +99,9 @@ fn merge(name: &str, dir: &Path) -> Recorded {
 fn a_merged_model_has_the_logits_that_transformers_has_with_the_vector_added() {
     let place = tempfile::tempdir().unwrap();
     // The last one has biases in its attention, and is written as a Llama.
-    for name in ["llama", "llama-tied", "llama-bias", "llama-linear", "llama-dynamic", "llama-tied-bf16", "qwen2"] {
+    for name in
+        ["llama", "llama-tied", "llama-bias", "llama-linear", "llama-dynamic", "llama-tied-bf16", "granite", "smollm3", "qwen2"]
+    {
         let dir = place.path().join(name);
         let recorded = merge(name, &dir);
         let merged = logits(&dir, &recorded.ids);
@@ -262,6 +264,9 @@ fn an_architecture_without_the_bias_is_refused_and_other_engines_are_pointed_to(
     let fixture = |name: &str| PathBuf::from(fixture(name));
     for (name, model, reason) in [
         ("qwen3", fixture("qwen3"), "the MLP of model type `qwen3` has no bias"),
+        ("gemma2", fixture("gemma2"), "the MLP of model type `gemma2` has no bias"),
+        ("olmo2", fixture("olmo2"), "the MLP of model type `olmo2` has no bias"),
+        ("mixtral", fixture("mixtral"), "the MLP of model type `mixtral` has no bias"),
         ("mistral", fixture("mistral"), "no sliding window, but here one of 5 tokens is active"),
         ("mistral", gelu, "this model is built in another way than Llama"),
     ] {

@@ -2,7 +2,6 @@
 //! the numbers are is proved beside the encodings, against candle.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -18,64 +17,30 @@ use bipo::text::tokens::{EncodedPair, EncodedPrompt, EncodedResponse};
 use bipo::train::activations::{Activations, CacheOptions};
 use bipo::train::optim::Scheduler;
 use bipo::train::{Direction, Factor, ObjectiveName, TrainConfig, Trainer};
-use candle_core::quantized::gguf_file::{self, Value};
-use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 use crate::common;
+use files::{Contents, FAMILIES, VOCAB};
+
+mod files;
 
 const HIDDEN: usize = 256; // a block of the K formats
-const INNER: usize = 512;
-const VOCAB: usize = 320;
-const KV_WIDTH: usize = 128; // 4 heads, 2 of keys and values, of width 64
-const BLOCKS: usize = 2;
 
 /// A Llama of random weights whose matrices are of one type.
 fn gguf(dir: &Path, dtype: GgmlDType) -> PathBuf {
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let mut matrix = |rows: usize, cols: usize| {
-        let data: Vec<f32> = (0..rows * cols).map(|_| rng.random_range(-0.12..0.12)).collect();
-        QTensor::quantize(&Tensor::from_vec(data, (rows, cols), &Device::Cpu).unwrap(), dtype).unwrap()
-    };
-    let ones = || QTensor::quantize(&Tensor::ones(HIDDEN, DType::F32, &Device::Cpu).unwrap(), GgmlDType::F32).unwrap();
-    let mut tensors = vec![("token_embd.weight".to_owned(), matrix(VOCAB, HIDDEN)), ("output_norm.weight".to_owned(), ones())];
-    for block in 0..BLOCKS {
-        let shapes = [
-            ("attn_q", HIDDEN, HIDDEN),
-            ("attn_k", KV_WIDTH, HIDDEN),
-            ("attn_v", KV_WIDTH, HIDDEN),
-            ("attn_output", HIDDEN, HIDDEN),
-            ("ffn_gate", INNER, HIDDEN),
-            ("ffn_up", INNER, HIDDEN),
-            ("ffn_down", HIDDEN, INNER),
-        ];
-        tensors.extend(shapes.map(|(name, rows, cols)| (format!("blk.{block}.{name}.weight"), matrix(rows, cols))));
-        tensors.extend(["attn_norm", "ffn_norm"].map(|name| (format!("blk.{block}.{name}.weight"), ones())));
-    }
-    let number = |n: usize| Value::U32(n as u32);
-    let metadata = [
-        ("general.architecture", Value::String("llama".into())),
-        ("llama.embedding_length", number(HIDDEN)),
-        ("llama.block_count", number(BLOCKS)),
-        ("llama.feed_forward_length", number(INNER)),
-        ("llama.context_length", number(128)),
-        ("llama.attention.head_count", number(4)),
-        ("llama.attention.head_count_kv", number(2)),
-        ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
-    ];
-    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
-    let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    let path = dir.join(format!("{dtype:?}.gguf"));
-    gguf_file::write(&mut File::create(&path).unwrap(), &metadata, &tensors).unwrap();
-    path
+    Contents::new("llama", HIDDEN, dtype).write(dir, &format!("{dtype:?}.gguf"))
 }
 
-fn load(path: &Path, storage: WeightStorage) -> Model {
+fn open(path: &Path) -> (Weights, Config) {
     let checkpoint = Checkpoint::Gguf { path: path.to_owned(), tokenizer: None };
     let weights = Weights::open(&checkpoint).unwrap();
     let config = Config::load(&checkpoint, &weights).unwrap();
+    (weights, config)
+}
+
+fn load(path: &Path, storage: WeightStorage) -> Model {
+    let (weights, config) = open(path);
     Model::load_as(&weights, config, DType::F32, &Device::Cpu, storage).unwrap()
 }
 
@@ -205,21 +170,74 @@ fn quantised_files_train_and_sweep_as_their_decoded_numbers_do() {
         let (in_memory, mapped) = stored.weight_bytes();
         let file = std::fs::metadata(&path).unwrap().len() as usize;
         assert!(in_memory == 0 && mapped < file, "{dtype:?}: {in_memory} bytes copied, {mapped} mapped of {file}");
+        assert_alike(&format!("{dtype:?}"), &stored, &dense);
+    }
+}
 
-        let (v, expected) = (trained(&stored), trained(&dense));
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-        let cosine = dot(&v, &expected) / (dot(&v, &v) * dot(&expected, &expected)).sqrt();
-        assert!(cosine > 0.999_999, "{dtype:?}: cosine {cosine}");
+#[test]
+fn every_family_trains_and_sweeps_from_encoded_blocks_as_from_the_same_numbers_in_f32() {
+    let dir = tempfile::tempdir().unwrap();
+    for family in FAMILIES {
+        let encoded = Contents::new(family, 64, GgmlDType::Q8_0);
+        let (decoded, path) = (encoded.decoded().write(dir.path(), "f32.gguf"), encoded.write(dir.path(), "q8_0.gguf"));
+        let (stored, expected) = (load(&path, WeightStorage::Stored), load(&decoded, WeightStorage::Dense));
+        let (in_memory, mapped) = stored.weight_bytes();
+        let file = std::fs::metadata(&path).unwrap().len() as usize;
+        assert!(
+            in_memory == 0 && mapped < file && 2 * mapped > file,
+            "{family}: {in_memory} copied, {mapped} mapped of {file}"
+        );
+        assert_alike(family, &stored, &expected);
+        let unpacked = load(&path, WeightStorage::Dense);
+        assert!(unpacked.weight_bytes().0 > 3 * mapped, "{family}: {:?}", unpacked.weight_bytes());
+        assert!(difference(&first_logits(&unpacked), &first_logits(&expected)) < 1e-4, "{family}, unpacked");
+    }
+}
 
-        let (vectors, prompt) = (BTreeMap::from([(0, expected)]), vec![5, 40, 7, 300, 12]);
-        let options = common::greedy(6, &[]);
-        let logits = |model: &Model| next_token_logits(model, &prompt, &vectors, &[-2.0, 0.0, 2.0], &options).unwrap();
-        let difference = (logits(&stored) - logits(&dense)).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
-        assert!(difference.to_scalar::<f32>().unwrap() < 1e-4, "{dtype:?}: {difference}");
-        let texts = generate(&stored, &prompt, &vectors, &[-2.0, 0.0, 2.0], &options, &mut |_, _| Ok(())).unwrap();
-        for (text, alone) in texts.iter().zip([-2.0, 0.0, 2.0]) {
-            let single = generate(&stored, &prompt, &vectors, &[alone], &options, &mut |_, _| Ok(())).unwrap();
-            assert_eq!(text.token_ids, single[0].token_ids, "{dtype:?} at {alone}");
+/// What is counted before a model is loaded is what loading takes, where rows in another order are copied and others are not.
+#[test]
+fn rows_that_are_copied_into_their_order_are_counted_among_the_memory_of_the_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    for (family, copied) in [("llama", true), ("granite", true), ("phi3", true), ("qwen3", false), ("gemma3", false)] {
+        for (dtype, of_file) in [(DType::BF16, GgmlDType::BF16), (DType::F16, GgmlDType::F16), (DType::F32, GgmlDType::F32)] {
+            let path = Contents::new(family, 64, of_file).write(dir.path(), "m.gguf");
+            let (weights, config) = open(&path);
+            let counted = weights.converted_bytes(&config, dtype, WeightStorage::Dense);
+            let model = Model::load_as(&weights, config.clone(), dtype, &Device::Cpu, WeightStorage::Dense).unwrap();
+            assert_eq!(counted, model.weight_bytes().0 as u64, "{family} in {dtype:?}");
+            // Queries of width 64 and keys of 32, from 64 inputs, in two blocks.
+            let rows = if copied { 2 * (64 + 32) * 64 } else { 0 };
+            assert_eq!(counted, (rows * dtype.size_in_bytes()) as u64, "{family} in {dtype:?}");
+            assert_eq!(weights.converted_bytes(&config, dtype, WeightStorage::Stored), 0);
         }
+    }
+}
+
+fn difference(a: &Tensor, b: &Tensor) -> f32 {
+    (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+const PROMPT: [u32; 5] = [5, 40, 7, 300, 12];
+
+fn first_logits(model: &Model) -> Tensor {
+    let vectors = BTreeMap::from([(0, vec![0.1; model.config.hidden_size])]);
+    next_token_logits(model, &PROMPT, &vectors, &[1.0], &common::greedy(1, &[])).unwrap()
+}
+
+/// Asserts that a model learns the vector of another and speaks as it does with that vector, alone and in a sweep.
+fn assert_alike(what: &str, model: &Model, other: &Model) {
+    let (v, expected) = (trained(model), trained(other));
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let cosine = dot(&v, &expected) / (dot(&v, &v) * dot(&expected, &expected)).sqrt();
+    assert!(cosine > 0.999_999, "{what}: cosine {cosine}");
+
+    let (vectors, magnitudes, options) = (BTreeMap::from([(0, expected)]), [-2.0, 0.0, 2.0], common::greedy(6, &[]));
+    let logits = |model: &Model| next_token_logits(model, &PROMPT, &vectors, &magnitudes, &options).unwrap();
+    let apart = difference(&logits(model), &logits(other));
+    assert!(apart < 1e-4, "{what}: {apart}");
+    let texts = generate(model, &PROMPT, &vectors, &magnitudes, &options, &mut |_, _| Ok(())).unwrap();
+    for (text, alone) in texts.iter().zip(magnitudes) {
+        let single = generate(model, &PROMPT, &vectors, &[alone], &options, &mut |_, _| Ok(())).unwrap();
+        assert_eq!(text.token_ids, single[0].token_ids, "{what} at {alone}");
     }
 }

@@ -28,7 +28,7 @@ mod gradients;
 mod storage;
 mod sweeps;
 
-pub const ARCHITECTURES: [&str; 22] = [
+pub const ARCHITECTURES: [&str; 23] = [
     "llama",
     "llama-bias",
     "llama-dynamic",
@@ -46,6 +46,7 @@ pub const ARCHITECTURES: [&str; 22] = [
     "phi3",
     "phi3-short",
     "olmo2",
+    "olmo3",
     "granite",
     "smollm3",
     "mixtral",
@@ -71,6 +72,11 @@ pub fn load(name: &str, dtype: DType) -> Model {
 }
 
 fn load_as(name: &str, dtype: DType, storage: WeightStorage) -> Model {
+    load_changed(name, (dtype, storage), |_| ())
+}
+
+/// With a configuration that is changed after it was read.
+fn load_changed(name: &str, (dtype, storage): (DType, WeightStorage), change: impl FnOnce(&mut Config)) -> Model {
     let dir = folder(name);
     let mut shards: Vec<PathBuf> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     shards.retain(|path| {
@@ -86,7 +92,8 @@ fn load_as(name: &str, dtype: DType, storage: WeightStorage) -> Model {
         chat_template: None,
     };
     let weights = Weights::open(&checkpoint).unwrap();
-    let config = Config::load(&checkpoint, &weights).unwrap();
+    let mut config = Config::load(&checkpoint, &weights).unwrap();
+    change(&mut config);
     Model::load_as(&weights, config, dtype, &Device::Cpu, storage).unwrap()
 }
 

@@ -50,6 +50,21 @@ fn half_precision_runs_and_stays_near_f32() {
     }
 }
 
+#[test]
+fn gemma_2_multiplies_its_embeddings_by_the_root_of_the_hidden_size_in_their_own_type() {
+    let ids = [3, 17, 60];
+    let weights = candle_core::safetensors::load(folder("gemma2").join("model.safetensors"), &Device::Cpu).unwrap();
+    let rows = weights["model.embed_tokens.weight"].index_select(&Tensor::new(&ids, &Device::Cpu).unwrap(), 0).unwrap();
+    // torch.tensor(24 ** 0.5) in each type.
+    for (dtype, root) in [(DType::F32, 4.898_979_5), (DType::BF16, 4.906_25), (DType::F16, 4.898_437_5)] {
+        let expected = (rows.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap() * root).unwrap();
+        let found = load_as("gemma2", dtype, WeightStorage::Dense).embed(&ids).unwrap();
+        assert!(difference(&found, &expected) < 1e-6, "{dtype:?}");
+        let on_a_device = load_as("gemma2", dtype, WeightStorage::Tensors).embed(&ids).unwrap();
+        assert_eq!(difference(&on_a_device, &expected.to_dtype(dtype).unwrap()), 0.0, "{dtype:?}");
+    }
+}
+
 /// However few rows a step computes: what the reference pass rounded, the step rounds too.
 #[test]
 fn the_first_loss_in_bf16_is_ln_2() {
