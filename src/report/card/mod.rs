@@ -2,7 +2,7 @@
 //! unchanged. It is made from the vector's own metadata, without time stamps or paths, so that the same vector gives the same
 //! bytes.
 //!
-//! Begin with [`model_card`]; [`write`] puts the card into a directory.
+//! Begin with [`model_card`]; [`write()`] puts the card into a directory.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -133,7 +133,7 @@ impl SteeringVector {
     }
 
     /// Returns a note for the user if the vector, or a part of it, was trained on another model than `model`.
-    pub(crate) fn transfer_note(&self, model: &str) -> Option<String> {
+    pub fn transfer_note(&self, model: &str) -> Option<String> {
         let others: Vec<&str> = self.base_models().into_iter().filter(|name| *name != model).collect();
         (!others.is_empty()).then(|| {
             let (kind, others) = (self.kind(), others.join(", "));
