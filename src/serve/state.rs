@@ -207,12 +207,16 @@ fn wrong_field<T: DeserializeOwned>(bytes: &Bytes) -> Option<ApiError> {
     if let Some((name, _)) = problem.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
         return Some(ApiError::of_field(name, format!("the request's JSON: {problem}")));
     }
-    let is_at_fault = |name: &&String| {
+    let without = |name: &String| {
         let mut others = fields.clone();
-        others.remove(*name);
-        fault(&others).is_none_or(|other| other != problem)
+        others.remove(name);
+        fault(&others)
     };
-    let name = fields.keys().take(most_fields).find(is_at_fault)?;
+    let names = || fields.keys().take(most_fields);
+    // Where a field is required, its lack is found before the fault of another.
+    let is_lack = |problem: &String| problem.starts_with("missing field");
+    let by_another = names().find(|name| without(name).is_none_or(|other| other != problem && !is_lack(&other)));
+    let name = by_another.or_else(|| names().find(|name| without(name).is_some_and(|other| other != problem)))?;
     Some(ApiError::of_field(name, format!("{name}: {problem}")))
 }
 
