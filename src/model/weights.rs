@@ -184,7 +184,7 @@ impl Weights {
 
     /// Bytes that the file's matrices take in memory when a model of this configuration holds them so on the CPU: those that do
     /// not stay mapped.
-    pub(crate) fn converted_bytes(&self, config: &Config, dtype: DType, storage: WeightStorage) -> u64 {
+    pub fn converted_bytes(&self, config: &Config, dtype: DType, storage: WeightStorage) -> u64 {
         if storage == WeightStorage::Stored {
             return 0;
         }

@@ -38,7 +38,8 @@ fn a_run_names_commands_for_its_own_model_and_folder() {
         let steer = named(&output.stdout, "try it");
         let kept = format!("--vector '{out}/steering_vector.safetensors' --magnitudes -2,0,2 --prompt \"How was your day?\"");
         assert!(steer.ends_with(&kept), "{steer}");
-        for flag in [&format!("--model {model}"), "--system 'Be brief.'", "--template plain", "--dtype f32", "--device cpu"] {
+        let own = format!("--model {model}");
+        for flag in [own.as_str(), "--system 'Be brief.'", "--template plain", "--dtype f32", "--device cpu"] {
             assert!(steer.contains(flag), "{flag}: {steer}");
         }
         assert_ok(&pasted(&place, &steer, " --max-new-tokens 2"));

@@ -221,7 +221,7 @@ const PROMPT: [u32; 5] = [5, 40, 7, 300, 12];
 
 fn first_logits(model: &Model) -> Tensor {
     let vectors = BTreeMap::from([(0, vec![0.1; model.config.hidden_size])]);
-    next_token_logits(model, &PROMPT, &vectors, &[1.0], &common::greedy(1, &[])).unwrap()
+    next_token_logits(model, &PROMPT[..], &vectors, &[1.0], &common::greedy(1, &[])).unwrap()
 }
 
 /// Asserts that a model learns the vector of another and speaks as it does with that vector, alone and in a sweep.
@@ -232,12 +232,12 @@ fn assert_alike(what: &str, model: &Model, other: &Model) {
     assert!(cosine > 0.999_999, "{what}: cosine {cosine}");
 
     let (vectors, magnitudes, options) = (BTreeMap::from([(0, expected)]), [-2.0, 0.0, 2.0], common::greedy(6, &[]));
-    let logits = |model: &Model| next_token_logits(model, &PROMPT, &vectors, &magnitudes, &options).unwrap();
+    let logits = |model: &Model| next_token_logits(model, &PROMPT[..], &vectors, &magnitudes, &options).unwrap();
     let apart = difference(&logits(model), &logits(other));
     assert!(apart < 1e-4, "{what}: {apart}");
-    let texts = generate(model, &PROMPT, &vectors, &magnitudes, &options, &mut |_, _| Ok(())).unwrap();
+    let texts = generate(model, &PROMPT[..], &vectors, &magnitudes, &options, &mut |_, _| Ok(())).unwrap();
     for (text, alone) in texts.iter().zip(magnitudes) {
-        let single = generate(model, &PROMPT, &vectors, &[alone], &options, &mut |_, _| Ok(())).unwrap();
+        let single = generate(model, &PROMPT[..], &vectors, &[alone], &options, &mut |_, _| Ok(())).unwrap();
         assert_eq!(text.token_ids, single[0].token_ids, "{what} at {alone}");
     }
 }

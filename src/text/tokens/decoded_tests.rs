@@ -12,7 +12,7 @@ use super::*;
 /// A token for each byte, as GPT-2 writes them, then a space with the first two bytes of an emoji.
 fn byte_level() -> Tokenizer {
     let own: Vec<u8> = (0..=255).filter(|byte| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF)).collect();
-    let mut letters: Vec<char> = (0..=255).map(char::from).collect();
+    let mut letters: Vec<char> = (0..=255_u8).map(char::from).collect();
     let others: Vec<usize> = (0..256).filter(|byte| !own.contains(&(*byte as u8))).collect();
     others.iter().zip(0x100..).for_each(|(byte, code)| letters[*byte] = char::from_u32(code).unwrap());
     assert_eq!(
