@@ -60,7 +60,7 @@ struct Pass {
     x: Tensor,
     next: usize,
     is_steered: bool,
-    /// Of the tokens behind the first, as far as they are known.
+    /// Log-probabilities of the tokens behind the first, as far as they are known.
     log_probs: Vec<f32>,
 }
 

@@ -8,14 +8,14 @@ use super::config::Config;
 use super::loader::Loader;
 use super::mlp::load_gated;
 use crate::Result;
-use crate::ops::experts::{ExpertChoice, Experts, ExpertsSaved};
+use crate::ops::experts::{ExpertChoice, ExpertMlps, ExpertsSaved};
 use crate::ops::linear::{Linear, Products};
 use crate::ops::weight::Weight;
 
 #[derive(Debug, Clone)]
 pub(super) struct MixtureOfExperts {
     gate: Linear, // (E, H)
-    experts: Experts,
+    experts: ExpertMlps,
 }
 
 impl MixtureOfExperts {
@@ -24,7 +24,7 @@ impl MixtureOfExperts {
         let expert = |index: usize| load_gated(&loader.part(&format!("experts.{index}")), config, intermediate_size);
         Ok(Self {
             gate: loader.exact().linear(&[("gate", count)], config.hidden_size, false)?,
-            experts: Experts::new(count, ExpertChoice { per_token, normalised }, (0..count).map(expert))?,
+            experts: ExpertMlps::new(count, ExpertChoice { per_token, normalised }, (0..count).map(expert))?,
         })
     }
 

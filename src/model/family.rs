@@ -117,7 +117,7 @@ pub(crate) enum RopeOfBlocks {
     One,
     /// Blocks with a sliding window have their own, not scaled.
     OwnOfSliding {
-        /// Its base where `rope_local_base_freq` does not say; with `None` that of the other blocks.
+        /// Base of this rotary embedding where `rope_local_base_freq` does not say; with `None` the base of the other blocks.
         theta: Option<f64>,
     },
     /// Some have none: those that `no_rope_layers` names, or each `no_rope_layer_interval`-th.

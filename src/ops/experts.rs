@@ -6,7 +6,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::cuda;
-pub use super::cuda::experts::ExpertsSaved as GroupedSaved;
+pub use super::cuda::experts::GroupedSaved;
 pub use super::expert_stack::{ExpertChoice, ExpertStack};
 use super::gated_mlp::GatedMlp;
 use super::linear::Products;
@@ -15,19 +15,19 @@ use crate::Result;
 
 /// The frozen MLPs of a mixture.
 #[derive(Debug, Clone)]
-pub struct Experts {
+pub struct ExpertMlps {
     mlps: Vec<GatedMlp>,
     /// The memory of the same weights, where they are tensors: `mlps` has views of it.
     stack: Option<ExpertStack>,
     choice: ExpertChoice,
 }
 
-/// What [`Experts::vjp`] needs of the forward pass.
+/// What [`ExpertMlps::vjp`] needs of the forward pass.
 #[derive(Debug, Clone)]
 pub enum ExpertsSaved {
-    /// Of experts that are computed one after the other.
+    /// What the experts save that are computed one after the other.
     Composed(ComposedSaved),
-    /// Of experts whose products are grouped.
+    /// What the experts save whose products are grouped.
     Grouped(GroupedSaved),
 }
 
@@ -35,7 +35,7 @@ pub enum ExpertsSaved {
 #[derive(Debug, Clone)]
 pub struct ComposedSaved {
     routes: Routes,
-    /// Of each expert with rows: its gate and up. `(rows, 2I)`
+    /// Gate and up of each expert that has rows. `(rows, 2I)`
     gate_up: Vec<Option<Tensor>>,
 }
 
@@ -44,9 +44,9 @@ pub struct ComposedSaved {
 struct Routes {
     /// Probabilities of all experts. `(Q, E)`
     probabilities: Vec<f32>,
-    /// Of each row its experts and their weights. `(Q, k)`
+    /// Experts of each row, with their weights. `(Q, k)`
     chosen: Vec<(usize, f32)>,
-    /// Of each expert the places in `chosen` that name it, ascending.
+    /// Places in `chosen` that name each expert, ascending.
     places: Vec<Vec<usize>>,
 }
 
@@ -60,7 +60,7 @@ impl ExpertsSaved {
     }
 }
 
-impl Experts {
+impl ExpertMlps {
     /// A mixture of `count` experts. Tensors are moved into one for all experts as they come: no more than one expert's weights
     /// are held twice.
     ///
@@ -217,7 +217,7 @@ impl Experts {
     }
 }
 
-/// Memory for `count` experts like this one, where their weights are tensors. Experts with biases stay apart: no kernel adds them.
+/// Memory for `count` experts like this one, where their weights are tensors. ExpertMlps with biases stay apart: no kernel adds them.
 fn room_for(count: usize, like: &GatedMlp) -> Result<Option<ExpertStack>> {
     let [Weight::Tensor(gate_up), Weight::Tensor(down)] = like.weights() else { return Ok(None) };
     if like.gate_up_proj.bias.is_some() || like.down_proj.bias.is_some() {

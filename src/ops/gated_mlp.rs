@@ -19,7 +19,7 @@ pub struct GatedMlp {
 }
 
 impl GatedMlp {
-    /// Its matrices.
+    /// Returns the matrices of the layer.
     pub fn weights(&self) -> [&Weight; 2] {
         [&self.gate_up_proj.weight, &self.down_proj.weight]
     }

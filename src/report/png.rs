@@ -52,7 +52,8 @@ fn outline(text: Node, face: &Face) -> Result<String> {
         Some("end") => width,
         _ => 0.0,
     };
-    let mut pen = Pen { x: number("x")? - left, y: number("y")? + 0.35 * number("font-size")?, scale, path: String::new() };
+    let mut pen =
+        OutlinePen { x: number("x")? - left, y: number("y")? + 0.35 * number("font-size")?, scale, path: String::new() };
     for glyph in glyphs {
         face.outline_glyph(glyph, &mut pen);
         pen.x += advance(glyph);
@@ -61,7 +62,7 @@ fn outline(text: Node, face: &Face) -> Result<String> {
 }
 
 /// Writes the outlines of glyphs as commands of a path.
-struct Pen {
+struct OutlinePen {
     /// Where the glyph begins on its line. Font units point up, SVG's down.
     x: f32,
     y: f32,
@@ -70,7 +71,7 @@ struct Pen {
     path: String,
 }
 
-impl Pen {
+impl OutlinePen {
     fn write<const N: usize>(&mut self, command: char, points: [(f32, f32); N]) {
         self.path.push(command);
         for (x, y) in points {
@@ -79,7 +80,7 @@ impl Pen {
     }
 }
 
-impl OutlineBuilder for Pen {
+impl OutlineBuilder for OutlinePen {
     fn move_to(&mut self, x: f32, y: f32) {
         self.write('M', [(x, y)]);
     }

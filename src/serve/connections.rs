@@ -24,7 +24,7 @@ const MOST_HEADERS: usize = 256;
 
 /// How long the server waits for its clients.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct Timeouts {
     /// Time that a client has for a request's headers.
     pub headers: Duration,
     /// Time that a client may be silent while it sends a body.
@@ -35,7 +35,7 @@ pub(super) struct Patience {
     pub grace: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         let [headers, body, reading, grace] = [15, 30, 60, 60].map(Duration::from_secs);
         Self { headers, body, reading, grace }
@@ -43,7 +43,7 @@ impl Default for Patience {
 }
 
 /// Serves `router` until `stops` becomes true, then until the requests under way are answered.
-pub(super) async fn serve(listener: TcpListener, router: Router, mut stops: watch::Receiver<bool>, patience: Patience) {
+pub(super) async fn serve(listener: TcpListener, router: Router, mut stops: watch::Receiver<bool>, patience: Timeouts) {
     let places = Arc::new(Semaphore::new(MOST));
     loop {
         let place = tokio::select! {

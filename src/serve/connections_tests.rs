@@ -33,7 +33,7 @@ async fn endless() -> Body {
     Body::from_stream(stream::unfold(Piece, async |piece| Some((Ok::<_, io::Error>(Bytes::from(vec![b'x'; 1 << 16])), piece))))
 }
 
-fn start(patience: Patience) -> (SocketAddr, watch::Sender<bool>) {
+fn start(patience: Timeouts) -> (SocketAddr, watch::Sender<bool>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
     let address = listener.local_addr().unwrap();
@@ -56,10 +56,10 @@ fn answer(address: SocketAddr, head: &str) -> (String, Duration) {
 
 #[test]
 fn headers_and_bodies_that_do_not_come_end_the_connection() {
-    let (address, _stop) = start(Patience { headers: SHORT, body: LONG, reading: LONG, grace: LONG });
+    let (address, _stop) = start(Timeouts { headers: SHORT, body: LONG, reading: LONG, grace: LONG });
     let (said, after) = answer(address, "POST / HTTP/1.1\r\nHost: x\r\n");
     assert!(after >= SHORT && !said.contains(" 200 "), "{after:?}: {said}");
-    let (address, _stop) = start(Patience { headers: LONG, body: SHORT, reading: LONG, grace: LONG });
+    let (address, _stop) = start(Timeouts { headers: LONG, body: SHORT, reading: LONG, grace: LONG });
     let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
     let (said, after) = answer(address, &format!("{head}ab"));
     assert!(after >= SHORT && said.starts_with("HTTP/1.1 4"), "{after:?}: {said}");
@@ -68,7 +68,7 @@ fn headers_and_bodies_that_do_not_come_end_the_connection() {
 
 #[test]
 fn a_client_that_reads_nothing_loses_its_connection_and_its_answer_ends() {
-    let (address, _stop) = start(Patience { headers: LONG, body: LONG, reading: SHORT, grace: LONG });
+    let (address, _stop) = start(Timeouts { headers: LONG, body: LONG, reading: SHORT, grace: LONG });
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut first = [0; 12];

@@ -38,7 +38,7 @@ use crate::model::Model;
 use crate::steering::vector::{CombineOptions, SteeringVector, Summand, VectorFile, combine};
 use crate::text::tokens::TextEncoder;
 use crate::{Error, Result};
-use connections::Patience;
+use connections::Timeouts;
 pub use cors::AllowedOrigin;
 use state::ServerState;
 pub use steering::NamedCondition;
@@ -171,7 +171,7 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
     let listener = listener.map_err(cannot)?;
     (hooks.listens)(listener.local_addr().map_err(cannot)?);
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let patience = Patience::default();
+    let patience = Timeouts::default();
     let router = router(Arc::clone(&state), options, &patience);
     let has_ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -207,7 +207,7 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
     })
 }
 
-fn router(state: Arc<ServerState>, options: &ServeOptions, patience: &Patience) -> Router {
+fn router(state: Arc<ServerState>, options: &ServeOptions, patience: &Timeouts) -> Router {
     let router = Router::new()
         .route("/", get(page::index))
         .route("/playground/{name}", get(page::asset))
@@ -237,7 +237,7 @@ fn router(state: Arc<ServerState>, options: &ServeOptions, patience: &Patience) 
 }
 
 /// Bounds the bodies of requests, and the time that they take.
-fn limited<S: Clone + Send + Sync + 'static>(router: Router<S>, patience: &Patience) -> Router<S> {
+fn limited<S: Clone + Send + Sync + 'static>(router: Router<S>, patience: &Timeouts) -> Router<S> {
     router
         // The limit below, which answers in the form of the other errors, stands for axum's own.
         .layer(extract::DefaultBodyLimit::disable())

@@ -118,7 +118,7 @@ pub(super) struct Held {
     total: usize,
     /// Tokens that are not taken, each with the place where its text ends.
     tokens: VecDeque<(Token, usize)>,
-    /// Those whose characters are incomplete.
+    /// Tokens whose characters are incomplete.
     incomplete: Vec<Token>,
     pub has_stopped: bool,
     is_released: bool,

@@ -17,7 +17,7 @@ use crate::Result;
 use crate::eval::tokens::{ScoredToken, Scoring};
 use crate::generate::{Engine, EngineLimits, Event, Request, StreamId};
 use crate::model::Model;
-use crate::steering::condition::{Asking, Verdict, When};
+use crate::steering::condition::{PendingVerdict, Verdict, When};
 
 /// How often an idle worker looks whether it should stop.
 const IDLE: Duration = Duration::from_millis(100);
@@ -81,7 +81,7 @@ struct Texts<'a> {
     streams: HashMap<StreamId, Stream<'a>>,
     /// Texts whose condition is not asked yet. The first of them may be under way.
     asks: VecDeque<(Box<Generate>, Arc<When>)>,
-    asking: Option<Asking<'a>>,
+    asking: Option<PendingVerdict<'a>>,
     /// The last prompt that a condition was asked about, and what it said.
     asked: Option<(Arc<When>, Vec<u32>, Verdict)>,
     /// Texts to score. The first of them may be under way.
@@ -90,9 +90,9 @@ struct Texts<'a> {
 }
 
 /// Tells that the worker has ended, also where it panics.
-struct Ended<'a>(&'a AtomicBool);
+struct EndOfWorker<'a>(&'a AtomicBool);
 
-impl Drop for Ended<'_> {
+impl Drop for EndOfWorker<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -101,7 +101,7 @@ impl Drop for Ended<'_> {
 impl Worker<'_> {
     /// Runs until nobody is left to hand in work, or `stops` is set and all texts are complete.
     pub fn run(&self, work: Receiver<Work>, stops: &AtomicBool) -> Result<()> {
-        let _ended = Ended(self.has_ended);
+        let _ended = EndOfWorker(self.has_ended);
         // Dropped before the above: whoever waits for a text learns at once that none comes.
         let work = work;
         let mut texts = Texts::new(self)?;
@@ -208,7 +208,7 @@ impl<'a> Texts<'a> {
     fn piece_of_asking(&mut self, when: &Arc<When>, prompt: &[u32]) -> Result<Option<Verdict>> {
         let mut asking = match self.asking.take() {
             Some(asking) => asking,
-            None => Asking::new(self.worker.model, Arc::clone(when), prompt)?,
+            None => PendingVerdict::new(self.worker.model, Arc::clone(when), prompt)?,
         };
         let verdict = asking.advance(PIECE)?;
         self.asking = Some(asking);

@@ -91,7 +91,7 @@ impl When {
 }
 
 /// A condition that is being asked about a prompt, some blocks at a time, so that other work can come between.
-pub struct Asking<'m> {
+pub struct PendingVerdict<'m> {
     model: &'m Model,
     when: Arc<When>,
     plan: PassPlan,
@@ -100,7 +100,7 @@ pub struct Asking<'m> {
     next: usize,
 }
 
-impl<'m> Asking<'m> {
+impl<'m> PendingVerdict<'m> {
     /// Begins to look at a prompt.
     ///
     /// # Errors

@@ -251,7 +251,7 @@ fn bad_input_gives_one_line_exit_code_2_and_no_output() {
         (&["--dataset", "nowhere.csv"], "nowhere.csv"),
         (&["--output-dir", "a_file/out"], "a_file/out"),
         (&["--template", "no-such-template"], "no-such-template"),
-        (&["--device", "gpu"], "--device gpu"),
+        (&["--device", "gpu"], "device gpu"),
     ];
     for (flags, expected) in train {
         let refused = place.train("out", flags);

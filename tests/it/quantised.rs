@@ -98,7 +98,7 @@ fn texts_in_whole_numbers_are_close_to_exact_ones_and_the_same_alone_and_in_a_sw
         // Two roundings of 127 steps in five products a block change a log-prob of about ln(320) by little, but they change it.
         let difference = (rounded - exact).abs();
         assert!(
-            (difference > 0.0) == bipo::ops::integer_kernel().is_some() && difference < 0.02,
+            (difference > 0.0) == bipo::ops::integer_kernel().is_some() && difference < 0.03,
             "{dtype:?}: {rounded} is not {exact}"
         );
         let untouched = BTreeMap::from([(0, vec![0.0; HIDDEN])]);

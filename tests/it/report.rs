@@ -159,7 +159,7 @@ fn a_run_leaves_its_curve_as_svg_and_png_and_in_its_card() {
     assert_ok(&place.train("a", &["--eval-dataset", "pairs.csv"]));
     assert_ok(&place.train("b", &["--eval-dataset", "pairs.csv"]));
     let svg = fs::read_to_string(place.path("a/training.svg")).unwrap();
-    for part in ["<svg ", "loss", "margin", "norm of the vector", "held out, added", "step", "ln 2"] {
+    for part in ["<svg ", "loss", "margin", "norm of the vector", "held out, d = +1", "step", "ln 2"] {
         assert!(svg.contains(part), "{part}: {svg}");
     }
     let png = fs::read(place.path("a/training.png")).unwrap();

@@ -23,7 +23,7 @@ fn a_model_agrees_with_itself_and_not_with_one_that_differs_a_little() {
 }
 
 #[test]
-fn the_kernels_pass_with_the_heads_of_7b_models_and_of_gemma_2_and_sequences_of_several_tiles() {
+fn the_kernels_pass_with_the_heads_of_7b_models_and_sequences_of_several_tiles() {
     for (name, config) in wide_heads() {
         // The sequences fill two tiles of keys and three of queries. Sequences as long as the real check's would take a minute.
         let of = |dtype, hold| numbers(&random_model(&config, dtype, &Device::Cpu, hold).unwrap(), 80).unwrap();

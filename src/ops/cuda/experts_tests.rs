@@ -10,7 +10,7 @@ use super::super::emulated;
 use super::super::emulator::Emulator;
 use super::super::tests::{TYPES, assert_within, random, rounding, wide};
 use super::*;
-use crate::ops::experts::{Experts, ExpertsSaved as Saved};
+use crate::ops::experts::{ExpertMlps, ExpertsSaved as Saved};
 use crate::ops::gated::Activation;
 use crate::ops::gated_mlp::GatedMlp;
 use crate::ops::linear::{Linear, Products};
@@ -37,7 +37,7 @@ fn logits(dtype: DType) -> Tensor {
     Tensor::new(numbers, &CPU).unwrap().to_dtype(dtype).unwrap()
 }
 
-fn routes(logits: &Tensor, choice: ExpertChoice) -> Routes {
+fn routes(logits: &Tensor, choice: ExpertChoice) -> DeviceRoutes {
     route(&Emulator, logits, choice).unwrap()
 }
 
@@ -95,7 +95,7 @@ fn logits_that_are_no_numbers_still_choose_different_experts() {
 }
 
 /// The rows of `x` of each choice in the order of the sorted ones, and each one's expert.
-fn sorted(x: &Tensor, routes: &Routes, per_token: usize) -> Vec<(Tensor, usize)> {
+fn sorted(x: &Tensor, routes: &DeviceRoutes, per_token: usize) -> Vec<(Tensor, usize)> {
     let chosen = numbers(&routes.chosen);
     let row = |choice: u32| (x.narrow(0, choice as usize / per_token, 1).unwrap(), chosen[choice as usize] as usize);
     numbers(&routes.order).into_iter().map(row).collect()
@@ -119,12 +119,12 @@ fn grouped_products_are_those_of_each_row_with_its_experts_matrix() {
                 };
                 let times = |row: &Tensor, expert: usize| row.matmul(&matrix(expert).t().unwrap()).unwrap();
                 let (expected, sorted_x) = all(sorted(&x, &routes, per_token), &times);
-                for left in [(&x, Rows::OfPass), (&sorted_x, Rows::Sorted)] {
+                for left in [(&x, GroupedRows::OfPass), (&sorted_x, GroupedRows::Sorted)] {
                     assert_within(&product(&Emulator, left, &weight, &routes).unwrap(), &expected, 1.0, 1e-5, &what);
                 }
                 let times = |row: &Tensor, expert: usize| row.matmul(&matrix(expert)).unwrap();
                 let (expected, sorted_dy) = all(sorted(&dy, &routes, per_token), &times);
-                for left in [(&dy, Rows::OfPass), (&sorted_dy, Rows::Sorted)] {
+                for left in [(&dy, GroupedRows::OfPass), (&sorted_dy, GroupedRows::Sorted)] {
                     assert_within(&product_vjp(&Emulator, left, &weight, &routes).unwrap(), &expected, 1.0, 1e-5, &what);
                 }
             }
@@ -132,8 +132,8 @@ fn grouped_products_are_those_of_each_row_with_its_experts_matrix() {
     }
 }
 
-/// Experts of random weights that `dtype` holds exactly, of f32 where they are `wide`.
-fn experts([hidden, inner]: [usize; 2], of: ExpertChoice, activation: Activation, dtypes: [DType; 2]) -> Experts {
+/// ExpertMlps of random weights that `dtype` holds exactly, of f32 where they are `wide`.
+fn experts([hidden, inner]: [usize; 2], of: ExpertChoice, activation: Activation, dtypes: [DType; 2]) -> ExpertMlps {
     let matrix = |seed: u64, dims: &[usize]| {
         let weight = (random(seed, dims, DType::F32) / (dims[1] as f64).sqrt()).unwrap();
         Linear { weight: Weight::Tensor(dtypes.iter().fold(weight, |x, dtype| x.to_dtype(*dtype).unwrap())), bias: None }
@@ -143,7 +143,7 @@ fn experts([hidden, inner]: [usize; 2], of: ExpertChoice, activation: Activation
         down_proj: matrix(40 + index, &[hidden, inner]),
         activation,
     };
-    Experts::new(EXPERTS, of, (0..EXPERTS as u64).map(|index| Ok(mlp(index)))).unwrap()
+    ExpertMlps::new(EXPERTS, of, (0..EXPERTS as u64).map(|index| Ok(mlp(index)))).unwrap()
 }
 
 #[test]
@@ -229,12 +229,12 @@ fn a_mixture_takes_as_many_launches_whatever_its_experts() {
 fn a_product_refuses_rows_that_are_not_those_of_the_pass() {
     let routes = routes(&logits(DType::F32), choice(2, true));
     let weight = random(1, &[EXPERTS, 7, 16], DType::F32);
-    let of = |rows: usize, width: usize, left: Rows, weight: &Tensor| {
+    let of = |rows: usize, width: usize, left: GroupedRows, weight: &Tensor| {
         product(&Emulator, (&random(2, &[rows, width], DType::F32), left), weight, &routes)
     };
-    assert_eq!(of(ROWS, 16, Rows::OfPass, &weight).unwrap().dims(), [2 * ROWS, 7]);
-    assert!(of(ROWS, 16, Rows::Sorted, &weight).is_err(), "one row for each choice");
-    assert!(of(ROWS - 1, 16, Rows::OfPass, &weight).is_err(), "one row for each of the pass");
-    assert!(of(ROWS, 15, Rows::OfPass, &weight).is_err(), "of the matrix's width");
-    assert!(of(ROWS, 16, Rows::OfPass, &weight.narrow(0, 0, 4).unwrap()).is_err(), "a matrix for each expert");
+    assert_eq!(of(ROWS, 16, GroupedRows::OfPass, &weight).unwrap().dims(), [2 * ROWS, 7]);
+    assert!(of(ROWS, 16, GroupedRows::Sorted, &weight).is_err(), "one row for each choice");
+    assert!(of(ROWS - 1, 16, GroupedRows::OfPass, &weight).is_err(), "one row for each of the pass");
+    assert!(of(ROWS, 15, GroupedRows::OfPass, &weight).is_err(), "of the matrix's width");
+    assert!(of(ROWS, 16, GroupedRows::OfPass, &weight.narrow(0, 0, 4).unwrap()).is_err(), "a matrix for each expert");
 }

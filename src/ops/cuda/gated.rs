@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::call::{Argument, Call, Element, Launcher, Module};
-use super::routing::Routes;
+use super::routing::DeviceRoutes;
 use crate::Result;
 use crate::ops::activation::Activation;
 
@@ -41,7 +41,7 @@ pub fn vjp(launcher: &dyn Launcher, gate_up: &Tensor, dy: &Tensor, activation: A
 pub fn weighted_vjp(
     launcher: &dyn Launcher,
     (gate_up, d_inner): (&Tensor, &Tensor),
-    routes: &Routes,
+    routes: &DeviceRoutes,
     activation: Activation,
 ) -> Result<(Tensor, Tensor)> {
     let name = match activation {

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::call::{Argument, Call, Element, Launcher, Module};
-use super::routing::Routes;
+use super::routing::DeviceRoutes;
 use crate::Result;
 
 /// Rows of a block.
@@ -11,7 +11,7 @@ const TILE_ROWS: usize = 64;
 
 /// Which rows the left factor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
+pub enum GroupedRows {
     /// One for each row of the pass, which goes to each of its experts. `(Q, ·)`
     OfPass,
     /// One for each choice, sorted by expert. `(Q·k, ·)`
@@ -19,13 +19,23 @@ pub enum Rows {
 }
 
 /// x·Wᵀ of each choice with its expert's matrix. `weight (E, O, I)` → `(Q·k, O)`, sorted by expert.
-pub fn product(launcher: &dyn Launcher, (x, rows): (&Tensor, Rows), weight: &Tensor, routes: &Routes) -> Result<Tensor> {
+pub fn product(
+    launcher: &dyn Launcher,
+    (x, rows): (&Tensor, GroupedRows),
+    weight: &Tensor,
+    routes: &DeviceRoutes,
+) -> Result<Tensor> {
     let (_, outputs, inputs) = weight.dims3()?;
     multiply(launcher, "grouped_product", (x, rows), (weight, [inputs, outputs]), routes)
 }
 
 /// dy·W of each choice with its expert's matrix. `weight (E, O, I)` → `(Q·k, I)`, sorted by expert.
-pub fn product_vjp(launcher: &dyn Launcher, (dy, rows): (&Tensor, Rows), weight: &Tensor, routes: &Routes) -> Result<Tensor> {
+pub fn product_vjp(
+    launcher: &dyn Launcher,
+    (dy, rows): (&Tensor, GroupedRows),
+    weight: &Tensor,
+    routes: &DeviceRoutes,
+) -> Result<Tensor> {
     let (_, outputs, inputs) = weight.dims3()?;
     multiply(launcher, "grouped_product_vjp", (dy, rows), (weight, [outputs, inputs]), routes)
 }
@@ -43,13 +53,13 @@ fn body_of(dtype: DType) -> [usize; 3] {
 fn multiply(
     launcher: &dyn Launcher,
     name: &str,
-    (x, rows): (&Tensor, Rows),
+    (x, rows): (&Tensor, GroupedRows),
     (weight, [inner, columns]): (&Tensor, [usize; 2]),
-    routes: &Routes,
+    routes: &DeviceRoutes,
 ) -> Result<Tensor> {
     let ((count, width), (of_pass, per_token)) = (x.dims2()?, routes.chosen.dims2()?);
     let (experts, choices, x) = (weight.dim(0)?, routes.choices(), x.contiguous()?);
-    let expected = if rows == Rows::OfPass { of_pass } else { choices };
+    let expected = if rows == GroupedRows::OfPass { of_pass } else { choices };
     if count != expected || width != inner || routes.starts.elem_count() != experts + 1 {
         return Err(candle_core::Error::msg("a product of experts got tensors that do not fit each other").into());
     }
@@ -62,7 +72,7 @@ fn multiply(
         Argument::size(inner)?,
         Argument::size(columns)?,
         Argument::size(experts)?,
-        Argument::size(if rows == Rows::OfPass { per_token } else { 0 })?,
+        Argument::size(if rows == GroupedRows::OfPass { per_token } else { 0 })?,
     ];
     let [tile_columns, threads, shared_floats] = body_of(x.dtype());
     // However the choices fall, no more tiles than these: each expert with rows has one that is not full.

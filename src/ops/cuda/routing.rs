@@ -14,7 +14,7 @@ const BLOCK_BYTES: usize = 256 * 16;
 
 /// Which experts the `Q` rows of a pass go through, `k` of `E` each. A choice is a row and one of its experts, row·k + rank.
 #[derive(Debug, Clone)]
-pub struct Routes {
+pub struct DeviceRoutes {
     /// Probabilities of all experts. `(Q, E)` f32
     pub probabilities: Tensor,
     /// Expert of each choice. `(Q, k)` u32
@@ -30,7 +30,7 @@ pub struct Routes {
 }
 
 /// The experts of each row, and the order in which their products are computed. `logits (Q, E)`
-pub fn route(launcher: &dyn Launcher, logits: &Tensor, choice: ExpertChoice) -> Result<Routes> {
+pub fn route(launcher: &dyn Launcher, logits: &Tensor, choice: ExpertChoice) -> Result<DeviceRoutes> {
     let ((rows, experts), logits, per_token) = (logits.dims2()?, logits.contiguous()?, choice.per_token);
     if per_token > experts {
         return Err(candle_core::Error::msg(format!("{per_token} experts a row of {experts}")).into());
@@ -58,14 +58,14 @@ pub fn route(launcher: &dyn Launcher, logits: &Tensor, choice: ExpertChoice) -> 
     let by_expert = Call::by_row(Module::Routing, "sort_choices", &weights, [experts, SORT_THREADS]);
     let call = Call { shared_floats: 2 * SORT_THREADS, ..by_expert }.with(arguments);
     let [starts, order, positions] = outputs(call.launch(launcher)?)?;
-    Ok(Routes { probabilities, chosen, weights, starts, order, positions })
+    Ok(DeviceRoutes { probabilities, chosen, weights, starts, order, positions })
 }
 
 fn outputs<const N: usize>(tensors: Vec<Tensor>) -> Result<[Tensor; N]> {
     tensors.try_into().map_err(|_| candle_core::Error::msg("a kernel has another number of outputs").into())
 }
 
-impl Routes {
+impl DeviceRoutes {
     /// Number of choices of all rows.
     pub fn choices(&self) -> usize {
         self.order.elem_count()
@@ -74,15 +74,15 @@ impl Routes {
     /// \[`onto (Q, H)` +\] the rows of x that belong to the choices of each row, times their weights. `x (Q·k, H)`, sorted
     /// → `(Q, H)`.
     pub fn combine(&self, launcher: &dyn Launcher, x: &Tensor, onto: Option<&Tensor>) -> Result<Tensor> {
-        self.sum(launcher, x, Weights::Own, onto)
+        self.sum(launcher, x, SumWeights::Own, onto)
     }
 
     /// The rows of x that belong to the choices of each row, added. `x (Q·k, H)`, sorted → `(Q, H)`.
     pub fn add(&self, launcher: &dyn Launcher, x: &Tensor) -> Result<Tensor> {
-        self.sum(launcher, x, Weights::One, None)
+        self.sum(launcher, x, SumWeights::One, None)
     }
 
-    fn sum(&self, launcher: &dyn Launcher, x: &Tensor, weights: Weights, onto: Option<&Tensor>) -> Result<Tensor> {
+    fn sum(&self, launcher: &dyn Launcher, x: &Tensor, weights: SumWeights, onto: Option<&Tensor>) -> Result<Tensor> {
         let ((rows, per_token), (choices, width)) = (self.chosen.dims2()?, x.dims2()?);
         if choices != self.choices() || onto.is_some_and(|onto| onto.dims() != [rows, width]) {
             return Err(candle_core::Error::msg("the rows of the experts are not those of the pass").into());
@@ -96,7 +96,7 @@ impl Routes {
             Argument::output((rows, width)),
             Argument::size(width)?,
             Argument::size(per_token)?,
-            Argument::U32(u32::from(weights == Weights::Own)),
+            Argument::U32(u32::from(weights == SumWeights::Own)),
             Argument::U32(u32::from(onto.is_some())),
         ];
         let block = BLOCK_BYTES / x.dtype().size_in_bytes();
@@ -124,7 +124,7 @@ impl Routes {
 
 /// What the rows of x are multiplied by before they are added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weights {
+enum SumWeights {
     One,
     Own,
 }

@@ -13,7 +13,7 @@ pub struct TokenText {
 }
 
 impl TokenText {
-    /// That of a token; an id without a token is empty.
+    /// Returns the text and the bytes of a token; an id without a token is empty.
     pub fn of(tokenizer: &Tokenizer, id: u32) -> Self {
         let text = tokenizer.decode(&[id], false).unwrap_or_default();
         let piece = tokenizer.id_to_token(id).unwrap_or_default();
