@@ -155,8 +155,9 @@ fn compare(name: &str, dtype: DType, found: &Numbers, expected: &Numbers) -> Vec
     let check = |what, found: &[f32], expected: &[f32]| within(bound, what, found, expected);
     let mut checks = vec![
         check("logits", &found.logits, &expected.logits),
-        // A change of a log-probability is a small difference of two larger sums, each with its own rounding error.
-        within(2.0 * bound, "log-probs", &found.log_probs, &expected.log_probs),
+        // A change of a log-probability is a small difference of two larger sums, each with its own rounding error. It is smallest
+        // where norms stand behind the sub-layers: they take back a part of what the vector changed.
+        within(4.0 * bound, "log-probs", &found.log_probs, &expected.log_probs),
         check("gradient", &found.gradient, &expected.gradient),
         check("gradient, prompt cached", &found.response_gradient, &expected.response_gradient),
     ];

@@ -4,6 +4,7 @@
 use tokenizers::Tokenizer;
 use tokenizers::decoders::DecoderWrapper;
 
+use super::bytes::{byte_of_fallback, byte_of_letter};
 use super::encoder::failed;
 use crate::Result;
 
@@ -48,11 +49,13 @@ impl Tail {
             if tokenizer.get_added_vocabulary().is_special_token(&token) {
                 continue;
             }
-            let byte = single_byte(&token).filter(|_| has_bytes);
+            let byte = byte_of_fallback(&token).filter(|_| has_bytes);
             tail.is_of_bytes |= tail.bytes.is_empty() && byte.is_some();
             let bytes = match byte {
                 Some(byte) => vec![byte],
-                None if has_levels => bytes_of_level(&token).unwrap_or_else(|| token.into_bytes()),
+                None if has_levels => {
+                    token.chars().map(byte_of_letter).collect::<Option<_>>().unwrap_or_else(|| token.into_bytes())
+                }
                 None => token.into_bytes(),
             };
             tail.places.splice(..0, bytes.iter().map(|_| place));
@@ -70,21 +73,6 @@ fn is_or_has(decoder: &DecoderWrapper, is_it: &impl Fn(&DecoderWrapper) -> bool)
         DecoderWrapper::Sequence(sequence) => sequence.get_decoders().iter().any(|decoder| is_or_has(decoder, is_it)),
         decoder => is_it(decoder),
     }
-}
-
-/// The byte that a token such as `<0xF0>` stands for.
-fn single_byte(token: &str) -> Option<u8> {
-    u8::from_str_radix(token.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()
-}
-
-/// The bytes of a token in GPT-2's alphabet, where a printable byte of Latin-1 is its own letter and the others follow from U+0100.
-fn bytes_of_level(token: &str) -> Option<Vec<u8>> {
-    let is_own = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-    let byte_of = |letter: char| match u32::from(letter) {
-        code @ 0..=0xFF => Some(code as u8).filter(|byte| is_own(*byte)),
-        code => (0..=u8::MAX).filter(|byte| !is_own(*byte)).nth((code - 0x100) as usize),
-    };
-    token.chars().map(byte_of).collect()
 }
 
 /// How many bytes at the end begin a character and do not complete it.
