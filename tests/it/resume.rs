@@ -319,7 +319,7 @@ fn a_second_run_into_a_directory_in_use_is_refused_and_a_killed_one_blocks_nobod
 }
 
 #[test]
-fn a_finished_vector_is_replaced_only_when_asked_and_resumed_to_one_line() {
+fn a_finished_vector_is_replaced_only_when_asked_and_resumed_to_its_result() {
     let place = new_place();
     assert_ok(&place.train("out", &[]));
     let left = files(&place.path("out"));
@@ -331,8 +331,9 @@ fn a_finished_vector_is_replaced_only_when_asked_and_resumed_to_one_line() {
     let finished = place.train("out", &["--resume"]);
     assert_ok(&finished);
     let stdout = text(&finished.stdout);
-    assert!(stdout.contains("out/steering_vector.safetensors is finished, nothing to resume: 6 steps, loss "), "{stdout}");
-    assert_eq!(stdout.lines().count(), 1);
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert!(lines[0].contains("out/steering_vector.safetensors is finished, nothing to resume: 6 steps, loss "), "{stdout}");
+    assert!(lines.len() == 3 && lines[1].contains("bipo steer ") && lines[2].contains("bipo calibrate "), "{stdout}");
     let as_json: Value = serde_json::from_slice(&place.train("out", &["--resume", "--json"]).stdout).unwrap();
     assert_eq!(as_json["steps"], 6);
     let flags = ["--resume", "--epochs", "3"];
