@@ -10,7 +10,7 @@ use super::routing::{DeviceRoutes, route};
 use crate::Result;
 use crate::ops::expert_stack::{ExpertChoice, ExpertStack};
 
-/// What [`vjp`] needs of [`forward`].
+/// What `vjp` needs of `forward`.
 #[derive(Debug, Clone)]
 pub struct GroupedSaved {
     routes: DeviceRoutes,
