@@ -253,7 +253,7 @@ const PHI3: Family = Family {
     ..LLAMA
 };
 
-const OLMO2: Family = Family {
+pub(super) const OLMO2: Family = Family {
     name: "olmo2",
     gguf_name: "olmo2",
     rms_norm_eps: 1e-5,
@@ -265,7 +265,7 @@ const OLMO2: Family = Family {
 };
 
 /// OLMo 2 with a sliding window in three of four blocks. llama.cpp calls both by one name.
-const OLMO3: Family = Family {
+pub(super) const OLMO3: Family = Family {
     name: "olmo3",
     gguf_name: "olmo3",
     rope_theta: 500_000.0,
@@ -329,9 +329,8 @@ impl Family {
         FAMILIES.iter().find(|family| family.name == model_type)
     }
 
-    /// The family whose GGUF files have this `general.architecture`, those with a sliding window where that tells two apart.
-    pub fn of_gguf(name: &str, has_window: bool) -> Option<&'static Self> {
-        let name = if has_window && name == OLMO2.gguf_name { OLMO3.gguf_name } else { name };
+    /// The family of this name in GGUF files, which is their `general.architecture` but for OLMo 3's.
+    pub fn of_gguf(name: &str) -> Option<&'static Self> {
         FAMILIES.iter().find(|family| family.gguf_name == name)
     }
 }
@@ -339,7 +338,7 @@ impl Family {
 /// Whether two names of families, as `config.json` or GGUF metadata has them, can name the same model. llama.cpp calls
 /// Mistral and Mixtral by the name of Llama, and OLMo 3 by that of OLMo 2.
 pub(crate) fn is_same_family(a: &str, b: &str) -> bool {
-    let name = |text| match Family::of(text).or_else(|| Family::of_gguf(text, false)).map_or(text, |family| family.gguf_name) {
+    let name = |text| match Family::of(text).or_else(|| Family::of_gguf(text)).map_or(text, |family| family.gguf_name) {
         "mistral" | "mixtral" => "llama",
         "olmo3" => "olmo2",
         name => name,

@@ -1,12 +1,16 @@
 //! Families of models that the decoder does not run, with the reason and what is near, as data. A family is named as
 //! `model_type` in `config.json` names it, and as `general.architecture` in GGUF metadata where that differs.
 
-const VISION_TOWER: &str = "it has a vision tower, which is not implemented; near: the text model that it is built on";
+/// Why a model with a vision tower is refused.
+pub(crate) const VISION_TOWER: &str =
+    "it has a vision tower, which is not implemented; near: the text model that it is built on";
 
-const ENCODER_AND_DECODER: &str =
+/// Why an encoder with a decoder is refused.
+pub(crate) const ENCODER_AND_DECODER: &str =
     "it is an encoder and a decoder, and v is learned from a decoder alone; near: SmolLM2 (smollm2)";
 
-/// The `model_type`s of a kind of model, and why it is refused. Those whose `config.json` says the reason need no entry.
+/// The `model_type`s of a kind of model, and why it is refused. Where `config.json` has a vision tower or says that the model is an encoder
+/// and a decoder, that is told of a `model_type` without an entry.
 pub(crate) const REFUSED: [(&[&str], &str); 9] = [
     (
         &["qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3next", "qwen35", "qwen35moe"],
@@ -92,17 +96,6 @@ pub(crate) const REFUSED: [(&[&str], &str); 9] = [
 /// Returns why models of this `model_type` are refused; `None` where nothing is known of it.
 pub(crate) fn reason(model_type: &str) -> Option<&'static str> {
     REFUSED.iter().find(|(model_types, _)| model_types.contains(&model_type)).map(|(_, reason)| *reason)
-}
-
-/// Returns why models are refused whose `model_type` nothing is known of, by what their `config.json` says of them; `None` where
-/// it says nothing.
-pub(crate) fn reason_by_parts(has_vision_tower: bool, is_encoder_decoder: bool) -> Option<&'static str> {
-    // A model that reads pictures may be an encoder and a decoder as well.
-    match (has_vision_tower, is_encoder_decoder) {
-        (true, _) => Some(VISION_TOWER),
-        (_, true) => Some(ENCODER_AND_DECODER),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

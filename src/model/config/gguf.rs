@@ -8,7 +8,7 @@ use candle_core::quantized::gguf_file::Value;
 
 use super::{Config, MAX_SIZE, RopeParameters, RopeScaling, family_of_gguf};
 use crate::model::architecture::{Architecture, Experts, QkNorm};
-use crate::model::family::{AttentionScale, Family, RopeOfBlocks, Sliding};
+use crate::model::family::{AttentionScale, Family, OLMO2, OLMO3, RopeOfBlocks, Sliding};
 use crate::model::gguf::GgufMetadata;
 use crate::{Error, Result};
 
@@ -23,7 +23,9 @@ impl Config {
         let metadata = GgufMetadata::new(metadata, path);
         let arch = metadata.required_text("general.architecture")?;
         let window = metadata.size(&format!("{arch}.attention.sliding_window")).ok().flatten();
-        let family = family_of_gguf(arch, window.is_some_and(|window| window > 0), path)?;
+        // llama.cpp gives both the name of OLMo 2.
+        let is_olmo3 = arch == OLMO2.gguf_name && window.is_some_and(|window| window > 0);
+        let family = family_of_gguf(if is_olmo3 { OLMO3.gguf_name } else { arch }, path)?;
         let keys = Keys { metadata, arch, family };
         let hidden_size = keys.size("embedding_length")?;
         let num_hidden_layers = keys.size("block_count")?;
@@ -225,7 +227,14 @@ impl Keys<'_> {
             return Ok(slides.into_iter().map(|slides| slides.then_some(window)).collect());
         }
         let pattern = match self.family.sliding {
-            _ if self.metadata.contains(&pattern_name) => self.size("attention.sliding_window_pattern")?,
+            _ if self.metadata.contains(&pattern_name) => match self.metadata.size(&pattern_name) {
+                Ok(Some(pattern)) if pattern > 0 && self.metadata.count(&pattern_name).is_none() => pattern,
+                _ => {
+                    return Err(self
+                        .metadata
+                        .wrong(&pattern_name, "a whole number above 0, or a list of flags, one for each block"));
+                }
+            },
             Sliding::Pattern { pattern, .. } => pattern,
             Sliding::NamedBlocks | Sliding::WithoutRope => {
                 let problem = format!(
@@ -284,15 +293,21 @@ impl Keys<'_> {
         // llama.cpp's converter writes the `attention_factor` of `config.json`, which is all of it, under this name; 1 is
         // what llama.cpp itself writes where there was none.
         let written = self.number("rope.scaling.yarn_attn_factor")?.filter(|written| *written != 1.0);
-        let attention_factor = written.unwrap_or(grown(1.0) / grown(of_all_dims));
+        let older = self.number("rope.scaling.attn_factor")?.filter(|written| *written != 1.0);
+        let computed = grown(1.0) / grown(of_all_dims);
+        let attention_factor = match self.family.name == OLMO3.name {
+            // The converter wrote all of it under the older name before there was the newer one.
+            true => written.or(older).unwrap_or(computed),
+            // To llama.cpp the older one is a factor beside it.
+            false => written.unwrap_or(computed) * older.unwrap_or(1.0),
+        };
         Ok(RopeScaling::Yarn {
             factor,
             beta_fast: self.number("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
             beta_slow: self.number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
             truncate: true,
             original_max_position_embeddings,
-            // The older key multiplies it.
-            attention_factor: attention_factor * self.number("rope.scaling.attn_factor")?.unwrap_or(1.0),
+            attention_factor,
         })
     }
 }

@@ -151,7 +151,21 @@ fn the_attention_factor_of_yarn_is_what_the_file_says_in_any_of_its_keys() {
     assert_eq!(attention_factor(&[("yarn_attn_factor", 0.5)]), 0.5);
     // 1 stands for none.
     assert_eq!(attention_factor(&[("yarn_attn_factor", 1.0)]), of_factor);
-    // The older key multiplies it.
+    // OLMo 3's files had all of it under the older key, which multiplies it elsewhere.
+    let olmo3 = |more: &[(&str, f32)]| {
+        let rename = |(key, value): (String, Value)| (key.replace("llama.", "olmo2."), value);
+        let metadata =
+            with(yarn(8.0, more).into_iter().map(rename).collect(), "general.architecture", Some(Text("olmo2".to_owned())));
+        match parse(&with(metadata, "olmo2.attention.sliding_window", Some(U32(64))), &[]).unwrap().ropes[0].scaling {
+            RopeScaling::Yarn { attention_factor, .. } => attention_factor,
+            ref other => panic!("{other:?}"),
+        }
+    };
+    for more in [&[("attn_factor", 0.5)][..], &[("yarn_attn_factor", 0.5)], &[("yarn_attn_factor", 0.5), ("attn_factor", 0.5)]]
+    {
+        assert_eq!(olmo3(more), 0.5, "{more:?}");
+    }
+    assert_eq!(olmo3(&[]), of_factor);
     assert_eq!(attention_factor(&[("attn_factor", 0.5)]), 0.5 * of_factor);
     assert_eq!(attention_factor(&[("yarn_log_multiplier", 1.0)]), 1.0);
     assert_eq!(attention_factor(&[("yarn_log_multiplier", 0.5)]), of_factor / (0.05 * 8f64.ln() + 1.0));
@@ -210,7 +224,10 @@ fn a_pattern_of_windows_is_a_number_of_blocks_or_a_list_of_them_in_every_family(
     let key = "gemma3.attention.sliding_window_pattern";
     refused(&windowed("gemma3", Array(vec![Bool(true); 3])), &[key, "3 entries", "30 blocks"]);
     refused(&windowed("gemma3", Array(vec![])), &[key, "0 entries"]);
-    refused(&windowed("gemma3", Text("every other".to_owned())), &[key, "a whole number"]);
+    refused(&windowed("gemma3", Text("every other".to_owned())), &[key, "a whole number above 0, or a list of flags"]);
+    for pattern in [U32(0), Array(vec![U32(1); 30]), Array([vec![Bool(true); 29], vec![U32(1)]].concat())] {
+        refused(&windowed("gemma3", pattern), &[key, "a whole number above 0, or a list of flags"]);
+    }
 }
 
 /// llama.cpp's converter gives OLMo 3 the name of OLMo 2, a window, a list of its blocks, and YaRN for the others.

@@ -30,8 +30,10 @@ impl Config {
     /// Reads the configuration of a language model.
     fn of_text_model(keys: Object) -> Result<Self> {
         let model_type = keys.text("model_type")?.ok_or_else(|| keys.missing("model_type"))?;
+        // A model that reads pictures may be an encoder and a decoder as well.
         let is_encoder_decoder = keys.get("is_encoder_decoder") == Some(&Value::Bool(true));
-        let reason = refused::reason_by_parts(keys.get("vision_config").is_some(), is_encoder_decoder);
+        let reason = keys.get("vision_config").map(|_| refused::VISION_TOWER);
+        let reason = reason.or(is_encoder_decoder.then_some(refused::ENCODER_AND_DECODER));
         let family = family(model_type, reason, keys.path)?;
         keys.refuse_what_is_not_built()?;
 

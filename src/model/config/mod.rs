@@ -130,9 +130,9 @@ fn family(name: &str, reason: Option<&str>, path: &Path) -> Result<&'static Fami
     Family::of(name).ok_or_else(|| unknown_family(name, reason, &FAMILIES.map(|family| family.name), path))
 }
 
-/// The family whose GGUF files have this `general.architecture`, and a sliding window or none.
-fn family_of_gguf(name: &str, has_window: bool, path: &Path) -> Result<&'static Family> {
-    Family::of_gguf(name, has_window).ok_or_else(|| unknown_family(name, None, &FAMILIES.map(|family| family.gguf_name), path))
+/// The family of this name in GGUF files.
+fn family_of_gguf(name: &str, path: &Path) -> Result<&'static Family> {
+    Family::of_gguf(name).ok_or_else(|| unknown_family(name, None, &FAMILIES.map(|family| family.gguf_name), path))
 }
 
 fn is_positive(x: f64) -> bool {
