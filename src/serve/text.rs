@@ -71,7 +71,7 @@ pub(super) struct Stream<'a> {
 impl<'a> Stream<'a> {
     /// A text without a token yet, which ends before any of `stop`.
     pub fn new(to: Recipient, when: Option<Verdict>, stop: Vec<String>, tokenizer: &'a Tokenizer) -> Self {
-        let decoder = TokenStream::new(tokenizer, true);
+        let decoder = TokenStream::new(tokenizer);
         Self { to, when, token_ids: Vec::new(), decoder, text: Held::new(stop), since: Instant::now() }
     }
 
@@ -92,7 +92,7 @@ impl<'a> Stream<'a> {
                 Ok(self.text.has_stopped.then_some((FinishReason::Stop, None)))
             }
             EventKind::Finished { reason, dose } => {
-                self.text.release();
+                self.text.end(&self.decoder.finish()?);
                 self.tell();
                 Ok(Some((reason, Some(dose))))
             }
@@ -132,10 +132,16 @@ impl Held {
     /// A token, and the text that it completes.
     pub fn push(&mut self, id: u32, log_probs: Option<TokenLogProbs>, text: Option<String>) {
         self.incomplete.push(Token { id, log_probs, offset: self.total });
-        let Some(text) = text else { return };
+        if let Some(text) = text {
+            self.complete(&text);
+        }
+    }
+
+    /// The text of the tokens that were incomplete.
+    fn complete(&mut self, text: &str) {
         self.total += text.chars().count();
         self.tokens.extend(self.incomplete.drain(..).map(|token| (token, self.total)));
-        self.text += &text;
+        self.text += text;
         let first = self.stops.iter().filter_map(|stop| self.text.find(stop.as_str())).min();
         if let Some(first) = first {
             self.text.truncate(first);
@@ -145,16 +151,15 @@ impl Held {
         }
     }
 
-    /// No more text comes: what is held is the text's end.
-    pub fn release(&mut self) {
-        self.tokens.extend(self.incomplete.drain(..).map(|token| (token, self.total)));
+    /// No token comes any more: `rest` is the text of those that are incomplete, and what is held is the text's end.
+    pub fn end(&mut self, rest: &str) {
+        self.complete(rest);
         self.is_released = true;
     }
 
     /// Takes the text in which no stop can begin, and the tokens that are in it.
     pub fn ready(&mut self) -> (String, Vec<Token>) {
         if self.is_released {
-            self.taken = self.total;
             let tokens = self.tokens.drain(..).map(|(token, _)| token).collect();
             return (std::mem::take(&mut self.text), tokens);
         }

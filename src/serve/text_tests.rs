@@ -21,7 +21,7 @@ fn held(stops: &[&str], texts: &[Option<&str>]) -> (Pieces, Vec<usize>, bool) {
             return (found, offsets, true);
         }
     }
-    held.release();
+    held.end("");
     take(&mut held);
     (found, offsets, false)
 }

@@ -56,7 +56,7 @@ fn session() -> Session {
 
 /// The text that tokens become one by one.
 fn streamed(session: &Session, ids: &[u32]) -> String {
-    let mut stream = session.encoder.stream(true);
+    let mut stream = session.encoder.stream();
     ids.iter().filter(|id| !session.encoder.is_eos(**id)).filter_map(|id| stream.push(*id).unwrap()).collect()
 }
 

@@ -78,7 +78,7 @@ fn golden_responses_decode_to_their_text() {
         let text = format!(" {}", golden.pair(&encoder).chosen);
         assert_eq!(encoder.decode(&golden.chosen_ids, true).unwrap(), text);
         assert_eq!(encoder.decode(&golden.chosen_ids, false).unwrap(), format!("{text}<|im_end|>"));
-        let mut stream = encoder.stream(true);
+        let mut stream = encoder.stream();
         let streamed: String = golden.chosen_ids.iter().filter_map(|id| stream.push(*id).unwrap()).collect();
         assert_eq!(streamed, text);
     }

@@ -37,7 +37,7 @@ pub(super) fn byte_of_fallback(piece: &str) -> Option<u8> {
 
 /// The byte that a byte-level tokenizer writes as this letter: visible ones of Latin-1 stand for themselves, the other bytes are
 /// numbered from 256 on.
-pub(super) fn byte_of_letter(letter: char) -> Option<u8> {
+fn byte_of_letter(letter: char) -> Option<u8> {
     let byte = match u32::from(letter) {
         visible @ (0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF) => visible,
         number @ 0x100..=0x120 => number - 0x100,

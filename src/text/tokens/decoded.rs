@@ -2,9 +2,8 @@
 //! that character. U+FFFD stays where the text has it, or bytes that are no character.
 
 use tokenizers::Tokenizer;
-use tokenizers::decoders::DecoderWrapper;
 
-use super::bytes::{byte_of_fallback, byte_of_letter};
+use super::bytes::{TokenText, byte_of_fallback};
 use super::encoder::failed;
 use crate::Result;
 
@@ -40,24 +39,14 @@ struct Tail {
 
 impl Tail {
     fn of(tokenizer: &Tokenizer, ids: &[u32]) -> Self {
-        let decoder = tokenizer.get_decoder();
-        let has_levels = decoder.is_some_and(|decoder| is_or_has(decoder, &|it| matches!(it, DecoderWrapper::ByteLevel(_))));
-        let has_bytes = decoder.is_some_and(|decoder| is_or_has(decoder, &|it| matches!(it, DecoderWrapper::ByteFallback(_))));
         let mut tail = Self { bytes: Vec::new(), places: Vec::new(), is_of_bytes: false };
         for (place, id) in ids.iter().enumerate().rev() {
             let token = tokenizer.id_to_token(*id).unwrap_or_default();
             if tokenizer.get_added_vocabulary().is_special_token(&token) {
                 continue;
             }
-            let byte = byte_of_fallback(&token).filter(|_| has_bytes);
-            tail.is_of_bytes |= tail.bytes.is_empty() && byte.is_some();
-            let bytes = match byte {
-                Some(byte) => vec![byte],
-                None if has_levels => {
-                    token.chars().map(byte_of_letter).collect::<Option<_>>().unwrap_or_else(|| token.into_bytes())
-                }
-                None => token.into_bytes(),
-            };
+            tail.is_of_bytes |= tail.bytes.is_empty() && byte_of_fallback(&token).is_some();
+            let bytes = TokenText::of(tokenizer, *id).bytes;
             tail.places.splice(..0, bytes.iter().map(|_| place));
             tail.bytes.splice(..0, bytes);
             if tail.bytes.len() >= LONGEST_PART {
@@ -65,13 +54,6 @@ impl Tail {
             }
         }
         tail
-    }
-}
-
-fn is_or_has(decoder: &DecoderWrapper, is_it: &impl Fn(&DecoderWrapper) -> bool) -> bool {
-    match decoder {
-        DecoderWrapper::Sequence(sequence) => sequence.get_decoders().iter().any(|decoder| is_or_has(decoder, is_it)),
-        decoder => is_it(decoder),
     }
 }
 

@@ -231,9 +231,9 @@ impl TextEncoder {
         self.tokenizer.decode(ids, skip_special).map_err(failed)
     }
 
-    /// Text of ids that come one after the other.
-    pub fn stream(&self, skip_special: bool) -> TokenStream<'_> {
-        TokenStream::new(&self.tokenizer, skip_special)
+    /// Text of ids that come one after the other, without special tokens.
+    pub fn stream(&self) -> TokenStream<'_> {
+        TokenStream::new(&self.tokenizer)
     }
 
     /// Whether generation stops at this id.
@@ -426,18 +426,31 @@ fn in_first_user_turn(system: &str, rest: &[Message]) -> Vec<Message> {
 
 /// The text of each new id, held back until its last character is complete.
 pub struct TokenStream<'a> {
+    tokenizer: &'a Tokenizer,
     decoder: DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>,
+    /// Ids whose text has not come.
+    held: Vec<u32>,
 }
 
 impl<'a> TokenStream<'a> {
-    /// A text without an id yet.
-    pub fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
-        Self { decoder: tokenizer.decode_stream(skip_special) }
+    /// A text without an id yet; special tokens are no part of it.
+    pub fn new(tokenizer: &'a Tokenizer) -> Self {
+        Self { tokenizer, decoder: tokenizer.decode_stream(true), held: Vec::new() }
     }
 
     /// The text that `id` completes; none while a character is incomplete.
     pub fn push(&mut self, id: u32) -> Result<Option<String>> {
-        self.decoder.step(id).map_err(failed)
+        self.held.push(id);
+        let text = self.decoder.step(id).map_err(failed)?;
+        if text.is_some() {
+            self.held.clear();
+        }
+        Ok(text)
+    }
+
+    /// The text that is left at the end: all pieces together are [`TextEncoder::text_of`] of the ids.
+    pub fn finish(&mut self) -> Result<String> {
+        text_of(self.tokenizer, &std::mem::take(&mut self.held))
     }
 }
 

@@ -155,13 +155,28 @@ fn streamed_text_breaks_no_character() {
     let encoder = encoder_of("plain", options());
     let text = "the 😀 capital 漢";
     let ids = encoder.ids_of(text).unwrap();
-    let mut stream = encoder.stream(true);
+    let mut stream = encoder.stream();
     let pieces: Vec<Option<String>> = ids.iter().map(|id| stream.push(*id).unwrap()).collect();
     assert_eq!(pieces.iter().flatten().map(String::as_str).collect::<String>(), text);
+    assert_eq!(stream.finish().unwrap(), "");
     assert!(pieces.iter().flatten().all(|piece| !piece.contains('\u{fffd}')));
     assert_eq!(pieces.iter().filter(|piece| piece.is_none()).count(), 3 + 2);
     assert_eq!(encoder.decode(&[275, 336, 2], true).unwrap(), "the capital");
     assert_eq!(encoder.decode(&[275, 336, 2], false).unwrap(), "the capital</s>");
+}
+
+/// The emoji is four tokens, the last character three.
+#[test]
+fn pieces_and_what_is_left_at_the_end_are_the_text_wherever_it_ends() {
+    let encoder = encoder_of("plain", options());
+    let ids = encoder.ids_of("the 😀 capital 漢").unwrap();
+    for count in 0..=ids.len() {
+        let mut stream = encoder.stream();
+        let pieces: String = ids[..count].iter().filter_map(|id| stream.push(*id).unwrap()).collect();
+        assert_eq!(pieces + &stream.finish().unwrap(), encoder.text_of(&ids[..count]).unwrap(), "{count}");
+        assert_eq!(stream.finish().unwrap(), "");
+    }
+    assert_eq!(encoder.text_of(&ids[..ids.len() - 1]).unwrap(), "the 😀 capital ");
 }
 
 fn refused(options: TextOptions) -> String {

@@ -265,7 +265,7 @@ impl Chat<'_> {
         let prompt = Prompt::from(prompt).under(verdict);
         let request = Request::new(prompt, &self.chosen.steering, self.magnitude, options);
         let encoder = &self.session.encoder;
-        let mut stream = encoder.stream(true);
+        let mut stream = encoder.stream();
         let (mut screen, mut said) = (Screen::new(!self.args.model.json), Said::unsaid());
         let mut take = |piece: ThoughtPiece| {
             screen.show(&piece)?;
@@ -278,7 +278,8 @@ impl Chat<'_> {
             text.iter().flat_map(|text| parted.push(text)).try_for_each(&mut take)
         });
         drop(stoppable);
-        parted.finish().map_or(Ok(()), take)?;
+        let rest = parted.push(&stream.finish()?);
+        rest.into_iter().chain(parted.finish()).try_for_each(take)?;
         if !said.is_empty() {
             screen.end()?;
         }

@@ -127,9 +127,9 @@ impl SweepSettings<'_> {
         show(&format!("{}\n", console::style(prompt).bold()))?;
         let verdict = self.verdict(encoded)?;
         verdict.map_or(Ok(()), |verdict| show(&format!("{}\n", in_words(verdict))))?;
-        let mut stream = self.encoder.stream(true);
+        let mut stream = self.encoder.stream();
         let texts = self.one(prompt, encoded, verdict, &mut |token| stream.push(token)?.map_or(Ok(()), |text| show(&text)));
-        show("\n\n")?;
+        show(&format!("{}\n\n", stream.finish()?))?;
         texts
     }
 
