@@ -39,7 +39,7 @@ pub fn score_tokens(model: &Model, ids: &[u32], steering: &Steering) -> Result<V
 }
 
 /// A text whose tokens are being scored, some blocks at a time, so that other work can come between.
-pub struct Scoring<'m> {
+pub(crate) struct Scoring<'m> {
     model: &'m Model,
     ids: Vec<u32>,
     steering: Steering,
@@ -49,8 +49,8 @@ pub struct Scoring<'m> {
     /// The blocks below it, which both passes share.
     below: Pass,
     projections: Vec<f32>,
-    /// Behind them: without the vectors, and with them.
-    above: Vec<Pass>,
+    /// The passes behind them: without the vectors, and with them.
+    above: Option<[Pass; 2]>,
 }
 
 /// A pass through the blocks, and then through the head.
@@ -75,7 +75,7 @@ impl<'m> Scoring<'m> {
         let plan = model.plan(&layout)?;
         let below = Pass { x: model.embed(&ids)?, next: 0, is_steered: false, log_probs: Vec::new() };
         let split = steering.lowest().map_or(model.num_blocks(), |layer| layer + 1);
-        Ok(Self { model, ids, steering, plan, split, below, projections: Vec::new(), above: Vec::new() })
+        Ok(Self { model, ids, steering, plan, split, below, projections: Vec::new(), above: None })
     }
 
     /// Goes on with about as much work as `rows` tokens are in all blocks, and at least one block. → the scores, at the end
@@ -85,7 +85,7 @@ impl<'m> Scoring<'m> {
     pub fn advance(&mut self, rows: usize) -> Result<Option<Vec<ScoredToken>>> {
         let (model, tokens) = (self.model, self.ids.len());
         let blocks = model.blocks_of_rows(rows, tokens);
-        if self.above.is_empty() {
+        let Some(above) = &mut self.above else {
             let end = (self.below.next + blocks).min(self.split);
             self.below.x = model.run(self.below.next..end, &self.below.x, &self.plan)?;
             self.below.next = end;
@@ -96,13 +96,13 @@ impl<'m> Scoring<'m> {
                 };
                 let x = with_vector(&self.below.x, &self.steering, self.split)?;
                 let steered = Pass { x, is_steered: true, ..self.below.clone() };
-                self.above = vec![self.below.clone(), steered];
+                self.above = Some([self.below.clone(), steered]);
             }
             return Ok(None);
-        }
+        };
         let targets = self.ids.get(1..).unwrap_or_default();
-        let Some(pass) = self.above.iter_mut().find(|pass| pass.log_probs.len() < targets.len()) else {
-            return Ok(Some(self.scores()));
+        let Some(pass) = above.iter_mut().find(|pass| pass.log_probs.len() < targets.len()) else {
+            return Ok(Some(scores(&self.ids, &self.projections, above)));
         };
         if pass.next < model.num_blocks() {
             for _ in 0..blocks.min(model.num_blocks() - pass.next) {
@@ -123,15 +123,15 @@ impl<'m> Scoring<'m> {
         pass.log_probs.extend(found);
         Ok(None)
     }
+}
 
-    fn scores(&self) -> Vec<ScoredToken> {
-        let score = |(at, id): (usize, &u32)| {
-            let of = |pass: &Pass| at.checked_sub(1).and_then(|before| pass.log_probs.get(before).copied());
-            let [logprob, steered_logprob] = [0, 1].map(|pass| of(&self.above[pass]));
-            ScoredToken { id: *id, projection: self.projections[at], logprob, steered_logprob }
-        };
-        self.ids.iter().enumerate().map(score).collect()
-    }
+fn scores(ids: &[u32], projections: &[f32], passes: &[Pass; 2]) -> Vec<ScoredToken> {
+    let score = |(at, id): (usize, &u32)| {
+        let of = |pass: &Pass| at.checked_sub(1).and_then(|before| pass.log_probs.get(before).copied());
+        let [logprob, steered_logprob] = passes.each_ref().map(of);
+        ScoredToken { id: *id, projection: projections[at], logprob, steered_logprob }
+    };
+    ids.iter().enumerate().map(score).collect()
 }
 
 /// What enters block `next` where every token is steered by the vector of the layer before it, if there is one. `x (T, H)`

@@ -21,7 +21,7 @@ use crate::steering::layers::check_layer;
 use crate::{Error, Result};
 
 /// Most rows of prompts in a step while other texts wait for their next token.
-const PIECE: usize = 96;
+pub(crate) const PIECE: usize = 96;
 
 /// Most rows of prompts in a step that no text waits for.
 const LARGE_PIECE: usize = 512;

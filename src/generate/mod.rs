@@ -14,6 +14,7 @@ mod rows;
 mod sampler;
 mod sweep;
 
+pub(crate) use engine::PIECE;
 pub use engine::{Engine, EngineLimits};
 pub use options::{FinishReason, GenerateOptions};
 pub use prompt::Prompt;

@@ -19,8 +19,9 @@ use tower::ServiceExt;
 /// Connections at once.
 const MOST: usize = 512;
 
-/// Headers that are read: the server itself refuses fewer, and says so.
-const MOST_HEADERS: usize = 256;
+/// Most headers of a request that are read. `guard` refuses a request with more than it allows, and says why; beyond this number the
+/// answer is a status alone.
+const MOST_READ_HEADERS: usize = 256;
 
 /// How long the server waits for its clients.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +69,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stops: watc
                 router.clone().oneshot(request.map(Body::new))
             });
             let mut builder = hyper::server::conn::http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(patience.headers).max_headers(MOST_HEADERS);
+            builder.timer(TokioTimer::new()).header_read_timeout(patience.headers).max_headers(MOST_READ_HEADERS);
             let stream = TimedWrites { stream: TokioIo::new(stream), patience: patience.reading, waits: None };
             let connection = builder.serve_connection(stream, service);
             tokio::pin!(connection);

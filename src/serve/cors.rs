@@ -31,22 +31,26 @@ impl FromStr for AllowedOrigin {
         };
         let small = text.strip_suffix('/').unwrap_or(text).to_ascii_lowercase();
         let (scheme, host) = small.split_once("://").ok_or_else(refused)?;
-        let is_port = |text: &str| text.parse::<u16>().is_ok() && text.bytes().all(|byte| byte.is_ascii_digit());
-        // Of user, host, port, path, query and fragment, the host and the port.
-        let is_whole = |name: &str| {
-            host.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
+        let uri: Uri = small.parse().map_err(|_| refused())?;
+        let (Some(name), port) = (uri.host(), uri.port_u16()) else { return Err(refused()) };
+        // Nothing else stands there: no user, no path, no query.
+        let is_whole = host == name || port.is_some() && host.strip_prefix(name).is_some_and(is_port);
+        if name.is_empty() || name.contains('*') || !is_whole {
+            return Err(refused());
+        }
+        let own_port = match scheme {
+            "http" => Some(80),
+            "https" => Some(443),
+            _ => None,
         };
-        let is_sound = small
-            .parse::<Uri>()
-            .is_ok_and(|uri| uri.host().is_some_and(|name| !name.is_empty() && !name.contains('*') && is_whole(name)));
-        let port = match scheme {
-            "http" => ":80",
-            "https" => ":443",
-            _ => "",
-        };
-        let origin = format!("{scheme}://{}", host.strip_suffix(port).unwrap_or(host));
-        is_sound.then(|| HeaderValue::from_str(&origin).map(Self::One)).ok_or_else(refused)?.map_err(|_| refused())
+        let port = port.filter(|port| Some(*port) != own_port).map(|port| format!(":{port}")).unwrap_or_default();
+        HeaderValue::from_str(&format!("{scheme}://{name}{port}")).map(Self::One).map_err(|_| refused())
     }
+}
+
+/// Whether it is a colon and digits.
+fn is_port(text: &str) -> bool {
+    text.strip_prefix(':').is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// What tells browsers so.

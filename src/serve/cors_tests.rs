@@ -14,6 +14,7 @@ fn an_origin_is_read_as_browsers_write_it_and_all_else_is_refused() {
         ("https://example.org", "https://example.org"),
         ("https://example.org/", "https://example.org"),
         ("HTTPS://Example.org:443", "https://example.org"),
+        ("https://example.org:0443", "https://example.org"),
         ("http://localhost:80", "http://localhost"),
         ("http://localhost:3000", "http://localhost:3000"),
         ("http://[::1]:3000", "http://[::1]:3000"),

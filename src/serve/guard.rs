@@ -1,9 +1,7 @@
 //! Who may ask: those who know the key, and without a key those whose browser means this machine.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::Poll;
 
 use axum::extract::{Request, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -11,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::FutureExt;
 use subtle::ConstantTimeEq;
 
 use super::ServeOptions;
@@ -46,18 +45,13 @@ pub(super) async fn guard(Shared(state): Shared<Arc<ServerState>>, request: Requ
     ApiError::new(status, reason).into_response()
 }
 
-/// The answer of a handler; where it panics, of which standard error tells, an answer that says so.
+/// The answer of a handler, or one that says that it panicked. Where in the program it did stands on standard error.
 async fn caught(answer: impl Future<Output = Response>) -> Response {
-    let mut answer = pin!(answer);
-    std::future::poll_fn(|context| {
-        let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context)));
-        polled.unwrap_or_else(|_| {
-            metrics::counter!("bipo_errors_total").increment(1);
-            let problem = "the server failed at this request; its log says where";
-            Poll::Ready(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem).into_response())
-        })
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+        metrics::counter!("bipo_errors_total").increment(1);
+        let problem = "the server failed at this request; its log says where";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem).into_response()
     })
-    .await
 }
 
 fn check(state: &ServerState, request: &Request) -> Result<(), ApiError> {

@@ -139,7 +139,6 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
     let _ = ::metrics::set_global_recorder(recorder);
     let (work, receiver) = mpsc::channel();
     let stops = Arc::new(AtomicBool::new(false));
-    let tokenizer = Arc::new(encoder.tokenizer().clone());
     let state = Arc::new(ServerState {
         model: options.model_name.clone(),
         vocab_size: model.config.vocab_size,
@@ -155,8 +154,8 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
         hosts: guard::hosts(options),
         registry: RwLock::new(registry),
         curves,
+        tokenizer: encoder.tokenizer().clone(),
         encoder: Mutex::new(encoder),
-        tokenizer: Arc::clone(&tokenizer),
         bos,
         work,
         load: Load::default(),
@@ -196,7 +195,7 @@ pub fn serve(served: Served, vectors: Vec<NamedVector>, options: &ServeOptions, 
         });
         let worker = worker::Worker {
             model: &model,
-            tokenizer: &tokenizer,
+            tokenizer: &state.tokenizer,
             eos: &state.eos,
             limits: options.limits,
             load: &state.load,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::date::now;
 use super::error::ApiError;
 use super::events::{Pieces, events};
-use super::requests::{ChatRequest, CompletionRequest, Sampling};
+use super::requests::{ChatRequest, CompletionRequest, Sampling, check_log_probs};
 use super::state::{Job, PromptInput, ServerState, Wanted, messages, stopping};
 use super::steering::Applied;
 use super::text::{Delta, DeltaKind, Token};
@@ -35,6 +35,7 @@ pub(super) async fn chat(
         return Err(ApiError::of_field("tools", "tools are not supported: leave them out"));
     }
     let log_probs = request.logprobs.unwrap_or(false).then(|| request.top_logprobs.unwrap_or(0));
+    check_log_probs("top_logprobs", log_probs)?;
     let applied = state.resolve(request.model.as_deref(), &request.sampling.steering)?;
     let prompt = PromptInput::Messages(messages(&request.messages)?);
     let wanted = request.sampling.wanted(&state, &[prompt], &applied, log_probs)?;
@@ -51,6 +52,7 @@ pub(super) async fn completions(
     if request.echo == Some(true) {
         return Err(ApiError::of_field("echo", "echo is not supported: leave it out"));
     }
+    check_log_probs("logprobs", request.logprobs)?;
     let applied = state.resolve(request.model.as_deref(), &request.sampling.steering)?;
     let prompts = raw_prompts(&request.prompt)?;
     let wanted = request.sampling.wanted(&state, &prompts, &applied, request.logprobs)?;
@@ -133,11 +135,8 @@ async fn respond(
 impl Answer {
     /// The whole answer, when all texts have ended.
     async fn whole(self, mut job: Job) -> Result<Value, ApiError> {
-        let mut texts: Vec<Collected> = Vec::new();
+        let mut texts: Vec<Collected> = (0..job.texts).map(|_| Collected::default()).collect();
         while let Some(delta) = job.deltas.recv().await {
-            if texts.len() <= delta.index {
-                texts.resize_with(delta.index + 1, Collected::default);
-            }
             texts[delta.index].take(delta.kind)?;
         }
         if texts.iter().any(|text| text.ended.is_none()) {

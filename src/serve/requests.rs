@@ -18,6 +18,14 @@ const MOST_LOG_PROBS: usize = 20;
 /// Lowest temperature that is not 0: logits are divided by it, and a smaller one would make them infinite.
 const LOWEST_TEMPERATURE: f64 = 1e-6;
 
+/// Refuses a number of log-probabilities, from the field of this name, that is too large.
+pub(super) fn check_log_probs(field: &str, count: Option<usize>) -> Result<(), ApiError> {
+    match count.filter(|count| *count > MOST_LOG_PROBS) {
+        Some(count) => Err(ApiError::of_field(field, format!("{field} {count}: expected at most {MOST_LOG_PROBS}"))),
+        None => Ok(()),
+    }
+}
+
 /// How tokens are chosen and when a text ends: fields of both endpoints. Other fields are ignored.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(super) struct Sampling {
@@ -119,10 +127,6 @@ impl Sampling {
             if value.is_some_and(|value| value != 0.0) {
                 return Err(ApiError::of_field(name, format!("{name} is not supported: leave it out")));
             }
-        }
-        if let Some(count) = log_probs.filter(|count| *count > MOST_LOG_PROBS) {
-            let problem = format!("top_logprobs {count}: expected at most {MOST_LOG_PROBS}");
-            return Err(ApiError::of_field("top_logprobs", problem));
         }
         let max_new_tokens = self.max_completion_tokens.or(self.max_tokens).unwrap_or(state.default_tokens);
         if max_new_tokens == 0 {

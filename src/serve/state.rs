@@ -25,7 +25,7 @@ use crate::text::tokens::{EncodedPrompt, TextEncoder, TokenText};
 pub(super) const MOST_TEXTS: usize = 16;
 
 /// Bytes and fields of the largest request whose wrong field is looked for, which reads it once a field.
-const LARGEST_TO_EXPLAIN: (usize, usize) = (256 << 10, 100);
+const LARGEST_TO_EXPLAIN: (usize, usize) = (8 << 10, 32);
 
 /// The state of a server.
 pub(super) struct ServerState {
@@ -50,7 +50,7 @@ pub(super) struct ServerState {
     /// What `bipo eval --json` wrote, by the vector's name.
     pub curves: Vec<(String, Value)>,
     pub encoder: Mutex<TextEncoder>,
-    pub tokenizer: Arc<Tokenizer>,
+    pub tokenizer: Tokenizer,
     /// The tokenizer's BOS, in front of a raw prompt.
     pub bos: Option<u32>,
     pub work: Sender<Work>,
@@ -61,11 +61,18 @@ pub(super) struct ServerState {
 }
 
 /// A prompt as a request gives it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum PromptInput {
     Messages(Vec<Message>),
     Text(String),
     Ids(Vec<u32>),
+}
+
+impl PromptInput {
+    /// Name of the field that gives it.
+    fn field(&self) -> &'static str {
+        if matches!(self, Self::Messages(_)) { "messages" } else { "prompt" }
+    }
 }
 
 /// Texts whose deltas come through one channel.
@@ -110,8 +117,12 @@ impl ServerState {
         self.registry().resolve(steering, vector, &self.device)
     }
 
-    /// Token ids of a prompt, with the words that the vectors are added at.
+    /// Token ids of a prompt, with the words that the vectors are added at. Other requests go on meanwhile on other threads.
     pub fn encode(&self, prompt: &PromptInput, applied: &Applied) -> Result<EncodedPrompt, ApiError> {
+        tokio::task::block_in_place(|| self.encode_here(prompt, applied))
+    }
+
+    fn encode_here(&self, prompt: &PromptInput, applied: &Applied) -> Result<EncodedPrompt, ApiError> {
         let mut encoder = self.encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match prompt {
             PromptInput::Messages(messages) => {
@@ -153,13 +164,18 @@ impl ServerState {
             }
             _ => false,
         };
+        // The texts of one prompt follow each other, and have vectors at the same places.
+        let mut last: Option<(PromptInput, EncodedPrompt)> = None;
         for (index, Wanted { prompt, applied, mut options, stop }) in wanted.into_iter().enumerate() {
             check_positions(&prompt, applied.positions)?;
-            let encoded = self.encode(&prompt, &applied)?;
+            let encoded = match last.take() {
+                Some((same, encoded)) if same == prompt => encoded,
+                _ => self.encode(&prompt, &applied)?,
+            };
             let tokens = encoded.ids.len();
             if tokens >= self.context {
                 let problem = format!("the prompt has {tokens} tokens, but this server takes {}: shorten it", self.context);
-                return Err(ApiError::of_field("messages", problem));
+                return Err(ApiError::of_field(prompt.field(), problem));
             }
             options.max_new_tokens = options.max_new_tokens.min(self.context - tokens);
             options.positions = applied.positions;
@@ -167,6 +183,7 @@ impl ServerState {
             prompt_tokens += tokens;
             let (when, to) = (applied.when.clone(), Recipient { index, to: to.clone() });
             work.push(Work::Generate(Box::new(Generate { request, when, stop, to })));
+            last = Some((prompt, encoded));
         }
         let texts = work.len();
         self.send(work)?;
@@ -209,7 +226,7 @@ fn wrong_field<T: DeserializeOwned>(bytes: &Bytes) -> Option<ApiError> {
     }
     let without = |name: &String| {
         let mut others = fields.clone();
-        others.remove(name);
+        others.shift_remove(name);
         fault(&others)
     };
     let names = || fields.keys().take(most_fields);

@@ -1,5 +1,5 @@
 //! The thread that computes: it owns the engine, takes work from a channel and sends text back as it comes. Scores, and conditions
-//! that are asked about a prompt, are computed in pieces between the engine's steps. Work whose receiver is gone is left.
+//! that are asked about a prompt, are computed between the engine's steps, in pieces of about as much work as a step takes in of prompts. Work whose receiver is gone is left.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,16 +15,12 @@ use super::steering::Applied;
 use super::text::{DeltaKind, Recipient, Stream};
 use crate::Result;
 use crate::eval::tokens::{ScoredToken, Scoring};
-use crate::generate::{Engine, EngineLimits, Event, Request, StreamId};
+use crate::generate::{Engine, EngineLimits, Event, PIECE, Request, StreamId};
 use crate::model::Model;
 use crate::steering::condition::{PendingVerdict, Verdict, When};
 
 /// How often an idle worker looks whether it should stop.
 const IDLE: Duration = Duration::from_millis(100);
-
-/// Tokens of a piece of a score or a condition, where a piece goes through all blocks: as many as a step of the engine takes in of
-/// prompts, so that no stream waits for longer than that.
-const PIECE: usize = 96;
 
 /// What the worker is asked to do.
 pub(super) enum Work {
@@ -87,6 +83,8 @@ struct Texts<'a> {
     /// Texts to score. The first of them may be under way.
     scores: VecDeque<Box<Score>>,
     scoring: Option<Scoring<'a>>,
+    /// Whether a condition comes before a score where both wait.
+    asks_next: bool,
 }
 
 /// Tells that the worker has ended, also where it panics.
@@ -144,6 +142,7 @@ impl<'a> Texts<'a> {
             asked: None,
             scores: VecDeque::new(),
             scoring: None,
+            asks_next: true,
         })
     }
 
@@ -164,11 +163,14 @@ impl<'a> Texts<'a> {
     /// One piece of what stands aside, and one step of the engine.
     fn turn(&mut self) -> Result<()> {
         self.drop_abandoned();
-        if self.asks.is_empty() {
-            self.score()
+        // Where both wait, they take turns.
+        self.asks_next = !self.asks.is_empty() && (self.asks_next || self.scores.is_empty());
+        if self.asks_next {
+            self.ask();
         } else {
-            self.ask()
+            self.score();
         }
+        self.asks_next = !self.asks_next;
         if let Err(error) = self.step() {
             self.fail(self.worker.refusal(error));
             self.engine = Engine::new(self.worker.model, self.worker.limits)?;
@@ -192,15 +194,11 @@ impl<'a> Texts<'a> {
             may_compute = false;
             match asked {
                 Ok(Some(verdict)) => {
-                    self.asking = None;
                     self.asked = Some((when, prompt.to_vec(), verdict));
                     self.submit(generate, Some(verdict));
                 }
                 Ok(None) => return self.asks.push_front((generate, when)),
-                Err(error) => {
-                    self.asking = None;
-                    self.refuse(&generate.to, error);
-                }
+                Err(error) => self.refuse(&generate.to, error),
             }
         }
     }
@@ -211,7 +209,9 @@ impl<'a> Texts<'a> {
             None => PendingVerdict::new(self.worker.model, Arc::clone(when), prompt)?,
         };
         let verdict = asking.advance(PIECE)?;
-        self.asking = Some(asking);
+        if verdict.is_none() {
+            self.asking = Some(asking);
+        }
         Ok(verdict)
     }
 
@@ -225,7 +225,9 @@ impl<'a> Texts<'a> {
             .map_or_else(|| Scoring::new(self.worker.model, ids.clone(), applied.steering.with_factor(applied.magnitude)), Ok);
         let found = scoring.and_then(|mut scoring| {
             let found = scoring.advance(PIECE)?;
-            self.scoring = Some(scoring);
+            if found.is_none() {
+                self.scoring = Some(scoring);
+            }
             Ok(found)
         });
         let scores = match found {
@@ -233,7 +235,6 @@ impl<'a> Texts<'a> {
             Ok(Some(scores)) => Ok(scores),
             Err(error) => Err(self.worker.refusal(error)),
         };
-        self.scoring = None;
         if let Some(score) = self.scores.pop_front() {
             self.worker.load.texts.fetch_sub(1, Ordering::SeqCst);
             // Whoever asked may have gone.

@@ -91,7 +91,7 @@ impl When {
 }
 
 /// A condition that is being asked about a prompt, some blocks at a time, so that other work can come between.
-pub struct PendingVerdict<'m> {
+pub(crate) struct PendingVerdict<'m> {
     model: &'m Model,
     when: Arc<When>,
     plan: PassPlan,

@@ -113,6 +113,8 @@ fn a_refusal_names_the_field_and_what_libraries_refuse_has_openais_form() {
         (chat(json!({"stream_options": {"include_usage": 1}})), "stream_options"),
         (chat(json!({"n": 0})), "n"),
         (chat(json!({"temperature": 3})), "temperature"),
+        (chat(json!({"logprobs": true, "top_logprobs": 21})), "top_logprobs"),
+        (chat(json!({"top_logprobs": -1, "temperature": 3})), "top_logprobs"),
     ] {
         let (status, answer) = server.post("/v1/chat/completions", &body);
         assert_eq!((status, &answer["error"]["param"]), (400, &json!(param)), "{body}: {answer}");
