@@ -1,8 +1,6 @@
 //! How files are fetched from the hub: whether the network is used, and who is told how a download goes. The library draws
 //! nothing; whoever has a screen gives an [`OnDownload`].
 
-use std::fmt;
-
 /// Whether the network is used, and who is told how downloads go.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FetchOptions {
@@ -26,14 +24,8 @@ impl FetchOptions {
 }
 
 /// Makes a [`DownloadProgress`] for each file that is downloaded.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct OnDownload(pub fn() -> Box<dyn DownloadProgress>);
-
-impl fmt::Debug for OnDownload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OnDownload")
-    }
-}
 
 /// Is told how the download of one file goes.
 pub trait DownloadProgress: Send {

@@ -13,7 +13,7 @@ use crate::machine::device::DeviceMemory;
 use crate::model::config::Config;
 use crate::model::weights::WeightStorage;
 
-/// Choices that are named at most where main memory is short.
+/// Largest number of choices that are named where main memory is short.
 const MOST_FITS: usize = 4;
 
 /// A demand that a device has room for.
@@ -151,7 +151,7 @@ fn changes(from: &Demand, from_dtype: DType, to: &Demand, dtype: DType) -> Vec<R
     all.into_iter().flatten().collect()
 }
 
-/// Fewer texts at once, or shorter ones, that fit beside the rest of a need.
+/// Fewer texts at once, or shorter ones, or one shorter one, that fit beside the rest of a need.
 fn shorter_sweeps(demand: &Demand, config: &Config, need: &Need, dtype: DType, free: Bytes) -> Vec<(Vec<Remedy>, Bytes)> {
     let others = need.total().0 - need.keys.0 - need.logits.0;
     let room = free.0.saturating_sub(others);
@@ -169,6 +169,12 @@ fn shorter_sweeps(demand: &Demand, config: &Config, need: &Need, dtype: DType, f
     if count > 0 && (1..sweep.new_tokens as u64).contains(&new_tokens) {
         let tokens = sweep.prompt_tokens as u64 + new_tokens;
         fits.push((vec![Remedy::NewTokens(new_tokens as usize)], Bytes(others + count * (tokens * a_token + logits))));
+    }
+    let of_one = (room.saturating_sub(logits) / a_token.max(1)).saturating_sub(sweep.prompt_tokens as u64);
+    if fits.is_empty() && count > 1 && (1..sweep.new_tokens as u64).contains(&of_one) {
+        let tokens = sweep.prompt_tokens as u64 + of_one;
+        let remedies = vec![Remedy::Branches(1), Remedy::NewTokens(of_one as usize)];
+        fits.push((remedies, Bytes(others + tokens * a_token + logits)));
     }
     fits
 }
@@ -190,7 +196,7 @@ pub fn on_host(
         return Ok(());
     }
     let stored = (storage == WeightStorage::Dense && need.weights.0 > 0).then_some(Remedy::StoredWeights);
-    let in_file = (need.cache.0 > 0).then_some(Remedy::CacheInFile);
+    let in_file = (need.cache.0 > 0 && demand.cache != CachePlace::Device).then_some(Remedy::CacheInFile);
     let all: Vec<Remedy> = stored.into_iter().chain(in_file).collect();
     let mut ways: Vec<&[Remedy]> = vec![&[]];
     ways.extend(all.chunks(1));
@@ -208,7 +214,7 @@ pub fn on_host(
     let helps = match fits.is_empty() {
         false => Vec::new(),
         true if is_step_large => [all, vec![Remedy::SmallerStep]].concat(),
-        true => vec![Remedy::SmallerModel],
+        true => [all, vec![Remedy::SmallerModel]].concat(),
     };
     Err(Shortage { of: MemoryOf::Machine, need, free, helps, fits })
 }
@@ -223,8 +229,10 @@ fn with_remedies(
 ) -> Vec<(Vec<Remedy>, Bytes)> {
     let need_of = |demand: &Demand| {
         let weights = if remedies.contains(&Remedy::StoredWeights) { Bytes(0) } else { weights };
-        let need = demand.on_host(config, weights, dtype);
-        if remedies.contains(&Remedy::CacheInFile) { Need { cache: Bytes(0), ..need } } else { need }
+        match remedies.contains(&Remedy::CacheInFile) {
+            true => demand.clone().cached(demand.cache, Bytes(0)).on_host(config, weights, dtype),
+            false => demand.on_host(config, weights, dtype),
+        }
     };
     let need = need_of(demand);
     if need.total() <= free {

@@ -173,8 +173,11 @@ fn what_is_too_large_for_main_memory_is_said_with_its_parts_and_what_helps() {
     assert!(refused(&llama(4, CachePlace::Auto), 0, WeightStorage::Dense, 0).ends_with(
         "0 B are free; a cache memory of 0, with the cache in a file; shorter pairs or a batch size of 1 make a step smaller"
     ));
-    let refused = refused(&Demand::default(), 14 * GB, WeightStorage::Tensors, 8 * GB);
-    assert!(refused.ends_with("(weights 14.0 GB), 8.0 GB are free; a smaller model fits"), "{refused}");
+    let weights = refused(&Demand::default(), 14 * GB, WeightStorage::Tensors, 8 * GB);
+    assert!(weights.ends_with("(weights 14.0 GB), 8.0 GB are free; a smaller model fits"), "{weights}");
+    // A cache that is wanted on the device, here the CPU, is not sent to a file.
+    let step = refused(&llama(4, CachePlace::Device), 0, WeightStorage::Dense, 0);
+    assert!(step.ends_with("0 B are free; shorter pairs or a batch size of 1 make a step smaller"), "{step}");
     let nothing = on_host(&Demand::default(), &config, (Bytes(0), WeightStorage::Dense), DType::F32, Bytes(0));
     assert_eq!(nothing, Ok(()));
 }
@@ -246,6 +249,14 @@ fn a_sweep_that_is_too_large_is_told_how_many_magnitudes_or_tokens_fit() {
         let larger = Demand::generation(branches, 50, new_tokens);
         assert!(on_host(&larger, &config, (Bytes(0), WeightStorage::Stored), DType::F32, free).is_err());
     }
+    // Where neither is enough alone: 50 tokens of a prompt and 44 new ones are 94 MiB.
+    let free = Bytes(95 * mib);
+    let shortage = on_host(&demand, &config, (Bytes(0), WeightStorage::Stored), DType::F32, free).unwrap_err();
+    let both = vec![Remedy::Branches(1), Remedy::NewTokens(44)];
+    assert_eq!(shortage.fits, [(both, Bytes(94 * mib + logits))]);
+    let (fitting, larger) = (Demand::generation(1, 50, 44), Demand::generation(1, 50, 45));
+    assert_eq!(on_host(&fitting, &config, (Bytes(0), WeightStorage::Stored), DType::F32, free), Ok(()));
+    assert!(on_host(&larger, &config, (Bytes(0), WeightStorage::Stored), DType::F32, free).is_err());
 }
 
 /// Training at layer 15 of 32: the 16 blocks below and at it are as large as those above.
