@@ -61,12 +61,13 @@ impl ExpertsSaved {
 }
 
 impl ExpertMlps {
-    /// A mixture of `count` experts. Tensors are moved into one for all experts as they come: no more than one expert's weights
+    /// A mixture of experts. Tensors are moved into one for all experts as they come: no more than one expert's weights
     /// are held twice.
     ///
     /// # Errors
     /// An expert cannot be read, or has other shapes than the first.
-    pub fn new(count: usize, choice: ExpertChoice, experts: impl Iterator<Item = Result<GatedMlp>>) -> Result<Self> {
+    pub fn new(choice: ExpertChoice, experts: impl ExactSizeIterator<Item = Result<GatedMlp>>) -> Result<Self> {
+        let count = experts.len();
         let (mut mlps, mut stack) = (Vec::with_capacity(count), None);
         for (index, mlp) in experts.enumerate() {
             let mlp = mlp?;
@@ -217,7 +218,7 @@ impl ExpertMlps {
     }
 }
 
-/// Memory for `count` experts like this one, where their weights are tensors. ExpertMlps with biases stay apart: no kernel adds them.
+/// Memory for `count` experts like this one, where their weights are tensors. Experts with biases stay apart: no kernel adds them.
 fn room_for(count: usize, like: &GatedMlp) -> Result<Option<ExpertStack>> {
     let [Weight::Tensor(gate_up), Weight::Tensor(down)] = like.weights() else { return Ok(None) };
     if like.gate_up_proj.bias.is_some() || like.down_proj.bias.is_some() {

@@ -19,8 +19,8 @@ fn mlp(expert: usize, hold: impl Fn(Tensor) -> Weight, bias: Option<Tensor>) -> 
     }
 }
 
-fn mixture(mlps: impl Iterator<Item = GatedMlp>) -> Result<ExpertMlps> {
-    ExpertMlps::new(COUNT, ExpertChoice { per_token: 1, normalised: true }, mlps.map(Ok))
+fn mixture(mlps: impl ExactSizeIterator<Item = GatedMlp>) -> Result<ExpertMlps> {
+    ExpertMlps::new(ExpertChoice { per_token: 1, normalised: true }, mlps.map(Ok))
 }
 
 #[test]

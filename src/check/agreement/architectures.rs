@@ -146,10 +146,9 @@ pub fn chooses_experts(config: &Config) -> bool {
     config.architecture.experts.as_ref().is_some_and(|experts| experts.per_token < experts.count)
 }
 
-/// Returns the name and configuration of architectures for sequences longer than any kernel's tile: one with heads as wide as
-/// those of 7B models.
-pub fn wide_heads() -> [(&'static str, Config); 1] {
-    [("wide heads, long pairs", Config { head_dim: 128, ..llama() })]
+/// Returns an architecture for sequences longer than any kernel's tile, with heads as wide as those of 7B models.
+pub fn wide_heads() -> Config {
+    Config { head_dim: 128, ..llama() }
 }
 
 const LAYERS: usize = 3;

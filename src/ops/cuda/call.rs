@@ -8,6 +8,9 @@ use crate::Result;
 /// Threads of a block that works on one row.
 const ROW_THREADS: usize = 256;
 
+/// Bytes of a `Part` of kernels/common.cuh.
+const PART_BYTES: usize = 16;
+
 /// A file of kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Module {
@@ -154,6 +157,13 @@ impl<'a> Call<'a> {
         Self { module, name, dtype: x.dtype(), grid, threads, shared_floats: threads / 32, arguments: Vec::new() }
     }
 
+    /// A kernel with blocks of 256 threads, each of which takes one `Part` of kernels/common.cuh of a row.
+    pub fn by_part(module: Module, name: &str, x: &Tensor, [rows, width]: [usize; 2]) -> Self {
+        let block = ROW_THREADS * PART_BYTES / x.dtype().size_in_bytes();
+        let grid = [rows, width.div_ceil(block)];
+        Self { grid, shared_floats: 0, ..Self::by_row(module, name, x, [rows, block]) }
+    }
+
     /// The same launch with these arguments.
     pub fn with(self, arguments: Vec<Argument<'a>>) -> Self {
         Self { arguments, ..self }
@@ -175,13 +185,21 @@ impl<'a> Call<'a> {
         launcher.launch(self, &device)
     }
 
+    /// Runs a kernel with this many outputs.
+    ///
+    /// # Errors
+    /// As [`Call::launch`].
+    pub fn launch_for<const N: usize>(&self, launcher: &dyn Launcher) -> Result<[Tensor; N]> {
+        self.launch(launcher)?.try_into().map_err(|_| self.problem("has another number of outputs"))
+    }
+
     /// Runs a kernel with one output.
     ///
     /// # Errors
     /// As [`Call::launch`].
     pub fn launch_for_one(&self, launcher: &dyn Launcher) -> Result<Tensor> {
-        let mut outputs = self.launch(launcher)?;
-        outputs.pop().ok_or_else(|| self.problem("has no output"))
+        let [output] = self.launch_for(launcher)?;
+        Ok(output)
     }
 
     /// The device of the tensors, which must be dense, of the types that the arguments name, and all on one device.

@@ -132,7 +132,7 @@ fn grouped_products_are_those_of_each_row_with_its_experts_matrix() {
     }
 }
 
-/// ExpertMlps of random weights that `dtype` holds exactly, of f32 where they are `wide`.
+/// Experts of random weights that are rounded to each of `dtypes` in turn; they have the last of these.
 fn experts([hidden, inner]: [usize; 2], of: ExpertChoice, activation: Activation, dtypes: [DType; 2]) -> ExpertMlps {
     let matrix = |seed: u64, dims: &[usize]| {
         let weight = (random(seed, dims, DType::F32) / (dims[1] as f64).sqrt()).unwrap();
@@ -143,7 +143,7 @@ fn experts([hidden, inner]: [usize; 2], of: ExpertChoice, activation: Activation
         down_proj: matrix(40 + index, &[hidden, inner]),
         activation,
     };
-    ExpertMlps::new(EXPERTS, of, (0..EXPERTS as u64).map(|index| Ok(mlp(index)))).unwrap()
+    ExpertMlps::new(of, (0..EXPERTS).map(|index| Ok(mlp(index as u64)))).unwrap()
 }
 
 #[test]

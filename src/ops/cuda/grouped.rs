@@ -25,8 +25,7 @@ pub fn product(
     weight: &Tensor,
     routes: &DeviceRoutes,
 ) -> Result<Tensor> {
-    let (_, outputs, inputs) = weight.dims3()?;
-    multiply(launcher, "grouped_product", (x, rows), (weight, [inputs, outputs]), routes)
+    multiply(launcher, "grouped_product", (x, rows), (weight, [2, 1]), routes)
 }
 
 /// dy·W of each choice with its expert's matrix. `weight (E, O, I)` → `(Q·k, I)`, sorted by expert.
@@ -36,8 +35,7 @@ pub fn product_vjp(
     weight: &Tensor,
     routes: &DeviceRoutes,
 ) -> Result<Tensor> {
-    let (_, outputs, inputs) = weight.dims3()?;
-    multiply(launcher, "grouped_product_vjp", (dy, rows), (weight, [outputs, inputs]), routes)
+    multiply(launcher, "grouped_product_vjp", (dy, rows), (weight, [1, 2]), routes)
 }
 
 /// Number of columns, threads, and numbers of shared memory, in f32, of a block.
@@ -50,6 +48,7 @@ fn body_of(dtype: DType) -> [usize; 3] {
     }
 }
 
+/// A product over one dimension of the weight, which leaves the other one.
 fn multiply(
     launcher: &dyn Launcher,
     name: &str,
@@ -57,6 +56,7 @@ fn multiply(
     (weight, [inner, columns]): (&Tensor, [usize; 2]),
     routes: &DeviceRoutes,
 ) -> Result<Tensor> {
+    let (inner, columns) = (weight.dim(inner)?, weight.dim(columns)?);
     let ((count, width), (of_pass, per_token)) = (x.dims2()?, routes.chosen.dims2()?);
     let (experts, choices, x) = (weight.dim(0)?, routes.choices(), x.contiguous()?);
     let expected = if rows == GroupedRows::OfPass { of_pass } else { choices };

@@ -40,8 +40,7 @@ pub fn split(launcher: &dyn Launcher, qkv: &Tensor, [q_width, kv_width]: [usize;
         Argument::F32(angles.sign),
     ];
     let by_row = Call::by_row(Module::Rope, "rope_split", &qkv, [rows, (q_width + kv_width) / 2]).with(arguments);
-    let outputs = Call { shared_floats: 0, ..by_row }.launch(launcher)?;
-    outputs.try_into().map_err(|_| candle_core::Error::msg("kernel rope_split gave too few results").into())
+    Call { shared_floats: 0, ..by_row }.launch_for(launcher)
 }
 
 /// The gradient of the rows that [`split`] took; `angles` are the opposite ones. → `(T, Q + 2·KV)`

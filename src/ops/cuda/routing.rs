@@ -9,9 +9,6 @@ use crate::ops::expert_stack::ExpertChoice;
 /// Threads of a block that sorts the choices of one expert.
 const SORT_THREADS: usize = 256;
 
-/// Bytes of a row that a block of `combine` takes: 256 threads, `Part` of kernels/common.cuh each.
-const BLOCK_BYTES: usize = 256 * 16;
-
 /// Which experts the `Q` rows of a pass go through, `k` of `E` each. A choice is a row and one of its experts, row·k + rank.
 #[derive(Debug, Clone)]
 pub struct DeviceRoutes {
@@ -46,7 +43,7 @@ pub fn route(launcher: &dyn Launcher, logits: &Tensor, choice: ExpertChoice) -> 
     ];
     let by_row = Call::by_row(Module::Routing, "route", &logits, [rows, experts]);
     let call = Call { shared_floats: experts + per_token + by_row.threads / 32, ..by_row }.with(arguments);
-    let [probabilities, chosen, weights] = outputs(call.launch(launcher)?)?;
+    let [probabilities, chosen, weights] = call.launch_for(launcher)?;
     let choices = rows * per_token;
     let arguments = vec![
         Argument::Read(&chosen, Element::U32),
@@ -57,12 +54,8 @@ pub fn route(launcher: &dyn Launcher, logits: &Tensor, choice: ExpertChoice) -> 
     ];
     let by_expert = Call::by_row(Module::Routing, "sort_choices", &weights, [experts, SORT_THREADS]);
     let call = Call { shared_floats: 2 * SORT_THREADS, ..by_expert }.with(arguments);
-    let [starts, order, positions] = outputs(call.launch(launcher)?)?;
+    let [starts, order, positions] = call.launch_for(launcher)?;
     Ok(DeviceRoutes { probabilities, chosen, weights, starts, order, positions })
-}
-
-fn outputs<const N: usize>(tensors: Vec<Tensor>) -> Result<[Tensor; N]> {
-    tensors.try_into().map_err(|_| candle_core::Error::msg("a kernel has another number of outputs").into())
 }
 
 impl DeviceRoutes {
@@ -99,9 +92,7 @@ impl DeviceRoutes {
             Argument::U32(u32::from(weights == SumWeights::Own)),
             Argument::U32(u32::from(onto.is_some())),
         ];
-        let block = BLOCK_BYTES / x.dtype().size_in_bytes();
-        let by_row = Call::by_row(Module::Routing, "combine", &x, [rows, block]).with(arguments);
-        Call { grid: [rows, width.div_ceil(block)], shared_floats: 0, ..by_row }.launch_for_one(launcher)
+        Call::by_part(Module::Routing, "combine", &x, [rows, width]).with(arguments).launch_for_one(launcher)
     }
 
     /// Gradient of the logits, of `dtype`, given that of the weight of each choice, `slopes (Q, k)` f32. → `(Q, E)`

@@ -176,7 +176,8 @@ fn row_products<S: Simd, const R: usize>(
     }
 }
 
-/// The products behind the last whole vector. Most rows have none: to ask whether there are any is a sixth of the time of a short row.
+/// Sum of the products behind the last whole vector. Callers ask whether there are any: to sum none took a sixth of the time of a short
+/// row.
 #[inline(always)]
 fn tail(w: &[f32], x: &[f32]) -> f32 {
     w.iter().zip(x).map(|(w, x)| w * x).sum()
