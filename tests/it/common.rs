@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use bipo::generate::GenerateOptions;
 use bipo::model::Model;
+use bipo::model::checkpoint::Checkpoint;
 use bipo::session::{Demand, Session, SessionOptions, WeightsChoice};
 use bipo::train::batch::{Batch, UpperPass};
 use bipo::train::objective::{Objective, PairLogProbs, PairReference};
@@ -116,4 +117,23 @@ pub fn rows_as_csv(from: &Path, rows: std::ops::Range<usize>, to: &Path) -> Path
     }
     writer.flush().unwrap();
     to.to_owned()
+}
+
+/// The checkpoint of a folder with safetensors whose names begin with `model`.
+pub fn checkpoint(dir: &Path) -> Checkpoint {
+    let is_shard = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with("model") && name.ends_with(".safetensors")
+    };
+    let mut shards: Vec<PathBuf> =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(is_shard).collect();
+    shards.sort();
+    Checkpoint::Safetensors {
+        config: dir.join("config.json"),
+        shards,
+        tokenizer: dir.join("tokenizer.json"),
+        tokenizer_config: None,
+        generation_config: None,
+        chat_template: None,
+    }
 }

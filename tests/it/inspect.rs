@@ -5,7 +5,6 @@ use std::fs;
 use std::path::Path;
 
 use bipo::model::Model;
-use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
 use bipo::model::weights::Weights;
 use bipo::steering::lens::{LogitLens, logit_lens, residual_norms};
@@ -14,17 +13,10 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
 use crate::cli::{Place, assert_ok, assert_refused, fixture, text};
+use crate::common;
 
 fn load(name: &str) -> Model {
-    let dir = Path::new(&fixture(name)).to_owned();
-    let checkpoint = Checkpoint::Safetensors {
-        config: dir.join("config.json"),
-        shards: vec![dir.join("model.safetensors")],
-        tokenizer: dir.join("tokenizer.json"),
-        tokenizer_config: None,
-        generation_config: None,
-        chat_template: None,
-    };
+    let checkpoint = common::checkpoint(Path::new(&fixture(name)));
     let weights = Weights::open(&checkpoint).unwrap();
     let config = Config::load(&checkpoint, &weights).unwrap();
     Model::load(&weights, config, DType::F32, &Device::Cpu).unwrap()

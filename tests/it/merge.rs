@@ -19,20 +19,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
 use crate::cli::{Place, assert_ok, assert_refused, fixture, text};
-
-fn checkpoint(dir: &Path) -> Checkpoint {
-    let mut shards: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    shards.retain(|path| path.extension().is_some_and(|e| e == "safetensors") && !path.ends_with("expected.safetensors"));
-    shards.sort();
-    Checkpoint::Safetensors {
-        config: dir.join("config.json"),
-        shards,
-        tokenizer: dir.join("tokenizer.json"),
-        tokenizer_config: None,
-        generation_config: None,
-        chat_template: None,
-    }
-}
+use crate::common::checkpoint;
 
 fn logits(dir: &Path, ids: &[u32]) -> Tensor {
     steered_logits(dir, ids, None)
@@ -298,7 +285,7 @@ fn a_vector_that_a_bias_cannot_express_is_refused() {
     assert!(text(refusal(&|v| v.layers = [(1, vec![1.0; 31])].into(), 1.0)).contains("hidden size 31"));
     let error = refusal(&|v| v.layers = [(1, vec![1.0; 32])].into(), 1e39);
     assert_eq!(error.exit_code(), 1);
-    assert!(text(error).contains("layer 1: 1e39 times the vector is not finite in F32"));
+    assert!(text(error).contains("layer 1: the vector times the magnitude is not finite in F32"));
 }
 
 #[test]

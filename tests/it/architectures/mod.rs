@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use bipo::generate::{GenerateOptions, generate, next_token_logits};
 use bipo::model::Model;
-use bipo::model::checkpoint::Checkpoint;
 use bipo::model::config::Config;
 use bipo::model::layout::Layout;
 use bipo::model::weights::{WeightStorage, Weights};
@@ -75,22 +74,10 @@ fn load_as(name: &str, dtype: DType, storage: WeightStorage) -> Model {
     load_changed(name, (dtype, storage), |_| ())
 }
 
-/// With a configuration that is changed after it was read.
+/// Loads a model whose configuration is changed after it was read.
 fn load_changed(name: &str, (dtype, storage): (DType, WeightStorage), change: impl FnOnce(&mut Config)) -> Model {
     let dir = folder(name);
-    let mut shards: Vec<PathBuf> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    shards.retain(|path| {
-        path.file_name().unwrap().to_str().unwrap().starts_with("model") && path.extension().unwrap() == "safetensors"
-    });
-    shards.sort();
-    let checkpoint = Checkpoint::Safetensors {
-        config: dir.join("config.json"),
-        shards,
-        tokenizer: dir.join("tokenizer.json"),
-        tokenizer_config: None,
-        generation_config: None,
-        chat_template: None,
-    };
+    let checkpoint = common::checkpoint(&dir);
     let weights = Weights::open(&checkpoint).unwrap();
     let mut config = Config::load(&checkpoint, &weights).unwrap();
     change(&mut config);

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 pub const VOCAB: usize = 320;
 const BLOCKS: usize = 2;
 const EXPERTS: usize = 4;
-/// Of queries; there are half as many of keys and values.
+/// Number of heads of queries; there are half as many of keys and values.
 const HEADS: usize = 4;
 
 /// The families whose files have something of their own. Mixtral's architecture is Llama's in such a file.
