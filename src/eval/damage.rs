@@ -75,8 +75,8 @@ impl TextScore {
     }
 }
 
-/// Scores a text under each reading; [`TextScore::check_finite`] says whether a score is one. Ranks read their shares of its windows. `on_progress` gets the number of tokens read and of
-/// all.
+/// Scores a text under each reading. A score can have numbers that are not finite: see [`TextScore::check_finite`]. Ranks read their
+/// shares of its windows. `on_progress` gets the number of tokens read and of all.
 ///
 /// # Errors
 /// A tensor operation or `on_progress` fails.

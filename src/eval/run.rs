@@ -304,17 +304,18 @@ impl Evaluation<'_> {
             // What is not steered has dose 0.
             *divisor = divisor.map(|_| f64::INFINITY);
         }
+        let steered = fired.as_ref().map_or(encoded.len(), |fired| fired.iter().filter(|fired| **fired).count());
         for at in self.open() {
             let (started, magnitude) = (Instant::now(), magnitudes[at]);
             let scores = self.score(pairs, steering, magnitude, fired.as_deref());
-            let Some(scores) = self.finite(at, scores)? else { continue };
-            let steered = fired.as_ref().map_or(scores.len(), |fired| fired.iter().filter(|fired| **fired).count());
+            if let Some(scores) = self.finite(at, scores)? {
+                self.add(at, preference::mean_dose(&divisors, steering.lowest_norm(), magnitude, &self.settings.bootstrap));
+                let direction = if magnitude == 0.0 { 0.0 } else { f64::from(magnitude.signum()) };
+                // What is taken out is what the vector would have added.
+                let direction = if adds { direction } else { -direction };
+                self.compare(encoded, &scores, direction, at);
+            }
             self.outcome.timings.scored_pairs += if magnitude == 0.0 { 0 } else { steered };
-            self.add(at, preference::mean_dose(&divisors, steering.lowest_norm(), magnitude, &self.settings.bootstrap));
-            let direction = if magnitude == 0.0 { 0.0 } else { f64::from(magnitude.signum()) };
-            // What is taken out is what the vector would have added.
-            let direction = if adds { direction } else { -direction };
-            self.compare(encoded, &scores, direction, at);
             self.outcome.timings.score_s += started.elapsed().as_secs_f64();
             self.observer.measured(&self.outcome)?;
             self.observer.progress("pairs", at + 1, magnitudes.len())?;

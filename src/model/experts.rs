@@ -1,4 +1,4 @@
-//! A mixture of experts in a block's place of an MLP: a router gives each token probabilities of all experts, and the token goes
+//! A mixture of experts in the place of a block's MLP: a router gives each token probabilities of all experts, and the token goes
 //! through those of the few likeliest ones.
 
 use candle_core::Tensor;
@@ -24,7 +24,7 @@ impl MixtureOfExperts {
         let expert = |index: usize| load_gated(&loader.part(&format!("experts.{index}")), config, intermediate_size);
         Ok(Self {
             gate: loader.exact().linear(&[("gate", count)], config.hidden_size, false)?,
-            experts: ExpertMlps::new(count, ExpertChoice { per_token, normalised }, (0..count).map(expert))?,
+            experts: ExpertMlps::new(ExpertChoice { per_token, normalised }, (0..count).map(expert))?,
         })
     }
 

@@ -317,7 +317,7 @@ impl Model {
     }
 
     /// How many blocks at a time are, on `tokens` tokens, about as much work as all blocks on `rows`; at least one.
-    pub fn blocks_of_rows(&self, rows: usize, tokens: usize) -> usize {
+    pub(crate) fn blocks_of_rows(&self, rows: usize, tokens: usize) -> usize {
         (rows * self.num_blocks() / tokens.max(1)).max(1)
     }
 

@@ -156,8 +156,7 @@ fn order_of(name: &str, config: &Config, naming: Naming) -> RowOrder {
     if rotary_dim < config.head_dim {
         return RowOrder::PartlyRotated { heads, rotary_dim };
     }
-    let interleaved =
-        naming == Naming::Gguf && Family::of_gguf(&config.model_type, false).is_some_and(|family| family.interleaved);
+    let interleaved = naming == Naming::Gguf && Family::of_gguf(&config.model_type).is_some_and(|family| family.interleaved);
     if interleaved { RowOrder::Interleaved { heads } } else { RowOrder::Plain }
 }
 

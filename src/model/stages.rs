@@ -32,7 +32,7 @@ pub(super) struct Stage {
 #[derive(Debug)]
 pub(super) struct Stages {
     pub all: Vec<Stage>,
-    /// File that blocks are read from which are not held.
+    /// File from which blocks that are not held are read.
     pub file: Option<BlockFile>,
 }
 

@@ -61,6 +61,13 @@ struct StoredTensor<'a> {
     range: Range<usize>,
 }
 
+impl StoredTensor<'_> {
+    /// Whether its elements are stored as numbers of this type.
+    fn has_dtype(&self, dtype: DType) -> bool {
+        Encoding::of_dtype(dtype) == Some(self.encoding)
+    }
+}
+
 impl Weights {
     /// Returns the files of the weights; none where they are made up.
     pub fn paths(&self) -> Vec<&Path> {
@@ -132,7 +139,7 @@ impl Weights {
             WeightSource::Random(made_on) => random::tensor(*made_on, name, &shape, DType::F32, &Device::Cpu)?,
             _ => {
                 let stored = self.stored(name, &shape, config)?;
-                let same = Encoding::of_dtype(dtype) == Some(stored.encoding) && stored.order == RowOrder::Plain;
+                let same = stored.has_dtype(dtype) && stored.order == RowOrder::Plain;
                 if storage == WeightStorage::Stored || same {
                     let bytes = WeightBytes::Mapped(stored.map.clone(), stored.range.clone());
                     if storage == WeightStorage::Dense && dtype == DType::BF16 {
@@ -223,9 +230,7 @@ impl Weights {
                 let name = format!("model.layers.{block}.self_attn.{projection}.weight");
                 // What is missing or misshapen is named when it is loaded.
                 let stored = self.stored(&name, &[width, hidden], config).ok();
-                let is_copied = stored.is_some_and(|stored| {
-                    stored.order != RowOrder::Plain && Encoding::of_dtype(dtype) == Some(stored.encoding)
-                });
+                let is_copied = stored.is_some_and(|stored| stored.has_dtype(dtype) && stored.order != RowOrder::Plain);
                 if is_copied { (width * hidden) as u64 } else { 0 }
             })
         };

@@ -46,12 +46,11 @@ impl Layers {
 
 /// Checks that `model`, of `num_blocks` blocks, has a layer.
 pub(crate) fn check_layer(layer: usize, num_blocks: usize, model: &str) -> Result<()> {
-    match num_blocks.checked_sub(1) {
-        Some(last) if layer > last => {
-            Err(Error::Argument(format!("layer {layer} out of range: {model} has {num_blocks} layers, 0 to {last}")))
-        }
-        _ => Ok(()),
+    if layer < num_blocks {
+        return Ok(());
     }
+    let last = num_blocks.saturating_sub(1);
+    Err(Error::Argument(format!("layer {layer} out of range: {model} has {num_blocks} layers, 0 to {last}")))
 }
 
 impl From<usize> for Layers {

@@ -222,7 +222,7 @@ impl Merge {
                 Error::malformed(&shard.path, format!("tensor `{name}`: expected F32, F16 or BF16, found {}", info.dtype))
             }
             BiasProblem::NotFinite => {
-                Error::NotFinite(format!("layer {layer}: {magnitude:e} times the vector is not finite in {}", info.dtype))
+                Error::NotFinite(format!("layer {layer}: the vector times the magnitude is not finite in {}", info.dtype))
             }
         })?;
         shard.tensors[at].2 = MergedFile::New(sum);

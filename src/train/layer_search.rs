@@ -48,7 +48,7 @@ pub struct LayerSearch<'a> {
 pub struct LayerResult {
     /// Layer that was tried.
     pub layer: usize,
-    /// Scores on the held-out pairs; none where the run failed before it was measured.
+    /// Scores on the held-out pairs; none where no epoch had a finite loss on them.
     pub heldout: Option<Heldout>,
     /// Norm of the vector that was learned.
     pub vector_norm: f64,
@@ -107,8 +107,7 @@ impl<'a> LayerSearch<'a> {
         if matches!(outcome.stopped, Some(Error::Interrupted)) {
             return Err(Error::Interrupted);
         }
-        // The outcome has none but of an epoch whose loss is finite.
-        let lost = outcome.heldout.is_none();
+        let unmeasured = outcome.heldout.is_none().then(|| HELDOUT_NOT_FINITE.to_owned());
         Ok(LayerResult {
             layer: pairs.layer,
             heldout: outcome.heldout,
@@ -117,14 +116,14 @@ impl<'a> LayerSearch<'a> {
             final_loss: outcome.final_loss,
             final_margin: outcome.final_margin,
             seconds: started.elapsed().as_secs_f64(),
-            failure: outcome.stopped.map(|error| error.to_string()).or_else(|| lost.then(|| UNMEASURED.to_owned())),
+            failure: outcome.stopped.map(|error| error.to_string()).or(unmeasured),
             v: outcome.v,
         })
     }
 }
 
 /// Why a run that took all of its steps has no result.
-const UNMEASURED: &str = "the loss of the held-out pairs is not finite";
+const HELDOUT_NOT_FINITE: &str = "the loss of the held-out pairs is not finite";
 
 /// Best first: by held-out loss, failed runs last.
 pub fn rank(results: &mut [LayerResult]) {
