@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Runs the commands of README.md, docs/start.md and docs/strength.md as a reader would: every block of shell commands, in order, in a temporary
-# folder for each page. A block behind a line `<!-- not run by the test: REASON -->` is left out, and named. Needs the small model
-# (scripts/fetch-smollm2.sh). Computes for 650 seconds of processor time, five and a half
-# minutes on two idle cores.
+# Runs the commands of README.md, docs/start.md and docs/strength.md as a reader would: every block of shell commands, page after page, in one
+# temporary folder. A block behind a line `<!-- not run by the test: REASON -->` is left out, and named. Fetches the small model if it is not
+# there. Computes for 650 seconds of processor time, five and a half minutes on two idle cores.
 #
 #   scripts/test-readme.sh [PROGRAM]     # default: target/release/bipo
 set -euo pipefail
+program=${1:+$(realpath "$1")}
 cd "$(dirname "$0")/.."
-program=$(realpath "${1:-target/release/bipo}")
+program=${program:-$PWD/target/release/bipo}
 [ -x "$program" ] || { echo "$program is no program: cargo build --release makes it" >&2; exit 2; }
-root=$PWD
-export BIPO_CACHE="${BIPO_CACHE:-$root/target/bipo-cache}"
+export BIPO_CACHE="${BIPO_CACHE:-$PWD/target/bipo-cache}"
+scripts/fetch-smollm2.sh >/dev/null
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/bin"
+mkdir "$work/bin" "$work/reader"
 ln -s "$program" "$work/bin/bipo"
 export PATH="$work/bin:$PATH"
 
@@ -38,15 +38,14 @@ commands_of() {
 }
 
 for page in README.md docs/start.md docs/strength.md; do
-  folder="$work/${page%.md}"
-  mkdir -p "$folder"
-  commands_of "$page" >"$folder.sh"
-  [ -s "$folder.sh" ] || { echo "$page has no commands to run" >&2; exit 1; }
+  name=$(basename "$page" .md)
+  commands_of "$page" >"$work/$name.sh"
+  [ -s "$work/$name.sh" ] || { echo "$page has no commands to run" >&2; exit 1; }
   start=$SECONDS
-  if ! (cd "$folder" && HF_HUB_OFFLINE=1 bash -euo pipefail -x "$folder.sh") >"$folder.log" 2>&1 </dev/null; then
-    cat "$folder.log" >&2
+  if ! (cd "$work/reader" && HF_HUB_OFFLINE=1 bash -euo pipefail -x "$work/$name.sh") >"$work/$name.log" 2>&1 </dev/null; then
+    cat "$work/$name.log" >&2
     echo "the commands of $page fail" >&2
     exit 1
   fi
-  echo "ok $page: $(grep -c '^+ bipo ' "$folder.log") runs of bipo, $((SECONDS - start)) s"
+  echo "ok $page: $(grep -c '^+ bipo ' "$work/$name.log") runs of bipo, $((SECONDS - start)) s"
 done
