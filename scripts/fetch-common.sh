@@ -1,6 +1,8 @@
 # What the scripts that fetch a model with pip share; they source it after setting `name` (their own), `file` and `sha256`. Prints the
 # path and ends the script where the file is there already. Sets `python`, `target`, the path that the file gets, and `work`, a
 # folder that the script works in and that goes when it ends; `install_file` moves the file from there to its place.
+# shellcheck shell=sh
+: "${name:?}" "${file:?}" "${sha256:?}"
 
 fail() {
     echo "$name: $1" >&2
