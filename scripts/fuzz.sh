@@ -7,7 +7,9 @@ cd "$(dirname "$0")/.."
 minutes="${1:?expected the minutes to run each target: scripts/fuzz.sh MINUTES [JOBS] [TARGET…]}"
 jobs="${2:-1}"
 # libFuzzer would take 0 minutes as no limit.
-[ "$minutes" -gt 0 ] && [ "$jobs" -gt 0 ]
+for number in "$minutes" "$jobs"; do
+  [[ $number =~ ^[1-9][0-9]*$ ]] || { echo "fuzz: $number is no whole number above 0: scripts/fuzz.sh MINUTES [JOBS] [TARGET…]" >&2; exit 2; }
+done
 shift $(($# < 2 ? $# : 2))
 if [ $# -gt 0 ]; then targets=("$@"); else mapfile -t targets < <(cargo +nightly fuzz list); fi
 host="$(rustc +nightly -vV | sed -n 's/^host: //p')"
@@ -35,13 +37,13 @@ printf '%-18s %12s %10s  %s\n' target runs coverage findings
 for target in "${targets[@]}"; do
   log="$logs/$target.log"
   # The last line of progress is read, because a run that a signal ended has no final statistics.
-  runs="$(grep -aoE '^#[0-9]+' "$log" | tail -1 | tr -d '#')"
+  runs="$(grep -aoE '^#[0-9]+' "$log" | tail -1 | tr -d '#')" || runs=0
   coverage="$(grep -aoE ' cov: [0-9]+' "$log" | tail -1 | grep -oE '[0-9]+')" || coverage=0
   finding=none
   if [ "$(cat "$logs/$target.status")" != 0 ]; then
     finding="$(grep -aoE "fuzz/artifacts/$target/[a-z-]+[0-9a-f]{40}" "$log" | tail -1)" || finding="see $log"
     findings=$((findings + 1))
   fi
-  printf '%-18s %12s %10s  %s\n' "$target" "${runs:-0}" "${coverage:-0}" "$finding"
+  printf '%-18s %12s %10s  %s\n' "$target" "$runs" "$coverage" "$finding"
 done
 [ "$findings" = 0 ]
