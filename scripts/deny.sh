@@ -4,6 +4,7 @@
 # If the advisory database cannot be reached, the check prints a warning and goes on; with BIPO_ADVISORIES=required it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+mkdir -p target
 
 deny=$(command -v cargo-deny || true)
 if [ -z "$deny" ]; then
