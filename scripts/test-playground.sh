@@ -7,6 +7,8 @@
 #
 # docs/playground.png is PICTURES/playground.png. BIPO names another program than target/release/bipo, which is built.
 set -euo pipefail
+[ -z "${BIPO:-}" ] || BIPO=$(realpath "$BIPO")
+pictures=${1:+$(realpath -m "$1")}
 cd "$(dirname "$0")/.."
 root="$PWD"
 export BIPO_CACHE="${BIPO_CACHE:-$root/target/bipo-cache}"
@@ -20,12 +22,12 @@ clients="$root/target/serve-clients"
 [ -d "$clients/venv" ] || python3 -m venv "$clients/venv"
 "$clients/venv/bin/pip" install --quiet openai
 export PYTHON="$clients/venv/bin/python"
-pictures=$(realpath -m "${1:-target/playground/pictures}")
+pictures=${pictures:-$root/target/playground/pictures}
 work="$root/target/playground"
 mkdir -p "$work"
 cd "$work"
 if [ ! -f cheerful.safetensors ]; then
-  "$BIPO" train --quiet --model smollm2 --output-dir run
+  "$BIPO" train --quiet --model smollm2 --output-dir run --overwrite
   "$BIPO" calibrate --quiet --model smollm2 --vector run/steering_vector.safetensors --save
   cp run/steering_vector.safetensors cheerful.safetensors
 fi
