@@ -9,20 +9,26 @@
 #   -m  model (default: the file that scripts/fetch-smollm2.sh fetches)
 #   -d  dataset (default data/cheerful-train.csv)
 set -euo pipefail
-cd "$(dirname "$0")/.."
+# A relative path is taken from the folder of the caller. realpath would not do: it leaves a virtual environment by its links.
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 
-venv=${CARGO_TARGET_DIR:-target}/compare-venv
-model=
-dataset=data/cheerful-train.csv
+venv= model= dataset=
 while getopts e:m:d:h option; do
     case $option in
-        e) venv=$OPTARG ;;
-        m) model=$OPTARG ;;
-        d) dataset=$OPTARG ;;
+        e) venv=$(absolute "$OPTARG") ;;
+        m) model=$(absolute "$OPTARG") ;;
+        d) dataset=$(absolute "$OPTARG") ;;
         *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))
+caller=$PWD
+cd "$(dirname "$0")/.."
+root=$PWD
+mkdir -p "${CARGO_TARGET_DIR:-target}"
+target=$(realpath "${CARGO_TARGET_DIR:-target}")
+venv=${venv:-$target/compare-venv}
+dataset=${dataset:-$root/data/cheerful-train.csv}
 
 [ -f "$dataset" ] || { echo "compare-pytorch: no such file: $dataset" >&2; exit 2; }
 [ -n "$model" ] || model=$(sh scripts/fetch-smollm2.sh)
@@ -35,6 +41,6 @@ cargo build --release --quiet
 # No benchmark's name matches this filter, so only the machine's ceilings are measured.
 gflops=$(RAYON_NUM_THREADS=2 cargo bench --quiet --bench speed -- ceilings | sed -n 's/^100 %: matrix products \([0-9]*\) .*/\1/p')
 
-"$venv/bin/python" scripts/compare_pytorch.py --bipo "${CARGO_TARGET_DIR:-target}/release/bipo" \
-    --python "$venv/bin/python" --model "$model" --dataset "$dataset" \
-    --work-dir "${CARGO_TARGET_DIR:-target}/compare-pytorch" --matmul-gflops "$gflops" "$@"
+cd "$caller"
+"$venv/bin/python" "$root/scripts/compare_pytorch.py" --bipo "$target/release/bipo" --python "$venv/bin/python" --model "$model" \
+    --dataset "$dataset" --work-dir "$target/compare-pytorch" --matmul-gflops "$gflops" "$@"

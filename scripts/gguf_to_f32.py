@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """Write a copy of a GGUF file with every tensor as f32, so that llama.cpp computes with the same weights as bipo.
 
+OUT is there only when it is whole: it is written under another name and renamed.
+
 usage: python scripts/gguf_to_f32.py MODEL.gguf OUT.gguf     (needs the PyPI package gguf)
 """
 
+import os
 import sys
 
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
@@ -14,7 +17,8 @@ F32 = 0  # general.file_type of a file whose tensors are all f32
 
 def main(source, target):
     reader = GGUFReader(source)
-    writer = GGUFWriter(target, arch=reader.get_field("general.architecture").contents())
+    unfinished = f"{target}.tmp"
+    writer = GGUFWriter(unfinished, arch=reader.get_field("general.architecture").contents())
     for field in reader.fields.values():
         if field.name.startswith("GGUF.") or field.name == "general.architecture":
             continue
@@ -27,6 +31,7 @@ def main(source, target):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    os.replace(unfinished, target)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # Runs maturin, which makes the wheel and the source distribution, in the one version that tests and releases use. Where it is missing,
 # pip installs it into the build folder first.
 #
-# usage: scripts/maturin.sh ARGUMENTS...
+# usage: scripts/maturin.sh ARGUMENTS...      maturin runs in the root of the repository, from which it takes relative paths
 # PYTHON names the Python, which has pip (default: python3, or python).
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -6,7 +6,6 @@
 # NAME is mistral-7b, llama-2-7b, smollm2-135m, gemma-2-9b, qwen3-30b-a3b, tiny, tiny-gemma2 or tiny-qwen3-moe.
 # Needs a Python with numpy; PYTHON names it (default python3). mistral-7b in bf16 takes 14.5 GB on disk.
 set -euo pipefail
-cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
 fail() { echo "random-model: $1" >&2; exit 1; }
@@ -14,8 +13,9 @@ fail() { echo "random-model: $1" >&2; exit 1; }
 case ${1:-} in
     --check) [ $# = 1 ] || fail "--check takes no other argument" ;;
     -h | "") sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
-    *) exec "$python" scripts/random_model.py "$@" ;;
+    *) exec "$python" "$(dirname "$0")/random_model.py" "$@" ;;
 esac
+cd "$(dirname "$0")/.."
 
 bipo=${CARGO_TARGET_DIR:-target}/release/bipo
 [ -x "$bipo" ] || cargo build --release --quiet

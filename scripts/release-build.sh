@@ -8,10 +8,12 @@
 # Installs Rust if there is none.
 # PYTHON names the Python, 3.9 or later with pip (default: that of the container, else python3 or python).
 set -euo pipefail
-cd "$(dirname "$0")/.."
 [ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 target=$1 out=$2 kind=${3:-}
 case $kind in "" | --cuda) ;; *) echo "release-build: unknown argument $kind: expected --cuda" >&2; exit 2 ;; esac
+mkdir -p "$out"
+out=$(realpath "$out")
+cd "$(dirname "$0")/.."
 
 if ! command -v cargo >/dev/null; then
   curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain 1.95.0

@@ -9,18 +9,20 @@
 #       (default target/compare-venv, which scripts/compare-pytorch.sh uses too)
 #   -m  model (default: the file that scripts/fetch-smollm2.sh fetches)
 set -euo pipefail
-cd "$(dirname "$0")/.."
+# A relative path is taken from the folder of the caller. realpath would not do: it leaves a virtual environment by its links.
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 
-target=${CARGO_TARGET_DIR:-target}
-venv=$target/compare-venv
-model=
+venv= model=
 while getopts e:m:h option; do
     case $option in
-        e) venv=$OPTARG ;;
-        m) model=$OPTARG ;;
+        e) venv=$(absolute "$OPTARG") ;;
+        m) model=$(absolute "$OPTARG") ;;
         *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-target}
+venv=${venv:-$target/compare-venv}
 
 [ -n "$model" ] || model=$(sh scripts/fetch-smollm2.sh)
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
@@ -31,13 +33,15 @@ llamacpp=$(scripts/fetch-llamacpp.sh)
 cargo build --release --quiet
 work=$target/test-interop
 mkdir -p "$work"
-[ -f "$work/model-f32.gguf" ] || "$venv/bin/python" scripts/gguf_to_f32.py "$model" "$work/model-f32.gguf"
+# Each model has a copy of its own.
+f32_model=$work/model-$(sha256sum <"$model" | cut -c1-16)-f32.gguf
+[ -f "$f32_model" ] || "$venv/bin/python" scripts/gguf_to_f32.py "$model" "$f32_model"
 
 # The program and the package of this checkout.
 PATH="$(realpath "$target/release"):$PATH" PYTHONPATH="$PWD/python"
 export PATH PYTHONPATH
 "$venv/bin/python" -m unittest discover -s python/tests
 "$venv/bin/python" scripts/test_interop.py --bipo "$target/release/bipo" --llamacpp "$llamacpp" --model "$model" \
-    --f32-model "$work/model-f32.gguf" --work-dir "$work"
+    --f32-model "$f32_model" --work-dir "$work"
 # The folder that test_interop.py writes for the model card.
 "$venv/bin/python" scripts/test_engines.py --bipo "$target/release/bipo" --hf-model "$work/model" --work-dir "$work/engines"

@@ -8,12 +8,12 @@
 # The build is that of `cargo build --release`, in the same folder, so that nothing is compiled twice. PYTHON names the Python
 # (default python3, 3.9 or later). The wheel is left in target/wheel/dist.
 set -euo pipefail
-cd "$(dirname "$0")/.."
 
 case ${1:-} in
   "" | --transformers) ;;
   *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
+cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 work=${CARGO_TARGET_DIR:-target}/wheel
 mkdir -p "$work"
