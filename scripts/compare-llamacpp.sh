@@ -10,7 +10,8 @@ set -euo pipefail
 # A relative path is taken from the folder of the caller. realpath would not do: it leaves a virtual environment by its links.
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 
-model= vector=
+model=
+vector=
 python=${PYTHON:-python3}
 while getopts m:v:p:h option; do
     case $option in

@@ -12,7 +12,9 @@ set -euo pipefail
 # A relative path is taken from the folder of the caller. realpath would not do: it leaves a virtual environment by its links.
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 
-venv= model= dataset=
+venv=
+model=
+dataset=
 while getopts e:m:d:h option; do
     case $option in
         e) venv=$(absolute "$OPTARG") ;;
