@@ -98,7 +98,7 @@ def train(
 def steer(
     prompts: Union[str, Sequence[Union[str, Sequence[Message]]]],
     vector: Union[FilePath, Sequence[FilePath]],
-    magnitudes: Union[str, float, Sequence[float]] = (-2.0, 0.0, 2.0),
+    magnitudes: Union[None, str, float, Sequence[float]] = None,
     *,
     model: FilePath = "smollm2",
     quiet: bool = True,
@@ -107,8 +107,9 @@ def steer(
     """Generates a text for each prompt and magnitude with `bipo steer`.
 
     A prompt is a question, or the messages of a conversation: `[{"role": "user", "content": "…"}, …]`. `vector` is a file, or
-    several that are added up; `FILE:SCALE` scales one. `magnitudes` are numbers, a range such as "-2..2:0.5", or "auto". Other
-    flags of `bipo steer` are keywords: `max_new_tokens=64, temperature=0.7`.
+    several that are added up; `FILE:SCALE` scales one. `magnitudes` are numbers, a range such as "-2..2:0.5", or "auto"; without them
+    the program chooses: -2, 0 and 2, or 0 and 1 where the vector is taken out. Other flags of `bipo steer` are keywords:
+    `max_new_tokens=64, temperature=0.7`.
     """
     several = [prompts] if isinstance(prompts, str) else list(prompts)
     if not several:

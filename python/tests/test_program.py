@@ -54,6 +54,13 @@ class Program(unittest.TestCase):
         self.assertEqual(twice[0].token_ids, once[0].token_ids)
         self.assertNotEqual(twice[0].token_ids, plain[0].token_ids)
 
+    def test_the_program_chooses_the_magnitudes_that_are_not_given(self):
+        path = self.vector()
+        added = bipo.steer("hi", path, max_new_tokens=1, **TINY)
+        self.assertEqual([text.magnitude for text in added], [-2, 0, 2])
+        taken_out = bipo.steer("hi", path, operation="ablate", max_new_tokens=1, **TINY)
+        self.assertEqual([text.magnitude for text in taken_out], [0, 1])
+
     def test_an_error_of_the_program_is_raised_with_its_line_and_code(self):
         with self.assertRaises(bipo.BipoError) as caught:
             bipo.steer("hi", self.folder / "nothing.safetensors", **TINY)
