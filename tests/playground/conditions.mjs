@@ -110,9 +110,11 @@ test("a vector that is taken out says so, and goes from 0 to 1", () =>
     await page.click("#tab-export");
     assert.match(await text("#exports"), /--operation ablate --magnitudes=0,1 /);
     assert.match(await text("#exports"), /it cannot be taken out as it is here/);
+    assert.match(await text("#eval-command"), /--dataset held-out\.csv --operation ablate --magnitudes=0\.\.1:0\.25 --json > refusal\.json$/);
     await page.click("#tab-compare");
     await choose("#vector", "cheerful");
     assert.equal(await labels("#columns article"), "Magnitude −2,Magnitude 0,Magnitude +2");
+    await page.until("document.getElementById('eval-command').textContent.includes('--dataset cheerful-heldout --magnitudes=-2..2:0.5 --json')");
     // What somebody chose stays.
     await set("#columns article:last-child input.magnitude", "3");
     await choose("#vector", "refusal");

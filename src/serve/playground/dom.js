@@ -1,4 +1,4 @@
-// Elements, numbers and the clipboard: what every view needs of the page.
+// Elements, numbers, arguments of commands and the clipboard: what every view needs of the page.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -43,6 +43,9 @@ export const parseMagnitude = (text) => {
   const plain = text.trim().replace("−", "-").replace(",", ".");
   return /^[+-]?(\d+\.?\d*|\.\d+)$/.test(plain) ? Number(plain) : NaN;
 };
+
+/** An argument as a POSIX shell reads it. */
+export const quote = (text) => (/^[\w.\/:,+@%=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 /** Class and strength by which a magnitude is coloured: blue below 0, orange above, strongest at `largest`. */
 export function colour(element, x, largest) {

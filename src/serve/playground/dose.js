@@ -4,8 +4,8 @@
 import { curve } from "./api.js";
 import { draw } from "./chart.js";
 import { limits, subjectRows } from "./damage.js";
-import { $, complain, copyButton, fixed, h, signed } from "./dom.js";
-import { emit, on, state } from "./state.js";
+import { $, complain, copyButton, fixed, h, quote, signed } from "./dom.js";
+import { emit, isTakenOut, on, state } from "./state.js";
 
 const TITLES = {
   margin: "margin",
@@ -164,5 +164,8 @@ function choose(x) {
 function evalCommand() {
   const name = state.vector || "cheerful";
   const pairs = BUNDLED.includes(name) ? `${name}-heldout` : "held-out.csv";
-  return `bipo eval --model ${state.model || "smollm2"} --vector ${name}.safetensors --dataset ${pairs} --magnitudes=-2..2:0.5 --json > ${name}.json`;
+  const model = quote(state.model || "smollm2");
+  const range = isTakenOut() ? "--operation ablate --magnitudes=0..1:0.25" : "--magnitudes=-2..2:0.5";
+  const files = [`${name}.safetensors`, `${name}.json`].map(quote);
+  return `bipo eval --model ${model} --vector ${files[0]} --dataset ${pairs} ${range} --json > ${files[1]}`;
 }

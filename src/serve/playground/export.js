@@ -1,6 +1,6 @@
 // The view Export: the request of the view Compare for other programs, and a link that opens the page as it is.
 
-import { $, copyButton, h } from "./dom.js";
+import { $, copyButton, h, quote } from "./dom.js";
 import { address, chosenVector, condition, isTakenOut, messages, on, sampling, state, target } from "./state.js";
 
 export function start() {
@@ -23,8 +23,6 @@ const card = ({ title, note, code }) =>
     h("pre", { tabindex: 0 }, h("code", {}, code)),
   );
 
-/** An argument as a POSIX shell reads it. */
-const quote = (text) => (/^[\w.\/:,+@%=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 /** JSON on one line. */
 const json = (value) => JSON.stringify(value, null, 1).replace(/\n\s*/g, " ");
 /** JSON with a line a field, and a line an element where a field is a list of objects. */
