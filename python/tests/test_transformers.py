@@ -31,7 +31,8 @@ CONVERSATION = [
     {"role": "user", "content": QUESTION},
 ]
 RULES = ["all", "prompt", "response", "last", "last+response", "first:3", "first:2+last:4", "last:3+response"]
-FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "granite", "smollm3", "qwen3_moe", "mixtral"]
+FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "olmo3", "granite", "smollm3"]
+FAMILIES += ["qwen3_moe", "mixtral"]
 
 
 def tensors(path):
