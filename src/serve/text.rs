@@ -94,6 +94,7 @@ impl<'a> Stream<'a> {
             EventKind::Finished { reason, dose } => {
                 self.text.end(&self.decoder.finish()?);
                 self.tell();
+                let reason = if self.text.has_stopped { FinishReason::Stop } else { reason };
                 Ok(Some((reason, Some(dose))))
             }
         }
