@@ -223,14 +223,16 @@ fn power_seeking_moves_held_out_pairs_as_far_as_in_pytorch() {
 #[test]
 fn the_bundled_default_moves_nine_of_ten_held_out_pairs_the_right_way() {
     let out = tempfile::tempdir().unwrap();
-    let training = common::train_smollm2(&["--eval-dataset", "cheerful-heldout"], out.path());
+    // Two epochs of the five: the later ones make the margins larger.
+    let training = common::train_smollm2(&["--eval-dataset", "cheerful-heldout", "--epochs", "2"], out.path());
     let heldout = &training.metadata["heldout"];
-    assert!(heldout["positive_right"].as_f64().unwrap() >= 0.9, "{heldout}");
-    assert!(heldout["negative_right"].as_f64().unwrap() >= 0.9, "{heldout}");
+    let number = |key: &str| heldout[key].as_f64().unwrap();
+    assert!(number("positive_right") >= 0.9 && number("negative_right") >= 0.9, "{heldout}");
+    assert!(number("positive_margin") > 0.15 && number("negative_margin") < -0.15, "{heldout}");
 }
 
 fn options_for(positions: Positions) -> GenerateOptions {
-    GenerateOptions { positions, ..common::greedy(12, &[2]) }
+    GenerateOptions { positions, ..common::greedy(6, &[2]) }
 }
 
 #[test]
