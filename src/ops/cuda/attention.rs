@@ -17,7 +17,7 @@ pub const MAX_HEAD_DIM: usize = WIDEST.forward.width;
 /// How a kernel cuts its work: what kernels/attention*.cuh have as arguments of their templates.
 #[derive(Debug, Clone, Copy)]
 struct AttentionKernel {
-    /// Its name without the width.
+    /// Name of the kernel without the width.
     name: &'static str,
     /// The widest head dimension that the kernel takes.
     width: usize,
