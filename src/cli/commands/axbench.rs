@@ -38,23 +38,36 @@ pub fn run(args: &JudgeTextsArgs, concept: &str, collective: &Collective) -> any
     let interrupt = Interrupt::listen(log)?;
     let mut verdicts: Vec<Vec<JudgeVerdict>> = Vec::new();
     let mut judge_model = String::new();
+    let mut ended = Ok(());
     for judge in &judges {
-        let Some(report) = judge.grade(&generations, collective, &interrupt, log)? else { continue };
-        judge_model = report.judge_model;
-        verdicts.push(report.verdicts);
-        interrupt.check()?;
+        match judge.grade(&generations, collective, &interrupt, log) {
+            Ok(None) => continue,
+            Ok(Some(report)) => {
+                judge_model = report.judge_model;
+                verdicts.push(report.verdicts);
+                ended = interrupt.check().map_err(anyhow::Error::from);
+            }
+            Err(error) => ended = Err(error),
+        }
+        if ended.is_err() {
+            break;
+        }
     }
-    let [of_concept, of_instruction, of_fluency] = &verdicts[..] else {
+    if verdicts.is_empty() {
+        ended?;
         next::tell(false, "ask it", &ask(args), log);
         return Ok(());
-    };
-    let report = axbench::summarise(concept.trim(), args.suppress, [of_concept, of_instruction, of_fluency]);
+    }
+    // The grades that there are, also where the judge could not go on.
+    let of = |rubric: usize| verdicts.get(rubric).map_or(&[][..], Vec::as_slice);
+    let report = axbench::summarise(concept.trim(), args.suppress, [of(0), of(1), of(2)]);
     match (collective.is_first(), args.report.json) {
         (false, _) => {}
         (true, true) => terminal::json(&AxBenchDocument { schema_version: 1, judge_model: &judge_model, report: &report })?,
         (true, false) => terminal::result(&to_text(&judge_model, &report))?,
     }
-    report.chosen.iter().for_each(|chosen| talk(args, chosen.magnitude, log));
+    ended?;
+    report.chosen.iter().for_each(|chosen| talk(args, chosen.magnitude, chosen.operation, log));
     Ok(())
 }
 

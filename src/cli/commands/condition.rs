@@ -24,7 +24,7 @@ use super::prompts::{UserPrompt, check_questions};
 use super::session;
 use super::training::settings::without_folders;
 use super::vectors::last_run;
-use crate::args::{TrainArgs, given_of};
+use crate::args::{TrainArgs, given_of, refuse_idle};
 use crate::downloads::fetch_options;
 use crate::terminal::{self, Log};
 
@@ -94,28 +94,25 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let vector = vector(args, &opened, (&need, &rest), layers.as_slice(), &found);
     vector.write(&path)?;
     let when = When::new(vector, None)?;
-    let held = heldout.map(|sets| told(&when, &model, &sets, &interrupt).map(|told| (told_of(&sets), told))).transpose()?;
+    let held = heldout.map(|sets| told(&when, &model, &sets, &interrupt).map(|told| (told_of(&sets), told))).transpose();
+    // What was found is shown whatever becomes of the held-out prompts.
+    let (held, ended) = held.map_or_else(|error| (None, Err(error)), |held| (held, Ok(())));
     match args.run.model.json {
-        true => Ok(terminal::json(&json!({
+        true => terminal::json(&json!({
             "schema_version": 1, "method": "condition", "condition": path.display().to_string(), "layer": found.layer,
             "reading": reading, "comparison": found.condition.comparison, "threshold": found.condition.threshold,
             "need": found.condition.need, "rest": found.condition.rest, "told": found.told,
             "heldout": held.map(|(_, told)| told),
-        }))?),
-        false => Ok(terminal::result(&text(&path, &found, held.as_ref(), &need))?),
+        }))?,
+        false => terminal::result(&text(&path, &found, held.as_ref(), &need))?,
     }
+    Ok(ended?)
 }
 
 /// Refuses flags without an effect, and a run without two sets. → that of `--against`
 fn check_flags(args: &TrainArgs) -> Result<&String> {
     let optimiser: Vec<&str> = OPTIMISER.into_iter().chain(STEPS).chain(IDLE).collect();
-    let idle = given_of(&optimiser);
-    if !idle.is_empty() {
-        let flags = idle.join(", ");
-        let problem =
-            format!("{flags}: no effect with --method condition, which compares prompts and learns nothing: leave out");
-        return Err(Error::Argument(problem));
-    }
+    refuse_idle(&optimiser, "no effect with --method condition, which compares prompts and learns nothing")?;
     if given_of(&["dataset"]).is_empty() {
         return Err(Error::Argument("--method condition needs the prompts that are to be steered: give --dataset".into()));
     }
@@ -179,8 +176,8 @@ fn vector(
         "model": opened.files.name,
         "dtype": opened.placement.dtype_name(),
         "device": opened.placement.device_kind(),
-        "system": args.run.model.system,
-        "template": without_folders(&args.run.model.template),
+        "system": args.run.model.chat.system,
+        "template": without_folders(&args.run.model.chat.template),
     });
     session::add_template_settings(&mut training, &args.run.model);
     SteeringVector {

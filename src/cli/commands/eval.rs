@@ -12,7 +12,7 @@ use bipo::generate::STREAMS;
 use bipo::machine::files::write_atomic;
 use bipo::report::Chart;
 use bipo::steering::Operation;
-use bipo::steering::magnitudes::signed;
+use bipo::steering::magnitudes::{UsualMagnitudes, signed};
 use bipo::steering::vector::SteeringVector;
 use bipo::train::collective::Collective;
 use bipo::{Error, Result};
@@ -49,13 +49,16 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
     let vector = settle(vectors, args.steering.source.said())?;
     let when = read_when(args.steering.when.as_ref())?;
     let baselines = baselines(args, &vector, log)?;
-    let (inputs, mut opened) = collective
-        .in_turn(|| Ok((Inputs::read(args, log)?, session::open(&args.model, response_prefix(&args.response_prefix), log)?)))?;
+    let (inputs, mut opened) = collective.in_turn(|| {
+        Ok((Inputs::read(args, log)?, session::open(&args.model, response_prefix(&args.encoding.response_prefix), log)?))
+    })?;
     check_vector(&vector, &opened, log)?;
     check_when(when.as_ref(), &opened, log)?;
-    warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
+    warn_of_calibration(args.steering.magnitudes.as_ref(), &vector, &opened, log);
     if args.at.is_none() {
-        furthest_note(&vector, &args.steering.magnitudes_of(&vector.metadata)?).iter().for_each(|note| log.warn(note));
+        furthest_note(&vector, &args.steering.magnitudes_of(&vector.metadata, UsualMagnitudes::Measured)?)
+            .iter()
+            .for_each(|note| log.warn(note));
     }
     let material = inputs.material(args, &opened)?;
     session::warn_of_pairs(&opened, material.pairs, log);
@@ -107,10 +110,10 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
         (true, true) => terminal::json(&report),
         (true, false) => terminal::result(&report.to_text()),
     };
-    if let Some(path) = &args.csv {
-        write_atomic(path, &report.to_csv()?)?;
-    }
-    args.plot.iter().try_for_each(|path| report.chart().write(path))?;
+    // Nor does one file that cannot be written keep the others from it.
+    let mut written: Vec<Result<()>> = Vec::new();
+    written.extend(args.csv.as_ref().map(|path| write_atomic(path, &report.to_csv()?)));
+    written.extend(args.plot.iter().map(|path| report.chart().write(path)));
     let page = args.report.as_ref().map(|path| {
         let settings =
             [page::model_settings(&args.model, &opened), vector_settings, for_page(args, &inputs, &subjects, &settings)];
@@ -118,8 +121,9 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
         let title = format!("{subject} of {}{measured_on}", opened.files.name);
         (page(args, title, magnitudes(&subjects), settings.concat(), &report), path)
     });
-    page.map_or(Ok(()), |(page, path)| page.write(path))?;
+    written.extend(page.map(|(page, path)| page.write(path)));
     shown?;
+    written.into_iter().collect::<Result<()>>()?;
     judged?;
     stopped.map_or(Ok(()), |error| Err(anyhow::Error::from(error)))?;
     // Magnitudes that were found within a budget need no other limit.
@@ -128,7 +132,7 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
     }
     let (what, command) = match args.report {
         None => ("as a page", format!("{} --report page.html", next::again("eval"))),
-        Some(_) => next::after_steering(&vector),
+        Some(_) => next::after_steering(&args.steering.source, &vector),
     };
     next::tell(args.model.json, what, &command, log);
     Ok(())
@@ -166,7 +170,7 @@ fn grade(
 /// Refuses what could not be written in the end.
 fn check_files(args: &EvalArgs) -> Result<()> {
     let sets = args.dataset.iter().map(|set| ("--dataset", Path::new(set))).filter(|(_, set)| set.exists());
-    let files = [("--prompts", &args.prompts), ("--text", &args.text)]
+    let files = [("--prompts", &args.asked.prompts), ("--text", &args.text)]
         .into_iter()
         .filter_map(|(flag, path)| Some((flag, path.as_deref()?)));
     let questions = args.mc.iter().map(|set| ("--mc", Path::new(set))).filter(|(_, set)| set.exists());

@@ -8,6 +8,7 @@ use bipo::data::endpoint::{ApiKey, Endpoint, EndpointNames, Patience};
 use bipo::eval::judge::{self, JudgeConfig, JudgeReport, JudgedText, Rubric};
 use bipo::machine::files::read_input;
 use bipo::report::shell::quote;
+use bipo::steering::Operation;
 use bipo::steering::magnitudes::signed;
 use bipo::train::collective::Collective;
 use bipo::{Error, Result};
@@ -16,7 +17,7 @@ use serde_json::json;
 
 use super::interrupt::Interrupt;
 use super::next::{self, TELLING};
-use crate::args::{JudgeArgs, JudgeTextsArgs, given};
+use crate::args::{JudgeArgs, JudgeTextsArgs, given, given_of};
 use crate::terminal::{self, Log};
 
 /// The most that a file of texts to grade may take.
@@ -47,9 +48,9 @@ pub fn run(args: &JudgeTextsArgs, collective: &Collective) -> anyhow::Result<()>
         (true, false) => terminal::result(&to_text(&report))?,
     }
     interrupt.check()?;
-    let best = report.magnitudes.iter().filter_map(|row| Some((row.magnitude, row.mean?)));
-    let best = best.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(magnitude, _)| magnitude);
-    best.iter().for_each(|best| talk(args, *best, log));
+    let graded = report.magnitudes.iter().filter_map(|row| Some((row, row.mean?)));
+    let best = graded.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(row, _)| row);
+    best.iter().for_each(|best| talk(args, best.magnitude, best.operation, log));
     Ok(())
 }
 
@@ -62,9 +63,14 @@ pub fn ask(args: &JudgeTextsArgs) -> String {
     missing.fold(command, |command, (flag, value, _)| next::with(&command, flag, value))
 }
 
-/// Names the command that talks with the vector, whose file the texts do not name in full, at the magnitude that is best.
-pub fn talk(args: &JudgeTextsArgs, magnitude: f32, log: Log) {
+/// Names the command that talks with the vector, whose file the texts do not name in full, at the magnitude that is best, unless that
+/// is 0, which is the untouched model.
+pub fn talk(args: &JudgeTextsArgs, magnitude: f32, operation: Operation, log: Log) {
+    if magnitude == 0.0 {
+        return;
+    }
     let command = next::with("bipo chat --vector FILE", "--magnitude", &magnitude.to_string());
+    let command = if operation.is_addition() { command } else { next::with(&command, "--operation", &operation.to_string()) };
     next::tell(args.report.json, "talk with the best", &command, log);
 }
 
@@ -100,10 +106,9 @@ impl Judge {
             return Ok(Some(Self::DryRun { model, rubric: rubric("--judge-dry-run")? }));
         }
         let Some(url) = &args.judge else {
-            let idle = [("--judge-model", args.judge_model.is_some()), ("--rubric", args.rubric.is_some())];
-            let idle = idle.into_iter().chain([("--judge-results", args.judge_results.is_some())]);
-            return match idle.into_iter().find(|(_, is_given)| *is_given) {
-                Some((flag, _)) => Err(missing(&format!("--judge URL or --judge-dry-run beside {flag}"))),
+            let idle = given_of(&["judge_model", "rubric", "judge_results", "judge_concurrency", "judge_timeout"]);
+            return match idle.first() {
+                Some(flag) => Err(missing(&format!("--judge URL or --judge-dry-run beside {flag}"))),
                 None => Ok(None),
             };
         };

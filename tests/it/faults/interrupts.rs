@@ -171,7 +171,7 @@ fn judge(answers: usize) -> (String, Receiver<TcpStream>) {
             let mut body = vec![0; length];
             reader.read_exact(&mut body).unwrap();
             if count < answers {
-                let reply = json!({"choices": [{"message": {"content": "Score: 3"}}]}).to_string();
+                let reply = json!({"choices": [{"message": {"content": "Score: 2"}}]}).to_string();
                 write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{reply}", reply.len())
                     .unwrap();
             }
@@ -202,9 +202,28 @@ fn an_interrupted_judge_keeps_its_scores() {
     ended.assert_interrupted();
     let scores = fs::read_to_string(place.path("scores.jsonl")).unwrap().lines().count();
     let report = ended.json();
-    let scored = report["verdicts"].as_array().unwrap().iter().filter(|verdict| verdict["score"] == 3).count();
+    let scored = report["verdicts"].as_array().unwrap().iter().filter(|verdict| verdict["score"] == 2).count();
     assert!((1..=2).contains(&scores), "{scores}");
     assert_eq!((scored, report["failures"].as_u64()), (scores, Some(9 - scores as u64)));
+}
+
+#[test]
+fn an_interrupted_protocol_of_three_rubrics_has_the_grades_that_were_given() {
+    let place = place();
+    let of = |i: i32| json!({"prompt": format!("prompt {}", i / 2), "magnitude": i % 2, "text": format!("text {i}")});
+    fs::write(place.path("sweep.json"), json!({"results": (0..4).map(of).collect::<Vec<_>>()}).to_string()).unwrap();
+    // All four by the first rubric, two by the second.
+    let (url, asked) = judge(6);
+    let args = ["judge", "sweep.json", "--judge", &url, "--judge-model", "m", "--concept", "sevens", "--judge-timeout", "1"];
+    let running = Running::start(&place, &[&args[..], &["--judge-concurrency", "1", "--json"]].concat());
+    let _streams: Vec<TcpStream> = asked.iter().take(7).collect();
+    running.interrupt();
+    let ended = running.end();
+    ended.assert_interrupted();
+    let report = ended.json();
+    let graded = |rubric: &str| report["texts"].as_array().unwrap().iter().filter(|text| text[rubric] == 2).count();
+    assert_eq!([graded("concept"), graded("instruction"), graded("fluency")], [4, 2, 0]);
+    assert_eq!((&report["failures"], &report["chosen"]), (&4.into(), &Value::Null));
 }
 
 #[test]
