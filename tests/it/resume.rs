@@ -335,7 +335,10 @@ fn a_finished_vector_is_replaced_only_when_asked_and_resumed_to_its_result() {
     assert!(lines[0].contains("out/steering_vector.safetensors is finished, nothing to resume: 6 steps, loss "), "{stdout}");
     assert!(lines.len() == 3 && lines[1].contains("bipo steer ") && lines[2].contains("bipo calibrate "), "{stdout}");
     let as_json: Value = serde_json::from_slice(&place.train("out", &["--resume", "--json"]).stdout).unwrap();
-    assert_eq!(as_json["steps"], 6);
+    assert_eq!((&as_json["steps"], &as_json["timings"]), (&6.into(), &serde_json::json!({})));
+    let generated = place.train("out", &["--resume", "--json", "--test-generation"]);
+    let generated: Value = serde_json::from_slice(&generated.stdout).unwrap();
+    assert_eq!(generated["test_generation"].as_array().unwrap().len(), 3);
     let flags = ["--resume", "--epochs", "3"];
     assert_refused(&place.train("out", &flags), &flags, "is finished, and had other settings: epochs was 2, is 3");
     assert_same(&place.path("out"), &left);

@@ -1,7 +1,5 @@
 //! `bipo calibrate`: finds the largest magnitudes of a vector within a budget, and keeps them in its file if that is wanted.
 
-use std::path::PathBuf;
-
 use bipo::data::Dataset;
 use bipo::eval::damage::{NEUTRAL_TEXT, TextIds};
 use bipo::eval::{Budget, Gauge, Limit, calibrate, found, neutral_ids};
@@ -31,14 +29,14 @@ use super::session;
 use super::sweep::greedy;
 use super::training::TEST_PROMPT;
 use super::vectors::{check_added, check_vector, last_run, read_inputs, settle};
-use crate::args::{CalibrateArgs, Use, given_of, vector_and_scale};
+use crate::args::{CalibrateArgs, Use, VectorArgs, given_of, vector_and_scale};
 use crate::downloads::fetch_options;
 use crate::terminal::{self, Log};
 
 pub fn run(args: &CalibrateArgs, collective: &Collective) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     check_flags(args)?;
-    let file = if args.save { Some(file_to_save(args)?) } else { None };
+    let file = if args.save { Some(file_to_save(&args.vector)?) } else { None };
     let vector = settle(read_inputs(&args.vector.vector, args.vector.layer, log)?, args.vector.said())?;
     if vector.norm() == 0.0 {
         return Err(Error::Argument("the vector is zero: it has no strength at any magnitude".into()).into());
@@ -60,11 +58,11 @@ pub fn run(args: &CalibrateArgs, collective: &Collective) -> anyhow::Result<()> 
     let calibration = Calibration { budget: args.budget.to_string(), minus, plus, model: opened.files.name.clone() };
     let is_found = minus.is_some() || plus.is_some();
     let saved = file.as_ref().filter(|_| is_found).map(|file| save(file, vector, calibration.clone()));
-    let path = file.as_ref().map(|file| &file.path).filter(|_| matches!(saved, Some(Ok(()))));
+    let path = file.as_ref().map(|file| file.path.display().to_string()).filter(|_| matches!(saved, Some(Ok(()))));
     match (collective.is_first(), args.model.json) {
         (false, _) => {}
-        (true, true) => terminal::json(&document(args, &calibration, &limits, path))?,
-        (true, false) => terminal::result(&text(args, &calibration, &limits, path))?,
+        (true, true) => terminal::json(&document(args, &calibration, &limits, path.as_deref()))?,
+        (true, false) => terminal::result(&text(args, &calibration, &limits, path.as_deref()))?,
     }
     if path.is_some() && collective.is_first() {
         let command = next::with(&next::steering("steer"), "--magnitudes", "auto");
@@ -111,18 +109,21 @@ fn check_flags(args: &CalibrateArgs) -> Result<()> {
 }
 
 /// The file that keeps what is found.
-fn file_to_save(args: &CalibrateArgs) -> Result<VectorFile> {
+///
+/// # Errors
+/// What was named is not a whole file that can keep it.
+pub fn file_to_save(named: &VectorArgs) -> Result<VectorFile> {
     let problem = |what: &str| Err(Error::Argument(format!("--save keeps the magnitudes of a whole vector file: {what}")));
-    let named = args.vector.vector.iter().map(|text| vector_and_scale(text)).collect::<Result<Vec<_>>>()?;
-    let (path, scale) = match named.as_slice() {
+    let vectors = named.vector.iter().map(|text| vector_and_scale(text)).collect::<Result<Vec<_>>>()?;
+    let (path, scale) = match vectors.as_slice() {
         [] => (last_run(), 1.0),
-        [named] => named.clone(),
+        [vector] => vector.clone(),
         _ => return problem("add the vectors up with `bipo convert` first"),
     };
     if scale != 1.0 {
         return problem("leave the scale out");
     }
-    if args.vector.layer.is_some() || args.vector.said() != Use::default() {
+    if named.layer.is_some() || named.said() != Use::default() {
         return problem("leave --operation, --layer, --positions and --spans out, which the file does not have");
     }
     check_writable(&path)?;
@@ -147,12 +148,10 @@ enum Probe {
 impl Probe {
     fn read(args: &CalibrateArgs, log: Log) -> Result<Self> {
         Ok(match args.budget {
-            Budget::Kl(_) if args.prompt.is_empty() && args.prompts.is_none() => {
+            Budget::Kl(_) if args.asked.prompt.is_empty() && args.asked.prompts.is_none() => {
                 Self::Prompts(NEUTRAL_PROMPTS.map(UserPrompt::new).into())
             }
-            Budget::Kl(_) => {
-                Self::Prompts(read_questions(&args.prompt, args.prompts.as_deref(), &fetch_options(args.model.offline))?)
-            }
+            Budget::Kl(_) => Self::Prompts(read_questions(&args.asked, &fetch_options(args.model.offline))?),
             Budget::Perplexity(_) => {
                 Self::Text(args.text.as_deref().map_or_else(|| Ok(NEUTRAL_TEXT.to_owned()), neutral_text)?)
             }
@@ -259,7 +258,7 @@ struct CalibrationDocument<'a> {
     minus: DirectionReport,
     plus: DirectionReport,
     /// The file that the calibration was saved in, if it was.
-    saved: Option<&'a PathBuf>,
+    saved: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -274,7 +273,7 @@ fn document<'a>(
     args: &'a CalibrateArgs,
     found: &'a Calibration,
     limits: &[Limit; 2],
-    saved: Option<&'a PathBuf>,
+    saved: Option<&'a str>,
 ) -> CalibrationDocument<'a> {
     let direction = |magnitude, limit: Limit| DirectionReport {
         magnitude,
@@ -286,7 +285,7 @@ fn document<'a>(
     CalibrationDocument { schema_version: 1, model: &found.model, vector, budget: &found.budget, minus, plus, saved }
 }
 
-fn text(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: Option<&PathBuf>) -> String {
+fn text(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: Option<&str>) -> String {
     let budget = args.budget;
     let what = match budget {
         Budget::Kl(_) => "KL divergence, nats a generated token (95th percentile)",
@@ -304,9 +303,9 @@ fn text(args: &CalibrateArgs, found: &Calibration, limits: &[Limit; 2], saved: O
     }
     let magnitudes: Vec<String> = found.magnitudes().iter().map(f32::to_string).collect();
     text += &match saved {
-        Some(path) => format!("saved in {}: --magnitudes auto takes them from there\n", path.display()),
+        Some(path) => format!("saved in {path}: --magnitudes auto takes them from there\n"),
         None if magnitudes.len() > 1 => {
-            let hint = if file_to_save(args).is_ok() { "(--save keeps them for --magnitudes auto)\n" } else { "" };
+            let hint = if file_to_save(&args.vector).is_ok() { "(--save keeps them for --magnitudes auto)\n" } else { "" };
             format!(
                 "try it: {} --magnitudes {} --prompt \"{TEST_PROMPT}\"\n{hint}",
                 next::steering("steer"),

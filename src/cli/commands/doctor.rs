@@ -1,7 +1,7 @@
 //! `bipo doctor`: what a bug report needs of this machine, as aligned lines or as JSON. It fails where something keeps bipo from
 //! working, with what to do about it; a hub that cannot be reached is no failure.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bipo::hub::cache_dir::cache_dir;
 use bipo::hub::presets::PRESETS;
@@ -81,7 +81,7 @@ struct Gpu {
 
 #[derive(Debug, Serialize)]
 struct Folder {
-    path: PathBuf,
+    path: String,
     writable: bool,
 }
 
@@ -100,7 +100,7 @@ struct HubReport {
 #[derive(Debug, Serialize)]
 struct CachedModel {
     alias: &'static str,
-    path: PathBuf,
+    path: String,
 }
 
 impl DoctorReport {
@@ -108,7 +108,7 @@ impl DoctorReport {
         let mut problems = Vec::new();
         let gpus = gpus(&mut problems);
         let cache = cache_dir().map_err(|error| problems.push(error.to_string())).ok();
-        let (cache, problem) = cache.map(|dir| folder(dir, "BIPO_CACHE")).unzip();
+        let (cache, problem) = cache.map(|dir| folder(&dir, "BIPO_CACHE")).unzip();
         problems.extend(problem.flatten());
         let hub = hub(offline, &mut problems);
         let [product_kernel, bf16_product_kernel] = bipo::ops::product_kernels();
@@ -172,7 +172,7 @@ impl DoctorReport {
             lines.push(("hub token", if hub.token { "there" } else { "none" }.to_owned()));
             lines.push(("hub cache", hub.cache.to_text()));
         }
-        let models = self.models.iter().map(|model| format!("{}: {}", model.alias, model.path.display())).collect();
+        let models = self.models.iter().map(|model| format!("{}: {}", model.alias, model.path)).collect();
         lines.extend(under("models", models));
         lines.extend(under("problems", self.problems.clone()));
         lines.iter().map(|(name, value)| format!("{name:12}  {value}\n")).collect()
@@ -220,30 +220,32 @@ fn gpus(problems: &mut Vec<String>) -> Vec<Gpu> {
 }
 
 /// Whether a cache can be written to, and the problem where not; `variable` puts it elsewhere.
-fn folder(path: PathBuf, variable: &str) -> (Folder, Option<String>) {
-    let problem = files::check_future_folder(&path).err().map(|error| {
-        let path = path.display();
-        format!("cannot write to {path}: {error}; set {variable} to a directory that can be written to")
+fn folder(path: &Path, variable: &str) -> (Folder, Option<String>) {
+    let problem = files::check_future_folder(path).err().map(|error| {
+        format!("cannot write to {}: {error}; set {variable} to a directory that can be written to", path.display())
     });
-    (Folder { path, writable: problem.is_none() }, problem)
+    (Folder { path: path.display().to_string(), writable: problem.is_none() }, problem)
 }
 
 fn hub(offline: bool, problems: &mut Vec<String>) -> Option<HubReport> {
     let hub = status::status(offline).map_err(|error| problems.push(error.to_string())).ok()?;
-    let (cache, problem) = folder(hub.cache, "HF_HOME");
+    let (cache, problem) = folder(&hub.cache, "HF_HOME");
     // Without the network nothing is written to the hub's cache, which can be one that many read.
     problems.extend(problem.filter(|_| hub.answer.is_some()));
     let reachable = hub.answer.as_ref().map(Result::is_ok);
     Some(HubReport { endpoint: hub.endpoint, reachable, reason: hub.answer.and_then(Result::err), token: hub.has_token, cache })
 }
 
+fn location(checkpoint: &Checkpoint) -> &Path {
+    match checkpoint {
+        Checkpoint::Gguf { path, .. } => path,
+        Checkpoint::Safetensors { config, .. } => config.parent().unwrap_or(Path::new(".")),
+    }
+}
+
 fn models() -> Vec<CachedModel> {
-    let location = |checkpoint: &Checkpoint| match checkpoint {
-        Checkpoint::Gguf { path, .. } => path.clone(),
-        Checkpoint::Safetensors { config, .. } => config.parent().unwrap_or(Path::new(".")).to_owned(),
-    };
     let found = PRESETS.iter().filter_map(|preset| Some((preset.alias, resolve::cached(preset)?)));
-    found.map(|(alias, files)| CachedModel { alias, path: location(&files.checkpoint) }).collect()
+    found.map(|(alias, files)| CachedModel { alias, path: location(&files.checkpoint).display().to_string() }).collect()
 }
 
 impl Memory {
@@ -255,7 +257,7 @@ impl Memory {
 
 impl Folder {
     fn to_text(&self) -> String {
-        format!("{}, {}", self.path.display(), if self.writable { "can be written to" } else { "cannot be written to" })
+        format!("{}, {}", self.path, if self.writable { "can be written to" } else { "cannot be written to" })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bipo::data::Message;
@@ -23,7 +23,7 @@ use super::judge::open;
 use super::prompts::{UserPrompt, check_questions};
 use super::sweep::greedy;
 use super::{next, session};
-use crate::args::{OF_OWN_MODEL, PairsArgs, given_of};
+use crate::args::{OF_MODEL, OF_OWN_ANSWERS, PairsArgs, given_of};
 use crate::terminal::{self, Log};
 
 /// Number of tokens of a question and its template, for which memory is kept: a list of questions is not known before.
@@ -34,7 +34,7 @@ const NAMES: EndpointNames = EndpointNames { url: "--model-url", key_variables: 
 
 pub fn run(args: &PairsArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
-    let idle = if args.on_policy { Vec::new() } else { given_of(&OF_OWN_MODEL) };
+    let idle = if args.on_policy { Vec::new() } else { given_of(&[&OF_MODEL[..], &OF_OWN_ANSWERS].concat()) };
     if let Some(flag) = idle.first() {
         let problem = format!("{flag} is about the model that will be steered: give --on-policy to have its answers rejected");
         return Err(Error::Argument(problem).into());
@@ -144,16 +144,16 @@ fn show(args: &PairsArgs, report: &PairsReport, log: Log) -> anyhow::Result<()> 
     #[derive(Serialize)]
     struct PairsDocument<'a> {
         schema_version: u32,
-        output: &'a Option<PathBuf>,
+        output: Option<&'a str>,
         #[serde(flatten)]
         report: &'a PairsReport,
     }
     let dropped: usize = report.dropped.values().sum();
+    let output = args.output.as_deref().map(|path| path.display().to_string());
     if args.model.json {
-        terminal::json(&PairsDocument { schema_version: 1, output: &args.output, report })?;
+        terminal::json(&PairsDocument { schema_version: 1, output: output.as_deref(), report })?;
     } else if report.pairs + dropped > 0 {
-        let output = args.output.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
-        let mut text = format!("{} of {} pairs are in {output}", report.pairs, args.n);
+        let mut text = format!("{} of {} pairs are in {}", report.pairs, args.n, output.unwrap_or_default());
         if report.resumed > 0 {
             text += &format!(", {} of them from before", report.resumed);
         }

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use super::interrupt::Interrupt;
 use super::ranks::{Silent, check_same};
 use super::run::{self, Prepared};
+use super::session;
 use super::training::init::Init;
 use super::training::observer::TrainObserver;
-use super::training::outcome::{report, report_finished, results, times};
+use super::training::outcome::{finished, report, results, times};
 use super::training::output_dir::{OutputDir, Start};
 use super::training::run_files::{VECTOR_FILE, draw_curve, pretty, write_card};
 use super::training::settings::{identity, named_layers, settings, vector};
@@ -24,7 +25,7 @@ use super::vectors::warn_of_unknown_keys;
 use crate::args::{MethodArg, TrainArgs};
 use crate::terminal::Log;
 use bipo::model::Model;
-use bipo::session::{LowerBlocks, Session};
+use bipo::session::{Demand, LowerBlocks, Session};
 
 pub fn run(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     if args.method == MethodArg::Condition {
@@ -107,7 +108,13 @@ fn lead(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
         Start::Resumed(checkpoint) => (checkpoint.state, false),
         Start::Finished(vector) => {
             collective.from_first(Vec::<u8>::new())?;
-            return report_finished(args, &vector);
+            let said = finished(args, &vector);
+            if !args.test_generation {
+                return Ok(said.print()?);
+            }
+            let demand = test_generation::demanded(Demand::default(), args, &opened)?;
+            let (model, _) = session::load(&opened, &demand, log)?;
+            return test_generation::say(said, args, (&opened, &model), &vector, &Interrupt::listen(log)?);
         }
     };
     if collective.ranks() > 1 {

@@ -402,8 +402,12 @@ fn a_path_that_is_not_utf_8_is_a_path_like_any_other() {
     assert_ok(&inside);
     assert!(dir.join("sweep.json").exists());
     let model = fixture("llama");
-    let commands: [(&[&str], &[u8]); 4] = [
+    let commands: [(&[&str], &[u8]); 5] = [
         (&["train", "--model", &model, "--dataset", "pairs.csv", "--max-steps", "2", "--json", "--output-dir"], b"out\xff"),
+        (
+            &["train", "--model", &model, "--dataset", "pairs.csv", "--max-steps", "2", "--resume", "--json", "--output-dir"],
+            b"out\xff",
+        ),
         (&["convert", "v.safetensors", "--json"], b"w\xff.pt"),
         (&["merge", "--model", &model, "--vector", "v.safetensors", "--json", "--output-dir"], b"merged\xff"),
         (&["inspect", "--json"], b"caf\xe9/v.safetensors"),

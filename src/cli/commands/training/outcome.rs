@@ -17,20 +17,20 @@ use crate::args::TrainArgs;
 use crate::commands::next;
 use crate::terminal;
 
-/// There is nothing to do, in one line.
-pub fn report_finished(args: &TrainArgs, vector: &SteeringVector) -> anyhow::Result<()> {
+/// What a run was that is finished already.
+pub fn finished(args: &TrainArgs, vector: &SteeringVector) -> RunResult {
     let training = vector.metadata.training.as_ref().unwrap_or(&Value::Null);
     let path = args.output_dir.join(VECTOR_FILE);
     if args.run.model.json {
-        return Ok(terminal::json(&json!({
-            "schema_version": 1, "method": "bipo", "vector": path, "steps": training["steps"],
+        return RunResult::Json(json!({
+            "schema_version": 1, "method": "bipo", "vector": path.display().to_string(), "steps": training["steps"],
             "final_loss": training["final_loss"], "final_margin": training["final_margin"], "vector_norm": vector.norm(),
-            "skipped_rows": training["dataset"]["skipped_rows"], "timings": null,
-        }))?);
+            "skipped_rows": training["dataset"]["skipped_rows"], "timings": {},
+        }));
     }
     let outcome = card::outcome_line(training);
     let text = format!("{} is finished, nothing to resume: {outcome}{}", path.display(), try_it(&path));
-    Ok(terminal::result(&text)?)
+    RunResult::Text(text)
 }
 
 /// What the vector's metadata says of the run's end.
