@@ -38,10 +38,21 @@ pub fn short(magnitude: f32) -> String {
 /// What a sweep's magnitudes are.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MagnitudeChoice {
+    /// Nothing was said: some on both sides of 0, or 0 and 1 where the vector is taken out.
+    Usual(UsualMagnitudes),
     /// `auto`: the largest ones within a budget, with 0 between them, as the vector's calibration has them.
     Calibrated,
     /// The magnitudes that are listed.
     Listed(Magnitudes),
+}
+
+/// What a vector is used for at magnitudes that the user leaves to bipo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsualMagnitudes {
+    /// To generate texts, at −2, 0 and 2.
+    Texts,
+    /// To measure its effect, at −2, −1, 0, 1 and 2.
+    Measured,
 }
 
 impl MagnitudeChoice {
@@ -51,6 +62,9 @@ impl MagnitudeChoice {
     /// The calibration's are wanted, and [`calibrated`] refuses.
     pub fn of(&self, calibration: Option<&Calibration>, operation: Operation) -> Result<Vec<f32>, Error> {
         match self {
+            Self::Usual(_) if !operation.is_addition() => Ok(vec![0.0, 1.0]),
+            Self::Usual(UsualMagnitudes::Texts) => Ok(vec![-2.0, 0.0, 2.0]),
+            Self::Usual(UsualMagnitudes::Measured) => Ok(vec![-2.0, -1.0, 0.0, 1.0, 2.0]),
             Self::Listed(magnitudes) => Ok(magnitudes.0.clone()),
             Self::Calibrated => Ok(calibrated(calibration, operation)?.magnitudes()),
         }

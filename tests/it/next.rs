@@ -5,6 +5,7 @@ use std::fs;
 use std::process::{Command, Output, Stdio};
 
 use bipo::steering::vector::{Calibration, Metadata, SteeringVector};
+use serde_json::Value;
 
 use crate::cli::{LONG, Place, assert_ok, fixture, text};
 
@@ -184,4 +185,87 @@ fn a_layer_that_the_model_has_not_is_refused_with_those_that_it_has_and_without_
         (output.status.code(), text(&output.stderr)),
         (Some(2), "error: layer 9 out of range: model has 3 layers, 0 to 2\n".into())
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn what_follows_a_sweep_is_taken_by_the_command_that_is_named() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    let model = fixture("llama");
+    let steer = ["steer", "--model", &model, "--offline", "--prompt", "a", "--max-new-tokens", "2", "--magnitudes", "1"];
+    assert_ok(&place.bipo(&["convert", "out/steering_vector.safetensors", "v.npy"]));
+    let whole = "out/steering_vector.safetensors";
+    let scaled = format!("{whole}:2");
+    for (source, saves) in [
+        (&["--vector", &scaled][..], false),
+        (&["--vector", whole, "--vector", whole], false),
+        (&["--vector", whole, "--positions", "response"], false),
+        (&["--vector", "v.npy", "--layer", "1"], false),
+        // Last, for it gives the file a calibration.
+        (&["--vector", whole], true),
+    ] {
+        let output = place.bipo(&[&steer[..], source].concat());
+        assert_ok(&output);
+        let calibrate = named(&output.stderr, "find its strength");
+        assert_eq!(calibrate.ends_with(" --save"), saves, "{calibrate}");
+        assert!(calibrate.contains(" --offline"), "{calibrate}");
+        assert_ok(&pasted(&place, &calibrate, " --max-new-tokens 2 --budget kl=0.01 --prompt Hi"));
+    }
+    let prompts = ["--dataset", "pairs.csv", "--against", "pairs.csv", "--output-dir", "when"];
+    let condition = ["train", "--method", "condition", "--model", &model, "--layer", "1"];
+    assert_ok(&place.bipo(&[&condition[..], &prompts].concat()));
+    assert_ok(&place.bipo(&["convert", whole, "taken.safetensors", "--operation", "ablate"]));
+    let when = ["--when", "when/condition.safetensors", "--vector", "taken.safetensors"];
+    let output = place.bipo(&[&steer[..], &when].concat());
+    assert_ok(&output);
+    let chat = named(&output.stderr, "talk with it");
+    assert!(chat.contains(" --when when/condition.safetensors"), "{chat}");
+    assert_ok(&pasted(&place, &chat, " --max-new-tokens 2"));
+}
+
+#[test]
+fn a_magnitude_that_is_not_named_is_one_that_the_operation_has_a_use_for() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    let model = fixture("llama");
+    let texts = |command: &[&str]| {
+        let output = place.bipo(&[command, &["--model", &model, "--json", "--max-new-tokens", "1"]].concat());
+        assert_ok(&output);
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = value["results"].as_array().or(value["rows"].as_array()).unwrap().clone();
+        let magnitudes = rows.iter().filter(|row| row["subject"].is_null() || row["subject"] == "vector");
+        magnitudes.filter_map(|row| row["magnitude"].as_f64()).collect::<Vec<_>>()
+    };
+    let vector = ["--vector", "out/steering_vector.safetensors"];
+    let of = |command: &[&str], operation: &str| texts(&[command, &vector, &["--operation", operation]].concat());
+    let (steer, eval) = (["steer", "--prompt", "a"], ["eval", "--dataset", "pairs.csv", "--skip", "text,generation"]);
+    assert_eq!(of(&steer, "add"), [-2.0, 0.0, 2.0]);
+    assert_eq!(of(&steer, "ablate"), [0.0, 1.0]);
+    assert_eq!(of(&eval, "add"), [-2.0, -1.0, 0.0, 1.0, 2.0]);
+    assert_eq!(of(&eval, "ablate"), [0.0, 1.0]);
+}
+
+#[test]
+fn flags_that_change_nothing_are_refused_by_name() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &[]));
+    let file = "out/steering_vector.safetensors";
+    for (args, expected) in [
+        (&["inspect", file, "--dtype", "f16", "--device", "cpu"][..], "--dtype, --device: only what is measured on a model"),
+        (&["bench", "--shape", "tiny", "--weights", "quantized"], "--weights: no effect with --shape"),
+        (&["bench", "--shape", "tiny", "--new-tokens", "4096"], "lower --new-tokens"),
+        (&["bench", "--shape", "tiny", "--prompt-tokens", "4096"], "lower --prompt-tokens"),
+        (&["judge", "texts.jsonl", "--judge-timeout", "3"], "--judge URL or --judge-dry-run beside --judge-timeout"),
+        (&["train", "--method", "caa", "--lr", "1", "--seed", "2"], "leave them out"),
+        (&["train", "--method", "caa", "--lr", "1"], "leave it out"),
+    ] {
+        let output = place.bipo(args);
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(expected) && said.lines().count() == 1, "{args:?}: {said}");
+    }
+    let counted = place.bipo(&["bench", "--shape", "tiny", "--split", "2,2"]);
+    assert_ok(&counted);
+    let train = named(&counted.stderr, "learn a vector so");
+    assert!(!train.contains("--split"), "{train}");
 }

@@ -8,11 +8,14 @@ use clap::Args;
 use super::data::PairArgs;
 use super::headings::{DATA, GENERATION, MEASUREMENT, OUTPUT};
 use super::model::ModelArgs;
-use super::texts::VectorArgs;
+use super::texts::{PromptArgs, VectorArgs};
 use super::values::{positive, positive_number};
 
 #[derive(Debug, Args)]
-#[command(mut_arg("limit", |arg| arg.help("Use the first N pairs only [default: all]")))]
+#[command(
+    mut_arg("limit", |arg| arg.help("Use the first N pairs only [default: all]")),
+    mut_arg("prompt", |arg| arg.help("Answer this prompt for kl; repeat for several [default: eight bundled ones]"))
+)]
 pub struct CalibrateArgs {
     #[command(flatten)]
     pub vector: VectorArgs,
@@ -20,13 +23,8 @@ pub struct CalibrateArgs {
     /// 95th percentile), ppl=1.1 (perplexity of a neutral text, as a multiple), or margin=2 (mean margin of the pairs of --dataset).
     #[arg(long, help_heading = MEASUREMENT, default_value = "kl=1", value_name = "NAME=VALUE")]
     pub budget: Budget,
-    /// Answer this prompt for kl; repeat for several [default: eight bundled ones].
-    #[arg(long, help_heading = DATA, allow_hyphen_values = true, value_name = "TEXT")]
-    pub prompt: Vec<String>,
-    /// Answer each line of this file for kl, or, where its lines are JSON objects with `messages`, each conversation; - is standard
-    /// input. A published set's name, such as alpacaeval, stands for its prompts.
-    #[arg(long, help_heading = DATA, value_name = "FILE|NAME", conflicts_with = "prompt")]
-    pub prompts: Option<PathBuf>,
+    #[command(flatten)]
+    pub asked: PromptArgs,
     /// Generate at most this many tokens an answer, for kl.
     #[arg(long, help_heading = GENERATION, default_value_t = CALIBRATION_TOKENS, value_parser = positive)]
     pub max_new_tokens: usize,

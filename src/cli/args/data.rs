@@ -5,11 +5,11 @@ use bipo::hub::options::FetchOptions;
 use bipo::steering::positions::Positions;
 use bipo::text::spans::Spans;
 use clap::Args;
-use serde_json::Value;
 
 use super::headings::{DATA, MACHINE, MODEL, VECTOR};
-use super::model::ReportArgs;
-use super::values::{one_of, positive, variable};
+use super::model::{ReportArgs, TemplateArgs};
+use super::texts::EncodingArgs;
+use super::values::{one_of, positive};
 
 /// The rows of a data set that are used, and how they make pairs.
 #[derive(Debug, Args)]
@@ -43,6 +43,14 @@ impl PairArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    mut_arg("response_prefix", |arg| arg.requires("model")),
+    mut_arg("max_length", |arg| arg.requires("model")),
+    mut_arg("system", |arg| arg.requires("model")),
+    mut_arg("system_in_user", |arg| arg.requires("model")),
+    mut_arg("template", |arg| arg.requires("model")),
+    mut_arg("template_var", |arg| arg.requires("model"))
+)]
 pub struct DataArgs {
     /// Show this data set: a file, a bundled or published set's name, or hf:owner/name.
     #[arg(value_name = "DATASET")]
@@ -55,12 +63,8 @@ pub struct DataArgs {
     /// Compare options by their letters or by their texts, as for eval.
     #[arg(long, help_heading = DATA, default_value = "auto", value_parser = one_of::<AnswerForm>(), requires = "mc")]
     pub mc_answers: AnswerForm,
-    /// Put this text between prompt and response; auto writes what the chat template writes, as for train.
-    #[arg(long, help_heading = DATA, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT", requires = "model")]
-    pub response_prefix: String,
-    /// Truncate longer pairs to this many tokens.
-    #[arg(long, help_heading = DATA, default_value_t = 2048, value_name = "TOKENS", value_parser = positive, requires = "model")]
-    pub max_length: usize,
+    #[command(flatten)]
+    pub encoding: EncodingArgs,
     /// Show which tokens a vector would be added at by this rule: all, prompt, response, last, first:N, last:N, or several joined by
     /// +, as for train.
     #[arg(long, help_heading = VECTOR, default_value = "all", value_name = "WHERE", requires = "model")]
@@ -72,18 +76,8 @@ pub struct DataArgs {
     /// file [default: none].
     #[arg(long, help_heading = MODEL)]
     pub model: Option<String>,
-    /// Set the system prompt; "" for none [default: none].
-    #[arg(long, help_heading = MODEL, allow_hyphen_values = true, requires = "model")]
-    pub system: Option<String>,
-    /// Put the system prompt, also that of a row, into the first user turn: for chat templates that have no place for it.
-    #[arg(long, help_heading = MODEL, requires = "model")]
-    pub system_in_user: bool,
-    /// Choose the chat template: auto (the tokenizer's own), a built-in name, or a Jinja file.
-    #[arg(long, help_heading = MODEL, default_value = "auto", requires = "model")]
-    pub template: String,
-    /// Pass this variable to the chat template, such as enable_thinking=false; repeat for several.
-    #[arg(long, help_heading = MODEL, value_name = "NAME=VALUE", value_parser = variable, requires = "model")]
-    pub template_var: Vec<(String, Value)>,
+    #[command(flatten)]
+    pub chat: TemplateArgs,
     /// Never use the network (also HF_HUB_OFFLINE=1).
     #[arg(long, help_heading = MACHINE)]
     pub offline: bool,

@@ -48,7 +48,7 @@ vllm-lens and easysteer steer by the request, in vLLM; vllm-merged is a model fo
 
 Examples:
   bipo export --to easysteer --output-dir easysteer/
-  bipo export v.safetensors --to vllm-merged --magnitude 1.5 --model llama-2 --out merged/";
+  bipo export v.safetensors --to vllm-merged --magnitude 1.5 --model llama-2 -o merged/";
 
 pub(super) const DOCTOR: &str = "\
 The hub is asked for an answer and waited for 5 seconds; that it cannot be reached is no failure. Whether there is an access token is told, and never the token. The exit code is 1 where something keeps bipo from working, and the problems say what to do.

@@ -31,11 +31,11 @@ pub use chat::ChatArgs;
 pub use compare::{CompareArgs, OF_METHODS};
 pub use data::DataArgs;
 pub use machine::{BenchArgs, CheckArgs, CompletionsArgs, DoctorArgs, ManArgs};
-pub use model::{DEFAULT_MODEL, ModelArgs, ReportArgs};
-pub use pairs::{OF_OWN_MODEL, PairsArgs};
+pub use model::{DEFAULT_MODEL, ModelArgs, OF_MODEL, ReportArgs};
+pub use pairs::{OF_OWN_ANSWERS, PairsArgs};
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
-pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, SkipArg, SteerArgs, SteeringArgs, Use, VectorArgs};
+pub use texts::{EvalArgs, JudgeArgs, JudgeTextsArgs, PromptArgs, SkipArg, SteerArgs, SteeringArgs, Use, VectorArgs};
 pub use train::{LayersArgs, MethodArg, RunArgs, TrainArgs, response_prefix};
 pub use values::{MagnitudeArg, condition_and_threshold, vector_and_scale};
 pub use vectors::{ConvertArgs, ExportArgs, InspectArgs, MergeArgs};
@@ -238,6 +238,19 @@ pub fn given() -> Vec<Given> {
 pub fn given_of(ids: &[&str]) -> Vec<String> {
     let is_one = |flag: &str| ids.contains(&flag.trim_start_matches('-').replace('-', "_").as_str());
     given().into_iter().map(|given| given.flag).filter(|flag| is_one(flag)).collect()
+}
+
+/// Refuses flags with these ids, which would change nothing; `why` says so.
+///
+/// # Errors
+/// The user wrote one of them.
+pub fn refuse_idle(ids: &[&str], why: &str) -> bipo::Result<()> {
+    let idle = given_of(ids);
+    match idle.as_slice() {
+        [] => Ok(()),
+        [flag] => Err(bipo::Error::Argument(format!("{flag}: {why}: leave it out"))),
+        flags => Err(bipo::Error::Argument(format!("{}: {why}: leave them out", flags.join(", ")))),
+    }
 }
 
 fn given_in(matches: &ArgMatches) -> Vec<Given> {

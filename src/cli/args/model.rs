@@ -12,6 +12,9 @@ use super::values::{one_of, variable};
 /// The model of a command that is told none.
 pub const DEFAULT_MODEL: &str = "smollm2";
 
+/// Ids of the flags that say how a model computes, and what it is asked, which change nothing where none is loaded.
+pub const OF_MODEL: [&str; 8] = ["device", "split", "dtype", "weights", "system", "system_in_user", "template", "template_var"];
+
 /// What a command that loads no model takes to say how it reports.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -24,6 +27,25 @@ pub struct ReportArgs {
     /// Say nothing on standard error but errors.
     #[arg(short, long, help_heading = OUTPUT, display_order = LAST)]
     pub quiet: bool,
+}
+
+/// How messages become text.
+#[derive(Debug, Args)]
+#[command(next_help_heading = MODEL)]
+pub struct TemplateArgs {
+    /// Set the system prompt; "" for none [default: none].
+    #[arg(long, allow_hyphen_values = true)]
+    pub system: Option<String>,
+    /// Put the system prompt, also that of a row, into the first user turn, followed by an empty line: for chat templates that
+    /// have no place for it.
+    #[arg(long)]
+    pub system_in_user: bool,
+    /// Choose the chat template: auto (the tokenizer's own), a built-in name, or a Jinja file.
+    #[arg(long, default_value = "auto")]
+    pub template: String,
+    /// Pass this variable to the chat template, such as enable_thinking=false; repeat for several.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub template_var: Vec<(String, Value)>,
 }
 
 /// What every command that loads a model takes.
@@ -40,19 +62,8 @@ pub struct ModelArgs {
     /// most half of the memory.
     #[arg(long, default_value = "auto", value_parser = one_of::<WeightsChoice>())]
     pub weights: WeightsChoice,
-    /// Set the system prompt; "" for none [default: none].
-    #[arg(long, allow_hyphen_values = true)]
-    pub system: Option<String>,
-    /// Put the system prompt, also that of a row, into the first user turn, followed by an empty line: for chat templates that
-    /// have no place for it.
-    #[arg(long)]
-    pub system_in_user: bool,
-    /// Choose the chat template: auto (the tokenizer's own), a built-in name, or a Jinja file.
-    #[arg(long, default_value = "auto")]
-    pub template: String,
-    /// Pass this variable to the chat template, such as enable_thinking=false; repeat for several.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
-    pub template_var: Vec<(String, Value)>,
+    #[command(flatten)]
+    pub chat: TemplateArgs,
     /// Choose where to compute: auto, cpu, cuda[:N] or metal; cuda:0,1 or cuda:all divides the model's blocks between GPUs by their
     /// free memory, and cpu:0,1 tries a division on the CPU.
     #[arg(long, help_heading = MACHINE, default_value = "auto", value_name = "auto|cpu|cuda[:N,...]|cuda:all|metal")]

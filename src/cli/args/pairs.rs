@@ -10,22 +10,9 @@ use super::model::ModelArgs;
 use super::texts::SamplingArgs;
 use super::values::{positive, price, seconds, temperature};
 
-/// Flags of the model that will be steered, which have an effect beside `--on-policy` alone.
-pub const OF_OWN_MODEL: [&str; 13] = [
-    "model",
-    "device",
-    "split",
-    "dtype",
-    "weights",
-    "system",
-    "system_in_user",
-    "template",
-    "template_var",
-    "temperature",
-    "top_p",
-    "top_k",
-    "repeat_penalty",
-];
+/// Ids of the flags that say which model will be steered and how it answers, which have an effect beside `--on-policy` alone, as those
+/// of [`super::model::OF_MODEL`] do.
+pub const OF_OWN_ANSWERS: [&str; 5] = ["model", "temperature", "top_p", "top_k", "repeat_penalty"];
 
 #[derive(Debug, Args)]
 #[command(

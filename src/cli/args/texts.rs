@@ -8,7 +8,7 @@ use bipo::eval::Budget;
 use bipo::generate::GenerateOptions;
 use bipo::model::Decoding;
 use bipo::steering::Operation;
-use bipo::steering::magnitudes::MagnitudeChoice;
+use bipo::steering::magnitudes::{MagnitudeChoice, UsualMagnitudes};
 use bipo::steering::positions::Positions;
 use bipo::steering::vector::Metadata;
 use bipo::text::spans::Spans;
@@ -16,7 +16,6 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::data::PairArgs;
-use super::given_of;
 use super::headings::{DATA, GENERATION, JUDGE, MEASUREMENT, OUTPUT, VECTOR};
 use super::model::{ModelArgs, ReportArgs};
 use super::values::{damage, one_of, operation, positive, positive_number, probability, resamples, seconds, temperature};
@@ -71,9 +70,9 @@ pub struct SteeringArgs {
     #[command(flatten)]
     pub source: VectorArgs,
     /// Multiply the vector by these: a list -2,0,2, a range -2..2:0.5, or auto, the magnitudes that `bipo calibrate --save` stored
-    /// in its file [default where it is taken out: 0,1].
-    #[arg(long, default_value = "-2,0,2", allow_hyphen_values = true, value_name = "LIST")]
-    pub magnitudes: MagnitudeChoice,
+    /// in its file [default: -2,0,2, or 0,1 where it is taken out].
+    #[arg(long, allow_hyphen_values = true, value_name = "LIST")]
+    pub magnitudes: Option<MagnitudeChoice>,
     /// Steer only prompts whose score passes the condition in this file, made by `bipo train --method condition`; the others get the
     /// untouched model. ":>0.2" or ":<0.2" behind it, in quotes, replaces its threshold [default: steer all prompts].
     #[arg(long, value_name = "FILE[:>NUMBER]", value_parser = NonEmptyStringValueParser::new())]
@@ -81,12 +80,10 @@ pub struct SteeringArgs {
 }
 
 impl SteeringArgs {
-    /// The magnitudes of a vector, whose metadata are those that it is used with.
-    pub fn magnitudes_of(&self, vector: &Metadata) -> Result<Vec<f32>> {
-        if !vector.operation.is_addition() && given_of(&["magnitudes"]).is_empty() {
-            return Ok(vec![0.0, 1.0]);
-        }
-        self.magnitudes.of(vector.calibration.as_ref(), vector.operation)
+    /// The magnitudes of a vector, whose metadata are those that it is used with; `usual` ones where the user names none.
+    pub fn magnitudes_of(&self, vector: &Metadata, usual: UsualMagnitudes) -> Result<Vec<f32>> {
+        let choice = self.magnitudes.clone().unwrap_or(MagnitudeChoice::Usual(usual));
+        choice.of(vector.calibration.as_ref(), vector.operation)
     }
 }
 
@@ -142,10 +139,9 @@ impl DecodingArgs {
     }
 }
 
+/// The prompts that are answered.
 #[derive(Debug, Args)]
-pub struct SteerArgs {
-    #[command(flatten)]
-    pub steering: SteeringArgs,
+pub struct PromptArgs {
     /// Answer this prompt; repeat for several.
     #[arg(long, help_heading = DATA, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
@@ -153,6 +149,26 @@ pub struct SteerArgs {
     /// A published set's name, such as alpacaeval, stands for its prompts.
     #[arg(long, help_heading = DATA, value_name = "FILE|NAME", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
+}
+
+/// How pairs become tokens.
+#[derive(Debug, Args)]
+pub struct EncodingArgs {
+    /// Put this text between prompt and response. auto writes what the chat template writes before and after an answer; if the
+    /// template has no such form, it writes a space, unless the prompt ends in white space.
+    #[arg(long, help_heading = DATA, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
+    pub response_prefix: String,
+    /// Truncate longer pairs to this many tokens.
+    #[arg(long, help_heading = DATA, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
+    pub max_length: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct SteerArgs {
+    #[command(flatten)]
+    pub steering: SteeringArgs,
+    #[command(flatten)]
+    pub asked: PromptArgs,
     /// Generate at most this many tokens.
     #[arg(long, help_heading = GENERATION, default_value_t = 128, value_parser = positive)]
     pub max_new_tokens: usize,
@@ -177,7 +193,13 @@ pub struct SteerArgs {
 #[derive(Debug, Args)]
 #[command(
     mut_arg("limit", |arg| arg.help("Use the first N rows of each data set and question file only [default: all]")),
-    mut_arg("magnitudes", |arg| arg.default_value("-2..2:1"))
+    mut_arg("prompt", |arg| {
+        arg.help("Answer this prompt, to measure the repetition in the texts; repeat for several [default: eight bundled ones]")
+    }),
+    mut_arg("magnitudes", |arg| {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        arg.help(help.replace("-2,0,2, or", "-2..2:1, or"))
+    })
 )]
 pub struct EvalArgs {
     #[command(flatten)]
@@ -191,13 +213,8 @@ pub struct EvalArgs {
     pub dataset: Option<String>,
     #[command(flatten)]
     pub rows: PairArgs,
-    /// Put this text between prompt and response. auto writes what the chat template writes before and after an answer; if the
-    /// template has no such form, it writes a space, unless the prompt ends in white space.
-    #[arg(long, help_heading = DATA, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
-    pub response_prefix: String,
-    /// Truncate longer pairs to this many tokens.
-    #[arg(long, help_heading = DATA, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
-    pub max_length: usize,
+    #[command(flatten)]
+    pub encoding: EncodingArgs,
     /// Multiply the margin by this, the strength of the preference [default: the vector's, else 0.1].
     #[arg(long, help_heading = MEASUREMENT, value_parser = positive_number)]
     pub beta: Option<f64>,
@@ -212,13 +229,8 @@ pub struct EvalArgs {
     /// Read this neutral text for perplexity and KL divergence [default: a bundled one].
     #[arg(long, help_heading = DATA, value_name = "FILE")]
     pub text: Option<PathBuf>,
-    /// Answer this prompt, to measure the repetition in the texts; repeat for several [default: eight bundled ones].
-    #[arg(long, help_heading = DATA, allow_hyphen_values = true, value_name = "TEXT")]
-    pub prompt: Vec<String>,
-    /// Answer each line of this file, or, where its lines are JSON objects with `messages`, each conversation; - is standard input.
-    /// A published set's name, such as alpacaeval, stands for its prompts.
-    #[arg(long, help_heading = DATA, value_name = "FILE|NAME", conflicts_with = "prompt")]
-    pub prompts: Option<PathBuf>,
+    #[command(flatten)]
+    pub asked: PromptArgs,
     /// Generate at most this many tokens.
     #[arg(long, help_heading = GENERATION, default_value_t = 64, value_parser = positive)]
     pub max_new_tokens: usize,

@@ -19,6 +19,7 @@ use clap::{Args, ValueEnum};
 use super::data::PairArgs;
 use super::headings::{DATA, MACHINE, OPTIMISATION, OUTPUT, VECTOR};
 use super::model::ModelArgs;
+use super::texts::EncodingArgs;
 use super::values::{factors, not_negative, one_of, positive, positive_number};
 
 #[derive(Debug, Args)]
@@ -189,25 +190,20 @@ pub struct RunArgs {
     /// [default: all tokens].
     #[arg(long, help_heading = VECTOR, value_parser = one_of::<Spans>())]
     pub spans: Option<Spans>,
-    /// Put this text between prompt and response. auto writes what the chat template writes before and after an answer; if the
-    /// template has no such form, it writes a space, unless the prompt ends in white space.
-    #[arg(long, help_heading = DATA, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
-    pub response_prefix: String,
-    /// Set the decoupled weight decay of the vector; with reps or --learn-factor the default is 0.
-    #[arg(long, default_value_t = 0.05, default_value_ifs(as_in_reps("0")), value_parser = not_negative)]
+    #[command(flatten)]
+    pub encoding: EncodingArgs,
+    /// Set the decoupled weight decay of the vector [default: 0.05; 0 with reps or a learned factor].
+    #[arg(long, hide_default_value = true, default_value_t = 0.05, default_value_ifs(as_in_reps("0")), value_parser = not_negative)]
     pub weight_decay: f64,
-    /// Raise the learning rate from 0 over this many steps; with reps or --learn-factor the default is 0.
-    #[arg(long, default_value_t = 100, default_value_ifs(as_in_reps("0")))]
+    /// Raise the learning rate from 0 over this many steps [default: 100; 0 with reps or a learned factor].
+    #[arg(long, hide_default_value = true, default_value_t = 100, default_value_ifs(as_in_reps("0")))]
     pub warmup_steps: usize,
-    /// Lower the learning rate after the warmup along this curve; with reps or --learn-factor the default is linear.
-    #[arg(long, default_value = "cosine", default_value_ifs(as_in_reps("linear")), value_parser = one_of::<Scheduler>())]
+    /// Lower the learning rate after the warmup along this curve [default: cosine; linear with reps or a learned factor].
+    #[arg(long, hide_default_value = true, default_value = "cosine", default_value_ifs(as_in_reps("linear")), value_parser = one_of::<Scheduler>())]
     pub scheduler: Scheduler,
     /// Seed the shuffles, the directions, the factors and a random start.
     #[arg(long, default_value_t = 11)]
     pub seed: u64,
-    /// Truncate longer pairs to this many tokens.
-    #[arg(long, help_heading = DATA, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
-    pub max_length: usize,
     #[command(flatten)]
     pub rows: PairArgs,
     #[command(flatten)]

@@ -20,7 +20,7 @@ use candle_core::{DType, Device};
 use serde::Serialize;
 
 use super::{next, session};
-use crate::args::BenchArgs;
+use crate::args::{BenchArgs, given, given_of, refuse_idle};
 use crate::terminal::{self, Log};
 
 /// Text and JSON are views of this.
@@ -67,6 +67,10 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         sweeps: args.sweeps.clone(),
         time: Duration::from_secs_f64(args.seconds),
     };
+    if args.shape.is_some() {
+        let of_files = ["weights", "system", "system_in_user", "template", "template_var", "offline"];
+        refuse_idle(&of_files, "no effect with --shape, whose weights are made and whose prompts are random tokens")?;
+    }
     if let (Some(shape), Some(split)) = (args.shape, &args.model.split) {
         let report = CountReport::new(args, shape, split, &options)?;
         match args.model.json {
@@ -122,7 +126,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
 
 /// Names the run that was measured; a shape is that of a model whose name the user knows.
 fn say_next(args: &BenchArgs, log: Log) {
-    let command = next::of_model("train");
+    // What was counted for devices that are not named says nothing of those of this machine.
+    let is_counted = args.model.split.is_some() && given_of(&["device"]).is_empty();
+    let command = next::command("train", &given(), |flag| next::MODEL.contains(&flag) && !(is_counted && flag == "--split"));
     let command = if args.shape.is_some() { next::with(&command, "--model", "MODEL") } else { command };
     next::tell(args.model.json, "learn a vector so", &command, log);
 }
@@ -219,11 +225,19 @@ fn aligned(rows: &[(String, String)]) -> String {
 /// Before the weights are made or read.
 fn check_lengths(config: &Config, options: &BenchOptions) -> Result<()> {
     let longest = config.max_position_embeddings;
-    if options.prompt_tokens + options.response_tokens.max(options.new_tokens) < longest {
-        return Ok(());
+    let lengths = [
+        ("--prompt-tokens", options.prompt_tokens),
+        ("--response-tokens", options.response_tokens),
+        ("--new-tokens", options.new_tokens),
+    ];
+    let [(_, prompt), answers @ ..] = lengths;
+    match answers.into_iter().find(|(_, answer)| prompt + answer >= longest) {
+        None => Ok(()),
+        Some(answer) => {
+            let (flag, _) = if prompt > answer.1 { lengths[0] } else { answer };
+            Err(Error::Argument(format!("prompt and response fill the model's context of {longest} tokens: lower {flag}")))
+        }
     }
-    let problem = format!("prompt and response fill the model's context of {longest} tokens: lower --prompt-tokens");
-    Err(Error::Argument(problem))
 }
 
 /// A model that is measured.

@@ -1,5 +1,6 @@
 //! `bipo train --method caa`: the mean difference of activations in place of a learned vector, with the same files.
 
+use bipo::Result;
 use bipo::machine::files::write_atomic;
 use bipo::session::Demand;
 use bipo::steering::dose::l2_norm;
@@ -7,7 +8,6 @@ use bipo::train::activations::{Activations, CachePlan};
 use bipo::train::batch::Sharing;
 use bipo::train::caa::{MeanDifference, mean_difference};
 use bipo::train::{Heldout, TrainConfig, Trainer};
-use bipo::{Error, Result};
 use serde_json::{Value, json};
 
 use super::interrupt::Interrupt;
@@ -17,7 +17,7 @@ use super::training::output_dir::OutputDir;
 use super::training::run_files::{VECTOR_FILE, pretty, write_card};
 use super::training::settings::{named_layers, settings, vector};
 use super::training::test_generation;
-use crate::args::{TrainArgs, given_of};
+use crate::args::{TrainArgs, refuse_idle};
 use crate::terminal::Log;
 
 /// Flags that only a run of many steps has a use for.
@@ -120,17 +120,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
 /// A flag that would change nothing is a misunderstanding.
 fn refuse_optimiser(args: &TrainArgs) -> Result<()> {
     let beta: &[&str] = if args.run.eval_dataset.is_none() { &["beta"] } else { &[] };
-    let idle = given_of(&[&OPTIMISER[..], &STEPS, beta].concat());
-    match idle.is_empty() {
-        true => Ok(()),
-        false => {
-            let flags = idle.join(", ");
-            Err(Error::Argument(format!(
-                "{flags}: no effect with --method caa, which takes a mean, learns nothing and has nothing to resume: leave \
-                 out"
-            )))
-        }
-    }
+    let why = "no effect with --method caa, which takes a mean, learns nothing and has nothing to resume";
+    refuse_idle(&[&OPTIMISER[..], &STEPS, beta].concat(), why)
 }
 
 /// Margins of the vector on the held-out pairs, if there are any.

@@ -3,12 +3,23 @@
 use bipo::report::shell::quote;
 use bipo::steering::vector::SteeringVector;
 
-use crate::args::{Given, given};
+use super::calibrate::file_to_save;
+use crate::args::{Given, VectorArgs, given};
 use crate::terminal::Log;
 
 /// Flags that say which model is used, and how.
-const MODEL: [&str; 9] =
-    ["--model", "--device", "--split", "--dtype", "--weights", "--system", "--system-in-user", "--template", "--template-var"];
+pub const MODEL: [&str; 10] = [
+    "--model",
+    "--offline",
+    "--device",
+    "--split",
+    "--dtype",
+    "--weights",
+    "--system",
+    "--system-in-user",
+    "--template",
+    "--template-var",
+];
 
 /// Flags that say what steers it.
 const STEERING: [&str; 5] = ["--vector", "--layer", "--operation", "--positions", "--spans"];
@@ -29,7 +40,11 @@ pub fn of_model(name: &str) -> String {
 
 /// A command that steers the same model by the same vector.
 pub fn steering(name: &str) -> String {
-    command(name, &given(), |flag| MODEL.contains(&flag) || STEERING.contains(&flag))
+    command(name, &given(), is_of_steered_model)
+}
+
+fn is_of_steered_model(flag: &str) -> bool {
+    MODEL.contains(&flag) || STEERING.contains(&flag)
 }
 
 /// Returns the command that the user wrote, to be run again.
@@ -44,10 +59,13 @@ pub fn with(command: &str, flag: &str, value: &str) -> String {
 }
 
 /// What comes after texts were steered by a vector or its effect was measured: its strength, where nothing is known of it, else a talk.
-pub fn after_steering(vector: &SteeringVector) -> (&'static str, String) {
+pub fn after_steering(source: &VectorArgs, vector: &SteeringVector) -> (&'static str, String) {
     match &vector.metadata.calibration {
-        None if vector.metadata.operation.is_addition() => ("find its strength", format!("{} --save", steering("calibrate"))),
-        _ => ("talk with it", steering("chat")),
+        None if vector.metadata.operation.is_addition() => {
+            let save = if file_to_save(source).is_ok() { " --save" } else { "" };
+            ("find its strength", steering("calibrate") + save)
+        }
+        _ => ("talk with it", command("chat", &given(), |flag| flag == "--when" || is_of_steered_model(flag))),
     }
 }
 

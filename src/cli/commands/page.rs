@@ -41,14 +41,15 @@ pub fn model_settings(args: &ModelArgs, opened: &Session) -> Vec<(String, String
     let device = opened.placement.split.stages().iter().map(name).collect::<Vec<_>>().join(", ");
     let mut settings =
         vec![("model".to_owned(), opened.files.name.clone()), ("device, dtype".to_owned(), format!("{device}, {dtype}"))];
-    settings.extend(args.system.as_ref().map(|system| ("system prompt".to_owned(), system.clone())));
-    if args.template != "auto" {
-        settings.push(("template".to_owned(), args.template.clone()));
+    settings.extend(args.chat.system.as_ref().map(|system| ("system prompt".to_owned(), system.clone())));
+    if args.chat.template != "auto" {
+        settings.push(("template".to_owned(), args.chat.template.clone()));
     }
-    if args.system_in_user {
+    if args.chat.system_in_user {
         settings.push(("system prompt goes".to_owned(), "into the first user turn".to_owned()));
     }
-    settings.extend(args.template_var.iter().map(|(name, value)| (format!("template variable {name}"), value.to_string())));
+    settings
+        .extend(args.chat.template_var.iter().map(|(name, value)| (format!("template variable {name}"), value.to_string())));
     settings
 }
 

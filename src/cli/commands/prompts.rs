@@ -12,6 +12,7 @@ use bipo::text::tokens::EncodedPrompt;
 use bipo::{Error, Result};
 use serde_json::Value;
 
+use crate::args::PromptArgs;
 use crate::terminal::Log;
 use bipo::session::Session;
 
@@ -44,8 +45,8 @@ impl UserPrompt {
 
 /// The prompts given one by one, or the lines of a file (`-` is standard input); or, where one of these is an object with
 /// `messages`, the conversations of such a file, one a line; or the prompts of a published set.
-pub fn read_questions(prompts: &[String], file: Option<&Path>, fetch: &FetchOptions) -> Result<Vec<UserPrompt>> {
-    let Some(path) = file else { return Ok(prompts.iter().map(|text| UserPrompt::new(text)).collect()) };
+pub fn read_questions(asked: &PromptArgs, fetch: &FetchOptions) -> Result<Vec<UserPrompt>> {
+    let Some(path) = &asked.prompts else { return Ok(asked.prompt.iter().map(|text| UserPrompt::new(text)).collect()) };
     let name = path.to_str().filter(|name| *name != "-" && !path.exists());
     if let Some(part) = name.map(PublishedPart::parse).transpose()?.flatten() {
         let set = load_prompts(&Source::Published(part), None, fetch)?;

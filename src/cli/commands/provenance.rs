@@ -107,7 +107,7 @@ impl Tracing {
         let files = opened.read_from();
         let hash = |path: &PathBuf| ModelFile { name: file_name(path), sha256: content_hash(path).ok() };
         let hashing = std::thread::spawn(move || files.iter().map(hash).collect());
-        let named = Path::new(&args.template);
+        let named = Path::new(&args.chat.template);
         let mut template = json!({"name": opened.encoder.template().name()});
         if named.is_file() {
             template["sha256"] = json!(content_hash(named).ok());
@@ -125,7 +125,7 @@ impl Tracing {
                 files: Vec::new(),
             },
             template,
-            system: args.system.clone(),
+            system: args.chat.system.clone(),
             vectors,
             positions: options.positions,
             spans,

@@ -41,12 +41,12 @@ impl Prepared {
         let dataset = load_data(&args.dataset, &options, log)?;
         let all = LoadOptions { limit: None, ..options };
         let heldout = args.eval_dataset.as_ref().map(|name| load_data(name, &all, log)).transpose()?;
-        let mut opened = session::open(&args.model, response_prefix(&args.response_prefix), log)?;
+        let mut opened = session::open(&args.model, response_prefix(&args.encoding.response_prefix), log)?;
         opened.encoder.tell_places(args.spans, args.positions.ends());
         session::warn_of_pairs(&opened, &dataset.pairs, log);
         let started = Instant::now();
-        let pairs = encode(&opened, &dataset, args.max_length, log)?;
-        let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.max_length, log)).transpose()?;
+        let pairs = encode(&opened, &dataset, args.encoding.max_length, log)?;
+        let heldout_pairs = heldout.as_ref().map(|set| encode(&opened, set, args.encoding.max_length, log)).transpose()?;
         let encoded = [Some((&dataset, &pairs)), heldout.as_ref().zip(heldout_pairs.as_ref())];
         for (set, pairs) in encoded.into_iter().flatten() {
             let reach = Reach::of(args.positions, pairs);

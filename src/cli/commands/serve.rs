@@ -12,7 +12,7 @@ use bipo::session::Session;
 use bipo::steering::vector::VectorFile;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::interrupt::Interrupt;
 use super::room;
@@ -21,7 +21,7 @@ use super::training::settings;
 use super::vectors::{check_vector, check_when, last_run, read_when, warn_of_unknown_keys};
 use crate::args::{ServeArgs, vector_and_scale};
 use crate::hints::with_hint;
-use crate::terminal::Log;
+use crate::terminal::{self, Log};
 
 /// Tokens of an answer at most, where a request does not say.
 const ANSWER: usize = 1024;
@@ -69,6 +69,11 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let names: Vec<&str> = vectors.iter().map(|named| named.name.as_str()).collect();
     let names = if names.is_empty() { "no vector".to_owned() } else { format!("vectors {}", names.join(", ")) };
     let listens = |address: SocketAddr| {
+        if args.model.json {
+            // Whoever reads it may be gone; the server is there all the same.
+            let _ =
+                terminal::json(&json!({"schema_version": 1, "url": format!("http://{address}"), "model": options.model_name}));
+        }
         log.info(format!(
             "{names}; {} texts at once, {} tokens of keys and values\nserving on http://{address}: open it in a browser, or ask \
              http://{address}/v1 with any OpenAI client; Ctrl-C ends",
@@ -142,7 +147,13 @@ fn add_curves(files: &[String], vectors: &mut [NamedVector]) -> Result<()> {
         let curve =
             curve.map_err(|error| Error::malformed(path, format!("{error}: expected what `bipo eval --json` writes")))?;
         let named = vectors.iter_mut().find(|named| name.is_none_or(|name| name == named.name));
-        let named = named.ok_or_else(|| Error::Argument(format!("--eval {text}: no --vector of that name")))?;
+        let named = named.ok_or_else(|| {
+            let problem = match name {
+                Some(name) => format!("--eval {text}: no --vector is called {name}"),
+                None => format!("--eval {text}: there is no vector that it was measured for: give --vector NAME=FILE"),
+            };
+            Error::Argument(problem)
+        })?;
         named.curve = Some(without_folders(curve));
     }
     Ok(())

@@ -22,10 +22,10 @@ pub fn open(args: &ModelArgs, response_prefix: ResponsePrefix, log: Log) -> Resu
         split: args.split.clone(),
         dtype: args.dtype,
         weights: args.weights,
-        system: args.system.clone(),
-        system_in_user: args.system_in_user,
-        template: args.template.clone(),
-        template_variables: args.template_var.clone(),
+        system: args.chat.system.clone(),
+        system_in_user: args.chat.system_in_user,
+        template: args.chat.template.clone(),
+        template_variables: args.chat.template_var.clone(),
         response_prefix,
         offline: args.offline,
         progress: log.downloads(),
@@ -112,11 +112,11 @@ pub fn warn_of_undecided(set: &str, cases: &str, Reach { all, undecided, .. }: R
 
 /// Adds how the chat template is used to the settings of a run, where that is not as usual.
 pub fn add_template_settings(settings: &mut Value, args: &ModelArgs) {
-    if args.system_in_user {
+    if args.chat.system_in_user {
         settings["system_in_user"] = true.into();
     }
-    if !args.template_var.is_empty() {
-        settings["template_variables"] = args.template_var.iter().cloned().collect::<Map<_, _>>().into();
+    if !args.chat.template_var.is_empty() {
+        settings["template_variables"] = args.chat.template_var.iter().cloned().collect::<Map<_, _>>().into();
     }
 }
 

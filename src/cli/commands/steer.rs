@@ -3,7 +3,7 @@
 use bipo::generate::{GenerateOptions, STREAMS};
 use bipo::machine::lines::LineFile;
 use bipo::report::{Page, Section, SectionPart};
-use bipo::steering::magnitudes::signed;
+use bipo::steering::magnitudes::{UsualMagnitudes, signed};
 use bipo::steering::vector::SteeringVector;
 use bipo::text::tokens::ResponsePrefix;
 use bipo::{Error, Result};
@@ -25,16 +25,16 @@ use bipo::session::Demand;
 
 pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
-    let prompts = args.prompts.iter().map(|path| ("--prompts", path.as_path()));
+    let prompts = args.asked.prompts.iter().map(|path| ("--prompts", path.as_path()));
     check_outputs(&[("--output", &args.output), ("--report", &args.report)], &args.steering, prompts)?;
     let inputs = read_inputs(&args.steering.source.vector, args.steering.source.layer, log)?;
     let (vector_settings, parts) = (page::vector_settings(&inputs), provenance::parts(&inputs));
     let subject = page::subject(&inputs);
     let vector = settle(inputs, args.steering.source.said())?;
-    let magnitudes = args.steering.magnitudes_of(&vector.metadata)?;
+    let magnitudes = args.steering.magnitudes_of(&vector.metadata, UsualMagnitudes::Texts)?;
     let magnitudes = magnitudes.as_slice();
     let when = read_when(args.steering.when.as_ref())?;
-    let questions = read_questions(&args.prompt, args.prompts.as_deref(), &fetch_options(args.model.offline))?;
+    let questions = read_questions(&args.asked, &fetch_options(args.model.offline))?;
     if questions.is_empty() {
         let problem = "no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)";
         return Err(Error::Argument(problem.into()).into());
@@ -43,7 +43,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     opened.encoder.tell_places(vector.metadata.spans, vector.metadata.positions.ends());
     check_vector(&vector, &opened, log)?;
     check_when(when.as_ref(), &opened, log)?;
-    warn_of_calibration(&args.steering.magnitudes, &vector, &opened, log);
+    warn_of_calibration(args.steering.magnitudes.as_ref(), &vector, &opened, log);
     let positions = vector.metadata.positions;
     let options = GenerateOptions {
         operation: vector.metadata.operation,
@@ -106,7 +106,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         written?;
         return Err(Error::write("standard output", source).into());
     }
-    let (what, command) = next::after_steering(&vector);
+    let (what, command) = next::after_steering(&args.steering.source, &vector);
     next::tell(args.model.json, what, &command, log);
     // Last, so that a page that cannot be written takes no result with it.
     Ok(written?)

@@ -86,8 +86,8 @@ pub fn warn_of_unknown_keys(vector: &SteeringVector, name: impl Display, log: Lo
 }
 
 /// Says so where the magnitudes of a vector are taken from its calibration, and that was measured on another model.
-pub fn warn_of_calibration(choice: &MagnitudeChoice, vector: &SteeringVector, opened: &Session, log: Log) {
-    let note = vector.calibration_note(&opened.files.name).filter(|_| *choice == MagnitudeChoice::Calibrated);
+pub fn warn_of_calibration(choice: Option<&MagnitudeChoice>, vector: &SteeringVector, opened: &Session, log: Log) {
+    let note = vector.calibration_note(&opened.files.name).filter(|_| choice == Some(&MagnitudeChoice::Calibrated));
     note.iter().for_each(|note| log.warn(with_hint(note)));
 }
 

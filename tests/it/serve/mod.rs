@@ -49,11 +49,16 @@ impl Server {
         let vector = vector(dir.path());
         let mut command = Command::new(env!("CARGO_BIN_EXE_bipo"));
         command.args(["serve", "--model", model, "--port", "0", "--vector", &format!("v={}", vector.display())]);
+        command.arg("--json").stdout(Stdio::piped());
         command.args(flags).args(key.into_iter().flat_map(|key| ["--api-key", key]));
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let serving = said.find_map(|line| line.strip_prefix("serving on http://").map(str::to_owned));
         let address = serving.expect("the server does not start").split(": ").next().unwrap().to_owned();
+        let mut told = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut told).unwrap();
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!((&told["schema_version"], &told["url"]), (&json!(1), &json!(format!("http://{address}"))));
         // Whatever else it says must not fill the pipe.
         std::thread::spawn(move || said.for_each(drop));
         Self { child, address, key, dir }

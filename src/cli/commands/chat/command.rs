@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bipo::steering::magnitudes::MagnitudeChoice;
+use bipo::steering::magnitudes::{MagnitudeChoice, UsualMagnitudes};
 use bipo::{Error, Result};
 
 /// The commands, with what they take and what they do.
@@ -15,16 +15,14 @@ pub const COMMANDS: [(&str, &str); 8] = [
     ),
     (
         "/compare [LIST]",
-        "answer the last question at each of these magnitudes [default: -2,0,2], and leave the conversation as it is",
+        "answer the last question at each of these magnitudes [default: -2,0,2, or 0,1 where the vector is taken out], and leave the \
+         conversation as it is",
     ),
     ("/reset", "begin a new conversation; vector, magnitude and system prompt stay"),
     ("/save FILE", "write the conversation, and what steered each answer, to this file as JSON"),
     ("/help", "show this list"),
     ("/quit", "end; so does Ctrl-D"),
 ];
-
-/// The magnitudes that `/compare` takes where none are named.
-const COMPARED: &str = "-2,0,2";
 
 /// What a line asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,7 +73,8 @@ impl ChatLine {
             "/m" => magnitude(value).map(Self::Magnitude),
             "/vector" => Ok(Self::Vector(Change::of(value))),
             "/system" => Ok(Self::System(Change::of(value))),
-            "/compare" => Ok(Self::Compare(if value.is_empty() { COMPARED } else { value }.parse()?)),
+            "/compare" if value.is_empty() => Ok(Self::Compare(MagnitudeChoice::Usual(UsualMagnitudes::Texts))),
+            "/compare" => Ok(Self::Compare(value.parse()?)),
             "/reset" => alone(Self::Reset),
             "/save" if value.is_empty() => Err(Error::Argument("/save: name the file, such as /save talk.json".into())),
             "/save" => Ok(Self::Save(value.into())),

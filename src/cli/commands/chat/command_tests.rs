@@ -33,7 +33,7 @@ fn commands_are_read_with_their_values() {
 fn compare_takes_magnitudes_as_steer_does_and_has_the_same_default() {
     assert_eq!(ChatLine::parse("/compare -1..1:0.5").unwrap(), ChatLine::Compare("-1,-0.5,0,0.5,1".parse().unwrap()));
     assert_eq!(ChatLine::parse("/compare auto").unwrap(), ChatLine::Compare(MagnitudeChoice::Calibrated));
-    assert_eq!(ChatLine::parse("/compare").unwrap(), ChatLine::Compare("-2,0,2".parse().unwrap()));
+    assert_eq!(ChatLine::parse("/compare").unwrap(), ChatLine::Compare(MagnitudeChoice::Usual(UsualMagnitudes::Texts)));
     assert!(refusal("/compare 1,x").contains("\"x\" is not a number"));
 }
 

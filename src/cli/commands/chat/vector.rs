@@ -57,7 +57,7 @@ impl Chosen {
     /// Has prompts encoded with the tokens marked that it is added at.
     ///
     /// # Errors
-    /// There are none.
+    /// There is no token that it would be added at.
     pub fn use_in(&self, session: &mut Session) -> Result<()> {
         let metadata = self.vector.as_ref().map(|vector| &vector.metadata);
         let spans = metadata.and_then(|metadata| metadata.spans);

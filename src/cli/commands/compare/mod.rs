@@ -78,7 +78,7 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
         text: NEUTRAL_TEXT,
         bos: added_bos(opened.encoder.tokenizer())?,
         prompts: &prompts,
-        max_length: args.run.max_length.min(context),
+        max_length: args.run.encoding.max_length.min(context),
         context,
     };
     let everywhere = encode(&material, &asked, (Positions::All, None), &mut opened)?;
@@ -204,7 +204,7 @@ fn refuse_settings_of_methods() -> Result<()> {
     match found.is_empty() {
         true => Ok(()),
         false => Err(Error::Argument(format!(
-            "{}: each method has its own here: leave out, or train that vector with `bipo train` and compare it with `bipo eval --at`",
+            "{}: each method has its own here: leave it to them, or train that vector with `bipo train` and compare it with `bipo eval --at`",
             found.join(", ")
         ))),
     }

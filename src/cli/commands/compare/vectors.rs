@@ -196,7 +196,7 @@ impl<'a> Store<'a> {
         if positions.ends().is_none() {
             return Ok(Cow::Borrowed(self.pairs));
         }
-        let length = self.args.run.max_length.min(opened.config.max_position_embeddings);
+        let length = self.args.run.encoding.max_length.min(opened.config.max_position_embeddings);
         opened.encoder.tell_places(None, positions.ends());
         let pairs = super::texts_of(self.dataset, self.pairs);
         let encoded = pairs.iter().map(|pair| Ok(opened.encoder.encode_pair(pair, length)?.0)).collect::<Result<_>>();

@@ -81,18 +81,18 @@ impl Seen {
         let options = SessionOptions {
             model: model.to_owned(),
             device: "cpu".to_owned(),
-            system: args.system.clone(),
-            system_in_user: args.system_in_user,
-            template: args.template.clone(),
-            template_variables: args.template_var.clone(),
-            response_prefix: response_prefix(&args.response_prefix),
+            system: args.chat.system.clone(),
+            system_in_user: args.chat.system_in_user,
+            template: args.chat.template.clone(),
+            template_variables: args.chat.template_var.clone(),
+            response_prefix: response_prefix(&args.encoding.response_prefix),
             offline: args.offline,
             progress: log.downloads(),
             ..Default::default()
         };
         let mut session = session::open_with(options, log)?;
         session.encoder.tell_places(args.spans, args.positions.ends());
-        let max_length = args.max_length.min(session.config.max_position_embeddings);
+        let max_length = args.encoding.max_length.min(session.config.max_position_embeddings);
         session::warn_of_pairs(&session, &dataset.pairs, log);
         let (mut truncated, mut equal, mut reach) = (0, 0, Reach::default());
         let (mut pairs, mut lengths) = (Vec::new(), Vec::new());

@@ -49,10 +49,10 @@ impl Inputs {
             None => NEUTRAL_TEXT.to_owned(),
             Some(path) => neutral_text(path)?,
         };
-        let asked = match (args.skip.contains(&SkipArg::Generation), &args.prompts) {
+        let asked = match (args.skip.contains(&SkipArg::Generation), &args.asked.prompts) {
             (true, _) => Vec::new(),
-            (false, None) if args.prompt.is_empty() => NEUTRAL_PROMPTS.map(UserPrompt::new).into(),
-            (false, file) => read_questions(&args.prompt, file.as_deref(), &fetch)?,
+            (false, None) if args.asked.prompt.is_empty() => NEUTRAL_PROMPTS.map(UserPrompt::new).into(),
+            (false, _) => read_questions(&args.asked, &fetch)?,
         };
         let prompts = asked.iter().map(|question| question.text.clone()).collect();
         let inputs = Self { dataset, questions, text, asked, prompts };
@@ -76,7 +76,7 @@ impl Inputs {
             text: &self.text,
             bos: added_bos(opened.encoder.tokenizer())?,
             prompts: &self.prompts,
-            max_length: args.max_length.min(opened.config.max_position_embeddings),
+            max_length: args.encoding.max_length.min(opened.config.max_position_embeddings),
             context: opened.config.max_position_embeddings,
         })
     }

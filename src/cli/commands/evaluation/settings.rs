@@ -60,10 +60,10 @@ pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &
         "bootstrap": settings.bootstrap,
         "dtype": opened.placement.dtype_name(),
         "device": opened.placement.device_kind(),
-        "system": args.model.system,
-        "template": without_folders(&args.model.template),
-        "response_prefix": args.response_prefix,
-        "max_length": args.max_length,
+        "system": args.model.chat.system,
+        "template": without_folders(&args.model.chat.template),
+        "response_prefix": args.encoding.response_prefix,
+        "max_length": args.encoding.max_length,
     });
     session::add_template_settings(&mut described, &args.model);
     if let Some(budget) = args.at {

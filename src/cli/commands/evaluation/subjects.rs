@@ -1,6 +1,7 @@
 //! What an evaluation measures: the vector and its baselines, each with the material encoded for it.
 
 use bipo::eval::{EncodedMaterial, EvalMaterial, Subject, Treatment, baseline};
+use bipo::steering::magnitudes::UsualMagnitudes;
 use bipo::steering::positions::Positions;
 use bipo::steering::vector::SteeringVector;
 use bipo::text::spans::Spans;
@@ -64,7 +65,7 @@ pub fn subjects(
     let magnitudes = match args.at {
         // Each vector's own are found with the model; so many.
         Some(_) => vec![-1.0, 0.0, 1.0],
-        None => args.steering.magnitudes_of(&vector.metadata)?,
+        None => args.steering.magnitudes_of(&vector.metadata, UsualMagnitudes::Measured)?,
     };
     // At magnitude 0 every vector is the same model.
     let nonzero: Vec<f32> = magnitudes.iter().copied().filter(|m| *m != 0.0).collect();

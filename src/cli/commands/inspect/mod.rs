@@ -21,11 +21,14 @@ use self::report::Inspection;
 use super::interrupt::Interrupt;
 use super::next;
 use super::training::TEST_PROMPT;
-use crate::args::{DEFAULT_MODEL, InspectArgs};
+use crate::args::{DEFAULT_MODEL, InspectArgs, OF_MODEL, refuse_idle};
 use crate::terminal::{self, Log};
 
 pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
+    if args.model.model.is_empty() {
+        refuse_idle(&[&OF_MODEL[..], &["top"]].concat(), "only what is measured on a model depends on it: give --model too")?;
+    }
     let files: Vec<InspectedFile> =
         args.files.iter().map(|path| InspectedFile::read(path, args.layer)).collect::<Result<_>>()?;
     let read: Vec<(&Path, &SteeringVector)> = files.iter().map(|file| (file.path.as_path(), &file.vector)).collect();

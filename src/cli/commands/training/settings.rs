@@ -43,14 +43,14 @@ pub fn settings(args: &RunArgs, opened: &Session, config: &TrainConfig, dataset:
     if let Some(columns) = &args.rows.columns {
         settings["columns"] = json!(columns.to_string());
     }
-    settings["max_length"] = json!(args.max_length);
+    settings["max_length"] = json!(args.encoding.max_length);
     settings["model"] = json!(opened.files.name);
     settings["dtype"] = json!(opened.placement.dtype_name());
     settings["device"] = json!(opened.placement.device_kind());
-    settings["system"] = json!(args.model.system);
-    settings["template"] = json!(without_folders(&args.model.template));
+    settings["system"] = json!(args.model.chat.system);
+    settings["template"] = json!(without_folders(&args.model.chat.template));
     session::add_template_settings(&mut settings, &args.model);
-    settings["response_prefix"] = json!(args.response_prefix);
+    settings["response_prefix"] = json!(args.encoding.response_prefix);
     settings["spans"] = json!(args.spans);
     settings
 }
