@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# What a decoder of transformers calls its cache, from version 5.24 on and before it.
+CACHES = ("cache", "past_key_values")
+
+
 def apply(
     model: torch.nn.Module,
     vector: Union[SteeringVector, str, os.PathLike[str]],
@@ -132,6 +136,11 @@ class Places:
     def __init__(self, decoder: torch.nn.Module, rule: Positions, prompt_length: Union[int, Sequence[int], None]):
         self.rule = rule
         self.signature = inspect.signature(decoder.forward)
+        if not any(name in self.signature.parameters for name in CACHES):
+            raise BipoError(
+                f"{type(decoder).__name__} takes no cache that bipo knows, so that a prompt cannot be told from its response: add "
+                "the vector at all positions"
+            )
         self.others = [p.name for p in self.signature.parameters.values() if p.kind is p.VAR_KEYWORD]
         self.default_cache = bool(getattr(getattr(decoder, "config", None), "use_cache", True))
         self.prompt_length = prompt_length
@@ -157,7 +166,7 @@ class Places:
         ids: Any = given.get("input_ids")
         inputs: Any = given.get("inputs_embeds") if ids is None else ids
         rows, count = inputs.shape[:2]
-        cache = given.get("past_key_values")
+        cache = next((given[name] for name in CACHES if given.get(name) is not None), None)
         past = 0 if cache is None else int(cache.get_seq_length())
         first, last = real_tokens(given.get("attention_mask"), rows, past + count)
         ends = self.ends(given, rows, count, past, first, last)

@@ -218,6 +218,19 @@ class Apply(unittest.TestCase):
         with self.assertRaisesRegex(bipo.BipoError, "Linear has no list of decoder blocks"):
             bipo.apply(torch.nn.Linear(2, 2), self.vector)
 
+    def test_a_decoder_whose_cache_is_not_known_is_refused(self):
+        class Bare(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layers = torch.nn.ModuleList(torch.nn.Identity() for _ in range(DEPTH))
+
+            def forward(self, input_ids, memory=None):
+                return input_ids
+
+        with self.assertRaisesRegex(bipo.BipoError, "Bare takes no cache that bipo knows"):
+            bipo.apply(Bare(), self.vector, positions="prompt")
+        bipo.apply(Bare(), self.vector, positions="all")
+
     def test_a_rule_that_cannot_be_followed_is_refused(self):
         ids = self.ids(QUESTION)
         self.refused("pass tokenizer=", positions="first:2")
