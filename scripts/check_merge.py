@@ -33,7 +33,7 @@ def main(original, out, magnitude, merged):
             folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
         )
         assert not info["missing_keys"] and not info["unexpected_keys"], (folder, info)
-    check_stored_bias(vector, magnitude, merged)
+    check_stored_bias(vector, magnitude, original, merged)
 
     worst = spread = change = 0.0
     for prompt in PROMPTS:
@@ -63,18 +63,27 @@ def hook_of(card):
     return names["steer"]
 
 
-def check_stored_bias(vector, magnitude, merged):
-    """Each steered block's stored bias is m·v rounded once to the weights' type, where the original had none."""
-    shards = sorted(pathlib.Path(merged).glob("model*.safetensors"))
+def check_stored_bias(vector, magnitude, original, merged):
+    """Each steered block has a stored bias, which is m·v rounded once to the weights' type, where the original had none."""
     with safe_open(vector, "pt") as file:
         for name in file.keys():
             stored = f"model.layers.{name.split('.')[1]}.mlp.down_proj.bias"
-            for shard in shards:
-                with safe_open(shard, "pt") as weights:
-                    if stored in weights.keys():
-                        bias = weights.get_tensor(stored)
-                        expected = (file.get_tensor(name).double() * magnitude).to(bias.dtype)
-                        print(f"{stored}: {bias.dtype}, {'exact' if torch.equal(bias, expected) else 'added to another bias'}")
+            bias = tensor(merged, stored)
+            assert bias is not None, f"{merged} has no {stored}"
+            if tensor(original, stored) is not None:
+                print(f"{stored}: {bias.dtype}, added to another bias")
+                continue
+            assert torch.equal(bias, (file.get_tensor(name).double() * magnitude).to(bias.dtype)), f"{stored} is not m·v"
+            print(f"{stored}: {bias.dtype}, exact")
+
+
+def tensor(folder, name):
+    """A tensor of a model's shards; None if they have none of this name."""
+    for shard in sorted(pathlib.Path(folder).glob("model*.safetensors")):
+        with safe_open(shard, "pt") as weights:
+            if name in weights.keys():
+                return weights.get_tensor(name)
+    return None
 
 
 @torch.no_grad()
