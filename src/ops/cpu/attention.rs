@@ -7,6 +7,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::dots::dots;
 use super::product::{Matrix, Parallelism, Write, matmul};
 use super::slices::{self, HostSlice};
 use super::softcap;
@@ -244,14 +245,7 @@ impl<'a> AttentionInputs<'a> {
         let (d, width, k_width) = self.widths();
         for (row, scores) in segment.queries.clone().zip(scores.chunks_exact_mut(segment.keys())) {
             let q = &self.q[row * width + head * d..][..d];
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (k_row, score) in segment.key_rows().zip(scores) {
-                        *score = dot(q, &self.k[k_row * k_width + kv_head * d..][..d]);
-                    }
-                },
-            );
+            dots(q, segment.key_rows().map(|key| &self.k[key * k_width + kv_head * d..][..d]), scores);
         }
     }
 

@@ -1,9 +1,10 @@
 //! The bodies of the ops for contiguous f32 tensors of the CPU: one pass over memory each, by all threads.
 //!
-//! Files import only those above them: `slices`, `vector`, `softcap`; `product` (the table of kernels) and `encoding`; `few_rows`
+//! Files import only those above them: `slices`, `vector`, `transpose`, `dots`, `softcap`; `product` (the table of kernels) and `encoding`; `few_rows`
 //! and `integer`; `weight_rows`; then the bodies `norm`, `rope`, `gated`, `attention`, `linear` and `head`. Begin with `norm`.
 
 pub mod attention;
+pub mod dots;
 pub mod encoding;
 pub mod few_rows;
 pub mod gated;
@@ -15,5 +16,7 @@ pub mod product;
 pub mod rope;
 pub mod slices;
 pub mod softcap;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
 pub mod vector;
 pub mod weight_rows;

@@ -1,13 +1,13 @@
 //! Packing: the elements of both matrices in the order in which a tile reads them, as f32 or as pairs of bf16, the first of a pair
 //! in the lower half. Loops, not closures, which a compiler may leave out of line, where it has no AVX.
 
-use std::arch::x86_64::__m256;
 use std::ops::Range;
 
 use pulp::f32x8;
 use pulp::x86::V3;
 
 use super::super::matrix::{Element, Matrix, bf16_bits};
+use crate::ops::cpu::transpose::transpose;
 
 /// Packs COUNT rows of the left matrix from `row` on, side by side, into columns of COLUMN numbers from `offset` on; with ROUNDED
 /// as bf16 have them. COUNT is 8 at most. `packed (K, COLUMN)`
@@ -322,32 +322,4 @@ where
     for (packed, row) in packed.iter_mut().zip(transpose(simd, columns)) {
         packed.as_chunks_mut::<8>().0[group] = pulp::cast(row);
     }
-}
-
-/// Eight rows of eight as columns.
-#[inline(always)]
-fn transpose(simd: V3, rows: [f32x8; 8]) -> [f32x8; 8] {
-    let top = transpose_halves(simd, [rows[0], rows[1], rows[2], rows[3]]);
-    let bottom = transpose_halves(simd, [rows[4], rows[5], rows[6], rows[7]]);
-    let mut columns = rows;
-    for i in 0..4 {
-        columns[i] = pulp::cast(simd.avx._mm256_permute2f128_ps::<0x20>(top[i], bottom[i]));
-        columns[i + 4] = pulp::cast(simd.avx._mm256_permute2f128_ps::<0x31>(top[i], bottom[i]));
-    }
-    columns
-}
-
-/// Columns i and i + 4 of four rows, for i of 0 to 3.
-#[inline(always)]
-fn transpose_halves(simd: V3, rows: [f32x8; 4]) -> [__m256; 4] {
-    let avx = simd.avx;
-    let r: [__m256; 4] = pulp::cast(rows);
-    let (low, high) = (avx._mm256_unpacklo_ps(r[0], r[1]), avx._mm256_unpackhi_ps(r[0], r[1]));
-    let (low_below, high_below) = (avx._mm256_unpacklo_ps(r[2], r[3]), avx._mm256_unpackhi_ps(r[2], r[3]));
-    [
-        avx._mm256_shuffle_ps::<0x44>(low, low_below),
-        avx._mm256_shuffle_ps::<0xee>(low, low_below),
-        avx._mm256_shuffle_ps::<0x44>(high, high_below),
-        avx._mm256_shuffle_ps::<0xee>(high, high_below),
-    ]
 }
