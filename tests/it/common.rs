@@ -44,6 +44,11 @@ pub fn slopes_of(batch: &Batch, pass: &UpperPass, [a, b]: [f64; 2]) -> Tensor {
 
 /// The files of `src`: the path below it, with `/` between its parts, and the text of each.
 pub fn sources() -> Vec<(String, String)> {
+    sources_in("src")
+}
+
+/// The Rust files of a folder of the repository, each with its path from there.
+pub fn sources_in(folder: &str) -> Vec<(String, String)> {
     fn collect(dir: &Path, below: &str, found: &mut Vec<(String, String)>) {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -56,7 +61,7 @@ pub fn sources() -> Vec<(String, String)> {
         }
     }
     let mut found = Vec::new();
-    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut found);
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), "", &mut found);
     found
 }
 

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common::sources_in;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -90,4 +92,26 @@ fn every_relative_link_points_to_a_file_of_the_book_and_a_heading_that_exist() {
 fn the_readme_has_at_most_150_lines() {
     let lines = read(&root().join("README.md")).lines().count();
     assert!(lines <= 150, "{lines} lines: move details to docs/");
+}
+
+/// A name in code letters with four underscores or more, and nothing else, is one of a test; the modules before it are left out.
+#[test]
+fn each_test_that_a_page_names_exists() {
+    let sources: String = ["src", "tests"].iter().flat_map(|folder| sources_in(folder)).map(|(_, source)| source).collect();
+    let mut named = 0;
+    let mut missing = Vec::new();
+    for page in pages() {
+        let text = read(&page);
+        for code in prose(&text).flat_map(|line| line.split('`').skip(1).step_by(2)) {
+            let name = code.rsplit("::").next().unwrap_or(code);
+            let is_test =
+                name.matches('_').count() > 3 && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+            named += usize::from(is_test);
+            if is_test && !sources.contains(&format!("fn {name}(")) {
+                missing.push(format!("{}: {code}", page.display()));
+            }
+        }
+    }
+    assert!(named > 50, "{named}");
+    assert!(missing.is_empty(), "{missing:#?}");
 }
