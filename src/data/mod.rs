@@ -19,6 +19,7 @@ mod json;
 mod letters;
 mod load;
 mod message;
+mod numbers;
 #[cfg(feature = "parquet")]
 mod pages;
 mod pair;
@@ -40,6 +41,7 @@ mod turns;
 pub use bundled::{Bundled, bundled};
 pub use load::{Dataset, LoadOptions, load};
 pub use message::Message;
+pub use numbers::last_number;
 pub use pair::{FileLayout, Pair, Skipped, TruthfulPairs};
 pub use prompts::{PromptSet, load_prompts};
 pub use published::{Published, PublishedPart, published};

@@ -11,6 +11,7 @@ use super::concepts;
 use super::format::{self, WantedFormat};
 use super::input::Input;
 use super::message::Message;
+use super::numbers;
 use super::shapes::PROMPT;
 use super::source::Source;
 use super::stream::ByteStream;
@@ -28,7 +29,15 @@ pub struct PromptSet {
     pub sha256: String,
     /// Conversations that end in a message of the user, in the order of their rows. There is at least one.
     pub prompts: Vec<Vec<Message>>,
+    /// The number that answers each prompt, where a column `answer` gives it: alone, or behind `####` as in GSM8K.
+    pub answers: Vec<Option<f64>>,
 }
+
+/// A prompt, with the number that answers it if that is known.
+type PromptWithAnswer = (Vec<Message>, Option<f64>);
+
+/// The column of the numbers that answer the prompts.
+const ANSWER: &str = "answer";
 
 /// Reads the prompts in the first `limit` rows of a set, or in all of them. A row whose prompt is a conversation gives it up to the
 /// last message of the user.
@@ -36,14 +45,17 @@ pub struct PromptSet {
 /// # Errors
 /// The set cannot be read, has no column of prompts or no prompt, or a row's prompt is none.
 pub fn load_prompts(source: &Source, limit: Option<usize>, fetch: &FetchOptions) -> Result<PromptSet> {
-    let mut set = PromptSet { name: source.name(), sha256: String::new(), prompts: Vec::new() };
+    let mut set = PromptSet { name: source.name(), sha256: String::new(), prompts: Vec::new(), answers: Vec::new() };
     let mut hash = Sha256::new();
     let files = source.files(fetch)?;
     for file in &files {
         file.hash(&mut hash)?;
         let left = limit.map_or(usize::MAX, |limit| limit.saturating_sub(set.prompts.len()));
         let prompts = if is_text(file)? { lines(file, left)? } else { rows(file, left, source.concept())? };
-        set.prompts.extend(prompts);
+        for (prompt, answer) in prompts {
+            set.prompts.push(prompt);
+            set.answers.push(answer);
+        }
     }
     set.sha256 = format!("{:x}", hash.finalize());
     match (set.prompts.is_empty(), files.first()) {
@@ -66,22 +78,24 @@ fn is_text(file: &Input) -> Result<bool> {
     Ok(!is_json && !head.starts_with(b"PAR1"))
 }
 
-fn lines(file: &Input, limit: usize) -> Result<Vec<Vec<Message>>> {
+fn lines(file: &Input, limit: usize) -> Result<Vec<PromptWithAnswer>> {
     let text = ByteStream::open(file)?.into_text(file.path())?;
     let not_text = |_| Error::malformed(file.path(), "not UTF-8 text: expected one prompt a line");
     let lines = text.lines().map(|line| line.map_err(not_text));
     let is_empty = |line: &Result<String>| line.as_ref().is_ok_and(|line| line.trim().is_empty());
-    let prompt = |line: Result<String>| Ok(vec![Message::new(USER, line?)]);
+    let prompt = |line: Result<String>| Ok((vec![Message::new(USER, line?)], None));
     lines.filter(|line| !is_empty(line)).take(limit).map(prompt).collect()
 }
 
 /// The prompts in the rows of a table, or of those of a concept.
-fn rows(file: &Input, limit: usize, concept: Option<&str>) -> Result<Vec<Vec<Message>>> {
+fn rows(file: &Input, limit: usize, concept: Option<&str>) -> Result<Vec<PromptWithAnswer>> {
+    let is_answer = |name: &str| name.trim().eq_ignore_ascii_case(ANSWER);
     let is_prompt = |name: &str| PROMPT.iter().any(|known| name.trim().eq_ignore_ascii_case(known));
-    let can_use = |name: &str| is_prompt(name) || (concept.is_some() && concepts::can_use(name));
+    let can_use = |name: &str| is_prompt(name) || is_answer(name) || (concept.is_some() && concepts::can_use(name));
     let table =
         format::read(file, &WantedFormat { limit: concept.is_none().then_some(limit), column: &can_use, headerless: None })?;
     let column = column(&table, file.path())?;
+    let answers = table.columns.iter().find(|name| is_answer(name)).cloned();
     let mut seen = BTreeSet::new();
     let mut prompts = Vec::new();
     for (row, record) in table.into_records().enumerate() {
@@ -90,7 +104,8 @@ fn rows(file: &Input, limit: usize, concept: Option<&str>) -> Result<Vec<Vec<Mes
             continue;
         }
         let wrong = |problem| Error::malformed(file.path(), format!("row {row}: {problem}; mend or remove the row"));
-        prompts.push(prompt(cell(&record, &column)).map_err(wrong)?);
+        let answer = answers.as_ref().and_then(|answers| numbers::reference(cell(&record, answers)));
+        prompts.push((prompt(cell(&record, &column)).map_err(wrong)?, answer));
     }
     match concept.filter(|_| prompts.is_empty()) {
         Some(concept) => Err(Error::malformed(file.path(), concepts::unknown(concept, &seen))),

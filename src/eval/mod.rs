@@ -96,6 +96,9 @@ pub struct GeneratedText {
     pub text: String,
     /// Why the generation ended.
     pub finish_reason: FinishReason,
+    /// Whether the text's last number is the one that answers the prompt; `None` where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numeric_match: Option<bool>,
     /// Score of a judge from 1 to 4; `None` without a judge, or if grading failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge_score: Option<u8>,

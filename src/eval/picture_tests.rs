@@ -27,6 +27,7 @@ fn report() -> EvalReport {
         prompt: prompt.into(),
         text: "x".into(),
         finish_reason: FinishReason::Stop,
+        numeric_match: None,
         judge_score: None,
     };
     EvalReport {

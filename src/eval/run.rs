@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::bootstrap::Bootstrap;
+use super::bootstrap::{Bootstrap, Estimate};
 use super::damage::{Reading, TextIds};
 use super::firing::{self, Firing};
 use super::material::{EncodedMaterial, EvalMaterial, Subject, Treatment};
 use super::preference::Scores;
-use super::{EvalRow, EvalTimings, GeneratedText, Measure, PairLine, choice, damage, preference};
-use crate::data::QuestionSet;
+use super::{EvalRow, EvalTimings, GeneratedText, Measure, MeasureUnit, PairLine, choice, damage, preference};
+use crate::data::{QuestionSet, last_number};
 use crate::generate::{FinishReason, GenerateOptions, Prompt, SweepEvent, generate_each};
 use crate::model::Model;
 use crate::session::Demand;
@@ -409,21 +409,32 @@ impl Evaluation<'_> {
                 self.outcome.rows[self.first + at].failure = Some(problem);
             }
             // A share of some of the prompts would pass for one of all.
-            if ended.is_ok() && lost.is_none() {
+            let is_whole = ended.is_ok() && lost.is_none();
+            if is_whole {
                 let ids: Vec<Vec<u32>> = of_row.iter().map(|(_, (ids, _))| self.without_end(ids)).collect();
                 let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
                 self.add(at, damage::repetition(&ids, &self.settings.bootstrap));
             }
+            let mut cases = Vec::new();
             for (prompt, (ids, finish_reason)) in of_row {
+                let text = self.encoder.text_of(ids)?;
+                let answer = self.material.answers.get(prompt).copied().flatten();
+                let numeric_match = answer.map(|answer| last_number(&text) == Some(answer));
+                cases.extend(numeric_match);
                 let EvalRow { subject, magnitude, .. } = &self.outcome.rows[self.first + at];
                 self.outcome.generations.push(GeneratedText {
                     subject: subject.clone(),
                     magnitude: *magnitude,
                     prompt: self.material.prompts[prompt].clone(),
-                    text: self.encoder.text_of(ids)?,
+                    text,
                     finish_reason: *finish_reason,
+                    numeric_match,
                     judge_score: None,
                 });
+            }
+            if let Some(estimate) = Estimate::of_share(cases).filter(|_| is_whole) {
+                let (name, unit) = ("numeric_match".to_owned(), MeasureUnit::Share);
+                self.add(at, [Measure { name, unit, estimate }]);
             }
         }
         self.outcome.timings.generate_s += started.elapsed().as_secs_f64();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use bipo::data::last_number;
 use bipo::steering::vector::{Metadata, SteeringVector};
 use serde_json::Value;
 
@@ -401,4 +402,45 @@ fn a_letter_that_positions_response_does_not_reach_is_said_and_last_and_response
         let (code, said) = eval(file, "letter", positions);
         assert_eq!((code, said.contains("differ in one token")), (Some(0), false), "{said}");
     }
+}
+
+/// The real small model's texts, with the number that each ends in as the answer, and with another for every second one.
+#[test]
+fn questions_that_a_number_answers_are_counted_by_the_last_number_of_the_text() {
+    let place = Place::new();
+    write_sine(&place.path("sine.safetensors"), 14);
+    let model = common::smollm2_path();
+    let report = |prompts: &str| {
+        let model = ["eval", "-q", "--json", "--model", model.to_str().unwrap(), "--vector", "sine.safetensors"];
+        let output = place.bipo(
+            &[&model[..], &["--skip", "text", "--magnitudes", "0", "--max-new-tokens", "24", "--prompts", prompts]].concat(),
+        );
+        assert_ok(&output);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let questions =
+        ["What is 2 + 3?", "How many days has a week?", "Count from 1 to 5.", "What is 12 times 3?", "Name a colour."];
+    fs::write(place.path("questions.txt"), questions.join("\n")).unwrap();
+    let plain = report("questions.txt");
+    let generations = plain["generations"].as_array().unwrap();
+    assert!(plain["rows"][0]["measures"].get("numeric_match").is_none() && generations[0].get("numeric_match").is_none());
+    let numbers: Vec<Option<f64>> = generations.iter().map(|text| last_number(text["text"].as_str().unwrap())).collect();
+    assert!(numbers[..4].iter().flatten().count() > 2, "{numbers:?}");
+    let answers: Vec<f64> = numbers.iter().enumerate().map(|(at, number)| number.unwrap_or(0.0) + (at % 2) as f64).collect();
+    let worked = |(question, answer): (&&str, &f64)| {
+        serde_json::json!({"question": question, "answer": format!("2 + 2 = 4\n#### {answer}")}).to_string()
+    };
+    let lines: Vec<String> = questions.iter().zip(&answers).map(worked).collect();
+    fs::write(place.path("gsm8k.jsonl"), lines.join("\n")).unwrap();
+    let answered = report("gsm8k.jsonl");
+    let is_right: Vec<bool> = numbers.iter().zip(&answers).map(|(number, answer)| *number == Some(*answer)).collect();
+    let share = is_right.iter().filter(|is_right| **is_right).count() as f64 / questions.len() as f64;
+    assert!(share > 0.0 && share < 1.0, "{numbers:?}");
+    assert_close(&answered["rows"][0]["measures"]["numeric_match"]["value"], share, 1e-12, "numeric_match");
+    let told = answered["generations"].as_array().unwrap().iter().map(|text| text["numeric_match"].as_bool().unwrap());
+    assert_eq!(told.collect::<Vec<_>>(), is_right);
+    fs::write(place.path("some.csv"), "question,answer\n\"What is 2 + 3?\",\"#### 5\"\nWho?,Ann\n").unwrap();
+    let some = report("some.csv");
+    let told = some["generations"].as_array().unwrap().iter().filter(|text| text.get("numeric_match").is_some());
+    assert_eq!(told.count(), 1);
 }

@@ -146,7 +146,8 @@ pub struct PromptArgs {
     #[arg(long, help_heading = DATA, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
     /// Answer each line of this file, or, where its lines are JSON objects with `messages`, each conversation; - is standard input.
-    /// A published set's name, such as alpacaeval, stands for its prompts.
+    /// Of a CSV or Parquet file, or of JSON objects with a column of prompts, it is that column. A published set's name, such as
+    /// alpacaeval, stands for its prompts.
     #[arg(long, help_heading = DATA, value_name = "FILE|NAME", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
 }

@@ -132,7 +132,7 @@ struct EncodedSet {
 
 impl EncodedSet {
     fn new(set: PromptSet, opened: &Session) -> Result<Self> {
-        let question = |messages: &Vec<Message>| UserPrompt { text: String::new(), messages: messages.clone() };
+        let question = |messages: &Vec<Message>| UserPrompt { text: String::new(), messages: messages.clone(), answer: None };
         let questions: Vec<UserPrompt> = set.prompts.iter().map(question).collect();
         let prompts = check_questions(opened, &questions, Positions::All);
         let prompts = prompts.map_err(|error| Error::Argument(format!("{}: {error}", set.name)))?;

@@ -22,12 +22,14 @@ pub struct UserPrompt {
     pub text: String,
     /// The conversation up to the answer.
     pub messages: Vec<Message>,
+    /// The number that answers it, where the set says so.
+    pub answer: Option<f64>,
 }
 
 impl UserPrompt {
     /// A conversation of one turn.
     pub fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), messages: vec![Message::new("user", text)] }
+        Self { text: text.to_owned(), messages: vec![Message::new("user", text)], answer: None }
     }
 
     /// A row of a file of conversations: an object with `messages`.
@@ -37,7 +39,7 @@ impl UserPrompt {
         let message = |(at, value)| Message::from_json(value).map_err(|what| format!("messages[{at}]: {what}"));
         let messages: Vec<Message> = messages.map(message).collect::<std::result::Result<_, _>>()?;
         match messages.last() {
-            Some(last) if last.role == "user" => Ok(Self { text: last.content.clone(), messages }),
+            Some(last) if last.role == "user" => Ok(Self { text: last.content.clone(), messages, answer: None }),
             _ => Err("its messages must end with one of the user, which is answered".into()),
         }
     }
@@ -49,12 +51,11 @@ pub fn read_questions(asked: &PromptArgs, fetch: &FetchOptions) -> Result<Vec<Us
     let Some(path) = &asked.prompts else { return Ok(asked.prompt.iter().map(|text| UserPrompt::new(text)).collect()) };
     let name = path.to_str().filter(|name| *name != "-" && !path.exists());
     if let Some(part) = name.map(PublishedPart::parse).transpose()?.flatten() {
-        let set = load_prompts(&Source::Published(part), None, fetch)?;
-        let question = |messages: Vec<Message>| {
-            let text = messages.last().map_or_else(String::new, |last| last.content.clone());
-            UserPrompt { text, messages }
-        };
-        return Ok(set.prompts.into_iter().map(question).collect());
+        return of_set(&Source::Published(part), fetch);
+    }
+    let source = path.to_str().filter(|_| is_table(path)).map(Source::parse).transpose()?;
+    if let Some(source) = source {
+        return of_set(&source, fetch);
     }
     let text = read_all(path)?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -63,7 +64,14 @@ pub fn read_questions(asked: &PromptArgs, fetch: &FetchOptions) -> Result<Vec<Us
     if rows.is_empty() {
         return Err(Error::malformed(path, "no prompt in it: expected one a line"));
     }
-    if !rows.iter().any(|(_, _, row)| row.as_ref().is_some_and(|row| row.get("messages").is_some())) {
+    let has = |key: &str| rows.iter().any(|(_, _, row)| row.as_ref().is_some_and(|row| row.get(key).is_some()));
+    if !has("messages") {
+        // Rows with a prompt among other things are no prompts themselves.
+        if let Some(name) =
+            path.to_str().filter(|name| *name != "-" && ["prompt", "question", "instruction"].into_iter().any(has))
+        {
+            return of_set(&Source::parse(name)?, fetch);
+        }
         return Ok(rows.iter().map(|(_, text, _)| UserPrompt::new(text)).collect());
     }
     let read = |(line, _, row): &(usize, &str, Option<Value>)| {
@@ -72,6 +80,22 @@ pub fn read_questions(asked: &PromptArgs, fetch: &FetchOptions) -> Result<Vec<Us
         question.map_err(|problem| Error::malformed(path, format!("line {line}: {problem}")))
     };
     rows.iter().map(read).collect()
+}
+
+/// Whether a file's name says that it is a table, in which prompts are a column.
+fn is_table(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| ["csv", "tsv", "parquet"].iter().any(|table| extension.eq_ignore_ascii_case(table)))
+}
+
+/// The prompts of a set, with the numbers that answer them.
+fn of_set(source: &Source, fetch: &FetchOptions) -> Result<Vec<UserPrompt>> {
+    let set = load_prompts(source, None, fetch)?;
+    let question = |(messages, answer): (Vec<Message>, Option<f64>)| {
+        let text = messages.last().map_or_else(String::new, |last| last.content.clone());
+        UserPrompt { text, messages, answer }
+    };
+    Ok(set.prompts.into_iter().zip(set.answers).map(question).collect())
 }
 
 /// The text of a file, or of standard input (`-`).

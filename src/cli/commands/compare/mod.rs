@@ -78,6 +78,7 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
         text: NEUTRAL_TEXT,
         bos: added_bos(opened.encoder.tokenizer())?,
         prompts: &prompts,
+        answers: &[],
         max_length: args.run.encoding.max_length.min(context),
         context,
     };

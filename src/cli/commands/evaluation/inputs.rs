@@ -25,6 +25,8 @@ pub struct Inputs {
     pub asked: Vec<UserPrompt>,
     /// Texts of the questions in `asked`, as they are shown.
     pub prompts: Vec<String>,
+    /// The numbers that answer them, where they are known.
+    pub answers: Vec<Option<f64>>,
 }
 
 impl Inputs {
@@ -55,7 +57,8 @@ impl Inputs {
             (false, _) => read_questions(&args.asked, &fetch)?,
         };
         let prompts = asked.iter().map(|question| question.text.clone()).collect();
-        let inputs = Self { dataset, questions, text, asked, prompts };
+        let answers = asked.iter().map(|question| question.answer).collect();
+        let inputs = Self { dataset, questions, text, asked, prompts, answers };
         if inputs.dataset.is_none() && !inputs.is_empty() {
             log.info("note: no --dataset: preference is not measured");
         }
@@ -76,6 +79,7 @@ impl Inputs {
             text: &self.text,
             bos: added_bos(opened.encoder.tokenizer())?,
             prompts: &self.prompts,
+            answers: &self.answers,
             max_length: args.encoding.max_length.min(opened.config.max_position_embeddings),
             context: opened.config.max_position_embeddings,
         })
