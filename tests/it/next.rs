@@ -212,7 +212,8 @@ fn what_follows_a_sweep_is_taken_by_the_command_that_is_named() {
         assert!(calibrate.contains(" --offline"), "{calibrate}");
         assert_ok(&pasted(&place, &calibrate, " --max-new-tokens 2 --budget kl=0.01 --prompt Hi"));
     }
-    let prompts = ["--dataset", "pairs.csv", "--against", "pairs.csv", "--output-dir", "when"];
+    fs::write(place.path("rest.txt"), "Sing a song of sixpence\nA pocket full of rye\n").unwrap();
+    let prompts = ["--dataset", "pairs.csv", "--against", "rest.txt", "--output-dir", "when"];
     let condition = ["train", "--method", "condition", "--model", &model, "--layer", "1"];
     assert_ok(&place.bipo(&[&condition[..], &prompts].concat()));
     assert_ok(&place.bipo(&["convert", whole, "taken.safetensors", "--operation", "ablate"]));
