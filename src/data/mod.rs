@@ -43,7 +43,7 @@ pub use load::{Dataset, LoadOptions, load};
 pub use message::Message;
 pub use numbers::last_number;
 pub use pair::{FileLayout, Pair, Skipped, TruthfulPairs};
-pub use prompts::{PromptSet, load_prompts};
+pub use prompts::{PromptSet, PromptWithAnswer, is_prompt_table, load_prompts, prompt_of_row};
 pub use published::{Published, PublishedPart, published};
 pub use question::{AnswerForm, Key, Question};
 pub use questions::{QuestionSet, load_questions};

@@ -15,7 +15,7 @@ use super::numbers;
 use super::shapes::PROMPT;
 use super::source::Source;
 use super::stream::ByteStream;
-use super::table::{DataTable, Names, cell};
+use super::table::{DataTable, Names, Record, cell};
 use super::turns::{Turns, USER};
 use crate::hub::options::FetchOptions;
 use crate::{Error, Result};
@@ -33,8 +33,8 @@ pub struct PromptSet {
     pub answers: Vec<Option<f64>>,
 }
 
-/// A prompt, with the number that answers it if that is known.
-type PromptWithAnswer = (Vec<Message>, Option<f64>);
+/// The messages of a prompt, with the number that answers it if that is known.
+pub type PromptWithAnswer = (Vec<Message>, Option<f64>);
 
 /// The column of the numbers that answer the prompts.
 const ANSWER: &str = "answer";
@@ -65,6 +65,28 @@ pub fn load_prompts(source: &Source, limit: Option<usize>, fetch: &FetchOptions)
     }
 }
 
+/// Whether a file's name says that its prompts are a column of a table; a file of JSON lines may have anything in each.
+#[must_use]
+pub fn is_prompt_table(path: &Path) -> bool {
+    let is_gzip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+    format::extension(path).is_some_and(|extension| is_gzip || !matches!(extension, "jsonl" | "ndjson"))
+}
+
+/// The prompt of a JSON row, with the number that answers it; `None` where no key of it names a prompt.
+///
+/// # Errors
+/// The prompt is empty, or neither a text nor a conversation.
+pub fn prompt_of_row(row: &Record) -> Option<Result<PromptWithAnswer, String>> {
+    let columns: Vec<String> = row.keys().cloned().collect();
+    let column = Names::of(&columns).find_any(PROMPT).transpose()?;
+    let answer = columns.iter().find(|name| is_answer(name)).and_then(|name| numbers::reference(cell(row, name)));
+    Some(column.and_then(|column| Ok((prompt(cell(row, &column))?, answer))))
+}
+
+fn is_answer(name: &str) -> bool {
+    name.trim().eq_ignore_ascii_case(ANSWER)
+}
+
 /// Whether a file has a prompt a line: its name tells of no table, and it does not begin as JSON does.
 fn is_text(file: &Input) -> Result<bool> {
     if format::extension(file.path()).is_some() {
@@ -89,7 +111,6 @@ fn lines(file: &Input, limit: usize) -> Result<Vec<PromptWithAnswer>> {
 
 /// The prompts in the rows of a table, or of those of a concept.
 fn rows(file: &Input, limit: usize, concept: Option<&str>) -> Result<Vec<PromptWithAnswer>> {
-    let is_answer = |name: &str| name.trim().eq_ignore_ascii_case(ANSWER);
     let is_prompt = |name: &str| PROMPT.iter().any(|known| name.trim().eq_ignore_ascii_case(known));
     let can_use = |name: &str| is_prompt(name) || is_answer(name) || (concept.is_some() && concepts::can_use(name));
     let table =

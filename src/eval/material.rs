@@ -24,7 +24,7 @@ pub struct EvalMaterial<'a> {
     pub bos: Option<u32>,
     /// What is answered, to see whether answers repeat themselves.
     pub prompts: &'a [String],
-    /// The number that answers each of `prompts`, where that is known; empty where none is.
+    /// The number that answers each of `prompts`, where that is known; may be empty where none is.
     pub answers: &'a [Option<f64>],
     /// Longest pair in tokens.
     pub max_length: usize,

@@ -443,4 +443,48 @@ fn questions_that_a_number_answers_are_counted_by_the_last_number_of_the_text() 
     let some = report("some.csv");
     let told = some["generations"].as_array().unwrap().iter().filter(|text| text.get("numeric_match").is_some());
     assert_eq!(told.count(), 1);
+    // Whatever holds them, and as many as are asked for.
+    let rows = r#"[{"question": "What is 2 + 3?", "answer": 5}, {"question": "Who?", "answer": "Ann"}]"#;
+    fs::write(place.path("some.json"), rows).unwrap();
+    assert_eq!(report("some.json")["generations"], some["generations"]);
+    let limited = place.bipo(&[
+        "eval",
+        "-q",
+        "--json",
+        "--model",
+        model.to_str().unwrap(),
+        "--vector",
+        "sine.safetensors",
+        "--skip",
+        "text",
+        "--magnitudes",
+        "0",
+        "--max-new-tokens",
+        "24",
+        "--prompts",
+        "some.csv",
+        "--limit",
+        "1",
+    ]);
+    assert_ok(&limited);
+    let limited: Value = serde_json::from_slice(&limited.stdout).unwrap();
+    assert_eq!(limited["generations"].as_array().unwrap()[..], some["generations"].as_array().unwrap()[..1]);
+}
+
+#[test]
+fn lines_that_look_like_objects_among_others_are_prompts_as_they_are() {
+    let place = trained();
+    let steered = |name: &str, content: &str| {
+        fs::write(place.path(name), content).unwrap();
+        let model = ["steer", "-q", "--json", "--model", &fixture("llama"), "--vector", "out/steering_vector.safetensors"];
+        let output = place.bipo(&[&model[..], &["--magnitudes", "0", "--max-new-tokens", "1", "--prompts", name]].concat());
+        assert_ok(&output);
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        value["results"].as_array().unwrap().iter().map(|text| text["prompt"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let row = r#"{"question": "Why?"}"#;
+    assert_eq!(steered("p.txt", &format!("{row}\nplain\n")), [row, "plain"]);
+    assert_eq!(steered("p.jsonl", &format!("{row}\n{{\"id\": 1}}\n")), [row, "{\"id\": 1}"]);
+    assert_eq!(steered("q.txt", &format!("{row}\n\n{{\"input\": \"Who?\"}}\n")), ["Why?", "Who?"]);
+    assert_eq!(steered("p.tsv", "id\tprompt\n1\tWhy?\n"), ["Why?"]);
 }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use bipo::data::{Message, PublishedPart, Source, load_prompts};
+use bipo::data::{Message, PromptWithAnswer, PublishedPart, Source, is_prompt_table, load_prompts, prompt_of_row};
 use bipo::generate::Prompt;
 use bipo::hub::options::FetchOptions;
 use bipo::machine::files::{LARGEST_TEXT, read_input, without_bom};
@@ -32,6 +32,11 @@ impl UserPrompt {
         Self { text: text.to_owned(), messages: vec![Message::new("user", text)], answer: None }
     }
 
+    /// A conversation, with the number that answers it.
+    fn of((messages, answer): PromptWithAnswer) -> Self {
+        Self { text: messages.last().map_or_else(String::new, |last| last.content.clone()), messages, answer }
+    }
+
     /// A row of a file of conversations: an object with `messages`.
     fn of_row(row: &Value) -> std::result::Result<Self, String> {
         let messages = row.get("messages").and_then(Value::as_array).ok_or("expected an object with \"messages\"")?;
@@ -45,57 +50,45 @@ impl UserPrompt {
     }
 }
 
-/// The prompts given one by one, or the lines of a file (`-` is standard input); or, where one of these is an object with
-/// `messages`, the conversations of such a file, one a line; or the prompts of a published set.
-pub fn read_questions(asked: &PromptArgs, fetch: &FetchOptions) -> Result<Vec<UserPrompt>> {
+/// The prompts given one by one, or the first `limit` of a set or a file (`-` is standard input). Those of a table are a column, those
+/// of other files lines; JSON lines that are objects have a prompt in a column or a conversation in `messages`.
+pub fn read_questions(asked: &PromptArgs, limit: Option<usize>, fetch: &FetchOptions) -> Result<Vec<UserPrompt>> {
     let Some(path) = &asked.prompts else { return Ok(asked.prompt.iter().map(|text| UserPrompt::new(text)).collect()) };
     let name = path.to_str().filter(|name| *name != "-" && !path.exists());
     if let Some(part) = name.map(PublishedPart::parse).transpose()?.flatten() {
-        return of_set(&Source::Published(part), fetch);
+        return of_set(&Source::Published(part), limit, fetch);
     }
-    let source = path.to_str().filter(|_| is_table(path)).map(Source::parse).transpose()?;
-    if let Some(source) = source {
-        return of_set(&source, fetch);
+    if is_prompt_table(path) {
+        return of_set(&Source::File(path.clone()), limit, fetch);
     }
     let text = read_all(path)?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let rows: Vec<(usize, &str, Option<Value>)> =
-        lines.map(|(at, line)| (at + 1, line, serde_json::from_str(line).ok())).collect();
+    let rows = lines.map(|(at, line)| (at + 1, line, serde_json::from_str(line).ok()));
+    let rows: Vec<(usize, &str, Option<Value>)> = rows.take(limit.unwrap_or(usize::MAX)).collect();
     if rows.is_empty() {
         return Err(Error::malformed(path, "no prompt in it: expected one a line"));
     }
-    let has = |key: &str| rows.iter().any(|(_, _, row)| row.as_ref().is_some_and(|row| row.get(key).is_some()));
-    if !has("messages") {
-        // Rows with a prompt among other things are no prompts themselves.
-        if let Some(name) =
-            path.to_str().filter(|name| *name != "-" && ["prompt", "question", "instruction"].into_iter().any(has))
-        {
-            return of_set(&Source::parse(name)?, fetch);
-        }
-        return Ok(rows.iter().map(|(_, text, _)| UserPrompt::new(text)).collect());
-    }
-    let read = |(line, _, row): &(usize, &str, Option<Value>)| {
-        let expected = || "not JSON: expected an object with \"messages\", as another line has".to_owned();
-        let question = row.as_ref().ok_or_else(expected).and_then(UserPrompt::of_row);
+    let of_line = |line: usize, question: std::result::Result<UserPrompt, String>| {
         question.map_err(|problem| Error::malformed(path, format!("line {line}: {problem}")))
     };
-    rows.iter().map(read).collect()
-}
-
-/// Whether a file's name says that it is a table, in which prompts are a column.
-fn is_table(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| ["csv", "tsv", "parquet"].iter().any(|table| extension.eq_ignore_ascii_case(table)))
+    if rows.iter().any(|(_, _, row)| row.as_ref().is_some_and(|row| row.get("messages").is_some())) {
+        let expected = || "not JSON: expected an object with \"messages\", as another line has".to_owned();
+        let conversation = |row: &Option<Value>| row.as_ref().ok_or_else(expected).and_then(UserPrompt::of_row);
+        return rows.iter().map(|(line, _, row)| of_line(*line, conversation(row))).collect();
+    }
+    let prompt = |row: &Option<Value>| row.as_ref().and_then(Value::as_object).and_then(prompt_of_row);
+    let prompts: Option<Vec<_>> = rows.iter().map(|(line, _, row)| Some((*line, prompt(row)?))).collect();
+    match prompts {
+        Some(prompts) => prompts.into_iter().map(|(line, prompt)| of_line(line, prompt.map(UserPrompt::of))).collect(),
+        // A line of text may look like an object.
+        None => Ok(rows.iter().map(|(_, text, _)| UserPrompt::new(text)).collect()),
+    }
 }
 
 /// The prompts of a set, with the numbers that answer them.
-fn of_set(source: &Source, fetch: &FetchOptions) -> Result<Vec<UserPrompt>> {
-    let set = load_prompts(source, None, fetch)?;
-    let question = |(messages, answer): (Vec<Message>, Option<f64>)| {
-        let text = messages.last().map_or_else(String::new, |last| last.content.clone());
-        UserPrompt { text, messages, answer }
-    };
-    Ok(set.prompts.into_iter().zip(set.answers).map(question).collect())
+fn of_set(source: &Source, limit: Option<usize>, fetch: &FetchOptions) -> Result<Vec<UserPrompt>> {
+    let set = load_prompts(source, limit, fetch)?;
+    Ok(set.prompts.into_iter().zip(set.answers).map(UserPrompt::of).collect())
 }
 
 /// The text of a file, or of standard input (`-`).

@@ -54,7 +54,7 @@ impl Inputs {
         let asked = match (args.skip.contains(&SkipArg::Generation), &args.asked.prompts) {
             (true, _) => Vec::new(),
             (false, None) if args.asked.prompt.is_empty() => NEUTRAL_PROMPTS.map(UserPrompt::new).into(),
-            (false, _) => read_questions(&args.asked, &fetch)?,
+            (false, _) => read_questions(&args.asked, args.rows.limit, &fetch)?,
         };
         let prompts = asked.iter().map(|question| question.text.clone()).collect();
         let answers = asked.iter().map(|question| question.answer).collect();
