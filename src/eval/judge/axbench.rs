@@ -79,7 +79,7 @@ pub struct FactorScore {
     /// What was done with the vector.
     #[serde(skip_serializing_if = "Operation::is_addition")]
     pub operation: Operation,
-    /// Mean grade of the concept; `None` if no text has all grades, as for the other means.
+    /// Mean grade of the concept over the texts that have one; `None` if none has, as for the other means.
     pub concept: Option<f64>,
     /// Mean grade of the instruction.
     pub instruction: Option<f64>,
@@ -201,8 +201,8 @@ fn score(grades: [Option<u8>; 3], is_suppressed: bool) -> Option<f64> {
 }
 
 fn factor_score((magnitude, operation): (f32, Operation), group: &[&GradedText]) -> FactorScore {
-    let whole: Vec<&&GradedText> = group.iter().filter(|text| text.score.is_some()).collect();
-    let mean = |of: &dyn Fn(&GradedText) -> Option<f64>| mean(whole.iter().filter_map(|text| of(text)));
+    let whole = group.iter().filter(|text| text.score.is_some()).count();
+    let mean = |of: &dyn Fn(&GradedText) -> Option<f64>| mean(group.iter().filter_map(|text| of(text)));
     FactorScore {
         magnitude,
         operation,
@@ -210,8 +210,8 @@ fn factor_score((magnitude, operation): (f32, Operation), group: &[&GradedText])
         instruction: mean(&|text| text.instruction.map(f64::from)),
         fluency: mean(&|text| text.fluency.map(f64::from)),
         score: mean(&|text| text.score),
-        scored: whole.len(),
-        failed: group.len() - whole.len(),
+        scored: whole,
+        failed: group.len() - whole,
     }
 }
 

@@ -106,6 +106,15 @@ fn a_text_that_lacks_a_grade_has_no_score_and_factor_0_is_not_chosen() {
 }
 
 #[test]
+fn grades_of_the_first_rubric_are_there_where_the_judge_came_no_further() {
+    let [concept, ..] = verdicts(&[("a", 1.0, all(1, 0, 0)), ("b", 1.0, all(2, 0, 0))]);
+    let report = summarise("sevens", false, [&concept, &[], &[]]);
+    let FactorScore { concept, instruction, fluency, score, scored, failed, .. } = &report.factors[0];
+    assert_eq!((*concept, *instruction, *fluency, *score), (Some(1.5), None, None, None));
+    assert_eq!((*scored, *failed, report.chosen), (0, 2, None));
+}
+
+#[test]
 fn rubrics_are_of_three_grades_and_hold_the_concept_once() {
     let all = rubrics("the number seven");
     assert_eq!(all.iter().filter(|rubric| rubric.text.contains("the number seven")).count(), 1);
