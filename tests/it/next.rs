@@ -253,7 +253,7 @@ fn flags_that_change_nothing_are_refused_by_name() {
     assert_ok(&place.train("out", &[]));
     let file = "out/steering_vector.safetensors";
     for (args, expected) in [
-        (&["inspect", file, "--dtype", "f16", "--device", "cpu"][..], "--dtype, --device: only what is measured on a model"),
+        (&["inspect", file, "--dtype", "f16", "--device", "cpu"][..], "--dtype, --device: no effect without --model"),
         (&["bench", "--shape", "tiny", "--weights", "quantized"], "--weights: no effect with --shape"),
         (&["bench", "--shape", "tiny", "--new-tokens", "4096"], "lower --new-tokens"),
         (&["bench", "--shape", "tiny", "--prompt-tokens", "4096"], "lower --prompt-tokens"),
@@ -265,6 +265,10 @@ fn flags_that_change_nothing_are_refused_by_name() {
         let said = text(&output.stderr);
         assert!(output.status.code() == Some(2) && said.contains(expected) && said.lines().count() == 1, "{args:?}: {said}");
     }
+    let checked = place.bipo(&["check", "--offline", "--dtype", "f32"]);
+    assert_ok(&checked);
+    let speed = named(&checked.stderr, "measure its speed");
+    assert_eq!(speed, "bipo bench --dtype f32 --shape smollm2-135m");
     let counted = place.bipo(&["bench", "--shape", "tiny", "--split", "2,2"]);
     assert_ok(&counted);
     let train = named(&counted.stderr, "learn a vector so");

@@ -14,6 +14,7 @@ use super::values::{positive, positive_number};
 #[derive(Debug, Args)]
 #[command(
     mut_arg("limit", |arg| arg.help("Use the first N pairs only [default: all]")),
+    mut_arg("prompts", |arg| arg.help("Answer the prompts of this file or set for kl, read as for steer; - is standard input")),
     mut_arg("prompt", |arg| arg.help("Answer this prompt for kl; repeat for several [default: eight bundled ones]"))
 )]
 pub struct CalibrateArgs {

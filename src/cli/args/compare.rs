@@ -45,7 +45,7 @@ fn methods() -> PossibleValuesParser {
 #[command(
     mut_args(hide),
     mut_arg("eval_dataset", |arg| arg.help("Measure on these pairs [default: a fifth of the dataset, drawn with the seed]")),
-    mut_arg("warmup_steps", |arg| arg.help("Raise the learning rate from 0 over this many steps; reps and prosv have no warmup")),
+    mut_arg("warmup_steps", |arg| arg.help("Raise the learning rate from 0 over this many steps [default: 100; reps and prosv have no warmup]")),
     mut_arg("seed", |arg| arg.help("Seed shuffles, directions, factors, random starts, the random direction and the resamples"))
 )]
 pub struct CompareArgs {

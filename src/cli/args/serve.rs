@@ -13,6 +13,7 @@ use super::texts::DecodingArgs;
 use super::values::operation;
 
 #[derive(Debug, Args)]
+#[command(mut_arg("json", |arg| arg.help("Print the address as a line of JSON on standard output, when the server listens")))]
 pub struct ServeArgs {
     /// Register this vector, times SCALE if given, under NAME; repeat for several. Requests that name no vector use the first
     /// [default: bipo_output/steering_vector.safetensors, if it exists, as "default"].

@@ -238,3 +238,21 @@ fn commands_inside_sentences_of_the_pages_have_names_and_flags_that_there_are() 
     assert!(seen > 100, "{seen}");
     assert!(broken.is_empty(), "{broken:#?}");
 }
+
+#[test]
+fn a_default_that_the_help_writes_out_is_the_one_that_is_used() {
+    let mut named = 0;
+    for command in Cli::command().get_subcommands() {
+        let written = |argument: &&clap::Arg| argument.is_hide_default_value_set() && !argument.is_hide_set();
+        for argument in command.get_arguments().filter(written) {
+            let default = argument.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
+            // What is empty or left to bipo is told in words.
+            let Some(default) = default.filter(|default| !["", "auto"].contains(&default.as_str())) else { continue };
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            let (name, flag) = (command.get_name(), argument.get_id());
+            assert!(help.contains(&format!("[default: {default}")), "{name} --{flag} is {default}: {help}");
+            named += 1;
+        }
+    }
+    assert!(named >= 5, "{named}");
+}

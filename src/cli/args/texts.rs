@@ -145,9 +145,9 @@ pub struct PromptArgs {
     /// Answer this prompt; repeat for several.
     #[arg(long, help_heading = DATA, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Vec<String>,
-    /// Answer each line of this file, or, where its lines are JSON objects with `messages`, each conversation; - is standard input.
-    /// Of a CSV or Parquet file, or of JSON objects with a column of prompts, it is that column. A published set's name, such as
-    /// alpacaeval, stands for its prompts.
+    /// Answer each line of this file; - is standard input. Of a CSV, JSON or Parquet file, and where every line is a JSON object, the
+    /// prompts are a column such as question, or the conversations in messages. A published set's name, such as alpacaeval, stands for
+    /// its prompts.
     #[arg(long, help_heading = DATA, value_name = "FILE|NAME", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
 }
@@ -193,14 +193,14 @@ pub struct SteerArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    mut_arg("limit", |arg| arg.help("Use the first N rows of each data set and question file only [default: all]")),
+    mut_arg("limit", |arg| arg.help("Use the first N rows of each data set, question file and file or set of prompts only [default: all]")),
     mut_arg("prompt", |arg| {
         arg.help("Answer this prompt, to measure the repetition in the texts; repeat for several [default: eight bundled ones]")
     }),
-    mut_arg("magnitudes", |arg| {
-        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        arg.help(help.replace("-2,0,2, or", "-2..2:1, or"))
-    })
+    mut_arg("magnitudes", |arg| arg.help(
+        "Multiply the vector by these: a list -2,0,2, a range -2..2:0.5, or auto, the magnitudes that `bipo calibrate --save` stored in its \
+         file [default: -2..2:1, or 0,1 where it is taken out]"
+    ))
 )]
 pub struct EvalArgs {
     #[command(flatten)]

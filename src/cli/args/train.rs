@@ -99,7 +99,9 @@ pub enum MethodArg {
 #[command(
     mut_arg("epochs", |arg| arg.default_value("1")),
     mut_arg("max_steps", |arg| arg.default_value("50").help("Stop after this many steps")),
-    mut_arg("warmup_steps", |arg| arg.default_value("10")),
+    mut_arg("warmup_steps", |arg| arg.default_value("10").help(
+        "Raise the learning rate from 0 over this many steps [default: 10; 0 with reps or a learned factor]"
+    )),
     mut_arg("eval_dataset", |arg| arg.help("Rank by these pairs [default: a fifth of the dataset, drawn with the seed]")),
     mut_arg("cache_memory", |arg| arg.help(
         "Keep this much of the candidates' activations in memory, the rest in a temporary file in the system's directory for \

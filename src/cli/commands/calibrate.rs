@@ -4,12 +4,12 @@ use bipo::data::Dataset;
 use bipo::eval::damage::{NEUTRAL_TEXT, TextIds};
 use bipo::eval::{Budget, Gauge, Limit, calibrate, found, neutral_ids};
 use bipo::generate::STREAMS;
-use bipo::machine::files::{check_writable, write_atomic};
+use bipo::machine::files::write_atomic;
 use bipo::model::Model;
 use bipo::session::{Demand, Session};
 use bipo::steering::lens::NEUTRAL_PROMPTS;
 use bipo::steering::reach::Reach;
-use bipo::steering::vector::{Calibration, Format, Metadata, SteeringVector, VectorFile};
+use bipo::steering::vector::{Calibration, Metadata, SteeringVector, VectorFile};
 use bipo::text::tokens::{EncodedPair, EncodedPrompt, ResponsePrefix, added_bos, fingerprint};
 use bipo::train::activations::{CacheOptions, CachePlan};
 use bipo::train::batch::Sharing;
@@ -28,8 +28,8 @@ use super::run::{self, load_data};
 use super::session;
 use super::sweep::greedy;
 use super::training::TEST_PROMPT;
-use super::vectors::{check_added, check_vector, last_run, read_inputs, settle};
-use crate::args::{CalibrateArgs, Use, VectorArgs, given_of, vector_and_scale};
+use super::vectors::{check_added, check_vector, file_to_save, read_inputs, settle};
+use crate::args::{CalibrateArgs, given_of};
 use crate::downloads::fetch_options;
 use crate::terminal::{self, Log};
 
@@ -108,36 +108,6 @@ fn check_flags(args: &CalibrateArgs) -> Result<()> {
     }
 }
 
-/// The file that keeps what is found.
-///
-/// # Errors
-/// What was named is not a whole file that can keep it.
-pub fn file_to_save(named: &VectorArgs) -> Result<VectorFile> {
-    let problem = |what: &str| Err(Error::Argument(format!("--save keeps the magnitudes of a whole vector file: {what}")));
-    let vectors = named.vector.iter().map(|text| vector_and_scale(text)).collect::<Result<Vec<_>>>()?;
-    let (path, scale) = match vectors.as_slice() {
-        [] => (last_run(), 1.0),
-        [vector] => vector.clone(),
-        _ => return problem("add the vectors up with `bipo convert` first"),
-    };
-    if scale != 1.0 {
-        return problem("leave the scale out");
-    }
-    if named.layer.is_some() || named.said() != Use::default() {
-        return problem("leave --operation, --layer, --positions and --spans out, which the file does not have");
-    }
-    check_writable(&path)?;
-    let file = VectorFile::read(&path)?;
-    match file.format {
-        _ if file.has_unknown_keys() => problem("this one has keys that bipo does not know and would lose"),
-        Format::Safetensors | Format::Gguf | Format::Json => Ok(file),
-        Format::Pt | Format::Svec | Format::Npy => {
-            let name = file.format.name();
-            problem(&format!("a .{name} file has no place for them: write .safetensors with `bipo convert` first"))
-        }
-    }
-}
-
 /// What is measured on, as it was read.
 enum Probe {
     Prompts(Vec<UserPrompt>),
@@ -151,7 +121,7 @@ impl Probe {
             Budget::Kl(_) if args.asked.prompt.is_empty() && args.asked.prompts.is_none() => {
                 Self::Prompts(NEUTRAL_PROMPTS.map(UserPrompt::new).into())
             }
-            Budget::Kl(_) => Self::Prompts(read_questions(&args.asked, &fetch_options(args.model.offline))?),
+            Budget::Kl(_) => Self::Prompts(read_questions(&args.asked, None, &fetch_options(args.model.offline))?),
             Budget::Perplexity(_) => {
                 Self::Text(args.text.as_deref().map_or_else(|| Ok(NEUTRAL_TEXT.to_owned()), neutral_text)?)
             }

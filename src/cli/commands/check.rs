@@ -14,7 +14,7 @@ use candle_core::{DType, Device};
 use serde_json::json;
 
 use super::{next, session};
-use crate::args::CheckArgs;
+use crate::args::{CheckArgs, given};
 use crate::terminal::{self, Log};
 
 pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
@@ -59,8 +59,11 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
 
 /// The command that measures the same device, with the same model if there is one.
 fn bench(args: &CheckArgs) -> String {
-    let command = next::of_model("bench");
-    if args.model.model.is_empty() { next::with(&command, "--shape", &Shape::Smollm2_135m.to_string()) } else { command }
+    if args.model.model.is_empty() {
+        let command = next::command("bench", &given(), |flag| ["--device", "--dtype"].contains(&flag));
+        return next::with(&command, "--shape", &Shape::Smollm2_135m.to_string());
+    }
+    next::of_model("bench")
 }
 
 /// A real model that repeats 48 training steps, those of the recording or others.

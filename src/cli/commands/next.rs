@@ -3,7 +3,7 @@
 use bipo::report::shell::quote;
 use bipo::steering::vector::SteeringVector;
 
-use super::calibrate::file_to_save;
+use super::vectors::file_to_save;
 use crate::args::{Given, VectorArgs, given};
 use crate::terminal::Log;
 

@@ -34,7 +34,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let magnitudes = args.steering.magnitudes_of(&vector.metadata, UsualMagnitudes::Texts)?;
     let magnitudes = magnitudes.as_slice();
     let when = read_when(args.steering.when.as_ref())?;
-    let questions = read_questions(&args.asked, &fetch_options(args.model.offline))?;
+    let questions = read_questions(&args.asked, None, &fetch_options(args.model.offline))?;
     if questions.is_empty() {
         let problem = "no prompt: give --prompt TEXT, or --prompts FILE (- for standard input)";
         return Err(Error::Argument(problem.into()).into());
@@ -106,8 +106,10 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         written?;
         return Err(Error::write("standard output", source).into());
     }
-    let (what, command) = next::after_steering(&args.steering.source, &vector);
-    next::tell(args.model.json, what, &command, log);
+    if !args.model.json {
+        let (what, command) = next::after_steering(&args.steering.source, &vector);
+        next::tell(false, what, &command, log);
+    }
     // Last, so that a page that cannot be written takes no result with it.
     Ok(written?)
 }

@@ -112,9 +112,16 @@ fn lead(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
             if !args.test_generation {
                 return Ok(said.print()?);
             }
-            let demand = test_generation::demanded(Demand::default(), args, &opened)?;
-            let (model, _) = session::load(&opened, &demand, log)?;
-            return test_generation::say(said, args, (&opened, &model), &vector, &Interrupt::listen(log)?);
+            let demand = test_generation::demanded(Demand::default(), args, &opened);
+            let loaded = demand.and_then(|demand| session::load(&opened, &demand, log));
+            return match loaded {
+                Ok((model, _)) => test_generation::say(said, args, (&opened, &model), &vector, &Interrupt::listen(log)?),
+                // The run is over, whatever becomes of the sweep.
+                Err(error) => {
+                    said.print()?;
+                    Err(error.into())
+                }
+            };
         }
     };
     if collective.ranks() > 1 {

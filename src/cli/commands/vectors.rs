@@ -3,14 +3,15 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use bipo::machine::files::check_writable;
 use bipo::steering::condition::When;
 use bipo::steering::magnitudes::{MagnitudeChoice, signed};
-use bipo::steering::vector::{CombineOptions, SteeringVector, Summand, VectorFile, combine};
+use bipo::steering::vector::{CombineOptions, Format, SteeringVector, Summand, VectorFile, combine};
 use bipo::{Error, Result};
 
 use super::sweep::shown_dose;
 use super::training::run_files::VECTOR_FILE;
-use crate::args::{Use, condition_and_threshold, vector_and_scale};
+use crate::args::{Use, VectorArgs, condition_and_threshold, vector_and_scale};
 use crate::hints::with_hint;
 use crate::terminal::Log;
 use bipo::session::Session;
@@ -160,4 +161,34 @@ pub fn check_vector(vector: &SteeringVector, opened: &Session, log: Log) -> Resu
 
 fn warn_of_origin(vector: &SteeringVector, opened: &Session, log: Log) {
     vector.origin_note(&opened.files.name, &opened.config.model_type).iter().for_each(|note| log.warn(with_hint(note)));
+}
+
+/// The file that keeps what `calibrate --save` finds.
+///
+/// # Errors
+/// What was named is not a whole file that can keep it.
+pub fn file_to_save(named: &VectorArgs) -> Result<VectorFile> {
+    let problem = |what: &str| Err(Error::Argument(format!("--save keeps the magnitudes of a whole vector file: {what}")));
+    let vectors = named.vector.iter().map(|text| vector_and_scale(text)).collect::<Result<Vec<_>>>()?;
+    let (path, scale) = match vectors.as_slice() {
+        [] => (last_run(), 1.0),
+        [vector] => vector.clone(),
+        _ => return problem("add the vectors up with `bipo convert` first"),
+    };
+    if scale != 1.0 {
+        return problem("leave the scale out");
+    }
+    if named.layer.is_some() || named.said() != Use::default() {
+        return problem("leave --operation, --layer, --positions and --spans out, which the file does not have");
+    }
+    check_writable(&path)?;
+    let file = VectorFile::read(&path)?;
+    match file.format {
+        _ if file.has_unknown_keys() => problem("this one has keys that bipo does not know and would lose"),
+        Format::Safetensors | Format::Gguf | Format::Json => Ok(file),
+        Format::Pt | Format::Svec | Format::Npy => {
+            let name = file.format.name();
+            problem(&format!("a .{name} file has no place for them: write .safetensors with `bipo convert` first"))
+        }
+    }
 }

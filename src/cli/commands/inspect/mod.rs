@@ -27,7 +27,10 @@ use crate::terminal::{self, Log};
 pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
     if args.model.model.is_empty() {
-        refuse_idle(&[&OF_MODEL[..], &["top"]].concat(), "only what is measured on a model depends on it: give --model too")?;
+        refuse_idle(
+            &[&OF_MODEL[..], &["top"]].concat(),
+            "no effect without --model, on which residuals and tokens are measured",
+        )?;
     }
     let files: Vec<InspectedFile> =
         args.files.iter().map(|path| InspectedFile::read(path, args.layer)).collect::<Result<_>>()?;
