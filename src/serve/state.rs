@@ -25,7 +25,7 @@ use crate::text::tokens::{EncodedPrompt, TextEncoder, TokenText};
 pub(super) const MOST_TEXTS: usize = 16;
 
 /// Bytes and fields of the largest request whose wrong field is looked for, which reads it once a field.
-const LARGEST_TO_EXPLAIN: (usize, usize) = (8 << 10, 32);
+const LARGEST_TO_EXPLAIN: (usize, usize) = (64 << 10, 32);
 
 /// The state of a server.
 pub(super) struct ServerState {
@@ -160,7 +160,8 @@ impl ServerState {
         let (mut work, mut prompt_tokens) = (Vec::new(), 0);
         let opens_thought = match wanted.first().map(|wanted| &wanted.prompt) {
             Some(PromptInput::Messages(messages)) => {
-                self.encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner).opens_thought(messages)?
+                let encoder = || self.encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                tokio::task::block_in_place(|| encoder().opens_thought(messages))?
             }
             _ => false,
         };

@@ -63,3 +63,16 @@ fn tokens_come_with_their_text_and_none_of_a_stop_comes() {
     );
     assert_eq!(offsets, [0, 1, 1, 1, 2]);
 }
+
+/// The characters of the last tokens were never complete, so that their text comes at the end alone.
+#[test]
+fn a_stop_in_the_text_that_comes_at_the_end_is_found() {
+    let mut held = Held::new(vec!["\u{fffd}".to_owned()]);
+    held.push(0, None, Some("ab".to_owned()));
+    held.push(1, None, None);
+    assert_eq!(held.ready().0, "ab");
+    held.end("c\u{fffd}d");
+    assert!(held.has_stopped);
+    let (text, tokens) = held.ready();
+    assert_eq!((text.as_str(), tokens.len()), ("c", 1));
+}

@@ -1,5 +1,6 @@
-//! The thread that computes: it owns the engine, takes work from a channel and sends text back as it comes. Scores, and conditions
-//! that are asked about a prompt, are computed between the engine's steps, in pieces of about as much work as a step takes in of prompts. Work whose receiver is gone is left.
+//! The thread that computes: it owns the engine, takes work from a channel and sends text back as it comes. Between the engine's
+//! steps it computes scores and asks conditions about prompts, in pieces that are as large as those in which a step reads a prompt.
+//! Work whose receiver is gone is left.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -12,11 +12,12 @@ const TITLES = {
   judge: "judge's score",
   moved_right: "moved right",
   prefers_chosen: "prefers chosen",
+  numeric_match: "numeric match",
   kl: "KL, nats",
   perplexity: "perplexity",
 };
 const DAMAGE = ["kl", "perplexity"];
-const SHARES = /^(moved_right|moved_wrong|prefers_chosen|prefers_chosen_per_token|repetition|(text_|prompts_)?fired|.*\.(fired|accuracy|matching|mc[12]|acc|acc_norm))$/;
+const SHARES = /^(moved_right|moved_wrong|prefers_chosen|prefers_chosen_per_token|repetition|numeric_match|(text_|prompts_)?fired|.*\.(fired|accuracy|matching|mc[12]|acc|acc_norm))$/;
 /** Behaviours of which bipo has held-out pairs. */
 const BUNDLED = ["cheerful", "formal", "concise"];
 /** Measures that are no effect, or say what another one says. */
