@@ -3,42 +3,23 @@
 
 use super::vector::{dot, vectorised};
 
-/// Rows whose products are summed side by side.
-const ROWS: usize = 8;
-
-/// Writes [`dot`] of `a` and each of `rows`, which are as long, to `products`, as long as there is room.
+/// Writes [`dot`] of `a` and each of `rows` to `products`. Each row has the length of `a`, and there is a row for each product.
 pub fn dots<'r>(a: &[f32], rows: impl Iterator<Item = &'r [f32]>, products: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
         return simd.vectorize(
             #[inline(always)]
-            || eight_by_eight(a, rows, products, |a, rows| avx2::eight_dots(simd, a, rows)),
+            || avx2::dots(simd, a, rows, products),
         );
     }
     vectorised(
         #[inline(always)]
-        || eight_by_eight(a, rows, products, |a, rows| rows.map(|row| dot(a, row))),
+        || {
+            for (product, row) in products.iter_mut().zip(rows) {
+                *product = dot(a, row);
+            }
+        },
     );
-}
-
-#[inline(always)]
-fn eight_by_eight<'r>(
-    a: &[f32],
-    mut rows: impl Iterator<Item = &'r [f32]>,
-    products: &mut [f32],
-    eight_dots: impl Fn(&[f32], [&[f32]; ROWS]) -> [f32; ROWS],
-) {
-    let (eights, rest) = products.as_chunks_mut::<ROWS>();
-    for products in eights {
-        let mut eight: [&[f32]; ROWS] = [a; ROWS];
-        for (place, row) in eight.iter_mut().zip(rows.by_ref()) {
-            *place = row;
-        }
-        *products = eight_dots(a, eight);
-    }
-    for (product, row) in rest.iter_mut().zip(rows) {
-        *product = dot(a, row);
-    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -46,13 +27,30 @@ mod avx2 {
     use pulp::f32x8;
     use pulp::x86::V3;
 
-    use super::ROWS;
     use crate::ops::cpu::transpose::transpose;
-    use crate::ops::cpu::vector::LANES;
+    use crate::ops::cpu::vector::{LANES, dot};
+
+    /// Rows whose products are summed side by side.
+    const ROWS: usize = 8;
+
+    #[inline(always)]
+    pub fn dots<'r>(simd: V3, a: &[f32], mut rows: impl Iterator<Item = &'r [f32]>, products: &mut [f32]) {
+        let (eights, rest) = products.as_chunks_mut::<ROWS>();
+        for products in eights {
+            let mut eight = [a; ROWS];
+            for (place, row) in eight.iter_mut().zip(rows.by_ref()) {
+                *place = row;
+            }
+            *products = eight_dots(simd, a, eight);
+        }
+        for (product, row) in rest.iter_mut().zip(rows) {
+            *product = dot(a, row);
+        }
+    }
 
     /// The products of `a` with eight rows.
     #[inline(always)]
-    pub fn eight_dots(simd: V3, a: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
+    fn eight_dots(simd: V3, a: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
         let (a_chunks, a_rest) = a.as_chunks::<LANES>();
         let mut parts = [a_chunks; ROWS];
         for (part, row) in parts.iter_mut().zip(rows) {
