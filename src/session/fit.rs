@@ -214,7 +214,7 @@ pub fn on_host(
     let helps = match fits.is_empty() {
         false => Vec::new(),
         true if is_step_large => [all, vec![Remedy::SmallerStep]].concat(),
-        true => [all, vec![Remedy::SmallerModel]].concat(),
+        true => vec![Remedy::SmallerModel],
     };
     Err(Shortage { of: MemoryOf::Machine, need, free, helps, fits })
 }

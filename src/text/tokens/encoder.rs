@@ -448,7 +448,9 @@ impl<'a> TokenStream<'a> {
         Ok(text)
     }
 
-    /// The text that is left at the end: all pieces together are [`TextEncoder::text_of`] of the ids.
+    /// The text that is left at the end: that of the ids whose characters were not complete. All pieces together are
+    /// [`TextEncoder::text_of`] of the ids, unless bytes that are no character follow the bytes of one, which a tokenizer with
+    /// single bytes decodes together.
     pub fn finish(&mut self) -> Result<String> {
         text_of(self.tokenizer, &std::mem::take(&mut self.held))
     }
