@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Tests bipo train as the ranks of MPI jobs. Needs mpirun, an MPI library and libclang: openmpi-bin libopenmpi-dev libclang-dev. Two
-# dozen dependencies are compiled again, because a feature of syn changes; bipo itself is compiled with few optimisations, because the
-# model of the tests is tiny: about five minutes of processor time in all.
+# Tests bipo train as the ranks of MPI jobs. Needs mpirun, an MPI library and libclang: openmpi-bin libopenmpi-dev libclang-dev. bipo
+# itself is compiled with few optimisations, because the model of the tests is tiny: about three minutes of processor time in all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo test --release --config profile.release.package.bipo.opt-level=1 --features mpi --test mpi
