@@ -3,4 +3,6 @@
 # itself is compiled with few optimisations, because the model of the tests is tiny: about three minutes of processor time in all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# Nobody shall take the slow program for the real one, which the next build puts there again.
+trap 'rm -f "${CARGO_TARGET_DIR:-target}/release/bipo"' EXIT
 cargo test --release --config profile.release.package.bipo.opt-level=1 --features mpi --test mpi
