@@ -55,7 +55,7 @@ fn number_at_end(run: &str) -> (Option<f64>, usize) {
     if !has_groups_of_three(&run[skipped..]) {
         skipped += run[skipped..].rfind(',').map_or(0, |comma| comma + 1);
     }
-    (run[skipped..].replace(',', "").parse().ok(), skipped)
+    (run[skipped..].replace(',', "").parse().ok().filter(|number: &f64| number.is_finite()), skipped)
 }
 
 /// Whether the commas of a number part its thousands.

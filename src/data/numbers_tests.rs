@@ -29,6 +29,7 @@ fn the_last_number_of_a_text_is_read_as_a_reader_does() {
         ("10^3", Some(3.0)),
         ("no number, really", None),
         ("", None),
+        (&format!("5, then {}", "9".repeat(400)), Some(5.0)),
     ] {
         assert_eq!(last_number(text), expected, "{text:?}");
     }
