@@ -79,8 +79,13 @@ pub fn is_prompt_table(path: &Path) -> bool {
 pub fn prompt_of_row(row: &Record) -> Option<Result<PromptWithAnswer, String>> {
     let columns: Vec<String> = row.keys().cloned().collect();
     let column = Names::of(&columns).find_any(PROMPT).transpose()?;
-    let answer = columns.iter().find(|name| is_answer(name)).and_then(|name| numbers::reference(cell(row, name)));
-    Some(column.and_then(|column| Ok((prompt(cell(row, &column))?, answer))))
+    let answers = columns.iter().find(|name| is_answer(name));
+    Some(column.and_then(|column| of_record(row, &column, answers)))
+}
+
+/// The prompt of a row in `column`, and its answer in the column of answers, where there is one.
+fn of_record(row: &Record, column: &str, answers: Option<&String>) -> Result<PromptWithAnswer, String> {
+    Ok((prompt(cell(row, column))?, answers.and_then(|answers| numbers::reference(cell(row, answers)))))
 }
 
 fn is_answer(name: &str) -> bool {
@@ -125,8 +130,7 @@ fn rows(file: &Input, limit: usize, concept: Option<&str>) -> Result<Vec<PromptW
             continue;
         }
         let wrong = |problem| Error::malformed(file.path(), format!("row {row}: {problem}; mend or remove the row"));
-        let answer = answers.as_ref().and_then(|answers| numbers::reference(cell(&record, answers)));
-        prompts.push((prompt(cell(&record, &column)).map_err(wrong)?, answer));
+        prompts.push(of_record(&record, &column, answers.as_ref()).map_err(wrong)?);
     }
     match concept.filter(|_| prompts.is_empty()) {
         Some(concept) => Err(Error::malformed(file.path(), concepts::unknown(concept, &seen))),
