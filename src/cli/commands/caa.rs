@@ -114,7 +114,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         }
         RunResult::Text(text + &try_it(&path))
     };
-    test_generation::say(said, args, (&opened, &model), &vector, &interrupt)
+    test_generation::say(said, args, || Ok(test_generation::generate(&opened, &model, &vector, &interrupt)?))
 }
 
 /// A flag that would change nothing is a misunderstanding.

@@ -108,20 +108,11 @@ fn lead(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
         Start::Resumed(checkpoint) => (checkpoint.state, false),
         Start::Finished(vector) => {
             collective.from_first(Vec::<u8>::new())?;
-            let said = finished(args, &vector);
-            if !args.test_generation {
-                return Ok(said.print()?);
-            }
-            let demand = test_generation::demanded(Demand::default(), args, &opened);
-            let loaded = demand.and_then(|demand| session::load(&opened, &demand, log));
-            return match loaded {
-                Ok((model, _)) => test_generation::say(said, args, (&opened, &model), &vector, &Interrupt::listen(log)?),
-                // The run is over, whatever becomes of the sweep.
-                Err(error) => {
-                    said.print()?;
-                    Err(error.into())
-                }
-            };
+            return test_generation::say(finished(args, &vector), args, || {
+                let demand = test_generation::demanded(Demand::default(), args, &opened)?;
+                let (model, _) = session::load(&opened, &demand, log)?;
+                Ok(test_generation::generate(&opened, &model, &vector, &Interrupt::listen(log)?)?)
+            });
         }
     };
     if collective.ranks() > 1 {
@@ -189,7 +180,7 @@ fn lead(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
         log.info(format!("what was reached after {steps} steps is saved in {path}; continue with {how}"));
         return Err(error.into());
     }
-    test_generation::say(said, args, (&opened, &model), &vector, &interrupt)
+    test_generation::say(said, args, || Ok(test_generation::generate(&opened, &model, &vector, &interrupt)?))
 }
 
 /// What becomes of the blocks that no step needs. Generating a text needs them all.

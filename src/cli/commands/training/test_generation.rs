@@ -21,32 +21,25 @@ const MAGNITUDES: [f32; 3] = [-2.0, 0.0, 2.0];
 /// Number of tokens that are generated at each magnitude, at most.
 const NEW_TOKENS: usize = 48;
 
-/// Prints what a run says, and the sweep where it was asked for.
-pub fn say(
-    said: RunResult,
-    args: &TrainArgs,
-    (opened, model): (&Session, &Model),
-    vector: &SteeringVector,
-    interrupt: &Interrupt,
-) -> anyhow::Result<()> {
+/// Prints what a run says, and the sweep that `make` makes where it was asked for.
+pub fn say(said: RunResult, args: &TrainArgs, make: impl FnOnce() -> anyhow::Result<PromptTexts>) -> anyhow::Result<()> {
     if !args.test_generation {
         return Ok(said.print()?);
     }
-    let sweep = || generate(opened, model, vector, interrupt);
     match said {
         RunResult::Text(_) => {
             said.print()?;
-            Ok(terminal::result(&sweep()?.to_text())?)
+            Ok(terminal::result(&make()?.to_text())?)
         }
         RunResult::Json(mut value) => {
             // The run is over, whatever becomes of the sweep: it is told of first.
-            let (texts, ended) = match sweep() {
+            let (texts, ended) = match make() {
                 Ok(texts) => (Some(texts.results()), Ok(())),
                 Err(error) => (None, Err(error)),
             };
             value["test_generation"] = json!(texts);
             terminal::json(&value)?;
-            Ok(ended?)
+            ended
         }
     }
 }
@@ -63,7 +56,8 @@ fn encoded(opened: &Session) -> Result<EncodedPrompt> {
     opened.encoder.encode_prompt(&[Message::new("user", TEST_PROMPT)])
 }
 
-fn generate(opened: &Session, model: &Model, vector: &SteeringVector, interrupt: &Interrupt) -> Result<PromptTexts> {
+/// The sweep of a vector.
+pub fn generate(opened: &Session, model: &Model, vector: &SteeringVector, interrupt: &Interrupt) -> Result<PromptTexts> {
     let options = greedy(NEW_TOKENS, opened, vector.metadata.positions);
     let magnitudes = &MAGNITUDES;
     let (encoder, vectors, streams) = (&opened.encoder, &vector.layers, MAGNITUDES.len());
