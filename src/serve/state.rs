@@ -122,8 +122,12 @@ impl ServerState {
         tokio::task::block_in_place(|| self.encode_here(prompt, applied))
     }
 
+    fn encoder(&self) -> std::sync::MutexGuard<'_, TextEncoder> {
+        self.encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn encode_here(&self, prompt: &PromptInput, applied: &Applied) -> Result<EncodedPrompt, ApiError> {
-        let mut encoder = self.encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut encoder = self.encoder();
         match prompt {
             PromptInput::Messages(messages) => {
                 encoder.tell_places(applied.spans, applied.positions.ends());
@@ -159,10 +163,7 @@ impl ServerState {
         let (to, deltas) = mpsc::unbounded_channel();
         let (mut work, mut prompt_tokens) = (Vec::new(), 0);
         let opens_thought = match wanted.first().map(|wanted| &wanted.prompt) {
-            Some(PromptInput::Messages(messages)) => {
-                let encoder = || self.encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                tokio::task::block_in_place(|| encoder().opens_thought(messages))?
-            }
+            Some(PromptInput::Messages(messages)) => tokio::task::block_in_place(|| self.encoder().opens_thought(messages))?,
             _ => false,
         };
         // The texts of one prompt follow each other, and have vectors at the same places.
