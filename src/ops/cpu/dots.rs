@@ -28,7 +28,7 @@ mod avx2 {
     use pulp::x86::V3;
 
     use crate::ops::cpu::transpose::transpose;
-    use crate::ops::cpu::vector::{LANES, dot};
+    use crate::ops::cpu::vector::{LANES, dot, rest_dot};
 
     /// Rows whose products are summed side by side.
     const ROWS: usize = 8;
@@ -66,7 +66,7 @@ mod avx2 {
         let mut products: [f32; ROWS] = pulp::cast(total);
         if !a_rest.is_empty() {
             for (product, row) in products.iter_mut().zip(rows) {
-                *product += a_rest.iter().zip(&row[a.len() - a_rest.len()..]).map(|(x, y)| x * y).sum::<f32>();
+                *product += rest_dot(a_rest, &row[a.len() - a_rest.len()..]);
             }
         }
         products

@@ -23,8 +23,14 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
             sums[i] = x[i].mul_add(y[i], sums[i]);
         }
     }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    sums.iter().sum::<f32>() + rest
+    sums.iter().sum::<f32>() + rest_dot(a_rest, b_rest)
+}
+
+/// Σ a·b of what is left behind the last whole vector, one after the other. Where that is mostly nothing, callers ask first: to sum
+/// none took a sixth of the time of a short row.
+#[inline(always)]
+pub fn rest_dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
 /// Σ a·b·c, as [`dot`].
