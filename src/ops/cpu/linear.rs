@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::few_rows::encoded::EncodedProducts;
 use super::few_rows::{self, MAX_ROWS};
 use super::integer::{CodedRows, IntegerKernel};
-use super::product::{Matrix, Write, all_threads, matmul, product, product_by_rows};
+use super::product::{Matrix, Write, all_threads, matmul, product, product_by_rows, rows_are_independent};
 use super::slices::{self, HostSlice};
 use super::weight_rows::{WeightRows, for_each_block};
 use crate::Result;
@@ -30,8 +30,11 @@ pub fn forward(x: &Tensor, parts: &[WeightRows], residual: Option<&Tensor>, prod
     let residual = residual.as_ref().map(HostSlice::new).transpose()?;
     let residual = residual.as_deref();
     let matrix = Matrix::new(&x, rows, inner, inner);
+    // Products of f32 have one order of additions where the kernel gives a row the same bits in any batch.
+    let in_one_order = rows_are_independent() && parts.iter().all(|part| part.floats().is_some());
     // In bf16 a row is rounded or not as the pass says, whatever is beside it.
-    let by_rows = products != Products::Fastest || rows <= MAX_ROWS && !parts.iter().any(WeightRows::multiplies_bf16);
+    let few = rows <= MAX_ROWS && !parts.iter().any(WeightRows::multiplies_bf16);
+    let by_rows = !in_one_order && (few || products != Products::Fastest);
     let in_memory = match parts {
         [part] if by_rows => part.floats().map(|floats| product_by_rows(residual, &x, floats, inner)),
         [part] => part.matrix(0..outputs).map(|w| product(residual, matrix, w.t())),

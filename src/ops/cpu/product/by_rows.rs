@@ -1,9 +1,11 @@
-//! Products of rows with the rows of an f32 weight as it lies in memory: nothing is packed, and the order of additions of one
-//! result does not depend on how many rows there are, so that a row's results have the same bits alone and in a batch.
+//! Products of rows with the rows of an f32 weight as it lies in memory, by the vector instructions of any processor: nothing is
+//! packed, and the order of additions of one result does not depend on how many rows there are, so that a row's results have the
+//! same bits alone and in a batch. For processors whose other products have not: see [`super::rows_are_independent`].
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::matrix::Destination;
+use crate::ops::cpu::vector::rest_dot;
 
 /// Left rows and weight rows whose sums are held in registers together: with these numbers they fill those of AVX2.
 const LEFT: usize = 4;
@@ -104,7 +106,7 @@ fn few_row_products<S: Simd, const R: usize, const O: usize>(simd: S, x: &[f32],
         for r in 0..R {
             let mut product = simd.reduce_sum_f32s(sums[o][r]);
             if !w[o].1.is_empty() {
-                product += tail(w[o].1, x[r].1);
+                product += rest_dot(w[o].1, x[r].1);
             }
             // SAFETY: the caller of `multiply` promises that of all rows and columns.
             unsafe { write(destination.at(r, o), product) };
@@ -171,14 +173,7 @@ fn row_products<S: Simd, const R: usize>(
             write(r, products);
             continue;
         }
-        let [tail0, tail1, tail2] = w.map(|(_, w)| tail(w, x[r].1));
+        let [tail0, tail1, tail2] = w.map(|(_, w)| rest_dot(w, x[r].1));
         write(r, [products[0] + tail0, products[1] + tail1, products[2] + tail2]);
     }
-}
-
-/// Sum of the products behind the last whole vector. Callers ask whether there are any: to sum none took a sixth of the time of a short
-/// row.
-#[inline(always)]
-fn tail(w: &[f32], x: &[f32]) -> f32 {
-    w.iter().zip(x).map(|(w, x)| w * x).sum()
 }

@@ -54,19 +54,21 @@ enum Name {
 impl ProductKernel {
     /// The kernel for a product on this machine.
     pub(super) fn choose(a: Matrix, b: Right) -> Self {
-        static CHOSEN: OnceLock<[ProductKernel; 2]> = OnceLock::new();
         if a.cols == 0 {
             return Self::Gemm; // nothing is packed
         }
+        Self::of(if matches!(b, Right::F32(_)) { Operands::F32 } else { Operands::Bf16 })
+    }
+
+    /// The kernel for products of these operands on this machine.
+    pub(super) fn of(operands: Operands) -> Self {
+        static CHOSEN: OnceLock<[ProductKernel; 2]> = OnceLock::new();
         let [for_f32, for_bf16] = CHOSEN.get_or_init(|| [Operands::F32, Operands::Bf16].map(Self::of_machine));
-        match b {
-            Right::F32(_) => *for_f32,
-            Right::Bf16(_) => *for_bf16,
-        }
+        if operands == Operands::F32 { *for_f32 } else { *for_bf16 }
     }
 
     /// The widest kernel that this machine has and the user allows.
-    pub(super) fn of_machine(operands: Operands) -> Self {
+    fn of_machine(operands: Operands) -> Self {
         let widest = forced().ok().flatten().unwrap_or(Name::Amx);
         let allowed = |kernel: &Self| kernel.name() <= widest;
         Self::all(operands).into_iter().find(allowed).unwrap_or(Self::Gemm)
@@ -140,13 +142,13 @@ impl ProductKernel {
 /// Returns the names of the kernels that multiply matrices on this machine, those of f32 and those of bf16: `gemm` (the crate),
 /// `avx2`, `avx512`, `avx512bf16` or `amx`.
 pub fn kernel_names() -> [&'static str; 2] {
-    [Operands::F32, Operands::Bf16].map(|operands| ProductKernel::of_machine(operands).name().into())
+    [Operands::F32, Operands::Bf16].map(|operands| ProductKernel::of(operands).name().into())
 }
 
 /// Returns how many times as many operations a second this processor's instructions for bf16 do as those for f32; `None` where it
 /// has none, or the user allows none.
 pub fn bf16_gain() -> Option<u32> {
-    match ProductKernel::of_machine(Operands::Bf16).name() {
+    match ProductKernel::of(Operands::Bf16).name() {
         Name::Amx => Some(16), // 8192 products in 16 cycles, and two times 16 of f32 in each
         Name::Avx512Bf16 => Some(2),
         _ => None,

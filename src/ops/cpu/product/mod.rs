@@ -1,8 +1,8 @@
 //! Matrix products of slices, in f32 or with both operands in bf16, always with sums in f32. [`ProductKernel`] names the kernels,
 //! and [`ProductKernel::choose`] is the one place that chooses between them: a new kernel is a case of the enum, a place in
-//! [`ProductKernel::of_machine`], and an arm of [`ProductKernel::multiply`].
-//! [`product_by_rows`] is for what decodes: it takes as long as reading the weight does where rows are few, and its results do
-//! not depend on their number. The same with an encoded weight is in `few_rows`.
+//! [`ProductKernel::all`], and an arm of [`ProductKernel::multiply`].
+//! What decodes needs results that do not depend on the number of rows. Those of our own kernels never do ([`rows_are_independent`]);
+//! where gemm multiplies, [`product_by_rows`] does it. The same with an encoded weight is in `few_rows`.
 //!
 //! Begin with [`matmul`] and [`product`], which callers use, then `kernel` for the choice; `packed` and `gemm` multiply.
 
@@ -20,7 +20,6 @@ pub use ::gemm::Parallelism;
 pub use kernel::{ProductKernel, bf16_gain, check_kernel, kernel_names};
 pub use matrix::{Matrix, Right, Write};
 
-#[cfg(test)]
 use kernel::Operands;
 use matrix::Destination;
 use rayon::prelude::*;
@@ -82,10 +81,9 @@ pub fn product_by_rows(onto: Option<&[f32]>, x: &[f32], w: &[f32], k: usize) -> 
     data
 }
 
-/// Whether a row of a packed product has the same bits for any number of rows: not with gemm's kernels.
-#[cfg(test)]
+/// Whether a row of any product of f32 has the same bits for any number of rows: not with gemm's kernels.
 pub fn rows_are_independent() -> bool {
-    !matches!(ProductKernel::of_machine(Operands::F32), ProductKernel::Gemm)
+    !matches!(ProductKernel::of(Operands::F32), ProductKernel::Gemm)
 }
 
 /// All threads of the pool, for a product that nothing else runs beside.

@@ -8,10 +8,12 @@
 //! depends on the processor's instructions is a [`Tiling`]: the size of a tile, what is packed, and how a tile is summed. The
 //! order of a sum's additions depends on the length of the rows alone.
 //!
-//! Begin with [`multiply`] and [`Tiling`]; `vectors`, `avx512_bf16` and `amx` are the tilings, and `pack` is what they read.
+//! Begin with [`multiply`] and [`Tiling`]; `vectors`, `avx512_bf16` and `amx` are the tilings, and `pack` is what they read. `few_left`
+//! multiplies few rows, for which nothing is worth packing, with the same bits.
 
 mod amx;
 mod avx512_bf16;
+mod few_left;
 mod pack;
 mod tile;
 mod vectors;
@@ -22,6 +24,7 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 use gemm::Parallelism;
 use pulp::NullaryFnOnce;
+use pulp::x86::V3;
 use rayon::prelude::*;
 
 pub use self::amx::Amx;
@@ -62,6 +65,12 @@ pub trait Tiling: Copy + Send + Sync {
     const WHOLE_BANDS: bool = false;
     /// A unit, which has four bytes.
     type Unit: Pod + Send + Sync;
+
+    /// AVX2's instructions where the tiling's sums are those of f32, each added one after the other: [`few_left`] multiplies few rows
+    /// with the same bits.
+    fn in_turn(self) -> Option<V3> {
+        None
+    }
 
     /// Runs `body` compiled for the processor's instructions. `body` must be inlined always.
     fn vectorize(self, body: impl NullaryFnOnce<Output = ()>);
@@ -154,6 +163,14 @@ pub unsafe fn multiply<T: Tiling, E: Element>(
     assert!(a.cols == b.rows && b.rows > 0);
     assert!(a.row_stride == 1 || a.col_stride == 1);
     assert!(b.row_stride == 1 || b.col_stride == 1);
+    if (1..=few_left::MOST_ROWS).contains(&a.rows)
+        && a.col_stride == 1
+        && b.row_stride == 1
+        && let Some(simd) = tiling.in_turn()
+    {
+        // SAFETY: as the caller promises.
+        return unsafe { few_left::multiply(simd, destination, a, b, parallelism) };
+    }
     let units = b.rows.div_ceil(T::UNIT).next_multiple_of(T::UNITS);
     let mut buffer = LEFT_BUFFER.take();
     let at_once = (LEFT / units).max(1).next_multiple_of(T::ROWS);
@@ -206,13 +223,18 @@ struct PackedProduct<'a, T: Tiling, E> {
     destination: Destination,
 }
 
+/// Units of the inner dimension that are summed before their sum is added to that of the units before them, `multiple` a factor.
+fn depth(units: usize, multiple: usize) -> usize {
+    units.div_ceil(units.div_ceil(DEPTH)).next_multiple_of(multiple.max(8))
+}
+
 /// Runs a product in tasks of some panels of columns each.
 ///
 /// # Safety
 /// As [`multiply`], of the rows of `left`.
 unsafe fn by_columns<T: Tiling, E: Element>(product: PackedProduct<T, E>, parallelism: Parallelism) {
     let (units, panels) = (product.units, product.b.cols.div_ceil(T::COLS));
-    let depth = units.div_ceil(units.div_ceil(DEPTH)).next_multiple_of(T::UNITS.max(8));
+    let depth = depth(units, T::UNITS);
     let run = |panels: Range<usize>| {
         let mut buffer = RIGHT_BUFFER.take();
         let right = units_of(&mut buffer, panels.len() * depth * T::COLS);

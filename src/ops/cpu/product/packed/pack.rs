@@ -291,8 +291,9 @@ fn eight_joined<E: Element>(x: &[[E; 2]; 8]) -> [u32; 8] {
     pairs
 }
 
+/// Eight elements as f32.
 #[inline(always)]
-fn floats<E: Element>(x: &[E; 8]) -> [f32; 8] {
+pub fn floats<E: Element>(x: &[E; 8]) -> [f32; 8] {
     let mut floats = [0.0; 8];
     for i in 0..8 {
         floats[i] = x[i].to_f32();

@@ -93,7 +93,7 @@ unsafe fn write_rows<S: Simd, U: Pod, const R: usize, const COLS: usize>(
             } else {
                 let sums: [f32; COLS] = pulp::cast(sums);
                 for (column, sum) in sums.iter().take(cols).enumerate() {
-                    data.add(column).write(onto.map_or(0.0, |onto| onto.add(column).read()) + sum);
+                    data.add(column).write(onto.map_or(*sum, |onto| onto.add(column).read() + sum));
                 }
             }
         }

@@ -71,6 +71,10 @@ where
     const UNIT: usize = 1;
     type Unit = f32;
 
+    fn in_turn(self) -> Option<V3> {
+        (!ROUNDED).then(|| self.0.avx2())
+    }
+
     #[inline(always)]
     fn vectorize(self, body: impl NullaryFnOnce<Output = ()>) {
         self.0.run(body);
