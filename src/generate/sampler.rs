@@ -1,7 +1,9 @@
 //! How the next token is chosen from logits: the likeliest one, or a draw after temperature, top-k and top-p. One sampler serves one
 //! text. The arithmetic and the random stream are those of candle-transformers' `LogitsProcessor`, which is not a dependency because
-//! it takes minutes to compile.
+//! it takes minutes to compile. A draw walks through the likeliest tokens in the order of their ids, where theirs hangs on the
+//! rounding of all logits: a text would change with the processor at every hundredth token.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use candle_core::{D, Tensor};
@@ -100,9 +102,9 @@ impl Sampler {
     /// none where a probability is not a number
     fn draw_filtered(&mut self, mut probabilities: Vec<f32>) -> Option<usize> {
         let kept = self.top_k.filter(|k| *k < probabilities.len()).map(|k| {
-            let mut indices: Vec<usize> = (0..probabilities.len()).collect();
-            indices.select_nth_unstable_by(k, |a, b| probabilities[*b].total_cmp(&probabilities[*a]));
-            indices.truncate(k);
+            let mut indices = likeliest(&probabilities, k);
+            // The draw walks through them in this order, which must not hang on the rounding of a token that is not among them.
+            indices.sort_unstable();
             indices
         });
         let whole = match &kept {
@@ -123,21 +125,31 @@ impl Sampler {
 /// Log-probabilities of a token and of the `count` likeliest, from logits `(V,)`.
 fn log_probs(logits: &Tensor, token: u32, count: usize) -> Result<TokenLogProbs> {
     let values = log_softmax(logits)?.to_vec1::<f32>()?;
-    let mut order: Vec<u32> = (0..values.len() as u32).collect();
-    let likelier = |a: &u32, b: &u32| values[*b as usize].total_cmp(&values[*a as usize]);
-    if count < order.len() {
-        order.select_nth_unstable_by(count, likelier);
-        order.truncate(count);
-    }
-    order.sort_by(likelier);
-    let top = order.into_iter().map(|token| (token, values[token as usize])).collect();
+    let mut order = likeliest(&values, count);
+    order.sort_unstable_by(likelier(&values));
+    let top = order.into_iter().map(|token| (token as u32, values[token])).collect();
     Ok(TokenLogProbs { chosen: values[token as usize], top })
+}
+
+/// Which of two tokens is likelier, by `values`: of two that are equally likely, the first.
+fn likelier(values: &[f32]) -> impl Fn(&usize, &usize) -> Ordering {
+    |a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b))
+}
+
+/// The indices of the `count` greatest values, in no order; of all where there are no more.
+fn likeliest(values: &[f32], count: usize) -> Vec<usize> {
+    let mut indices: Vec<usize> = (0..values.len()).collect();
+    if count < indices.len() {
+        indices.select_nth_unstable_by(count, likelier(values));
+        indices.truncate(count);
+    }
+    indices
 }
 
 /// Sets to zero the probabilities behind the likeliest ones that together reach `top_p`.
 fn clear_unlikely(probabilities: &mut [f32], top_p: f32) {
     let mut order: Vec<usize> = (0..probabilities.len()).collect();
-    order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]));
+    order.sort_unstable_by(likelier(probabilities));
     let mut sum = 0.0;
     for index in order {
         if sum >= top_p {

@@ -42,6 +42,25 @@ fn draws_follow_the_distribution_that_the_options_leave() {
 }
 
 #[test]
+fn a_draw_does_not_hang_on_the_order_of_tokens_that_cannot_be_drawn() {
+    // The likeliest tokens are every hundredth; the others are so unlikely that they do not change a probability.
+    let logits = |turned: bool| -> Tensor {
+        let unlikely = |i: usize| -100.0 - ((i * 7919) % 1000) as f32 / 100.0;
+        let logit = |i: usize| {
+            if i.is_multiple_of(100) { (i as f32 / 300.0).sin() } else { unlikely(if turned { 2000 - i } else { i }) }
+        };
+        Tensor::new((0..2000).map(logit).collect::<Vec<f32>>(), &Device::Cpu).unwrap()
+    };
+    for top_p in [None, Some(0.7)] {
+        let draws = |turned: bool| -> Vec<u32> {
+            let mut sampler = Sampler::new(&[], &options(1.0, Some(20), top_p));
+            (0..50).map(|_| sampler.sample(&logits(turned)).unwrap().unwrap().token).collect()
+        };
+        assert_eq!(draws(false), draws(true));
+    }
+}
+
+#[test]
 fn the_penalty_makes_seen_tokens_less_likely_whatever_their_sign() {
     let logits = Tensor::new(&[2f32, -1.0, 1.5], &Device::Cpu).unwrap();
     let sampler = Sampler::new(&[0, 1, 0], &GenerateOptions { repeat_penalty: 2.0, ..GenerateOptions::greedy(1) });
