@@ -20,4 +20,4 @@ pub use options::{FinishReason, GenerateOptions};
 pub use prompt::Prompt;
 pub use request::{Event, EventKind, Request, StreamId};
 pub use sampler::TokenLogProbs;
-pub use sweep::{Generation, STREAMS, SweepEvent, check_finite, generate, generate_each, next_token_logits};
+pub use sweep::{Generation, SweepEvent, check_finite, generate, generate_each, next_token_logits};

@@ -43,10 +43,6 @@ impl Generation {
     }
 }
 
-/// Texts that are generated at once, unless memory is short or fewer are wanted: one pass over the weights serves them all. The more
-/// there are, the smaller the share of packing the weights; with twice as many, the last ones of a sweep run among few.
-pub const STREAMS: usize = 128;
-
 /// What [`generate_each`] tells as it happens.
 #[derive(Debug)]
 pub enum SweepEvent {

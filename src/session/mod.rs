@@ -41,6 +41,13 @@ pub use placement::Placement;
 
 use fit::{Fit, Shortage};
 
+/// Texts that are generated at once: one pass over the weights serves them all. The more there are, the smaller a part of each product
+/// is packing the weight; but with twice as many, a sweep of a few hundred texts would end with few of them under way.
+const STREAMS: usize = 128;
+
+/// The same where weights stay as they are stored: they are decoded for each dozen of rows, and more texts gain nothing.
+const STREAMS_OF_STORED: usize = 48;
+
 /// A model before its weights are read: what can be checked cheaply is here.
 pub struct Session {
     /// Files of the model.
@@ -181,10 +188,11 @@ impl Session {
         (memory.0 / a_token.max(1)) as usize
     }
 
-    /// The most texts at once, `wanted` of them or fewer but at least `least`, for which there is memory. `demand` says what so
-    /// many take.
+    /// The texts that are generated at once: as many as gain by it, but `wanted` of them or fewer and at least `least`, for which there
+    /// is memory. `demand` says what so many take.
     pub fn most_streams(&self, wanted: usize, least: usize, demand: impl Fn(usize) -> Demand) -> usize {
-        let mut streams = wanted.max(least);
+        let usual = if self.placement.storage == WeightStorage::Stored { STREAMS_OF_STORED } else { STREAMS };
+        let mut streams = wanted.min(usual).max(least);
         while streams > least && self.check(&demand(streams)).is_err() {
             streams = (streams / 2).max(least);
         }

@@ -3,7 +3,6 @@
 use bipo::data::Dataset;
 use bipo::eval::damage::{NEUTRAL_TEXT, TextIds};
 use bipo::eval::{Budget, Gauge, Limit, calibrate, found, neutral_ids};
-use bipo::generate::STREAMS;
 use bipo::machine::files::write_atomic;
 use bipo::model::Model;
 use bipo::session::{Demand, Session};
@@ -179,7 +178,7 @@ impl EncodedProbe {
                 let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
                 let demand = |streams| Demand::generation(streams, longest, args.max_new_tokens);
                 // Both directions are measured together.
-                let streams = opened.most_streams((2 * prompts.len()).min(STREAMS), 2, demand);
+                let streams = opened.most_streams(2 * prompts.len(), 2, demand);
                 (demand(streams), streams)
             }
             Self::Text(..) => (Demand::default(), 0),

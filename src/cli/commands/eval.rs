@@ -8,7 +8,6 @@ use bipo::eval::judge::JudgedText;
 use bipo::eval::{
     Budget, EvalOutcome, EvalReport, GeneratedText, Settings, Subject, Treatment, calibrate_subjects, demand, evaluate, texts,
 };
-use bipo::generate::STREAMS;
 use bipo::machine::files::write_atomic;
 use bipo::report::Chart;
 use bipo::steering::Operation;
@@ -67,7 +66,7 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
     check_budget(args, &subjects)?;
     let demand = |streams| demand(&subjects, streams, args.max_new_tokens, collective);
     let texts = texts(&subjects);
-    let streams = opened.most_streams(texts.all.min(STREAMS), texts.a_prompt, demand);
+    let streams = opened.most_streams(texts.all, texts.a_prompt, demand);
     let settings = Settings {
         beta: vector_beta(args.beta, &vector),
         when,

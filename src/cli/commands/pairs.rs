@@ -8,7 +8,7 @@ use std::time::Duration;
 use bipo::data::Message;
 use bipo::data::described::{Asked, Cost, OwnAnswer, PairsConfig, PairsPlan, PairsReport, Recipe};
 use bipo::data::endpoint::{EndpointNames, Patience};
-use bipo::generate::{FinishReason, GenerateOptions, Prompt, STREAMS, SweepEvent, generate_each};
+use bipo::generate::{FinishReason, GenerateOptions, Prompt, SweepEvent, generate_each};
 use bipo::machine::files::check_writable;
 use bipo::model::Model;
 use bipo::session::{Demand, Session};
@@ -190,7 +190,7 @@ impl OwnModel {
         let opened = session::open(&args.model, ResponsePrefix::Auto, log)?;
         let options = args.sampling.choosing(greedy(args.max_new_tokens, &opened, Positions::All));
         let demand = |streams| Demand::generation(streams, QUESTION_TOKENS, args.max_new_tokens);
-        let streams = opened.most_streams(args.n.min(STREAMS), 1, demand);
+        let streams = opened.most_streams(args.n, 1, demand);
         let (model, _) = session::load(&opened, &demand(streams), log)?;
         Ok(Self { opened, model, options, streams })
     }

@@ -1,6 +1,6 @@
 //! `bipo steer`: reads vectors and prompts, generates every magnitude of a prompt in one batch, shows them side by side.
 
-use bipo::generate::{GenerateOptions, STREAMS};
+use bipo::generate::GenerateOptions;
 use bipo::machine::lines::LineFile;
 use bipo::report::{Page, Section, SectionPart};
 use bipo::steering::magnitudes::{UsualMagnitudes, signed};
@@ -56,8 +56,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     }
     let longest = encoded.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
     let demand = |streams| Demand::generation(streams, longest, args.max_new_tokens);
-    let wanted = (prompts.len() * magnitudes.len()).min(STREAMS);
-    let streams = opened.most_streams(wanted, magnitudes.len(), demand);
+    let streams = opened.most_streams(prompts.len() * magnitudes.len(), magnitudes.len(), demand);
     let named = args.steering.when.as_deref().zip(when.as_ref());
     let tracing = (args.model.json || args.output.is_some())
         .then(|| Tracing::begin(&args.model, &opened, parts, vector.metadata.spans, named, magnitudes, &options));

@@ -15,7 +15,6 @@ use bipo::eval::{
     CALIBRATION_TOKENS, Candidate, Comparison, EvalMaterial, EvalObserver, EvalOutcome, EvalReport, EvalRow, Settings, Subject,
     Treatment, calibrate_subjects, evaluate, verdict,
 };
-use bipo::generate::STREAMS;
 use bipo::machine::files::check_writable;
 use bipo::report::{Chart, Page};
 use bipo::session::{Demand, Session};
@@ -189,7 +188,7 @@ fn demand(
     let longest = longest + args.baseline_system.as_ref().map_or(0, String::len);
     let new_tokens = args.max_new_tokens.max(CALIBRATION_TOKENS);
     let demand = |streams| run::demand(&[set], largest).and_generation(streams, longest, new_tokens);
-    let streams = opened.most_streams((3 * NEUTRAL_PROMPTS.len()).min(STREAMS), 3, demand);
+    let streams = opened.most_streams(3 * NEUTRAL_PROMPTS.len(), 3, demand);
     (streams, demand(streams))
 }
 
