@@ -1,7 +1,7 @@
 //! How the next token is chosen from logits: the likeliest one, or a draw after temperature, top-k and top-p. One sampler serves one
-//! text. The arithmetic and the random stream are those of candle-transformers' `LogitsProcessor`, which is not a dependency because
-//! it takes minutes to compile. A draw walks through the likeliest tokens in the order of their ids, where theirs hangs on the
-//! rounding of all logits: a text would change with the processor at every hundredth token.
+//! text. Without top-k, the arithmetic and the random stream are those of candle-transformers' `LogitsProcessor`, which is not a
+//! dependency because it takes minutes to compile. With top-k, a draw goes through the kept tokens in the order of their ids;
+//! `LogitsProcessor` has them in the order in which a selection leaves them, which depends on the rounding of all logits.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -103,7 +103,7 @@ impl Sampler {
     fn draw_filtered(&mut self, mut probabilities: Vec<f32>) -> Option<usize> {
         let kept = self.top_k.filter(|k| *k < probabilities.len()).map(|k| {
             let mut indices = likeliest(&probabilities, k);
-            // The draw walks through them in this order, which must not hang on the rounding of a token that is not among them.
+            // The draw goes through them in this order, which must not depend on the rounding of tokens that are not among them.
             indices.sort_unstable();
             indices
         });

@@ -42,7 +42,7 @@ fn draws_follow_the_distribution_that_the_options_leave() {
 }
 
 #[test]
-fn a_draw_does_not_hang_on_the_order_of_tokens_that_cannot_be_drawn() {
+fn a_draw_does_not_depend_on_the_order_of_tokens_that_cannot_be_drawn() {
     // The likeliest tokens are every hundredth; the others are so unlikely that they do not change a probability.
     let logits = |turned: bool| -> Tensor {
         let unlikely = |i: usize| -100.0 - ((i * 7919) % 1000) as f32 / 100.0;
@@ -88,21 +88,38 @@ fn a_bias_is_added_before_a_token_is_chosen_and_log_probs_are_the_models_own() {
 
 /// Recorded with `LogitsProcessor` of candle-transformers 0.11.1.
 #[test]
-fn the_stream_is_that_of_candle_transformers() {
+fn the_stream_without_top_k_is_that_of_candle_transformers() {
     let logits = Tensor::arange(0f32, 64.0, &Device::Cpu).unwrap().affine(0.05, 0.0).unwrap();
-    let draw = |options: &GenerateOptions| -> Vec<u32> {
+    let draw = |logits: &Tensor, options: &GenerateOptions| -> Vec<u32> {
         let mut sampler = Sampler::new(&[], options);
-        (0..8).map(|_| sampler.sample(&logits).unwrap().unwrap().token).collect()
+        (0..8).map(|_| sampler.sample(logits).unwrap().unwrap().token).collect()
     };
-    assert_eq!(draw(&options(0.8, None, None)), RECORDED[0]);
-    assert_eq!(draw(&options(0.8, Some(9), None)), RECORDED[1]);
-    assert_eq!(draw(&options(0.8, None, Some(0.5))), RECORDED[2]);
-    assert_eq!(draw(&options(0.8, Some(30), Some(0.5))), RECORDED[3]);
+    assert_eq!(draw(&logits, &options(0.8, None, None)), RECORDED[0]);
+    assert_eq!(draw(&logits, &options(0.8, None, Some(0.5))), RECORDED[1]);
+    // Top-k leaves what would be drawn from without the other tokens.
+    assert_eq!(draw(&logits, &options(0.8, Some(30), Some(0.5))), RECORDED[1]);
+    let (nine, offset) = (logits.narrow(0, 55, 9).unwrap(), 55);
+    let among_nine: Vec<u32> = draw(&nine, &options(0.8, None, None)).iter().map(|token| token + offset).collect();
+    assert_eq!(draw(&logits, &options(0.8, Some(9), None)), among_nine);
 }
 
-const RECORDED: [[u32; 8]; 4] = [
-    [57, 28, 63, 47, 34, 38, 58, 50],
-    [61, 62, 55, 58, 63, 63, 61, 59],
-    [60, 54, 63, 57, 55, 55, 61, 58],
-    [59, 63, 62, 56, 53, 53, 60, 57],
-];
+const RECORDED: [[u32; 8]; 2] = [[57, 28, 63, 47, 34, 38, 58, 50], [60, 54, 63, 57, 55, 55, 61, 58]];
+
+#[test]
+fn of_equally_likely_tokens_the_first_are_kept() {
+    let logits = Tensor::new(&[1f32, 2.0, 2.0, 2.0, 2.0], &Device::Cpu).unwrap();
+    for (top_k, top_p, kept) in
+        [(Some(1), None, 1..=1), (Some(2), None, 1..=2), (None, Some(0.4), 1..=2), (Some(3), Some(0.4), 1..=2)]
+    {
+        let mut sampler = Sampler::new(&[], &GenerateOptions { top_log_probs: Some(3), ..options(1.0, top_k, top_p) });
+        let drawn: HashSet<u32> = (0..60)
+            .map(|_| {
+                let sampled = sampler.sample(&logits).unwrap().unwrap();
+                let top: Vec<u32> = sampled.log_probs.unwrap().top.iter().map(|(token, _)| *token).collect();
+                assert_eq!(top, [1, 2, 3]);
+                sampled.token
+            })
+            .collect();
+        assert_eq!(drawn, kept.collect());
+    }
+}
