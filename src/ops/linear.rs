@@ -8,7 +8,8 @@ use super::weight::Weight;
 use super::{cpu, cuda};
 use crate::Result;
 
-/// The fewest rows whose products the CPU adds in another order than those of a row alone, unless told otherwise.
+/// The fewest rows whose products with an encoded weight the CPU adds in another order than those of a row alone, unless told
+/// otherwise; where it has no kernel of our own, with any weight.
 pub(crate) const FEWEST_ROWS_TOGETHER: usize = cpu::few_rows::MAX_ROWS + 1;
 
 /// A frozen projection.

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::few_rows::encoded::EncodedProducts;
 use super::few_rows::{self, MAX_ROWS};
 use super::integer::{CodedRows, IntegerKernel};
-use super::product::{Matrix, Write, all_threads, matmul, product, product_by_rows, rows_are_independent};
+use super::product::{Matrix, Parallelism, Write, all_threads, matmul, product, product_by_rows, rows_are_independent};
 use super::slices::{self, HostSlice};
 use super::weight_rows::{WeightRows, for_each_block};
 use crate::Result;
@@ -133,10 +133,16 @@ fn add_by_rows(left: &LeftRows, parts: &[WeightRows], y: &mut [f32]) {
 /// Products of all left rows with some rows of a weight. → `(rows, range)`
 fn multiply_tile(part: &WeightRows, range: Range<usize>, left: &LeftRows) -> Vec<f32> {
     let (n, k) = (range.len(), part.cols);
-    if let Some(w) = part.floats() {
-        return product_by_rows(None, left.x, &w[range.start * k..range.end * k], k);
-    }
     let mut out = vec![0f32; left.rows * n];
+    if let Some(w) = part.floats() {
+        let w = &w[range.start * k..range.end * k];
+        if !rows_are_independent() {
+            return product_by_rows(None, left.x, w, k);
+        }
+        let (x, w) = (Matrix::new(left.x, left.rows, k, k), Matrix::new(w, n, k, k));
+        matmul(&mut out, n, Write::Overwrite, x, w.t(), Parallelism::None);
+        return out;
+    }
     for (index, group) in left.groups().enumerate() {
         let mut by_output = vec![0f32; n * group.len()]; // (n, rows of the group)
         let (encoding, weight_row) = (part.encoding(), |row| part.row(range.start + row));

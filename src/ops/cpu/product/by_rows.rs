@@ -1,13 +1,13 @@
 //! Products of rows with the rows of an f32 weight as it lies in memory, by the vector instructions of any processor: nothing is
 //! packed, and the order of additions of one result does not depend on how many rows there are, so that a row's results have the
-//! same bits alone and in a batch. For processors whose other products have not: see [`super::rows_are_independent`].
+//! same bits alone and in a batch. It serves processors without kernels of our own, whose products depend on the number of rows.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::matrix::Destination;
 use crate::ops::cpu::vector::rest_dot;
 
-/// Left rows and weight rows whose sums are held in registers together: with these numbers they fill those of AVX2.
+/// Left rows and weight rows whose sums are held in registers together: with these numbers they fill sixteen.
 const LEFT: usize = 4;
 const WEIGHTS: usize = 3;
 
@@ -50,11 +50,7 @@ impl WithSimd for RowProducts<'_> {
             // Where fewer are left, the last one stands for those that are missing.
             let count = w.len() / k;
             let w: [&[f32]; WEIGHTS] = std::array::from_fn(|o| &w[o.min(count - 1) * k..(o.min(count - 1) + 1) * k]);
-            let blocks = x.len().div_ceil(LEFT * k);
             for (block, x) in x.chunks(LEFT * k).enumerate() {
-                if blocks > 1 {
-                    fetch_share(w[WEIGHTS - 1].as_ptr_range().end, WEIGHTS * k, block, blocks);
-                }
                 let destination = destination.at(block * LEFT, group * WEIGHTS);
                 let write = |row: usize, products: [f32; WEIGHTS]| {
                     for (column, product) in products.into_iter().take(count).enumerate() {
@@ -122,24 +118,6 @@ fn few_row_products<S: Simd, const R: usize, const O: usize>(simd: S, x: &[f32],
 unsafe fn write(at: Destination, product: f32) {
     // SAFETY: as the caller promises.
     unsafe { *at.data = at.onto.map_or(0.0, |onto| *onto) + product };
-}
-
-/// Asks for one of `blocks` shares of the `len` elements from `start` on, the weight rows that come next: they arrive in the
-/// second-level cache while the rows before them are multiplied. Without it the first block of rows would wait for memory.
-#[inline(always)]
-fn fetch_share(start: *const f32, len: usize, block: usize, blocks: usize) {
-    const LINE: usize = 64 / size_of::<f32>();
-    let lines = len.div_ceil(LINE).div_ceil(blocks);
-    for line in block * lines..(block + 1) * lines {
-        let address = start.wrapping_add(line * LINE);
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: it is a hint, allowed at any address.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address.cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = address;
-    }
 }
 
 /// Products of each of R left rows with the weight rows. An array of sums for each weight row stays in registers; one of

@@ -39,3 +39,26 @@ fn products_have_the_same_bits_with_one_thread_and_with_several() {
         }
     }
 }
+
+/// What processors without kernels of our own decode with.
+#[test]
+fn products_by_rows_are_those_of_f64_and_a_row_has_the_same_bits_alone_and_in_a_batch() {
+    let number = |i: usize| ((i * 37 % 23) as f32 - 11.0) / 8.0;
+    for k in [5, 64, 301] {
+        let n = 67;
+        let (x, w): (Vec<f32>, Vec<f32>) = ((0..14 * k).map(number).collect(), (0..n * k).map(|i| number(i + 5)).collect());
+        let onto: Vec<f32> = (0..14 * n).map(|i| number(i + 9)).collect();
+        let alone: Vec<f32> =
+            x.chunks(k).zip(onto.chunks(n)).flat_map(|(x, onto)| product_by_rows(Some(onto), x, &w, k)).collect();
+        for (i, value) in alone.iter().enumerate() {
+            let sum: f64 = (0..k).map(|l| f64::from(x[i / n * k + l]) * f64::from(w[i % n * k + l])).sum();
+            let expected = sum + f64::from(onto[i]);
+            assert!((f64::from(*value) - expected).abs() < 1e-4, "{k}, {i}: {value} is not {expected}");
+        }
+        for m in 1..=14 {
+            assert_eq!(product_by_rows(Some(&onto), &x[..m * k], &w, k), alone[..m * n]);
+            let plain = product_by_rows(None, &x[..m * k], &w, k);
+            assert!(plain.iter().zip(&alone).zip(&onto).all(|((plain, alone), onto)| plain + onto == *alone));
+        }
+    }
+}

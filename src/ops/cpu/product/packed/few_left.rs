@@ -1,6 +1,6 @@
-//! Few rows with the columns of a matrix that lie one after the other, as the rows of a weight do: eight columns at a time are turned
-//! in registers, and nothing is packed, so that the product takes as long as reading the weight. A sum's additions have the order
-//! of a tile's.
+//! Products of at most eight rows with a matrix whose columns are contiguous, as those of a transposed weight are. Nothing is packed:
+//! eight columns at a time are turned in registers, so that the product takes as long as reading the weight. A sum's additions have
+//! the order of a tile's.
 
 use pulp::x86::V3;
 use pulp::{NullaryFnOnce, f32x8};
@@ -122,7 +122,8 @@ impl<const M: usize, E: Element> OfRows<'_, M, E> {
             if start > 0 {
                 at.onto = Some(at.data);
             }
-            // SAFETY: the caller of `multiply` promises that of all rows and columns.
+            // SAFETY: the caller of `multiply` promises that of all rows and columns, of which each task has its own. What is added where
+            // `start` is not the first has been written then.
             unsafe { write(simd, at, sum, count) };
         }
     }
