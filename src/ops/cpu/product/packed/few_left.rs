@@ -35,16 +35,16 @@ pub unsafe fn multiply<E: Element>(simd: V3, destination: Destination, a: Matrix
         let (b, _) = rest.split_columns(most);
         let destination = destination.at(0, first);
         match a.rows {
-            1 => simd.vectorize(OfRows::<1, E> { simd, destination, a, b }),
-            2 => simd.vectorize(OfRows::<2, E> { simd, destination, a, b }),
-            3 => simd.vectorize(OfRows::<3, E> { simd, destination, a, b }),
-            4 => simd.vectorize(OfRows::<4, E> { simd, destination, a, b }),
-            5 => simd.vectorize(OfRows::<5, E> { simd, destination, a, b }),
-            6 => simd.vectorize(OfRows::<6, E> { simd, destination, a, b }),
-            7 => simd.vectorize(OfRows::<7, E> { simd, destination, a, b }),
+            1 => simd.vectorize(FewLeft::<1, E> { simd, destination, a, b }),
+            2 => simd.vectorize(FewLeft::<2, E> { simd, destination, a, b }),
+            3 => simd.vectorize(FewLeft::<3, E> { simd, destination, a, b }),
+            4 => simd.vectorize(FewLeft::<4, E> { simd, destination, a, b }),
+            5 => simd.vectorize(FewLeft::<5, E> { simd, destination, a, b }),
+            6 => simd.vectorize(FewLeft::<6, E> { simd, destination, a, b }),
+            7 => simd.vectorize(FewLeft::<7, E> { simd, destination, a, b }),
             rows => {
                 assert_eq!(rows, MOST_ROWS);
-                simd.vectorize(OfRows::<MOST_ROWS, E> { simd, destination, a, b });
+                simd.vectorize(FewLeft::<MOST_ROWS, E> { simd, destination, a, b });
             }
         }
     };
@@ -55,14 +55,14 @@ pub unsafe fn multiply<E: Element>(simd: V3, destination: Destination, a: Matrix
 }
 
 /// A product of M rows by one thread.
-struct OfRows<'a, const M: usize, E> {
+struct FewLeft<'a, const M: usize, E> {
     simd: V3,
     destination: Destination,
     a: Matrix<'a>,
     b: Matrix<'a, E>,
 }
 
-impl<const M: usize, E: Element> NullaryFnOnce for OfRows<'_, M, E> {
+impl<const M: usize, E: Element> NullaryFnOnce for FewLeft<'_, M, E> {
     type Output = ();
 
     #[inline(always)]
@@ -79,7 +79,7 @@ impl<const M: usize, E: Element> NullaryFnOnce for OfRows<'_, M, E> {
 /// Eight elements at a time of a row or column, and what is behind the last of them.
 type Eights<'a, E> = (&'a [[E; 8]], &'a [E]);
 
-impl<const M: usize, E: Element> OfRows<'_, M, E> {
+impl<const M: usize, E: Element> FewLeft<'_, M, E> {
     /// Writes eight columns from `column` on, or those that are left: the sums of `len` elements from `start` on, added to what was
     /// written before where `start` is not the first.
     #[inline(always)]
