@@ -484,7 +484,24 @@ fn lines_that_look_like_objects_among_others_are_prompts_as_they_are() {
     };
     let row = r#"{"question": "Why?"}"#;
     assert_eq!(steered("p.txt", &format!("{row}\nplain\n")), [row, "plain"]);
-    assert_eq!(steered("p.jsonl", &format!("{row}\n{{\"id\": 1}}\n")), [row, "{\"id\": 1}"]);
+    assert_eq!(steered("p", &format!("{row}\n{{\"id\": 1}}\n")), [row, "{\"id\": 1}"]);
     assert_eq!(steered("q.txt", &format!("{row}\n\n{{\"input\": \"Who?\"}}\n")), ["Why?", "Who?"]);
     assert_eq!(steered("p.tsv", "id\tprompt\n1\tWhy?\n"), ["Why?"]);
+    // The name says that each line is an object.
+    for second in ["{\"id\": 1}", "{\"question\":"] {
+        fs::write(place.path("p.jsonl"), format!("{row}\n{second}\n")).unwrap();
+        let output = place.bipo(&[
+            "steer",
+            "--model",
+            &fixture("llama"),
+            "--vector",
+            "out/steering_vector.safetensors",
+            "--prompts",
+            "p.jsonl",
+        ]);
+        assert_eq!(output.status.code(), Some(2));
+        let error =
+            "error: p.jsonl: line 2: expected a JSON object with a prompt, as another line has; mend or remove the line\n";
+        assert!(text(&output.stderr).ends_with(error), "{}", text(&output.stderr));
+    }
 }

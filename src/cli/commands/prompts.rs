@@ -51,7 +51,8 @@ impl UserPrompt {
 }
 
 /// The prompts given one by one, or the first `limit` of a set or a file (`-` is standard input). Those of a table are a column, those
-/// of other files lines; JSON lines that are objects have a prompt in a column or a conversation in `messages`.
+/// of other files lines; JSON lines that are objects have a prompt in a column or a conversation in `messages`, and where a file
+/// is named `.jsonl` and one line has a prompt, each must.
 pub fn read_questions(asked: &PromptArgs, limit: Option<usize>, fetch: &FetchOptions) -> Result<Vec<UserPrompt>> {
     let Some(path) = &asked.prompts else { return Ok(asked.prompt.iter().map(|text| UserPrompt::new(text)).collect()) };
     let name = path.to_str().filter(|name| *name != "-" && !path.exists());
@@ -77,12 +78,18 @@ pub fn read_questions(asked: &PromptArgs, limit: Option<usize>, fetch: &FetchOpt
         return rows.iter().map(|(line, _, row)| of_line(*line, conversation(row))).collect();
     }
     let prompt = |row: &Option<Value>| row.as_ref().and_then(Value::as_object).and_then(prompt_of_row);
-    let prompts: Option<Vec<_>> = rows.iter().map(|(line, _, row)| Some((*line, prompt(row)?))).collect();
-    match prompts {
-        Some(prompts) => prompts.into_iter().map(|(line, prompt)| of_line(line, prompt.map(UserPrompt::of))).collect(),
-        // A line of text may look like an object.
-        None => Ok(rows.iter().map(|(_, text, _)| UserPrompt::new(text)).collect()),
+    let mut prompts = rows.iter().map(|(_, _, row)| prompt(row));
+    // A line of text may look like an object, unless the file's name says that each is one.
+    let are_rows = match path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson") {
+        true => prompts.any(|prompt| prompt.is_some()),
+        false => prompts.all(|prompt| prompt.is_some()),
+    };
+    if !are_rows {
+        return Ok(rows.iter().map(|(_, text, _)| UserPrompt::new(text)).collect());
     }
+    let expected = || Err("expected a JSON object with a prompt, as another line has; mend or remove the line".to_owned());
+    let question = |row: &Option<Value>| prompt(row).unwrap_or_else(expected).map(UserPrompt::of);
+    rows.iter().map(|(line, _, row)| of_line(*line, question(row))).collect()
 }
 
 /// The prompts of a set, with the numbers that answer them.
