@@ -129,13 +129,11 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
     if args.at.is_none() {
         warn_of_doses(&vector, &report, log);
     }
-    if !args.model.json {
-        let (what, command) = match args.report {
-            None => ("as a page", format!("{} --report page.html", next::again("eval"))),
-            Some(_) => next::after_steering(&args.steering.source, &vector),
-        };
-        next::tell(false, what, &command, log);
-    }
+    let (what, command) = match args.report {
+        None => ("as a page", format!("{} --report page.html", next::again("eval"))),
+        Some(_) => next::after_steering(&args.steering.source, &vector),
+    };
+    next::tell(args.model.json, what, &command, log);
     Ok(())
 }
 

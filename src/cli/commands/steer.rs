@@ -105,10 +105,8 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
         written?;
         return Err(Error::write("standard output", source).into());
     }
-    if !args.model.json {
-        let (what, command) = next::after_steering(&args.steering.source, &vector);
-        next::tell(false, what, &command, log);
-    }
+    let (what, command) = next::after_steering(&args.steering.source, &vector);
+    next::tell(args.model.json, what, &command, log);
     // Last, so that a page that cannot be written takes no result with it.
     Ok(written?)
 }
