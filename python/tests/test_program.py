@@ -100,6 +100,8 @@ class Program(unittest.TestCase):
         run = self.folder / f"run{number}"
         code = (
             "import bipo, signal, subprocess, sys\n"
+            # A job in the background of a script ignores Ctrl-C, and so would this one.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "class Told(subprocess.Popen):\n"
             "    def __init__(self, *args, **more):\n"
             "        super().__init__(*args, **more)\n"
@@ -112,7 +114,11 @@ class Program(unittest.TestCase):
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as python:
             self.wait_for_steps(run, python)
             python.send_signal(number)
-            printed, said = python.communicate(timeout=60)
+            try:
+                printed, said = python.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                python.kill()  # what leaves the block waits for it
+                raise
         with self.assertRaises(ProcessLookupError):
             os.kill(int(printed), 0)
         self.assertIn("interrupted", said)
