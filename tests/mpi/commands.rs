@@ -78,6 +78,43 @@ fn with_vector(place: &Place) {
     fs::write(place.path("text.txt"), (0..40).map(|row| format!("It is {row}. ")).collect::<String>()).unwrap();
 }
 
+/// With prompts that need steering in `need.jsonl`, fewer than some numbers of ranks, and others in `rest.jsonl`.
+fn with_prompts(place: &Place) {
+    for (name, rows) in [("need.jsonl", 0..5), ("rest.jsonl", 700..738), ("one.jsonl", 5..6)] {
+        let prompts: String = rows.map(|row| format!("{{\"prompt\": \"Tell me of {row}\"}}\n")).collect();
+        fs::write(place.path(name), prompts).unwrap();
+    }
+}
+
+#[test]
+fn a_mean_difference_is_the_same_by_any_number_of_ranks() {
+    let data = ["train", "--method", "caa", "--dataset", "many.csv", "--eval-dataset", "held.csv", "--layers", "0,1"];
+    let written = ["out/steering_vector.safetensors", "out/config.json"];
+    assert_same_by_ranks(&[&data[..], &["--output-dir", "out", "--test-generation"]].concat(), &written, |_| {});
+}
+
+#[test]
+fn a_condition_is_the_same_by_any_number_of_ranks() {
+    let data = ["train", "--method", "condition", "--dataset", "need.jsonl", "--against", "rest.jsonl"];
+    let heldout = ["--eval-dataset", "rest.jsonl", "--eval-against", "one.jsonl", "--output-dir", "out"];
+    assert_same_by_ranks(&[&data[..], &heldout].concat(), &["out/condition.safetensors"], with_prompts);
+}
+
+#[test]
+fn ranks_with_other_prompts_find_no_condition() {
+    let place = Place::new();
+    with_prompts(&place);
+    let rank = |rest: &str| {
+        let own = ["-n", "1", env!("CARGO_BIN_EXE_bipo"), "train", "--method", "condition", "--dataset", "need.jsonl"];
+        let against = ["--against", rest, "--output-dir", "out"];
+        own.iter().chain(&against).chain(&MODEL).map(|arg| (*arg).to_owned()).collect::<Vec<_>>()
+    };
+    let mut command = Command::new("mpirun");
+    command.args(MPIRUN).args(rank("rest.jsonl")).arg(":").args(rank("one.jsonl")).current_dir(place.path(""));
+    assert_one_error(&command.output().unwrap(), 2, "rank 1 and rank 0 would not compute the same, they differ in prompts");
+    assert!(!place.path("out").exists());
+}
+
 #[test]
 fn an_evaluation_is_the_same_by_any_number_of_ranks() {
     let all = ["eval", "--vector", "v.safetensors", "--dataset", "many.csv", "--mc", "mc.jsonl", "--magnitudes=-1,0,2"];
@@ -92,10 +129,7 @@ fn an_evaluation_is_the_same_by_any_number_of_ranks() {
             )
         };
         fs::write(place.path("mc.jsonl"), (0..7).map(|row| item(row) + "\n").collect::<String>()).unwrap();
-        let prompts =
-            |from: usize| (from..from + 5).map(|row| format!("{{\"prompt\": \"Tell me of {row}\"}}\n")).collect::<String>();
-        fs::write(place.path("need.jsonl"), prompts(0)).unwrap();
-        fs::write(place.path("rest.jsonl"), prompts(700)).unwrap();
+        with_prompts(place);
         let condition = ["train", "--method", "condition", "--dataset", "need.jsonl", "--against", "rest.jsonl"];
         let output = Command::new(env!("CARGO_BIN_EXE_bipo"))
             .args(condition)

@@ -127,6 +127,7 @@ impl Command {
     /// where the user names none.
     pub fn stand_back(&mut self, device: impl FnOnce() -> String) {
         match self {
+            Self::Train(args) => args.test_generation = false,
             Self::Layers(args) => args.plot.clear(),
             Self::Eval(args) => {
                 (args.csv, args.per_pair, args.report, args.judge.judge_results) = (None, None, None, None);

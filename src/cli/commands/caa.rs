@@ -4,18 +4,21 @@ use bipo::Result;
 use bipo::machine::files::write_atomic;
 use bipo::session::Demand;
 use bipo::steering::dose::l2_norm;
+use bipo::text::tokens::EncodedPair;
 use bipo::train::activations::{Activations, CachePlan};
 use bipo::train::batch::Sharing;
 use bipo::train::caa::{MeanDifference, mean_difference};
+use bipo::train::collective::Collective;
 use bipo::train::{Heldout, TrainConfig, Trainer};
 use serde_json::{Value, json};
 
 use super::interrupt::Interrupt;
+use super::ranks::check_same;
 use super::run::{self, Prepared};
 use super::training::outcome::{RunResult, margins, try_it};
 use super::training::output_dir::OutputDir;
 use super::training::run_files::{VECTOR_FILE, pretty, write_card};
-use super::training::settings::{named_layers, settings, vector};
+use super::training::settings::{identity, named_layers, settings, vector};
 use super::training::test_generation;
 use crate::args::{TrainArgs, refuse_idle};
 use crate::terminal::Log;
@@ -46,17 +49,24 @@ pub(super) const OPTIMISER: [&str; 19] = [
     "init",
 ];
 
-pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
+pub fn run(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     refuse_optimiser(args)?;
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
-    let mut dir = OutputDir::claim(args, log)?;
+    let mut dir = collective.is_first().then(|| OutputDir::claim(args, log)).transpose()?;
     let at = args.caa_positions.unwrap_or_default();
-    let Prepared { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } = Prepared::new(&args.run, log)?;
+    let Prepared { opened, dataset, heldout, pairs, heldout_pairs, tokenize_s } =
+        collective.in_turn(|| Prepared::new(&args.run, log))?;
     let layers = named_layers(args, &opened)?;
     let mut config = run::config(&args.run, &opened, layers, None, args.output_dir.clone())?;
-    dir.make()?;
+    run::share(&mut config, &args.run, collective);
+    let settings = mean_settings(args, settings(&args.run, &opened, &config, &dataset, heldout.as_ref()));
+    check_same(collective, &identity(&settings, &opened, &pairs, heldout_pairs.as_deref()), &opened, log)?;
+    dir.iter_mut().try_for_each(OutputDir::make)?;
     let sets = run::sets(&pairs, heldout_pairs.as_deref());
-    let demand = test_generation::demanded(Demand::activations(&sets, config.layers.as_slice()), args, &opened)?;
+    let share = collective.share();
+    let own: Vec<Vec<EncodedPair>> = sets.iter().map(|set| share.of(set)).collect();
+    let own: Vec<&[EncodedPair]> = own.iter().map(Vec::as_slice).collect();
+    let demand = test_generation::demanded(Demand::activations(&own, config.layers.as_slice()), args, &opened)?;
     let (model, load_s) = run::load(&opened, &mut config, demand, log)?;
     let places = (config.positions, Sharing::All);
     let plan = CachePlan::at_each(&model, &sets, config.layers.clone(), places, &config.cache)?;
@@ -64,7 +74,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     log.info(plan.size().to_string());
 
     let started = std::time::Instant::now();
-    let (interrupt, cache_bytes) = (Interrupt::listen(log)?, plan.size().total().0);
+    let (interrupt, cache_bytes) = (Interrupt::listen(log)?, collective.total(plan.size().total().0)?);
     let mut progress = log.progress("caching", plan.size().pairs);
     let data = plan.compute_each(|done, _| {
         progress.set(done, String::new);
@@ -75,6 +85,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let of_layer = |sets: &Vec<Activations>| mean_difference(&sets[0], at, model.device());
     let differences: Vec<MeanDifference> = data.iter().map(of_layer).collect::<Result<_>>()?;
     let v: Vec<f32> = differences.iter().flat_map(|difference| &difference.v).copied().collect();
+    config.init = Some(v.clone());
+    let measured = score(&model, &config, &data[0])?;
+    // What the other ranks found is in what this one has.
+    let Some(dir) = dir else { return Ok(()) };
     let MeanDifference { pairs: used, left_out, .. } = &differences[0];
     if !left_out.is_empty() {
         log.warn(format!(
@@ -82,15 +96,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
             dataset.name
         ));
     }
-    config.init = Some(v.clone());
-    let measured = score(&model, &config, &data[0])?;
 
-    let mut settings = settings(&args.run, &opened, &config, &dataset, heldout.as_ref());
-    if let Value::Object(settings) = &mut settings {
-        settings.retain(|key, _| !OPTIMISER.contains(&key.as_str()));
-    }
-    settings["method"] = json!("caa");
-    settings["caa_positions"] = json!(at);
     dir.clear()?;
     write_atomic(&args.output_dir.join("config.json"), &pretty(&settings))?;
     // No step, no line; one of an earlier run would pass for this vector's.
@@ -115,6 +121,16 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         RunResult::Text(text + &try_it(&path))
     };
     test_generation::say(said, args, || Ok(test_generation::generate(&opened, &model, &vector, &interrupt)?))
+}
+
+/// The settings of a run that takes a mean and has no optimiser.
+fn mean_settings(args: &TrainArgs, mut settings: Value) -> Value {
+    if let Value::Object(settings) = &mut settings {
+        settings.retain(|key, _| !OPTIMISER.contains(&key.as_str()));
+    }
+    settings["method"] = json!("caa");
+    settings["caa_positions"] = json!(args.caa_positions.unwrap_or_default());
+    settings
 }
 
 /// A flag that would change nothing is a misunderstanding.

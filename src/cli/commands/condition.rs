@@ -13,6 +13,7 @@ use bipo::steering::layers::LayerList;
 use bipo::steering::positions::Positions;
 use bipo::steering::vector::{Metadata, SteeringVector};
 use bipo::text::tokens::{EncodedPrompt, ResponsePrefix};
+use bipo::train::collective::{Collective, Json};
 use bipo::train::condition::{FoundCondition, Told, find};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
@@ -21,6 +22,7 @@ use super::caa::{OPTIMISER, STEPS};
 use super::interrupt::Interrupt;
 use super::next;
 use super::prompts::{UserPrompt, check_questions};
+use super::ranks::check_same;
 use super::session;
 use super::training::settings::without_folders;
 use super::vectors::last_run;
@@ -48,63 +50,70 @@ const IDLE: [&str; 13] = [
     "test_generation",
 ];
 
-pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
+pub fn run(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     let against = check_flags(args)?;
     let log = Log::new(args.run.model.verbose, args.run.model.quiet);
     let path = args.output_dir.join(CONDITION_FILE);
-    if path.exists() && !args.overwrite {
+    if collective.is_first() && path.exists() && !args.overwrite {
         let problem = format!("{} exists: choose another --output-dir, or replace it with --overwrite", path.display());
         return Err(Error::Argument(problem).into());
     }
-    let fetch = fetch_options(args.run.model.offline);
-    let read = |name: &String, limit| load_prompts(&Source::parse(name)?, limit, &fetch);
-    let limit = args.run.rows.limit;
-    let (need, rest) = (read(&args.run.dataset, limit)?, read(against, limit)?);
-    let named = args.run.eval_dataset.as_ref().zip(args.eval_against.as_ref());
-    let heldout = named.map(|(need, rest)| Ok::<_, Error>((read(need, None)?, read(rest, None)?))).transpose()?;
-    let opened = session::open(&args.run.model, ResponsePrefix::Auto, log)?;
+    let Read { need, rest, heldout, opened } = collective.in_turn(|| Read::new(args, against, log))?;
     let depth = opened.config.num_hidden_layers;
     let layers = args.layers.clone().or(args.layer.map(|layer| LayerList::These(layer.into())));
     let layers = layers.unwrap_or(LayerList::All).of(depth)?;
     let encode = |set| EncodedSet::new(set, &opened);
     let (need, rest) = (encode(need)?, encode(rest)?);
     let heldout = heldout.map(|(need, rest)| Ok::<_, Error>((encode(need)?, encode(rest)?))).transpose()?;
-    std::fs::create_dir_all(&args.output_dir).map_err(|source| Error::write(&args.output_dir, source))?;
-    check_writable(&path)?;
-    let all = [&need, &rest].into_iter().chain(heldout.iter().flat_map(|(need, rest)| [need, rest]));
-    let longest = all.map(EncodedSet::longest).max().unwrap_or(0);
+    let all: Vec<&EncodedSet> =
+        [&need, &rest].into_iter().chain(heldout.iter().flat_map(|(need, rest)| [need, rest])).collect();
+    let reading = args.reading.unwrap_or_default();
+    check_same(collective, &identity(args, &opened, &all, layers.as_slice(), reading), &opened, log)?;
+    if collective.is_first() {
+        std::fs::create_dir_all(&args.output_dir).map_err(|source| Error::write(&args.output_dir, source))?;
+        check_writable(&path)?;
+    }
+    let longest = all.iter().map(|set| set.longest()).max().unwrap_or(0);
     let (model, _) = session::load(&opened, &Demand::generation(1, longest, 1), log)?;
     let interrupt = Interrupt::listen(log)?;
 
-    let reading = args.reading.unwrap_or_default();
     let mut progress = log.progress("reading prompts", need.prompts.len() + rest.prompts.len());
     let mut done = 0;
     let mut residuals = |set: &EncodedSet| -> Result<Vec<Vec<Vec<f64>>>> {
-        let read = |prompt: &EncodedPrompt| {
+        let mut all = Vec::with_capacity(set.prompts.len());
+        let read = |at: usize| {
             interrupt.check()?;
+            Ok(prompt_residuals(&model, &set.prompts[at].ids, layers.as_slice(), reading)?.concat())
+        };
+        let split = |residuals: &Vec<f64>| residuals.chunks(opened.config.hidden_size).map(<[f64]>::to_vec).collect();
+        collective.each(set.prompts.len(), read, |_, residuals: Vec<f64>| {
+            all.push(split(&residuals));
             done += 1;
             progress.set(done, String::new);
-            prompt_residuals(&model, &prompt.ids, layers.as_slice(), reading)
-        };
-        set.prompts.iter().map(read).collect()
+        })?;
+        Ok(all)
     };
     let (of_need, of_rest) = (residuals(&need)?, residuals(&rest)?);
     progress.finish();
     let found = find(&of_need, &of_rest, layers.as_slice(), reading)?;
     let vector = vector(args, &opened, (&need, &rest), layers.as_slice(), &found);
-    vector.write(&path)?;
+    if collective.is_first() {
+        vector.write(&path)?;
+    }
     let when = When::new(vector, None)?;
-    let held = heldout.map(|sets| told(&when, &model, &sets, &interrupt).map(|told| (told_of(&sets), told))).transpose();
+    let told = |sets: &(EncodedSet, EncodedSet)| told(&when, &model, sets, (collective, &interrupt));
+    let held = heldout.map(|sets| told(&sets).map(|told| (told_of(&sets), told))).transpose();
     // What was found is shown whatever becomes of the held-out prompts.
     let (held, ended) = held.map_or_else(|error| (None, Err(error)), |held| (held, Ok(())));
-    match args.run.model.json {
-        true => terminal::json(&json!({
+    match (collective.is_first(), args.run.model.json) {
+        (false, _) => {}
+        (true, true) => terminal::json(&json!({
             "schema_version": 1, "method": "condition", "condition": path.display().to_string(), "layer": found.layer,
             "reading": reading, "comparison": found.condition.comparison, "threshold": found.condition.threshold,
             "need": found.condition.need, "rest": found.condition.rest, "told": found.told,
             "heldout": held.map(|(_, told)| told),
         }))?,
-        false => terminal::result(&text(&path, &found, held.as_ref(), &need))?,
+        (true, false) => terminal::result(&text(&path, &found, held.as_ref(), &need))?,
     }
     Ok(ended?)
 }
@@ -122,6 +131,26 @@ fn check_flags(args: &TrainArgs) -> Result<&String> {
     }
     let problem = "--method condition compares the prompts of --dataset with others, which need no steering: give --against";
     args.against.as_ref().ok_or_else(|| Error::Argument(problem.into()))
+}
+
+/// What a run is asked to compare, as it was read, and the model to read it with.
+struct Read {
+    need: PromptSet,
+    rest: PromptSet,
+    heldout: Option<(PromptSet, PromptSet)>,
+    opened: Session,
+}
+
+impl Read {
+    fn new(args: &TrainArgs, against: &str, log: Log) -> Result<Self> {
+        let fetch = fetch_options(args.run.model.offline);
+        let read = |name: &str, limit| load_prompts(&Source::parse(name)?, limit, &fetch);
+        let limit = args.run.rows.limit;
+        let (need, rest) = (read(&args.run.dataset, limit)?, read(against, limit)?);
+        let named = args.run.eval_dataset.as_ref().zip(args.eval_against.as_ref());
+        let heldout = named.map(|(need, rest)| Ok::<_, Error>((read(need, None)?, read(rest, None)?))).transpose()?;
+        Ok(Self { need, rest, heldout, opened: session::open(&args.run.model, ResponsePrefix::Auto, log)? })
+    }
 }
 
 /// Prompts as token ids, and as they were read.
@@ -149,15 +178,31 @@ impl EncodedSet {
 }
 
 /// How well the condition tells two other sets apart.
-fn told(when: &When, model: &Model, (need, rest): &(EncodedSet, EncodedSet), interrupt: &Interrupt) -> Result<Told> {
+fn told(
+    when: &When,
+    model: &Model,
+    (need, rest): &(EncodedSet, EncodedSet),
+    (collective, interrupt): (&Collective, &Interrupt),
+) -> Result<Told> {
     let fired = |set: &EncodedSet| -> Result<Vec<bool>> {
-        let ask = |prompt: &EncodedPrompt| {
+        let mut fired = Vec::with_capacity(set.prompts.len());
+        let ask = |at: usize| {
             interrupt.check()?;
-            Ok(when.ask(model, &prompt.ids)?.fired)
+            Ok(Json(when.ask(model, &set.prompts[at].ids)?.fired))
         };
-        set.prompts.iter().map(ask).collect()
+        collective.each(set.prompts.len(), ask, |_, Json(has_fired)| fired.push(has_fired))?;
+        Ok(fired)
     };
     Ok(Told::of(&fired(need)?, &fired(rest)?))
+}
+
+/// Everything that the bytes of the result depend on, beside the model's files.
+fn identity(args: &TrainArgs, opened: &Session, sets: &[&EncodedSet], layers: &[usize], reading: PromptReading) -> Value {
+    let ids = |set: &&EncodedSet| json!(set.prompts.iter().map(|prompt| &prompt.ids).collect::<Vec<_>>());
+    json!({
+        "prompts": sets.iter().map(ids).collect::<Vec<_>>(), "searched_layers": layers, "reading": reading,
+        "limit": args.run.rows.limit, "dtype": opened.placement.dtype_name(), "device": opened.placement.device_kind(),
+    })
 }
 
 fn vector(

@@ -50,7 +50,7 @@ use bipo::machine::{cpu, device};
 use bipo::ops::check_kernel;
 use bipo::train::collective::Collective;
 
-use crate::args::{Cli, Command, MethodArg, ModelArgs};
+use crate::args::{Cli, Command, ModelArgs};
 
 /// Runs what was asked for, as one of the processes of a job where there are several.
 pub fn run(cli: &mut Cli, collective: &Collective) -> anyhow::Result<()> {
@@ -68,14 +68,18 @@ pub fn run(cli: &mut Cli, collective: &Collective) -> anyhow::Result<()> {
 
 /// Refuses several processes of a command that does not share its work out.
 fn check_shared(command: &Command, collective: &Collective) -> Result<(), Error> {
-    let is_shared = match command {
-        Command::Train(args) => args.method == MethodArg::Bipo,
-        Command::Layers(_) | Command::Eval(_) | Command::Calibrate(_) | Command::Compare(_) | Command::Judge(_) => true,
-        _ => false,
-    };
+    let is_shared = matches!(
+        command,
+        Command::Train(_)
+            | Command::Layers(_)
+            | Command::Eval(_)
+            | Command::Calibrate(_)
+            | Command::Compare(_)
+            | Command::Judge(_)
+    );
     match collective.ranks() {
         ranks if ranks > 1 && !is_shared => Err(Error::Argument(format!(
-            "started as {ranks} ranks, but of bipo's commands train with --method bipo, layers, eval, calibrate, compare and judge \
+            "started as {ranks} ranks, but of bipo's commands train, layers, eval, calibrate, compare and judge \
              share their work out: start this without mpirun or srun, or set BIPO_ALONE=1 if each process does work of its own"
         ))),
         _ => Ok(()),

@@ -29,7 +29,7 @@ use bipo::session::{Demand, LowerBlocks, Session};
 
 pub fn run(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     if args.method == MethodArg::Condition {
-        return super::condition::run(args);
+        return super::condition::run(args, collective);
     }
     let idle = [("--against", args.against.is_some()), ("--eval-against", args.eval_against.is_some())];
     let idle = idle.into_iter().chain([("--reading", args.reading.is_some())]);
@@ -37,7 +37,7 @@ pub fn run(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
         return Err(Error::Argument(format!("{flag} has no effect here: it needs --method condition")).into());
     }
     if args.method == MethodArg::Caa {
-        return super::caa::run(args);
+        return super::caa::run(args, collective);
     }
     if args.caa_positions.is_some() {
         return Err(Error::Argument("--caa-positions has no effect here: it needs --method caa".into()).into());

@@ -223,21 +223,13 @@ impl Activations {
         self.collective.gather(self.pairs(), own)
     }
 
-    /// Hands over what `make` gives for each pair, in their order, with its 0-based row in the data set. Ranks gather a few pairs at a
-    /// time: all together may be more than memory holds or than can be sent.
+    /// Hands over what `make` gives for each pair, in their order, with its 0-based row in the data set.
     ///
     /// # Errors
     /// `make` fails, or another rank has ended the job.
     pub fn each<T: RankRecord>(&self, make: impl Fn(&CachedPair) -> Result<T>, mut take: impl FnMut(usize, T)) -> Result<()> {
-        let ranks = self.collective.ranks();
-        let mut entries = self.entries.iter();
-        // A multiple of the number of ranks, so that each owns the same pairs of a group as of the set.
-        for rows in self.data_rows.chunks(PAIRS_A_MESSAGE * ranks) {
-            let count = self.share().of(rows).len();
-            let own = entries.by_ref().take(count).map(&make).collect::<Result<_>>()?;
-            self.collective.gather(rows.len(), own)?.into_iter().zip(rows).for_each(|(made, row)| take(*row, made));
-        }
-        Ok(())
+        let entry = |pair| &self.entries[self.share().place(pair)];
+        self.collective.each(self.pairs(), |pair| make(entry(pair)), |pair, made| take(self.data_rows[pair], made))
     }
 
     /// The own ones of these pairs. → `(place among `pairs`, entry)`
@@ -312,9 +304,6 @@ impl Activations {
         Ok(scores)
     }
 }
-
-/// Pairs of a rank that are gathered together.
-const PAIRS_A_MESSAGE: usize = 16;
 
 /// How many of the first pairs go through in one pass; at least one.
 fn group_len(share: Share, rows: impl Iterator<Item = usize>) -> usize {

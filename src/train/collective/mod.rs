@@ -175,6 +175,29 @@ impl Collective {
         }
     }
 
+    /// Hands over what `make` gives for each of `count` things of a set, in their order, with its place. Ranks gather a few at a
+    /// time: all together may be more than memory holds or than can be sent.
+    ///
+    /// # Errors
+    /// `make` fails, or another rank has ended the job.
+    pub fn each<T: RankRecord>(
+        &self,
+        count: usize,
+        mut make: impl FnMut(usize) -> Result<T>,
+        mut take: impl FnMut(usize, T),
+    ) -> Result<()> {
+        let share = self.share();
+        // A multiple of the number of ranks, so that each owns the same things of a group as of the set.
+        let together = RECORDS_A_MESSAGE * self.ranks();
+        for start in (0..count).step_by(together) {
+            let group = start..count.min(start + together);
+            let own = group.clone().filter(|place| share.owns(*place)).map(&mut make).collect::<Result<_>>()?;
+            let made = self.gather(group.len(), own)?;
+            group.zip(made).for_each(|(place, made)| take(place, made));
+        }
+        Ok(())
+    }
+
     /// The records of the things at these places of a set, in their order, given the own ones.
     fn exchange_records<T: RankRecord>(&self, places: &[usize], own: &[T]) -> Result<Vec<T>> {
         in_order(places, &self.exchange(&join(own))?).ok_or_else(misfit)
@@ -249,6 +272,9 @@ impl Collective {
         }
     }
 }
+
+/// Records of a rank that are gathered together.
+const RECORDS_A_MESSAGE: usize = 16;
 
 /// The first byte of a message: its sender goes on, and the rest is for the others.
 const GOES_ON: u8 = 0;
