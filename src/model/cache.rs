@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 use super::config::Config;
 use crate::Result;
@@ -56,14 +57,18 @@ impl KvCache {
         if from.is_empty() {
             return Ok(());
         }
-        for block in &mut self.blocks[blocks] {
+        let copy = |block: &mut LayerCache| -> Result<()> {
             // The source must not be the storage that is written; `copy` would take the whole storage.
             let rows = |x: &Tensor| x.narrow(0, from.start, from.len())?.force_contiguous();
             let (k, v) = (rows(&block.k)?, rows(&block.v)?);
             block.k.slice_set(&k, 0, to)?;
-            block.v.slice_set(&v, 0, to)?;
+            Ok(block.v.slice_set(&v, 0, to)?)
+        };
+        let blocks = &mut self.blocks[blocks];
+        match blocks.iter().all(|block| block.k.device().is_cpu()) {
+            true => blocks.par_iter_mut().try_for_each(copy),
+            false => blocks.iter_mut().try_for_each(copy),
         }
-        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Causal attention with grouped queries over runs of rows that see each other: softmax(scale·q·kᵀ)·v, where the
 //! scores may be soft-capped first; softmax in f32. The vjp computes the probabilities again instead of keeping them. The body composed of candle's ops takes a segment at a time.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use candle_core::{D, DType, Device, Tensor};
 
@@ -37,10 +37,15 @@ impl Segments {
     }
 
     fn write_runs(&self, new: [&Tensor; 2], cache: [&Tensor; 2]) -> Result<()> {
+        let place = |segment: &Segment| (segment.queries.clone(), segment.own.end - segment.queries.len());
+        let runs: Vec<(Range<usize>, usize)> = self.iter().map(place).collect();
         for (rows, cache) in new.into_iter().zip(cache) {
-            for segment in self.iter() {
-                let (queries, first) = (&segment.queries, segment.own.end - segment.queries.len());
-                cache.slice_set(&rows.narrow(0, queries.start, queries.len())?.contiguous()?, 0, first)?;
+            if is_host_f32(rows) && is_host_f32(cache) {
+                cpu::cache::write(rows, cache, &runs)?;
+                continue;
+            }
+            for (run, first) in &runs {
+                cache.slice_set(&rows.narrow(0, run.start, run.len())?.contiguous()?, 0, *first)?;
             }
         }
         Ok(())

@@ -228,40 +228,42 @@ impl<'a> AttentionInputs<'a> {
 
     /// The outputs of one task without a copy of keys and values, which are read once a head. → `(G, Q, D)`
     fn forward_by_rows(&self, segment: &Segment, kv_head: usize) -> Vec<f32> {
-        let (d, queries) = (self.shape.head_dim, segment.queries.len());
+        let ((d, _, k_width), queries) = (self.widths(), segment.queries.len());
         let mut y = vec![0f32; self.shape.group() * queries * d];
         let mut scores = vec![0f32; queries * segment.keys()];
+        // Where this head's part of each row begins.
+        let places: Vec<usize> = segment.key_rows().map(|row| row * k_width + kv_head * d).collect();
         for (g, y) in y.chunks_exact_mut(queries * d).enumerate() {
-            self.scores_by_rows(segment, kv_head, kv_head * self.shape.group() + g, &mut scores);
+            self.scores_by_rows(segment, &places, kv_head * self.shape.group() + g, &mut scores);
             self.cap(&mut scores);
             self.softmax(segment, &mut scores);
-            self.weigh_rows(segment, kv_head, &scores, y);
+            self.weigh_rows(&places, &scores, y);
         }
         y
     }
 
     /// Writes one head's products of queries and keys to `scores (Q, S)`.
-    fn scores_by_rows(&self, segment: &Segment, kv_head: usize, head: usize, scores: &mut [f32]) {
-        let (d, width, k_width) = self.widths();
-        for (row, scores) in segment.queries.clone().zip(scores.chunks_exact_mut(segment.keys())) {
+    fn scores_by_rows(&self, segment: &Segment, places: &[usize], head: usize, scores: &mut [f32]) {
+        let (d, width, _) = self.widths();
+        for (row, scores) in segment.queries.clone().zip(scores.chunks_exact_mut(places.len())) {
             let q = &self.q[row * width + head * d..][..d];
-            dots(q, segment.key_rows().map(|key| &self.k[key * k_width + kv_head * d..][..d]), scores);
+            dots(q, places.iter().map(|place| &self.k[*place..][..d]), scores);
         }
     }
 
     /// Adds the values, weighted by `p (Q, S)`, to `y (Q, D)`.
-    fn weigh_rows(&self, segment: &Segment, kv_head: usize, p: &[f32], y: &mut [f32]) {
-        let (d, _, k_width) = self.widths();
-        for (p, y) in p.chunks_exact(segment.keys()).zip(y.chunks_exact_mut(d)) {
+    fn weigh_rows(&self, places: &[usize], p: &[f32], y: &mut [f32]) {
+        let d = self.shape.head_dim;
+        for (p, y) in p.chunks_exact(places.len()).zip(y.chunks_exact_mut(d)) {
             vectorised(
                 #[inline(always)]
                 || {
-                    let value = |row: usize, from: usize| &self.v[row * k_width + kv_head * d + from..];
+                    let value = |place: usize, from: usize| &self.v[place + from..];
                     let (blocks, rest) = y.as_chunks_mut::<IN_REGISTERS>();
                     for (block, y) in blocks.iter_mut().enumerate() {
                         let mut sums = *y;
-                        for (row, p) in segment.key_rows().zip(p) {
-                            let v = &value(row, block * IN_REGISTERS)[..IN_REGISTERS];
+                        for (place, p) in places.iter().zip(p) {
+                            let v = &value(*place, block * IN_REGISTERS)[..IN_REGISTERS];
                             for i in 0..IN_REGISTERS {
                                 sums[i] = p.mul_add(v[i], sums[i]);
                             }
@@ -269,8 +271,8 @@ impl<'a> AttentionInputs<'a> {
                         *y = sums;
                     }
                     if !rest.is_empty() {
-                        for (row, p) in segment.key_rows().zip(p) {
-                            axpy(rest, *p, value(row, d - rest.len()));
+                        for (place, p) in places.iter().zip(p) {
+                            axpy(rest, *p, value(*place, d - rest.len()));
                         }
                     }
                 },
