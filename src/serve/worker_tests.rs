@@ -32,6 +32,14 @@ fn steering(worker: &Worker) -> Arc<Steering> {
     Arc::new(Steering::new(&vector(worker, Metadata::default()).layers, &Device::Cpu).unwrap())
 }
 
+/// A condition that fires on every prompt.
+fn condition(worker: &Worker) -> Arc<When> {
+    let condition =
+        Condition { reading: PromptReading::Mean, comparison: FiringSide::Above, threshold: -1.0, f1: 1.0, need: 1, rest: 1 };
+    let vector = vector(worker, Metadata { condition: Some(condition), ..Metadata::default() });
+    Arc::new(When::new(vector, None).unwrap())
+}
+
 fn score(worker: &Worker, ids: Vec<u32>) -> (Work, oneshot::Receiver<Result<Vec<ScoredToken>, ApiError>>) {
     let (to, scores) = oneshot::channel();
     let (steering, magnitude) = (steering(worker), 2.0);
@@ -131,16 +139,7 @@ fn what_nobody_waits_for_is_not_computed() {
 #[test]
 fn a_condition_is_asked_in_pieces_and_once_for_the_texts_of_a_prompt() {
     with_worker(&|line| panic!("{line}"), |worker| {
-        let condition = Condition {
-            reading: PromptReading::Mean,
-            comparison: FiringSide::Above,
-            threshold: -1.0,
-            f1: 1.0,
-            need: 1,
-            rest: 1,
-        };
-        let vector = vector(worker, Metadata { condition: Some(condition), ..Metadata::default() });
-        let when = Arc::new(When::new(vector, None).unwrap());
+        let when = condition(worker);
         let mut texts = Texts::new(worker).unwrap();
         let (running, mut deltas) = text(worker, &[5, 6, 7], None, &GenerateOptions::greedy(400));
         texts.take(running);
@@ -164,6 +163,26 @@ fn a_condition_is_asked_in_pieces_and_once_for_the_texts_of_a_prompt() {
         while asked.iter_mut().any(|deltas| ended(deltas).0.is_none()) && !texts.is_idle() {
             texts.turn().unwrap();
         }
+    });
+}
+
+#[test]
+fn a_condition_and_a_text_to_score_take_turns() {
+    with_worker(&|line| panic!("{line}"), |worker| {
+        let mut texts = Texts::new(worker).unwrap();
+        let (generate, mut deltas) = text(worker, &long_text(), Some(condition(worker)), &GenerateOptions::greedy(2));
+        let (long, mut scores) = score(worker, long_text());
+        texts.take(long);
+        texts.take(generate);
+        let mut under_way = Vec::new();
+        while !texts.is_idle() {
+            texts.turn().unwrap();
+            under_way.push((texts.asking.is_some(), texts.scoring.is_some()));
+        }
+        // Two pieces for the condition, and more for the text.
+        assert_eq!(under_way[..4], [(true, false), (true, true), (false, true), (false, true)]);
+        assert_eq!(scores.try_recv().unwrap().unwrap().len(), 400);
+        assert_eq!(ended(&mut deltas), (Some(FinishReason::Length), 2));
     });
 }
 
