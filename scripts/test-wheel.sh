@@ -20,9 +20,18 @@ mkdir -p "$work"
 work=$(realpath "$work")
 fail() { echo "test-wheel: $1" >&2; exit 1; }
 
-rm -rf "$work/dist" "$work/venv"
+rm -rf "$work/dist" "$work/sdist" "$work/venv"
 scripts/maturin.sh build --quiet --out "$work/dist"
 wheel=$(find "$work/dist" -name 'bipo-*.whl')
+# What a package index shows has no relative links, and the sources are as they were.
+sums=$(sha256sum README.md pyproject.toml)
+REPOSITORY=https://example.org/bipo REF=v1 scripts/maturin.sh sdist --out "$work/sdist" 2>/dev/null
+tar -xOf "$work"/sdist/bipo-*.tar.gz --wildcards 'bipo-*/PKG-INFO' >"$work/PKG-INFO"
+grep -q 'https://example.org/bipo/blob/v1/docs/start.md' "$work/PKG-INFO" && grep -q 'https://example.org/bipo/raw/v1/docs/playground.png' "$work/PKG-INFO" ||
+  fail "links of the README do not lead to the repository"
+! grep -E '\]\([^):]*\)' "$work/PKG-INFO" >&2 || fail "these links of the README lead nowhere on a package index"
+grep -q '^Project-URL: Repository, https://example.org/bipo$' "$work/PKG-INFO" || fail "the repository is not named"
+[ "$sums" = "$(sha256sum README.md pyproject.toml)" ] || fail "README.md or pyproject.toml was changed"
 
 # A virtual environment without pip is made everywhere; pip of the Python itself fills it.
 "$python" -m venv --without-pip "$work/venv" || fail "$python cannot make a virtual environment"
