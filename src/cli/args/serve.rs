@@ -15,9 +15,9 @@ use super::values::operation;
 #[derive(Debug, Args)]
 #[command(mut_arg("json", |arg| arg.help("Print the address as a line of JSON on standard output, when the server listens")))]
 pub struct ServeArgs {
-    /// Register this vector, times SCALE if given, under NAME; repeat for several. Requests that name no vector use the first
-    /// [default: bipo_output/steering_vector.safetensors, if it exists, as "default"].
-    #[arg(long, help_heading = VECTOR, value_name = "NAME=FILE[:SCALE]")]
+    /// Register this vector, times SCALE if given, under NAME, or else as "default"; repeat for several. Requests that name no vector
+    /// use the first [default: bipo_output/steering_vector.safetensors, if it exists].
+    #[arg(long, help_heading = VECTOR, value_name = "[NAME=]FILE[:SCALE]")]
     pub vector: Vec<String>,
     /// Steer the output of this block, 0-based [default: the files'].
     #[arg(long, help_heading = VECTOR)]

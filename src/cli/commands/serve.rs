@@ -23,6 +23,9 @@ use crate::args::{ServeArgs, vector_and_scale};
 use crate::hints::with_hint;
 use crate::terminal::{self, Log};
 
+/// The name of a vector that the user gives none.
+const UNNAMED: &str = "default";
+
 /// Tokens of an answer at most, where a request does not say.
 const ANSWER: usize = 1024;
 
@@ -102,19 +105,23 @@ fn read_vectors(args: &ServeArgs, log: Log) -> Result<Vec<NamedVector>> {
     };
     if args.vector.is_empty() {
         return match last_run.exists() {
-            true => Ok(vec![named("default", &last_run, 1.0)?]),
+            true => Ok(vec![named(UNNAMED, &last_run, 1.0)?]),
             false => Ok(Vec::new()),
         };
     }
-    let read = |text: &String| {
-        let split = text.split_once('=').filter(|(name, _)| !name.contains(['/', '\\']));
-        let (name, file) = split.ok_or_else(|| {
-            Error::Argument(format!("--vector {text}: expected NAME=FILE, such as cheerful=out/steering_vector.safetensors"))
-        })?;
+    let mut vectors: Vec<NamedVector> = Vec::new();
+    for text in &args.vector {
+        let split = text.split_once('=').filter(|(name, _)| !name.contains(['/', '\\']) && !Path::new(text).exists());
+        let (name, file) = split.unwrap_or((UNNAMED, text));
+        if vectors.iter().any(|other| other.name == name) {
+            let problem =
+                format!("--vector {text}: another vector is called {name} too: give each a name of its own, NAME=FILE");
+            return Err(Error::Argument(problem));
+        }
         let (path, scale) = vector_and_scale(file)?;
-        named(name, &path, scale)
-    };
-    args.vector.iter().map(read).collect()
+        vectors.push(named(name, &path, scale)?);
+    }
+    Ok(vectors)
 }
 
 /// The conditions that requests can name, and the one that holds where they say nothing.
@@ -150,7 +157,7 @@ fn add_curves(files: &[String], vectors: &mut [NamedVector]) -> Result<()> {
         let named = named.ok_or_else(|| {
             let problem = match name {
                 Some(name) => format!("--eval {text}: no --vector is called {name}"),
-                None => format!("--eval {text}: there is no vector that it was measured for: give --vector NAME=FILE"),
+                None => format!("--eval {text}: there is no vector that it was measured for: give --vector FILE"),
             };
             Error::Argument(problem)
         })?;

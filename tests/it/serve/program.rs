@@ -34,6 +34,27 @@ fn a_model_in_a_folder_has_the_folders_whole_name_and_no_path() {
     assert_eq!(names, ["Tiny-1.7B-Instruct", "Tiny-1.7B-Instruct::v"]);
 }
 
+#[test]
+fn one_vector_may_go_without_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = vector(dir.path()).display().to_string();
+    let server = Server::start(&["--vector", &format!("{path}:0.5")], None);
+    let listed: Value = serde_json::from_str(&server.get("/v1/steering/vectors").1).unwrap();
+    let vectors = listed["data"].as_array().unwrap();
+    let names: Vec<&str> = vectors.iter().map(|vector| vector["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["v", "default"], "{listed}");
+    let norms: Vec<f64> = vectors.iter().map(|vector| vector["norm"].as_f64().unwrap()).collect();
+    assert!((norms[0] - 2.0 * norms[1]).abs() < 1e-4 * norms[0], "{norms:?}");
+
+    let twice = Command::new(env!("CARGO_BIN_EXE_bipo"))
+        .args(["serve", "--model", FIXTURE, "--vector", &path, "--vector", &path])
+        .output()
+        .unwrap();
+    let line = String::from_utf8_lossy(&twice.stderr);
+    assert!(twice.status.code() == Some(2) && line.contains("another vector is called default too"), "{line}");
+    assert_eq!(line.lines().count(), 1);
+}
+
 #[cfg(unix)]
 #[test]
 fn sigterm_lets_the_streams_under_way_end() {
