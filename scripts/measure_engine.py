@@ -1,9 +1,10 @@
 """Measure the engine that decodes: a sweep of 50 prompts at five magnitudes, 16 clients of a server, and the first token of a short
 prompt while 15 other texts are under way. Called by measure-engine.sh; needs only the standard library.
 
-    python3 measure_engine.py VECTOR PROMPTS.csv BIPO [BIPO...]
+    python3 measure_engine.py VECTOR PAIRS.csv BIPO [BIPO...]
 """
 
+import atexit
 import csv
 import json
 import os
@@ -14,6 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from measure import median_runs, print_table, warn_if_busy
@@ -47,9 +49,12 @@ def sweep(bipos, vector, prompts, work):
 class Server:
     def __init__(self, bipo, vector):
         command = [bipo, "serve", "--vector", f"v={vector}", "--port", "0", "--slots", str(CLIENTS), "--json", "--quiet"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        said = json.loads(self.process.stdout.readline())
-        self.url = next(value for value in said.values() if isinstance(value, str) and value.startswith("http")).rstrip("/")
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        atexit.register(self.process.kill)
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit("the server did not start: its reason is above")
+        self.url = json.loads(line)["url"].rstrip("/")
 
     def __enter__(self):
         return self
@@ -79,17 +84,8 @@ class Server:
 
 
 def together(calls):
-    results = [None] * len(calls)
-
-    def run(at):
-        results[at] = calls[at]()
-
-    threads = [threading.Thread(target=run, args=(at,)) for at in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [call.result() for call in [pool.submit(call) for call in calls]]
 
 
 def clients(server, prompts):
@@ -115,31 +111,28 @@ def first_tokens(server, prompts):
         server.ask(f"What is {number} and {number}?", 0.5, 8, lambda: found.append(time.perf_counter() - begun) or True)
         return found[0]
 
-    def others():
-        tokens, stop = [0] * (CLIENTS - 1), threading.Event()
+    tokens, stop = [0] * (CLIENTS - 1), threading.Event()
 
-        def other(at):
-            def on_token():
-                tokens[at] += 1
-                return stop.is_set()
+    def other(at):
+        def on_token():
+            tokens[at] += 1
+            return stop.is_set()
 
-            while not stop.is_set():
-                server.ask(prompts[at], 0.1 * (at % 5), 1000, on_token)
-
-        threads = [threading.Thread(target=other, args=(at,)) for at in range(CLIENTS - 1)]
-        for thread in threads:
-            thread.start()
-        while min(tokens) == 0:
-            time.sleep(0.05)
-        return threads, stop
+        while not stop.is_set():
+            server.ask(prompts[at], 0.1 * (at % 5), 1000, on_token)
 
     first(0)
     alone = [first(number) for number in range(100, 115)]
-    threads, stop = others()
-    among = [first(number) for number in range(200, 215)]
-    stop.set()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        others = [pool.submit(other, at) for at in range(CLIENTS - 1)]
+        try:
+            while min(tokens) == 0 and not any(other.done() for other in others):
+                time.sleep(0.05)
+            among = [first(number) for number in range(200, 215)]
+        finally:
+            stop.set()
+        for other in others:
+            other.result()
     return statistics.median(alone), statistics.median(among)
 
 
@@ -168,11 +161,13 @@ def main():
     with Server(bipos[0], vector) as server:
         turns, same = clients(server, prompts)
         alone, among = first_tokens(server, prompts)
-    print(f"\n{CLIENTS} clients of {bipos[0]} serve, {TOKENS} tokens each; " + ("same texts" if same else "OTHER TEXTS"))
+    print(f"\n{CLIENTS} clients of {bipos[0]} serve, {TOKENS} tokens each")
     print_table(
         ["turn", "one after another, s", "together, s", "ratio"],
         [[turn + 1, f"{one:.2f}", f"{all_:.2f}", f"{one / all_:.2f}"] for turn, (one, all_) in enumerate(turns)],
     )
+    if not same:
+        sys.exit("texts together are other texts than one after another")
     print(
         f"\nfirst token of a short prompt, median of 15: alone {1000 * alone:.0f} ms, while {CLIENTS - 1} texts get tokens "
         f"{1000 * among:.0f} ms, {among / alone:.2f} times"

@@ -8,7 +8,7 @@ set -euo pipefail
 dist=$(realpath "$2")
 cd "$(dirname "$0")/.."
 
-REPOSITORY=$1 scripts/maturin.sh sdist --out "$dist"
+scripts/maturin.sh sdist --out "$dist"
 scripts/homebrew.sh "$1" "$dist" >"$dist/bipo.rb"
 cd "$dist"
 rm -f SHA256SUMS

@@ -23,15 +23,30 @@ fail() { echo "test-wheel: $1" >&2; exit 1; }
 rm -rf "$work/dist" "$work/sdist" "$work/venv"
 scripts/maturin.sh build --quiet --out "$work/dist"
 wheel=$(find "$work/dist" -name 'bipo-*.whl')
-# What a package index shows has no relative links, and the sources are as they were.
-sums=$(sha256sum README.md pyproject.toml)
-REPOSITORY=https://example.org/bipo REF=v1 scripts/maturin.sh sdist --out "$work/sdist" 2>/dev/null
-tar -xOf "$work"/sdist/bipo-*.tar.gz --wildcards 'bipo-*/PKG-INFO' >"$work/PKG-INFO"
-grep -q 'https://example.org/bipo/blob/v1/docs/start.md' "$work/PKG-INFO" && grep -q 'https://example.org/bipo/raw/v1/docs/playground.png' "$work/PKG-INFO" ||
-  fail "links of the README do not lead to the repository"
-! grep -E '\]\([^):]*\)' "$work/PKG-INFO" >&2 || fail "these links of the README lead nowhere on a package index"
-grep -q '^Project-URL: Repository, https://example.org/bipo$' "$work/PKG-INFO" || fail "the repository is not named"
-[ "$sums" = "$(sha256sum README.md pyproject.toml)" ] || fail "README.md or pyproject.toml was changed"
+# What a package index shows of a release has no relative links: the source distribution, unpacked, changed and made again.
+sdist() {
+  rm -rf "$work/sdist"
+  (cd "$1" && "$root/scripts/maturin.sh" sdist --manifest-path "$1/Cargo.toml" --out "$work/sdist") 2>"$work/sdist.log" ||
+    { cat "$work/sdist.log" >&2; fail "there is no source distribution"; }
+}
+root=$PWD
+sdist "$root"
+rm -rf "$work/sources"
+mkdir "$work/sources"
+tar -xzf "$work"/sdist/bipo-*.tar.gz -C "$work/sources"
+rm "$work"/sources/bipo-*/PKG-INFO
+scripts/readme-links.sh https://example.org/bipo v1 "$work"/sources/bipo-*
+sdist "$(echo "$work"/sources/bipo-*)"
+"$python" - "$work"/sdist/bipo-*.tar.gz <<'PY' || fail "the page of a package index would not be right"
+import re, sys, tarfile
+archive = tarfile.open(sys.argv[1])
+name = next(name for name in archive.getnames() if name.endswith("PKG-INFO"))
+page = archive.extractfile(name).read().decode()
+wanted = ["https://example.org/bipo/blob/v1/docs/start.md", "https://example.org/bipo/raw/v1/docs/playground.png"]
+wanted.append("Project-URL: Repository, https://example.org/bipo\n")
+relative = re.findall(r"\]\([^):]*\)", page)
+sys.exit(f"missing: {[text for text in wanted if text not in page]}, links that lead nowhere: {relative}" if relative or not all(text in page for text in wanted) else 0)
+PY
 
 # A virtual environment without pip is made everywhere; pip of the Python itself fills it.
 "$python" -m venv --without-pip "$work/venv" || fail "$python cannot make a virtual environment"
@@ -46,7 +61,6 @@ install "$wheel" "${packages[@]}"
 # From here on nothing but the wheel is found: no PYTHONPATH, no other bipo on the path, and not the folder of the sources.
 unset PYTHONPATH
 export PATH="$work/venv/bin:/usr/bin:/bin"
-root=$PWD
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::config::Config;
 use crate::Result;
-use crate::ops::attention::Segments;
+use crate::ops::attention::{Segments, copy_rows};
 
 /// Keys and values of every block.
 #[derive(Debug)]
@@ -57,17 +57,10 @@ impl KvCache {
         if from.is_empty() {
             return Ok(());
         }
-        let copy = |block: &mut LayerCache| -> Result<()> {
-            // The source must not be the storage that is written; `copy` would take the whole storage.
-            let rows = |x: &Tensor| x.narrow(0, from.start, from.len())?.force_contiguous();
-            let (k, v) = (rows(&block.k)?, rows(&block.v)?);
-            block.k.slice_set(&k, 0, to)?;
-            Ok(block.v.slice_set(&v, 0, to)?)
-        };
-        let blocks = &mut self.blocks[blocks];
+        let (blocks, copy) = (&self.blocks[blocks], |block: &LayerCache| copy_rows([&block.k, &block.v], from.clone(), to));
         match blocks.iter().all(|block| block.k.device().is_cpu()) {
-            true => blocks.par_iter_mut().try_for_each(copy),
-            false => blocks.iter_mut().try_for_each(copy),
+            true => blocks.par_iter().try_for_each(copy),
+            false => blocks.iter().try_for_each(copy),
         }
     }
 }

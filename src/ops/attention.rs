@@ -52,6 +52,20 @@ impl Segments {
     }
 }
 
+/// Copies some rows of the keys and values of a cache to those from `to` on.
+pub(crate) fn copy_rows(cache: [&Tensor; 2], from: Range<usize>, to: usize) -> Result<()> {
+    for rows in cache {
+        if is_host_f32(rows) {
+            cpu::cache::copy(rows, from.clone(), to)?;
+            continue;
+        }
+        // The source must not be the storage that is written; `copy` would take the whole storage.
+        let copied = rows.narrow(0, from.start, from.len())?.force_contiguous()?;
+        rows.slice_set(&copied, 0, to)?;
+    }
+    Ok(())
+}
+
 impl Deref for Segments {
     type Target = [Segment];
 

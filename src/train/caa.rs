@@ -116,11 +116,14 @@ impl Sum {
     }
 }
 
+/// Bytes of a difference, for a hidden size as large as that of the largest models.
+const RECORD_BYTES: usize = size_of::<f64>() << 14;
+
 /// Hands over the difference of each pair. → the data set rows of pairs that have none
 fn each(data: &Activations, positions: CaaPositions, device: &Device, mut take: impl FnMut(Vec<f64>)) -> Result<Vec<usize>> {
     let mut left_out = Vec::new();
     let of_pair = |entry: &CachedPair| Ok(difference(data, entry, positions, device)?.unwrap_or_default());
-    data.each(of_pair, |row, difference: Vec<f64>| match difference.is_empty() {
+    data.each(RECORD_BYTES, of_pair, |row, difference: Vec<f64>| match difference.is_empty() {
         false => take(difference),
         true => left_out.push(row),
     })?;

@@ -86,18 +86,36 @@ fn with_prompts(place: &Place) {
     }
 }
 
+/// `train` by a method that takes no steps, from the data of [`Place`].
+const MEAN: [&str; 7] = ["train", "--method", "caa", "--dataset", "many.csv", "--output-dir", "out"];
+const CONDITION: [&str; 9] =
+    ["train", "--method", "condition", "--dataset", "need.jsonl", "--against", "rest.jsonl", "--output-dir", "out"];
+
 #[test]
 fn a_mean_difference_is_the_same_by_any_number_of_ranks() {
-    let data = ["train", "--method", "caa", "--dataset", "many.csv", "--eval-dataset", "held.csv", "--layers", "0,1"];
-    let written = ["out/steering_vector.safetensors", "out/config.json"];
-    assert_same_by_ranks(&[&data[..], &["--output-dir", "out", "--test-generation"]].concat(), &written, |_| {});
+    let written = ["out/steering_vector.safetensors", "out/config.json", "out/README.md"];
+    let flags = ["--eval-dataset", "held.csv", "--layers", "0,1", "--test-generation"];
+    assert_same_by_ranks(&[&MEAN[..], &flags].concat(), &written, |_| {});
 }
 
 #[test]
 fn a_condition_is_the_same_by_any_number_of_ranks() {
-    let data = ["train", "--method", "condition", "--dataset", "need.jsonl", "--against", "rest.jsonl"];
-    let heldout = ["--eval-dataset", "rest.jsonl", "--eval-against", "one.jsonl", "--output-dir", "out"];
-    assert_same_by_ranks(&[&data[..], &heldout].concat(), &["out/condition.safetensors"], with_prompts);
+    let heldout = ["--eval-dataset", "rest.jsonl", "--eval-against", "one.jsonl"];
+    assert_same_by_ranks(&[&CONDITION[..], &heldout].concat(), &["out/condition.safetensors"], with_prompts);
+}
+
+#[test]
+fn a_first_rank_that_finds_earlier_files_ends_all_in_one_line() {
+    let place = Place::new();
+    with_prompts(&place);
+    for (args, share) in [(&MEAN[..], 1), (&CONDITION[..], 0)] {
+        let args = [args, &MODEL].concat();
+        let output = place.run(3, &args);
+        let stderr = text(&output.stderr);
+        assert_eq!(stderr.matches("3 ranks share the pairs").count(), share, "{stderr}");
+        assert_eq!(text(&output.stdout).matches("safetensors\n").count(), 1, "{}", text(&output.stdout));
+        assert_one_error(&place.command(3, &args).output().unwrap(), 2, "--overwrite");
+    }
 }
 
 #[test]

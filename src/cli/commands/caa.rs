@@ -2,9 +2,7 @@
 
 use bipo::Result;
 use bipo::machine::files::write_atomic;
-use bipo::session::Demand;
 use bipo::steering::dose::l2_norm;
-use bipo::text::tokens::EncodedPair;
 use bipo::train::activations::{Activations, CachePlan};
 use bipo::train::batch::Sharing;
 use bipo::train::caa::{MeanDifference, mean_difference};
@@ -63,14 +61,12 @@ pub fn run(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     check_same(collective, &identity(&settings, &opened, &pairs, heldout_pairs.as_deref()), &opened, log)?;
     dir.iter_mut().try_for_each(OutputDir::make)?;
     let sets = run::sets(&pairs, heldout_pairs.as_deref());
-    let share = collective.share();
-    let own: Vec<Vec<EncodedPair>> = sets.iter().map(|set| share.of(set)).collect();
-    let own: Vec<&[EncodedPair]> = own.iter().map(Vec::as_slice).collect();
-    let demand = test_generation::demanded(Demand::activations(&own, config.layers.as_slice()), args, &opened)?;
+    let demand = test_generation::demanded(run::demand_of_activations(&sets, &config), args, &opened)?;
     let (model, load_s) = run::load(&opened, &mut config, demand, log)?;
     let places = (config.positions, Sharing::All);
     let plan = CachePlan::at_each(&model, &sets, config.layers.clone(), places, &config.cache)?;
     log.info(format!("{}: {} pairs, mean difference at layer {}", dataset.name, pairs.len(), config.layers));
+    run::tell_ranks(collective, log);
     log.info(plan.size().to_string());
 
     let started = std::time::Instant::now();
@@ -85,10 +81,6 @@ pub fn run(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     let of_layer = |sets: &Vec<Activations>| mean_difference(&sets[0], at, model.device());
     let differences: Vec<MeanDifference> = data.iter().map(of_layer).collect::<Result<_>>()?;
     let v: Vec<f32> = differences.iter().flat_map(|difference| &difference.v).copied().collect();
-    config.init = Some(v.clone());
-    let measured = score(&model, &config, &data[0])?;
-    // What the other ranks found is in what this one has.
-    let Some(dir) = dir else { return Ok(()) };
     let MeanDifference { pairs: used, left_out, .. } = &differences[0];
     if !left_out.is_empty() {
         log.warn(format!(
@@ -96,6 +88,10 @@ pub fn run(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
             dataset.name
         ));
     }
+    config.init = Some(v.clone());
+    let measured = score(&model, &config, &data[0])?;
+    // What the other ranks found is in what this one has.
+    let Some(dir) = dir else { return Ok(()) };
 
     dir.clear()?;
     write_atomic(&args.output_dir.join("config.json"), &pretty(&settings))?;

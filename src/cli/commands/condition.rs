@@ -17,6 +17,7 @@ use bipo::train::collective::{Collective, Json};
 use bipo::train::condition::{FoundCondition, Told, find};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::caa::{OPTIMISER, STEPS};
 use super::interrupt::Interrupt;
@@ -81,12 +82,13 @@ pub fn run(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     let mut done = 0;
     let mut residuals = |set: &EncodedSet| -> Result<Vec<Vec<Vec<f64>>>> {
         let mut all = Vec::with_capacity(set.prompts.len());
+        let bytes = size_of::<f64>() * layers.as_slice().len() * opened.config.hidden_size;
         let read = |at: usize| {
             interrupt.check()?;
             Ok(prompt_residuals(&model, &set.prompts[at].ids, layers.as_slice(), reading)?.concat())
         };
         let split = |residuals: &Vec<f64>| residuals.chunks(opened.config.hidden_size).map(<[f64]>::to_vec).collect();
-        collective.each(set.prompts.len(), read, |_, residuals: Vec<f64>| {
+        collective.each(set.prompts.len(), bytes, read, |_, residuals: Vec<f64>| {
             all.push(split(&residuals));
             done += 1;
             progress.set(done, String::new);
@@ -105,17 +107,18 @@ pub fn run(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     let held = heldout.map(|sets| told(&sets).map(|told| (told_of(&sets), told))).transpose();
     // What was found is shown whatever becomes of the held-out prompts.
     let (held, ended) = held.map_or_else(|error| (None, Err(error)), |held| (held, Ok(())));
-    match (collective.is_first(), args.run.model.json) {
-        (false, _) => {}
+    let shown = match (collective.is_first(), args.run.model.json) {
+        (false, _) => Ok(()),
         (true, true) => terminal::json(&json!({
             "schema_version": 1, "method": "condition", "condition": path.display().to_string(), "layer": found.layer,
             "reading": reading, "comparison": found.condition.comparison, "threshold": found.condition.threshold,
             "need": found.condition.need, "rest": found.condition.rest, "told": found.told,
             "heldout": held.map(|(_, told)| told),
-        }))?,
-        (true, false) => terminal::result(&text(&path, &found, held.as_ref(), &need))?,
-    }
-    Ok(ended?)
+        })),
+        (true, false) => terminal::result(&text(&path, &found, held.as_ref(), &need)),
+    };
+    ended?;
+    Ok(shown?)
 }
 
 /// Refuses flags without an effect, and a run without two sets. → that of `--against`
@@ -172,6 +175,16 @@ impl EncodedSet {
         self.prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0)
     }
 
+    /// SHA-256 of all that a run sees of the prompts.
+    fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        for EncodedPrompt { ids, .. } in &self.prompts {
+            hash.update((ids.len() as u64).to_le_bytes());
+            ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
+        }
+        format!("{:x}", hash.finalize())
+    }
+
     fn describe(&self) -> Value {
         json!({"name": self.set.name, "sha256": self.set.sha256, "prompts": self.prompts.len()})
     }
@@ -190,7 +203,7 @@ fn told(
             interrupt.check()?;
             Ok(Json(when.ask(model, &set.prompts[at].ids)?.fired))
         };
-        collective.each(set.prompts.len(), ask, |_, Json(has_fired)| fired.push(has_fired))?;
+        collective.each(set.prompts.len(), size_of::<bool>(), ask, |_, Json(has_fired)| fired.push(has_fired))?;
         Ok(fired)
     };
     Ok(Told::of(&fired(need)?, &fired(rest)?))
@@ -198,9 +211,8 @@ fn told(
 
 /// Everything that the bytes of the result depend on, beside the model's files.
 fn identity(args: &TrainArgs, opened: &Session, sets: &[&EncodedSet], layers: &[usize], reading: PromptReading) -> Value {
-    let ids = |set: &&EncodedSet| json!(set.prompts.iter().map(|prompt| &prompt.ids).collect::<Vec<_>>());
     json!({
-        "prompts": sets.iter().map(ids).collect::<Vec<_>>(), "searched_layers": layers, "reading": reading,
+        "prompts": sets.iter().map(|set| set.fingerprint()).collect::<Vec<_>>(), "searched_layers": layers, "reading": reading,
         "limit": args.run.rows.limit, "dtype": opened.placement.dtype_name(), "device": opened.placement.device_kind(),
     })
 }

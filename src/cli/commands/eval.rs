@@ -121,6 +121,10 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
         (page(args, title, magnitudes(&subjects), settings.concat(), &report), path)
     });
     written.extend(page.map(|(page, path)| page.write(path)));
+    // Where another rank has ended the job, no rank waits for this one's end.
+    if let Some(ended @ Error::Ended(_)) = stopped {
+        return Err(ended.into());
+    }
     shown?;
     written.into_iter().collect::<Result<()>>()?;
     judged?;

@@ -152,11 +152,33 @@ fn factor(args: &RunArgs) -> Factor {
 
 /// What a run by `config` takes of this process to cache the activations of `sets` and to learn from them.
 pub fn demand(sets: &[&[EncodedPair]], config: &TrainConfig) -> Demand {
+    let batch_size = config.cache.collective.share().items_a_pass(config.batch_size);
+    of_own(sets, config, |sets| {
+        let demand = Demand::training(sets, config.layers.as_slice(), batch_size);
+        if config.has_factors_apart() { demand.apart(sets) } else { demand }
+    })
+}
+
+/// What it takes of this process to cache the activations of `sets` alone.
+pub fn demand_of_activations(sets: &[&[EncodedPair]], config: &TrainConfig) -> Demand {
+    of_own(sets, config, |sets| Demand::activations(sets, config.layers.as_slice()))
+}
+
+/// What this process's own pairs of `sets` take.
+fn of_own(sets: &[&[EncodedPair]], config: &TrainConfig, demand: impl FnOnce(&[&[EncodedPair]]) -> Demand) -> Demand {
     let share = config.cache.collective.share();
     let own: Vec<Vec<EncodedPair>> = sets.iter().map(|set| share.of(set)).collect();
-    let sets: Vec<&[EncodedPair]> = own.iter().map(Vec::as_slice).collect();
-    let demand = Demand::training(&sets, config.layers.as_slice(), share.items_a_pass(config.batch_size));
-    if config.has_factors_apart() { demand.apart(&sets) } else { demand }
+    demand(&own.iter().map(Vec::as_slice).collect::<Vec<_>>())
+}
+
+/// Says how a run is shared out, where it is.
+pub fn tell_ranks(collective: &Collective, log: Log) {
+    if collective.ranks() > 1 {
+        let (ranks, threads) = (collective.ranks(), rayon::current_num_threads());
+        log.info(format!(
+            "{ranks} ranks share the pairs; the first computes with {threads} threads, and what follows is its share"
+        ));
+    }
 }
 
 /// Shares a run out over the processes of a job.

@@ -137,12 +137,7 @@ fn lead(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
         config.batch_size,
         config.layers
     ));
-    if collective.ranks() > 1 {
-        let (ranks, threads) = (collective.ranks(), rayon::current_num_threads());
-        log.info(format!(
-            "{ranks} ranks share the pairs; the first computes with {threads} threads, and what follows is its share"
-        ));
-    }
+    run::tell_ranks(collective, log);
     log.info(plan.size().to_string());
     if is_new {
         dir.clear()?;

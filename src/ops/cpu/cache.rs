@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, bail};
+use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::Result;
@@ -43,7 +43,7 @@ impl InplaceOp2 for RunWrite<'_> {
             bail!("{}: rows of {x_width} elements to rows of {width}", self.name());
         }
         let (mut rest, x, width) = (&mut cache[from..to], &x[x_from..x_to], width.max(1));
-        let mut runs: Vec<&(Range<usize>, usize)> = self.runs.iter().collect();
+        let mut runs: Vec<&(Range<usize>, usize)> = self.runs.iter().filter(|(run, _)| !run.is_empty()).collect();
         runs.sort_by_key(|(_, first)| *first);
         let (mut at, mut rows) = (0, Vec::new());
         for (run, first) in runs {
@@ -57,6 +57,34 @@ impl InplaceOp2 for RunWrite<'_> {
             (rest, at) = (behind, first + run.len());
         }
         rows.into_par_iter().with_min_len(WORTH_A_THREAD.div_ceil(width)).for_each(|(place, new)| place.copy_from_slice(new));
+        Ok(())
+    }
+}
+
+/// Copies the rows `from` of `cache (·, W)` to those from `to` on.
+pub fn copy(cache: &Tensor, from: Range<usize>, to: usize) -> Result<()> {
+    Ok(cache.inplace_op1(&RunCopy { from, to })?)
+}
+
+struct RunCopy {
+    from: Range<usize>,
+    to: usize,
+}
+
+impl InplaceOp1 for RunCopy {
+    fn name(&self) -> &'static str {
+        "copy-run"
+    }
+
+    fn cpu_fwd(&self, cache: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let CpuStorage::F32(cache) = cache else { bail!("{}: rows of f32 only", self.name()) };
+        let Some((start, end)) = layout.contiguous_offsets() else { bail!("{}: the rows have gaps", self.name()) };
+        let (rows, width) = layout.shape().dims2()?;
+        let (from, to) = (&self.from, self.to);
+        if from.end > rows || to + from.len() > rows {
+            bail!("{}: rows {from:?} and from {to} on of {rows}", self.name());
+        }
+        cache[start..end].copy_within(from.start * width..from.end * width, to * width);
         Ok(())
     }
 }

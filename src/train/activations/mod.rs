@@ -223,13 +223,20 @@ impl Activations {
         self.collective.gather(self.pairs(), own)
     }
 
-    /// Hands over what `make` gives for each pair, in their order, with its 0-based row in the data set.
+    /// Hands over what `make` gives for each pair, a record of about so many `bytes`, in their order, with its 0-based row in the
+    /// data set.
     ///
     /// # Errors
     /// `make` fails, or another rank has ended the job.
-    pub fn each<T: RankRecord>(&self, make: impl Fn(&CachedPair) -> Result<T>, mut take: impl FnMut(usize, T)) -> Result<()> {
+    pub fn each<T: RankRecord>(
+        &self,
+        bytes: usize,
+        make: impl Fn(&CachedPair) -> Result<T>,
+        mut take: impl FnMut(usize, T),
+    ) -> Result<()> {
         let entry = |pair| &self.entries[self.share().place(pair)];
-        self.collective.each(self.pairs(), |pair| make(entry(pair)), |pair, made| take(self.data_rows[pair], made))
+        let take = |pair: usize, made| take(self.data_rows[pair], made);
+        self.collective.each(self.pairs(), bytes, |pair| make(entry(pair)), take)
     }
 
     /// The own ones of these pairs. → `(place among `pairs`, entry)`

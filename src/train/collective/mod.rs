@@ -175,20 +175,24 @@ impl Collective {
         }
     }
 
-    /// Hands over what `make` gives for each of `count` things of a set, in their order, with its place. Ranks gather a few at a
-    /// time: all together may be more than memory holds or than can be sent.
+    /// Hands over what `make` gives for each of `count` things of a set, in their order, with its place. A record has about so many
+    /// `bytes`: ranks gather a few at a time, since all together may be more than memory holds or than can be sent.
     ///
     /// # Errors
     /// `make` fails, or another rank has ended the job.
     pub fn each<T: RankRecord>(
         &self,
         count: usize,
+        bytes: usize,
         mut make: impl FnMut(usize) -> Result<T>,
         mut take: impl FnMut(usize, T),
     ) -> Result<()> {
         let share = self.share();
-        // A multiple of the number of ranks, so that each owns the same things of a group as of the set.
-        let together = RECORDS_A_MESSAGE * self.ranks();
+        let together = match self {
+            Self::SingleProcess => 1,
+            // A multiple of the number of ranks, so that each owns the same things of a group as of the set.
+            Self::Ranks(ranks) => ranks.count() * (MESSAGE_BYTES / bytes.max(1)).clamp(1, RECORDS_A_MESSAGE),
+        };
         for start in (0..count).step_by(together) {
             let group = start..count.min(start + together);
             let own = group.clone().filter(|place| share.owns(*place)).map(&mut make).collect::<Result<_>>()?;
@@ -273,8 +277,11 @@ impl Collective {
     }
 }
 
-/// Records of a rank that are gathered together.
+/// Most records of a rank that are gathered together.
 const RECORDS_A_MESSAGE: usize = 16;
+
+/// Bytes that a message of a rank has room for, unless a single record is longer.
+const MESSAGE_BYTES: usize = 1 << 20;
 
 /// The first byte of a message: its sender goes on, and the rest is for the others.
 const GOES_ON: u8 = 0;
