@@ -269,7 +269,7 @@ impl<'m> Engine<'m> {
             if self.streams[at].prefix.is_complete() || left == 0 {
                 continue;
             }
-            let of_prompt = self.streams[at].prefix.products();
+            let of_prompt = self.model.products_of_prompt(self.streams[at].prefix.len());
             if products.is_some_and(|products| products != of_prompt) || !self.begin(at)? {
                 continue;
             }

@@ -1,6 +1,7 @@
 //! Tests of `engine` on a random model of three blocks: a text is the same alone and among others, to the bit.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use candle_core::DType;
 use rand::{Rng, SeedableRng};
@@ -10,6 +11,7 @@ use super::*;
 use crate::generate::GenerateOptions;
 use crate::model::architecture::Architecture;
 use crate::model::config::Config;
+use crate::model::fixtures;
 use crate::model::random::MadeOn;
 use crate::model::shapes::Shape;
 use crate::model::weights::{WeightStorage, Weights};
@@ -29,6 +31,16 @@ fn model() -> Model {
         ..Shape::Tiny.config()
     };
     Model::load_as(&Weights::random(MadeOn::Host(7)), config, DType::F32, &Device::Cpu, WeightStorage::Dense).unwrap()
+}
+
+/// A mixture of experts whose weights are bf16 in their file, and stay there.
+fn stored_mixture() -> Model {
+    let (fixture, dir) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mixtral"), tempfile::tempdir().unwrap());
+    let tensors = candle_core::safetensors::load(fixture.join("model.safetensors"), &Device::Cpu).unwrap();
+    let halves = tensors.into_iter().map(|(name, tensor)| (name, tensor.to_dtype(DType::BF16).unwrap()));
+    candle_core::safetensors::save(&halves.collect::<HashMap<_, _>>(), dir.path().join("model.safetensors")).unwrap();
+    std::fs::copy(fixture.join("config.json"), dir.path().join("config.json")).unwrap();
+    fixtures::open(dir.path(), DType::F32, WeightStorage::Stored)
 }
 
 fn steering(model: &Model, layers: &[usize]) -> Arc<Steering> {
@@ -84,19 +96,21 @@ fn run(engine: &mut Engine, mut arrivals: Vec<(usize, Request)>) -> Vec<Text> {
 fn requests(model: &Model) -> Vec<Request> {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let ablation = steering_by(Operation::Ablate, model, &[0, 1]);
-    let steerings = [steering(model, &[1]), steering(model, &[0, 2]), steering(model, &[]), ablation];
-    let system: Vec<u32> = (0..40).map(|_| rng.random_range(0..200)).collect();
+    let last = model.num_blocks() - 1;
+    let steerings = [steering(model, &[1]), steering(model, &[0, last]), steering(model, &[]), ablation];
+    let vocabulary = (model.config.vocab_size as u32).min(200);
+    let system: Vec<u32> = (0..40).map(|_| rng.random_range(0..vocabulary)).collect();
     let lengths = [3, 12, 13, 14, 25, 27, 60, 61, 150, 230];
     let mut requests = Vec::new();
     for index in 0..36 {
         let length = lengths[index % lengths.len()];
         let common = rng.random_range(0..=length.min(40));
         let mut ids = system[..common].to_vec();
-        ids.extend((common..length).map(|_| rng.random_range(0..200u32)));
+        ids.extend((common..length).map(|_| rng.random_range(0..vocabulary)));
         let positions = [Positions::All, Positions::Response, Positions::Last, Positions::Prompt][index % 4];
         let options = GenerateOptions {
             positions,
-            eos: (0..30).collect(),
+            eos: (0..vocabulary * 3 / 20).collect(),
             top_log_probs: Some(1),
             temperature: if index % 3 == 0 { 0.9 } else { 0.0 },
             seed: index as u64,
@@ -114,19 +128,28 @@ fn requests(model: &Model) -> Vec<Request> {
 
 #[test]
 fn a_text_has_the_same_bits_alone_and_among_others() {
-    let model = model();
-    let requests = requests(&model);
+    assert_same_alone_and_among_others(&model());
+}
+
+/// An expert meets few rows of one text, and more of several.
+#[test]
+fn a_text_of_a_mixture_has_the_same_bits_alone_and_among_others() {
+    assert_same_alone_and_among_others(&stored_mixture());
+}
+
+fn assert_same_alone_and_among_others(model: &Model) {
+    let requests = requests(model);
     let alone: Vec<Text> = requests
         .iter()
         .map(|request| {
             let limits = EngineLimits { tokens: 400, streams: 1 };
-            run(&mut Engine::new(&model, limits).unwrap(), vec![(0, request.clone())]).remove(0)
+            run(&mut Engine::new(model, limits).unwrap(), vec![(0, request.clone())]).remove(0)
         })
         .collect();
     let longest = alone.iter().map(|text| text.tokens.len()).max().unwrap();
     assert!(longest > 8 && alone.iter().any(|text| text.ended.unwrap().0 == FinishReason::Stop));
     for (tokens, streams) in [(20_000, 108), (900, 7), (260, 3)] {
-        let mut engine = Engine::new(&model, EngineLimits { tokens, streams }).unwrap();
+        let mut engine = Engine::new(model, EngineLimits { tokens, streams }).unwrap();
         let arrivals = requests.iter().enumerate().map(|(index, request)| (index / 2, request.clone())).collect();
         let together = run(&mut engine, arrivals);
         for (index, (alone, together)) in alone.iter().zip(&together).enumerate() {

@@ -12,7 +12,7 @@ use candle_core::Tensor;
 use super::request::Request;
 use crate::Result;
 use crate::model::Model;
-use crate::ops::linear::{FEWEST_ROWS_TOGETHER, Products};
+use crate::ops::linear::FEWEST_ROWS_TOGETHER;
 use crate::steering::dose::{dose, median, median_of_steered};
 
 /// A prompt of which some tokens went through all blocks.
@@ -55,11 +55,6 @@ impl Prefix {
     /// Whether all of its tokens went through all blocks.
     pub fn is_complete(&self) -> bool {
         self.tokens == self.len()
-    }
-
-    /// How its products add: as those of a whole prompt do.
-    pub fn products(&self) -> Products {
-        if self.len() < FEWEST_ROWS_TOGETHER { Products::BatchInvariant } else { Products::Fastest }
     }
 
     /// The fewest rows that add in the order of the whole prompt.
@@ -123,7 +118,8 @@ impl Prefix {
     /// order.
     fn is_computed_as(&self, other: &Prefix, model: &Model) -> bool {
         let (ours, theirs) = (self.len(), other.len());
-        self.products() == other.products() && (ours == theirs || model.can_share_prefix(ours.max(theirs)))
+        model.products_of_prompt(ours) == model.products_of_prompt(theirs)
+            && (ours == theirs || model.can_share_prefix(ours.max(theirs)))
     }
 }
 

@@ -44,7 +44,7 @@ use crate::Result;
 use crate::ops::cuda;
 use crate::ops::head::{Gradient, Head, LogProbs, Predictions};
 use crate::ops::integer_kernel;
-use crate::ops::linear::Products;
+use crate::ops::linear::{FEWEST_ROWS_TOGETHER, Products};
 use crate::ops::rope::{Rope, RopeScaling};
 use crate::ops::weight::Weight;
 use block::{Block, Saved};
@@ -74,6 +74,8 @@ pub struct Model {
     ends: [Device; 2],
     /// Bytes of its matrices in memory, and in mapped files, when it was loaded.
     weight_bytes: (usize, usize),
+    /// Whether it is a mixture of experts whose weights are stored as their file has them.
+    is_stored_mixture: bool,
     /// How exactly generated tokens are computed: exactly, unless this is set.
     pub decoding: Decoding,
 }
@@ -195,6 +197,7 @@ impl Model {
         let untied = (!config.architecture.tie_word_embeddings).then_some(&head.weight);
         let held = stages.weights().chain(untied).chain([&embed_tokens]).map(Weight::memory);
         let in_files = (0..first_block).map(|block| config.block_elements(block) as usize * dtype.size_in_bytes()).sum();
+        let is_stored_mixture = storage == WeightStorage::Stored && config.architecture.experts.is_some();
         let weight_bytes = held.fold((0, in_files), |sum, weight| (sum.0 + weight.0, sum.1 + weight.1));
         Ok(Self {
             config,
@@ -207,6 +210,7 @@ impl Model {
             dtype: activations,
             ends: [first.clone(), last.clone()],
             weight_bytes,
+            is_stored_mixture,
             decoding: Decoding::default(),
         })
     }
@@ -225,6 +229,16 @@ impl Model {
     pub fn decodes_exactly(&self) -> bool {
         let mut matrices = self.stages.weights().chain([&self.head.weight]);
         self.decoding == Decoding::Exact || integer_kernel().is_none() || !matrices.any(Weight::has_codes)
+    }
+
+    /// The products of a prompt of so many tokens whose rows must have the same bits beside those of other prompts. Long ones add as
+    /// is fastest for many rows, but not in a stored mixture: an expert meets few rows of one prompt and more of several, which
+    /// add in another order.
+    pub(crate) fn products_of_prompt(&self, tokens: usize) -> Products {
+        match tokens < FEWEST_ROWS_TOGETHER || self.is_stored_mixture {
+            true => Products::BatchInvariant,
+            false => Products::Fastest,
+        }
     }
 
     /// Bytes that the blocks from `first` on save for the gradient of a pass that computes `computed` of the `seen` rows that it
