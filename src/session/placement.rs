@@ -85,6 +85,15 @@ impl Placement {
         demands.iter().enumerate().filter_map(fit).collect()
     }
 
+    /// Memory that is free where the model computes, of all its devices together; `None` if that is not known.
+    pub fn free_memory(&self) -> Option<Bytes> {
+        if self.device().is_cpu() {
+            return available_memory();
+        }
+        let free = self.split.stages().iter().map(|stage| device::memory(&stage.device).map(|memory| memory.free.0));
+        free.sum::<Option<u64>>().map(Bytes)
+    }
+
     /// Bytes of a device's memory that a demand takes beside the weights as they are loaded and the activation cache; of several
     /// devices, the most.
     pub fn beside(&self, config: &Config, demand: &Demand) -> Bytes {

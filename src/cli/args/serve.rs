@@ -56,7 +56,7 @@ pub struct ServeArgs {
     /// Let at most this many texts wait; more are refused with status 429.
     #[arg(long, help_heading = SERVER, default_value_t = 64)]
     pub queue: u16,
-    /// Use at most this much memory for keys and values, such as 4GB [default: a quarter of what is free].
+    /// Use at most this much memory for keys and values, such as 4GB [default: a quarter of what is free where the model computes].
     #[arg(long, help_heading = SERVER, value_name = "SIZE")]
     pub kv_memory: Option<Bytes>,
     /// Allow this many tokens for a prompt and its answer together [default: the model's context, at most 4096].

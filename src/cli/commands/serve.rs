@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bipo::generate::EngineLimits;
-use bipo::machine::bytes::{Bytes, available_memory};
+use bipo::machine::bytes::Bytes;
 use bipo::machine::files::read_text;
 use bipo::serve::{Hooks, NamedCondition, NamedVector, ServeOptions, Served, serve};
 use bipo::session::Session;
@@ -166,12 +166,16 @@ fn add_curves(files: &[String], vectors: &mut [NamedVector]) -> Result<()> {
     Ok(())
 }
 
-/// An evaluation that names its vectors by the names of their files alone, for answers hold no path of the machine.
+/// An evaluation that names its vectors by the names of their files alone, and does not say why it ended early, for answers hold no
+/// path of the machine.
 fn without_folders(mut curve: Value) -> Value {
     let name = |file: &mut Value| {
         let text = file.as_str().map(settings::without_folders);
         text.into_iter().for_each(|name| *file = name.into());
     };
+    if let Some(ended_early) = curve.pointer_mut("/settings/ended_early") {
+        *ended_early = Value::Null;
+    }
     match curve.pointer_mut("/settings/vector") {
         Some(Value::Array(files)) => files.iter_mut().for_each(name),
         Some(file) => name(file),
@@ -184,7 +188,7 @@ fn without_folders(mut curve: Value) -> Value {
 fn limits(args: &ServeArgs, opened: &Session) -> Result<(EngineLimits, usize)> {
     let wanted = room::context(args.context, opened)?;
     let streams = usize::from(args.slots);
-    let memory = args.kv_memory.or_else(|| available_memory().map(|free| Bytes(free.0 / 4)));
+    let memory = args.kv_memory.or_else(|| opened.placement.free_memory().map(|free| Bytes(free.0 / 4)));
     let most = memory.map_or(usize::MAX, |memory| opened.tokens_in(memory));
     if most < room::SHORTEST {
         let memory = memory.unwrap_or_default();

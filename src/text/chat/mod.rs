@@ -88,13 +88,14 @@ impl ChatTemplate {
         self.variables.extend(variables);
     }
 
-    /// Compiles a template from a Jinja file.
+    /// Compiles a template from a Jinja file, whose name without its folders is that of the template: clients of a server see it.
     pub(crate) fn from_file(path: &Path, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
         let bytes = read_input(path, LARGEST_TEXT)?;
         let source = String::from_utf8(bytes).map_err(|_| {
             Error::malformed(path, "not UTF-8 text: a chat template is a Jinja file, or one of the built-in names")
         })?;
-        Self::from_source(&path.display().to_string(), without_bom(&source), bos_token, eos_token)
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        Self::from_source(&name, without_bom(&source), bos_token, eos_token)
     }
 
     /// Returns the name of the template in errors.

@@ -17,6 +17,16 @@ impl Server {
 }
 
 #[test]
+fn the_page_may_ask_nobody_but_its_server() {
+    let server = Server::start(&[], None);
+    let (status, answer) = server.headers("GET", "/", &[]);
+    let policy =
+        answer.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).unwrap_or_else(|| panic!("{answer}"));
+    assert!(status == 200 && policy.contains("default-src 'none'") && policy.contains("connect-src 'self'"), "{policy}");
+    assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+}
+
+#[test]
 fn pages_of_an_allowed_origin_alone_get_answers() {
     let asks = |server: &Server, origin: &str| {
         let origin = format!("Origin: {origin}");

@@ -55,6 +55,24 @@ fn one_vector_may_go_without_a_name() {
     assert_eq!(line.lines().count(), 1);
 }
 
+#[test]
+fn a_key_from_the_environment_opens_the_server_to_other_machines() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bipo"));
+    command.args(["serve", "--model", FIXTURE, "--host", "0.0.0.0", "--port", "0", "--json", "--quiet"]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = command.env("BIPO_API_KEY", "k").current_dir(dir.path()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut told).unwrap();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let port = told["url"].as_str().unwrap().strip_prefix("http://0.0.0.0:").unwrap().to_owned();
+    let mut server = Server { child, address: format!("127.0.0.1:{port}"), key: None, dir };
+    let statuses = [None, Some("another, and longer"), Some("k")].map(|key| {
+        server.key = key;
+        server.get("/v1/models").0
+    });
+    assert_eq!(statuses, [401, 401, 200]);
+}
+
 #[cfg(unix)]
 #[test]
 fn sigterm_lets_the_streams_under_way_end() {

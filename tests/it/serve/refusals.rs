@@ -169,11 +169,35 @@ fn what_an_evaluation_says_has_no_folder_of_the_machine() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("eval.json");
     let typed = dir.path().join("v.safetensors:0.5").display().to_string();
-    let evaluation = json!({"schema_version": 2, "settings": {"model": "m", "vector": [typed]}, "rows": [{"magnitude": 1.0}]});
+    let evaluation = json!({"schema_version": 2, "settings": {"model": "m", "vector": [typed], "ended_early": typed}, "rows": [{"magnitude": 1.0}]});
     std::fs::write(&file, evaluation.to_string()).unwrap();
     let server = Server::start(&["--eval", file.to_str().unwrap()], None);
     let curve: Value = serde_json::from_str(&server.get("/v1/steering/curve").1).unwrap();
     assert_eq!((&curve["settings"]["vector"], &curve["rows"]), (&json!(["v.safetensors:0.5"]), &evaluation["rows"]));
+    assert!(!curve.to_string().contains(dir.path().to_str().unwrap()), "{curve}");
+}
+
+#[test]
+fn what_a_template_refuses_has_no_folder_of_the_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let template = dir.path().join("picky.jinja");
+    let source =
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ m.content }}{% endfor %}";
+    std::fs::write(&template, source).unwrap();
+    let server = Server::start(&["--template", template.to_str().unwrap()], None);
+    let messages = json!([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]);
+    let (status, refused) = server.post("/v1/chat/completions", &json!({"messages": messages, "max_tokens": 1}));
+    let problem = refused["error"]["message"].as_str().unwrap();
+    assert!(status == 400 && problem.contains("picky.jinja") && !problem.contains('/'), "{problem}");
+}
+
+#[test]
+fn too_little_memory_for_keys_and_values_is_refused_in_a_line() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_bipo")).args(["serve", "--model", FIXTURE, "--kv-memory", "1kB"]).output().unwrap();
+    let line = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && line.contains("give more with --kv-memory"), "{line}");
+    assert_eq!(line.lines().count(), 1);
 }
 
 #[test]
