@@ -12,6 +12,7 @@ use candle_core::Tensor;
 use super::request::Request;
 use crate::Result;
 use crate::model::Model;
+use crate::ops::attention::FEW_QUERIES;
 use crate::ops::linear::FEWEST_ROWS_TOGETHER;
 use crate::steering::dose::{dose, median, median_of_steered};
 
@@ -119,6 +120,7 @@ impl Prefix {
     fn is_computed_as(&self, other: &Prefix, model: &Model) -> bool {
         let (ours, theirs) = (self.len(), other.len());
         model.products_of_prompt(ours) == model.products_of_prompt(theirs)
+            && (ours <= FEW_QUERIES) == (theirs <= FEW_QUERIES)
             && (ours == theirs || model.can_share_prefix(ours.max(theirs)))
     }
 }

@@ -74,8 +74,8 @@ pub struct Model {
     ends: [Device; 2],
     /// Bytes of its matrices in memory, and in mapped files, when it was loaded.
     weight_bytes: (usize, usize),
-    /// Whether it is a mixture of experts whose weights are stored as their file has them.
-    is_stored_mixture: bool,
+    /// Whether it is a mixture of experts whose weights are decoded on the CPU whenever they are used.
+    is_encoded_mixture: bool,
     /// How exactly generated tokens are computed: exactly, unless this is set.
     pub decoding: Decoding,
 }
@@ -197,7 +197,12 @@ impl Model {
         let untied = (!config.architecture.tie_word_embeddings).then_some(&head.weight);
         let held = stages.weights().chain(untied).chain([&embed_tokens]).map(Weight::memory);
         let in_files = (0..first_block).map(|block| config.block_elements(block) as usize * dtype.size_in_bytes()).sum();
-        let is_stored_mixture = storage == WeightStorage::Stored && config.architecture.experts.is_some();
+        let is_encoded = match storage {
+            WeightStorage::Stored => true,
+            WeightStorage::Dense => dtype == DType::F16,
+            WeightStorage::Tensors => false,
+        };
+        let is_encoded_mixture = is_encoded && config.architecture.experts.is_some();
         let weight_bytes = held.fold((0, in_files), |sum, weight| (sum.0 + weight.0, sum.1 + weight.1));
         Ok(Self {
             config,
@@ -210,7 +215,7 @@ impl Model {
             dtype: activations,
             ends: [first.clone(), last.clone()],
             weight_bytes,
-            is_stored_mixture,
+            is_encoded_mixture,
             decoding: Decoding::default(),
         })
     }
@@ -232,10 +237,10 @@ impl Model {
     }
 
     /// The products of a prompt of so many tokens whose rows must have the same bits beside those of other prompts. Long ones add as
-    /// is fastest for many rows, but not in a stored mixture: an expert meets few rows of one prompt and more of several, which
-    /// add in another order.
+    /// is fastest for many rows, but not in a mixture of experts with encoded weights: an expert meets few rows of one prompt and
+    /// more of several, which add in another order.
     pub(crate) fn products_of_prompt(&self, tokens: usize) -> Products {
-        match tokens < FEWEST_ROWS_TOGETHER || self.is_stored_mixture {
+        match tokens < FEWEST_ROWS_TOGETHER || self.is_encoded_mixture {
             true => Products::BatchInvariant,
             false => Products::Fastest,
         }

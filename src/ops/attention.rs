@@ -5,6 +5,7 @@ use std::ops::{Deref, Range};
 
 use candle_core::{D, DType, Device, Tensor};
 
+pub(crate) use super::cpu::attention::FEW_QUERIES;
 use super::cpu::slices::is_host_f32;
 use super::cuda::{Launcher, SegmentTables};
 use super::matmul::matmul;

@@ -16,8 +16,8 @@ use crate::Result;
 use crate::ops::segment::{AttentionShape, Gradients, Segment};
 use crate::ops::tiles::tiles;
 
-/// Most queries of a segment for which products by rows beat packed ones.
-const FEW_QUERIES: usize = 4;
+/// Most queries of a segment for which products by rows beat packed ones. They add in another order.
+pub const FEW_QUERIES: usize = 4;
 
 /// Elements of an output that stay in registers while the values of all keys are added to them.
 const IN_REGISTERS: usize = 64;

@@ -81,7 +81,7 @@ impl InplaceOp1 for RunCopy {
         let Some((start, end)) = layout.contiguous_offsets() else { bail!("{}: the rows have gaps", self.name()) };
         let (rows, width) = layout.shape().dims2()?;
         let (from, to) = (&self.from, self.to);
-        if from.end > rows || to + from.len() > rows {
+        if from.start > from.end || from.end > rows || to.checked_add(from.len()).is_none_or(|end| end > rows) {
             bail!("{}: rows {from:?} and from {to} on of {rows}", self.name());
         }
         cache[start..end].copy_within(from.start * width..from.end * width, to * width);
