@@ -109,7 +109,7 @@ def first_tokens(server, prompts):
         found = []
         begun = time.perf_counter()
         server.ask(f"What is {number} and {number}?", 0.5, 8, lambda: found.append(time.perf_counter() - begun) or True)
-        return found[0]
+        return found[0] if found else sys.exit("an answer without a token")
 
     tokens, stop = [0] * (CLIENTS - 1), threading.Event()
 

@@ -88,8 +88,8 @@ fn check(state: &ServerState, request: &Request) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Whether the key is there, as a bearer token or as the password that a browser sends. Hashes are compared, so that the time says
-/// nothing of the key, nor of its length.
+/// Whether the key is there, as a bearer token or as the password that a browser sends. Hashes are compared, so that the time does
+/// not say how much of a wrong key is right, nor whether it has the length of the right one.
 fn has_key(headers: &HeaderMap, key: &str) -> bool {
     let Some(value) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else { return false };
     let given = match value.split_once(' ') {

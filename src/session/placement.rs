@@ -90,8 +90,15 @@ impl Placement {
         if self.device().is_cpu() {
             return available_memory();
         }
-        let free = self.split.stages().iter().map(|stage| device::memory(&stage.device).map(|memory| memory.free.0));
-        free.sum::<Option<u64>>().map(Bytes)
+        let mut devices: Vec<&Device> = Vec::new();
+        for StageBlocks { device, .. } in self.split.stages() {
+            if devices.iter().all(|other| other.location() != device.location()) {
+                devices.push(device);
+            }
+        }
+        // A device that does not say shares the machine's.
+        let free = devices.into_iter().map(|device| device::memory(device).map(|memory| memory.free.0)).sum::<Option<u64>>();
+        free.map(Bytes).or_else(available_memory)
     }
 
     /// Bytes of a device's memory that a demand takes beside the weights as they are loaded and the activation cache; of several

@@ -125,6 +125,9 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
     if let Some(ended @ Error::Ended(_)) = stopped {
         return Err(ended.into());
     }
+    if judged.as_ref().is_err_and(|error| matches!(error.downcast_ref(), Some(Error::Ended(_)))) {
+        return judged;
+    }
     shown?;
     written.into_iter().collect::<Result<()>>()?;
     judged?;

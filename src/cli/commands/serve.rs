@@ -111,7 +111,8 @@ fn read_vectors(args: &ServeArgs, log: Log) -> Result<Vec<NamedVector>> {
     }
     let mut vectors: Vec<NamedVector> = Vec::new();
     for text in &args.vector {
-        let split = text.split_once('=').filter(|(name, _)| !name.contains(['/', '\\']) && !Path::new(text).exists());
+        let is_file = vector_and_scale(text).is_ok_and(|(path, _)| path.exists());
+        let split = text.split_once('=').filter(|(name, _)| !name.contains(['/', '\\']) && !is_file);
         let (name, file) = split.unwrap_or((UNNAMED, text));
         if vectors.iter().any(|other| other.name == name) {
             let problem =
@@ -166,7 +167,7 @@ fn add_curves(files: &[String], vectors: &mut [NamedVector]) -> Result<()> {
     Ok(())
 }
 
-/// An evaluation that names its vectors by the names of their files alone, and does not say why it ended early, for answers hold no
+/// An evaluation that names its vectors by the names of their files alone, and says whether it ended early and not why, for answers hold no
 /// path of the machine.
 fn without_folders(mut curve: Value) -> Value {
     let name = |file: &mut Value| {
@@ -174,7 +175,7 @@ fn without_folders(mut curve: Value) -> Value {
         text.into_iter().for_each(|name| *file = name.into());
     };
     if let Some(ended_early) = curve.pointer_mut("/settings/ended_early") {
-        *ended_early = Value::Null;
+        *ended_early = json!(!ended_early.is_null());
     }
     match curve.pointer_mut("/settings/vector") {
         Some(Value::Array(files)) => files.iter_mut().for_each(name),

@@ -174,6 +174,7 @@ fn what_an_evaluation_says_has_no_folder_of_the_machine() {
     let server = Server::start(&["--eval", file.to_str().unwrap()], None);
     let curve: Value = serde_json::from_str(&server.get("/v1/steering/curve").1).unwrap();
     assert_eq!((&curve["settings"]["vector"], &curve["rows"]), (&json!(["v.safetensors:0.5"]), &evaluation["rows"]));
+    assert_eq!(curve["settings"]["ended_early"], json!(true));
     assert!(!curve.to_string().contains(dir.path().to_str().unwrap()), "{curve}");
 }
 
