@@ -6,10 +6,8 @@ use std::ops::Range;
 use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Tensor, bail};
 use rayon::prelude::*;
 
+use super::slices::WORTH_A_THREAD;
 use crate::Result;
-
-/// Fewest elements that are worth a thread.
-const WORTH_A_THREAD: usize = 2048;
 
 /// Copies runs of the rows of `x (T, W)` to those of `cache (·, W)` that begin at the number beside each run. No two runs may be
 /// written to the same rows.

@@ -12,6 +12,9 @@ use rayon::prelude::*;
 
 use crate::Result;
 
+/// Fewest elements that are worth a thread.
+pub const WORTH_A_THREAD: usize = 2048;
+
 /// Whether the bodies of the CPU take this tensor.
 pub fn is_host_f32(t: &Tensor) -> bool {
     t.device().is_cpu() && t.dtype() == DType::F32
@@ -57,7 +60,6 @@ pub fn tensor(data: Vec<f32>, shape: impl candle_core::shape::ShapeWithOneHole) 
 /// `count` rows of `width` elements in new memory. All threads call `write` with a row's index and the row, which is zero.
 /// The thread that writes a row clears it just before: no other thread waits for that, and the row is in its cache.
 pub fn rows(count: usize, width: usize, write: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
-    const WORTH_A_THREAD: usize = 2048;
     let mut data = Vec::with_capacity(count * width);
     let room = &mut data.spare_capacity_mut()[..count * width];
     let pieces = room.par_chunks_mut(width.max(1)).with_min_len(WORTH_A_THREAD / width.max(1));

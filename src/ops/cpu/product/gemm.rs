@@ -6,12 +6,10 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::matrix::{Destination, Element, Matrix, bf16_bits};
+use crate::ops::cpu::slices::WORTH_A_THREAD;
 
 /// Rows or columns from which on a product is worth two halves.
 const WORTH_HALVING: usize = 128;
-
-/// Elements that are worth a thread when they are copied.
-const WORTH_A_THREAD: usize = 2048;
 
 /// `destination (m, n) = [onto +] a (m, k) · b (k, n)`, by one thread or by all.
 ///
