@@ -37,8 +37,8 @@ pub struct EngineLimits {
 
 /// Generates texts for requests, as many at once as its memory holds; the others wait, first come, first served.
 ///
-/// What a text becomes does not depend on the others: on a CPU with AVX2 every number of it has the same bits alone and in a
-/// batch; elsewhere sums may be rounded otherwise. What prompts begin with is computed once, as far as the same vectors enter at the same tokens.
+/// What a text becomes does not depend on the others: on a CPU every number of it has the same bits alone and in a batch; on a GPU
+/// sums may be rounded otherwise. What prompts begin with is computed once, as far as the same vectors enter at the same tokens.
 #[derive(Debug)]
 pub struct Engine<'m> {
     model: &'m Model,

@@ -15,7 +15,6 @@ use crate::model::fixtures;
 use crate::model::random::MadeOn;
 use crate::model::shapes::Shape;
 use crate::model::weights::{WeightStorage, Weights};
-use crate::ops::cpu::product::rows_are_independent;
 use crate::steering::positions::Positions;
 use crate::steering::{Operation, Steering};
 use crate::text::tokens::{EncodedPrompt, PromptSpans};
@@ -164,9 +163,7 @@ fn assert_same_alone_and_among_others(model: &Model) {
         let arrivals = requests.iter().enumerate().map(|(index, request)| (index / 2, request.clone())).collect();
         let together = run(&mut engine, arrivals);
         for (index, (alone, together)) in alone.iter().zip(&together).enumerate() {
-            // Other processors take a kernel whose sums may be rounded otherwise in a batch.
-            let same = if rows_are_independent() { alone == together } else { alone.ids() == together.ids() };
-            assert!(same, "request {index} with room for {tokens} tokens of {streams} texts: {alone:?}, {together:?}");
+            assert!(alone == together, "request {index} with room for {tokens} tokens of {streams} texts: {alone:?}, {together:?}");
         }
     }
 }

@@ -11,6 +11,16 @@ use crate::ops::cpu::slices::WORTH_A_THREAD;
 /// Rows or columns from which on a product is worth two halves.
 const WORTH_HALVING: usize = 128;
 
+/// Products that one call of gemm adds to a result. gemm adds as many or more before it writes a result, whatever the number of
+/// rows and columns; of longer sums it makes pieces whose lengths depend on both.
+const DEPTH: usize = 512;
+
+/// Fewest products of a sum that gemm adds in its usual order.
+const FEWEST_DEEP: usize = 3;
+
+/// Elements of a result up to which gemm adds in another order where both operands lie along the sum.
+const FEW_RESULTS: usize = 256;
+
 /// `destination (m, n) = [onto +] a (m, k) · b (k, n)`, by one thread or by all.
 ///
 /// # Safety
@@ -104,11 +114,39 @@ unsafe fn with_rows_to_add(destination: Destination, rows: usize, cols: usize) -
     Destination { onto: destination.onto.map(|_| own), ..destination }
 }
 
-/// The product by one call of gemm.
+/// The product by a call of gemm for each [`DEPTH`] of it: the order of additions of a result depends on nothing but its position
+/// in the sum. So a row of two rows or more has the same bits in any batch, and zeros behind it change nothing.
 ///
 /// # Safety
 /// As [`multiply`], and what is added must be the destination itself.
-unsafe fn multiply_whole(destination: Destination, a: Matrix, b: Matrix, parallelism: Parallelism) {
+unsafe fn multiply_whole(mut destination: Destination, mut a: Matrix, mut b: Matrix, parallelism: Parallelism) {
+    loop {
+        let ((left, left_rest), (right, right_rest)) = (a.split_columns(DEPTH), b.split_rows(DEPTH));
+        // SAFETY: as the caller promises.
+        unsafe { multiply_at_once(destination, left, right, parallelism) };
+        if left_rest.cols == 0 {
+            return;
+        }
+        destination.onto = Some(destination.data);
+        (a, b) = (left_rest, right_rest);
+    }
+}
+
+/// The product by one call of gemm, at most [`DEPTH`] deep. gemm has other orders for sums of two products or fewer, and for results of
+/// few elements whose operands both lie along the sum: copies keep them away from these.
+///
+/// # Safety
+/// As [`multiply_whole`].
+unsafe fn multiply_at_once(destination: Destination, a: Matrix, b: Matrix, parallelism: Parallelism) {
+    let (left, right);
+    let (mut a, mut b) = (a, b);
+    let both_lie_along = a.col_stride == 1 && b.row_stride == 1;
+    if a.cols < FEWEST_DEEP || (both_lie_along && a.rows * b.cols <= FEW_RESULTS) {
+        let depth = a.cols.max(FEWEST_DEEP);
+        left = padded_rows(a, a.rows, depth);
+        right = padded_rows(b, depth, b.cols);
+        (a, b) = (Matrix::new(&left, a.rows, depth, depth), Matrix::new(&right, depth, b.cols, b.cols));
+    }
     // SAFETY: the caller answers for the destination; `Matrix::new` keeps what the strides of the operands reach inside
     // their slices.
     unsafe {
@@ -134,4 +172,15 @@ unsafe fn multiply_whole(destination: Destination, a: Matrix, b: Matrix, paralle
             parallelism,
         )
     }
+}
+
+/// The elements of a matrix row by row, with zeros behind them. → `(rows, cols)`
+fn padded_rows(matrix: Matrix, rows: usize, cols: usize) -> Vec<f32> {
+    let mut padded = vec![0f32; rows * cols];
+    for (i, row) in padded.chunks_exact_mut(cols.max(1)).take(matrix.rows).enumerate() {
+        for (j, x) in row.iter_mut().take(matrix.cols).enumerate() {
+            *x = matrix.data[i * matrix.row_stride + j * matrix.col_stride];
+        }
+    }
+    padded
 }

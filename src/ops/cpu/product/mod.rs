@@ -81,7 +81,8 @@ pub fn product_by_rows(onto: Option<&[f32]>, x: &[f32], w: &[f32], k: usize) -> 
     data
 }
 
-/// Whether a row of any product of f32 has the same bits for any number of rows: not with gemm's kernels.
+/// Whether a row of any product of f32 has the same bits for any number of rows. With gemm it has them in two rows or more: of one row it
+/// adds in another order, and for few it is slow, so that [`product_by_rows`] multiplies those.
 pub fn rows_are_independent() -> bool {
     !matches!(ProductKernel::of(Operands::F32), ProductKernel::Gemm)
 }

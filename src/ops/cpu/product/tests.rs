@@ -40,6 +40,43 @@ fn products_have_the_same_bits_with_one_thread_and_with_several() {
     }
 }
 
+/// What processors without kernels of our own read prompts with.
+#[test]
+fn a_row_of_gemm_has_the_same_bits_in_any_batch_and_in_front_of_zeros() {
+    let number = |i: usize| (i as f32 * 0.7).sin();
+    let (most, k) = (700, 1300);
+    let a: Vec<f32> = (0..most * k).map(number).collect();
+    for n in [2, 8, 64, 65, 300] {
+        let b: Vec<f32> = (0..k * n).map(|i| number(i + 3)).collect();
+        let bits = |m: usize, depth: usize, transposed: bool| {
+            let a = Matrix::new(&a, m, depth, k);
+            let turned: Vec<f32> = (0..n * depth).map(|i| b[i % depth * n + i / depth]).collect();
+            let b = if transposed { Matrix::new(&turned, n, depth, depth).t() } else { Matrix::new(&b, depth, n, n) };
+            let mut y = vec![0f32; m * n];
+            let destination = Destination { data: y.as_mut_ptr(), onto: None, row_stride: n };
+            // SAFETY: the destination has m rows of n elements.
+            unsafe { ProductKernel::Gemm.multiply(destination, a, b.into(), all_threads()) };
+            y
+        };
+        for (depth, transposed) in [(k, false), (k, true), (576, true), (513, false), (64, true), (64, false)] {
+            let all = bits(most, depth, transposed);
+            for m in [2, 5, 13, 40, 64, 65, 129, 300] {
+                assert!(bits(m, depth, transposed) == all[..m * n], "{m} of {most} rows, {n} columns, {depth} deep");
+            }
+        }
+        // Probabilities of tokens that a query does not see are zero.
+        for seen in [5, 513, 900] {
+            let hidden: Vec<f32> = (0..6 * k).map(|i| if i % k < seen { a[i] } else { 0.0 }).collect();
+            let (hidden, b) = (Matrix::new(&hidden, 6, k, k), Matrix::new(&b, k, n, n));
+            let mut y = vec![0f32; 6 * n];
+            let destination = Destination { data: y.as_mut_ptr(), onto: None, row_stride: n };
+            // SAFETY: the destination has 6 rows of n elements.
+            unsafe { ProductKernel::Gemm.multiply(destination, hidden, b.into(), all_threads()) };
+            assert!(bits(6, seen, false) == y, "{seen} of {k}, {n} columns");
+        }
+    }
+}
+
 /// What processors without kernels of our own decode with.
 #[test]
 fn products_by_rows_are_those_of_f64_and_a_row_has_the_same_bits_alone_and_in_a_batch() {
