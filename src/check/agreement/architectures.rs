@@ -146,9 +146,18 @@ pub fn chooses_experts(config: &Config) -> bool {
     config.architecture.experts.as_ref().is_some_and(|experts| experts.per_token < experts.count)
 }
 
-/// Returns an architecture for sequences longer than any kernel's tile, with heads as wide as those of 7B models.
-pub fn wide_heads() -> Config {
-    Config { head_dim: 128, ..llama() }
+/// Returns the name and configuration of architectures for sequences longer than any kernel's tile: one with heads as wide as
+/// those of 7B models, and one with those of Gemma 2, where a window ends within a tile.
+pub fn wide_heads() -> [(&'static str, Config); 2] {
+    let gemma2 = Config { head_dim: 256, ropes: vec![RopeParameters::plain(1e4, 256)], ..gemma2() };
+    let windows = vec![Some(70), None, Some(70)];
+    // A vector changes little where embeddings are much larger than it, and 16 bits round that change.
+    let embedding_multiplier = 1.0;
+    let architecture = Architecture { attention_scale: Some(1.0 / 16.0), windows, embedding_multiplier, ..gemma2.architecture };
+    [
+        ("wide heads, long pairs", Config { head_dim: 128, ..llama() }),
+        ("gemma2, wide heads, long pairs", Config { architecture, ..gemma2 }),
+    ]
 }
 
 const LAYERS: usize = 3;

@@ -82,7 +82,8 @@ struct Numbers {
 pub fn tiny_models(device: &Device, dtypes: &[DType]) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     let short = architectures().into_iter().map(|(name, config)| (name, config, SHORT));
-    for (name, config, prompt_tokens) in short.chain([("wide heads, long pairs", wide_heads(), LONG)]) {
+    let long = wide_heads().into_iter().map(|(name, config)| (name, config, LONG));
+    for (name, config, prompt_tokens) in short.chain(long) {
         let expected = numbers(&random_model(&config, DType::F32, &Device::Cpu, WeightStorage::Dense)?, prompt_tokens)?;
         for dtype in dtypes.iter().filter(|dtype| **dtype == DType::F32 || !chooses_experts(&config)) {
             let found = numbers(&random_model(&config, *dtype, device, WeightStorage::Tensors)?, prompt_tokens)?;
