@@ -163,7 +163,10 @@ fn assert_same_alone_and_among_others(model: &Model) {
         let arrivals = requests.iter().enumerate().map(|(index, request)| (index / 2, request.clone())).collect();
         let together = run(&mut engine, arrivals);
         for (index, (alone, together)) in alone.iter().zip(&together).enumerate() {
-            assert!(alone == together, "request {index} with room for {tokens} tokens of {streams} texts: {alone:?}, {together:?}");
+            assert!(
+                alone == together,
+                "request {index} with room for {tokens} tokens of {streams} texts: {alone:?}, {together:?}"
+            );
         }
     }
 }

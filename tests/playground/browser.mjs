@@ -162,8 +162,8 @@ class Page {
     return this.send("Input.insertText", { text });
   }
 
-  /** Clicks the middle of the first element of a selector, twice for a double click. */
-  async click(selector, times = 1) {
+  /** Moves the pointer to the middle of the first element of a selector. → where that is */
+  async hover(selector) {
     const [x, y] = await this.value(`(() => {
       const element = document.querySelector(${JSON.stringify(selector)});
       element.scrollIntoView({ block: "center" });
@@ -171,6 +171,12 @@ class Page {
       return [x + width / 2, y + height / 2];
     })()`);
     await this.send("Input.dispatchMouseEvent", { type: "mouseMoved", x, y });
+    return [x, y];
+  }
+
+  /** Clicks the middle of the first element of a selector, twice for a double click. */
+  async click(selector, times = 1) {
+    const [x, y] = await this.hover(selector);
     for (let clickCount = 1; clickCount <= times; clickCount++) {
       for (const type of ["mousePressed", "mouseReleased"])
         await this.send("Input.dispatchMouseEvent", { type, x, y, button: "left", clickCount });

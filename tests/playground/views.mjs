@@ -336,6 +336,10 @@ test("tokens are coloured by projection and by change, and walked by keyboard", 
     await page.key("ArrowRight");
     assert.notEqual(await text("#token-numbers"), first);
     assert.match(await text("#token-numbers"), /projection [+−]?0\.\d+, log-prob −\d.*with the vector −\d/);
+    // The pointer shows the numbers of the token that it is over.
+    await page.hover("#token-7");
+    assert.equal(await text("#token-numbers"), await page.value("document.getElementById('token-7').ariaLabel"));
+    assert.equal(await page.value("document.querySelector('#tokens [aria-selected=true]').id"), "token-7");
     await page.click("#by-change");
     assert.equal(await text("#scale-name"), "change of log-prob");
     // The first token has no log-prob, so no change either.

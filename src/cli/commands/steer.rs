@@ -63,7 +63,8 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let (mut model, _) = session::load(&opened, &demand(streams), log)?;
     model.decoding = args.decoding.decoding();
     let tracing = tracing.map(|tracing| tracing.exact(model.decodes_exactly()));
-    let is_streamed = magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();
+    // Several texts are generated at once, and shown as they end.
+    let is_streamed = encoded.len() * magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();
     let interrupt = Interrupt::listen(log)?;
     let (encoder, vectors) = (&opened.encoder, &vector.layers);
     let when = when.as_ref();

@@ -261,8 +261,7 @@ fn a_stream_adds_up_to_the_whole_answer() {
     assert_eq!(streamed.len(), tokens(&whole).len());
     for (streamed, whole) in streamed.iter().zip(tokens(&whole)) {
         let difference = streamed["logprob"].as_f64().unwrap() - whole["logprob"].as_f64().unwrap();
-        // To the bit with AVX2; elsewhere the second prompt, which takes over some of the first, may add otherwise.
-        assert!(streamed["token"] == whole["token"] && difference.abs() < 1e-4, "{streamed} is not {whole}");
+        assert!(streamed["token"] == whole["token"] && difference == 0.0, "{streamed} is not {whole}");
     }
     assert!(streamed.iter().all(|token| token["top_logprobs"].as_array().unwrap().len() == 2));
     let steering = events.iter().find_map(|event| event.get("steering")).unwrap();
@@ -277,6 +276,50 @@ fn a_stream_adds_up_to_the_whole_answer() {
         (content(&whole).strip_suffix(stop).unwrap(), &json!("stop"))
     );
     assert!(cut["steering"]["dose"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_sweep_that_is_streamed_adds_up_to_the_whole_one() {
+    let server = Server::start(&[], None);
+    let body = json!({"prompt": "hello world", "magnitudes": [3, 0, -3], "max_tokens": 12, "temperature": 0});
+    let (_, whole) = server.post("/v1/sweep", &body);
+    let mut streamed = body;
+    streamed["stream"] = true.into();
+    streamed["stream_options"] = json!({"include_usage": true});
+    let events = server.events("/v1/sweep", &streamed);
+    for (index, whole) in whole["results"].as_array().unwrap().iter().enumerate() {
+        let own: Vec<&Value> = events.iter().filter(|event| event["index"] == index).collect();
+        let text: String = own.iter().filter_map(|event| event["delta"].as_str()).collect();
+        let last = own.last().unwrap();
+        assert_eq!((text.as_str(), &last["finish_reason"]), (whole["text"].as_str().unwrap(), &whole["finish_reason"]));
+        assert_eq!(last["tokens"], whole["token_ids"].as_array().unwrap().len());
+        assert!(own.iter().all(|event| event["magnitude"] == whole["magnitude"]), "{own:?}");
+    }
+    // All magnitudes are under way at once: each begins before one has ended.
+    let ended = events.iter().position(|event| event.get("finish_reason").is_some()).unwrap();
+    for index in 0..3 {
+        assert!(events[..ended].iter().any(|event| event["index"] == index), "{events:?}");
+    }
+    assert_eq!(events.last().unwrap()["usage"], whole["usage"]);
+}
+
+#[test]
+fn an_answer_is_as_long_as_either_name_of_its_limit_allows() {
+    let server = Server::start(&[], None);
+    // No text ends by itself.
+    let no_end: Value = Value::Object((0..3).map(|id| (id.to_string(), json!(-100))).collect());
+    let tokens = |limit: Value| {
+        let mut body = chat(json!({"logit_bias": no_end}));
+        body.as_object_mut().unwrap().remove("max_tokens");
+        body.as_object_mut().unwrap().extend(limit.as_object().unwrap().clone());
+        let (status, answer) = server.post("/v1/chat/completions", &body);
+        assert_eq!(status, 200, "{answer}");
+        (answer["usage"]["completion_tokens"].as_u64().unwrap(), answer["choices"][0]["finish_reason"].clone())
+    };
+    assert_eq!(tokens(json!({"max_tokens": 5})), (5, json!("length")));
+    assert_eq!(tokens(json!({"max_completion_tokens": 7})), (7, json!("length")));
+    // The newer name counts where both are given.
+    assert_eq!(tokens(json!({"max_tokens": 5, "max_completion_tokens": 7})), (7, json!("length")));
 }
 
 #[test]
@@ -339,6 +382,41 @@ fn vectors_come_and_go_while_requests_run() {
     assert!(tokens[0]["logprob"].is_null() && tokens[1]["logprob"].as_f64().unwrap() < 0.0, "{scored}");
     assert_ne!(tokens[1]["logprob"], tokens[1]["steered_logprob"]);
     assert_eq!(server.get("/v1/steering/curve").0, 204);
+}
+
+#[test]
+fn a_text_under_way_keeps_the_vector_that_it_began_with() {
+    let server = Server::start(&[], None);
+    // Several texts that do not end by themselves, so that they take a while.
+    let no_end: Value = Value::Object((0..3).map(|id| (id.to_string(), json!(-100))).collect());
+    let body = chat(json!({"steering": "v:3", "logit_bias": no_end, "max_tokens": 450, "n": 8}));
+    let (_, expected) = server.post("/v1/chat/completions", &body);
+    let mut streamed = body.clone();
+    streamed["stream"] = true.into();
+    let streamed = streamed.to_string();
+    let mut connection = TcpStream::connect(&server.address).unwrap();
+    let head =
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    write!(connection, "{head}Content-Length: {}\r\n\r\n{streamed}", streamed.len()).unwrap();
+    let mut lines = BufReader::new(connection).lines().map_while(Result::ok).filter(|line| line.starts_with("data: {"));
+    let first = lines.next().unwrap();
+    // Another vector takes the name.
+    let mut other = SteeringVector::read(&server.dir.path().join("run/steering_vector.safetensors"), None).unwrap();
+    other.layers.values_mut().flatten().for_each(|x| *x = -*x);
+    let path = server.dir.path().join("other.safetensors");
+    other.write(&path).unwrap();
+    let bytes = std::fs::read(path).unwrap();
+    assert_eq!(server.send("DELETE", "/v1/steering/vectors/v", "", b"").0, 200);
+    assert_eq!(server.send("POST", "/v1/steering/vectors?name=v", "application/octet-stream", &bytes).0, 201);
+    let health: Value = serde_json::from_str(&server.get("/health").1).unwrap();
+    assert_eq!(health["streams"]["running"], 8, "the texts ended before the vector changed");
+    let event = |line: String| serde_json::from_str::<Value>(line.strip_prefix("data: ").unwrap()).unwrap();
+    let events: Vec<Value> = std::iter::once(first).chain(lines).map(event).collect();
+    let own = events.iter().map(|event| &event["choices"][0]).filter(|choice| choice["index"] == 0);
+    let text: String = own.filter_map(|choice| choice["delta"]["content"].as_str()).collect();
+    assert_eq!(text, content(&expected));
+    // The next request has the other vector.
+    assert_ne!(content(&server.post("/v1/chat/completions", &body).1), content(&expected));
 }
 
 #[test]
