@@ -2,7 +2,8 @@
 
 Prints one line for each test and exits with 1 if one fails. All programs compute in f32 with the same dequantised weights. Greedy
 texts must be equal token by token, the end of the turn included. Sums in another order may choose another token only at a
-near-tie: in transformers, the logits of both candidates must be less than NEAR_TIE below the largest.
+near-tie: in transformers, the logits of both candidates must be less than NEAR_TIE below the largest. The model is SmolLM2-135M, and
+for llama.cpp Gemma 3 270M as well.
 """
 
 import argparse
@@ -27,6 +28,9 @@ LLAMA_CPP_MAGNITUDES = [-2.0, 0.0, 2.0]  # at 1.5 or -1.5 one text parts where l
 RULES = ["all", "response", "last+response", "first:2+last:4"]
 TOKENS = 48
 NEAR_TIE = 1e-3
+GEMMA_LAYER = 8
+GEMMA_MAGNITUDES = [-4.0, 0.0, 4.0]  # of a vector of norm 54, each of which changes every text
+GEMMA_NEAR_TIE = 2e-2  # as tests/it/golden_gemma3.rs has it for transformers; llama.cpp keeps keys and values in 16 bits
 PROMPTS = [
     "How was your day?",
     "Tell me about your plans for the weekend.",
@@ -46,9 +50,10 @@ def main():
         check_transformers(Steered(model, tokenizer, vector, rule), ours)
     check_spans(args, model, tokenizer, vector)
     ours = bipo_sweeps(args, vector, "all", LLAMA_CPP_MAGNITUDES)
-    check_llama_cpp(args, vector, ours, Steered(model, tokenizer, vector, "all"))
+    check_llama_cpp(args, args.f32_model, ours, Steered(model, tokenizer, vector, "all"), NEAR_TIE)
     check_card(args, model, tokenizer, vector)
     check_pt(args, vector)
+    check_gemma(args)
     sys.exit(1 if failures else 0)
 
 
@@ -72,9 +77,9 @@ def trained_vector(args):
     return out / "steering_vector.safetensors"
 
 
-def bipo_sweeps(args, vector, rule, magnitudes):
-    """Token ids by prompt and magnitude, the vector added at the positions of the rule."""
-    command = [args.bipo, "steer", "--json", "--quiet", "--model", args.f32_model, "--vector", vector, "--device", "cpu"]
+def bipo_sweeps(args, vector, rule, magnitudes, model=None):
+    """Token ids by prompt and magnitude, the vector added at the positions of the rule. The model is SmolLM2 unless given."""
+    command = [args.bipo, "steer", "--json", "--quiet", "--model", model or args.f32_model, "--vector", vector, "--device", "cpu"]
     command += ["--magnitudes=" + ",".join(map(str, magnitudes)), "--max-new-tokens", TOKENS, "--positions", rule]
     for prompt in PROMPTS:
         command += ["--prompt", prompt]
@@ -155,9 +160,9 @@ def compare(theirs, ours, prompt_ids, magnitude, steered, ties):
     ties.append(float(after.max() - torch.minimum(after[theirs[at]], after[ours[at]])))
 
 
-def report_texts(program, count, ties):
+def report_texts(program, count, ties, near_tie=NEAR_TIE):
     worst = f", the others part where logits are {max(ties):.1e} apart or less" if ties else ""
-    report(all(tie < NEAR_TIE for tie in ties), f"{program}: {count - len(ties)} of {count} greedy texts of up to {TOKENS} tokens are bipo's{worst}")
+    report(all(tie < near_tie for tie in ties), f"{program}: {count - len(ties)} of {count} greedy texts of up to {TOKENS} tokens are bipo's{worst}")
 
 
 def encode(tokenizer, messages):
@@ -169,22 +174,39 @@ def question(prompt):
 
 
 def text_of(tokenizer, messages):
+    if not tokenizer.chat_template:
+        # bipo gives a base model the text alone, behind the token that begins every text.
+        return tokenizer.bos_token + "\n\n".join(message["content"] for message in messages)
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
-def check_llama_cpp(args, vector, ours, steered):
-    run(args.bipo, "export", vector, "--to", "llama.cpp", "--overwrite", "--out", args.work_dir / "llama.cpp")
-    control = args.work_dir / "llama.cpp/vector.gguf"
+def check_llama_cpp(args, model, ours, steered, near_tie):
+    name = steered.model.config.model_type
+    folder = args.work_dir / f"{name}-llama.cpp"
+    run(args.bipo, "export", steered.vector, "--to", "llama.cpp", "--overwrite", "--out", folder)
+    magnitudes = sorted({magnitude for _, magnitude in ours})
     ties = []
     for prompt in PROMPTS:
-        command = [args.llamacpp / "llamacpp_sweep", args.llamacpp / "bins", args.f32_model, control, 0]
-        command += [",".join(map(str, LLAMA_CPP_MAGNITUDES)), text_of(steered.tokenizer, question(prompt)), TOKENS, 2]
+        command = [args.llamacpp / "llamacpp_sweep", args.llamacpp / "bins", model, folder / "vector.gguf", 0]
+        command += [",".join(map(str, magnitudes)), text_of(steered.tokenizer, question(prompt)), TOKENS, 2]
         for result in json.loads(run(*command).stdout)["results"]:
             magnitude = float(result["magnitude"])
             prompt_ids = encode(steered.tokenizer, question(prompt))
             compare(result["token_ids"], ours[prompt, magnitude], prompt_ids, magnitude, steered, ties)
     release = (args.llamacpp / "release").read_text().strip()
-    report_texts(f"llama.cpp {release} with the exported control vector", len(ours), ties)
+    report_texts(f"llama.cpp {release} with the exported control vector, {name}", len(ours), ties, near_tie)
+
+
+def check_gemma(args):
+    """Compares a base model with llama.cpp: plain prompts, and blocks of two kinds. The vector is that of make_gemma3.py."""
+    model, tokenizer = load(args.gemma_f32_model)
+    values, vector = args.work_dir / "gemma.npy", args.work_dir / "gemma.safetensors"
+    numpy.save(values, (3 * numpy.sin(1.7 * numpy.arange(model.config.hidden_size))).astype("float32"))
+    run(args.bipo, "convert", "--force", "--quiet", "--layer", GEMMA_LAYER, values, vector)
+    ours = bipo_sweeps(args, vector, "all", GEMMA_MAGNITUDES, args.gemma_f32_model)
+    moved = [ids != ours[prompt, 0.0] for (prompt, magnitude), ids in ours.items() if magnitude]
+    report(all(moved), f"on Gemma 3 the vector changes {sum(moved)} of {len(moved)} texts")
+    check_llama_cpp(args, args.gemma_f32_model, ours, Steered(model, tokenizer, vector, "all"), GEMMA_NEAR_TIE)
 
 
 def check_card(args, model, tokenizer, vector):
@@ -268,6 +290,7 @@ def parse_arguments():
     parser.add_argument("--llamacpp", type=pathlib.Path, required=True, help="the folder that scripts/fetch-llamacpp.sh printed")
     parser.add_argument("--model", type=pathlib.Path, required=True, help="SmolLM2 as a .gguf file")
     parser.add_argument("--f32-model", type=pathlib.Path, required=True, help="the same model with f32 weights (gguf_to_f32.py)")
+    parser.add_argument("--gemma-f32-model", type=pathlib.Path, required=True, help="Gemma 3 270M with f32 weights")
     parser.add_argument("--work-dir", type=pathlib.Path, required=True)
     return parser.parse_args()
 

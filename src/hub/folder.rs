@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::machine::files::read_text;
 use crate::model::checkpoint::Checkpoint;
-use crate::model::config::parse_object;
+use crate::model::config::{Config, parse_object};
 use crate::model::gguf_parts::GgufPart;
 use crate::{Error, Result};
 
@@ -19,7 +19,8 @@ pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 pub(super) const OPTIONAL: [&str; 3] = ["tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
 
-/// Returns the checkpoint in a folder that `transformers` or the hub's cache wrote.
+/// Returns the checkpoint in a folder that `transformers` or the hub's cache wrote. A model that bipo cannot run is refused before
+/// another of its files is asked for.
 pub(super) fn folder(path: &Path) -> Result<Checkpoint> {
     let file = |name: &str| Some(path.join(name)).filter(|file| file.is_file());
     let missing = |name: &str, advice: &str| Error::malformed(path, format!("missing {name}: {advice}"));
@@ -29,6 +30,7 @@ pub(super) fn folder(path: &Path) -> Result<Checkpoint> {
             None => missing(CONFIG, "expected a model as `transformers` saves it, or a .gguf file"),
         });
     };
+    Config::read(&config)?;
     let shards = match (file(WEIGHTS), file(INDEX)) {
         (Some(weights), _) => vec![weights],
         (None, Some(index)) => {

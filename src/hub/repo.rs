@@ -52,12 +52,12 @@ impl Hub {
     pub(super) fn fetch(&self, id: &RepoId) -> Result<Checkpoint> {
         if self.offline {
             let problem = "the network is off, and the hub's cache does not hold all of it; run once online";
-            return self.cached(id).ok_or_else(|| Error::Hub(format!("cannot load {id}: {problem}{}", self.other_way(id))));
+            return self.cached(id)?.ok_or_else(|| Error::Hub(format!("cannot load {id}: {problem}{}", self.other_way(id))));
         }
         match self.download(id) {
             Ok(snapshot) => folder(&snapshot),
             // Hugging Face's own tools also use the cache while the hub cannot be reached.
-            Err(DownloadFailure::Unreachable(reason)) => self.cached(id).ok_or_else(|| {
+            Err(DownloadFailure::Unreachable(reason)) => self.cached(id)?.ok_or_else(|| {
                 Error::Hub(format!("cannot load {id}: {} cannot be reached ({reason}){}", self.endpoint, self.other_way(id)))
             }),
             Err(failure) => Err(self.explain(id, failure)),
@@ -65,10 +65,16 @@ impl Hub {
     }
 
     /// Returns the checkpoint in the cache, if it is complete.
-    fn cached(&self, id: &RepoId) -> Option<Checkpoint> {
+    ///
+    /// # Errors
+    /// The cache has a configuration with which bipo cannot run a model.
+    fn cached(&self, id: &RepoId) -> Result<Option<Checkpoint>> {
         let cache = Cache::new(self.cache.clone()).repo(id.as_repo());
-        let config = cache.get(CONFIG).or_else(|| Some(cache.pointer_path(id.revision()).join(CONFIG)))?;
-        folder(config.parent()?).ok()
+        let config = cache.get(CONFIG).unwrap_or_else(|| cache.pointer_path(id.revision()).join(CONFIG));
+        if config.is_file() {
+            Config::read(&config)?;
+        }
+        Ok(config.parent().and_then(|snapshot| folder(snapshot).ok()))
     }
 
     fn other_way(&self, id: &RepoId) -> String {
@@ -87,12 +93,10 @@ impl Hub {
         let has = |name: &str| listed.contains(&name);
         let get = |name: &str| fetch.get(&snapshot, name);
 
-        if let Some(name) = [CONFIG, TOKENIZER].into_iter().find(|name| !has(name)) {
-            return Err(DownloadFailure::Lacks(lacks(id, name, &listed)));
-        }
-        // A model that bipo cannot run is refused before its weights are downloaded.
-        Config::read(&get(CONFIG)?).map_err(DownloadFailure::Other)?;
-        get(TOKENIZER)?;
+        let needed = |name: &str| if has(name) { get(name) } else { Err(DownloadFailure::Lacks(lacks(id, name, &listed))) };
+        // A model that bipo cannot run is refused before another of its files is downloaded, or missed.
+        Config::read(&needed(CONFIG)?).map_err(DownloadFailure::Other)?;
+        needed(TOKENIZER)?;
         for name in OPTIONAL.into_iter().filter(|name| has(name)) {
             get(name)?;
         }

@@ -206,6 +206,28 @@ fn an_unsupported_model_is_refused_before_its_weights_come() {
     files[1].1 = Ok(r#"{"model_type": "gpt2"}"#);
     let asked = refused(200, &files, 2, &["gpt2", "llama"]);
     assert!(!asked.iter().any(|name| name == "model.safetensors"), "{asked:?}");
+    // Whatever else it has or lacks.
+    refused(200, &files[1..2], 2, &["gpt2", "llama"]);
+    refused(200, &[files[1], ("pytorch_model.bin", Ok("weights"))], 2, &["gpt2", "llama"]);
+}
+
+#[test]
+fn an_unsupported_model_in_the_cache_is_refused_for_what_it_is_without_a_network() {
+    let cache = TempDir::new().unwrap();
+    let server = serve(200, &[("config.json", Ok(r#"{"model_type": "gpt2"}"#))]);
+    let online = hub(&server.endpoint, &cache);
+    let told = online.fetch(&id()).unwrap_err().to_string();
+    assert!(told.contains("gpt2"), "{told}");
+    let unreachable = hub(&closed_endpoint(), &cache);
+    let offline = Hub { offline: true, ..hub(&closed_endpoint(), &cache) };
+    let by_commit = RepoId { repo: "o/m".to_owned(), revision: Some(SHA.to_owned()) };
+    for hub in [unreachable, offline] {
+        for id in [&id(), &by_commit] {
+            let error = hub.fetch(id).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{error:?}");
+            assert_eq!(error.to_string(), told);
+        }
+    }
 }
 
 #[test]

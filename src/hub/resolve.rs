@@ -1,5 +1,5 @@
 //! From the user's name for a model (an alias, a hub id, a folder, a GGUF file) to the files of its checkpoint. It is checked
-//! that the files exist; no weights are read.
+//! that the files exist and that bipo can run a model with such a `config.json`; no weights are read.
 
 use std::fs::File;
 use std::io::Read;

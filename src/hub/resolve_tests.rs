@@ -5,6 +5,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::hub::folder::{INDEX, WEIGHTS};
 
+const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "vocab_size": 8, "num_hidden_layers": 1,
+    "num_attention_heads": 2}"#;
+
 fn resolve_here(model: &str, cache: Option<&Path>) -> Result<ModelFiles> {
     resolve_with(model, cache, || Err(Error::Hub("asked the hub".to_owned())))
 }
@@ -29,7 +32,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T>, words: &[&str]) {
 
 #[test]
 fn a_folder_gives_its_files() {
-    let folder = filled(&[(CONFIG, "{}"), (WEIGHTS, ""), (TOKENIZER, "{}"), ("tokenizer_config.json", "{}")]);
+    let folder = filled(&[(CONFIG, LLAMA), (WEIGHTS, ""), (TOKENIZER, "{}"), ("tokenizer_config.json", "{}")]);
     let path = folder.path();
     let files = resolve_here(path.to_str().unwrap(), None).unwrap();
     let expected = Checkpoint::Safetensors {
@@ -48,7 +51,7 @@ fn a_folder_gives_its_files() {
 fn an_index_gives_each_shard_once_in_order() {
     let index =
         r#"{"metadata": {"total_size": 6}, "weight_map": {"c": "b.safetensors", "a": "a.safetensors", "b": "b.safetensors"}}"#;
-    let folder = filled(&[(CONFIG, "{}"), (INDEX, index), (TOKENIZER, "{}"), ("a.safetensors", ""), ("b.safetensors", "")]);
+    let folder = filled(&[(CONFIG, LLAMA), (INDEX, index), (TOKENIZER, "{}"), ("a.safetensors", ""), ("b.safetensors", "")]);
     let Checkpoint::Safetensors { shards, .. } = super::folder(folder.path()).unwrap() else { panic!("not safetensors") };
     assert_eq!(shards, ["a.safetensors", "b.safetensors"].map(|name| folder.path().join(name)));
     std::fs::remove_file(folder.path().join("b.safetensors")).unwrap();
@@ -66,7 +69,7 @@ fn a_broken_index_is_refused() {
         (r#"{"weight_map": {"a": "../b.safetensors"}}"#, vec!["`a`", "../b.safetensors"]),
         (r#"{"weight_map": {"a": "/etc/passwd"}}"#, vec!["`a`", "/etc/passwd"]),
     ] {
-        let folder = filled(&[(CONFIG, "{}"), (INDEX, index), (TOKENIZER, "{}")]);
+        let folder = filled(&[(CONFIG, LLAMA), (INDEX, index), (TOKENIZER, "{}")]);
         refused(super::folder(folder.path()), &words);
     }
 }
@@ -74,7 +77,7 @@ fn a_broken_index_is_refused() {
 #[test]
 fn what_a_folder_lacks_is_named_with_what_to_do() {
     let lacks = |files: &[&str], words: &[&str]| {
-        let files: Vec<_> = files.iter().map(|name| (*name, "{}")).collect();
+        let files: Vec<_> = files.iter().map(|name| (*name, if *name == CONFIG { LLAMA } else { "{}" })).collect();
         refused(super::folder(filled(&files).path()), words);
     };
     lacks(&[], &["missing config.json"]);
@@ -83,6 +86,18 @@ fn what_a_folder_lacks_is_named_with_what_to_do() {
     lacks(&[CONFIG, TOKENIZER, "consolidated.safetensors"], &["consolidated.safetensors has another name"]);
     lacks(&[CONFIG, TOKENIZER, "pytorch_model.bin"], &["pytorch_model.bin is not read", "safe_serialization=True"]);
     lacks(&[CONFIG, WEIGHTS], &["missing tokenizer.json", "AutoTokenizer"]);
+}
+
+#[test]
+fn a_model_that_is_not_supported_is_refused_for_that_whatever_its_folder_has_or_lacks() {
+    let gpt_oss = r#"{"model_type": "gpt_oss"}"#;
+    let others: [&[&str]; 5] = [&[], &[TOKENIZER], &[WEIGHTS], &["pytorch_model.bin"], &[INDEX, TOKENIZER]];
+    for beside in others {
+        let beside = beside.iter().map(|name| (*name, "odd"));
+        let folder = filled(&[(CONFIG, gpt_oss)].into_iter().chain(beside).collect::<Vec<_>>());
+        refused(resolve_here(folder.path().to_str().unwrap(), None), &["gpt_oss", "sinks", "near: Qwen3"]);
+    }
+    refused(super::folder(filled(&[(CONFIG, r#"{"model_type": "gpt2"}"#)]).path()), &["gpt2", "expected one of llama"]);
 }
 
 #[test]

@@ -6,7 +6,6 @@ use candle_core::Tensor;
 use super::architecture::Experts as ExpertsShape;
 use super::config::Config;
 use super::loader::Loader;
-use super::mlp::load_gated;
 use crate::Result;
 use crate::ops::experts::{ExpertChoice, ExpertMlps, ExpertsSaved};
 use crate::ops::linear::{Linear, Products};
@@ -21,7 +20,7 @@ pub(super) struct MixtureOfExperts {
 impl MixtureOfExperts {
     pub fn load(loader: &Loader, config: &Config, experts: &ExpertsShape) -> Result<Self> {
         let ExpertsShape { count, per_token, intermediate_size, normalised, .. } = *experts;
-        let expert = |index: usize| load_gated(&loader.part(&format!("experts.{index}")), config, intermediate_size);
+        let expert = |index: usize| loader.part(&format!("experts.{index}")).gated_mlp(config, intermediate_size);
         Ok(Self {
             gate: loader.exact().linear(&[("gate", count)], config.hidden_size, false)?,
             experts: ExpertMlps::new(ExpertChoice { per_token, normalised }, (0..count).map(expert))?,

@@ -14,6 +14,7 @@ use memmap2::Mmap;
 
 use super::gguf_parts::GgufPart;
 use super::mapped::{git_lfs_pointer, map_file};
+use super::refused;
 use crate::machine::error::{Error, Result, reason};
 use crate::ops::encoding::Encoding;
 
@@ -168,9 +169,13 @@ impl OpenPart {
         let file = File::open(path).map_err(read)?;
         let length = file.metadata().map_err(read)?.len();
         let mut reader = BufReader::with_capacity(1 << 16, file);
-        check_metadata(&mut reader, length).map_err(|problem| Error::malformed(path, problem))?;
+        let architecture = check_metadata(&mut reader, length).map_err(|problem| Error::malformed(path, problem))?;
         reader.seek(SeekFrom::Start(0)).map_err(read)?;
-        let content = Content::read(&mut reader).map_err(|error| Error::malformed(path, header_problem(&error)))?;
+        let content = Content::read(&mut reader).map_err(|error| {
+            // A family that is refused may have tensors of a type that is not read either.
+            let refused = architecture.as_deref().and_then(|name| refused::problem(name, None));
+            Error::malformed(path, refused.unwrap_or_else(|| header_problem(&error)))
+        })?;
         check_extents(&content, length).map_err(|problem| Error::malformed(path, problem))?;
         Ok(Self { path: path.to_path_buf(), map: Arc::new(map_file(path)?), content })
     }
@@ -209,8 +214,9 @@ fn end_of(content: &Content, info: &TensorInfo) -> Option<u64> {
     content.tensor_data_offset.checked_add(info.offset)?.checked_add(bytes)
 }
 
-/// Walks over the metadata without keeping it. candle would divide by an alignment of zero, and trusts the lengths of arrays.
-fn check_metadata(reader: &mut BufReader<File>, length: u64) -> Result<(), String> {
+/// Walks over the metadata, and keeps nothing of it but `general.architecture`, if that is a text. candle would divide by an
+/// alignment of zero, and trusts the lengths of arrays.
+fn check_metadata(reader: &mut BufReader<File>, length: u64) -> Result<Option<String>, String> {
     let mut head = Vec::new();
     reader.by_ref().take(8).read_to_end(&mut head).map_err(|error| error.to_string())?;
     let [b'G', b'G', b'U', b'F', version @ ..] = head.as_slice() else {
@@ -221,18 +227,24 @@ fn check_metadata(reader: &mut BufReader<File>, length: u64) -> Result<(), Strin
         return Err(format!("GGUF version {version} is not supported: expected 1, 2 or 3"));
     }
     let mut walk = Walk { reader, remaining: length.saturating_sub(8), version, elements: 0 };
+    let mut architecture = None;
     let _tensors = walk.length()?;
     for _ in 0..walk.length()? {
         let key = walk.key()?;
         let kind = walk.u32()?;
-        if key == b"general.alignment" {
-            walk.alignment(kind)?;
-        } else {
-            walk.skip_value(kind, 0)?;
+        match key.as_slice() {
+            b"general.alignment" => walk.alignment(kind)?,
+            b"general.architecture" if kind == TEXT => {
+                architecture = Some(String::from_utf8_lossy(&walk.short_text()?).into_owned());
+            }
+            _ => walk.skip_value(kind, 0)?,
         }
     }
-    Ok(())
+    Ok(architecture)
 }
+
+/// Type of a metadata value that is a text.
+const TEXT: u32 = 8;
 
 const TRUNCATED: &str = "the header ends early: the file is truncated or broken; download it again";
 
@@ -271,21 +283,27 @@ impl Walk<'_> {
         self.reader.seek_relative(bytes).map_err(|error| error.to_string())
     }
 
-    /// The key of an entry; one longer than any that matters here comes back empty.
+    /// The key of an entry.
     fn key(&mut self) -> Result<Vec<u8>, String> {
+        let mut key = self.short_text()?;
+        // candle strips trailing zeros too.
+        while key.last() == Some(&0) {
+            key.pop();
+        }
+        Ok(key)
+    }
+
+    /// A text; one longer than any that matters here comes back empty.
+    fn short_text(&mut self) -> Result<Vec<u8>, String> {
         let length = self.length()?;
         if length > 256 {
             self.skip(length)?;
             return Ok(Vec::new());
         }
         self.take(length)?;
-        let mut key = vec![0; length as usize];
-        self.reader.read_exact(&mut key).map_err(|error| error.to_string())?;
-        // candle strips trailing zeros too.
-        while key.last() == Some(&0) {
-            key.pop();
-        }
-        Ok(key)
+        let mut text = vec![0; length as usize];
+        self.reader.read_exact(&mut text).map_err(|error| error.to_string())?;
+        Ok(text)
     }
 
     fn alignment(&mut self, kind: u32) -> Result<(), String> {
@@ -302,7 +320,7 @@ impl Walk<'_> {
             return self.skip(size);
         }
         match kind {
-            8 => {
+            TEXT => {
                 let length = self.length()?;
                 self.skip(length)
             }

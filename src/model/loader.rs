@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use super::config::Config;
 use super::weights::{WeightStorage, Weights};
 use crate::Result;
+use crate::ops::gated_mlp::GatedMlp;
 use crate::ops::linear::Linear;
 use crate::ops::weight::Weight;
 
@@ -65,5 +66,15 @@ impl<'a> Loader<'a> {
         let biases = |(name, outputs): &(&str, usize)| self.vector(&format!("{name}.bias"), *outputs);
         let bias = bias.then(|| parts.iter().map(biases).collect::<Result<Vec<_>>>()).transpose()?;
         Ok(Linear { weight, bias: bias.map(|parts| Tensor::cat(&parts, 0)).transpose()? })
+    }
+
+    /// Reads an MLP whose inner width is `inner`.
+    pub fn gated_mlp(&self, config: &Config, inner: usize) -> Result<GatedMlp> {
+        let (h, bias) = (config.hidden_size, config.architecture.mlp_bias);
+        Ok(GatedMlp {
+            gate_up_proj: self.linear(&[("gate_proj", inner), ("up_proj", inner)], h, bias)?,
+            down_proj: self.linear(&[("down_proj", h)], inner, bias)?,
+            activation: config.architecture.activation,
+        })
     }
 }

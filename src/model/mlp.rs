@@ -40,7 +40,7 @@ impl Mlp {
     pub fn load(loader: &Loader, config: &Config, block: usize) -> Result<Self> {
         match config.architecture.experts_of(block) {
             Some(experts) => MixtureOfExperts::load(loader, config, experts).map(Self::Experts),
-            None => load_gated(loader, config, config.intermediate_size).map(Self::Dense),
+            None => loader.gated_mlp(config, config.intermediate_size).map(Self::Dense),
         }
     }
 
@@ -67,14 +67,4 @@ impl Mlp {
             _ => Err(candle_core::Error::msg("the MLP's forward pass was another block's").into()),
         }
     }
-}
-
-/// Reads an MLP whose inner width is `inner`.
-pub(super) fn load_gated(loader: &Loader, config: &Config, inner: usize) -> Result<GatedMlp> {
-    let (h, bias) = (config.hidden_size, config.architecture.mlp_bias);
-    Ok(GatedMlp {
-        gate_up_proj: loader.linear(&[("gate_proj", inner), ("up_proj", inner)], h, bias)?,
-        down_proj: loader.linear(&[("down_proj", h)], inner, bias)?,
-        activation: config.architecture.activation,
-    })
 }

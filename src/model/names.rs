@@ -1,14 +1,14 @@
 //! Where a file has the tensors that the decoder asks for. The decoder's names are those of `transformers` for a text model
-//! with one tensor for each projection and expert. A [`Place`] is the tensor that a file has instead: under another name, or
+//! with one tensor for each projection and expert. A [`FileTensor`] is the tensor that a file has instead: under another name, or
 //! as some rows of a larger one.
 
 use super::config::Config;
 use super::family::Family;
 use crate::ops::weight::RowOrder;
 
-/// The place of a tensor in a file.
+/// A tensor of a file that has what the decoder asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FileTensor {
     /// Name of the tensor in the file.
     pub name: String,
     /// Shape of the tensor in the file.
@@ -50,23 +50,23 @@ impl Naming {
         }
     }
 
-    /// Returns the places at which a file may have the tensor `name` of this shape, the likeliest first.
-    pub fn places(self, name: &str, shape: &[usize], config: &Config) -> Vec<Place> {
+    /// Returns the tensors in which a file may have the tensor `name` of this shape, the likeliest first.
+    pub fn candidates(self, name: &str, shape: &[usize], config: &Config) -> Vec<FileTensor> {
         let order = order_of(name, config, self);
-        let whole = |name: String| Place { name, shape: shape.to_vec(), first_row: 0, order };
-        let mut places: Vec<Place> = self.names_of(name).into_iter().map(whole).collect();
-        let Some((of_block, module, kind)) = in_block(name) else { return places };
+        let whole = |name: String| FileTensor { name, shape: shape.to_vec(), first_row: 0, order };
+        let mut candidates: Vec<FileTensor> = self.names_of(name).into_iter().map(whole).collect();
+        let Some((of_block, module, kind)) = in_block(name) else { return candidates };
         if let Some((fused, first_row, rows)) = fused(module, config) {
             let name = match self {
                 Self::HuggingFace { prefix } => format!("{prefix}layers.{of_block}.{}.{kind}", fused.0),
                 Self::Gguf => format!("blk.{of_block}.{}.{kind}", fused.1),
             };
-            places.push(Place { name, shape: [&[rows], &shape[1..]].concat(), first_row, order });
+            candidates.push(FileTensor { name, shape: [&[rows], &shape[1..]].concat(), first_row, order });
         }
         if let Some((expert, projection)) = expert_of(module) {
-            places.extend(self.joined_experts(of_block, expert, projection, shape, config));
+            candidates.extend(self.joined_experts(of_block, expert, projection, shape, config));
         }
-        places
+        candidates
     }
 
     /// Names of a tensor that a file has by itself.
@@ -90,9 +90,9 @@ impl Naming {
     }
 
     /// The tensors that hold a projection of all experts of a block, one expert above the other.
-    fn joined_experts(self, block: &str, expert: usize, projection: &str, shape: &[usize], config: &Config) -> Vec<Place> {
+    fn joined_experts(self, block: &str, expert: usize, projection: &str, shape: &[usize], config: &Config) -> Vec<FileTensor> {
         let (Some(experts), &[rows, columns]) = (&config.architecture.experts, shape) else { return Vec::new() };
-        let place = |name: String, rows_of_expert: usize, first: usize| Place {
+        let candidate = |name: String, rows_of_expert: usize, first: usize| FileTensor {
             name,
             shape: vec![experts.count, rows_of_expert, columns],
             first_row: expert * rows_of_expert + first,
@@ -102,14 +102,14 @@ impl Naming {
             Self::HuggingFace { prefix } => {
                 let name = |joined: &str| format!("{prefix}layers.{block}.mlp.experts.{joined}");
                 vec![match projection {
-                    "gate_proj" => place(name("gate_up_proj"), 2 * rows, 0),
-                    "up_proj" => place(name("gate_up_proj"), 2 * rows, rows),
-                    _ => place(name("down_proj"), rows, 0),
+                    "gate_proj" => candidate(name("gate_up_proj"), 2 * rows, 0),
+                    "up_proj" => candidate(name("gate_up_proj"), 2 * rows, rows),
+                    _ => candidate(name("down_proj"), rows, 0),
                 }]
             }
             Self::Gguf => {
                 let stored = projection.trim_end_matches("_proj");
-                vec![place(format!("blk.{block}.ffn_{stored}_exps.weight"), rows, 0)]
+                vec![candidate(format!("blk.{block}.ffn_{stored}_exps.weight"), rows, 0)]
             }
         }
     }

@@ -8,8 +8,12 @@ use crate::model::shapes::Shape;
 const HUGGING_FACE: Naming = Naming::HuggingFace { prefix: "model." };
 
 /// Where a file may have a tensor: name, shape, first row.
-fn places(naming: Naming, name: &str, shape: &[usize], config: &Config) -> Vec<(String, Vec<usize>, usize)> {
-    naming.places(name, shape, config).into_iter().map(|place| (place.name, place.shape, place.first_row)).collect()
+fn candidates(naming: Naming, name: &str, shape: &[usize], config: &Config) -> Vec<(String, Vec<usize>, usize)> {
+    naming
+        .candidates(name, shape, config)
+        .into_iter()
+        .map(|candidate| (candidate.name, candidate.shape, candidate.first_row))
+        .collect()
 }
 
 #[test]
@@ -31,12 +35,12 @@ fn every_hugging_face_name_has_its_gguf_name() {
         ("model.layers.0.mlp.down_proj.weight", "blk.0.ffn_down.weight"),
         ("model.layers.0.mlp.gate.weight", "blk.0.ffn_gate_inp.weight"),
     ] {
-        assert_eq!(places(Naming::Gguf, name, &[4, 4], &Shape::Tiny.config())[0].0, stored);
+        assert_eq!(candidates(Naming::Gguf, name, &[4, 4], &Shape::Tiny.config())[0].0, stored);
     }
     // After attention where there is such a norm; else it is the one before the MLP.
-    let norms = places(Naming::Gguf, "model.layers.0.post_attention_layernorm.weight", &[4], &Shape::Tiny.config());
+    let norms = candidates(Naming::Gguf, "model.layers.0.post_attention_layernorm.weight", &[4], &Shape::Tiny.config());
     assert_eq!(norms.map_names(), ["blk.0.post_attention_norm.weight", "blk.0.ffn_norm.weight"]);
-    assert!(places(Naming::Gguf, "model.layers.0.mlp.experts.weight", &[4], &Shape::Tiny.config()).is_empty());
+    assert!(candidates(Naming::Gguf, "model.layers.0.mlp.experts.weight", &[4], &Shape::Tiny.config()).is_empty());
 }
 
 trait Names {
@@ -59,9 +63,9 @@ fn projections_may_be_rows_of_a_larger_one() {
         ("mlp.gate_proj", 176, 0, "mlp.gate_up_proj"),
         ("mlp.up_proj", 176, 176, "mlp.gate_up_proj"),
     ] {
-        let places = places(HUGGING_FACE, &format!("model.layers.2.{module}.weight"), &[rows, 64], &config);
+        let candidates = candidates(HUGGING_FACE, &format!("model.layers.2.{module}.weight"), &[rows, 64], &config);
         let all = if fused.ends_with("qkv_proj") { 128 } else { 352 };
-        assert!(places.contains(&(format!("model.layers.2.{fused}.weight"), vec![all, 64], first)), "{places:?}");
+        assert!(candidates.contains(&(format!("model.layers.2.{fused}.weight"), vec![all, 64], first)), "{candidates:?}");
     }
 }
 
@@ -71,10 +75,10 @@ fn experts_may_be_joined() {
     let config =
         Config { architecture: Architecture { experts: Some(experts), ..Architecture::llama(4) }, ..Shape::Tiny.config() };
     let name = |projection: &str| format!("model.layers.1.mlp.experts.3.{projection}.weight");
-    let up = places(HUGGING_FACE, &name("up_proj"), &[8, 64], &config);
+    let up = candidates(HUGGING_FACE, &name("up_proj"), &[8, 64], &config);
     assert!(up.contains(&("model.layers.1.block_sparse_moe.experts.3.w3.weight".to_owned(), vec![8, 64], 0)), "{up:?}");
     assert!(up.contains(&("model.layers.1.mlp.experts.gate_up_proj".to_owned(), vec![4, 16, 64], 3 * 16 + 8)), "{up:?}");
-    let down = places(Naming::Gguf, &name("down_proj"), &[64, 8], &config);
+    let down = candidates(Naming::Gguf, &name("down_proj"), &[64, 8], &config);
     assert!(down.contains(&("blk.1.ffn_down_exps.weight".to_owned(), vec![4, 64, 8], 3 * 64)), "{down:?}");
 }
 
@@ -83,7 +87,7 @@ fn a_language_model_may_be_part_of_a_larger_one() {
     for prefix in PREFIXES {
         let naming = Naming::of_safetensors(|name| name == format!("{prefix}embed_tokens.weight"));
         let name = "model.layers.0.mlp.up_proj.weight";
-        let found = naming.places(name, &[4, 4], &Shape::Tiny.config());
+        let found = naming.candidates(name, &[4, 4], &Shape::Tiny.config());
         assert_eq!(found[0].name, format!("{prefix}layers.0.mlp.up_proj.weight"));
         assert!(!naming.is_of_language_model("vision_tower.patch_embedding.weight") || prefix.is_empty());
     }

@@ -11,10 +11,21 @@ pub(crate) const ENCODER_AND_DECODER: &str =
 
 /// The `model_type`s of a kind of model, and why it is refused. Where `config.json` has a vision tower or says that the model is an encoder
 /// and a decoder, that is told of a `model_type` without an entry.
-pub(crate) const REFUSED: [(&[&str], &str); 9] = [
+pub(crate) const REFUSED: [(&[&str], &str); 11] = [
     (
-        &["qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3next", "qwen35", "qwen35moe"],
-        "most of its blocks have linear attention (Gated DeltaNet), which is not implemented; near: Qwen3 (qwen3-8b)",
+        &[
+            "qwen3_next",
+            "qwen3_5",
+            "qwen3_5_text",
+            "qwen3_5_moe",
+            "qwen3_5_moe_text",
+            "qwen3next",
+            "qwen35",
+            "qwen35moe",
+            "kimi_linear",
+            "kimi-linear",
+        ],
+        "most of its blocks have linear attention (Gated DeltaNet or its kind), which is not implemented; near: Qwen3 (qwen3-8b)",
     ),
     (
         &["gpt_oss", "gpt-oss"],
@@ -28,6 +39,11 @@ pub(crate) const REFUSED: [(&[&str], &str); 9] = [
         &["deepseek_v3", "deepseek_v2", "deepseek_v32", "deepseek2", "deepseek32", "kimi_k2"],
         "its attention is latent (MLA) and its experts are routed in groups, neither of which is implemented; near: the \
          distilled models of DeepSeek-R1, which are Qwen2 or Llama",
+    ),
+    (
+        &["deepseek_v4"],
+        "its attention reads compressed keys and its residual is several streams (hyper-connections), neither of which is \
+         implemented; near: the distilled models of DeepSeek-R1, which are Qwen2 or Llama",
     ),
     (
         &[
@@ -61,8 +77,10 @@ pub(crate) const REFUSED: [(&[&str], &str); 9] = [
             "jamba",
             "bamba",
             "granitemoehybrid",
+            "granitehybrid",
             "nemotron_h",
             "falcon_h1",
+            "falcon-h1",
             "zamba2",
             "rwkv7",
         ],
@@ -87,15 +105,23 @@ pub(crate) const REFUSED: [(&[&str], &str); 9] = [
             "qwen2_5_omni",
             "qwen3_omni_moe",
             "pixtral",
+            "mistral3",
         ],
         VISION_TOWER,
     ),
+    (&["clip", "siglip"], "it is a vision tower, which generates no text; near: the text model that uses it"),
     (&["llama4", "llama4_text"], "its attention is chunked, which is not implemented; near: Llama 3.1 (llama-3.1-8b)"),
 ];
 
 /// Returns why models of this `model_type` are refused; `None` where nothing is known of it.
 pub(crate) fn reason(model_type: &str) -> Option<&'static str> {
     REFUSED.iter().find(|(model_types, _)| model_types.contains(&model_type)).map(|(_, reason)| *reason)
+}
+
+/// Returns what is said of a model of this `model_type` that is refused: the reason that is known of it, else `other`; `None` where
+/// there is neither.
+pub(crate) fn problem(model_type: &str, other: Option<&str>) -> Option<String> {
+    reason(model_type).or(other).map(|reason| format!("model type `{model_type}` is not supported: {reason}"))
 }
 
 #[cfg(test)]

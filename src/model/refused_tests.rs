@@ -17,6 +17,13 @@ fn the_families_that_people_ask_for_are_refused_with_a_reason_in_one_line() {
         ("qwen2_5_omni", "vision tower"),
         ("seamless_m4t", "encoder"),
         ("kimi_k2", "MLA"),
+        ("kimi_linear", "linear attention"),
+        ("deepseek_v4", "compressed keys"),
+        ("mistral3", "vision tower"),
+        ("clip", "generates no text"),
+        ("siglip", "generates no text"),
+        ("falcon-h1", "state-space"),
+        ("granitehybrid", "state-space"),
     ] {
         let reason = reason(model_type).unwrap();
         assert!(reason.contains(word) && reason.contains("near: ") && !reason.contains('\n'), "{model_type}: {reason}");
@@ -28,7 +35,7 @@ fn the_families_that_people_ask_for_are_refused_with_a_reason_in_one_line() {
 fn no_family_is_both_refused_and_implemented_and_none_stands_twice() {
     let names: Vec<&str> = REFUSED.iter().flat_map(|(names, _)| names.iter().copied()).collect();
     for (index, name) in names.iter().enumerate() {
-        assert!(Family::of(name).is_none(), "{name}");
+        assert!(Family::of(name).is_none() && Family::of_gguf(name).is_none(), "{name}");
         assert!(!names[..index].contains(name), "{name}");
     }
 }

@@ -18,7 +18,7 @@ use super::checkpoint::Checkpoint;
 use super::config::Config;
 use super::gguf::{Gguf, StoredAt};
 use super::mapped::{git_lfs_pointer, map_file};
-use super::names::{Naming, Place};
+use super::names::{FileTensor, Naming};
 use super::random::{self, MadeOn};
 use crate::ops::encoding::Encoding;
 use crate::ops::weight::{HostWeight, RowOrder, WeightBytes};
@@ -185,8 +185,8 @@ impl Weights {
         if file.shape(name).is_none() {
             return Ok(None);
         }
-        let place = Place { name: name.to_owned(), shape: vec![length], first_row: 0, order: RowOrder::Plain };
-        Ok(Some(stored_in_gguf(file, &[place], &[length])?.read()?.to_vec1()?))
+        let candidate = FileTensor { name: name.to_owned(), shape: vec![length], first_row: 0, order: RowOrder::Plain };
+        Ok(Some(stored_in_gguf(file, &[candidate], &[length])?.read()?.to_vec1()?))
     }
 
     /// Bytes that the file's matrices take in memory when a model of this configuration holds them so on the CPU: those that do
@@ -240,21 +240,21 @@ impl Weights {
     fn stored(&self, name: &str, shape: &[usize], config: &Config) -> Result<StoredTensor<'_>> {
         match &self.0 {
             WeightSource::Shards { shards, shard_of, naming } => {
-                let places = naming.places(name, shape, config);
-                let in_file = |place: &Place| {
-                    let shard = shards.get(*shard_of.get(&place.name)?)?;
-                    let tensor = shard.tensors.get(&place.name)?;
+                let candidates = naming.candidates(name, shape, config);
+                let in_file = |candidate: &FileTensor| {
+                    let shard = shards.get(*shard_of.get(&candidate.name)?)?;
+                    let tensor = shard.tensors.get(&candidate.name)?;
                     Some(((shard, tensor), tensor.1.as_slice()))
                 };
-                let (place, (shard, (dtype, stored, range))) = find(&places, shape, self.path(), in_file)?;
-                check_shape(&shard.path, &place.name, &place.shape, stored)?;
+                let (candidate, (shard, (dtype, stored, range))) = find(&candidates, shape, self.path(), in_file)?;
+                check_shape(&shard.path, &candidate.name, &candidate.shape, stored)?;
                 let Some(encoding) = encoding(*dtype) else {
-                    let problem = format!("tensor `{}`: expected F32, F16 or BF16, found {dtype:?}", place.name);
+                    let problem = format!("tensor `{}`: expected F32, F16 or BF16, found {dtype:?}", candidate.name);
                     return Err(Error::malformed(&shard.path, problem));
                 };
-                StoredTensor::new(&shard.path, place, shape, encoding, (&shard.map, range.clone()))
+                StoredTensor::new(&shard.path, candidate, shape, encoding, (&shard.map, range.clone()))
             }
-            WeightSource::Gguf(file) => stored_in_gguf(file, &Naming::Gguf.places(name, shape, config), shape),
+            WeightSource::Gguf(file) => stored_in_gguf(file, &Naming::Gguf.candidates(name, shape, config), shape),
             WeightSource::Random(_) => Err(Error::Argument(format!("random weights: tensor `{name}` is in no file"))),
         }
     }
@@ -320,23 +320,23 @@ fn encoding(dtype: Dtype) -> Option<Encoding> {
 }
 
 impl<'a> StoredTensor<'a> {
-    /// The rows of a stored tensor at `place` that have this shape. `stored` are the bytes of all its rows.
+    /// The rows of `candidate` that have this shape. `stored` are the bytes of all its rows.
     fn new(
         path: &'a Path,
-        place: &Place,
+        candidate: &FileTensor,
         shape: &[usize],
         encoding: Encoding,
         (map, stored): (&'a Arc<Mmap>, Range<usize>),
     ) -> Result<Self> {
         let rows_of = |shape: &[usize]| shape.split_last().map_or(1, |(_, rows)| rows.iter().product::<usize>());
         let (all, wanted) = match shape {
-            [count] if place.shape != shape => (place.shape[0], *count),
-            _ => (rows_of(&place.shape), rows_of(shape)),
+            [count] if candidate.shape != shape => (candidate.shape[0], *count),
+            _ => (rows_of(&candidate.shape), rows_of(shape)),
         };
         let row_bytes = stored.len() / all.max(1);
-        let first = stored.start + place.first_row * row_bytes;
+        let first = stored.start + candidate.first_row * row_bytes;
         let range = if all == wanted { stored } else { first..first + wanted * row_bytes };
-        let (name, shape, order) = (place.name.clone(), shape.to_vec(), place.order);
+        let (name, shape, order) = (candidate.name.clone(), shape.to_vec(), candidate.order);
         Ok(Self { path, name, shape, encoding, order, map, range })
     }
 
@@ -366,25 +366,26 @@ impl<'a> StoredTensor<'a> {
     }
 }
 
-fn stored_in_gguf<'a>(file: &'a Gguf, places: &[Place], shape: &[usize]) -> Result<StoredTensor<'a>> {
-    let (place, found) = find(places, shape, file.path(), |place| file.shape(&place.name).map(|shape| (shape, shape)))?;
-    let StoredAt { path, map, encoding, range } = file.place(&place.name)?;
-    check_shape(path, &place.name, &place.shape, found)?;
-    StoredTensor::new(path, place, shape, encoding, (map, range))
+fn stored_in_gguf<'a>(file: &'a Gguf, candidates: &[FileTensor], shape: &[usize]) -> Result<StoredTensor<'a>> {
+    let (candidate, found) =
+        find(candidates, shape, file.path(), |candidate| file.shape(&candidate.name).map(|shape| (shape, shape)))?;
+    let StoredAt { path, map, encoding, range } = file.place(&candidate.name)?;
+    check_shape(path, &candidate.name, &candidate.shape, found)?;
+    StoredTensor::new(path, candidate, shape, encoding, (map, range))
 }
 
-/// The first of these places that a file has in the expected shape, or if there is none, the first that it has. `in_file` gives
+/// The first of these candidates that a file has in the expected shape, or if there is none, the first that it has. `in_file` gives
 /// what the file has there, and its shape.
 fn find<'p, 'f, T>(
-    places: &'p [Place],
+    candidates: &'p [FileTensor],
     shape: &[usize],
     path: &Path,
-    in_file: impl Fn(&Place) -> Option<(T, &'f [usize])>,
-) -> Result<(&'p Place, T)> {
-    let there = || places.iter().filter_map(|place| Some((place, in_file(place)?)));
-    let found = there().find(|(place, (_, shape))| place.shape == *shape).or_else(|| there().next());
-    found.map(|(place, (found, _))| (place, found)).ok_or_else(|| {
-        let name = places.first().map_or("", |place| &place.name);
+    in_file: impl Fn(&FileTensor) -> Option<(T, &'f [usize])>,
+) -> Result<(&'p FileTensor, T)> {
+    let there = || candidates.iter().filter_map(|candidate| Some((candidate, in_file(candidate)?)));
+    let found = there().find(|(candidate, (_, shape))| candidate.shape == *shape).or_else(|| there().next());
+    found.map(|(candidate, (found, _))| (candidate, found)).ok_or_else(|| {
+        let name = candidates.first().map_or("", |candidate| &candidate.name);
         Error::malformed(path, format!("missing tensor `{name}`, expected shape {shape:?}"))
     })
 }

@@ -34,17 +34,21 @@ fn said(output: &Output) -> String {
 fn a_system_prompt_that_the_template_refuses_or_drops_is_said_with_the_way_round_it() {
     let place = Place::new();
     let (refuses, drops) = (template("system-in-data.jinja"), template("system-dropped.jinja"));
+    let [as_gemma_2, as_mistral] = ["no-system-as-gemma-2.jinja", "no-system-as-mistral-v0.1.jinja"].map(template);
     let system = ["--prompt", "Hi", "--system", "S", "--template"];
-    let refused = steer(&place, &[&system[..], &[&refuses]].concat());
-    assert_refused(
-        &refused,
-        &["--system-in-user"],
-        "takes no system prompt (it says: System role not supported); --system-in-user puts it",
-    );
+    for (file, says) in [
+        (&refuses, "System role not supported"),
+        (&as_gemma_2, "there is no system role"),
+        (&as_mistral, "roles must alternate"),
+    ] {
+        let refused = steer(&place, &[&system[..], &[file]].concat());
+        let expected = format!("takes no system prompt (it says: {says}); --system-in-user puts it");
+        assert_refused(&refused, &["--system-in-user"], &expected);
+    }
     let dropped = steer(&place, &[&system[..], &[&drops]].concat());
     assert_ok(&dropped);
     assert!(said(&dropped).contains("warning: ") && said(&dropped).contains("writes nothing of the system prompt"));
-    for file in [&refuses, &drops] {
+    for file in [&refuses, &as_gemma_2, &as_mistral, &drops] {
         let merged = steer(&place, &[&system[..], &[file, "--system-in-user"]].concat());
         assert_ok(&merged);
         assert!(!said(&merged).contains("warning"), "{}", said(&merged));

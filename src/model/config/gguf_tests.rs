@@ -51,6 +51,7 @@ fn refused(metadata: &HashMap<String, Value>, words: &[&str]) {
     let error = parse(metadata, &[]).unwrap_err();
     assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
     let message = error.to_string();
+    assert!(!message.contains('\n'), "{message}");
     for word in ["m.gguf: "].iter().chain(words) {
         assert!(message.contains(word), "{message} lacks {word}");
     }
@@ -248,7 +249,21 @@ fn olmo_2_with_a_window_is_olmo_3_and_scales_the_rope_of_its_other_blocks_alone(
 
 #[test]
 fn another_architecture_is_named_and_the_supported_ones_listed() {
-    refused(&with(smollm2(), "general.architecture", Some(Text("gpt2".to_owned()))), &["gpt2", "llama, mistral, qwen2"]);
+    let of = |arch: &str| with(smollm2(), "general.architecture", Some(Text(arch.to_owned())));
+    refused(&of("gpt2"), &["gpt2", "llama, mistral, qwen2"]);
+    for (arch, reason) in [
+        ("gpt-oss", "sinks"),
+        ("qwen3next", "linear attention"),
+        ("gemma4", "share keys and values"),
+        ("deepseek2", "MLA"),
+        ("t5", "an encoder and a decoder"),
+        ("clip", "vision tower"),
+        ("falcon-h1", "state-space"),
+        ("granitehybrid", "state-space"),
+        ("mamba", "state-space"),
+    ] {
+        refused(&of(arch), &["model type `", arch, "` is not supported: ", reason, "near: "]);
+    }
     refused(&with(smollm2(), "llama.expert_count", Some(U32(8))), &["missing key `llama.expert_used_count`"]);
     assert!(parse(&with(smollm2(), "llama.expert_count", Some(U32(0))), &[]).is_ok());
 }

@@ -130,6 +130,59 @@ fn the_newer_rope_parameters_mean_the_same_as_the_older_keys() {
     assert_eq!((config.ropes[0].theta, config.ropes[0].scaling.clone()), (1e6, RopeScaling::None));
 }
 
+/// Every tiny model whose `config.json` has the older keys.
+#[test]
+fn what_transformers_5_saves_means_the_same_as_what_older_versions_saved() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut renamed = 0;
+    for folder in std::fs::read_dir(fixtures).unwrap() {
+        let path = folder.unwrap().path().join("config.json");
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let expected = parse(&text).unwrap();
+        let mut root = parse_object(&text, &path).unwrap();
+        if let Some(dtype) = root.remove("torch_dtype") {
+            root.insert("dtype".to_owned(), dtype);
+        }
+        let keys = match root.contains_key("text_config") {
+            true => root.get_mut("text_config").unwrap().as_object_mut().unwrap(),
+            false => &mut root,
+        };
+        if keys.contains_key("rope_parameters") {
+            continue;
+        }
+        rename_as_transformers_5_does(keys, &expected);
+        assert_eq!(parse(&Value::Object(root).to_string()).unwrap(), expected, "{}", path.display());
+        renamed += 1;
+    }
+    assert_eq!(renamed, 20);
+}
+
+/// Gives a language model's rotary embeddings and the blocks with a window as transformers 5 does.
+fn rename_as_transformers_5_does(keys: &mut Map<String, Value>, config: &Config) {
+    let family = Family::of(&config.model_type).unwrap();
+    let mut rope = match keys.remove("rope_scaling") {
+        Some(Value::Object(scaling)) => scaling,
+        _ => Map::new(),
+    };
+    let kind = rope.remove("type").or_else(|| rope.remove("rope_type"));
+    rope.insert("rope_type".to_owned(), kind.unwrap_or_else(|| "default".into()));
+    rope.insert("rope_theta".to_owned(), config.ropes[0].theta.into());
+    rope.extend(keys.remove("partial_rotary_factor").map(|factor| ("partial_rotary_factor".to_owned(), factor)));
+    for older in ["rope_theta", "rope_local_base_freq", "sliding_window_pattern"] {
+        keys.remove(older);
+    }
+    if matches!(family.rope, RopeOfBlocks::OwnOfSliding { .. }) {
+        let own = serde_json::json!({"rope_type": "default", "rope_theta": config.ropes[1].theta});
+        let both = [("full_attention".to_owned(), Value::Object(rope)), ("sliding_attention".to_owned(), own)];
+        rope = both.into_iter().collect();
+    }
+    keys.insert("rope_parameters".to_owned(), Value::Object(rope));
+    if matches!(family.sliding, Sliding::NamedBlocks | Sliding::WithoutRope | Sliding::Pattern { .. }) {
+        let kind = |window: &Option<usize>| if window.is_some() { "sliding_attention" } else { "full_attention" };
+        keys.insert("layer_types".to_owned(), config.architecture.windows.iter().map(kind).collect::<Value>());
+    }
+}
+
 #[test]
 fn linear_and_dynamic_scaling_are_read_under_either_name_of_the_kind() {
     let config = parse(&with(LLAMA_2, &[("rope_scaling", r#"{"type": "linear", "factor": 4.0}"#)])).unwrap();
@@ -219,6 +272,10 @@ fn families_that_need_what_is_not_built_are_refused_with_the_reason_and_what_is_
         ("gpt_oss", ["sinks", "qwen3-14b"]),
         ("deepseek_v3", ["latent", "Qwen2"]),
         ("t5", ["encoder", "smollm2"]),
+        ("kimi_linear", ["linear attention", "qwen3-8b"]),
+        ("deepseek_v4", ["compressed keys", "Qwen2"]),
+        ("mistral3", ["vision tower", "text model"]),
+        ("siglip", ["vision tower", "generates no text"]),
     ] {
         refused(&format!(r#"{{"model_type": "{model_type}"}}"#), &[&[model_type], &words[..]].concat());
     }
@@ -284,7 +341,7 @@ fn what_would_run_wrongly_is_refused() {
 #[test]
 fn another_family_is_refused_for_what_its_file_says_of_it() {
     let vision = r#"{"hidden_size": 1024}"#;
-    for model_type in ["mistral3", "idefics2", "glm4v", "blip-2", "a_later_one"] {
+    for model_type in ["cohere2_vision", "idefics2", "glm4v", "blip-2", "a_later_one"] {
         let quoted = format!("\"{model_type}\"");
         refused(
             &with(LLAMA_2, &[("model_type", &quoted), ("vision_config", vision)]),

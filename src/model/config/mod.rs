@@ -118,11 +118,8 @@ impl Config {
 
 /// The error for a family that is not implemented: why, where that is known, else `names`, those that are.
 fn unknown_family(name: &str, reason: Option<&str>, names: &[&str], path: &Path) -> Error {
-    let problem = match refused::reason(name).or(reason) {
-        Some(reason) => format!("model type `{name}` is not supported: {reason}"),
-        None => format!("model type `{name}` is not supported: expected one of {}", names.join(", ")),
-    };
-    Error::malformed(path, problem)
+    let unknown = || format!("model type `{name}` is not supported: expected one of {}", names.join(", "));
+    Error::malformed(path, refused::problem(name, reason).unwrap_or_else(unknown))
 }
 
 /// The family whose `config.json` has this `model_type`. `reason` is why another is refused, where the file says so.

@@ -4,8 +4,7 @@
 use tokenizers::Tokenizer;
 
 use super::bytes::{TokenText, byte_of_fallback};
-use super::encoder::failed;
-use crate::Result;
+use crate::{Error, Result};
 
 /// The most bytes of a character that is not complete.
 const LONGEST_PART: usize = 3;
@@ -70,6 +69,11 @@ fn incomplete(bytes: &[u8]) -> usize {
         return if whole > index + 1 { index + 1 } else { 0 };
     }
     0
+}
+
+/// The error of a tokenizer that cannot do what it is asked.
+pub(super) fn failed(error: tokenizers::Error) -> Error {
+    Error::argument(format!("the tokenizer failed: {error}"))
 }
 
 #[cfg(test)]

