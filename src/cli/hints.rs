@@ -8,9 +8,10 @@ use bipo::hub::presets;
 use bipo::train::checkpoint;
 
 /// What a message of the library says, and what goes on from there. The first that fits is taken.
-const HINTS: [(&str, &str); 35] = [
+const HINTS: [(&str, &str); 36] = [
     ("mend the row, or have it skipped", " (without --strict)"),
     ("multiple-choice questions, which are for an evaluation", " (bipo eval --mc, bipo data --mc)"),
+    ("prompts, which a model is to answer", " (bipo steer --prompts, bipo eval --prompts)"),
     ("each as text or as a list of messages", ", or --columns question=Q,chosen=A,rejected=B"),
     ("give held-out pairs of their own", " with --eval-dataset"),
     ("takes no system prompt", "; --system-in-user puts it into the first user turn"),

@@ -36,6 +36,11 @@ pub fn terminal_width() -> Option<usize> {
     io::stdout().is_terminal().then(|| console::Term::stdout().size().1 as usize)
 }
 
+/// Whether stdout is a terminal, where somebody reads what is printed.
+pub fn is_read_by_a_person() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// Stderr for one command.
 #[derive(Debug, Clone, Copy)]
 pub struct Log {

@@ -17,6 +17,12 @@ const CONCEPT: [&str; 2] = ["concept_id", "concept"];
 /// Columns of AxBench's answers.
 const LABELLED: [&str; 4] = ["input", "output", "category", "concept_genre"];
 
+/// What rows of labelled answers are called.
+pub(super) const LABELLED_SHAPE: &str = "answers with a concept and without";
+
+/// One pair of so many answers with a concept is few: in AxBench's data the inputs with a concept and without are drawn apart.
+const FEW: usize = 10;
+
 /// Number of concepts that a message lists.
 const SHOWN: usize = 30;
 
@@ -57,6 +63,17 @@ pub(super) struct Labelled {
     pub seen: BTreeSet<String>,
 }
 
+/// Says what to do where fewer than a tenth of the answers with a concept have a pair.
+pub(super) fn few_pairs(pairs: usize, skipped: usize) -> Option<String> {
+    let answers = pairs + skipped;
+    (pairs * FEW < answers).then(|| {
+        format!(
+            "{pairs} of {answers} answers with the concept have an answer without it to the same input, which makes a pair: read pairs of \
+             AxBench instead (input, winning_output, losing_output) from a path, or make some with `bipo pairs`"
+        )
+    })
+}
+
 /// Pairs each answer that has the concept with the first answer of the same genre to the same input that is labelled as having none,
 /// at most `limit` of them. Another answer with the concept has no partner, and is skipped.
 pub(super) fn labelled(records: impl Iterator<Item = Result<Record>>, concept: &str, limit: Option<usize>) -> Result<Labelled> {
@@ -95,3 +112,7 @@ pub(super) fn labelled(records: impl Iterator<Item = Result<Record>>, concept: &
     }
     Ok(found)
 }
+
+#[cfg(test)]
+#[path = "concepts_tests.rs"]
+mod tests;

@@ -49,6 +49,14 @@ pub struct Dataset {
     pub layout: FileLayout,
 }
 
+impl Dataset {
+    /// Says what to do where fewer than a tenth of the answers with a concept have a pair; none of other data.
+    pub fn few_pairs(&self) -> Option<String> {
+        let is_labelled = self.layout.shape == concepts::LABELLED_SHAPE;
+        concepts::few_pairs(self.pairs.len(), self.skipped.len()).filter(|_| is_labelled)
+    }
+}
+
 /// Reads a data set. A set of the hub that is not cached is downloaded first.
 ///
 /// Rows are numbered from 0 without the header. If a hub data set has several files, the numbers continue from one to the next.
@@ -121,7 +129,9 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Dataset> {
     dataset.sha256 = format!("{:x}", hash.finalize());
     if dataset.pairs.is_empty() {
         let path = files.first().map(|file| file.path().to_path_buf()).unwrap_or_default();
-        return Err(Error::malformed(path, nothing_left(dataset.rows, dataset.skipped.first())));
+        let problem = nothing_left(dataset.rows, dataset.skipped.first());
+        let problem = dataset.few_pairs().map_or_else(|| problem.clone(), |advice| format!("{problem}; {advice}"));
+        return Err(Error::malformed(path, problem));
     }
     Ok(dataset)
 }
@@ -137,7 +147,7 @@ fn take_labelled(dataset: &mut Dataset, found: Labelled, file: &Input, concept: 
     let roles =
         [("input", "prompt"), ("output", "chosen and rejected"), ("category", "which of them"), ("concept_id", "concept")];
     let columns = roles.map(|(name, role)| (name.to_owned(), Some(role.to_owned()))).into();
-    dataset.layout = FileLayout { format: "Parquet", shape: "answers with a concept and without", columns };
+    dataset.layout = FileLayout { format: "Parquet", shape: concepts::LABELLED_SHAPE, columns };
     dataset.rows += found.rows;
     dataset.pairs.extend(found.pairs);
     dataset.skipped.extend(found.skipped);

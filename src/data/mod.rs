@@ -44,7 +44,7 @@ pub use message::Message;
 pub use numbers::last_number;
 pub use pair::{FileLayout, Pair, Skipped, TruthfulPairs};
 pub use prompts::{PromptSet, PromptWithAnswer, is_prompt_table, load_prompts, prompt_of_row};
-pub use published::{Published, PublishedPart, published};
+pub use published::{Published, PublishedPart, prompt_sets, published};
 pub use question::{AnswerForm, Key, Question};
 pub use questions::{QuestionSet, load_questions};
 pub use ranking::Ranking;

@@ -23,6 +23,15 @@ pub struct Published {
     pub description: &'static str,
     origin: Origin,
     parts: SetParts,
+    rows: SetRows,
+}
+
+/// What the rows of a set are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SetRows {
+    Pairs,
+    Questions,
+    Prompts,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +61,13 @@ enum SetParts {
 /// Returns every published data set that bipo knows by name.
 pub fn published() -> &'static [Published] {
     PUBLISHED
+}
+
+/// Returns the names of the published sets that are read for their prompts, as the user writes them.
+pub fn prompt_sets() -> Vec<String> {
+    let has_prompts =
+        |set: &&Published| set.rows == SetRows::Prompts || matches!(set.parts, SetParts::Concepts | SetParts::Labelled);
+    published().iter().filter(has_prompts).map(Published::form).collect()
 }
 
 /// The `data/` folder of one commit of the authors' repository, so that a name always means the same bytes.
@@ -100,9 +116,18 @@ const PUBLISHED: &[Published] = &[
         parts: SetParts::Labelled,
         ..hub("axbench-concept500", "AxBench's answers with a concept and without", AXBENCH, AXBENCH_COMMIT, AXBENCH_FILE)
     },
-    hub("alpacaeval", "AlpacaEval's instructions, as prompts", "tatsu-lab/alpaca_eval", None, "alpaca_eval.json"),
-    hub("mmlu", "MMLU's multiple-choice questions", "cais/mmlu", None, "all/test-00000-of-00001.parquet"),
-    hub("gsm8k", "GSM8K's questions, as prompts", "openai/gsm8k", None, "main/test-00000-of-00001.parquet"),
+    Published {
+        rows: SetRows::Prompts,
+        ..hub("alpacaeval", "AlpacaEval's instructions, as prompts", "tatsu-lab/alpaca_eval", None, "alpaca_eval.json")
+    },
+    Published {
+        rows: SetRows::Questions,
+        ..hub("mmlu", "MMLU's multiple-choice questions", "cais/mmlu", None, "all/test-00000-of-00001.parquet")
+    },
+    Published {
+        rows: SetRows::Prompts,
+        ..hub("gsm8k", "GSM8K's questions, as prompts", "openai/gsm8k", None, "main/test-00000-of-00001.parquet")
+    },
 ];
 
 const TRUTHFULQA: &str = "generation/validation-00000-of-00001.parquet";
@@ -112,7 +137,7 @@ const AXBENCH_COMMIT: Option<&str> = Some("ad8a5d60c4616b599c24dd6689f05f696ec61
 const AXBENCH_FILE: &str = "2b/l20/train/data.parquet";
 
 const fn web(name: &'static str, description: &'static str, folder: &'static str, file: &'static str) -> Published {
-    Published { name, description, origin: Origin::Web(folder, file), parts: SetParts::One }
+    Published { name, description, origin: Origin::Web(folder, file), parts: SetParts::One, rows: SetRows::Pairs }
 }
 
 const fn caa(name: &'static str, file: &'static str) -> Published {
@@ -130,7 +155,8 @@ const fn hub(
     revision: Option<&'static str>,
     file: &'static str,
 ) -> Published {
-    Published { name, description, origin: Origin::Hub { repo, revision, file }, parts: SetParts::One }
+    let origin = Origin::Hub { repo, revision, file };
+    Published { name, description, origin, parts: SetParts::One, rows: SetRows::Pairs }
 }
 
 /// A published data set, or the part of one, as the user names it.
@@ -156,6 +182,15 @@ impl Published {
         match self.origin {
             Origin::Web(..) => None,
             Origin::Hub { repo, .. } => Some(repo),
+        }
+    }
+
+    /// Returns what the set has in place of pairs; none if it has pairs.
+    pub(super) fn in_place_of_pairs(&self) -> Option<&'static str> {
+        match self.rows {
+            SetRows::Pairs => None,
+            SetRows::Questions => Some("multiple-choice questions, which are for an evaluation"),
+            SetRows::Prompts => Some("prompts, which a model is to answer"),
         }
     }
 

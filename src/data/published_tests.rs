@@ -42,6 +42,12 @@ fn page_instead_of_a_data_set_is_not_kept() {
 }
 
 #[test]
+fn the_sets_of_prompts_are_those_that_are_read_for_their_prompts() {
+    let expected = ["steereval:CONCEPT", "steereval-heldout:CONCEPT", "axbench-concept500:CONCEPT", "alpacaeval", "gsm8k"];
+    assert_eq!(prompt_sets(), expected);
+}
+
+#[test]
 fn a_name_has_its_part_behind_it_and_is_shown_as_it_was_written() {
     let parts = [
         "mmlu",

@@ -40,6 +40,27 @@ pub enum Source {
 impl Source {
     /// Parses what the user wrote. An existing file takes precedence over a data set of the same name.
     pub fn parse(text: &str) -> Result<Self> {
+        Self::parse_among(text, |_| true)
+    }
+
+    /// Parses what the user wrote where pairs are wanted.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], or the named set has no pairs.
+    pub fn parse_pairs(text: &str) -> Result<Self> {
+        let source = Self::parse_among(text, |set| set.in_place_of_pairs().is_none())?;
+        let other_rows = match &source {
+            Self::Published(part) => part.set.in_place_of_pairs(),
+            _ => None,
+        };
+        match other_rows {
+            Some(rows) => Err(Error::Argument(format!("{text} has no pairs, but {rows}"))),
+            None => Ok(source),
+        }
+    }
+
+    /// Parses what the user wrote; where it names nothing, the error lists the published sets that fit.
+    fn parse_among(text: &str, fits: fn(&Published) -> bool) -> Result<Self> {
         let path = Path::new(text);
         if path.exists() && !path.is_dir() {
             return Ok(Self::File(path.to_path_buf()));
@@ -53,7 +74,7 @@ impl Source {
         if let Some(part) = PublishedPart::parse(text)? {
             return Ok(Self::Published(part));
         }
-        Err(Error::Argument(unknown(text, path)))
+        Err(Error::Argument(unknown(text, path, fits)))
     }
 
     /// Name of the data set in metadata, without the folders of this machine.
@@ -113,7 +134,7 @@ fn parse_hub(text: &str, rest: &str) -> Result<Source> {
     Ok(Source::Hub { repo: id.repo, revision: id.revision, part: part.map(String::from) })
 }
 
-fn unknown(text: &str, path: &Path) -> String {
+fn unknown(text: &str, path: &Path, fits: fn(&Published) -> bool) -> String {
     if path.is_dir() {
         return format!("{text} is a directory: expected a CSV, JSONL, JSON or Parquet file");
     }
@@ -124,8 +145,8 @@ fn unknown(text: &str, path: &Path) -> String {
     if text.contains(['/', '\\']) || has_extension {
         return format!("no such file: {text}");
     }
-    let names: Vec<String> =
-        bundled().iter().map(|set| set.name.to_owned()).chain(published().iter().map(Published::form)).collect();
+    let published = published().iter().filter(|set| fits(set)).map(Published::form);
+    let names: Vec<String> = bundled().iter().map(|set| set.name.to_owned()).chain(published).collect();
     let hint =
         closest_name(text, names.iter().map(String::as_str)).map_or(":".to_string(), |name| format!(", did you mean {name}?"));
     format!("no data set {text:?}{hint} expected a file, {HUB_PREFIX}owner/name, or one of {}", names.join(", "))

@@ -72,6 +72,23 @@ fn unknown_name_lists_the_known_ones_and_the_closest() {
 }
 
 #[test]
+fn where_pairs_are_wanted_sets_without_pairs_are_refused_and_not_listed() {
+    let problem = |text: &str| Source::parse_pairs(text).unwrap_err().to_string();
+    let line = problem("cherful");
+    assert!(
+        line.contains(", caa-refusal, ") && line.ends_with(", steereval-heldout:CONCEPT, axbench-concept500:CONCEPT"),
+        "{line}"
+    );
+    assert_eq!(problem("mmlu"), "mmlu has no pairs, but multiple-choice questions, which are for an evaluation");
+    for name in ["alpacaeval", "gsm8k"] {
+        assert_eq!(problem(name), format!("{name} has no pairs, but prompts, which a model is to answer"));
+    }
+    for name in ["cheerful", "truthfulqa", "persona-openness", "hf:a/b"] {
+        assert_eq!(Source::parse_pairs(name).unwrap(), Source::parse(name).unwrap());
+    }
+}
+
+#[test]
 fn missing_files_and_directories_are_said_to_be_so() {
     assert_eq!(problem("nowhere.csv"), "no such file: nowhere.csv");
     assert_eq!(problem("./nowhere/x"), "no such file: ./nowhere/x");

@@ -8,8 +8,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// The 97.5th percentile of the standard normal distribution.
-const Z: f64 = 1.959_963_984_540_054;
+use crate::train::share::wilson;
 
 /// A value and its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -34,18 +33,19 @@ impl Estimate {
         (!scores.is_empty()).then_some(Self { value, low: value - half, high: value + half })
     }
 
-    /// Returns the share of cases that are true and its score interval (Wilson 1927), which is wide where cases are few even if
-    /// all are alike: 4 of 4 give [0.51, 1]. Returns `None` without cases.
+    /// Returns the share of cases that are true and its score interval by [`wilson`]. Returns `None` without cases.
     pub(crate) fn of_share(cases: impl IntoIterator<Item = bool>) -> Option<Self> {
-        let (hits, n) = cases.into_iter().fold((0.0, 0.0), |(hits, n), case| (hits + f64::from(case), n + 1.0));
-        if n == 0.0 {
-            return None;
-        }
-        let value = hits / n;
-        let middle = (value + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
-        let half = Z / (1.0 + Z * Z / n) * (value * (1.0 - value) / n + Z * Z / (4.0 * n * n)).sqrt();
-        // At 0 and 1 an end is the value, but for rounding.
-        Some(Self { value, low: (middle - half).clamp(0.0, value), high: (middle + half).clamp(value, 1.0) })
+        let (hits, cases) =
+            cases.into_iter().fold((0_usize, 0_usize), |(hits, cases), case| (hits + usize::from(case), cases + 1));
+        let value = hits as f64 / cases as f64;
+        wilson(value, cases).map(|[low, high]| Self { value, low, high })
+    }
+
+    /// Returns the ends of the interval; none where they are not known, or both are the value: few values that are all alike give such
+    /// an interval, which says nothing of how sure the value is.
+    pub fn interval(&self) -> Option<(f64, f64)> {
+        let is_wide = self.low != self.value || self.high != self.value;
+        (is_wide && self.low.is_finite() && self.high.is_finite()).then_some((self.low, self.high))
     }
 
     /// Returns the estimate of an increasing function of the value.

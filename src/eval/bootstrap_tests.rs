@@ -52,6 +52,14 @@ fn ratio_weighs_its_parts_and_leaves_empty_ones_out() {
 }
 
 #[test]
+fn an_interval_without_width_or_without_ends_is_none() {
+    assert_eq!(BOOTSTRAP.mean(&[0.25]).unwrap().interval(), None);
+    assert_eq!(BOOTSTRAP.mean(&[0.25; 9]).unwrap().interval(), None);
+    assert_eq!(Estimate::of_mean(&[3.0]).unwrap().interval(), None);
+    assert_eq!(Estimate { value: 0.0, low: 0.0, high: 0.5 }.interval(), Some((0.0, 0.5)));
+}
+
+#[test]
 fn equal_seeds_give_equal_intervals_and_other_seeds_others() {
     let values: Vec<f64> = (0..30).map(|i| f64::from(i * i)).collect();
     let with = |seed| Bootstrap { resamples: 500, seed }.mean(&values);

@@ -51,6 +51,11 @@ impl Budget {
         }
     }
 
+    /// Whether a cost uses the budget up: it is at least 95 % of it, where a search ends.
+    pub fn is_used_up(self, cost: f64) -> bool {
+        cost >= self.target() * (1.0 - TOLERANCE)
+    }
+
     /// The power of the magnitude that a small magnitude's cost grows with.
     fn power(self) -> f64 {
         match self {
@@ -136,7 +141,7 @@ impl Limit {
     /// The largest magnitude within the budget; none where the budget was never reached, or was exceeded by all that was measured.
     pub fn found(&self, budget: Budget) -> Option<MeasuredMagnitude> {
         let is_reached = |within: &MeasuredMagnitude| {
-            within.cost >= least(budget) || self.beyond.is_some_and(|beyond| beyond.cost.is_finite())
+            budget.is_used_up(within.cost) || self.beyond.is_some_and(|beyond| beyond.cost.is_finite())
         };
         self.within.filter(is_reached)
     }
@@ -147,7 +152,7 @@ impl Limit {
         let growth = |point: MeasuredMagnitude| (aim / point.cost.max(0.0)).powf(budget.power().recip());
         let size = match (self.within, self.beyond) {
             _ if self.evaluations == MOST => return None,
-            (Some(within), _) if within.cost >= least(budget) => return None,
+            (Some(within), _) if budget.is_used_up(within.cost) => return None,
             (None, None) => 1.0,
             (Some(within), None) => within.size * growth(within).clamp(STEP, STRIDE),
             (None, Some(beyond)) => beyond.size * growth(beyond).max(STRIDE.recip()),
@@ -169,11 +174,6 @@ impl Limit {
         let side = if point.cost <= budget.target() { &mut self.within } else { &mut self.beyond };
         *side = Some(point);
     }
-}
-
-/// The least cost that ends a search.
-fn least(budget: Budget) -> f64 {
-    budget.target() * (1.0 - TOLERANCE)
 }
 
 /// Rounded, so that what is shown is what was measured.

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
-
-use super::bootstrap::{mean, quantile};
+use super::bootstrap::{Estimate, mean, quantile};
 use super::budget::{Budget, Limit, found, search};
-use super::damage::{Reading, TextIds, Window, divergences, score_text};
+use super::damage::{Reading, TextIds, score_text};
+use super::divergence::{answers, divergences_of};
 use super::material::{EvalMaterial, Subject, Treatment};
 use super::preference::score;
 use super::run::Settings;
-use crate::generate::{FinishReason, GenerateOptions, Generation, Prompt, SweepEvent, generate_each};
+use super::{EvalRow, Measure, MeasureUnit};
+use crate::generate::{GenerateOptions, Generation};
 use crate::model::Model;
 use crate::steering::Steering;
+use crate::steering::magnitudes::signed;
 use crate::text::tokens::EncodedPrompt;
 use crate::train::activations::Activations;
-use crate::train::collective::{Collective, Share};
+use crate::train::collective::Collective;
 use crate::train::objective::margin;
 use crate::{Error, Result};
 
@@ -41,9 +42,6 @@ pub enum Gauge<'a> {
         beta: f64,
     },
 }
-
-/// Tokens of answers that are read in one pass.
-const WINDOW: usize = 1024;
 
 /// The share of generated tokens at which the divergence is at most what is counted.
 const PERCENTILE: f64 = 0.95;
@@ -108,8 +106,59 @@ pub fn calibrate(
 /// Tokens that are generated to find the magnitudes of an evaluation's vectors.
 pub const CALIBRATION_TOKENS: usize = 20;
 
+/// What a vector of an evaluation costs at a magnitude that was found for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReachedCost {
+    /// Name of the subject.
+    pub subject: String,
+    /// Magnitude with its sign.
+    pub magnitude: f32,
+    /// What it costs, in the unit of [`Budget::target`].
+    pub cost: f64,
+}
+
+/// What was found for the vectors of an evaluation.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CalibratedSubjects {
+    /// What each magnitude costs, in the order of the subjects.
+    pub reached: Vec<ReachedCost>,
+    /// Names of the vectors that reach the budget in neither direction, which have no magnitudes.
+    pub unreached: Vec<String>,
+}
+
+impl CalibratedSubjects {
+    /// Adds to the row of each magnitude what it costs, in the unit in which the budget is said: the measure `reached_kl` or
+    /// `reached_ppl`, which has no interval.
+    pub fn add_to(&self, rows: &mut [EvalRow], budget: Budget) {
+        for row in rows {
+            let is_here = |at: &&ReachedCost| at.subject == row.subject && Some(at.magnitude) == row.magnitude;
+            let Some(ReachedCost { cost, .. }) = self.reached.iter().find(is_here) else { continue };
+            let value = budget.shown(*cost);
+            let estimate = Estimate { value, low: value, high: value };
+            row.measures.push(Measure { name: format!("reached_{}", budget.name()), unit: MeasureUnit::Number, estimate });
+        }
+    }
+
+    /// Says at which magnitudes the cost stays more than 5 % below the budget; none where all use it up.
+    pub fn shortfall(&self, budget: Budget) -> Option<String> {
+        let short = self.reached.iter().filter(|reached| !budget.is_used_up(reached.cost));
+        let named: Vec<String> = short
+            .map(|ReachedCost { subject, magnitude, cost }| {
+                format!("{subject} at {} ({:.3})", signed(*magnitude), budget.shown(*cost))
+            })
+            .collect();
+        (!named.is_empty()).then(|| {
+            format!(
+                "the search ended more than 5 % below {budget} for {}: the cost jumps there; compare these with care, or choose another \
+                 budget",
+                named.join(", ")
+            )
+        })
+    }
+}
+
 /// Gives each vector of an evaluation its own largest magnitudes within a budget of damage, and the first one 0 between them, as the
-/// untouched model. → the names of those that reach the budget in neither direction, which have none
+/// untouched model. → what each costs there, and the names of those that reach the budget in neither direction, which have none
 ///
 /// # Errors
 /// A tensor operation or `on_pass` fails.
@@ -120,8 +169,8 @@ pub fn calibrate_subjects(
     budget: Budget,
     settings: &Settings,
     on_pass: &mut dyn FnMut() -> Result<()>,
-) -> Result<Vec<String>> {
-    let mut unreached = Vec::new();
+) -> Result<CalibratedSubjects> {
+    let mut calibrated = CalibratedSubjects::default();
     let mut is_first = true;
     for Subject { name, treatment, encoded } in subjects.iter_mut() {
         let Treatment::Vector(vector, magnitudes) = treatment else { continue };
@@ -131,77 +180,20 @@ pub fn calibrate_subjects(
             Budget::Perplexity(_) => Gauge::Text(TextIds { ids: &encoded.text, bos: material.bos }),
             _ => Gauge::Answers { prompts: &encoded.prompts, options: &options, streams: settings.streams },
         };
-        let [minus, plus] = found(&calibrate(model, &vector.layers, budget, gauge, &settings.collective, on_pass)?, budget);
+        let limits = calibrate(model, &vector.layers, budget, gauge, &settings.collective, on_pass)?;
+        let [minus, plus] = found(&limits, budget);
         if minus.is_none() && plus.is_none() {
-            unreached.push(name.clone());
+            calibrated.unreached.push(name.clone());
             continue;
         }
+        let reached = |(magnitude, limit): (Option<f32>, &Limit)| {
+            Some(ReachedCost { subject: name.clone(), magnitude: magnitude?, cost: limit.found(budget)?.cost })
+        };
+        calibrated.reached.extend([minus, plus].into_iter().zip(&limits).filter_map(reached));
         *magnitudes = [minus, is_first.then_some(0.0), plus].into_iter().flatten().collect();
         is_first = false;
     }
-    Ok(unreached)
-}
-
-/// The answers to all prompts at each magnitude; none where logits were not finite.
-fn answers(
-    model: &Model,
-    prompts: &[EncodedPrompt],
-    vectors: &BTreeMap<usize, Vec<f32>>,
-    magnitudes: &[f32],
-    options: &GenerateOptions,
-    streams: usize,
-    on_pass: &mut dyn FnMut() -> Result<()>,
-) -> Result<Vec<Option<Vec<Generation>>>> {
-    let mut found = vec![Some(Vec::new()); magnitudes.len()];
-    let encoded: Vec<Prompt> = prompts.iter().map(Prompt::from).collect();
-    generate_each(model, &encoded, vectors, magnitudes, options, streams, &mut |progress| {
-        let SweepEvent::Answer { texts, .. } = progress else { return on_pass() };
-        for (found, text) in found.iter_mut().zip(texts) {
-            match found {
-                Some(answers) if text.finish_reason != FinishReason::NotFinite => answers.push(text),
-                _ => *found = None,
-            }
-        }
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// KL(steered ‖ untouched) of each token of each prompt's answer, behind the steered text before it.
-fn divergences_of(
-    model: &Model,
-    prompts: &[EncodedPrompt],
-    answers: &[Generation],
-    steering: &Steering,
-    options: &GenerateOptions,
-    share: Share,
-) -> Result<Vec<Vec<f64>>> {
-    let split = steering.lowest().map_or(model.num_blocks(), |layer| layer + 1);
-    let texts: Vec<AnsweredPrompt> =
-        prompts.iter().zip(answers).map(|(prompt, answer)| AnsweredPrompt::new(prompt, answer, options)).collect();
-    let mut found = Vec::new();
-    let mut rest = texts.as_slice();
-    while !rest.is_empty() {
-        let ends = rest.iter().scan(0, |rows, text| {
-            *rows += text.ids.len();
-            Some(*rows)
-        });
-        let (group, others) = rest.split_at(share.items_a_pass(ends.take_while(|rows| *rows <= WINDOW).count().max(1)));
-        let ids: Vec<Vec<u32>> = group.iter().map(|text| text.ids.clone()).collect();
-        let factors: Vec<f32> = group.iter().flat_map(|text| text.factors.iter().copied()).collect();
-        let count = factors.len();
-        let window = Window::of(model, &ids, split)?;
-        let rows = Tensor::from_vec(factors, (count, 1), window.residual.device())?;
-        let predicting = predicting(group);
-        let predicting = Tensor::new(predicting.as_slice(), model.device())?;
-        let steered = window.all_rows(Some((steering, &rows)))?.index_select(&predicting, 0)?;
-        let plain = window.all_rows(None)?.index_select(&predicting, 0)?;
-        let mut divergences = divergences(model, &steered, &plain)?.into_iter();
-        let of_text = |text: &AnsweredPrompt| divergences.by_ref().take(text.ids.len() + 1 - text.prompt).collect();
-        found.extend(group.iter().map(of_text));
-        rest = others;
-    }
-    Ok(found)
+    Ok(calibrated)
 }
 
 /// The 95th percentile of the divergences at all tokens.
@@ -210,40 +202,6 @@ fn percentile(mut divergence: Vec<f64>) -> f64 {
     let is_finite = divergence.iter().all(|kl| kl.is_finite());
     divergence.sort_unstable_by(f64::total_cmp);
     if is_finite { quantile(&divergence, PERCENTILE) } else { f64::INFINITY }
-}
-
-/// A prompt with its answer, up to the token that predicts the answer's last one.
-struct AnsweredPrompt {
-    ids: Vec<u32>,
-    /// 1 where the vector is added, else 0.
-    factors: Vec<f32>,
-    /// Tokens of the prompt.
-    prompt: usize,
-}
-
-impl AnsweredPrompt {
-    fn new(prompt: &EncodedPrompt, answer: &Generation, options: &GenerateOptions) -> Self {
-        let told = Prompt::from(prompt);
-        let answer = &answer.token_ids[..answer.token_ids.len().saturating_sub(1)];
-        let steered = told.steered(options.positions);
-        let generated = std::iter::repeat_n(told.steers_generated(options.positions), answer.len());
-        Self {
-            ids: [&prompt.ids, answer].concat(),
-            factors: steered.into_iter().chain(generated).map(f32::from).collect(),
-            prompt: prompt.ids.len(),
-        }
-    }
-}
-
-/// The rows that predict the tokens of the answers.
-fn predicting(texts: &[AnsweredPrompt]) -> Vec<u32> {
-    let mut start = 0;
-    let mut rows = Vec::new();
-    for text in texts {
-        rows.extend((start + text.prompt - 1..start + text.ids.len()).map(|row| row as u32));
-        start += text.ids.len();
-    }
-    rows
 }
 
 /// A cost; infinite where it is not a number.

@@ -1,12 +1,14 @@
 //! Tests of `calibrate` against the same numbers from whole passes, one text and one magnitude at a time.
 
-use candle_core::{D, DType, Device};
+use candle_core::{D, DType, Device, Tensor};
 
 use super::*;
-use crate::eval::damage::NEUTRAL_TEXT;
+use crate::eval::damage::{NEUTRAL_TEXT, Window};
 use crate::model::fixtures;
 use crate::ops::linear::Products;
 use crate::steering::positions::Positions;
+use crate::text::tokens::{EncodedPair, EncodedResponse};
+use crate::train::collective::Share;
 
 fn vectors(model: &Model) -> BTreeMap<usize, Vec<f32>> {
     BTreeMap::from([(1, (0..model.config.hidden_size).map(|i| 0.3 * (i as f32).sin()).collect())])
@@ -95,6 +97,75 @@ fn every_budget_is_kept_and_nearly_used_up() {
     let [minus, plus] =
         calibrate(&model, &vectors, Budget::Kl(0.05), gauge, &Collective::SingleProcess, &mut || Ok(())).unwrap();
     assert!(minus.found(Budget::Kl(0.05)).is_some() && plus.found(Budget::Kl(0.05)).is_some());
+}
+
+#[test]
+fn the_margin_at_what_is_found_uses_the_budget_up_by_whole_passes_too() {
+    let model = fixtures::tiny("llama", DType::F32);
+    let (vectors, beta) = (vectors(&model), 0.5);
+    let response =
+        |prompt: &[u32], ids: &[u32]| EncodedResponse { ids: [prompt, ids].concat(), start: prompt.len(), in_spans: None };
+    let pair = |row: usize, prompt: &[u32], chosen: &[u32], rejected: &[u32]| EncodedPair {
+        row,
+        chosen: response(prompt, chosen),
+        rejected: response(prompt, rejected),
+    };
+    let mut pairs = [
+        pair(0, &[3, 9, 27], &[4, 11], &[5, 8, 2]),
+        pair(1, &[30, 17], &[6, 40, 12], &[21]),
+        pair(2, &[8, 8, 2, 14], &[33, 7], &[19, 50]),
+    ];
+    let log_prob = |response: &EncodedResponse, magnitude: f32| -> f64 {
+        let rows = log_p(&model, &response.ids, &vectors[&1], &vec![magnitude; response.ids.len()]);
+        (response.start..response.ids.len()).map(|at| rows[at - 1][response.ids[at] as usize]).sum()
+    };
+    let gain = |response: &EncodedResponse, magnitude: f32| log_prob(response, magnitude) - log_prob(response, 0.0);
+    let mean_margin = |pairs: &[EncodedPair], magnitude: f32| -> f64 {
+        let of_pair = |pair: &EncodedPair| beta * (gain(&pair.chosen, magnitude) - gain(&pair.rejected, magnitude));
+        pairs.iter().map(of_pair).sum::<f64>() / pairs.len() as f64
+    };
+    if mean_margin(&pairs, 0.1) < 0.0 {
+        pairs.iter_mut().for_each(|pair| std::mem::swap(&mut pair.chosen, &mut pair.rejected));
+    }
+    let budget = Budget::Margin(mean_margin(&pairs, 0.2));
+    let activations = Activations::compute(&model, &pairs, 1, Positions::All).unwrap();
+    let gauge = Gauge::Pairs { pairs: &activations, beta };
+    let limits = calibrate(&model, &vectors, budget, gauge, &Collective::SingleProcess, &mut || Ok(())).unwrap();
+    for (limit, sign) in limits.into_iter().zip([-1.0_f32, 1.0]) {
+        let within = limit.found(budget).unwrap_or_else(|| panic!("{budget}: {limit:?}"));
+        let margin = f64::from(sign) * mean_margin(&pairs, sign * within.size as f32);
+        assert!((0.949..=1.001).contains(&(margin / budget.target())), "{budget} {sign}: {margin} of {within:?}");
+    }
+}
+
+#[test]
+fn costs_become_a_measure_of_their_rows_and_what_stays_below_the_budget_is_named() {
+    let budget = Budget::Perplexity(1.5);
+    let row = |subject: &str, magnitude| EvalRow {
+        subject: subject.into(),
+        magnitude: Some(magnitude),
+        measures: Vec::new(),
+        failure: None,
+    };
+    let mut rows = [row("a", -1.0), row("a", 0.0), row("a", 2.0), row("b", 2.0)];
+    let of = |subject: &str, magnitude, share: f64| ReachedCost {
+        subject: subject.into(),
+        magnitude,
+        cost: share * budget.target(),
+    };
+    let reached = vec![of("a", -1.0, 0.97), of("a", 2.0, 1.0), of("b", 2.0, 0.5)];
+    let mut calibrated = CalibratedSubjects { reached, unreached: Vec::new() };
+    calibrated.add_to(&mut rows, budget);
+    let shown = rows.map(|row| row.get("reached_ppl").map(|measure| measure.estimate.value));
+    let expected = [Some(1.5_f64.powf(0.97)), None, Some(1.5), Some(1.5_f64.sqrt())];
+    for (shown, expected) in shown.iter().zip(expected) {
+        assert!(shown.is_some() == expected.is_some());
+        assert!((shown.unwrap_or(0.0) - expected.unwrap_or(0.0)).abs() < 1e-12, "{shown:?} {expected:?}");
+    }
+    let warning = calibrated.shortfall(budget).unwrap();
+    assert!(warning.starts_with("the search ended more than 5 % below ppl=1.5 for b at +2 (1.225): "), "{warning}");
+    calibrated.reached.pop();
+    assert_eq!(calibrated.shortfall(budget), None);
 }
 
 #[test]

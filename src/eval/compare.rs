@@ -45,7 +45,12 @@ pub struct Comparison {
 }
 
 /// Measures in the table: what is reached, and what it costs beside what all were brought to.
-const MEASURES: [&str; 6] = ["fired", "margin", "moved_right", "prefers_chosen", "perplexity_ratio", "repetition"];
+const MEASURES: [&str; 8] =
+    ["fired", "margin", "moved_right", "prefers_chosen", "perplexity_ratio", "repetition", "reached_kl", "reached_ppl"];
+
+/// Fewest pairs from which a difference between methods is claimed: resamples of fewer are too much alike for their 95 % intervals to
+/// hold what they say.
+const FEWEST_PAIRS: usize = 10;
 
 impl Comparison {
     /// The table, then the verdict.
@@ -63,8 +68,12 @@ impl Comparison {
         let side = |name: &str, is_here: fn(Option<f32>) -> bool, shift: f64, hue: usize| {
             let point = |row: &EvalRow| {
                 let at = names.iter().position(|name| *name == row.subject)?;
-                let Estimate { value, low, high } = row.get("margin")?.estimate;
-                Some(Point::new(value, at as f64 + shift).between(low, high))
+                let estimate = row.get("margin")?.estimate;
+                let point = Point::new(estimate.value, at as f64 + shift);
+                Some(match estimate.interval() {
+                    Some((low, high)) => point.between(low, high),
+                    None => point,
+                })
             };
             let rows = self.effects().filter(|row| is_here(row.magnitude));
             Series::new(name, Style::Markers, rows.filter_map(point).collect()).hue(hue)
@@ -118,18 +127,21 @@ impl Comparison {
     }
 }
 
-/// A line as a page has it, where a hyphen that begins a number, or stands for the direction, is a minus sign.
+/// A line as a page has it, where a hyphen that begins a number, or stands for the direction, is a minus sign. Those of a flag are not.
 fn with_minus_signs(line: &str) -> String {
-    let before = std::iter::once(' ').chain(line.chars());
-    before
-        .zip(line.chars())
-        .map(|(before, letter)| if letter == '-' && !before.is_alphanumeric() { '−' } else { letter })
-        .collect()
+    let letters: Vec<char> = line.chars().collect();
+    let at = |index: Option<usize>| index.and_then(|index| letters.get(index)).copied().unwrap_or(' ');
+    let is_minus = |index: usize| {
+        let (before, after) = (at(index.checked_sub(1)), at(Some(index + 1)));
+        !before.is_alphanumeric() && before != '-' && after != '-'
+    };
+    let shown = |(index, letter): (usize, &char)| if *letter == '-' && is_minus(index) { '−' } else { *letter };
+    letters.iter().enumerate().map(shown).collect()
 }
 
 /// Says which method moves the pairs furthest in each direction, and against which others the pairs show it: where the 95 %
-/// interval of the mean difference of their margins, pair by pair, does not hold 0. `first` is the name of the first subject,
-/// whose lines have no baseline, and those at magnitude 0 are the untouched model's.
+/// interval of the mean difference of their margins, pair by pair, does not hold 0. Of fewer than ten pairs it says that they are too
+/// few. `first` is the name of the first subject, whose lines have no baseline, and those at magnitude 0 are the untouched model's.
 pub fn verdict(lines: &[PairLine], first: &str, beta: f64, bootstrap: &Bootstrap) -> Vec<String> {
     [("+", 1.0), ("-", -1.0)]
         .into_iter()
@@ -154,14 +166,22 @@ fn of_side(lines: &[PairLine], first: &str, beta: f64, bootstrap: &Bootstrap, (s
     if others.is_empty() {
         return None;
     }
+    let pairs = best_effects.len();
+    if pairs < FEWEST_PAIRS {
+        let counted = if pairs == 1 { "1 pair is".to_owned() } else { format!("{pairs} pairs are") };
+        let plural = if pairs == 1 { "" } else { "s" };
+        return Some(format!(
+            "At {side}, {best} moves the {pairs} pair{plural} furthest, but {counted} too few to show a difference between methods: \
+             hold out at least {FEWEST_PAIRS}."
+        ));
+    }
     let (mut shown, mut open) = (Vec::new(), Vec::new());
     for (name, effects) in others {
         let differences: Vec<f64> = best_effects.iter().zip(effects).map(|(best, other)| best - other).collect();
-        let Estimate { value, low, high } = bootstrap.mean(&differences)?;
-        let text = format!("{name} ({value:+.3} [{low:+.3}, {high:+.3}])");
-        if low > 0.0 { shown.push(text) } else { open.push(text) }
+        let difference = bootstrap.mean(&differences)?;
+        let text = format!("{name} ({})", with_interval(difference));
+        if difference.low > 0.0 { shown.push(text) } else { open.push(text) }
     }
-    let pairs = best_effects.len();
     let untouched = lines.iter().filter(|line| line.baseline.is_none() && line.magnitude == Some(0.0));
     let untouched = untouched.map(|line| sign * beta * (line.chosen_logprob - line.rejected_logprob));
     let moved: Vec<f64> = best_effects.iter().zip(untouched).map(|(best, untouched)| best - untouched).collect();
@@ -176,6 +196,12 @@ fn of_side(lines: &[PairLine], first: &str, beta: f64, bootstrap: &Bootstrap, (s
         sentence += &format!(" They do not show it against {}.", open.join(", "));
     }
     Some(sentence)
+}
+
+/// A difference with its interval, which is left out where it would look like the value.
+fn with_interval(Estimate { value, low, high }: Estimate) -> String {
+    let [value, low, high] = [value, low, high].map(|number| format!("{number:+.3}"));
+    if low == value && high == value { value } else { format!("{value} [{low}, {high}]") }
 }
 
 #[cfg(test)]

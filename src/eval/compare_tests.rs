@@ -35,28 +35,61 @@ fn the_verdict_names_the_best_of_each_direction_and_what_the_pairs_show() {
     ]
     .concat();
     let [plus, minus] = verdict(&all, "bipo", 0.1, &BOOTSTRAP).try_into().unwrap();
-    assert_eq!(
-        plus,
-        "At +, bipo moves the 40 pairs furthest. They show it against caa (+0.100 [+0.100, +0.100]), prompt (+0.200 \
-         [+0.200, +0.200])."
-    );
+    assert_eq!(plus, "At +, bipo moves the 40 pairs furthest. They show it against caa (+0.100), prompt (+0.200).");
     assert!(minus.starts_with("At -, bipo moves the 40 pairs furthest. They do not show it against caa (+0.005 ["), "{minus}");
 }
 
 #[test]
-fn a_page_has_minus_signs_and_names_keep_their_hyphens() {
+fn a_page_has_minus_signs_and_names_and_flags_keep_their_hyphens() {
+    assert_eq!(with_minus_signs("At -, 2 are too few (--eval-dataset)."), "At −, 2 are too few (--eval-dataset).");
     assert_eq!(with_minus_signs("At -, co-caa (-0.5 [-1.0, -0.1]) at kl=1."), "At −, co-caa (−0.5 [−1.0, −0.1]) at kl=1.");
 }
 
 #[test]
 fn where_no_method_moves_the_pairs_none_is_named() {
     let all = [
-        lines(None, Some(1.0), &[0.5, -0.5, 0.1, -0.3]),
-        lines(None, Some(0.0), &[0.4, -0.4, 0.2, -0.2]),
-        lines(Some("lm"), Some(1.0), &[-2.0, -1.0, -3.0, -2.0]),
+        lines(None, Some(1.0), &[0.5, -0.5, 0.1, -0.3].repeat(3)),
+        lines(None, Some(0.0), &[0.4, -0.4, 0.2, -0.2].repeat(3)),
+        lines(Some("lm"), Some(1.0), &[-2.0, -1.0, -3.0, -2.0].repeat(3)),
     ]
     .concat();
-    assert_eq!(verdict(&all, "random", 0.1, &BOOTSTRAP), ["At +, the 4 pairs do not show that any method moves them."]);
+    assert_eq!(verdict(&all, "random", 0.1, &BOOTSTRAP), ["At +, the 12 pairs do not show that any method moves them."]);
+}
+
+#[test]
+fn fewer_than_ten_pairs_show_no_difference_however_alike_they_are() {
+    let of = |pairs: usize| {
+        let all = [
+            lines(None, Some(1.0), &vec![2.0; pairs]),
+            lines(None, Some(0.0), &vec![0.0; pairs]),
+            lines(Some("caa"), Some(1.0), &vec![1.0; pairs]),
+        ];
+        verdict(&all.concat(), "bipo", 0.1, &BOOTSTRAP).remove(0)
+    };
+    let remedy = "too few to show a difference between methods: hold out at least 10.";
+    assert_eq!(of(1), format!("At +, bipo moves the 1 pair furthest, but 1 pair is {remedy}"));
+    assert_eq!(of(9), format!("At +, bipo moves the 9 pairs furthest, but 9 pairs are {remedy}"));
+    assert_eq!(of(10), "At +, bipo moves the 10 pairs furthest. They show it against caa (+0.100).");
+}
+
+#[test]
+fn the_picture_draws_no_interval_that_has_no_width() {
+    let row = |subject: &str, margin: &[f64]| EvalRow {
+        subject: subject.to_owned(),
+        magnitude: Some(1.0),
+        measures: vec![Measure { name: "margin".into(), unit: MeasureUnit::Signed, estimate: BOOTSTRAP.mean(margin).unwrap() }],
+        failure: None,
+    };
+    let report = EvalReport {
+        schema_version: 2,
+        settings: serde_json::json!({"heldout_pairs": 9, "at": "kl=1"}),
+        rows: vec![row("bipo", &[0.5]), row("caa", &[0.5; 9]), row("lm", &[0.25, 0.75])],
+        generations: Vec::new(),
+        timings: EvalTimings::default(),
+    };
+    let chart = Comparison { schema_version: 2, candidates: Vec::new(), verdict: Vec::new(), report }.chart();
+    let has_interval: Vec<bool> = chart.panels[0].series[0].points.iter().map(|point| point.interval.is_some()).collect();
+    assert_eq!(has_interval, [false, false, true]);
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub struct EncodedMaterial {
     pub(super) answers: Vec<Vec<EncodedPair>>,
     pub(super) text: Vec<u32>,
     pub(super) prompts: Vec<EncodedPrompt>,
+    /// Prompts that need no steering, on which it is measured how often a condition fires and what that costs; none at first.
+    pub rest: Vec<EncodedPrompt>,
 }
 
 impl EvalMaterial<'_> {
@@ -58,7 +60,7 @@ impl EvalMaterial<'_> {
         let pairs = self.pairs.iter().map(&mut encode).collect::<Result<_>>()?;
         let text = if self.text.is_empty() { Vec::new() } else { neutral_ids(encoder, self.text)? };
         let answers = self.questions.iter().map(|set| choice::encode(encoder, set, self.context)).collect::<Result<_>>()?;
-        Ok(EncodedMaterial { pairs, truncated, answers, text, prompts })
+        Ok(EncodedMaterial { pairs, truncated, answers, text, prompts, rest: Vec::new() })
     }
 }
 
@@ -118,12 +120,21 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// Whether the neutral text, every token of which is steered, says what the subject costs: not that of a vector that is added at
+    /// some tokens alone.
+    pub fn is_everywhere(&self) -> bool {
+        match &self.treatment {
+            Treatment::Vector(vector, _) => (vector.metadata.positions, vector.metadata.spans) == (Positions::All, None),
+            Treatment::System(_) => true,
+        }
+    }
+
     /// SHA-256 of all that is measured on as token ids, and of the vector.
     pub fn fingerprint(&self) -> String {
-        let EncodedMaterial { pairs, answers, text, prompts, .. } = &self.encoded;
+        let EncodedMaterial { pairs, answers, text, prompts, rest, .. } = &self.encoded;
         let mut hash = Sha256::new();
         std::iter::once(pairs).chain(answers).for_each(|pairs| hash.update(fingerprint(pairs)));
-        for ids in prompts.iter().map(|prompt| &prompt.ids).chain([text]) {
+        for ids in prompts.iter().chain(rest).map(|prompt| &prompt.ids).chain([text]) {
             hash.update((ids.len() as u64).to_le_bytes());
             ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
         }
@@ -150,5 +161,6 @@ pub fn texts(subjects: &[Subject]) -> TextCount {
         Treatment::System(_) => 1,
     };
     let a_prompt = subjects.iter().map(branches).max().unwrap_or(0);
-    TextCount { a_prompt, all: a_prompt * subjects.first().map_or(0, |subject| subject.encoded.prompts.len()) }
+    let prompts = |subject: &Subject| subject.encoded.prompts.len().max(subject.encoded.rest.len());
+    TextCount { a_prompt, all: a_prompt * subjects.first().map_or(0, prompts) }
 }

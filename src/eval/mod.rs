@@ -1,6 +1,6 @@
 //! Evaluation of a vector: how strongly and how evenly it moves held-out pairs, its effect on multiple-choice questions, the
 //! damage that it does, and how alternatives compare. A subject (a vector or an instruction) at a magnitude gives a row of
-//! measures. Text, JSON and CSV are views of the [`EvalReport`].
+//! measures. Text, JSON and CSV are views of the [`EvalReport`]. It learns nothing, writes no file and draws no page.
 //!
 //! Begin with [`evaluate`].
 
@@ -11,6 +11,7 @@ mod calibrate;
 pub mod choice;
 mod compare;
 pub mod damage;
+mod divergence;
 mod firing;
 pub mod judge;
 mod material;
@@ -26,7 +27,7 @@ use serde::{Serialize, Serializer};
 use crate::generate::FinishReason;
 use bootstrap::Estimate;
 pub use budget::{Budget, Limit, MeasuredMagnitude, found};
-pub use calibrate::{CALIBRATION_TOKENS, Gauge, calibrate, calibrate_subjects};
+pub use calibrate::{CALIBRATION_TOKENS, CalibratedSubjects, Gauge, ReachedCost, calibrate, calibrate_subjects};
 pub use compare::{Candidate, Comparison, Learned, verdict};
 pub use material::{EncodedMaterial, EvalMaterial, Subject, TextCount, Treatment, neutral_ids, texts};
 pub use run::{EvalObserver, EvalOutcome, Settings, demand, evaluate};

@@ -6,8 +6,8 @@ use super::{EvalReport, EvalRow, Measure, MeasureUnit};
 use crate::eval::bootstrap::Estimate;
 use crate::report::{Chart, Generations, Panel, Point, Scale, Section, SectionPart, Series, ShownAnswer, Style, Table};
 
-/// Measures that say what another one says: they have no curve.
-const WITHOUT_CURVE: [&str; 4] = ["dose", "moved_wrong", "prefers_chosen_per_token", "perplexity"];
+/// Measures that say what another one says, or are alike at all magnitudes: they have no curve.
+const WITHOUT_CURVE: [&str; 6] = ["dose", "moved_wrong", "prefers_chosen_per_token", "perplexity", "reached_kl", "reached_ppl"];
 
 impl EvalReport {
     /// Effect and damage against magnitude: a panel a measure, a baseline without magnitude as a line across.
@@ -73,10 +73,13 @@ impl EvalReport {
         // Where a row has no such measure, as that of the untouched model has none of what moved, the line has a gap.
         let point = |row: &EvalRow| {
             let x = row.magnitude?.into();
-            let Some(Estimate { value, low, high }) = row.get(name).map(|measure| measure.estimate) else {
+            let Some(estimate) = row.get(name).map(|measure| measure.estimate) else {
                 return Some(Point::new(x, f64::NAN));
             };
-            Some(Point::new(x, factor * value).between(factor * low, factor * high))
+            let point = Point::new(x, factor * estimate.value);
+            // The untouched model has moved nothing, without a doubt: the band goes through that point.
+            let ends = estimate.interval().or((x == 0.0).then_some((estimate.low, estimate.high)));
+            Some(ends.map_or(point, |(low, high)| point.between(factor * low, factor * high)))
         };
         for subject in self.subjects() {
             if let Some(row) = self.rows.iter().find(|row| row.subject == subject && row.magnitude.is_none()) {

@@ -74,6 +74,17 @@ fn a_line_has_a_gap_where_the_untouched_model_has_no_such_measure() {
 }
 
 #[test]
+fn a_value_whose_interval_has_no_width_is_a_point_alone_except_at_0() {
+    let mut report = report();
+    for row in &mut report.rows {
+        let right = row.measures.iter_mut().find(|measure| measure.name == "moved_right").unwrap();
+        (right.estimate.low, right.estimate.high) = (right.estimate.value, right.estimate.value);
+    }
+    let points = &report.chart().panels[0].series[0].points;
+    assert_eq!(points.iter().map(|point| point.interval).collect::<Vec<_>>(), [Some((50.0, 50.0)), None]);
+}
+
+#[test]
 fn texts_stand_by_prompt_then_subject() {
     let texts = report().texts();
     let seen: Vec<(&str, &str, usize)> =

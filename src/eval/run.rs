@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::bootstrap::{Bootstrap, Estimate};
 use super::damage::{Reading, TextIds};
+use super::divergence::answer_divergences;
 use super::firing::{self, Firing};
 use super::material::{EncodedMaterial, EvalMaterial, Subject, Treatment};
 use super::preference::Scores;
@@ -96,7 +97,7 @@ pub fn demand(subjects: &[Subject], streams: usize, max_new_tokens: usize, colle
             std::iter::once(&encoded.pairs).chain(&encoded.answers).map(|set| collective.share().of(set)).collect();
         Demand::activations(&own.iter().map(Vec::as_slice).collect::<Vec<_>>(), &[0])
     });
-    let prompts = subjects.iter().flat_map(|subject| &subject.encoded.prompts);
+    let prompts = subjects.iter().flat_map(|subject| subject.encoded.prompts.iter().chain(&subject.encoded.rest));
     let longest = prompts.map(|prompt| prompt.ids.len()).max();
     let demand = demand.unwrap_or_default().cached(place, memory);
     match longest {
@@ -242,11 +243,50 @@ impl Evaluation<'_> {
         let asked = Some(text).filter(|_| !subject.encoded.text.is_empty());
         let is_left_alone = self.fired("text_fired", asked)?.is_some_and(|fired| fired.contains(&false));
         let factor = |at: usize| if is_left_alone { 0.0 } else { magnitudes[at] };
-        let steerings: Vec<Steering> = self.open().into_iter().map(|at| steering.with_factor(factor(at))).collect();
-        let readings: Vec<Reading> = steerings.iter().map(Reading::Steered).collect();
+        // Every token of the text is steered, which is not what a vector at some tokens alone does.
+        let is_measured = |at: &usize| subject.is_everywhere() || factor(*at) == 0.0;
+        let rows: Vec<usize> = self.open().into_iter().filter(is_measured).collect();
+        let steerings: Vec<Steering> = rows.iter().map(|at| steering.with_factor(factor(*at))).collect();
+        let readings: Vec<(usize, Reading)> = rows.into_iter().zip(steerings.iter().map(Reading::Steered)).collect();
         self.text(subject, &readings)?;
         self.fired("prompts_fired", subject.encoded.prompts.iter().map(|prompt| prompt.ids.as_slice()))?;
+        self.rest(subject, vector, &steering)?;
         self.generate(subject, &vector.layers, (vector.metadata.positions, vector.metadata.operation))
+    }
+
+    /// How often the condition fires on prompts that need no steering, and what it costs there: the mean over these prompts of
+    /// KL(steered ‖ untouched) of a token of the answer, 0 where it does not fire.
+    fn rest(&mut self, subject: &Subject, vector: &SteeringVector, steering: &Steering) -> Result<()> {
+        let prompts = &subject.encoded.rest;
+        let fired = self.fired("rest_fired", prompts.iter().map(|prompt| prompt.ids.as_slice()))?;
+        let rows = self.open();
+        let Some(fired) = fired.filter(|fired| !fired.is_empty() && !rows.is_empty()) else { return Ok(()) };
+        let steered = prompts.iter().zip(fired).filter(|(_, fired)| *fired).map(|(prompt, _)| prompt.clone());
+        let steered: Vec<EncodedPrompt> = steered.collect();
+        let magnitude = |at: &usize| self.outcome.rows[self.first + at].magnitude.unwrap_or_default();
+        let magnitudes: Vec<f32> = rows.iter().map(magnitude).collect();
+        let (positions, operation) = (vector.metadata.positions, vector.metadata.operation);
+        let options = GenerateOptions { positions, operation, ..self.settings.generate.clone() };
+        let costs = match steered.is_empty() {
+            true => vec![Vec::new(); rows.len()],
+            false => {
+                let used = (&vector.layers, steering, magnitudes.as_slice());
+                let Settings { streams, collective, .. } = self.settings;
+                answer_divergences(self.model, &steered, used, (&options, *streams), collective, &mut || self.observer.pass())?
+            }
+        };
+        for (at, mut of_prompts) in rows.into_iter().zip(costs) {
+            let is_finite = of_prompts.iter().all(|kl| kl.is_finite());
+            let problem = "the logits of an answer to a prompt that needs no steering are not finite";
+            let checked = if is_finite { Ok(()) } else { Err(Error::NotFinite(problem.into())) };
+            if self.finite(at, checked)?.is_some() {
+                of_prompts.resize(prompts.len(), 0.0);
+                let estimate = self.settings.bootstrap.mean(&of_prompts);
+                let measure = |estimate| Measure { name: "rest_kl".to_owned(), unit: MeasureUnit::Number, estimate };
+                self.add(at, estimate.map(measure));
+            }
+        }
+        self.observer.measured(&self.outcome)
     }
 
     /// Log-probabilities of pairs; of those whose prompt did not fire, where a condition was asked, those of the untouched model.
@@ -361,22 +401,23 @@ impl Evaluation<'_> {
             self.add(0, choice::measures(set, &scores, &self.settings.bootstrap));
         }
         self.observer.measured(&self.outcome)?;
-        self.text(subject, &[Reading::Prompted(system)])?;
+        self.text(subject, &[(0, Reading::Prompted(system))])?;
         self.generate(subject, &none, (Positions::All, Operation::Add))
     }
 
-    /// `readings` are those of the open rows.
-    fn text(&mut self, subject: &Subject, readings: &[Reading]) -> Result<()> {
+    /// `readings` are those of rows of the subject.
+    fn text(&mut self, subject: &Subject, readings: &[(usize, Reading)]) -> Result<()> {
         if subject.encoded.text.is_empty() || readings.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
         let text = TextIds { ids: &subject.encoded.text, bos: self.material.bos };
         let progress = |done, total| self.observer.progress("text", done, total);
-        let scores = damage::score_text(self.model, text, readings, &self.settings.collective, progress)?;
-        for (at, score) in self.open().into_iter().zip(scores) {
-            if self.finite(at, score.check_finite())?.is_some() {
-                self.add(at, damage::text_measures(&score, &self.settings.bootstrap));
+        let of_rows: Vec<Reading> = readings.iter().map(|(_, reading)| *reading).collect();
+        let scores = damage::score_text(self.model, text, &of_rows, &self.settings.collective, progress)?;
+        for ((at, _), score) in readings.iter().zip(scores) {
+            if self.finite(*at, score.check_finite())?.is_some() {
+                self.add(*at, damage::text_measures(&score, &self.settings.bootstrap));
             }
         }
         self.outcome.timings.text_s += started.elapsed().as_secs_f64();

@@ -1,6 +1,5 @@
 //! Views of a report: aligned text for readers and CSV for spreadsheets.
 
-use super::bootstrap::Estimate;
 use super::{EvalReport, EvalRow, Measure, MeasureUnit};
 use crate::report::Cell;
 use crate::steering::magnitudes::signed;
@@ -87,7 +86,7 @@ impl EvalReport {
         let none = || Cell::new("-");
         let cells = |row: &EvalRow| {
             let magnitude = row.magnitude.map_or_else(none, |magnitude| Cell::new(signed(magnitude)));
-            let measures = names.iter().map(|name| row.get(name).map_or_else(none, |measure| cell(row, measure)));
+            let measures = names.iter().map(|name| row.get(name).map_or_else(none, cell));
             [Cell::new(&row.subject), magnitude].into_iter().chain(measures).collect()
         };
         self.rows.iter().map(cells).collect()
@@ -109,20 +108,20 @@ pub(super) fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str
 pub(super) fn heading(name: &str) -> String {
     match name {
         "kl" => "KL".to_owned(),
+        "reached_kl" | "rest_kl" => name.replace("_kl", " KL"),
         name if name.contains('.') => name.to_owned(),
         name => name.replace('_', " "),
     }
 }
 
-fn cell(row: &EvalRow, Measure { name, unit, estimate: Estimate { value, low, high } }: &Measure) -> Cell {
-    // The dose's interval says little, that of a perplexity is of the text's tokens and not of the change, for which its ratio
-    // is, and that of a margin at magnitude 0 says nothing, since it is 0 in every resample.
+fn cell(Measure { name, unit, estimate }: &Measure) -> Cell {
+    // The dose's interval says little, and that of a perplexity is of the text's tokens and not of the change, for which its ratio is.
     let is_plain = ["dose", "perplexity", "text_fired"].contains(&name.as_str());
-    let is_constant = is_plain || (row.magnitude == Some(0.0) && low == high);
-    // A single score of a judge has no interval.
-    let has_interval = !is_constant && low.is_finite() && high.is_finite();
-    let interval = has_interval.then(|| (bound(*low, *unit), bound(*high, *unit)));
-    Cell { value: number(*value, *unit), interval }
+    let value = bound(estimate.value, *unit);
+    let interval = estimate.interval().map(|(low, high)| (bound(low, *unit), bound(high, *unit)));
+    // Ends that look like the value would claim a certainty that few values do not give.
+    let interval = interval.filter(|(low, high)| !is_plain && (*low != value || *high != value));
+    Cell { value: number(estimate.value, *unit), interval }
 }
 
 fn number(x: f64, unit: MeasureUnit) -> String {

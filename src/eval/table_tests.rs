@@ -1,5 +1,7 @@
 //! Tests of a report's text, CSV and JSON.
 
+use super::super::bootstrap::{Bootstrap, Estimate};
+use super::super::damage::repetition;
 use super::super::{EvalReport, EvalTimings};
 use super::*;
 
@@ -52,6 +54,28 @@ vector               +2  -1.000 [-1.100, -0.900]  62.5 % [52.5, 72.5]
         squeeze(&text)
             .ends_with(&squeeze("Damage subject magnitude perplexity vector 0 12.50 vector +2 12.50 prompt, kind - -"))
     );
+}
+
+#[test]
+fn an_interval_that_few_values_make_as_narrow_as_the_value_is_not_shown() {
+    let text: &[u32] = &[1, 2, 3, 4, 5, 6];
+    let bootstrap = Bootstrap { resamples: 100, seed: 11 };
+    for texts in [1, 8] {
+        let repetition = repetition(&vec![text; texts], &bootstrap).unwrap();
+        assert_eq!((repetition.estimate.low, repetition.estimate.high), (0.0, 0.0));
+        let shown = cell(&repetition);
+        assert_eq!((shown.value.as_str(), shown.interval), ("0.0 %", None), "{texts} texts");
+    }
+    let of = |values: &[f64]| Measure {
+        name: "margin".into(),
+        unit: MeasureUnit::Signed,
+        estimate: bootstrap.mean(values).unwrap(),
+    };
+    assert_eq!(cell(&of(&[0.5])).to_string(), "+0.500");
+    assert_eq!(cell(&of(&[0.5; 9])).to_string(), "+0.500");
+    // What differs in a digit that is not shown is no interval either.
+    assert_eq!(cell(&of(&[0.5, 0.500_01])).to_string(), "+0.500");
+    assert!(cell(&of(&[0.5, 0.75])).interval.is_some());
 }
 
 #[test]

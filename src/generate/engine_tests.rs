@@ -59,13 +59,6 @@ struct Text {
     ended: Option<(FinishReason, u64)>,
 }
 
-impl Text {
-    /// Its tokens alone.
-    fn ids(&self) -> Vec<u32> {
-        self.tokens.iter().map(|(id, _)| *id).collect()
-    }
-}
-
 /// Runs an engine until it is idle, handing in the requests of `arrivals` before the step that each names.
 fn run(engine: &mut Engine, mut arrivals: Vec<(usize, Request)>) -> Vec<Text> {
     arrivals.sort_by_key(|(step, _)| *step);

@@ -30,6 +30,10 @@ pub struct Told {
     pub recall: f64,
     /// Harmonic mean of the two.
     pub f1: f64,
+    /// Number of prompts that fired, of which `precision` is a share.
+    pub fired: usize,
+    /// Number of prompts that need steering, of which `recall` is a share.
+    pub need: usize,
 }
 
 impl Told {
@@ -42,7 +46,8 @@ impl Told {
     fn counted(right: usize, need: usize, wrong: usize) -> Self {
         let share = |of: usize| if of == 0 { 0.0 } else { right as f64 / of as f64 };
         let f1 = 2.0 * right as f64 / (right + wrong + need).max(1) as f64;
-        Self { precision: share(right + wrong), recall: share(need), f1 }
+        let fired = right + wrong;
+        Self { precision: share(fired), recall: share(need), f1, fired, need }
     }
 }
 

@@ -11,7 +11,8 @@ fn prompts(residuals: &[[f64; 2]]) -> Vec<Vec<Vec<f64>>> {
 fn precision_recall_and_f1_are_those_of_the_definition() {
     let told = Told::of(&[true, true, true, false], &[true, false]);
     assert_eq!((told.precision, told.recall, told.f1), (0.75, 0.75, 0.75));
-    assert_eq!(Told::of(&[false], &[false]), Told { precision: 0.0, recall: 0.0, f1: 0.0 });
+    assert_eq!((told.fired, told.need), (4, 4));
+    assert_eq!(Told::of(&[false], &[false]), Told { precision: 0.0, recall: 0.0, f1: 0.0, fired: 0, need: 1 });
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod observer;
 pub mod optim;
 mod records;
 pub(crate) mod responses;
+pub mod share;
 mod state;
 mod trainer;
 

@@ -254,6 +254,8 @@ fn a_search_without_held_out_pairs_holds_some_out_and_says_so() {
     assert!(stderr.contains("activation cache: 5 pairs, residuals of 2 layers"), "{stderr}");
     assert!(stdout.contains("\nno vector  0.6931\n") && stdout.contains("\ntrain it in full: bipo train "), "{stdout}");
     assert_eq!(stdout.lines().filter(|line| line.starts_with("1  ") || line.starts_with("2  ")).count(), 2, "{stdout}");
+    // Two shares of one pair for each layer: all or none, which says little.
+    assert_eq!(stdout.matches("100 % [21, 100]").count() + stdout.matches("0 % [0, 79]").count(), 4, "{stdout}");
     let seeded = text(&layers(&place, &["--layers", "1,2", "--seed", "4"]).stdout);
     assert_ne!(without_seconds(&stdout), without_seconds(&seeded));
     assert_eq!(without_seconds(&stdout), without_seconds(&text(&layers(&place, &["--layers", "1,2"]).stdout)));

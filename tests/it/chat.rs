@@ -139,6 +139,30 @@ fn answers_are_alone_on_stdout() {
 }
 
 #[test]
+fn at_its_end_it_names_the_command_that_steers_as_it_did_last() {
+    let place = Place::new();
+    assert_ok(&place.train("out", &LONG));
+    let model = fixture("llama");
+    let named = |flags: &[&str], lines: &[&str]| {
+        let output = chat(&place, flags, lines);
+        assert_ok(&output);
+        text(&output.stderr).lines().last().unwrap().to_owned()
+    };
+    let flags = ["--vector", VECTOR, "--positions", "prompt", "--system", "Sing."];
+    assert_eq!(
+        named(&flags, &["Hello", "/m -2.5", "/system Be brief.", "/quit"]),
+        format!(
+            "steer other prompts: bipo steer --positions prompt --model {model} --system 'Be brief.' --vector {VECTOR} \
+             --magnitudes=-2.5 --prompt \"How was your day?\""
+        )
+    );
+    assert_eq!(named(&["--vector", VECTOR], &["/vector none"]), format!("learn a vector: bipo train --model {model}"));
+    // A program that reads the answers is told nothing.
+    let output = chat(&place, &["--json"], &["Hello"]);
+    assert!(!text(&output.stderr).contains("learn a vector: "), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_wrong_line_is_told_in_one_line_and_the_next_one_taken() {
     let place = Place::new();
     assert_ok(&place.train("out", &LONG));

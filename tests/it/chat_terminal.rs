@@ -32,11 +32,14 @@ struct Terminal {
 
 impl Terminal {
     fn start(model: &str, flags: &[&str], dir: &Path) -> Self {
+        Self::run(&[&["chat", "--offline", "--model", model][..], flags].concat(), dir)
+    }
+
+    fn run(args: &[&str], dir: &Path) -> Self {
         let (pty, pts) = open().unwrap();
         pty.resize(pty_process::Size::new(40, 100)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_bipo"))
-            .args(["chat", "--offline", "--model", model])
-            .args(flags)
+            .args(args)
             .current_dir(dir)
             .env("TERM", "xterm")
             .env("BIPO_CACHE", dir.join("cache"))
@@ -139,6 +142,23 @@ fn lines_are_edited_recalled_and_kept_and_ctrl_d_ends() {
     terminal.press("/quit\r");
     assert_eq!(terminal.end(), Some(0));
     assert_eq!(questions(&place.path("second.json")), ["hello again"]);
+}
+
+#[test]
+fn a_script_or_a_page_that_is_printed_for_a_person_is_told_how_it_is_installed() {
+    let place = Place::new();
+    for (args, told) in [
+        (&["completions", "bash"][..], "put this into ~/.bashrc: source <(bipo completions bash)"),
+        (&["man"], "install the pages of all commands: bipo man --output-dir ~/.local/share/man/man1"),
+    ] {
+        let mut terminal = Terminal::run(args, &place.path("."));
+        terminal.wait_for(told);
+        assert_eq!(terminal.end(), Some(0));
+        // Not where it is piped.
+        let piped = place.bipo(args);
+        assert_ok(&piped);
+        assert!(piped.stderr.is_empty(), "{args:?}");
+    }
 }
 
 #[test]

@@ -107,6 +107,35 @@ fn a_comparison_goes_on_with_the_vectors_that_are_there() {
 }
 
 #[test]
+fn every_vector_reaches_the_damage_of_the_budget_or_a_warning_names_it() {
+    let place = Place::new();
+    let model = fixture("llama");
+    let given = ["compare", "--model", &model, "--dataset", "pairs.csv", "--max-steps", "6", "--batch-size", "2", "--json"];
+    let small = ["--at", "kl=0.002", "--max-new-tokens", "4", "--bootstrap", "50", "--methods", "bipo,prosv,caa,random"];
+    let output = place.bipo(&[&given[..], &small, &["--report", "page.html"]].concat());
+    let found = json(&output);
+    let said = text(&output.stderr);
+    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("more than 5 % below kl=0.002")).collect();
+    assert!(warnings.len() <= 1, "{said}");
+    let mut costs = 0;
+    for row in found["report"]["rows"].as_array().unwrap() {
+        let cost = row["measures"]["reached_kl"]["value"].as_f64();
+        let subject = row["subject"].as_str().unwrap();
+        assert_eq!(cost.is_some(), row["magnitude"] != 0.0, "{row}");
+        let Some(cost) = cost else { continue };
+        costs += 1;
+        let is_named = warnings.iter().any(|line| line.contains(&format!("{subject} at ")));
+        assert!(cost <= 0.002 && (cost >= 0.95 * 0.002 || is_named), "{row}: {said}");
+    }
+    assert!(costs >= 4, "{found}");
+    let page = fs::read_to_string(place.path("page.html")).unwrap();
+    assert!(page.contains("reached KL"), "{page}");
+    assert!(said.contains("note: perplexity and KL of the neutral text are not measured for prosv"), "{said}");
+    let verdict = found["verdict"][0].as_str().unwrap();
+    assert!(verdict.contains("the 1 pair furthest, but 1 pair is too few"), "{verdict}");
+}
+
+#[test]
 fn each_method_learns_as_train_does_with_the_flags_of_its_source() {
     let place = Place::new();
     let methods: [(&str, &[&str]); 6] = [

@@ -172,6 +172,61 @@ fn an_evaluation_counts_what_fired_and_measures_the_rest_on_the_untouched_model(
 }
 
 #[test]
+fn an_evaluation_tells_how_often_a_condition_fires_where_none_is_needed_and_what_that_costs() {
+    let place = place();
+    assert_ok(&find(&place, "out", &[]));
+    let model = fixture("llama");
+    let eval = |when: &str, rest: &str| {
+        let args = ["eval", "--model", &model, "--vector", "v.safetensors", "--magnitudes", "0,1", "--max-new-tokens", "4"];
+        let more = ["--bootstrap", "10", "--prompt", "Hi", "--skip", "text", "--when", when, "--against", rest, "--json"];
+        json(&place.bipo(&[&args[..], &more].concat()))
+    };
+    let measured = |report: &Value| {
+        let of = |row: usize, name: &str| report["rows"][row]["measures"][name]["value"].as_f64().unwrap();
+        assert_eq!((of(0, "rest_kl"), of(0, "rest_fired")), (0.0, of(1, "rest_fired")));
+        (of(1, "rest_fired"), of(1, "rest_kl"))
+    };
+    let always = eval("out/condition.safetensors:>-1", "rest.jsonl");
+    assert_eq!(always["settings"]["against"]["prompts"], 4);
+    let (fired, whole) = measured(&always);
+    assert!(fired == 1.0 && whole > 1e-4, "{fired} {whole}");
+    assert_eq!(measured(&eval("out/condition.safetensors:>1", "rest.jsonl")), (0.0, 0.0));
+    // Prompt by prompt: those that fire cost what they cost alone, the others nothing.
+    let prompts = texts(&expected()["rest"]);
+    let scores: Vec<f64> = steer(&place, &["--prompts", "rest.jsonl", "--when", "out/condition.safetensors"])
+        .iter()
+        .step_by(2)
+        .map(|text| text["when"]["score"].as_f64().unwrap())
+        .collect();
+    let mut sorted = scores.clone();
+    sorted.sort_by(f64::total_cmp);
+    let middle = (sorted[1] + sorted[2]) / 2.0;
+    let (mut sum, mut sum_of_all) = (0.0, 0.0);
+    for (prompt, score) in prompts.iter().zip(&scores) {
+        fs::write(place.path("one.jsonl"), json!({"prompt": prompt}).to_string()).unwrap();
+        let (_, alone) = measured(&eval("out/condition.safetensors:>-1", "one.jsonl"));
+        sum_of_all += alone;
+        sum += if *score > middle { alone } else { 0.0 };
+    }
+    let (fired, cost) = measured(&eval(&format!("out/condition.safetensors:>{middle}"), "rest.jsonl"));
+    assert_eq!(fired, 0.5);
+    assert!((cost - sum / 4.0).abs() < 1e-4 * cost && (whole - sum_of_all / 4.0).abs() < 1e-4 * whole, "{cost} {sum} {whole}");
+    // It needs a condition, and answers.
+    for (more, expected) in [
+        (&["--against", "rest.jsonl"][..], "--when"),
+        (
+            &["--against", "rest.jsonl", "--when", "out/condition.safetensors", "--skip", "generation"],
+            "leave --skip generation out",
+        ),
+    ] {
+        let args = ["eval", "--model", &model, "--vector", "v.safetensors"];
+        let output = place.bipo(&[&args[..], more].concat());
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
 fn a_conversation_is_steered_where_it_fires() {
     let place = place();
     assert_ok(&find(&place, "out", &[]));
@@ -204,8 +259,14 @@ fn held_out_prompts_are_counted_and_the_next_command_is_named() {
         shown.contains("held out, 2 prompts of need2.csv that need steering, 2 of rest2.txt that do not: precision "),
         "{shown}"
     );
+    // Six of nine that fired, six of six that need it; then two of four, and two of two.
+    assert!(
+        shown.contains("4 that do not: precision 0.667 [0.354, 0.879], recall 1.000 [0.610, 1.000], F1 0.800\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("that do not: precision 0.500 [0.150, 0.850], recall 1.000 [0.342, 1.000], F1 0.667\n"), "{shown}");
     let next = shown.lines().last().unwrap();
-    assert!(next.starts_with("it needs a vector that steers: bipo train learns one, and then: bipo steer "), "{next}");
+    assert!(next.starts_with("Learn a vector with `bipo train`, then run: bipo steer "), "{next}");
     assert!(next.contains("--when out/condition.safetensors --prompt") && next.contains("How do I bake bread?"), "{next}");
     let shown = text(&place.bipo(&["inspect", "out/condition.safetensors"]).stdout);
     assert!(shown.contains("for --when: prompts are steered whose score (mean) is "), "{shown}");

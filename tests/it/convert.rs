@@ -108,7 +108,8 @@ fn a_vector_goes_through_every_format_and_comes_back() {
             _ => {
                 assert_eq!(lost, ["layer", "model_type", "base_model", "num_hidden_layers"]);
                 assert!(
-                    stderr.contains("cannot hold layer, model_type") && stderr.contains("read it with --layer 2"),
+                    stderr.contains("cannot hold layer, model_type")
+                        && stderr.contains(": write .safetensors or .json to keep all, or read it with --layer 2"),
                     "{stderr}"
                 );
             }
@@ -303,7 +304,7 @@ fn a_zero_result_is_written_with_a_warning() {
     let place = Place::new();
     place.vector("v.safetensors", &[1], Metadata::default());
     let (_, stderr) = place.convert(&["v.safetensors", "v.safetensors:-1", "zero.safetensors"]);
-    assert!(stderr.contains("the vector is zero"), "{stderr}");
+    assert!(stderr.contains("the vector is zero and steers nothing: choose other inputs or weights"), "{stderr}");
     assert_eq!(place.read("zero.safetensors").norm(), 0.0);
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use bipo::data::last_number;
-use bipo::steering::vector::{Metadata, SteeringVector};
+use bipo::steering::vector::{Calibration, Metadata, SteeringVector};
 use serde_json::Value;
 
 use crate::cli::{Place, assert_ok, fixture, text};
@@ -308,6 +308,63 @@ fn every_flag_of_eval_has_an_effect() {
     for setting in settings {
         assert_ne!(rows(setting), base, "{setting:?}");
     }
+}
+
+#[test]
+fn the_neutral_text_tells_nothing_of_a_vector_at_some_tokens_alone() {
+    let place = trained();
+    let model = fixture("llama");
+    let vector = "out/steering_vector.safetensors";
+    let args = ["eval", "--model", &model, "--vector", vector, "--magnitudes", "0,1", "--prompt", "Hi", "--bootstrap", "10"];
+    let run = |more: &[&str]| place.bipo(&[&args[..], &["--max-new-tokens", "2"], more].concat());
+    for positions in ["first:1+last:1", "prompt", "last", "response"] {
+        let output = run(&["--positions", positions, "--json"]);
+        assert_ok(&output);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for name in ["perplexity", "perplexity_ratio", "kl"] {
+            let value = |row: usize| &report["rows"][row]["measures"][name]["value"];
+            // The untouched model is what it is.
+            assert!(value(0).is_number() && value(1).is_null(), "{positions} {name}: {report}");
+        }
+        let notes: Vec<String> =
+            text(&output.stderr).lines().filter(|line| line.starts_with("note: ")).map(String::from).collect();
+        let said =
+            "note: perplexity and KL of the neutral text are not measured for vector: every token of that text is steered";
+        assert_eq!(notes.iter().filter(|note| note.starts_with(said)).count(), 1, "{notes:?}");
+    }
+    let shown = text(&run(&["--positions", "last"]).stdout);
+    let damage = shown.split("Damage\n").nth(1).unwrap();
+    let row = damage.lines().find(|line| line.starts_with("vector") && line.contains("+1")).unwrap();
+    assert_eq!(row.split_whitespace().collect::<Vec<_>>()[..5], ["vector", "+1", "-", "-", "-"], "{shown}");
+    let everywhere = run(&["--json"]);
+    let report: Value = serde_json::from_slice(&everywhere.stdout).unwrap();
+    assert!(report["rows"][1]["measures"]["kl"]["value"].is_number());
+    assert!(!text(&everywhere.stderr).contains("are not measured"), "{}", text(&everywhere.stderr));
+}
+
+#[test]
+fn repetition_that_all_texts_share_has_no_interval() {
+    let place = trained();
+    let shown = text(&eval(&place, &["--magnitudes", "0,0.001", "--max-new-tokens", "5", "--skip", "text"]).stdout);
+    let cells: Vec<&str> = shown.lines().filter(|line| line.starts_with("vector")).collect();
+    assert!(cells.len() == 2 && cells.iter().all(|line| line.ends_with("0.0 %")), "{shown}");
+}
+
+#[test]
+fn magnitudes_auto_are_those_that_were_calibrated() {
+    let place = trained();
+    let asked = eval(&place, &["--magnitudes", "auto"]);
+    assert_eq!(asked.status.code(), Some(2));
+    assert!(text(&asked.stderr).contains("auto needs a vector whose strength was measured"), "{}", text(&asked.stderr));
+    let file = place.path("out/steering_vector.safetensors");
+    let mut vector = SteeringVector::read(&file, None).unwrap();
+    let model = "owner/name".to_owned();
+    vector.metadata.calibration = Some(Calibration { budget: "kl=1".into(), minus: Some(-1.5), plus: Some(2.5), model });
+    vector.write(&file).unwrap();
+    let report = report(&place, &["--magnitudes", "auto", "--skip", "text"]);
+    assert_eq!(numbers(&report["settings"]["magnitudes"]), [-1.5, 0.0, 2.5]);
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| row["magnitude"].as_f64().unwrap()).collect::<Vec<_>>(), [-1.5, 0.0, 2.5]);
 }
 
 #[test]

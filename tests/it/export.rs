@@ -363,7 +363,7 @@ fn a_model_for_vllm_has_the_vector_in_a_bias_and_says_how_it_is_served() {
 #[test]
 fn a_readme_has_commands_that_name_everything() {
     for target in ExportTarget::VARIANTS.iter().filter(|target| **target != "vllm-merged") {
-        let exported = Exported::of(&vector(&[3], |known| known.base_model = Some("my model".into())), target, &[]);
+        let exported = Exported::of(&vector(&[3], |known| known.base_model = Some("my/own model".into())), target, &[]);
         let readme = exported.text("README.md");
         assert!(readme.contains(&format!("bipo export --to {target}`")) && readme.contains("block 3 (0-based)"), "{readme}");
         for name in exported.names().iter().filter(|name| *name != "README.md") {
@@ -373,7 +373,7 @@ fn a_readme_has_commands_that_name_everything() {
         let commands: Vec<&str> = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("\n```").next()).collect();
         assert!(commands.len() >= 3, "{target}: {commands:?}");
         assert!(
-            commands.iter().any(|command| command.contains("'my model'") || command.contains("MODEL.gguf")),
+            commands.iter().any(|command| command.contains("'my/own model'") || command.contains("MODEL.gguf")),
             "{commands:?}"
         );
         assert!(exported.said.contains("run it: cd e && "), "{}", exported.said);
@@ -387,6 +387,26 @@ fn a_model_in_a_folder_is_named_by_its_whole_path() {
     let model = exported.json("request.json")["model"].as_str().unwrap().to_owned();
     assert_eq!(std::path::Path::new(&model).canonicalize().unwrap(), place);
     assert!(exported.text("README.md").contains(&format!("vllm serve {model} ")), "{}", exported.text("README.md"));
+}
+
+#[test]
+fn a_model_of_a_folder_elsewhere_is_named_by_nobody_but_the_user() {
+    let of = |base_model: Option<&str>, flags: &[&str]| {
+        let exported = Exported::of(&vector(&[3], |known| known.base_model = base_model.map(str::to_owned)), "lm-eval", flags);
+        let line = exported.said.lines().find(|line| line.starts_with("run it")).unwrap().to_owned();
+        (line, exported.text("README.md"))
+    };
+    let (line, readme) = of(Some("llama"), &[]);
+    let words = "run it, with the path of the model llama in place of MODEL, or export again with --model: cd e && lm_eval ";
+    assert!(line.starts_with(words) && line.contains("pretrained=MODEL,"), "{line}");
+    assert!(readme.contains("pretrained=MODEL,") && !readme.contains("pretrained=llama"), "{readme}");
+    assert!(
+        of(None, &[]).0.starts_with("run it, with the path of the model in place of MODEL, or export again with --model: ")
+    );
+    // What the user names is kept, and so is a name that says where the model is.
+    assert!(of(Some("llama"), &["--model", "other/name"]).0.starts_with("run it: cd e && lm_eval "));
+    let (line, _) = of(Some("SmolLM2-135M-Instruct.Q4_1.gguf"), &[]);
+    assert!(line.contains("pretrained=HuggingFaceTB/SmolLM2-135M-Instruct,"), "{line}");
 }
 
 #[test]

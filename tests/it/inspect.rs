@@ -122,23 +122,29 @@ fn write(place: &Place, name: &str, layers: &[(usize, Vec<f32>)]) {
 #[test]
 fn a_trained_vector_shows_its_settings_and_without_a_model_nothing_else() {
     let place = Place::new();
-    assert_ok(&place.train("out", &["--eval-dataset", "pairs.csv"]));
+    let trained = place.train("out", &["--eval-dataset", "pairs.csv"]);
+    assert_ok(&trained);
+    let line = text(&trained.stdout).lines().find(|line| line.starts_with("held out, best epoch ")).unwrap().to_owned();
+    assert!(line.matches(" % [").count() == 2 && line.matches("] right)").count() == 2, "{line}");
     let file = "out/steering_vector.safetensors";
     let output = place.bipo(&["inspect", file]);
     assert_ok(&output);
-    let next = "try it: bipo steer --model llama --vector out/steering_vector.safetensors --prompt \"How was your day?\"\n";
+    let next = "try it, with the path of the model llama in place of MODEL: bipo steer --model MODEL --vector \
+                out/steering_vector.safetensors --prompt \"How was your day?\"\n";
     assert_eq!(text(&output.stderr), next);
     let stdout = text(&output.stdout);
+    // Long lines are wrapped.
+    let words = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for expected in [
         "bipo safetensors",
-        "base model  llama (llama, 3 layers), hidden size 32",
+        "base model llama (llama, 3 layers), hidden size 32",
         "pairs.csv, 5 pairs",
         "learning rate 0.05",
         "6 steps, loss",
-        "held out    epoch",
-        "% right) on pairs.csv,",
+        "held out epoch",
+        "] right) on pairs.csv,",
     ] {
-        assert!(stdout.contains(expected), "{expected}: {stdout}");
+        assert!(words.contains(expected), "{expected}: {stdout}");
     }
     let report = json(&place, &[file]);
     assert_eq!((&report["schema_version"], &report["model"]), (&1.into(), &Value::Null));
@@ -193,7 +199,8 @@ fn a_vector_of_another_model_is_measured_with_a_note() {
     let renamed = [&bytes[..at], br#""base_model":"lhama""#, &bytes[at + 20..]].concat();
     fs::write(place.path("other.safetensors"), renamed).unwrap();
     let report = json(&place, &["other.safetensors", "--model", &fixture("llama")]);
-    assert_eq!(report["vectors"][0]["warnings"], serde_json::json!(["made for lhama, measured on llama"]));
+    let warning = "made for lhama, measured on llama: name its own model with --model, unless they are one";
+    assert_eq!(report["vectors"][0]["warnings"], serde_json::json!([warning]));
 }
 
 #[test]
@@ -206,8 +213,11 @@ fn zero_and_not_finite_vectors_are_shown_with_a_warning_and_never_steered_with()
     let llama = fixture("llama");
     let report = json(&place, &["zero.safetensors", "broken.safetensors", "--model", &llama]);
     let warning = |i: usize| report["vectors"][i]["warnings"][0].as_str().unwrap().to_owned();
-    assert_eq!(warning(0), "layer 1: every element is zero: it changes nothing");
-    assert_eq!(warning(1), "layer 1: 2 of 32 elements are not finite: no command steers with it");
+    assert_eq!(warning(0), "layer 1: every element is zero, and it steers nothing: train again with more steps");
+    assert_eq!(
+        warning(1),
+        "layer 1: 2 of 32 elements are not finite, and no command steers with it: train again with a lower --lr"
+    );
     let layer = &report["vectors"][1]["layers"][0];
     assert_eq!((&layer["norm"], &layer["not_finite"], &layer["promoted"]), (&Value::Null, &2.into(), &Value::Null));
     assert_eq!(report["cosines"][0]["cosines"], serde_json::json!([[null, null], [null, null]]));

@@ -64,7 +64,7 @@ fn each_magnitude_has_its_mean_and_a_second_run_asks_for_the_failed_alone() {
     // s/√2 = 0.5, t(1) = 12.706
     assert_eq!(lines[3..], ["-1 1.50 -4.85 to 7.85 2 0", "+2 4.00 4.00 to 4.00 2 1"]);
     assert!(
-        text(&output.stderr).contains("1 of 5 texts have no score, the first: no score: Score: x"),
+        text(&output.stderr).contains("1 of 5 texts have no score, the first: no score: Score: x; run the command again"),
         "{}",
         text(&output.stderr)
     );

@@ -104,6 +104,14 @@ fn inspected_files_are_tried_on_their_own_model_together_where_they_fit() {
     assert_eq!(tried("try them", &["a.safetensors", "b c.safetensors"]), both);
     let first = format!("bipo steer --model owner/name --vector a.safetensors {prompt}");
     assert_eq!(tried("try them", &["a.safetensors", "other.safetensors"]), first);
+    write("local.safetensors", of("my-llama"), 2);
+    write("file.safetensors", of("Mistral-7B-Instruct-v0.2.Q4_0.gguf"), 2);
+    let by_path = "try it, with the path of the model my-llama in place of MODEL";
+    assert_eq!(tried(by_path, &["local.safetensors"]), format!("bipo steer --model MODEL --vector local.safetensors {prompt}"));
+    assert_eq!(
+        tried("try it", &["file.safetensors"]),
+        format!("bipo steer --model mistral --vector file.safetensors {prompt}")
+    );
     assert_ok(&place.bipo(&["convert", "a.safetensors", "bare.npy"]));
     assert_eq!(tried("try it", &["bare.npy"]), format!("bipo steer --vector bare.npy --layer LAYER {prompt}"));
     assert_eq!(tried("try it", &["bare.npy", "--layer", "1"]), format!("bipo steer --vector bare.npy --layer 1 {prompt}"));

@@ -164,6 +164,50 @@ fn the_opposite_is_asked_for_by_its_description_and_must_not_name_it() {
 }
 
 #[test]
+fn a_plain_rejected_answer_must_not_name_the_behaviour() {
+    let place = Place::new();
+    let endpoint = Endpoint::new(|body, _| match kind(body) {
+        "plain" if body["messages"][1]["content"].as_str().unwrap().ends_with("cut?") => Answer::Say("As a pirate, no.".into()),
+        _ => writer(body),
+    });
+    assert_ok(&pairs(&place, &endpoint.url, &["--n", "8"]));
+    let named: u64 = lines(&place).iter().filter_map(|line| line["dropped"]["named"].as_u64()).sum();
+    assert_eq!(named, 3, "a question, a chosen and a rejected answer");
+}
+
+#[test]
+fn a_rejected_answer_of_the_model_itself_must_not_name_the_behaviour_and_the_cost_is_told_before_it_is_loaded() {
+    let place = Place::new();
+    let endpoint = Endpoint::new(|body, _| match body["messages"][0]["content"].as_str().unwrap() {
+        system if system.starts_with("You write test data.") => writer(body),
+        _ => Answer::Say(format!("Arr! {} Aye, matey.", body["messages"][1]["content"].as_str().unwrap())),
+    });
+    let model = fixture("llama");
+    let make = |description: &str, output: &str| {
+        let args = ["pairs", description, "--model-url", &endpoint.url, "--output", output, "--n", "3", "--json"];
+        let output = place.bipo(&[&args[..], &["--on-policy", "--model", &model, "--max-new-tokens", "80"]].concat());
+        (json_of(&output), text(&output.stderr))
+    };
+    let (_, said) = make("answers like a pirate", "made.jsonl");
+    let cost = said.find("requests with").unwrap();
+    assert!(cost < said.find("loaded in").unwrap(), "{said}");
+    // A description in the words of one of its answers, the longest of them among three in a row.
+    let of_answer = |line: &Value| -> Vec<String> {
+        let answer = line["rejected"].as_str().unwrap().to_lowercase();
+        let parts = answer.split(|letter: char| !letter.is_alphanumeric() && letter != '\'');
+        parts.map(|word| word.trim_matches('\'')).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    let all = lines(&place);
+    let (line, words) = all.iter().map(|line| (line, of_answer(line))).find(|(_, words)| words.len() >= 3).unwrap();
+    let named = words.windows(3).max_by_key(|three| three.iter().map(|word| word.chars().count()).max()).unwrap().join(" ");
+    let (report, _) = make(&named, "named.jsonl");
+    assert!(report["dropped"]["named"].as_u64().unwrap_or(0) >= 1, "{named:?}: {report}");
+    let kept = fs::read_to_string(place.path("named.jsonl")).unwrap();
+    let is_kept = |kept: &str| serde_json::from_str::<Value>(kept).unwrap()["question"] == line["question"];
+    assert!(!kept.lines().any(is_kept), "{named:?}: {kept}");
+}
+
+#[test]
 fn rejected_answers_can_be_those_of_the_model_that_is_steered() {
     let (place, endpoint) = (Place::new(), Endpoint::new(|body, _| writer(body)));
     let model = fixture("llama");

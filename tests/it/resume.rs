@@ -296,7 +296,7 @@ fn changed_settings_are_all_listed_and_only_some_can_be_forced() {
     let place = interrupted(&[]);
     let forced = train(&place, &["--force-resume", "--lr", "0.02", "--epochs", "26"]);
     assert_ok(&forced);
-    assert!(text(&forced.stderr).contains("other settings hold: epochs was 25, is 26, lr was 0.01, is 0.02"));
+    assert!(text(&forced.stderr).contains("other settings hold: epochs was 25, is 26, lr was 0.01, is 0.02; give the former"));
     let config: Value = serde_json::from_slice(&fs::read(place.path("out/config.json")).unwrap()).unwrap();
     assert_eq!((&config["lr"], &config["epochs"]), (&json!(0.02), &json!(26)));
     assert_eq!(config["resumed"][0]["changed"], json!(["epochs was 25, is 26", "lr was 0.01, is 0.02"]));

@@ -91,6 +91,57 @@ fn every_setting_has_an_effect() {
 }
 
 #[test]
+fn a_run_that_ends_within_a_warmup_that_nobody_chose_is_warned_of() {
+    let place = Place::new();
+    let model = fixture("llama");
+    let args = ["--model", &model, "--dataset", "pairs.csv", "--max-steps", "3"];
+    let said = |command: &str, out: &str, more: &[&str]| {
+        let output = place.bipo(&[&[command, "--output-dir", out][..], &args, more].concat());
+        text(&output.stderr).lines().filter(|line| line.contains("within the warmup of")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let warning = "3 steps end within the warmup of 100: the learning rate never reaches its full value (--lr); lower --warmup-steps or \
+                   train longer";
+    assert_eq!(said("train", "a", &[]), [format!("warning: {warning}")]);
+    assert_eq!(said("train", "b", &["--warmup-steps", "100"]), [""; 0]);
+    assert_eq!(said("train", "c", &["--objective", "reps"]), [""; 0]);
+    let methods = ["--methods", "bipo,simpo,reps,caa", "--max-new-tokens", "2", "--bootstrap", "10"];
+    assert_eq!(said("compare", "d", &methods), [format!("warning: bipo, simpo: {warning}")]);
+    // They are there.
+    assert_eq!(said("compare", "d", &methods), [""; 0]);
+}
+
+/// RePS starts at a random vector whose numbers are uniform in ±1/√n, and draws each factor from those that are allowed.
+#[test]
+fn reps_starts_anew_with_each_seed_and_draws_from_its_factors() {
+    let place = Place::new();
+    let model = fixture("llama");
+    let run = |out: &str, flags: &[&str]| {
+        let args = ["train", "--quiet", "--model", &model, "--dataset", "pairs.csv", "--layer", "1", "--max-steps", "3"];
+        assert_ok(&place.bipo(&[&args[..], &["--objective", "reps", "--output-dir", out], flags].concat()));
+        let lines = fs::read_to_string(place.path(out).join("metrics.jsonl")).unwrap();
+        let steps: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let vector = SteeringVector::read(&place.path(out).join("steering_vector.safetensors"), None).unwrap();
+        (vector.layers[&1].clone(), steps)
+    };
+    // A rate of almost nothing leaves the vector where it starts.
+    let start = |out: &str, seed: &str| run(out, &["--seed", seed, "--lr", "1e-12"]).0;
+    let (first, again, other) = (start("a", "3"), start("b", "3"), start("c", "4"));
+    let bound = 1.0 / (first.len() as f32).sqrt();
+    assert!(first.iter().chain(&other).all(|x| x.abs() <= bound * 1.000_01), "{first:?}");
+    assert!(first.iter().any(|x| x.abs() > bound / 2.0) && first.iter().any(|x| *x < 0.0) && first.iter().any(|x| *x > 0.0));
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+    let (_, steps) = run("d", &["--factors", "3,5"]);
+    let drawn: Vec<f64> = steps.iter().flat_map(|step| step["factors"].as_array().unwrap()).flat_map(numbers).collect();
+    assert!(drawn.len() > 10 && drawn.iter().all(|factor| [3.0, 5.0].contains(factor)), "{drawn:?}");
+    assert!(drawn.contains(&3.0) && drawn.contains(&5.0), "{drawn:?}");
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+#[test]
 fn reps_and_a_learned_factor_have_the_settings_of_their_sources_unless_others_are_given() {
     let place = Place::new();
     let model = fixture("llama");

@@ -8,7 +8,6 @@ use clap::Args;
 
 use super::headings::{DATA, MACHINE, MODEL, VECTOR};
 use super::model::{ReportArgs, TemplateArgs};
-use super::texts::EncodingArgs;
 use super::values::{one_of, positive};
 
 /// The rows of a data set that are used, and how they make pairs.
@@ -83,4 +82,16 @@ pub struct DataArgs {
     pub offline: bool,
     #[command(flatten)]
     pub report: ReportArgs,
+}
+
+/// How pairs become tokens.
+#[derive(Debug, Args)]
+pub struct EncodingArgs {
+    /// Put this text between prompt and response. auto writes what the chat template writes before and after an answer; if the
+    /// template has no such form, it writes a space, unless the prompt ends in white space.
+    #[arg(long, help_heading = DATA, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
+    pub response_prefix: String,
+    /// Truncate longer pairs to this many tokens.
+    #[arg(long, help_heading = DATA, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
+    pub max_length: usize,
 }

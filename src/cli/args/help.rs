@@ -73,19 +73,20 @@ Examples:
   bipo man --output-dir ~/.local/share/man/man1";
 
 pub(super) const EVAL: &str = "\
-The table has a row for each magnitude. Brackets hold 95 % intervals: Wilson's for shares of pairs or questions, else percentiles of a seeded bootstrap over pairs, questions, tokens or texts. Files name the columns as the table does, with _ for spaces (moved_right).
+The table has a row for each magnitude. Brackets hold 95 % intervals: Wilson's for shares of pairs or questions, else percentiles of a seeded bootstrap over pairs, questions, tokens or texts. An interval whose ends look like its value is not shown; JSON and CSV have its ends. Files name the columns as the table does, with _ for spaces (moved_right).
 
 Preference (--dataset): dose, the mean over pairs of ‖m·v‖/‖h‖, with the median residual ‖h‖ of a pair's steered tokens at the layer. Margin, β·[(log π_m(chosen) - log π(chosen)) - (log π_m(rejected) - log π(rejected))]. Moved right and moved wrong, the shares of pairs whose margin has the sign of m and the other one. Prefers chosen, the share with log π_m(chosen) > log π_m(rejected), and the same per token.
 
 Multiple choice (--mc): TruthfulQA's mc1 and mc2 as the benchmark defines them, from its CSV or the hub's Parquet, asked through the chat template without examples. matching: the probability of the answer that matches the behaviour, of the two, in items of the CAA data sets; that of a letter is averaged over both orders of the options. accuracy: the share of questions whose right letter is the likeliest, in files with options. acc and acc_norm (--mc-answers text): the same by the options' texts, which the prompt does not list, and by their log-probability per character, as in lm-evaluation-harness. A row that cannot be scored is skipped and counted. The end-of-turn token is no part of an answer.
 
-Damage: perplexity of a neutral text, read without template in windows of 1024 tokens with the vector at every token; perplexity ratio, to that of the model without vector, with the interval of the paired changes; KL, the mean divergence of its next-token distributions from those of the model without vector; repetition, the share of 4-grams of tokens in the generated texts that occur earlier in the same text. Where the prompts are of a set whose column answer gives numbers, such as gsm8k: numeric match, the share of texts whose last number is the answer.
+Damage: perplexity of a neutral text, read without template in windows of 1024 tokens with the vector at every token; perplexity ratio, to that of the model without vector, with the interval of the paired changes; KL, the mean divergence of its next-token distributions from those of the model without vector; repetition, the share of 4-grams of tokens in the generated texts that occur earlier in the same text. Perplexity and KL of a vector that is added at some tokens alone are not measured, but for magnitude 0. With --at: reached KL (reached ppl), what each magnitude costs in the unit of the budget. With --when and --against: rest fired, the share of the prompts without need on which the condition fires; rest KL, the mean over these prompts of KL(steered ‖ untouched) of a token of the greedy answer, 0 where it does not fire. Where the prompts are of a set whose column answer gives numbers, such as gsm8k: numeric match, the share of texts whose last number is the answer.
 
 Baselines (--baseline): random, a random direction of the vector's norm at its layers; prompt, the model without vector, told --baseline-system (on the neutral text it stands in front, followed by an empty line); or another vector file, scaled to the vector's norm, which steers by the same --operation. At magnitude 0 all of them are the untouched model, so that row is there once.
 
 Examples:
   bipo eval --dataset cheerful-heldout
   bipo eval --dataset held-out.csv --magnitudes -2..2:0.5 --baseline random --csv curve.csv
+  bipo eval --dataset need.csv --when condition.safetensors --against rest.csv
   bipo eval --vector out/steering_vector.safetensors --mc TruthfulQA.csv";
 
 pub(super) const JUDGE: &str = "\
@@ -133,27 +134,31 @@ Peak memory: on a GPU, how much less was free at the worst moment than when bipo
 
 With --shape and --split, nothing is measured and no device is needed: for each of several devices bipo counts the memory and the operations of making the activation cache, of a training step and of a sweep, in bf16 unless --device names the CPU or --dtype another type. Memory is that of a device of its own, with 1.6 GB of work space.
 
+The last example needs a GPU, and a bipo that is built with the feature cuda.
+
 Examples:
   bipo bench --shape smollm2-135m --seconds 2
   bipo bench --shape llama-2-70b --split 40,40
-  bipo bench --shape mistral-7b --device cuda --json
-  bipo bench --model smollm2 --weights quantized";
+  bipo bench --model smollm2 --weights quantized
+  bipo bench --shape mistral-7b --device cuda --json";
 
 pub(super) const CHECK: &str = "\
 Each tiny model has the same random weights on the CPU in f32, as `bipo train` computes there, and on the device as tensors in each dtype: the path that GPUs take, on the CPU too. A difference is |a - b| / |b| over all numbers; the limit beside it is the largest difference that the dtype's rounding explains. The 48 steps are those of the authors' recorded run: 64 pairs, batches of four, signs +1 -1 -1 +1. The exit code is 1 if a check failed.
 
+The last example needs a GPU, and a bipo that is built with the feature cuda.
+
 Examples:
   bipo check
   bipo check --device cpu --dtype bf16 --json
-  bipo check --device cuda --model smollm2 --offline";
+  bipo check --device cuda --model smollm2";
 
 pub(super) const MERGE: &str = "\
 The residual after block L is … + down_proj(·), so a bias of m·v on the down projection of block L steers at every token, in a program that reads the bias. `transformers` and bipo read it. vLLM reads it because config.json then says `mlp_bias`; without that key it drops the tensor without a word. SGLang and TensorRT-LLM build Llama's MLP without a bias and drop the tensor without a word: what they generate is not steered. MLC refuses to load the model. When the model is written, a command is printed that answers one prompt with and without the vector: a program whose greedy answer is the one at magnitude 0 applies the vector.
 
-Llama, Granite and SmolLM3 have such a bias (`mlp_bias`); the other biases that the key brings are zero. Mistral and Qwen2 have none, but without a sliding window they compute what a Llama with their weights does, and are written as LlamaForCausalLM. Other models and GGUF files are not rewritten: bipo export writes what steers them without a change of the weights.
+Llama, Granite and SmolLM3 have such a bias (`mlp_bias`); the other biases that the key brings are zero. Mistral and Qwen2 have none, but without a sliding window they compute what a Llama with their weights does, and are written as LlamaForCausalLM. The model is a repository or a folder with safetensors. Other models and GGUF files are not rewritten, and smollm2 may stand for a GGUF file: bipo export writes what steers them without a change of the weights.
 
 Examples:
-  bipo merge --vector bipo_output/steering_vector.safetensors --output-dir merged/
+  bipo merge --model HuggingFaceTB/SmolLM2-135M-Instruct --output-dir merged/
   bipo merge --model llama-2 --vector v.safetensors --magnitude 1.5 -o merged/";
 
 #[cfg(feature = "serve")]

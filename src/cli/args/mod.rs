@@ -42,7 +42,7 @@ pub use vectors::{ConvertArgs, ExportArgs, InspectArgs, MergeArgs};
 
 /// Personalise a frozen large language model with one steering vector.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110, after_help = help::PROGRAM, mut_subcommands(headings::with_help_flag))]
+#[command(version, max_term_width = 110, after_help = help::PROGRAM, mut_subcommands(headings::with_help_flag), mut_subcommands(values::with_negative_numbers))]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -188,7 +188,7 @@ pub fn parse() -> Result<Cli, String> {
             std::process::exit(0);
         }
         if error.use_stderr() {
-            return misuse::told(&error, std::env::args_os().nth(1).as_deref());
+            return misuse::told(&error, &std::env::args_os().skip(1).collect::<Vec<_>>());
         }
         error.exit()
     })

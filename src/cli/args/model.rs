@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::headings::{LAST, MACHINE, MODEL, OUTPUT};
-use super::values::{one_of, variable};
+use super::values::{between, one_of, variable, whole};
 
 /// The model of a command that is told none.
 pub const DEFAULT_MODEL: &str = "smollm2";
@@ -70,13 +70,13 @@ pub struct ModelArgs {
     pub device: String,
     /// Put so many blocks on each of several devices, such as 40,40; they add up to the model's number of blocks [default: by free
     /// memory; evenly on the CPU].
-    #[arg(long, help_heading = MACHINE, value_name = "N,N,...", value_delimiter = ',')]
+    #[arg(long, help_heading = MACHINE, value_name = "N,N,...", value_delimiter = ',', value_parser = whole::<usize>)]
     pub split: Option<Vec<usize>>,
     /// Never use the network (also HF_HUB_OFFLINE=1).
     #[arg(long, help_heading = MACHINE)]
     pub offline: bool,
     /// Use this many threads [default: the number of physical cores; under mpirun, each rank of this machine takes an equal share of them].
-    #[arg(long, help_heading = MACHINE, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, help_heading = MACHINE, value_name = "N", value_parser = between(1, 512))]
     pub threads: Option<u16>,
     /// Print a machine-readable result on standard output, and nothing else there.
     #[arg(long, help_heading = OUTPUT, display_order = LAST)]

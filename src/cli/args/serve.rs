@@ -10,7 +10,7 @@ use clap::Args;
 use super::headings::{SERVER, VECTOR};
 use super::model::ModelArgs;
 use super::texts::DecodingArgs;
-use super::values::operation;
+use super::values::{between, host, operation, whole};
 
 #[derive(Debug, Args)]
 #[command(mut_arg("json", |arg| arg.help("Print the address as a line of JSON on standard output, when the server listens")))]
@@ -20,7 +20,7 @@ pub struct ServeArgs {
     #[arg(long, help_heading = VECTOR, value_name = "[NAME=]FILE[:SCALE]")]
     pub vector: Vec<String>,
     /// Steer the output of this block, 0-based [default: the files'].
-    #[arg(long, help_heading = VECTOR)]
+    #[arg(long, help_heading = VECTOR, value_parser = whole::<usize>)]
     pub layer: Option<usize>,
     /// Steer only prompts whose score passes this condition, made by `bipo train --method condition`, unless a request says otherwise;
     /// with NAME, only where a request names it; repeat for several. ":>0.2" or ":<0.2" behind it, in quotes, replaces its threshold [default: steer all prompts].
@@ -36,10 +36,10 @@ pub struct ServeArgs {
     #[arg(long, help_heading = SERVER, value_name = "[NAME=]FILE")]
     pub eval: Vec<String>,
     /// Listen at this address of the machine.
-    #[arg(long, help_heading = SERVER, default_value = "127.0.0.1")]
+    #[arg(long, help_heading = SERVER, default_value = "127.0.0.1", value_parser = host)]
     pub host: IpAddr,
     /// Listen at this port; 0 lets the system choose one.
-    #[arg(long, help_heading = SERVER, default_value_t = 8080)]
+    #[arg(long, help_heading = SERVER, default_value_t = 8080, value_parser = between(0, u16::MAX))]
     pub port: u16,
     /// Require this key of every request except /health.
     #[arg(long, help_heading = SERVER, env = "BIPO_API_KEY", hide_env_values = true)]
@@ -51,16 +51,16 @@ pub struct ServeArgs {
     #[arg(long, help_heading = SERVER, value_name = "ORIGIN")]
     pub cors: Option<AllowedOrigin>,
     /// Generate at most this many texts at once; the others wait.
-    #[arg(long, help_heading = SERVER, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, help_heading = SERVER, default_value_t = 16, value_parser = between(1, 512))]
     pub slots: u16,
     /// Let at most this many texts wait; more are refused with status 429.
-    #[arg(long, help_heading = SERVER, default_value_t = 64)]
+    #[arg(long, help_heading = SERVER, default_value_t = 64, value_parser = between(0, u16::MAX))]
     pub queue: u16,
     /// Use at most this much memory for keys and values, such as 4GB [default: a quarter of what is free where the model computes].
     #[arg(long, help_heading = SERVER, value_name = "SIZE")]
     pub kv_memory: Option<Bytes>,
     /// Allow this many tokens for a prompt and its answer together [default: the model's context, at most 4096].
-    #[arg(long, help_heading = SERVER, value_name = "N")]
+    #[arg(long, help_heading = SERVER, value_name = "N", value_parser = whole::<usize>)]
     pub context: Option<usize>,
     #[command(flatten)]
     pub model: ModelArgs,

@@ -37,7 +37,7 @@ fn flags_are_given_when_the_user_wrote_them() {
 /// The answer to `bipo` with these words behind it.
 fn told(words: &[&str]) -> String {
     let error = Cli::try_parse_from(["bipo"].iter().chain(words)).unwrap_err();
-    misuse::told(&error, words.first().map(std::ffi::OsStr::new))
+    misuse::told(&error, &words.iter().map(OsString::from).collect::<Vec<_>>())
 }
 
 #[test]
@@ -73,6 +73,60 @@ fn a_flag_before_the_command_is_told_where_it_belongs() {
 }
 
 #[test]
+fn other_names_and_mistyped_names_of_flags_are_told_the_right_ones() {
+    for (words, right) in [
+        ("train --learning-rate 1", "--lr"),
+        ("train --factor 2", "--factors"),
+        ("train --layr 1", "--layer"),
+        ("steer --tempature 1", "--temperature"),
+        ("steer --question Why?", "--prompt"),
+        ("eval --questions q.txt", "--prompts"),
+        ("train --data pairs.csv", "--dataset"),
+    ] {
+        let line = told(&words.split(' ').collect::<Vec<_>>());
+        assert!(line.ends_with(&format!(" found; tip: a similar argument exists: '{right}' (see --help)")), "{words}: {line}");
+    }
+    // In place of the magnitude, where nothing is trained.
+    assert!(told(&["steer", "--factor", "2"]).contains("tip: the factor on the vector is --magnitudes, "));
+    for (other, name) in misuse::SYNONYMS {
+        let program = Cli::command();
+        let has = |flag: &str| {
+            program.get_subcommands().any(|command| command.get_arguments().any(|argument| argument.get_long() == Some(flag)))
+        };
+        assert!(has(name) && !has(other), "{other} {name}");
+    }
+}
+
+#[test]
+fn a_vector_that_is_taken_for_a_command_or_a_model_is_told_what_it_is_for() {
+    for word in ["vector", "vectors"] {
+        let line = told(&[word]);
+        assert!(
+            line.contains("tip: bipo inspect FILE shows what a vector's file holds, and bipo steer --vector FILE"),
+            "{line}"
+        );
+    }
+    for words in [&["--vector", "smollm2"][..], &["--vector=smollm2"], &["--vector", "HuggingFaceTB/SmolLM2-135M-Instruct"]] {
+        let line = told(words);
+        assert!(line.contains("smollm2 is a model: bipo steer --model smollm2 --vector FILE (see"), "{line}");
+    }
+}
+
+#[test]
+fn a_negative_number_is_told_the_range_of_its_flag() {
+    for (words, right) in [
+        ("train --lr -1", "'-1' for '--lr <LR>': expected a number above 0"),
+        ("steer --temperature -0.5", "'-0.5' for '--temperature <TEMPERATURE>': expected 0, or a number from 0.000001"),
+        ("steer --seed -1", "'-1' for '--seed <SEED>': expected a whole number of at least 0, such as 14"),
+        ("bench --threads -1", "'-1' for '--threads <N>': expected a whole number from 1 to 512"),
+        ("train --epochs -1", "'-1' for '--epochs <EPOCHS>': expected a whole number above 0"),
+    ] {
+        let line = told(&words.split(' ').collect::<Vec<_>>());
+        assert!(line.starts_with(&format!("invalid value {right}")), "{words}: {line}");
+    }
+}
+
+#[test]
 fn a_command_that_there_is_not_is_told_those_that_there_are() {
     let line = told(&["generate"]);
     assert!(line.starts_with("unrecognized subcommand 'generate'; tip: the commands are train, data, "), "{line}");
@@ -100,7 +154,18 @@ fn a_wrong_value_is_told_the_right_ones() {
         ("steer --magnitudes x", "-2,0,2 or -2..2:0.5"),
         ("eval --skip x", "text, generation"),
         ("eval --mc-answers x", "auto, letter, text"),
-        ("eval --at x", "kl=1, ppl=1.1"),
+        ("eval --at x", "kl=NATS, or ppl=RATIO above 1, such as kl=1 or ppl=1.1"),
+        ("eval --at foo=1", "kl=NATS, or ppl=RATIO above 1, such as kl=1 or ppl=1.1"),
+        ("eval --at margin=1", "such as kl=1 or ppl=1.1 (bipo calibrate has margin=NATS)"),
+        ("train --layer x", "expected a whole number of at least 0, such as 14"),
+        ("train --seed abc", "expected a whole number of at least 0, such as 14"),
+        ("train --split a", "expected a whole number of at least 0, such as 14"),
+        ("train --warmup-steps 1.5", "expected a whole number of at least 0, such as 14"),
+        ("steer --layer x", "expected a whole number of at least 0, such as 14"),
+        ("eval --seed x", "expected a whole number of at least 0, such as 14"),
+        ("merge -o m --layer x", "expected a whole number of at least 0, such as 14"),
+        ("train --threads x", "expected a whole number from 1 to 512"),
+        ("judge t --judge-concurrency 0", "expected a whole number from 1 to 256"),
         ("export v --to x -o e", "vllm-lens, easysteer, vllm-merged, llama.cpp, lm-eval, pyvene"),
         ("data x --rank x", "best-worst, adjacent, all"),
         ("data x --pairs x", "all, first"),
@@ -111,6 +176,22 @@ fn a_wrong_value_is_told_the_right_ones() {
     for (words, right) in wrong {
         let line = told(&words.split(' ').collect::<Vec<_>>());
         assert!(line.starts_with("invalid value ") && line.contains(right), "{words}: {line}");
+    }
+    let at = told(&["eval", "--at", "foo=1"]);
+    assert!(!at.contains("margin"), "{at}");
+}
+
+#[cfg(feature = "serve")]
+#[test]
+fn a_wrong_address_of_the_server_is_told_a_right_one() {
+    for (words, right) in [
+        (["serve", "--host", "foo"], "expected an IP address such as 127.0.0.1 or 0.0.0.0"),
+        (["serve", "--port", "70000"], "expected a whole number from 0 to 65535"),
+        (["serve", "--slots", "x"], "expected a whole number from 1 to 512"),
+        (["serve", "--layer", "x"], "expected a whole number of at least 0, such as 14"),
+    ] {
+        let line = told(&words);
+        assert!(line.starts_with("invalid value ") && line.contains(right), "{line}");
     }
 }
 

@@ -15,10 +15,12 @@ use bipo::text::spans::Spans;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
-use super::data::PairArgs;
+use super::data::{EncodingArgs, PairArgs};
 use super::headings::{DATA, GENERATION, JUDGE, MEASUREMENT, OUTPUT, VECTOR};
 use super::model::{ModelArgs, ReportArgs};
-use super::values::{damage, one_of, operation, positive, positive_number, probability, resamples, seconds, temperature};
+use super::values::{
+    between, damage, one_of, operation, positive, positive_number, probability, resamples, seconds, temperature, whole,
+};
 
 /// The vectors that steer, and where.
 #[derive(Debug, Args)]
@@ -29,7 +31,7 @@ pub struct VectorArgs {
     #[arg(long, value_name = "FILE[:SCALE]", value_parser = NonEmptyStringValueParser::new())]
     pub vector: Vec<String>,
     /// Steer the output of this block, 0-based [default: the file's].
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<usize>)]
     pub layer: Option<usize>,
     /// Add the vector at these tokens, whatever its file says: all, prompt, response (also what is generated), last, first:N,
     /// last:N, or several joined by +, as for train [default: the file's].
@@ -104,7 +106,7 @@ pub struct SamplingArgs {
     #[arg(long, default_value_t = 1.0, value_parser = positive_number)]
     pub repeat_penalty: f64,
     /// Seed the sampler; greedy decoding needs no seed.
-    #[arg(long, default_value_t = 11)]
+    #[arg(long, default_value_t = 11, value_parser = whole::<u64>)]
     pub seed: u64,
 }
 
@@ -150,18 +152,6 @@ pub struct PromptArgs {
     /// its prompts.
     #[arg(long, help_heading = DATA, value_name = "FILE|NAME", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
-}
-
-/// How pairs become tokens.
-#[derive(Debug, Args)]
-pub struct EncodingArgs {
-    /// Put this text between prompt and response. auto writes what the chat template writes before and after an answer; if the
-    /// template has no such form, it writes a space, unless the prompt ends in white space.
-    #[arg(long, help_heading = DATA, default_value = "auto", allow_hyphen_values = true, value_name = "auto|TEXT")]
-    pub response_prefix: String,
-    /// Truncate longer pairs to this many tokens.
-    #[arg(long, help_heading = DATA, default_value_t = 2048, value_name = "TOKENS", value_parser = positive)]
-    pub max_length: usize,
 }
 
 #[derive(Debug, Args)]
@@ -219,6 +209,11 @@ pub struct EvalArgs {
     /// Multiply the margin by this, the strength of the preference [default: the vector's, else 0.1].
     #[arg(long, help_heading = MEASUREMENT, value_parser = positive_number)]
     pub beta: Option<f64>,
+    /// Say how often the condition of --when fires on these prompts, which need no steering, and what it costs there: KL(steered ‖
+    /// untouched) of a token of the answer, 0 where it does not fire; a file of lines or a table, as for `bipo train --against`
+    /// [default: none].
+    #[arg(long, help_heading = DATA, value_name = "FILE|NAME", requires = "when", value_parser = NonEmptyStringValueParser::new())]
+    pub against: Option<String>,
     /// Ask these multiple-choice questions, of a file or a published set such as mmlu: TruthfulQA, A/B items, Yes/No items or any
     /// number of options; repeat for several.
     #[arg(long, help_heading = DATA, value_name = "FILE|NAME")]
@@ -249,7 +244,7 @@ pub struct EvalArgs {
     #[arg(long, help_heading = MEASUREMENT, default_value_t = 1000, value_name = "N", value_parser = resamples)]
     pub bootstrap: usize,
     /// Seed the resamples and the random direction.
-    #[arg(long, help_heading = MEASUREMENT, default_value_t = 11)]
+    #[arg(long, help_heading = MEASUREMENT, default_value_t = 11, value_parser = whole::<u64>)]
     pub seed: u64,
     #[command(flatten)]
     pub judge: JudgeArgs,
@@ -290,7 +285,7 @@ pub struct JudgeArgs {
     #[arg(long, value_name = "FILE|NAME")]
     pub rubric: Option<String>,
     /// Ask this many questions at a time.
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = between(1, 256))]
     pub judge_concurrency: u16,
     /// Wait this many seconds for an answer before asking again.
     #[arg(long, default_value_t = 120.0, value_name = "SECONDS", value_parser = seconds)]

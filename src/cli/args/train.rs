@@ -16,16 +16,15 @@ use bipo::train::{Direction, FACTOR_LR, FACTOR_SCALE, ObjectiveName};
 use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 
-use super::data::PairArgs;
+use super::data::{EncodingArgs, PairArgs};
 use super::headings::{DATA, MACHINE, OPTIMISATION, OUTPUT, VECTOR};
 use super::model::ModelArgs;
-use super::texts::EncodingArgs;
-use super::values::{factors, not_negative, one_of, positive, positive_number};
+use super::values::{factors, not_negative, one_of, positive, positive_number, whole};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     /// Steer the output of this block, 0-based [default: by model; Llama-2 15, Mistral 13, else 0.45 of the depth].
-    #[arg(long, help_heading = VECTOR)]
+    #[arg(long, help_heading = VECTOR, value_parser = whole::<usize>)]
     pub layer: Option<usize>,
     /// Steer the outputs of these blocks, each by a vector of its own, learned together: 10,13,16 or 10..16 or all.
     #[arg(long, help_heading = VECTOR, value_name = "LIST", conflicts_with = "layer")]
@@ -163,8 +162,8 @@ pub struct RunArgs {
     /// always +1 (positive). Only bipo has a choice [default: sign; with reps both; with dpo, simpo and lm positive].
     #[arg(long, value_parser = one_of::<Direction>())]
     pub direction: Option<Direction>,
-    /// Draw the factor on the vector from these numbers above 0, anew at each step and with reps for each response: a list 2,4,8 or
-    /// a range 2..20:2 [default: 1; with reps 2..20:2].
+    /// Draw a new factor on the vector at each step (with reps, for each response) from these numbers above 0: a list 2,4,8 or a range
+    /// 2..20:2 [default: 1; with reps 2..20:2].
     #[arg(long, value_name = "LIST", value_parser = factors)]
     pub factors: Option<Magnitudes>,
     /// Learn one factor on the vector too, at its own learning rate; the vector is written multiplied by it.
@@ -198,13 +197,13 @@ pub struct RunArgs {
     #[arg(long, hide_default_value = true, default_value_t = 0.05, default_value_ifs(as_in_reps("0")), value_parser = not_negative)]
     pub weight_decay: f64,
     /// Raise the learning rate from 0 over this many steps [default: 100; 0 with reps or a learned factor].
-    #[arg(long, hide_default_value = true, default_value_t = 100, default_value_ifs(as_in_reps("0")))]
+    #[arg(long, hide_default_value = true, default_value_t = 100, default_value_ifs(as_in_reps("0")), value_parser = whole::<usize>)]
     pub warmup_steps: usize,
     /// Lower the learning rate after the warmup along this curve [default: cosine; linear with reps or a learned factor].
     #[arg(long, hide_default_value = true, default_value = "cosine", default_value_ifs(as_in_reps("linear")), value_parser = one_of::<Scheduler>())]
     pub scheduler: Scheduler,
     /// Seed the shuffles, the directions, the factors and a random start.
-    #[arg(long, default_value_t = 11)]
+    #[arg(long, default_value_t = 11, value_parser = whole::<u64>)]
     pub seed: u64,
     #[command(flatten)]
     pub rows: PairArgs,

@@ -1,5 +1,7 @@
 //! Values of flags: names from a list, numbers in their ranges, and files with a factor.
 
+#[cfg(feature = "serve")]
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -9,6 +11,7 @@ use bipo::steering::Operation;
 use bipo::steering::condition::FiringSide;
 use bipo::steering::magnitudes::Magnitudes;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Command};
 use serde_json::Value;
 use strum::{ParseError, VariantNames};
 
@@ -23,6 +26,33 @@ where
 /// The operations that a vector can be used with; the third one is for training alone.
 pub(super) fn operation() -> impl TypedValueParser<Value = Operation> {
     PossibleValuesParser::new(["add", "ablate"]).try_map(|name| name.parse::<Operation>())
+}
+
+/// The command with flags that take a negative number as their value, so that what is wrong with it is told by the flag's own parser.
+pub(super) fn with_negative_numbers(command: Command) -> Command {
+    command.mut_args(|arg: Arg| {
+        let takes_value = arg.get_long().is_some() && arg.get_action().takes_values();
+        if takes_value { arg.allow_negative_numbers(true) } else { arg }
+    })
+}
+
+/// A number of the type that the flag has, such as a layer or a seed.
+pub(super) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number of at least 0, such as 14".into())
+}
+
+/// A whole number from `low` to `high`.
+pub(super) fn between(low: u16, high: u16) -> impl TypedValueParser<Value = u16> {
+    move |text: &str| {
+        let fits = |n: &u16| (low..=high).contains(n);
+        text.parse::<u16>().ok().filter(fits).ok_or_else(|| format!("expected a whole number from {low} to {high}"))
+    }
+}
+
+/// An address of this machine.
+#[cfg(feature = "serve")]
+pub(super) fn host(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "expected an IP address such as 127.0.0.1 or 0.0.0.0".into())
 }
 
 pub(super) fn positive(text: &str) -> Result<usize, String> {
@@ -119,11 +149,11 @@ pub(super) fn variable(text: &str) -> Result<(String, Value), String> {
 
 /// A budget of damage, which is not what a vector must bring.
 pub fn damage(text: &str) -> Result<Budget, Error> {
-    match text.parse()? {
-        Budget::Margin(_) => {
-            Err(Error::Argument("expected a budget of damage, kl=… or ppl=… (bipo calibrate has margin=…)".into()))
-        }
-        budget => Ok(budget),
+    let expected = "expected a budget of damage: kl=NATS, or ppl=RATIO above 1, such as kl=1 or ppl=1.1";
+    match text.parse::<Budget>() {
+        Ok(Budget::Margin(_)) => Err(Error::Argument(format!("{expected} (bipo calibrate has margin=NATS)"))),
+        Ok(budget) => Ok(budget),
+        Err(_) => Err(Error::Argument(expected.into())),
     }
 }
 

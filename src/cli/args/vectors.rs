@@ -9,7 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 
 use super::headings::{MACHINE, MODEL, OUTPUT, VECTOR};
 use super::model::{DEFAULT_MODEL, ModelArgs, ReportArgs};
-use super::values::{MagnitudeArg, finite, magnitude, one_of, operation, positive};
+use super::values::{MagnitudeArg, finite, magnitude, one_of, operation, positive, whole};
 
 #[derive(Debug, Args)]
 // One list for inputs and output: with two, clap takes the name before a flag for OUT in `convert IN --normalize OUT`.
@@ -19,7 +19,7 @@ pub struct ConvertArgs {
     #[arg(required = true, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
     pub files: Vec<String>,
     /// Give this layer to inputs whose file names none; move a single input to it.
-    #[arg(long, help_heading = VECTOR)]
+    #[arg(long, help_heading = VECTOR, value_parser = whole::<usize>)]
     pub layer: Option<usize>,
     /// Scale each input to norm 1, taken over all of its layers together, before its weight is applied.
     #[arg(long, help_heading = VECTOR)]
@@ -48,7 +48,7 @@ pub struct InspectArgs {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Give this layer to files that name none.
-    #[arg(long, help_heading = VECTOR)]
+    #[arg(long, help_heading = VECTOR, value_parser = whole::<usize>)]
     pub layer: Option<usize>,
     #[command(flatten)]
     pub model: ModelArgs,
@@ -70,7 +70,7 @@ pub struct ExportArgs {
     #[arg(long, help_heading = MODEL, value_parser = NonEmptyStringValueParser::new())]
     pub model: Option<String>,
     /// Steer the output of this block, 0-based [default: the file's].
-    #[arg(long, help_heading = VECTOR)]
+    #[arg(long, help_heading = VECTOR, value_parser = whole::<usize>)]
     pub layer: Option<usize>,
     /// Never use the network (also HF_HUB_OFFLINE=1).
     #[arg(long, help_heading = MACHINE)]
@@ -94,12 +94,12 @@ pub struct MergeArgs {
     #[arg(long, help_heading = VECTOR, value_name = "FILE[:SCALE]", value_parser = NonEmptyStringValueParser::new())]
     pub vector: Vec<String>,
     /// Steer the output of this block, 0-based [default: the file's].
-    #[arg(long, help_heading = VECTOR)]
+    #[arg(long, help_heading = VECTOR, value_parser = whole::<usize>)]
     pub layer: Option<usize>,
     /// Multiply the vector by this factor.
     #[arg(long, help_heading = VECTOR, default_value_t = 1.0, allow_hyphen_values = true, value_parser = finite)]
     pub magnitude: f64,
-    /// Choose the model: an alias, a hub id owner/name[@revision], or a local directory.
+    /// Choose the model, whose weights must be safetensors: an alias, a hub id owner/name[@revision], or a local directory.
     #[arg(long, help_heading = MODEL, default_value = DEFAULT_MODEL)]
     pub model: String,
     /// Never use the network (also HF_HUB_OFFLINE=1).

@@ -2,6 +2,7 @@
 
 use bipo::Result;
 use bipo::machine::files::write_atomic;
+use bipo::report::card;
 use bipo::steering::dose::l2_norm;
 use bipo::train::activations::{Activations, CachePlan};
 use bipo::train::batch::Sharing;
@@ -112,7 +113,7 @@ pub fn run(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
     } else {
         let mut text = format!("{}\nmean difference of {used} pairs  |v| {:.3}", path.display(), l2_norm(&v));
         if let Some(measured) = &measured {
-            text += &format!("\nheld out: {}", margins(measured));
+            text += &format!("\nheld out: {}", margins(measured, card::heldout_pairs(&settings)));
         }
         RunResult::Text(text + &try_it(&path))
     };

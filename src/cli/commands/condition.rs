@@ -15,6 +15,7 @@ use bipo::steering::vector::{Metadata, SteeringVector};
 use bipo::text::tokens::{EncodedPrompt, ResponsePrefix};
 use bipo::train::collective::{Collective, Json};
 use bipo::train::condition::{FoundCondition, Told, find};
+use bipo::train::share::wilson;
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -266,7 +267,10 @@ fn text(path: &Path, found: &FoundCondition, held: Option<&(String, Told)>, need
         PromptReading::Mean => "the mean over a prompt's tokens",
         PromptReading::Last => "a prompt's last token",
     };
-    let shares = |Told { precision, recall, f1 }: Told| format!("precision {precision:.3}, recall {recall:.3}, F1 {f1:.3}");
+    let shares = |Told { precision, recall, f1, fired, need }: Told| {
+        let (precision, recall) = (with_interval(precision, fired), with_interval(recall, need));
+        format!("precision {precision}, recall {recall}, F1 {f1:.3}")
+    };
     let mut text = format!(
         "{}\nsteers where the score of {of} after layer {} is {comparison} {threshold:.4}\n\
          on {needs} prompts that need steering and {rest} that do not: {}\n",
@@ -281,7 +285,12 @@ fn text(path: &Path, found: &FoundCondition, held: Option<&(String, Told)>, need
     let (file, prompt) = (quote(&path.display().to_string()), quote(prompt.trim()));
     let command = format!("{} --when {file} --prompt {prompt}\n", next::of_model("steer"));
     // A condition steers nothing.
-    let needs =
-        if last_run().exists() { "try it: " } else { "it needs a vector that steers: bipo train learns one, and then: " };
+    let needs = if last_run().exists() { "try it: " } else { "Learn a vector with `bipo train`, then run: " };
     text + needs + &command
+}
+
+/// A share of `cases` prompts with its 95 % interval.
+fn with_interval(share: f64, cases: usize) -> String {
+    let interval = wilson(share, cases).map_or(String::new(), |[low, high]| format!(" [{low:.3}, {high:.3}]"));
+    format!("{share:.3}{interval}")
 }

@@ -124,16 +124,16 @@ fn warn(vector: &SteeringVector, format: Format, encoded: &Encoded, output: &Pat
     if !encoded.lost.is_empty() {
         let lost = encoded.lost.join(", ");
         let layer = match vector.layers.keys().next() {
-            Some(layer) if encoded.lost.contains(&"layer") => format!("; read it with --layer {layer}"),
+            Some(layer) if encoded.lost.contains(&"layer") => format!(", or read it with --layer {layer}"),
             _ => String::new(),
         };
-        log.warn(format!("{output}: {} cannot hold {lost}{layer}", format.name()));
+        log.warn(format!("{output}: {} cannot hold {lost}: write .safetensors or .json to keep all{layer}", format.name()));
     }
     for caveat in format.caveats(vector) {
         log.warn(with_hint(format!("{output}: {caveat}")));
     }
     if vector.norm() == 0.0 {
-        log.warn(format!("{output}: the vector is zero"));
+        log.warn(format!("{output}: the vector is zero and steers nothing: choose other inputs or weights"));
     }
 }
 

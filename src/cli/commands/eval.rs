@@ -20,7 +20,7 @@ use serde_json::json;
 use super::evaluation::inputs::Inputs;
 use super::evaluation::page::{for_page, page};
 use super::evaluation::settings::{described, magnitudes, vector_beta};
-use super::evaluation::subjects::{VECTOR, baselines, check_reaches, subjects};
+use super::evaluation::subjects::{VECTOR, baselines, check_reaches, note_of_text, subjects};
 use super::evaluation::writer::{Writer, warn_of_failures};
 use super::interrupt::Interrupt;
 use super::judge::Judge;
@@ -61,9 +61,10 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
     }
     let material = inputs.material(args, &opened)?;
     session::warn_of_pairs(&opened, material.pairs, log);
-    let mut subjects = subjects(args, &vector, &baselines, (&material, &inputs.asked), &mut opened, log)?;
+    let mut subjects = subjects(args, &vector, &baselines, (&material, &inputs), &mut opened, log)?;
     check_reaches(&subjects, &inputs, log)?;
     check_budget(args, &subjects)?;
+    note_of_text(&subjects, &material, log);
     let demand = |streams| demand(&subjects, streams, args.max_new_tokens, collective);
     let texts = texts(&subjects);
     let streams = opened.most_streams(texts.all, texts.a_prompt, demand);
@@ -80,19 +81,23 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
     check_same(collective, &identity, &opened, log)?;
     let (model, _) = session::load(&opened, &demand(streams), log)?;
     let interrupt = Interrupt::listen(log)?;
+    let mut calibrated = None;
     if let Some(budget) = args.at {
-        let unreached = calibrate_subjects(&model, &material, &mut subjects, budget, &settings, &mut || interrupt.check())?;
-        if let Some(name) = unreached.first() {
+        let found = calibrate_subjects(&model, &material, &mut subjects, budget, &settings, &mut || interrupt.check())?;
+        if let Some(name) = found.unreached.first() {
             return Err(Error::Argument(format!("{name} reaches {budget} in neither direction: choose another --at")).into());
         }
         say_magnitudes(&subjects, budget, log);
+        found.shortfall(budget).iter().for_each(|line| log.warn(line));
+        calibrated = Some((found, budget));
     }
     let mut writer = Writer::new(args, log, &interrupt);
     let outcome = evaluate(&model, &opened.encoder, &material, &subjects, &settings, &mut writer);
     writer.finish();
     let outcome = outcome?;
     say_times(&outcome, log);
-    let EvalOutcome { rows, generations, timings, stopped, .. } = outcome;
+    let EvalOutcome { mut rows, generations, timings, stopped, .. } = outcome;
+    calibrated.iter().for_each(|(found, budget)| found.add_to(&mut rows, *budget));
     let mut described = described(args, &opened, &inputs, &subjects, &settings);
     if let Some(error) = &stopped {
         described["ended_early"] = json!(error.to_string());
@@ -179,10 +184,15 @@ fn check_files(args: &EvalArgs) -> Result<()> {
     let files = [("--prompts", &args.asked.prompts), ("--text", &args.text)]
         .into_iter()
         .filter_map(|(flag, path)| Some((flag, path.as_deref()?)));
+    let rest = args.against.iter().map(|set| ("--against", Path::new(set))).filter(|(_, set)| set.exists());
     let questions = args.mc.iter().map(|set| ("--mc", Path::new(set))).filter(|(_, set)| set.exists());
     let written = [("--csv", &args.csv), ("--per-pair", &args.per_pair), ("--report", &args.report)];
-    check_outputs(&written, &args.steering, sets.chain(files).chain(questions))?;
+    check_outputs(&written, &args.steering, sets.chain(files).chain(rest).chain(questions))?;
     args.plot.iter().try_for_each(|path| Chart::check_path(path))?;
+    if args.against.is_some() && args.skip.contains(&SkipArg::Generation) {
+        let problem = "--against is measured on answers that are generated: leave --skip generation out";
+        return Err(Error::Argument(problem.into()));
+    }
     if args.per_pair.is_some() && args.dataset.is_none() {
         return Err(Error::Argument("--per-pair needs pairs: give --dataset".into()));
     }

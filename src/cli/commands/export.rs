@@ -13,9 +13,10 @@ use bipo::steering::vector::{Calibration, SteeringVector};
 use bipo::{Error, Result};
 use serde::Serialize;
 
+use super::merge;
+use super::next::{self, MODEL_PATH};
 use super::outputs::is_same;
 use super::vectors::{calibration_exceeded_note, last_run, read_vector};
-use super::{merge, next};
 use crate::args::{ExportArgs, MagnitudeArg, Use, vector_and_scale};
 use crate::hints::with_hint;
 use crate::terminal::{self, Log};
@@ -25,7 +26,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let vector = read_vector(args.vector.as_slice(), args.layer, Use::default(), log)?;
     let magnitude = magnitude(args.magnitude, &vector)?;
     let named = args.model.as_deref().or(vector.metadata.base_model.as_deref());
-    let model = for_others(named);
+    let model = for_others(args.model.as_deref(), vector.metadata.base_model.as_deref());
     let export = Export::new(args.to, &vector, magnitude, &model)?;
     if let Some(note) = calibration_exceeded_note(&vector, magnitude as f32) {
         log.warn(note);
@@ -51,7 +52,13 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         false => terminal::result(&report.to_text())?,
     }
     let command = format!("cd {} && {}", quote(&report.output_dir), report.command);
-    next::tell(args.report.json, "run it", &command, log);
+    let what = if report.model == MODEL_PATH && report.command.contains(MODEL_PATH) {
+        let own = vector.metadata.base_model.as_ref().map_or(String::new(), |own| format!(" {own}"));
+        format!("run it, with the path of the model{own} in place of {MODEL_PATH}, or export again with --model")
+    } else {
+        "run it".to_owned()
+    };
+    next::tell(args.report.json, &what, &command, log);
     Ok(())
 }
 
@@ -70,9 +77,10 @@ fn magnitude(asked: MagnitudeArg, vector: &SteeringVector) -> Result<f64> {
     }
 }
 
-/// The model's name as other programs know it.
-fn for_others(named: Option<&str>) -> String {
-    let name = named.unwrap_or("MODEL");
+/// The model's name as other programs know it: the one that the user names, else the vector's; `MODEL` where that is the name of a folder
+/// or a file elsewhere.
+fn for_others(given: Option<&str>, own: Option<&str>) -> String {
+    let name = given.or_else(|| own.and_then(next::model_argument)).unwrap_or(MODEL_PATH);
     match presets::find(name) {
         Some(preset) => preset.repo.to_owned(),
         // The commands are run in another folder.

@@ -151,7 +151,12 @@ impl Judge {
             log.info(format!("{} of {} scores were there already", report.resumed, generations.len()));
         }
         if let Some(failure) = report.verdicts.iter().find_map(|verdict| verdict.failure.as_ref()) {
-            log.warn(format!("{} of {} texts have no score, the first: {failure}", report.failures, generations.len()));
+            let again = match config.results {
+                Some(_) => "run the command again to ask for these alone",
+                None => "give --judge-results FILE, which keeps the scores, and run the command again for the others",
+            };
+            let (failures, all) = (report.failures, generations.len());
+            log.warn(format!("{failures} of {all} texts have no score, the first: {failure}; {again}"));
         }
         Ok(Some(report))
     }
@@ -166,7 +171,11 @@ pub fn open(url: &str, names: EndpointNames, log: Log) -> Result<(Endpoint, Opti
     let key = ApiKey::from_env(names)?;
     if key.is_some() && !endpoint.takes_key() {
         let variables = names.key_variables.join(" or ");
-        log.warn(format!("{endpoint} is neither https nor this machine: the key of {variables} is not sent there"));
+        let flag = names.url;
+        log.warn(format!(
+            "{endpoint} is neither https nor this machine: the key of {variables} is not sent there; give {flag} an https address to \
+             send it"
+        ));
     }
     Ok((endpoint, key))
 }

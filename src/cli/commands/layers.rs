@@ -53,7 +53,7 @@ pub fn run(args: &LayersArgs, collective: &Collective) -> anyhow::Result<()> {
     let search = LayerSearch::new(&model, plan, &config, |done, total| reporter.cached(done, total))?;
     let mut results: Vec<LayerResult> = Vec::new();
     let ended = search.run(&mut reporter, &mut |result| {
-        log.detail(line_of(result));
+        log.detail(line_of(result, heldout_pairs.len()));
         results.push(result.clone());
     });
     reporter.finish();

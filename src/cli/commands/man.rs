@@ -18,7 +18,12 @@ pub fn run(args: &ManArgs) -> anyhow::Result<()> {
     // Names the commands `bipo-train` and so on.
     program.build();
     let Some(dir) = &args.output_dir else {
-        return Ok(terminal::result(&String::from_utf8(page(&program)?)?)?);
+        terminal::result(&String::from_utf8(page(&program)?)?)?;
+        if terminal::is_read_by_a_person() {
+            let command = "bipo man --output-dir ~/.local/share/man/man1";
+            next::tell(false, "install the pages of all commands", command, Log::new(false, false));
+        }
+        return Ok(());
     };
     std::fs::create_dir_all(dir).map_err(|source| Error::write(dir, source))?;
     write(&program, dir)?;

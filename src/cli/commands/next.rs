@@ -1,5 +1,8 @@
 //! The next useful command, told on standard error at the end of one, with what the user wrote that holds there too.
 
+use std::path::Path;
+
+use bipo::hub::presets;
 use bipo::report::shell::quote;
 use bipo::steering::vector::SteeringVector;
 
@@ -66,6 +69,17 @@ pub fn after_steering(source: &VectorArgs, vector: &SteeringVector) -> (&'static
             ("find its strength", steering("calibrate") + save)
         }
         _ => ("talk with it", command("chat", &given(), |flag| flag == "--when" || is_of_steered_model(flag))),
+    }
+}
+
+/// Stands in a command for the path of a model, which the user knows.
+pub const MODEL_PATH: &str = "MODEL";
+
+/// The model that a vector's file names, as an argument of `--model`; none where the name is that of a folder or a file elsewhere.
+pub fn model_argument(name: &str) -> Option<&str> {
+    match presets::find(name) {
+        _ if name.contains('/') || Path::new(name).exists() => Some(name),
+        preset => preset.map(|preset| preset.alias),
     }
 }
 

@@ -60,11 +60,11 @@ pub fn run(args: &PairsArgs) -> anyhow::Result<()> {
     let (endpoint, key) = open(url, NAMES, log)?;
     let patience = Patience { timeout: Duration::from_secs_f64(args.timeout), ..Patience::default() };
     let asked = Asked { endpoint, key, concurrency: usize::from(args.concurrency), patience };
-    let own = args.on_policy.then(|| OwnModel::load(args, log)).transpose()?;
     if plan.there() < args.n {
         let there = if plan.there() > 0 { format!("{} of {} pairs are there; ", plan.there(), args.n) } else { String::new() };
         log.info(format!("{there}{}", in_words(&plan.cost(), args.price)));
     }
+    let own = args.on_policy.then(|| OwnModel::load(args, log)).transpose()?;
     let interrupt = Interrupt::listen(log)?;
     let mut progress = log.progress("pairs", args.n);
     let mut on_progress = |pairs: usize| {

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use bipo::data::{Message, PromptWithAnswer, PublishedPart, Source, is_prompt_table, load_prompts, prompt_of_row};
+use bipo::data::{Message, PromptWithAnswer, PublishedPart, Source, is_prompt_table, load_prompts, prompt_of_row, prompt_sets};
 use bipo::generate::Prompt;
 use bipo::hub::options::FetchOptions;
 use bipo::machine::files::{LARGEST_TEXT, read_input, without_bom};
@@ -58,6 +58,12 @@ pub fn read_questions(asked: &PromptArgs, limit: Option<usize>, fetch: &FetchOpt
     let name = path.to_str().filter(|name| *name != "-" && !path.exists());
     if let Some(part) = name.map(PublishedPart::parse).transpose()?.flatten() {
         return of_set(&Source::Published(part), limit, fetch);
+    }
+    if let Some(name) = name.filter(|name| !name.contains(['/', '\\']) && path.extension().is_none()) {
+        return Err(Error::Argument(format!(
+            "no file or set of prompts {name:?}: expected a file with a prompt a line, - for standard input, or one of {}",
+            prompt_sets().join(", ")
+        )));
     }
     if is_prompt_table(path) {
         return of_set(&Source::File(path.clone()), limit, fetch);

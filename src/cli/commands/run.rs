@@ -17,7 +17,7 @@ use bipo::train::{Factor, LARGE_LR, LEARNED_START, ObjectiveName, TrainConfig};
 use bipo::{Error, Result};
 
 use super::session;
-use crate::args::{RunArgs, response_prefix};
+use crate::args::{RunArgs, given_of, response_prefix};
 use crate::downloads::fetch_options;
 use crate::terminal::Log;
 
@@ -88,7 +88,7 @@ pub fn load(opened: &Session, config: &mut TrainConfig, demand: Demand, log: Log
 
 /// Reads a data set, and says which of its rows are skipped.
 pub fn load_data(name: &str, options: &LoadOptions, log: Log) -> Result<Dataset> {
-    let dataset = data::load(&Source::parse(name)?, options)?;
+    let dataset = data::load(&Source::parse_pairs(name)?, options)?;
     for skipped in dataset.skipped.iter().take(SKIPPED_SHOWN) {
         log.warn(format!("{}: row {} skipped: {}", dataset.name, skipped.row, skipped.reason));
     }
@@ -97,7 +97,10 @@ pub fn load_data(name: &str, options: &LoadOptions, log: Log) -> Result<Dataset>
         log.warn(format!("{}: {more} more rows skipped: bipo data counts them by reason", dataset.name));
     }
     if !dataset.skipped.is_empty() {
-        log.warn(format!("{}: mend skipped rows to have them used, or give --strict to refuse them", dataset.name));
+        let advice = dataset.few_pairs();
+        let advice =
+            advice.unwrap_or_else(|| "mend skipped rows to have them used, or give --strict to refuse them".to_owned());
+        log.warn(format!("{}: {advice}", dataset.name));
     }
     Ok(dataset)
 }
@@ -232,4 +235,18 @@ pub fn config(
     };
     config.check_objective()?;
     Ok(config)
+}
+
+/// Whether a run ends before its learning rate is reached, in a warmup that the user did not choose.
+pub fn ends_in_warmup(config: &TrainConfig, steps: usize) -> bool {
+    steps <= config.warmup_steps && config.warmup_steps > 0 && given_of(&["warmup_steps"]).is_empty()
+}
+
+/// What is wrong with such a run, and what to do.
+pub fn warmup_problem(config: &TrainConfig, steps: usize) -> String {
+    format!(
+        "{steps} steps end within the warmup of {}: the learning rate never reaches its full value (--lr); lower --warmup-steps or \
+         train longer",
+        config.warmup_steps
+    )
 }

@@ -137,6 +137,9 @@ fn lead(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
         config.batch_size,
         config.layers
     ));
+    if run::ends_in_warmup(&config, total) {
+        log.warn(run::warmup_problem(&config, total));
+    }
     run::tell_ranks(collective, log);
     log.info(plan.size().to_string());
     if is_new {
@@ -167,7 +170,7 @@ fn lead(args: &TrainArgs, collective: &Collective) -> anyhow::Result<()> {
         ));
     }
     log.detail(times(&outcome.timings, (load_s, tokenize_s), model.device()));
-    let said = report(args, &path, &outcome, dataset.skipped.len(), (load_s, tokenize_s));
+    let said = report(args, &path, &outcome, &settings, (load_s, tokenize_s));
     if let Some(error) = outcome.stopped {
         said.print()?;
         let how = if matches!(error, Error::Interrupted) { "--resume" } else { "--force-resume and another setting" };

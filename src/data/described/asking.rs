@@ -84,7 +84,7 @@ impl<'a> Asking<'a> {
             return Ok(Err(problem));
         }
         let messages = requests::showing(&self.config.recipe.description, self.config.max_tokens, &question.text);
-        self.answer(&messages, question, Some(&self.shown), stop)
+        self.answer(&messages, question, |text, is_cut| self.check(text, is_cut, Some(&self.shown)), stop)
     }
 
     /// Returns an answer that does not show the behaviour, or why there is none.
@@ -93,7 +93,7 @@ impl<'a> Asking<'a> {
             Some(opposite) => requests::showing(opposite, self.config.max_tokens, &question.text),
             None => requests::plain(self.config.max_tokens, &question.text),
         };
-        self.answer(&messages, question, self.opposite.as_ref(), stop)
+        self.answer(&messages, question, |text, is_cut| self.check_rejected(text, is_cut), stop)
     }
 
     /// Asks until the answer is of the asked form.
@@ -101,14 +101,14 @@ impl<'a> Asking<'a> {
         &self,
         messages: &[Message],
         question: &PlacedQuestion,
-        leak: Option<&Leak>,
+        check: impl Fn(&str, bool) -> Result<String, Reason>,
         stop: &AtomicBool,
     ) -> Result<Result<String, Reason>, RequestFailure> {
         let mut checked = Err(Reason::Form);
         for attempt in 0..TRIES {
             let seed = self.seed(question.batch, question.index, attempt);
             checked = match self.ask(messages, self.config.max_tokens, seed, stop) {
-                Ok(Ok(reply)) => self.check(&reply.text, reply.is_cut, leak),
+                Ok(Ok(reply)) => check(&reply.text, reply.is_cut),
                 Ok(Err(_)) => Err(Reason::Form),
                 Err(RequestFailure::Refused(said)) => {
                     let _ = self.refusal.set(said);
@@ -123,13 +123,19 @@ impl<'a> Asking<'a> {
         Ok(checked)
     }
 
-    /// Returns an answer as it is kept, or why it is not. `leak` tells what it must not name.
-    pub fn check(&self, text: &str, is_cut: bool, leak: Option<&Leak>) -> Result<String, Reason> {
+    /// Returns an answer that does not show the behaviour as it is kept, or why it is not.
+    pub fn check_rejected(&self, text: &str, is_cut: bool) -> Result<String, Reason> {
+        self.check(text, is_cut, self.opposite.as_ref())
+    }
+
+    /// Returns an answer as it is kept, or why it is not. It shows what `leak` is of, if anything, and names neither that nor the
+    /// behaviour.
+    fn check(&self, text: &str, is_cut: bool, leak: Option<&Leak>) -> Result<String, Reason> {
         let text = requests::without_thoughts(text);
         let text = if is_cut { whole_sentences(text).ok_or(Reason::Cut)? } else { text };
         match () {
             () if words(text).is_empty() => Err(Reason::Form),
-            () if leak.is_some_and(|leak| leak.is_in(text)) => Err(Reason::Named),
+            () if self.shown.is_in(text) || leak.is_some_and(|leak| leak.is_in(text)) => Err(Reason::Named),
             () if !leak.is_some_and(Leak::is_of_refusals) && refuses(text) => Err(Reason::Refused),
             () => Ok(text.to_owned()),
         }

@@ -272,7 +272,7 @@ impl PairsRun<'_> {
             own(&answered, &mut |answer| {
                 for (question, chosen) in pending.by_ref() {
                     let has_answer = chosen.is_ok();
-                    let rejected = || asking.check(&answer.text, answer.is_cut, None);
+                    let rejected = || asking.check_rejected(&answer.text, answer.is_cut);
                     let answers = chosen.and_then(|chosen| Ok((chosen, rejected()?)));
                     record.settle(question, answers)?;
                     if has_answer {

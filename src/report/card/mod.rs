@@ -18,6 +18,7 @@ use crate::report::shell::quote;
 use crate::steering::dose::l2_norm;
 use crate::steering::positions::in_words;
 use crate::steering::vector::{Positions, SteeringVector};
+use crate::train::share::in_percent;
 use crate::train::{EpochRecord, Factor, Heldout};
 
 /// The forward hook that steers a model of `transformers` with a vector file. This is the only source of its text.
@@ -252,9 +253,10 @@ fn results(training: &Value, epochs: &[EpochRecord], curve: Option<&str>) -> Str
         return out + "No held-out pairs were scored.\n\n";
     }
     let pairs = training.get("eval_dataset").map(dataset).unwrap_or_default();
+    let count = heldout_pairs(training);
     let best = training.get("best_epoch").and_then(Value::as_u64);
     out += &format!(
-        "Held out: {}. *Right* is the share of pairs with a positive margin at +1, a negative one at -1.\n\n\
+        "Held out: {}. *Right* is the share of pairs with a positive margin at +1, a negative one at -1, with its 95 % interval.\n\n\
          | epoch | step | margin at +1 | right | margin at -1 | right | loss |\n|--:|--:|--:|--:|--:|--:|--:|\n",
         markdown(&pairs)
     );
@@ -262,13 +264,13 @@ fn results(training: &Value, epochs: &[EpochRecord], curve: Option<&str>) -> Str
         let kept = if best == Some(record.epoch as u64) { " (kept)" } else { "" };
         let _ = writeln!(
             out,
-            "| {}{kept} | {} | {:+.4} | {:.0} % | {:+.4} | {:.0} % | {:.4} |",
+            "| {}{kept} | {} | {:+.4} | {} | {:+.4} | {} | {:.4} |",
             record.epoch,
             record.step,
             heldout.positive_margin,
-            100.0 * heldout.positive_right,
+            in_percent(heldout.positive_right, count),
             heldout.negative_margin,
-            100.0 * heldout.negative_right,
+            in_percent(heldout.negative_right, count),
             heldout.loss
         );
     }
@@ -278,14 +280,15 @@ fn results(training: &Value, epochs: &[EpochRecord], curve: Option<&str>) -> Str
 fn caa_results(training: &Value) -> String {
     let heldout = training.get("heldout").and_then(|heldout| serde_json::from_value::<Heldout>(heldout.clone()).ok());
     let Some(heldout) = heldout else { return String::new() };
+    let count = heldout_pairs(training);
     format!(
-        "## Results\n\nOn held-out pairs ({}) the mean margin is {:+.4} at direction +1 (positive for {:.0} % of the pairs) and \
-         {:+.4} at −1 (negative for {:.0} %), with margin = {MARGIN}.\n\n",
+        "## Results\n\nOn held-out pairs ({}) the mean margin is {:+.4} at direction +1 (positive for {} of the pairs) and \
+         {:+.4} at −1 (negative for {}; brackets hold 95 % intervals), with margin = {MARGIN}.\n\n",
         markdown(&training.get("eval_dataset").map(dataset).unwrap_or_default()),
         heldout.positive_margin,
-        100.0 * heldout.positive_right,
+        in_percent(heldout.positive_right, count),
         heldout.negative_margin,
-        100.0 * heldout.negative_right,
+        in_percent(heldout.negative_right, count),
     )
 }
 
@@ -401,6 +404,12 @@ pub fn dataset(set: &Value) -> String {
     let skipped =
         count("skipped_rows").filter(|rows| *rows > 0).map_or(String::new(), |rows| format!(" ({rows} rows skipped)"));
     format!("{name}{pairs}{skipped}")
+}
+
+/// Returns the number of held-out pairs that a vector's `training` metadata name; 0 if they name none.
+pub fn heldout_pairs(training: &Value) -> usize {
+    let pairs = training.get("eval_dataset").and_then(|set| set.get("pairs")).and_then(Value::as_u64);
+    pairs.and_then(|pairs| usize::try_from(pairs).ok()).unwrap_or(0)
 }
 
 /// Describes the outcome in a vector's `training` metadata: `250 steps, loss 0.4123, margin +0.9312`. The text is empty if the

@@ -82,8 +82,8 @@ fn a_data_set_of_the_hub_is_in_the_block_by_its_repository() {
 #[test]
 fn held_out_margins_make_a_row_an_epoch_and_the_kept_one_is_marked() {
     let card = card(&example());
-    assert!(card.contains("| 1 | 25 | +0.2500 | 75 % | -0.2500 | 50 % | 0.6000 |\n"), "{card}");
-    assert!(card.contains("| 2 (kept) | 50 | +0.5000 | 75 % | -0.5000 | 50 % | 0.6000 |\n"), "{card}");
+    assert!(card.contains("| 1 | 25 | +0.2500 | 75 % [61, 85] | -0.2500 | 50 % [36, 64] | 0.6000 |\n"), "{card}");
+    assert!(card.contains("| 2 (kept) | 50 | +0.5000 | 75 % [61, 85] | -0.5000 | 50 % [36, 64] | 0.6000 |\n"), "{card}");
     assert!(card.contains("50 steps, loss 0.5000, margin +0.2500"));
     assert!(card.contains("formal-heldout, 48 pairs"));
     let bare = model_card(&example(), "v.safetensors", &[], None);
@@ -184,7 +184,7 @@ fn a_mean_difference_says_that_it_was_not_learned_and_cites_its_own_paper() {
         "It was not learned: it is the mean difference",
         "at the last token of each before its end of turn",
         "https://arxiv.org/abs/2312.06681",
-        "the mean margin is +0.2500 at direction +1 (positive for 75 % of the pairs) and -0.2500 at −1",
+        "the mean margin is +0.2500 at direction +1 (positive for 75 % [61, 85] of the pairs) and -0.2500 at −1 (negative for 50 % [36, 64]; ",
         "| caa positions | last |",
         "Steering Llama 2 via Contrastive Activation Addition",
     ] {

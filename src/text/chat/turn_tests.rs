@@ -54,7 +54,31 @@ fn a_dropped_system_prompt_is_told_from_one_that_is_written() {
     assert!(case("system-dropped").drops_system(&conversation).unwrap());
     assert!(!case("system-dropped").drops_system(&conversation[1..]).unwrap());
     assert!(!builtin("chatml").drops_system(&conversation).unwrap());
-    assert!(case("system-in-data").drops_system(&conversation).unwrap_err().to_string().contains("takes no system prompt"));
+    for (name, says) in [
+        ("system-in-data", "System role not supported"),
+        ("no-system-as-gemma-2", "there is no system role"),
+        // It finds the user's turn in the wrong place before it looks at the role.
+        ("no-system-as-mistral-v0.1", "roles must alternate"),
+    ] {
+        let error = case(name).drops_system(&conversation).unwrap_err().to_string();
+        assert!(error.contains(&format!("takes no system prompt (it says: {says})")), "{error}");
+        assert!(!case(name).drops_system(&conversation[1..]).unwrap());
+        // A conversation that is wrong without it, too, is refused for another reason.
+        let wrong = [&conversation[..], &conversation[1..]].concat();
+        let error = case(name).render(&wrong).unwrap_or_else(|error| error.to_string());
+        assert_eq!(error.contains("refuses the conversation: "), name != "system-in-data", "{error}");
+    }
+}
+
+#[test]
+fn the_form_of_an_answer_is_found_where_the_template_refuses_a_system_prompt() {
+    let user = [Message::new("user", " Hi ")];
+    let gemma = case("no-system-as-gemma-2");
+    assert_eq!(gemma.render(&user).unwrap(), "<s><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n");
+    assert_eq!(gemma.assistant_turn(), turn("", "<end_of_turn>\n", Trim::Both));
+    let mistral = case("no-system-as-mistral-v0.1");
+    assert_eq!(mistral.render(&user).unwrap(), "<s>[INST]  Hi  [/INST]");
+    assert_eq!(mistral.assistant_turn(), turn(" ", "</s>", Trim::Nothing));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::memory::wide_model;
 use super::{bipo, names, place};
 use crate::bytes::safetensors;
-use crate::cli::{Place, assert_ok, fixture};
+use crate::cli::{Place, assert_ok, fixture, json as json_of, text};
 use crate::endpoint::{Answer, Endpoint};
 use crate::pairs::writer;
 
@@ -153,6 +153,35 @@ fn an_interrupted_search_ranks_the_layers_that_it_tried() {
     let tried = report["layers"].as_array().unwrap();
     assert!((1..3).contains(&tried.len()) && tried.iter().any(|result| result["layer"] == 0), "{report}");
     assert_eq!(report["ended_early"], "interrupted");
+}
+
+#[test]
+fn an_interrupted_comparison_takes_the_vector_that_is_there_and_gives_what_a_whole_one_gives() {
+    let place = place();
+    let model = fixture("llama");
+    let data = ["compare", "--model", &model, "--dataset", "pairs.csv", "--eval-dataset", "pairs.csv", "--batch-size", "2"];
+    let run = ["--methods", "bipo,reps", "--epochs", "100000", "--max-steps", "1000"];
+    let small = ["--at", "kl=0.002", "--max-new-tokens", "2", "--bootstrap", "10", "--json", "--output-dir"];
+    let into = |dir: &'static str| [&data[..], &run, &small, &[dir]].concat();
+    let mut running = Running::start(&place, &into("part"));
+    running.wait_for_file(&place.path("part/bipo.safetensors"));
+    running.interrupt();
+    running.end().assert_interrupted();
+    let kept = fs::read(place.path("part/bipo.safetensors")).unwrap();
+    let (again, whole) = (place.bipo(&into("part")), place.bipo(&into("whole")));
+    assert!(text(&again.stderr).contains("bipo: taken from part/bipo.safetensors"), "{}", text(&again.stderr));
+    assert_eq!(fs::read(place.path("part/bipo.safetensors")).unwrap(), kept);
+    for name in ["bipo.safetensors", "reps.safetensors"] {
+        let of = |dir: &str| fs::read(place.path(dir).join(name)).unwrap();
+        assert!(of("part") == of("whole"), "{name}");
+    }
+    let without_times = |output: &std::process::Output| {
+        let mut document = json_of(output);
+        document["report"]["timings"] = Value::Null;
+        document["candidates"].as_array_mut().unwrap().iter_mut().for_each(|it| it["learned"]["seconds"] = Value::Null);
+        document
+    };
+    assert_eq!(without_times(&again), without_times(&whole));
 }
 
 /// Answers `answers` requests with a score, and leaves those after them without an answer. Tells of each.

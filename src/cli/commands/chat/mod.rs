@@ -37,13 +37,18 @@ use self::screen::Screen;
 use self::speaker::Speaker;
 use self::stop::Stop;
 use self::vector::Chosen;
+use super::next;
 use super::room::demand;
 use super::session;
 use super::sweep::{PromptTexts, document, greedy, in_words};
+use super::training::TEST_PROMPT;
 use super::vectors::{check_when, read_when, strength_note};
-use crate::args::ChatArgs;
+use crate::args::{ChatArgs, given};
 use crate::hints;
 use crate::terminal::{self, Log};
+
+/// Flags of the vector's use, which hold for the vectors that are chosen on the way, too.
+const STEERED: [&str; 5] = ["--layer", "--operation", "--positions", "--spans", "--when"];
 
 pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
     let log = Log::new(args.model.verbose, args.model.quiet);
@@ -82,7 +87,10 @@ pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
     }
     let ended = chat.talk(&mut input);
     input.close(log);
-    ended
+    ended?;
+    let (what, command) = chat.continued();
+    next::tell(args.model.json, what, &command, log);
+    Ok(())
 }
 
 /// A conversation and what it is held with.
@@ -144,6 +152,22 @@ impl Chat<'_> {
                 },
             }
         }
+    }
+
+    /// The command that goes on from here: it steers as the conversation did at its end, or learns what could steer it.
+    fn continued(&self) -> (&'static str, String) {
+        let is_of_model = |flag: &str| flag != "--system" && next::MODEL.contains(&flag);
+        let with_system = |command: String| match self.session.encoder.system() {
+            Some(system) => next::with(&command, "--system", system),
+            None => command,
+        };
+        if self.chosen.names.is_empty() {
+            return ("learn a vector", with_system(next::command("train", &given(), is_of_model)));
+        }
+        let command = with_system(next::command("steer", &given(), |flag| is_of_model(flag) || STEERED.contains(&flag)));
+        let command = self.chosen.names.iter().fold(command, |command, name| next::with(&command, "--vector", name));
+        let command = next::with(&command, "--magnitudes", &self.magnitude.to_string());
+        ("steer other prompts", format!("{command} --prompt \"{TEST_PROMPT}\""))
     }
 
     fn act(&mut self, line: ChatLine) -> anyhow::Result<Then> {

@@ -27,7 +27,7 @@ use bipo::{Error, Result};
 use serde_json::{Value, json};
 
 use super::evaluation::page::intervals;
-use super::evaluation::subjects::encode;
+use super::evaluation::subjects::{encode, note_of_text};
 use super::evaluation::writer::warn_of_failures;
 use super::interrupt::Interrupt;
 use super::next;
@@ -67,6 +67,7 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
     identity["when"] = json!(condition);
     check_same(collective, &identity, &opened, log)?;
     let known = store.open(&plan, &opened)?;
+    store.warn_of_warmup(&plan, &known);
 
     let asked = NEUTRAL_PROMPTS.map(UserPrompt::new);
     let prompts: Vec<String> = NEUTRAL_PROMPTS.map(String::from).into();
@@ -99,7 +100,9 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
         collective: collective.clone(),
     };
     log.info(format!("finding the magnitudes of each vector within {}", args.at));
-    let unreached = calibrate_subjects(&model, &material, &mut subjects, args.at, &settings, &mut || interrupt.check())?;
+    let calibrated = calibrate_subjects(&model, &material, &mut subjects, args.at, &settings, &mut || interrupt.check())?;
+    calibrated.shortfall(args.at).iter().for_each(|line| log.warn(line));
+    let unreached = &calibrated.unreached;
     subjects.retain(|subject| !unreached.contains(&subject.name));
     candidates.retain(|candidate| !unreached.contains(&candidate.name));
     left_out.extend(unreached.iter().map(|name| format!("{name} is left out: it reaches {} in neither direction", args.at)));
@@ -107,10 +110,12 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
     let Some(Subject { name: first, treatment: Treatment::Vector(..), .. }) = subjects.first() else {
         return Err(Error::Argument(format!("nothing to compare at {}: {}", args.at, left_out.join("; "))).into());
     };
+    note_of_text(&subjects, &material, log);
     let mut watch = Watch { parts: Parts::new(log), interrupt: &interrupt };
     let outcome = evaluate(&model, &opened.encoder, &material, &subjects, &settings, &mut watch);
     watch.parts.finish();
-    let EvalOutcome { rows, pairs: lines, generations, timings, stopped } = outcome?;
+    let EvalOutcome { mut rows, pairs: lines, generations, timings, stopped } = outcome?;
+    calibrated.add_to(&mut rows, args.at);
     let mut described = json!({
         "model": opened.files.name,
         "dtype": opened.placement.dtype_name(),

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 use crate::args::CompareArgs;
 use crate::commands::interrupt::Interrupt;
+use crate::commands::run::{ends_in_warmup, warmup_problem};
 use crate::commands::search::observer::SearchObserver;
 use crate::commands::training::settings::{identity, settings, vector};
 use crate::terminal::Log;
@@ -122,6 +123,17 @@ impl<'a> Store<'a> {
     pub fn largest(&self, plan: &Plan) -> TrainConfig {
         let configs = plan.methods.iter().map(|method| method.config(&self.base));
         configs.max_by_key(TrainConfig::has_factors_apart).unwrap_or_else(|| self.base.clone())
+    }
+
+    /// Says of which methods the runs end before their learning rate is reached.
+    pub fn warn_of_warmup(&self, plan: &Plan, known: &[Option<Made>]) {
+        let missing = plan.methods.iter().zip(known).filter(|(_, made)| made.is_none()).map(|(method, _)| *method);
+        let ends = |method: &Method| method.learns() && ends_in_warmup(&self.config(*method), self.steps(*method));
+        let short: Vec<Method> = missing.filter(ends).collect();
+        if let Some(first) = short.first() {
+            let names: Vec<String> = short.iter().map(Method::to_string).collect();
+            self.log.warn(format!("{}: {}", names.join(", "), warmup_problem(&self.config(*first), self.steps(*first))));
+        }
     }
 
     /// What the result depends on, beside the model's files.

@@ -41,7 +41,7 @@ pub fn run(args: &DataArgs) -> anyhow::Result<()> {
         next::tell(args.report.json, "measure it", &same_set("eval", "--mc", args), log);
         return Ok(());
     }
-    let dataset = data::load(&Source::parse(&args.dataset)?, &args.rows.options(fetch))?;
+    let dataset = data::load(&Source::parse_pairs(&args.dataset)?, &args.rows.options(fetch))?;
     let seen = args.model.as_ref().map(|model| Seen::of(model, &dataset, args, log)).transpose()?;
     match args.report.json {
         true => terminal::json(&DataReport::of(&dataset, seen.as_ref()))?,

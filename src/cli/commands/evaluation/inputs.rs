@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bipo::data::{Dataset, QuestionSet, Source, load_questions};
+use bipo::data::{Dataset, PromptSet, QuestionSet, Source, load_prompts, load_questions};
 use bipo::eval::EvalMaterial;
 use bipo::eval::damage::NEUTRAL_TEXT;
 use bipo::machine::files::read_text;
@@ -27,6 +27,8 @@ pub struct Inputs {
     pub prompts: Vec<String>,
     /// The numbers that answer them, where they are known.
     pub answers: Vec<Option<f64>>,
+    /// Prompts that need no steering, which a condition should not fire on.
+    pub rest: Option<PromptSet>,
 }
 
 impl Inputs {
@@ -58,7 +60,9 @@ impl Inputs {
         };
         let prompts = asked.iter().map(|question| question.text.clone()).collect();
         let answers = asked.iter().map(|question| question.answer).collect();
-        let inputs = Self { dataset, questions, text, asked, prompts, answers };
+        let rest = |name: &String| load_prompts(&Source::parse(name)?, args.rows.limit, &fetch);
+        let rest = args.against.as_ref().map(rest).transpose()?;
+        let inputs = Self { dataset, questions, text, asked, prompts, answers, rest };
         if inputs.dataset.is_none() && !inputs.is_empty() {
             log.info("note: no --dataset: preference is not measured");
         }
@@ -69,7 +73,11 @@ impl Inputs {
     }
 
     fn is_empty(&self) -> bool {
-        self.dataset.is_none() && self.questions.is_empty() && self.text.is_empty() && self.prompts.is_empty()
+        self.dataset.is_none()
+            && self.questions.is_empty()
+            && self.text.is_empty()
+            && self.prompts.is_empty()
+            && self.rest.is_none()
     }
 
     pub fn material(&self, args: &EvalArgs, opened: &Session) -> Result<EvalMaterial<'_>> {

@@ -47,6 +47,10 @@ pub fn for_page(args: &EvalArgs, inputs: &Inputs, subjects: &[Subject], settings
     let all = [
         ("operation", operation(subjects).map(|operation| operation.to_string())),
         ("steered when", args.steering.when.clone()),
+        (
+            "prompts that need no steering",
+            inputs.rest.as_ref().map(|set| format!("{}, {} prompts", set.name, set.prompts.len())),
+        ),
         ("held-out pairs", inputs.dataset.as_ref().map(|set| format!("{}, {} pairs", set.name, set.pairs.len()))),
         ("beta", inputs.dataset.as_ref().map(|_| settings.beta.to_string())),
         ("questions", (!questions.is_empty()).then(|| questions.join(", "))),

@@ -72,6 +72,9 @@ pub fn described(args: &EvalArgs, opened: &Session, inputs: &Inputs, subjects: &
     if let (Some(file), Some(when)) = (&args.steering.when, &settings.when) {
         described["when"] = provenance::described(file, when);
     }
+    if let Some(set) = &inputs.rest {
+        described["against"] = json!({"name": set.name, "sha256": set.sha256, "prompts": set.prompts.len()});
+    }
     if let Some(operation) = operation(subjects) {
         described["operation"] = json!(operation);
     }

@@ -1,10 +1,12 @@
 //! What an evaluation measures: the vector and its baselines, each with the material encoded for it.
 
+use bipo::data::Message;
 use bipo::eval::{EncodedMaterial, EvalMaterial, Subject, Treatment, baseline};
 use bipo::steering::magnitudes::UsualMagnitudes;
 use bipo::steering::positions::Positions;
 use bipo::steering::vector::SteeringVector;
 use bipo::text::spans::Spans;
+use bipo::text::tokens::EncodedPrompt;
 use bipo::{Error, Result};
 
 use super::inputs::Inputs;
@@ -58,10 +60,11 @@ pub fn subjects(
     args: &EvalArgs,
     vector: &SteeringVector,
     baselines: &[(String, Baseline)],
-    (material, asked): (&EvalMaterial, &[UserPrompt]),
+    (material, inputs): (&EvalMaterial, &Inputs),
     opened: &mut Session,
     log: Log,
 ) -> Result<Vec<Subject>> {
+    let asked = inputs.asked.as_slice();
     let magnitudes = match args.at {
         // Each vector's own are found with the model; so many.
         Some(_) => vec![-1.0, 0.0, 1.0],
@@ -69,7 +72,8 @@ pub fn subjects(
     };
     // At magnitude 0 every vector is the same model.
     let nonzero: Vec<f32> = magnitudes.iter().copied().filter(|m| *m != 0.0).collect();
-    let encoded = encode(material, asked, places(vector), opened)?;
+    let mut encoded = encode(material, asked, places(vector), opened)?;
+    encoded.rest = encode_rest(inputs, vector.metadata.positions, opened)?;
     if encoded.truncated > 0 {
         let (length, remedy) = (material.max_length, longer(material.max_length, material.context));
         log.warn(format!("{} pairs truncated to {length} tokens: {remedy}", encoded.truncated));
@@ -81,13 +85,37 @@ pub fn subjects(
             Baseline::Vector(other) => {
                 let fits = check_vector(other, opened, log);
                 fits.map_err(|error| Error::Argument(format!("--baseline {name}: {error}")))?;
-                (encode(material, asked, places(other), opened)?, Treatment::Vector(other.clone(), nonzero.clone()))
+                let mut encoded = encode(material, asked, places(other), opened)?;
+                encoded.rest = encode_rest(inputs, other.metadata.positions, opened)?;
+                (encoded, Treatment::Vector(other.clone(), nonzero.clone()))
             }
             Baseline::System(text) => prompted(text, (material, asked), opened, log)?,
         };
         subjects.push(Subject { name: name.clone(), treatment, encoded });
     }
     Ok(subjects)
+}
+
+/// The prompts that need no steering, as a vector sees them whose places the encoder was told last.
+fn encode_rest(inputs: &Inputs, positions: Positions, opened: &Session) -> Result<Vec<EncodedPrompt>> {
+    let Some(set) = &inputs.rest else { return Ok(Vec::new()) };
+    let question = |messages: &Vec<Message>| UserPrompt { text: String::new(), messages: messages.clone(), answer: None };
+    let questions: Vec<UserPrompt> = set.prompts.iter().map(question).collect();
+    let encoded = check_questions(opened, &questions, positions);
+    encoded.map_err(|error| Error::Argument(format!("--against {}: {error}", set.name)))
+}
+
+/// Says of which vectors the neutral text tells nothing, where it is read.
+pub fn note_of_text(subjects: &[Subject], material: &EvalMaterial, log: Log) {
+    let limited: Vec<&str> =
+        subjects.iter().filter(|subject| !subject.is_everywhere()).map(|subject| subject.name.as_str()).collect();
+    if !limited.is_empty() && !material.text.is_empty() {
+        log.info(format!(
+            "note: perplexity and KL of the neutral text are not measured for {}: every token of that text is steered, and these vectors \
+             are added at some tokens alone",
+            limited.join(", ")
+        ));
+    }
 }
 
 /// Says which answers the vector, the first subject, cannot change the order of. Refuses it and its baselines where they have no

@@ -47,7 +47,9 @@ impl InspectedFile {
         if let Some((made_for, measured_on)) = metadata.base_model.as_ref().zip(measure.map(|measure| &measure.model.name))
             && !is_same_model(made_for, measured_on)
         {
-            warnings.push(format!("made for {made_for}, measured on {measured_on}"));
+            warnings.push(format!(
+                "made for {made_for}, measured on {measured_on}: name its own model with --model, unless they are one"
+            ));
         }
         warnings.extend(measure.and_then(|measure| self.vector.family_note(&measure.model_type)));
         warnings.extend(self.vector.unknown_keys_note());

@@ -19,7 +19,7 @@ use self::files::{InspectedFile, is_same_model};
 use self::measure::MeasuredModel;
 use self::report::Inspection;
 use super::interrupt::Interrupt;
-use super::next;
+use super::next::{self, MODEL_PATH};
 use super::training::TEST_PROMPT;
 use crate::args::{DEFAULT_MODEL, InspectArgs, OF_MODEL, refuse_idle};
 use crate::terminal::{self, Log};
@@ -55,8 +55,13 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
         true => terminal::json(&report)?,
         false => terminal::result(&report.to_text())?,
     }
-    let command = format!("{} --prompt \"{TEST_PROMPT}\"", steer(args, together(&files)));
-    next::tell(args.model.json, if files.len() == 1 { "try it" } else { "try them" }, &command, log);
+    let (command, unknown) = steer(args, together(&files));
+    let what = if files.len() == 1 { "try it" } else { "try them" };
+    let what = match unknown {
+        Some(name) => format!("{what}, with the path of the model {name} in place of {MODEL_PATH}"),
+        None => what.to_owned(),
+    };
+    next::tell(args.model.json, &what, &format!("{command} --prompt \"{TEST_PROMPT}\""), log);
     Ok(interrupt.check()?)
 }
 
@@ -70,12 +75,15 @@ fn together(files: &[InspectedFile]) -> &[InspectedFile] {
     if fit { files } else { &files[..1] }
 }
 
-/// The command that steers by these files the model that they are inspected with, else the one that they were learned on.
-fn steer(args: &InspectArgs, files: &[InspectedFile]) -> String {
+/// The command that steers by these files the model that they are inspected with, else the one that they were learned on; with the name
+/// of that one where its path is not known.
+fn steer<'a>(args: &InspectArgs, files: &'a [InspectedFile]) -> (String, Option<&'a str>) {
     let mut command = next::of_model("steer");
     let own = files[0].vector.metadata.base_model.as_deref().filter(|own| !is_same_model(own, DEFAULT_MODEL));
-    if let Some(own) = own.filter(|_| args.model.model.is_empty()) {
-        command = next::with(&command, "--model", own);
+    let own = own.filter(|_| args.model.model.is_empty());
+    let argument = own.and_then(next::model_argument);
+    if own.is_some() {
+        command = next::with(&command, "--model", argument.unwrap_or(MODEL_PATH));
     }
     for file in files {
         let flag = if file.vector.metadata.condition.is_some() { "--when" } else { "--vector" };
@@ -85,7 +93,7 @@ fn steer(args: &InspectArgs, files: &[InspectedFile]) -> String {
         let layer = args.layer.map_or_else(|| "LAYER".to_owned(), |layer| layer.to_string());
         command = next::with(&command, "--layer", &layer);
     }
-    command
+    (command, own.filter(|_| argument.is_none()))
 }
 
 #[cfg(test)]

@@ -99,16 +99,19 @@ impl LayerReport {
         let name = self.name();
         let Some(norm) = self.norm else {
             let count = self.not_finite;
-            return Some(format!("{name}: {count} of {hidden_size} elements are not finite: no command steers with it"));
+            return Some(format!(
+                "{name}: {count} of {hidden_size} elements are not finite, and no command steers with it: train again with a lower --lr"
+            ));
         };
         if norm == 0.0 {
-            return Some(format!("{name}: every element is zero: it changes nothing"));
+            return Some(format!("{name}: every element is zero, and it steers nothing: train again with more steps"));
         }
         if let Some(residual) = &self.residual {
             let ratio = residual.ratio_to_median;
             return (ratio > LARGE_RATIO).then(|| {
                 format!(
-                    "{name}: {ratio:.1} times as long as the median residual: at magnitude 1 it drowns what the model thinks"
+                    "{name}: {ratio:.1} times as long as the median residual, which it drowns at magnitude 1: find smaller magnitudes \
+                     with bipo calibrate"
                 )
             });
         }

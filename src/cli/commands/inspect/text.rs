@@ -5,6 +5,7 @@ use bipo::steering::condition::Condition;
 use bipo::steering::magnitudes::signed;
 use bipo::steering::positions::in_words;
 use bipo::steering::vector::{Calibration, Combination, CombinationPart};
+use bipo::train::share::in_percent;
 use console::{Alignment, measure_text_width, pad_str};
 use serde_json::Value;
 
@@ -148,10 +149,11 @@ fn trained(training: &Value) -> Vec<(&'static str, String)> {
     let settings: Vec<String> = settings.map(|(name, value)| unbroken(&format!("{name} {value}"))).collect();
     let outcome = Some(card::outcome_line(training)).filter(|outcome| !outcome.is_empty());
     let number = |key: &str| training.get("heldout").and_then(|heldout| heldout.get(key)).and_then(Value::as_f64);
+    let count = card::heldout_pairs(training);
     let heldout = || {
         let sides = [("+1", "positive"), ("-1", "negative")].map(|(d, side)| {
             let (margin, right) = (number(&format!("{side}_margin"))?, number(&format!("{side}_right"))?);
-            Some(format!("{margin:+.4} at {d} ({:.0} % right)", 100.0 * right))
+            Some(format!("{margin:+.4} at {d} ({} right)", in_percent(right, count)))
         });
         let epoch = training.get("best_epoch").and_then(Value::as_u64).map(|epoch| format!("epoch {epoch}: "));
         let pairs = set("eval_dataset").map_or(String::new(), |set| format!(" on {set}"));

@@ -4,6 +4,7 @@ use std::f64::consts::LN_2;
 
 use bipo::report::{Chart, Point, curves};
 use bipo::train::layer_search::LayerResult;
+use bipo::train::share::in_percent;
 use serde::Serialize;
 
 /// `--json` as it is, text by way of `to_text`.
@@ -43,9 +44,9 @@ impl LayerRanking {
 
     pub fn to_text(&self) -> String {
         let mut text = format!("held out: {}\n\n", self.heldout);
-        text += "layer      loss  margin at +1  right  margin at -1  right     |v|  seconds\n";
+        text += "layer        loss  margin at +1             right  margin at -1             right     |v|  seconds\n";
         for result in &self.layers {
-            text += &line_of(result);
+            text += &line_of(result, self.heldout_pairs);
             text.push('\n');
         }
         text += "no vector  0.6931\n";
@@ -59,17 +60,17 @@ impl LayerRanking {
     }
 }
 
-/// A candidate in the table.
-pub fn line_of(result: &LayerResult) -> String {
+/// A candidate in the table, with the 95 % intervals of its shares of `pairs` held-out pairs.
+pub fn line_of(result: &LayerResult, pairs: usize) -> String {
     let layer = result.layer;
     match (&result.failure, &result.heldout) {
         (None, Some(heldout)) => format!(
-            "{layer:<9}  {:.4}  {:>+12.4}  {:>3.0} %  {:>+12.4}  {:>3.0} %  {:>6.2}  {:>7.1}",
+            "{layer:<9}  {:.4}  {:>+12.4}  {:>16}  {:>+12.4}  {:>16}  {:>6.2}  {:>7.1}",
             heldout.loss,
             heldout.positive_margin,
-            100.0 * heldout.positive_right,
+            in_percent(heldout.positive_right, pairs),
             heldout.negative_margin,
-            100.0 * heldout.negative_right,
+            in_percent(heldout.negative_right, pairs),
             result.vector_norm,
             result.seconds
         ),

@@ -30,7 +30,10 @@ impl Metrics {
         let (records, len) = first_records(&file, steps).map_err(failed)?;
         if records.len() < steps {
             let found = records.len();
-            log.warn(format!("{} has lines of {found} of the {steps} steps done: the others are lost", path.display()));
+            log.warn(format!(
+                "{} has lines of {found} of the {steps} steps done: the others are lost; begin anew with --overwrite if you need them",
+                path.display()
+            ));
         }
         file.set_len(len).and_then(|()| file.seek(SeekFrom::End(0))).map_err(failed)?;
         Ok(Self { path, file, steps: records })

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bipo::Result;
+use bipo::report::card;
 use bipo::steering::vector::SteeringVector;
 use bipo::train::checkpoint;
 use bipo::train::{EpochRecord, Moment, Observer, StepRecord, TrainState};
@@ -97,7 +98,11 @@ impl Observer for TrainObserver<'_> {
         (self.vector_of)(v, json!({"epoch": record.epoch, "steps": record.step, "heldout": record.heldout})).write(&path)?;
         if let Some(heldout) = record.heldout {
             let best = if record.best { ", the best so far" } else { "" };
-            self.log.info(format!("epoch {}: held out {}{best}", record.epoch, margins(&heldout)));
+            self.log.info(format!(
+                "epoch {}: held out {}{best}",
+                record.epoch,
+                margins(&heldout, card::heldout_pairs(self.settings))
+            ));
         }
         Ok(())
     }

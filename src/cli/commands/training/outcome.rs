@@ -7,6 +7,7 @@ use bipo::machine::bytes::peak_memory;
 use bipo::report::card;
 use bipo::steering::dose::l2_norm;
 use bipo::steering::vector::SteeringVector;
+use bipo::train::share::in_percent;
 use bipo::train::{Heldout, Outcome, Timings};
 use candle_core::Device;
 use serde_json::{Value, json};
@@ -60,7 +61,15 @@ impl RunResult {
 }
 
 /// What was reached, and where the time went: in words, or for `--json`.
-pub fn report(args: &TrainArgs, path: &Path, outcome: &Outcome, skipped: usize, (load_s, tokenize_s): (f64, f64)) -> RunResult {
+/// `settings` are those that the vector's metadata have.
+pub fn report(
+    args: &TrainArgs,
+    path: &Path,
+    outcome: &Outcome,
+    settings: &Value,
+    (load_s, tokenize_s): (f64, f64),
+) -> RunResult {
+    let skipped = settings["dataset"]["skipped_rows"].as_u64().unwrap_or(0);
     let norm = l2_norm(&outcome.v);
     let steps_s = outcome.timings.step_s();
     let mut timings = json!({"load_s": load_s, "tokenize_s": tokenize_s, "step_s": steps_s, "cache_bytes": outcome.cache_bytes,
@@ -81,20 +90,20 @@ pub fn report(args: &TrainArgs, path: &Path, outcome: &Outcome, skipped: usize, 
         text += &format!("  skipped rows {skipped}");
     }
     if let (Some(epoch), Some(heldout)) = (outcome.best_epoch, outcome.heldout) {
-        text += &format!("\nheld out, best epoch {epoch}: {}", margins(&heldout));
+        text += &format!("\nheld out, best epoch {epoch}: {}", margins(&heldout, card::heldout_pairs(settings)));
     }
     text += &try_it(path);
     RunResult::Text(text)
 }
 
-/// Held-out margins in words.
-pub fn margins(heldout: &Heldout) -> String {
+/// Margins on `pairs` held-out pairs in words.
+pub fn margins(heldout: &Heldout, pairs: usize) -> String {
     format!(
-        "margin {:+.4} at +1 ({:.0} % right), {:+.4} at -1 ({:.0} % right)",
+        "margin {:+.4} at +1 ({} right), {:+.4} at -1 ({} right)",
         heldout.positive_margin,
-        100.0 * heldout.positive_right,
+        in_percent(heldout.positive_right, pairs),
         heldout.negative_margin,
-        100.0 * heldout.negative_right
+        in_percent(heldout.negative_right, pairs)
     )
 }
 

@@ -118,7 +118,8 @@ impl<'a> OutputDir<'a> {
         let path = self.path.display();
         let found = checkpoint::read(self.path)?;
         if let Some(broken) = found.broken {
-            self.log.warn(format!("{broken}; continues from the checkpoint before it"));
+            self.log
+                .warn(format!("{broken}; continues from the checkpoint before it: begin anew with --overwrite if you prefer"));
             checkpoint::remove_newest(self.path)?;
         }
         let Some(checkpoint) = found.checkpoint else {
@@ -126,7 +127,9 @@ impl<'a> OutputDir<'a> {
             if file.exists() {
                 return self.finished(&file, public);
             }
-            self.log.warn(format!("--output-dir {path} holds no run to resume: begins at the first step"));
+            self.log.warn(format!(
+                "--output-dir {path} holds no run to resume: begins at the first step; check the folder's name if there is one"
+            ));
             return Ok(Start::New);
         };
         let steps = checkpoint.state.steps;
@@ -135,7 +138,10 @@ impl<'a> OutputDir<'a> {
         let mut history = checkpoint.settings.get("resumed").and_then(Value::as_array).cloned().unwrap_or_default();
         if !changed.is_empty() {
             let changed: Vec<String> = changed.iter().map(ToString::to_string).collect();
-            self.log.warn(format!("from step {steps} on other settings hold: {}", changed.join(", ")));
+            self.log.warn(format!(
+                "from step {steps} on other settings hold: {}; give the former ones to go on as before",
+                changed.join(", ")
+            ));
             history.push(json!({"step": steps, "changed": changed}));
         }
         if !history.is_empty() {

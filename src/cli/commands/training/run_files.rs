@@ -22,7 +22,8 @@ pub fn draw_curve(dir: &Path, steps: &[StepRecord], epochs: &[EpochRecord], log:
     remove_curve(dir);
     let chart = curves::training(steps, epochs);
     let drawn = CURVES.iter().try_for_each(|name| chart.write(&dir.join(name)));
-    drawn.map_err(|error| log.warn_even_if_quiet(format!("no training curve: {error}"))).ok()?;
+    let advice = "the vector is saved, and metrics.jsonl has the curve's numbers: draw them from it";
+    drawn.map_err(|error| log.warn_even_if_quiet(format!("no training curve: {error}; {advice}"))).ok()?;
     CURVES.last().copied()
 }
 
