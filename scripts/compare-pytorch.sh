@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compares bipo with the plain PyTorch reference (scripts/reference_bipo.py): SmolLM2-135M, layer 14, the first 200 rows of a
-# CSV, batch 4, f32, 2 threads, 5 epochs; then text at five magnitudes. Prints a table. Run it on an idle machine.
+# CSV, batch 4, f32, 2 threads, 5 epochs; a step in bf16; then text at five magnitudes. Prints a table. Run it on an idle machine.
 #
 # usage: scripts/compare-pytorch.sh [-e VENV] [-m MODEL.gguf] [-d DATASET.csv] [-- FLAGS OF compare_pytorch.py]
 #   -e  virtual environment, made if it does not exist (default target/compare-venv). If it can already import torch,

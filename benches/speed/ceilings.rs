@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use bipo::Result;
 use bipo::ops::linear::{Linear, Products};
-use bipo::ops::weight::{HostWeight, Weight};
+use bipo::ops::product_kernels;
+use bipo::ops::weight::{HostWeight, Weight, WeightBytes};
 use candle_core::Tensor;
 use criterion::Throughput;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use half::bf16;
 use rayon::prelude::*;
 
 use crate::model::{SMOLLM2, random};
@@ -18,6 +20,7 @@ use crate::model::{SMOLLM2, random};
 #[derive(Debug, Clone, Copy)]
 pub struct Ceilings {
     matmul_flops_per_s: f64,
+    bf16_flops_per_s: f64,
     copy_bytes_per_s: f64,
 }
 
@@ -27,7 +30,7 @@ impl Ceilings {
     pub fn measure() -> Result<Self> {
         let (hidden, inner) = (SMOLLM2.hidden, SMOLLM2.inner);
         let shapes = [(512, hidden, 2 * inner), (512, inner, hidden), (1024, 1024, 1024), (2048, 2048, 2048)];
-        let mut matmul_flops_per_s = 0f64;
+        let (mut matmul_flops_per_s, mut bf16_flops_per_s) = (0f64, 0f64);
         for (rows, inner, outputs) in shapes {
             let (x, w) = (random(1, (rows, inner))?, random(2, (outputs, inner))?);
             let linear = dense(w.clone())?;
@@ -35,20 +38,30 @@ impl Ceilings {
             let best_s = best_of(5, || drop(linear.forward(&x, Products::Fastest).map(|y| y.dims2())))
                 .min(best_of(5, || drop(x.matmul(&w.t().expect("two dimensions")))));
             matmul_flops_per_s = matmul_flops_per_s.max(flops / best_s);
+            let halves = w.flatten_all()?.to_vec1::<f32>()?.into_iter().flat_map(|x| bf16::from_f32(x).to_le_bytes());
+            let weight = HostWeight::bf16(WeightBytes::Owned(halves.collect()), inner)?;
+            let linear = Linear { weight: Weight::Host(weight), bias: None };
+            let best_s = best_of(5, || drop(linear.forward(&x, Products::Fastest).map(|y| y.dims2())));
+            bf16_flops_per_s = bf16_flops_per_s.max(flops / best_s);
         }
         let from = vec![1f32; 64 << 20];
         let mut to = vec![0f32; from.len()];
         let chunk = from.len() / rayon::current_num_threads();
         let copy = || to.par_chunks_mut(chunk).zip(from.par_chunks(chunk)).for_each(|(to, from)| to.copy_from_slice(from));
         let copy_bytes_per_s = (8 * from.len()) as f64 / best_of(5, copy);
-        Ok(Self { matmul_flops_per_s, copy_bytes_per_s })
+        Ok(Self { matmul_flops_per_s, bf16_flops_per_s, copy_bytes_per_s })
     }
 }
 
 impl fmt::Display for Ceilings {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let (matmul, copy) = (self.matmul_flops_per_s * 1e-9, self.copy_bytes_per_s * 1e-9);
-        write!(f, "100 %: matrix products {matmul:.0} GFLOP/s, copies {copy:.1} GB/s, {} threads", rayon::current_num_threads())
+        let (matmul, bf16) = (self.matmul_flops_per_s * 1e-9, self.bf16_flops_per_s * 1e-9);
+        let ([of_f32, of_bf16], copy) = (product_kernels(), self.copy_bytes_per_s * 1e-9);
+        write!(
+            f,
+            "100 %: matrix products {matmul:.0} GFLOP/s by {of_f32} ({bf16:.0} in bf16 by {of_bf16}), copies {copy:.1} GB/s, {} threads",
+            rayon::current_num_threads()
+        )
     }
 }
 

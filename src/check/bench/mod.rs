@@ -11,6 +11,7 @@ mod peak;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use candle_core::DType;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -80,6 +81,8 @@ pub struct Steps {
     pub flops_per_s: f64,
     /// Number of pairs per second while the cache is computed: a forward pass of every block and the head.
     pub cached_pairs_per_s: f64,
+    /// Useful floating-point operations per second while the cache is computed, counted from the shapes.
+    pub cached_flops_per_s: f64,
 }
 
 /// Speed of a sweep.
@@ -110,6 +113,8 @@ pub fn steps(model: &Model, options: &BenchOptions) -> Result<Steps> {
     model.synchronize()?;
     let cached_pairs_per_s = pairs.len() as f64 / started.elapsed().as_secs_f64();
 
+    let counted = counted::count(&model.config, DType::F32, &[model.num_blocks()], options);
+    let of_pair: u64 = counted.iter().map(|stage| stage.cached_pair_flops).sum();
     let config = config(layer, options.batch_size);
     let mut trainer = Trainer::new(model, &config, &data);
     let batch = |step: usize| -> Vec<usize> {
@@ -135,6 +140,7 @@ pub fn steps(model: &Model, options: &BenchOptions) -> Result<Steps> {
         tokens_a_step,
         flops_per_s: (trainer.state.timings.flops - flops) as f64 / seconds,
         cached_pairs_per_s,
+        cached_flops_per_s: cached_pairs_per_s * of_pair as f64,
     })
 }
 

@@ -22,7 +22,7 @@ fn steps_and_sweeps_are_counted_as_their_shapes_say() {
     assert_eq!(measured.steps, 3);
     // A pair has a prompt of 5 tokens and two responses of 4 tokens, whose last token predicts nothing.
     assert_eq!(measured.tokens_a_step, 2 * (5 + 3 + 3));
-    assert!(measured.flops_per_s > 0.0 && measured.cached_pairs_per_s > 0.0);
+    assert!(measured.flops_per_s > 0.0 && measured.cached_pairs_per_s > 0.0 && measured.cached_flops_per_s > 0.0);
     let swept = sweep(&model, 3, &options).unwrap();
     assert_eq!((swept.magnitudes, swept.tokens), (3, 18));
 }

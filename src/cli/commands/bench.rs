@@ -292,7 +292,10 @@ impl BenchReport {
                 format!("{:.2} steps/s, {} tokens a step", steps.steps_per_s, steps.tokens_a_step),
             ),
             ("  useful work".into(), format!("{}, {:.0} % of that", giga(steps.flops_per_s), 100.0 * share_of_matmul)),
-            ("  making the cache".into(), format!("{:.1} pairs/s", steps.cached_pairs_per_s)),
+            (
+                "  making the cache".into(),
+                format!("{:.1} pairs/s, {}", steps.cached_pairs_per_s, giga(steps.cached_flops_per_s)),
+            ),
             ("  peak memory".into(), memory(self.training.peak_memory_bytes)),
         ];
         let alone = self.sweeps.iter().find(|sweep| sweep.magnitudes == 1).map(|sweep| sweep.tokens_per_s);
