@@ -55,8 +55,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     conditions.iter().try_for_each(|named| check_when(Some(&named.when), &opened, log))?;
     add_curves(&args.eval, &mut vectors)?;
     let (limits, context) = limits(args, &opened)?;
-    let (mut model, _) = session::load(&opened, &room::demand(limits), log)?;
-    model.decoding = args.decoding.decoding();
+    let model = session::load_to_generate(&opened, &room::demand(limits), args.decoding.decoding(), log)?;
     let interrupt = Interrupt::listen_and_say(log, "ends when the texts under way are complete, after a minute at most")?;
     let options = ServeOptions {
         address: SocketAddr::new(args.host, args.port),

@@ -2,7 +2,7 @@
 //! short. The work is `bipo::session`'s.
 
 use bipo::data::{Message, Pair};
-use bipo::model::Model;
+use bipo::model::{Decoding, Model};
 use bipo::session::fit::{Remedy, Shortage};
 use bipo::session::{Demand, Session, SessionOptions, Surprise};
 use bipo::steering::reach::Reach;
@@ -129,6 +129,16 @@ pub fn load(session: &Session, demand: &Demand, log: Log) -> Result<(Model, f64)
         log.detail(format!("{kernel} multiplies matrices of {}", session.placement.dtype_name()));
     }
     Ok((loaded.model, loaded.load_s))
+}
+
+/// Reads the weights, to generate text by `decoding`.
+pub fn load_to_generate(session: &Session, demand: &Demand, decoding: Decoding, log: Log) -> Result<Model> {
+    let (mut model, _) = load(session, demand, log)?;
+    model.decoding = decoding;
+    if let Some(kernel) = bipo::ops::integer_kernel().filter(|_| !model.decodes_exactly()) {
+        log.detail(format!("{kernel} multiplies whole numbers where tokens are generated (--exact: none)"));
+    }
+    Ok(model)
 }
 
 /// The error of a demand that does not fit, with the flags that help.

@@ -60,8 +60,7 @@ pub fn run(args: &SteerArgs) -> anyhow::Result<()> {
     let named = args.steering.when.as_deref().zip(when.as_ref());
     let tracing = (args.model.json || args.output.is_some())
         .then(|| Tracing::begin(&args.model, &opened, parts, vector.metadata.spans, named, magnitudes, &options));
-    let (mut model, _) = session::load(&opened, &demand(streams), log)?;
-    model.decoding = args.decoding.decoding();
+    let model = session::load_to_generate(&opened, &demand(streams), args.decoding.decoding(), log)?;
     let tracing = tracing.map(|tracing| tracing.exact(model.decodes_exactly()));
     // Several texts are generated at once, and shown as they end.
     let is_streamed = encoded.len() * magnitudes.len() == 1 && !args.model.json && terminal::terminal_width().is_some();

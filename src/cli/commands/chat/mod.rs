@@ -59,8 +59,7 @@ pub fn run(args: &ChatArgs) -> anyhow::Result<()> {
     check_when(when.as_ref(), &session, log)?;
     chosen.use_in(&mut session)?;
     let (limits, context) = limits(args.context, &session)?;
-    let (mut model, _) = session::load(&session, &demand(limits), log)?;
-    model.decoding = args.decoding.decoding();
+    let model = session::load_to_generate(&session, &demand(limits), args.decoding.decoding(), log)?;
     let speaker = Speaker::new(&model, limits)?;
     let mut input = LineSource::open(log)?;
     let mut chat = Chat {

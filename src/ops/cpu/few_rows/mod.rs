@@ -12,6 +12,24 @@ use pulp::{Arch, Simd, WithSimd};
 /// The most rows that one pass over the weight serves.
 pub const MAX_ROWS: usize = 12;
 
+/// Code for a number of rows that the compiler knows: `with_row_count!(rows, M => f::<M>())` is `f` of 1 to [`MAX_ROWS`] rows.
+macro_rules! with_row_count {
+    ($rows:expr, $count:ident => $body:expr) => {
+        $crate::ops::cpu::few_rows::with_row_count!(@of $rows, $count, $body, 1 2 3 4 5 6 7 8 9 10 11 12)
+    };
+    (@of $rows:expr, $count:ident, $body:expr, $($n:literal)+) => {
+        match $rows {
+            $($n => {
+                const $count: usize = $n;
+                $body
+            })+
+            rows => panic!("{rows} rows, expected 1 to {}", $crate::ops::cpu::few_rows::MAX_ROWS),
+        }
+    };
+}
+
+pub(in crate::ops::cpu) use with_row_count;
+
 /// A product whose number of left rows `M` is known when it is compiled.
 struct OfRows<'a, const M: usize, F>(EncodedProducts<'a, F>);
 
@@ -29,21 +47,7 @@ impl<'w, const M: usize, F: Fn(usize) -> &'w [u8]> WithSimd for OfRows<'_, M, F>
 /// Panics when `rows` is 0 or more than [`MAX_ROWS`].
 pub fn multiply<'w>(rows: usize, product: EncodedProducts<impl Fn(usize) -> &'w [u8]>) {
     let arch = Arch::new();
-    match rows {
-        1 => arch.dispatch(OfRows::<1, _>(product)),
-        2 => arch.dispatch(OfRows::<2, _>(product)),
-        3 => arch.dispatch(OfRows::<3, _>(product)),
-        4 => arch.dispatch(OfRows::<4, _>(product)),
-        5 => arch.dispatch(OfRows::<5, _>(product)),
-        6 => arch.dispatch(OfRows::<6, _>(product)),
-        7 => arch.dispatch(OfRows::<7, _>(product)),
-        8 => arch.dispatch(OfRows::<8, _>(product)),
-        9 => arch.dispatch(OfRows::<9, _>(product)),
-        10 => arch.dispatch(OfRows::<10, _>(product)),
-        11 => arch.dispatch(OfRows::<11, _>(product)),
-        12 => arch.dispatch(OfRows::<12, _>(product)),
-        _ => panic!("{rows} rows, expected 1 to {MAX_ROWS}"),
-    }
+    with_row_count!(rows, M => arch.dispatch(OfRows::<M, _>(product)))
 }
 
 #[cfg(test)]

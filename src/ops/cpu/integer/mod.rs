@@ -21,7 +21,7 @@ use coded_rows::CodedPiece;
 use piece::Piece;
 
 use crate::ops::cpu::encoding::{Encoding, RUN};
-use crate::ops::cpu::few_rows::MAX_ROWS;
+use crate::ops::cpu::few_rows::with_row_count;
 
 /// Elements whose products share a factor of the left row and, in most encodings, of the weight.
 const BLOCK: usize = 32;
@@ -53,6 +53,18 @@ pub enum IntegerKernel {
     /// Plain loops, which show what the others compute.
     #[cfg(test)]
     Plain,
+    /// The kernels of VNNI with their instruction emulated, for machines that lack it.
+    #[cfg(all(test, target_arch = "x86_64"))]
+    EmulatedVnni,
+}
+
+/// Weight rows that are multiplied at a time with so many left rows: enough sums that none waits for the one before it.
+const fn weights_at_once(left_rows: usize) -> usize {
+    match left_rows {
+        1 => 4,
+        2 | 3 => 2,
+        _ => 1,
+    }
 }
 
 impl IntegerKernel {
@@ -89,6 +101,8 @@ impl IntegerKernel {
             Self::Dotprod => "dotprod",
             #[cfg(test)]
             Self::Plain => "plain",
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Self::EmulatedVnni => "emulated-vnni",
         }
     }
 
@@ -109,6 +123,8 @@ impl IntegerKernel {
             Self::Dotprod => std::arch::is_aarch64_feature_detected!("dotprod"),
             #[cfg(test)]
             Self::Plain => true,
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Self::EmulatedVnni => Self::Avx2.is_available(),
         }
     }
 
@@ -118,24 +134,10 @@ impl IntegerKernel {
     /// [`Encoding::has_codes`] is false.
     pub fn multiply<'w>(self, x: &CodedRows, encoding: Encoding, weight_row: impl Fn(usize) -> &'w [u8], out: &mut [f32]) {
         assert!(self.is_available(), "{self:?} is not of this machine");
-        match x.rows() {
-            1 => self.multiply_rows::<1, 4>(x, encoding, weight_row, out),
-            2 => self.multiply_rows::<2, 2>(x, encoding, weight_row, out),
-            3 => self.multiply_rows::<3, 2>(x, encoding, weight_row, out),
-            4 => self.multiply_rows::<4, 1>(x, encoding, weight_row, out),
-            5 => self.multiply_rows::<5, 1>(x, encoding, weight_row, out),
-            6 => self.multiply_rows::<6, 1>(x, encoding, weight_row, out),
-            7 => self.multiply_rows::<7, 1>(x, encoding, weight_row, out),
-            8 => self.multiply_rows::<8, 1>(x, encoding, weight_row, out),
-            9 => self.multiply_rows::<9, 1>(x, encoding, weight_row, out),
-            10 => self.multiply_rows::<10, 1>(x, encoding, weight_row, out),
-            11 => self.multiply_rows::<11, 1>(x, encoding, weight_row, out),
-            12 => self.multiply_rows::<12, 1>(x, encoding, weight_row, out),
-            rows => panic!("{rows} rows, expected 1 to {MAX_ROWS}"),
-        }
+        with_row_count!(x.rows(), M => self.multiply_rows::<M, { weights_at_once(M) }>(x, encoding, weight_row, out))
     }
 
-    /// Products of M left rows with W weight rows at a time: enough sums that none waits for the one before it.
+    /// Products of M left rows with W weight rows at a time.
     fn multiply_rows<'w, const M: usize, const W: usize>(
         self,
         x: &CodedRows,
@@ -185,6 +187,9 @@ impl IntegerKernel {
             Self::Dotprod => unsafe { neon::add_with_dotprod(sums, x, w) },
             #[cfg(test)]
             Self::Plain => sums.iter_mut().zip(w).for_each(|(sums, w)| plain::add(sums, x, w)),
+            // SAFETY: as above.
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Self::EmulatedVnni => unsafe { x86::add_with_emulated_vnni(sums, x, w) },
         }
     }
 }

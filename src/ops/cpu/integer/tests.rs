@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::ops::cpu::encoding::tests::{BLOCKS, bits, decoded, quantised, random};
+use crate::ops::cpu::few_rows::MAX_ROWS;
 
 /// Every encoding with codes, with a length of rows that ends inside a piece.
 fn cases(rng: &mut ChaCha8Rng, rows: usize) -> Vec<(Encoding, usize, Vec<u8>)> {
@@ -49,6 +50,15 @@ fn products_are_those_of_the_rounded_rows_with_the_decoded_weight() {
     }
 }
 
+/// The kernels that run here, those of VNNI with their instruction emulated among them.
+fn kernels() -> impl Iterator<Item = IntegerKernel> {
+    let emulated: &[IntegerKernel] = &[
+        #[cfg(target_arch = "x86_64")]
+        IntegerKernel::EmulatedVnni,
+    ];
+    IntegerKernel::ALL.iter().chain(emulated).copied().filter(|kernel| kernel.is_available())
+}
+
 #[test]
 fn every_kernel_of_this_machine_has_the_bits_of_the_plain_loops() {
     let mut rng = ChaCha8Rng::seed_from_u64(8);
@@ -56,7 +66,7 @@ fn every_kernel_of_this_machine_has_the_bits_of_the_plain_loops() {
         for rows in [1, 2, 5, MAX_ROWS] {
             let x = random(&mut rng, rows * cols);
             let plain = bits(&products(IntegerKernel::Plain, encoding, &x, &w, cols));
-            for kernel in IntegerKernel::ALL.iter().copied().filter(|kernel| kernel.is_available()) {
+            for kernel in kernels() {
                 assert_eq!(bits(&products(kernel, encoding, &x, &w, cols)), plain, "{kernel:?}, {encoding:?}, {rows} rows");
             }
         }
@@ -67,7 +77,7 @@ fn every_kernel_of_this_machine_has_the_bits_of_the_plain_loops() {
 fn the_largest_codes_do_not_overflow() {
     // −128 · ±127 in all places: pairs of products reach 2 · 128 · 127 = 32512.
     let block = [[0, 0x3c].as_slice(), &[0x80; 32]].concat(); // d = 1
-    for kernel in IntegerKernel::ALL.iter().copied().filter(|kernel| kernel.is_available()).chain([IntegerKernel::Plain]) {
+    for kernel in kernels().chain([IntegerKernel::Plain]) {
         for sign in [1f32, -1.0] {
             assert_eq!(products(kernel, Encoding::Q8_0, &[sign; 32], &block, 32), [-128.0 * 32.0 * sign], "{kernel:?}");
         }

@@ -52,6 +52,33 @@ pub unsafe fn add_with_avx512_vnni<const M: usize, const W: usize>(
     unsafe { add(sums, x, w, dot) }
 }
 
+/// `sums` += products of a piece, with plain loops in place of the instruction of VNNI.
+///
+/// # Safety
+/// The processor must have AVX2 and FMA.
+#[cfg(test)]
+#[target_feature(enable = "avx2,fma")]
+pub unsafe fn add_with_emulated_vnni<const M: usize, const W: usize>(
+    sums: &mut [[[f32; LANES]; M]; W],
+    x: &CodedPiece<M>,
+    w: &[Piece; W],
+) {
+    let dot = |w: __m256i, x: __m256i| {
+        let (mut unsigned, mut signed) = ([[0u8; 4]; LANES], [[0i8; 4]; LANES]);
+        // SAFETY: loads and stores are of arrays of 32 bytes.
+        unsafe {
+            _mm256_storeu_si256(unsigned.as_mut_ptr().cast(), w);
+            _mm256_storeu_si256(signed.as_mut_ptr().cast(), x);
+            let four =
+                |lane: usize| unsigned[lane].into_iter().zip(signed[lane]).map(|(w, x)| i32::from(w) * i32::from(x)).sum();
+            let sums: [i32; LANES] = std::array::from_fn(four);
+            _mm256_loadu_si256(sums.as_ptr().cast())
+        }
+    };
+    // SAFETY: as the caller promises.
+    unsafe { add(sums, x, w, dot) }
+}
+
 /// `sums` += products of a piece. `dot` multiplies 32 numbers without a sign with 32 numbers, and adds four and four; where codes
 /// have one, it moves to the other factor.
 ///

@@ -158,7 +158,7 @@ pub fn bf16_gain() -> Option<u32> {
 /// Checks the variable of the environment `BIPO_KERNEL`, which names the widest kernel to use.
 ///
 /// # Errors
-/// It names no kernel, or one that this machine lacks.
+/// The variable names no kernel, or one that this machine lacks.
 pub fn check_kernel() -> Result<()> {
     let Some(forced) = forced()? else { return Ok(()) };
     let there: Vec<Name> = ProductKernel::all(Operands::Bf16).into_iter().map(ProductKernel::name).rev().collect();
