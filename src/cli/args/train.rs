@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bipo::machine::bytes::Bytes;
-use bipo::session::cache_place::CachePlace;
+use bipo::session::CachePlace;
 use bipo::steering::condition::PromptReading;
 use bipo::steering::layers::LayerList;
 use bipo::steering::magnitudes::Magnitudes;

@@ -16,9 +16,10 @@ use super::ranks::check_same;
 use super::run::{self, Prepared};
 use super::training::outcome::{RunResult, margins, try_it};
 use super::training::output_dir::OutputDir;
-use super::training::run_files::{VECTOR_FILE, pretty, write_card};
+use super::training::run_files::{pretty, write_card};
 use super::training::settings::{identity, named_layers, settings, vector};
 use super::training::test_generation;
+use super::vectors::VECTOR_FILE;
 use crate::args::{TrainArgs, refuse_idle};
 use crate::terminal::Log;
 

@@ -10,11 +10,13 @@ use bipo::steering::vector::{CombineOptions, Format, SteeringVector, Summand, Ve
 use bipo::{Error, Result};
 
 use super::sweep::shown_dose;
-use super::training::run_files::VECTOR_FILE;
 use crate::args::{Use, VectorArgs, condition_and_threshold, vector_and_scale};
 use crate::hints::with_hint;
 use crate::terminal::Log;
 use bipo::session::Session;
+
+/// Name of the vector that a run ends with.
+pub const VECTOR_FILE: &str = "steering_vector.safetensors";
 
 /// The sum of the vectors, used as is given, else as the files say.
 pub fn read_vector(vectors: &[String], layer: Option<usize>, said: Use, log: Log) -> Result<SteeringVector> {

@@ -13,9 +13,9 @@ use candle_core::Device;
 use serde_json::{Value, json};
 
 use super::TEST_PROMPT;
-use super::run_files::VECTOR_FILE;
 use crate::args::TrainArgs;
 use crate::commands::next;
+use crate::commands::vectors::VECTOR_FILE;
 use crate::terminal;
 
 /// What a run was that is finished already.

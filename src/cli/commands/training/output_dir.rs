@@ -10,8 +10,9 @@ use bipo::train::checkpoint::{self, Difference, TrainingCheckpoint};
 use bipo::{Error, Result};
 use serde_json::{Value, json};
 
-use super::run_files::{VECTOR_FILE, remove_curve};
+use super::run_files::remove_curve;
 use crate::args::TrainArgs;
+use crate::commands::vectors::VECTOR_FILE;
 use crate::terminal::Log;
 
 /// Settings that a run cannot change on the way: its state would mean something else.

@@ -1,4 +1,4 @@
-//! Files of an output directory beside the checkpoint: the vector's name, the settings, the training curve, the model card.
+//! Files of an output directory beside the checkpoint and the vector: the settings, the training curve, the model card.
 
 use std::path::Path;
 
@@ -8,10 +8,8 @@ use bipo::steering::vector::SteeringVector;
 use bipo::train::{EpochRecord, StepRecord};
 use serde_json::Value;
 
+use crate::commands::vectors::VECTOR_FILE;
 use crate::terminal::Log;
-
-/// Name of the vector that a run ends with.
-pub const VECTOR_FILE: &str = "steering_vector.safetensors";
 
 /// Names of the pictures of the run, beside the vector. The last is the one that the card shows.
 const CURVES: &[&str] = if cfg!(feature = "pictures") { &["training.svg", "training.png"] } else { &["training.svg"] };
