@@ -5,7 +5,7 @@ use bipo::model::config::Config;
 use bipo::model::checkpoint::Checkpoint;
 use bipo::text::token_ids::TokenIds;
 use bipo::model::weights::Weights;
-use bipo::text::tokens::gguf::tokenizer_from_gguf;
+use bipo::text::tokens::tokenizer_from_gguf;
 use candle_core::{DType, Device};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

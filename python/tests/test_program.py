@@ -100,8 +100,9 @@ class Program(unittest.TestCase):
         run = self.folder / f"run{number}"
         code = (
             "import bipo, signal, subprocess, sys\n"
-            # A job in the background of a script ignores Ctrl-C, and so would this one.
+            # A job in the background of a script ignores Ctrl-C, one of nohup SIGHUP, and so would this one.
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "hasattr(signal, 'SIGHUP') and signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
             "class Told(subprocess.Popen):\n"
             "    def __init__(self, *args, **more):\n"
             "        super().__init__(*args, **more)\n"

@@ -68,8 +68,8 @@ pub(super) fn few_pairs(pairs: usize, skipped: usize) -> Option<String> {
     let answers = pairs + skipped;
     (pairs * FEW < answers).then(|| {
         format!(
-            "{pairs} of {answers} answers with the concept have an answer without it to the same input, which makes a pair: read pairs of \
-             AxBench instead (input, winning_output, losing_output) from a path, or make some with `bipo pairs`"
+            "{pairs} of the {answers} answers with the concept that were read have an answer without it to the same input, which makes a pair: read \
+             pairs of AxBench instead (input, winning_output, losing_output) from a path, or make some from a description"
         )
     })
 }

@@ -24,10 +24,10 @@ fn fewer_than_a_tenth_of_pairs_is_told_with_what_to_do() {
         assert_eq!((found.pairs.len(), found.skipped.len()), (shared, answers - shared));
         few_pairs(found.pairs.len(), found.skipped.len())
     };
-    let expected = "1 of 11 answers with the concept have an answer without it to the same input, which makes a pair: read pairs of AxBench \
-                    instead (input, winning_output, losing_output) from a path, or make some with `bipo pairs`";
+    let expected = "1 of the 11 answers with the concept that were read have an answer without it to the same input, which makes a \
+                    pair: read pairs of AxBench instead (input, winning_output, losing_output) from a path, or make some from a description";
     assert_eq!(told(11, 1).as_deref(), Some(expected));
-    assert!(told(5, 0).unwrap().starts_with("0 of 5 answers"));
+    assert!(told(5, 0).unwrap().starts_with("0 of the 5 answers"));
     assert_eq!(told(10, 1), None);
     assert_eq!(told(3, 3), None);
 }

@@ -60,6 +60,10 @@ impl Dataset {
 /// Reads a data set. A set of the hub that is not cached is downloaded first.
 ///
 /// Rows are numbered from 0 without the header. If a hub data set has several files, the numbers continue from one to the next.
+///
+/// # Errors
+/// A file cannot be fetched or read, or is no data set of pairs; the limit is 0 rows; no row has a pair, or with `strict` some
+/// row has none.
 pub fn load(source: &Source, options: &LoadOptions) -> Result<Dataset> {
     if options.limit == Some(0) {
         return Err(Error::Argument("a limit of 0 rows leaves no data: at least 1 is needed".to_string()));

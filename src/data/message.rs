@@ -21,7 +21,7 @@ impl Message {
     /// Reads an object with `role` and `content`, a text or a list of parts of type text, as OpenAI's interface has them.
     ///
     /// # Errors
-    /// It is none, in words for the end of a message.
+    /// The value is no such object; the error is worded as the end of a message.
     pub fn from_json(value: &Value) -> Result<Self, &'static str> {
         let role = value.get("role").and_then(Value::as_str).ok_or("expected an object with role and content")?;
         // OpenAI's newer name of the system role.

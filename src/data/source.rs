@@ -39,6 +39,9 @@ pub enum Source {
 
 impl Source {
     /// Parses what the user wrote. An existing file takes precedence over a data set of the same name.
+    ///
+    /// # Errors
+    /// The text names no file, and no data set of the hub or of those that bipo knows.
     pub fn parse(text: &str) -> Result<Self> {
         Self::parse_among(text, |_| true)
     }

@@ -44,7 +44,8 @@ impl Estimate {
     /// Returns the ends of the interval; none where they are not known, or both are the value: few values that are all alike give such
     /// an interval, which says nothing of how sure the value is.
     pub fn interval(&self) -> Option<(f64, f64)> {
-        let is_wide = self.low != self.value || self.high != self.value;
+        // Sums of the same values in another order differ by rounding.
+        let is_wide = self.high - self.low > 1e-9 * self.value.abs();
         (is_wide && self.low.is_finite() && self.high.is_finite()).then_some((self.low, self.high))
     }
 

@@ -32,7 +32,7 @@ impl Budget {
     /// Refuses a vector that the budget cannot be measured for: the neutral text is read with every token steered.
     ///
     /// # Errors
-    /// It is a perplexity, and the vector is added at other tokens.
+    /// The budget is a perplexity, and the vector is added at some tokens alone.
     pub fn check_places(self, positions: Positions, spans: Option<Spans>) -> Result<()> {
         match self {
             Self::Perplexity(_) if (positions, spans) != (Positions::All, None) => Err(Error::Argument(format!(
@@ -54,6 +54,11 @@ impl Budget {
     /// Whether a cost uses the budget up: it is at least 95 % of it, where a search ends.
     pub fn is_used_up(self, cost: f64) -> bool {
         cost >= self.target() * (1.0 - TOLERANCE)
+    }
+
+    /// The least cost that uses the budget up, in the unit in which the budget is said.
+    pub(super) fn least(self) -> f64 {
+        self.shown(self.target() * (1.0 - TOLERANCE))
     }
 
     /// The power of the magnitude that a small magnitude's cost grows with.

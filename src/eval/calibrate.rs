@@ -9,6 +9,7 @@ use super::divergence::{answers, divergences_of};
 use super::material::{EvalMaterial, Subject, Treatment};
 use super::preference::score;
 use super::run::Settings;
+use super::table::bound;
 use super::{EvalRow, Measure, MeasureUnit};
 use crate::generate::{GenerateOptions, Generation};
 use crate::model::Model;
@@ -139,18 +140,20 @@ impl CalibratedSubjects {
         }
     }
 
-    /// Says at which magnitudes the cost stays more than 5 % below the budget; none where all use it up.
+    /// Says at which magnitudes the cost stays below what ends a search, 95 % of the budget; none where all use it up.
     pub fn shortfall(&self, budget: Budget) -> Option<String> {
         let short = self.reached.iter().filter(|reached| !budget.is_used_up(reached.cost));
         let named: Vec<String> = short
             .map(|ReachedCost { subject, magnitude, cost }| {
-                format!("{subject} at {} ({:.3})", signed(*magnitude), budget.shown(*cost))
+                let cost = bound(budget.shown(*cost), MeasureUnit::Number);
+                format!("{subject} at {} ({cost})", signed(*magnitude))
             })
             .collect();
         (!named.is_empty()).then(|| {
+            let least = bound(budget.least(), MeasureUnit::Number);
             format!(
-                "the search ended more than 5 % below {budget} for {}: the cost jumps there; compare these with care, or choose another \
-                 budget",
+                "{budget} is not used up, which is from {least} on, by {}: the cost jumps there, or twelve magnitudes were not enough; compare \
+                 these with care, or choose another budget",
                 named.join(", ")
             )
         })

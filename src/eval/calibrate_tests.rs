@@ -163,7 +163,7 @@ fn costs_become_a_measure_of_their_rows_and_what_stays_below_the_budget_is_named
         assert!((shown.unwrap_or(0.0) - expected.unwrap_or(0.0)).abs() < 1e-12, "{shown:?} {expected:?}");
     }
     let warning = calibrated.shortfall(budget).unwrap();
-    assert!(warning.starts_with("the search ended more than 5 % below ppl=1.5 for b at +2 (1.225): "), "{warning}");
+    assert!(warning.starts_with("ppl=1.5 is not used up, which is from 1.470 on, by b at +2 (1.225): "), "{warning}");
     calibrated.reached.pop();
     assert_eq!(calibrated.shortfall(budget), None);
 }

@@ -169,11 +169,7 @@ fn of_side(lines: &[PairLine], first: &str, beta: f64, bootstrap: &Bootstrap, (s
     let pairs = best_effects.len();
     if pairs < FEWEST_PAIRS {
         let counted = if pairs == 1 { "1 pair is".to_owned() } else { format!("{pairs} pairs are") };
-        let plural = if pairs == 1 { "" } else { "s" };
-        return Some(format!(
-            "At {side}, {best} moves the {pairs} pair{plural} furthest, but {counted} too few to show a difference between methods: \
-             hold out at least {FEWEST_PAIRS}."
-        ));
+        return Some(format!("At {side}, {counted} too few to compare methods: hold out at least {FEWEST_PAIRS}."));
     }
     let (mut shown, mut open) = (Vec::new(), Vec::new());
     for (name, effects) in others {

@@ -34,7 +34,7 @@ pub struct TextIds<'a> {
 
 /// What is done to the model while it reads the text.
 #[derive(Debug, Clone, Copy)]
-pub enum Reading<'a> {
+pub(crate) enum Reading<'a> {
     /// Every token is steered.
     Steered(&'a Steering),
     /// The given tokens stand in front of the text, behind the BOS.
@@ -43,7 +43,7 @@ pub enum Reading<'a> {
 
 /// The text under one reading, token by token.
 #[derive(Debug, Clone, Default)]
-pub struct TextScore {
+pub(crate) struct TextScore {
     /// −log p of each predicted token, nats.
     pub nll: Vec<f64>,
     /// −log p of each predicted token under the model without vector and without prompt, nats.
@@ -57,7 +57,7 @@ impl TextScore {
     ///
     /// # Errors
     /// A log-probability is not finite.
-    pub fn check_finite(&self) -> Result<()> {
+    pub(crate) fn check_finite(&self) -> Result<()> {
         match self.nll.iter().all(|nll| nll.is_finite()) {
             true => Ok(()),
             false => Err(Error::NotFinite("the neutral text's log-probability is not finite".into())),
@@ -80,7 +80,7 @@ impl TextScore {
 ///
 /// # Errors
 /// A tensor operation or `on_progress` fails.
-pub fn score_text(
+pub(crate) fn score_text(
     model: &Model,
     text: TextIds,
     readings: &[Reading],
@@ -284,7 +284,7 @@ pub(crate) fn text_measures(score: &TextScore, bootstrap: &Bootstrap) -> Vec<Mea
 const NGRAM: usize = 4;
 
 /// 4-grams of `ids` that occur before in it, and all of them: seq-rep-4 of arXiv 1908.04319 is their ratio.
-pub fn repeated(ids: &[u32]) -> [f64; 2] {
+fn repeated(ids: &[u32]) -> [f64; 2] {
     let mut seen = std::collections::HashSet::new();
     let all = ids.windows(NGRAM);
     let count = all.len();
@@ -293,7 +293,7 @@ pub fn repeated(ids: &[u32]) -> [f64; 2] {
 }
 
 /// The share of repeated 4-grams in all texts together. Its interval is over texts.
-pub fn repetition(texts: &[&[u32]], bootstrap: &Bootstrap) -> Option<Measure> {
+pub(crate) fn repetition(texts: &[&[u32]], bootstrap: &Bootstrap) -> Option<Measure> {
     let counts: Vec<[f64; 2]> = texts.iter().map(|ids| repeated(ids)).collect();
     Some(Measure { name: "repetition".to_owned(), unit: MeasureUnit::Share, estimate: bootstrap.ratio(&counts)? })
 }

@@ -67,7 +67,7 @@ impl EvalMaterial<'_> {
 /// Ids of a neutral text.
 ///
 /// # Errors
-/// It has so few that none is predicted.
+/// The text has so few tokens that none is predicted.
 pub fn neutral_ids(encoder: &TextEncoder, text: &str) -> Result<Vec<u32>> {
     let ids = encoder.encode_text(text)?;
     match ids.len() {

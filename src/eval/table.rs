@@ -117,10 +117,7 @@ pub(super) fn heading(name: &str) -> String {
 fn cell(Measure { name, unit, estimate }: &Measure) -> Cell {
     // The dose's interval says little, and that of a perplexity is of the text's tokens and not of the change, for which its ratio is.
     let is_plain = ["dose", "perplexity", "text_fired"].contains(&name.as_str());
-    let value = bound(estimate.value, *unit);
-    let interval = estimate.interval().map(|(low, high)| (bound(low, *unit), bound(high, *unit)));
-    // Ends that look like the value would claim a certainty that few values do not give.
-    let interval = interval.filter(|(low, high)| !is_plain && (*low != value || *high != value));
+    let interval = estimate.interval().filter(|_| !is_plain).map(|(low, high)| (bound(low, *unit), bound(high, *unit)));
     Cell { value: number(estimate.value, *unit), interval }
 }
 
@@ -131,7 +128,7 @@ fn number(x: f64, unit: MeasureUnit) -> String {
     }
 }
 
-fn bound(x: f64, unit: MeasureUnit) -> String {
+pub(super) fn bound(x: f64, unit: MeasureUnit) -> String {
     match unit {
         MeasureUnit::Share => format!("{:.1}", 100.0 * x),
         MeasureUnit::Signed if x == 0.0 => "0".to_owned(),

@@ -44,7 +44,7 @@ impl Prompt<'_> {
     }
 
     /// Whether vectors at `positions` are added at each of its tokens.
-    pub fn steered(&self, positions: Positions) -> Vec<bool> {
+    pub(crate) fn steered(&self, positions: Positions) -> Vec<bool> {
         let is_told = |token: usize| self.spans.map(|spans| spans.prompt[token]);
         let tokens = 0..self.ids.len();
         tokens.map(|token| positions.steers(TokenPosition::of(token, self.ids.len()), is_told(token))).collect()
@@ -56,7 +56,7 @@ impl Prompt<'_> {
     }
 
     /// Whether they are added at generated tokens.
-    pub fn steers_generated(&self, positions: Positions) -> bool {
+    pub(crate) fn steers_generated(&self, positions: Positions) -> bool {
         positions.steers(TokenPosition::Response, self.spans.map(|spans| spans.generated))
     }
 }

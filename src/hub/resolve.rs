@@ -28,6 +28,9 @@ pub struct ModelFiles {
 /// Finds the files of a model: an existing path, an alias, or a hub id `owner/name[@revision]`, tried in this order. A folder
 /// with the name of an alias takes precedence only if it has a `config.json`. Files that are not in the hub's cache are
 /// downloaded, unless `offline` or `HF_HUB_OFFLINE` is set.
+///
+/// # Errors
+/// The name is no path, alias or hub id; the model lacks a file that is needed; or a file cannot be downloaded.
 pub fn resolve(model: &str, options: &FetchOptions) -> Result<ModelFiles> {
     resolve_with(model, cache_dir().ok().as_deref(), || Hub::from_env(options))
 }

@@ -16,10 +16,10 @@ const VARIABLES: [[&str; 2]; 3] =
     [["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"], ["PMI_RANK", "PMI_SIZE"], ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS"]];
 
 /// Variable by which a user says that each process of a launcher does work of its own.
-pub const ALONE: &str = "BIPO_ALONE";
+pub(crate) const ALONE: &str = "BIPO_ALONE";
 
 impl Launch {
-    /// Returns how this process was started; `None` if no launcher is known to have started it, or if [`ALONE`] says that it has
+    /// Returns how this process was started; `None` if no launcher is known to have started it, or if `BIPO_ALONE` says that it has
     /// nothing to do with the other processes.
     pub fn of_this_process() -> Option<Self> {
         Self::by(|name| std::env::var(name).ok())

@@ -29,7 +29,7 @@ impl LineFile {
     /// Adds whole lines, each with its line feed.
     ///
     /// # Errors
-    /// They cannot be written. The lines that were there before are there still.
+    /// The lines cannot be written. Those that the file had before are still there.
     pub fn add(&mut self, lines: &[u8]) -> Result<()> {
         let Some((file, bytes)) = &mut self.begun else {
             write_atomic(&self.path, lines)?;

@@ -79,7 +79,7 @@ pub struct Experts {
 
 impl Architecture {
     /// Llama's: `layers` blocks without biases, norms of heads or windows, and an unembedding of its own.
-    pub fn llama(layers: usize) -> Self {
+    pub(crate) fn llama(layers: usize) -> Self {
         Self {
             norms: Norms { before: true, after: false, one_plus_weight: false },
             qkv_bias: false,

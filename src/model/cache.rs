@@ -14,7 +14,6 @@ use crate::ops::attention::{Segments, copy_rows};
 #[derive(Debug)]
 pub struct KvCache {
     blocks: Vec<LayerCache>,
-    rows: usize,
 }
 
 /// Keys and values of one block. `(rows, K·D)` each.
@@ -39,12 +38,7 @@ impl KvCache {
         let layer = |device: &Device| -> Result<LayerCache> {
             Ok(LayerCache { k: Tensor::zeros(shape, dtype, device)?, v: Tensor::zeros(shape, dtype, device)? })
         };
-        Ok(Self { blocks: devices.map(layer).collect::<Result<_>>()?, rows })
-    }
-
-    /// Number of tokens that it has room for.
-    pub fn rows(&self) -> usize {
-        self.rows
+        Ok(Self { blocks: devices.map(layer).collect::<Result<_>>()? })
     }
 
     /// Returns the part of the cache that belongs to one block.

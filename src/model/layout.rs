@@ -20,7 +20,7 @@ pub struct Layout {
 
 /// A run of new rows of a sequence whose keys and values are cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Continuation {
+pub(crate) struct Continuation {
     /// The cache's row of the sequence's first token.
     pub start: usize,
     /// Tokens whose keys and values the cache has.

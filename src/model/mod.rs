@@ -9,14 +9,14 @@
 pub mod architecture;
 mod attention;
 pub mod block;
-pub mod cache;
+pub(crate) mod cache;
 pub mod checkpoint;
 pub mod config;
 mod experts;
 pub(crate) mod family;
 #[cfg(test)]
 pub(crate) mod fixtures;
-pub mod flops;
+pub(crate) mod flops;
 pub(crate) mod gguf;
 pub(crate) mod gguf_parts;
 pub mod layout;
@@ -29,7 +29,7 @@ pub mod plan;
 pub mod random;
 pub(crate) mod refused;
 pub mod shapes;
-pub mod sizes;
+mod sizes;
 pub mod split;
 mod stages;
 mod stored_config;
@@ -93,7 +93,7 @@ pub enum Decoding {
 
 impl Decoding {
     /// The products of a step that gives each text its next token.
-    pub fn products(self) -> Products {
+    pub(crate) fn products(self) -> Products {
         match self {
             Self::Exact => Products::BatchInvariant,
             Self::Integer => Products::Integer,
@@ -140,7 +140,7 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::load_as`].
-    pub fn load_offloaded(
+    pub(crate) fn load_offloaded(
         weights: &Arc<Weights>,
         config: Config,
         dtype: DType,
@@ -282,7 +282,7 @@ impl Model {
     ///
     /// # Errors
     /// A device has no memory for them, or blocks were let go.
-    pub fn cache(&self, tokens: usize) -> Result<KvCache> {
+    pub(crate) fn cache(&self, tokens: usize) -> Result<KvCache> {
         if self.stages.all.first().is_some_and(|stage| stage.range.start > 0) {
             return Err(candle_core::Error::msg("no keys can be kept: the first blocks were let go").into());
         }
@@ -315,6 +315,9 @@ impl Model {
     }
 
     /// Embeddings of tokens. `(T,)` → `(T, H)`.
+    ///
+    /// # Errors
+    /// The model does not have one of the ids.
     pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
         let x = self.embed_tokens.rows(ids, self.dtype, &self.ends[0])?;
         scaled(x, self.embedding_multiplier)
@@ -331,6 +334,9 @@ impl Model {
     }
 
     /// Runs some blocks. `x (T, H)` → `(T, H)`.
+    ///
+    /// # Errors
+    /// A device fails, or blocks were let go.
     pub fn run(&self, blocks: Range<usize>, x: &Tensor, plan: &PassPlan) -> Result<Tensor> {
         Ok(self.stages.forward(blocks, x, PassRows::all(plan), None, Gradient::NotWanted)?.0)
     }
@@ -393,6 +399,9 @@ impl Model {
     }
 
     /// Log-probabilities of tokens, from the residual after the last block. `x (Q, H)`.
+    ///
+    /// # Errors
+    /// A device fails.
     pub fn log_probs(&self, x: &Tensor, predictions: &Predictions, gradient: Gradient) -> Result<LogProbs> {
         self.head.forward(&self.hidden(x)?, predictions, gradient)
     }
@@ -410,6 +419,9 @@ impl Model {
     }
 
     /// Logits of every row, f32. `x (T, H)` after the last block → `(T, V)`.
+    ///
+    /// # Errors
+    /// A device fails.
     pub fn logits(&self, x: &Tensor, products: Products) -> Result<Tensor> {
         self.head.logits(&self.hidden(x)?, products)
     }

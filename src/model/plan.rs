@@ -40,7 +40,7 @@ struct Frozen {
 /// Keys, rotated, and values of rows that were computed before, for each block from one on, where that block lies.
 /// `(frozen, K·D)` each.
 #[derive(Debug, Clone)]
-pub struct FrozenKeys {
+pub(crate) struct FrozenKeys {
     first: usize,
     blocks: Vec<[Tensor; 2]>,
 }
@@ -68,7 +68,7 @@ impl FrozenKeys {
 
 /// The rows that are queries in a block whose other rows nobody reads. A part for each stage of the model, on its device.
 #[derive(Debug, Clone)]
-pub struct Selection(Vec<StageSelection>);
+pub(crate) struct Selection(Vec<StageSelection>);
 
 #[derive(Debug, Clone)]
 struct StageSelection {
@@ -79,12 +79,12 @@ struct StageSelection {
 
 impl PassPlan {
     /// Runs of rows.
-    pub fn segments(&self) -> &[Segment] {
+    pub(crate) fn segments(&self) -> &[Segment] {
         self.0.first().map_or(&[], |stage| &stage.segments)
     }
 
     /// Positions and runs of `layout` as tensors on each of `devices`, those of the stages in their order.
-    pub fn new<'d>(layout: &Layout, ropes: &[Rope], devices: impl Iterator<Item = &'d Device>) -> Result<Self> {
+    pub(crate) fn new<'d>(layout: &Layout, ropes: &[Rope], devices: impl Iterator<Item = &'d Device>) -> Result<Self> {
         devices.map(|device| StagePlan::new(layout, ropes, device)).collect::<Result<_>>().map(Self)
     }
 
@@ -102,7 +102,7 @@ impl PassPlan {
 
     /// The plan's selection of `rows` (ascending) of the same layout, and the rows that it yields: each run's from its
     /// first wanted row to its last.
-    pub fn select(&self, layout: &Layout, rows: &[usize]) -> Result<(Selection, Vec<usize>)> {
+    pub(crate) fn select(&self, layout: &Layout, rows: &[usize]) -> Result<(Selection, Vec<usize>)> {
         let (segments, rows) = layout.select(rows);
         let stages = self.0.iter().map(|stage| stage.select(layout, &segments, &rows)).collect::<Result<_>>()?;
         Ok((Selection(stages), rows))
@@ -171,7 +171,7 @@ fn angles(ropes: &[Rope], positions: &[usize], lengths: &[usize], device: &Devic
 
 impl Selection {
     /// Runs of the selected rows.
-    pub fn segments(&self) -> &[Segment] {
+    pub(crate) fn segments(&self) -> &[Segment] {
         self.0.first().map_or(&[], |stage| &stage.segments)
     }
 }

@@ -21,7 +21,7 @@ pub struct Sizes {
 
 impl Config {
     /// Sizes of the parts of a block.
-    pub fn sizes(&self) -> Sizes {
+    pub(crate) fn sizes(&self) -> Sizes {
         let [q_width, kv_width] = [self.num_attention_heads, self.num_key_value_heads].map(|heads| heads * self.head_dim);
         Sizes { q_width, kv_width, kv_elements: matrix(2 * kv_width, self.hidden_size), keys_a_row: 2 * kv_width }
     }
@@ -67,7 +67,7 @@ impl Config {
 
     /// What some blocks save on the device for their gradient of a pass that computes `computed` of the `seen` rows that it
     /// sees; the others are frozen. The last block, which computes some of its queries alone, saves less.
-    pub fn saved(&self, blocks: Range<usize>, computed: usize, seen: usize) -> usize {
+    pub(crate) fn saved(&self, blocks: Range<usize>, computed: usize, seen: usize) -> usize {
         let (architecture, sizes) = (&self.architecture, self.sizes());
         // The block's input, the residual between its sub-layers, and their outputs where norms follow.
         let residuals = if architecture.norms.after { 4 } else { 2 } * self.hidden_size;

@@ -24,7 +24,7 @@ pub struct StageBlocks {
 
 impl Split {
     /// All blocks of a model on one device.
-    pub fn one(device: Device, config: &Config) -> Self {
+    pub(crate) fn one(device: Device, config: &Config) -> Self {
         Self(vec![StageBlocks { device, blocks: 0..config.num_hidden_layers }])
     }
 
@@ -77,7 +77,7 @@ impl Split {
     }
 
     /// Device of the embeddings.
-    pub fn first(&self) -> &Device {
+    pub(crate) fn first(&self) -> &Device {
         &self.0[0].device
     }
 
@@ -90,7 +90,7 @@ impl Split {
 /// Whether so many blocks for each device are all blocks of a model.
 ///
 /// # Errors
-/// They are not, or a device would have none.
+/// The numbers do not add up to the blocks, or a device would have none.
 pub fn check(counts: &[usize], blocks: usize) -> Result<()> {
     let sum: usize = counts.iter().sum();
     if sum != blocks {
@@ -106,7 +106,7 @@ pub fn check(counts: &[usize], blocks: usize) -> Result<()> {
 }
 
 /// Divides `blocks` evenly between `devices`; the first of them have one more where it does not come out even.
-pub fn even(blocks: usize, devices: usize) -> Vec<usize> {
+fn even(blocks: usize, devices: usize) -> Vec<usize> {
     (0..devices).map(|device| blocks / devices + usize::from(device < blocks % devices)).collect()
 }
 

@@ -70,7 +70,7 @@ impl StoredTensor<'_> {
 
 impl Weights {
     /// Returns the files of the weights; none where they are made up.
-    pub fn paths(&self) -> Vec<&Path> {
+    pub(crate) fn paths(&self) -> Vec<&Path> {
         match &self.0 {
             WeightSource::Shards { shards, .. } => shards.iter().map(|shard| shard.path.as_path()).collect(),
             WeightSource::Gguf(file) => file.paths().collect(),
@@ -79,6 +79,9 @@ impl Weights {
     }
 
     /// Opens a checkpoint's weights: reads and checks the headers, no tensor yet.
+    ///
+    /// # Errors
+    /// A file cannot be read, or its header is broken.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self> {
         let paths = match checkpoint {
             Checkpoint::Gguf { path, .. } => return Gguf::open(path).map(|file| Self(WeightSource::Gguf(file))),
@@ -104,7 +107,7 @@ impl Weights {
     /// come in the half-split rotary order, however the file has them.
     ///
     /// # Errors
-    /// It is missing, has another shape or a type that holds no weights, or cannot be read.
+    /// The tensor is missing, has another shape or a type that holds no weights, or cannot be read.
     pub fn load(&self, name: &str, shape: &[usize], config: &Config, dtype: DType, device: &Device) -> Result<Tensor> {
         let is_around_one = config.architecture.norms.one_plus_weight && name.ends_with("norm.weight");
         if let WeightSource::Random(made_on) = self.0 {
@@ -171,15 +174,15 @@ impl Weights {
     /// Refuses weights whose embeddings are not those of a model of this configuration.
     ///
     /// # Errors
-    /// They are missing, have another shape, or a type that holds no weights.
-    pub fn check(&self, config: &Config) -> Result<()> {
+    /// The embeddings are missing, have another shape, or a type that holds no weights.
+    pub(crate) fn check(&self, config: &Config) -> Result<()> {
         self.stored("model.embed_tokens.weight", &[config.vocab_size, config.hidden_size], config).map(|_| ())
     }
 
     /// The numbers of a GGUF file's vector by its GGUF name; `None` where it has none.
     ///
     /// # Errors
-    /// It has another length, or cannot be read.
+    /// The vector has another length, or cannot be read.
     pub(crate) fn gguf_vector(&self, name: &str, length: usize) -> Result<Option<Vec<f32>>> {
         let WeightSource::Gguf(file) = &self.0 else { return Ok(None) };
         if file.shape(name).is_none() {
@@ -276,7 +279,7 @@ impl Weights {
     }
 
     /// The file, or the folder of several shards: for messages.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match &self.0 {
             WeightSource::Gguf(file) => file.path(),
             WeightSource::Random(_) => Path::new("random weights"),

@@ -52,6 +52,7 @@ struct Routes {
 
 impl ExpertsSaved {
     /// Gate and up of all rows, in one tensor or several.
+    #[cfg(test)]
     pub fn gate_up(&self) -> Vec<&Tensor> {
         match self {
             Self::Composed(saved) => saved.gate_up.iter().flatten().collect(),

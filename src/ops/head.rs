@@ -157,7 +157,7 @@ impl Head {
     }
 
     /// Logits in f32. `hidden (R, H)` after the final norm → `(R, V)`
-    pub fn logits(&self, hidden: &Tensor, products: Products) -> Result<Tensor> {
+    pub(crate) fn logits(&self, hidden: &Tensor, products: Products) -> Result<Tensor> {
         self.capped(product(hidden, &self.weight, products)?.to_dtype(DType::F32)?)
     }
 

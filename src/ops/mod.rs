@@ -21,9 +21,9 @@ pub mod attention;
 pub(crate) mod cpu;
 pub(crate) mod cuda;
 mod expert_stack;
-pub mod experts;
+pub(crate) mod experts;
 pub mod gated;
-pub mod gated_mlp;
+pub(crate) mod gated_mlp;
 pub mod head;
 pub mod linear;
 mod matmul;
@@ -32,16 +32,17 @@ mod prediction;
 mod products;
 mod rms_norm;
 pub mod rope;
-pub mod rows;
+pub(crate) mod rows;
 mod segment;
 mod softcap;
 pub(crate) mod softmax;
 mod tiles;
 pub mod weight;
 
-pub use cpu::encoding;
+pub(crate) use cpu::encoding;
 pub use cpu::integer::kernel_name as integer_kernel;
-pub use cpu::product::{bf16_gain, check_kernel, kernel_names as product_kernels};
+pub(crate) use cpu::product::bf16_gain;
+pub use cpu::product::{check_kernel, kernel_names as product_kernels};
 
 #[cfg(test)]
 mod tests;

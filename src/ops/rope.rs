@@ -13,7 +13,7 @@ use crate::Result;
 
 impl Angles {
     /// The angles of some rows.
-    pub fn select(&self, rows: &RowSet) -> Result<Self> {
+    pub(crate) fn select(&self, rows: &RowSet) -> Result<Self> {
         Ok(Self { table: rows.take(&self.table)?, sign: self.sign })
     }
 }
@@ -34,11 +34,11 @@ pub(crate) fn forward_columns(x: &Tensor, columns: Range<usize>, angles: &Angles
 }
 
 /// Some rows, the only ones whose queries are wanted, and their angles.
-pub type Selected<'a> = (&'a RowSet, &'a Angles);
+pub(crate) type Selected<'a> = (&'a RowSet, &'a Angles);
 
 /// Rotated queries, rotated keys and values, from rows that hold all three. Where rows are selected, only their queries are
 /// given. `qkv (T, Q + 2·KV)` → `(T, Q)`, twice `(T, KV)`.
-pub fn split(
+pub(crate) fn split(
     qkv: &Tensor,
     [q_width, kv_width]: [usize; 2],
     angles: &Angles,
@@ -63,7 +63,7 @@ pub fn split(
 }
 
 /// The gradient of the rows that [`split`] took, given those of its results. → `(T, Q + 2·KV)`.
-pub fn join([q, k, v]: [&Tensor; 3], angles: &Angles, selected: Option<Selected>) -> Result<Tensor> {
+pub(crate) fn join([q, k, v]: [&Tensor; 3], angles: &Angles, selected: Option<Selected>) -> Result<Tensor> {
     let inverse = &angles.inverse();
     if let Some(launcher) = cuda::launcher(q.device()) {
         let q = selected.map_or(Ok(q.clone()), |(rows, _)| rows.put_back(q))?;

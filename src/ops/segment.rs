@@ -20,7 +20,7 @@ pub struct Segment {
 
 impl Segment {
     /// Number of keys that some query sees.
-    pub fn keys(&self) -> usize {
+    pub(crate) fn keys(&self) -> usize {
         self.key_runs().map(|run| run.len()).sum()
     }
 

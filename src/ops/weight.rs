@@ -10,7 +10,7 @@ use memmap2::Mmap;
 
 use super::cpu::encoding::Encoding;
 use super::cpu::slices::{HostSlice, is_host_f32};
-pub use super::cpu::weight_rows::RowOrder;
+pub(crate) use super::cpu::weight_rows::RowOrder;
 use super::cpu::weight_rows::{WeightRows, decode_row};
 use crate::{Error, Result};
 
@@ -89,7 +89,7 @@ pub(super) fn unknown_token(id: u32, tokens: usize) -> Error {
 
 impl Weight {
     /// Sizes of the matrix. `(O, I)`
-    pub fn dims(&self) -> Result<(usize, usize)> {
+    pub(crate) fn dims(&self) -> Result<(usize, usize)> {
         match self {
             Self::Tensor(tensor) => Ok(tensor.dims2()?),
             Self::Host(host) => Ok((host.parts.iter().map(|part| part.rows).sum(), host.cols)),
@@ -97,7 +97,7 @@ impl Weight {
     }
 
     /// Matrices of one width, one above the other. Tensors are joined in memory; encoded ones stay where they are.
-    pub fn stack(parts: Vec<Self>) -> Result<Self> {
+    pub(crate) fn stack(parts: Vec<Self>) -> Result<Self> {
         if let [_] = parts.as_slice() {
             return parts.into_iter().next().ok_or_else(nothing);
         }
@@ -131,7 +131,7 @@ impl Weight {
     ///
     /// # Errors
     /// There is no such row.
-    pub fn rows(&self, ids: &[u32], dtype: DType, device: &Device) -> Result<Tensor> {
+    pub(crate) fn rows(&self, ids: &[u32], dtype: DType, device: &Device) -> Result<Tensor> {
         let (rows, _) = self.dims()?;
         if let Some(id) = ids.iter().find(|id| **id as usize >= rows) {
             return Err(unknown_token(*id, rows));
@@ -158,7 +158,7 @@ impl Weight {
     }
 
     /// Number of bytes in its own memory, and in mapped files.
-    pub fn memory(&self) -> (usize, usize) {
+    pub(crate) fn memory(&self) -> (usize, usize) {
         let host = match self {
             Self::Tensor(tensor) => return (tensor.elem_count() * tensor.dtype().size_in_bytes(), 0),
             Self::Host(host) => host,
@@ -250,7 +250,7 @@ impl HostWeight {
     /// An f32 tensor on the CPU, converted to f32, bf16 or f16. `(O, I)`
     ///
     /// # Errors
-    /// It has not two dimensions.
+    /// The tensor has not two dimensions.
     pub(crate) fn of_dtype(tensor: &Tensor, dtype: DType) -> Result<Self> {
         let (_, cols) = tensor.dims2()?;
         let bytes = |to: fn(f32) -> [u8; 2]| -> Result<WeightBytes> {
@@ -268,7 +268,7 @@ impl HostWeight {
     ///
     /// # Errors
     /// `cols` is not whole blocks, or `bytes` not whole rows.
-    pub fn encoded(bytes: WeightBytes, encoding: Encoding, cols: usize, order: RowOrder) -> Result<Self> {
+    pub(crate) fn encoded(bytes: WeightBytes, encoding: Encoding, cols: usize, order: RowOrder) -> Result<Self> {
         let rows = rows_in(&bytes, encoding, cols)?;
         Ok(Self { parts: vec![WeightPart { storage: Storage::Encoded { bytes, encoding, order }, rows }], cols })
     }

@@ -14,18 +14,18 @@
 
 mod axis;
 pub mod card;
-pub mod chart;
+mod chart;
 pub mod curves;
 mod draw;
 pub mod export;
-pub mod generations;
+mod generations;
 mod html;
-pub mod page;
+mod page;
 mod picture;
 #[cfg(feature = "pictures")]
 mod png;
 pub mod shell;
-pub mod table;
+mod table;
 mod theme;
 
 pub use axis::Scale;

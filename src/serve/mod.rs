@@ -91,7 +91,7 @@ impl NamedVector {
     /// The vector of a file, at `layer` or that of the file, times `scale`.
     ///
     /// # Errors
-    /// It is not a vector that says its layer, or a number is not finite.
+    /// The file has no vector that says its layer, or a number is not finite.
     pub fn new(name: String, file: VectorFile, layer: Option<usize>, scale: f32) -> Result<Self> {
         let input = Summand::new(file, scale, |file| file.at(layer))?;
         let sha256 = input.sha256.clone();

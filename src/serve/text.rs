@@ -24,7 +24,7 @@ pub(super) enum DeltaKind {
     /// What the text gained, with the tokens that are in it. Tokens whose characters are incomplete come with those that complete
     /// them.
     Text { text: String, tokens: Vec<Token> },
-    /// It has ended.
+    /// The text has ended.
     Done { reason: FinishReason, dose: f64, when: Option<Verdict>, token_ids: Vec<u32> },
     /// The server could not go on.
     Failed(ApiError),

@@ -13,11 +13,11 @@ use crate::text::tokens::EncodedPair;
 
 /// Handles and work space of the matrix library, compiled kernels, one chunk of logits with its copies, and the temporaries of
 /// one block: what no other count holds of a device's memory.
-pub const WORKSPACE: Bytes = Bytes(3 << 29);
+pub(crate) const WORKSPACE: Bytes = Bytes(3 << 29);
 
 /// Rows that a block serves which is read from its file while the activation cache is made: their residuals are held until all
 /// have gone through the lower blocks. Of a model with hidden size 8192 they take 0.8 GB in bf16.
-pub const ROWS_A_READING: usize = 64 * 768;
+pub(crate) const ROWS_A_READING: usize = 64 * 768;
 
 /// What a command takes of memory beside the weights. The default is nothing: short passes whose results are small.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -192,7 +192,7 @@ impl Demand {
     }
 
     /// Bytes in main memory, where weights take `weights` and activations have `dtype`.
-    pub fn on_host(&self, config: &Config, weights: Bytes, dtype: DType) -> Need {
+    pub(crate) fn on_host(&self, config: &Config, weights: Bytes, dtype: DType) -> Need {
         let residuals = bytes(self.residuals(config), dtype);
         let most = self.cache_memory.filter(|_| self.cache != CachePlace::Device).unwrap_or(residuals);
         let beside = self.beside(config, dtype);
@@ -267,7 +267,7 @@ impl Need {
     }
 
     /// Bytes beside the weights and the activation cache.
-    pub fn beside(&self) -> Bytes {
+    pub(crate) fn beside(&self) -> Bytes {
         Self { weights: Bytes(0), cache: Bytes(0), ..*self }.total()
     }
 

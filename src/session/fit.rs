@@ -96,7 +96,7 @@ pub enum Remedy {
 ///
 /// # Errors
 /// More is needed than is free.
-pub fn on_device(demand: &Demand, config: &Config, dtype: DType, memory: DeviceMemory) -> Result<Fit, Shortage> {
+pub(crate) fn on_device(demand: &Demand, config: &Config, dtype: DType, memory: DeviceMemory) -> Result<Fit, Shortage> {
     let free = memory.free;
     let has_cache = demand.on_device(config, dtype).cache.0 > 0;
     let need_of = |wanted: &Demand, dtype| Some(wanted.on_device(config, dtype)).filter(|need| need.total() <= free);
@@ -184,7 +184,7 @@ fn shorter_sweeps(demand: &Demand, config: &Config, need: &Need, dtype: DType, f
 ///
 /// # Errors
 /// More is needed than is free.
-pub fn on_host(
+pub(crate) fn on_host(
     demand: &Demand,
     config: &Config,
     (weights, storage): (Bytes, WeightStorage),

@@ -3,7 +3,7 @@
 //! Begin with [`Session`]: `open` finds the files and makes everything but the weights, `load` reads them once it is known
 //! what else will take memory, which is a [`Demand`].
 
-pub mod cache_place;
+mod cache_place;
 pub mod demand;
 pub mod fit;
 mod options;

@@ -51,10 +51,10 @@ impl When {
         Ok(Self { layer, vector, condition })
     }
 
-    /// Checks that it was made for a model of this size.
+    /// Checks that the condition was made for a model of this size.
     ///
     /// # Errors
-    /// It was not; the message names both sizes.
+    /// The condition is for a model of another size; the message names both.
     pub fn check_model(&self, hidden_size: usize, num_hidden_layers: usize) -> Result<()> {
         self.vector.check_shape(hidden_size, num_hidden_layers)
     }

@@ -29,7 +29,7 @@ pub(crate) fn row_norms(residual: &Tensor) -> Result<Vec<f32>> {
 }
 
 /// The median of some lengths, the upper one of two; none of none.
-pub fn median(mut norms: Vec<f32>) -> Option<f64> {
+pub(crate) fn median(mut norms: Vec<f32>) -> Option<f64> {
     norms.sort_unstable_by(f32::total_cmp);
     norms.get(norms.len() / 2).copied().map(f64::from)
 }

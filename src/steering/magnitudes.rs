@@ -59,7 +59,7 @@ impl MagnitudeChoice {
     /// The factors of a vector with this calibration that is used by `operation`.
     ///
     /// # Errors
-    /// The calibration's are wanted, and [`calibrated`] refuses.
+    /// The calibration's are wanted, and the vector has none, or is not added.
     pub fn of(&self, calibration: Option<&Calibration>, operation: Operation) -> Result<Vec<f32>, Error> {
         match self {
             Self::Usual(_) if !operation.is_addition() => Ok(vec![0.0, 1.0]),
@@ -75,7 +75,7 @@ impl MagnitudeChoice {
 ///
 /// # Errors
 /// The vector has no calibration, or is not added.
-pub fn calibrated(calibration: Option<&Calibration>, operation: Operation) -> Result<&Calibration, Error> {
+pub(crate) fn calibrated(calibration: Option<&Calibration>, operation: Operation) -> Result<&Calibration, Error> {
     if operation != Operation::Add {
         let problem = "the magnitude auto is for a vector that is added: give numbers such as 0 and 1, where 1 takes out all along \
                        the vector";

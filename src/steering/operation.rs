@@ -74,7 +74,7 @@ impl Steering {
     }
 
     /// The factor on all of the vectors.
-    pub fn factor(&self) -> f32 {
+    pub(crate) fn factor(&self) -> f32 {
         self.factor
     }
 
@@ -113,7 +113,7 @@ impl Steering {
     }
 
     /// The vector of a layer, where it has one. `(1, H)` f32
-    pub fn at(&self, layer: usize) -> Option<&Tensor> {
+    pub(crate) fn at(&self, layer: usize) -> Option<&Tensor> {
         self.vectors().find_map(|(steered, v)| (steered == layer).then_some(v))
     }
 
@@ -154,7 +154,7 @@ impl Steering {
     /// The gradients at what [`Steering::apply`] was given, from `dy (R, H)`, that of its result. `rows (R, 1)` are the rows' own
     /// factors, and `residual` is what was steered. → `(1, H)` f32 at the vector of the layer that is `index`-th of all, over the
     /// factor of all, and `(R, H)` at the residual
-    pub fn vjp(&self, index: usize, rows: &Tensor, residual: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn vjp(&self, index: usize, rows: &Tensor, residual: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
         let rows = &rows.to_device(dy.device())?;
         let dy32 = dy.to_dtype(DType::F32)?;
         if self.operation == Operation::Add {

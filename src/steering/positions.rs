@@ -100,7 +100,7 @@ impl TryFrom<String> for Positions {
 
 /// The place of a token in prompt and response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenPosition {
+pub(crate) enum TokenPosition {
     /// A token of the prompt before its last one.
     Prompt,
     /// The prompt's last token.
@@ -131,7 +131,7 @@ impl Positions {
 
     /// Whether the vector is added at a token of this position. `is_told` is what the encoder told of the token: whether it is in
     /// the spans and at the ends that the encoder was asked for; none where it was asked for neither.
-    pub fn steers(self, position: TokenPosition, is_told: Option<bool>) -> bool {
+    pub(crate) fn steers(self, position: TokenPosition, is_told: Option<bool>) -> bool {
         match (self, is_told) {
             // Without the encoder, the last token is all that is known of the prompt's ends.
             (Self::Ends(ends), None) => match position {
@@ -166,7 +166,7 @@ impl Positions {
     }
 
     /// Whether the vector is added at any token of the pair that others are predicted behind: the last ones predict nothing.
-    pub fn reaches(self, pair: &EncodedPair) -> bool {
+    pub(crate) fn reaches(self, pair: &EncodedPair) -> bool {
         let is_steered = |side: &EncodedResponse| (0..side.ids.len() - 1).any(|index| self.steers_token(side, index));
         is_steered(&pair.chosen) || is_steered(&pair.rejected)
     }

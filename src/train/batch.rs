@@ -54,7 +54,7 @@ impl PairRows {
 
     /// Lays out a pair, whose responses share these rows if the model allows it. A vector is added at `positions`, within the
     /// pair's spans.
-    pub fn sharing(pair: &EncodedPair, model: &Model, positions: Positions, sharing: Sharing) -> Self {
+    pub(crate) fn sharing(pair: &EncodedPair, model: &Model, positions: Positions, sharing: Sharing) -> Self {
         let sides = [&pair.chosen, &pair.rejected];
         let is_steered = |side: &EncodedResponse, token: usize| positions.steers_token(side, token);
         let longest = sides.iter().map(|side| side.ids.len()).max().unwrap_or(0);
@@ -109,7 +109,7 @@ impl PairRows {
     }
 
     /// Number of response tokens: chosen, rejected.
-    pub fn response_tokens(&self) -> [usize; 2] {
+    pub(crate) fn response_tokens(&self) -> [usize; 2] {
         self.predictions.each_ref().map(Vec::len)
     }
 
@@ -172,7 +172,7 @@ pub struct Batch<'m> {
 
 /// What the unsteered model gives.
 #[derive(Debug)]
-pub struct Reference {
+pub(crate) struct Reference {
     /// Summed log-probabilities of each pair's responses.
     pub log_probs: Vec<PairLogProbs>,
     /// What of them is predicted from frozen rows.
@@ -271,7 +271,7 @@ impl<'m> Batch<'m> {
 
     /// Lays out the live rows of `pairs` alone. `constants` are the log-probabilities that the others contribute, `frozen`
     /// their keys and values, pair by pair.
-    pub fn live(model: &'m Model, pairs: &[&PairRows], constants: &[PairLogProbs], frozen: &FrozenKeys) -> Result<Self> {
+    pub(crate) fn live(model: &'m Model, pairs: &[&PairRows], constants: &[PairLogProbs], frozen: &FrozenKeys) -> Result<Self> {
         let rows = BatchRows::live(pairs);
         let plan = match rows.computed.len() == rows.layout.rows() {
             true => model.plan(&rows.layout)?,
@@ -342,7 +342,7 @@ impl<'m> Batch<'m> {
     }
 
     /// The residual of a pass of the live rows, given that of each pair's. `(live, H)` each → `(R, H)`
-    pub fn join(&self, residuals: &[Tensor]) -> Result<Tensor> {
+    pub(crate) fn join(&self, residuals: &[Tensor]) -> Result<Tensor> {
         let behind_prefix = |(index, residual): (usize, &Tensor)| -> Result<Tensor> {
             let known = if index == 0 { 0 } else { self.rows.prefix };
             Ok(residual.narrow(0, known, residual.dim(0)? - known)?)
@@ -363,7 +363,7 @@ impl<'m> Batch<'m> {
 
     /// Runs the blocks above the lowest of `layers` and the head with nothing added, and keeps the residual after each of
     /// them. `residual (T, H)` is the output of that lowest one; the pass must be one of every row.
-    pub fn reference(&self, residual: &Tensor, layers: &Layers) -> Result<Reference> {
+    pub(crate) fn reference(&self, residual: &Tensor, layers: &Layers) -> Result<Reference> {
         let any_frozen = !self.frozen_rows.is_empty();
         let frozen = any_frozen.then(|| Tensor::new(self.frozen_rows.as_slice(), residual.device())).transpose()?;
         let mut keys = Vec::new();
@@ -452,7 +452,7 @@ impl<'m> Batch<'m> {
     }
 
     /// Floating-point operations that the blocks above `layer` and the head need, forward and back.
-    pub fn flops(&self, layer: usize) -> u64 {
+    pub(crate) fn flops(&self, layer: usize) -> u64 {
         let pass = crate::model::flops::PassShape {
             blocks: self.model.num_blocks() - layer - 1,
             rows: self.rows(),

@@ -228,7 +228,7 @@ fn digest<'a>(json: &str, data: impl Fn(&str) -> Option<&'a [u8]>) -> String {
 /// Reads the bytes of a checkpoint. `path` is for the messages alone.
 ///
 /// # Errors
-/// They are not what bipo wrote.
+/// The bytes are not what bipo wrote.
 pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<TrainingCheckpoint> {
     parse(path, bytes, true)
 }
@@ -408,10 +408,10 @@ fn compare(key: &str, old: &Value, new: &Value, found: &mut Vec<Difference>) {
     }
 }
 
-/// The newest checkpoint that is broken, out of the way: the next one would push a whole one out.
+/// Removes the newest checkpoint, where it is broken: the next one would replace an older one that is whole.
 ///
 /// # Errors
-/// It cannot be removed.
+/// The file cannot be removed.
 pub fn remove_newest(dir: &Path) -> Result<()> {
     files::remove(&dir.join(NEWEST))
 }

@@ -31,8 +31,10 @@ pub struct Told {
     /// Harmonic mean of the two.
     pub f1: f64,
     /// Number of prompts that fired, of which `precision` is a share.
+    #[serde(skip)]
     pub fired: usize,
     /// Number of prompts that need steering, of which `recall` is a share.
+    #[serde(skip)]
     pub need: usize,
 }
 

@@ -144,7 +144,7 @@ pub enum Factor {
 
 impl Factor {
     /// A learned factor as in PrOSV.
-    pub const LEARNED: Self = Self::Learned { scale: FACTOR_SCALE, lr: FACTOR_LR };
+    pub(crate) const LEARNED: Self = Self::Learned { scale: FACTOR_SCALE, lr: FACTOR_LR };
 
     fn is_one(&self) -> bool {
         *self == Self::One
@@ -297,7 +297,7 @@ impl TrainConfig {
     /// Checks that objective, direction, γ and factors go together: this needs no model.
     ///
     /// # Errors
-    /// They do not.
+    /// Two of them exclude each other; the message names them.
     pub fn check_objective(&self) -> Result<()> {
         let objective = self.objective;
         let only = objective.default_direction();

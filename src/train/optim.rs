@@ -21,7 +21,7 @@ const EPS: f64 = 1e-8;
 
 impl AdamW {
     /// Moments of `len` zeros; betas 0.9 and 0.999, eps 1e-8.
-    pub fn new(len: usize, weight_decay: f64) -> Self {
+    pub(crate) fn new(len: usize, weight_decay: f64) -> Self {
         Self { first: vec![0.0; len], second: vec![0.0; len], steps: 0, weight_decay }
     }
 
@@ -31,12 +31,12 @@ impl AdamW {
     }
 
     /// First and second moment.
-    pub fn moments(&self) -> [&[f32]; 2] {
+    pub(crate) fn moments(&self) -> [&[f32]; 2] {
         [&self.first, &self.second]
     }
 
     /// One update of `parameters` in place.
-    pub fn step(&mut self, parameters: &mut [f32], gradient: &[f32], lr: f64) {
+    pub(crate) fn step(&mut self, parameters: &mut [f32], gradient: &[f32], lr: f64) {
         self.steps += 1;
         let step_size = lr / (1.0 - BETA1.powi(self.steps));
         let second_scale = (1.0 - BETA2.powi(self.steps)).sqrt();
@@ -66,7 +66,7 @@ pub enum Scheduler {
 
 /// Learning rate by step: a linear warmup from 0, then the scheduler's fall.
 #[derive(Debug, Clone, Copy)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     /// Shape of the fall.
     pub scheduler: Scheduler,
     /// Peak learning rate.

@@ -104,7 +104,7 @@ impl TrainState {
     }
 
     /// The vectors times their factor: what the run has learned. `(layers·H)`
-    pub fn scaled(&self) -> Vec<f32> {
+    pub(crate) fn scaled(&self) -> Vec<f32> {
         match self.learned_factor() {
             1.0 => self.v.clone(),
             factor => self.v.iter().map(|x| factor * x).collect(),
@@ -124,7 +124,7 @@ impl TrainState {
     }
 
     /// The best epoch so far, where held-out pairs choose.
-    pub fn best(&self) -> Option<(&EpochRecord, Heldout)> {
+    pub(crate) fn best(&self) -> Option<(&EpochRecord, Heldout)> {
         self.epochs.iter().rev().find(|record| record.best).and_then(|record| Some((record, record.heldout?)))
     }
 

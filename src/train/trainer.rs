@@ -129,7 +129,7 @@ impl<'a> Trainer<'a> {
     /// Continues from `state`.
     ///
     /// # Errors
-    /// It is the state of a run with other sizes.
+    /// `state` is that of a run with other sizes.
     pub(crate) fn from_state(
         model: &'a Model,
         config: &'a TrainConfig,

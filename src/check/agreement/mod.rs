@@ -27,7 +27,7 @@ use crate::train::activations::Activations;
 use crate::train::{TrainConfig, Trainer};
 
 use architectures::chooses_experts;
-pub use architectures::{architectures, wide_heads};
+pub(crate) use architectures::{architectures, wide_heads};
 pub use recording::{Recording, Trace};
 
 /// A comparison of a device with the reference.

@@ -117,7 +117,7 @@ fn a_negative_number_is_told_the_range_of_its_flag() {
     for (words, right) in [
         ("train --lr -1", "'-1' for '--lr <LR>': expected a number above 0"),
         ("steer --temperature -0.5", "'-0.5' for '--temperature <TEMPERATURE>': expected 0, or a number from 0.000001"),
-        ("steer --seed -1", "'-1' for '--seed <SEED>': expected a whole number of at least 0, such as 14"),
+        ("steer --seed -1", "'-1' for '--seed <SEED>': expected a whole number of at least 0"),
         ("bench --threads -1", "'-1' for '--threads <N>': expected a whole number from 1 to 512"),
         ("train --epochs -1", "'-1' for '--epochs <EPOCHS>': expected a whole number above 0"),
     ] {
@@ -157,13 +157,13 @@ fn a_wrong_value_is_told_the_right_ones() {
         ("eval --at x", "kl=NATS, or ppl=RATIO above 1, such as kl=1 or ppl=1.1"),
         ("eval --at foo=1", "kl=NATS, or ppl=RATIO above 1, such as kl=1 or ppl=1.1"),
         ("eval --at margin=1", "such as kl=1 or ppl=1.1 (bipo calibrate has margin=NATS)"),
-        ("train --layer x", "expected a whole number of at least 0, such as 14"),
-        ("train --seed abc", "expected a whole number of at least 0, such as 14"),
-        ("train --split a", "expected a whole number of at least 0, such as 14"),
-        ("train --warmup-steps 1.5", "expected a whole number of at least 0, such as 14"),
-        ("steer --layer x", "expected a whole number of at least 0, such as 14"),
-        ("eval --seed x", "expected a whole number of at least 0, such as 14"),
-        ("merge -o m --layer x", "expected a whole number of at least 0, such as 14"),
+        ("train --layer x", "expected a whole number of at least 0"),
+        ("train --seed abc", "expected a whole number of at least 0"),
+        ("train --split a", "expected a whole number of at least 0"),
+        ("train --warmup-steps 1.5", "expected a whole number of at least 0"),
+        ("steer --layer x", "expected a whole number of at least 0"),
+        ("eval --seed x", "expected a whole number of at least 0"),
+        ("merge -o m --layer x", "expected a whole number of at least 0"),
         ("train --threads x", "expected a whole number from 1 to 512"),
         ("judge t --judge-concurrency 0", "expected a whole number from 1 to 256"),
         ("export v --to x -o e", "vllm-lens, easysteer, vllm-merged, llama.cpp, lm-eval, pyvene"),
@@ -188,7 +188,7 @@ fn a_wrong_address_of_the_server_is_told_a_right_one() {
         (["serve", "--host", "foo"], "expected an IP address such as 127.0.0.1 or 0.0.0.0"),
         (["serve", "--port", "70000"], "expected a whole number from 0 to 65535"),
         (["serve", "--slots", "x"], "expected a whole number from 1 to 512"),
-        (["serve", "--layer", "x"], "expected a whole number of at least 0, such as 14"),
+        (["serve", "--layer", "x"], "expected a whole number of at least 0"),
     ] {
         let line = told(&words);
         assert!(line.starts_with("invalid value ") && line.contains(right), "{line}");

@@ -1,7 +1,8 @@
 //! Values of flags: names from a list, numbers in their ranges, and files with a factor.
 
+use std::any::TypeId;
 #[cfg(feature = "serve")]
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -28,17 +29,20 @@ pub(super) fn operation() -> impl TypedValueParser<Value = Operation> {
     PossibleValuesParser::new(["add", "ablate"]).try_map(|name| name.parse::<Operation>())
 }
 
-/// The command with flags that take a negative number as their value, so that what is wrong with it is told by the flag's own parser.
+/// The command whose flags of a number take one that is negative, so that what is wrong with it is told by the flag's own parser.
 pub(super) fn with_negative_numbers(command: Command) -> Command {
+    let numbers = [TypeId::of::<f64>(), TypeId::of::<f32>(), TypeId::of::<usize>(), TypeId::of::<u64>(), TypeId::of::<u16>()];
     command.mut_args(|arg: Arg| {
-        let takes_value = arg.get_long().is_some() && arg.get_action().takes_values();
-        if takes_value { arg.allow_negative_numbers(true) } else { arg }
+        let is_of_number = arg.get_long().is_some() && numbers.iter().any(|number| arg.get_value_parser().type_id() == *number);
+        if is_of_number { arg.allow_hyphen_values(true) } else { arg }
     })
 }
 
 /// A number of the type that the flag has, such as a layer or a seed.
 pub(super) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| "expected a whole number of at least 0, such as 14".into())
+    let is_whole = !text.is_empty() && text.chars().all(|letter| letter.is_ascii_digit());
+    let expected = if is_whole { "the number is too large" } else { "expected a whole number of at least 0" };
+    text.parse().map_err(|_| expected.into())
 }
 
 /// A whole number from `low` to `high`.
@@ -52,7 +56,10 @@ pub(super) fn between(low: u16, high: u16) -> impl TypedValueParser<Value = u16>
 /// An address of this machine.
 #[cfg(feature = "serve")]
 pub(super) fn host(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| "expected an IP address such as 127.0.0.1 or 0.0.0.0".into())
+    match text {
+        "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        _ => text.parse().map_err(|_| "expected an IP address such as 127.0.0.1 or 0.0.0.0".into()),
+    }
 }
 
 pub(super) fn positive(text: &str) -> Result<usize, String> {

@@ -68,7 +68,10 @@ pub fn run(args: &CalibrateArgs, collective: &Collective) -> anyhow::Result<()> 
         next::tell(args.model.json, "try it", &format!("{command} --prompt \"{TEST_PROMPT}\""), log);
     }
     if let Some(file) = file.filter(|_| !is_found) {
-        log.warn(format!("nothing was found, so nothing is saved: {} is as it was", file.path.display()));
+        log.warn(format!(
+            "nothing was found, so nothing is saved: {} is as it was; choose another --budget",
+            file.path.display()
+        ));
     }
     // Last, so that a file that cannot be written takes no result with it.
     Ok(saved.unwrap_or(Ok(()))?)

@@ -64,7 +64,7 @@ pub fn run(args: &EvalArgs, collective: &Collective) -> anyhow::Result<()> {
     let mut subjects = subjects(args, &vector, &baselines, (&material, &inputs), &mut opened, log)?;
     check_reaches(&subjects, &inputs, log)?;
     check_budget(args, &subjects)?;
-    note_of_text(&subjects, &material, log);
+    note_of_text(&subjects, &material, args.steering.when.is_some(), log);
     let demand = |streams| demand(&subjects, streams, args.max_new_tokens, collective);
     let texts = texts(&subjects);
     let streams = opened.most_streams(texts.all, texts.a_prompt, demand);

@@ -78,9 +78,14 @@ pub const MODEL_PATH: &str = "MODEL";
 /// The model that a vector's file names, as an argument of `--model`; none where the name is that of a folder or a file elsewhere.
 pub fn model_argument(name: &str) -> Option<&str> {
     match presets::find(name) {
-        _ if name.contains('/') || Path::new(name).exists() => Some(name),
+        _ if name.contains('/') || is_model(Path::new(name)) => Some(name),
         preset => preset.map(|preset| preset.alias),
     }
+}
+
+/// Whether a path looks like a model: a folder with a configuration, or a GGUF file.
+fn is_model(path: &Path) -> bool {
+    path.join("config.json").exists() || (path.is_file() && path.extension().is_some_and(|extension| extension == "gguf"))
 }
 
 /// A command of a file.

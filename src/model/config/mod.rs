@@ -55,6 +55,9 @@ pub struct Config {
 
 impl Config {
     /// Reads a `config.json`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is broken, or is of a model that is not supported.
     pub fn read(path: &Path) -> Result<Self> {
         let text = read_text(path)?;
         Self::from_json(&text, path)

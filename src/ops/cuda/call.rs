@@ -188,7 +188,7 @@ impl<'a> Call<'a> {
     /// Runs a kernel with this many outputs.
     ///
     /// # Errors
-    /// The same ones as of [`Call::launch`].
+    /// Those of [`Call::launch`].
     pub fn launch_for<const N: usize>(&self, launcher: &dyn Launcher) -> Result<[Tensor; N]> {
         self.launch(launcher)?.try_into().map_err(|_| self.problem("has another number of outputs"))
     }
@@ -196,7 +196,7 @@ impl<'a> Call<'a> {
     /// Runs a kernel with one output.
     ///
     /// # Errors
-    /// The same ones as of [`Call::launch`].
+    /// Those of [`Call::launch`].
     pub fn launch_for_one(&self, launcher: &dyn Launcher) -> Result<Tensor> {
         let [output] = self.launch_for(launcher)?;
         Ok(output)

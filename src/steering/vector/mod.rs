@@ -55,11 +55,17 @@ impl SteeringVector {
 
     /// Reads a vector like [`SteeringVector::read`], but accepts NaN and infinite elements, so that such a file can be
     /// inspected.
+    ///
+    /// # Errors
+    /// As [`SteeringVector::read`], but for elements that are not finite.
     pub fn read_any(path: &Path, layer: Option<usize>) -> Result<Self> {
         VectorFile::read(path)?.at(layer)
     }
 
     /// Writes the vector in bipo's own format. The same vector always gives the same bytes.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         crate::machine::files::write_atomic(path, &safetensors::to_bytes(self))
     }
@@ -77,7 +83,7 @@ impl SteeringVector {
     /// Checks that the vector is one to steer with, and fits a model.
     ///
     /// # Errors
-    /// It is a condition, the hidden size differs, the model lacks a layer, or the vector is for a model of another depth, in which the same layer
+    /// The vector is that of a condition, the hidden size differs, the model lacks a layer, or the vector is for a model of another depth, in which the same layer
     /// number means another place.
     pub fn check_model(&self, hidden_size: usize, num_hidden_layers: usize) -> Result<()> {
         self.check_steers()?;
@@ -87,7 +93,7 @@ impl SteeringVector {
     /// Checks that the vector is one to steer with.
     ///
     /// # Errors
-    /// It is the direction of a condition.
+    /// The vector is the direction of a condition.
     pub fn check_steers(&self) -> Result<()> {
         match self.metadata.condition {
             None => Ok(()),
@@ -127,13 +133,13 @@ impl SteeringVector {
         if self.metadata.condition.is_some() { "condition" } else { "vector" }
     }
 
-    /// Returns the note of [`SteeringVector::family_note`], else that of [`SteeringVector::transfer_note`].
+    /// Returns the note of [`SteeringVector::family_note`], else one that says that the vector was trained for another model.
     pub fn origin_note(&self, model: &str, model_type: &str) -> Option<String> {
         self.family_note(model_type).or_else(|| self.transfer_note(model))
     }
 
     /// Returns a note for the user if the vector, or a part of it, was trained on another model than `model`.
-    pub fn transfer_note(&self, model: &str) -> Option<String> {
+    pub(crate) fn transfer_note(&self, model: &str) -> Option<String> {
         let others: Vec<&str> = self.base_models().into_iter().filter(|name| *name != model).collect();
         (!others.is_empty()).then(|| {
             let (kind, others) = (self.kind(), others.join(", "));

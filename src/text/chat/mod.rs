@@ -13,7 +13,8 @@ mod spans;
 mod turn;
 
 pub use spans::Content;
-pub use turn::{AssistantTurn, THINK, Trim};
+pub use turn::THINK;
+pub(crate) use turn::{AssistantTurn, Trim};
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -66,6 +67,9 @@ impl ChatTemplate {
     }
 
     /// Compiles a template from its Jinja text. `name` is its name in errors.
+    ///
+    /// # Errors
+    /// The text is no Jinja template.
     pub fn from_source(name: &str, source: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self> {
         let mut environment = jinja::environment();
         let source = jinja::without_generation_tags(&jinja::with_line_feeds(source));
@@ -104,6 +108,9 @@ impl ChatTemplate {
     }
 
     /// Renders the text of the prompt, up to the place where the assistant's answer begins.
+    ///
+    /// # Errors
+    /// The template refuses the conversation, fails, or takes too long.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
         let error = match self.try_render(messages, Until::Answer) {
             Ok(text) => return Ok(text),

@@ -137,11 +137,17 @@ impl TextEncoder {
     }
 
     /// Ids of a text as it is: no template, nothing added.
+    ///
+    /// # Errors
+    /// The tokenizer fails, or gives an id that the model does not have.
     pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
         self.ids_of(text)
     }
 
     /// The rendered conversation, up to the place where the answer begins.
+    ///
+    /// # Errors
+    /// The template refuses the conversation or fails, the tokenizer does, or no token comes out.
     pub fn encode_prompt(&self, messages: &[Message]) -> Result<EncodedPrompt> {
         let prompt = self.rendered(messages)?;
         let (mut ids, mut in_spans) = self.ids_and_spans(&prompt.text, &prompt.spans)?;
@@ -184,6 +190,9 @@ impl TextEncoder {
     ///
     /// A response loses its end. Where prompt and one response token do not fit, the prompt loses its beginning (BOS stays),
     /// the same number of tokens before both responses.
+    ///
+    /// # Errors
+    /// As [`TextEncoder::encode_prompt`], or `max_length` is below 2. The message names the row of the pair.
     pub fn encode_pair(&self, pair: &Pair, max_length: usize) -> Result<(EncodedPair, bool)> {
         if max_length < 2 {
             return Err(Error::Argument(format!(
@@ -222,11 +231,17 @@ impl TextEncoder {
 
     /// Text of generated ids without special tokens. Ids that end inside a character, as a limit on tokens leaves them, give the text
     /// before it.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
     pub fn text_of(&self, ids: &[u32]) -> Result<String> {
         text_of(&self.tokenizer, ids)
     }
 
     /// Text of ids, as far as they are characters; `skip_special` leaves out EOS and the like.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         self.tokenizer.decode(ids, skip_special).map_err(failed)
     }
@@ -439,6 +454,9 @@ impl<'a> TokenStream<'a> {
     }
 
     /// The text that `id` completes; none while a character is incomplete.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
     pub fn push(&mut self, id: u32) -> Result<Option<String>> {
         self.held.push(id);
         let text = self.decoder.step(id).map_err(failed)?;
@@ -451,6 +469,9 @@ impl<'a> TokenStream<'a> {
     /// The text that is left at the end: that of the ids whose characters were not complete. All pieces together are
     /// [`TextEncoder::text_of`] of the ids, unless bytes that are no character follow the bytes of one, which a tokenizer with
     /// single bytes decodes together.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
     pub fn finish(&mut self) -> Result<String> {
         text_of(self.tokenizer, &std::mem::take(&mut self.held))
     }

@@ -6,7 +6,7 @@
 mod bytes;
 mod decoded;
 mod encoder;
-pub mod gguf;
+mod gguf;
 
 pub use bytes::TokenText;
 pub use encoder::{ResponsePrefix, TextEncoder, TextOptions, TokenStream, added_bos};

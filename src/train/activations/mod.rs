@@ -13,7 +13,7 @@ use candle_core::{Device, Tensor};
 use crate::model::Model;
 use crate::model::plan::{FrozenKeys, PassPlan};
 use crate::ops::head::Gradient;
-use crate::session::cache_place::CachePlace;
+use crate::session::CachePlace;
 use crate::session::demand::ROWS_A_READING;
 use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;
@@ -61,7 +61,7 @@ pub struct Activations {
     /// The cached pairs, in their order.
     pub entries: Vec<CachedPair>,
     /// 0-based row in the data set of every pair, also of those that other processes compute.
-    pub data_rows: Vec<usize>,
+    pub(crate) data_rows: Vec<usize>,
     /// The processes that have the pairs between them.
     collective: Collective,
     /// The block that the entries' keys begin with: candidates for L share those of the lowest.
@@ -206,12 +206,12 @@ impl Activations {
     }
 
     /// The processes that have the pairs between them.
-    pub fn collective(&self) -> &Collective {
+    pub(crate) fn collective(&self) -> &Collective {
         &self.collective
     }
 
     /// Share of the pairs that this process has.
-    pub fn share(&self) -> Share {
+    pub(crate) fn share(&self) -> Share {
         self.collective.share()
     }
 
@@ -219,7 +219,7 @@ impl Activations {
     ///
     /// # Errors
     /// Another rank has ended the job.
-    pub fn gather<T: RankRecord>(&self, own: Vec<T>) -> Result<Vec<T>> {
+    pub(crate) fn gather<T: RankRecord>(&self, own: Vec<T>) -> Result<Vec<T>> {
         self.collective.gather(self.pairs(), own)
     }
 
@@ -228,7 +228,7 @@ impl Activations {
     ///
     /// # Errors
     /// `make` fails, or another rank has ended the job.
-    pub fn each<T: RankRecord>(
+    pub(crate) fn each<T: RankRecord>(
         &self,
         bytes: usize,
         make: impl Fn(&CachedPair) -> Result<T>,
@@ -240,7 +240,7 @@ impl Activations {
     }
 
     /// The own ones of these pairs. → `(place among `pairs`, entry)`
-    pub fn own(&self, pairs: &[usize]) -> Vec<(usize, &CachedPair)> {
+    pub(crate) fn own(&self, pairs: &[usize]) -> Vec<(usize, &CachedPair)> {
         let own = pairs.iter().enumerate().filter(|(_, pair)| self.share().owns(**pair));
         own.map(|(at, pair)| (at, &self.entries[self.share().place(*pair)])).collect()
     }
@@ -274,7 +274,7 @@ impl Activations {
     }
 
     /// The residual of an entry's live rows after block L, in the model's dtype. → `(live, H)`
-    pub fn residual(&self, entry: &CachedPair, device: &Device) -> Result<Tensor> {
+    pub(crate) fn residual(&self, entry: &CachedPair, device: &Device) -> Result<Tensor> {
         Ok(self.store.get(&entry.residual)?.to_device(device)?)
     }
 

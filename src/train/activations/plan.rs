@@ -9,7 +9,7 @@ use super::store::free_space;
 use crate::machine::bytes::{Bytes, total_memory};
 use crate::machine::device::{self, DeviceMemory};
 use crate::model::Model;
-use crate::session::cache_place::CachePlace;
+use crate::session::CachePlace;
 use crate::session::demand;
 use crate::steering::layers::Layers;
 use crate::steering::positions::Positions;

@@ -4,7 +4,7 @@
 //! All ranks must call the methods of [`Collective`] in the same order. A rank that fails calls [`Collective::end`] instead,
 //! which ends the others' calls with [`Error::Ended`].
 //!
-//! Begin with [`Collective::join`] and [`Collective::sum`]; `record` says what ranks send each other.
+//! Begin with [`Collective::join`] and `Collective::sum`; `record` says what ranks send each other.
 
 #[cfg(feature = "mpi")]
 #[path = "mpi.rs"]
@@ -23,7 +23,7 @@ use crate::{Error, JobFailure, Result};
 
 /// Loss and gradient of some pairs of a batch, as one pass through the upper blocks gives them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct GradientPart {
+pub(crate) struct GradientPart {
     /// Mean loss of the pairs.
     pub loss: f64,
     /// Margin of each pair, before the direction is applied.
@@ -52,7 +52,7 @@ pub enum Share {
 
 impl Share {
     /// Whether the pair at this place of the set is computed by this process.
-    pub fn owns(self, pair: usize) -> bool {
+    pub(crate) fn owns(self, pair: usize) -> bool {
         match self {
             Self::All => true,
             Self::OneOfEvery { ranks, first } => owner(pair, ranks) == first,
@@ -60,7 +60,7 @@ impl Share {
     }
 
     /// The place that an own pair has among the own pairs.
-    pub fn place(self, pair: usize) -> usize {
+    pub(crate) fn place(self, pair: usize) -> usize {
         match self {
             Self::All => pair,
             Self::OneOfEvery { ranks, .. } => pair / ranks,
@@ -159,7 +159,7 @@ impl Collective {
     ///
     /// # Errors
     /// Another rank has ended the job.
-    pub fn sum(&self, batch: &[usize], parts: &[GradientPart]) -> Result<GradientPart> {
+    pub(crate) fn sum(&self, batch: &[usize], parts: &[GradientPart]) -> Result<GradientPart> {
         let Self::Ranks(_) = self else { return Ok(sum_in_order(parts)) };
         Ok(sum_in_order(&self.exchange_records(batch, parts)?))
     }
@@ -168,7 +168,7 @@ impl Collective {
     ///
     /// # Errors
     /// Another rank has ended the job.
-    pub fn gather<T: RankRecord>(&self, count: usize, own: Vec<T>) -> Result<Vec<T>> {
+    pub(crate) fn gather<T: RankRecord>(&self, count: usize, own: Vec<T>) -> Result<Vec<T>> {
         match self {
             Self::SingleProcess => Ok(own),
             Self::Ranks(_) => self.exchange_records(&(0..count).collect::<Vec<_>>(), &own),

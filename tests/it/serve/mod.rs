@@ -387,9 +387,14 @@ fn vectors_come_and_go_while_requests_run() {
 #[test]
 fn a_text_under_way_keeps_the_vector_that_it_began_with() {
     let server = Server::start(&[], None);
-    // Several texts that do not end by themselves, so that they take a while.
+    let mut other = SteeringVector::read(&server.dir.path().join("run/steering_vector.safetensors"), None).unwrap();
+    other.layers.values_mut().flatten().for_each(|x| *x = -*x);
+    let path = server.dir.path().join("other.safetensors");
+    other.write(&path).unwrap();
+    let bytes = std::fs::read(path).unwrap();
+    // Many texts that do not end by themselves: they take a hundred times as long as the requests that change the vector.
     let no_end: Value = Value::Object((0..3).map(|id| (id.to_string(), json!(-100))).collect());
-    let body = chat(json!({"steering": "v:3", "logit_bias": no_end, "max_tokens": 450, "n": 8}));
+    let body = chat(json!({"steering": "v:3", "logit_bias": no_end, "max_tokens": 450, "n": 16}));
     let (_, expected) = server.post("/v1/chat/completions", &body);
     let mut streamed = body.clone();
     streamed["stream"] = true.into();
@@ -401,15 +406,10 @@ fn a_text_under_way_keeps_the_vector_that_it_began_with() {
     let mut lines = BufReader::new(connection).lines().map_while(Result::ok).filter(|line| line.starts_with("data: {"));
     let first = lines.next().unwrap();
     // Another vector takes the name.
-    let mut other = SteeringVector::read(&server.dir.path().join("run/steering_vector.safetensors"), None).unwrap();
-    other.layers.values_mut().flatten().for_each(|x| *x = -*x);
-    let path = server.dir.path().join("other.safetensors");
-    other.write(&path).unwrap();
-    let bytes = std::fs::read(path).unwrap();
     assert_eq!(server.send("DELETE", "/v1/steering/vectors/v", "", b"").0, 200);
     assert_eq!(server.send("POST", "/v1/steering/vectors?name=v", "application/octet-stream", &bytes).0, 201);
     let health: Value = serde_json::from_str(&server.get("/health").1).unwrap();
-    assert_eq!(health["streams"]["running"], 8, "the texts ended before the vector changed");
+    assert_eq!(health["streams"]["running"], 16, "the texts ended before the vector changed");
     let event = |line: String| serde_json::from_str::<Value>(line.strip_prefix("data: ").unwrap()).unwrap();
     let events: Vec<Value> = std::iter::once(first).chain(lines).map(event).collect();
     let own = events.iter().map(|event| &event["choices"][0]).filter(|choice| choice["index"] == 0);

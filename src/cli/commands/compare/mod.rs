@@ -110,7 +110,7 @@ pub fn run(args: &CompareArgs, collective: &Collective) -> anyhow::Result<()> {
     let Some(Subject { name: first, treatment: Treatment::Vector(..), .. }) = subjects.first() else {
         return Err(Error::Argument(format!("nothing to compare at {}: {}", args.at, left_out.join("; "))).into());
     };
-    note_of_text(&subjects, &material, log);
+    note_of_text(&subjects, &material, args.when.is_some(), log);
     let mut watch = Watch { parts: Parts::new(log), interrupt: &interrupt };
     let outcome = evaluate(&model, &opened.encoder, &material, &subjects, &settings, &mut watch);
     watch.parts.finish();

@@ -106,14 +106,15 @@ fn encode_rest(inputs: &Inputs, positions: Positions, opened: &Session) -> Resul
 }
 
 /// Says of which vectors the neutral text tells nothing, where it is read.
-pub fn note_of_text(subjects: &[Subject], material: &EvalMaterial, log: Log) {
+pub fn note_of_text(subjects: &[Subject], material: &EvalMaterial, has_condition: bool, log: Log) {
     let limited: Vec<&str> =
         subjects.iter().filter(|subject| !subject.is_everywhere()).map(|subject| subject.name.as_str()).collect();
     if !limited.is_empty() && !material.text.is_empty() {
         log.info(format!(
-            "note: perplexity and KL of the neutral text are not measured for {}: every token of that text is steered, and these vectors \
+            "note: perplexity and KL of the neutral text are not measured for {}{}: every token of that text is steered, and these vectors \
              are added at some tokens alone",
-            limited.join(", ")
+            limited.join(", "),
+            if has_condition { ", unless the condition leaves the text alone" } else { "" }
         ));
     }
 }
