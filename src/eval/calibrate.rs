@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::bootstrap::{Estimate, mean, quantile};
 use super::budget::{Budget, Limit, found, search};
 use super::damage::{Reading, TextIds, score_text};
-use super::divergence::{answers, divergences_of};
+use super::divergence::answer_divergences;
 use super::material::{EvalMaterial, Subject, Treatment};
 use super::preference::score;
 use super::run::Settings;
 use super::table::bound;
 use super::{EvalRow, Measure, MeasureUnit};
-use crate::generate::{GenerateOptions, Generation};
+use crate::generate::GenerateOptions;
 use crate::model::Model;
 use crate::steering::Steering;
 use crate::steering::magnitudes::signed;
@@ -64,24 +64,11 @@ pub fn calibrate(
 ) -> Result<[Limit; 2]> {
     let steering = Steering::new(vectors, model.device())?;
     match gauge {
-        Gauge::Answers { prompts, options, streams } => {
-            let share = collective.share();
-            let own = share.of(prompts);
-            search(budget, |magnitudes| {
-                let answers = answers(model, &own, vectors, magnitudes, options, streams, on_pass)?;
-                let cost = |(answers, magnitude): (&Option<Vec<Generation>>, &f32)| {
-                    let own = match answers {
-                        Some(answers) => {
-                            let steering = steering.with_factor(*magnitude);
-                            divergences_of(model, &own, answers, &steering, options, share)?
-                        }
-                        None => vec![vec![f64::INFINITY]; own.len()],
-                    };
-                    Ok(percentile(collective.gather(prompts.len(), own)?.concat()))
-                };
-                answers.iter().zip(magnitudes).map(cost).collect()
-            })
-        }
+        Gauge::Answers { prompts, options, streams } => search(budget, |magnitudes| {
+            let used = (vectors, &steering, magnitudes);
+            let found = answer_divergences(model, prompts, used, (options, streams), collective, on_pass)?;
+            Ok(found.into_iter().map(|of_prompts| percentile(of_prompts.concat())).collect())
+        }),
         Gauge::Text(text) => {
             let mut nll = |steering: &Steering| -> Result<f64> {
                 let scores = score_text(model, text, &[Reading::Steered(steering)], collective, |_, _| on_pass())?;

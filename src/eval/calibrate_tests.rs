@@ -4,6 +4,7 @@ use candle_core::{D, DType, Device, Tensor};
 
 use super::*;
 use crate::eval::damage::{NEUTRAL_TEXT, Window};
+use crate::eval::divergence::{answers, divergences_of};
 use crate::model::fixtures;
 use crate::ops::linear::Products;
 use crate::steering::positions::Positions;

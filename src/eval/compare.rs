@@ -127,16 +127,13 @@ impl Comparison {
     }
 }
 
-/// A line as a page has it, where a hyphen that begins a number, or stands for the direction, is a minus sign. Those of a flag are not.
+/// A line as a page has it, where a hyphen that begins a number, or stands for the direction, is a minus sign.
 fn with_minus_signs(line: &str) -> String {
-    let letters: Vec<char> = line.chars().collect();
-    let at = |index: Option<usize>| index.and_then(|index| letters.get(index)).copied().unwrap_or(' ');
-    let is_minus = |index: usize| {
-        let (before, after) = (at(index.checked_sub(1)), at(Some(index + 1)));
-        !before.is_alphanumeric() && before != '-' && after != '-'
-    };
-    let shown = |(index, letter): (usize, &char)| if *letter == '-' && is_minus(index) { '−' } else { *letter };
-    letters.iter().enumerate().map(shown).collect()
+    let before = std::iter::once(' ').chain(line.chars());
+    before
+        .zip(line.chars())
+        .map(|(before, letter)| if letter == '-' && !before.is_alphanumeric() { '−' } else { letter })
+        .collect()
 }
 
 /// Says which method moves the pairs furthest in each direction, and against which others the pairs show it: where the 95 %
@@ -194,10 +191,10 @@ fn of_side(lines: &[PairLine], first: &str, beta: f64, bootstrap: &Bootstrap, (s
     Some(sentence)
 }
 
-/// A difference with its interval, which is left out where it would look like the value.
-fn with_interval(Estimate { value, low, high }: Estimate) -> String {
-    let [value, low, high] = [value, low, high].map(|number| format!("{number:+.3}"));
-    if low == value && high == value { value } else { format!("{value} [{low}, {high}]") }
+/// A difference with its interval, if there is one.
+fn with_interval(difference: Estimate) -> String {
+    let interval = difference.interval().map_or(String::new(), |(low, high)| format!(" [{low:+.3}, {high:+.3}]"));
+    format!("{:+.3}{interval}", difference.value)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
-use super::bootstrap::mean;
 use super::damage::{Window, divergences};
 use crate::Result;
 use crate::generate::{FinishReason, GenerateOptions, Generation, Prompt, SweepEvent, generate_each};
@@ -16,9 +15,8 @@ use crate::train::collective::{Collective, Share};
 /// Tokens of answers that are read in one pass.
 const WINDOW: usize = 1024;
 
-/// KL(steered ‖ untouched) of the answers to prompts at each magnitude, for each prompt the mean over the tokens of its answer, in
-/// nats; infinite where numbers are not finite. `(M, prompts)`. At most `streams` texts are generated at once, and ranks measure
-/// their shares of the prompts.
+/// KL(steered ‖ untouched) of each token of each prompt's greedy answer at each magnitude, in nats; one that is infinite where numbers are
+/// not finite. `(M, prompts, tokens)`. At most `streams` texts are generated at once, and ranks measure their shares of the prompts.
 ///
 /// # Errors
 /// A tensor operation or `on_pass` fails.
@@ -29,19 +27,16 @@ pub fn answer_divergences(
     (options, streams): (&GenerateOptions, usize),
     collective: &Collective,
     on_pass: &mut dyn FnMut() -> Result<()>,
-) -> Result<Vec<Vec<f64>>> {
+) -> Result<Vec<Vec<Vec<f64>>>> {
     let share = collective.share();
     let own = share.of(prompts);
     let answers = answers(model, &own, vectors, magnitudes, options, streams, on_pass)?;
     let of_magnitude = |(answers, magnitude): (&Option<Vec<Generation>>, &f32)| {
-        let of_own: Vec<Vec<f64>> = match answers {
-            Some(answers) => {
-                let found = divergences_of(model, &own, answers, &steering.with_factor(*magnitude), options, share)?;
-                found.iter().map(|of_tokens| vec![mean(of_tokens)]).collect()
-            }
+        let of_own = match answers {
+            Some(answers) => divergences_of(model, &own, answers, &steering.with_factor(*magnitude), options, share)?,
             None => vec![vec![f64::INFINITY]; own.len()],
         };
-        Ok(collective.gather(prompts.len(), of_own)?.concat())
+        collective.gather(prompts.len(), of_own)
     };
     answers.iter().zip(magnitudes).map(of_magnitude).collect()
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::bootstrap::{Bootstrap, Estimate};
+use super::bootstrap::{Bootstrap, Estimate, mean};
 use super::damage::{Reading, TextIds};
 use super::divergence::answer_divergences;
 use super::firing::{self, Firing};
@@ -275,7 +275,8 @@ impl Evaluation<'_> {
                 answer_divergences(self.model, &steered, used, (&options, *streams), collective, &mut || self.observer.pass())?
             }
         };
-        for (at, mut of_prompts) in rows.into_iter().zip(costs) {
+        for (at, of_prompts) in rows.into_iter().zip(costs) {
+            let mut of_prompts: Vec<f64> = of_prompts.iter().map(|of_tokens| mean(of_tokens)).collect();
             let is_finite = of_prompts.iter().all(|kl| kl.is_finite());
             let problem = "the logits of an answer to a prompt that needs no steering are not finite";
             let checked = if is_finite { Ok(()) } else { Err(Error::NotFinite(problem.into())) };

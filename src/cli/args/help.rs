@@ -73,7 +73,7 @@ Examples:
   bipo man --output-dir ~/.local/share/man/man1";
 
 pub(super) const EVAL: &str = "\
-The table has a row for each magnitude. Brackets hold 95 % intervals: Wilson's for shares of pairs or questions, else percentiles of a seeded bootstrap over pairs, questions, tokens or texts. An interval whose ends look like its value is not shown; JSON and CSV have its ends. Files name the columns as the table does, with _ for spaces (moved_right).
+The table has a row for each magnitude. Brackets hold 95 % intervals: Wilson's for shares of pairs or questions, else percentiles of a seeded bootstrap over pairs, questions, tokens or texts. An interval without width is not shown; JSON and CSV have its ends. Files name the columns as the table does, with _ for spaces (moved_right).
 
 Preference (--dataset): dose, the mean over pairs of ‖m·v‖/‖h‖, with the median residual ‖h‖ of a pair's steered tokens at the layer. Margin, β·[(log π_m(chosen) - log π(chosen)) - (log π_m(rejected) - log π(rejected))]. Moved right and moved wrong, the shares of pairs whose margin has the sign of m and the other one. Prefers chosen, the share with log π_m(chosen) > log π_m(rejected), and the same per token.
 
